@@ -1,0 +1,1 @@
+"""From operators and tensors to a program and a memory image."""

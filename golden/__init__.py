@@ -1,0 +1,1 @@
+"""NumPy golden models: the definition of what the hardware must compute, and what it costs."""

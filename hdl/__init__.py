@@ -1,0 +1,1 @@
+"""Amaranth generators: arrays of processing elements and the shell around them."""

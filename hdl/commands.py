@@ -1,0 +1,330 @@
+"""Program format: fixed-size commands that an accelerator fetches from memory.
+
+A program is a sequence of 64-byte commands, little-endian, ending with one :attr:`Opcode.END`.
+Each command is a 96-bit header and a 416-bit body. The header names a queue (its opcode) and, for
+each of the four queues, how many of that queue's commands must have completed before this one may
+start. Completed commands are the tokens of this machine: a queue's count only grows, a command
+takes nothing away, and counts are compared modulo 2\\ :sup:`16`.
+
+A program in which each command waits only for commands that stand before it can't deadlock,
+whatever the depth of the queues: the oldest command that has not completed can always go on.
+
+The layouts below are the only definition of the format. Hardware decodes with them, the compiler
+encodes with :func:`encode`, and ``docs/program.md`` is generated from them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from amaranth.hdl import Shape, signed, unsigned
+from amaranth.lib import data, enum
+
+__all__ = [
+    "BODY_BITS", "COMMAND_BYTES", "FORMAT_VERSION", "HEADER", "BODIES", "Destination",
+    "ExecuteBody", "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
+]
+
+FORMAT_VERSION = 1
+COMMAND_BYTES = 64
+HEADER_BITS = 96
+BODY_BITS = COMMAND_BYTES * 8 - HEADER_BITS
+
+#: Width of a scratchpad address or step. Arithmetic is modulo 2**20, so a negative step is its
+#: two's complement.
+ADDRESS_BITS = 20
+
+
+class Opcode(enum.Enum, shape=8):
+    """Queue of a command, or the end of the program."""
+
+    END = 0
+    LOAD = 1
+    EXECUTE = 2
+    POST = 3
+    STORE = 4
+
+
+class Destination(enum.Enum, shape=3):
+    """Memory that a load writes."""
+
+    ACTIVATION = 0
+    WEIGHT = 1
+    BIAS = 2
+    SCALE = 3
+    TABLE = 4
+
+
+class Rounding(enum.Enum, shape=2):
+    """How post-processing turns a sum into an output."""
+
+    #: The biased sum itself, sign-extended to a whole number of 32-bit words.
+    NONE = 0
+    #: ``rint(float32(sum) * float32 scale)``, as onnxruntime.
+    ONNX = 1
+    #: Saturating rounding doubling high multiply, then rounding right shift, as TFLite CONV_2D.
+    TFLITE_DOUBLE = 2
+    #: One rounding of the whole product, as TFLite FULLY_CONNECTED.
+    TFLITE_SINGLE = 3
+
+
+HEADER = data.StructLayout({
+    "opcode": Opcode,
+    "version": 8,
+    "reserved": 16,
+    # Commands of each queue that must have completed before this one starts (modulo 2**16).
+    "wait_load": 16,
+    "wait_execute": 16,
+    "wait_post": 16,
+    "wait_store": 16,
+})
+
+
+class LoadBody(data.Struct):
+    """Copy ``count2`` x ``count1`` rows of ``length`` bytes from DRAM to a scratchpad, or fill them.
+
+    Row (i2, i1) goes from ``dram + i2 * dram_step2 + i1 * dram_step1`` to
+    ``address + i2 * step2 + i1 * step1``. Addresses, steps and lengths are in bytes, of any
+    alignment. The command completes when its last byte can be read from the scratchpad.
+    """
+
+    destination: Destination
+    #: Write ``value`` to every byte of the rows instead of reading DRAM.
+    fill: unsigned(1)
+    value: unsigned(8)
+    dram: unsigned(32)
+    dram_step1: unsigned(32)
+    dram_step2: unsigned(32)
+    address: unsigned(ADDRESS_BITS)
+    step1: unsigned(ADDRESS_BITS)
+    step2: unsigned(ADDRESS_BITS)
+    length: unsigned(24)
+    count1: unsigned(16)
+    count2: unsigned(16)
+
+
+class ExecuteBody(data.Struct):
+    """Contract activations with weights into one bank of the accumulators.
+
+    Addresses and steps are in operands (1 byte each up to 8 bits, else 2). The array has R rows
+    and C columns. All address arithmetic is modulo 2**20.
+
+    **Weight-stationary** (``output_stationary`` = 0). The command contracts ``k_total`` elements
+    with ``n_count`` tiles of C columns, for ``m_count0 * m_count1 * m_count2`` pixels. Pixel
+    (i2, i1, i0) has number ``m = (i2 * m_count1 + i1) * m_count0 + i0`` and activation base
+    ``a_base + n * a_nstep + i2 * m_step2 + i1 * m_step1 + i0 * m_step0``.
+
+    Contraction element k stands at ``a_offset(k)`` behind the base of its pixel:
+    ``a_offset(0) = 0``; going from k to k + 1 adds 1; after each ``run`` elements it also adds
+    ``jump1``; after each ``run_count`` runs it also adds ``jump2``. Its weights stand at
+    ``w_base + n * w_nstep + k * w_pitch``, C consecutive operands, one per column; with
+    ``left`` set, the weight of column c is at ``w_base + n * w_nstep + c * w_pitch + k``.
+
+    Elements are cut into tiles of at most R. With ``fold`` set a tile takes the next R elements,
+    whichever runs they belong to; then ``jump1`` and ``jump2`` must be multiples of the number of
+    banks of the activation scratchpad. With ``fold`` clear a tile ends where a run ends.
+    With ``diagonal`` set (it excludes ``left`` and ``fold``) a tile is one whole run of at most
+    min(R, C) elements, all of which share one line of weights at
+    ``w_base + n * w_nstep + tile * w_pitch``; element j of the tile meets column j only.
+
+    The sum over a tile is combined into row ``acc_base + n * acc_nstep + m`` of the bank: added,
+    or, with ``maximum`` set, compared. The first tile overwrites if ``first`` is set. Tiles are
+    walked tile by tile for each n, or, with ``k_outer`` set, n by n for each tile.
+
+    **Output-stationary** (``output_stationary`` = 1). Tile n of R x C sums contracts
+    ``m_count0 * m_count1 * m_count2`` elements, at most ``Config.os_depth``. Element (i2, i1, i0)
+    meets R consecutive activations at
+    ``a_base + n * a_nstep + i2 * m_step2 + i1 * m_step1 + i0 * m_step0`` and C consecutive weights
+    at ``w_base + n * w_nstep + i2 * jump2 + i1 * jump1 + i0 * w_pitch``. The sum of row r goes to
+    accumulator row ``acc_base + n * acc_nstep + r``. ``k_total``, ``run``, ``run_count``,
+    ``left``, ``fold``, ``diagonal`` and ``k_outer`` are zero.
+
+    Before they meet, activations lose ``a_zero_point`` and weights ``w_zero_point``; both are
+    read as signed unless ``a_unsigned`` or ``w_unsigned`` is set. Rows of a tile beyond its last
+    element contribute nothing. The command completes when its last sum stands in the accumulators.
+    """
+
+    output_stationary: unsigned(1)
+    left: unsigned(1)
+    fold: unsigned(1)
+    diagonal: unsigned(1)
+    k_outer: unsigned(1)
+    first: unsigned(1)
+    maximum: unsigned(1)
+    bank: unsigned(1)
+    a_unsigned: unsigned(1)
+    w_unsigned: unsigned(1)
+    a_zero_point: signed(9)
+    w_zero_point: signed(9)
+    a_base: unsigned(ADDRESS_BITS)
+    a_nstep: unsigned(ADDRESS_BITS)
+    m_step0: unsigned(ADDRESS_BITS)
+    m_step1: unsigned(ADDRESS_BITS)
+    m_step2: unsigned(ADDRESS_BITS)
+    m_count0: unsigned(16)
+    m_count1: unsigned(16)
+    m_count2: unsigned(16)
+    k_total: unsigned(16)
+    run: unsigned(16)
+    run_count: unsigned(16)
+    jump1: unsigned(ADDRESS_BITS)
+    jump2: unsigned(ADDRESS_BITS)
+    n_count: unsigned(16)
+    w_base: unsigned(ADDRESS_BITS)
+    w_pitch: unsigned(ADDRESS_BITS)
+    w_nstep: unsigned(ADDRESS_BITS)
+    acc_base: unsigned(16)
+    acc_nstep: unsigned(16)
+
+
+class PostBody(data.Struct):
+    """Turn accumulator rows into outputs in the output scratchpad.
+
+    For each tile n < ``n_count``, row m < ``m_count`` and group s < C / lanes, in this order with
+    s innermost, the sums of columns ``s * lanes ...`` of row ``acc_base + n * acc_nstep + m`` are
+
+    1. added to line ``bias_base + n * bias_nstep + m * bias_mstep + s`` of the bias memory
+       (``lanes`` int32 each) if ``bias`` is set,
+    2. rounded by line ``scale_base + n * scale_nstep + (s if per_channel else 0)`` of the scale
+       memory (``lanes`` entries of 8 bytes: bits 31..0 a float32 scale or an int32 multiplier,
+       bits 37..32 a right shift, two's complement), then ``zero_point`` is added,
+    3. clamped to ``low ... high``,
+    4. if ``table`` is set, looked up: byte ``column * 256 + (value mod 256)`` of the table memory,
+    5. written to byte ``out_base + n * out_nstep + m * out_mstep + s * lanes * size`` of the output
+       scratchpad, where ``size`` is the size of an output: with ``Rounding.NONE`` (which skips
+       2, 3 and 4) that of a sum, 4 bytes, or 8 where accumulators are wider than 32 bits, else
+       that of an operand.
+
+    Output addresses are multiples of ``lanes * size``. The command completes when its last output
+    can be read from the output scratchpad.
+    """
+
+    rounding: Rounding
+    bank: unsigned(1)
+    bias: unsigned(1)
+    per_channel: unsigned(1)
+    table: unsigned(1)
+    zero_point: signed(17)
+    low: signed(17)
+    high: signed(17)
+    n_count: unsigned(16)
+    m_count: unsigned(16)
+    acc_base: unsigned(16)
+    acc_nstep: unsigned(16)
+    bias_base: unsigned(16)
+    bias_nstep: unsigned(16)
+    bias_mstep: unsigned(16)
+    scale_base: unsigned(16)
+    scale_nstep: unsigned(16)
+    out_base: unsigned(ADDRESS_BITS)
+    out_nstep: unsigned(ADDRESS_BITS)
+    out_mstep: unsigned(ADDRESS_BITS)
+
+
+class StoreBody(data.Struct):
+    """Copy ``count2`` x ``count1`` rows of ``length`` bytes from the output scratchpad to DRAM.
+
+    Fields are as in :class:`LoadBody`. With ``profile`` set the command writes instead one record
+    of four little-endian 32-bit words to ``dram`` (a multiple of 64): cycles since start, read
+    beats, write beats, and cycles in which the array was given an operand vector; the other
+    fields are then ignored. The command completes when memory has acknowledged its last byte.
+    """
+
+    profile: unsigned(1)
+    dram: unsigned(32)
+    dram_step1: unsigned(32)
+    dram_step2: unsigned(32)
+    address: unsigned(ADDRESS_BITS)
+    step1: unsigned(ADDRESS_BITS)
+    step2: unsigned(ADDRESS_BITS)
+    length: unsigned(24)
+    count1: unsigned(16)
+    count2: unsigned(16)
+
+
+BODIES: dict[Opcode, type[data.Struct]] = {
+    Opcode.LOAD: LoadBody,
+    Opcode.EXECUTE: ExecuteBody,
+    Opcode.POST: PostBody,
+    Opcode.STORE: StoreBody,
+}
+
+
+def _pack(layout: Any, fields: Mapping[str, int], context: str) -> int:
+    bits = 0
+    known = {name for name, _ in layout}
+    for name, value in fields.items():
+        if name not in known:
+            raise ValueError(f"{context} has no field {name!r}")
+        field = layout[name]
+        value = int(getattr(value, "value", value))
+        width, is_signed = _width(field.shape)
+        lower = -(1 << width - 1) if is_signed else 0
+        upper = (1 << width - 1 if is_signed else 1 << width) - 1
+        if not lower <= value <= upper:
+            raise ValueError(f"{context} field {name} must be in {lower}..{upper}, not {value}")
+        bits |= (value & (1 << width) - 1) << field.offset
+    return bits
+
+
+def _width(shape: Any) -> tuple[int, bool]:
+    cast = Shape.cast(shape)
+    return cast.width, cast.signed
+
+
+def _unpack(layout: Any, bits: int) -> dict[str, Any]:
+    fields = {}
+    for name, field in layout:
+        width, is_signed = _width(field.shape)
+        value = bits >> field.offset & (1 << width) - 1
+        if is_signed and value >> width - 1:
+            value -= 1 << width
+        is_enum = isinstance(field.shape, type) and issubclass(field.shape, enum.Enum)
+        fields[name] = field.shape(value) if is_enum else value
+    return fields
+
+
+def _layout(shape: type[data.Struct]) -> Any:
+    return data.Layout.cast(shape)
+
+
+def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) -> bytes:
+    """Encode one command.
+
+    Parameters
+    ----------
+    opcode : Opcode
+        Queue of the command.
+    waits : mapping
+        Commands of the queues ``load``, ``execute``, ``post`` and ``store`` that must have
+        completed first; each is taken modulo 2**16, an absent one is zero.
+    body : mapping
+        Fields of the body by name; an absent one is zero.
+
+    Returns
+    -------
+    bytes
+        :data:`COMMAND_BYTES` bytes.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown or a value does not fit its field.
+    """
+    header = {f"wait_{queue}": count & 0xFFFF for queue, count in waits.items()}
+    header |= {"opcode": opcode.value, "version": FORMAT_VERSION}
+    bits = _pack(HEADER, header, "command header")
+    if opcode in BODIES:
+        bits |= _pack(_layout(BODIES[opcode]), body, f"{opcode.name} command") << HEADER_BITS
+    return bits.to_bytes(COMMAND_BYTES, "little")
+
+
+def decode(command: bytes) -> tuple[Opcode, dict[str, int], dict[str, Any]]:
+    """Decode one command into its opcode, waits and body fields, the inverse of :func:`encode`."""
+    bits = int.from_bytes(command, "little")
+    header = _unpack(HEADER, bits)
+    opcode = header["opcode"]
+    waits = {name.removeprefix("wait_"): header[name] for name in header if name.startswith("wait_")}
+    body = {}
+    if opcode in BODIES:
+        body = _unpack(_layout(BODIES[opcode]), bits >> HEADER_BITS)
+    return opcode, waits, body

@@ -1,0 +1,1 @@
+"""Simulation engines that run one program on the generated hardware."""

@@ -1,0 +1,32 @@
+"""Seeded randomness for every test: the seed is printed, and ``--seed N`` replays it."""
+
+import numpy as np
+import pytest
+
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:
+    pass
+else:
+    settings.register_profile("pearray", deadline=None, derandomize=True, print_blob=True)
+    settings.load_profile("pearray")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="seed of every random test")
+
+
+def pytest_report_header(config):
+    return f"seed: {config.getoption('--seed')} (replay with --seed {config.getoption('--seed')})"
+
+
+@pytest.fixture
+def seed(request):
+    """Seed of this run."""
+    return request.config.getoption("--seed")
+
+
+@pytest.fixture
+def rng(seed):
+    """Generator of this test's random numbers."""
+    return np.random.default_rng(seed)
