@@ -14,6 +14,15 @@ else:
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="seed of every random test")
+    parser.addoption("--fault", default=None, help="inject a fault of tests/bug_bank.py into the hardware")
+
+
+def pytest_configure(config):
+    name = config.getoption("--fault")
+    if name is not None:
+        from bug_bank import BANK
+        from faults import inject
+        inject({fault.name: fault for fault in BANK}[name])
 
 
 def pytest_report_header(config):
