@@ -1,0 +1,123 @@
+"""Configurations by name, from TOML, with overrides, and every way to get them wrong."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pearray as pe
+from pearray.configuration import configuration_keys
+
+MINIMAL = """
+[array]
+rows = 4
+cols = 6
+[scratchpads]
+activation_bytes = 1024
+weight_bytes = 512
+output_bytes = 256
+[accumulators]
+depth = 16
+[post]
+lanes = 2
+[memory]
+data_width = 32
+"""
+
+
+def test_presets():
+    """A renamed or lost preset breaks everybody's command lines."""
+    assert pe.presets() == ["systolic-8x8", "systolic-16x16", "systolic-32x32"]
+
+
+@pytest.mark.parametrize(("name", "pes", "width", "scratchpad_kib", "accumulator_kib"), [
+    ("systolic-8x8", 64, 64, 32, 32),
+    ("systolic-16x16", 256, 128, 256, 64),
+    ("systolic-32x32", 1024, 256, 512, 128),
+])
+def test_presets_keep_the_contract(name, pes, width, scratchpad_kib, accumulator_kib):
+    """A preset that outgrows its promised memory makes every published figure unfair."""
+    config = pe.load_config(name)
+    pads = config.scratchpads
+    assert config.name == name
+    assert (config.pes, config.memory.data_width) == (pes, width)
+    assert pads.activation_bytes + pads.weight_bytes + pads.output_bytes <= scratchpad_kib << 10
+    assert 2 * config.accumulators.depth * config.array.cols * config.sum_bytes <= accumulator_kib << 10
+    memory = config.memory
+    assert (memory.read_latency, memory.write_latency) == (32, 32)
+    assert (memory.outstanding, memory.beats_per_cycle) == (8, 1)
+
+
+def test_toml_file_and_overrides(tmp_path):
+    """A user's own file is as good as a preset, and overrides win over it."""
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL)
+    config = pe.load_config(path, overrides={"array.rows": 3, "memory.read_latency": 7})
+    assert (config.name, config.array.rows, config.array.cols) == ("mine", 3, 6)
+    assert (config.memory.read_latency, config.memory.write_latency) == (7, 32)
+    assert pe.load_config(str(path)).array.rows == 4
+    assert pe.load_config(config, overrides={"array.rows": 4}) == dataclasses.replace(
+        config, array=dataclasses.replace(config.array, rows=4))
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"aray.rows": 8}, "unknown configuration key 'aray.rows': did you mean 'array.rows'? allowed: "),
+    ({"array": 8}, "unknown configuration key 'array': "),
+    ({"array.rwos": 8}, "unknown key of systolic-8x8 'array.rwos': did you mean 'array.rows'? allowed: "),
+    ({"array.rows": "8"}, "array.rows must be an integer in 1..256, not '8'"),
+    ({"array.rows": True}, "array.rows must be an integer in 1..256, not True"),
+    ({"array.rows": 0}, "array.rows must be an integer in 1..256, not 0"),
+    ({"array.rows": 8.0}, "array.rows must be an integer in 1..256, not 8.0"),
+    ({"array.kind": "systolik"}, "array.kind must be 'systolic', not 'systolik'"),
+    ({"memory.data_width": 48}, "memory.data_width must be a power of two in 32..512, not 48"),
+    ({"memory.beats_per_cycle": float("nan")}, "memory.beats_per_cycle must be a number above 0 and "),
+    ({"post.lanes": 16}, "post.lanes must divide array.cols = 8, not 16"),
+])
+def test_wrong_overrides(overrides, message):
+    """A wrong override that went unnoticed would measure another design than asked for."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
+        pe.load_config("systolic-8x8", overrides=overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[array\nrows = 8", "cannot be read as TOML: "),
+    ("\xff\x00", "cannot be read as TOML: "),
+    ("[arrays]\nrows = 8", "'arrays': did you mean 'array'? allowed: array, scratchpads, "),
+    ("array = 3", "array of "),
+    (MINIMAL.replace("rows = 4", ""), "array.rows is missing from "),
+    (MINIMAL + "read_latency = 0", "memory.read_latency must be an integer in 1..10000, not 0"),
+])
+def test_wrong_files(tmp_path, text, message):
+    """A corrupt file must say what is wrong with it in one line."""
+    path = tmp_path / "wrong.toml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(pe.PearrayError, match=re.escape(message)) as caught:
+        pe.load_config(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("systolic-9x9", "unknown configuration 'systolic-9x9': did you mean 'systolic-8x8'? allowed: "),
+    ("nowhere.toml", "configuration 'nowhere.toml' is not a file"),
+    (3, "configuration must be a preset's name, the path of a TOML file or a Config, not 3"),
+])
+def test_wrong_sources(source, message):
+    """A misspelt configuration must name the ones there are."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}"):
+        pe.load_config(source)
+
+
+def test_every_key_is_named():
+    """The list that error messages give must hold every field of every section."""
+    assert {"array.rows", "scratchpads.channels", "memory.beats_per_cycle"} <= set(configuration_keys())
+
+
+def test_import_is_light():
+    """``import pearray`` must work without, and not wait for, any optional or heavy dependency."""
+    heavy = "amaranth cocotb onnx onnxruntime numpy rich typer"
+    code = (f"import sys, pearray; found = set({heavy!r}.split()) & set(sys.modules); "
+            "assert not found, found; assert issubclass(pearray.PearrayError, ValueError)")
+    subprocess.run([sys.executable, "-c", code], check=True)
