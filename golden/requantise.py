@@ -93,7 +93,7 @@ def onnx_scale(x_scale: npt.ArrayLike, w_scale: npt.ArrayLike, y_scale: npt.Arra
     for name, value in (("x_scale", x_scale), ("w_scale", w_scale), ("y_scale", y_scale)):
         scale = np.asarray(value, np.float32)
         if not (np.isfinite(scale) & (scale > 0)).all():
-            raise ValueError(f"{name} must be finite and positive, not {value}")
+            raise ValueError(f"{name} must be finite and positive, not {value!r}")
         scales.append(scale)
     with np.errstate(over="ignore", under="ignore"):
         product: Array = np.divide(np.multiply(scales[0], scales[1]), scales[2])
@@ -137,7 +137,7 @@ def onnx(acc: Array, scale: npt.ArrayLike, zero_point: int = 0, low: int = -128,
     _clamp(low, high)
     factors = np.asarray(scale, np.float32)
     if not (np.isfinite(factors) & (factors >= 0)).all():
-        raise ValueError(f"scale must be finite and not negative, not {scale}")
+        raise ValueError(f"scale must be finite and not negative, not {scale!r}")
     factors = per_channel("scale", factors, sums.shape, axis)
     with np.errstate(over="ignore", under="ignore"):
         scaled = np.rint(np.multiply(sums.astype(np.float32), factors))

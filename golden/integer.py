@@ -1,0 +1,241 @@
+"""Integer contractions: matrix product, fully connected layer, convolution, transposed convolution.
+
+Sums are exact and then wrap to the accumulator's width, as in hardware; the results are raw sums,
+which :mod:`.requantise` turns into outputs. Zero points are subtracted before the product, so that
+padding, which stands for the value zero, contributes nothing.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from .tensors import (
+    Array,
+    Padding,
+    centre,
+    exact_matmul,
+    four_sides,
+    integer,
+    output_size,
+    pair,
+    patch,
+    wrap,
+)
+
+__all__ = ["conv2d", "conv_transpose2d", "gemm", "linear"]
+
+
+def _bias(name: str, bias: npt.ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> Array:
+    values = np.asarray(bias)
+    if values.dtype not in (np.int32, np.int64):
+        raise ValueError(f"{name} must be int32, not {values.dtype}")
+    if values.shape not in shapes:
+        raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, not {values.shape}")
+    return values.astype(np.int64)
+
+
+def gemm(a: Array, b: Array, c: Array | None = None, *, trans_a: bool = False, trans_b: bool = False,
+         a_zero_point: int = 0, b_zero_point: npt.ArrayLike = 0, acc_bits: int = 32) -> Array:
+    """Multiply two matrices: ``Y[m,n] = A[m,k] * B[k,n] + C[m,n]``.
+
+    Parameters
+    ----------
+    a : (M, K) integer array
+        Left operand, or (K, M) with `trans_a`.
+    b : (K, N) integer array
+        Right operand, or (N, K) with `trans_b`.
+    c : (N,) or (M, N) int32 array, optional
+        Addend.
+    trans_a, trans_b : bool
+        Whether an operand is given transposed.
+    a_zero_point : int
+        Zero point of `a`.
+    b_zero_point : int or (N,) integer array
+        Zero point of `b`, or one for each column.
+    acc_bits : int
+        Width at which sums wrap.
+
+    Returns
+    -------
+    (M, N) int32 array, int64 if `acc_bits` exceeds 32
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    left = integer("a", a, 2).T if trans_a else integer("a", a, 2)
+    right = integer("b", b, 2).T if trans_b else integer("b", b, 2)
+    if left.shape[1] != right.shape[0]:
+        raise ValueError(f"b must have {left.shape[1]} rows of contraction, as a has, not {right.shape[0]}")
+    sums = exact_matmul(centre("a", left, a_zero_point), centre("b", right, b_zero_point, axis=1))
+    if c is not None:
+        sums = sums + _bias("c", c, ((sums.shape[1],), sums.shape))
+    return wrap(sums, acc_bits)
+
+
+def linear(x: Array, w: Array, b: Array | None = None, *, x_zero_point: int = 0,
+           w_zero_point: npt.ArrayLike = 0, acc_bits: int = 32) -> Array:
+    """Apply a fully connected layer: ``Y[n,m] = X[n,c] * W[m,c] + B[m]``.
+
+    Parameters
+    ----------
+    x : (N, C) integer array
+        Activations.
+    w : (M, C) integer array
+        Weights.
+    b : (M,) int32 array, optional
+        Bias.
+    x_zero_point : int
+        Zero point of the activations.
+    w_zero_point : int or (M,) integer array
+        Zero point of the weights, or one for each output.
+    acc_bits : int
+        Width at which sums wrap.
+
+    Returns
+    -------
+    (N, M) int32 array, int64 if `acc_bits` exceeds 32
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    activations, weights = integer("x", x, 2), integer("w", w, 2)
+    if activations.shape[1] != weights.shape[1]:
+        raise ValueError(f"w must have {activations.shape[1]} columns, as x has, not {weights.shape[1]}")
+    sums = exact_matmul(centre("x", activations, x_zero_point), centre("w", weights, w_zero_point).T)
+    if b is not None:
+        sums = sums + _bias("b", b, ((weights.shape[0],),))
+    return wrap(sums, acc_bits)
+
+
+def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[int, int] = 1,
+           padding: Padding = 0, dilation: int | tuple[int, int] = 1, groups: int = 1,
+           x_zero_point: int = 0, w_zero_point: npt.ArrayLike = 0, acc_bits: int = 32) -> Array:
+    """Convolve: ``Y[n,m,p,q] = X[n,c,U*p+D*r-top,U*q+D*s-left] * W[m,c,r,s] + B[m]``.
+
+    With G groups, outputs ``m`` of group ``g = m // (M // G)`` see channels
+    ``g * C // G ... (g + 1) * C // G - 1`` only.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) integer array
+        Activations.
+    w : (M, C / G, R, S) integer array
+        Weights.
+    b : (M,) int32 array, optional
+        Bias.
+    stride, dilation : int or (int, int)
+        Steps of the window and of its taps, by height and width.
+    padding : int, (int, int) or (int, int, int, int)
+        Zero padding of all sides, (height, width) or (top, left, bottom, right).
+    groups : int
+        Number of groups G.
+    x_zero_point : int
+        Zero point of the activations.
+    w_zero_point : int or (M,) integer array
+        Zero point of the weights, or one for each output channel.
+    acc_bits : int
+        Width at which sums wrap.
+
+    Returns
+    -------
+    (N, M, P, Q) int32 array, int64 if `acc_bits` exceeds 32
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    activations, weights = integer("x", x, 4), integer("w", w, 4)
+    step, taps = pair("stride", stride), pair("dilation", dilation)
+    top, left, bottom, right = four_sides(padding)
+    (n, c, height, width), (m, channels, r, s) = activations.shape, weights.shape
+    if groups < 1 or c % groups or m % groups:
+        raise ValueError(f"groups must divide the {c} input and {m} output channels, not {groups!r}")
+    if channels != c // groups:
+        raise ValueError(f"w must have {c // groups} channels a group, not {channels}")
+    p = output_size("height", height, r, step[0], top, bottom, taps[0])
+    q = output_size("width", width, s, step[1], left, right, taps[1])
+    padded = np.pad(centre("x", activations, x_zero_point), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    padded = padded.reshape(n, groups, channels, *padded.shape[2:])
+    filters = centre("w", weights, w_zero_point).reshape(groups, m // groups, channels, r, s)
+    sums = np.zeros((n, groups, m // groups, p * q), np.int64)
+    for i in range(r):
+        for j in range(s):
+            seen = patch(padded, i * taps[0], j * taps[1], p, q, step)
+            sums += exact_matmul(filters[..., i, j], seen.reshape(n, groups, channels, p * q))
+    sums = sums.reshape(n, m, p, q)
+    if b is not None:
+        sums += _bias("b", b, ((m,),))[:, None, None]
+    return wrap(sums, acc_bits)
+
+
+def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[int, int] = 1,
+                     padding: Padding = 0, output_padding: int | tuple[int, int] = 0,
+                     dilation: int | tuple[int, int] = 1, groups: int = 1, x_zero_point: int = 0,
+                     w_zero_point: int = 0, acc_bits: int = 32) -> Array:
+    """Convolve transposed: every input spreads over the outputs that a convolution would draw from.
+
+    ``Y[n,m,U*h+D*r-top,U*w+D*s-left] += X[n,c,h,w] * W[c,m,r,s]``, plus ``B[m]``.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) integer array
+        Activations.
+    w : (C, M / G, R, S) integer array
+        Weights, in the layout of ONNX's ConvTranspose.
+    b : (M,) int32 array, optional
+        Bias.
+    stride, dilation : int or (int, int)
+        Steps of the output window and of its taps.
+    padding : int, (int, int) or (int, int, int, int)
+        Outputs cut away from the sides.
+    output_padding : int or (int, int)
+        Outputs added at the bottom and at the right.
+    groups : int
+        Number of groups G.
+    x_zero_point, w_zero_point : int
+        Zero points.
+    acc_bits : int
+        Width at which sums wrap.
+
+    Returns
+    -------
+    (N, M, P, Q) int32 array, int64 if `acc_bits` exceeds 32
+        With ``P = U * (H - 1) + D * (R - 1) + 1 + output_padding - top - bottom``, Q likewise.
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit, or nothing of the output is left.
+    """
+    activations, weights = integer("x", x, 4), integer("w", w, 4)
+    step, taps = pair("stride", stride), pair("dilation", dilation)
+    extra = pair("output_padding", output_padding, 0)
+    top, left, bottom, right = four_sides(padding)
+    (n, c, height, width), (rows, per_group, r, s) = activations.shape, weights.shape
+    if groups < 1 or c % groups:
+        raise ValueError(f"groups must divide the {c} input channels, not {groups!r}")
+    if rows != c:
+        raise ValueError(f"w must have {c} input channels, as x has, not {rows}")
+    if extra[0] >= max(step[0], taps[0]) or extra[1] >= max(step[1], taps[1]):
+        raise ValueError(f"output_padding must be less than stride or dilation, not {output_padding}")
+    spread_h = step[0] * (height - 1) + taps[0] * (r - 1) + 1 + extra[0]
+    spread_w = step[1] * (width - 1) + taps[1] * (s - 1) + 1 + extra[1]
+    p, q = spread_h - top - bottom, spread_w - left - right
+    if p < 1 or q < 1:
+        raise ValueError(f"padding must leave an output of at least 1 x 1, not {p} x {q}")
+    inputs = centre("x", activations, x_zero_point).reshape(n, groups, c // groups, height * width)
+    filters = centre("w", weights, w_zero_point).reshape(groups, c // groups, per_group, r, s)
+    sums = np.zeros((n, groups, per_group, spread_h, spread_w), np.int64)
+    for i in range(r):
+        for j in range(s):
+            products = exact_matmul(filters[..., i, j].swapaxes(1, 2), inputs)
+            target = patch(sums, i * taps[0], j * taps[1], height, width, step)
+            target += products.reshape(target.shape)
+    sums = sums[..., top:top + p, left:left + q].reshape(n, groups * per_group, p, q)
+    if b is not None:
+        sums = sums + _bias("b", b, ((groups * per_group,),))[:, None, None]
+    return wrap(sums, acc_bits)

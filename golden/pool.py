@@ -1,0 +1,123 @@
+"""Pooling of integer tensors: the maximum, and the sums and counts that averages are made of."""
+
+import numpy as np
+
+from .tensors import Array, Padding, four_sides, integer, output_size, pair, patch, wrap
+
+__all__ = ["max_pool2d", "window_counts", "window_sums"]
+
+
+def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
+               padding: Padding = 0, dilation: int | tuple[int, int] = 1, ceil_mode: bool = False) -> Array:
+    """Take the greatest element of each window: ``Y[n,c,p,q] = max X[n,c,U*p+r-top,U*q+s-left]``.
+
+    Padding never wins: a window sees only elements of the input.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) integer array
+        Activations.
+    kernel : int or (int, int)
+        Size of the window, (R, S).
+    stride : int or (int, int), optional
+        Step of the window; that of `kernel` if not given.
+    padding : int, (int, int) or (int, int, int, int)
+        Padding of all sides, (height, width) or (top, left, bottom, right), less than the window.
+    dilation : int or (int, int)
+        Distance of taps.
+    ceil_mode : bool
+        Also make an output of a last window that hangs over the end.
+
+    Returns
+    -------
+    (N, C, P, Q) array of the type of `x`
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    activations = integer("x", x, 4)
+    window, taps = pair("kernel", kernel), pair("dilation", dilation)
+    step = window if stride is None else pair("stride", stride)
+    sides = four_sides(padding)
+    if max(sides[0], sides[2]) >= window[0] or max(sides[1], sides[3]) >= window[1]:
+        raise ValueError(f"padding must be less than the kernel {window}, not {padding!r}")
+    least = np.iinfo(activations.dtype).min
+    padded, p, q = _pad(activations, window, step, sides, taps, ceil_mode, least)
+    best = np.full((*activations.shape[:2], p, q), least, activations.dtype)
+    for i in range(window[0]):
+        for j in range(window[1]):
+            np.maximum(best, patch(padded, i * taps[0], j * taps[1], p, q, step), out=best)
+    return best
+
+
+def _pad(x: Array, window: tuple[int, int], step: tuple[int, int], sides: tuple[int, int, int, int],
+         taps: tuple[int, int], ceil_mode: bool, value: int) -> tuple[Array, int, int]:
+    top, left, bottom, right = sides
+    p = output_size("height", x.shape[2], window[0], step[0], top, bottom, taps[0], ceil_mode)
+    q = output_size("width", x.shape[3], window[1], step[1], left, right, taps[1], ceil_mode)
+    # The last window may hang over the padding in ceil mode.
+    below = max(bottom, (p - 1) * step[0] + taps[0] * (window[0] - 1) + 1 - top - x.shape[2])
+    beside = max(right, (q - 1) * step[1] + taps[1] * (window[1] - 1) + 1 - left - x.shape[3])
+    return np.pad(x, ((0, 0), (0, 0), (top, below), (left, beside)), constant_values=value), p, q
+
+
+def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
+                padding: Padding = 0, x_zero_point: int = 0, ceil_mode: bool = False) -> Array:
+    """Sum each window: ``Y[n,c,p,q] = sum X[n,c,U*p+r-top,U*q+s-left] - zero point``, padding adding nothing.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) integer array
+        Activations.
+    kernel, stride, padding, ceil_mode
+        As for :func:`max_pool2d`.
+    x_zero_point : int
+        Zero point of the activations.
+
+    Returns
+    -------
+    (N, C, P, Q) int32 array
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    activations = integer("x", x, 4)
+    window = pair("kernel", kernel)
+    step = window if stride is None else pair("stride", stride)
+    centred = activations.astype(np.int64) - x_zero_point
+    padded, p, q = _pad(centred, window, step, four_sides(padding), (1, 1), ceil_mode, 0)
+    sums = np.zeros((*activations.shape[:2], p, q), np.int64)
+    for i in range(window[0]):
+        for j in range(window[1]):
+            sums += patch(padded, i, j, p, q, step)
+    return wrap(sums)
+
+
+def window_counts(height: int, width: int, kernel: int | tuple[int, int], *,
+                  stride: int | tuple[int, int] | None = None, padding: Padding = 0,
+                  count_include_pad: bool = False, ceil_mode: bool = False) -> Array:
+    """Count the elements that the average of each window divides by.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the input.
+    kernel, stride, padding, ceil_mode
+        As for :func:`max_pool2d`.
+    count_include_pad : bool
+        Count the whole window, padding included, and not only elements of the input.
+
+    Returns
+    -------
+    (P, Q) int32 array
+    """
+    inside = np.ones((1, 1, height, width), np.uint8)
+    counts = window_sums(inside, kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)[0, 0]
+    if count_include_pad:
+        window = pair("kernel", kernel)
+        counts = np.full_like(counts, window[0] * window[1])
+    return counts
