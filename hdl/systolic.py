@@ -1,0 +1,246 @@
+"""Systolic array of processing elements, weight- or output-stationary at run time."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from .errors import PearrayError
+from .pe import PEControl, ProcessingElement
+from .unit import Unit, add
+
+__all__ = ["ArrayControl", "PERow", "SystolicArray", "WeightControl"]
+
+
+class ArrayControl(data.Struct):
+    """Control bits that accompany an activation vector."""
+
+    #: Weight-stationary: this vector and later ones use the tile loaded last.
+    swap: unsigned(1)
+    #: The vector is an element of sums that stay in the PEs.
+    output_stationary: unsigned(1)
+    #: Output-stationary: the vector is the first of its sums.
+    clear: unsigned(1)
+    #: Output-stationary: the vector is the last of its sums, which then leave.
+    drain: unsigned(1)
+
+
+class WeightControl(data.Struct):
+    """Control bits that accompany a weight vector."""
+
+    #: The tile enters from the left, not from the top. Read with ``capture`` and kept until the next.
+    left: unsigned(1)
+    #: The vector is the first of a tile; in output-stationary mode, each vector.
+    capture: unsigned(1)
+
+
+class PERow(Unit):
+    """Row of processing elements, wired side by side.
+
+    Element c of what passes vertically is bits ``c * width ... (c + 1) * width - 1`` of a plain
+    vector; a structured one would cost a Verilog wire an element. Timing is that of
+    :class:`ProcessingElement`; column c works c cycles after column 0.
+
+    Parameters
+    ----------
+    cols : int
+        Processing elements.
+    operand_bits, psum_bits : int
+        See :class:`ProcessingElement`.
+
+    Members
+    -------
+    a_left, control_left, weight_left, token_left : In
+        What enters the first element from the left.
+    weight_above, token_above, psum_above, sum_above : In
+        What enters from above, ``cols`` elements each.
+    weight, token, psum, sum : Out
+        What leaves below, ``cols`` elements each.
+    """
+
+    unit_name = "pe_row"
+
+    def __init__(self, cols: int, operand_bits: int, psum_bits: int):
+        self._cols = cols
+        self._operand_bits = operand_bits
+        self._psum_bits = psum_bits
+        super().__init__({
+            "a_left": In(signed(operand_bits)),
+            "control_left": In(PEControl),
+            "weight_left": In(signed(operand_bits)),
+            "token_left": In(1),
+            "weight_above": In(cols * operand_bits),
+            "token_above": In(cols),
+            "psum_above": In(cols * psum_bits),
+            "sum_above": In(cols * psum_bits),
+            "weight": Out(cols * operand_bits),
+            "token": Out(cols),
+            "psum": Out(cols * psum_bits),
+            "sum": Out(cols * psum_bits),
+        })
+
+    def elaborate(self, platform):
+        """Build the row."""
+        m = Module()
+
+        pes = [ProcessingElement(self._operand_bits, self._psum_bits) for _ in range(self._cols)]
+        for col, pe in enumerate(pes):
+            add(m, f"pe_{col}", pe, platform)
+            m.d.comb += [
+                pe.weight_above.eq(self.weight_above.word_select(col, self._operand_bits)),
+                pe.token_above.eq(self.token_above[col]),
+                pe.psum_above.eq(self.psum_above.word_select(col, self._psum_bits)),
+                pe.sum_above.eq(self.sum_above.word_select(col, self._psum_bits)),
+            ]
+            left = pes[col - 1] if col else None
+            m.d.comb += [
+                pe.a_left.eq(left.a if left else self.a_left),
+                pe.control_left.eq(left.control if left else self.control_left),
+                pe.weight_left.eq(left.weight if left else self.weight_left),
+                pe.token_left.eq(left.token if left else self.token_left),
+            ]
+        for name in ("weight", "token", "psum", "sum"):
+            m.d.comb += getattr(self, name).eq(Cat(getattr(pe, name) for pe in pes))
+
+        return m
+
+
+class SystolicArray(Unit):
+    """R x C systolic array with double-buffered weights, the lock-step core of an accelerator.
+
+    The array provides no flow control: it takes one vector of activations and one of weights every
+    cycle and never stalls. All inputs are unskewed; skew registers are inside. Whoever drives it
+    knows from the latencies below which outputs count. Sums wrap around at ``psum_bits``.
+
+    Write t for the cycle in which an input is presented; an output "in cycle t + n" can be read
+    after n clock edges.
+
+    **Weight-stationary.** A tile is a matrix W of R x C. From the top, vector j is its row j, and
+    vectors j = 0 ... R-1 are presented in consecutive cycles on ``w_top``. From the left
+    (``w_control.left``), vector j is its column j, and vectors 0 ... C-1 are presented on
+    ``w_left``: that loads the transpose of what the same vectors would load from the top.
+    ``w_control.capture`` marks vector 0 only. An activation vector x with ``swap`` is the first to
+    use the tile; it may come ``swap_lead_top`` (``swap_lead_left``) cycles after vector 0, or any
+    later. Vector 0 of the next tile comes in the cycle of that swap or any later one. So tiles may
+    follow one another every R (C) cycles, even if each meets one activation vector only. The sum
+    over r of x[r] * W[r, c] is ``psum[c]`` in cycle t + ``ws_latency`` + c.
+
+    A tile from the top whose last rows meet zero activations only may end after K < R vectors; then
+    K stands for R in these rules (but not in the next one). Likewise from the left.
+
+    **Changing direction.** A tile from the other direction starts at least R cycles after the last
+    ``capture`` from the top (C from the left), plus ``turn_gap``.
+
+    **Output-stationary.** Vectors x and w with the same number are presented ``os_weight_lead``
+    cycles apart, w first, from the top, with ``capture`` set; PE (r, c) adds x[r] * w[c] to its sum.
+    ``clear`` marks the first vector of a sum, ``drain`` the last. In between, idle cycles keep
+    ``output_stationary`` set and present x = 0. ``swap`` is of no effect. The sums of row R-1 are on
+    ``psum`` in cycle t + ``os_latency`` + c for column c, t being the cycle of the drain vector;
+    those of row R-2 follow in the next cycle, and so on up to row 0. The next sum may begin in the
+    cycle after the drain vector, but its own drain comes no earlier than ``drain_interval`` = R
+    cycles after that; nor does a weight-stationary vector.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Processing elements, at least 1 x 1.
+    operand_bits : int
+        Width of an operand, 2 to 32.
+    psum_bits : int
+        Width of a partial sum, at least that of a product.
+
+    Members
+    -------
+    a : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+        Activation vector x.
+    control : :py:`In(ArrayControl)`
+        Its control bits.
+    w_top : :py:`In(ArrayLayout(signed(operand_bits), cols))`
+        Weight vector from the top.
+    w_left : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+        Weight vector from the left.
+    w_control : :py:`In(WeightControl)`
+        Control bits of either.
+    psum : :py:`Out(ArrayLayout(signed(psum_bits), cols))`
+        Sums, column c one cycle after column c-1.
+
+    Raises
+    ------
+    PearrayError
+        If a parameter is out of range.
+    """
+
+    unit_name = "systolic_array"
+
+    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
+        for name, value, low, high in (("rows", rows, 1, 1024), ("cols", cols, 1, 1024),
+                                       ("operand_bits", operand_bits, 2, 32),
+                                       ("psum_bits", psum_bits, 2 * operand_bits, 128)):
+            if not isinstance(value, int) or not low <= value <= high:
+                raise PearrayError(f"{name} must be an integer in {low}..{high}, not {value!r}")
+        self._rows = rows
+        self._cols = cols
+        self._operand_bits = operand_bits
+        self._psum_bits = psum_bits
+        super().__init__({
+            "a": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "control": In(ArrayControl),
+            "w_top": In(data.ArrayLayout(signed(operand_bits), cols)),
+            "w_left": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "w_control": In(WeightControl),
+            "psum": Out(data.ArrayLayout(signed(psum_bits), cols)),
+        })
+
+    @property
+    def rows(self) -> int:
+        """Rows of processing elements."""
+        return self._rows
+
+    @property
+    def cols(self) -> int:
+        """Columns of processing elements."""
+        return self._cols
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand."""
+        return self._operand_bits
+
+    @property
+    def psum_bits(self) -> int:
+        """Width of a partial sum."""
+        return self._psum_bits
+
+    @property
+    def ws_latency(self) -> int:
+        """Cycles from a weight-stationary vector to its sum in column 0."""
+        return self._rows + 4
+
+    @property
+    def os_latency(self) -> int:
+        """Cycles from the drain vector to the sum of row R-1 in column 0."""
+        return self._rows + 4
+
+    @property
+    def swap_lead_top(self) -> int:
+        """Least number of cycles from vector 0 of a tile from the top to its swap vector."""
+        return self._rows
+
+    @property
+    def swap_lead_left(self) -> int:
+        """Least number of cycles from vector 0 of a tile from the left to its swap vector."""
+        return self._cols
+
+    @property
+    def os_weight_lead(self) -> int:
+        """Cycles from an output-stationary weight vector to its activation vector."""
+        return 1
+
+    @property
+    def turn_gap(self) -> int:
+        """Idle weight cycles between tiles that enter from different directions."""
+        return 1
+
+    @property
+    def drain_interval(self) -> int:
+        """Least number of cycles from a drain vector to the next, or to a weight-stationary vector."""
+        return self._rows
