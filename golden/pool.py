@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .tensors import Array, Padding, four_sides, integer, output_size, pair, patch, wrap
+from .tensors import Array, Padding, centre, floating, four_sides, integer, output_size, pair, patch, wrap
 
-__all__ = ["max_pool2d", "window_counts", "window_sums"]
+__all__ = ["max_pool2d", "sequential_sums", "window_counts", "window_sums"]
 
 
 def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
@@ -85,16 +85,43 @@ def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[
     ValueError
         If types or shapes do not fit.
     """
-    activations = integer("x", x, 4)
+    centred = centre("x", integer("x", x, 4), x_zero_point)
+    return wrap(_sums(centred, kernel, stride, padding, ceil_mode))
+
+
+def sequential_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
+                    padding: Padding = 0, ceil_mode: bool = False) -> Array:
+    """Add up each window of real numbers in float32, row by row from the left.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float32 array
+        Activations.
+    kernel, stride, padding, ceil_mode
+        As for :func:`max_pool2d`.
+
+    Returns
+    -------
+    (N, C, P, Q) float32 array
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    return _sums(floating("x", x, 4), kernel, stride, padding, ceil_mode)
+
+
+def _sums(x: Array, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None, padding: Padding,
+          ceil_mode: bool) -> Array:
     window = pair("kernel", kernel)
     step = window if stride is None else pair("stride", stride)
-    centred = activations.astype(np.int64) - x_zero_point
-    padded, p, q = _pad(centred, window, step, four_sides(padding), (1, 1), ceil_mode, 0)
-    sums = np.zeros((*activations.shape[:2], p, q), np.int64)
+    padded, p, q = _pad(x, window, step, four_sides(padding), (1, 1), ceil_mode, 0)
+    sums = np.zeros((*x.shape[:2], p, q), x.dtype)
     for i in range(window[0]):
         for j in range(window[1]):
             sums += patch(padded, i, j, p, q, step)
-    return wrap(sums)
+    return sums
 
 
 def window_counts(height: int, width: int, kernel: int | tuple[int, int], *,

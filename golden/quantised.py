@@ -1,0 +1,331 @@
+"""Operators on quantised tensors, as onnxruntime's CPU kernels compute them, to the last bit.
+
+A quantised integer q stands for ``scale * (q - zero_point)``. Every rounding below is part of the
+definition: float32 throughout, in the order written. Where onnxruntime's result depends on the
+processor, the rule is that of its x86 kernels with AVX2 and fused multiply-add.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import pool
+from .requantise import onnx, per_channel
+from .tensors import Array, Padding, integer, pair, rank
+
+__all__ = [
+    "add", "average_pool2d", "dequantize_linear", "fused_multiply_add", "global_average_pool2d",
+    "quantize_linear", "softmax",
+]
+
+
+def _scale(name: str, value: npt.ArrayLike) -> Array:
+    scale = np.asarray(value, np.float32)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise ValueError(f"{name} must be finite and positive, not {value!r}")
+    return scale
+
+
+def _point(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
+    points, bounds = np.asarray(value), np.iinfo(dtype)
+    if points.dtype.kind not in "iu" or (points < bounds.min).any() or (points > bounds.max).any():
+        raise ValueError(f"{name} must be an integer in {bounds.min}..{bounds.max}, not {value!r}")
+    return points.astype(np.int32)
+
+
+def fused_multiply_add(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Array:
+    """Compute ``a * b + c`` of float32 numbers with one rounding.
+
+    The product is exact in float64. The sum is rounded to odd there, which keeps the second
+    rounding, to float32, from seeing a tie that is none.
+
+    Returns
+    -------
+    float32 array
+    """
+    product = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32)
+    addend = np.asarray(c, np.float32).astype(np.float64)
+    total = product + addend
+    shadow = total - product
+    error = (product - (total - shadow)) + (addend - shadow)
+    even = (total.view(np.int64) & 1) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
+    return odd.astype(np.float32)
+
+
+def quantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
+                    dtype: npt.DTypeLike = np.int8, axis: int = 1) -> Array:
+    """Quantise as ONNX's QuantizeLinear: ``clip(rint(x / scale) + zero_point)``.
+
+    Parameters
+    ----------
+    x : float32 array of any shape
+        Real numbers.
+    scale : float32 array_like of shape () or (channels,)
+        Scale, or one for each channel.
+    zero_point : integer array_like of shape () or (channels,)
+        Zero point, or one for each channel.
+    dtype : integer type
+        Type of the result, 8 or 16 bits.
+    axis : int
+        Axis of the channels.
+
+    Returns
+    -------
+    array of type `dtype` and of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If a type, a shape or a range does not fit, or `x` holds a number that is none.
+    """
+    values = np.asarray(x)
+    if values.dtype != np.float32:
+        raise ValueError(f"x must be float32, not {values.dtype}")
+    if np.isnan(values).any():
+        raise ValueError("x must be numbers, not NaN")
+    scales = per_channel("scale", _scale("scale", scale), values.shape, axis)
+    points = per_channel("zero_point", _point("zero_point", zero_point, dtype), values.shape, axis)
+    return _quantise(values, scales, points, dtype)
+
+
+def _quantise(values: Array, scale: Array, zero_point: Array, dtype: npt.DTypeLike) -> Array:
+    bounds = np.iinfo(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = values / scale
+    clipped = np.clip(scaled, (bounds.min - zero_point).astype(np.float32),
+                      (bounds.max - zero_point).astype(np.float32))
+    return (np.rint(clipped).astype(np.int32) + zero_point).astype(dtype)
+
+
+def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
+                      axis: int = 1) -> Array:
+    """Turn quantised integers into real numbers: ``float32(x - zero_point) * scale``.
+
+    Parameters
+    ----------
+    x : int8, uint8, int16, uint16 or int32 array of any shape
+        Quantised integers.
+    scale, zero_point, axis
+        As for :func:`quantize_linear`.
+
+    Returns
+    -------
+    float32 array of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If a type, a shape or a range does not fit.
+    """
+    values = np.asarray(x)
+    if values.dtype != np.int32:
+        values = integer("x", values)
+    scales = per_channel("scale", _scale("scale", scale), values.shape, axis)
+    points = per_channel("zero_point", _point("zero_point", zero_point, values.dtype), values.shape, axis)
+    return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)
+
+
+def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
+    values = np.asarray(tensor)
+    if values.dtype not in (np.int8, np.uint8):
+        raise ValueError(f"{name} must be int8 or uint8, not {values.dtype}")
+    return values
+
+
+def _first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Tell whether onnxruntime's inner loop meets one number of `a` with a run of numbers of `b`."""
+    length = max(len(a), len(b))
+    padded = ((1,) * (length - len(shape)) + shape for shape in (a, b))
+    for i, j in reversed(list(zip(*padded, strict=True))):
+        if i != 1 or j != 1:
+            return i == 1
+    return True
+
+
+def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b_zero_point: int,
+        y_scale: float, y_zero_point: int) -> Array:
+    """Add two quantised tensors as onnxruntime's QLinearAdd (com.microsoft).
+
+    With ``ra = a_scale / y_scale``, ``rb = b_scale / y_scale``, a constant
+    ``k = y_zero_point - fma(ra, a_zero_point, rb * b_zero_point)``, and each fma and each operation
+    rounded to float32, ``y = clip(rint(fma(a, ra, fma(b, rb, k))))``. The zero point is inside the
+    rounding, so ties go to even outputs. Where the innermost axis spreads one number of `a` over a
+    run of `b`, `a` is added first. (On ARM, onnxruntime uses an integer formula that
+    differs from this one in rare ties.)
+
+    Parameters
+    ----------
+    a, b : int8 or uint8 arrays of one type
+        Terms, whose shapes broadcast.
+    a_scale, b_scale, y_scale : float
+        Scales, taken as float32.
+    a_zero_point, b_zero_point, y_zero_point : int
+        Zero points.
+
+    Returns
+    -------
+    array of the type of `a` and of the broadcast shape
+
+    Raises
+    ------
+    ValueError
+        If types, shapes or ranges do not fit.
+    """
+    first, second = _eight_bits("a", a), _eight_bits("b", b)
+    if first.dtype != second.dtype:
+        raise ValueError(f"b must be {first.dtype}, as a is, not {second.dtype}")
+    try:
+        np.broadcast_shapes(first.shape, second.shape)
+    except ValueError:
+        raise ValueError(f"b must broadcast with {first.shape}, not have shape {second.shape}") from None
+    scales = [_scale(name, value) for name, value in
+              (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale))]
+    points = [_point(f"{name}_zero_point", value, first.dtype) for name, value in
+              (("a", a_zero_point), ("b", b_zero_point), ("y", y_zero_point))]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
+        constant = np.float32(points[2]) - fused_multiply_add(ratio_a, points[0],
+                                                              ratio_b * np.float32(points[1]))
+        if _first_is_spread(first.shape, second.shape):
+            total = fused_multiply_add(second, ratio_b, fused_multiply_add(first, ratio_a, constant))
+        else:
+            total = fused_multiply_add(first, ratio_a, fused_multiply_add(second, ratio_b, constant))
+    bounds = np.iinfo(first.dtype)
+    return np.clip(np.rint(total), bounds.min, bounds.max).astype(first.dtype)
+
+
+def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int,
+                   kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
+                   padding: Padding = 0, count_include_pad: bool = False, ceil_mode: bool = False) -> Array:
+    """Average each window as onnxruntime's QLinearAveragePool (com.microsoft).
+
+    The elements ``float32(x - x_zero_point) * x_scale`` are added in float32, row by row from the left;
+    then ``y = clip(rint(sum / count / y_scale + y_zero_point))``, each operation rounded to float32.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) int8 or uint8 array
+        Activations.
+    x_scale, y_scale : float
+        Scales.
+    x_zero_point, y_zero_point : int
+        Zero points.
+    kernel : int or (int, int)
+        Size of the window, (R, S).
+    stride : int or (int, int), optional
+        Step of the window; 1 if not given, as in ONNX.
+    padding : int, (int, int) or (int, int, int, int)
+        Padding of all sides, (height, width) or (top, left, bottom, right).
+    count_include_pad : bool
+        Divide by the size of the window, and not by the number of elements of the input in it.
+    ceil_mode : bool
+        Also make an output of a last window that hangs over the end.
+
+    Returns
+    -------
+    (N, C, P, Q) array of the type of `x`
+
+    Raises
+    ------
+    ValueError
+        If types, shapes or ranges do not fit.
+    """
+    activations = _eight_bits("x", x)
+    rank("x", activations, 4)
+    point = _point("y_zero_point", y_zero_point, activations.dtype)
+    window = pair("kernel", kernel)
+    step = pair("stride", 1 if stride is None else stride)
+    geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
+    height, width = activations.shape[2:]
+    counts = pool.window_counts(height, width, window, count_include_pad=count_include_pad, **geometry)
+    real = dequantize_linear(activations, x_scale, x_zero_point)
+    mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
+    bounds = np.iinfo(activations.dtype)
+    rounded = np.rint(mean / _scale("y_scale", y_scale) + point.astype(np.float32))
+    return np.clip(rounded, bounds.min, bounds.max).astype(activations.dtype)
+
+
+def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float,
+                          y_zero_point: int) -> Array:
+    """Average each channel as onnxruntime's QLinearGlobalAveragePool (com.microsoft).
+
+    Unlike :func:`average_pool2d` it adds integers and requantises once, with the scale
+    ``x_scale / (y_scale * float32(H * W))``.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) int8 or uint8 array
+        Activations.
+    x_scale, y_scale : float
+        Scales.
+    x_zero_point, y_zero_point : int
+        Zero points.
+
+    Returns
+    -------
+    (N, C, 1, 1) array of the type of `x`
+
+    Raises
+    ------
+    ValueError
+        If types, shapes or ranges do not fit.
+    """
+    activations = _eight_bits("x", x)
+    rank("x", activations, 4)
+    shift = int(_point("x_zero_point", x_zero_point, activations.dtype))
+    point = int(_point("y_zero_point", y_zero_point, activations.dtype))
+    sums = pool.window_sums(activations, activations.shape[2:], x_zero_point=shift)
+    size = np.float32(activations.shape[2] * activations.shape[3])
+    scale = _scale("x_scale", x_scale) / (_scale("y_scale", y_scale) * size)
+    bounds = np.iinfo(activations.dtype)
+    return onnx(sums, scale, point, bounds.min, bounds.max).astype(activations.dtype)
+
+
+def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int) -> Array:
+    """Normalise the last axis as onnxruntime's QLinearSoftmax (com.microsoft, opset 13).
+
+    A table of 256 float32 values holds ``exp(x_scale * (i - 255 + d))``, where ``d`` lifts the greatest as
+    high as sums of the axis allow; a row is looked up relative to its maximum, added
+    in order, and ``y = clip(rint(table * floor(1 / y_scale) / sum) + y_zero_point)``. In 42 million
+    elements drawn to hit ties, fewer than 2 in a million differed from onnxruntime, by one.
+
+    Parameters
+    ----------
+    x : (..., K) int8 or uint8 array
+        Scores.
+    x_scale, y_scale : float
+        Scales; ``floor(1 / y_scale)`` is used, so 1/256 and 1/255 are served best.
+    x_zero_point : int
+        Zero point of the scores, which cancels.
+    y_zero_point : int
+        Zero point of the probabilities.
+
+    Returns
+    -------
+    (..., K) array of the type of `x`
+
+    Raises
+    ------
+    ValueError
+        If types, shapes or ranges do not fit.
+    """
+    scores = _eight_bits("x", x)
+    if scores.ndim == 0 or scores.size == 0:
+        raise ValueError(f"x must have at least one dimension, none of them 0, not shape {scores.shape}")
+    _point("x_zero_point", x_zero_point, scores.dtype)
+    point = _point("y_zero_point", y_zero_point, scores.dtype)
+    step = float(_scale("x_scale", x_scale))
+    inverse = np.float64(np.floor(np.float32(1) / _scale("y_scale", y_scale)))
+    # Five units of headroom below the logarithm of the greatest float32, as the runtime leaves.
+    headroom = np.log(np.float64(np.finfo(np.float32).max / np.float32(scores.shape[-1]))) - 5
+    table = np.exp((np.arange(256) - 255 + max(0.0, float(headroom)) / step) * step).astype(np.float32)
+    below = scores.max(axis=-1, keepdims=True).astype(np.int32) - scores
+    terms = table[255 - below]
+    # accumulate adds strictly in order, where sum would add in pairs.
+    total = np.add.accumulate(terms, axis=-1, dtype=np.float32)[..., -1:]
+    bounds = np.iinfo(scores.dtype)
+    rounded = np.rint(terms * inverse / total) + point
+    return np.clip(rounded, bounds.min, bounds.max).astype(scores.dtype)
