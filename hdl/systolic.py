@@ -1,14 +1,14 @@
 """Systolic array of processing elements, weight- or output-stationary at run time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from .errors import PearrayError
-from .pe import PEControl, ProcessingElement
+from .pe import PEControl, PERow
 from .unit import Unit, add
 
-__all__ = ["ArrayControl", "PERow", "SystolicArray", "WeightControl"]
+__all__ = ["ArrayControl", "SystolicArray", "WeightControl"]
 
 
 class ArrayControl(data.Struct):
@@ -31,77 +31,6 @@ class WeightControl(data.Struct):
     left: unsigned(1)
     #: The vector is the first of a tile; in output-stationary mode, each vector.
     capture: unsigned(1)
-
-
-class PERow(Unit):
-    """Row of processing elements, wired side by side.
-
-    Element c of what passes vertically is bits ``c * width ... (c + 1) * width - 1`` of a plain
-    vector; a structured one would cost a Verilog wire an element. Timing is that of
-    :class:`ProcessingElement`; column c works c cycles after column 0.
-
-    Parameters
-    ----------
-    cols : int
-        Processing elements.
-    operand_bits, psum_bits : int
-        See :class:`ProcessingElement`.
-
-    Members
-    -------
-    a_left, control_left, weight_left, token_left : In
-        What enters the first element from the left.
-    weight_above, token_above, psum_above, sum_above : In
-        What enters from above, ``cols`` elements each.
-    weight, token, psum, sum : Out
-        What leaves below, ``cols`` elements each.
-    """
-
-    unit_name = "pe_row"
-
-    def __init__(self, cols: int, operand_bits: int, psum_bits: int):
-        self._cols = cols
-        self._operand_bits = operand_bits
-        self._psum_bits = psum_bits
-        super().__init__({
-            "a_left": In(signed(operand_bits)),
-            "control_left": In(PEControl),
-            "weight_left": In(signed(operand_bits)),
-            "token_left": In(1),
-            "weight_above": In(cols * operand_bits),
-            "token_above": In(cols),
-            "psum_above": In(cols * psum_bits),
-            "sum_above": In(cols * psum_bits),
-            "weight": Out(cols * operand_bits),
-            "token": Out(cols),
-            "psum": Out(cols * psum_bits),
-            "sum": Out(cols * psum_bits),
-        })
-
-    def elaborate(self, platform):
-        """Build the row."""
-        m = Module()
-
-        pes = [ProcessingElement(self._operand_bits, self._psum_bits) for _ in range(self._cols)]
-        for col, pe in enumerate(pes):
-            add(m, f"pe_{col}", pe, platform)
-            m.d.comb += [
-                pe.weight_above.eq(self.weight_above.word_select(col, self._operand_bits)),
-                pe.token_above.eq(self.token_above[col]),
-                pe.psum_above.eq(self.psum_above.word_select(col, self._psum_bits)),
-                pe.sum_above.eq(self.sum_above.word_select(col, self._psum_bits)),
-            ]
-            left = pes[col - 1] if col else None
-            m.d.comb += [
-                pe.a_left.eq(left.a if left else self.a_left),
-                pe.control_left.eq(left.control if left else self.control_left),
-                pe.weight_left.eq(left.weight if left else self.weight_left),
-                pe.token_left.eq(left.token if left else self.token_left),
-            ]
-        for name in ("weight", "token", "psum", "sum"):
-            m.d.comb += getattr(self, name).eq(Cat(getattr(pe, name) for pe in pes))
-
-        return m
 
 
 class SystolicArray(Unit):
@@ -137,7 +66,8 @@ class SystolicArray(Unit):
     ``psum`` in cycle t + ``os_latency`` + c for column c, t being the cycle of the drain vector;
     those of row R-2 follow in the next cycle, and so on up to row 0. The next sum may begin in the
     cycle after the drain vector, but its own drain comes no earlier than ``drain_interval`` = R
-    cycles after that; nor does a weight-stationary vector.
+    cycles after that; nor does a weight-stationary vector. Vector 0 of a weight-stationary tile may be
+    presented in the cycle of the drain vector or any later one.
 
     Parameters
     ----------
@@ -244,3 +174,118 @@ class SystolicArray(Unit):
     def drain_interval(self) -> int:
         """Least number of cycles from a drain vector to the next, or to a weight-stationary vector."""
         return self._rows
+
+    def elaborate(self, platform):
+        """Build the array."""
+        m = Module()
+
+        rows, cols = self._rows, self._cols
+        control, drains = self._control(m)
+
+        a = Signal(rows * self._operand_bits, reset_less=True)
+        m.d.sync += a.eq(self.a)
+        a_left = self._skew(m, "a", a, rows)
+        weight_left = self._skew(m, "w_left", self.w_left, rows)
+        weight_above = Signal(cols * self._operand_bits)
+        m.d.comb += weight_above.eq(Cat(self._skew(m, "w_top", self.w_top, cols)))
+
+        # A token enters column c, or row r, with that element's share of vector 0.
+        tokens = Signal(max(rows, cols))
+        m.d.comb += tokens[0].eq(self.w_control.capture)
+        m.d.sync += tokens[1:].eq(tokens[:-1])
+
+        above = None
+        for r in range(rows):
+            row = PERow(cols, self._operand_bits, self._psum_bits)
+            add(m, f"row_{r}", row, platform)
+            entering = Signal(PEControl, name=f"control_{r}")
+            if r == 0:
+                m.d.comb += entering.eq(control)
+            else:
+                m.d.sync += entering.eq(control)
+            control = entering
+            move = Signal(name=f"move_{r}")
+            if r < rows - 1:
+                # Row r has its sum rows-1-r cycles before the last row has, and keeps it until then, so
+                # that all sums of a column move down together.
+                hold = Signal(name=f"hold_{r}")
+                with m.If(drains[r]):
+                    m.d.sync += hold.eq(1)
+                with m.Elif(drains[-1]):
+                    m.d.sync += hold.eq(0)
+                m.d.comb += move.eq(entering.drain | ~hold)
+            else:
+                m.d.comb += move.eq(1)
+            m.d.comb += [
+                row.a_left.eq(a_left[r]),
+                row.control_left.eq(entering),
+                row.control_left.move.eq(move),
+                row.weight_left.eq(weight_left[r]),
+                row.token_left.eq(tokens[r]),
+            ]
+            if above is None:
+                m.d.comb += [
+                    row.weight_above.eq(weight_above),
+                    row.token_above.eq(tokens[:cols]),
+                ]
+            else:
+                m.d.comb += [
+                    row.weight_above.eq(above.weight),
+                    row.token_above.eq(above.token),
+                    row.psum_above.eq(above.psum),
+                    row.sum_above.eq(above.sum),
+                ]
+            above = row
+        m.d.comb += self.psum.eq(above.sum)
+
+        return m
+
+    def _control(self, m):
+        """Bring the control bits of a vector to the times at which the first PE needs them.
+
+        Return them, and a vector that tells which rows see a drain of output-stationary sums.
+        """
+        control = Signal(PEControl)
+        stationary = self.control.output_stationary
+
+        # Weight-stationary sums leave through the last row's drain register too, which costs a cycle
+        # but no multiplexer. While drained sums move down, idle cycles must not look like those.
+        leave = Signal()
+        drain = Signal()
+        m.d.comb += leave.eq(stationary & self.control.drain)
+        if self._rows > 1:
+            draining = Signal(range(self._rows))
+            with m.If(leave):
+                m.d.sync += draining.eq(self._rows - 1)
+            with m.Elif(draining != 0):
+                m.d.sync += draining.eq(draining - 1)
+            m.d.comb += drain.eq(leave | ~stationary & (draining == 0))
+        else:
+            m.d.comb += drain.eq(leave | ~stationary)
+
+        left = Signal()
+        m.d.sync += left.eq(control.left)
+        m.d.comb += [
+            control.left.eq(Mux(self.w_control.capture, self.w_control.left, left)),
+            control.through.eq(stationary),
+        ]
+        for name, value, delay in (("swap", self.control.swap | stationary, 1),
+                                   ("output_stationary", stationary, 2),
+                                   ("clear", self.control.clear, 2),
+                                   ("drain", drain, 3)):
+            line = Signal(delay, name=f"{name}_delay")
+            m.d.sync += line.eq(Cat(value, line))
+            m.d.comb += control[name].eq(line[-1])
+        drains = Signal(3 + self._rows - 1)
+        m.d.sync += drains.eq(Cat(leave, drains))
+        return control, drains[2:]
+
+    def _skew(self, m, name, vector, count):
+        """Return the elements of a vector, element i delayed by i cycles."""
+        width = self._operand_bits
+        elements = [Value.cast(vector).word_select(0, width)]
+        for i in range(1, count):
+            line = Signal(i * width, name=f"{name}_skew_{i}", reset_less=True)
+            m.d.sync += line.eq(Cat(Value.cast(vector).word_select(i, width), line))
+            elements.append(line[-width:])
+        return elements

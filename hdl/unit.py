@@ -51,7 +51,7 @@ class Unit(wiring.Component):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Unit":
         """Make the object, and note the arguments that tell it from other units."""
-        self = super().__new__(cls)
+        self = super().__new__(cls, src_loc_at=1)
         bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
         bound.apply_defaults()
         arguments = tuple(bound.arguments.items())[1:]
@@ -114,7 +114,8 @@ def ports(component: wiring.Component) -> dict[str, tuple[Value, bool]]:
         if isinstance(value, Const) or not len(value):
             continue
         if name in result or name in ("clk", "rst"):
-            raise ValueError(f"port name {name!r} of {type(component).__name__} must be unique and not clk or rst")
+            raise ValueError(f"port name {name!r} of {type(component).__name__} must be unique and neither "
+                             "clk nor rst")
         result[name] = (value, member.flow == In)
     return result
 
