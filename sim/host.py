@@ -1,0 +1,148 @@
+"""What the host does with the accelerator's registers, the same in every engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from ..hdl.errors import PearrayError
+from .design import Design
+from .watchdog import waiting
+
+if TYPE_CHECKING:
+    from .engine import Job
+
+__all__ = ["Ending", "HostPlan", "Report", "conclude", "plan"]
+
+_START = 1
+_DONE, _ERROR = 1 << 1, 1 << 2
+
+
+class Ending(IntEnum):
+    """Why a simulation ended."""
+
+    FINISHED = 0
+    TOO_LONG = 1
+    QUIET = 2
+    PROTOCOL = 3
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """Register accesses of one job.
+
+    Parameters
+    ----------
+    writes : list of (int, int)
+        Addresses and values; the last one starts the program.
+    status : int
+        Address of the register to watch.
+    finished : int
+        Bits of that register any of which ends the wait.
+    reads : list of int
+        Addresses to read afterwards.
+    """
+
+    writes: list[tuple[int, int]]
+    status: int
+    finished: int
+    reads: list[int]
+
+
+@dataclass
+class Report:
+    """What an engine saw.
+
+    Parameters
+    ----------
+    ending : Ending
+        Why the simulation ended.
+    simulated : int
+        Cycles simulated.
+    status : int
+        Last value seen of the status register.
+    values : list of int
+        Values of the registers that the plan reads; fewer if they did not answer.
+    message : str
+        Broken bus rule, if one ended the simulation.
+    started : bool
+        Whether every register write was answered.
+    bus_error : bool
+        Whether a register access was answered with an error.
+    reads, writes : list of (int, int)
+        Addresses and beats of bursts in flight.
+    """
+
+    ending: Ending
+    simulated: int
+    status: int = 0
+    values: list[int] = field(default_factory=list)
+    message: str = ""
+    started: bool = True
+    bus_error: bool = False
+    reads: Sequence[tuple[int, int]] = ()
+    writes: Sequence[tuple[int, int]] = ()
+
+
+def plan(job: "Job", design: Design) -> HostPlan:
+    """List the register accesses of a job."""
+    registers = design.registers
+    addresses = [registers["ERROR_ADDRESS"]]
+    for words in design.counters(job.config).values():
+        addresses += words
+    return HostPlan(
+        writes=[(registers["PROGRAM_ADDRESS"], job.program_address), (registers["CONTROL"], _START)],
+        status=registers["STATUS"],
+        finished=_DONE | _ERROR,
+        reads=addresses,
+    )
+
+
+def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
+    """Turn a report into the performance counters.
+
+    Returns
+    -------
+    dict
+        Counters by name.
+
+    Raises
+    ------
+    PearrayError
+        If the accelerator reported an error or did not finish.
+    """
+    counters = {}
+    error_address, *values = report.values or [0]
+    for name, words in design.counters(job.config).items():
+        taken, values = values[:len(words)], values[len(words):]
+        if len(taken) == len(words):
+            counters[name] = sum(value << 32 * index for index, value in enumerate(taken))
+    if report.ending is Ending.PROTOCOL:
+        raise PearrayError(f"the accelerator broke a bus rule in cycle {report.simulated}: {report.message}")
+    if report.bus_error:
+        raise PearrayError("the accelerator answered a register access with an error")
+    if not report.started:
+        raise PearrayError(f"the accelerator's registers did not answer within {report.simulated} cycles")
+    if report.ending is not Ending.FINISHED:
+        raise PearrayError(_stuck(job, report, counters))
+    if report.status & _ERROR:
+        cause = report.status >> 8 & 0xFF
+        text = design.causes.get(cause, "unknown")
+        raise PearrayError(f"the accelerator stopped with error {cause} ({text}) at address {error_address:#010x}")
+    return counters
+
+
+def _stuck(job: "Job", report: Report, counters: dict[str, int]) -> str:
+    why = "made no memory access for a long time" if report.ending is Ending.QUIET else "did not finish"
+    parts = [f"the accelerator is stuck: it {why} and was stopped after {report.simulated} cycles"]
+    completed = {name: counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")
+                 if f"{name}_commands" in counters}
+    parts += waiting(job.segments, job.program_address, completed)
+    for kind, bursts in (("read", report.reads), ("write", report.writes)):
+        if bursts:
+            address, beats = bursts[0]
+            parts.append(f"{len(bursts)} {kind} bursts are in flight, the oldest of {beats} beats "
+                         f"at {address:#010x}")
+    if not report.values:
+        parts.append("its registers do not answer")
+    return "; ".join(parts)

@@ -1,0 +1,185 @@
+"""Engine ``verilator``: the compiled model, driven natively with a memory model in C++."""
+
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+from typing import IO
+
+from ..hdl.config import Config
+from ..hdl.errors import PearrayError
+from . import cache, tools
+from .design import Design, Emitted, emitted
+from .engine import Disturbance, Job, Outcome, Progress
+from .host import Ending, HostPlan, Report, conclude, plan
+from .watchdog import Limits
+
+__all__ = ["build", "execute"]
+
+_FORMAT = 1
+_NEVER = (1 << 64) - 1
+_HARNESS = [Path(__file__).with_name(name) for name in ("harness.cpp", "axi_host.h", "axi_memory.h")]
+_JOBS = 2
+
+_VERILATOR_FLAGS = [
+    "--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--prefix", "Vtop", "--no-timing",
+    # Yosys relies on implicit extension; other lint is the business of the tests of emission.
+    "-Wno-WIDTHEXPAND", "-Wno-fatal",
+]
+# Time goes into evaluating the model, so only its fast files and the run-time library are optimised.
+_MAKE_OPTIONS = {"OPT_FAST": "-O2 -fno-semantic-interposition", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
+
+
+def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
+    """Compile a design and the harness, or find them in the cache.
+
+    Returns
+    -------
+    Path
+        The executable.
+    bool
+        Whether it had to be compiled.
+
+    Raises
+    ------
+    PearrayError
+        If a tool is missing or fails.
+    """
+    flags = [*_VERILATOR_FLAGS, f"-DPEARRAY_BEAT_BYTES={config.beat_bytes}"]
+    key = cache.digest(verilog.text, verilog.top, cache.sources_digest(_HARNESS), *flags, str(_MAKE_OPTIONS),
+                       tools.verilator_version(), tools.compiler_version())
+    place, built = cache.entry("verilator", key, lambda folder: _compile(folder, config, verilog))
+    return place / "model", built
+
+
+def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
+    with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
+        work = Path(name)
+        source = work / f"{verilog.top}.v"
+        source.write_text(verilog.text)
+        environment = tools.verilator_environment()
+        _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
+               "--top-module", verilog.top, "--Mdir", str(work / "model"), "-o", "model",
+               "-CFLAGS", f"-DVL_TIME_CONTEXT -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
+               "-CFLAGS", f"-I{Path(__file__).parent}",
+               "-LDFLAGS", "-pthread", str(source), str(_HARNESS[0])], environment, "Verilator")
+        variables = tools.make_variables() | _MAKE_OPTIONS
+        _reuse_runtime(work / "model", variables, environment)
+        _make(work / "model", variables, environment)
+        shutil.copy2(work / "model" / "model", folder / "model")
+
+
+def _reuse_runtime(work: Path, variables: dict[str, str], environment: dict[str, str]) -> None:
+    """Put Verilator's run-time library, compiled once for all models, where make would put it."""
+    names = ("verilated.o", "verilated_threads.o")
+    key = cache.digest(*names, str(sorted(variables.items())), tools.verilator_version(),
+                       tools.compiler_version())
+
+    def compile_runtime(folder: Path) -> None:
+        _make(work, variables, environment, *names)
+        for name in names:
+            shutil.copyfile(work / name, folder / name)
+
+    place, built = cache.entry("runtime", key, compile_runtime)
+    if not built:
+        for name in names:
+            shutil.copyfile(place / name, work / name)
+
+
+def _make(work: Path, variables: dict[str, str], environment: dict[str, str], *targets: str) -> None:
+    _call([tools.make(), "-C", str(work), "-f", "Vtop.mk", "-j", str(_JOBS),
+           *(f"{name}={value}" for name, value in variables.items()), *targets], environment, "the C++ compiler")
+
+
+def _call(command: list[str], environment: dict[str, str], who: str) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)
+    if done.returncode:
+        errors = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line]
+        detail = errors[0] if errors else f"exit code {done.returncode}"
+        raise PearrayError(f"{who} failed on the generated Verilog: {detail.strip()}")
+
+
+def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
+            progress: Progress | None) -> Outcome:
+    """Run a job; see :func:`pearray.sim.engine.run`."""
+    begin = time.perf_counter()
+    verilog = emitted(job.config, design)
+    model, _ = build(job.config, verilog)
+    built = time.perf_counter()
+    host = plan(job, design)
+    with tempfile.TemporaryDirectory(prefix="pearray-") as name:
+        question, answer = Path(name) / "job", Path(name) / "outcome"
+        with question.open("wb") as file:
+            _write_job(file, job, host, disturbance, bounds)
+        _simulate([str(model), str(question), str(answer)], progress)
+        with answer.open("rb") as file:
+            report, nanoseconds, regions = _read_outcome(file, job)
+    counters = conclude(job, design, report)
+    return Outcome(regions, counters["cycles"], counters, built - begin, nanoseconds / 1e9, verilog.sha256)
+
+
+def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturbance, bounds: Limits) -> None:
+    def numbers(*values: int) -> None:
+        file.write(struct.pack(f"<{len(values)}Q", *values))
+
+    def address(value: int | None) -> int:
+        return _NEVER if value is None else value
+
+    memory = job.config.memory
+    numbers(_FORMAT, *astuple(bounds))
+    numbers(memory.read_latency, memory.write_latency, memory.outstanding,
+            round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed, address(disturbance.read_error),
+            address(disturbance.write_error), address(disturbance.hang), 3 if disturbance.decode_error else 2)
+    numbers(host.status, host.finished)
+    numbers(len(host.writes), *(number for write in host.writes for number in write))
+    numbers(len(host.reads), *host.reads)
+    numbers(len(job.read), *(number for region in job.read for number in region))
+    numbers(len(job.segments))
+    for start, data in job.segments:
+        numbers(start, len(data))
+        file.write(data)
+
+
+def _simulate(command: list[str], progress: Progress | None) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            lines = []
+            for line in process.stdout:
+                if not line.strip().isdigit():
+                    lines.append(line.strip())
+                elif progress is not None:
+                    progress(int(line))
+            lines += process.stderr.read().splitlines()
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        detail = next((line for line in lines if line), f"exit code {process.returncode}")
+        raise PearrayError(f"the simulation failed: {detail}")
+
+
+def _read_outcome(file: IO[bytes], job: Job) -> tuple[Report, int, list[bytes]]:
+    def number() -> int:
+        return int.from_bytes(file.read(8), "little")
+
+    def sequence(read: Callable[[], int | tuple[int, int]]) -> list:
+        return [read() for _ in range(number())]
+
+    if number() != _FORMAT:
+        raise PearrayError("the simulation's outcome has another format: empty the cache folder")
+    ending, simulated, nanoseconds = Ending(number()), number(), number()
+    started, bus_error, status = bool(number()), bool(number()), number()
+    number(), number()
+    message = file.read(number()).decode()
+    report = Report(ending, simulated, status, sequence(number), message, started, bus_error,
+                    sequence(lambda: (number(), number())), sequence(lambda: (number(), number())))
+    return report, nanoseconds, [file.read(length) for _, length in job.read]

@@ -1,0 +1,141 @@
+"""Small stand-in for the accelerator: the same ports, but its program only copies a block.
+
+The engines are tested with it, so that a fault of theirs can't hide behind one of the accelerator.
+"""
+
+from pathlib import Path
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import Out
+
+from pearray.hdl.axi import AXI4, AXI4Lite
+from pearray.sim.design import Design
+
+__all__ = ["BURST", "STANDIN", "Copier"]
+
+#: Beats of each burst of the copy.
+BURST = 4
+
+COUNTERS = {"cycles": (0x100, 0x104), "read_beats": (0x108, 0x10C)}
+
+
+def flat(prefix, signature):
+    return {f"{prefix}_{name}": member for name, member in signature.members.items()}
+
+
+class Copier(wiring.Component):
+    """Copy bursts of :data:`BURST` beats as fast as the bus lets it.
+
+    The program is one beat-aligned block of 32-bit words: source address, destination address,
+    number of bursts. A number of 0 never finishes. An error response ends the copy.
+    """
+
+    def __init__(self, config):
+        self._beat_bytes = config.beat_bytes
+        super().__init__(
+            flat("m_axi", AXI4(config.memory.data_width))
+            | flat("s_axi", AXI4Lite(12).flip())
+            | {"irq": Out(1)})
+
+    def elaborate(self, platform):
+        """Build the copier."""
+        m = Module()
+        size = self._beat_bytes
+        burst_bytes = BURST * size
+        start, busy, done, error = Signal(), Signal(), Signal(), Signal()
+        program = Signal(32)
+        words = Signal(16 * 8 if size < 16 else size * 8)
+        source, target, count = words[0:32], words[32:64], words[64:96]
+        cycles, read_beats = Signal(64), Signal(64)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=size * 8, depth=64)
+
+        # Registers.
+        b_valid, r_valid, r_data = Signal(), Signal(), Signal(32)
+        take = self.s_axi_awvalid & self.s_axi_wvalid & ~b_valid
+        m.d.comb += [
+            self.s_axi_awready.eq(take), self.s_axi_wready.eq(take), self.s_axi_bvalid.eq(b_valid),
+            self.s_axi_arready.eq(~r_valid), self.s_axi_rvalid.eq(r_valid), self.s_axi_rdata.eq(r_data),
+            self.irq.eq(done | error),
+        ]
+        with m.If(take):
+            m.d.sync += b_valid.eq(1)
+            with m.Switch(self.s_axi_awaddr):
+                with m.Case(0x008):
+                    m.d.sync += [start.eq(1), done.eq(0), error.eq(0), busy.eq(1), cycles.eq(0),
+                                 read_beats.eq(0)]
+                with m.Case(0x010):
+                    m.d.sync += program.eq(self.s_axi_wdata)
+        with m.If(b_valid & self.s_axi_bready):
+            m.d.sync += b_valid.eq(0)
+        with m.If(self.s_axi_arvalid & ~r_valid):
+            m.d.sync += r_valid.eq(1)
+            with m.Switch(self.s_axi_araddr):
+                for address, value in {0x00C: Cat(busy, done, error), 0x010: program, 0x014: source,
+                                       0x100: cycles[:32], 0x104: cycles[32:],
+                                       0x108: read_beats[:32], 0x10C: read_beats[32:]}.items():
+                    with m.Case(address):
+                        m.d.sync += r_data.eq(value | Mux(error & (address == 0x00C), 1 << 8, 0))
+        with m.If(r_valid & self.s_axi_rready):
+            m.d.sync += r_valid.eq(0)
+
+        # The program takes one burst, and the copy the rest.
+        fetch_beats = max(1, 16 // size)
+        fetching, asked, word = Signal(), Signal(), Signal(range(5))
+        asked_bursts, written_bursts, finished_bursts = Signal(32), Signal(32), Signal(32)
+        beat = Signal(range(BURST))
+        running = Signal()
+        r_fire = self.m_axi_rvalid & self.m_axi_rready
+        w_fire = self.m_axi_wvalid & self.m_axi_wready
+        m.d.comb += [
+            self.m_axi_arvalid.eq(Mux(fetching, ~asked, running & (asked_bursts != count))),
+            self.m_axi_araddr.eq(Mux(fetching, program, source + asked_bursts * burst_bytes)),
+            self.m_axi_arlen.eq(Mux(fetching, fetch_beats, BURST) - 1),
+            self.m_axi_arsize.eq(size.bit_length() - 1), self.m_axi_awsize.eq(size.bit_length() - 1),
+            self.m_axi_arburst.eq(1), self.m_axi_awburst.eq(1),
+            self.m_axi_rready.eq(fetching | fifo.w_rdy),
+            fifo.w_en.eq(r_fire & ~fetching), fifo.w_data.eq(self.m_axi_rdata),
+            self.m_axi_awvalid.eq(running & (written_bursts != count)),
+            self.m_axi_awaddr.eq(target + written_bursts * burst_bytes),
+            self.m_axi_awlen.eq(BURST - 1),
+            self.m_axi_wvalid.eq(fifo.r_rdy), self.m_axi_wdata.eq(fifo.r_data), fifo.r_en.eq(w_fire),
+            self.m_axi_wstrb.eq(-1), self.m_axi_wlast.eq(beat == BURST - 1), self.m_axi_bready.eq(1),
+        ]
+        m.d.sync += cycles.eq(cycles + busy)
+        with m.If(start):
+            m.d.sync += [start.eq(0), fetching.eq(1), asked.eq(0), word.eq(0), asked_bursts.eq(0),
+                         written_bursts.eq(0), finished_bursts.eq(0)]
+        with m.If(r_fire):
+            m.d.sync += read_beats.eq(read_beats + 1)
+        with m.If(fetching):
+            with m.If(self.m_axi_arready):
+                m.d.sync += asked.eq(1)
+            with m.If(r_fire):
+                m.d.sync += [words.word_select(word, size * 8).eq(self.m_axi_rdata), word.eq(word + 1)]
+                with m.If(self.m_axi_rlast):
+                    m.d.sync += [fetching.eq(0), running.eq(1)]
+        with m.Elif(self.m_axi_arvalid & self.m_axi_arready):
+            m.d.sync += asked_bursts.eq(asked_bursts + 1)
+        with m.If(self.m_axi_awvalid & self.m_axi_awready):
+            m.d.sync += written_bursts.eq(written_bursts + 1)
+        with m.If(w_fire):
+            m.d.sync += beat.eq(beat + 1)
+        with m.If(self.m_axi_bvalid):
+            m.d.sync += finished_bursts.eq(finished_bursts + 1)
+        with m.If(running & (finished_bursts == count) & (count != 0)):
+            m.d.sync += [running.eq(0), busy.eq(0), done.eq(1)]
+        failed = (r_fire & self.m_axi_rresp.as_value().any()
+                  | self.m_axi_bvalid & self.m_axi_bresp.as_value().any())
+        with m.If(failed):
+            m.d.sync += [running.eq(0), fetching.eq(0), busy.eq(0), error.eq(1)]
+        return m
+
+
+STANDIN = Design(
+    create=Copier,
+    counters=lambda config: COUNTERS,
+    registers={"CONTROL": 0x008, "STATUS": 0x00C, "PROGRAM_ADDRESS": 0x010, "ERROR_ADDRESS": 0x014},
+    causes={1: "bus error"},
+    sources=(Path(__file__),),
+)
