@@ -1,0 +1,175 @@
+"""Engine of LOAD commands: rows from memory, or a value, to the scratchpads."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .blocks import BlockWalker, burst_beats, burst_layout
+from .commands import ADDRESS_BITS, Destination, LoadBody
+from .config import Config
+from .fifo import StreamFIFO
+from .interfaces import LoadWrite
+from .reader import IN_FLIGHT, beats_layout, request_layout
+from .rotate import Rotator
+
+__all__ = ["Loader"]
+
+
+class Loader(wiring.Component):
+    """Loads blocks into the scratchpads, one beat a cycle, across rows and commands.
+
+    Addresses run ahead of data: a command is taken, and its bursts are requested, while data of
+    earlier ones are still on their way. The first request follows four cycles after its command.
+    Beats that arrive while a fill writes wait on the bus, since both may touch the same bytes.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    commands : In(stream.Signature(LoadBody))
+        Commands.
+    done : Out(1)
+        High for one cycle for each completed command, together with its last write on ``load``.
+        Its last byte can be read two cycles later, which is when a token gate may open.
+    request : Out(stream.Signature(request_layout(config)))
+        Bursts to read.
+    response : In(stream.Signature(beats_layout(config)))
+        Their beats.
+    load : Out(LoadWrite(config))
+        Writes to the scratchpads.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__({
+            "commands": In(stream.Signature(LoadBody)),
+            "done": Out(1),
+            "request": Out(stream.Signature(request_layout(config))),
+            "response": In(stream.Signature(beats_layout(config))),
+            "load": Out(LoadWrite(config)),
+        })
+
+    def elaborate(self, platform):
+        """Build the walker, the queue of bursts, and the alignment of their beats."""
+        m = Module()
+
+        kind = data.StructLayout({"fill": 1, "value": 8, "destination": Destination})
+        m.submodules.walker = walker = BlockWalker(self._config, kind)
+        body = self.commands.p
+        m.d.comb += [
+            self.commands.ready.eq(walker.i.ready),
+            walker.i.valid.eq(self.commands.valid),
+            walker.i.p.kind.fill.eq(body.fill),
+            walker.i.p.kind.value.eq(body.value),
+            walker.i.p.kind.destination.eq(body.destination),
+            walker.i.p.internal.eq(body.fill),
+            walker.i.p.record.eq(0),
+        ]
+        m.d.comb += [
+            walker.i.p[name].eq(getattr(body, name))
+            for name in ("dram", "dram_step1", "dram_step2", "address", "step1", "step2", "length",
+                         "count1", "count2")
+        ]
+
+        # Bursts, to memory and to the queue of those whose data are to come.
+        burst = walker.o.p
+        fill = burst.kind.fill
+        layout = burst_layout(self._config, kind)
+        m.submodules.pending = pending = StreamFIFO(layout, IN_FLIGHT)
+        m.d.comb += [
+            self.request.valid.eq(walker.o.valid & pending.i.ready & ~fill),
+            self.request.p.beat.eq(burst.beat),
+            self.request.p.more.eq(burst.more),
+            walker.o.ready.eq(pending.i.ready & (self.request.ready | fill)),
+            pending.i.valid.eq(walker.o.valid & (self.request.ready | fill)),
+            pending.i.p.eq(burst),
+            # The data side counts beats and knows words, not addresses.
+            pending.i.p.beat.eq(0),
+        ]
+        self._write(m, pending, layout)
+
+        return m
+
+    def _write(self, m, pending, layout):
+        lanes = self._config.beat_bytes
+        lane_bits = exact_log2(lanes)
+        word_bits = ADDRESS_BITS - lane_bits
+
+        # The burst whose beats come now, and which of its beats is next.
+        burst = Signal(layout)
+        valid = Signal()
+        left = Signal(exact_log2(burst_beats(self._config)))
+        head = Signal()
+        word = Signal(word_bits)
+        fill = burst.kind.fill
+        beat = Signal()
+        burst_last = Signal()
+        m.d.comb += [
+            self.response.ready.eq(valid & ~fill),
+            beat.eq(valid & (fill | self.response.valid)),
+            burst_last.eq(left == 0),
+            pending.o.ready.eq(~valid | beat & burst_last),
+        ]
+        with m.If(beat):
+            m.d.sync += [left.eq(left - 1), head.eq(0), word.eq(word + 1)]
+        with m.If(pending.o.ready):
+            m.d.sync += [
+                valid.eq(pending.o.valid),
+                burst.eq(pending.o.p),
+                left.eq(pending.o.p.more),
+                head.eq(pending.o.p.head),
+            ]
+            with m.If(pending.o.p.head):
+                m.d.sync += word.eq(pending.o.p.word)
+
+        # Rotate each lane together with its enable.
+        m.submodules.rotator = rotator = Rotator(lanes, 9, reverse=True)
+        lane = Signal(data.ArrayLayout(data.StructLayout({"data": 8, "mask": 1}), lanes))
+        tail = Signal()
+        m.d.comb += tail.eq(burst.tail & burst_last)
+        for index in range(lanes):
+            byte = self.response.p.data.word_select(index, 8)
+            m.d.sync += [
+                lane[index].data.eq(Mux(fill, burst.kind.value, byte)),
+                lane[index].mask.eq(~(head & (index < burst.first)) & ~(tail & (index > burst.last))),
+            ]
+            m.d.comb += rotator.i[index].eq(lane[index])
+
+        # What stays beside the lanes.
+        beside_layout = data.StructLayout({
+            "valid": 1,
+            "end": 1,
+            "destination": Destination,
+            "word": word_bits,
+            "rotation": lane_bits,
+        })
+        first = Signal(beside_layout, name="beside_0")
+        m.d.sync += [
+            first.valid.eq(beat),
+            first.end.eq(beat & burst.end & burst_last),
+            first.destination.eq(burst.kind.destination),
+            first.word.eq(word),
+            first.rotation.eq(burst.rotation),
+        ]
+        m.d.comb += rotator.amount.eq(first.rotation)
+        beside = first
+        for stage in range(rotator.latency):
+            later = Signal(beside_layout, name=f"beside_{stage + 1}")
+            m.d.sync += later.eq(beside)
+            beside = later
+        m.d.comb += [
+            self.done.eq(beside.end),
+            self.load.valid.eq(beside.valid),
+            self.load.destination.eq(beside.destination),
+            self.load.word.eq(beside.word),
+        ]
+        for index in range(lanes):
+            m.d.comb += [
+                self.load.wrap[index].eq(index < beside.rotation),
+                self.load.data[index].eq(rotator.o[index][:8]),
+                self.load.mask[index].eq(rotator.o[index][8]),
+            ]
