@@ -36,6 +36,7 @@ class Model:
     inputs: dict[str, Tensor]
     outputs: list[str]
     _model: Any = field(repr=False)
+    _constants: dict[str, np.ndarray] = field(repr=False)
     _graphs: dict[int | None, Graph] = field(default_factory=dict, repr=False)
 
     def graph(self, batch: int | None = None) -> Graph:
@@ -52,7 +53,7 @@ class Model:
             If an operator, attribute or shape is not supported; the message names the node.
         """
         if batch not in self._graphs:
-            self._graphs[batch] = _import(self._model, batch)
+            self._graphs[batch] = _import(self._model, self._constants, batch)
         return self._graphs[batch]
 
     def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
@@ -98,7 +99,15 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         model = onnx.load(str(file))
         # Before version 4 initialisers had to be listed as inputs too; quantisers do not bother.
         model.ir_version = max(model.ir_version, 4)
+        for item in model.graph.output:
+            # Runtimes infer the type of an output that states none; the checker insists on one.
+            if not item.HasField("type"):
+                item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+                item.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
+        if not model.graph.node:
+            raise ValueError("it holds no network")
+        constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     except Exception as error:
         # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -107,7 +116,8 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     if opset < OLDEST_OPSET:
         raise PearrayError(f"ONNX file {str(file)!r} must have operator set {OLDEST_OPSET} or later, "
                            f"not {opset}: convert it with onnx.version_converter")
-    return Model(file.stem, _inputs(model, None), [item.name for item in model.graph.output], model)
+    outputs = [item.name for item in model.graph.output]
+    return Model(file.stem, _inputs(model, None), outputs, model, constants)
 
 
 def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
@@ -134,19 +144,16 @@ def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
     return inputs
 
 
-def _import(model: Any, batch: int | None) -> Graph:
-    from onnx import numpy_helper
-
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None) -> Graph:
     declared = {tensor.shape[0] for tensor in _inputs(model, None).values() if tensor.shape}
     inputs = _inputs(model, batch)
-    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    constants = dict(initialisers)
     builder = Builder(dict(inputs), constants)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     for item in model.graph.node:
         node = OnnxNode(item)
-        if node.domain == "" and node.op_type != "QuantizeLinear" and all(
-                name in constants for name in node.inputs if name):
+        if node.domain == "" and all(name in constants for name in node.inputs if name):
             constants.update(_fold(model, node, constants))
             continue
         handler = HANDLERS.get((node.domain, node.op_type))

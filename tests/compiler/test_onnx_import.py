@@ -1,0 +1,349 @@
+"""ONNX networks as graphs, against onnxruntime on every tensor."""
+
+import re
+
+import numpy as np
+import pytest
+
+import pearray as pe
+from pearray.compiler.onnx_import import load_onnx
+from pearray.compiler.onnx_nodes import add_constant_table
+from pearray.compiler.quantise import mnist_digits, quantise_mnist
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+MICROSOFT = "com.microsoft"
+ELEMENT = {np.dtype(kind): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+           for kind in ("int8", "uint8", "float32", "int32")}
+
+
+def make_model(nodes, inputs, outputs, constants, opset=13):
+    """Model of (operator, inputs, outputs, attributes) nodes; `inputs` are example arrays."""
+    protos = []
+    for op_type, sources, results, attributes in nodes:
+        domain, _, kind = op_type.rpartition(":")
+        protos.append(onnx.helper.make_node(kind, sources, results, name=f"{kind} of {results[0]}",
+                                            domain=domain, **attributes))
+    graph = onnx.helper.make_graph(
+        protos, "test",
+        [onnx.helper.make_tensor_value_info(name, ELEMENT[value.dtype], value.shape)
+         for name, value in inputs.items()],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()])
+    return onnx.helper.make_model(graph, ir_version=8, opset_imports=[
+        onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(MICROSOFT, 1)])
+
+
+def reference(model, inputs):
+    """Every tensor of a model by onnxruntime, its optimisations off so that none is fused away."""
+    names = [name for node in model.graph.node for name in node.output if name]
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(whole.SerializeToString(), options)
+    return dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def load(model, folder):
+    path = folder / "model.onnx"
+    onnx.save(model, str(path))
+    return load_onnx(path)
+
+
+def check(model, inputs, folder):
+    """Compare every tensor that both make; return their number."""
+    got = load(model, folder).graph_for(inputs).golden(inputs)
+    expected = reference(model, inputs)
+    assert set(load(model, folder).outputs) <= set(got)
+    common = [name for name in expected if name in got]
+    for name in common:
+        assert got[name].dtype == expected[name].dtype, name
+        assert got[name].shape == expected[name].shape, name
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    return len(common)
+
+
+def quantisation(rng, name, dtype, low=0.001, high=0.1, count=None):
+    """Scale and zero point of a tensor, as constants of a model."""
+    info = np.iinfo(dtype)
+    return {f"{name}_scale": rng.uniform(low, high, count).astype(np.float32) if count else np.float32(
+                rng.uniform(low, high)),
+            f"{name}_zero": np.array(rng.integers(info.min, info.max + 1), dtype)}
+
+
+def draw(rng, shape, dtype):
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return mnist_digits()
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory, digits):
+    return quantise_mnist(tmp_path_factory.mktemp("mnist") / "mnist.onnx", digits[0])
+
+
+def test_mnist_equals_onnxruntime(mnist, digits):
+    """The network of `make run`, every tensor of it."""
+    graph = load_onnx(mnist).graph()
+    model = onnx.load(str(mnist))
+    for image in digits[0][::1000]:
+        expected = reference(model, {"Input3": image[None]})
+        got = graph.golden({"Input3": image[None]})
+        assert set(got) == set(expected)
+        for name, value in expected.items():
+            assert got[name].dtype == value.dtype
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_mnist_is_quantised_the_same_every_time(mnist, digits, tmp_path):
+    """A recipe that wavers would give another network, and other figures, on every machine."""
+    again = quantise_mnist(tmp_path / "again.onnx", digits[0])
+    assert again.read_bytes() == mnist.read_bytes()
+
+
+def test_batch(mnist, digits):
+    """Twenty digits at once are twenty digits one by one, though the file says one."""
+    images, _ = digits
+    model = load_onnx(mnist)
+    assert model.inputs["Input3"].shape == (1, 1, 28, 28)
+    whole = model.graph_for({"Input3": images[::250]}).golden({"Input3": images[::250]})[model.outputs[0]]
+    each = [model.graph().golden({"Input3": image[None]})[model.outputs[0]][0] for image in images[::250]]
+    np.testing.assert_array_equal(whole, np.stack(each))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_convolutions(rng, tmp_path, dtype):
+    """Padding of every kind, strides, dilations, groups, zero points, scales per channel, bias or none."""
+    for trial in range(24):
+        groups = int(rng.choice([1, 1, 2, 3]))
+        channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        kernel, strides, dilations = (rng.integers(1, top, 2).tolist() for top in (5, 4, 3))
+        size = [int(rng.integers(reach + 1, reach + 9)) for reach in np.multiply(kernel, dilations)]
+        padding = ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"][trial % 4]
+        if padding.startswith("SAME"):
+            # The runtime refuses dilations other than 1 with SAME padding in some versions.
+            dilations = [1, 1]
+        attributes = {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "group": groups,
+                      "auto_pad": padding}
+        if padding == "NOTSET":
+            attributes["pads"] = rng.integers(0, 3, 4).tolist()
+        x = draw(rng, (int(rng.integers(1, 3)), channels, *size), dtype)
+        per_channel = filters if trial % 3 else None
+        constants = {"w": draw(rng, (filters, channels // groups, *kernel), dtype),
+                     **quantisation(rng, "x", dtype),
+                     **quantisation(rng, "w", dtype, 1e-3, 0.02, per_channel),
+                     **quantisation(rng, "y", dtype, 0.05, 0.5)}
+        if per_channel:
+            constants["w_zero"] = np.full(filters, constants["w_zero"])
+        sources = ["x", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero"]
+        if trial % 2:
+            constants["b"] = rng.integers(-5000, 5000, filters).astype(np.int32)
+            sources.append("b")
+        model = make_model([("QLinearConv", sources, ["y"], attributes)], {"x": x}, ["y"], constants)
+        assert check(model, {"x": x}, tmp_path) == 1
+
+
+def test_gemms(rng, tmp_path):
+    """QGemm with both operands either way round, a factor alpha and every shape of C."""
+    for trial in range(24):
+        m, k, n = rng.integers(1, 20, 3).tolist()
+        trans_a, trans_b = trial & 1, trial >> 1 & 1
+        a = draw(rng, (k, m) if trans_a else (m, k), np.int8)
+        constants = {"b": draw(rng, (n, k) if trans_b else (k, n), np.int8),
+                     **quantisation(rng, "a", np.int8),
+                     **quantisation(rng, "b", np.int8, 1e-3, 0.02, n if trial % 3 == 0 else None),
+                     **quantisation(rng, "y", np.int8, 0.05, 0.5)}
+        if constants["b_scale"].ndim:
+            constants["b_zero"] = np.full(n, constants["b_zero"])
+        shape = [None, (n,), (1, n), (m, n)][trial % 4]
+        if shape:
+            constants["c"] = rng.integers(-5000, 5000, shape).astype(np.int32)
+        sources = ["a", "a_scale", "a_zero", "b", "b_scale", "b_zero", "c" if shape else "",
+                   "y_scale", "y_zero"]
+        model = make_model([(f"{MICROSOFT}:QGemm", sources, ["y"],
+                             {"transA": trans_a, "transB": trans_b, "alpha": float(rng.choice([1.0, 0.7]))})],
+                           {"a": a}, ["y"], constants)
+        assert check(model, {"a": a}, tmp_path) == 1
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 7), (2, 3, 7)])
+def test_matrix_products(rng, tmp_path, shape):
+    """QLinearMatMul, also over leading dimensions and with both operands given at run time."""
+    sources = ["a", "a_scale", "a_zero", "b", "b_scale", "b_zero", "y_scale", "y_zero"]
+    for known in (True, False):
+        inputs = {"a": draw(rng, shape, np.int8), "b": draw(rng, (7, 4), np.int8)}
+        constants = {**quantisation(rng, "a", np.int8), **quantisation(rng, "b", np.int8, 1e-3, 0.02),
+                     **quantisation(rng, "y", np.int8, 0.05, 0.5)}
+        if known:
+            constants["b"] = inputs.pop("b")
+        model = make_model([("QLinearMatMul", sources, ["y"], {})], inputs, ["y"], constants)
+        assert check(model, inputs, tmp_path) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(("shape", "constant"), [
+    ((1, 3, 16, 16), ()), ((1, 3, 16, 16), (3, 1, 1)), ((1, 3, 16, 16), (1, 3, 1, 1)), ((16, 40), (40,)),
+    ((16, 40), (1, 40)), ((16, 40), (1,)),
+])
+def test_addition_of_a_constant(rng, tmp_path, dtype, shape, constant):
+    """Rounding of the runtime's fused multiply-adds, with the constant on either side."""
+    for trial in range(20):
+        x = draw(rng, shape, dtype)
+        x.reshape(-1)[:256] = np.arange(256, dtype=np.uint8).view(dtype)
+        constants = {"k": draw(rng, constant, dtype)}
+        for name in "abc":
+            constants |= quantisation(rng, name, dtype)
+        if trial % 4 == 0:
+            # Ties: ratios of scales that are powers of two.
+            constants["b_scale"] = constants["a_scale"]
+            constants["c_scale"] = constants["a_scale"] * np.float32(2)
+        first, second = ("x", "k") if trial % 2 else ("k", "x")
+        sources = [first, "a_scale", "a_zero", second, "b_scale", "b_zero", "c_scale", "c_zero"]
+        model = make_model([(f"{MICROSOFT}:QLinearAdd", sources, ["y"], {})], {"x": x}, ["y"], constants)
+        assert check(model, {"x": x}, tmp_path) == 1
+
+
+def test_table_has_the_type_of_the_output():
+    """A table in the wrong type would turn signs round."""
+    pair = np.float32(0.1), np.uint8(3)
+    table = add_constant_table(pair, pair, (np.float32(0.1), np.int8(0)), np.array([3, 5], np.uint8),
+                               np.dtype(np.uint8), constant_first=False)
+    assert table.dtype == np.int8
+    assert table.shape == (2, 256)
+    np.testing.assert_array_equal(table[0], np.clip(np.arange(256) - 3, -128, 127))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_max_pooling(rng, tmp_path, dtype):
+    """Windows with padding, dilations, automatic padding, and partial windows at the end."""
+    for trial in range(24):
+        kernel, strides, dilations = (rng.integers(1, top, 2).tolist() for top in (4, 4, 3))
+        padding = ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER", "NOTSET", "NOTSET"][trial % 6]
+        if padding.startswith("SAME"):
+            dilations = [1, 1]
+        attributes = {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "auto_pad": padding}
+        if padding == "NOTSET":
+            attributes["pads"] = [int(rng.integers(0, taps)) for taps in kernel * 2]
+            attributes["ceil_mode"] = int(trial % 6 > 3)
+        x = draw(rng, (2, 3, *rng.integers(8, 14, 2).tolist()), dtype)
+        model = make_model([("MaxPool", ["x"], ["y"], attributes)], {"x": x}, ["y"], {})
+        assert check(model, {"x": x}, tmp_path) == 1
+
+
+def test_edges_and_shapes(rng, tmp_path):
+    """Floats in and out, changes of shape, and shapes computed from constants on the way."""
+    x = rng.normal(size=(2, 3, 4, 4)).astype(np.float32)
+    constants = {**quantisation(rng, "x", np.int8), "half": np.array([2]), "rest": np.array([-1, 12]),
+                 "axes": np.array([0]), "zero": np.array(0)}
+    nodes = [
+        ("QuantizeLinear", ["x", "x_scale", "x_zero"], ["q"], {}),
+        ("Flatten", ["q"], ["flat"], {"axis": 2}),
+        ("Concat", ["half", "rest"], ["shape"], {"axis": 0}),
+        ("Reshape", ["flat", "shape"], ["cube"], {}),
+        ("Unsqueeze", ["cube", "axes"], ["more"], {}),
+        ("Squeeze", ["more", "axes"], ["less"], {}),
+        ("Identity", ["less"], ["same"], {}),
+        ("DequantizeLinear", ["same", "x_scale", "x_zero"], ["y"], {}),
+    ]
+    model = make_model(nodes, {"x": x}, ["y"], constants)
+    assert check(model, {"x": x}, tmp_path) == 7
+
+
+def test_weights_are_folded(rng, tmp_path):
+    """Weights that the file quantises or reshapes at run time are constants all the same."""
+    a = draw(rng, (2, 6), np.int8)
+    constants = {"w": rng.normal(size=(2, 3, 4)).astype(np.float32), "shape": np.array([6, 4]),
+                 **quantisation(rng, "a", np.int8), **quantisation(rng, "b", np.int8, 0.02, 0.03),
+                 **quantisation(rng, "y", np.int8, 0.05, 0.5)}
+    sources = ["a", "a_scale", "a_zero", "b", "b_scale", "b_zero", "y_scale", "y_zero"]
+    nodes = [
+        ("Reshape", ["w", "shape"], ["matrix"], {}),
+        ("QuantizeLinear", ["matrix", "b_scale", "b_zero"], ["b"], {}),
+        ("QLinearMatMul", sources, ["y"], {}),
+    ]
+    model = make_model(nodes, {"a": a}, ["y"], constants)
+    assert check(model, {"a": a}, tmp_path) == 1
+    assert len(load(model, tmp_path).graph().nodes) == 1
+
+
+def test_relu_of_stored_values(rng, tmp_path):
+    """Relu on a quantised tensor is a bound on what is stored."""
+    x = draw(rng, (2, 9), np.int8)
+    model = make_model([("Relu", ["x"], ["y"], {})], {"x": x}, ["y"], {}, opset=14)
+    assert check(model, {"x": x}, tmp_path) == 1
+
+
+IMAGE = np.zeros((1, 2, 4, 4), np.int8)
+SCALES = {"s": np.float32(0.1), "z": np.int8(0)}
+
+
+@pytest.mark.parametrize(("nodes", "constants", "message"), [
+    ([("Sigmoid", ["x"], ["y"], {})], {},
+     "node 'Sigmoid of y': operator Sigmoid is not supported; supported: "),
+    ([(f"{MICROSOFT}:Gelu", ["x"], ["y"], {})], {},
+     "node 'Gelu of y': operator com.microsoft.Gelu is not supported"),
+    ([("MaxPool", ["x"], ["y", "i"], {"kernel_shape": [2, 2]})], {},
+     "node 'MaxPool of y' (MaxPool): output 'i' is not supported; only the first one is"),
+    ([("MaxPool", ["x"], ["y"], {"kernel_shape": [2]})], {},
+     "node 'MaxPool of y' (MaxPool): kernel_shape must be two integers of at least 1, not [2]"),
+    ([("QLinearConv", ["x", "s", "z", "x", "s", "z", "s", "z"], ["y"], {})], SCALES,
+     "node 'QLinearConv of y' (QLinearConv): w must be a constant, not 'x'"),
+    ([("QLinearConv", ["x", "s", "z", "w", "s", "z", "s", "z"], ["y"], {})],
+     {**SCALES, "w": np.zeros((1, 3, 1, 1), np.int8)},
+     "node 'QLinearConv of y' (QLinearConv): w must have 2 channels"),
+    ([("QLinearConv", ["x", "s", "z", "w", "n", "z", "s", "z"], ["y"], {})],
+     {**SCALES, "w": np.zeros((1, 2, 1, 1), np.int8), "n": np.float32("nan")},
+     "node 'QLinearConv of y' (QLinearConv): w_scale must be finite and above 0, not nan"),
+    ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "x", "s", "z", "s", "z"], ["y"], {})], SCALES,
+     "node 'QLinearAdd of y' (com.microsoft.QLinearAdd): one of A and B must be a constant"),
+    ([("Reshape", ["x", "x"], ["y"], {})], {},
+     "node 'Reshape of y' (Reshape): shape must be a constant, not 'x'"),
+])
+def test_what_cannot_be_mapped_is_named(tmp_path, nodes, constants, message):
+    """An operator dropped or approximated in silence would be a wrong network."""
+    model = make_model(nodes, {"x": IMAGE}, ["y"], constants)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, str(path))
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
+        load_onnx(path).graph()
+    assert "\n" not in str(caught.value)
+
+
+def test_corrupt_files(tmp_path, mnist):
+    """Bytes that are no network give one line, whatever the parser thinks of them."""
+    whole = mnist.read_bytes()
+    for index, content in enumerate([b"", b"not a network", whole[:200], whole[:len(whole) // 2], bytes(100)]):
+        path = tmp_path / f"{index}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(pe.PearrayError, match=r"^ONNX file '.*' cannot be read: ") as caught:
+            load_onnx(path).graph()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(pe.PearrayError, match=r"^ONNX file '.*' is not a file$"):
+        load_onnx(tmp_path / "nowhere.onnx")
+
+
+def test_old_operator_sets(tmp_path):
+    """Before set 13 some operators meant something else."""
+    model = make_model([("Relu", ["x"], ["y"], {})], {"x": IMAGE.astype(np.float32)}, ["y"], {}, opset=12)
+    with pytest.raises(pe.PearrayError, match=r"must have operator set 13 or later, not 12: convert it with"):
+        load(model, tmp_path)
+
+
+def test_free_dimensions(tmp_path):
+    """A free batch is one unless the input says otherwise; any other free dimension has no hardware."""
+    model = make_model([("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2]})], {"x": IMAGE}, ["y"], {})
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    assert load(model, tmp_path).graph().tensors["y"].shape == (1, 2, 3, 3)
+    many = np.zeros((5, 2, 4, 4), np.int8)
+    assert load(model, tmp_path).graph_for({"x": many}).tensors["y"].shape == (5, 2, 3, 3)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(pe.PearrayError, match=r"a fixed shape behind its first dimension, but .* 'height'$"):
+        load(model, tmp_path)
