@@ -78,7 +78,7 @@ def activation_table(activation: Activation, requant: Requant, x_dtype: object) 
     PearrayError
         If the output's scale is unknown, or its type has more than 8 bits.
     """
-    if activation in (None, "relu") or isinstance(activation, tuple) and activation[0] == "clip":
+    if activation in (None, "relu") or (isinstance(activation, tuple) and activation[0] == "clip"):
         return None
     name = activation[0] if isinstance(activation, tuple) else activation
     dtype = requant.output_dtype(x_dtype)

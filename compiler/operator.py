@@ -7,7 +7,7 @@ import numpy as np
 
 from ..hdl.errors import PearrayError
 
-__all__ = ["Activation", "Operator", "Spec", "Typed", "check_activation", "pair", "padding4"]
+__all__ = ["Activation", "Operator", "Spec", "Typed", "check_activation", "padding4", "pair"]
 
 #: None, "relu", ("clip", low, high), ("leaky_relu", alpha), "sigmoid", "tanh" or "gelu".
 Activation = Any
