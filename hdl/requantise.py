@@ -95,17 +95,26 @@ class Requantiser(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from a sum to its result."""
-        return self._operands + Multiplier.LATENCY + 5
+        return self.latency_of(self.width)
 
-    @property
-    def _steps(self) -> list[tuple[int, ...]]:
+    @classmethod
+    def latency_of(cls, width: int) -> int:
+        """Return the latency in cycles for sums of ``width`` bits."""
+        return cls._operands_cycle(width) + Multiplier.LATENCY + 5
+
+    @staticmethod
+    def _steps(width: int) -> list[tuple[int, ...]]:
         """Distances of the normalising shifter, stage by stage."""
-        return ([(32,)] if self.width > 32 else []) + [(16,), (8,), (4,), (2, 1)]
+        return ([(32,)] if width > 32 else []) + [(16,), (8,), (4,), (2, 1)]
+
+    @classmethod
+    def _operands_cycle(cls, width: int) -> int:
+        """Cycle in which the operands of the multiplier stand in their registers."""
+        return 1 + len(cls._steps(width)) + 1
 
     @property
     def _operands(self) -> int:
-        """Cycle in which the operands of the multiplier stand in their registers."""
-        return 1 + len(self._steps) + 1
+        return self._operands_cycle(self.width)
 
     def elaborate(self, platform):
         """Build the pipeline; ``name[t]`` is a value ``t`` cycles after its sum came in."""
@@ -134,7 +143,7 @@ class Requantiser(wiring.Component):
         """Shift left: by its leading zeros a magnitude (ONNX), by ``-shift`` a sum (TFLite).
 
         Returns the shifted value, the distance that it was shifted, and for the single rule
-        whether the shift overflowed, all ``1 + len(self._steps)`` cycles after the sum.
+        whether the shift overflowed, all ``self._operands - 1`` cycles after the sum.
         """
         width, onnx = self.width, mode["onnx"]
         value = Signal(width, name="magnitude", reset_less=True)
@@ -143,7 +152,7 @@ class Requantiser(wiring.Component):
         m.d.sync += left.eq(Mux((mode["double"][0] | mode["single"][0]) & self.shift[-1], -self.shift, 0))
         zeros, overflow = Const(0, 0), Const(0, 1)
 
-        for cycle, steps in enumerate(self._steps, 1):
+        for cycle, steps in enumerate(self._steps(width), 1):
             taken = []
             for step in steps:
                 top_zero = ~value[-step:].any()
