@@ -193,7 +193,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     padding : int, (int, int) or (int, int, int, int)
         Outputs cut away from the sides.
     output_padding : int or (int, int)
-        Outputs added at the bottom and at the right.
+        Outputs added at the bottom and at the right, less than `stride`.
     groups : int
         Number of groups G.
     x_zero_point, w_zero_point : int
@@ -220,8 +220,8 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
         raise ValueError(f"groups must divide the {c} input channels, not {groups!r}")
     if rows != c:
         raise ValueError(f"w must have {c} input channels, as x has, not {rows}")
-    if extra[0] >= max(step[0], taps[0]) or extra[1] >= max(step[1], taps[1]):
-        raise ValueError(f"output_padding must be less than stride or dilation, not {output_padding}")
+    if extra[0] >= step[0] or extra[1] >= step[1]:
+        raise ValueError(f"output_padding must be less than stride {step}, not {output_padding!r}")
     spread_h = step[0] * (height - 1) + taps[0] * (r - 1) + 1 + extra[0]
     spread_w = step[1] * (width - 1) + taps[1] * (s - 1) + 1 + extra[1]
     p, q = spread_h - top - bottom, spread_w - left - right

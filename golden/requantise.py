@@ -147,13 +147,12 @@ def onnx(acc: Array, scale: npt.ArrayLike, zero_point: int = 0, low: int = -128,
 
 
 def _doubling_high(a: Array, b: Array) -> Array:
-    """Round ``2 * a * b / 2**32``, halves away from zero, as gemmlowp's saturating form."""
-    product = a * b
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    # Division that truncates towards zero: a shift alone would round down.
-    quotient = np.where(nudged >= 0, nudged >> 31, -(-nudged >> 31))
-    # Only the product of two least values leaves int32.
-    return np.minimum(quotient, _INT32_MAX)
+    """Round ``2 * a * b / 2**32``, halves upwards.
+
+    gemmlowp writes this as a nudge that depends on the sign and a division that truncates, which
+    comes to the same. Its saturation concerns a negative multiplier only, which is excluded here.
+    """
+    return np.asarray((a * b + (1 << 30)) >> 31)
 
 
 def _divide_by_power(x: Array, exponent: Array) -> Array:
@@ -172,8 +171,8 @@ def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_poi
     The output stands for ``acc * multiplier * 2**(shift - 31) + zero_point``, and is rounded
 
     * ``"double"``: twice, by gemmlowp's saturating rounding doubling high multiply of
-      ``acc * 2**max(shift, 0)`` and by a rounding division by ``2**max(-shift, 0)``, each with
-      halves away from zero (CONV_2D, DEPTHWISE_CONV_2D, ADD, BATCH_MATMUL);
+      ``acc * 2**max(shift, 0)``, halves upwards, and by a rounding division by
+      ``2**max(-shift, 0)``, halves away from zero (CONV_2D, DEPTHWISE_CONV_2D, ADD, BATCH_MATMUL);
     * ``"single"``: once, ``(acc * multiplier + 2**(30 - shift)) >> (31 - shift)``, with halves
       upwards (FULLY_CONNECTED).
 
