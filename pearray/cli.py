@@ -1,0 +1,180 @@
+"""The command line."""
+
+import json
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .configuration import load_config, presets
+from .hdl.config import Config
+from .hdl.errors import PearrayError
+from .messages import unknown
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(help="Deep-learning accelerators as RTL from Python, proved against NumPy.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+_IMPORTED = time.time()
+
+ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="Preset or path of a TOML file.")]
+WorkloadName = Annotated[str, typer.Argument(
+    metavar="WORKLOAD", help="gemm:MxKxN, conv:N,C,H,W,M,R,S,stride,padding, a name from `pearray list`, "
+                             "or an ONNX file.")]
+On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path of a TOML file.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
+Seed = Annotated[int, typer.Option(help="Seed of the workload's tensors.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
+Set = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "
+                                       "(workload.batch=4); may be repeated.")]
+
+
+def main() -> None:
+    """Run the command line and exit: 0 if all is well, 1 for a mismatch, 2 for bad input."""
+    sys.exit(_run())
+
+
+def _run(arguments: list[str] | None = None) -> int:
+    try:
+        code = app(arguments, prog_name="pearray", standalone_mode=False)
+    except PearrayError as error:
+        return _complain(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # The parser's own errors know how to say what is wrong; everything else is a defect of ours.
+        describe = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        return _complain(" ".join(describe().split()))
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> int:
+    # Without a command the parser has printed the help and says nothing more.
+    if message:
+        print(f"pearray: {message}", file=sys.stderr)
+    return 2
+
+
+def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split ``--set`` options into those of the configuration and those of the workload."""
+    config: dict[str, Any] = {}
+    workload: dict[str, Any] = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise PearrayError(f"--set must be KEY=VALUE, not {text!r}")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        if key.startswith("workload."):
+            workload[key.removeprefix("workload.")] = parsed
+        else:
+            config[key] = parsed
+    return config, workload
+
+
+def _config(name: str, given: list[str] | None) -> Config:
+    config, workload = _overrides(given)
+    for key in workload:
+        raise unknown("configuration key", f"workload.{key}", ["array", "scratchpads", "accumulators", "post",
+                                                               "memory"])
+    return load_config(name, config)
+
+
+def _write_json(path: Path | None, document: Any) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise PearrayError(f"--json file {str(path)!r} cannot be written: {error.strerror}") from None
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+@app.command()
+def doctor(json_file: Json = None) -> None:
+    """Say what is found of the toolchain, which version, and what to do about what is missing."""
+    from dataclasses import asdict
+
+    from .sim.tools import survey
+
+    tools = survey()
+    table = Table("part", "needed for", "version", "state")
+    for tool in tools:
+        state = "[green]found[/]"
+        if tool.version is None:
+            advice = escape(tool.advice)
+            state = f"[red]missing: {advice}[/]" if tool.required else f"[yellow]optional: {advice}[/]"
+        table.add_row(tool.name, tool.purpose, tool.version or "", state)
+    _console().print(table)
+    _write_json(json_file, {"python": sys.version.split()[0], "tools": [asdict(tool) for tool in tools]})
+    if any(tool.required and tool.version is None for tool in tools):
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_all(json_file: Json = None) -> None:
+    """List configurations, workloads and engines."""
+    from .sim.engine import ENGINES
+    from .workloads import BUILT_IN, FORMS
+
+    console = _console()
+    table = Table("configuration", "PEs", "memory bits", "scratchpads", "accumulators")
+    configs = [load_config(name) for name in presets()]
+    for config in configs:
+        pads = config.scratchpads
+        accumulators = 2 * config.accumulators.depth * config.array.cols * config.sum_bytes
+        scratchpads = pads.activation_bytes + pads.weight_bytes + pads.output_bytes
+        table.add_row(config.name, f"{config.array.rows} x {config.array.cols}",
+                      str(config.memory.data_width), f"{scratchpads >> 10} KiB", f"{accumulators >> 10} KiB")
+    console.print(table)
+    workloads = Table("workload", "what it is")
+    for name, meaning in {**BUILT_IN, **FORMS}.items():
+        workloads.add_row(name, meaning)
+    console.print(workloads)
+    console.print(f"engines: {', '.join(ENGINES)}")
+    _write_json(json_file, {"configurations": presets(), "workloads": list(BUILT_IN), "forms": list(FORMS),
+                            "engines": list(ENGINES)})
+
+
+@app.command()
+def generate(
+    config: ConfigName, output: Folder,
+    top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
+    settings: Set = None, json_file: Json = None,
+) -> None:
+    """Write a configuration's Verilog and a manifest of its ports, parameters, registers and memories."""
+    from .generation import generate as write
+
+    begin = time.perf_counter()
+    manifest = write(_config(config, settings), output, top)
+    console = _console()
+    for suffix in ("v", "json"):
+        path = output / f"{manifest['name']}.{suffix}"
+        console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
+    bits = sum(item["depth"] * item["width"] * item["instances"] for item in manifest["memories"])
+    console.print(f"{len(manifest['modules'])} modules, {len(manifest['ports'])} ports, "
+                  f"{bits / 8192:,.1f} KiB of memories, sha256 {manifest['verilog_sha256'][:16]}…")
+    _write_json(json_file, {"config": manifest["config"], "top": top, "name": manifest["name"],
+                            "verilog_sha256": manifest["verilog_sha256"],
+                            "wall_s": round(time.perf_counter() - begin, 3)})
+
+
+if __name__ == "__main__":
+    main()
