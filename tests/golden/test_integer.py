@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_node import MICROSOFT, assert_equal, run_node
+
 from pearray.golden import integer, tensors
 from pearray.golden.requantise import onnx, onnx_scale
 
@@ -55,9 +56,11 @@ def convolutions(draw_from):
     channels, per_group = integers(1, 4), integers(1, 4)
     kernel, dilation = (integers(1, 4), integers(1, 4)), (integers(1, 3), integers(1, 3))
     padding = tuple(integers(0, 3) for _ in range(4))
-    size = [max(1, dilation[i] * (kernel[i] - 1) + 1 - padding[i] - padding[i + 2]) + integers(0, 6) for i in (0, 1)]
+    spans = [dilation[i] * (kernel[i] - 1) + 1 - padding[i] - padding[i + 2] for i in (0, 1)]
+    size = [max(1, span) + integers(0, 6) for span in spans]
     return {"x": (integers(1, 2), groups * channels, *size), "w": (groups * per_group, channels, *kernel),
-            "stride": (integers(1, 3), integers(1, 3)), "padding": padding, "dilation": dilation, "groups": groups}
+            "stride": (integers(1, 3), integers(1, 3)), "padding": padding, "dilation": dilation,
+            "groups": groups}
 
 
 @settings(max_examples=60)
@@ -79,9 +82,9 @@ def test_conv2d_equals_onnxruntime(shapes, kinds, per_channel, with_bias, number
     bounds = np.iinfo(dtype)
     ours = onnx(sums, onnx_scale(x_scale, w_scale, y_scale), y_zero, bounds.min, bounds.max).astype(dtype)
     theirs = run_node(
-        "QLinearConv", [x, x_scale, dtype(x_zero), w, w_scale, np.full(w_scale.shape, w_zero, weight), y_scale,
-                        dtype(y_zero), bias], output=dtype,
-        strides=shapes["stride"], pads=shapes["padding"], dilations=shapes["dilation"], group=shapes["groups"])
+        "QLinearConv", [x, x_scale, dtype(x_zero), w, w_scale, np.full(w_scale.shape, w_zero, weight),
+                        y_scale, dtype(y_zero), bias], output=dtype, strides=shapes["stride"],
+        pads=shapes["padding"], dilations=shapes["dilation"], group=shapes["groups"])
     assert_equal(ours, theirs)
 
 
@@ -110,9 +113,11 @@ def test_gemm_equals_onnxruntime_matmul(m, k, n, kinds, per_column, number):
 def test_gemm_equals_onnxruntime_qgemm(m, k, n, trans_a, trans_b, with_c, number):
     """If it failed, a transposition or the int32 addend of QGemm would differ."""
     rng = np.random.default_rng(number)
-    a, b = draw(rng, np.int8, (k, m) if trans_a else (m, k)), draw(rng, np.int8, (n, k) if trans_b else (k, n))
+    a = draw(rng, np.int8, (k, m) if trans_a else (m, k))
+    b = draw(rng, np.int8, (n, k) if trans_b else (k, n))
     c = rng.integers(-30000, 30000, n).astype(np.int32) if with_c else None
-    a_scale, b_scale, y_scale = (np.float32(rng.uniform(*span)) for span in ((0.01, 0.1), (0.001, 0.05), (0.5, 5)))
+    spans = (0.01, 0.1), (0.001, 0.05), (0.5, 5)
+    a_scale, b_scale, y_scale = (np.float32(rng.uniform(*span)) for span in spans)
     a_zero, b_zero, y_zero = (point(rng, np.int8) for _ in range(3))
     sums = integer.gemm(a, b, c, trans_a=trans_a, trans_b=trans_b, a_zero_point=a_zero, b_zero_point=b_zero)
     ours = onnx(sums, onnx_scale(a_scale, b_scale, y_scale), y_zero).astype(np.int8)
@@ -124,7 +129,7 @@ def test_gemm_equals_onnxruntime_qgemm(m, k, n, trans_a, trans_b, with_c, number
 
 
 def test_scales_multiply_from_left_to_right(rng):
-    """If it failed, `onnx_scale` would round in another order than the runtime, which shows in ties only."""
+    """If it failed, `onnx_scale` would round in another order than the runtime, which few sums show."""
     scales = rng.uniform(0.001, 1, (3, 2000)).astype(np.float32)
     orders = onnx_scale(*scales), scales[0] * (scales[1] / scales[2])
     assert (orders[0] != orders[1]).any()
@@ -137,9 +142,9 @@ def test_scales_multiply_from_left_to_right(rng):
         if not deciding.size:
             continue
         bias = deciding.astype(np.int32)
-        theirs = run_node("QGemm", [np.zeros((1, 1), np.int8), x_scale, np.int8(0), np.zeros((1, bias.size), np.int8),
-                                    w_scale, np.int8(0), bias, y_scale, np.int8(0)],
-                          output=np.int8, domain=MICROSOFT)
+        zeros = np.zeros((1, 1), np.int8), np.zeros((1, bias.size), np.int8)
+        theirs = run_node("QGemm", [zeros[0], x_scale, np.int8(0), zeros[1], w_scale, np.int8(0), bias,
+                                    y_scale, np.int8(0)], output=np.int8, domain=MICROSOFT)
         assert_equal(onnx(bias[None], orders[0][column]).astype(np.int8), theirs)
 
 
@@ -189,10 +194,11 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(shapes, number):
     x, w = draw(rng, np.int8, shapes["x"]), draw(rng, np.int8, shapes["w"])
     y = integer.conv2d(x, w, **attributes)
     dy = draw(rng, np.int8, y.shape)
-    span = [(y.shape[i + 2] - 1) * attributes["stride"][i] + attributes["dilation"][i] * (w.shape[i + 2] - 1) + 1
-            - attributes["padding"][i] - attributes["padding"][i + 2] for i in (0, 1)]
+    stride, padding, dilation = (attributes[name] for name in ("stride", "padding", "dilation"))
+    span = [(y.shape[i + 2] - 1) * stride[i] + dilation[i] * (w.shape[i + 2] - 1) + 1
+            - padding[i] - padding[i + 2] for i in (0, 1)]
     missing = tuple(x.shape[i + 2] - span[i] for i in (0, 1))
-    if any(missing[i] >= attributes["stride"][i] for i in (0, 1)) or min(span) < 1:
+    if missing[0] >= stride[0] or missing[1] >= stride[1] or min(span) < 1:
         return
     dx = integer.conv_transpose2d(dy, w, output_padding=missing, **attributes)
     assert dx.shape == x.shape
@@ -203,7 +209,7 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(shapes, number):
 @settings(max_examples=30)
 @given(convolutions(), st.booleans(), st.integers(0, 1 << 32))
 def test_conv_transpose2d_equals_onnxruntime(shapes, with_bias, number):
-    """If it failed, the layout of weights, output padding or a bias would differ from ONNX's ConvTranspose."""
+    """If it failed, the layout of weights, output padding or a bias would differ from ONNX's operator."""
     rng = np.random.default_rng(number)
     attributes = {name: shapes[name] for name in ("stride", "dilation", "groups")}
     padding = tuple(min(side, 1) for side in shapes["padding"])
@@ -212,10 +218,11 @@ def test_conv_transpose2d_equals_onnxruntime(shapes, with_bias, number):
     x = draw(rng, np.int8, (2, rows, 4, 5))
     extra = tuple(int(rng.integers(0, step)) for step in attributes["stride"])
     x_zero, w_zero = point(rng, np.int8), point(rng, np.int8)
-    bias = rng.integers(-20000, 20000, channels * attributes["groups"]).astype(np.int32) if with_bias else None
+    outputs = channels * attributes["groups"]
+    bias = rng.integers(-20000, 20000, outputs).astype(np.int32) if with_bias else None
     ours = integer.conv_transpose2d(x, w, bias, padding=padding, output_padding=extra, x_zero_point=x_zero,
                                     w_zero_point=w_zero, **attributes)
-    real = [(x.astype(np.int64) - x_zero).astype(np.float32), (w.astype(np.int64) - w_zero).astype(np.float32),
+    real = [x.astype(np.float32) - x_zero, w.astype(np.float32) - w_zero,
             None if bias is None else bias.astype(np.float32)]
     # Every partial sum is an integer below 2**24, which float32 holds exactly.
     theirs = run_node("ConvTranspose", real, output=np.float32, strides=attributes["stride"], pads=padding,
@@ -227,23 +234,33 @@ X, W = np.zeros((1, 4, 5, 5), np.int8), np.zeros((6, 2, 3, 3), np.int8)
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: integer.conv2d(X.astype(np.float32), W, groups=2), r"^x must be int8, uint8, int16 or uint16, not float32$"),
+    (lambda: integer.conv2d(X.astype(np.float32), W, groups=2),
+     r"^x must be int8, uint8, int16 or uint16, not float32$"),
     (lambda: integer.conv2d(X[0], W), r"^x must have 4 dimensions, none of them 0, not shape \(4, 5, 5\)$"),
-    (lambda: integer.conv2d(X, W, groups=3), r"^groups must divide the 4 input and 6 output channels, not 3$"),
+    (lambda: integer.conv2d(X, W, groups=3),
+     r"^groups must divide the 4 input and 6 output channels, not 3$"),
     (lambda: integer.conv2d(X, W), r"^w must have 4 channels a group, not 2$"),
-    (lambda: integer.conv2d(X, W, groups=2, stride=0), r"^stride must be one or two integers of at least 1, not 0$"),
-    (lambda: integer.conv2d(X, W, groups=2, padding=(1, 2, 3)), r"^padding must be one, two or four integers"),
-    (lambda: integer.conv2d(X, W, groups=2, dilation=3), r"^kernel height must span at most 5 elements of padded"),
+    (lambda: integer.conv2d(X, W, groups=2, stride=0),
+     r"^stride must be one or two integers of at least 1, not 0$"),
+    (lambda: integer.conv2d(X, W, groups=2, padding=(1, 2, 3)),
+     r"^padding must be one, two or four integers"),
+    (lambda: integer.conv2d(X, W, groups=2, dilation=3),
+     r"^kernel height must span at most 5 elements of padded"),
     (lambda: integer.conv2d(X, W, np.zeros(6), groups=2), r"^b must be int32, not float64$"),
-    (lambda: integer.conv2d(X, W, np.zeros(5, np.int32), groups=2), r"^b must have shape \(6,\), not \(5,\)$"),
-    (lambda: integer.conv2d(X, W, groups=2, x_zero_point=128), r"^x_zero_point must be in -128\.\.127, not 128$"),
-    (lambda: integer.conv2d(X, W, groups=2, w_zero_point=[1, 2]), r"^w_zero_point must be a scalar or have shape"),
+    (lambda: integer.conv2d(X, W, np.zeros(5, np.int32), groups=2),
+     r"^b must have shape \(6,\), not \(5,\)$"),
+    (lambda: integer.conv2d(X, W, groups=2, x_zero_point=128),
+     r"^x_zero_point must be in -128\.\.127, not 128$"),
+    (lambda: integer.conv2d(X, W, groups=2, w_zero_point=[1, 2]),
+     r"^w_zero_point must be a scalar or have shape"),
     (lambda: integer.conv2d(X, W, groups=2, acc_bits=8), r"^acc_bits must be in 16\.\.64, not 8$"),
     (lambda: integer.gemm(X[0, 0], W[0, 0]), r"^b must have 5 rows of contraction, as a has, not 3$"),
     (lambda: integer.linear(X[0, 0], W[0, 0]), r"^w must have 5 columns, as x has, not 3$"),
     (lambda: integer.conv_transpose2d(X, W), r"^w must have 4 input channels, as x has, not 6$"),
-    (lambda: integer.conv_transpose2d(X, W[:4], output_padding=1), r"^output_padding must be less than stride"),
-    (lambda: integer.conv_transpose2d(X, W[:4], padding=4), r"^padding must leave an output of at least 1 x 1"),
+    (lambda: integer.conv_transpose2d(X, W[:4], output_padding=1),
+     r"^output_padding must be less than stride"),
+    (lambda: integer.conv_transpose2d(X, W[:4], padding=4),
+     r"^padding must leave an output of at least 1 x 1"),
 ])
 def test_wrong_arguments_are_named(call, message):
     """If it failed, a mistake would be accepted or its message would not name the field."""

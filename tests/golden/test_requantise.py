@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pearray.golden import requantise
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -18,7 +19,7 @@ def away_from_zero(numerator, bits):
 
 
 def double_rounding(acc, multiplier, shift):
-    """gemmlowp's two roundings in unbounded integers, written as gemmlowp defines them."""
+    """Gemmlowp's two roundings in unbounded integers, written as gemmlowp defines them."""
     left = ((acc << max(shift, 0)) + (1 << 31)) % (1 << 32) - (1 << 31)
     product = left * multiplier
     nudge = 1 << 30 if product >= 0 else 1 - (1 << 30)
@@ -34,10 +35,12 @@ def test_tflite_equals_unbounded_integers(sums, multiplier, shift, zero_point):
     """If it failed, a rounding, a saturation or an overflow of int64 would differ from the definition."""
     acc = np.array(sums, np.int32)
     double = requantise.tflite(acc, multiplier, shift, zero_point, -(1 << 15), (1 << 15) - 1)
-    single = requantise.tflite(acc, multiplier, shift, zero_point, -(1 << 15), (1 << 15) - 1, rounding="single")
+    single = requantise.tflite(acc, multiplier, shift, zero_point, -(1 << 15), (1 << 15) - 1,
+                               rounding="single")
     for i, value in enumerate(sums):
-        exact = double_rounding(value, multiplier, shift), value * multiplier + (1 << 30 - shift) >> 31 - shift
-        expected = [max(-(1 << 15), min((1 << 15) - 1, y + zero_point)) for y in exact]
+        once = value * multiplier + (1 << 30 - shift) >> 31 - shift
+        expected = [max(-(1 << 15), min((1 << 15) - 1, y + zero_point))
+                    for y in (double_rounding(value, multiplier, shift), once)]
         assert [double[i], single[i]] == expected
 
 
@@ -94,7 +97,8 @@ def test_multiplier_splits_a_scale(scale):
     """If it failed, a scale given as a float would be off by more than half a unit in the last place."""
     multiplier, shift = requantise.tflite_multiplier(scale)
     assert 1 << 30 <= multiplier < 1 << 31
-    assert abs(Fraction(multiplier) * Fraction(2) ** (shift - 31) / Fraction(scale) - 1) <= Fraction(1, 1 << 31)
+    ratio = Fraction(multiplier) * Fraction(2) ** (shift - 31) / Fraction(scale)
+    assert abs(ratio - 1) <= Fraction(1, 1 << 31)
 
 
 @pytest.mark.parametrize(("call", "message"), [
@@ -104,14 +108,18 @@ def test_multiplier_splits_a_scale(scale):
     (lambda a: requantise.onnx(a, 1.0, low=5, high=4), r"^low must be at most high \(4\), not 5$"),
     (lambda a: requantise.onnx(a, np.ones(3), axis=2), r"^axis must be in -2\.\.1, not 2$"),
     (lambda a: requantise.onnx_scale(1.0, 0.0, 1.0), r"^w_scale must be finite and positive, not 0\.0$"),
-    (lambda a: requantise.onnx_scale(1.0, 1.0, 1e-42), r"^x_scale \* w_scale / y_scale must be finite, not inf$"),
+    (lambda a: requantise.onnx_scale(1.0, 1.0, 1e-42),
+     r"^x_scale \* w_scale / y_scale must be finite, not inf$"),
     (lambda a: requantise.tflite(a, -1, 0), r"^multiplier must be in 0\.\.2147483647, not -1$"),
     (lambda a: requantise.tflite(a, 1, 31), r"^shift must be in -31\.\.30, not 31$"),
-    (lambda a: requantise.tflite(a.astype(np.int64) << 40, 1, 0), r"^acc must be in -2147483648\.\.2147483647"),
+    (lambda a: requantise.tflite(a.astype(np.int64) << 40, 1, 0),
+     r"^acc must be in -2147483648\.\.2147483647"),
     (lambda a: requantise.tflite(a, 1.5, 0), r"^multiplier must be of an integer type, not float64$"),
-    (lambda a: requantise.tflite(a, 1, 0, rounding="up"), r"^rounding must be 'double' or 'single', not 'up'$"),
+    (lambda a: requantise.tflite(a, 1, 0, rounding="up"),
+     r"^rounding must be 'double' or 'single', not 'up'$"),
     (lambda a: requantise.tflite_multiplier(0.0), r"^scale must be finite and positive, not 0\.0$"),
-    (lambda a: requantise.tflite_multiplier(2.0**31), r"^scale must be less than 2\*\*30, not 2147483648\.0$"),
+    (lambda a: requantise.tflite_multiplier(2.0**31),
+     r"^scale must be less than 2\*\*30, not 2147483648\.0$"),
 ])
 def test_wrong_arguments_are_named(call, message):
     """If it failed, a mistake would be accepted or its message would not name the field."""
