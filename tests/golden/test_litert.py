@@ -1,0 +1,78 @@
+"""TensorFlow Lite's requantisation against LiteRT's reference kernels, where LiteRT is installed."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from litert_node import run_node
+
+from pearray.golden import integer
+from pearray.golden.requantise import tflite, tflite_multiplier
+
+pytest.importorskip("ai_edge_litert")
+
+SEED = st.integers(0, 1 << 32)
+
+
+def parameters(rng, channels):
+    """Scales, zero points and biases, with outputs that spread over the whole range."""
+    return {"x_scale": np.float32(rng.uniform(0.01, 0.1)), "x_zero_point": int(rng.integers(-128, 128)),
+            "w_scale": rng.uniform(0.001, 0.05, channels).astype(np.float32),
+            "y_scale": np.float32(rng.uniform(0.05, 3)), "y_zero_point": int(rng.integers(-128, 128))}
+
+
+def requantise(sums, given, rounding, axis):
+    """Requantise sums with the multipliers that the runtime derives from the scales."""
+    real = np.float64(given["x_scale"]) * np.atleast_1d(given["w_scale"]).astype(np.float64) / np.float64(
+        given["y_scale"])
+    multipliers, shifts = zip(*(tflite_multiplier(float(scale)) for scale in real), strict=True)
+    return tflite(sums, multipliers, shifts, given["y_zero_point"], axis=axis, rounding=rounding)
+
+
+def draw(rng, *shape):
+    """Operands over the full range of int8."""
+    return rng.integers(-128, 128, shape).astype(np.int8)
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 2), st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3),
+       st.integers(1, 2), SEED)
+def test_conv2d_equals_litert(n, c, m, r, s, stride, number):
+    """If it failed, one of the two roundings of CONV_2D would differ from the runtime."""
+    rng = np.random.default_rng(number)
+    x, w = draw(rng, n, c, r + 4, s + 5), draw(rng, m, c, r, s)
+    b = rng.integers(-20000, 20000, m).astype(np.int32)
+    chosen = parameters(rng, m)
+    sums = integer.conv2d(x, w, b, stride=stride, x_zero_point=chosen["x_zero_point"])
+    y = requantise(sums, chosen, "double", 1)
+    theirs = run_node("CONV_2D", x.transpose(0, 2, 3, 1), w.transpose(0, 2, 3, 1), b, stride=(stride, stride),
+                      y_shape=y.transpose(0, 2, 3, 1).shape, **chosen)
+    assert (y == theirs.transpose(0, 3, 1, 2)).all()
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), SEED)
+def test_depthwise_conv2d_equals_litert(c, multiplier, r, s, number):
+    """If it failed, a depthwise convolution would order its outputs or round differently."""
+    rng = np.random.default_rng(number)
+    m = c * multiplier
+    x, w = draw(rng, 1, c, r + 4, s + 5), draw(rng, m, 1, r, s)
+    b = rng.integers(-20000, 20000, m).astype(np.int32)
+    chosen = parameters(rng, m)
+    sums = integer.conv2d(x, w, b, groups=c, x_zero_point=chosen["x_zero_point"])
+    y = requantise(sums, chosen, "double", 1)
+    theirs = run_node("DEPTHWISE_CONV_2D", x.transpose(0, 2, 3, 1), w.transpose(1, 2, 3, 0), b, dimension=3,
+                      multiplier=multiplier, y_shape=y.transpose(0, 2, 3, 1).shape, **chosen)
+    assert (y == theirs.transpose(0, 3, 1, 2)).all()
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 8), st.integers(1, 60), st.integers(1, 12), st.booleans(), SEED)
+def test_linear_equals_litert(n, c, m, per_channel, number):
+    """If it failed, the single rounding of FULLY_CONNECTED would differ from the runtime."""
+    rng = np.random.default_rng(number)
+    x, w, b = draw(rng, n, c), draw(rng, m, c), rng.integers(-20000, 20000, m).astype(np.int32)
+    chosen = parameters(rng, m if per_channel else 1)
+    sums = integer.linear(x, w, b, x_zero_point=chosen["x_zero_point"])
+    y = requantise(sums, chosen, "single", 1)
+    assert (y == run_node("FULLY_CONNECTED", x, w, b, y_shape=y.shape, **chosen)).all()
