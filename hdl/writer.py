@@ -50,6 +50,8 @@ class Writer(wiring.Component):
         Bursts to write. They must not cross a 4 KB boundary.
     data : In(stream.Signature(lanes_layout(config)))
         Beats of the bursts, in order.
+    sent : Out(1)
+        High in each cycle in which a queued beat leaves.
     marked : Out(1)
         High for one cycle when memory has acknowledged a burst with a mark.
     drain : In(1)
@@ -71,6 +73,7 @@ class Writer(wiring.Component):
         super().__init__({
             "request": In(stream.Signature(write_request_layout(config))),
             "data": In(stream.Signature(lanes_layout(config))),
+            "sent": Out(1),
             "marked": Out(1),
             "drain": In(1),
             "idle": Out(1),
@@ -144,6 +147,7 @@ class Writer(wiring.Component):
             bus.wdata.eq(beats.o.p.data),
             bus.wstrb.eq(Mux(beats.o.valid, beats.o.p.strobe, 0)),
             bus.wlast.eq(moved == owed.o.payload),
+            self.sent.eq(sent & beats.o.valid),
             sent.eq(bus.wvalid & bus.wready),
             owed.o.ready.eq(sent & bus.wlast),
             # Beats of a burst that was never requested go nowhere.

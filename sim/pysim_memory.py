@@ -2,17 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from amaranth.hdl import Value
-from amaranth.sim import Simulator
 
-__all__ = ["MemoryModel", "lite_read", "lite_write", "simulate"]
+__all__ = ["MemoryModel", "lite_read", "lite_write"]
 
-PERIOD = 1e-6
 OKAY, SLVERR, DECERR = 0, 2, 3
 
 
@@ -201,7 +198,7 @@ class MemoryModel:
                 data, strobe, last = beats.popleft()
                 at = burst.address + burst.moved * width
                 burst.moved += 1
-                assert last == (burst.moved == burst.beats), f"wlast is {last} at beat {burst.moved} of {burst}"
+                assert last == (burst.moved == burst.beats), f"wlast is {last} in {burst}"
                 # One cycle has passed since the beat was taken.
                 burst.ready_at = cycle + self.write_latency - 1
                 for lane in range(width):
@@ -241,43 +238,3 @@ async def lite_read(ctx, bus, address: int) -> int:
     value, = await ctx.tick().sample(bus.rdata).until(bus.rvalid)
     ctx.set(bus.rready, 0)
     return value
-
-
-def simulate(dut, *testbenches, background=(), timeout: int = 20_000, vcd: str | None = None) -> None:
-    """Run testbenches to completion.
-
-    Raises
-    ------
-    TimeoutError
-        If they have not completed within ``timeout`` cycles.
-    """
-    async def watchdog(ctx):
-        await ctx.delay(timeout * PERIOD)
-        raise TimeoutError(f"testbenches did not complete within {timeout} cycles")
-
-    started = []
-
-    def tracked(testbench):
-        async def wrapper(ctx):
-            started.append(testbench(ctx))
-            await started[-1]
-        return wrapper
-
-    simulator = Simulator(dut)
-    simulator.add_clock(PERIOD)
-    for testbench in testbenches:
-        simulator.add_testbench(tracked(testbench))
-    for testbench in (*background, watchdog):
-        simulator.add_testbench(tracked(testbench), background=True)
-    try:
-        if vcd is None:
-            simulator.run()
-        else:
-            with simulator.write_vcd(vcd):
-                simulator.run()
-    finally:
-        # Before Python 3.13, closing a coroutine that waits in `ctx.tick().until(...)` raises. It
-        # does so here, rather than in the garbage collector in the middle of another test.
-        for coroutine in started:
-            with suppress(RuntimeError):
-                coroutine.close()

@@ -9,7 +9,8 @@ from pearray.hdl.commands import Destination
 from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
 from pearray.hdl.loader import Loader
 from pearray.hdl.reader import Reader
-from pearray.sim.pysim_memory import MemoryModel, simulate
+from pearray.sim.pysim import simulate
+from pearray.sim.pysim_memory import MemoryModel
 
 SPACE = 1 << 12
 
@@ -54,6 +55,7 @@ class Bench:
         self.snapshots.append({key: value.copy() for key, value in self.expected.items()})
 
     async def record(self, ctx):
+        """Note what comes out, cycle by cycle."""
         load = self.loader.load
         cycle = 0
         async for _, _, valid, done, destination, word, wrap, mask, data in ctx.tick().sample(
@@ -71,6 +73,7 @@ class Bench:
                 self.done_cycles.append(cycle)
 
     def run(self, bodies):
+        """Give the commands, wait for the last one, and compare."""
         for body in bodies:
             self.expect(body)
 
@@ -90,7 +93,7 @@ class Bench:
 
 
 def draw(rng, *, fill):
-    """A command whose rows do not overlap on chip."""
+    """Draw a command whose rows do not overlap on chip."""
     length = int(rng.integers(1, 70))
     count1, count2 = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     step1 = length + int(rng.integers(0, 5))

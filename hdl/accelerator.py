@@ -1,0 +1,259 @@
+"""The accelerator: engines, their queues, memory ports and registers."""
+
+from amaranth import *
+from amaranth.hdl import ResetInserter
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AXI4, AXI4Lite, AXI4Read, AXI4Write
+from .commands import Destination
+from .config import Config
+from .control import Control
+from .counters import Counters
+from .execute import Events as ExecuteEvents
+from .execute import Execute
+from .fetch import Fetch
+from .loader import Loader
+from .post import Post, PostEvents, output_banks, output_lines
+from .queues import QUEUES, CommandQueues, slot_name
+from .reader import Reader
+from .registers import COUNTERS_OFFSET, Register, Registers, register_map
+from .scratchpad import LoadPort, Scratchpad
+from .storer import Storer
+from .tiles import line_bits
+from .tokens import STALLS, TokenGates
+from .writer import Writer
+
+__all__ = ["Accelerator", "counter_names", "counter_registers", "registers"]
+
+
+def _events(struct: type[data.Struct]) -> list[str]:
+    return [name for name, _ in data.Layout.cast(struct)]
+
+
+def counter_names() -> list[str]:
+    """Names of the counters, in the order of their registers.
+
+    ``cycles`` counts from the cycle of the start write to the last one before done can be read,
+    modulo 2**32; ``cycles_high`` counts its overflows. Then beats by direction and client,
+    commands fetched, commands completed by each engine, why the execute engine had no command,
+    and the events of the execute and post engines.
+    """
+    return [
+        "cycles", "cycles_high", "fetch_beats", "load_beats", "write_beats", "commands",
+        *(f"{opcode.name.lower()}_commands" for opcode in QUEUES),
+        *STALLS,
+        *(f"execute_{name}" for name in _events(ExecuteEvents)),
+        *(f"post_{name}" for name in _events(PostEvents)),
+    ]
+
+
+def registers(config: Config) -> tuple[Register, ...]:
+    """List every register of an accelerator, in the order of their offsets."""
+    return register_map(config, counter_names())
+
+
+def counter_registers() -> dict[str, tuple[int, ...]]:
+    """Addresses of each counter's 32-bit words, the least significant first."""
+    offsets = {name: COUNTERS_OFFSET + 4 * index for index, name in enumerate(counter_names())}
+    words = {name: (offset,) for name, offset in offsets.items() if name != "cycles_high"}
+    return words | {"cycles": (offsets["cycles"], offsets["cycles_high"])}
+
+
+class Accelerator(wiring.Component):
+    """A whole accelerator.
+
+    The host writes the program's address and a start bit (:mod:`~pearray.hdl.registers`); the
+    accelerator fetches the program (:mod:`~pearray.hdl.commands`) and runs it. Four engines work
+    on the commands of their queues at the same time, held back by tokens only. While no program
+    runs, the engines are in reset; scratchpads keep their contents.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    m_axi : Out(AXI4(data_width))
+        Memory port.
+    s_axi : In(AXI4Lite())
+        Registers.
+    irq : Out(1)
+        Interrupt: high while done, if enabled.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__({
+            "m_axi": Out(AXI4(config.memory.data_width)),
+            "s_axi": In(AXI4Lite()),
+            "irq": Out(1),
+        })
+
+    @property
+    def config(self) -> Config:
+        """Configuration of the accelerator."""
+        return self._config
+
+    def elaborate(self, platform):
+        """Connect the parts."""
+        m = Module()
+
+        config = self._config
+        counters = counter_names()
+        m.submodules.registers = registers = Registers(config, len(counters))
+        m.submodules.control = control = Control()
+        m.submodules.counters = counts = Counters(counters)
+        m.submodules.reader = reader = Reader(config, 2)
+        m.submodules.writer = writer = Writer(config)
+
+        # Everything that works on a program starts from reset each time.
+        in_run = ResetInserter(~control.run)
+        fetch = Fetch(config)
+        queues = CommandQueues(config)
+        gates = TokenGates()
+        loader = Loader(config)
+        execute = Execute(config)
+        post = Post(config)
+        storer = Storer(config, output_banks(config))
+        m.submodules.fetch = fetch
+        m.submodules.queues = in_run(queues)
+        m.submodules.gates = in_run(gates)
+        m.submodules.loader = in_run(loader)
+        m.submodules.execute = in_run(execute)
+        m.submodules.post = in_run(post)
+        m.submodules.storer = in_run(storer)
+
+        self._connect_ports(m, registers, reader, writer)
+        self._connect_control(m, registers, control, fetch, reader, writer)
+        self._connect_queues(m, fetch, queues, gates, [loader, execute, post, storer])
+        self._connect_memories(m, loader, execute, post, storer)
+        wiring.connect(m, fetch.request, reader.request[0])
+        wiring.connect(m, reader.response[0], fetch.response)
+        wiring.connect(m, loader.request, reader.request[1])
+        wiring.connect(m, reader.response[1], loader.response)
+        wiring.connect(m, storer.request, writer.request)
+        wiring.connect(m, storer.data, writer.data)
+        m.d.comb += [storer.sent.eq(writer.sent), storer.marked.eq(writer.marked)]
+
+        self._count(m, control, registers, counts, fetch, loader, reader, gates, execute, post, storer)
+        return m
+
+    def _connect_ports(self, m, registers, reader, writer):
+        width = self._config.memory.data_width
+        wiring.connect(m, registers.bus, wiring.flipped(self.s_axi))
+        for signature, bus in ((AXI4Read(width), reader.bus), (AXI4Write(width), writer.bus)):
+            for name, member in signature.members.items():
+                inside, outside = getattr(bus, name), getattr(self.m_axi, name)
+                m.d.comb += outside.eq(inside) if member.flow == Out else inside.eq(outside)
+        m.d.comb += self.irq.eq(registers.irq)
+
+    def _connect_control(self, m, registers, control, fetch, reader, writer):
+        m.d.comb += [
+            control.start.eq(registers.start),
+            control.timeout.eq(registers.timeout),
+            control.ports_idle.eq(reader.idle & writer.idle),
+            control.read_error.eq(reader.error & ~((reader.error_client == 0) & fetch.ended)),
+            control.read_response.eq(reader.error_response),
+            control.read_address.eq(reader.error_address),
+            control.write_error.eq(writer.error),
+            control.write_response.eq(writer.error_response),
+            control.write_address.eq(writer.error_address),
+            control.bad_command.eq(fetch.bad),
+            control.command_address.eq(fetch.bad_address),
+            fetch.run.eq(control.run),
+            fetch.program_address.eq(registers.program_address),
+            reader.drain.eq(~control.run),
+            writer.drain.eq(~control.run),
+        ]
+        m.d.comb += [
+            getattr(registers, name).eq(getattr(control, name))
+            for name in ("busy", "done", "error", "cause", "error_address")
+        ]
+
+    def _connect_queues(self, m, fetch, queues, gates, engines):
+        for name in ("put", "queue", "beat", "data"):
+            m.d.comb += getattr(queues, name).eq(getattr(fetch, name))
+        m.d.comb += [
+            fetch.room.eq(queues.room),
+            gates.valid.eq(queues.valid),
+            queues.take.eq(gates.take),
+        ]
+        for index, (opcode, engine) in enumerate(zip(QUEUES, engines, strict=True)):
+            m.d.comb += [
+                getattr(gates, slot_name(opcode)).eq(getattr(queues, slot_name(opcode))),
+                gates.done[index].eq(engine.done),
+            ]
+            wiring.connect(m, getattr(gates, opcode.name.lower()), engine.commands)
+
+    def _load(self, m, loader, target):
+        for name in target.load.signature.members:
+            m.d.comb += getattr(target.load, name).eq(getattr(loader.load, name))
+
+    def _connect_memories(self, m, loader, execute, post, storer):
+        config = self._config
+        wiring.connect(m, execute.accumulators, post.accumulators)
+        self._load(m, loader, post)
+        width = 8 * config.operand_bytes
+        for destination, size, port in (
+                (Destination.ACTIVATION, config.scratchpads.activation_bytes, execute.activation),
+                (Destination.WEIGHT, config.scratchpads.weight_bytes, execute.weight)):
+            name = destination.name.lower()
+            lines = 1 << line_bits(config, size)
+            pad = Scratchpad(config.banks, lines, width)
+            load = LoadPort(config, destination, config.banks, lines, width)
+            m.submodules[f"{name}_scratchpad"] = pad
+            m.submodules[f"{name}_load"] = load
+            self._load(m, loader, load)
+            wiring.connect(m, load.write, pad.write)
+            wiring.connect(m, port, pad.read)
+        pad = Scratchpad(output_banks(config), output_lines(config), 8)
+        m.submodules.output_scratchpad = pad
+        wiring.connect(m, post.output, pad.write)
+        wiring.connect(m, storer.read, pad.read)
+
+    def _count(self, m, control, registers, counts, fetch, loader, reader, gates, execute, post, storer):
+        bus = self.m_axi
+        # The start write comes two cycles before `run`; its cycles are counted at the end.
+        busy = Signal(3)
+        cycle = Signal()
+        beats = Signal(data.StructLayout({"fetch": 1, "load": 1, "write": 1, "address": 1, "response": 1}))
+        m.d.comb += cycle.eq(control.busy | busy[:2].any())
+        m.d.sync += [
+            busy.eq(Cat(control.busy, busy)),
+            beats.fetch.eq(reader.response[0].valid & reader.response[0].ready),
+            beats.load.eq(reader.response[1].valid & reader.response[1].ready),
+            beats.write.eq(bus.wvalid & bus.wready),
+            beats.address.eq(bus.arvalid & bus.arready | bus.awvalid & bus.awready),
+            beats.response.eq(bus.bvalid & bus.bready),
+        ]
+
+        # Four totals that a program can store are kept whole as well.
+        totals = Signal(data.ArrayLayout(32, 4))
+        carry = Signal()
+        m.d.sync += carry.eq(cycle & totals[0].all())
+        for total, event in zip(totals, (cycle, beats.fetch | beats.load, beats.write, execute.events.active),
+                                strict=True):
+            with m.If(registers.start):
+                m.d.sync += total.eq(0)
+            with m.Elif(event):
+                m.d.sync += total.eq(total + 1)
+        m.d.comb += storer.record.eq(totals)
+
+        events = Cat(
+            cycle, carry, beats.fetch, beats.load, beats.write, fetch.command,
+            gates.done, gates.stalls, execute.events.as_value(), post.events.as_value(),
+        )
+        m.d.comb += [
+            counts.events.eq(events),
+            counts.clear.eq(registers.start),
+            counts.index.eq(registers.counter),
+            counts.request.eq(registers.counter_request),
+            registers.counter_value.eq(counts.value),
+            registers.counter_valid.eq(counts.valid),
+            control.progress.eq(Cat(
+                beats.as_value(), gates.done, execute.events.as_value(), post.events.as_value(),
+                reader.bus.rvalid,
+            ).any()),
+        ]

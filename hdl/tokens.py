@@ -1,0 +1,99 @@
+"""Tokens: which commands may start, by how many of each queue have completed."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .commands import BODIES, HEADER, HEADER_BITS, Opcode
+from .queues import QUEUES, slot_bits, slot_name
+
+__all__ = ["STALLS", "TokenGates"]
+
+#: Causes for which the execute engine waits, in the order of the bits of ``stalls``.
+STALLS = ("stall_load", "stall_post", "stall_empty")
+
+
+class TokenGates(wiring.Component):
+    """Holds each queue's oldest command back until the counts it waits for have been reached.
+
+    Completed commands are counted modulo 2**16; a command may start when, for each queue, the
+    count minus the command's wait, modulo 2**16, is below 2**15. A command is seen by its engine
+    two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
+    The end of the program stands in the load queue.
+
+    Members
+    -------
+    slot_load, slot_execute, slot_post, slot_store : In(slot_bits(opcode))
+        Oldest command of each queue.
+    valid : In(4)
+        Which slots hold a command.
+    take : Out(4)
+        Commands that start: their slots are free.
+    done : In(4)
+        One cycle for each completed command of each queue.
+    load, execute, post, store : Out(stream.Signature(body))
+        Bodies of the commands that may start.
+    finished : Out(1)
+        The end of the program may be taken.
+    stalls : Out(3)
+        The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
+    """
+
+    def __init__(self):
+        super().__init__({
+            "valid": In(4),
+            "take": Out(4),
+            "done": In(4),
+            "finished": Out(1),
+            "stalls": Out(len(STALLS)),
+        } | {slot_name(opcode): In(slot_bits(opcode)) for opcode in QUEUES}
+          | {opcode.name.lower(): Out(stream.Signature(BODIES[opcode])) for opcode in QUEUES})
+
+    def elaborate(self, platform):
+        """Build the counts and one gate for each queue."""
+        m = Module()
+
+        counts = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        for queue, count in enumerate(counts):
+            with m.If(self.done[queue]):
+                m.d.sync += count.eq(count + 1)
+
+        is_end = Signal()
+        for queue, opcode in enumerate(QUEUES):
+            name = opcode.name.lower()
+            slot = getattr(self, slot_name(opcode))
+            header = Signal(HEADER, name=f"header_{name}")
+            reached = Signal(len(QUEUES), name=f"reached_{name}")
+            may_start = Signal(name=f"may_start_{name}")
+            m.d.comb += header.eq(slot)
+            for other, count in zip(QUEUES, counts, strict=True):
+                ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
+                m.d.comb += [
+                    ahead.eq(count - header[f"wait_{other.name.lower()}"]),
+                    reached[QUEUES.index(other)].eq(~ahead[15]),
+                ]
+            m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
+
+            commands = getattr(self, name)
+            m.d.comb += [
+                commands.valid.eq(may_start),
+                commands.p.eq(slot[HEADER_BITS:]),
+                self.take[queue].eq(commands.valid & commands.ready),
+            ]
+            if opcode is Opcode.LOAD:
+                m.d.comb += [
+                    is_end.eq(header.opcode == Opcode.END),
+                    commands.valid.eq(may_start & ~is_end),
+                    self.finished.eq(may_start & is_end),
+                ]
+            if opcode is Opcode.EXECUTE:
+                waits = Signal(len(STALLS))
+                load_reached = reached[QUEUES.index(Opcode.LOAD)]
+                m.d.comb += waits.eq(Cat(
+                    self.valid[queue] & ~load_reached,
+                    self.valid[queue] & load_reached,
+                    ~self.valid[queue],
+                ))
+                m.d.sync += self.stalls.eq(waits & (commands.ready & ~commands.valid).replicate(len(STALLS)))
+
+        return m

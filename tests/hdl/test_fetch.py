@@ -1,0 +1,211 @@
+"""Fetch, command queues and token gates, with engines that only count."""
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Value
+from amaranth.lib import data, wiring
+
+from pearray.hdl.commands import BODIES, FORMAT_VERSION, Opcode, encode
+from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.fetch import Fetch
+from pearray.hdl.queues import QUEUES, CommandQueues, slot_name
+from pearray.hdl.reader import Reader
+from pearray.hdl.tokens import TokenGates
+from pearray.sim.pysim import simulate
+from pearray.sim.pysim_memory import MemoryModel
+
+PROGRAM = 0x1340
+NAMES = [opcode.name.lower() for opcode in QUEUES]
+
+
+def configuration(data_width):
+    size = 1 << 12
+    return Config(
+        name="test", array=Array(rows=4, cols=4),
+        scratchpads=Scratchpads(activation_bytes=size, weight_bytes=size, output_bytes=size),
+        accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=data_width),
+    )
+
+
+class Bench:
+    """Fetch to gates, and one engine per queue that takes a random time for each command."""
+
+    def __init__(self, rng, data_width=64, busy=0.9, depth=16, **memory):
+        self.rng = rng
+        self.busy = busy
+        self.module = m = Module()
+        config = configuration(data_width)
+        m.submodules.reader = self.reader = Reader(config, 1)
+        m.submodules.fetch = self.fetch = Fetch(config)
+        m.submodules.queues = self.queues = CommandQueues(config, depth)
+        m.submodules.gates = self.gates = TokenGates()
+        wiring.connect(m, self.fetch.request, self.reader.request[0])
+        wiring.connect(m, self.reader.response[0], self.fetch.response)
+        m.d.comb += [
+            self.reader.drain.eq(~self.fetch.run),
+            self.fetch.program_address.eq(PROGRAM),
+            self.fetch.room.eq(self.queues.room),
+            self.queues.put.eq(self.fetch.put),
+            self.queues.queue.eq(self.fetch.queue),
+            self.queues.beat.eq(self.fetch.beat),
+            self.queues.data.eq(self.fetch.data),
+            self.gates.valid.eq(self.queues.valid),
+            self.queues.take.eq(self.gates.take),
+        ]
+        for opcode in QUEUES:
+            name = slot_name(opcode)
+            m.d.comb += getattr(self.gates, name).eq(getattr(self.queues, name))
+        self.memory = MemoryModel(self.reader.bus, rng=rng, **memory)
+        self.log = []
+        self.completed = dict.fromkeys(NAMES, 0)
+        self.bad = []
+
+    def engine(self, index, name):
+        """Make a background testbench: takes commands, and completes them in order some time later."""
+        async def testbench(ctx):
+            commands = getattr(self.gates, name)
+            waiting = 0
+            ready = done = False
+            async for _, _, valid, payload in ctx.tick().sample(commands.valid, Value.cast(commands.payload)):
+                if done:
+                    # The count that the gates know has grown with this edge.
+                    self.completed[name] += 1
+                    waiting -= 1
+                if valid and ready:
+                    self.log.append((name, payload, dict(self.completed)))
+                    waiting += 1
+                ready = self.rng.random() > self.busy / 2
+                done = waiting > 0 and self.rng.random() > self.busy
+                ctx.set(commands.ready, ready)
+                ctx.set(self.gates.done[index], done)
+        return testbench
+
+    async def watch_bad(self, ctx):
+        """Note unknown commands."""
+        async for _, _, bad, address in ctx.tick().sample(self.fetch.bad, self.fetch.bad_address):
+            if bad:
+                self.bad.append(address)
+
+    def run(self, program, timeout=20_000):
+        """Run a program until it has finished or met an unknown command."""
+        data = np.frombuffer(program, np.uint8)
+        self.memory.data[:] = self.rng.integers(0, 256, self.memory.size)
+        self.memory.data[PROGRAM:PROGRAM + len(data)] = data
+
+        async def drive(ctx):
+            for _ in range(3):
+                await ctx.tick()
+            ctx.set(self.fetch.run, 1)
+            while not ctx.get(self.gates.finished) and not self.bad:
+                await ctx.tick()
+            ctx.set(self.fetch.run, 0)
+            while not ctx.get(self.reader.idle):
+                await ctx.tick()
+
+        engines = [self.engine(index, name) for index, name in enumerate(NAMES)]
+        simulate(self.module, drive, background=[*self.memory.testbenches, *engines, self.watch_bad],
+                 timeout=timeout)
+
+
+def random_command(rng, counts):
+    """Draw a command that waits for some commands before it; give its opcode, waits, body bits and bytes."""
+    opcode = QUEUES[rng.integers(0, 4)]
+    size = data.Layout.cast(BODIES[opcode]).size
+    bits = int.from_bytes(rng.bytes(52), "little") % (1 << size)
+    waits = {name: int(rng.integers(max(0, counts[name] - 3), counts[name] + 1)) for name in NAMES}
+    header = int.from_bytes(encode(opcode, waits, {}), "little")
+    return opcode, waits, bits, (header | bits << 96).to_bytes(64, "little")
+
+
+def random_program(rng, count):
+    counts = dict.fromkeys(NAMES, 0)
+    commands = []
+    program = b""
+    for _ in range(count):
+        opcode, waits, bits, encoded = random_command(rng, counts)
+        commands.append((opcode.name.lower(), waits, bits))
+        counts[opcode.name.lower()] += 1
+        program += encoded
+    return commands, program + encode(Opcode.END, counts, {})
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("data_width", [32, 64, 128, 512])
+def test_order_and_waits(rng, data_width, stall):
+    """A dropped token, a swapped count, a lost beat or a reordered queue would start a wrong command."""
+    commands, program = random_program(rng, 60)
+    bench = Bench(rng, data_width, busy=float(rng.choice([0.3, 0.9])), stall=stall,
+                  read_latency=int(rng.integers(1, 30)))
+    bench.run(program)
+    assert not bench.bad
+    assert sum(bench.completed.values()) == len(commands)
+    for name in NAMES:
+        expected = [(waits, bits) for queue, waits, bits in commands if queue == name]
+        started = [(bits, completed) for queue, bits, completed in bench.log if queue == name]
+        assert len(started) == len(expected)
+        for index, ((waits, bits), (seen, completed)) in enumerate(zip(expected, started, strict=True)):
+            assert seen == bits, f"body of {name} command {index}"
+            for other, count in waits.items():
+                assert completed[other] >= count, f"{name} command {index} started before {count} {other}"
+
+
+def test_counts_wrap(rng):
+    """Programs of more than 65,536 commands of a queue would stall or lose their order."""
+    module = Module()
+    module.submodules.gates = gates = TokenGates()
+    execute = int.from_bytes(encode(Opcode.EXECUTE, {"load": 3}, {}), "little") & (1 << 400) - 1
+
+    async def drive(ctx):
+        ctx.set(gates.slot_execute, execute)
+        ctx.set(gates.valid, 0b0010)
+        ctx.set(gates.done, 0b0001)
+        seen = []
+        async for _, _, valid in ctx.tick().sample(gates.execute.valid):
+            seen.append(valid)
+            if len(seen) == 65_600:
+                break
+        # Three counts and two registers after the first edge; then again at the count of 65,536 + 3.
+        assert seen.index(1) == 4
+        assert seen[4 + 32_768 - 1] == 1
+        assert seen[4 + 32_768] == 0
+        assert seen.index(1, 40_000) == 4 + 65_536
+
+    simulate(module, drive, timeout=70_000)
+
+
+@pytest.mark.parametrize(("position", "byte", "value"), [(0, 0, 5), (3, 0, 255), (7, 1, FORMAT_VERSION + 1)])
+def test_unknown_command(rng, position, byte, value):
+    """A corrupt program would be executed, or its address reported wrongly."""
+    commands, program = random_program(rng, 12)
+    broken = bytearray(program)
+    broken[position * 64 + byte] = value
+    bench = Bench(rng, busy=0.1)
+    bench.run(bytes(broken))
+    assert bench.bad == [PROGRAM + 64 * position]
+    assert len(bench.log) <= position
+
+
+def test_first_command_is_fast(rng):
+    """Each cycle between start and the first load is a cycle of every program."""
+    _, program = random_program(rng, 0)
+    load = encode(Opcode.LOAD, {}, {"length": 8})
+    bench = Bench(rng, busy=0.0, read_latency=5)
+    cycles = {}
+
+    async def watch(ctx):
+        signals = {"run": bench.fetch.run, "address": bench.reader.bus.arvalid, "data": bench.reader.bus.rvalid,
+                   "load": bench.gates.load.valid}
+        cycle = 0
+        async for _, _, *values in ctx.tick().sample(*signals.values()):
+            for name, value in zip(signals, values, strict=True):
+                if value:
+                    cycles.setdefault(name, cycle)
+            cycle += 1
+
+    bench.memory.__class__ = type("Watched", (MemoryModel,), {
+        "testbenches": property(lambda self: [*MemoryModel.testbenches.fget(self), watch])})
+    bench.run(load + program)
+    assert cycles["address"] - cycles["run"] == 1
+    assert cycles["data"] - cycles["address"] == 5
+    # The load's last bits are in the fifth beat.
+    assert cycles["load"] - cycles["data"] == 4 + 6
