@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..hdl.errors import PearrayError
 
-__all__ = ["digest", "digest_of", "entry", "folder", "sources_digest"]
+__all__ = ["digest", "digest_of", "entry", "find", "folder", "sources_digest"]
 
 _MANIFEST = "manifest.json"
 
@@ -53,6 +53,12 @@ def sources_digest(paths: list[Path]) -> str:
     return digest(*(part for file in files for part in (file.name, file.read_bytes())))
 
 
+def find(kind: str, key: str) -> Path | None:
+    """Folder of an entry, or None if there is no whole one."""
+    place = folder() / kind / key
+    return place if _is_whole(place) else None
+
+
 def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
     """Find an entry, or build it.
 
@@ -78,9 +84,9 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, boo
     PearrayError
         If the cache folder cannot be written.
     """
+    if (found := find(kind, key)) is not None:
+        return found, False
     place = folder() / kind / key
-    if _is_whole(place):
-        return place, False
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place.with_suffix(".lock")):
@@ -96,7 +102,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, boo
                 partial.rename(place)
             finally:
                 _remove(partial)
-    except PermissionError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise PearrayError(f"the cache folder {folder()} must be writable ({error.strerror}); set "
                            "PEARRAY_CACHE to another folder") from error
     return place, True

@@ -128,7 +128,8 @@ def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
     if report.status & _ERROR:
         cause = report.status >> 8 & 0xFF
         text = design.causes.get(cause, "unknown")
-        raise PearrayError(f"the accelerator stopped with error {cause} ({text}) at address {error_address:#010x}")
+        raise PearrayError(f"the accelerator stopped with error {cause} ({text}) "
+                           f"at address {error_address:#010x}")
     return counters
 
 

@@ -196,11 +196,12 @@ def _python_library() -> Tool:
 def survey() -> list[Tool]:
     """Look for every part of the toolchain, the required parts first."""
     supported = sys.version_info >= (3, 11)
-    tools = [Tool("python", "everything", True, platform.python_version() if supported else None, sys.executable,
-                  "" if supported else "install Python 3.11 or later")]
+    tools = [Tool("python", "everything", True, platform.python_version() if supported else None,
+                  sys.executable, "" if supported else "install Python 3.11 or later")]
     tools += [_package(*row) for row in _PACKAGES]
     name = os.environ.get("CXX") or "g++"
     tools.append(_program(name, shutil.which(name), "engines verilator and cocotb", True, "--version", "g++"))
-    tools += [_program(name, shutil.which(name), *rest) for name, *rest in _PROGRAMS]
+    tools += [_program(name, shutil.which(name), purpose, required, option, debian)
+              for name, purpose, required, option, debian in _PROGRAMS]
     tools.append(_python_library())
     return sorted(tools, key=lambda tool: not tool.required)

@@ -91,8 +91,9 @@ def _reuse_runtime(work: Path, variables: dict[str, str], environment: dict[str,
 
 
 def _make(work: Path, variables: dict[str, str], environment: dict[str, str], *targets: str) -> None:
-    _call([tools.make(), "-C", str(work), "-f", "Vtop.mk", "-j", str(_JOBS),
-           *(f"{name}={value}" for name, value in variables.items()), *targets], environment, "the C++ compiler")
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    _call([tools.make(), "-C", str(work), "-f", "Vtop.mk", "-j", str(_JOBS), *assignments, *targets],
+          environment, "the C++ compiler")
 
 
 def _call(command: list[str], environment: dict[str, str], who: str) -> None:
@@ -133,8 +134,9 @@ def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturban
     memory = job.config.memory
     numbers(_FORMAT, *astuple(bounds))
     numbers(memory.read_latency, memory.write_latency, memory.outstanding,
-            round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed, address(disturbance.read_error),
-            address(disturbance.write_error), address(disturbance.hang), 3 if disturbance.decode_error else 2)
+            round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed)
+    numbers(address(disturbance.read_error), address(disturbance.write_error), address(disturbance.hang),
+            3 if disturbance.decode_error else 2)
     numbers(host.status, host.finished)
     numbers(len(host.writes), *(number for write in host.writes for number in write))
     numbers(len(host.reads), *host.reads)

@@ -132,7 +132,9 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int]) -> l
             continue
         missing = [f"{other} {count} (has {completed[other] & 0xFFFF})" for other, count in waits.items()
                    if other in completed and _is_ahead(count, completed[other])]
-        state = f"waits for {' and '.join(missing)}" if missing else "has all it waits for but does not complete"
+        state = "waits for nothing but does not complete"
+        if missing:
+            state = f"waits for {' and '.join(missing)}"
         sentences[queue] = f"{queue} command {seen[queue]} (program command {index}) {state}"
     return list(sentences.values())
 

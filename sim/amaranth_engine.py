@@ -1,0 +1,88 @@
+"""Engine ``amaranth``: Amaranth's own simulator, without Verilog or compiler, for small jobs."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ..hdl.errors import PearrayError
+from .design import Design, emitted
+from .engine import Disturbance, Job, Outcome, Progress
+from .host import Ending, Report, conclude, plan
+from .pysim import simulate
+from .pysim_memory import MemoryModel, lite_read, lite_write
+from .watchdog import Limits
+
+__all__ = ["execute"]
+
+_PAGE = 4096
+_FILL = 0xA5
+_LARGEST = 1 << 30
+
+
+def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
+            progress: Progress | None) -> Outcome:
+    """Run a job; see :func:`pearray.sim.engine.run`."""
+    begin = time.perf_counter()
+    verilog = emitted(job.config, design)
+    dut: Any = design.create(job.config)
+    memory = _memory(job, dut.m_axi, disturbance)
+    host = plan(job, design)
+    report = Report(Ending.FINISHED, 0, started=False)
+
+    async def drive(ctx: Any) -> None:
+        for address, value in host.writes:
+            await lite_write(ctx, dut.s_axi, address, value)
+        report.started = True
+        cycles, shown = 0, time.monotonic()
+        async for _, _, irq in ctx.tick().sample(dut.irq):
+            cycles += 1
+            if irq or cycles >= bounds.total:
+                break
+            if progress is not None and time.monotonic() - shown > 0.25:
+                shown = time.monotonic()
+                progress(cycles)
+        report.simulated = cycles
+        report.status = await lite_read(ctx, dut.s_axi, host.status)
+        if not report.status & host.finished:
+            report.ending = Ending.TOO_LONG
+        for address in host.reads:
+            report.values.append(await lite_read(ctx, dut.s_axi, address))
+
+    built = time.perf_counter()
+    try:
+        simulate(dut, drive, background=memory.testbenches, timeout=bounds.total + 100_000)
+    except TimeoutError:
+        report.ending = Ending.TOO_LONG
+    except AssertionError as violation:
+        report.ending, report.message = Ending.PROTOCOL, str(violation)
+    seconds = time.perf_counter() - built
+    counters = conclude(job, design, report)
+    regions = [memory.data[address:address + length].tobytes() for address, length in job.read]
+    return Outcome(regions, counters["cycles"], counters, built - begin, seconds, verilog.sha256)
+
+
+def _memory(job: Job, bus: Any, disturbance: Disturbance) -> MemoryModel:
+    blocks = [(address, len(data)) for address, data in job.segments] + list(job.read)
+    end = max((address + length for address, length in blocks), default=0)
+    size = (end // _PAGE + 1) * _PAGE
+    if size > _LARGEST:
+        raise PearrayError(f"engine amaranth holds {_LARGEST} bytes of memory, but the job needs {size}: "
+                           "use engine verilator")
+    if disturbance.hang is not None:
+        raise PearrayError("engine amaranth does not know the disturbance hang: use engine verilator")
+    timing = job.config.memory
+    code = 3 if disturbance.decode_error else 2
+    memory = MemoryModel(
+        bus, size=size, read_latency=timing.read_latency, write_latency=timing.write_latency,
+        outstanding=timing.outstanding, stall=disturbance.stall, rng=np.random.default_rng(disturbance.seed),
+        read_errors=_error(disturbance.read_error, code), write_errors=_error(disturbance.write_error, code))
+    for address, length in blocks:
+        memory.data[address // _PAGE * _PAGE:((address + length) // _PAGE + 1) * _PAGE] = _FILL
+    for address, data in job.segments:
+        memory.data[address:address + len(data)] = np.frombuffer(data, np.uint8)
+    return memory
+
+
+def _error(address: int | None, code: int) -> dict[int, int]:
+    return {} if address is None else {address: code}

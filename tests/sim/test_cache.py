@@ -1,0 +1,122 @@
+"""The cache of Verilog and compiled models."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pearray import PearrayError
+from pearray.sim import cache
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEARRAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def fill(folder):
+    (folder / "model").write_text("content")
+
+
+def forbidden(folder):
+    raise AssertionError("built again")
+
+
+def test_second_time_is_not_built():
+    """A cache that rebuilds makes every run pay for the compiler."""
+    place, built = cache.entry("kind", "key", fill)
+    assert built
+    assert (place / "model").read_text() == "content"
+    assert cache.entry("kind", "key", forbidden) == (place, False)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "no manifest"])
+def test_damaged_entry_is_rebuilt(damage):
+    """A full disk or a crash must not leave a model that runs wrongly or never again."""
+    place, _ = cache.entry("kind", "key", fill)
+    match damage:
+        case "truncate":
+            (place / "model").write_text("con")
+        case "remove":
+            (place / "model").unlink()
+        case "manifest":
+            (place / "manifest.json").write_text("[")
+        case "no manifest":
+            (place / "manifest.json").unlink()
+    assert cache.entry("kind", "key", fill) == (place, True)
+    assert (place / "model").read_text() == "content"
+
+
+def test_failed_build_leaves_nothing(folder):
+    """What a failed build wrote must not be taken for an entry."""
+    def fail(folder):
+        fill(folder)
+        raise PearrayError("no")
+
+    with pytest.raises(PearrayError, match=r"^no$"):
+        cache.entry("kind", "key", fail)
+    assert [path.name for path in (folder / "kind").iterdir() if path.suffix != ".lock"] == []
+    assert cache.entry("kind", "key", fill)[1]
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from pearray.sim import cache
+def build(folder):
+    with open(sys.argv[1], "a") as log:
+        log.write("build\\n")
+    (folder / "model").write_text("half")
+    time.sleep(float(sys.argv[2]))
+    (folder / "model").write_text("content")
+place, built = cache.entry("kind", "key", build)
+assert (place / "model").read_text() == "content"
+"""
+
+
+def start(log, seconds):
+    return subprocess.Popen([sys.executable, "-c", BUILD, str(log), str(seconds)])
+
+
+def wait_for(log):
+    deadline = time.monotonic() + 30
+    while not log.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_concurrent_processes_build_once(tmp_path):
+    """Two runs at once must not see one another's half-built model, nor compile it twice."""
+    log = tmp_path / "log"
+    processes = [start(log, 0.5) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert log.read_text() == "build\n"
+
+
+def test_killed_builder_leaves_no_entry(tmp_path):
+    """A run killed while it compiles must block nobody, and its remains must not be used."""
+    log = tmp_path / "log"
+    process = start(log, 60)
+    wait_for(log)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    assert start(log, 0).wait(60) == 0
+    assert log.read_text() == "build\nbuild\n"
+
+
+def test_unwritable_folder_is_reported(tmp_path, monkeypatch):
+    """The message must name the way out."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("PEARRAY_CACHE", str(blocked))
+    with pytest.raises(PearrayError, match="PEARRAY_CACHE"):
+        cache.entry("kind", "key", fill)
+
+
+def test_keys_depend_on_boundaries_of_parts():
+    """Two inputs that only concatenate to the same text are different inputs."""
+    assert cache.digest("ab", "c") != cache.digest("a", "bc")
