@@ -40,7 +40,7 @@ class Lane(Unit):
     given :attr:`settings_cycle` cycles after the value itself, so that one register holds them
     for all lanes while values of two commands are on their way.
 
-    Sums wrap at the width of an accumulator. With 16-bit operands a table's byte is sign-extended.
+    Sums wrap at the width of an accumulator. With 16-bit operands a table's byte is zero-extended.
 
     Parameters
     ----------
@@ -99,16 +99,22 @@ class Lane(Unit):
     @property
     def settings_cycle(self) -> int:
         """Cycles from a value to its settings."""
-        return 1 + self._requantiser_latency
+        return self.settings_cycle_of(self._config)
 
     @property
     def latency(self) -> int:
         """Cycles from a value to its output."""
-        return self.settings_cycle + 3 + Table.LATENCY + 1
+        return self.latency_of(self._config)
 
-    @property
-    def _requantiser_latency(self) -> int:
-        return Requantiser.latency_of(self._config.accumulator_bits)
+    @classmethod
+    def settings_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its settings: the bias's addition and the requantiser."""
+        return 1 + Requantiser.latency_of(config.accumulator_bits)
+
+    @classmethod
+    def latency_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its output."""
+        return cls.settings_cycle_of(config) + 3 + Table.LATENCY + 1
 
     def elaborate(self, platform):
         """Build the lane."""
@@ -163,7 +169,7 @@ class Lane(Unit):
         output = Signal(8 * config.sum_bytes, reset_less=True)
         m.d.sync += output.eq(plain.as_signed())
         with m.If(use_table):
-            m.d.sync += output[:output_bits].eq(table.value.as_signed())
+            m.d.sync += output[:output_bits].eq(table.value)
         m.d.comb += self.output.eq(output)
 
         return m

@@ -17,14 +17,22 @@ from .config import Config
 from .delay import delayed, taps
 from .interfaces import LoadWrite
 
-__all__ = ["LineMemory", "Table", "WordPort", "WordWrite", "beat_words"]
+__all__ = ["LineMemory", "Table", "WordPort", "WordWrite", "beat_words", "place_bits"]
 
 WORD_BYTES = 4
+
+#: Lines from which even a narrow memory is worth a block RAM: in LUTs it would need wide multiplexers.
+BLOCK_LINES = 64
 
 
 def beat_words(config: Config) -> int:
     """Return the 32-bit words of an AXI beat."""
     return config.beat_bytes // WORD_BYTES
+
+
+def place_bits(config: Config) -> int:
+    """Return the bits of the place of a beat in any memory."""
+    return ADDRESS_BITS - ceil_log2(config.beat_bytes)
 
 
 class WordWrite(wiring.Signature):
@@ -73,25 +81,20 @@ class WordPort(wiring.Component):
 
     def __init__(self, config: Config):
         self._words = beat_words(config)
-        self._place_bits = ADDRESS_BITS - ceil_log2(config.beat_bytes)
+        self._place_bits = place_bits(config)
         super().__init__({
             "load": In(LoadWrite(config)),
             "destination": Out(Destination),
             "write": Out(WordWrite(self._words, self._place_bits)),
         })
 
-    @property
-    def place_bits(self) -> int:
-        """Bits of a place."""
-        return self._place_bits
-
     def elaborate(self, platform):
         """Build the adapter."""
         m = Module()
 
         load = self.load
-        word = load.word[:self.place_bits]
-        after = Signal(self.place_bits, name="word_after")
+        word = load.word[:self._place_bits]
+        after = Signal(self._place_bits, name="word_after")
         m.d.comb += after.eq(word + 1)
         en = Signal(self._words)
         m.d.sync += self.destination.eq(load.destination)
@@ -150,8 +153,13 @@ class LineMemory(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from a line's number to its words: memory, register, and selection if needed."""
-        return 2 if self._line_words >= self._beat_words else 3
+        """Cycles from a line's number to its words."""
+        return self.latency_of(self._beat_words, self._line_words)
+
+    @staticmethod
+    def latency_of(beat_words: int, line_words: int) -> int:
+        """Return the latency in cycles: memory, register, and selection if a beat holds several lines."""
+        return 2 if line_words >= beat_words else 3
 
     def elaborate(self, platform):
         """Build the banks, one for each word of a beat or of a line, whichever is longer."""
@@ -168,7 +176,10 @@ class LineMemory(wiring.Component):
         for bank in range(banks):
             slot, index = divmod(bank, self._beat_words)
             width = self._widths[bank % len(self._widths)]
-            memory = Memory(shape=unsigned(width), depth=depth, init=[], attrs={"no_rw_check": 1})
+            attributes = {"no_rw_check": 1}
+            if depth >= BLOCK_LINES:
+                attributes["ram_style"] = "block"
+            memory = Memory(shape=unsigned(width), depth=depth, init=[], attrs=attributes)
             m.submodules[f"bank_{bank}"] = memory
             write, read = memory.write_port(), memory.read_port()
             place = self.write.place[index]

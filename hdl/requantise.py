@@ -100,7 +100,7 @@ class Requantiser(wiring.Component):
     @classmethod
     def latency_of(cls, width: int) -> int:
         """Return the latency in cycles for sums of ``width`` bits."""
-        return cls._operands_cycle(width) + Multiplier.LATENCY + 5
+        return cls._operands_cycle(width) + Multiplier.LATENCY + 6
 
     @staticmethod
     def _steps(width: int) -> list[tuple[int, ...]]:
@@ -110,7 +110,7 @@ class Requantiser(wiring.Component):
     @classmethod
     def _operands_cycle(cls, width: int) -> int:
         """Cycle in which the operands of the multiplier stand in their registers."""
-        return 1 + len(cls._steps(width)) + 1
+        return 1 + len(cls._steps(width)) + 2
 
     @property
     def _operands(self) -> int:
@@ -143,7 +143,7 @@ class Requantiser(wiring.Component):
         """Shift left: by its leading zeros a magnitude (ONNX), by ``-shift`` a sum (TFLite).
 
         Returns the shifted value, the distance that it was shifted, and for the single rule
-        whether the shift overflowed, all ``self._operands - 1`` cycles after the sum.
+        whether the shift overflowed, all ``self._operands - 2`` cycles after the sum.
         """
         width, onnx = self.width, mode["onnx"]
         value = Signal(width, name="magnitude", reset_less=True)
@@ -194,15 +194,21 @@ class Requantiser(wiring.Component):
         The scale's significand is placed so that both floating and Q31 products have the bit that
         the first rounding keeps in place 30 or 31.
         """
-        now = self._operands - 1
-        onnx, none = mode["onnx"][now], mode["none"][now]
+        now = self._operands - 2
+        onnx = mode["onnx"][now]
         below = self.width - SIGNIFICAND_BITS
         significand = normal[below:]
-        up = Signal(name="round_significand")
-        m.d.comb += up.eq(onnx & normal[below - 1] & (normal[:below - 1].any() | significand[0]))
+        truncated = Signal(32, name="truncated", reset_less=True)
+        up = Signal(name="round_significand", reset_less=True)
         a = Signal(signed(32), name="multiplicand", reset_less=True)
-        m.d.sync += a.eq(Mux(onnx, significand, normal[:32]) + up)
+        m.d.sync += [
+            truncated.eq(Mux(onnx, significand, normal[:32])),
+            up.eq(onnx & normal[below - 1] & (normal[:below - 1].any() | significand[0])),
+            a.eq(truncated + up),
+        ]
 
+        now += 1
+        onnx, none = mode["onnx"][now], mode["none"][now]
         fraction = scale[now][:SIGNIFICAND_BITS - 1]
         b = Signal(signed(33), name="multiplier", reset_less=True)
         with m.If(onnx):
@@ -223,7 +229,7 @@ class Requantiser(wiring.Component):
         shifted right to leave one bit below the units, and whether it overflows.
         """
         # Distance: of the product's units for ONNX, the shift for TFLite.
-        now = self._operands - 1
+        now = self._operands - 2
         exponent = scale[now][SIGNIFICAND_BITS - 1:31]
         difference = Signal(signed(10), name="exponent_difference", reset_less=True)
         m.d.sync += difference.eq(zeros - exponent)
@@ -232,7 +238,7 @@ class Requantiser(wiring.Component):
         nonzero = delayed(m, normal[-1], 2, "nonzero")
         right = delayed(m, Mux(shift[now][-1], 0, shift[now][:5]), 2, "right")
         flowed = delayed(m, overflow, 2, "left_overflow")
-        after = self._operands + 1
+        after = now + 2
         onnx, none = mode["onnx"][after], mode["none"][after]
         distance = Signal(5, name="distance", reset_less=True)
         large = Signal(name="large", reset_less=True)
@@ -245,22 +251,23 @@ class Requantiser(wiring.Component):
         with m.Else():
             m.d.sync += [distance.eq(Mux(none, 0, right)), large.eq(flowed)]
         now = self._operands + Multiplier.LATENCY
-        distance = delayed(m, distance, now + 1 - (after + 1), "distance")
-        large = delayed(m, large, now + 1 - (after + 1), "large")
+        distance = delayed(m, distance, now + 2 - (after + 1), "distance")
+        large = delayed(m, large, now + 2 - (after + 1), "large")
 
         # Rounding: the floating product has its first one in bit 54 or 53.
         onnx, double = mode["onnx"][now], mode["double"][now]
         sticky = product[:29].any()
         top = product[54]
-        kept = product[30:]
-        up = Signal(2, name="round_product")
-        m.d.comb += [
+        kept = Signal(signed(34), reset_less=True)
+        up = Signal(2, name="round_product", reset_less=True)
+        fixed = Signal(signed(34), reset_less=True)
+        m.d.sync += [
+            kept.eq(Cat(product[30] & ~(double | onnx & top), product[31:])),
             up[0].eq(onnx & ~top & product[29] & (sticky | product[30])),
             up[1].eq(Mux(onnx, top & product[30] & (product[29] | sticky | product[31]),
                          double & product[30])),
+            fixed.eq(kept + up),
         ]
-        fixed = Signal(signed(34), reset_less=True)
-        m.d.sync += fixed.eq(Cat(kept[0] & ~(double | onnx & top), kept[1:]).as_signed() + up)
         return fixed, distance, large
 
     def _align(self, m, fixed, distance):
@@ -280,7 +287,7 @@ class Requantiser(wiring.Component):
 
     def _second_rounding(self, m, mode, whole, sticky, large):
         """Round to an integer, saturate, and give a floating result its sign."""
-        now = self._operands + Multiplier.LATENCY + 3
+        now = self._operands + Multiplier.LATENCY + 4
         onnx, double, none = mode["onnx"][now], mode["double"][now], mode["none"][now]
         negative = delayed(m, self.sum[-1], now, "negative")
         large = delayed(m, large, 2, "large_aligned")
