@@ -42,27 +42,19 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
     PearrayError
         If `top` is unknown or the folder can't be written.
     """
-    from .sim import cache
-    from .sim.design import emitted, top_name
+    from .sim.cache import digest_of
+    from .sim.design import top_name
     from .sim.verilog import generate as convert
-    from .sim.verilog import manifest
 
     if top not in TOPS:
         raise PearrayError(f"top must be {', '.join(TOPS)}, not {top!r}")
-    name = top_name(config)
-    if top == "accelerator":
-        # The engines' own Verilog, so that what is written is what was simulated.
-        from .hdl.accelerator import Accelerator
-
-        text = emitted(config).text
-        described = manifest(Accelerator(config), name)
-    else:
-        name = f"{name}_{top}"
-        text, described = convert(_part(config, top), name)
+    # Emission is deterministic: the accelerator's text is the one that the engines simulate.
+    name = top_name(config) if top == "accelerator" else f"{top_name(config)}_{top}"
+    text, described = convert(_component(config, top), name)
     parameters = asdict(config)
     parameters.pop("name")
     described = {"name": name, "top": top, "config": config.name, "parameters": parameters,
-                 "verilog_sha256": cache.digest_of(text), **described}
+                 "verilog_sha256": digest_of(text), **described}
     if top == "accelerator":
         described["registers"] = registers(config)
     try:
@@ -74,10 +66,13 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
     return described
 
 
-def _part(config: Config, top: str) -> Any:
+def _component(config: Config, top: str) -> Any:
+    from .hdl.accelerator import Accelerator
     from .hdl.pe import ProcessingElement
     from .hdl.systolic import SystolicArray
 
+    if top == "accelerator":
+        return Accelerator(config)
     if top == "pe":
         return ProcessingElement(config.pe_bits, config.psum_bits)
     return SystolicArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits)
@@ -85,7 +80,6 @@ def _part(config: Config, top: str) -> Any:
 
 def registers(config: Config) -> list[dict[str, Any]]:
     """List an accelerator's registers by offset: ``name``, ``offset`` in bytes, ``access`` and ``doc``."""
-    from .hdl.accelerator import Accelerator
-    from .hdl.registers import register_map
+    from .hdl import accelerator
 
-    return [register._asdict() for register in register_map(config, Accelerator(config).counters)]
+    return [register._asdict() for register in accelerator.registers(config)]
