@@ -176,5 +176,32 @@ def generate(
                             "wall_s": round(time.perf_counter() - begin, 3)})
 
 
+@app.command()
+def synth(
+    config: ConfigName,
+    target: Annotated[str, typer.Option(help="Device, speed grade 6: ecp5-25, -45 or -85.")] = "ecp5-85",
+    top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="DIR", help="Folder for the tools' files and logs.")] = None,
+    settings: Set = None, json_file: Json = None,
+) -> None:
+    """Synthesise, place and route out of context; report cells, frequency and the critical path."""
+    from .generation import synthesise
+
+    begin = time.perf_counter()
+    console = _console()
+    with console.status("Synthesising, placing and routing; this takes minutes"):
+        report = synthesise(_config(config, settings), target, top, output)
+    table = Table("what", report["config"], title=f"{top} on {target}")
+    for key in ("lut4", "ccu2c", "distributed_ram", "ff", "mult18", "block_ram", "fmax_mhz"):
+        table.add_row(key, f"{report[key]:,}")
+    console.print(table)
+    for net, delay in report["critical_path"]:
+        console.print(f"{delay:7.2f} ns  {escape(net)}", soft_wrap=True)
+    for memory in report["memories_in_logic"]:
+        console.print(f"[yellow]memory not in block RAM: {escape(memory)}[/]", soft_wrap=True)
+    _write_json(json_file, {**report, "wall_s": round(time.perf_counter() - begin, 3)})
+
+
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Verilog and manifest of a configuration, as files."""
+"""Verilog and manifest of a configuration, and what that hardware costs."""
 
 import json
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from typing import Any
 from .hdl.config import Config
 from .hdl.errors import PearrayError
 
-__all__ = ["TOPS", "generate"]
+__all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
 
 #: Top levels that can be generated: what each is.
 TOPS = {
@@ -18,20 +18,20 @@ TOPS = {
 }
 
 
-def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str, Any]:
-    """Write the Verilog of a configuration and its manifest.
+def describe(config: Config, top: str = "accelerator") -> tuple[str, dict[str, Any]]:
+    """Make the Verilog of a configuration and its manifest.
 
     Parameters
     ----------
     config : Config
         The configuration.
-    folder : Path
-        Folder to write ``NAME.v`` and ``NAME.json`` to, NAME being the top module's; made if missing.
     top : str
         One of :data:`TOPS`.
 
     Returns
     -------
+    str
+        Verilog; for the accelerator the very text that the engines simulate.
     dict
         The manifest: ``name`` of the top module, ``top``, ``config`` (its name), ``parameters``
         (the configuration's sections), ``verilog_sha256``, ``ports``, ``modules``, ``memories`` and,
@@ -40,7 +40,7 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
     Raises
     ------
     PearrayError
-        If `top` is unknown or the folder can't be written.
+        If `top` is unknown.
     """
     from .sim.cache import digest_of
     from .sim.design import top_name
@@ -48,22 +48,15 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
 
     if top not in TOPS:
         raise PearrayError(f"top must be {', '.join(TOPS)}, not {top!r}")
-    # Emission is deterministic: the accelerator's text is the one that the engines simulate.
     name = top_name(config) if top == "accelerator" else f"{top_name(config)}_{top}"
     text, described = convert(_component(config, top), name)
     parameters = asdict(config)
     parameters.pop("name")
-    described = {"name": name, "top": top, "config": config.name, "parameters": parameters,
-                 "verilog_sha256": digest_of(text), **described}
+    manifest = {"name": name, "top": top, "config": config.name, "parameters": parameters,
+                "verilog_sha256": digest_of(text), **described}
     if top == "accelerator":
-        described["registers"] = registers(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.v").write_text(text)
-        (folder / f"{name}.json").write_text(json.dumps(described, indent=1) + "\n")
-    except OSError as error:
-        raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
-    return described
+        manifest["registers"] = registers(config)
+    return text, manifest
 
 
 def _component(config: Config, top: str) -> Any:
@@ -83,3 +76,71 @@ def registers(config: Config) -> list[dict[str, Any]]:
     from .hdl import accelerator
 
     return [register._asdict() for register in accelerator.registers(config)]
+
+
+def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str, Any]:
+    """Write ``NAME.v`` and its manifest ``NAME.json``, NAME being the top module's.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    folder : Path
+        Folder to write to; made if missing.
+    top : str
+        One of :data:`TOPS`.
+
+    Returns
+    -------
+    dict
+        The manifest; see :func:`describe`.
+
+    Raises
+    ------
+    PearrayError
+        If `top` is unknown or the folder can't be written.
+    """
+    text, manifest = describe(config, top)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{manifest['name']}.v").write_text(text)
+        (folder / f"{manifest['name']}.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    except OSError as error:
+        raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+    return manifest
+
+
+def synthesise(config: Config, target: str, top: str = "accelerator",
+               folder: Path | None = None) -> dict[str, Any]:
+    """Synthesise, place and route the Verilog of a configuration out of context.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    target : str
+        Device; a key of :data:`pearray.boards.ecp5.TARGETS`.
+    top : str
+        One of :data:`TOPS`.
+    folder : Path, optional
+        Where the tools' files and logs stay; by default they are removed.
+
+    Returns
+    -------
+    dict
+        Fields of :class:`pearray.boards.ecp5.Synthesis`, with ``config``, ``top``, ``pes`` and
+        ``verilog_sha256``.
+
+    Raises
+    ------
+    PearrayError
+        If `top` or `target` is unknown, or a tool is missing or fails.
+    """
+    from .boards import ecp5
+
+    if target not in ecp5.TARGETS:
+        raise PearrayError(f"target must be {', '.join(ecp5.TARGETS)}, not {target!r}")
+    text, manifest = describe(config, top)
+    report = ecp5.synthesise(text, manifest["name"], manifest["ports"], target=target, folder=folder)
+    return {"config": config.name, "top": top, "pes": config.pes,
+            "verilog_sha256": manifest["verilog_sha256"], **report.as_dict()}
