@@ -127,7 +127,7 @@ class Accelerator(wiring.Component):
 
         self._connect_ports(m, registers, reader, writer)
         self._connect_control(m, registers, control, fetch, reader, writer)
-        self._connect_queues(m, fetch, queues, gates, [loader, execute, post, storer])
+        self._connect_queues(m, control, fetch, queues, gates, [loader, execute, post, storer])
         self._connect_memories(m, loader, execute, post, storer)
         wiring.connect(m, fetch.request, reader.request[0])
         wiring.connect(m, reader.response[0], fetch.response)
@@ -172,13 +172,14 @@ class Accelerator(wiring.Component):
             for name in ("busy", "done", "error", "cause", "error_address")
         ]
 
-    def _connect_queues(self, m, fetch, queues, gates, engines):
+    def _connect_queues(self, m, control, fetch, queues, gates, engines):
         for name in ("put", "queue", "beat", "data"):
             m.d.comb += getattr(queues, name).eq(getattr(fetch, name))
         m.d.comb += [
             fetch.room.eq(queues.room),
             gates.valid.eq(queues.valid),
             queues.take.eq(gates.take),
+            control.finished.eq(gates.finished),
         ]
         for index, (opcode, engine) in enumerate(zip(QUEUES, engines, strict=True)):
             m.d.comb += [
