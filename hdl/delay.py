@@ -1,41 +1,83 @@
-"""Registers in a row, for values that travel beside a pipeline."""
+"""Delay lines, and the skew registers of arrays made of them."""
 
-from amaranth.hdl import Module, Signal, ValueLike
+from collections.abc import Iterable
 
-__all__ = ["delayed", "taps"]
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from .unit import Unit, add
+
+__all__ = ["Delay", "delay", "skew"]
 
 
-def taps(m: Module, value: ValueLike, cycles: int, name: str, *, reset: bool = False) -> list[Signal]:
-    """Return a value now and after each of ``cycles`` registers.
+class Delay(Unit):
+    """Delay line: ``o`` is what ``i`` was ``cycles`` cycles ago. Registers don't reset.
+
+    Parameters
+    ----------
+    width : int
+        Bits.
+    cycles : int
+        Length, at least 1.
+
+    Members
+    -------
+    i, o : :py:`In(width)`, :py:`Out(width)`
+        Input and output.
+    """
+
+    def __init__(self, width: int, cycles: int):
+        self._width = width
+        self._cycles = cycles
+        super().__init__({"i": In(width), "o": Out(width)})
+
+    @property
+    def unit_name(self) -> str:
+        """Name of the Verilog module."""
+        return f"delay_{self._width}x{self._cycles}"
+
+    def elaborate(self, platform):
+        """Build the line."""
+        m = Module()
+
+        value = self.i
+        for stage in range(self._cycles):
+            register = Signal(self._width, name=f"stage_{stage}", reset_less=True)
+            m.d.sync += register.eq(value)
+            value = register
+        m.d.comb += self.o.eq(value)
+
+        return m
+
+
+def delay(m: Module, name: str, value: Value, cycles: int, platform: object) -> Value:
+    """Delay a value by any number of cycles, with lines whose lengths are powers of two.
+
+    So an array of any size has few distinct lines.
 
     Parameters
     ----------
     m : Module
-        Module that gets the registers.
-    value : value
-        Value at cycle 0.
-    cycles : int
-        Number of registers.
+        Parent.
     name : str
-        Register ``i`` is called ``{name}_{i}``.
-    reset : bool
-        Whether the registers are cleared by reset. Data guarded by a valid bit need not be.
-
-    Returns
-    -------
-    list of cycles + 1 signals
-        Entry ``i`` is the value ``i`` cycles later.
+        Prefix of the names of submodules.
+    value : Value
+        What to delay; its bits are returned.
+    cycles : int
+        0 or more.
+    platform : object
+        The argument of the parent's ``elaborate``.
     """
-    first = Signal.like(value, name=f"{name}_0", init=None, reset_less=False)
-    m.d.comb += first.eq(value)
-    chain = [first]
-    for cycle in range(1, cycles + 1):
-        register = Signal(first.shape(), name=f"{name}_{cycle}", reset_less=not reset)
-        m.d.sync += register.eq(chain[-1])
-        chain.append(register)
-    return chain
+    value = Value.cast(value)
+    for bit in range(cycles.bit_length()):
+        if cycles >> bit & 1:
+            line = Delay(len(value), 1 << bit)
+            add(m, f"{name}_{1 << bit}", line, platform)
+            m.d.comb += line.i.eq(value)
+            value = line.o
+    return value
 
 
-def delayed(m: Module, value: ValueLike, cycles: int, name: str, *, reset: bool = False) -> Signal:
-    """Return a value ``cycles`` registers later; see :func:`taps`."""
-    return taps(m, value, cycles, name, reset=reset)[-1]
+def skew(m: Module, name: str, elements: Iterable[Value], platform: object) -> list[Value]:
+    """Delay element i by i cycles; parameters are those of :func:`delay`."""
+    return [delay(m, f"{name}_{i}", value, i, platform) for i, value in enumerate(elements)]

@@ -7,8 +7,8 @@ from amaranth.utils import ceil_log2
 
 from .commands import Rounding
 from .config import Config
-from .delay import delayed
 from .parameters import Table, WordWrite, beat_words
+from .pipeline import delay
 from .requantise import RESULT_BITS, Requantiser
 from .unit import Unit
 
@@ -121,16 +121,16 @@ class Lane(Unit):
         m = Module()
 
         config, width = self._config, self._config.accumulator_bits
-        m.d.comb += self.output_valid.eq(delayed(m, self.valid, self.latency, "valid", reset=True))
+        m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
 
         m.submodules.requantiser = requantiser = Requantiser(width)
         total = Signal(signed(width), reset_less=True)
         m.d.sync += total.eq(self.accumulator + self.bias)
         m.d.comb += [
             requantiser.sum.eq(total),
-            requantiser.rounding.eq(delayed(m, self.rounding, 1, "rounding")),
-            requantiser.scale.eq(delayed(m, self.scale, 1, "scale")),
-            requantiser.shift.eq(delayed(m, self.shift, 1, "shift")),
+            requantiser.rounding.eq(delay(m, self.rounding, 1, "rounding", reset_less=True)),
+            requantiser.scale.eq(delay(m, self.scale, 1, "scale", reset_less=True)),
+            requantiser.shift.eq(delay(m, self.shift, 1, "shift", reset_less=True)),
         ]
 
         # Zero point, comparisons and clamp, a cycle each.
@@ -147,19 +147,19 @@ class Lane(Unit):
             above.eq(later[1].clamp & (value > later[1].high)),
         ]
         output_bits = 8 * config.operand_bytes
-        compared = delayed(m, value, 1, "compared")
+        compared = delay(m, value, 1, "compared", reset_less=True)
         clamped = Signal(output_bits, reset_less=True)
         m.d.sync += clamped.eq(Mux(below, later[2].low, Mux(above, later[2].high, compared)))
 
         # Without a zero point the low bits of a raw sum are those of the value.
         same = RESULT_BITS - 1
-        parts = [delayed(m, compared[output_bits:same], 1, "raw_middle")]
-        parts += [delayed(m, requantiser.raw[same:], 3, "raw_high")]
-        plain = delayed(m, Cat(clamped, *parts), Table.LATENCY, "plain")
-        use_table = delayed(m, later[2].table, 1 + Table.LATENCY, "use_table")
+        parts = [delay(m, compared[output_bits:same], 1, "raw_middle", reset_less=True)]
+        parts += [delay(m, requantiser.raw[same:], 3, "raw_high", reset_less=True)]
+        plain = delay(m, Cat(clamped, *parts), Table.LATENCY, "plain", reset_less=True)
+        use_table = delay(m, later[2].table, 1 + Table.LATENCY, "use_table", reset_less=True)
 
         m.submodules.table_memory = table = Table(beat_words(config), self._table_bytes)
-        group = delayed(m, self.group, self.settings_cycle + 3, "group")
+        group = delay(m, self.group, self.settings_cycle + 3, "group", reset_less=True)
         m.d.comb += [
             table.address.eq(Cat(clamped[:8], group)),
             table.write.en.eq(self.table.en),

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .delay import delayed
+from .pipeline import delay
 
 __all__ = ["Multiplier"]
 
@@ -58,7 +58,8 @@ class Multiplier(wiring.Component):
         cross = Signal(cross_shape, reset_less=True)
         m.d.sync += cross.eq(products["cross_a"] + products["cross_b"])
         # The high product starts where the low one, which isn't negative, ends.
-        outer = delayed(m, Cat(products["low"][:2 * LOW_BITS], products["high"])[:64], 1, "outer")
+        ends = Cat(products["low"][:2 * LOW_BITS], products["high"])[:64]
+        outer = delay(m, ends, 1, "outer", reset_less=True)
 
         product = Signal(signed(64), reset_less=True)
         m.d.sync += [

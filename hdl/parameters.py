@@ -14,8 +14,8 @@ from amaranth.utils import ceil_log2
 
 from .commands import ADDRESS_BITS, Destination
 from .config import Config
-from .delay import delayed, taps
 from .interfaces import LoadWrite
+from .pipeline import delay, taps
 
 __all__ = ["LineMemory", "Table", "WordPort", "WordWrite", "beat_words", "place_bits"]
 
@@ -196,7 +196,7 @@ class LineMemory(wiring.Component):
         if self.latency == 2:
             m.d.comb += [self.data[index].eq(word) for index, word in enumerate(words)]
         else:
-            choice = delayed(m, self.line[:choice_bits], 2, "choice")
+            choice = delay(m, self.line[:choice_bits], 2, "choice", reset_less=True)
             for index in range(self._line_words):
                 with m.Switch(choice):
                     for number, word in enumerate(words[index::self._line_words]):
@@ -246,7 +246,7 @@ class Table(wiring.Component):
         m = Module()
 
         byte_bits, word_bits = ceil_log2(WORD_BYTES), ceil_log2(self._beat_words)
-        address = taps(m, self.address[:byte_bits + word_bits], 3, "address")
+        address = taps(m, self.address[:byte_bits + word_bits], 3, "address", reset_less=True)
         words = []
         for index in range(self._beat_words):
             memory = Memory(shape=unsigned(32), depth=self._depth, init=[], attrs={"no_rw_check": 1})
@@ -258,7 +258,7 @@ class Table(wiring.Component):
                 write.data.eq(self.write.data[index]),
                 read.addr.eq(self.address[byte_bits + word_bits:]),
             ]
-            words.append(delayed(m, read.data, 1, f"word_{index}"))
+            words.append(delay(m, read.data, 1, f"word_{index}", reset_less=True))
 
         word = Signal(32, reset_less=True)
         m.d.sync += word.eq(Array(words)[address[2][byte_bits:]] if word_bits else words[0])

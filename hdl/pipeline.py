@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module, Signal
 
-__all__ = ["delay"]
+__all__ = ["delay", "taps"]
 
 
 def delay(m: Module, value, cycles: int, name: str, *, reset_less: bool = False):
@@ -31,3 +31,16 @@ def delay(m: Module, value, cycles: int, name: str, *, reset_less: bool = False)
         m.d.sync += later.eq(value)
         value = later
     return value
+
+
+def taps(m: Module, value, cycles: int, name: str, *, reset_less: bool = False):
+    """Delay a value, and return it at every stage: entry ``i`` is the value ``i`` cycles later.
+
+    Parameters are those of :func:`delay`; the list has ``cycles + 1`` entries.
+    """
+    chain = [value]
+    for cycle in range(cycles):
+        later = Signal(value.shape(), name=f"{name}_{cycle + 1}", reset_less=reset_less)
+        m.d.sync += later.eq(chain[-1])
+        chain.append(later)
+    return chain

@@ -8,11 +8,11 @@ from amaranth.utils import ceil_log2
 from . import unit
 from .commands import Destination, PostBody, Rounding
 from .config import Config
-from .delay import delayed, taps
 from .errors import PearrayError
 from .interfaces import AccumulatorRead, BankWrite, LoadWrite
 from .lane import TABLE_BYTES, Lane, Settings
 from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .pipeline import delay, taps
 from .post_walk import PostWalk
 
 __all__ = ["Post", "PostEvents", "output_banks", "output_lines"]
@@ -66,7 +66,8 @@ def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) ->
                     with m.Case(case):
                         m.d.sync += register.eq(value)
             chosen.append(register)
-        values, index, level = chosen, delayed(m, index[2:], 1, f"{name}_index_{level}"), level + 1
+        index = delay(m, index[2:], 1, f"{name}_index_{level}", reset_less=True)
+        values, level = chosen, level + 1
     return values[0]
 
 
@@ -147,9 +148,9 @@ class Post(wiring.Component):
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
         settings_cycle = self._lane_cycle + Lane.settings_cycle_of(config)
         write_cycle = self.latency - 1
-        valid = taps(m, walk.valid, write_cycle, "valid", reset=True)
-        first = delayed(m, walk.valid & walk.first, settings_cycle - 1, "first", reset=True)
-        last = taps(m, walk.valid & walk.last, write_cycle, "last", reset=True)
+        valid = taps(m, walk.valid, write_cycle, "valid")
+        first = delay(m, walk.valid & walk.first, settings_cycle - 1, "first")
+        last = taps(m, walk.valid & walk.last, write_cycle, "last")
 
         walked = Signal()
         settled = Signal()
@@ -201,15 +202,14 @@ class Post(wiring.Component):
                 memory.write.place.eq(port.write.place),
                 memory.write.data.eq(port.write.data),
             ]
-        m.d.comb += [
-            bias.line.eq(delayed(m, walk.bias_line, cycle - self._bias_latency, "bias_line")),
-            scale.line.eq(delayed(m, walk.scale_line, cycle - self._scale_latency, "scale_line")),
-        ]
+        for memory, line, latency, name in ((bias, walk.bias_line, self._bias_latency, "bias_line"),
+                                            (scale, walk.scale_line, self._scale_latency, "scale_line")):
+            m.d.comb += memory.line.eq(delay(m, line, cycle - latency, name, reset_less=True))
 
-        lane_valid = delayed(m, walk.valid, cycle, "lane_valid", reset=True)
-        rounding = delayed(m, command.rounding, cycle, "rounding")
-        use_bias = delayed(m, command.bias, cycle - 1, "use_bias")
-        group = taps(m, walk.group, cycle, "group")
+        lane_valid = delay(m, walk.valid, cycle, "lane_valid")
+        rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
+        use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
+        group = taps(m, walk.group, cycle, "group", reset_less=True)
         waiting = cycle - AccumulatorRead.LATENCY - self._select_stages
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
@@ -223,7 +223,7 @@ class Post(wiring.Component):
                 lane.valid.eq(lane_valid),
                 lane.group.eq(group[cycle]),
                 lane.rounding.eq(rounding),
-                lane.accumulator.eq(delayed(m, total, waiting, f"sum_{index}")),
+                lane.accumulator.eq(delay(m, total, waiting, f"sum_{index}", reset_less=True)),
                 lane.bias.eq(offset),
                 lane.scale.eq(scale.data[2 * index]),
                 lane.shift.eq(scale.data[2 * index + 1]),
@@ -244,8 +244,8 @@ class Post(wiring.Component):
         config = self._config
         size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
         write_cycle = len(valid) - 1
-        raw = delayed(m, raw, write_cycle, "raw")
-        place = delayed(m, walk.unit, write_cycle, "unit")
+        raw = delay(m, raw, write_cycle, "raw", reset_less=True)
+        place = delay(m, walk.unit, write_cycle, "unit", reset_less=True)
         slots = self._banks // size
         slot = place[:ceil_log2(slots)]
 
@@ -268,5 +268,5 @@ class Post(wiring.Component):
                 self.output.line[bank].eq(line),
                 self.output.data[bank].eq(value[bank % sum_size]),
             ]
-        m.d.comb += self.events.output_write.eq(delayed(m, valid[-1], 1, "written", reset=True))
-        m.d.comb += self.done.eq(delayed(m, last[-1], 2, "done", reset=True))
+        m.d.comb += self.events.output_write.eq(delay(m, valid[-1], 1, "written"))
+        m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))

@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .commands import Rounding
-from .delay import delayed, taps
 from .multiplier import Multiplier
+from .pipeline import delay, taps
 
 __all__ = ["Requantiser"]
 
@@ -121,15 +121,15 @@ class Requantiser(wiring.Component):
         m = Module()
 
         cycles = self.latency
-        m.d.comb += self.result_valid.eq(delayed(m, self.valid, cycles, "valid", reset=True))
+        m.d.comb += self.result_valid.eq(delay(m, self.valid, cycles, "valid"))
         mode = {
-            "onnx": taps(m, self.rounding == Rounding.ONNX, cycles, "onnx"),
-            "double": taps(m, self.rounding == Rounding.TFLITE_DOUBLE, cycles, "double"),
-            "single": taps(m, self.rounding == Rounding.TFLITE_SINGLE, cycles, "single"),
-            "none": taps(m, self.rounding == Rounding.NONE, cycles, "none"),
+            "onnx": taps(m, self.rounding == Rounding.ONNX, cycles, "onnx", reset_less=True),
+            "double": taps(m, self.rounding == Rounding.TFLITE_DOUBLE, cycles, "double", reset_less=True),
+            "single": taps(m, self.rounding == Rounding.TFLITE_SINGLE, cycles, "single", reset_less=True),
+            "none": taps(m, self.rounding == Rounding.NONE, cycles, "none", reset_less=True),
         }
-        scale = taps(m, self.scale, self._operands, "scale")
-        shift = taps(m, self.shift, self._operands, "shift")
+        scale = taps(m, self.scale, self._operands, "scale", reset_less=True)
+        shift = taps(m, self.shift, self._operands, "shift", reset_less=True)
 
         normal, zeros, overflow = self._normalise(m, mode, shift)
         product = self._multiply(m, mode, scale, normal)
@@ -235,9 +235,9 @@ class Requantiser(wiring.Component):
         m.d.sync += difference.eq(zeros - exponent)
         biased = Signal(signed(10), name="exponent_distance", reset_less=True)
         m.d.sync += biased.eq(difference + (150 - self.width))
-        nonzero = delayed(m, normal[-1], 2, "nonzero")
-        right = delayed(m, Mux(shift[now][-1], 0, shift[now][:5]), 2, "right")
-        flowed = delayed(m, overflow, 2, "left_overflow")
+        nonzero = delay(m, normal[-1], 2, "nonzero", reset_less=True)
+        right = delay(m, Mux(shift[now][-1], 0, shift[now][:5]), 2, "right", reset_less=True)
+        flowed = delay(m, overflow, 2, "left_overflow", reset_less=True)
         after = now + 2
         onnx, none = mode["onnx"][after], mode["none"][after]
         distance = Signal(5, name="distance", reset_less=True)
@@ -251,8 +251,8 @@ class Requantiser(wiring.Component):
         with m.Else():
             m.d.sync += [distance.eq(Mux(none, 0, right)), large.eq(flowed)]
         now = self._operands + Multiplier.LATENCY
-        distance = delayed(m, distance, now + 2 - (after + 1), "distance")
-        large = delayed(m, large, now + 2 - (after + 1), "large")
+        distance = delay(m, distance, now + 2 - (after + 1), "distance", reset_less=True)
+        large = delay(m, large, now + 2 - (after + 1), "large", reset_less=True)
 
         # Rounding: the floating product has its first one in bit 54 or 53.
         onnx, double = mode["onnx"][now], mode["double"][now]
@@ -282,19 +282,19 @@ class Requantiser(wiring.Component):
             lost = Signal(name=f"sticky_{stage}", reset_less=True)
             m.d.sync += [register.eq(value), lost.eq(sticky)]
             value, sticky = register, lost
-            distance = delayed(m, distance, 1, f"distance_aligned_{stage}")
+            distance = delay(m, distance, 1, f"distance_aligned_{stage}", reset_less=True)
         return value, sticky
 
     def _second_rounding(self, m, mode, whole, sticky, large):
         """Round to an integer, saturate, and give a floating result its sign."""
         now = self._operands + Multiplier.LATENCY + 4
         onnx, double, none = mode["onnx"][now], mode["double"][now], mode["none"][now]
-        negative = delayed(m, self.sum[-1], now, "negative")
-        large = delayed(m, large, 2, "large_aligned")
+        negative = delay(m, self.sum[-1], now, "negative", reset_less=True)
+        large = delay(m, large, 2, "large_aligned", reset_less=True)
         half, integer, minus = whole[0], whole[1:], whole[-1]
 
-        low = delayed(m, integer[:RESULT_BITS - 1], 1, "integer")
-        high = delayed(m, integer[RESULT_BITS - 1:32], 1, "integer_high")
+        low = delay(m, integer[:RESULT_BITS - 1], 1, "integer", reset_less=True)
+        high = delay(m, integer[RESULT_BITS - 1:32], 1, "integer_high", reset_less=True)
         saturate = Signal(reset_less=True)
         limit_negative = Signal(reset_less=True)
         up = Signal(reset_less=True)
@@ -314,7 +314,7 @@ class Requantiser(wiring.Component):
         result = Signal(signed(RESULT_BITS), reset_less=True)
         # -(x + up) is ~x + ~up: one addition both rounds and negates.
         m.d.sync += result.eq((bounded ^ sign.replicate(RESULT_BITS - 1)).as_signed() + (up ^ sign))
-        parts = [result[:RESULT_BITS - 1], delayed(m, high, 1, "raw_high")]
+        parts = [result[:RESULT_BITS - 1], delay(m, high, 1, "raw_high", reset_less=True)]
         if self.width > 32:
-            parts.append(delayed(m, self.sum[32:], self.latency, "raw_top"))
+            parts.append(delay(m, self.sum[32:], self.latency, "raw_top", reset_less=True))
         m.d.comb += [self.result.eq(result), self.raw.eq(Cat(*parts))]

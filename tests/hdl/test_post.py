@@ -151,9 +151,10 @@ def expected_bytes(target, sums, memories, commands):
                         value = golden.onnx(np.array([value]), entry[:4].view("<f4")[0], *clamp)[0]
                     else:
                         shift = ((int(entry[4]) & 63) ^ 32) - 32
-                        value = golden.tflite(
-                            np.clip([value], -1 << 31, (1 << 31) - 1), entry[:4].view("<i4")[0], -shift,
-                            *clamp, rounding="double" if c["rounding"] == Rounding.TFLITE_DOUBLE else "single")[0]
+                        rule = "double" if c["rounding"] == Rounding.TFLITE_DOUBLE else "single"
+                        narrow = np.clip([value], -1 << 31, (1 << 31) - 1)
+                        multiplier = entry[:4].view("<i4")[0]
+                        value = golden.tflite(narrow, multiplier, -shift, *clamp, rounding=rule)[0]
                     if c["table"]:
                         value = table[column * 256 + value % 256]
                 start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * size
