@@ -1,12 +1,12 @@
-"""Processing element of the systolic array, and a row of them."""
+"""Processing element of the systolic array."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from .unit import Unit, add
+from .unit import Unit
 
-__all__ = ["PEControl", "PERow", "ProcessingElement"]
+__all__ = ["PEControl", "ProcessingElement"]
 
 
 class PEControl(data.Struct):
@@ -102,112 +102,40 @@ class ProcessingElement(Unit):
         m = Module()
 
         # Operands: a swap is seen together with its activation, before either is registered.
-        a = Signal(self._operand, reset_less=True)
-        weight = Signal(self._operand, reset_less=True)
+        activation = Signal(self._operand, reset_less=True)
+        weight_passing = Signal(self._operand, reset_less=True)
         weight_next = Signal(self._operand, reset_less=True)
         weight_active = Signal(self._operand, reset_less=True)
         arrived = Signal()
         m.d.sync += [
             self.control.eq(self.control_left),
-            a.eq(self.a_left),
-            weight.eq(Mux(self.control_left.left, self.weight_left, self.weight_above)),
+            activation.eq(self.a_left),
+            weight_passing.eq(Mux(self.control_left.left, self.weight_left, self.weight_above)),
             arrived.eq(Mux(self.control_left.left, self.token_left, self.token_above)),
             self.token.eq(arrived),
         ]
         with m.If(arrived | self.control_left.through):
-            m.d.sync += weight_next.eq(weight)
+            m.d.sync += weight_next.eq(weight_passing)
         with m.If(self.control_left.swap):
             m.d.sync += weight_active.eq(weight_next)
-        m.d.comb += [self.a.eq(a), self.weight.eq(weight)]
+        m.d.comb += [self.a.eq(activation), self.weight.eq(weight_passing)]
 
         # Sum: the other operand of the adder is one 4-input function a bit.
         product = Signal(signed(2 * self._operand.width), reset_less=True)
-        psum = Signal(self._psum, reset_less=True)
+        total = Signal(self._psum, reset_less=True)
         addend = Signal(self._psum)
-        m.d.comb += [
-            addend.eq(Mux(self.control.output_stationary, Mux(self.control.clear, 0, psum), self.psum_above)),
-            self.psum.eq(psum),
-        ]
+        m.d.comb += addend.eq(Mux(self.control.output_stationary,
+                                  Mux(self.control.clear, 0, total), self.psum_above))
         m.d.sync += [
-            product.eq(a * weight_active),
-            psum.eq(addend + product),
+            product.eq(activation * weight_active),
+            total.eq(addend + product),
         ]
+        m.d.comb += self.psum.eq(total)
 
         # Drain.
         drained = Signal(self._psum, reset_less=True)
         with m.If(self.control.move):
-            m.d.sync += drained.eq(Mux(self.control.drain, psum, self.sum_above))
+            m.d.sync += drained.eq(Mux(self.control.drain, total, self.sum_above))
         m.d.comb += self.sum.eq(drained)
-
-        return m
-
-
-class PERow(Unit):
-    """Row of processing elements, wired side by side.
-
-    Element c of what passes vertically is bits ``c * width ... (c + 1) * width - 1`` of a plain
-    vector; a structured one would cost a Verilog wire an element. Timing is that of
-    :class:`ProcessingElement`; column c works c cycles after column 0.
-
-    Parameters
-    ----------
-    cols : int
-        Processing elements.
-    operand_bits, psum_bits : int
-        See :class:`ProcessingElement`.
-
-    Members
-    -------
-    a_left, control_left, weight_left, token_left : In
-        What enters the first element from the left.
-    weight_above, token_above, psum_above, sum_above : In
-        What enters from above, ``cols`` elements each.
-    weight, token, psum, sum : Out
-        What leaves below, ``cols`` elements each.
-    """
-
-    unit_name = "pe_row"
-
-    def __init__(self, cols: int, operand_bits: int, psum_bits: int):
-        self._cols = cols
-        self._operand_bits = operand_bits
-        self._psum_bits = psum_bits
-        super().__init__({
-            "a_left": In(signed(operand_bits)),
-            "control_left": In(PEControl),
-            "weight_left": In(signed(operand_bits)),
-            "token_left": In(1),
-            "weight_above": In(cols * operand_bits),
-            "token_above": In(cols),
-            "psum_above": In(cols * psum_bits),
-            "sum_above": In(cols * psum_bits),
-            "weight": Out(cols * operand_bits),
-            "token": Out(cols),
-            "psum": Out(cols * psum_bits),
-            "sum": Out(cols * psum_bits),
-        })
-
-    def elaborate(self, platform):
-        """Build the row."""
-        m = Module()
-
-        pes = [ProcessingElement(self._operand_bits, self._psum_bits) for _ in range(self._cols)]
-        for col, pe in enumerate(pes):
-            add(m, f"pe_{col}", pe, platform)
-            m.d.comb += [
-                pe.weight_above.eq(self.weight_above.word_select(col, self._operand_bits)),
-                pe.token_above.eq(self.token_above[col]),
-                pe.psum_above.eq(self.psum_above.word_select(col, self._psum_bits)),
-                pe.sum_above.eq(self.sum_above.word_select(col, self._psum_bits)),
-            ]
-            left = pes[col - 1] if col else None
-            m.d.comb += [
-                pe.a_left.eq(left.a if left else self.a_left),
-                pe.control_left.eq(left.control if left else self.control_left),
-                pe.weight_left.eq(left.weight if left else self.weight_left),
-                pe.token_left.eq(left.token if left else self.token_left),
-            ]
-        for name in ("weight", "token", "psum", "sum"):
-            m.d.comb += getattr(self, name).eq(Cat(getattr(pe, name) for pe in pes))
 
         return m

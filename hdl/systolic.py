@@ -1,11 +1,13 @@
 """Systolic array of processing elements, weight- or output-stationary at run time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from .delay import skew
 from .errors import PearrayError
-from .pe import PEControl, PERow
+from .pe import PEControl
+from .pe_rows import PEBlock
 from .unit import Unit, add
 
 __all__ = ["ArrayControl", "SystolicArray", "WeightControl"]
@@ -179,33 +181,33 @@ class SystolicArray(Unit):
         """Build the array."""
         m = Module()
 
-        rows, cols = self._rows, self._cols
-        control, drains = self._control(m)
+        block = PEBlock(self._rows, self._cols, self._operand_bits, self._psum_bits)
+        add(m, "pes", block, platform)
 
-        a = Signal(rows * self._operand_bits, reset_less=True)
+        # Operands. A token enters column c, or row r, with that element's share of vector 0.
+        a = Signal.like(self.a, reset_less=True)
         m.d.sync += a.eq(self.a)
-        a_left = self._skew(m, "a", a, rows)
-        weight_left = self._skew(m, "w_left", self.w_left, rows)
-        weight_above = Signal(cols * self._operand_bits)
-        m.d.comb += weight_above.eq(Cat(self._skew(m, "w_top", self.w_top, cols)))
-
-        # A token enters column c, or row r, with that element's share of vector 0.
-        tokens = Signal(max(rows, cols))
+        tokens = Signal(max(self._rows, self._cols))
         m.d.comb += tokens[0].eq(self.w_control.capture)
         m.d.sync += tokens[1:].eq(tokens[:-1])
+        for name, vector, wires in (("a_skew", a, block.a_left),
+                                    ("w_left_skew", self.w_left, block.weight_left),
+                                    ("w_top_skew", self.w_top, block.weight_above),
+                                    (None, tokens, block.token_left),
+                                    (None, tokens, block.token_above)):
+            elements = list(vector)[:len(wires)]
+            for wire, value in zip(wires, skew(m, name, elements, platform) if name else elements, strict=True):
+                m.d.comb += wire.eq(value)
 
-        above = None
-        for r in range(rows):
-            row = PERow(cols, self._operand_bits, self._psum_bits)
-            add(m, f"row_{r}", row, platform)
-            entering = Signal(PEControl, name=f"control_{r}")
-            if r == 0:
-                m.d.comb += entering.eq(control)
-            else:
+        # Control bits.
+        control, drains = self._control(m)
+        for r, wire in enumerate(block.control_left):
+            if r:
+                entering = Signal(PEControl, name=f"control_{r}")
                 m.d.sync += entering.eq(control)
-            control = entering
-            move = Signal(name=f"move_{r}")
-            if r < rows - 1:
+                control = entering
+            move = Signal(name=f"move_{r}", init=1)
+            if r < self._rows - 1:
                 # Row r has its sum rows-1-r cycles before the last row has, and keeps it until then, so
                 # that all sums of a column move down together.
                 hold = Signal(name=f"hold_{r}")
@@ -213,30 +215,11 @@ class SystolicArray(Unit):
                     m.d.sync += hold.eq(1)
                 with m.Elif(drains[-1]):
                     m.d.sync += hold.eq(0)
-                m.d.comb += move.eq(entering.drain | ~hold)
-            else:
-                m.d.comb += move.eq(1)
-            m.d.comb += [
-                row.a_left.eq(a_left[r]),
-                row.control_left.eq(entering),
-                row.control_left.move.eq(move),
-                row.weight_left.eq(weight_left[r]),
-                row.token_left.eq(tokens[r]),
-            ]
-            if above is None:
-                m.d.comb += [
-                    row.weight_above.eq(weight_above),
-                    row.token_above.eq(tokens[:cols]),
-                ]
-            else:
-                m.d.comb += [
-                    row.weight_above.eq(above.weight),
-                    row.token_above.eq(above.token),
-                    row.psum_above.eq(above.psum),
-                    row.sum_above.eq(above.sum),
-                ]
-            above = row
-        m.d.comb += self.psum.eq(above.sum)
+                m.d.comb += move.eq(control.drain | ~hold)
+            m.d.comb += [wire.eq(control), wire.move.eq(move)]
+
+        for col, sums in enumerate(block.sum):
+            m.d.comb += self.psum[col].eq(sums)
 
         return m
 
@@ -279,13 +262,3 @@ class SystolicArray(Unit):
         drains = Signal(3 + self._rows - 1)
         m.d.sync += drains.eq(Cat(leave, drains))
         return control, drains[2:]
-
-    def _skew(self, m, name, vector, count):
-        """Return the elements of a vector, element i delayed by i cycles."""
-        width = self._operand_bits
-        elements = [Value.cast(vector).word_select(0, width)]
-        for i in range(1, count):
-            line = Signal(i * width, name=f"{name}_skew_{i}", reset_less=True)
-            m.d.sync += line.eq(Cat(Value.cast(vector).word_select(i, width), line))
-            elements.append(line[-width:])
-        return elements

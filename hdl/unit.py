@@ -23,7 +23,7 @@ from amaranth.hdl import ClockSignal, Const, Instance, Module, ResetSignal, Sign
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Unit", "Units", "add", "ports"]
+__all__ = ["Unit", "Units", "add", "ports", "restore_names"]
 
 
 class Unit(wiring.Component):
@@ -45,7 +45,7 @@ class Unit(wiring.Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "unit_name" not in cls.__dict__:
+        if "unit_name" not in cls.__dict__:  # a class attribute, or a property where parameters decide
             words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__)
             cls.unit_name = words.lower()
 
@@ -71,13 +71,19 @@ class Unit(wiring.Component):
 class Units:
     """Platform under which Verilog is emitted: collects the units of a design.
 
+    Parameters
+    ----------
+    top : str
+        Name of the top module, which no unit may take.
+
     Attributes
     ----------
     modules : dict of str to Unit
         One unit for each Verilog module that instances ask for, in the order of first use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, top: str) -> None:
+        self._top = top
         self.modules: dict[str, Unit] = {}
         self._names: dict[Hashable, str] = {}
 
@@ -87,7 +93,7 @@ class Units:
         if key not in self._names:
             name = component.unit_name
             number = 1
-            while name in self.modules:
+            while name == self._top or name in self.modules:
                 number += 1
                 name = f"{component.unit_name}_{number}"
             self._names[key] = name
@@ -120,6 +126,13 @@ def ports(component: wiring.Component) -> dict[str, tuple[Value, bool]]:
     return result
 
 
+def restore_names(component: wiring.Component) -> None:
+    """Call the signals of a component's ports like the ports, whatever :func:`add` called them."""
+    for port, (value, _) in ports(component).items():
+        if isinstance(value, Signal):
+            value.name = port
+
+
 def add(m: Module, name: str, component: Unit, platform: object) -> None:
     """Add a unit to a module: a submodule in simulation, an instance in emitted Verilog.
 
@@ -144,7 +157,8 @@ def add(m: Module, name: str, component: Unit, platform: object) -> None:
     if not isinstance(platform, Units):
         m.submodules[name] = component
         return
-    connections = [("i", "clk", ClockSignal()), ("i", "rst", ResetSignal())]
+    component._MustUse__used = True  # Only the first of its kind is elaborated.
+    connections: list[tuple[str, str, Value]] = [("i", "clk", ClockSignal()), ("i", "rst", ResetSignal())]
     for port, (value, is_input) in ports(component).items():
         if isinstance(value, Signal):
             # The signal becomes a wire of the parent, where many units have ports of this name.
