@@ -1,0 +1,304 @@
+"""Compile a graph for a configuration: plan memory, lower each node, schedule, and hand out the bytes."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hdl.config import Config
+from ..hdl.errors import PearrayError
+from .graph import Graph, Node, Tensor
+from .lowerings import LOWERINGS, Context
+from .operators import Dequantize, Quantize, Reshape
+from .plan import Layout, MemoryPlan, Stored, operand_array
+from .program import Program
+from .schedule import Scheduler, Step
+
+__all__ = ["Compiled", "Layer", "Placed", "compile_graph"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A tensor in memory: where, in which order, as which type."""
+
+    name: str
+    address: int
+    layout: Layout
+    dtype: np.dtype
+    item: int
+
+    def to_bytes(self, array: np.ndarray) -> bytes:
+        """Bytes of a tensor as memory holds them."""
+        return operand_array(self.layout.to_memory(array), self.item).tobytes()
+
+    def from_bytes(self, data: bytes) -> np.ndarray:
+        """Tensor from memory's bytes."""
+        kind = {1: "1", 2: "2", 4: "4", 8: "8"}[self.item]
+        sign = "u" if self.dtype.kind == "u" else "i"
+        return self.layout.from_memory(np.frombuffer(data, f"<{sign}{kind}")).astype(self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(np.prod(self.layout.physical, dtype=np.int64)) * self.item
+
+    def describe(self) -> dict[str, Any]:
+        """Entry of the tensor map: strides are in bytes, in the order of the tensor's own axes."""
+        strides = np.cumprod([self.item, *self.layout.physical[:0:-1]])[::-1]
+        entry: dict[str, Any] = {
+            "name": self.name, "address": self.address, "bytes": self.nbytes, "shape": list(self.layout.shape),
+            "dtype": str(self.dtype), "item_bytes": self.item, "physical_shape": list(self.layout.physical),
+            "axes": list(self.layout.axes), "layout": "NHWC" if len(self.layout.physical) == 4 else "row-major",
+        }
+        if tuple(self.layout.physical[axis] for axis in self.layout.axes) == self.layout.shape:
+            entry["strides"] = [int(strides[axis]) for axis in self.layout.axes]
+        return entry
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node as it runs: its price and where its profile record stands (None for the last layer)."""
+
+    name: str
+    kind: str
+    macs: int
+    shape: tuple[int, ...]
+    profile: int | None
+
+
+@dataclass
+class Compiled:
+    """A program with everything around it.
+
+    Members
+    -------
+    program : Program
+        Commands, for reading.
+    program_address : int
+        What the host writes to the start register's companion.
+    segments : list of (int, bytes)
+        Program and packed constants.
+    inputs, outputs : dict of str to Placed
+        Tensors that the host writes and reads.
+    layers : list of Layer
+        In program order.
+    host_packed_bytes : int
+        Bytes of constants that were packed.
+    memory_bytes : int
+        First address beyond everything.
+    """
+
+    config: Config
+    graph: Graph
+    program: Program
+    program_address: int
+    segments: list[tuple[int, bytes]]
+    inputs: dict[str, Placed]
+    outputs: dict[str, Placed]
+    layers: list[Layer]
+    host_packed_bytes: int
+    memory_bytes: int
+    constants: dict[str, Placed] = field(default_factory=dict)
+    host_before: list[Node] = field(default_factory=list)
+    host_after: list[Node] = field(default_factory=list)
+
+    @property
+    def tensors(self) -> list[dict[str, Any]]:
+        """Tensor map: a description of every tensor that the host writes or reads."""
+        return ([placed.describe() | {"role": "input"} for placed in self.inputs.values()]
+                + [placed.describe() | {"role": "output"} for placed in self.outputs.values()])
+
+    @property
+    def commands(self) -> str:
+        """Listing of the program."""
+        return self.program.listing()
+
+    def bind(self, inputs: Mapping[str, np.ndarray]) -> list[tuple[int, bytes]]:
+        """Segments of the inputs of one run, in memory's layout.
+
+        Raises
+        ------
+        PearrayError
+            If an input is missing or wrong, or has values beyond the configuration's operands.
+        """
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        self.graph.check_inputs(arrays)
+        for node in self.host_before:
+            results = node.operator.golden({role: arrays[name] for role, name in node.inputs.items()})
+            arrays |= {node.outputs[role]: value for role, value in results.items()}
+        segments = []
+        for name, placed in self.inputs.items():
+            _check_range(name, arrays[name], self.config, placed.item)
+            segments.append((placed.address, placed.to_bytes(arrays[name])))
+        return segments
+
+    def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
+        """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
+        for node in self.host_after:
+            if name in node.outputs.values():
+                source = self.extract(next(iter(node.inputs.values())), read)
+                return node.operator.golden({next(iter(node.inputs)): source})["y"]
+        placed = self.outputs[name]
+        return placed.from_bytes(read(placed.address, placed.nbytes))
+
+    @property
+    def output_names(self) -> list[str]:
+        """Tensors that :meth:`extract` knows."""
+        return [*self.outputs, *(name for node in self.host_after for name in node.outputs.values())]
+
+    def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        segments = self.segments + (self.bind(inputs) if inputs is not None else [])
+        image = bytearray(self.memory_bytes)
+        for address, data in segments:
+            image[address:address + len(data)] = data
+        program = next(data for address, data in self.segments if address == self.program_address)
+        (target / "program.bin").write_bytes(program)
+        (target / "memory.bin").write_bytes(image)
+        (target / "tensors.json").write_text(json.dumps({
+            "config": self.config.name, "program_address": self.program_address, "program_bytes": len(program),
+            "memory_bytes": self.memory_bytes, "host_packed_bytes": self.host_packed_bytes,
+            "layers": [{"name": layer.name, "kind": layer.kind, "macs": layer.macs, "profile": layer.profile}
+                       for layer in self.layers],
+            "tensors": self.tensors,
+        }, indent=2) + "\n")
+
+
+def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> None:
+    if item != config.operand_bytes:
+        low, high = -(1 << 31), (1 << 31) - 1
+    else:
+        bits = config.array.operand_bits
+        low, high = (0, (1 << bits) - 1) if values.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    if values.size and (values.min() < low or values.max() > high):
+        wrong = values.min() if values.min() < low else values.max()
+        raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+
+
+def _item(tensor: Tensor, config: Config) -> int:
+    if tensor.dtype.name in ("int32", "int64"):
+        return 4 if tensor.dtype.itemsize == 4 and config.sum_bytes == 4 else config.sum_bytes
+    if tensor.dtype.itemsize > config.operand_bytes or tensor.dtype.kind not in "iu":
+        raise PearrayError(f"{tensor.name} must be of an integer type of at most "
+                           f"{config.operand_bytes * 8} bits for this accelerator, not {tensor.dtype}")
+    return config.operand_bytes
+
+
+class _Compiler:
+    def __init__(self, graph: Graph, config: Config, keep: str):
+        if keep not in ("outputs", "all"):
+            raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
+        self._graph, self._config, self._keep = graph, config, keep
+        self._plan = MemoryPlan()
+        self._placed: dict[str, Placed] = {}
+        self._stored: dict[str, Stored] = {}
+        self._host_before, device, self._host_after = self._split()
+        self._device = device
+
+    def _split(self) -> tuple[list[Node], list[Node], list[Node]]:
+        """Take quantisation at the graph's edges to the host."""
+        graph = self._graph
+        before = [node for node in graph.nodes if isinstance(node.operator, Quantize)
+                  and all(name in graph.inputs for name in node.inputs.values())]
+        rest = [node for node in graph.nodes if node not in before]
+        read = {name for node in rest for name in node.inputs.values()}
+        after = [node for node in rest if isinstance(node.operator, Dequantize)
+                 and not read & set(node.outputs.values())]
+        return before, [node for node in rest if node not in after], after
+
+    def place(self, name: str, *, bias: bool = False) -> None:
+        """Give a fresh tensor its place in memory."""
+        tensor = self._graph.tensors[name]
+        layout = Layout.of(tensor.shape)
+        item = 4 if bias else _item(tensor, self._config)
+        count = int(np.prod(tensor.shape, dtype=np.int64))
+        address = self._plan.reserve(name, count * item)
+        self._placed[name] = Placed(name, address, layout, tensor.dtype, item)
+        channels = layout.physical[-1] if layout.physical else 1
+        self._stored[name] = Stored(name, address, count // max(channels, 1), channels, item)
+
+    def run(self) -> Compiled:
+        graph, config = self._graph, self._config
+        made_before = {name for node in self._host_before for name in node.outputs.values()}
+        given = [name for name in graph.inputs
+                 if any(name in node.inputs.values() for node in self._device + self._host_after)]
+        inputs = [*given, *made_before]
+        biases = {node.inputs[role] for node in self._device for role in ("b", "c") if role in node.inputs
+                  if role != "b" or "a" not in node.inputs}
+        for name in inputs:
+            self.place(name, bias=name in biases)
+        steps: list[Step] = []
+        layers: list[Layer] = []
+        context = Context(graph, config, self._plan, self._placed, self._stored, self.place)
+        ends: list[Step] = []
+        for node in self._device:
+            if isinstance(node.operator, Reshape):
+                self._alias(node)
+                continue
+            lowering = LOWERINGS.get(type(node.operator))
+            if lowering is None:
+                raise PearrayError(f"{node.operator.kind} has no lowering for this accelerator yet")
+            made = lowering(context, node)
+            if not made:
+                continue
+            steps += made
+            ends.append(made[-1])
+            (output,) = [name for role, name in node.outputs.items()]
+            layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, None))
+        for index, step in enumerate(ends[:-1]):
+            step.group.profile = self._plan.reserve("profile", 64)
+            layers[index] = Layer(*(getattr(layers[index], name) for name in ("name", "kind", "macs", "shape")),
+                                  step.group.profile)
+        program = Scheduler(config).run(steps)
+        encoded = program.encode()
+        address = self._plan.reserve("program", len(encoded))
+        outputs = {name: self._placed[name] for name in self._wanted()}
+        return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
+                        {name: self._placed[name] for name in inputs}, outputs, layers, self._plan.packed_bytes,
+                        self._plan.end, host_before=self._host_before, host_after=self._host_after)
+
+    def _wanted(self) -> list[str]:
+        made = {name for node in self._device for name in node.outputs.values()}
+        host = {name for node in self._host_before for name in node.outputs.values()}
+        sources = {name for node in self._host_after for name in node.inputs.values()}
+        if self._keep == "all":
+            return [name for name in self._placed if name in made | host]
+        return [name for name in self._placed if name in (made | host) and (name in self._graph.outputs or name in sources)]
+
+    def _alias(self, node: Node) -> None:
+        source, target = node.inputs["x"], node.outputs["y"]
+        tensor = self._graph.tensors[target]
+        placed = self._placed[source]
+        self._placed[target] = Placed(target, placed.address, placed.layout.reshaped(tensor.shape), tensor.dtype,
+                                      placed.item)
+        self._stored[target] = self._stored[source]
+
+
+def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compiled:
+    """Compile a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute.
+    config : Config
+        Accelerator.
+    keep : {"outputs", "all"}
+        Whether intermediate tensors can be extracted after a run.
+
+    Returns
+    -------
+    Compiled
+        Program, memory image and tensor map.
+
+    Raises
+    ------
+    PearrayError
+        If an operator has no lowering, or the accelerator can't hold a layer.
+    """
+    return _Compiler(graph, config, keep).run()

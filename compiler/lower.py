@@ -1,0 +1,333 @@
+"""Steps of a layer under a given tiling."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..hdl.commands import Rounding
+from ..hdl.config import Config
+from .plan import MemoryPlan, Stored
+from .problem import Box, Problem, Region
+from .schedule import Group, Output, Step, Use
+from .tiles import TileMaker, block
+
+__all__ = ["Tiling", "lower", "split_region"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut.
+
+    Parameters
+    ----------
+    regions : tuple of Region
+        Output pixels whose input stands in the activation scratchpad as one tile (for each of `a_boxes`).
+    a_boxes : tuple of Box
+        Parts of the contraction that a tile of activations holds.
+    w_boxes : tuple of tuple of Box
+        For each of them, the parts that a tile of weights holds.
+    blocks : tuple of (int, int)
+        Ranges of tiles of output channels that one group computes.
+    pixels : int
+        Most output pixels of a group.
+    n_outer : bool
+        Walk blocks of channels outside of regions.
+    first_pixels : int
+        Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
+    k_cuts : tuple of int
+        Pieces in which the first tile of weights comes.
+    last_rows : int
+        Rows of the accumulators below which the last groups are not halved any more; 0 for no halving.
+    split_channels : bool
+        With the diagonal, let a tile of activations hold only the channels of the block it is for.
+    """
+
+    regions: tuple[Region, ...]
+    a_boxes: tuple[Box, ...]
+    w_boxes: tuple[tuple[Box, ...], ...]
+    blocks: tuple[tuple[int, int], ...]
+    pixels: int
+    n_outer: bool = False
+    first_pixels: int = 0
+    k_cuts: tuple[int, ...] = ()
+    last_rows: int = 0
+    split_channels: bool = False
+
+    def boxes(self, problem: Problem, config: Config, block_: tuple[int, int]) -> tuple[Box, ...]:
+        """Parts of the contraction that tiles of activations hold for a block of channels."""
+        if not self.split_channels:
+            return self.a_boxes
+        reach = problem.tile_channels(config)
+        return tuple(replace(box, c0=block_[0] * reach, c1=min(block_[1] * reach, problem.ng))
+                     for box in self.a_boxes)
+
+
+def _sizes(total: int, most: int, first: int) -> list[int]:
+    """Cut `total` into even parts of at most `most`, after growing ones that begin with `first`."""
+    sizes = []
+    if first:
+        part = first
+        while part < most and total > 2 * part:
+            sizes.append(part)
+            total -= part
+            part *= 2
+    parts = -(-total // most)
+    return sizes + [total // parts + (index < total % parts) for index in range(parts)]
+
+
+def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
+    """Cut a region into contiguous ones of at most `most` pixels, the first of about `first` if given."""
+    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    parts: list[Region] = []
+    if region.image1 - region.image0 > 1:
+        per_image = rows * columns
+        if per_image <= most:
+            at = region.image0
+            for size in _sizes(region.image1 - at, most // per_image, -(-first // per_image)):
+                parts.append(Region(at, at + size, region.p0, region.p1, region.q0, region.q1))
+                at += size
+            return parts
+        for image in range(region.image0, region.image1):
+            parts += split_region(Region(image, image + 1, region.p0, region.p1, region.q0, region.q1), most,
+                                  first if image == region.image0 else 0)
+        return parts
+    if columns <= most and rows > 1:
+        at = region.p0
+        for size in _sizes(rows, most // columns, -(-first // columns)):
+            parts.append(Region(region.image0, region.image1, at, at + size, region.q0, region.q1))
+            at += size
+        return parts
+    for p in range(region.p0, region.p1):
+        at = region.q0
+        for size in _sizes(columns, most, first if p == region.p0 else 0):
+            parts.append(Region(region.image0, region.image1, p, p + 1, at, at + size))
+            at += size
+    return parts
+
+
+def _halves(region: Region, tiles: tuple[int, int], least: int, rows: int) -> list[tuple[Region, tuple[int, int]]]:
+    """Cut the last group again and again, so that little is left to post-process when the array is done."""
+    parts = []
+    while True:
+        count = tiles[1] - tiles[0]
+        if region.pixels * count <= rows:
+            break
+        pieces = split_region(region, -(-region.pixels // 2)) if region.pixels >= 2 * least else [region]
+        if len(pieces) > 1:
+            region = pieces[-1]
+            parts += [(piece, tiles) for piece in pieces[:-1]]
+        elif count > 1:
+            middle = tiles[1] - count // 2
+            parts.append((region, (tiles[0], middle)))
+            tiles = (middle, tiles[1])
+        else:
+            break
+    return parts + [(region, tiles)]
+
+
+class _Lowering:
+    def __init__(self, problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling):
+        self._problem = problem
+        self._config = config
+        self._tiling = tiling
+        self._maker = TileMaker(problem, config, plan)
+
+    def _loops(self) -> Iterator[tuple[Region, int, tuple[int, int]]]:
+        tiling = self._tiling
+        for group in range(self._problem.groups):
+            if tiling.n_outer:
+                for tiles in tiling.blocks:
+                    for region in tiling.regions:
+                        yield region, group, tiles
+            else:
+                for region in tiling.regions:
+                    for tiles in tiling.blocks:
+                        yield region, group, tiles
+
+    def steps(self) -> Iterator[Step]:
+        tiling = self._tiling
+        loops = list(self._loops())
+        plan: list[tuple[Region, int, list[tuple[Region, tuple[int, int]]]]] = []
+        for index, (region, group, tiles) in enumerate(loops):
+            parts = split_region(region, tiling.pixels, tiling.first_pixels if index == 0 else 0)
+            work = [(part, tiles) for part in parts]
+            if index == len(loops) - 1 and tiling.last_rows:
+                last, span = work.pop()
+                work += _halves(last, span, self._config.array.rows, tiling.last_rows)
+            plan.append((region, group, work))
+        # Lines of an activation tile are loaded in the pieces in which the region's first visit uses them.
+        self._cuts: dict[object, tuple[int, ...]] = {}
+        for (region, group, work), (_, _, block_) in zip(plan, loops, strict=True):
+            for box in tiling.boxes(self._problem, self._config, block_):
+                key = (region, group, box)
+                if key in self._cuts:
+                    continue
+                lines = self._maker.lines(region, box)
+                ends = sorted({min(self._line(region, part, box), lines) for part, _ in work} | {lines})
+                self._cuts[key] = tuple(ends if len(ends) <= 6 else [*ends[:3], *ends[3:-1:-(-len(ends) // 4)], lines])
+        first = True
+        for index, (region, group, work) in enumerate(plan):
+            for part, tiles in work:
+                yield from self._group(region, part, group, tiles, loops[index][2], first)
+                first = False
+
+    def _line(self, region: Region, part: Region, box: Box) -> int:
+        """Lines of the region's tile that a part of it needs."""
+        geometry = self._maker.geometry(region, box)
+        if region.image1 - region.image0 > 1:
+            return part.image1 - region.image0
+        inner = self._maker.geometry(part, box)
+        if geometry.rows > 1:
+            return (inner.row0 - geometry.row0) // geometry.row_step + inner.rows
+        return (inner.column0 - geometry.column0) // geometry.column_step + inner.columns
+
+    def _group(self, region: Region, part: Region, group: int, tiles: tuple[int, int], block_: tuple[int, int],
+               first_of_layer: bool) -> Iterator[Step]:
+        tiling = self._tiling
+        sums = Group(self._outputs(part, group, tiles))
+        first = True
+        boxes = tiling.boxes(self._problem, self._config, block_)
+        for a_box, w_boxes in zip(boxes, tiling.w_boxes, strict=True):
+            cuts = self._cuts[(region, group, a_box)]
+            a_tile = self._maker.activations(region, group, a_box, cuts)
+            lines = self._line(region, part, a_box)
+            a_use = Use(a_tile, next(index for index, cut in enumerate(cuts) if cut >= lines) + 1)
+            for w_box in w_boxes:
+                ramp = tiling.k_cuts and (group, block_, w_box) == (0, tiling.blocks[0], tiling.w_boxes[0][0])
+                k_cuts = tiling.k_cuts if ramp else (w_box.size,)
+                w_tile = self._maker.weights(group, block_, w_box, k_cuts)
+                pieces = list(enumerate(k_cuts)) if first_of_layer and len(w_tile.pieces) > 1 \
+                    else [(len(k_cuts) - 1, w_box.size)]
+                start = 0
+                for index, end in pieces:
+                    for body in self._bodies(region, part, a_box, w_box, start, end, tiles, block_):
+                        yield Step(sums, a_use, Use(w_tile, min(index + 1, len(w_tile.pieces))),
+                                   body | {"first": int(first)})
+                    first = False
+                    start = end
+
+    def _bodies(self, region: Region, part: Region, a_box: Box, w_box: Box, start: int, end: int,
+                tiles: tuple[int, int], block_: tuple[int, int]) -> Iterator[dict[str, int]]:
+        problem, config = self._problem, self._config
+        geometry = self._maker.geometry(region, a_box)
+        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * geometry.line_m
+                + (part.q0 - region.q0) * geometry.pixel_m)
+        w_pitch, w_nstep = self._maker.w_pitches(block_, w_box)
+        common = {
+            "m_count0": part.q1 - part.q0, "m_count1": part.p1 - part.p0, "m_count2": part.image1 - part.image0,
+            "m_step0": geometry.pixel_m, "m_step1": geometry.line_m, "m_step2": geometry.image,
+            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels,
+            "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
+            "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
+        }
+        common |= {name: value % (1 << 20) for name, value in common.items() if name.startswith("m_step")}
+        if problem.diagonal:
+            reach = problem.tile_channels(config)
+            whole = min(tiles[1], problem.ng // reach)
+            for low, high in ((tiles[0], whole), (max(whole, tiles[0]), tiles[1])):
+                if low >= high:
+                    continue
+                channels = min(reach, problem.ng - low * reach)
+                inner = Box(w_box.r0, w_box.r1, w_box.s0, w_box.s1, low * reach, low * reach + channels)
+                offset, walk = geometry.walk(problem, a_box, inner, config.banks)
+                yield common | walk | {
+                    "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
+                    "n_count": high - low, "w_base": (low - block_[0]) * w_nstep,
+                    "acc_base": (low - tiles[0]) * part.pixels}
+            return
+        offset, walk = geometry.walk(problem, a_box, w_box, config.banks)
+        if (start, end) != (0, w_box.size):
+            # A piece lies in one run, or is made of whole runs.
+            run, jump = walk["run"], walk["jump1"]
+            offset += start + start // run * (jump if jump < 1 << 19 else jump - (1 << 20))
+            walk["k_total"] = end - start
+        transposed = getattr(problem.weights, "transposed", False)
+        yield common | walk | {
+            "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(transposed),
+            "w_base": (tiles[0] - block_[0]) * w_nstep + start * (1 if transposed else w_pitch)}
+
+    def _outputs(self, part: Region, group: int, tiles: tuple[int, int]) -> list[Output]:
+        finish = self._problem.finish
+        if finish.table is not None and finish.table.ndim == 2:
+            return [output for tile in range(*tiles)
+                    for output in self._output_rows(part, group, (tile, tile + 1), tile - tiles[0])]
+        return list(self._output_rows(part, group, tiles, 0))
+
+    def _output_rows(self, part: Region, group: int, tiles: tuple[int, int], tile0: int) -> Iterator[Output]:
+        problem, config = self._problem, self._config
+        finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
+        item, reach, count = problem.item(config), problem.tile_channels(config), tiles[1] - tiles[0]
+        wide = -(-reach // lanes) * lanes
+        valid = min(problem.ng - tiles[0] * reach, count * reach)
+        # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
+        pitch = (count - 1) * wide + cols
+        if count == 1 and valid % lanes == 0:
+            pitch = valid
+
+        def size(rows: int) -> int:
+            return ((rows - 1) * pitch + (count - 1) * wide + cols) * item
+
+        capacity = config.scratchpads.output_bytes
+        most = max(1, (capacity // 2 // item - (count - 1) * wide - cols) // pitch + 1)
+        matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
+        if matrix:
+            most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
+        pixels = part.pixels
+        parts = -(-pixels // most)
+        first_pixel, start = part.first(problem), 0
+        for index in range(parts):
+            rows = pixels // parts + (index < pixels % parts)
+            body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
+                    "high": finish.high, "n_count": count, "m_count": rows,
+                    "acc_base": tile0 * pixels + start, "acc_nstep": pixels, "out_nstep": wide * item,
+                    "out_mstep": pitch * item}
+            output = Output(body, size(rows), [], (problem.y, first_pixel + start, first_pixel + start + rows, valid))
+            if finish.bias is not None:
+                if matrix:
+                    tile = self._maker.bias_rows(tiles, first_pixel + start, first_pixel + start + rows)
+                    body |= {"bias_mstep": count * cols // lanes}
+                else:
+                    tile = self._maker.bias(group, self._const_span(tiles))
+                    body |= {"bias_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
+                output.bias = Use(tile, 1)
+                body |= {"bias": 1, "bias_nstep": cols // lanes}
+            if finish.rounding is not Rounding.NONE:
+                assert finish.entries is not None
+                output.scale = Use(self._maker.scale(group, self._const_span(tiles)), 1)
+                if finish.entries.size > 1:
+                    body |= {"per_channel": 1, "scale_nstep": cols // lanes,
+                             "scale_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
+                if finish.table is not None:
+                    body["table"] = 1
+                    output.table = Use(self._maker.table(tiles[0]), 1)
+            output.stores = self._stores(first_pixel + start, rows, group, tiles, item, pitch, wide)
+            yield output
+            start += rows
+
+    def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
+        """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
+        per_group = self._problem.tiles(self._config)
+        if per_group * self._config.array.cols * 2 <= self._config.scratchpads.channels:
+            return 0, per_group
+        return tiles
+
+    def _stores(self, pixel: int, rows: int, group: int, tiles: tuple[int, int], item: int, pitch: int,
+                wide: int) -> list[dict[str, int]]:
+        problem = self._problem
+        reach, count = problem.tile_channels(self._config), tiles[1] - tiles[0]
+        channels = problem.y.channels
+        dram = problem.y.address + (pixel * channels + group * problem.ng + tiles[0] * reach) * item
+        valid = min(problem.ng - tiles[0] * reach, count * reach)
+        row = (rows, channels * item, pitch * item)
+        if wide == reach or count == 1:
+            return [block(dram=dram, length=valid * item, dims=[row])]
+        whole = valid // reach
+        stores = [block(dram=dram, length=reach * item, dims=[row, (whole, reach * item, wide * item)])]
+        if valid % reach:
+            stores.append(block(dram=dram + whole * reach * item, address=whole * wide * item,
+                                length=valid % reach * item, dims=[row]))
+        return stores
+
+
+def lower(problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling) -> list[Step]:
+    """Steps of a layer, in order."""
+    return list(_Lowering(problem, config, plan, tiling).steps())

@@ -1,0 +1,393 @@
+"""From steps to commands: where tiles stand in the scratchpads, when they are loaded, who waits for whom.
+
+A lowering states *what* is computed, as steps in order. Each step is one EXECUTE that needs tiles; each
+group of steps fills one bank of the accumulators and ends in POSTs and STOREs. The scheduler decides the
+rest: it loads each tile as early as a place for it is free, over a tile whose next use lies further
+away, and emits commands in an order that never needs a wait for a later one.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from ..hdl.commands import ADDRESS_BITS, Destination
+from ..hdl.config import Config
+from .plan import Stored
+from .program import Program
+
+__all__ = ["Group", "Output", "Piece", "Scheduler", "Step", "Tile", "Use"]
+
+_OPERANDS = {Destination.ACTIVATION, Destination.WEIGHT}
+
+#: Steps to look ahead for tiles to load.
+_HORIZON = 64
+
+
+@dataclass(eq=False)
+class Piece:
+    """LOADs that bring one part of a tile.
+
+    Parameters
+    ----------
+    loads : list of dict
+        Bodies, with addresses in bytes relative to the tile.
+    sources : list of (Stored, int, int)
+        Pixels that must have been stored before.
+    """
+
+    loads: list[dict[str, int]]
+    sources: list[tuple[Stored, int, int]] = field(default_factory=list)
+
+    def ready(self) -> int | None:
+        """STORE to wait for, or None if one of them has not been emitted."""
+        latest = 0
+        for stored, start, end in self.sources:
+            ordinal = stored.ready(start, end)
+            if ordinal is None:
+                return None
+            latest = max(latest, ordinal)
+        return latest
+
+
+@dataclass(eq=False)
+class Tile:
+    """A part of a tensor that stands in a scratchpad while steps use it.
+
+    Parameters
+    ----------
+    memory : Destination
+        Which scratchpad.
+    size : int
+        Bytes.
+    pieces : list of Piece
+        Parts, in the order in which they are loaded.
+    """
+
+    memory: Destination
+    size: int
+    pieces: list[Piece]
+    address: int = -1
+    #: LOAD of each piece that stands in the scratchpad.
+    ordinals: list[int] = field(default_factory=list)
+    #: EXECUTE (or POST, for biases, scales and tables) to wait for before the place can be overwritten.
+    clear: int = 0
+    #: Last command that read the tile.
+    last_use: int = 0
+    #: Steps that will use the tile, in order.
+    uses: deque[int] = field(default_factory=deque)
+
+
+@dataclass
+class Use:
+    """A tile that a step needs, and how many of its pieces."""
+
+    tile: Tile
+    pieces: int
+
+
+@dataclass(eq=False)
+class Output:
+    """One POST and the STOREs of what it writes.
+
+    Parameters
+    ----------
+    body : dict
+        POST body without bank, and with bases relative to the tiles and the place in the output scratchpad.
+    size : int
+        Bytes in the output scratchpad.
+    stores : list of dict
+        STORE bodies, with addresses relative to that place.
+    target : (Stored, int, int, int)
+        Tensor, first and last pixel, and channels that the STOREs write.
+    bias, scale, table : Use or None
+        Constants it needs.
+    """
+
+    body: dict[str, int]
+    size: int
+    stores: list[dict[str, int]]
+    target: tuple[Stored, int, int, int]
+    bias: Use | None = None
+    scale: Use | None = None
+    table: Use | None = None
+
+    @property
+    def constants(self) -> list[Use]:
+        """The tiles of constants it needs."""
+        return [use for use in (self.bias, self.scale, self.table) if use is not None]
+
+
+@dataclass(eq=False)
+class Group:
+    """Steps that fill one bank of the accumulators, and what becomes of the sums."""
+
+    outputs: list[Output]
+    #: Address of the profile record to write after the STOREs, which ends a layer.
+    profile: int | None = None
+
+
+@dataclass(eq=False)
+class Step:
+    """One EXECUTE.
+
+    Parameters
+    ----------
+    group : Group
+        Group it adds to.
+    a, w : Use
+        Tiles of activations and weights.
+    body : dict
+        EXECUTE body without bank, with ``a_base`` and ``w_base`` relative to the tiles, in operands.
+    """
+
+    group: Group
+    a: Use
+    w: Use
+    body: dict[str, int]
+
+
+class _Buffer:
+    """Places in one scratchpad."""
+
+    def __init__(self, capacity: int, alignment: int):
+        self.capacity = capacity
+        self._alignment = alignment
+        self._tiles: list[Tile] = []
+
+    def place(self, tile: Tile, step: int, newest: int | None) -> bool:
+        """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then."""
+        size = tile.size
+        if size > self.capacity:
+            raise AssertionError(f"tile of {size} bytes in a memory of {self.capacity}")
+        best: tuple[tuple[int, int, int], int, list[Tile]] | None = None
+        for start in {0, *(-(-(other.address + other.size) // self._alignment) * self._alignment
+                           for other in self._tiles)}:
+            if start + size > self.capacity:
+                continue
+            victims = [other for other in self._tiles
+                       if other.address < start + size and start < other.address + other.size]
+            if any(other.uses and other.uses[0] <= step for other in victims):
+                continue
+            latest = max((max(other.last_use, other.clear) for other in victims), default=0)
+            if newest is not None and latest > newest:
+                continue
+            cost = (sum(bool(other.uses) for other in victims), latest, start)
+            if best is None or cost < best[0]:
+                best = (cost, start, victims)
+        if best is None:
+            return False
+        (_, latest, _), start, victims = best
+        for other in victims:
+            other.address, other.ordinals = -1, []
+            self._tiles.remove(other)
+        tile.address, tile.clear, tile.last_use, tile.ordinals = start, latest, 0, []
+        self._tiles.append(tile)
+        return True
+
+
+class _Output:
+    """Places in the output scratchpad, taken in turn."""
+
+    def __init__(self, capacity: int, alignment: int):
+        self._capacity = capacity
+        self._alignment = alignment
+        self._next = 0
+        self._taken: list[tuple[int, int, int]] = []
+
+    def place(self, size: int) -> tuple[int, int]:
+        """Address of `size` bytes, and the STORE that must have read what was there."""
+        if size > self._capacity:
+            raise AssertionError(f"output of {size} bytes in a memory of {self._capacity}")
+        start = -(-self._next // self._alignment) * self._alignment
+        if start + size > self._capacity:
+            start = 0
+        self._next = start + size
+        hit = [entry for entry in self._taken if entry[0] < start + size and start < entry[1]]
+        wait = max((entry[2] for entry in hit), default=0)
+        # What was only partly overwritten stays taken: its rest may still be waiting to be read.
+        self._taken = [entry for entry in self._taken if entry[0] < start or start + size < entry[1]]
+        return start, wait
+
+    def take(self, start: int, size: int, store: int) -> None:
+        """Record the STORE that reads a place."""
+        self._taken.append((start, start + size, store))
+
+
+class Scheduler:
+    """Emit the commands of all layers' steps.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration.
+    ahead : int
+        LOADs to emit at most, after each EXECUTE, for steps beyond the next one. A long row of LOADs that wait
+        would keep the next EXECUTE from being fetched.
+    """
+
+    def __init__(self, config: Config, ahead: int = 3):
+        self._config = config
+        self._ahead = ahead
+        self.program = Program()
+        pads, beat = config.scratchpads, config.beat_bytes
+        line = config.post.lanes
+        self._buffers = {
+            Destination.ACTIVATION: _Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
+            Destination.WEIGHT: _Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
+            Destination.BIAS: _Buffer(pads.channels * 4, line * 4),
+            Destination.SCALE: _Buffer(pads.channels * 8, line * 8),
+            Destination.TABLE: _Buffer(config.array.cols * 256, config.array.cols * 256),
+        }
+        self._output = _Output(pads.output_bytes, line * config.sum_bytes)
+        self._steps: list[Step] = []
+        #: Group whose sums stand in a bank: the group, the bank, its last EXECUTE, its last step.
+        self._deferred: tuple[Group, int, int, int] | None = None
+        self._bank = 1
+        self._bank_post = [0, 0]
+
+    @staticmethod
+    def _needs(step: Step) -> list[Use]:
+        """Tiles of a step; operands first, since constants are wanted only when the sums are there."""
+        return [step.a, step.w, *step.group.outputs[0].constants]
+
+    def run(self, steps: list[Step]) -> Program:
+        """Emit everything.
+
+        Parameters
+        ----------
+        steps : list of Step
+            Steps of all layers in order; those of a group stand together.
+
+        Returns
+        -------
+        Program
+            The program.
+        """
+        self._steps = steps
+        last = {id(step.group): index for index, step in enumerate(steps)}
+        for index, step in enumerate(steps):
+            step.a.tile.uses.append(index)
+            step.w.tile.uses.append(index)
+            if last[id(step.group)] == index:
+                for output in step.group.outputs:
+                    for use in output.constants:
+                        use.tile.uses.append(index)
+        group: Group | None = None
+        for index, step in enumerate(steps):
+            opens = step.group is not group
+            if opens:
+                group = step.group
+                self._bank ^= 1
+            self._ensure(index)
+            ordinal = self._execute(step)
+            self._prefetch(index)
+            if opens:
+                # Only now: the next group's first EXECUTE need not stand behind POSTs that wait.
+                self._flush()
+            if last[id(group)] == index:
+                assert group is not None
+                self._deferred = group, self._bank, ordinal, index
+        self._flush()
+        return self.program
+
+    def _execute(self, step: Step) -> int:
+        ordinal = self.program.execute(
+            {"load": max(max(use.tile.ordinals[:use.pieces]) for use in (step.a, step.w)),
+             "post": self._bank_post[self._bank]},
+            **step.body | {
+                "bank": self._bank,
+                "a_base": self._operand(step.a.tile, step.body["a_base"]),
+                "w_base": self._operand(step.w.tile, step.body["w_base"]),
+            })
+        for use in (step.a, step.w):
+            use.tile.uses.popleft()
+            use.tile.last_use = ordinal
+        return ordinal
+
+    def _operand(self, tile: Tile, offset: int) -> int:
+        return (tile.address // self._config.operand_bytes + offset) % (1 << ADDRESS_BITS)
+
+    def _bring(self, use: Use, step: int, newest: int | None = None, limit: int | None = None) -> tuple[bool, int]:
+        """Load the missing pieces of a tile; return whether all stand, and how many LOADs that took."""
+        tile, loads = use.tile, 0
+        if tile.address < 0:
+            if tile.pieces[0].ready() is None:
+                return False, 0
+            if not self._buffers[tile.memory].place(tile, step, newest):
+                return False, 0
+        queue = "execute" if tile.memory in _OPERANDS else "post"
+        while len(tile.ordinals) < use.pieces:
+            piece = tile.pieces[len(tile.ordinals)]
+            store = piece.ready()
+            if store is None or (limit is not None and loads >= limit):
+                return False, loads
+            ordinal = 0
+            for body in piece.loads:
+                ordinal = self.program.load(
+                    {queue: tile.clear, "store": store},
+                    **body | {"destination": tile.memory.value, "address": tile.address + body["address"]})
+            tile.ordinals.append(ordinal)
+            loads += len(piece.loads)
+        return True, loads
+
+    def _ensure(self, index: int) -> None:
+        for use in self._needs(self._steps[index]):
+            if self._bring(use, index)[0]:
+                continue
+            self._flush()
+            if not self._bring(use, index)[0]:
+                raise AssertionError(f"step {index} can't have its {use.tile.memory.name.lower()} tile of "
+                                     f"{use.tile.size} bytes")
+
+    def _prefetch(self, index: int) -> None:
+        # A place that the EXECUTE just emitted still reads would be free only when it ends.
+        newest = self.program.counts["execute"] - 1
+        budget = self._ahead
+        blocked: set[Destination] = set()
+        for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
+            for use in self._needs(self._steps[ahead]):
+                memory = use.tile.memory
+                if memory in blocked:
+                    continue
+                stands, loads = self._bring(use, ahead, newest if memory in _OPERANDS else None,
+                                            None if ahead == index + 1 else max(budget, 0))
+                budget -= loads
+                if not stands:
+                    blocked.add(memory)
+            if budget <= 0 or blocked >= _OPERANDS:
+                return
+
+    def _flush(self) -> None:
+        """Emit the POSTs and STOREs of the group that has been executed last."""
+        if self._deferred is None:
+            return
+        (group, bank, execute, index), self._deferred = self._deferred, None
+        for output in group.outputs:
+            self._post(output, bank, execute, index)
+        if group.profile is not None:
+            count = self.program.counts["store"]
+            self.program.store({"store": count}, profile=1, dram=group.profile)
+
+    def _post(self, output: Output, bank: int, execute: int, index: int) -> None:
+        body = output.body | {"bank": bank}
+        load = 0
+        for name, use in (("bias", output.bias), ("scale", output.scale), ("table", output.table)):
+            if use is None:
+                continue
+            if not self._bring(use, index)[0]:
+                raise AssertionError(f"no room for a {name} tile of {use.tile.size} bytes")
+            load = max(load, *use.tile.ordinals[:use.pieces])
+            if name != "table":
+                line = self._config.post.lanes * (4 if name == "bias" else 8)
+                body[f"{name}_base"] = body.get(f"{name}_base", 0) + use.tile.address // line
+        place, store = self._output.place(output.size)
+        body["out_base"] = body.get("out_base", 0) + place
+        ordinal = self.program.post({"load": load, "execute": execute, "store": store}, **body)
+        for use in output.constants:
+            use.tile.uses.popleft()
+            use.tile.last_use = ordinal
+        self._bank_post[bank] = ordinal
+        for fields in output.stores:
+            latest = self.program.store({"post": ordinal}, **fields | {"address": place + fields["address"]})
+        self._output.take(place, output.size, latest)
+        stored, start, end, channels = output.target
+        stored.note_store(start, end, channels, latest)

@@ -1,0 +1,342 @@
+"""Choice of a tiling: candidates that fit, weighed by a closed-form estimate."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ..hdl.commands import Rounding
+from ..hdl.config import Config
+from ..hdl.errors import PearrayError
+from .cost import contraction_tiles, estimate, row_beats
+from .lower import Tiling, lower, split_region
+from .plan import MemoryPlan, Stored
+from .problem import Box, Geometry, Matrix, Problem, Region
+from .schedule import Scheduler
+from .tiles import TileMaker
+
+__all__ = ["choose_tiling"]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Sizes from which a tiling follows."""
+
+    region: int
+    channels: int
+    block: int
+    k: int
+    n_outer: bool = False
+
+
+class _Chooser:
+    def __init__(self, problem: Problem, config: Config):
+        self._problem = problem
+        self._config = config
+        self._maker = TileMaker(problem, config, MemoryPlan(keep=False))
+        pads = config.scratchpads
+        self._a_room, self._w_room, self._o_room = pads.activation_bytes, pads.weight_bytes, pads.output_bytes
+        self._depth = min(config.accumulators.depth, 1 << 15)
+        self._tiles = problem.tiles(config)
+        self._reach = problem.tile_channels(config)
+
+    def regions(self, pixels: int) -> tuple[Region, ...]:
+        """The output in regions of at most `pixels`."""
+        problem = self._problem
+        return tuple(split_region(Region(0, problem.images, 0, problem.p, 0, problem.q), pixels))
+
+    def a_boxes(self, channels: int, taps: str = "all") -> tuple[Box, ...]:
+        """Boxes of at most `channels` channels, with all taps or one filter row or tap each."""
+        problem = self._problem
+        rows = [(0, problem.r)] if taps == "all" else [(r, r + 1) for r in range(problem.r)]
+        columns = [(0, problem.s)] if taps != "tap" else [(s, s + 1) for s in range(problem.s)]
+        return tuple(Box(*r, *s, c, min(c + channels, problem.cg)) for c in range(0, problem.cg, channels)
+                     for r in rows for s in columns)
+
+    def w_boxes(self, box: Box, most: int) -> tuple[Box, ...]:
+        """Parts of a box of at most `most` elements that the array walks well."""
+        channels, columns, rows = box.c1 - box.c0, box.s1 - box.s0, box.r1 - box.r0
+        if self._problem.diagonal:
+            channels = 1
+        if box.size <= most or (self._problem.diagonal and rows * columns <= most):
+            return (box,)
+        if columns * channels <= most:
+            count = -(-rows // (most // (columns * channels)))
+            cuts = _even(rows, count)
+            return tuple(replace(box, r0=box.r0 + a, r1=box.r0 + b) for a, b in cuts)
+        single = [replace(box, r0=r, r1=r + 1) for r in range(box.r0, box.r1)]
+        if channels <= most:
+            cuts = _even(columns, -(-columns // (most // channels)))
+            return tuple(replace(row, s0=box.s0 + a, s1=box.s0 + b) for row in single for a, b in cuts)
+        step = self._round(most)
+        return tuple(replace(row, s0=s, s1=s + 1, c0=c, c1=min(c + step, box.c1))
+                     for row in single for s in range(box.s0, box.s1) for c in range(box.c0, box.c1, step))
+
+    def _round(self, size: int) -> int:
+        rows = self._config.array.rows
+        return size // rows * rows if size > rows else max(size, 1)
+
+    @cached_property
+    def _most_block(self) -> int:
+        """Most tiles of channels of a group that output, biases and scales have room for."""
+        problem, config = self._problem, self._config
+        item, lanes, cols = problem.item(config), config.post.lanes, config.array.cols
+        wide = -(-self._reach // lanes) * lanes
+        if cols * item > self._o_room:
+            raise PearrayError(f"{problem.name}: scratchpads.output_bytes must be at least {cols * item} to hold "
+                               f"a row of {cols} outputs, not {self._o_room}")
+        most = (self._o_room // item - cols) // wide + 1
+        if most > 1 and (self._o_room // 2 // item - cols) // wide >= 0:
+            most = (self._o_room // 2 // item - cols) // wide + 1
+        finish = problem.finish
+        if finish.bias is not None or (finish.entries is not None and finish.entries.size > 1):
+            room = config.scratchpads.channels
+            if cols > room:
+                raise PearrayError(f"{problem.name}: scratchpads.channels must be at least array.cols = {cols}, "
+                                   f"not {room}")
+            most = min(most, max(1, room // 2 // cols))
+        return max(1, min(most, self._tiles, self._depth))
+
+    def _candidates(self) -> Iterator[_Candidate]:
+        problem, config = self._problem, self._config
+        rows = config.array.rows
+        total = problem.images * problem.p * problem.q
+        blocks = sorted({min(size, self._most_block) for size in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256)}
+                        | {-(-self._tiles // count) for count in (1, 2, 3, 4, 6, 8)
+                           if -(-self._tiles // count) <= self._most_block})
+        channel_sizes = [problem.cg]
+        if problem.diagonal:
+            channel_sizes += [self._reach * size for size in blocks if self._reach * size < problem.cg]
+        else:
+            size = problem.cg
+            while size > rows:
+                size = -(-size // 2 // rows) * rows if size // 2 > rows else rows
+                channel_sizes.append(size)
+        pixels, sizes = total, []
+        while pixels >= 1:
+            sizes.append(pixels)
+            if pixels == 1:
+                break
+            pixels = -(-pixels // 2)
+        if problem.p * problem.q > 1:
+            sizes += [problem.q * count for count in (1, 2, 3, 4, 6) if problem.q * count < total]
+        sizes += [self._depth // block for block in blocks if self._depth // block < total]
+        item, cols = config.operand_bytes, config.array.cols
+        for size in sorted(set(sizes)):
+            for channels in channel_sizes:
+                for block in blocks:
+                    ks = {self._w_room // parts // (block * cols * item) for parts in (1, 2, 3, 4)}
+                    if problem.diagonal:
+                        ks = {problem.r * problem.s}
+                    for k in {self._round(k) for k in ks if k}:
+                        for n_outer in (False, True):
+                            if n_outer and (block == self._tiles or problem.diagonal):
+                                continue
+                            yield _Candidate(size, channels, block, k, n_outer)
+
+    def tiling(self, candidate: _Candidate, taps: str = "all") -> Tiling:
+        """Tiling of a candidate."""
+        problem = self._problem
+        block = min(candidate.block, self._tiles)
+        blocks = tuple(_even(self._tiles, -(-self._tiles // block)))
+        a_boxes = self.a_boxes(problem.cg if problem.diagonal else candidate.channels, taps)
+        return Tiling(self.regions(candidate.region), a_boxes,
+                      tuple(self.w_boxes(box, candidate.k) for box in a_boxes), blocks,
+                      min(self._depth // max(b - a for a, b in blocks), 1 << 15), candidate.n_outer,
+                      split_channels=problem.diagonal and candidate.channels < problem.cg)
+
+    def cost(self, tiling: Tiling) -> float | None:
+        """Estimated cycles, or None if a tile has no room."""
+        problem, config = self._problem, self._config
+        region = max(tiling.regions, key=lambda part: part.pixels)
+        block = max(tiling.blocks, key=lambda part: part[1] - part[0])
+        a_boxes = tiling.boxes(problem, config, block)
+        a_sizes = [self._maker.a_size(region, box) for box in a_boxes]
+        boxes = [box for group in tiling.w_boxes for box in group]
+        w_sizes = [self._maker.w_size(block, box) for box in boxes]
+        if max(a_sizes) > self._a_room or max(w_sizes) > self._w_room:
+            return None
+        visits = len(tiling.regions) * len(tiling.blocks) * problem.groups
+        # A tile alone in its scratchpad can't be replaced while it is used.
+        if len(tiling.a_boxes) * len(tiling.regions) * problem.groups > 1 and 2 * max(a_sizes) > self._a_room:
+            a_serial = 1.0
+        else:
+            a_serial = 0.0
+        w_serial = 1.0 if len(boxes) * len(tiling.blocks) * problem.groups > 1 \
+            and 2 * max(w_sizes) > self._w_room else 0.0
+        compute = post = groups = 0.0
+        parts_of = {}
+        for item in tiling.regions:
+            parts_of[item] = split_region(item, tiling.pixels)
+        tiles_k = [self._k_tiles(region, a_box, w_box) for a_box, w_group in
+                   zip(a_boxes, tiling.w_boxes, strict=True) for w_box in w_group]
+        lanes, cols = config.post.lanes, config.array.cols
+        for item in tiling.regions:
+            for part in parts_of[item]:
+                compute += sum(tiles_k) * max(part.pixels, config.array.rows) * self._tiles
+                compute += 4.0 * len(boxes) * len(tiling.blocks)
+                post += part.pixels * self._tiles * (cols // lanes)
+                groups += len(tiling.blocks)
+        compute, post, groups = (value * problem.groups for value in (compute, post, groups))
+        # Traffic, with what stays in the scratchpads counted once.
+        a_once = sum(self._a_cycles(region, box) for box in a_boxes)
+        a_fits = sum(a_sizes) <= self._a_room * (1 if len(tiling.regions) * problem.groups == 1 else 0.5)
+        a_all = sum(sum(self._a_cycles(item, box) for box in a_boxes) for item in tiling.regions)
+        a_all *= problem.groups
+        if tiling.n_outer and not (len(tiling.regions) == 1 and a_fits):
+            a_all *= len(tiling.blocks)
+        elif not a_fits:
+            a_all *= len(tiling.blocks) * groups / visits
+        w_block = sum(self._w_cycles(block, box) for box in boxes)
+        w_block_fits = sum(w_sizes) <= self._w_room * 0.67 or (
+            len(tiling.blocks) * problem.groups == 1 and sum(w_sizes) <= self._w_room)
+        w_all = w_block * len(tiling.blocks) * problem.groups
+        if sum(w_sizes) * len(tiling.blocks) > self._w_room or problem.groups > 1:
+            if not w_block_fits:
+                w_all *= groups / (len(tiling.blocks) * problem.groups)
+            elif not tiling.n_outer:
+                w_all *= len(tiling.regions)
+        channels = min((block[1] - block[0]) * self._reach, problem.ng)
+        item_bytes = problem.item(config)
+        row = channels * item_bytes
+        pixels = problem.images * problem.p * problem.q
+        if row == problem.y.channels * item_bytes and row % config.post.lanes == 0:
+            store = row_beats(config, row * pixels)
+        else:
+            store = row_beats(config, row, pixels) * len(tiling.blocks) * problem.groups
+        commands = groups * (len(boxes) * 2 + 3) * 64 / config.beat_bytes
+        read = a_all + w_all + commands
+        serial = a_serial * a_all + w_serial * w_all
+        start = min(a_once, 4.0 * a_once / max(1, len(parts_of[region]))) + w_block / max(1, len(boxes)) / 4
+        tail = (post + store) / max(groups, 1) / 2
+        return max(compute, read, post, store) + serial + start + tail
+
+    def _k_tiles(self, region: Region, a_box: Box, w_box: Box) -> int:
+        if self._problem.diagonal:
+            return (w_box.r1 - w_box.r0) * (w_box.s1 - w_box.s0)
+        geometry = self._geometry(region, a_box)
+        _, walk = geometry.walk(self._problem, a_box, w_box, self._config.banks)
+        return contraction_tiles(self._config.array.rows, walk["k_total"], walk["run"], walk["fold"])
+
+    def _geometry(self, region: Region, box: Box) -> Geometry:
+        return self._maker.geometry(region, box)
+
+    def _a_cycles(self, region: Region, box: Box) -> float:
+        problem, config, geometry = self._problem, self._config, self._geometry(region, box)
+        images, item = region.image1 - region.image0, config.operand_bytes
+        channels = box.c1 - box.c0
+        if channels == problem.x.channels and geometry.pixel == channels and geometry.column_step == 1:
+            if geometry.line == geometry.columns * geometry.pixel and geometry.row_step == 1:
+                return row_beats(config, geometry.rows * geometry.line * item * images)
+            return row_beats(config, geometry.columns * channels * item, geometry.rows * images)
+        return row_beats(config, channels * item, geometry.rows * geometry.columns * images)
+
+    def _w_cycles(self, tiles: tuple[int, int], box: Box) -> float:
+        problem, config = self._problem, self._config
+        weights, item = problem.weights, config.operand_bytes
+        if isinstance(weights, Matrix):
+            valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
+            if weights.transposed:
+                return row_beats(config, box.size * item, valid)
+            if valid == weights.stored.channels:
+                return row_beats(config, box.size * valid * item)
+            return row_beats(config, valid * item, box.size)
+        return row_beats(config, self._maker.w_size(tiles, box))
+
+    def best(self) -> Tiling:
+        """Tiling of least estimated cycles."""
+        found: tuple[float, Tiling] | None = None
+        seen = set()
+        for candidate in self._candidates():
+            if candidate in seen:
+                continue
+            seen.add(candidate)
+            tiling = self.tiling(candidate)
+            if len(tiling.regions) > 1 << 14:
+                continue
+            cost = self.cost(tiling)
+            if cost is not None and (found is None or cost < found[0]):
+                found = cost, tiling
+        if found is None:
+            found = self._smallest()
+        return found[1]
+
+    def _smallest(self) -> tuple[float, Tiling]:
+        """Tiling of the smallest tiles, for scratchpads that hold no more."""
+        problem, config = self._problem, self._config
+        for taps in ("row", "tap"):
+            for channels in (problem.cg, config.array.rows, 1):
+                for region in (problem.p * problem.q, problem.q, max(1, problem.q // 4), 1):
+                    for k in (problem.k, config.array.rows, 1):
+                        tiling = self.tiling(_Candidate(region, channels, 1, k), taps)
+                        cost = self.cost(tiling)
+                        if cost is not None:
+                            return cost, tiling
+        raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
+                           "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
+
+
+def _even(total: int, parts: int) -> list[tuple[int, int]]:
+    cuts = [total * index // parts for index in range(parts + 1)]
+    return list(zip(cuts[:-1], cuts[1:], strict=True))
+
+
+def _ramps(problem: Problem, config: Config, tiling: Tiling) -> Iterator[Tiling]:
+    """The tiling with ways to begin and end early."""
+    yield tiling
+    rows = config.array.rows
+    box = tiling.w_boxes[0][0]
+    run = box.size
+    if (box.r1 - box.r0) * (box.s1 - box.s0) > 1 and not problem.diagonal:
+        run = (box.s1 - box.s0) * (box.c1 - box.c0)
+    for first in (0, rows, rows + rows // 2, 2 * rows, 4 * rows):
+        for first_k in (0, 1, 2):
+            for last in (0, rows, 4 * rows):
+                cuts: tuple[int, ...] = ()
+                if first_k and not problem.diagonal and box.size > 2 * rows:
+                    ends, part, at = [], first_k * rows, 0
+                    if run < box.size:
+                        part = run
+                    while at + 2 * part < box.size:
+                        at += part
+                        ends.append(at)
+                        part *= 2
+                    cuts = (*ends, box.size)
+                yield replace(tiling, first_pixels=first, k_cuts=cuts, last_rows=last)
+
+
+def choose_tiling(problem: Problem, config: Config) -> Tiling:
+    """Choose how to cut a layer.
+
+    Parameters
+    ----------
+    problem : Problem
+        The layer.
+    config : Config
+        Configuration.
+
+    Returns
+    -------
+    Tiling
+        The tiling whose estimated cycles are least.
+
+    Raises
+    ------
+    PearrayError
+        If the scratchpads can't hold even the smallest tiles.
+    """
+    best = _Chooser(problem, config).best()
+    # Only short layers feel how they begin and end.
+    if len(best.regions) * len(best.blocks) * problem.groups > 64:
+        return replace(best, first_pixels=2 * config.array.rows)
+    costs = []
+    for index, tiling in enumerate(dict.fromkeys(_ramps(problem, config, best))):
+        steps = lower(replace(problem, x=_fresh(problem.x), y=_fresh(problem.y)), config, MemoryPlan(keep=False), tiling)
+        costs.append((estimate(config, Scheduler(config).run(steps)), index, tiling))
+    return min(costs)[2]
+
+
+def _fresh(stored: Stored) -> Stored:
+    return Stored(stored.name, stored.address, stored.pixels, stored.channels, stored.item)
+
+
+_ = Rounding
