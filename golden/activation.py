@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .quantised import dequantize_linear, fused_multiply_add, quantize_linear
+from .quantise import dequantize_linear, fused_multiply_add, quantize_linear
 from .tensors import Array
 
 __all__ = [

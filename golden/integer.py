@@ -13,6 +13,7 @@ from .tensors import (
     Padding,
     centre,
     exact_matmul,
+    exact_type,
     four_sides,
     integer,
     output_size,
@@ -21,7 +22,10 @@ from .tensors import (
     wrap,
 )
 
-__all__ = ["conv2d", "conv_transpose2d", "gemm", "linear"]
+__all__ = ["add", "conv2d", "conv_transpose2d", "gemm", "linear"]
+
+#: Elements of the input that a convolution gathers at a time.
+_GATHERED = 1 << 22
 
 
 def _bias(name: str, bias: npt.ArrayLike, shapes: tuple[tuple[int, ...], ...]) -> Array:
@@ -31,6 +35,35 @@ def _bias(name: str, bias: npt.ArrayLike, shapes: tuple[tuple[int, ...], ...]) -
     if values.shape not in shapes:
         raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, not {values.shape}")
     return values.astype(np.int64)
+
+
+def add(a: Array, b: Array, *, a_zero_point: int = 0, b_zero_point: int = 0, acc_bits: int = 32) -> Array:
+    """Add two tensors: ``Y = (A - a_zero_point) + (B - b_zero_point)``.
+
+    Parameters
+    ----------
+    a, b : integer arrays
+        Terms, whose shapes broadcast.
+    a_zero_point, b_zero_point : int
+        Zero points.
+    acc_bits : int
+        Width at which sums wrap.
+
+    Returns
+    -------
+    int32 array of the broadcast shape, int64 if `acc_bits` exceeds 32
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    first, second = integer("a", a), integer("b", b)
+    try:
+        np.broadcast_shapes(first.shape, second.shape)
+    except ValueError:
+        raise ValueError(f"b must broadcast with {first.shape}, not have shape {second.shape}") from None
+    return wrap(centre("a", first, a_zero_point) + centre("b", second, b_zero_point), acc_bits)
 
 
 def gemm(a: Array, b: Array, c: Array | None = None, *, trans_a: bool = False, trans_b: bool = False,
@@ -161,15 +194,28 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[in
     padded = np.pad(centre("x", activations, x_zero_point), ((0, 0), (0, 0), (top, bottom), (left, right)))
     padded = padded.reshape(n, groups, channels, *padded.shape[2:])
     filters = centre("w", weights, w_zero_point).reshape(groups, m // groups, channels, r, s)
-    sums = np.zeros((n, groups, m // groups, p * q), np.int64)
-    for i in range(r):
-        for j in range(s):
-            seen = patch(padded, i * taps[0], j * taps[1], p, q, step)
-            sums += exact_matmul(filters[..., i, j], seen.reshape(n, groups, channels, p * q))
-    sums = sums.reshape(n, m, p, q)
+    sums = _correlate(padded, filters, p, q, step, taps).reshape(n, m, p, q)
     if b is not None:
         sums += _bias("b", b, ((m,),))[:, None, None]
     return wrap(sums, acc_bits)
+
+
+def _correlate(x: Array, w: Array, p: int, q: int, step: tuple[int, int], taps: tuple[int, int]) -> Array:
+    """Sum x (N, G, C/G, H, W) against w (G, M/G, C/G, R, S) to (N, G, M/G, P * Q), in int64."""
+    (n, groups, channels, _, _), (_, outputs, _, r, s) = x.shape, w.shape
+    kind = exact_type(x, w, channels * r * s)
+    x, w = x.astype(kind), w.astype(kind)
+    sums = np.zeros((n, groups, outputs, p * q), kind)
+    positions = [(i, j) for i in range(r) for j in range(s)]
+    # Some taps at a time: few channels would make slow products of them, and all taps too much memory.
+    share = max(1, _GATHERED // (n * groups * channels * p * q))
+    for start in range(0, r * s, share):
+        chosen = positions[start:start + share]
+        seen = np.stack([patch(x, i * taps[0], j * taps[1], p, q, step) for i, j in chosen], axis=3)
+        filters = np.stack([w[..., i, j] for i, j in chosen], axis=3)
+        sums += (filters.reshape(groups, outputs, channels * len(chosen))
+                 @ seen.reshape(n, groups, channels * len(chosen), p * q))
+    return sums.astype(np.int64)
 
 
 def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[int, int] = 1,

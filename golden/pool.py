@@ -1,4 +1,4 @@
-"""Pooling of integer tensors: the maximum, and the sums and counts that averages are made of."""
+"""Pooling: the maximum, and the sums and counts that averages are made of."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
 
     Parameters
     ----------
-    x : (N, C, H, W) integer array
+    x : (N, C, H, W) integer or float32 array
         Activations.
     kernel : int or (int, int)
         Size of the window, (R, S).
@@ -37,13 +37,14 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
     ValueError
         If types or shapes do not fit.
     """
-    activations = integer("x", x, 4)
+    real = np.asarray(x).dtype.kind == "f"
+    activations = floating("x", x, 4) if real else integer("x", x, 4)
     window, taps = pair("kernel", kernel), pair("dilation", dilation)
     step = window if stride is None else pair("stride", stride)
     sides = four_sides(padding)
     if max(sides[0], sides[2]) >= window[0] or max(sides[1], sides[3]) >= window[1]:
         raise ValueError(f"padding must be less than the kernel {window}, not {padding!r}")
-    least = np.iinfo(activations.dtype).min
+    least = -np.inf if real else np.iinfo(activations.dtype).min
     padded, p, q = _pad(activations, window, step, sides, taps, ceil_mode, least)
     best = np.full((*activations.shape[:2], p, q), least, activations.dtype)
     for i in range(window[0]):
@@ -53,7 +54,7 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
 
 
 def _pad(x: Array, window: tuple[int, int], step: tuple[int, int], sides: tuple[int, int, int, int],
-         taps: tuple[int, int], ceil_mode: bool, value: int) -> tuple[Array, int, int]:
+         taps: tuple[int, int], ceil_mode: bool, value: float) -> tuple[Array, int, int]:
     top, left, bottom, right = sides
     p = output_size("height", x.shape[2], window[0], step[0], top, bottom, taps[0], ceil_mode)
     q = output_size("width", x.shape[3], window[1], step[1], left, right, taps[1], ceil_mode)
@@ -64,7 +65,8 @@ def _pad(x: Array, window: tuple[int, int], step: tuple[int, int], sides: tuple[
 
 
 def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
-                padding: Padding = 0, x_zero_point: int = 0, ceil_mode: bool = False) -> Array:
+                padding: Padding = 0, x_zero_point: int = 0, ceil_mode: bool = False,
+                acc_bits: int = 32) -> Array:
     """Sum each window: ``Y[n,c,p,q] = sum X[n,c,U*p+r-top,U*q+s-left] - zero point``, padding adding nothing.
 
     Parameters
@@ -75,10 +77,12 @@ def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[
         As for :func:`max_pool2d`.
     x_zero_point : int
         Zero point of the activations.
+    acc_bits : int
+        Width at which sums wrap.
 
     Returns
     -------
-    (N, C, P, Q) int32 array
+    (N, C, P, Q) int32 array, int64 if `acc_bits` exceeds 32
 
     Raises
     ------
@@ -86,7 +90,7 @@ def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[
         If types or shapes do not fit.
     """
     centred = centre("x", integer("x", x, 4), x_zero_point)
-    return wrap(_sums(centred, kernel, stride, padding, ceil_mode))
+    return wrap(_sums(centred, kernel, stride, padding, ceil_mode), acc_bits)
 
 
 def sequential_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,

@@ -1,6 +1,6 @@
 """Operators on quantised tensors, as onnxruntime's CPU kernels compute them, to the last bit.
 
-A quantised integer q stands for ``scale * (q - zero_point)``. Every rounding below is part of the
+Every rounding below is part of the
 definition: float32 throughout, in the order written. Where onnxruntime's result depends on the
 processor, the rule is that of its x86 kernels with AVX2 and fused multiply-add.
 """
@@ -11,121 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import pool
-from .requantise import onnx, per_channel
-from .tensors import Array, Padding, integer, pair, rank
+from .quantise import checked_scale, checked_zero_point, dequantize_linear, fused_multiply_add
+from .requantise import onnx
+from .tensors import Array, Padding, pair, rank
 
-__all__ = [
-    "add", "average_pool2d", "dequantize_linear", "fused_multiply_add", "global_average_pool2d",
-    "quantize_linear", "softmax",
-]
-
-
-def _scale(name: str, value: npt.ArrayLike) -> Array:
-    scale = np.asarray(value, np.float32)
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        raise ValueError(f"{name} must be finite and positive, not {value!r}")
-    return scale
-
-
-def _point(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
-    points, bounds = np.asarray(value), np.iinfo(dtype)
-    if points.dtype.kind not in "iu" or (points < bounds.min).any() or (points > bounds.max).any():
-        raise ValueError(f"{name} must be an integer in {bounds.min}..{bounds.max}, not {value!r}")
-    return points.astype(np.int32)
-
-
-def fused_multiply_add(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Array:
-    """Compute ``a * b + c`` of float32 numbers with one rounding.
-
-    The product is exact in float64. The sum is rounded to odd there, which keeps the second
-    rounding, to float32, from seeing a tie that is none.
-
-    Returns
-    -------
-    float32 array
-    """
-    product = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32)
-    addend = np.asarray(c, np.float32).astype(np.float64)
-    total = product + addend
-    shadow = total - product
-    error = (product - (total - shadow)) + (addend - shadow)
-    even = (total.view(np.int64) & 1) == 0
-    towards = np.where(error > 0, np.inf, -np.inf)
-    odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
-    return odd.astype(np.float32)
-
-
-def quantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
-                    dtype: npt.DTypeLike = np.int8, axis: int = 1) -> Array:
-    """Quantise as ONNX's QuantizeLinear: ``clip(rint(x / scale) + zero_point)``.
-
-    Parameters
-    ----------
-    x : float32 array of any shape
-        Real numbers.
-    scale : float32 array_like of shape () or (channels,)
-        Scale, or one for each channel.
-    zero_point : integer array_like of shape () or (channels,)
-        Zero point, or one for each channel.
-    dtype : integer type
-        Type of the result, 8 or 16 bits.
-    axis : int
-        Axis of the channels.
-
-    Returns
-    -------
-    array of type `dtype` and of the shape of `x`
-
-    Raises
-    ------
-    ValueError
-        If a type, a shape or a range does not fit, or `x` holds a number that is none.
-    """
-    values = np.asarray(x)
-    if values.dtype != np.float32:
-        raise ValueError(f"x must be float32, not {values.dtype}")
-    if np.isnan(values).any():
-        raise ValueError("x must be numbers, not NaN")
-    scales = per_channel("scale", _scale("scale", scale), values.shape, axis)
-    points = per_channel("zero_point", _point("zero_point", zero_point, dtype), values.shape, axis)
-    return _quantise(values, scales, points, dtype)
-
-
-def _quantise(values: Array, scale: Array, zero_point: Array, dtype: npt.DTypeLike) -> Array:
-    bounds = np.iinfo(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        scaled = values / scale
-    clipped = np.clip(scaled, (bounds.min - zero_point).astype(np.float32),
-                      (bounds.max - zero_point).astype(np.float32))
-    return (np.rint(clipped).astype(np.int32) + zero_point).astype(dtype)
-
-
-def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
-                      axis: int = 1) -> Array:
-    """Turn quantised integers into real numbers: ``float32(x - zero_point) * scale``.
-
-    Parameters
-    ----------
-    x : int8, uint8, int16, uint16 or int32 array of any shape
-        Quantised integers.
-    scale, zero_point, axis
-        As for :func:`quantize_linear`.
-
-    Returns
-    -------
-    float32 array of the shape of `x`
-
-    Raises
-    ------
-    ValueError
-        If a type, a shape or a range does not fit.
-    """
-    values = np.asarray(x)
-    if values.dtype != np.int32:
-        values = integer("x", values)
-    scales = per_channel("scale", _scale("scale", scale), values.shape, axis)
-    points = per_channel("zero_point", _point("zero_point", zero_point, values.dtype), values.shape, axis)
-    return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)
+__all__ = ["add", "average_pool2d", "global_average_pool2d", "softmax"]
 
 
 def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
@@ -181,9 +71,9 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
         np.broadcast_shapes(first.shape, second.shape)
     except ValueError:
         raise ValueError(f"b must broadcast with {first.shape}, not have shape {second.shape}") from None
-    scales = [_scale(name, value) for name, value in
+    scales = [checked_scale(name, value) for name, value in
               (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale))]
-    points = [_point(f"{name}_zero_point", value, first.dtype) for name, value in
+    points = [checked_zero_point(f"{name}_zero_point", value, first.dtype) for name, value in
               (("a", a_zero_point), ("b", b_zero_point), ("y", y_zero_point))]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
@@ -235,7 +125,7 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     """
     activations = _eight_bits("x", x)
     rank("x", activations, 4)
-    point = _point("y_zero_point", y_zero_point, activations.dtype)
+    point = checked_zero_point("y_zero_point", y_zero_point, activations.dtype)
     window = pair("kernel", kernel)
     step = pair("stride", 1 if stride is None else stride)
     geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
@@ -244,7 +134,7 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     real = dequantize_linear(activations, x_scale, x_zero_point)
     mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
     bounds = np.iinfo(activations.dtype)
-    rounded = np.rint(mean / _scale("y_scale", y_scale) + point.astype(np.float32))
+    rounded = np.rint(mean / checked_scale("y_scale", y_scale) + point.astype(np.float32))
     return np.clip(rounded, bounds.min, bounds.max).astype(activations.dtype)
 
 
@@ -275,11 +165,11 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
     """
     activations = _eight_bits("x", x)
     rank("x", activations, 4)
-    shift = int(_point("x_zero_point", x_zero_point, activations.dtype))
-    point = int(_point("y_zero_point", y_zero_point, activations.dtype))
+    shift = int(checked_zero_point("x_zero_point", x_zero_point, activations.dtype))
+    point = int(checked_zero_point("y_zero_point", y_zero_point, activations.dtype))
     sums = pool.window_sums(activations, activations.shape[2:], x_zero_point=shift)
     size = np.float32(activations.shape[2] * activations.shape[3])
-    scale = _scale("x_scale", x_scale) / (_scale("y_scale", y_scale) * size)
+    scale = checked_scale("x_scale", x_scale) / (checked_scale("y_scale", y_scale) * size)
     bounds = np.iinfo(activations.dtype)
     return onnx(sums, scale, point, bounds.min, bounds.max).astype(activations.dtype)
 
@@ -315,10 +205,10 @@ def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_
     scores = _eight_bits("x", x)
     if scores.ndim == 0 or scores.size == 0:
         raise ValueError(f"x must have at least one dimension, none of them 0, not shape {scores.shape}")
-    _point("x_zero_point", x_zero_point, scores.dtype)
-    point = _point("y_zero_point", y_zero_point, scores.dtype)
-    step = float(_scale("x_scale", x_scale))
-    inverse = np.float64(np.floor(np.float32(1) / _scale("y_scale", y_scale)))
+    checked_zero_point("x_zero_point", x_zero_point, scores.dtype)
+    point = checked_zero_point("y_zero_point", y_zero_point, scores.dtype)
+    step = float(checked_scale("x_scale", x_scale))
+    inverse = np.float64(np.floor(np.float32(1) / checked_scale("y_scale", y_scale)))
     # The logarithm is float32's, and the runtime leaves five below it.
     headroom = max(0.0, float(np.log(np.finfo(np.float32).max / np.float32(scores.shape[-1]))) - 5)
     table = np.exp((np.arange(256) - 255 + headroom / step) * step).astype(np.float32)

@@ -1,14 +1,13 @@
 """What the golden models share: checked operands, windows, wrapped sums and exact products."""
 
-import math
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Array", "Padding", "centre", "exact_matmul", "floating", "four_sides", "integer", "output_size", "pair",
-    "patch", "rank", "wrap",
+    "Array", "Padding", "centre", "exact_matmul", "exact_type", "floating", "four_sides", "integer",
+    "output_size", "pair", "patch", "rank", "wrap",
 ]
 
 #: Array of any numeric type; functions state and check which types they take.
@@ -155,11 +154,18 @@ def centre(name: str, tensor: Array, zero_point: npt.ArrayLike, axis: int = 0) -
     return tensor.astype(np.int64) - points.astype(np.int64)
 
 
+def exact_type(a: Array, b: Array, depth: int) -> type[np.float64] | type[np.int64]:
+    """Choose the type in which sums of a number of integer products are exact.
+
+    float64 holds every integer up to 2**53, so its fast products are exact while no sum of absolute
+    products can exceed that; beyond it the slow int64 products are needed.
+    """
+    largest = [max(abs(int(x.min())), abs(int(x.max()))) if x.size else 0 for x in (a, b)]
+    return np.float64 if largest[0] * largest[1] * depth <= 1 << 53 else np.int64
+
+
 def exact_matmul(a: Array, b: Array) -> Array:
     """Multiply integer matrices exactly.
-
-    float64 holds every integer below 2**53, so that its fast product is exact while no sum of
-    absolute products can reach that; beyond it the slow int64 product is used.
 
     Parameters
     ----------
@@ -170,8 +176,5 @@ def exact_matmul(a: Array, b: Array) -> Array:
     -------
     int64 array of shape (..., M, N)
     """
-    largest = [math.ceil(max(abs(int(x.min())), abs(int(x.max())))) if x.size else 0 for x in (a, b)]
-    if largest[0] * largest[1] * a.shape[-1] < 1 << 53:
-        product: Array = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
-        return product
-    return np.asarray(a @ b)
+    kind = exact_type(a, b, a.shape[-1])
+    return np.asarray(a.astype(kind) @ b.astype(kind)).astype(np.int64)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx_node import MICROSOFT, assert_equal, run_node
 
 from pearray.golden import activation
-from pearray.golden.quantised import dequantize_linear, quantize_linear
+from pearray.golden.quantise import dequantize_linear, quantize_linear
 
 TYPES = st.sampled_from((np.int8, np.uint8))
 SEED = st.integers(0, 1 << 32)

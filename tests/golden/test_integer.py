@@ -6,13 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_node import MICROSOFT, assert_equal, run_node
 
-from pearray.golden import integer, tensors
+from pearray.golden import integer, pool, tensors
 from pearray.golden.requantise import onnx, onnx_scale
 
 #: Types of activations and weights. On processors without VNNI onnxruntime's u8 x s8 kernels saturate
 #: the sum of two products, so those weights are drawn small enough never to reach that.
 EIGHT = ((np.int8, np.int8), (np.uint8, np.uint8), (np.uint8, np.int8))
 RANGES = {4: (-8, 8, np.int8), 8: (-128, 128, np.int8), 16: (-(1 << 15), 1 << 15, np.int16)}
+
+
+SEED = st.integers(0, 1 << 32)
 
 
 def draw(rng, dtype, shape):
@@ -64,7 +67,7 @@ def convolutions(draw_from):
 
 
 @settings(max_examples=60)
-@given(convolutions(), st.sampled_from(EIGHT), st.booleans(), st.booleans(), st.integers(0, 1 << 32))
+@given(convolutions(), st.sampled_from(EIGHT), st.booleans(), st.booleans(), SEED)
 def test_conv2d_equals_onnxruntime(shapes, kinds, per_channel, with_bias, number):
     """If it failed, a padding, stride, dilation, group or zero point would be walked differently."""
     rng = np.random.default_rng(number)
@@ -90,7 +93,7 @@ def test_conv2d_equals_onnxruntime(shapes, kinds, per_channel, with_bias, number
 
 @settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), st.sampled_from(EIGHT), st.booleans(),
-       st.integers(0, 1 << 32))
+       SEED)
 def test_gemm_equals_onnxruntime_matmul(m, k, n, kinds, per_column, number):
     """If it failed, a matrix product or the order of its scales would differ."""
     rng = np.random.default_rng(number)
@@ -109,7 +112,7 @@ def test_gemm_equals_onnxruntime_matmul(m, k, n, kinds, per_column, number):
 
 @settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), st.booleans(), st.booleans(), st.booleans(),
-       st.integers(0, 1 << 32))
+       SEED)
 def test_gemm_equals_onnxruntime_qgemm(m, k, n, trans_a, trans_b, with_c, number):
     """If it failed, a transposition or the int32 addend of QGemm would differ."""
     rng = np.random.default_rng(number)
@@ -149,7 +152,7 @@ def test_scales_multiply_from_left_to_right(rng):
 
 
 @settings(max_examples=60)
-@given(convolutions(), st.sampled_from((4, 8, 16)), st.integers(0, 1 << 32))
+@given(convolutions(), st.sampled_from((4, 8, 16)), SEED)
 def test_conv2d_equals_int64_einsum(shapes, bits, number):
     """If it failed, a width of operands other than 8 bits would lose bits in the fast product."""
     rng = np.random.default_rng(number)
@@ -165,7 +168,7 @@ def test_conv2d_equals_int64_einsum(shapes, bits, number):
 
 @settings(max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 300), st.integers(1, 8), st.sampled_from((4, 8, 16)),
-       st.integers(32, 64), st.integers(0, 1 << 32))
+       st.integers(32, 64), SEED)
 def test_gemm_equals_int64_einsum(m, k, n, bits, acc_bits, number):
     """If it failed, sums would not be exact or would wrap at another width than the accumulator."""
     rng = np.random.default_rng(number)
@@ -178,6 +181,19 @@ def test_gemm_equals_int64_einsum(m, k, n, bits, acc_bits, number):
         [int(y) % (1 << acc_bits) for y in row] for row in exact]
 
 
+@settings(max_examples=20)
+@given(st.sampled_from((np.int8, np.uint8, np.int16)), SEED)
+def test_add_and_window_sums_are_exact(dtype, number):
+    """If it failed, sums of two or of a window would wrap in the operands' narrow type."""
+    rng = np.random.default_rng(number)
+    a, b = draw(rng, dtype, (2, 3, 4, 5)), draw(rng, dtype, (3, 1, 1))
+    a_zero, b_zero = point(rng, dtype), point(rng, dtype)
+    expected = (a.astype(np.int64) - a_zero) + (b.astype(np.int64) - b_zero)
+    assert_equal(integer.add(a, b, a_zero_point=a_zero, b_zero_point=b_zero), expected.astype(np.int32))
+    sums = pool.window_sums(a, (4, 5), x_zero_point=a_zero, acc_bits=40)
+    assert_equal(sums[:, :, 0, 0], (a.astype(np.int64) - a_zero).sum((2, 3)))
+
+
 def test_exact_matmul_beyond_float64(rng):
     """If it failed, products beyond 53 bits would be taken through float64 and lose their last bits."""
     a, b = (rng.integers(-(1 << 30), 1 << 30, (5, 5)) for _ in range(2))
@@ -186,7 +202,7 @@ def test_exact_matmul_beyond_float64(rng):
 
 
 @settings(max_examples=40)
-@given(convolutions(), st.integers(0, 1 << 32))
+@given(convolutions(), SEED)
 def test_conv_transpose2d_is_the_adjoint_of_conv2d(shapes, number):
     """If it failed, an input would spread over other outputs than those that a convolution draws from."""
     rng = np.random.default_rng(number)
@@ -207,7 +223,7 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(shapes, number):
 
 
 @settings(max_examples=30)
-@given(convolutions(), st.booleans(), st.integers(0, 1 << 32))
+@given(convolutions(), st.booleans(), SEED)
 def test_conv_transpose2d_equals_onnxruntime(shapes, with_bias, number):
     """If it failed, the layout of weights, output padding or a bias would differ from ONNX's operator."""
     rng = np.random.default_rng(number)

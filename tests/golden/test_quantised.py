@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_node import MICROSOFT, assert_equal, run_node
 
-from pearray.golden import pool, quantised
+from pearray.golden import pool, quantise, quantised
 
 TYPES = st.sampled_from((np.int8, np.uint8))
 SEED = st.integers(0, 1 << 32)
@@ -31,7 +31,7 @@ FLOATS = st.floats(-(2.0**40), 2.0**40, width=32)
 @given(FLOATS, FLOATS, FLOATS)
 def test_fused_multiply_add_rounds_once(a, b, c):
     """If it failed, QLinearAdd and the sigmoid would differ from the runtime in rare last bits."""
-    ours = Fraction(float(quantised.fused_multiply_add(a, b, c)))
+    ours = Fraction(float(quantise.fused_multiply_add(a, b, c)))
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     near = np.float32(float(exact))
     candidates = {Fraction(float(np.nextafter(near, np.float32(side)))) for side in (-np.inf, np.inf)}
@@ -44,7 +44,7 @@ def test_fused_multiply_add_in_float64_would_round_twice():
     # a * b is 2**-24 - 2**-70, and half a last place above c would round up, to even.
     a, b, c = np.float32([2.0**-12 + 2.0**-35, 2.0**-12 - 2.0**-35, 1 + 2.0**-23])
     assert np.float32(np.float64(a) * np.float64(b) + np.float64(c)) == np.float32(1 + 2.0**-22)
-    assert quantised.fused_multiply_add(a, b, c) == c
+    assert quantise.fused_multiply_add(a, b, c) == c
 
 
 @settings(max_examples=60)
@@ -138,6 +138,9 @@ def test_max_pool_equals_onnxruntime(window, ceil_mode, dilation, dtype, number)
     theirs = run_node("MaxPool", [x], output=dtype, kernel_shape=kernel, strides=stride, pads=padding,
                       dilations=(dilation, dilation), ceil_mode=int(ceil_mode))
     assert_equal(ours, theirs)
+    real = pool.max_pool2d(x.astype(np.float32) - 100, kernel, stride=stride, padding=padding,
+                           dilation=dilation, ceil_mode=ceil_mode)
+    assert_equal(real, ours.astype(np.float32) - 100)
 
 
 @settings(max_examples=80)
@@ -167,9 +170,9 @@ def test_quantize_and_dequantize_equal_onnxruntime(dtype, per_channel, number):
     x = rng.normal(0, 0.05 * bounds.max, (2, 3, 50)).astype(np.float32)
     # Ties: multiples of half a scale.
     x[:, :, ::2] = rng.integers(-300, 300, (2, 3, 25)).astype(np.float32) * (scale.reshape(-1, 1) / 2)
-    ours = quantised.quantize_linear(x, scale, zero, dtype=dtype)
+    ours = quantise.quantize_linear(x, scale, zero, dtype=dtype)
     assert_equal(ours, run_node("QuantizeLinear", [x, scale, zero], output=dtype, axis=1))
-    back = quantised.dequantize_linear(ours, scale, zero)
+    back = quantise.dequantize_linear(ours, scale, zero)
     assert_equal(back, run_node("DequantizeLinear", [ours, scale, zero], output=np.float32, axis=1))
 
 
@@ -188,9 +191,9 @@ Q = np.zeros((1, 2, 4, 4), np.int8)
     (lambda: quantised.average_pool2d(Q, 1, 0, 1, 0, 0),
      r"^kernel must be one or two integers of at least 1, not 0$"),
     (lambda: quantised.global_average_pool2d(Q[0], 1, 0, 1, 0), r"^x must have 4 dimensions"),
-    (lambda: quantised.quantize_linear(Q, 1), r"^x must be float32, not int8$"),
-    (lambda: quantised.quantize_linear(np.float32([np.nan]), 1), r"^x must be numbers, not NaN$"),
-    (lambda: quantised.dequantize_linear(Q, np.ones(3)),
+    (lambda: quantise.quantize_linear(Q, 1), r"^x must be float32, not int8$"),
+    (lambda: quantise.quantize_linear(np.float32([np.nan]), 1), r"^x must be numbers, not NaN$"),
+    (lambda: quantise.dequantize_linear(Q, np.ones(3)),
      r"^scale must be a scalar or have shape \(2,\), not \(3,\)$"),
     (lambda: quantised.softmax(np.int8(1), 1, 0, 1, 0), r"^x must have at least one dimension"),
     (lambda: pool.max_pool2d(Q, 2, padding=2), r"^padding must be less than the kernel \(2, 2\), not 2$"),

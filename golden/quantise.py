@@ -1,0 +1,126 @@
+"""Quantisation of real numbers and back, as ONNX defines and onnxruntime computes it.
+
+A quantised integer q stands for ``scale * (q - zero_point)``.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from .requantise import per_channel
+from .tensors import Array, integer
+
+__all__ = [
+    "checked_scale", "checked_zero_point", "dequantize_linear", "fused_multiply_add", "quantize_linear",
+]
+
+
+def checked_scale(name: str, value: npt.ArrayLike) -> Array:
+    """Return a scale, or several, as float32, after checking that they are finite and positive."""
+    scale = np.asarray(value, np.float32)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise ValueError(f"{name} must be finite and positive, not {value!r}")
+    return scale
+
+
+def checked_zero_point(name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
+    """Return a zero point, or several, as int32, after checking that a type holds them."""
+    points, bounds = np.asarray(value), np.iinfo(dtype)
+    if points.dtype.kind not in "iu" or (points < bounds.min).any() or (points > bounds.max).any():
+        raise ValueError(f"{name} must be an integer in {bounds.min}..{bounds.max}, not {value!r}")
+    return points.astype(np.int32)
+
+
+def fused_multiply_add(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> Array:
+    """Compute ``a * b + c`` of float32 numbers with one rounding.
+
+    The product is exact in float64. The sum is rounded to odd there, which keeps the second
+    rounding, to float32, from seeing a tie that is none.
+
+    Returns
+    -------
+    float32 array
+    """
+    product = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32)
+    addend = np.asarray(c, np.float32).astype(np.float64)
+    total = product + addend
+    shadow = total - product
+    error = (product - (total - shadow)) + (addend - shadow)
+    even = (total.view(np.int64) & 1) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
+    return odd.astype(np.float32)
+
+
+def quantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
+                    dtype: npt.DTypeLike = np.int8, axis: int = 1) -> Array:
+    """Quantise as ONNX's QuantizeLinear: ``clip(rint(x / scale) + zero_point)``.
+
+    Parameters
+    ----------
+    x : float32 array of any shape
+        Real numbers.
+    scale : float32 array_like of shape () or (channels,)
+        Scale, or one for each channel.
+    zero_point : integer array_like of shape () or (channels,)
+        Zero point, or one for each channel.
+    dtype : integer type
+        Type of the result, 8 or 16 bits.
+    axis : int
+        Axis of the channels.
+
+    Returns
+    -------
+    array of type `dtype` and of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If a type, a shape or a range does not fit, or `x` holds a number that is none.
+    """
+    values = np.asarray(x)
+    if values.dtype != np.float32:
+        raise ValueError(f"x must be float32, not {values.dtype}")
+    if np.isnan(values).any():
+        raise ValueError("x must be numbers, not NaN")
+    scales = per_channel("scale", checked_scale("scale", scale), values.shape, axis)
+    points = checked_zero_point("zero_point", zero_point, dtype)
+    points = per_channel("zero_point", points, values.shape, axis)
+    return _quantise(values, scales, points, dtype)
+
+
+def _quantise(values: Array, scale: Array, zero_point: Array, dtype: npt.DTypeLike) -> Array:
+    bounds = np.iinfo(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = values / scale
+    clipped = np.clip(scaled, (bounds.min - zero_point).astype(np.float32),
+                      (bounds.max - zero_point).astype(np.float32))
+    return (np.rint(clipped).astype(np.int32) + zero_point).astype(dtype)
+
+
+def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
+                      axis: int = 1) -> Array:
+    """Turn quantised integers into real numbers: ``float32(x - zero_point) * scale``.
+
+    Parameters
+    ----------
+    x : int8, uint8, int16, uint16 or int32 array of any shape
+        Quantised integers.
+    scale, zero_point, axis
+        As for :func:`quantize_linear`.
+
+    Returns
+    -------
+    float32 array of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If a type, a shape or a range does not fit.
+    """
+    values = np.asarray(x)
+    if values.dtype != np.int32:
+        values = integer("x", values)
+    scales = per_channel("scale", checked_scale("scale", scale), values.shape, axis)
+    points = checked_zero_point("zero_point", zero_point, values.dtype)
+    points = per_channel("zero_point", points, values.shape, axis)
+    return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)
