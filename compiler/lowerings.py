@@ -11,6 +11,7 @@ from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from .graph import Graph, Node
 from .lower import lower
+from .lower_columns import lower_columns
 from .operator import padding4, pair
 from .operators import AvgPool2d, Contraction, Conv2d, Gemm, Linear, Lookup, MaxPool2d, Operator, Relu, Requant
 from .plan import Layout, MemoryPlan, Stored
@@ -118,6 +119,9 @@ def _operand_fields(context: Context, node: Node) -> dict[str, Any]:
     assert isinstance(operator, Contraction)
     a, w = (context.graph.tensors[node.inputs[role]].dtype for role in operator.roles[:2])
     a_zero, w_zero = operator.zero_points
+    for name, value in (("x_zero_point", a_zero), ("w_zero_point", w_zero)):
+        if not -256 <= value <= 255:
+            raise PearrayError(f"{node.name}: {name} must be in -256..255 on this accelerator, not {value}")
     return {"a_zero": a_zero, "w_zero": w_zero, "a_unsigned": a.kind == "u", "w_unsigned": w.kind == "u",
             "fill": a_zero}
 
@@ -180,13 +184,11 @@ def lower_gemm(context: Context, node: Node) -> list[Step]:
         weights = Matrix(matrix, trans_b)
     finish = _finish(context, node, n)
     y = context.result(node)
+    problem = Problem(name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, weights=weights, finish=finish,
+                      **_operand_fields(context, node))
     if trans_a:
-        # The columns of A as channels of K images' rows: element k of pixel m lies M operands further.
-        return _run(context, Problem(
-            name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, weights=weights, finish=finish,
-            **_operand_fields(context, node)))
-    return _run(context, Problem(name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, weights=weights,
-                                 finish=finish, **_operand_fields(context, node)))
+        return lower_columns(problem, context.config, context.plan)
+    return _run(context, problem)
 
 
 def lower_conv(context: Context, node: Node) -> list[Step]:

@@ -33,8 +33,8 @@ def check_zero_point(name: str, value: Any) -> int:
     if array.size != 1 or array.dtype.kind not in "iu":
         raise PearrayError(f"{name} must be one integer, not {value!r}")
     point = int(array.item())
-    low, high = (-128, 255)
-    if array.dtype in (np.int8, np.uint8, np.int16, np.uint16):
+    low, high = -(1 << 15), (1 << 16) - 1
+    if storage_dtype(array) is not None:
         low, high = int(np.iinfo(array.dtype).min), int(np.iinfo(array.dtype).max)
     if not low <= point <= high:
         raise PearrayError(f"{name} must be an integer in {low}..{high}, not {point}")

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..hdl.commands import Rounding
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from .cost import contraction_tiles, estimate, row_beats
@@ -14,7 +13,7 @@ from .problem import Box, Geometry, Matrix, Problem, Region
 from .schedule import Scheduler
 from .tiles import TileMaker
 
-__all__ = ["choose_tiling"]
+__all__ = ["Chooser", "choose_tiling"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,9 @@ class _Candidate:
     n_outer: bool = False
 
 
-class _Chooser:
+class Chooser:
+    """Candidates of a layer and what they cost."""
+
     def __init__(self, problem: Problem, config: Config):
         self._problem = problem
         self._config = config
@@ -76,7 +77,7 @@ class _Chooser:
         return size // rows * rows if size > rows else max(size, 1)
 
     @cached_property
-    def _most_block(self) -> int:
+    def most_block(self) -> int:
         """Most tiles of channels of a group that output, biases and scales have room for."""
         problem, config = self._problem, self._config
         item, lanes, cols = problem.item(config), config.post.lanes, config.array.cols
@@ -100,9 +101,9 @@ class _Chooser:
         problem, config = self._problem, self._config
         rows = config.array.rows
         total = problem.images * problem.p * problem.q
-        blocks = sorted({min(size, self._most_block) for size in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256)}
+        blocks = sorted({min(size, self.most_block) for size in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256)}
                         | {-(-self._tiles // count) for count in (1, 2, 3, 4, 6, 8)
-                           if -(-self._tiles // count) <= self._most_block})
+                           if -(-self._tiles // count) <= self.most_block})
         channel_sizes = [problem.cg]
         if problem.diagonal:
             channel_sizes += [self._reach * size for size in blocks if self._reach * size < problem.cg]
@@ -324,7 +325,7 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     PearrayError
         If the scratchpads can't hold even the smallest tiles.
     """
-    best = _Chooser(problem, config).best()
+    best = Chooser(problem, config).best()
     # Only short layers feel how they begin and end.
     if len(best.regions) * len(best.blocks) * problem.groups > 64:
         return replace(best, first_pixels=2 * config.array.rows)
@@ -338,5 +339,3 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
 def _fresh(stored: Stored) -> Stored:
     return Stored(stored.name, stored.address, stored.pixels, stored.channels, stored.item)
 
-
-_ = Rounding
