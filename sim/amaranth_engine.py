@@ -27,7 +27,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     verilog = emitted(job.config, design)
     dut: Any = design.create(job.config)
     memory = _memory(job, dut.m_axi, disturbance)
-    host = plan(job, design)
+    host = plan(job, design, bounds)
     report = Report(Ending.FINISHED, 0, started=False)
 
     async def drive(ctx: Any) -> None:

@@ -205,7 +205,7 @@ def _write_job(folder: Path, job: Job, design: Design, disturbance: Disturbance,
     (folder / "job.json").write_text(json.dumps({
         "segments": segments,
         "regions": list(job.read),
-        "plan": asdict(plan(job, design)),
+        "plan": asdict(plan(job, design, bounds)),
         "disturbance": asdict(disturbance),
         "max_cycles": bounds.total,
     }))

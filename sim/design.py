@@ -14,6 +14,7 @@ from pathlib import Path
 from amaranth.lib.wiring import Component
 
 from ..hdl.config import Config
+from ..hdl.registers import REGISTERS, Cause
 from . import cache
 
 __all__ = ["ACCELERATOR", "Design", "Emitted", "emitted", "top_name"]
@@ -37,7 +38,7 @@ class Design:
         Registers of the performance counters of a configuration: for each name the addresses of
         its 32-bit words, the least significant first. ``cycles`` must be among them.
     registers : mapping
-        Addresses of the other registers by name: CONTROL, STATUS, PROGRAM_ADDRESS, ERROR_ADDRESS.
+        Addresses of the other registers by name, as in :data:`pearray.hdl.registers.REGISTERS`.
     causes : mapping
         Texts of the error causes that STATUS reports.
     sources : tuple of Path
@@ -53,19 +54,19 @@ class Design:
 
 def _create(config: Config) -> Component:
     from ..hdl.accelerator import Accelerator
-    component: Component = Accelerator(config)
-    return component
+    return Accelerator(config)
 
 
 def _counters(config: Config) -> Mapping[str, tuple[int, ...]]:
-    raise NotImplementedError
+    from ..hdl.accelerator import counter_registers
+    return counter_registers()
 
 
 ACCELERATOR = Design(
     create=_create,
     counters=_counters,
-    registers={"CONTROL": 0x008, "STATUS": 0x00C, "PROGRAM_ADDRESS": 0x010, "ERROR_ADDRESS": 0x014},
-    causes={},
+    registers={register.name: register.offset for register in REGISTERS},
+    causes={cause.value: cause.name.replace("_", " ").lower() for cause in Cause},
     sources=(Path(__file__).parents[1] / "hdl",),
 )
 

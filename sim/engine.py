@@ -161,6 +161,6 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     disturbance = disturbance or Disturbance()
     bounds = limits(job.config, job.segments, job.program_address, disturbance.stall)
     if max_cycles is not None:
-        bounds = Limits(max_cycles, min(max_cycles, bounds.quiet))
+        bounds = Limits(max_cycles, min(max_cycles, bounds.quiet), bounds.timeout)
     module: _Engine = importlib.import_module(ENGINES[engine], __package__)  # type: ignore[assignment]
     return module.execute(job, design, disturbance, bounds, progress)

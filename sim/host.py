@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..hdl.errors import PearrayError
 from .design import Design
-from .watchdog import waiting
+from .watchdog import Limits, waiting
 
 if TYPE_CHECKING:
     from .engine import Job
@@ -84,18 +84,16 @@ class Report:
     writes: Sequence[tuple[int, int]] = ()
 
 
-def plan(job: "Job", design: Design) -> HostPlan:
+def plan(job: "Job", design: Design, bounds: Limits) -> HostPlan:
     """List the register accesses of a job."""
     registers = design.registers
-    addresses = [registers["ERROR_ADDRESS"]]
+    values = {"program_address": job.program_address, "timeout": bounds.timeout, "interrupt_enable": 1,
+              "control": _START}
+    reads = [registers["error_address"]]
     for words in design.counters(job.config).values():
-        addresses += words
-    return HostPlan(
-        writes=[(registers["PROGRAM_ADDRESS"], job.program_address), (registers["CONTROL"], _START)],
-        status=registers["STATUS"],
-        finished=_DONE | _ERROR,
-        reads=addresses,
-    )
+        reads += words
+    writes = [(registers[name], value) for name, value in values.items()]
+    return HostPlan(writes, registers["status"], _DONE, reads)
 
 
 def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
@@ -128,22 +126,30 @@ def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
     if report.status & _ERROR:
         cause = report.status >> 8 & 0xFF
         text = design.causes.get(cause, "unknown")
-        raise PearrayError(f"the accelerator stopped with error {cause} ({text}) "
-                           f"at address {error_address:#010x}")
+        parts = [f"the accelerator stopped with error {cause} ({text}) at address {error_address:#010x}"]
+        if text == "timeout":
+            parts = [f"the accelerator is stuck: it made no progress (error {cause}, {text})",
+                     *_waiting(job, report, counters)]
+        raise PearrayError("; ".join(parts))
     return counters
 
 
 def _stuck(job: "Job", report: Report, counters: dict[str, int]) -> str:
     why = "made no memory access for a long time" if report.ending is Ending.QUIET else "did not finish"
-    parts = [f"the accelerator is stuck: it {why} and was stopped after {report.simulated} cycles"]
+    parts = [f"the accelerator is stuck: it {why} and was stopped after {report.simulated} cycles",
+             *_waiting(job, report, counters)]
+    if not report.values:
+        parts.append("its registers do not answer")
+    return "; ".join(parts)
+
+
+def _waiting(job: "Job", report: Report, counters: dict[str, int]) -> list[str]:
     completed = {name: counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")
                  if f"{name}_commands" in counters}
-    parts += waiting(job.segments, job.program_address, completed)
+    parts = waiting(job.segments, job.program_address, completed)
     for kind, bursts in (("read", report.reads), ("write", report.writes)):
         if bursts:
             address, beats = bursts[0]
             parts.append(f"{len(bursts)} {kind} bursts are in flight, the oldest of {beats} beats "
                          f"at {address:#010x}")
-    if not report.values:
-        parts.append("its registers do not answer")
-    return "; ".join(parts)
+    return parts

@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import IO
 
@@ -112,7 +111,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     verilog = emitted(job.config, design)
     model, _ = build(job.config, verilog)
     built = time.perf_counter()
-    host = plan(job, design)
+    host = plan(job, design, bounds)
     with tempfile.TemporaryDirectory(prefix="pearray-") as name:
         question, answer = Path(name) / "job", Path(name) / "outcome"
         with question.open("wb") as file:
@@ -132,7 +131,7 @@ def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturban
         return _NEVER if value is None else value
 
     memory = job.config.memory
-    numbers(_FORMAT, *astuple(bounds))
+    numbers(_FORMAT, bounds.total, bounds.quiet)
     numbers(memory.read_latency, memory.write_latency, memory.outstanding,
             round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed)
     numbers(address(disturbance.read_error), address(disturbance.write_error), address(disturbance.hang),

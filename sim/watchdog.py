@@ -28,10 +28,13 @@ class Limits:
         Cycles since start.
     quiet : int
         Cycles without a transfer on the memory bus.
+    timeout : int
+        Cycles without progress, as the hardware itself sees it.
     """
 
     total: int
     quiet: int
+    timeout: int
 
 
 def program(segments: Segments, address: int) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
@@ -81,8 +84,11 @@ def limits(config: Config, segments: Segments, address: int, stall: float = 0.0)
     moving += commands * (config.memory.read_latency + COMMAND_BYTES / config.beat_bytes + 64)
     total = 50_000 + 4 * (moving * slowdown + sum(computing))
     # Commands that are already fetched may run without any traffic.
-    quiet = 20_000 + 4 * (sum(nlargest(_IN_FLIGHT, computing)) + 4 * slowdown * config.memory.read_latency)
-    return Limits(ceil(total), ceil(quiet))
+    latency = config.memory.read_latency + config.memory.write_latency
+    timeout = min(1 << 20, ceil(10_000 + 16 * slowdown * latency))
+    # The hardware reports first: it takes its timeout, and as long again for bursts in flight.
+    quiet = 4 * (timeout + sum(nlargest(_IN_FLIGHT, computing)))
+    return Limits(ceil(total) + quiet, ceil(quiet), timeout)
 
 
 def _block_cycles(config: Config, body: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from pearray.hdl.axi import AXI4, AXI4Lite
+from pearray.hdl.registers import REGISTERS
 from pearray.sim.design import Design
 
 __all__ = ["BURST", "STANDIN", "Copier"]
@@ -54,7 +55,7 @@ class Copier(wiring.Component):
         m.d.comb += [
             self.s_axi.awready.eq(take), self.s_axi.wready.eq(take), self.s_axi.bvalid.eq(b_valid),
             self.s_axi.arready.eq(~r_valid), self.s_axi.rvalid.eq(r_valid), self.s_axi.rdata.eq(r_data),
-            self.irq.eq(done | error),
+            self.irq.eq(done),
         ]
         with m.If(take):
             m.d.sync += b_valid.eq(1)
@@ -130,14 +131,14 @@ class Copier(wiring.Component):
         failed = (r_fire & self.m_axi.rresp.as_value().any()
                   | self.m_axi.bvalid & self.m_axi.bresp.as_value().any())
         with m.If(failed):
-            m.d.sync += [running.eq(0), fetching.eq(0), busy.eq(0), error.eq(1)]
+            m.d.sync += [running.eq(0), fetching.eq(0), busy.eq(0), done.eq(1), error.eq(1)]
         return m
 
 
 STANDIN = Design(
     create=Copier,
     counters=lambda config: COUNTERS,
-    registers={"CONTROL": 0x008, "STATUS": 0x00C, "PROGRAM_ADDRESS": 0x010, "ERROR_ADDRESS": 0x014},
+    registers={register.name: register.offset for register in REGISTERS},
     causes={1: "bus error"},
     sources=(Path(__file__),),
 )
