@@ -169,7 +169,12 @@ class Graph:
         values = dict(self.constants) | dict(inputs)
         made: dict[str, np.ndarray] = {}
         for node in self.nodes:
-            results = node.operator.golden({role: values[name] for role, name in node.inputs.items()})
+            try:
+                results = node.operator.golden({role: values[name] for role, name in node.inputs.items()})
+            except PearrayError:
+                raise
+            except ValueError as error:
+                raise PearrayError(f"{node.name}: {error}") from None
             for role, name in node.outputs.items():
                 values[name] = made[name] = results[role]
         return made

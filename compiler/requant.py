@@ -33,7 +33,7 @@ def check_zero_point(name: str, value: Any) -> int:
     if array.size != 1 or array.dtype.kind not in "iu":
         raise PearrayError(f"{name} must be one integer, not {value!r}")
     point = int(array.item())
-    low, high = -(1 << 15), (1 << 16) - 1
+    low, high = -128, 255
     if storage_dtype(array) is not None:
         low, high = int(np.iinfo(array.dtype).min), int(np.iinfo(array.dtype).max)
     if not low <= point <= high:
