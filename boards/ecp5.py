@@ -131,7 +131,7 @@ def _memories_in_logic(log: str, design: Mapping[str, Any]) -> list[str]:
     log : str
         Yosys's log, which says what each memory became.
     design : mapping
-        The flattened design as Yosys's JSON, from before memories were mapped.
+        The flattened design as Yosys's JSON, with its memories as they were written.
     """
     cells = [cell["parameters"] for module in design["modules"].values() for cell in module["cells"].values()
              if cell["type"] == "$mem_v2"]
@@ -185,15 +185,17 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
         (work / "design.v").write_text(verilog)
         (work / "wrapper.v").write_text(_wrapper(top, ports))
         (work / "count.ys").write_text("\n".join([
-            "read_verilog design.v", f"synth_ecp5 -top {top} -run :map_ram",
-            f"select {top}", "write_json -selected memories.json", "select -clear",
-            f"synth_ecp5 -top {top} -run map_ram:", "tee -q -o count.json stat -json", ""]))
+            "read_verilog design.v", f"synth_ecp5 -top {top}", "tee -q -o count.json stat -json", ""]))
+        (work / "memories.ys").write_text("\n".join([
+            "read_verilog design.v", f"hierarchy -top {top}", "proc", "flatten", "opt_clean", "memory_collect",
+            "write_json memories.json", ""]))
         (work / "map.ys").write_text("\n".join([
             "read_verilog design.v wrapper.v", "synth_ecp5 -top registered_ports -json mapped.json", ""]))
         yosys = [sys.executable, "-m", "pearray.boards.yosys"]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             count = pool.submit(_run, [*yosys, "count.ys"], work, "yosys-count.log")
             _run([*yosys, "map.ys"], work, "yosys-map.log")
+            _run([*yosys, "memories.ys"], work, "yosys-memories.log")
             log = count.result()
             reports = dict(zip(seeds, pool.map(lambda seed: _place(work, TARGETS[target], seed), seeds),
                                strict=True))
