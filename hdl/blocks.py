@@ -74,7 +74,7 @@ class BlockWalker(wiring.Component):
     """Walks over the rows of blocks and cuts each row into bursts.
 
     The first burst follows three cycles after its block; then one burst leaves a cycle, across
-    rows and blocks. Every stage stalls on its own.
+    rows; between two blocks there is one idle cycle. Every stage stalls on its own.
 
     Bursts cover whole beats and are cut at multiples of :func:`burst_beats` beats. With
     ``internal`` set a row is cut as if it had in DRAM the address that it has on chip. With
@@ -132,13 +132,15 @@ class BlockWalker(wiring.Component):
             row.p.address.eq(row_address),
             row.p.length_less_1.eq(length_less_1),
             row.p.end.eq(last1 & last2),
-            self.i.ready.eq(~row.valid | row.ready & row.p.end),
+            # Between two blocks a cycle is lost, as the way of ready through all stages is long.
+            self.i.ready.eq(~row.valid),
         ]
         with m.If(row.valid & row.ready):
             m.d.sync += [
                 row_dram.eq(next_dram),
                 row_address.eq(next_address),
                 left1.eq(Mux(last1, block.count1, left1 - 1)),
+                row.valid.eq(~row.p.end),
             ]
             with m.If(last1):
                 m.d.sync += [

@@ -19,7 +19,7 @@ class Counters(wiring.Component):
     Each event has a few bits of its own; a sweep over the events adds them, one a cycle, to the
     counter in memory. So a counter costs a few registers and no 32-bit adder of its own. Reading
     waits for the sweep to pass, up to twice as many cycles as there are events (rounded up to a
-    power of two), and counts all events up to then.
+    power of two), and counts all events up to two cycles before the request.
 
     Parameters
     ----------

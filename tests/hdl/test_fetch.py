@@ -176,7 +176,7 @@ def test_counts_wrap(rng):
 @pytest.mark.parametrize(("position", "byte", "value"), [(0, 0, 5), (3, 0, 255), (7, 1, FORMAT_VERSION + 1)])
 def test_unknown_command(rng, position, byte, value):
     """A corrupt program would be executed, or its address reported wrongly."""
-    commands, program = random_program(rng, 12)
+    _, program = random_program(rng, 12)
     broken = bytearray(program)
     broken[position * 64 + byte] = value
     bench = Bench(rng, busy=0.1)
@@ -193,8 +193,8 @@ def test_first_command_is_fast(rng):
     cycles = {}
 
     async def watch(ctx):
-        signals = {"run": bench.fetch.run, "address": bench.reader.bus.arvalid, "data": bench.reader.bus.rvalid,
-                   "load": bench.gates.load.valid}
+        signals = {"run": bench.fetch.run, "address": bench.reader.bus.arvalid,
+                   "data": bench.reader.bus.rvalid, "load": bench.gates.load.valid}
         cycle = 0
         async for _, _, *values in ctx.tick().sample(*signals.values()):
             for name, value in zip(signals, values, strict=True):

@@ -1,0 +1,119 @@
+# amaranth: UnusedElaboratable=no
+"""Performance counters and the register map."""
+
+import pytest
+from amaranth.hdl import Module
+
+from pearray.hdl.accelerator import counter_names, counter_registers, registers
+from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.counters import Counters
+from pearray.hdl.errors import PearrayError
+from pearray.hdl.registers import TIMEOUT_RESET, Cause, Registers, capabilities
+from pearray.sim.pysim import simulate
+from pearray.sim.pysim_memory import lite_read, lite_write
+
+CONFIG = Config(
+    name="test", array=Array(rows=4, cols=3), scratchpads=Scratchpads(
+        activation_bytes=1 << 12, weight_bytes=1 << 11, output_bytes=1 << 10, channels=64),
+    accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=64),
+)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 22])
+def test_counters_count_every_event(rng, count):
+    """An event in the cycle of a sweep, of a start or of a read would be lost or counted twice."""
+    dut = Counters([f"event_{index}" for index in range(count)])
+    limit = (1 << count) - 1
+
+    async def read(ctx, index):
+        ctx.set(dut.index, index)
+        ctx.set(dut.request, 1)
+        value, = await ctx.tick().sample(dut.value).until(dut.valid)
+        ctx.set(dut.request, 0)
+        return value
+
+    async def testbench(ctx):
+        for cycles in (1, 37, 300):
+            ctx.set(dut.clear, 1)
+            ctx.set(dut.events, limit)
+            await ctx.tick()
+            ctx.set(dut.clear, 0)
+            expected = [0] * count
+            for _ in range(cycles):
+                events = int(rng.integers(0, 1 << count)) | int(rng.integers(0, 1 << count))
+                ctx.set(dut.events, events)
+                await ctx.tick()
+                expected = [value + (events >> index & 1) for index, value in enumerate(expected)]
+            ctx.set(dut.events, 0)
+            await ctx.tick()
+            for index in rng.permutation(count).tolist():
+                assert await read(ctx, index) == expected[index], f"counter {index}"
+
+    simulate(dut, testbench)
+
+
+def test_registers(rng):
+    """The host would read or write a wrong register."""
+    counters = len(counter_names())
+    module = Module()
+    module.submodules.dut = dut = Registers(CONFIG, counters)
+    offsets = {register.name: register.offset for register in registers(CONFIG)}
+    starts = []
+
+    async def watch(ctx):
+        sample = ctx.tick().sample(dut.start, dut.counter_request, dut.counter)
+        async for _, _, start, request, counter in sample:
+            if start:
+                starts.append(1)
+            ctx.set(dut.counter_value, 1000 + counter)
+            ctx.set(dut.counter_valid, request)
+
+    async def testbench(ctx):
+        bus = dut.bus
+        assert await lite_read(ctx, bus, offsets["id"]) == 0x50454152
+        assert await lite_read(ctx, bus, offsets["timeout"]) == TIMEOUT_RESET
+        for name, (value, _) in capabilities(CONFIG).items():
+            assert await lite_read(ctx, bus, offsets[name]) == value, name
+        for name in ("program_address", "timeout"):
+            value = int(rng.integers(0, 1 << 32))
+            await lite_write(ctx, bus, offsets[name], value)
+            assert await lite_read(ctx, bus, offsets[name]) == value == ctx.get(getattr(dut, name))
+        assert await lite_read(ctx, bus, 0xFFC) == 0
+        for index, (_, words) in enumerate(counter_registers().items()):
+            if len(words) == 1:
+                assert await lite_read(ctx, bus, words[0]) == 1000 + index + (index > 0)
+        ctx.set(dut.busy, 1)
+        await lite_write(ctx, bus, offsets["control"], 1)
+        assert not starts
+        ctx.set(dut.busy, 0)
+        await lite_write(ctx, bus, offsets["control"], 0)
+        assert not starts
+        await lite_write(ctx, bus, offsets["control"], 1)
+        await ctx.tick()
+        assert starts == [1]
+        ctx.set(dut.done, 1)
+        ctx.set(dut.error, 1)
+        ctx.set(dut.cause, Cause.TIMEOUT)
+        assert await lite_read(ctx, bus, offsets["status"]) == 0x0606
+        assert not ctx.get(dut.irq)
+        await lite_write(ctx, bus, offsets["interrupt_enable"], 1)
+        await ctx.tick()
+        assert ctx.get(dut.irq)
+
+    simulate(module, testbench, background=[watch])
+
+
+def test_map_has_no_overlap():
+    """Two registers would share an address, or one would lie outside the port's 4 KB."""
+    offsets = [register.offset for register in registers(CONFIG)]
+    assert len(set(offsets)) == len(offsets)
+    assert offsets == sorted(offsets)
+    assert max(offsets) < 1 << 12
+
+
+def test_names_are_checked():
+    """Two counters of one name could not be told apart."""
+    with pytest.raises(PearrayError, match=r"^names must be distinct"):
+        Counters(["a", "a"])
+    with pytest.raises(PearrayError, match=r"^counters must be at most 960"):
+        Registers(CONFIG, 961)
