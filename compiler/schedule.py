@@ -373,7 +373,8 @@ class Scheduler:
         for name, use in (("bias", output.bias), ("scale", output.scale), ("table", output.table)):
             if use is None:
                 continue
-            if not self._bring(use, index)[0]:
+            # Constants of the group's later outputs may have to go, and come back.
+            if not self._bring(use, index - 1)[0]:
                 raise AssertionError(f"no room for a {name} tile of {use.tile.size} bytes")
             load = max(load, *use.tile.ordinals[:use.pieces])
             if name != "table":
