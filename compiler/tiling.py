@@ -1,8 +1,10 @@
 """Choice of a tiling: candidates that fit, weighed by a closed-form estimate."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
@@ -39,11 +41,19 @@ class Chooser:
         self._depth = min(config.accumulators.depth, 1 << 15)
         self._tiles = problem.tiles(config)
         self._reach = problem.tile_channels(config)
+        self._banks = config.banks
+        self._splits: dict[object, list[Region]] = {}
+        self._a_sizes: dict[object, int] = {}
+        self._geometries: dict[object, Geometry] = {}
+        self._regions: dict[int, tuple[Region, ...]] = {}
 
     def regions(self, pixels: int) -> tuple[Region, ...]:
         """The output in regions of at most `pixels`."""
         problem = self._problem
-        return tuple(split_region(Region(0, problem.images, 0, problem.p, 0, problem.q), pixels))
+        if pixels not in self._regions:
+            whole = Region(0, problem.images, 0, problem.p, 0, problem.q)
+            self._regions[pixels] = tuple(split_region(whole, pixels))
+        return self._regions[pixels]
 
     def a_boxes(self, channels: int, taps: str = "all") -> tuple[Box, ...]:
         """Boxes of at most `channels` channels, with all taps or one filter row or tap each."""
@@ -146,80 +156,92 @@ class Chooser:
                       split_channels=problem.diagonal and candidate.channels < problem.cg)
 
     def cost(self, tiling: Tiling) -> float | None:
-        """Estimated cycles, or None if a tile has no room."""
+        """Estimated cycles, or None if a tile has no room.
+
+        Regions of the same size cost the same; those at the edges of the image are taken as whole.
+        """
         problem, config = self._problem, self._config
-        region = max(tiling.regions, key=lambda part: part.pixels)
+        kinds = Counter((part.image1 - part.image0, part.p1 - part.p0, part.q1 - part.q0)
+                        for part in tiling.regions)
+        sizes = {kind: Region(0, kind[0], 0, kind[1], 0, kind[2]) for kind in kinds}
+        region = max(sizes.values(), key=lambda part: part.pixels)
         block = max(tiling.blocks, key=lambda part: part[1] - part[0])
         a_boxes = tiling.boxes(problem, config, block)
-        a_sizes = [self._maker.a_size(region, box) for box in a_boxes]
+        a_sizes = [self._a_size(region, box) for box in a_boxes]
         boxes = [box for group in tiling.w_boxes for box in group]
         w_sizes = [self._maker.w_size(block, box) for box in boxes]
         if max(a_sizes) > self._a_room or max(w_sizes) > self._w_room:
             return None
-        visits = len(tiling.regions) * len(tiling.blocks) * problem.groups
-        # A tile alone in its scratchpad can't be replaced while it is used.
-        if len(tiling.a_boxes) * len(tiling.regions) * problem.groups > 1 and 2 * max(a_sizes) > self._a_room:
-            a_serial = 1.0
-        else:
-            a_serial = 0.0
-        w_serial = 1.0 if len(boxes) * len(tiling.blocks) * problem.groups > 1 \
-            and 2 * max(w_sizes) > self._w_room else 0.0
-        compute = post = groups = 0.0
-        parts_of = {}
-        for item in tiling.regions:
-            parts_of[item] = split_region(item, tiling.pixels)
-        tiles_k = [self._k_tiles(region, a_box, w_box) for a_box, w_group in
-                   zip(a_boxes, tiling.w_boxes, strict=True) for w_box in w_group]
-        lanes, cols = config.post.lanes, config.array.cols
-        for item in tiling.regions:
-            for part in parts_of[item]:
-                compute += sum(tiles_k) * max(part.pixels, config.array.rows) * self._tiles
-                compute += 4.0 * len(boxes) * len(tiling.blocks)
-                post += part.pixels * self._tiles * (cols // lanes)
-                groups += len(tiling.blocks)
-        compute, post, groups = (value * problem.groups for value in (compute, post, groups))
+        blocks, regions, groups = len(tiling.blocks), len(tiling.regions), problem.groups
+        # What is replaced while nothing else can be used costs its time in full.
+        a_serial = len(a_boxes) * regions * groups > 1 and 2 * max(a_sizes) > self._a_room
+        w_serial = len(boxes) * blocks * groups > 1 and 2 * max(w_sizes) > self._w_room
+        tiles_k = sum(self._k_tiles(region, a_box, w_box) for a_box, w_group in
+                      zip(a_boxes, tiling.w_boxes, strict=True) for w_box in w_group)
+        compute = parts = 0.0
+        rows = config.array.rows
+        for kind, count in kinds.items():
+            pixels = [part.pixels for part in self._split(sizes[kind], tiling.pixels)]
+            compute += count * sum(max(size, rows) for size in pixels) * tiles_k * self._tiles
+            parts += count * len(pixels)
+        visits = parts * blocks * groups
+        compute = compute * groups + 6.0 * len(boxes) * visits
+        outputs = problem.images * problem.p * problem.q
+        post = outputs * self._tiles * groups * (config.array.cols // config.post.lanes)
         # Traffic, with what stays in the scratchpads counted once.
-        a_once = sum(self._a_cycles(region, box) for box in a_boxes)
-        a_fits = sum(a_sizes) <= self._a_room * (1 if len(tiling.regions) * problem.groups == 1 else 0.5)
-        a_all = sum(sum(self._a_cycles(item, box) for box in a_boxes) for item in tiling.regions)
-        a_all *= problem.groups
-        if tiling.n_outer and not (len(tiling.regions) == 1 and a_fits):
-            a_all *= len(tiling.blocks)
+        a_all = groups * sum(count * sum(self._a_cycles(sizes[kind], box) for box in a_boxes)
+                             for kind, count in kinds.items())
+        a_fits = sum(a_sizes) <= self._a_room * (1 if regions * groups == 1 else 0.5)
+        if tiling.split_channels:
+            a_all *= blocks
+        elif tiling.n_outer and not (regions == 1 and a_fits):
+            a_all *= blocks
         elif not a_fits:
-            a_all *= len(tiling.blocks) * groups / visits
+            a_all *= blocks * parts / regions
         w_block = sum(self._w_cycles(block, box) for box in boxes)
-        w_block_fits = sum(w_sizes) <= self._w_room * 0.67 or (
-            len(tiling.blocks) * problem.groups == 1 and sum(w_sizes) <= self._w_room)
-        w_all = w_block * len(tiling.blocks) * problem.groups
-        if sum(w_sizes) * len(tiling.blocks) > self._w_room or problem.groups > 1:
-            if not w_block_fits:
-                w_all *= groups / (len(tiling.blocks) * problem.groups)
+        w_all = w_block * blocks * groups
+        if sum(w_sizes) * blocks * groups > self._w_room:
+            if sum(w_sizes) > self._w_room * (1 if blocks * groups == 1 else 0.67):
+                w_all *= parts
             elif not tiling.n_outer:
-                w_all *= len(tiling.regions)
+                w_all *= regions
         channels = min((block[1] - block[0]) * self._reach, problem.ng)
-        item_bytes = problem.item(config)
-        row = channels * item_bytes
-        pixels = problem.images * problem.p * problem.q
-        if row == problem.y.channels * item_bytes and row % config.post.lanes == 0:
-            store = row_beats(config, row * pixels)
+        row = channels * problem.item(config)
+        if channels == problem.y.channels and channels % self._reach == 0:
+            store = row_beats(config, row * outputs)
         else:
-            store = row_beats(config, row, pixels) * len(tiling.blocks) * problem.groups
-        commands = groups * (len(boxes) * 2 + 3) * 64 / config.beat_bytes
-        read = a_all + w_all + commands
-        serial = a_serial * a_all + w_serial * w_all
-        start = min(a_once, 4.0 * a_once / max(1, len(parts_of[region]))) + w_block / max(1, len(boxes)) / 4
-        tail = (post + store) / max(groups, 1) / 2
-        return max(compute, read, post, store) + serial + start + tail
+            store = row_beats(config, row, outputs) * blocks * groups
+        commands = visits * (len(boxes) * 2 + 3) * 64 / config.beat_bytes
+        serial = (a_all if a_serial else 0.0) + (w_all if w_serial else 0.0)
+        # The first tiles come before anything is computed, the last outputs go when all has been.
+        start = sum(self._a_cycles(region, box) for box in a_boxes[:1]) * regions / max(regions, parts)
+        start += self._w_cycles(block, boxes[0]) / 2
+        tail = (post + store) / visits / 2
+        return max(compute, a_all + w_all + commands, post, store) + serial + start + tail
+
+    def _split(self, region: Region, most: int) -> list[Region]:
+        key = (region, most)
+        if key not in self._splits:
+            self._splits[key] = split_region(region, most)
+        return self._splits[key]
+
+    def _a_size(self, region: Region, box: Box) -> int:
+        key = (region, box)
+        if key not in self._a_sizes:
+            self._a_sizes[key] = self._maker.a_size(region, box)
+        return self._a_sizes[key]
+
+    def _geometry(self, region: Region, box: Box) -> Geometry:
+        key = (region, box)
+        if key not in self._geometries:
+            self._geometries[key] = Geometry.of(self._problem, region, box, self._banks)
+        return self._geometries[key]
 
     def _k_tiles(self, region: Region, a_box: Box, w_box: Box) -> int:
         if self._problem.diagonal:
             return (w_box.r1 - w_box.r0) * (w_box.s1 - w_box.s0)
-        geometry = self._geometry(region, a_box)
-        _, walk = geometry.walk(self._problem, a_box, w_box, self._config.banks)
+        _, walk = self._geometry(region, a_box).walk(self._problem, a_box, w_box, self._banks)
         return contraction_tiles(self._config.array.rows, walk["k_total"], walk["run"], walk["fold"])
-
-    def _geometry(self, region: Region, box: Box) -> Geometry:
-        return self._maker.geometry(region, box)
 
     def _a_cycles(self, region: Region, box: Box) -> float:
         problem, config, geometry = self._problem, self._config, self._geometry(region, box)
@@ -243,25 +265,21 @@ class Chooser:
             return row_beats(config, valid * item, box.size)
         return row_beats(config, self._maker.w_size(tiles, box))
 
-    def best(self) -> Tiling:
-        """Tiling of least estimated cycles."""
-        found: tuple[float, Tiling] | None = None
-        seen = set()
-        for candidate in self._candidates():
-            if candidate in seen:
-                continue
-            seen.add(candidate)
+    def best(self, count: int) -> list[Tiling]:
+        """Tilings of least estimated cycles, the best first."""
+        found: dict[Tiling, float] = {}
+        for candidate in dict.fromkeys(self._candidates()):
             tiling = self.tiling(candidate)
-            if len(tiling.regions) > 1 << 14:
+            if tiling in found or len(tiling.regions) > 1 << 14:
                 continue
             cost = self.cost(tiling)
-            if cost is not None and (found is None or cost < found[0]):
-                found = cost, tiling
-        if found is None:
-            found = self._smallest()
-        return found[1]
+            if cost is not None:
+                found[tiling] = cost
+        if not found:
+            return [self._smallest()]
+        return sorted(found, key=lambda tiling: found[tiling])[:count]
 
-    def _smallest(self) -> tuple[float, Tiling]:
+    def _smallest(self) -> Tiling:
         """Tiling of the smallest tiles, for scratchpads that hold no more."""
         problem, config = self._problem, self._config
         for taps in ("row", "tap"):
@@ -271,7 +289,7 @@ class Chooser:
                         tiling = self.tiling(_Candidate(region, channels, 1, k), taps)
                         cost = self.cost(tiling)
                         if cost is not None:
-                            return cost, tiling
+                            return tiling
         raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
                            "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
 
@@ -281,28 +299,41 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
     return list(zip(cuts[:-1], cuts[1:], strict=True))
 
 
-def _ramps(problem: Problem, config: Config, tiling: Tiling) -> Iterator[Tiling]:
-    """The tiling with ways to begin and end early."""
-    yield tiling
+def _first_pixels(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
-    box = tiling.w_boxes[0][0]
+    return [{"first_pixels": first} for first in (rows, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
+
+
+def _first_elements(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
+    """Ways to bring the first tile of weights in growing pieces, each a whole number of runs or inside one."""
+    rows, box = config.array.rows, tiling.w_boxes[0][0]
+    if problem.diagonal or box.size <= 2 * rows:
+        return []
     run = box.size
-    if (box.r1 - box.r0) * (box.s1 - box.s0) > 1 and not problem.diagonal:
+    if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
         run = (box.s1 - box.s0) * (box.c1 - box.c0)
-    for first in (0, rows, rows + rows // 2, 2 * rows, 4 * rows):
-        for first_k in (0, 1, 2):
-            for last in (0, rows, 4 * rows):
-                cuts: tuple[int, ...] = ()
-                if first_k and not problem.diagonal and box.size > 2 * rows:
-                    ends, part, at = [], first_k * rows, 0
-                    if run < box.size:
-                        part = run
-                    while at + 2 * part < box.size:
-                        at += part
-                        ends.append(at)
-                        part *= 2
-                    cuts = (*ends, box.size)
-                yield replace(tiling, first_pixels=first, k_cuts=cuts, last_rows=last)
+    choices = []
+    for first in (1, 2, 4):
+        part = run if run < box.size else first * rows
+        ends, at = [], 0
+        while at + 2 * part < box.size:
+            at += part
+            ends.append(at)
+            part *= 2
+        choices.append({"k_cuts": (*ends, box.size)})
+    return choices
+
+
+def _last_rows(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
+    rows = config.array.rows
+    return [{"last_rows": last} for last in (rows, 2 * rows, 4 * rows, 16 * rows)]
+
+
+#: What to try, one after another, to begin and end early.
+_RAMPS = (_first_pixels, _first_elements, _last_rows, _first_pixels)
+
+#: Tilings of least closed-form cost whose programs are timed.
+_FINALISTS = 6
 
 
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
@@ -325,15 +356,25 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     PearrayError
         If the scratchpads can't hold even the smallest tiles.
     """
-    best = Chooser(problem, config).best()
+    tilings = Chooser(problem, config).best(_FINALISTS)
     # Only short layers feel how they begin and end.
-    if len(best.regions) * len(best.blocks) * problem.groups > 64:
-        return replace(best, first_pixels=2 * config.array.rows)
-    costs = []
-    for index, tiling in enumerate(dict.fromkeys(_ramps(problem, config, best))):
-        steps = lower(replace(problem, x=_fresh(problem.x), y=_fresh(problem.y)), config, MemoryPlan(keep=False), tiling)
-        costs.append((estimate(config, Scheduler(config).run(steps)), index, tiling))
-    return min(costs)[2]
+    if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
+        return replace(tilings[0], first_pixels=2 * config.array.rows)
+    costs: list[tuple[float, Tiling]] = []
+    for tiling in tilings:
+        costs.append((_simulated(problem, config, tiling), tiling))
+    best = min(costs, key=lambda cost: cost[0])[1]
+    for field in _RAMPS:
+        options = [replace(best, **choice) for choice in field(problem, config, best)]
+        costs += [(_simulated(problem, config, option), option) for option in options]
+        best = min(costs, key=lambda cost: cost[0])[1]
+    return best
+
+
+def _simulated(problem: Problem, config: Config, tiling: Tiling) -> float:
+    alone = replace(problem, x=_fresh(problem.x), y=_fresh(problem.y))
+    steps = lower(alone, config, MemoryPlan(keep=False), tiling)
+    return float(estimate(config, Scheduler(config).run(steps)))
 
 
 def _fresh(stored: Stored) -> Stored:
