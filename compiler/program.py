@@ -101,7 +101,8 @@ class Program:
                      for name, count in command.waits.items()}
             counts[QUEUES[command.opcode]] += 1
             parts.append(encode(command.opcode, waits, command.body))
-        parts.append(encode(Opcode.END, {}, {}))
+        # The run ends when END passes its gate: everything must have completed.
+        parts.append(encode(Opcode.END, counts, {}))
         return b"".join(parts)
 
     def listing(self) -> str:
