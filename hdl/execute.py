@@ -15,7 +15,32 @@ from .streamer import Streamer
 from .systolic import SystolicArray
 from .tiles import TileWalker, line_bits, tile_slots
 
-__all__ = ["Events", "Execute"]
+__all__ = ["Events", "Execute", "execute_cycles"]
+
+
+def execute_cycles(config: Config, tiles: int, vectors: int, *, left: bool = False) -> int:
+    """Cycles from the acceptance of a weight-stationary command to its completion, in an idle engine.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+    tiles : int
+        Tiles of the command: those of elements times those of columns.
+    vectors : int
+        Pixels.
+    left : bool
+        Weights enter from the left.
+
+    Returns
+    -------
+    int
+        Preparation, the first tile's weights, the tiles, and the way of the last vector through
+        streamer, array and accumulators.
+    """
+    slots = tile_slots(config, left=left)
+    through = Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD
+    return 5 + slots + (tiles - 1) * max(vectors, slots) + vectors - 1 + through
 
 
 class Events(data.Struct):
@@ -42,7 +67,7 @@ class Execute(wiring.Component):
     the array, the weights of the next one load, be it of the same command or of the next one.
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
     and S, the cycles in which weights load, is ``max(R, 5)`` from the top and ``max(R, C, 5)`` from
-    the left. Between two commands, S is four cycles longer. Between commands of different
+    the left. Between two commands, S is five cycles longer. Between commands of different
     modes the array runs empty. Output-stationary tiles follow one another without an idle cycle if
     one of the three loops has at least ``max(R, 5)`` turns, else drains are kept that far apart.
 

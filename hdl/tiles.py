@@ -144,7 +144,7 @@ class TilePlan(wiring.Component):
 class TileWalker(wiring.Component):
     """Cuts commands into tiles, in the order in which the array contracts them.
 
-    A command takes four cycles to prepare. Each of its tiles then takes :func:`tile_slots` cycles,
+    A command takes five cycles to prepare. Each of its tiles then takes :func:`tile_slots` cycles,
     in which one weight vector a cycle is asked for and, in weight-stationary mode, the addresses
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
@@ -303,10 +303,11 @@ class TileWalker(wiring.Component):
                 m.d.sync += left.eq(start)
             with m.Elif(running):
                 m.d.sync += left.eq(left - 1)
-            return running & ~stationary
+            return running
 
-        in_element = countdown(plan.elements - 1, rows, "element")
-        in_column = countdown(cols - 1, cols, "column")
+        # An output-stationary tile has no weights of its own, and displacements of zero.
+        in_element = countdown(plan.elements - 1, rows, "element") & ~stationary
+        in_column = countdown(cols - 1, cols, "column") & ~stationary
         in_row = countdown(rows - 2, rows, "row")
 
         # Weight vectors. A tile from the top ends where the next one begins.

@@ -8,7 +8,7 @@ from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratc
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 
 
-def config(rows, cols, *, operand_bits=8, depth=64, activation_bytes=1024, weight_bytes=1024):
+def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024):
     return Config(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits), post=Post(),
         accumulators=Accumulators(depth=depth), memory=Memory(data_width=32),
@@ -43,7 +43,7 @@ def cut(cfg, body):
         if (k + 1) % (body["run"] * body["run_count"]) == 0:
             offset += body["jump2"]
         full = k + 1 - start == rows
-        if full or k + 1 == body["k_total"] or run_ends and not body["fold"]:
+        if full or k + 1 == body["k_total"] or (run_ends and not body["fold"]):
             tiles.append((start, k + 1))
             start = k + 1
     return np.array(offsets), tiles
@@ -63,7 +63,11 @@ def execute(cfg, body, activation, weight, accumulators):
     pixels = walk(body, body["m_step2"], body["m_step1"], body["m_step0"])
     signs = body["a_unsigned"], body["a_zero_point"]
     weight_signs = body["w_unsigned"], body["w_zero_point"]
-    for n in range(body["n_count"]):
+    offsets, tiles = cut(cfg, body)
+    order = [(n, tile) for n in range(body["n_count"]) for tile in range(max(len(tiles), 1))]
+    if body["k_outer"]:
+        order.sort(key=lambda step: step[1])
+    for n, tile in order:
         bases = body["a_base"] + n * body["a_nstep"] + pixels
         w_base = body["w_base"] + n * body["w_nstep"]
         acc = body["acc_base"] + n * body["acc_nstep"]
@@ -73,20 +77,20 @@ def execute(cfg, body, activation, weight, accumulators):
             w = operands(cfg, weight, lines[:, None] + np.arange(cols), *weight_signs)
             combine(cfg, body, bank, (acc + np.arange(rows)) % depth, a.T @ w, body["first"])
             continue
-        offsets, tiles = cut(cfg, body)
-        for tile, (start, end) in enumerate(tiles):
-            k = np.arange(start, end)
-            a = operands(cfg, activation, bases[:, None] + offsets[start:end], *signs)
-            if body["diagonal"]:
-                address = w_base + tile * body["w_pitch"] + np.arange(cols)[None].repeat(len(k), 0)
-            elif body["left"]:
-                address = w_base + np.arange(cols) * body["w_pitch"] + k[:, None]
-            else:
-                address = w_base + k[:, None] * body["w_pitch"] + np.arange(cols)
-            w = operands(cfg, weight, address, *weight_signs)
-            if body["diagonal"]:
-                w = w * np.eye(len(k), cols, dtype=np.int64)
-            combine(cfg, body, bank, (acc + np.arange(len(pixels))) % depth, a @ w, body["first"] and tile == 0)
+        start, end = tiles[tile]
+        k = np.arange(start, end)
+        a = operands(cfg, activation, bases[:, None] + offsets[start:end], *signs)
+        if body["diagonal"]:
+            address = w_base + tile * body["w_pitch"] + np.arange(cols)[None].repeat(len(k), 0)
+        elif body["left"]:
+            address = w_base + np.arange(cols) * body["w_pitch"] + k[:, None]
+        else:
+            address = w_base + k[:, None] * body["w_pitch"] + np.arange(cols)
+        w = operands(cfg, weight, address, *weight_signs)
+        if body["diagonal"]:
+            w = w * np.eye(len(k), cols, dtype=np.int64)
+        target = (acc + np.arange(len(pixels))) % depth
+        combine(cfg, body, bank, target, a @ w, body["first"] and tile == 0)
 
 
 def zero_points(cfg, rng):
@@ -125,7 +129,8 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
         "m_step0": int(rng.choice([1, integer(0, 5), top - integer(1, 5), integer(0, top - 1)])),
         "w_pitch": int(rng.choice([1, cols, integer(0, top - 1)])),
         "bank": integer(0, 1), "first": integer(0, 1), "maximum": int(rng.random() < 0.2),
-        "acc_base": integer(0, depth - 1), "acc_nstep": integer(0, depth - 1),
+        # Rows of two tiles are the same or others: they all begin at multiples of 32, wrapping around.
+        "acc_base": integer(0, 2 * depth // 32) * 32 + 27, "acc_nstep": integer(0, 2 * depth // 32) * 32,
         "n_count": integer(1, 3),
     }
     if kind == "outer":
@@ -141,8 +146,3 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
     elif kind == "diagonal":
         body |= {"diagonal": 1, "run": integer(1, min(rows, cols))}
     return body
-
-
-def sums(body):
-    """Rows of sums of a tile."""
-    return body["m_count0"] * body["m_count1"] * body["m_count2"]
