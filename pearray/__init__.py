@@ -15,20 +15,47 @@ if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
+    from .api import Layer as Layer
+    from .api import Model as Model
+    from .api import Result as Result
+    from .api import compile as compile
+    from .api import golden_run as golden_run
+    from .api import load_onnx as load_onnx
+    from .api import run as run
+    from .compiler.operators import SGD as SGD
+    from .compiler.operators import Add as Add
+    from .compiler.operators import Attention as Attention
+    from .compiler.operators import AttentionGrad as AttentionGrad
+    from .compiler.operators import AvgPool2d as AvgPool2d
+    from .compiler.operators import Conv2d as Conv2d
+    from .compiler.operators import Conv2dGrad as Conv2dGrad
+    from .compiler.operators import ConvTranspose2d as ConvTranspose2d
+    from .compiler.operators import Gemm as Gemm
+    from .compiler.operators import Linear as Linear
+    from .compiler.operators import LinearGrad as LinearGrad
+    from .compiler.operators import MaxPool2d as MaxPool2d
+    from .compiler.operators import MultiHeadAttention as MultiHeadAttention
+    from .compiler.operators import Requant as Requant
+    from .compiler.operators import Softmax as Softmax
     from .configuration import load_config as load_config
     from .configuration import presets as presets
     from .hdl.config import Config as Config
     from .hdl.errors import PearrayError as PearrayError
 
-#: Public names and the modules that define them.
-_PUBLIC = {
-    "Config": "hdl.config",
-    "PearrayError": "hdl.errors",
-    "load_config": "configuration",
-    "presets": "configuration",
+#: Modules and the public names that they define.
+_MODULES = {
+    "api": ["Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
+    "compiler.operators": [
+        "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
+        "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",
+    ],
+    "configuration": ["load_config", "presets"],
+    "hdl.config": ["Config"],
+    "hdl.errors": ["PearrayError"],
 }
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,9 @@ from .hdl.errors import PearrayError
 from .sim.engine import Job, Outcome
 from .sim.engine import run as simulate
 
-__all__ = ["Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "run", "run_compiled"]
+__all__ = [
+    "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "run", "run_compiled",
+]
 
 #: What can be run: an operator, a network from a file, or a graph of operators.
 Runnable = Operator | Model | Graph
@@ -133,8 +135,8 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, di
         return what.graph_for(tensors), dict(tensors)
     if isinstance(what, Graph):
         return what, dict(tensors)
-    raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of pearray.load_onnx, "
-                       f"not {what!r}")
+    raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of "
+                       f"pearray.load_onnx, not {what!r}")
 
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
@@ -187,9 +189,9 @@ def run_compiled(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: s
     totals = _totals(compiled.config, outcome)
     layers = _layers(compiled, [contents[record] for record in records], totals)
     macs, pes = sum(layer.macs for layer in layers), compiled.config.pes
-    return Result(outputs, outcome.cycles, outcome.counters, layers, macs, pes, _share(macs, pes, outcome.cycles),
-                  totals[1], totals[2], compiled.host_packed_bytes, outcome.build_s, outcome.sim_s,
-                  outcome.verilog_sha256)
+    return Result(outputs, outcome.cycles, outcome.counters, layers, macs, pes,
+                  _share(macs, pes, outcome.cycles), totals[1], totals[2], compiled.host_packed_bytes,
+                  outcome.build_s, outcome.sim_s, outcome.verilog_sha256)
 
 
 #: A profile record: cycles since start, read beats, write beats, cycles with an operand vector.
@@ -223,7 +225,8 @@ def _totals(config: Config, outcome: Outcome) -> tuple[int, int, int]:
 def _layers(compiled: Compiled, records: list[bytes], totals: tuple[int, int, int]) -> list[Layer]:
     """Split the totals of a run at the records that each layer but the last left behind."""
     beat = compiled.config.beat_bytes
-    ends = [(cycles, read * beat, written * beat) for cycles, read, written, _ in map(_RECORD.unpack, records)]
+    ends = [(cycles, read * beat, written * beat)
+            for cycles, read, written, _ in map(_RECORD.unpack, records)]
     nodes = {node.name: node for node in compiled.graph.nodes}
     before = (0, 0, 0)
     layers = []
@@ -231,7 +234,8 @@ def _layers(compiled: Compiled, records: list[bytes], totals: tuple[int, int, in
         cycles, read, written = (stop - start for start, stop in zip(before, end, strict=True))
         layers.append(Layer(
             layer.name, layer.kind, next(iter(nodes[layer.name].outputs.values())), layer.shape, layer.macs,
-            cycles, _share(layer.macs, compiled.config.pes, cycles), read, written, getattr(layer, "packed_bytes", 0)))
+            cycles, _share(layer.macs, compiled.config.pes, cycles), read, written,
+            getattr(layer, "packed_bytes", 0)))
         before = end
     return layers
 

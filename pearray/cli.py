@@ -5,7 +5,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,13 +17,15 @@ from .hdl.config import Config
 from .hdl.errors import PearrayError
 from .messages import unknown
 
+if TYPE_CHECKING:
+    from .api import Result
+    from .workloads import Workload
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="Deep-learning accelerators as RTL from Python, proved against NumPy.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
-
-_IMPORTED = time.time()
 
 ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="Preset or path of a TOML file.")]
 WorkloadName = Annotated[str, typer.Argument(
@@ -104,7 +106,8 @@ def _write_json(path: Path | None, document: Any) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    # Without a terminal there is no width to keep to, and a folded number cannot be searched for.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @app.command()
@@ -174,6 +177,87 @@ def generate(
     _write_json(json_file, {"config": manifest["config"], "top": top, "name": manifest["name"],
                             "verilog_sha256": manifest["verilog_sha256"],
                             "wall_s": round(time.perf_counter() - begin, 3)})
+
+
+@app.command("compile")
+def compile_workload(
+    workload: WorkloadName, on: On, output: Folder, seed: Seed = 0, settings: Set = None,
+    json_file: Json = None,
+) -> None:
+    """Write a workload's program, memory image and tensor map, for any host and memory."""
+    from . import api
+    from .workloads import load_workload
+
+    config_keys, workload_keys = _overrides(settings)
+    config = load_config(on, config_keys)
+    made = load_workload(workload, seed, workload_keys)
+    compiled = api.compile(made.graph, made.inputs, config, output)
+    console = _console()
+    for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
+        path = output / name
+        console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
+    console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
+                  f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
+    _write_json(json_file, {
+        "workload": workload, "config": config.name, "seed": seed,
+        "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
+        "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
+
+
+@app.command()
+def run(
+    workload: WorkloadName, on: On,
+    engine: Annotated[str, typer.Option(help="verilator, cocotb or amaranth.")] = "verilator",
+    seed: Seed = 0, settings: Set = None, json_file: Json = None,
+) -> None:
+    """Run a workload on the generated hardware and compare every output with NumPy."""
+    from . import report
+    from .workloads import load_workload
+
+    config_keys, workload_keys = _overrides(settings)
+    config = load_config(on, config_keys)
+    made = load_workload(workload, seed, workload_keys)
+    result = _simulate(made, config, engine)
+    counts = report.compare(result.outputs, made.graph.golden(made.inputs))
+    record = report.run_record(workload, config.name, engine, seed, result, counts)
+    record["wall_s"] = round(report.process_seconds(), 3)
+    console = _console()
+    title = f"{workload} on {config.name}, engine {engine}, seed {seed}"
+    console.print(report.layer_table(escape(title), record["layers"], record))
+    console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
+                  f"Verilog sha256 {record['verilog_sha256'][:16]}…")
+    console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
+                  f"{record['wall_s']:.1f} s in all")
+    _write_json(json_file, record)
+    if record["mismatches"] or not record["checked"]:
+        raise typer.Exit(1)
+
+
+def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
+    """Run a workload behind a progress bar, whose end is the compiler's estimate."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from .api import run_compiled
+    from .compiler.compile import compile_graph
+    from .compiler.cost import estimate
+    from .sim.engine import ENGINES
+
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+               TextColumn("{task.fields[cycles]}"), TimeElapsedColumn())
+    # Progress is for people who wait; results alone go to standard output.
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling", total=None, cycles="")
+        compiled = compile_graph(workload.graph, config, "all")
+        bar.update(task, description="building hardware")
+
+        def progress(cycles: int) -> None:
+            bar.update(task, description="simulating", completed=cycles, total=max(expected, cycles),
+                       cycles=f"{cycles:,} cycles")
+
+        expected = estimate(config, compiled.program)
+        return run_compiled(compiled, workload.inputs, engine, "all", progress)
 
 
 @app.command()

@@ -1,0 +1,80 @@
+"""Results of a run for people and for other programs."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from .api import Layer, Result
+
+__all__ = ["compare", "layer_table", "process_seconds", "run_record"]
+
+
+def process_seconds() -> float:
+    """Seconds since this process started, its imports included."""
+    try:
+        with open("/proc/self/stat") as file:
+            # The name of the program, in parentheses, may hold anything; start time is field 22.
+            started = float(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        with open("/proc/uptime") as file:
+            return float(file.read().split()[0]) - started
+    except (OSError, ValueError, IndexError):
+        return time.process_time()
+
+
+def compare(outputs: Mapping[str, np.ndarray],
+            golden: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """Compare tensors element by element.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        Elements checked and elements that differ, by tensor; where shape or type is wrong all differ.
+    """
+    counts = {}
+    for name, value in outputs.items():
+        expected = golden[name]
+        same = value.shape == expected.shape and value.dtype == expected.dtype
+        counts[name] = expected.size, int(np.count_nonzero(value != expected)) if same else expected.size
+    return counts
+
+
+def run_record(workload: str, config: str, engine: str, seed: int, result: Result,
+               counts: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Make the document that ``pearray run --json`` writes, all but ``wall_s``."""
+    def figures(of: Result | Layer, names: Iterable[str]) -> dict[str, Any]:
+        checked = [counts[name] for name in names if name in counts]
+        return {
+            "cycles": of.cycles, "macs": of.macs, "pes": result.pes, "utilisation": round(of.utilisation, 6),
+            "dram_read_bytes": of.dram_read_bytes, "dram_write_bytes": of.dram_write_bytes,
+            "host_packed_bytes": of.host_packed_bytes,
+            "checked": sum(count for count, _ in checked), "mismatches": sum(wrong for _, wrong in checked),
+        }
+
+    layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,
+               "shape": list(layer.shape), **figures(layer, [layer.output])} for layer in result.layers]
+    return {
+        "workload": workload, "config": config, "engine": engine, "seed": seed, **figures(result, counts),
+        "build_s": round(result.build_s, 3), "sim_s": round(result.sim_s, 6),
+        "verilog_sha256": result.verilog_sha256, "counters": result.counters, "layers": layers,
+    }
+
+
+def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Lay out the layers of a run and their sum as a table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for heading in ("output", "MACs", "cycles", "utilisation", "DRAM read", "DRAM written", "mismatches"):
+        table.add_column(heading, justify="right")
+    rows = [(layer["name"], " x ".join(map(str, layer["shape"])), layer) for layer in layers]
+    for name, shape, row in [*rows, ("total", "", total)]:
+        wrong = row["mismatches"]
+        table.add_row(
+            name, shape, f"{row['macs']:,}", f"{row['cycles']:,}", f"{100 * row['utilisation']:.1f} %",
+            f"{row['dram_read_bytes']:,}", f"{row['dram_write_bytes']:,}",
+            f"[red]{wrong:,}[/] of {row['checked']:,}" if wrong else f"0 of {row['checked']:,}",
+            end_section=row is not total and row is layers[-1])
+    return table
