@@ -1,9 +1,8 @@
 """Memories that hold what post-processing is given ahead: biases, scales and tables.
 
-They are written in words of 32 bits, so that a block RAM can be as wide as its word: loads to
-``BIAS``, ``SCALE`` and ``TABLE`` must have lengths that are multiples of 4 bytes, and addresses
-and DRAM addresses that are equal modulo 4. Scratchpads, whose loads are of any alignment, need a
-bank for each byte.
+They are written in words of 32 bits, so that a block RAM can be as wide as its word: in loads to
+``BIAS``, ``SCALE`` and ``TABLE`` all addresses, steps and lengths must be multiples of 4 bytes.
+Scratchpads, whose loads are of any alignment, need a bank for each byte.
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned

@@ -1,6 +1,6 @@
 """Post-processing engine: turns accumulator rows into outputs in the output scratchpad."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -45,11 +45,11 @@ class PostEvents(data.Struct):
     """Pulses for performance counters, each up to once per cycle."""
 
     #: A group of lanes was given its sums.
-    group: 1
+    group: unsigned(1)
     #: A row of accumulators was read (once for each group).
-    accumulator_read: 1
+    accumulator_read: unsigned(1)
     #: A group of outputs was written.
-    output_write: 1
+    output_write: unsigned(1)
 
 
 def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:

@@ -94,21 +94,42 @@ def test_onnx_random(rng):
     assert np.mean(np.abs(expected) < 128) > 0.3, "too few values would reach an int8 output"
 
 
-def test_onnx_ties(rng):
-    """Halves must go to even, of both signs, in all three roundings."""
-    scale = np.exp2(rng.integers(-8, 0, 600))
-    halves = (rng.integers(-300, 300, 600) + 0.5) / scale
-    # Sums of 26 bits that float32 has to round from a tie.
-    long = (rng.integers(1 << 23, 1 << 24, 600) * 4 + 2) * rng.choice([-1, 1], 600)
-    # Products halfway between two significands: odd 24-bit numbers whose product ends in ones below.
-    odd = rng.integers(1 << 11, 1 << 12, 600) * 2 + 1
-    near = np.float32(odd / 2.0 ** 12)
-    # Products that only the rounding to float32 turns into a tie of integers.
-    sums = np.concatenate([halves.astype(np.int64), long, odd << 12, np.repeat(3, 600)])
-    scales = np.concatenate([scale, np.exp2(-rng.integers(19, 26, 600)), near * 2.0 ** -13,
-                             (np.arange(600) + 0.5) / 3]).astype(np.float32)
+def check_onnx(sums, scales):
+    """Compare with float32 arithmetic, for sums of both signs."""
+    sums = np.concatenate([sums, -np.asarray(sums)]).astype(np.int64)
+    scales = np.concatenate([scales, scales]).astype(np.float32)
     result, _ = requantise(Requantiser(), Rounding.ONNX, sums, bits(scales), 0)
     check(result, np.rint(sums.astype(np.float32) * scales), sums, scales)
+
+
+def test_onnx_ties_of_results(rng):
+    """A result halfway between two integers must go to the even one."""
+    scales = np.exp2(rng.integers(-8, 0, 400))
+    check_onnx((rng.integers(-300, 300, 400) + 0.5) / scales, scales)
+
+
+def test_onnx_ties_of_sums(rng):
+    """A sum halfway between two float32 numbers goes to the even one, which here decides the result."""
+    odd = 2 * rng.integers(1 << 7, 1 << 10, 400) + 1
+    # The significand that should be chosen makes a tie of integers; its neighbours on either side don't.
+    significands = odd << 24 - np.floor(np.log2(odd)).astype(int) - 1
+    place = rng.integers(1, 8, 400)
+    sums = (significands << place) + (rng.choice([-1, 1], 400) << place - 1)
+    check_onnx(sums, odd / 2 / (significands * 2.0 ** place))
+
+
+def test_onnx_ties_of_products():
+    """A product halfway between two float32 numbers goes to the even one, which here decides the result."""
+    sums, scales = [], []
+    for half in range(129, 256, 2):
+        # Of 25 bits, one more than float32 holds; the even neighbour makes a tie of integers.
+        for product in ((half << 17) - 1, (half << 17) + 1):
+            for factor in range(3, 600, 2):
+                if product % factor == 0 and product // factor < 1 << 24:
+                    sums += [product // factor, factor]
+                    scales += [factor / 2 ** 18, product // factor / 2 ** 18]
+    assert len(sums) > 100, "too few products among the cases"
+    check_onnx(sums, scales)
 
 
 def test_onnx_scale_extremes(rng):
