@@ -1,13 +1,12 @@
 """Delay lines, and the skew registers of arrays made of them."""
 
-from collections.abc import Iterable
-
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import In, Out
 
-from .unit import Unit, add
+from .structure import Structure
+from .unit import Unit
 
-__all__ = ["Delay", "delay", "skew"]
+__all__ = ["Delay", "Skew"]
 
 
 class Delay(Unit):
@@ -50,34 +49,46 @@ class Delay(Unit):
         return m
 
 
-def delay(m: Module, name: str, value: Value, cycles: int, platform: object) -> Value:
-    """Delay a value by any number of cycles, with lines whose lengths are powers of two.
+class Skew(Structure):
+    """Skew registers: element i of the output is what element i of the input was i cycles ago.
 
-    So an array of any size has few distinct lines.
+    Made of delay lines whose lengths are powers of two, so an array of any size has few distinct ones.
 
     Parameters
     ----------
-    m : Module
-        Parent.
-    name : str
-        Prefix of the names of submodules.
-    value : Value
-        What to delay; its bits are returned.
-    cycles : int
-        0 or more.
-    platform : object
-        The argument of the parent's ``elaborate``.
+    width : int
+        Bits of an element.
+    count : int
+        Elements.
+    reverse : bool
+        Delay element i by ``count`` - 1 - i cycles instead, which undoes a skew.
+
+    Members
+    -------
+    i, o : :py:`In(width).array(count)`, :py:`Out(width).array(count)`
+        Elements.
     """
-    value = Value.cast(value)
-    for bit in range(cycles.bit_length()):
-        if cycles >> bit & 1:
-            line = Delay(len(value), 1 << bit)
-            add(m, f"{name}_{1 << bit}", line, platform)
-            m.d.comb += line.i.eq(value)
-            value = line.o
-    return value
 
+    def __init__(self, width: int, count: int, *, reverse: bool = False):
+        self._width = width
+        self._delays = range(count)[::-1 if reverse else 1]
+        super().__init__({"i": In(width).array(count), "o": Out(width).array(count)})
 
-def skew(m: Module, name: str, elements: Iterable[Value], platform: object) -> list[Value]:
-    """Delay element i by i cycles; parameters are those of :func:`delay`."""
-    return [delay(m, f"{name}_{i}", value, i, platform) for i, value in enumerate(elements)]
+    def _lines(self):
+        """Return name and length of the lines of each element."""
+        for element, cycles in enumerate(self._delays):
+            yield element, [(f"delay_{element}_{1 << bit}", 1 << bit)
+                            for bit in range(cycles.bit_length()) if cycles >> bit & 1]
+
+    def parts(self):
+        """Return the delay lines."""
+        return {name: (Delay, (self._width, cycles)) for _, lines in self._lines() for name, cycles in lines}
+
+    def wires(self):
+        """Wire each element through its lines."""
+        for element, lines in self._lines():
+            source = f"i_{element}"
+            for name, _ in lines:
+                yield f"{name}.i", source
+                source = f"{name}.o"
+            yield f"o_{element}", source

@@ -1,10 +1,10 @@
 """Rows of processing elements, and blocks of rows: the wiring of the systolic array, no logic."""
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import signed
 from amaranth.lib.wiring import In, Member, Out
 
 from .pe import PEControl, ProcessingElement
-from .unit import Unit, add
+from .structure import Structure
 
 __all__ = ["PEBlock", "PERow"]
 
@@ -23,7 +23,7 @@ def _down(cols: int, operand_bits: int, psum_bits: int) -> dict[str, Member]:
     return members
 
 
-class PERow(Unit):
+class PERow(Structure):
     """Row of processing elements, wired side by side.
 
     Timing is that of :class:`ProcessingElement`; column c works c cycles after column 0.
@@ -59,28 +59,22 @@ class PERow(Unit):
             **_down(cols, operand_bits, psum_bits),
         })
 
-    def elaborate(self, platform):
-        """Build the row."""
-        m = Module()
+    def parts(self):
+        """Return the elements."""
+        pe = ProcessingElement, (self._operand_bits, self._psum_bits)
+        return {f"pe_{c}": pe for c in range(self._cols)}
 
-        left = None
-        for col in range(self._cols):
-            pe = ProcessingElement(self._operand_bits, self._psum_bits)
-            add(m, f"pe_{col}", pe, platform)
+    def wires(self):
+        """Wire them side by side."""
+        for c in range(self._cols):
             for name in _DOWN:
-                m.d.comb += [
-                    getattr(pe, f"{name}_above").eq(getattr(self, f"{name}_above")[col]),
-                    getattr(self, name)[col].eq(getattr(pe, name)),
-                ]
+                yield f"pe_{c}.{name}_above", f"{name}_above_{c}"
+                yield f"{name}_{c}", f"pe_{c}.{name}"
             for name in _RIGHT:
-                source = getattr(left, name) if left else getattr(self, f"{name}_left")
-                m.d.comb += getattr(pe, f"{name}_left").eq(source)
-            left = pe
-
-        return m
+                yield f"pe_{c}.{name}_left", f"pe_{c - 1}.{name}" if c else f"{name}_left"
 
 
-class PEBlock(Unit):
+class PEBlock(Structure):
     """Block of rows of processing elements, wired one above the other.
 
     A block consists of up to four blocks of a quarter of the rows each, or of rows. So a large array
@@ -119,30 +113,32 @@ class PEBlock(Unit):
         """Name of the Verilog module."""
         return f"pe_rows_{self._rows}"
 
-    def elaborate(self, platform):
-        """Build the block."""
-        m = Module()
-
+    def _split(self):
+        """Return the name, first row and number of rows of each part."""
         size = 1
         while 4 * size < self._rows:
             size *= 4
-        above = None
         for first in range(0, self._rows, size):
             count = min(size, self._rows - first)
-            part = PERow(*self._parameters) if count == 1 else PEBlock(count, *self._parameters)
-            add(m, f"row_{first}" if count == 1 else f"rows_{first}", part, platform)
+            yield (f"rows_{first}" if count > 1 else f"row_{first}"), first, count
+
+    def parts(self):
+        """Return the smaller blocks or rows."""
+        return {name: (PEBlock, (count, *self._parameters)) if count > 1 else (PERow, self._parameters)
+                for name, _, count in self._split()}
+
+    def wires(self):
+        """Wire them one above the other."""
+        above = None
+        for part, first, count in self._split():
             for name in _RIGHT:
-                target = getattr(part, f"{name}_left")
-                sources = getattr(self, f"{name}_left")[first:first + count]
-                for wire, source in zip([target] if count == 1 else target, sources, strict=True):
-                    m.d.comb += wire.eq(source)
+                for r in range(count):
+                    target = f"{part}.{name}_left_{r}" if count > 1 else f"{part}.{name}_left"
+                    yield target, f"{name}_left_{first + r}"
             for name in _DOWN:
-                sources = getattr(above, name) if above else getattr(self, f"{name}_above")
-                for wire, source in zip(getattr(part, f"{name}_above"), sources, strict=True):
-                    m.d.comb += wire.eq(source)
+                for c in range(self._parameters[0]):
+                    yield f"{part}.{name}_above_{c}", f"{above}.{name}_{c}" if above else f"{name}_above_{c}"
             above = part
         for name in _DOWN:
-            for wire, source in zip(getattr(self, name), getattr(above, name), strict=True):
-                m.d.comb += wire.eq(source)
-
-        return m
+            for c in range(self._parameters[0]):
+                yield f"{name}_{c}", f"{above}.{name}_{c}"

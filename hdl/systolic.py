@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from .delay import skew
+from .delay import Skew
 from .errors import PearrayError
 from .pe import PEControl
 from .pe_rows import PEBlock
@@ -192,12 +192,14 @@ class SystolicArray(Unit):
         m.d.sync += tokens[1:].eq(tokens[:-1])
         for name, vector, wires in (("a_skew", a, block.a_left),
                                     ("w_left_skew", self.w_left, block.weight_left),
-                                    ("w_top_skew", self.w_top, block.weight_above),
-                                    (None, tokens, block.token_left),
-                                    (None, tokens, block.token_above)):
-            elements = list(vector)[:len(wires)]
-            for wire, value in zip(wires, skew(m, name, elements, platform) if name else elements, strict=True):
-                m.d.comb += wire.eq(value)
+                                    ("w_top_skew", self.w_top, block.weight_above)):
+            skew = Skew(self._operand_bits, len(wires))
+            add(m, name, skew, platform)
+            for i, wire in enumerate(wires):
+                m.d.comb += [skew.i[i].eq(vector[i]), wire.eq(skew.o[i])]
+        for wires in (block.token_left, block.token_above):
+            for wire, token in zip(wires, tokens, strict=False):
+                m.d.comb += wire.eq(token)
 
         # Control bits.
         control, drains = self._control(m)

@@ -86,6 +86,7 @@ class Units:
         self._top = top
         self.modules: dict[str, Unit] = {}
         self._names: dict[Hashable, str] = {}
+        self._made: dict[Hashable, tuple[str, dict[str, tuple[int, bool]]]] = {}
 
     def name(self, component: Unit) -> str:
         """Return the name of the module that stands for a unit, adding it if it's new."""
@@ -99,6 +100,25 @@ class Units:
             self._names[key] = name
             self.modules[name] = component
         return self._names[key]
+
+    def module(self, kind: type[Unit], arguments: tuple[Any, ...]) -> tuple[str, dict[str, tuple[int, bool]]]:
+        """Return the name of the module of a unit given by class and arguments, and its ports.
+
+        Ports are name to (width, whether it's an input). The unit is made once however often it's
+        asked for, which matters for units with thousands of ports.
+        """
+        key = (kind, arguments)
+        if key not in self._made:
+            component = kind(*arguments)
+            _use(component)
+            widths = {port: (len(value), is_input) for port, (value, is_input) in ports(component).items()}
+            self._made[key] = self.name(component), widths
+        return self._made[key]
+
+
+def _use(component: Unit) -> None:
+    """Keep Amaranth from warning that a component isn't elaborated: only the first of its kind is."""
+    component._MustUse__used = True  # type: ignore[attr-defined]
 
 
 def ports(component: wiring.Component) -> dict[str, tuple[Value, bool]]:
@@ -157,7 +177,7 @@ def add(m: Module, name: str, component: Unit, platform: object) -> None:
     if not isinstance(platform, Units):
         m.submodules[name] = component
         return
-    component._MustUse__used = True  # Only the first of its kind is elaborated.
+    _use(component)
     connections: list[tuple[str, str, Value]] = [("i", "clk", ClockSignal()), ("i", "rst", ResetSignal())]
     for port, (value, is_input) in ports(component).items():
         if isinstance(value, Signal):

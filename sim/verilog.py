@@ -12,6 +12,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
 from ..hdl import unit
+from ..hdl.structure import Structure
 
 __all__ = ["emit", "generate", "manifest"]
 
@@ -94,6 +95,8 @@ def _modules(component: wiring.Component, name: str) -> dict[str, str]:
 
 def _rtlil(component: wiring.Component, name: str, units: unit.Units) -> str:
     """Convert one component to RTLIL, leaving out the units that it instantiates."""
+    if isinstance(component, Structure):
+        return component.rtlil(name, units)
     domain = ClockDomain("sync")
     fragment = Fragment.get(component, units)
     fragment.add_domains(domain)
