@@ -185,8 +185,8 @@ def _fold(model: Any, node: OnnxNode, constants: Mapping[str, np.ndarray]) -> di
 
     given = [name for name in node.inputs if name]
     names = [name for name in node.outputs if name]
-    graph = helper.make_graph([node.proto], "constant", *(
-        [helper.make_empty_tensor_value_info(name) for name in group] for group in (given, names)))
+    ends = [[helper.make_empty_tensor_value_info(name) for name in group] for group in (given, names)]
+    graph = helper.make_graph([node.proto], "constant", ends[0], ends[1])
     try:
         evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(model.opset_import)))
         values = evaluator.run(names, {name: constants[name] for name in given})

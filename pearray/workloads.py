@@ -202,7 +202,9 @@ def _convolution(name: str, rng: np.random.Generator, settings: _Settings) -> Wo
 def _alexnet(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
     batch = settings.integer("batch", 1)
     settings.finish()
-    nodes, constants, inputs = [], {}, {}
+    nodes: list[Node] = []
+    constants: dict[str, np.ndarray] = {}
+    inputs: dict[str, np.ndarray] = {}
     for layer in models.ALEXNET_CONV:
         tensors = {"x": _draw(rng, (batch, layer.c, layer.h, layer.w)),
                    "w": _draw(rng, (layer.m, layer.c // layer.groups, layer.r, layer.s)),
