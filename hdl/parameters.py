@@ -261,6 +261,7 @@ class Table(wiring.Component):
 
         word = Signal(32, reset_less=True)
         m.d.sync += word.eq(Array(words)[address[2][byte_bits:]] if word_bits else words[0])
-        m.d.sync += self.value.eq(word.word_select(address[3][:byte_bits], 8))
+        m.d.sync += self.value.eq(Array(word[8 * byte:8 * byte + 8] for byte in range(WORD_BYTES))[
+            address[3][:byte_bits]])
 
         return m

@@ -66,8 +66,10 @@ def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) ->
                     with m.Case(case):
                         m.d.sync += register.eq(value)
             chosen.append(register)
-        index = delay(m, index[2:], 1, f"{name}_index_{level}", reset_less=True)
-        values, level = chosen, level + 1
+        values = chosen
+        if len(values) > 1:
+            index = delay(m, index[2:], 1, f"{name}_index_{level}", reset_less=True)
+            level += 1
     return values[0]
 
 

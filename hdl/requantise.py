@@ -200,7 +200,7 @@ class Requantiser(wiring.Component):
         significand = normal[below:]
         truncated = Signal(32, name="truncated", reset_less=True)
         up = Signal(name="round_significand", reset_less=True)
-        a = Signal(signed(32), name="multiplicand", reset_less=True)
+        a = Signal(signed(32), name="sum_operand", reset_less=True)
         m.d.sync += [
             truncated.eq(Mux(onnx, significand, normal[:32])),
             up.eq(onnx & normal[below - 1] & (normal[:below - 1].any() | significand[0])),
@@ -210,7 +210,7 @@ class Requantiser(wiring.Component):
         now += 1
         onnx, none = mode["onnx"][now], mode["none"][now]
         fraction = scale[now][:SIGNIFICAND_BITS - 1]
-        b = Signal(signed(33), name="multiplier", reset_less=True)
+        b = Signal(signed(33), name="scale_operand", reset_less=True)
         with m.If(onnx):
             m.d.sync += b.eq(Cat(Const(0, 7), fraction, Const(1, 1)))
         with m.Elif(none):
