@@ -126,11 +126,11 @@ class Execute(wiring.Component):
         m = Module()
 
         config = self._config
-        m.submodules.tiles = tiles = TileWalker(config)
+        m.submodules.tile_walker = tiles = TileWalker(config)
         m.submodules.feeder = feeder = Feeder(config)
         m.submodules.streamer = streamer = Streamer(config)
         m.submodules.array = array = self._array
-        m.submodules.rows = rows = DrainRows(config.array.rows, config.accumulators.depth)
+        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth)
         m.submodules.accumulators = accumulators = Accumulators(config)
 
         wiring.connect(m, wiring.flipped(self.commands), tiles.commands)
