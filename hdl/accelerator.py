@@ -1,7 +1,6 @@
 """The accelerator: engines, their queues, memory ports and registers."""
 
 from amaranth import *
-from amaranth.hdl import ResetInserter
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,6 +17,7 @@ from .post import Post, PostEvents, output_banks, output_lines
 from .queues import QUEUES, CommandQueues, slot_name
 from .reader import Reader
 from .registers import COUNTERS_OFFSET, Register, Registers, register_map
+from .reset import PartReset
 from .scratchpad import LoadPort, Scratchpad
 from .storer import Storer
 from .tiles import line_bits
@@ -28,7 +28,7 @@ __all__ = ["Accelerator", "counter_names", "counter_registers", "registers"]
 
 
 def _events(struct: type[data.Struct]) -> list[str]:
-    return [name for name, _ in data.Layout.cast(struct)]
+    return [str(name) for name, _ in data.Layout.cast(struct)]
 
 
 def counter_names() -> list[str]:
@@ -109,7 +109,7 @@ class Accelerator(wiring.Component):
         m.submodules.writer = writer = Writer(config)
 
         # Everything that works on a program starts from reset each time.
-        in_run = ResetInserter(~control.run)
+        in_run = PartReset(~control.run)
         fetch = Fetch(config)
         queues = CommandQueues(config)
         gates = TokenGates()

@@ -121,7 +121,7 @@ class Registers(wiring.Component):
     config : Config
         Configuration of the accelerator.
     counters : int
-        Number of counters, at most 960.
+        Number of counters, at most 64.
 
     Members
     -------
@@ -137,7 +137,7 @@ class Registers(wiring.Component):
         Cause of the error.
     error_address : In(32)
         Address of the error.
-    counter : Out(10)
+    counter : Out(6)
         Counter to read.
     counter_request : Out(1)
         High until ``counter_valid``.
@@ -155,8 +155,8 @@ class Registers(wiring.Component):
     """
 
     def __init__(self, config: Config, counters: int):
-        if not 0 <= counters <= 960:
-            raise PearrayError(f"counters must be at most 960, not {counters!r}")
+        if not 0 <= counters <= 64:
+            raise PearrayError(f"counters must be at most 64, not {counters!r}")
         self._config = config
         self._counters = counters
         super().__init__({
@@ -169,7 +169,7 @@ class Registers(wiring.Component):
             "error": In(1),
             "cause": In(Cause),
             "error_address": In(32),
-            "counter": Out(10),
+            "counter": Out(6),
             "counter_request": Out(1),
             "counter_value": In(32),
             "counter_valid": In(1),
@@ -224,18 +224,22 @@ class Registers(wiring.Component):
             "program_address": self.program_address, "error_address": self.error_address,
             "interrupt_enable": interrupt_enable,
         }
-        words = {register.offset: values[register.name] for register in REGISTERS if register.name in values}
-        words |= {
-            CAPABILITIES_OFFSET + 4 * index: value
-            for index, (value, _) in enumerate(capabilities(self._config).values())
-        }
-        # One bit of the address tells counters apart when all is in range.
+        words = {register.offset >> 2: values[register.name]
+                 for register in REGISTERS if register.name in values}
+
         address = Signal.like(bus.araddr)
+        word = address[2:]
         is_counter = Signal()
+        constant = Signal(32)
         m.d.comb += [
-            self.counter.eq((address - COUNTERS_OFFSET)[2:12]),
-            is_counter.eq((address >= COUNTERS_OFFSET) & (address < COUNTERS_OFFSET + 4 * self._counters)),
+            self.counter.eq(word[:6]),
+            is_counter.eq((word[6:] == COUNTERS_OFFSET >> 8) & (word[:6] < self._counters)),
         ]
+        # Decoded by four bits, so that a bit of all constants is one LUT.
+        with m.Switch(word[:4]):
+            for index, (value, _) in enumerate(capabilities(self._config).values()):
+                with m.Case(index):
+                    m.d.comb += constant.eq(value)
         with m.FSM(name="read"):
             with m.State("idle"):
                 m.d.comb += bus.arready.eq(1)
@@ -244,10 +248,12 @@ class Registers(wiring.Component):
                     m.next = "look"
             with m.State("look"):
                 m.d.sync += bus.rdata.eq(0)
-                with m.Switch(address[2:]):
-                    for offset, word in words.items():
-                        with m.Case(offset >> 2):
-                            m.d.sync += bus.rdata.eq(word)
+                with m.If(word[3:] == 0), m.Switch(word[:3]):
+                    for offset, value in words.items():
+                        with m.Case(offset):
+                            m.d.sync += bus.rdata.eq(value)
+                with m.If(word[4:] == CAPABILITIES_OFFSET >> 6):
+                    m.d.sync += bus.rdata.eq(constant)
                 with m.If(is_counter):
                     m.next = "count"
                 with m.Else():

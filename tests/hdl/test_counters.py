@@ -78,7 +78,8 @@ def test_registers(rng):
             value = int(rng.integers(0, 1 << 32))
             await lite_write(ctx, bus, offsets[name], value)
             assert await lite_read(ctx, bus, offsets[name]) == value == ctx.get(getattr(dut, name))
-        assert await lite_read(ctx, bus, 0xFFC) == 0
+        for reserved in (0x008, 0x020, 0x080, 0x100 + 4 * counters, 0x200, 0xFFC):
+            assert await lite_read(ctx, bus, reserved) == 0
         for index, (_, words) in enumerate(counter_registers().items()):
             if len(words) == 1:
                 assert await lite_read(ctx, bus, words[0]) == 1000 + index + (index > 0)
@@ -115,5 +116,5 @@ def test_names_are_checked():
     """Two counters of one name could not be told apart."""
     with pytest.raises(PearrayError, match=r"^names must be distinct"):
         Counters(["a", "a"])
-    with pytest.raises(PearrayError, match=r"^counters must be at most 960"):
-        Registers(CONFIG, 961)
+    with pytest.raises(PearrayError, match=r"^counters must be at most 64"):
+        Registers(CONFIG, 65)
