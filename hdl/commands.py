@@ -84,7 +84,8 @@ class LoadBody(data.Struct):
 
     Row (i2, i1) goes from ``dram + i2 * dram_step2 + i1 * dram_step1`` to
     ``address + i2 * step2 + i1 * step1``. Addresses, steps and lengths are in bytes, of any
-    alignment. The command completes when its last byte can be read from the scratchpad.
+    alignment; to BIAS, SCALE and TABLE they are multiples of 4. The command completes when its last
+    byte can be read from the scratchpad.
     """
 
     destination: Destination
