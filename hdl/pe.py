@@ -50,7 +50,8 @@ class ProcessingElement(Unit):
     * The drain register ``sum`` takes ``psum`` or the value from above.
 
     An activation at the input in cycle t is registered in t + 1, its product in t + 2, ``psum`` in
-    t + 3, and ``sum`` in t + 4. Control bits and tokens reset to 0; operands and sums don't.
+    t + 3, and ``sum`` in t + 4. Nothing is reset: what a reset cut short moves out ahead of what
+    comes next, like everything in the array.
 
     Parameters
     ----------
@@ -106,36 +107,44 @@ class ProcessingElement(Unit):
         weight_passing = Signal(self._operand, reset_less=True)
         weight_next = Signal(self._operand, reset_less=True)
         weight_active = Signal(self._operand, reset_less=True)
-        arrived = Signal()
+        arrived = Signal(reset_less=True)
+        token = Signal(reset_less=True)
+        control = Signal(PEControl, reset_less=True)
         m.d.sync += [
-            self.control.eq(self.control_left),
+            control.eq(self.control_left),
             activation.eq(self.a_left),
             weight_passing.eq(Mux(self.control_left.left, self.weight_left, self.weight_above)),
             arrived.eq(Mux(self.control_left.left, self.token_left, self.token_above)),
-            self.token.eq(arrived),
+            token.eq(arrived),
         ]
         with m.If(arrived | self.control_left.through):
             m.d.sync += weight_next.eq(weight_passing)
         with m.If(self.control_left.swap):
             m.d.sync += weight_active.eq(weight_next)
-        m.d.comb += [self.a.eq(activation), self.weight.eq(weight_passing)]
+        m.d.comb += [
+            self.control.eq(control),
+            self.a.eq(activation),
+            self.weight.eq(weight_passing),
+            self.token.eq(token),
+        ]
 
-        # Sum: the other operand of the adder is one 4-input function a bit.
-        product = Signal(signed(2 * self._operand.width), reset_less=True)
+        # Sum: the other operand of the adder is one 4-input function a bit. The product's register is
+        # as wide as a sum (synthesis merges the copies of its sign), which is less work to simulate
+        # than to extend the sign of both operands every cycle.
+        product = Signal(self._psum, reset_less=True)
         total = Signal(self._psum, reset_less=True)
-        addend = Signal(self._psum)
-        m.d.comb += addend.eq(Mux(self.control.output_stationary,
-                                  Mux(self.control.clear, 0, total), self.psum_above))
+        addend = Signal(self._psum.width)
+        m.d.comb += addend.eq(Mux(control.output_stationary, Mux(control.clear, 0, total), self.psum_above))
         m.d.sync += [
             product.eq(activation * weight_active),
-            total.eq(addend + product),
+            total.eq(addend + product.as_unsigned()),
         ]
         m.d.comb += self.psum.eq(total)
 
         # Drain.
         drained = Signal(self._psum, reset_less=True)
-        with m.If(self.control.move):
-            m.d.sync += drained.eq(Mux(self.control.drain, total, self.sum_above))
+        with m.If(control.move):
+            m.d.sync += drained.eq(Mux(control.drain, total, self.sum_above))
         m.d.comb += self.sum.eq(drained)
 
         return m

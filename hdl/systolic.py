@@ -56,10 +56,8 @@ class SystolicArray(Unit):
     over r of x[r] * W[r, c] is ``psum[c]`` in cycle t + ``ws_latency`` + c.
 
     A tile from the top whose last rows meet zero activations only may end after K < R vectors; then
-    K stands for R in these rules (but not in the next one). Likewise from the left.
-
-    **Changing direction.** A tile from the other direction starts at least R cycles after the last
-    ``capture`` from the top (C from the left), plus ``turn_gap``.
+    K stands for R in these rules. So may a tile from the left whose last columns don't count. The
+    direction may change from one tile to the next without a gap.
 
     **Output-stationary.** Vectors x and w with the same number are presented ``os_weight_lead``
     cycles apart, w first, from the top, with ``capture`` set; PE (r, c) adds x[r] * w[c] to its sum.
@@ -170,7 +168,7 @@ class SystolicArray(Unit):
     @property
     def turn_gap(self) -> int:
         """Idle weight cycles between tiles that enter from different directions."""
-        return 1
+        return 0
 
     @property
     def drain_interval(self) -> int:

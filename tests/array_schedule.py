@@ -23,8 +23,6 @@ class Schedule:
     swap: int = 0
     os_end: int = 0
     drain: int = -10_000
-    capture: int = -10_000
-    left: bool = False
 
     def operands(self, *shape):
         """Return random operands, the most negative ones often enough to matter."""
@@ -45,14 +43,6 @@ class Schedule:
         for col, value in enumerate(values):
             assert self.expected.setdefault((cycle + col, col), int(value)) == value
 
-    def _load_from(self, start, left):
-        """Return the first cycle from ``start`` on in which a vector may come from a direction."""
-        if left != self.left:
-            size = self.dut.cols if self.left else self.dut.rows
-            start = max(start, self.capture + size + self.dut.turn_gap)
-        self.left = left
-        return start
-
     def weight_stationary(self, vectors, *, left=False, used=None):
         """Load a tile, whose first ``used`` vectors count, and meet it with activation vectors."""
         rows, cols = self.dut.rows, self.dut.cols
@@ -60,12 +50,11 @@ class Schedule:
         used = size if used is None else used
         lead = (self.dut.swap_lead_left if left else self.dut.swap_lead_top) - (size - used)
         tile = self.operands(rows, cols)
-        start = self._load_from(max(self.weight_free, self.swap, self.os_end) + self.pause(), left)
+        start = max(self.weight_free, self.swap, self.os_end) + self.pause()
         for j in range(used):
             step = self.at(start + j)
             step["w_left" if left else "w_top"] = tile[:, j] if left else tile[j]
             step["w_control"] = {"left": left if j == 0 else self.rng.integers(2), "capture": j == 0}
-        self.capture = start
         self.weight_free = start + used
         cycle = max(start + lead, self.vector_free, self.drain + self.dut.drain_interval) + self.pause()
         self.swap = cycle
@@ -89,7 +78,7 @@ class Schedule:
         a = self.operands(depth, self.dut.rows)
         w = self.operands(depth, self.dut.cols)
         lead = self.dut.os_weight_lead
-        start = self._load_from(max(self.weight_free, self.swap), False)
+        start = max(self.weight_free, self.swap)
         cycle = max(start + lead, self.vector_free) + self.pause()
         for k in range(depth):
             if k == depth - 1:
@@ -97,7 +86,6 @@ class Schedule:
             step = self.at(cycle - lead)
             step["w_top"] = w[k]
             step["w_control"] = {"left": 0, "capture": 1}
-            self.capture = cycle - lead
             self.at(cycle).update(a=a[k], control={
                 "output_stationary": 1, "clear": k == 0, "drain": k == depth - 1,
                 "swap": self.rng.integers(2),

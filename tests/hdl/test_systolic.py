@@ -83,7 +83,7 @@ def test_latencies():
     """The execute unit times its captures by these properties."""
     dut = SystolicArray(6, 4, 9, 23)
     assert (dut.ws_latency, dut.os_latency, dut.swap_lead_top, dut.swap_lead_left) == (10, 10, 6, 4)
-    assert (dut.os_weight_lead, dut.turn_gap, dut.drain_interval) == (1, 1, 6)
+    assert (dut.os_weight_lead, dut.turn_gap, dut.drain_interval) == (1, 0, 6)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
