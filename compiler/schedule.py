@@ -331,7 +331,8 @@ class Scheduler:
 
     def _ensure(self, index: int) -> None:
         for use in self._needs(self._steps[index]):
-            if self._bring(use, index)[0]:
+            # Constants may have to wait until those of the group before have been used: POST brings them.
+            if self._bring(use, index)[0] or use.tile.memory not in _OPERANDS:
                 continue
             self._flush()
             if not self._bring(use, index)[0]:

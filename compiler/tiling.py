@@ -213,11 +213,8 @@ class Chooser:
             store = row_beats(config, row, outputs) * blocks * groups
         commands = visits * (len(boxes) * 2 + 3) * 64 / config.beat_bytes
         serial = (a_all if a_serial else 0.0) + (w_all if w_serial else 0.0)
-        # The first tiles come before anything is computed, the last outputs go when all has been.
-        start = sum(self._a_cycles(region, box) for box in a_boxes[:1]) * regions / max(regions, parts)
-        start += self._w_cycles(block, boxes[0]) / 2
-        tail = (post + store) / visits / 2
-        return max(compute, a_all + w_all + commands, post, store) + serial + start + tail
+        # Commands have their own price; ramps at both ends are shaped later.
+        return max(compute, a_all + w_all + commands, post, store) + serial + 8.0 * visits
 
     def _split(self, region: Region, most: int) -> list[Region]:
         key = (region, most)
@@ -301,7 +298,7 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
 
 def _first_pixels(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
-    return [{"first_pixels": first} for first in (rows, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
+    return [{"first_pixels": first} for first in (0, rows, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
 
 
 def _first_elements(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
@@ -312,7 +309,7 @@ def _first_elements(problem: Problem, config: Config, tiling: Tiling) -> list[di
     run = box.size
     if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
         run = (box.s1 - box.s0) * (box.c1 - box.c0)
-    choices = []
+    choices: list[dict[str, Any]] = [{"k_cuts": ()}]
     for first in (1, 2, 4):
         part = run if run < box.size else first * rows
         ends, at = [], 0
@@ -330,10 +327,10 @@ def _last_rows(problem: Problem, config: Config, tiling: Tiling) -> list[dict[st
 
 
 #: What to try, one after another, to begin and end early.
-_RAMPS = (_first_pixels, _first_elements, _last_rows, _first_pixels)
+_RAMPS = (_first_pixels, _first_elements, _last_rows)
 
 #: Tilings of least closed-form cost whose programs are timed.
-_FINALISTS = 6
+_FINALISTS = 4
 
 
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
@@ -360,15 +357,19 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     # Only short layers feel how they begin and end.
     if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
         return replace(tilings[0], first_pixels=2 * config.array.rows)
-    costs: list[tuple[float, Tiling]] = []
+    best: tuple[float, Tiling] | None = None
     for tiling in tilings:
-        costs.append((_simulated(problem, config, tiling), tiling))
-    best = min(costs, key=lambda cost: cost[0])[1]
-    for field in _RAMPS:
-        options = [replace(best, **choice) for choice in field(problem, config, best)]
-        costs += [(_simulated(problem, config, option), option) for option in options]
-        best = min(costs, key=lambda cost: cost[0])[1]
-    return best
+        found = _simulated(problem, config, tiling), tiling
+        for _ in range(2):
+            for field in _RAMPS:
+                for choice in field(problem, config, found[1]):
+                    option = replace(found[1], **choice)
+                    if option != found[1]:
+                        found = min(found, (_simulated(problem, config, option), option), key=lambda cost: cost[0])
+        if best is None or found[0] < best[0]:
+            best = found
+    assert best is not None
+    return best[1]
 
 
 def _simulated(problem: Problem, config: Config, tiling: Tiling) -> float:
