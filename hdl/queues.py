@@ -31,8 +31,8 @@ class CommandQueues(wiring.Component):
 
     The beats lie in one block RAM, a region for each queue. The oldest command of each queue is
     copied, a beat a cycle, to a slot of registers that its engine sees whole. A command that
-    arrives at an empty queue is copied while it arrives: its slot is valid five cycles after the
-    last beat that holds a bit of it.
+    arrives at an empty queue while no other is copied goes straight to its slot, which is valid
+    in the cycle after the last beat that holds a bit of it; else it takes at least five cycles.
 
     Parameters
     ----------
@@ -98,17 +98,36 @@ class CommandQueues(wiring.Component):
         get_at = Signal(data.ArrayLayout(pointer_bits, len(QUEUES)))
         held = Signal(data.ArrayLayout(range(self._depth + 1), len(QUEUES)))
 
+        put_last = Signal()
+        # Straight to a slot, if nothing else is on its way to one. While this goes on, beats of
+        # other queues stay in the memory.
+        direct = Signal()
+        direct_on = Signal()
+        first = Signal()
+        busy_slots = Signal(len(QUEUES))
+        filling = Signal(len(QUEUES))
+        may_go = ~busy_slots.bit_select(self.queue, 1) & ~filling.any()
+        m.d.comb += [
+            first.eq(self.beat[:self._beat_bits] == 0),
+            direct.eq(self.put & Mux(first, may_go, direct_on)),
+        ]
+        for queue in range(len(QUEUES)):
+            m.d.comb += busy_slots[queue].eq(self.valid[queue] | (held[queue] != 0))
+        with m.If(self.put):
+            m.d.sync += direct_on.eq(direct & ~put_last)
+        store = Signal()
+        m.d.comb += store.eq(self.put & ~direct)
+
         # Writing. `coming` and `come` say how much of a command that is not complete is there.
         coming = Signal(2)
         come = Signal(self._beat_bits)
-        put_last = Signal()
         m.d.comb += [
             put_last.eq(self.put & (self.beat[:self._beat_bits] == beats - 1)),
-            write.en.eq(self.put),
+            write.en.eq(store),
             write.addr.eq(Cat(self.beat[:self._beat_bits], put_at[self.queue], self.queue)),
             write.data.eq(self.data),
         ]
-        with m.If(self.put):
+        with m.If(store):
             m.d.sync += [come.eq(come + 1), coming.eq(self.queue)]
 
         # Reading: one command after the other, for whichever slot is empty.
@@ -120,7 +139,6 @@ class CommandQueues(wiring.Component):
         read_last = Signal()
         wanted = Signal(len(QUEUES))
         chosen = Signal(len(QUEUES))
-        filling = Signal(len(QUEUES))
         m.d.comb += [
             there.eq((held[source] != 0) | (coming == source) & (beat < come)),
             read_now.eq(reading & there),
@@ -136,7 +154,7 @@ class CommandQueues(wiring.Component):
         # Choosing waits until `held` tells what the command read last has left.
         with m.If(read_last):
             m.d.sync += reading.eq(0)
-        with m.If(~reading):
+        with m.If(~reading & ~direct & ~direct_on):
             m.d.comb += chosen.eq(wanted & -wanted)
             m.d.sync += reading.eq(wanted.any())
         for queue in range(len(QUEUES)):
@@ -144,7 +162,7 @@ class CommandQueues(wiring.Component):
                 m.d.sync += source.eq(queue)
         full = Signal(len(QUEUES))
         for queue in range(len(QUEUES)):
-            put = put_last & (self.queue == queue)
+            put = store & put_last & (self.queue == queue)
             get = read_last & (source == queue)
             with m.If(put):
                 m.d.sync += put_at[queue].eq(put_at[queue] + 1)
@@ -165,6 +183,15 @@ class CommandQueues(wiring.Component):
             target_1.eq(source), target_2.eq(target_1),
             place_1.eq(beat), place_2.eq(place_1),
         ]
+        # Beats from the memory and those that go straight never come together, see `filling`.
+        to_slot = Signal(self._width)
+        to_queue = Signal(2)
+        to_place = Signal(self._beat_bits)
+        m.d.comb += [
+            to_slot.eq(Mux(direct, self.data, word)),
+            to_queue.eq(Mux(direct, self.queue, target_2)),
+            to_place.eq(Mux(direct, self.beat, place_2)),
+        ]
         for queue, opcode in enumerate(QUEUES):
             slot = getattr(self, slot_name(opcode))
             last = (len(slot) - 1) // self._width
@@ -175,8 +202,8 @@ class CommandQueues(wiring.Component):
                 m.d.sync += filling[queue].eq(1)
             for index in range(last + 1):
                 part = slot[index * self._width:(index + 1) * self._width]
-                with m.If(arrived[1] & (target_2 == queue) & (place_2 == index)):
-                    m.d.sync += part.eq(word)
+                with m.If((direct | arrived[1]) & (to_queue == queue) & (to_place == index)):
+                    m.d.sync += part.eq(to_slot)
                     if index == last:
                         m.d.sync += [self.valid[queue].eq(1), filling[queue].eq(0)]
 

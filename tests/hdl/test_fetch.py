@@ -208,4 +208,4 @@ def test_first_command_is_fast(rng):
     assert cycles["address"] - cycles["run"] == 1
     assert cycles["data"] - cycles["address"] == 5
     # The load's last bits are in the fifth beat.
-    assert cycles["load"] - cycles["data"] == 4 + 6
+    assert cycles["load"] - cycles["data"] == 4 + 2
