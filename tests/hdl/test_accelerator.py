@@ -14,30 +14,31 @@ from pearray.sim.pysim_memory import DECERR, SLVERR, MemoryModel, lite_read, lit
 CONTROL, STATUS, PROGRAM_ADDRESS, ERROR_ADDRESS, TIMEOUT = 0x008, 0x00C, 0x010, 0x014, 0x018
 PROGRAM, A, B, RECORD = 0x0400, 0x2003, 0x2101, 0x2F40
 DONE, ERROR = 2, 4
+COLS = 2
 
 
 def configuration(data_width=32):
     return Config(
-        name="tiny", array=Array(rows=4, cols=4),
+        name="tiny", array=Array(rows=2, cols=COLS),
         scratchpads=Scratchpads(activation_bytes=256, weight_bytes=256, output_bytes=256),
-        accumulators=Accumulators(depth=16), post=Post(lanes=2), memory=Memory(data_width=data_width),
+        accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=data_width),
     )
 
 
 def program(c, *, rows=5, inner=7):
-    """Assemble C = A B with int8 A (rows, inner) at A, B (inner, 4) at B and int32 C at ``c``."""
+    """Assemble C = A B with int8 A (rows, inner) at A, B (inner, COLS) at B and int32 C at ``c``."""
     one = {"count1": 1, "count2": 1}
     return b"".join([
         encode(Opcode.LOAD, {}, {"destination": Destination.ACTIVATION, "dram": A, "address": 0,
                                  "length": rows * inner} | one),
         encode(Opcode.LOAD, {}, {"destination": Destination.WEIGHT, "dram": B, "address": 8,
-                                 "length": inner * 4} | one),
+                                 "length": inner * COLS} | one),
         encode(Opcode.EXECUTE, {"load": 2}, {
             "first": 1, "k_total": inner, "run": inner, "run_count": 1, "n_count": 1,
-            "m_count0": rows, "m_count1": 1, "m_count2": 1, "m_step0": inner, "w_base": 8, "w_pitch": 4}),
+            "m_count0": rows, "m_count1": 1, "m_count2": 1, "m_step0": inner, "w_base": 8, "w_pitch": COLS}),
         encode(Opcode.POST, {"execute": 1}, {"rounding": Rounding.NONE, "n_count": 1, "m_count": rows,
-                                             "out_base": 16, "out_mstep": 16}),
-        encode(Opcode.STORE, {"post": 1}, {"dram": c, "address": 16, "length": rows * 16} | one),
+                                             "out_base": 16, "out_mstep": 4 * COLS}),
+        encode(Opcode.STORE, {"post": 1}, {"dram": c, "address": 16, "length": rows * 4 * COLS} | one),
         encode(Opcode.STORE, {"store": 1}, {"profile": 1, "dram": RECORD}),
         encode(Opcode.END, {"store": 2}, {}),
     ])
@@ -59,12 +60,12 @@ class Bench:
         self.memory.data[PROGRAM:PROGRAM + len(text)] = text
         signed = self.memory.data.view(np.int8).astype(np.int64)
         a = signed[A:A + rows * inner].reshape(rows, inner)
-        b = signed[B:B + inner * 4].reshape(inner, 4)
+        b = signed[B:B + inner * COLS].reshape(inner, COLS)
         return a @ b
 
     def result(self, c, rows=5):
         """Read the product back."""
-        return self.memory.data[c:c + rows * 16].view("<i4").reshape(rows, 4)
+        return self.memory.data[c:c + rows * 4 * COLS].view("<i4").reshape(rows, COLS)
 
     async def start(self, ctx, address=PROGRAM):
         """Start a program and wait until it is done; return the status and the cycles it took."""
@@ -112,14 +113,14 @@ def test_back_to_back_programs(rng, data_width, stall):
 
         assert counters["commands"] == 7
         assert [counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")] == [2, 1, 1, 2]
-        assert counters["load_beats"] == span(A, 35) + span(B, 28)
-        assert counters["write_beats"] == span(0x3805, 80) + span(RECORD, 16)
+        assert counters["load_beats"] == span(A, 35) + span(B, 7 * COLS)
+        assert counters["write_beats"] == span(0x3805, 20 * COLS) + span(RECORD, 16)
         assert counters["fetch_beats"] >= 7 * 64 // beat
-        assert counters["execute_active"] == 2 * 5
+        assert counters["execute_active"] == 4 * 5
         record = bench.memory.data[RECORD:RECORD + 16].view("<u4")
         assert record[0] < counters["cycles"]
         assert record[1] == counters["load_beats"] + counters["fetch_beats"]
-        assert record[2] == span(0x3805, 80)
+        assert record[2] == span(0x3805, 20 * COLS)
         assert record[3] == counters["execute_active"]
 
     bench.simulate(testbench)
