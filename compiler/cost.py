@@ -14,7 +14,7 @@ from ..hdl.commands import COMMAND_BYTES
 from ..hdl.config import Config
 from .program import QUEUES, Program
 
-__all__ = ["contraction_tiles", "estimate", "row_beats"]
+__all__ = ["contraction_tiles", "estimate", "execute_cycles", "load_cycles", "row_beats"]
 
 #: Commands in flight, and commands waiting in a queue before fetching stops.
 _AHEAD, _ROOM = 4, 8
@@ -35,6 +35,23 @@ def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
         return -(-k_total // rows)
     whole, rest = divmod(k_total, run)
     return whole * -(-run // rows) + -(-rest // rows)
+
+
+def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
+    """Cycles in which an EXECUTE feeds the array, weights loading under the tiles."""
+    pixels = body["m_count0"] * body["m_count1"] * body["m_count2"]
+    if body.get("output_stationary"):
+        return float(body["n_count"] * max(pixels, config.array.rows))
+    tiles = contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
+    return float(body["n_count"] * tiles * max(pixels, config.array.rows))
+
+
+def load_cycles(config: Config, body: Mapping[str, int]) -> float:
+    """Cycles of the port that a LOAD takes, its own command included."""
+    count, fetch = body["count1"] * body["count2"], COMMAND_BYTES / config.beat_bytes
+    if body.get("fill"):
+        return fetch
+    return fetch + row_beats(config, body["length"], count)
 
 
 class _Port:

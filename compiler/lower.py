@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 from ..hdl.commands import Rounding
 from ..hdl.config import Config
@@ -35,8 +36,8 @@ class Tiling:
         Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
     k_cuts : tuple of int
         Pieces in which the first tile of weights comes.
-    last_rows : int
-        Rows of the accumulators below which the last groups are not halved any more; 0 for no halving.
+    shrink : bool
+        Cut the last group into ever smaller ones, so that little is left when the array is done.
     split_channels : bool
         With the diagonal, let a tile of activations hold only the channels of the block it is for.
     """
@@ -49,7 +50,7 @@ class Tiling:
     n_outer: bool = False
     first_pixels: int = 0
     k_cuts: tuple[int, ...] = ()
-    last_rows: int = 0
+    shrink: bool = True
     split_channels: bool = False
 
     def boxes(self, problem: Problem, config: Config, block_: tuple[int, int]) -> tuple[Box, ...]:
@@ -104,24 +105,75 @@ def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
     return parts
 
 
-def _halves(region: Region, tiles: tuple[int, int], least: int, rows: int) -> list[tuple[Region, tuple[int, int]]]:
-    """Cut the last group again and again, so that little is left to post-process when the array is done."""
-    parts = []
-    while True:
-        count = tiles[1] - tiles[0]
-        if region.pixels * count <= rows:
-            break
-        pieces = split_region(region, -(-region.pixels // 2)) if region.pixels >= 2 * least else [region]
-        if len(pieces) > 1:
-            region = pieces[-1]
-            parts += [(piece, tiles) for piece in pieces[:-1]]
-        elif count > 1:
-            middle = tiles[1] - count // 2
-            parts.append((region, (tiles[0], middle)))
-            tiles = (middle, tiles[1])
-        else:
-            break
-    return parts + [(region, tiles)]
+@dataclass(frozen=True)
+class _Rates:
+    """What decides when the last groups are done, in cycles."""
+
+    #: For each row of the accumulators: tiles of the contraction, and groups of lanes.
+    execute: int
+    post: int
+    #: From the last operand of a group to the first sum that post-processing reads, and from there to the store.
+    through: int
+    #: For each burst of a store, and for its acknowledgement.
+    burst: float
+    written: int
+    #: Fewest pixels that hide the loading of weights.
+    least: int
+
+
+def _end(groups: list[tuple[int, int]], rates: _Rates, whole: bool) -> float:
+    """Cycle in which the last of groups of (pixels, tiles) is in memory, counted from the first operand."""
+    done, post_done, stored = 0.0, 0.0, 0.0
+    free = [0.0, 0.0]
+    for index, (pixels, tiles) in enumerate(groups):
+        start = max(done, free[index % 2])
+        done = start + rates.execute * tiles * max(pixels, rates.least)
+        post_done = max(done + rates.through, post_done) + rates.post * pixels * tiles
+        free[index % 2] = post_done + 40
+        bursts = 1 + pixels * tiles / 8 if whole and tiles == groups[0][1] else pixels
+        stored = max(post_done + 30, stored) + bursts * rates.burst
+    return stored + rates.written
+
+
+@cache
+def _last_groups(pixels: int, step: int, tiles: int, rates: _Rates, whole: bool) -> tuple[tuple[int, int], ...]:
+    """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
+    best: tuple[float, list[tuple[int, int]]] = (_end([(pixels, tiles)], rates, whole), [(pixels, tiles)])
+    beam = [best]
+    for _ in range(7):
+        grown = []
+        for _, groups in beam:
+            rows, count = groups[-1]
+            for share in (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.75):
+                left = round(rows * share / step) * step
+                if 0 < left < rows and (rows - left >= rates.least or rows >= rates.least > left):
+                    grown.append(groups[:-1] + [(rows - left, count), (left, count)])
+                left = max(1, int(count * share))
+                if left < count:
+                    grown.append(groups[:-1] + [(rows, count - left), (rows, left)])
+        # Each group has commands of its own.
+        timed = sorted(((_end(groups, rates, whole) + 4 * len(groups), groups) for groups in grown),
+                       key=lambda found: found[0])
+        beam = timed[:16]
+        if beam and beam[0][0] < best[0]:
+            best = beam[0]
+    return tuple(best[1])
+
+
+def split_at(region: Region, pixels: int) -> list[Region]:
+    """Cut a region in two, the first of about `pixels` pixels; in one if its shape does not allow it."""
+    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    if region.image1 - region.image0 > 1:
+        at = region.image0 + round(pixels / (rows * columns))
+        if region.image0 < at < region.image1:
+            return [replace(region, image1=at), replace(region, image0=at)]
+    elif rows > 1:
+        at = region.p0 + round(pixels / columns)
+        if region.p0 < at < region.p1:
+            return [replace(region, p1=at), replace(region, p0=at)]
+    elif 0 < pixels < columns:
+        return [replace(region, q1=region.q0 + pixels), replace(region, q0=region.q0 + pixels)]
+    return [region]
 
 
 class _Lowering:
@@ -150,9 +202,9 @@ class _Lowering:
         for index, (region, group, tiles) in enumerate(loops):
             parts = split_region(region, tiling.pixels, tiling.first_pixels if index == 0 else 0)
             work = [(part, tiles) for part in parts]
-            if index == len(loops) - 1 and tiling.last_rows:
+            if index == len(loops) - 1 and tiling.shrink:
                 last, span = work.pop()
-                work += _halves(last, span, self._config.array.rows, tiling.last_rows)
+                work += self._shrinking(last, span)
             plan.append((region, group, work))
         # Lines of an activation tile are loaded in the pieces in which the region's first visit uses them.
         self._cuts: dict[object, tuple[int, ...]] = {}
@@ -166,9 +218,34 @@ class _Lowering:
                 self._cuts[key] = tuple(ends if len(ends) <= 6 else [*ends[:3], *ends[3:-1:-(-len(ends) // 4)], lines])
         first = True
         for index, (region, group, work) in enumerate(plan):
-            for part, tiles in work:
-                yield from self._group(region, part, group, tiles, loops[index][2], first)
+            for number, (part, tiles) in enumerate(work):
+                last_of_all = index == len(plan) - 1 and number == len(work) - 1
+                yield from self._group(region, part, group, tiles, loops[index][2], first, last_of_all)
                 first = False
+
+    def _shrinking(self, region: Region, tiles: tuple[int, int]) -> list[tuple[Region, tuple[int, int]]]:
+        problem, config = self._problem, self._config
+        array = config.array
+        depth = problem.r * problem.s if problem.diagonal else -(-problem.k // array.rows)
+        rates = _Rates(depth, array.cols // config.post.lanes, 27 + array.rows + array.cols,
+                       (config.memory.write_latency + 8) / config.memory.outstanding,
+                       config.memory.write_latency + 12, array.rows)
+        rows, columns = region.p1 - region.p0, region.q1 - region.q0
+        step = 1
+        if region.image1 - region.image0 > 1:
+            step = rows * columns
+        elif rows > 1:
+            step = columns
+        whole = (tiles[1] - tiles[0]) * problem.tile_channels(config) == problem.y.channels
+        parts = []
+        for pixels, count in _last_groups(region.pixels, step, tiles[1] - tiles[0], rates, whole):
+            if pixels < region.pixels:
+                part, region = split_at(region, pixels)
+                parts.append((part, tiles))
+            else:
+                parts.append((region, (tiles[0], tiles[0] + count)))
+                tiles = (tiles[0] + count, tiles[1])
+        return parts
 
     def _line(self, region: Region, part: Region, box: Box) -> int:
         """Lines of the region's tile that a part of it needs."""
@@ -181,9 +258,9 @@ class _Lowering:
         return (inner.column0 - geometry.column0) // geometry.column_step + inner.columns
 
     def _group(self, region: Region, part: Region, group: int, tiles: tuple[int, int], block_: tuple[int, int],
-               first_of_layer: bool) -> Iterator[Step]:
+               first_of_layer: bool, last_of_layer: bool) -> Iterator[Step]:
         tiling = self._tiling
-        sums = Group(self._outputs(part, group, tiles))
+        sums = Group(self._outputs(part, group, tiles, 2 if last_of_layer else 1))
         first = True
         boxes = tiling.boxes(self._problem, self._config, block_)
         for a_box, w_boxes in zip(boxes, tiling.w_boxes, strict=True):
@@ -245,14 +322,15 @@ class _Lowering:
             "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(transposed),
             "w_base": (tiles[0] - block_[0]) * w_nstep + start * (1 if transposed else w_pitch)}
 
-    def _outputs(self, part: Region, group: int, tiles: tuple[int, int]) -> list[Output]:
+    def _outputs(self, part: Region, group: int, tiles: tuple[int, int], pieces: int = 1) -> list[Output]:
         finish = self._problem.finish
         if finish.table is not None and finish.table.ndim == 2:
             return [output for tile in range(*tiles)
-                    for output in self._output_rows(part, group, (tile, tile + 1), tile - tiles[0])]
-        return list(self._output_rows(part, group, tiles, 0))
+                    for output in self._output_rows(part, group, (tile, tile + 1), tile - tiles[0], pieces)]
+        return list(self._output_rows(part, group, tiles, 0, pieces))
 
-    def _output_rows(self, part: Region, group: int, tiles: tuple[int, int], tile0: int) -> Iterator[Output]:
+    def _output_rows(self, part: Region, group: int, tiles: tuple[int, int], tile0: int,
+                     pieces: int) -> Iterator[Output]:
         problem, config = self._problem, self._config
         finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
         item, reach, count = problem.item(config), problem.tile_channels(config), tiles[1] - tiles[0]
@@ -272,7 +350,7 @@ class _Lowering:
         if matrix:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
         pixels = part.pixels
-        parts = -(-pixels // most)
+        parts = min(pixels, max(pieces, -(-pixels // most)))
         first_pixel, start = part.first(problem), 0
         for index in range(parts):
             rows = pixels // parts + (index < pixels % parts)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..hdl.commands import ADDRESS_BITS, Destination
 from ..hdl.config import Config
+from .cost import execute_cycles, load_cycles
 from .plan import Stored
 from .program import Program
 
@@ -72,6 +73,8 @@ class Tile:
     clear: int = 0
     #: Last command that read the tile.
     last_use: int = 0
+    #: When, in cycles, its latest piece will about have come.
+    loaded: float = 0.0
     #: Steps that will use the tile, in order.
     uses: deque[int] = field(default_factory=deque)
 
@@ -219,14 +222,10 @@ class Scheduler:
     ----------
     config : Config
         Configuration.
-    ahead : int
-        LOADs to emit at most, after each EXECUTE, for steps beyond the next one. A long row of LOADs that wait
-        would keep the next EXECUTE from being fetched.
     """
 
-    def __init__(self, config: Config, ahead: int = 3):
+    def __init__(self, config: Config):
         self._config = config
-        self._ahead = ahead
         self.program = Program()
         pads, beat = config.scratchpads, config.beat_bytes
         line = config.post.lanes
@@ -243,6 +242,8 @@ class Scheduler:
         self._deferred: tuple[Group, int, int, int] | None = None
         self._bank = 1
         self._bank_post = [0, 0]
+        #: When, in cycles, what has been emitted will have been loaded and executed.
+        self._load_clock = self._execute_clock = 0.0
 
     @staticmethod
     def _needs(step: Step) -> list[Use]:
@@ -301,60 +302,67 @@ class Scheduler:
         for use in (step.a, step.w):
             use.tile.uses.popleft()
             use.tile.last_use = ordinal
+        loaded = max(use.tile.loaded for use in (step.a, step.w))
+        self._execute_clock = max(self._execute_clock, loaded) + execute_cycles(self._config, step.body)
         return ordinal
 
     def _operand(self, tile: Tile, offset: int) -> int:
         return (tile.address // self._config.operand_bytes + offset) % (1 << ADDRESS_BITS)
 
-    def _bring(self, use: Use, step: int, newest: int | None = None, limit: int | None = None) -> tuple[bool, int]:
-        """Load the missing pieces of a tile; return whether all stand, and how many LOADs that took."""
-        tile, loads = use.tile, 0
+    def _bring(self, use: Use, step: int, newest: int | None = None, until: float | None = None) -> bool:
+        """Load the missing pieces of a tile; return whether all stand.
+
+        With `newest`, only over what that EXECUTE and those before it were the last to read; with
+        `until`, only what will have come by then.
+        """
+        tile = use.tile
         if tile.address < 0:
-            if tile.pieces[0].ready() is None:
-                return False, 0
+            if tile.pieces[0].ready() is None or (until is not None and self._load_clock > until):
+                return False
             if not self._buffers[tile.memory].place(tile, step, newest):
-                return False, 0
+                return False
         queue = "execute" if tile.memory in _OPERANDS else "post"
         while len(tile.ordinals) < use.pieces:
             piece = tile.pieces[len(tile.ordinals)]
             store = piece.ready()
-            if store is None or (limit is not None and loads >= limit):
-                return False, loads
+            if store is None or (until is not None and self._load_clock > until):
+                return False
             ordinal = 0
             for body in piece.loads:
                 ordinal = self.program.load(
                     {queue: tile.clear, "store": store},
                     **body | {"destination": tile.memory.value, "address": tile.address + body["address"]})
+                self._load_clock += load_cycles(self._config, body)
             tile.ordinals.append(ordinal)
-            loads += len(piece.loads)
-        return True, loads
+            tile.loaded = self._load_clock
+        return True
 
     def _ensure(self, index: int) -> None:
         for use in self._needs(self._steps[index]):
             # Constants may have to wait until those of the group before have been used: POST brings them.
-            if self._bring(use, index)[0] or use.tile.memory not in _OPERANDS:
+            if self._bring(use, index) or use.tile.memory not in _OPERANDS:
                 continue
             self._flush()
-            if not self._bring(use, index)[0]:
+            if not self._bring(use, index):
                 raise AssertionError(f"step {index} can't have its {use.tile.memory.name.lower()} tile of "
                                      f"{use.tile.size} bytes")
 
     def _prefetch(self, index: int) -> None:
+        """Emit LOADs for later steps: all for the next one, and more as far as there is time for them.
+
+        LOADs that the port has no time for yet would only keep it from fetching the next EXECUTE.
+        """
         # A place that the EXECUTE just emitted still reads would be free only when it ends.
         newest = self.program.counts["execute"] - 1
-        budget = self._ahead
         blocked: set[Destination] = set()
         for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
+            until = None if ahead == index + 1 else self._execute_clock
             for use in self._needs(self._steps[ahead]):
                 memory = use.tile.memory
-                if memory in blocked:
-                    continue
-                stands, loads = self._bring(use, ahead, newest if memory in _OPERANDS else None,
-                                            None if ahead == index + 1 else max(budget, 0))
-                budget -= loads
-                if not stands:
+                if memory not in blocked and not self._bring(use, ahead, newest if memory in _OPERANDS else None,
+                                                             until):
                     blocked.add(memory)
-            if budget <= 0 or blocked >= _OPERANDS:
+            if blocked >= _OPERANDS or (until is not None and self._load_clock > until):
                 return
 
     def _flush(self) -> None:
@@ -375,7 +383,7 @@ class Scheduler:
             if use is None:
                 continue
             # Constants of the group's later outputs may have to go, and come back.
-            if not self._bring(use, index - 1)[0]:
+            if not self._bring(use, index - 1):
                 raise AssertionError(f"no room for a {name} tile of {use.tile.size} bytes")
             load = max(load, *use.tile.ordinals[:use.pieces])
             if name != "table":

@@ -214,7 +214,8 @@ class Chooser:
         commands = visits * (len(boxes) * 2 + 3) * 64 / config.beat_bytes
         serial = (a_all if a_serial else 0.0) + (w_all if w_serial else 0.0)
         # Commands have their own price; ramps at both ends are shaped later.
-        return max(compute, a_all + w_all + commands, post, store) + serial + 8.0 * visits
+        read = a_all + w_all + commands
+        return max(compute, read, post, store) + serial + 8.0 * visits * len(boxes) + 0.05 * (read + store)
 
     def _split(self, region: Region, most: int) -> list[Region]:
         key = (region, most)
@@ -296,38 +297,42 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
     return list(zip(cuts[:-1], cuts[1:], strict=True))
 
 
-def _first_pixels(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
-    rows = config.array.rows
-    return [{"first_pixels": first} for first in (0, rows, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
-
-
-def _first_elements(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
-    """Ways to bring the first tile of weights in growing pieces, each a whole number of runs or inside one."""
+def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
+    """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
     rows, box = config.array.rows, tiling.w_boxes[0][0]
     if problem.diagonal or box.size <= 2 * rows:
-        return []
-    run = box.size
+        return ()
+    unit = rows
     if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
-        run = (box.s1 - box.s0) * (box.c1 - box.c0)
-    choices: list[dict[str, Any]] = [{"k_cuts": ()}]
-    for first in (1, 2, 4):
-        part = run if run < box.size else first * rows
-        ends, at = [], 0
-        while at + 2 * part < box.size:
-            at += part
-            ends.append(at)
-            part *= 2
-        choices.append({"k_cuts": (*ends, box.size)})
-    return choices
+        unit = (box.s1 - box.s0) * (box.c1 - box.c0)
+        # A piece that is no whole number of tiles of the array wastes some.
+        if unit % rows:
+            return ()
+    part, at, ends = float(first), 0, []
+    while at + unit * round(part) + unit < box.size and len(ends) < 12:
+        at += unit * round(part)
+        ends.append(at)
+        part *= growth
+    return (*ends, box.size)
 
 
-def _last_rows(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
+def _usual(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
-    return [{"last_rows": last} for last in (rows, 2 * rows, 4 * rows, 16 * rows)]
+    plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": (), "shrink": False}
+    return [plain, {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}]
 
 
-#: What to try, one after another, to begin and end early.
-_RAMPS = (_first_pixels, _first_elements, _last_rows)
+def _beginnings(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
+    """Ways to begin early: few pixels first, and weights in growing pieces."""
+    rows = config.array.rows
+    cuts = dict.fromkeys(_k_cuts(problem, config, tiling, first, growth)
+                         for first, growth in ((1, 1.25), (1, 1.5), (1, 2.0), (2, 1.5), (4, 2.0)))
+    return [{"first_pixels": first, "k_cuts": cut} for cut in (*cuts, ())
+            for first in (0, rows, rows + rows // 4, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
+
+
+#: Layers of fewer cycles are not worth the search for the best beginning.
+_SHORT = 1500
 
 #: Tilings of least closed-form cost whose programs are timed.
 _FINALISTS = 4
@@ -357,19 +362,19 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     # Only short layers feel how they begin and end.
     if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
         return replace(tilings[0], first_pixels=2 * config.array.rows)
-    best: tuple[float, Tiling] | None = None
-    for tiling in tilings:
-        found = _simulated(problem, config, tiling), tiling
-        for _ in range(2):
-            for field in _RAMPS:
-                for choice in field(problem, config, found[1]):
-                    option = replace(found[1], **choice)
-                    if option != found[1]:
-                        found = min(found, (_simulated(problem, config, option), option), key=lambda cost: cost[0])
-        if best is None or found[0] < best[0]:
-            best = found
-    assert best is not None
-    return best[1]
+    timed = [_least(problem, config, tiling, _usual(problem, config, tiling)) for tiling in tilings]
+    cycles, best = min(timed, key=lambda cost: cost[0])
+    if cycles < _SHORT:
+        return best
+    return min((cycles, best), _least(problem, config, best, _beginnings(problem, config, best)),
+               key=lambda cost: cost[0])[1]
+
+
+def _least(problem: Problem, config: Config, tiling: Tiling,
+           choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
+    """The tiling with the choice of least cycles."""
+    options = dict.fromkeys(replace(tiling, **choice) for choice in choices)
+    return min(((_simulated(problem, config, option), option) for option in options), key=lambda cost: cost[0])
 
 
 def _simulated(problem: Problem, config: Config, tiling: Tiling) -> float:
