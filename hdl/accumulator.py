@@ -83,7 +83,7 @@ class DrainRows(wiring.Component):
 class AccumulatorColumn(Unit):
     """One column of accumulators.
 
-    A sum is read, combined and written back in four cycles, so the same row may come again after
+    A sum is read, combined and written back in five cycles, so the same row may come again after
     :attr:`Accumulators.PERIOD` cycles, and other rows every cycle. The bank that post-processing
     reads must be another than the one at work: the latter's reads take precedence.
 
@@ -97,7 +97,7 @@ class AccumulatorColumn(Unit):
     Members
     -------
     reading, writing : In(control_layout(depth))
-        Row whose sum arrives three cycles later, and row to write, four cycles after its reading.
+        Row whose sum arrives three cycles later, and row to write, five cycles after its reading.
     reading_next, writing_next : Out(control_layout(depth))
         The same one cycle later, for the column to the right.
     psum : In(signed(psum_bits))
@@ -154,16 +154,20 @@ class AccumulatorColumn(Unit):
         read_bank = delay(m, self.read_bank, AccumulatorRead.LATENCY, "read_bank")
         m.d.comb += self.read_data.eq(Mux(read_bank, outputs[1], outputs[0]))
 
-        # What must not enter the sum is cleared, which costs registers' reset inputs instead of logic.
+        # One step a cycle: choice of the bank, comparison, clearing of what must not enter the sum
+        # (which costs registers' reset inputs instead of logic), addition.
         control = delay(m, self.reading, 2, "reading")
         old = Signal(self._accumulator, reset_less=True)
         m.d.sync += old.eq(Mux(control.bank, outputs[1], outputs[0]))
-        control = delay(m, control, 1, "compare")
-        below = Signal()
-        m.d.comb += below.eq(old < self.psum)
+        control = delay(m, control, 1, "reading_compare")
+        old_after = Signal(self._accumulator, reset_less=True)
+        new_after = Signal(self._psum, reset_less=True)
+        below = Signal(reset_less=True)
+        m.d.sync += [old_after.eq(old), new_after.eq(self.psum), below.eq(old < self.psum)]
+        control = delay(m, control, 1, "reading_clear")
         kept = Signal(self._accumulator, reset_less=True)
         added = Signal(self._psum, reset_less=True)
-        m.d.sync += [kept.eq(old), added.eq(self.psum)]
+        m.d.sync += [kept.eq(old_after), added.eq(new_after)]
         with m.If(control.first | control.maximum & below):
             m.d.sync += kept.eq(0)
         with m.If(~control.first & control.maximum & ~below):
@@ -200,7 +204,7 @@ class Accumulators(wiring.Component):
     #: Cycles from ``control`` to ``psum`` of column 0.
     LEAD = 3
     #: Least number of cycles from a row to the same row.
-    PERIOD = 5
+    PERIOD = 6
 
     def __init__(self, config: Config):
         self._config = config

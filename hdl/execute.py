@@ -66,10 +66,11 @@ class Execute(wiring.Component):
     Commands are worked through in order and overlap: while the vectors of one tile stream through
     the array, the weights of the next one load, be it of the same command or of the next one.
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
-    and S, the cycles in which weights load, is ``max(R, 5)`` from the top and ``max(R, C, 5)`` from
-    the left. Between two commands, S is five cycles longer. Between commands of different
-    modes the array runs empty. Output-stationary tiles follow one another without an idle cycle if
-    one of the three loops has at least ``max(R, 5)`` turns, else drains are kept that far apart.
+    and S, the cycles in which weights load, is ``max(R, 6)`` from the top and ``max(R, C, 6)`` from
+    the left. (A sum can be added to every six cycles.) Between two commands, S is five cycles
+    longer. Between commands of different modes the array runs empty. Output-stationary tiles follow
+    one another without an idle cycle if one of the three loops has at least ``max(R, 6)`` turns,
+    else drains are kept that far apart.
 
     Parameters
     ----------

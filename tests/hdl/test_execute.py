@@ -126,24 +126,25 @@ def command(**fields):
     return dict.fromkeys(FIELDS, 0) | plain | fields
 
 
-@pytest.mark.parametrize(("shape", "left"), [((6, 4), 0), ((4, 6), 1), ((2, 3), 0), ((3, 8), 1)])
-def test_throughput(rng, shape, left):
+@pytest.mark.parametrize(("shape", "left", "more"), [((7, 4), 0, -6), ((4, 7), 1, 0), ((2, 3), 0, 5),
+                                                       ((3, 8), 1, -2)])
+def test_throughput(rng, shape, left, more):
     """An idle cycle between tiles or commands would show in every network's speed."""
     rows, cols = shape
     cfg = config(rows, cols)
     slots = tile_slots(cfg, left=bool(left))
-    for pixels in (1, slots, slots + 5):
-        fold = command(m_count0=pixels, k_total=5 * rows - 1, fold=1, run=3, jump1=cfg.banks, left=left)
-        tall = command(m_count1=pixels, k_total=rows, run=rows, n_count=3, acc_nstep=32, left=left)
-        accepted, completed, events = run(cfg, rng, [fold, tall, fold])
-        period = max(pixels, slots)
-        assert completed[0] - accepted[0] == execute_cycles(cfg, 5, pixels, left=bool(left))
-        # Preparing a command is hidden where a tile has enough vectors.
-        pause = max(slots + 5 - pixels, 0) - max(slots - pixels, 0)
-        first = events["active"][0]
-        assert events["active"] == [first + tile * period + (tile >= 5) * pause + (tile >= 8) * pause + pixel
-                                    for tile in range(13) for pixel in range(pixels)]
-        assert completed[2] - accepted[0] == execute_cycles(cfg, 13, pixels, left=bool(left)) + 2 * pause
+    pixels = slots + more
+    fold = command(m_count0=pixels, k_total=5 * rows - 1, fold=1, run=3, jump1=cfg.banks, left=left)
+    tall = command(m_count1=pixels, k_total=rows, run=rows, n_count=3, acc_nstep=32, left=left)
+    accepted, completed, events = run(cfg, rng, [fold, tall, fold])
+    # Preparing a command is hidden where a tile has enough vectors.
+    pause = max(slots + 5 - pixels, 0) - max(slots - pixels, 0)
+    first = events["active"][0]
+    assert events["active"] == [
+        first + tile * max(pixels, slots) + (tile >= 5) * pause + (tile >= 8) * pause + pixel
+        for tile in range(13) for pixel in range(pixels)]
+    assert completed[0] - accepted[0] == execute_cycles(cfg, 5, pixels, left=bool(left))
+    assert completed[2] - accepted[0] == execute_cycles(cfg, 13, pixels, left=bool(left)) + 2 * pause
 
 
 def test_output_stationary_throughput(rng):
@@ -167,3 +168,38 @@ def test_events(rng):
     assert counts == {"active": 28, "activation_read": 28, "weight_read": 20, "accumulator_read": 14,
                       "accumulator_write": 28}
     assert stall == events["active"][0] - events["stall_weights"][0] > 0
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_done(rng, mode):
+    """Post-processing that reads in the cycle of `done` must find the last column of the last row."""
+    cfg = config(3, 6)
+    body = (command(output_stationary=1, m_count0=4, k_total=0, run=0, run_count=0) if mode else
+            command(m_count0=5, k_total=3))
+    bench = Bench(cfg)
+    engine = bench.execute
+
+    async def testbench(ctx):
+        pad = {name: bench.pads[name].write for name in bench.pads}
+        for write in pad.values():
+            ctx.set(write.en, (1 << cfg.banks) - 1)
+        for line in range(16):
+            for write in pad.values():
+                ctx.set(write.line, [line] * cfg.banks)
+                ctx.set(write.data, [line * 8 + bank for bank in range(cfg.banks)])
+            await ctx.tick()
+        ctx.set(engine.commands.payload, body)
+        ctx.set(engine.commands.valid, 1)
+        await ctx.tick().until(engine.commands.ready)
+        ctx.set(engine.commands.valid, 0)
+        ctx.set(engine.accumulators.en, 1)
+        ctx.set(engine.accumulators.row, 0 if mode else 4)
+        expected = np.zeros((2, cfg.accumulators.depth, 6), np.int64)
+        memory = np.arange(128)
+        execute(cfg, body, memory, memory, expected)
+        await ctx.tick().until(engine.done)
+        await ctx.tick()
+        got = [ctx.get(engine.accumulators.data[col]) for col in range(6)]
+        assert got == expected[0, 0 if mode else 4].tolist()
+
+    simulate(bench, testbench)
