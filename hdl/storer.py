@@ -10,6 +10,7 @@ from .commands import ADDRESS_BITS, StoreBody
 from .config import Config
 from .errors import PearrayError
 from .interfaces import BankRead
+from .pipeline import delay
 from .rotate import Rotator
 from .writer import DATA_DEPTH, lanes_layout, write_request_layout
 
@@ -134,13 +135,6 @@ class Storer(wiring.Component):
         self._align(m, lane, beat, burst, head, burst.tail & burst_last)
         return m
 
-    def _delay(self, m, name, value, cycles):
-        for cycle in range(cycles):
-            later = Signal.like(value, name=f"{name}_{cycle + 1}")
-            m.d.sync += later.eq(value)
-            value = later
-        return value
-
     def _read(self, m, beat, word, rotation):
         """Read the beat's bytes; return them by lane, ``_read_latency`` cycles later."""
         lanes = self._config.beat_bytes
@@ -162,7 +156,7 @@ class Storer(wiring.Component):
         # A line of the scratchpad holds several beats: of its banks, take the lane's.
         chosen = []
         for lane, place in enumerate(places):
-            choice = self._delay(m, f"choice_{lane}", place[:beat_bits], 1 + self.read.signature.LATENCY)
+            choice = delay(m, place[:beat_bits], 1 + BankRead.LATENCY, f"choice_{lane}", reset_less=True)
             value = Signal(8, name=f"chosen_{lane}")
             banks = Signal(data.ArrayLayout(8, beats), name=f"banks_{lane}")
             m.d.comb += banks.eq(Cat(self.read.data[index * lanes + lane] for index in range(beats)))
@@ -179,20 +173,21 @@ class Storer(wiring.Component):
         lanes = self._config.beat_bytes
         m.submodules.rotator = rotator = Rotator(lanes, 8)
         m.d.comb += [rotator.i[lane].eq(value) for lane, value in enumerate(lane_values)]
-        m.d.comb += rotator.amount.eq(self._delay(m, "amount", burst.rotation, self._read_latency))
+        m.d.comb += rotator.amount.eq(
+            delay(m, burst.rotation, self._read_latency, "amount", reset_less=True))
 
         strobe = Signal(lanes)
         for lane in range(lanes):
             m.d.sync += strobe[lane].eq(~(head & (lane < burst.first)) & ~(tail & (lane > burst.last)))
         latency = self._read_latency + rotator.latency
         m.d.comb += [
-            self.data.valid.eq(self._delay(m, "valid", beat, latency)),
-            self.data.p.strobe.eq(self._delay(m, "strobe", strobe, latency - 1)),
+            self.data.valid.eq(delay(m, beat, latency, "valid")),
+            self.data.p.strobe.eq(delay(m, strobe, latency - 1, "strobe", reset_less=True)),
             self.data.p.data.eq(rotator.o.as_value()),
         ]
 
         # A record takes the place of the rotated beat: one beat of at least 16 bytes, or several.
-        profile = self._delay(m, "profile", burst.kind, latency)
+        profile = delay(m, burst.kind, latency, "profile", reset_less=True)
         parts = max(RECORD_BYTES // lanes, 1)
         part = Signal(range(max(parts, 2)))
         words = Signal(data.ArrayLayout(self._config.memory.data_width, parts))
