@@ -269,8 +269,7 @@ class _Lowering:
             lines = self._line(region, part, a_box)
             a_use = Use(a_tile, next(index for index, cut in enumerate(cuts) if cut >= lines) + 1)
             for w_box in w_boxes:
-                ramp = tiling.k_cuts and (group, block_, w_box) == (0, tiling.blocks[0], tiling.w_boxes[0][0])
-                k_cuts = tiling.k_cuts if ramp else (w_box.size,)
+                k_cuts = self._k_cuts(w_box) if (group, block_) == (0, tiling.blocks[0]) else (w_box.size,)
                 w_tile = self._maker.weights(group, block_, w_box, k_cuts)
                 pieces = list(enumerate(k_cuts)) if first_of_layer and len(w_tile.pieces) > 1 \
                     else [(len(k_cuts) - 1, w_box.size)]
@@ -281,6 +280,16 @@ class _Lowering:
                                    body | {"first": int(first)})
                     first = False
                     start = end
+
+    def _k_cuts(self, box: Box) -> tuple[int, ...]:
+        """Pieces of a tile of weights that the layer's first group uses."""
+        cuts = self._tiling.k_cuts
+        if not cuts or box == self._tiling.w_boxes[0][0]:
+            return cuts or (box.size,)
+        step = max(end - start for start, end in zip((0, *cuts[:-1]), cuts, strict=True))
+        if (box.r1 - box.r0) * (box.s1 - box.s0) > 1 and step % ((box.s1 - box.s0) * (box.c1 - box.c0)):
+            return (box.size,)
+        return (*range(step, box.size, step), box.size)
 
     def _bodies(self, region: Region, part: Region, a_box: Box, w_box: Box, start: int, end: int,
                 tiles: tuple[int, int], block_: tuple[int, int]) -> Iterator[dict[str, int]]:

@@ -300,7 +300,7 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
 def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
     """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
     rows, box = config.array.rows, tiling.w_boxes[0][0]
-    if problem.diagonal or box.size <= 2 * rows:
+    if problem.diagonal or box.size <= rows:
         return ()
     unit = rows
     if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
@@ -309,7 +309,7 @@ def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth
         if unit % rows:
             return ()
     part, at, ends = float(first), 0, []
-    while at + unit * round(part) + unit < box.size and len(ends) < 12:
+    while at + unit * round(part) + unit <= box.size and len(ends) < 12:
         at += unit * round(part)
         ends.append(at)
         part *= growth
