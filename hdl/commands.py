@@ -141,7 +141,11 @@ class ExecuteBody(data.Struct):
 
     Before they meet, activations lose ``a_zero_point`` and weights ``w_zero_point``; both are
     read as signed unless ``a_unsigned`` or ``w_unsigned`` is set. Rows of a tile beyond its last
-    element contribute nothing. The command completes when its last sum stands in the accumulators.
+    element contribute nothing. Counts (``m_count``, ``n_count``, and, weight-stationary, ``k_total``,
+    ``run`` and ``run_count``) are at least 1. Tiles that add to rows of the tile before, in this
+    command or the one before, must begin at the same row: an addition to a row that was written less
+    than six cycles before may miss it. The command completes when its last sum stands in the
+    accumulators.
     """
 
     output_stationary: unsigned(1)
