@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .api import Result
     from .workloads import Workload
 
-__all__ = ["app", "main"]
+__all__ = ["app", "exit_with", "main"]
 
 app = typer.Typer(help="Deep-learning accelerators as RTL from Python, proved against NumPy.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -33,7 +33,7 @@ WorkloadName = Annotated[str, typer.Argument(
                              "or an ONNX file.")]
 On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path of a TOML file.")]
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
-Seed = Annotated[int, typer.Option(help="Seed of the workload's tensors.")]
+Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
 Set = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "
@@ -42,12 +42,17 @@ Set = Annotated[list[str] | None, typer.Option(
 
 def main() -> None:
     """Run the command line and exit: 0 if all is well, 1 for a mismatch, 2 for bad input."""
-    sys.exit(_run())
+    exit_with(app, "pearray")
 
 
-def _run(arguments: list[str] | None = None) -> int:
+def exit_with(application: typer.Typer, name: str) -> None:
+    """Run a command line and exit; a user's mistake gives one line and 2, never a traceback."""
+    sys.exit(_run(application, name))
+
+
+def _run(application: typer.Typer, name: str) -> int:
     try:
-        code = app(arguments, prog_name="pearray", standalone_mode=False)
+        code = application(prog_name=name, standalone_mode=False)
     except PearrayError as error:
         return _complain(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -85,6 +90,13 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
         else:
             config[key] = parsed
     return config, workload
+
+
+def _seed(text: str) -> int:
+    # The parser's own message would not say what was given.
+    if not text.isdecimal():
+        raise PearrayError(f"seed must be an integer of at least 0, not {text!r}")
+    return int(text)
 
 
 def _config(name: str, given: list[str] | None) -> Config:
@@ -181,7 +193,7 @@ def generate(
 
 @app.command("compile")
 def compile_workload(
-    workload: WorkloadName, on: On, output: Folder, seed: Seed = 0, settings: Set = None,
+    workload: WorkloadName, on: On, output: Folder, seed: Seed = "0", settings: Set = None,
     json_file: Json = None,
 ) -> None:
     """Write a workload's program, memory image and tensor map, for any host and memory."""
@@ -190,7 +202,7 @@ def compile_workload(
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
-    made = load_workload(workload, seed, workload_keys)
+    made = load_workload(workload, _seed(seed), workload_keys)
     compiled = api.compile(made.graph, made.inputs, config, output)
     console = _console()
     for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
@@ -199,7 +211,7 @@ def compile_workload(
     console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
                   f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
     _write_json(json_file, {
-        "workload": workload, "config": config.name, "seed": seed,
+        "workload": workload, "config": config.name, "seed": _seed(seed),
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
 
@@ -208,7 +220,7 @@ def compile_workload(
 def run(
     workload: WorkloadName, on: On,
     engine: Annotated[str, typer.Option(help="verilator, cocotb or amaranth.")] = "verilator",
-    seed: Seed = 0, settings: Set = None, json_file: Json = None,
+    seed: Seed = "0", settings: Set = None, json_file: Json = None,
 ) -> None:
     """Run a workload on the generated hardware and compare every output with NumPy."""
     from . import report
@@ -216,10 +228,10 @@ def run(
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
-    made = load_workload(workload, seed, workload_keys)
+    made = load_workload(workload, _seed(seed), workload_keys)
     result = _simulate(made, config, engine)
     counts = report.compare(result.outputs, made.graph.golden(made.inputs))
-    record = report.run_record(workload, config.name, engine, seed, result, counts)
+    record = report.run_record(workload, config.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
     title = f"{workload} on {config.name}, engine {engine}, seed {seed}"

@@ -1,0 +1,145 @@
+"""The public calls, with the hardware behind them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import pearray as pe
+from pearray.compiler.quantise import mnist_digits, quantise_mnist
+
+ON = "systolic-8x8"
+
+
+def int8(rng, *shape):
+    return rng.integers(-128, 128, shape, dtype=np.int8)
+
+
+def check(op, tensors, **options):
+    """Run an operator on the RTL and compare with NumPy; return the result."""
+    result = pe.run(op, tensors, on=ON, **options)
+    golden = pe.golden_run(op, tensors)
+    assert set(result.outputs) == set(golden)
+    for name, value in golden.items():
+        assert result.outputs[name].dtype == value.dtype
+        np.testing.assert_array_equal(result.outputs[name], value, err_msg=name)
+    return result
+
+
+def test_gemm_without_requantisation(rng):
+    """Raw sums are int32, and equal to NumPy's."""
+    a, b = int8(rng, 13, 21), int8(rng, 21, 9)
+    result = check(pe.Gemm(), {"a": a, "b": b})
+    np.testing.assert_array_equal(result.outputs["y"], a.astype(np.int32) @ b.astype(np.int32))
+    assert result.outputs["y"].dtype == np.int32
+    assert isinstance(result.cycles, int)
+    assert result.counters["cycles"] == result.cycles
+    assert result.macs == 13 * 21 * 9
+    assert result.utilisation == result.macs / (64 * result.cycles)
+
+
+def test_convolution(rng):
+    """Layouts are ONNX's, scales may be one for each channel, and a bias is optional."""
+    x, w = int8(rng, 1, 5, 9, 7), int8(rng, 11, 5, 3, 2)
+    b = rng.integers(-999, 999, 11, dtype=np.int32)
+    requant = pe.Requant.onnx(0.02, 3, rng.uniform(0.01, 0.02, 11), 0, 0.5, -7)
+    op = pe.Conv2d(stride=2, padding=(1, 0, 2, 1), requant=requant, activation="relu")
+    assert check(op, {"x": x, "w": w, "b": b}).outputs["y"].shape == (1, 11, 5, 4)
+    check(op, {"x": x, "w": w, "b": None})
+
+
+def test_linear_in_tflite_rounding(rng):
+    """The other runtime's rule, through the same call."""
+    requant = pe.Requant.tflite(1_500_000_000, -7, y_zero_point=2, rounding="single")
+    bias = rng.integers(-999, 999, 10, dtype=np.int32)
+    tensors = {"x": int8(rng, 3, 40), "w": int8(rng, 10, 40), "b": bias}
+    assert check(pe.Linear(requant=requant), tensors).outputs["y"].dtype == np.int8
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return mnist_digits()
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory, digits):
+    pytest.importorskip("onnxruntime")
+    return quantise_mnist(tmp_path_factory.mktemp("mnist") / "mnist.onnx", digits[0])
+
+
+def test_network_equals_onnxruntime_on_every_tensor(mnist, digits):
+    """The whole network on the RTL, against a runtime that knows nothing of us."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    whole = onnx.load(str(mnist))
+    names = [name for node in whole.graph.node for name in node.output]
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    session = onnxruntime.InferenceSession(whole.SerializeToString())
+    model = pe.load_onnx(mnist)
+    for image in digits[0][777::2000]:
+        result = pe.run(model, {"Input3": image[None]}, on=ON, keep="all")
+        expected = dict(zip(names, session.run(None, {"Input3": image[None]}), strict=True))
+        assert set(result.outputs) == set(names)
+        for name, value in expected.items():
+            assert result.outputs[name].dtype == value.dtype
+            np.testing.assert_array_equal(result.outputs[name], value, err_msg=name)
+        kinds = [layer.operator for layer in result.layers]
+        assert kinds == ["Conv2d", "MaxPool2d", "Conv2d", "MaxPool2d", "Gemm"]
+        assert sum(layer.cycles for layer in result.layers) == result.cycles
+        assert sum(layer.host_packed_bytes for layer in result.layers) <= result.host_packed_bytes
+
+
+def test_keep(mnist, digits):
+    """Without ``keep`` only the outputs come back; with names those too."""
+    model = pe.load_onnx(mnist)
+    inputs = {"Input3": digits[0][:2]}
+    assert set(pe.run(model, inputs, on=ON).outputs) == {"Plus214_Output_0"}
+    kept = {"Plus214_Output_0", "Pooling66_Output_0_quantized"}
+    result = pe.run(model, inputs, on=ON, keep=["Pooling66_Output_0_quantized"])
+    golden = pe.golden_run(model, inputs, keep=["Pooling66_Output_0_quantized"])
+    assert set(result.outputs) == set(golden) == kept
+    for name in kept:
+        np.testing.assert_array_equal(result.outputs[name], golden[name])
+    with pytest.raises(pe.PearrayError, match=r"^keep must be None, 'all' or names among .*, not 'nothing'$"):
+        pe.golden_run(model, inputs, keep=["nothing"])
+
+
+def test_compile_writes_what_a_foreign_host_needs(tmp_path, rng):
+    """Program, image and map must agree with one another."""
+    a, b = int8(rng, 6, 10), int8(rng, 10, 4)
+    compiled = pe.compile(pe.Gemm(), {"a": a, "b": b}, on=ON, to=tmp_path / "deep" / "er")
+    folder = tmp_path / "deep" / "er"
+    document = json.loads((folder / "tensors.json").read_text())
+    image = (folder / "memory.bin").read_bytes()
+    assert document["program_address"] == compiled.program_address
+    assert len((folder / "program.txt").read_text().splitlines()) == len(compiled.program.commands)
+    tensors = {tensor["name"]: tensor for tensor in document["tensors"]}
+    for name, value in (("a", a), ("b", b)):
+        stored = np.frombuffer(image, np.int8, value.size, tensors[name]["address"])
+        np.testing.assert_array_equal(stored.reshape(value.shape), value)
+    assert tensors["y"]["dtype"] == "int32"
+
+
+A, B = np.zeros((3, 4), np.int8), np.zeros((4, 5), np.int8)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: pe.run(pe.Gemm(), {"a": A}, on=ON), "Gemm needs a tensor 'b'"),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B, "x": B}, on=ON), "Gemm has no tensor 'x'"),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": A}, on=ON), "b must have 4 rows"),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B > 0}, on=ON), "tensor 'b' must hold numbers, not bool"),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B.astype(np.int64)}, on=ON), "b must be of type "),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B * np.float32("nan")}, on=ON), "tensor 'b' must be finite, "),
+    (lambda: pe.run(pe.Gemm(), [A, B], on=ON), "tensors must be a dict of arrays by name, not list"),
+    (lambda: pe.run("gemm", {}, on=ON), "op_or_model must be an operator such as pearray.Gemm()"),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B}, on=ON, engine="questa"), "engine must be "),
+    (lambda: pe.run(pe.Gemm(), {"a": A, "b": B}, on="huge"), "unknown configuration 'huge'"),
+    (lambda: pe.Requant.onnx(float("nan"), 0, 1, 0, 1, 0), "x_scale must be finite"),
+    (lambda: pe.load_onnx("nowhere.onnx"), "ONNX file 'nowhere.onnx' is not a file"),
+])
+def test_mistakes(call, message):
+    """Every wrong argument is named in one line, before anything is built."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
