@@ -117,7 +117,7 @@ class Units:
 
 
 def _use(component: Unit) -> None:
-    """Keep Amaranth from warning that a component isn't elaborated: only the first of its kind is."""
+    """Keep Amaranth from warning that a component is never elaborated: only the first of its kind is."""
     component._MustUse__used = True  # type: ignore[attr-defined]
 
 

@@ -18,6 +18,11 @@ __all__ = ["emit", "generate", "manifest"]
 
 _CELL = re.compile(r"^  cell \\(\S+) \S+$", re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) \\(\S+)$", re.MULTILINE)
+_ZEROS = re.compile(r"^  cell \$meminit_v2 \S+\n    parameter \\MEMID \"\\\\(\S+)\"\n"
+                    r"(?:    (?!connect \\DATA).*\n)*    connect \\DATA \d+'0+\n(?:    .*\n)*  end\n",
+                    re.MULTILINE)
+_DECLARATION = re.compile(r"^  reg (?:\[(\d+):0\] )?(?:\\(\S+) |(\w+)) \[(\d+):0\];\n", re.MULTILINE)
+_NOT = re.compile(r"^(  assign .* = )! ", re.MULTILINE)
 _PORT = re.compile(r"(?<= )(input|output) (\d+)(?=  ?(?:signed )?\\\S+$)", re.MULTILINE)
 _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 
@@ -115,8 +120,29 @@ def _rtlil(component: wiring.Component, name: str, units: unit.Units) -> str:
 def _verilog(modules: dict[str, str]) -> str:
     """Write modules as Verilog, in one run of Yosys for all of them, whose start takes longest."""
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    text = "\n".join(f"module \\{name}\n{body}end" for name, body in modules.items())
-    return _convert_rtlil_text(text, strip_internal_attrs=True)
+    # Yosys would write an assignment for each row of a memory that starts as zeros, a megabyte for
+    # a scratchpad. It gets the memory without its contents, and a loop is added to what it writes.
+    zeroed = {(name, memory) for name, body in modules.items() for memory in _ZEROS.findall(body)}
+    text = _convert_rtlil_text("\n".join(f"module \\{name}\n{_ZEROS.sub('', body)}end"
+                                         for name, body in modules.items()), strip_internal_attrs=True)
+    parts = re.split(r"^(module \\?\S+?(?= ?\())", text, flags=re.MULTILINE)
+    for index in range(1, len(parts), 2):
+        module = parts[index].removeprefix("module ").removeprefix("\\")
+        memories = {memory for name, memory in zeroed if name == module}
+        parts[index + 1] = _DECLARATION.sub(
+            lambda found, memories=memories: found[0] + _clear(found) * ((found[2] or found[3]) in memories),
+            parts[index + 1])
+    # Yosys compares with 0 by the logical negation of a number, which lint warns of.
+    return _NOT.sub(r"\1~| ", "".join(parts))
+
+
+def _clear(declaration: re.Match[str]) -> str:
+    """Return the loop that sets a memory to zeros, for its declaration."""
+    width, escaped, plain, last = declaration.groups()
+    name = f"\\{escaped} " if escaped else plain
+    return (f"  initial begin : \\{escaped or plain}$clear \n    integer row;\n"
+            f"    for (row = 0; row <= {last}; row = row + 1)\n"
+            f"      {name}[row] = {int(width or 0) + 1}'h0;\n  end\n")
 
 
 def _manifest(component: wiring.Component, name: str, modules: dict[str, str]) -> dict[str, Any]:
