@@ -35,15 +35,15 @@ def test_every_package_is_typed(setuptools):
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    tracked = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                             capture_output=True, text=True, check=True).stdout.split("\0")
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    tracked = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, tracked):
         # A build in the repository itself would pick up what an earlier one left there.
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", folder, source], check=True,
-                   stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", folder, source]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     path, = folder.glob("*.whl")
     return zipfile.ZipFile(path)
 

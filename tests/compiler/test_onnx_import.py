@@ -320,7 +320,8 @@ def test_what_cannot_be_mapped_is_named(tmp_path, nodes, constants, message):
 def test_corrupt_files(tmp_path, mnist):
     """Bytes that are no network give one line, whatever the parser thinks of them."""
     whole = mnist.read_bytes()
-    for index, content in enumerate([b"", b"not a network", whole[:200], whole[:len(whole) // 2], bytes(100)]):
+    half = whole[:len(whole) // 2]
+    for index, content in enumerate([b"", b"not a network", whole[:200], half, bytes(100)]):
         path = tmp_path / f"{index}.onnx"
         path.write_bytes(content)
         with pytest.raises(pe.PearrayError, match=r"^ONNX file '.*' cannot be read: ") as caught:
