@@ -10,8 +10,9 @@ import numpy as np
 
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
+from .context import Context
 from .graph import Graph, Node, Tensor
-from .lowerings import LOWERINGS, Context
+from .lowerings import LOWERINGS
 from .operators import Dequantize, Quantize, Reshape
 from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
@@ -248,7 +249,7 @@ class _Compiler:
                 continue
             steps += made
             ends.append(made[-1])
-            (output,) = [name for role, name in node.outputs.items()]
+            (output,) = node.outputs.values()
             layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, None))
         for index, step in enumerate(ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)

@@ -9,7 +9,7 @@ from ..hdl.config import Config
 from .plan import MemoryPlan, Stored
 from .problem import Box, Problem, Region
 from .schedule import Group, Output, Step, Use
-from .tiles import TileMaker, block
+from .tiles import TileMaker, blocks
 
 __all__ = ["Tiling", "lower", "split_region"]
 
@@ -358,19 +358,19 @@ class _Lowering:
         matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
         if matrix:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
-        pixels = part.pixels
-        parts = min(pixels, max(pieces, -(-pixels // most)))
-        first_pixel, start = part.first(problem), 0
-        for index in range(parts):
-            rows = pixels // parts + (index < pixels % parts)
+        pixels, start = part.pixels, 0
+        for piece in self._pieces(part, most, pieces):
+            rows = piece.pixels
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "n_count": count, "m_count": rows,
                     "acc_base": tile0 * pixels + start, "acc_nstep": pixels, "out_nstep": wide * item,
                     "out_mstep": pitch * item}
-            output = Output(body, size(rows), [], (problem.y, first_pixel + start, first_pixel + start + rows, valid))
+            first = piece.first(problem)
+            numbers = slice(first, first + rows) if problem.y_size is None else piece.numbers(problem)
+            output = Output(body, size(rows), [], (problem.y, numbers, valid))
             if finish.bias is not None:
                 if matrix:
-                    tile = self._maker.bias_rows(tiles, first_pixel + start, first_pixel + start + rows)
+                    tile = self._maker.bias_rows(tiles, first, first + rows)
                     body |= {"bias_mstep": count * cols // lanes}
                 else:
                     tile = self._maker.bias(group, self._const_span(tiles))
@@ -386,9 +386,20 @@ class _Lowering:
                 if finish.table is not None:
                     body["table"] = 1
                     output.table = Use(self._maker.table(tiles[0]), 1)
-            output.stores = self._stores(first_pixel + start, rows, group, tiles, item, pitch, wide)
+            output.stores = self._stores(piece, group, tiles, item, pitch, wide)
             yield output
             start += rows
+
+    def _pieces(self, part: Region, most: int, pieces: int) -> list[Region]:
+        """Cut a group's pixels into what POSTs write at once, at most `most` pixels, at least `pieces` parts."""
+        most = max(1, min(most, -(-part.pixels // pieces)))
+        if self._problem.y_size is None and most < part.pixels:
+            # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
+            problem = self._problem
+            first, parts = part.first(problem), -(-part.pixels // most)
+            cuts = [part.pixels * index // parts for index in range(parts + 1)]
+            return [_Run(0, 1, 0, 1, first + start, first + end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+        return split_region(part, most)
 
     def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
         """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
@@ -397,22 +408,36 @@ class _Lowering:
             return 0, per_group
         return tiles
 
-    def _stores(self, pixel: int, rows: int, group: int, tiles: tuple[int, int], item: int, pitch: int,
+    def _stores(self, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
                 wide: int) -> list[dict[str, int]]:
         problem = self._problem
         reach, count = problem.tile_channels(self._config), tiles[1] - tiles[0]
-        channels = problem.y.channels
-        dram = problem.y.address + (pixel * channels + group * problem.ng + tiles[0] * reach) * item
+        far = problem.y.channels * item
+        dram = problem.y.address + piece.first(problem) * far + (group * problem.ng + tiles[0] * reach) * item
         valid = min(problem.ng - tiles[0] * reach, count * reach)
-        row = (rows, channels * item, pitch * item)
+        dims = [(piece.pixels, far, pitch * item)]
+        if problem.y_size is not None:
+            rows, columns = piece.p1 - piece.p0, piece.q1 - piece.q0
+            height, width = problem.y_size
+            dims = [(columns, problem.step[1] * far, pitch * item),
+                    (rows, problem.step[0] * width * far, columns * pitch * item),
+                    (piece.image1 - piece.image0, height * width * far, rows * columns * pitch * item)]
         if wide == reach or count == 1:
-            return [block(dram=dram, length=valid * item, dims=[row])]
-        whole = valid // reach
-        stores = [block(dram=dram, length=reach * item, dims=[row, (whole, reach * item, wide * item)])]
-        if valid % reach:
-            stores.append(block(dram=dram + whole * reach * item, address=whole * wide * item,
-                                length=valid % reach * item, dims=[row]))
+            return blocks(dram, 0, valid * item, dims)
+        whole, ragged = divmod(valid, reach)
+        stores = [body for tile in range(whole)
+                  for body in blocks(dram + tile * reach * item, tile * wide * item, reach * item, dims)]
+        if ragged:
+            stores += blocks(dram + whole * reach * item, whole * wide * item, ragged * item, dims)
         return stores
+
+
+class _Run(Region):
+    """Pixels q0..q1 of the output tensor, wherever rows end."""
+
+    def first(self, problem: Problem) -> int:
+        """Number of the first pixel in the output tensor."""
+        return self.q0
 
 
 def lower(problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling) -> list[Step]:

@@ -117,10 +117,10 @@ class Stored:
         """Declare that STOREs will write the whole tensor."""
         self.missing[:] = self.channels
 
-    def note_store(self, start: int, end: int, channels: int, ordinal: int) -> None:
-        """Record a STORE of `channels` elements of pixels start..end."""
-        self.missing[start:end] -= channels
-        self.ordinal[start:end] = ordinal
+    def note_store(self, pixels: slice | np.ndarray, channels: int, ordinal: int) -> None:
+        """Record a STORE of `channels` elements of some pixels."""
+        self.missing[pixels] -= channels
+        self.ordinal[pixels] = ordinal
 
     def ready(self, start: int, end: int) -> int | None:
         """STORE to wait for before pixels start..end can be read, or None if one is not yet emitted."""
@@ -142,7 +142,7 @@ class _View(Stored):
         per = self._base.channels
         return self._base.ready(start * self.channels // per, -(-end * self.channels // per))
 
-    def note_store(self, start: int, end: int, channels: int, ordinal: int) -> None:
+    def note_store(self, pixels: slice | np.ndarray, channels: int, ordinal: int) -> None:
         raise NotImplementedError("stores go to the tensor itself")
 
 

@@ -97,6 +97,10 @@ class Problem:
     fill: int = 0
     diagonal: bool = False
     maximum: bool = False
+    #: Where the p * q outputs lie in images of `y_size` pixels: at ``origin + step * index``.
+    y_size: tuple[int, int] | None = None
+    origin: tuple[int, int] = (0, 0)
+    step: tuple[int, int] = (1, 1)
     weights: np.ndarray | Matrix = field(default_factory=lambda: np.ones((1, 1), np.int64))
     finish: Finish = field(default_factory=Finish)
 
@@ -140,7 +144,17 @@ class Region:
 
     def first(self, problem: Problem) -> int:
         """Number of the first pixel in the output tensor."""
-        return (self.image0 * problem.p + self.p0) * problem.q + self.q0
+        height, width = problem.y_size or (problem.p, problem.q)
+        return ((self.image0 * height + problem.origin[0] + self.p0 * problem.step[0]) * width
+                + problem.origin[1] + self.q0 * problem.step[1])
+
+    def numbers(self, problem: Problem) -> np.ndarray:
+        """Numbers of all pixels in the output tensor."""
+        height, width = problem.y_size or (problem.p, problem.q)
+        images = np.arange(self.image1 - self.image0)[:, None, None] * height * width
+        rows = np.arange(self.p1 - self.p0)[:, None] * problem.step[0] * width
+        columns = np.arange(self.q1 - self.q0) * problem.step[1]
+        return (self.first(problem) + images + rows + columns).reshape(-1)
 
 
 @dataclass(frozen=True)

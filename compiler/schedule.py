@@ -9,6 +9,8 @@ away, and emits commands in an order that never needs a wait for a later one.
 from collections import deque
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..hdl.commands import ADDRESS_BITS, Destination
 from ..hdl.config import Config
 from .cost import execute_cycles, load_cycles
@@ -99,8 +101,8 @@ class Output:
         Bytes in the output scratchpad.
     stores : list of dict
         STORE bodies, with addresses relative to that place.
-    target : (Stored, int, int, int)
-        Tensor, first and last pixel, and channels that the STOREs write.
+    target : (Stored, slice or ndarray, int)
+        Tensor, pixels, and channels that the STOREs write.
     bias, scale, table : Use or None
         Constants it needs.
     """
@@ -108,7 +110,7 @@ class Output:
     body: dict[str, int]
     size: int
     stores: list[dict[str, int]]
-    target: tuple[Stored, int, int, int]
+    target: tuple[Stored, slice | np.ndarray, int]
     bias: Use | None = None
     scale: Use | None = None
     table: Use | None = None
@@ -399,5 +401,5 @@ class Scheduler:
         for fields in output.stores:
             latest = self.program.store({"post": ordinal}, **fields | {"address": place + fields["address"]})
         self._output.take(place, output.size, latest)
-        stored, start, end, channels = output.target
-        stored.note_store(start, end, channels, latest)
+        stored, pixels, channels = output.target
+        stored.note_store(pixels, channels, latest)

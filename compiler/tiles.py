@@ -10,7 +10,7 @@ from .plan import MemoryPlan, Stored, operand_array
 from .problem import Box, Geometry, Matrix, Problem, Region
 from .schedule import Piece, Tile
 
-__all__ = ["TileMaker"]
+__all__ = ["TileMaker", "block", "blocks"]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -166,7 +166,7 @@ class TileMaker:
             dims = [(inside_c[1] - inside_c[0], geometry.column_step * pitch, geometry.pixel * item),
                     (inside_r[1] - inside_r[0], geometry.row_step * problem.width * pitch, geometry.line * item),
                     (count, problem.height * problem.width * pitch, geometry.image * item)]
-            loads += _blocks(far, near, length, dims)
+            loads += blocks(far, near, length, dims)
         return Piece(loads, sources)
 
     def weights(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
@@ -315,17 +315,14 @@ class TileMaker:
         problem, config = self._problem, self._config
         cols, reach, per_group = config.array.cols, problem.tile_channels(config), problem.tiles(config)
 
-        def pack() -> bytes:
+        def make() -> Tile:
             full = np.zeros((problem.groups, per_group, cols), np.int64)
             grouped = values.astype(np.int64).reshape(problem.groups, problem.ng)
-            for tile in range(per_group):
-                part = grouped[:, tile * reach:(tile + 1) * reach]
-                full[:, tile, :part.shape[1]] = part
-            return operand_array(full, item).tobytes()
-
-        def make() -> Tile:
-            address = self._plan.constant(problem.name, problem.groups * per_group * cols * item, pack,
-                                          key=(name, id(problem)))
+            for each in range(per_group):
+                part = grouped[:, each * reach:(each + 1) * reach]
+                full[:, each, :part.shape[1]] = part
+            data = operand_array(full, item).tobytes()
+            address = self._plan.constant(problem.name, len(data), lambda: data, key=(name, data))
             first = group * per_group + tiles[0]
             size = (tiles[1] - tiles[0]) * cols * item
             return Tile(memory, size, [Piece([block(dram=address + first * cols * item, length=size, dims=[])])])
@@ -365,11 +362,13 @@ def _inside(first: int, step: int, limit: int, lines: tuple[int, int]) -> tuple[
     return low, high
 
 
-def _blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
-    """LOADs of up to three dimensions: what two can't express takes one command for each index of the third."""
+def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
+    """Bodies of LOADs or STOREs of up to three dimensions: a third takes a command for each of its indices."""
     left = [dim for dim in dims if dim[0] > 1]
     while left and left[0][1] == left[0][2] == length:
         length *= left.pop(0)[0]
+    if len(left) == 3 and left[1][1:] == (left[0][1] * left[0][0], left[0][2] * left[0][0]):
+        left = [(left[0][0] * left[1][0], *left[0][1:]), left[2]]
     if len(left) <= 2:
         return [block(dram=dram, address=address, length=length, dims=left)]
     count, far, near = left[-1]

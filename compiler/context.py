@@ -1,0 +1,155 @@
+"""What lowerings share: where tensors stand, and the fields of a problem that follow from an operator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..hdl.commands import Rounding
+from ..hdl.config import Config
+from ..hdl.errors import PearrayError
+from .graph import Graph, Node
+from .lower import lower
+from .operators import Contraction, Requant
+from .plan import Layout, MemoryPlan, Stored
+from .problem import Finish, Problem
+from .schedule import Step
+from .tiling import choose_tiling
+
+__all__ = [
+    "Context", "finish_of", "float_entry", "image_of", "matrix_rows", "operand_fields", "scale_entries", "steps_of",
+]
+
+
+@dataclass
+class Context:
+    """What a lowering works with: the graph, the plan, and where tensors stand so far."""
+
+    graph: Graph
+    config: Config
+    plan: MemoryPlan
+    placed: dict[str, Any]
+    stored: dict[str, Stored]
+    place: Callable[..., None]
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """Value of a constant tensor, else None."""
+        return self.graph.constants.get(name)
+
+    def operand(self, node: Node, role: str) -> Stored:
+        """A tensor in memory that feeds the array; a constant is put there as it is."""
+        name = node.inputs[role]
+        if name not in self.stored:
+            value = self.graph.constants[name]
+            self.place(name)
+            placed = self.placed[name]
+            self.plan.segments.append((placed.address, placed.to_bytes(value)))
+            self.plan.packed_bytes += placed.nbytes
+        return self.stored[name]
+
+    def result(self, node: Node) -> Stored:
+        """The output's place in memory, which STOREs will fill."""
+        name = next(iter(node.outputs.values()))
+        self.place(name)
+        self.stored[name].expect_stores()
+        return self.stored[name]
+
+    def fits(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Check that constant operands fit the array."""
+        bits = self.config.array.operand_bits
+        low, high = (0, (1 << bits) - 1) if values.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        if values.size and (values.min() < low or values.max() > high):
+            wrong = values.min() if values.min() < low else values.max()
+            raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+        return values
+
+
+def scale_entries(requant: Requant) -> np.ndarray:
+    """Entries of the scale memory, one for all or one for each channel."""
+    if requant.rounding is Rounding.ONNX:
+        assert requant.scale is not None
+        return np.atleast_1d(requant.scale).view(np.uint32).astype(np.uint64)
+    assert requant.multiplier is not None
+    assert requant.shift is not None
+    multiplier, shift = np.broadcast_arrays(np.atleast_1d(requant.multiplier), np.atleast_1d(requant.shift))
+    entries: np.ndarray = multiplier.astype(np.uint64) | ((-shift & 63).astype(np.uint64) << np.uint64(32))
+    return entries
+
+
+def float_entry(value: Any) -> np.ndarray:
+    return np.atleast_1d(np.float32(value)).view(np.uint32).astype(np.uint64)
+
+
+def finish_of(context: Context, node: Node, channels: int) -> Finish:
+    operator = node.operator
+    assert isinstance(operator, Contraction)
+    bias: np.ndarray | Stored | None = None
+    role = operator.roles[2]
+    if role in node.inputs:
+        name = node.inputs[role]
+        value = context.constant(name)
+        if value is not None and value.size == channels:
+            if np.abs(value.astype(np.int64)).max() >= 1 << 31:
+                raise PearrayError(f"{node.name}: {role} must have 32-bit values")
+            bias = value.reshape(-1)
+        else:
+            if name not in context.stored:
+                context.place(name, bias=True)
+                placed = context.placed[name]
+                assert value is not None
+                context.plan.segments.append((placed.address, placed.to_bytes(value)))
+                context.plan.packed_bytes += placed.nbytes
+            bias = context.stored[name]
+            if bias.pixels * bias.channels == channels:
+                bias = bias.viewed(1, channels)
+    x_dtype = context.graph.tensors[node.inputs[operator.roles[0]]].dtype
+    requant = operator.requant
+    if requant is None:
+        if operator.activation is not None:
+            raise PearrayError(f"{node.name}: activation {operator.activation!r} needs a requant on this accelerator")
+        return Finish(bias=bias)
+    low, high = operator.bounds(x_dtype)
+    return Finish(requant.rounding, requant.y_zero_point, low, high, scale_entries(requant), bias,
+                  operator.table(x_dtype))
+
+
+def operand_fields(context: Context, node: Node) -> dict[str, Any]:
+    operator = node.operator
+    assert isinstance(operator, Contraction)
+    a, w = (context.graph.tensors[node.inputs[role]].dtype for role in operator.roles[:2])
+    a_zero, w_zero = operator.zero_points
+    for name, value in (("x_zero_point", a_zero), ("w_zero_point", w_zero)):
+        if not -256 <= value <= 255:
+            raise PearrayError(f"{node.name}: {name} must be in -256..255 on this accelerator, not {value}")
+    return {"a_zero": a_zero, "w_zero": w_zero, "a_unsigned": a.kind == "u", "w_unsigned": w.kind == "u",
+            "fill": a_zero}
+
+
+def steps_of(context: Context, problem: Problem) -> list[Step]:
+    return lower(problem, context.config, context.plan, choose_tiling(problem, context.config))
+
+
+def matrix_rows(context: Context, node: Node, role: str) -> tuple[Stored, np.ndarray | None]:
+    """A two-dimensional operand as rows in memory, and the order in which a row's elements stand there."""
+    stored = context.operand(node, role)
+    layout: Layout = context.placed[node.inputs[role]].layout
+    rows, columns = layout.shape
+    stored = stored.viewed(rows, columns)
+    if layout.same_memory(Layout((rows, columns), (0, 1), (rows, columns))):
+        return stored, None
+    positions = layout.positions()
+    if not np.array_equal(positions, np.arange(rows)[:, None] * columns + positions[0]):
+        raise PearrayError(f"{node.name}: {node.inputs[role]} has a layout in memory that mixes its rows; "
+                           "reshape keeping the first axis")
+    return stored, np.argsort(positions[0])
+
+
+def image_of(context: Context, node: Node) -> Stored:
+    layout: Layout = context.placed[node.inputs["x"]].layout if node.inputs["x"] in context.placed else \
+        Layout.of(context.graph.tensors[node.inputs["x"]].shape)
+    if not layout.same_memory(Layout.of(layout.shape)):
+        raise PearrayError(f"{node.name}: {node.inputs['x']} does not stand in memory as NHWC; a reshape to images "
+                           "is possible only where channels stay last")
+    n, c, h, w = layout.shape
+    return context.operand(node, "x").viewed(n * h * w, c)

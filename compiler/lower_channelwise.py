@@ -1,0 +1,188 @@
+"""Pooling, tables and whatever else treats each channel by itself: the array's diagonal."""
+
+from typing import Any
+
+import numpy as np
+
+from ..hdl.commands import Rounding
+from ..hdl.config import Config
+from ..hdl.errors import PearrayError
+from .context import Context, float_entry, image_of, steps_of
+from .graph import Node
+from .operator import padding4, pair
+from .operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
+from .plan import Layout, Stored
+from .problem import Finish, Problem
+from .requant import check_scale
+from .schedule import Step
+
+__all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
+
+
+def _pool(context: Context, node: Node, **fields: Any) -> list[Step]:
+    operator = node.operator
+    assert isinstance(operator, (MaxPool2d, AvgPool2d))
+    tensor = context.graph.tensors[node.inputs["x"]]
+    images, c, height, width = tensor.shape
+    x = image_of(context, node)
+    y = context.result(node)
+    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
+    (r, s), stride = operator.window(tensor.shape)
+    top, left, _, _ = padding4(operator.padding)
+    dilation = pair("dilation", operator.dilation) if isinstance(operator, MaxPool2d) else (1, 1)
+    return steps_of(context, Problem(
+        name=node.name, x=x, y=y, images=images, height=height, width=width, p=p, q=q, cg=c, ng=c, r=r, s=s,
+        stride=stride, dilation=dilation, top=top, left=left, a_unsigned=tensor.dtype.kind == "u", diagonal=True,
+        **fields))
+
+
+def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
+    """Outputs that are the sums, stored as operands."""
+    info = np.iinfo(dtype)
+    return Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0), **fields)
+
+
+def lower_max_pool(context: Context, node: Node) -> list[Step]:
+    """Lower MaxPool2d: the diagonal multiplies by one and the accumulators compare."""
+    dtype = context.graph.tensors[node.inputs["x"]].dtype
+    bits = context.config.array.operand_bits
+    least = 0 if dtype.kind == "u" else max(int(np.iinfo(dtype).min), -(1 << bits - 1))
+    return _pool(context, node, maximum=True, fill=least, finish=_identity(dtype, context.config))
+
+
+def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
+                 role: str = "x") -> list[Step]:
+    name = node.inputs[role]
+    tensor = context.graph.tensors[name]
+    x = context.operand(node, role)
+    layout: Layout = context.placed[name].layout
+    if by_channel:
+        if not layout.same_memory(Layout.of(layout.shape)):
+            raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last")
+    y = context.result(node)
+    target = next(iter(node.outputs.values()))
+    placed = context.placed[target]
+    context.placed[target] = type(placed)(placed.name, placed.address, layout, placed.dtype, placed.item)
+    channels = layout.physical[-1] if layout.physical else 1
+    count = x.pixels * x.channels
+    x, y_view = x.viewed(count // channels, channels), y
+    if (y.pixels, y.channels) != (count // channels, channels):
+        context.stored[target] = y_view = Stored(y.name, y.address, count // channels, channels, y.item)
+        y_view.expect_stores()
+    return steps_of(context, Problem(
+        name=node.name, x=x, y=y_view, width=x.pixels, q=x.pixels, cg=channels, ng=channels, diagonal=True,
+        a_unsigned=tensor.dtype.kind == "u", finish=finish))
+
+
+def lower_relu(context: Context, node: Node) -> list[Step]:
+    """Lower Relu: the identity, clamped at the zero point."""
+    operator = node.operator
+    assert isinstance(operator, Relu)
+    info = np.iinfo(context.graph.tensors[node.inputs["x"]].dtype)
+    return _elementwise(context, node, Finish(Rounding.ONNX, 0, max(operator.zero_point, int(info.min)),
+                                              int(info.max), float_entry(1.0)), False)
+
+
+def lower_lookup(context: Context, node: Node) -> list[Step]:
+    """Lower Lookup: the identity, then the table."""
+    operator = node.operator
+    assert isinstance(operator, Lookup)
+    info = np.iinfo(context.graph.tensors[node.inputs["x"]].dtype)
+    return _elementwise(context, node, Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0),
+                                              table=operator.table), operator.table.ndim == 2)
+
+
+def lower_add(context: Context, node: Node) -> list[Step]:
+    """Lower Add of a constant that is one number or one for each channel: a table over the other operand."""
+    operator = node.operator
+    assert isinstance(operator, Add)
+    roles = [role for role in ("a", "b") if context.constant(node.inputs[role]) is not None]
+    if len(roles) != 1:
+        raise PearrayError(f"{node.name}: Add of two activations has no lowering for this accelerator yet")
+    (fixed,) = roles
+    other = "b" if fixed == "a" else "a"
+    value = context.constant(node.inputs[fixed])
+    assert value is not None
+    tensor = context.graph.tensors[node.inputs[other]]
+    shape = tensor.shape
+    per_channel = np.broadcast_to(value, (1,) * (len(shape) - value.ndim) + value.shape) if value.ndim <= len(shape) \
+        else value
+    sizes = [size for axis, size in enumerate(per_channel.shape) if axis != 1 and size > 1]
+    if context.graph.tensors[node.outputs["y"]].shape != shape or sizes or tensor.dtype.itemsize != 1:
+        raise PearrayError(f"{node.name}: {node.inputs[fixed]} must be one 8-bit number or one for each channel of "
+                           f"{node.inputs[other]} of shape {shape}, not of shape {value.shape}")
+    entries = np.arange(256, dtype=np.uint8).view(tensor.dtype)
+    constants = per_channel.reshape(-1)
+    (_, dtype) = operator.infer(context.graph.typed(node.inputs))["y"]
+    if dtype.itemsize != 1:
+        raise PearrayError(f"{node.name}: Add needs C_scale on this accelerator")
+    rows = []
+    for constant in constants:
+        operands = {other: entries, fixed: np.full(256, constant, value.dtype)}
+        rows.append(operator.golden(operands)["y"])
+    table = rows[0] if len(rows) == 1 else np.stack(rows)
+    info = np.iinfo(tensor.dtype)
+    return _elementwise(context, node, Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0),
+                                              table=table), table.ndim == 2, other)
+
+
+def lower_average_pool(context: Context, node: Node) -> list[Step]:
+    """Lower AvgPool2d: sums of windows on the diagonal, divided by requantisation.
+
+    Windows that reach into padding may have fewer elements: outputs fall into rectangles of one count each.
+    Without scales the sums are the outputs.
+    """
+    operator = node.operator
+    assert isinstance(operator, AvgPool2d)
+    tensor = context.graph.tensors[node.inputs["x"]]
+    images, c, height, width = tensor.shape
+    x, y = image_of(context, node), context.result(node)
+    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
+    (r, s), stride = operator.window(tensor.shape)
+    top, left, _, _ = padding4(operator.padding)
+    zero = int(operator.x_zero_point)
+    if not -256 <= zero <= 255:
+        raise PearrayError(f"{node.name}: x_zero_point must be in -256..255 on this accelerator, not {zero}")
+    whole = operator.count_include_pad or operator.x_scale is None
+    steps: list[Step] = []
+    for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
+        for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
+            finish = Finish()
+            if operator.x_scale is not None:
+                finish = _average(operator, rows * columns, c, context.graph.tensors[node.outputs["y"]].dtype)
+            steps += steps_of(context, Problem(
+                name=node.name, x=x, y=y, images=images, height=height, width=width, p=p1 - p0, q=q1 - q0, cg=c,
+                ng=c, r=r, s=s, stride=stride, top=top - p0 * stride[0], left=left - q0 * stride[1],
+                a_unsigned=tensor.dtype.kind == "u", a_zero=zero, fill=zero, diagonal=True, finish=finish,
+                y_size=None if (p1 - p0, q1 - q0) == (p, q) else (p, q), origin=(p0, q0)))
+    return steps
+
+
+def _counts(outputs: int, stride: int, window: int, before: int, size: int,
+            whole: bool) -> list[tuple[int, int, int]]:
+    """Ranges of outputs along one axis whose windows hold the same number of elements, and that number."""
+    ranges: list[tuple[int, int, int]] = []
+    for output in range(outputs):
+        first = output * stride - before
+        count = window if whole else min(first + window, size) - max(first, 0)
+        if ranges and ranges[-1][2] == count:
+            ranges[-1] = (ranges[-1][0], output + 1, count)
+        else:
+            ranges.append((output, output + 1, count))
+    return ranges
+
+
+def _average(operator: AvgPool2d, count: int, channels: int, dtype: np.dtype) -> Finish:
+    """Requantisation that divides a window's sum by its count.
+
+    onnxruntime adds the zero point before it rounds. That matters where sums lie half-way between two outputs,
+    which needs scales of a simple ratio, and the zero point is odd; then it goes into the sums.
+    """
+    x, y = (check_scale(name, getattr(operator, name)) for name in ("x_scale", "y_scale"))
+    point, info = int(operator.y_zero_point), np.iinfo(dtype)
+    entry = float_entry(x / (y * np.float32(count)))
+    inverse = float(y) * count / float(x)
+    bounds = int(info.min), int(info.max)
+    if operator.kernel is not None and point % 2 and inverse.is_integer() and abs(point) * inverse < 1 << 31:
+        return Finish(Rounding.ONNX, 0, *bounds, entry, np.full(channels, point * int(inverse)))
+    return Finish(Rounding.ONNX, point, *bounds, entry)
