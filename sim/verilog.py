@@ -3,12 +3,15 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.back.verilog import _convert_rtlil_text
 from amaranth.hdl import ClockDomain, Fragment, Value
 from amaranth.hdl._ir import PortDirection
+from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib import wiring
 
 from ..hdl import unit
@@ -19,10 +22,12 @@ __all__ = ["emit", "generate", "manifest"]
 _CELL = re.compile(r"^  cell \\(\S+) \S+$", re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) \\(\S+)$", re.MULTILINE)
 _ZEROS = re.compile(r"^  cell \$meminit_v2 \S+\n    parameter \\MEMID \"\\\\(\S+)\"\n"
-                    r"(?:    (?!connect \\DATA).*\n)*    connect \\DATA \d+'0+\n(?:    .*\n)*  end\n",
+                    r"(?:    (?!connect \\DATA).*\n)*    connect \\DATA \{ *\}\n(?:    .*\n)*  end\n",
                     re.MULTILINE)
 _DECLARATION = re.compile(r"^  reg (?:\[(\d+):0\] )?(?:\\(\S+) |(\w+)) \[(\d+):0\];\n", re.MULTILINE)
 _NOT = re.compile(r"^(  assign .* = )! ", re.MULTILINE)
+_INITIAL = re.compile(r"^  \(\* init = \S+ \*\)\n(?=  (?:wire|output) )", re.MULTILINE)
+_TWICE = re.compile(r"^(  (?:input|output) (.*;\n))  wire \2", re.MULTILINE)
 _PORT = re.compile(r"(?<= )(input|output) (\d+)(?=  ?(?:signed )?\\\S+$)", re.MULTILINE)
 _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 
@@ -112,9 +117,30 @@ def _rtlil(component: wiring.Component, name: str, units: unit.Units) -> str:
     for port, (value, is_input) in unit.ports(component).items():
         ports[port] = (value, PortDirection.Input if is_input else PortDirection.Output)
     unit.restore_names(component)
-    text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
+    with _without_zeros(fragment):
+        text, _ = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
     # Yosys numbers ports from 1, and would put number 0 last.
     return _PORT.sub(lambda port: f"{port[1]} {int(port[2]) + 1}", text)
+
+
+@contextmanager
+def _without_zeros(fragment: Fragment) -> Iterator[None]:
+    """Take away the contents of memories that start as zeros, which are written out bit by bit."""
+    taken = []
+
+    def visit(part: Fragment) -> None:
+        if isinstance(part, MemoryInstance) and not any(part._data._init._raw):
+            taken.append((part._data._init, part._data._init._raw))
+            part._data._init._raw = []
+        for child, _, _ in part.subfragments:
+            visit(child)
+
+    visit(fragment)
+    try:
+        yield
+    finally:
+        for init, contents in taken:
+            init._raw = contents
 
 
 def _verilog(modules: dict[str, str]) -> str:
@@ -132,8 +158,10 @@ def _verilog(modules: dict[str, str]) -> str:
         parts[index + 1] = _DECLARATION.sub(
             lambda found, memories=memories: found[0] + _clear(found) * ((found[2] or found[3]) in memories),
             parts[index + 1])
-    # Yosys compares with 0 by the logical negation of a number, which lint warns of.
-    return _NOT.sub(r"\1~| ", "".join(parts))
+    # Yosys compares with 0 by the logical negation of a number, which lint warns of; it repeats the
+    # initial value of a register at its other names, and declares every port twice.
+    text = _NOT.sub(r"\1~| ", "".join(parts))
+    return _TWICE.sub(r"\1", _INITIAL.sub("", text))
 
 
 def _clear(declaration: re.Match[str]) -> str:
