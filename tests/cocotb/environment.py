@@ -1,0 +1,190 @@
+"""Verification environment inside the simulator: bus models, stalls, errors, scoreboard, coverage."""
+
+import random
+from collections import Counter
+
+import numpy as np
+from cocotb import start_soon
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, First, RisingEdge, with_timeout
+from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp
+
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph import Graph
+from pearray.hdl.registers import REGISTERS, Cause
+
+__all__ = ["CHANNELS", "Case", "Coverage", "Environment"]
+
+PERIOD = 10
+OFFSETS = {register.name: register.offset for register in REGISTERS}
+DONE, ERROR = 1 << 1, 1 << 2
+
+#: Channels of both ports: prefix, and whether the accelerator drives valid.
+CHANNELS = {
+    "m_axi_ar": True, "m_axi_r": False, "m_axi_aw": True, "m_axi_w": True, "m_axi_b": False,
+    "s_axi_ar": False, "s_axi_r": True, "s_axi_aw": False, "s_axi_w": False, "s_axi_b": True,
+}
+
+
+class Coverage:
+    """Things that a regression must have met, counted over all tests of a simulation."""
+
+    def __init__(self, bins):
+        self.counts = Counter(dict.fromkeys(bins, 0))
+
+    def hit(self, name):
+        """Count one; a name that nobody declared is a mistake of the test."""
+        assert name in self.counts, f"undeclared bin {name!r}"
+        self.counts[name] += 1
+
+    def missing(self):
+        """Bins that were never met."""
+        return [name for name, count in self.counts.items() if not count]
+
+
+class Case:
+    """An operator with its tensors, compiled for a configuration, and what it must give."""
+
+    def __init__(self, operator, tensors, config):
+        self.operator = operator
+        graph = Graph.of(operator, tensors)
+        self.compiled = compile_graph(graph, config)
+        inputs = {name: tensors[name] for name in graph.inputs}
+        self.segments = self.compiled.segments + self.compiled.bind(inputs)
+        self.expected = operator.golden(tensors)
+
+    def outputs(self, ram):
+        """Every output as memory holds it."""
+        return {name: self.compiled.extract(name, lambda address, length: bytes(ram.read(address, length)))
+                for name in self.expected}
+
+    def compare(self, ram):
+        """Scoreboard: every element of every output equals the golden model's."""
+        for name, found in self.outputs(ram).items():
+            expected = self.expected[name]
+            assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            np.testing.assert_array_equal(found, expected, err_msg=f"{self.operator} output {name}")
+
+
+class Environment:
+    """The accelerator between a host and a memory, both of which can misbehave.
+
+    Parameters
+    ----------
+    dut : handle
+        Top level.
+    seed : int
+        Seed of the stalls.
+    coverage : Coverage
+        Where stalls of each channel are counted.
+    """
+
+    def __init__(self, dut, seed, coverage):
+        self.dut = dut
+        self.random = random.Random(seed)
+        self.coverage = coverage
+        #: Addresses whose reads or writes are answered with an error, and whether with DECERR.
+        self.read_error = self.write_error = None
+        self.decode_error = False
+        self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=1 << 32)
+        self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
+        self._disturb(self.ram.read_if, "_read", self.ram.read_if.r_channel, "rresp")
+        self._disturb(self.ram.write_if, "_write", self.ram.write_if.b_channel, "bresp")
+
+    def _disturb(self, half, name, channel, response):
+        access, send = getattr(half, name), channel.send
+
+        async def disturbed(address, data):
+            length = data if isinstance(data, int) else len(data)
+            target = self.read_error if name == "_read" else self.write_error
+            if target is not None and address <= target < address + length:
+                raise ValueError("error injected")  # The bus model answers with SLVERR.
+            return await access(address, data)
+
+        async def answer(item):
+            if self.decode_error and getattr(item, response) == AxiResp.SLVERR:
+                setattr(item, response, AxiResp.DECERR)
+            await send(item)
+
+        setattr(half, name, disturbed)
+        channel.send = answer
+
+    async def start(self):
+        """Start the clock, reset, and watch the channels."""
+        Clock(self.dut.clk, PERIOD, unit="ns").start()
+        await self.reset()
+        for prefix, drives_valid in CHANNELS.items():
+            start_soon(self._watch(prefix, drives_valid))
+
+    async def reset(self):
+        """Reset the accelerator and the bus models."""
+        self.dut.rst.value = 1
+        await ClockCycles(self.dut.clk, 4)
+        self.dut.rst.value = 0
+        await ClockCycles(self.dut.clk, 2)
+
+    async def _watch(self, prefix, drives_valid):
+        """Count that the other side made the accelerator wait in this channel."""
+        valid, ready = (getattr(self.dut, prefix + suffix) for suffix in ("valid", "ready"))
+        waited, given = (ready, valid) if drives_valid else (valid, ready)
+        while True:
+            await RisingEdge(self.dut.clk)
+            if given.value and not waited.value:
+                self.coverage.hit(f"stall {prefix}")
+                await ClockCycles(self.dut.clk, 50)
+
+    def stall(self, probability):
+        """Make every channel that the bus models drive pause, each with this probability in a cycle."""
+        memory = (self.ram.read_if.ar_channel, self.ram.read_if.r_channel, self.ram.write_if.aw_channel,
+                  self.ram.write_if.w_channel, self.ram.write_if.b_channel)
+        lite = (self.host.read_if.ar_channel, self.host.read_if.r_channel, self.host.write_if.aw_channel,
+                self.host.write_if.w_channel, self.host.write_if.b_channel)
+        for channel in (*memory, *lite):
+            channel.set_pause_generator(self._pauses(probability) if probability else None)
+            channel.pause = False
+
+    def _pauses(self, probability):
+        generator = random.Random(self.random.random())
+        while True:
+            yield generator.random() < probability
+
+    def load(self, case):
+        """Put a case into memory, with noise where its results go."""
+        for placed in case.compiled.outputs.values():
+            self.ram.write(placed.address, self.random.randbytes(placed.nbytes))
+        for address, data in case.segments:
+            self.ram.write(address, data)
+
+    async def write(self, name, value):
+        """Write a register."""
+        response = await with_timeout(self.host.write(OFFSETS[name], value.to_bytes(4, "little")), 100, "us")
+        assert response.resp == AxiResp.OKAY
+
+    async def read(self, name):
+        """Read a register."""
+        response = await with_timeout(self.host.read(OFFSETS[name], 4), 100, "us")
+        assert response.resp == AxiResp.OKAY
+        return int.from_bytes(response.data, "little")
+
+    async def begin(self, case):
+        """Start a program."""
+        await self.write("program_address", case.compiled.program_address)
+        await self.write("interrupt_enable", 1)
+        await self.write("control", 1)
+
+    async def end(self, cycles=200_000):
+        """Wait for the interrupt; return the status."""
+        status = await self.read("status")
+        if not status & DONE:
+            await First(RisingEdge(self.dut.irq), ClockCycles(self.dut.clk, cycles))
+            status = await self.read("status")
+        assert status & DONE, f"not done within {cycles} cycles, status {status:#x}"
+        return status
+
+    async def check(self, case):
+        """Run a case that must succeed, and compare."""
+        self.load(case)
+        await self.begin(case)
+        status = await self.end()
+        assert status == DONE, f"{case.operator}: {Cause(status >> 8 & 0xFF)}"
+        case.compare(self.ram)
