@@ -16,6 +16,7 @@ from amaranth.lib import wiring
 
 from ..hdl import unit
 from ..hdl.structure import Structure
+from .lint import clean_rtlil, clean_verilog
 
 __all__ = ["emit", "generate", "manifest"]
 
@@ -25,9 +26,6 @@ _ZEROS = re.compile(r"^  cell \$meminit_v2 \S+\n    parameter \\MEMID \"\\\\(\S+
                     r"(?:    (?!connect \\DATA).*\n)*    connect \\DATA \{ *\}\n(?:    .*\n)*  end\n",
                     re.MULTILINE)
 _DECLARATION = re.compile(r"^  reg (?:\[(\d+):0\] )?(?:\\(\S+) |(\w+)) \[(\d+):0\];\n", re.MULTILINE)
-_NOT = re.compile(r"^(  assign .* = )! ", re.MULTILINE)
-_INITIAL = re.compile(r"^  \(\* init = \S+ \*\)\n(?=  (?:wire|output) )", re.MULTILINE)
-_TWICE = re.compile(r"^(  (?:input|output) (.*;\n))  wire \2", re.MULTILINE)
 _PORT = re.compile(r"(?<= )(input|output) (\d+)(?=  ?(?:signed )?\\\S+$)", re.MULTILINE)
 _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 
@@ -96,7 +94,7 @@ def _modules(component: wiring.Component, name: str) -> dict[str, str]:
             plain = match[1].replace(".", "_")
             if plain in modules:
                 raise ValueError(f"two modules would be called {plain!r}: rename a submodule or a unit")
-            modules[plain] = match[2]
+            modules[plain] = clean_rtlil(match[2])
     # Submodules are named by their path, with dots, which Verilog would have to escape everywhere.
     for plain, body in modules.items():
         modules[plain] = _CELL.sub(lambda cell: cell[0].replace(cell[1], cell[1].replace(".", "_"), 1), body)
@@ -158,10 +156,7 @@ def _verilog(modules: dict[str, str]) -> str:
         parts[index + 1] = _DECLARATION.sub(
             lambda found, memories=memories: found[0] + _clear(found) * ((found[2] or found[3]) in memories),
             parts[index + 1])
-    # Yosys compares with 0 by the logical negation of a number, which lint warns of; it repeats the
-    # initial value of a register at its other names, and declares every port twice.
-    text = _NOT.sub(r"\1~| ", "".join(parts))
-    return _TWICE.sub(r"\1", _INITIAL.sub("", text))
+    return clean_verilog("".join(parts))
 
 
 def _clear(declaration: re.Match[str]) -> str:

