@@ -88,22 +88,30 @@ class Operator:
         return 0
 
 
+def _integers(value: Any, low: int) -> tuple[int, ...]:
+    """Return an integer or a sequence of them as a tuple, empty if it holds anything else or too small."""
+    values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
+    if any(type(item) is bool or not isinstance(item, (int, np.integer)) or item < low for item in values):
+        return ()
+    return tuple(int(item) for item in values)
+
+
 def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
     """Return `value` as (vertical, horizontal), both integers of at least `low`."""
-    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != 2 or any(int(item) != item or item < low for item in values):
+    values = _integers(value, low)
+    if len(values) not in (1, 2):
         raise PearrayError(f"{name} must be one or two integers of at least {low}, not {value!r}")
-    return int(values[0]), int(values[1])
+    return values[0], values[-1]
 
 
 def padding4(value: Any) -> tuple[int, int, int, int]:
     """Return padding given as an int, (h, w) or (top, left, bottom, right) as the last."""
-    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) not in (1, 2, 4) or any(int(item) != item or item < 0 for item in values):
+    values = _integers(value, 0)
+    if len(values) not in (1, 2, 4):
         raise PearrayError("padding must be an integer of at least 0, (h, w) or (top, left, bottom, right), "
                            f"not {value!r}")
-    top, left, bottom, right = {1: values * 4, 2: values * 2, 4: values}[len(values)]
-    return int(top), int(left), int(bottom), int(right)
+    top, left, bottom, right = values * (4 // len(values))
+    return top, left, bottom, right
 
 
 def check_activation(activation: Activation) -> None:

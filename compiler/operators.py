@@ -238,7 +238,7 @@ class Conv2d(Contraction):
         pair("stride", self.stride)
         pair("dilation", self.dilation)
         padding4(self.padding)
-        if int(self.groups) != self.groups or self.groups < 1:
+        if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
@@ -303,7 +303,7 @@ class ConvTranspose2d(Contraction):
         pair("dilation", self.dilation)
         pair("output_padding", self.output_padding, 0)
         padding4(self.padding)
-        if int(self.groups) != self.groups or self.groups < 1:
+        if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:

@@ -117,7 +117,10 @@ def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if value is None:
             continue
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise PearrayError(f"tensor {name!r} must be an array, not {value!r}") from None
         if array.dtype.kind not in "iuf":
             raise PearrayError(f"tensor {name!r} must hold numbers, not {array.dtype}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
