@@ -225,6 +225,10 @@ class _Compiler:
 
     def run(self) -> Compiled:
         graph, config = self._graph, self._config
+        for node in self._device:
+            if type(node.operator) not in LOWERINGS and not isinstance(node.operator, Reshape):
+                where = f"{node.name}: " if len(graph.nodes) > 1 else ""
+                raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
         made_before = {name for node in self._host_before for name in node.outputs.values()}
         given = [name for name in graph.inputs
                  if any(name in node.inputs.values() for node in self._device + self._host_after)]
@@ -241,10 +245,7 @@ class _Compiler:
             if isinstance(node.operator, Reshape):
                 self._alias(node)
                 continue
-            lowering = LOWERINGS.get(type(node.operator))
-            if lowering is None:
-                raise PearrayError(f"{node.operator.kind} has no lowering for this accelerator yet")
-            made = lowering(context, node)
+            made = LOWERINGS[type(node.operator)](context, node)
             if not made:
                 continue
             steps += made

@@ -323,8 +323,8 @@ class _Lowering:
         offset, walk = geometry.walk(problem, a_box, w_box, config.banks)
         if (start, end) != (0, w_box.size):
             # A piece lies in one run, or is made of whole runs.
-            run, jump = walk["run"], walk["jump1"]
-            offset += start + start // run * (jump if jump < 1 << 19 else jump - (1 << 20))
+            run, jumps = walk["run"], [walk[name] - (walk[name] >> 19 << 20) for name in ("jump1", "jump2")]
+            offset += start + start // run * jumps[0] + start // (run * walk["run_count"]) * jumps[1]
             walk["k_total"] = end - start
         transposed = getattr(problem.weights, "transposed", False)
         yield common | walk | {

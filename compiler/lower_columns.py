@@ -36,7 +36,7 @@ class _Columns(_Lowering):
             body = block(dram=x.address + (box.c0 * x.channels + m0) * item, length=(m1 - m0) * item,
                          dims=[(box.size, x.channels * item, (m1 - m0) * item)])
             size = ((m1 - m0) * box.size + self._config.array.rows) * item
-            self._a_tiles[key] = Tile(Destination.ACTIVATION, size, [Piece([body], [(x, box.c0, box.c1)])])
+            self._a_tiles[key] = Tile(Destination.ACTIVATION.value, size, [Piece([body], [(x, box.c0, box.c1)])])
         return self._a_tiles[key]
 
     def steps(self) -> Iterator[Step]:

@@ -19,10 +19,11 @@ from .program import Program
 
 __all__ = ["Group", "Output", "Piece", "Scheduler", "Step", "Tile", "Use"]
 
-_OPERANDS = {Destination.ACTIVATION, Destination.WEIGHT}
+#: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
+_OPERANDS = {Destination.ACTIVATION.value, Destination.WEIGHT.value}
 
 #: Steps to look ahead for tiles to load.
-_HORIZON = 64
+_HORIZON = 32
 
 
 @dataclass(eq=False)
@@ -57,15 +58,15 @@ class Tile:
 
     Parameters
     ----------
-    memory : Destination
-        Which scratchpad.
+    memory : int
+        Which scratchpad, a value of :class:`~pearray.hdl.commands.Destination`.
     size : int
         Bytes.
     pieces : list of Piece
         Parts, in the order in which they are loaded.
     """
 
-    memory: Destination
+    memory: int
     size: int
     pieces: list[Piece]
     address: int = -1
@@ -232,11 +233,11 @@ class Scheduler:
         pads, beat = config.scratchpads, config.beat_bytes
         line = config.post.lanes
         self._buffers = {
-            Destination.ACTIVATION: _Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
-            Destination.WEIGHT: _Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
-            Destination.BIAS: _Buffer(pads.channels * 4, line * 4),
-            Destination.SCALE: _Buffer(pads.channels * 8, line * 8),
-            Destination.TABLE: _Buffer(config.array.cols * 256, config.array.cols * 256),
+            Destination.ACTIVATION.value: _Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
+            Destination.WEIGHT.value: _Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
+            Destination.BIAS.value: _Buffer(pads.channels * 4, line * 4),
+            Destination.SCALE.value: _Buffer(pads.channels * 8, line * 8),
+            Destination.TABLE.value: _Buffer(config.array.cols * 256, config.array.cols * 256),
         }
         self._output = _Output(pads.output_bytes, line * config.sum_bytes)
         self._steps: list[Step] = []
@@ -333,7 +334,7 @@ class Scheduler:
             for body in piece.loads:
                 ordinal = self.program.load(
                     {queue: tile.clear, "store": store},
-                    **body | {"destination": tile.memory.value, "address": tile.address + body["address"]})
+                    **body | {"destination": tile.memory, "address": tile.address + body["address"]})
                 self._load_clock += load_cycles(self._config, body)
             tile.ordinals.append(ordinal)
             tile.loaded = self._load_clock
@@ -346,7 +347,7 @@ class Scheduler:
                 continue
             self._flush()
             if not self._bring(use, index):
-                raise AssertionError(f"step {index} can't have its {use.tile.memory.name.lower()} tile of "
+                raise AssertionError(f"step {index} can't have its {Destination(use.tile.memory).name.lower()} tile of "
                                      f"{use.tile.size} bytes")
 
     def _prefetch(self, index: int) -> None:
@@ -356,11 +357,13 @@ class Scheduler:
         """
         # A place that the EXECUTE just emitted still reads would be free only when it ends.
         newest = self.program.counts["execute"] - 1
-        blocked: set[Destination] = set()
+        blocked: set[int] = set()
         for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
             until = None if ahead == index + 1 else self._execute_clock
             for use in self._needs(self._steps[ahead]):
                 memory = use.tile.memory
+                if len(use.tile.ordinals) >= use.pieces:
+                    continue
                 if memory not in blocked and not self._bring(use, ahead, newest if memory in _OPERANDS else None,
                                                              until):
                     blocked.add(memory)

@@ -106,8 +106,7 @@ class TileMaker:
 
         Lines are images if there are several, else rows, else columns if there is one row.
         """
-        return self._once(("a", region, group, box), lambda: Tile(
-            Destination.ACTIVATION, self.a_size(region, box),
+        return self._once(("a", region, group, box), lambda: Tile(Destination.ACTIVATION.value, self.a_size(region, box),
             [self._piece(region, group, box, first, last)
              for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]))
 
@@ -221,7 +220,7 @@ class TileMaker:
         pieces = [Piece([block(dram=address + first * width * item, address=first * pitch * item,
                                length=width * item, dims=[(last - first, width * item, pitch * item)])])
                   for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
-        return Tile(Destination.WEIGHT, self.w_size(tiles, box), pieces)
+        return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
     def _matrix(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config
@@ -243,7 +242,7 @@ class TileMaker:
                              length=valid * item, dims=[(last - first, row, pitch * item)])
                 source = (stored, k, k + last - first)
             pieces.append(Piece([body], [source]))
-        return Tile(Destination.WEIGHT, self.w_size(tiles, box), pieces)
+        return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
     def _diagonal(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config
@@ -265,7 +264,7 @@ class TileMaker:
                     full[tile, :, :part.shape[1]] = part
                 return operand_array(full, config.operand_bytes).tobytes()
             address = self._plan.constant(problem.name, size, pack)
-        return Tile(Destination.WEIGHT, size, [Piece([block(dram=address, length=size, dims=[])])])
+        return Tile(Destination.WEIGHT.value, size, [Piece([block(dram=address, length=size, dims=[])])])
 
     def bias(self, group: int, tiles: tuple[int, int]) -> Tile:
         """Tile of constant biases, or of a stored vector, for tiles of one group."""
@@ -276,10 +275,9 @@ class TileMaker:
         if isinstance(bias, Stored):
             n0 = group * problem.ng + tiles[0] * cols
             valid = min(problem.ng - tiles[0] * cols, count * cols)
-            return self._once(("bias", group, tiles), lambda: Tile(
-                Destination.BIAS, count * cols * 4,
+            return self._once(("bias", group, tiles), lambda: Tile(Destination.BIAS.value, count * cols * 4,
                 [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [(bias, 0, 1)])]))
-        return self._entries("bias", Destination.BIAS, bias, 4, group, tiles)
+        return self._entries("bias", Destination.BIAS.value, bias, 4, group, tiles)
 
     def bias_rows(self, tiles: tuple[int, int], first: int, last: int) -> Tile:
         """Tile of rows first..last of a stored matrix of biases (M, N)."""
@@ -289,7 +287,7 @@ class TileMaker:
         pitch = (tiles[1] - tiles[0]) * cols * 4
         valid = min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols) * 4
         row = bias.channels * 4
-        return Tile(Destination.BIAS, (last - first) * pitch, [Piece(
+        return Tile(Destination.BIAS.value, (last - first) * pitch, [Piece(
             [block(dram=bias.address + first * row + tiles[0] * cols * 4, length=valid,
                    dims=[(last - first, row, pitch)])], [(bias, first, last)])])
 
@@ -298,18 +296,18 @@ class TileMaker:
         entries, config = self._problem.finish.entries, self._config
         assert entries is not None
         if entries.size > 1:
-            return self._entries("scale", Destination.SCALE, entries, 8, group, tiles)
+            return self._entries("scale", Destination.SCALE.value, entries, 8, group, tiles)
         size = config.post.lanes * 8
 
         def make() -> Tile:
             address = self._plan.constant("scale", size, lambda: operand_array(
                 np.repeat(entries.astype(np.int64), config.post.lanes), 8).tobytes(),
                 key=("scale", int(entries.item())))
-            return Tile(Destination.SCALE, size, [Piece([block(dram=address, length=size, dims=[])])])
+            return Tile(Destination.SCALE.value, size, [Piece([block(dram=address, length=size, dims=[])])])
 
         return self._once("scale", make)
 
-    def _entries(self, name: str, memory: Destination, values: np.ndarray, item: int, group: int,
+    def _entries(self, name: str, memory: int, values: np.ndarray, item: int, group: int,
                  tiles: tuple[int, int]) -> Tile:
         """Tile of constants of output channels, each tile of channels padded to C entries."""
         problem, config = self._problem, self._config
@@ -344,7 +342,7 @@ class TileMaker:
                 count = min(reach, table.shape[0] - tile * reach)
                 address += tile * reach * 256
             step = 256 if table.ndim == 2 else 0
-            return Tile(Destination.TABLE, cols * 256, [Piece([block(
+            return Tile(Destination.TABLE.value, cols * 256, [Piece([block(
                 dram=address, length=256, dims=[(count, step, 256)])])])
 
         return self._once(("table", tile if table.ndim == 2 else 0), make)

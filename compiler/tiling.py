@@ -334,6 +334,9 @@ def _beginnings(problem: Problem, config: Config, tiling: Tiling) -> list[dict[s
 #: Layers of fewer cycles are not worth the search for the best beginning.
 _SHORT = 1500
 
+#: Steps of programs that are timed for a layer, which bounds the time a compilation takes.
+_MOST_STEPS = 1200
+
 #: Tilings of least closed-form cost whose programs are timed.
 _FINALISTS = 4
 
@@ -362,25 +365,35 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     # Only short layers feel how they begin and end.
     if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
         return replace(tilings[0], first_pixels=2 * config.array.rows)
-    timed = [_least(problem, config, tiling, _usual(problem, config, tiling)) for tiling in tilings]
+    timing = _Timing(problem, config)
+    timed = [timing.least(tiling, _usual(problem, config, tiling)) for tiling in tilings]
     cycles, best = min(timed, key=lambda cost: cost[0])
     if cycles < _SHORT:
         return best
-    return min((cycles, best), _least(problem, config, best, _beginnings(problem, config, best)),
-               key=lambda cost: cost[0])[1]
+    return min((cycles, best), timing.least(best, _beginnings(problem, config, best)), key=lambda cost: cost[0])[1]
 
 
-def _least(problem: Problem, config: Config, tiling: Tiling,
-           choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
-    """The tiling with the choice of least cycles."""
-    options = dict.fromkeys(replace(tiling, **choice) for choice in choices)
-    return min(((_simulated(problem, config, option), option) for option in options), key=lambda cost: cost[0])
+class _Timing:
+    """Times programs of one layer until the steps it may time are used up."""
 
+    def __init__(self, problem: Problem, config: Config):
+        self._problem = problem
+        self._config = config
+        self._left = _MOST_STEPS
 
-def _simulated(problem: Problem, config: Config, tiling: Tiling) -> float:
-    alone = replace(problem, x=_fresh(problem.x), y=_fresh(problem.y))
-    steps = lower(alone, config, MemoryPlan(keep=False), tiling)
-    return float(estimate(config, Scheduler(config).run(steps)))
+    def least(self, tiling: Tiling, choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
+        """The tiling with the choice of least cycles, infinitely many if there is no time to look."""
+        found = float("inf"), replace(tiling, **choices[-1])
+        for option in dict.fromkeys(replace(tiling, **choice) for choice in choices):
+            if self._left > 0:
+                found = min(found, (self._cycles(option), option), key=lambda cost: cost[0])
+        return found
+
+    def _cycles(self, tiling: Tiling) -> float:
+        alone = replace(self._problem, x=_fresh(self._problem.x), y=_fresh(self._problem.y))
+        steps = lower(alone, self._config, MemoryPlan(keep=False), tiling)
+        self._left -= len(steps)
+        return float(estimate(self._config, Scheduler(self._config).run(steps)))
 
 
 def _fresh(stored: Stored) -> Stored:

@@ -1,0 +1,255 @@
+"""Random configurations, operators and networks for tests of the compiler, with the check against golden."""
+
+import numpy as np
+
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.interpreter import Interpreter
+from pearray.compiler.operators import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    ConvTranspose2d,
+    Gemm,
+    Linear,
+    Lookup,
+    MaxPool2d,
+    Relu,
+    Requant,
+    Reshape,
+)
+from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.errors import PearrayError
+
+
+def _power(least):
+    return 1 << max(0, int(least) - 1).bit_length()
+
+
+def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
+                  data_width=64, bits=8):
+    """Return a configuration; the defaults are those of systolic-8x8."""
+    return Config(
+        name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
+        scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
+                                channels=channels),
+        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes), memory=Memory(data_width=data_width))
+
+
+def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
+    """Draw a small configuration, often with tiny scratchpads and a non-square array."""
+    rows, lanes = int(rng.choice([1, 2, 3, 4, 5, 8, 12, 16])), int(rng.choice([1, 2, 4]))
+    cols, data_width = lanes * int(rng.integers(1, 6)), int(rng.choice([32, 64, 128]))
+    bits = int(rng.choice(widths))
+    item, sums = (1, 4) if bits <= 8 else (2, 8)
+    least = 2 * item * _power(max(rows, cols, data_width // 8 // item))
+    return configuration(
+        rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
+        max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))), max(16, _power(cols) * int(rng.choice([1, 8]))),
+        _power(max(rows, 4)) * int(rng.choice([1, 2, 8])), lanes, data_width, bits)
+
+
+def operands(rng, shape, dtype=np.int8, bits=8):
+    """Draw operands over the full range."""
+    low, high = (0, 1 << bits) if np.dtype(dtype).kind == "u" else (-(1 << bits - 1), 1 << bits - 1)
+    return rng.integers(low, high, shape).astype(dtype)
+
+
+def operand_types(rng, bits):
+    """Draw the types of activations and weights."""
+    if bits > 8:
+        return np.int16, np.int16
+    return rng.choice([np.int8, np.uint8]), rng.choice([np.int8, np.uint8])
+
+
+def random_requant(rng, channels, k, types, bits):
+    """Draw a requantisation whose outputs spread, or none."""
+    points = [int(operands(rng, (), kind, min(bits, 8))) for kind in types]
+    points[1] *= int(rng.integers(2))
+    out = np.dtype(rng.choice([np.int8, np.uint8])) if bits <= 8 else np.dtype(np.int16)
+    low, high = (0, (1 << bits) - 1) if out.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    y_point, scale = out.type(int(rng.integers(low, high + 1))), 1 / (2**bits * np.sqrt(k))
+    # The TFLite rules take sums of 32 bits, which wide operands leave.
+    kind = rng.integers(0, 4 if bits <= 8 else 3)
+    if kind == 0:
+        return None
+    if kind == 3:
+        return Requant.tflite(rng.integers(1 << 30, 1 << 31, channels), np.full(channels, int(np.log2(scale))),
+                              *points, y_point, str(rng.choice(["double", "single"])), (low, high))
+    w_scale = scale if kind == 1 else scale * rng.uniform(0.5, 2, channels)
+    return Requant.onnx(1.0, points[0], w_scale, points[1], 1.0, y_point, clamp=(low, high))
+
+
+def _upto(rng, most):
+    return int(rng.integers(1, most + 1))
+
+
+def _bias(rng, tensors, role, shape):
+    if rng.integers(2):
+        tensors[role] = rng.integers(-1000, 1000, shape).astype(np.int32)
+    return tensors
+
+
+def gemm(rng, bits):
+    m, k, n = _upto(rng, 40), _upto(rng, 60), _upto(rng, 40)
+    types, (trans_a, trans_b) = operand_types(rng, bits), rng.integers(0, 2, 2)
+    operator = Gemm(trans_a=bool(trans_a), trans_b=bool(trans_b), requant=random_requant(rng, n, k, types, bits))
+    tensors = {"a": operands(rng, (k, m) if trans_a else (m, k), types[0], bits),
+               "b": operands(rng, (n, k) if trans_b else (k, n), types[1], bits)}
+    tensors = _bias(rng, tensors, "c", (n,) if rng.integers(2) else (m, n))
+    return operator, tensors, ["b"] if rng.integers(2) else []
+
+
+def linear(rng, bits):
+    m, k, n = _upto(rng, 10), _upto(rng, 80), _upto(rng, 60)
+    types = operand_types(rng, bits)
+    tensors = {"x": operands(rng, (m, k), types[0], bits), "w": operands(rng, (n, k), types[1], bits)}
+    return Linear(requant=random_requant(rng, n, k, types, bits)), _bias(rng, tensors, "b", (n,)), None
+
+
+def _window(rng):
+    taps = _upto(rng, 4), _upto(rng, 4)
+    return taps, (_upto(rng, 3), _upto(rng, 3)), (_upto(rng, 2), _upto(rng, 2))
+
+
+def conv(rng, bits):
+    (r, s), stride, dilation = _window(rng)
+    groups, cg, ng = int(rng.choice([1, 1, 1, 2, 3])), _upto(rng, 12), _upto(rng, 12)
+    if rng.integers(4) == 0:
+        groups, cg, ng = _upto(rng, 20), 1, int(rng.choice([1, 1, 2]))
+    types = operand_types(rng, bits)
+    operator = Conv2d(stride=stride, padding=tuple(rng.integers(0, 3, 4).tolist()), dilation=dilation, groups=groups,
+                      requant=random_requant(rng, groups * ng, r * s * cg, types, bits))
+    height, width = dilation[0] * (r - 1) + _upto(rng, 9), dilation[1] * (s - 1) + _upto(rng, 9)
+    tensors = {"x": operands(rng, (_upto(rng, 3), groups * cg, height, width), types[0], bits),
+               "w": operands(rng, (groups * ng, cg, r, s), types[1], bits)}
+    return operator, _bias(rng, tensors, "b", (groups * ng,)), None
+
+
+def conv_transpose(rng, bits):
+    (r, s), stride, dilation = _window(rng)
+    groups, cg, ng, types = int(rng.choice([1, 1, 2, 3])), _upto(rng, 8), _upto(rng, 8), operand_types(rng, bits)
+    extra = int(rng.integers(0, stride[0])), int(rng.integers(0, stride[1]))
+    operator = ConvTranspose2d(stride=stride, dilation=dilation, groups=groups, output_padding=extra,
+                               padding=(int(r > 1), int(s > 1), 0, 0),
+                               requant=random_requant(rng, groups * ng, r * s * cg, types, bits))
+    tensors = {"x": operands(rng, (_upto(rng, 2), groups * cg, _upto(rng, 6) + 1, _upto(rng, 6) + 1), types[0], bits),
+               "w": operands(rng, (groups * cg, ng, r, s), types[1], bits)}
+    return operator, _bias(rng, tensors, "b", (groups * ng,)), None
+
+
+def max_pool(rng, bits):
+    window = _upto(rng, 3), _upto(rng, 3)
+    operator = MaxPool2d(window, (_upto(rng, 3), _upto(rng, 3)), tuple(rng.integers(0, min(window), 4).tolist()),
+                         _upto(rng, 2))
+    shape = _upto(rng, 2), _upto(rng, 20), _upto(rng, 8) + 6, _upto(rng, 8) + 6
+    return operator, {"x": operands(rng, shape, operand_types(rng, bits)[0], bits)}, None
+
+
+def average_pool(rng, bits):
+    window = (_upto(rng, 4), _upto(rng, 4)) if rng.integers(4) else None
+    padding = tuple(rng.integers(0, min(window), 4).tolist()) if window else 0
+    kind = np.dtype(rng.choice([np.int8, np.uint8]))
+    scales = [{}, {"x_scale": 0.5, "y_scale": 0.5}, {"x_scale": rng.uniform(0.1, 1), "y_scale": rng.uniform(0.05, 0.5)}]
+    operator = AvgPool2d(window, (_upto(rng, 3), _upto(rng, 3)), padding,
+                         x_zero_point=int(operands(rng, (), kind)), y_zero_point=operands(rng, (), kind)[()],
+                         count_include_pad=bool(rng.integers(2)), **scales[rng.integers(3)])
+    shape = _upto(rng, 2), _upto(rng, 20), _upto(rng, 8) + 5, _upto(rng, 8) + 5
+    return operator, {"x": operands(rng, shape, kind)}, None
+
+
+def _any_shape(rng, channels):
+    return (_upto(rng, 3), channels, _upto(rng, 8), _upto(rng, 8)) if rng.integers(2) else (_upto(rng, 5), channels)
+
+
+def relu(rng, bits):
+    kind = operand_types(rng, bits)[0]
+    return Relu(int(operands(rng, (), kind, bits))), {"x": operands(rng, _any_shape(rng, _upto(rng, 50)), kind, bits)}, None
+
+
+def lookup(rng, bits):
+    channels = _upto(rng, 20)
+    table = operands(rng, (256,) if rng.integers(2) else (channels, 256))
+    return Lookup(table), {"x": operands(rng, _any_shape(rng, channels), operand_types(rng, 8)[0])}, None
+
+
+def add(rng, bits):
+    shape = _any_shape(rng, _upto(rng, 20))
+    constant = [(), (1, shape[1], *(1,) * (len(shape) - 2)), (1,) * len(shape)][rng.integers(3)]
+    operator = Add(0.1, 3, 0.2, -5, 0.15, np.int8(7))
+    fixed = str(rng.choice(["a", "b"]))
+    other = "b" if fixed == "a" else "a"
+    tensors = {other: operands(rng, shape), fixed: np.asarray(operands(rng, constant))}
+    return operator, tensors, [fixed]
+
+
+#: Makers of random operators; those of the second table are for 8-bit operands only.
+OPERATORS = {maker.__name__: maker for maker in (gemm, linear, conv, conv_transpose, max_pool, relu)}
+NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add)}
+
+
+def network(rng):
+    """Draw a chain of layers from images to sums, through a flattening that permutes."""
+    def requant(k, n):
+        return Requant.onnx(1.0, int(rng.integers(-20, 20)), rng.uniform(0.5, 2, n) / (256 * np.sqrt(k)), 0, 1.0,
+                            np.int8(rng.integers(-20, 20)))
+
+    shape = (_upto(rng, 3), _upto(rng, 6), _upto(rng, 6) + 6, _upto(rng, 6) + 6)
+    tensors, constants, nodes, current = {"x": Tensor("x", shape, np.dtype(np.int8))}, {}, [], "x"
+    x = operands(rng, shape)
+    for index in range(_upto(rng, 4)):
+        kind, name, inputs = rng.choice(["conv", "pool", "relu", "depthwise", "lookup"]), f"t{index}", {"x": current}
+        if min(shape[2:]) < 3 and kind in ("conv", "pool", "depthwise"):
+            kind = "relu"
+        if kind == "conv":
+            m, r = _upto(rng, 12), _upto(rng, 3)
+            constants |= {f"w{index}": operands(rng, (m, shape[1], r, r)),
+                          f"b{index}": rng.integers(-500, 500, m).astype(np.int32)}
+            operator = Conv2d(stride=_upto(rng, 2), padding=int(rng.integers(0, 2)), requant=requant(shape[1] * r * r, m),
+                              activation=rng.choice([None, "relu"]))
+            inputs |= {"w": f"w{index}", "b": f"b{index}"}
+        elif kind == "depthwise":
+            constants[f"w{index}"] = operands(rng, (shape[1], 1, 2, 2))
+            operator, inputs["w"] = Conv2d(groups=shape[1], requant=requant(4, shape[1])), f"w{index}"
+        elif kind == "pool":
+            operator = MaxPool2d(2, _upto(rng, 2))
+        elif kind == "relu":
+            operator = Relu(3)
+        else:
+            operator = Lookup(operands(rng, (shape[1], 256) if rng.integers(2) else (256,)))
+        nodes.append(Node(name, operator, inputs, {"y": name}))
+        shape = Graph(list(nodes), dict(tensors), dict(constants), ["x"], [name]).tensors[name].shape
+        current = name
+    count, n = int(np.prod(shape[1:])), _upto(rng, 20)
+    nodes.append(Node("flatten", Reshape((shape[0], -1)), {"x": current}, {"y": "flat"}))
+    constants |= {"linear_w": operands(rng, (n, count)), "gemm_b": operands(rng, (n, 5))}
+    nodes.append(Node("linear", Linear(requant=requant(count, n)), {"x": "flat", "w": "linear_w"}, {"y": "hidden"}))
+    nodes.append(Node("gemm", Gemm(), {"a": "hidden", "b": "gemm_b"}, {"y": "out"}))
+    return Graph(nodes, tensors, constants, ["x"], ["out"]), {"x": x}
+
+
+def interpret(graph, inputs, config, keep="outputs"):
+    """Compile, interpret and compare every tensor that can be extracted with golden, exactly."""
+    compiled = compile_graph(graph, config, keep)
+    machine = Interpreter(config, compiled.memory_bytes + 64)
+    machine.write(compiled.segments)
+    machine.write(compiled.bind(inputs))
+    machine.run(compiled.program_address)
+    expected = graph.golden(inputs)
+    for name in compiled.output_names:
+        actual = compiled.extract(name, machine.read)
+        assert (actual.shape, actual.dtype) == (expected[name].shape, expected[name].dtype), name
+        np.testing.assert_array_equal(actual, expected[name], name)
+    return compiled
+
+
+def check_operator(rng, maker, config):
+    """Check one random operator; a layer that the configuration can't hold must say so."""
+    operator, tensors, constants = maker(rng, config.array.operand_bits)
+    graph = Graph.of(operator, tensors, constants)
+    inputs = {name: tensors[name] for name in graph.inputs}
+    try:
+        return interpret(graph, inputs, config)
+    except PearrayError as error:
+        assert "can't hold" in str(error) or "must be at least" in str(error), error
+        return None
