@@ -19,10 +19,15 @@ PERIOD = 10
 OFFSETS = {register.name: register.offset for register in REGISTERS}
 DONE, ERROR = 1 << 1, 1 << 2
 
-#: Channels of both ports: prefix, and whether the accelerator drives valid.
+#: Channels of both ports: the signal that shows that the accelerator waits, and the one it waits for.
+#: (It takes a register's address and data together, so there each waits for the other.)
 CHANNELS = {
-    "m_axi_ar": True, "m_axi_r": False, "m_axi_aw": True, "m_axi_w": True, "m_axi_b": False,
-    "s_axi_ar": False, "s_axi_r": True, "s_axi_aw": False, "s_axi_w": False, "s_axi_b": True,
+    "m_axi_ar": ("m_axi_arvalid", "m_axi_arready"), "m_axi_r": ("m_axi_rready", "m_axi_rvalid"),
+    "m_axi_aw": ("m_axi_awvalid", "m_axi_awready"), "m_axi_w": ("m_axi_wvalid", "m_axi_wready"),
+    "m_axi_b": ("m_axi_bready", "m_axi_bvalid"),
+    "s_axi_ar": ("s_axi_arready", "s_axi_arvalid"), "s_axi_r": ("s_axi_rvalid", "s_axi_rready"),
+    "s_axi_aw": ("s_axi_wvalid", "s_axi_awvalid"), "s_axi_w": ("s_axi_awvalid", "s_axi_wvalid"),
+    "s_axi_b": ("s_axi_bvalid", "s_axi_bready"),
 }
 
 
@@ -113,8 +118,8 @@ class Environment:
         """Start the clock, reset, and watch the channels."""
         Clock(self.dut.clk, PERIOD, unit="ns").start()
         await self.reset()
-        for prefix, drives_valid in CHANNELS.items():
-            start_soon(self._watch(prefix, drives_valid))
+        for channel, (waiting, awaited) in CHANNELS.items():
+            start_soon(self._watch(channel, getattr(self.dut, waiting), getattr(self.dut, awaited)))
 
     async def reset(self):
         """Reset the accelerator and the bus models."""
@@ -123,14 +128,12 @@ class Environment:
         self.dut.rst.value = 0
         await ClockCycles(self.dut.clk, 2)
 
-    async def _watch(self, prefix, drives_valid):
+    async def _watch(self, channel, waiting, awaited):
         """Count that the other side made the accelerator wait in this channel."""
-        valid, ready = (getattr(self.dut, prefix + suffix) for suffix in ("valid", "ready"))
-        waited, given = (ready, valid) if drives_valid else (valid, ready)
         while True:
             await RisingEdge(self.dut.clk)
-            if given.value and not waited.value:
-                self.coverage.hit(f"stall {prefix}")
+            if waiting.value and not awaited.value:
+                self.coverage.hit(f"stall {channel}")
                 await ClockCycles(self.dut.clk, 50)
 
     def stall(self, probability):
@@ -174,10 +177,12 @@ class Environment:
 
     async def end(self, cycles=200_000):
         """Wait for the interrupt; return the status."""
-        status = await self.read("status")
-        if not status & DONE:
-            await First(RisingEdge(self.dut.irq), ClockCycles(self.dut.clk, cycles))
+        status = 0
+        for _ in range(cycles // 1000):
             status = await self.read("status")
+            if status & DONE:
+                break
+            await First(RisingEdge(self.dut.irq), ClockCycles(self.dut.clk, 1000))
         assert status & DONE, f"not done within {cycles} cycles, status {status:#x}"
         return status
 
