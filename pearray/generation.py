@@ -13,8 +13,8 @@ __all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
 #: Top levels that can be generated: what each is.
 TOPS = {
     "accelerator": "the whole accelerator, with AXI4 and AXI4-Lite ports",
-    "array": "the systolic array alone",
-    "pe": "one processing element",
+    "array": "the systolic array alone, with stream ports",
+    "pe": "one processing element, with stream ports",
 }
 
 
@@ -61,14 +61,14 @@ def describe(config: Config, top: str = "accelerator") -> tuple[str, dict[str, A
 
 def _component(config: Config, top: str) -> Any:
     from .hdl.accelerator import Accelerator
-    from .hdl.pe import ProcessingElement
-    from .hdl.systolic import SystolicArray
+    from .hdl.stream_array import StreamArray
+    from .hdl.stream_pe import StreamPE
 
     if top == "accelerator":
         return Accelerator(config)
     if top == "pe":
-        return ProcessingElement(config.pe_bits, config.psum_bits)
-    return SystolicArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits)
+        return StreamPE(config.pe_bits, config.psum_bits)
+    return StreamArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits)
 
 
 def registers(config: Config) -> list[dict[str, Any]]:
