@@ -11,7 +11,7 @@ import numpy as np
 
 from .compiler.graph import Graph, Node, Tensor
 from .compiler.onnx_import import load_onnx
-from .compiler.operators import Conv2d, Gemm, Quantize, Requant
+from .compiler.operators import Conv2d, Gemm, Linear, Quantize, Requant
 from .golden import models
 from .hdl.errors import PearrayError
 from .messages import unknown
@@ -28,6 +28,7 @@ BUILT_IN = {
 FORMS = {
     "gemm:MxKxN": "y = a b + c, all of them activations",
     "conv:N,C,H,W,M,R,S,stride,padding": "one convolution",
+    "linear:N,IN,OUT": "y = x w' + b with constant weights",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -100,13 +101,13 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     Parameters
     ----------
     name : str
-        ``gemm:MxKxN``, ``conv:N,C,H,W,M,R,S,stride,padding``, a name in :data:`BUILT_IN`, or the
-        path of an ONNX file.
+        ``gemm:MxKxN``, ``conv:N,C,H,W,M,R,S,stride,padding``, ``linear:N,IN,OUT``, a name in
+        :data:`BUILT_IN`, or the path of an ONNX file.
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
-        ``out`` ("int8" or "int32") and ``bias`` of gemm and conv, ``trans_a`` and ``trans_b`` of
-        gemm, ``batch`` of all others.
+        ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
+        ``trans_b`` of gemm, ``batch`` of all others and of conv.
 
     Returns
     -------
@@ -129,6 +130,8 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, _Settings], Workloa
         return _gemm
     if name.startswith("conv:"):
         return _convolution
+    if name.startswith("linear:"):
+        return _linear
     if name == "mnist":
         return _mnist
     if name == "alexnet-conv":
@@ -197,6 +200,20 @@ def _convolution(name: str, rng: np.random.Generator, settings: _Settings) -> Wo
         operator = Conv2d(stride=stride, padding=padding, requant=_requant(sums))
     graph = Graph.of(operator, tensors)
     return Workload(name, graph, {key: tensors[key] for key in graph.inputs})
+
+
+def _linear(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+    n, inputs, outputs = _sizes(name, r"linear:(\d+),(\d+),(\d+)", "linear:N,IN,OUT")
+    _at_least_one(name, N=n, IN=inputs, OUT=outputs)
+    out, bias = settings.choice("out", "int8", "int32"), settings.flag("bias", True)
+    settings.finish()
+    tensors = {"x": _draw(rng, (n, inputs)), "w": _draw(rng, (outputs, inputs))}
+    if bias:
+        tensors["b"] = _draw(rng, (outputs,)).astype(np.int32)
+    operator = Linear()
+    if out == "int8":
+        operator = Linear(requant=_requant(operator.golden(tensors)["y"]))
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
 def _alexnet(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
