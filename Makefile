@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint clean
+.PHONY: run test bench lint clean
 
 # Classify handwritten digits on generated hardware.
 run: .venv/ready-to-run
@@ -13,6 +13,10 @@ run: .venv/ready-to-run
 # The whole test suite; `make test ARGS="-k conv --seed 7"` passes options to pytest.
 test: .venv/ready-to-test
 	$(BIN)/pytest $(ARGS)
+
+# Every figure of docs/benchmarks.md; takes about an hour.
+bench: .venv/ready-to-test
+	$(BIN)/python docs/bench.py $(ARGS)
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check .
