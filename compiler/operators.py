@@ -275,7 +275,7 @@ class Conv2d(Contraction):
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
         """Do as :meth:`Operator.macs`."""
-        (n, m, p, q), _ = self.infer(tensors)["y"]
+        (n, _, p, q), _ = self.infer(tensors)["y"]
         return n * p * q * int(np.prod(tensors["w"].shape, dtype=np.int64))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..hdl.commands import COMMAND_BYTES, Opcode, decode, encode
 
-__all__ = ["Command", "Program"]
+__all__ = ["QUEUES", "Command", "Program", "disassemble"]
 
 #: Name of each queue in the fields of a command's header.
 QUEUES: dict[Opcode, str] = {
@@ -112,7 +112,7 @@ class Program:
 
 def disassemble(program: bytes) -> list[Command]:
     """Commands of an encoded program, up to its END; waits are modulo 2**16."""
-    commands = []
+    commands: list[Command] = []
     for start in range(0, len(program), COMMAND_BYTES):
         opcode, waits, body = decode(program[start:start + COMMAND_BYTES])
         if opcode is Opcode.END:

@@ -4,7 +4,7 @@ A program is a sequence of 64-byte commands, little-endian, ending with one :att
 Each command is a 96-bit header and a 416-bit body. The header names a queue (its opcode) and, for
 each of the four queues, how many of that queue's commands must have completed before this one may
 start. Completed commands are the tokens of this machine: a queue's count only grows, a command
-takes nothing away, and counts are compared modulo 2\\ :sup:`16`.
+takes nothing away, and counts are compared modulo 2**16.
 
 A program in which each command waits only for commands that stand before it can't deadlock,
 whatever the depth of the queues: the oldest command that has not completed can always go on.
@@ -20,8 +20,8 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "BODY_BITS", "COMMAND_BYTES", "FORMAT_VERSION", "HEADER", "BODIES", "Destination",
-    "ExecuteBody", "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
+    "BODIES", "BODY_BITS", "COMMAND_BYTES", "FORMAT_VERSION", "HEADER", "Destination", "ExecuteBody",
+    "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
 ]
 
 FORMAT_VERSION = 1

@@ -33,7 +33,7 @@ class _Section:
             if item.metadata["power"]:
                 allowed = f"a power of two in {low}..{high}"
             if (type(value) is not int or not low <= value <= high
-                    or item.metadata["power"] and value & value - 1):
+                    or (item.metadata["power"] and value & value - 1)):
                 raise PearrayError(f"{section}.{item.name} must be {allowed}, not {value!r}")
 
 

@@ -18,7 +18,7 @@ QUEUES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)
 
 def slot_bits(opcode: Opcode) -> int:
     """Bits of a command of this queue that matter: its header and its body."""
-    return HEADER_BITS + data.Layout.cast(BODIES[opcode]).size
+    return HEADER_BITS + Shape.cast(BODIES[opcode]).width
 
 
 def slot_name(opcode: Opcode) -> str:

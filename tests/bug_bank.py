@@ -4,6 +4,7 @@ from faults import Fault
 
 __all__ = ["BANK"]
 
+LOADER = "hdl/test_loader.py::test_random_blocks[64-0.0]"
 ARRAY = "hdl/test_systolic.py::test_random_operations[fast]"
 EXECUTE = "hdl/test_execute.py::test_commands[shape0]"
 
@@ -35,11 +36,11 @@ BANK = [
           test="hdl/test_fetch.py::test_order_and_waits[64-0.5]",
           line='ahead.eq(count - header[f"wait_{other.name.lower()}"])',
           fault='ahead.eq(count + 1 - header[f"wait_{other.name.lower()}"])'),
-    Fault(name="loader-last-byte-lost", module="pearray.hdl.loader", test="hdl/test_loader.py::test_random_blocks[64-0.0]",
+    Fault(name="loader-last-byte-lost", module="pearray.hdl.loader", test=LOADER,
           line="(tail & (index > burst.last))", fault="(tail & (index >= burst.last))"),
-    Fault(name="loader-wrap-lost", module="pearray.hdl.loader", test="hdl/test_loader.py::test_random_blocks[64-0.0]",
+    Fault(name="loader-wrap-lost", module="pearray.hdl.loader", test=LOADER,
           line="self.load.wrap[index].eq(index < beside.rotation)", fault="self.load.wrap[index].eq(0)"),
-    Fault(name="rows-step-swapped", module="pearray.hdl.blocks", test="hdl/test_loader.py::test_random_blocks[64-0.0]",
+    Fault(name="rows-step-swapped", module="pearray.hdl.blocks", test=LOADER,
           line="block_dram + block.dram_step2, row_dram + block.dram_step1",
           fault="row_dram + block.dram_step2, row_dram + block.dram_step1"),
     Fault(name="burst-crosses-4-kb", module="pearray.hdl.blocks", test="hdl/test_loader.py::test_long_row[5000]",
