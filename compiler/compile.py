@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,31 @@ class Placed:
 
 @dataclass(frozen=True)
 class Layer:
-    """One node as it runs: its price and where its profile record stands (None for the last layer)."""
+    """One node as it runs.
+
+    Parameters
+    ----------
+    name, kind : str
+        Node and operator.
+    macs : int
+        Multiply-accumulates, unpadded.
+    shape : tuple of int
+        Of the output.
+    output : str
+        Tensor it makes.
+    packed_bytes : int
+        Constants that the host packed for it.
+    profile : int or None
+        Address of its profile record; None for the last layer, which ends with the run.
+    """
 
     name: str
     kind: str
     macs: int
     shape: tuple[int, ...]
-    profile: int | None
+    output: str
+    packed_bytes: int
+    profile: int | None = None
 
 
 @dataclass
@@ -245,17 +263,18 @@ class _Compiler:
             if isinstance(node.operator, Reshape):
                 self._alias(node)
                 continue
+            packed = self._plan.packed_bytes
             made = LOWERINGS[type(node.operator)](context, node)
             if not made:
                 continue
             steps += made
             ends.append(made[-1])
             (output,) = node.outputs.values()
-            layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, None))
+            layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
+                                self._plan.packed_bytes - packed))
         for index, step in enumerate(ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
-            layers[index] = Layer(*(getattr(layers[index], name) for name in ("name", "kind", "macs", "shape")),
-                                  step.group.profile)
+            layers[index] = replace(layers[index], profile=step.group.profile)
         program = Scheduler(config).run(steps)
         encoded = program.encode()
         address = self._plan.reserve("program", len(encoded))
@@ -270,7 +289,8 @@ class _Compiler:
         sources = {name for node in self._host_after for name in node.inputs.values()}
         if self._keep == "all":
             return [name for name in self._placed if name in made | host]
-        return [name for name in self._placed if name in (made | host) and (name in self._graph.outputs or name in sources)]
+        wanted = sources | set(self._graph.outputs)
+        return [name for name in self._placed if name in made | host and name in wanted]
 
     def _alias(self, node: Node) -> None:
         source, target = node.inputs["x"], node.outputs["y"]

@@ -78,10 +78,12 @@ def scale_entries(requant: Requant) -> np.ndarray:
 
 
 def float_entry(value: Any) -> np.ndarray:
+    """Entry of the scale memory for one float32 factor."""
     return np.atleast_1d(np.float32(value)).view(np.uint32).astype(np.uint64)
 
 
 def finish_of(context: Context, node: Node, channels: int) -> Finish:
+    """Post-processing of a contraction of `channels` outputs; a bias that is no constant gets its place."""
     operator = node.operator
     assert isinstance(operator, Contraction)
     bias: np.ndarray | Stored | None = None
@@ -115,6 +117,7 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
 
 
 def operand_fields(context: Context, node: Node) -> dict[str, Any]:
+    """Fields of a problem that say how the operands of a contraction are stored."""
     operator = node.operator
     assert isinstance(operator, Contraction)
     a, w = (context.graph.tensors[node.inputs[role]].dtype for role in operator.roles[:2])
@@ -127,6 +130,7 @@ def operand_fields(context: Context, node: Node) -> dict[str, Any]:
 
 
 def steps_of(context: Context, problem: Problem) -> list[Step]:
+    """Tile a problem and lower it."""
     return lower(problem, context.config, context.plan, choose_tiling(problem, context.config))
 
 
@@ -146,6 +150,7 @@ def matrix_rows(context: Context, node: Node, role: str) -> tuple[Stored, np.nda
 
 
 def image_of(context: Context, node: Node) -> Stored:
+    """Return the input of a node as pixels of channels, which it must be in memory."""
     layout: Layout = context.placed[node.inputs["x"]].layout if node.inputs["x"] in context.placed else \
         Layout.of(context.graph.tensors[node.inputs["x"]].shape)
     if not layout.same_memory(Layout.of(layout.shape)):

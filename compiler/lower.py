@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 
 from ..hdl.commands import Rounding
 from ..hdl.config import Config
@@ -398,7 +399,7 @@ class _Lowering:
             problem = self._problem
             first, parts = part.first(problem), -(-part.pixels // most)
             cuts = [part.pixels * index // parts for index in range(parts + 1)]
-            return [_Run(0, 1, 0, 1, first + start, first + end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+            return [_Run(0, 1, 0, 1, first + start, first + end) for start, end in pairwise(cuts)]
         return split_region(part, most)
 
     def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:

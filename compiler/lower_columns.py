@@ -86,7 +86,8 @@ class _Columns(_Lowering):
               index: int) -> Iterator[tuple[bool, dict[str, int]]]:
         w_pitch, w_nstep = self._maker.w_pitches(tiles, box)
         yield True, {
-               "a_base": 0, "w_base": 0, "m_count0": m1 - m0, "m_count1": 1, "m_count2": 1, "m_step0": 1, "k_total": box.size, "run": 1,
+               "a_base": 0, "w_base": 0, "m_count0": m1 - m0, "m_count1": 1, "m_count2": 1, "m_step0": 1,
+               "k_total": box.size, "run": 1,
                "run_count": box.size, "jump1": m1 - m0 - 1, "left": 1, "w_pitch": w_pitch, "w_nstep": w_nstep,
                "acc_nstep": part.pixels}
 

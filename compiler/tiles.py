@@ -106,7 +106,8 @@ class TileMaker:
 
         Lines are images if there are several, else rows, else columns if there is one row.
         """
-        return self._once(("a", region, group, box), lambda: Tile(Destination.ACTIVATION.value, self.a_size(region, box),
+        return self._once(("a", region, group, box), lambda: Tile(
+            Destination.ACTIVATION.value, self.a_size(region, box),
             [self._piece(region, group, box, first, last)
              for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]))
 
@@ -275,7 +276,8 @@ class TileMaker:
         if isinstance(bias, Stored):
             n0 = group * problem.ng + tiles[0] * cols
             valid = min(problem.ng - tiles[0] * cols, count * cols)
-            return self._once(("bias", group, tiles), lambda: Tile(Destination.BIAS.value, count * cols * 4,
+            return self._once(("bias", group, tiles), lambda: Tile(
+                Destination.BIAS.value, count * cols * 4,
                 [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [(bias, 0, 1)])]))
         return self._entries("bias", Destination.BIAS.value, bias, 4, group, tiles)
 

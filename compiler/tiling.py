@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from ..hdl.config import Config
@@ -294,7 +295,7 @@ class Chooser:
 
 def _even(total: int, parts: int) -> list[tuple[int, int]]:
     cuts = [total * index // parts for index in range(parts + 1)]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
@@ -308,7 +309,8 @@ def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth
         # A piece that is no whole number of tiles of the array wastes some.
         if unit % rows:
             return ()
-    part, at, ends = float(first), 0, []
+    part, at = float(first), 0
+    ends: list[int] = []
     while at + unit * round(part) + unit <= box.size and len(ends) < 12:
         at += unit * round(part)
         ends.append(at)
