@@ -19,26 +19,47 @@ __all__ = [
 MICROSOFT = "com.microsoft"
 
 
+@dataclass
 class OnnxNode:
     """A node of an ONNX file, with its attributes decoded.
 
     Parameters
     ----------
-    proto : onnx.NodeProto
-        The node.
+    op_type, domain : str
+        Operator; the standard's domain is empty.
+    name : str
+        Name of the node, or of its output if it has none.
+    inputs, outputs : list of str
+        Tensors; an absent one is empty.
+    attributes : dict
+        Attributes by name.
+    proto : onnx.NodeProto or None
+        The node in the file; None for one that stands for several.
     """
 
-    def __init__(self, proto: Any):
+    op_type: str
+    domain: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    proto: Any = None
+
+    @classmethod
+    def of(cls, proto: Any) -> "OnnxNode":
+        """Decode a node of the file."""
         from onnx import helper
 
-        self.proto = proto
-        self.op_type: str = proto.op_type
-        self.domain: str = "" if proto.domain == "ai.onnx" else proto.domain
-        self.inputs: list[str] = list(proto.input)
-        self.outputs: list[str] = list(proto.output)
-        self.name: str = proto.name or next((name for name in self.outputs if name), proto.op_type)
-        self.attributes: dict[str, Any] = {
-            item.name: helper.get_attribute_value(item) for item in proto.attribute}
+        outputs = list(proto.output)
+        return cls(
+            proto.op_type, "" if proto.domain == "ai.onnx" else proto.domain,
+            proto.name or next((name for name in outputs if name), proto.op_type), list(proto.input), outputs,
+            {item.name: helper.get_attribute_value(item) for item in proto.attribute}, proto)
+
+    def standing_for(self, op_type: str, inputs: list[str], outputs: list[str],
+                     attributes: dict[str, Any] | None = None, domain: str = "") -> "OnnxNode":
+        """Return another operator under this node's name."""
+        return OnnxNode(op_type, domain, self.name, inputs, outputs, dict(attributes or {}))
 
     @property
     def label(self) -> str:
@@ -110,6 +131,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {}
 
 
 def handles(*op_types: str, domain: str = "") -> Callable[[Handler], Handler]:
+    """Register a function for ONNX operators of a domain."""
     def register(handler: Handler) -> Handler:
         HANDLERS.update({(domain, op_type): handler for op_type in op_types})
         return handler
@@ -118,6 +140,7 @@ def handles(*op_types: str, domain: str = "") -> Callable[[Handler], Handler]:
 
 
 def optional(node: OnnxNode, index: int) -> str:
+    """Return the name of an input that may be absent, then empty."""
     return node.inputs[index] if index < len(node.inputs) else ""
 
 
@@ -135,6 +158,7 @@ def quantisation(node: OnnxNode, graph: Builder, index: int, what: str) -> tuple
 
 
 def one_output(node: OnnxNode) -> None:
+    """Check that only the first output is wanted."""
     if any(node.outputs[1:]):
         raise PearrayError(f"output {node.outputs[1]!r} is not supported; only the first one is")
 
@@ -177,6 +201,7 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
 
 
 def two(name: str, value: Any, default: tuple[int, int]) -> tuple[int, int]:
+    """Return an attribute of two integers, vertical and horizontal."""
     values = tuple(int(item) for item in (default if value is None else value))
     if len(values) != 2 or min(values) < 1:
         raise PearrayError(f"{name} must be two integers of at least 1, not {list(values)}: only two spatial "
@@ -185,6 +210,7 @@ def two(name: str, value: Any, default: tuple[int, int]) -> tuple[int, int]:
 
 
 def image(graph: Builder, name: str) -> tuple[int, int]:
+    """Return height and width of a tensor that must be an image."""
     shape = graph.tensor(name).shape
     if len(shape) != 4:
         raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
@@ -192,6 +218,7 @@ def image(graph: Builder, name: str) -> tuple[int, int]:
 
 
 def one(name: str, scale: np.ndarray) -> float:
+    """Return a scale that must be one value."""
     if check_scale(name, scale).ndim:
         raise PearrayError(f"{name} must be one value, not {scale.size}")
     return float(scale)

@@ -21,7 +21,8 @@ __all__: list[str] = []
 
 @handles("QLinearConv")
 def _convolution(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None)
+    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
+                      activation=None)
     weights = graph.constant(node, 3, "w")
     x, w, y = (quantisation(node, graph, index, name) for index, name in ((1, "x"), (4, "w"), (6, "y")))
     size = image(graph, node.inputs[0])
@@ -38,12 +39,12 @@ def _convolution(node: OnnxNode, graph: Builder) -> None:
         inputs["b"] = node.inputs[8]
     requant = Requant.onnx(*x, *w, *y)
     graph.add(node, Conv2d(stride=strides, padding=padding, dilation=dilations, groups=taken["group"],
-                           requant=requant), inputs)
+                           requant=requant, activation=taken["activation"]), inputs)
 
 
 @handles("QGemm", domain=MICROSOFT)
 def _gemm(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(alpha=1.0, transA=0, transB=0)
+    taken = node.take(alpha=1.0, transA=0, transB=0, activation=None)
     if not optional(node, 7):
         raise PearrayError("y_scale is missing: a float output is not supported")
     a, b, y = (quantisation(node, graph, index, name) for index, name in ((1, "a"), (4, "b"), (7, "y")))
@@ -57,7 +58,7 @@ def _gemm(node: OnnxNode, graph: Builder) -> None:
     if optional(node, 6):
         inputs["c"] = _addend(graph, node, graph.constant(node, 6, "C"), m, n)
     graph.add(node, Gemm(trans_a=bool(taken["transA"]), trans_b=bool(taken["transB"]),
-                         requant=Requant.onnx(scale, a[1], *b, *y)), inputs)
+                         requant=Requant.onnx(scale, a[1], *b, *y), activation=taken["activation"]), inputs)
 
 
 def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -> str:
@@ -76,12 +77,13 @@ def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -
 
 @handles("QLinearMatMul")
 def _matrix_product(node: OnnxNode, graph: Builder) -> None:
-    node.take()
+    activation = node.take(activation=None)["activation"]
     a, b, y = (quantisation(node, graph, index, name) for index, name in ((1, "a"), (4, "b"), (6, "y")))
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
     if len(right) != 2 or len(left) < 2:
         raise PearrayError(f"a must have 2 or more dimensions and b 2, not shapes {left} and {right}")
-    operator = Gemm(requant=Requant.onnx(a[0], a[1], b[0].reshape(-1), b[1], *y))
+    requant = Requant.onnx(a[0], a[1], b[0].reshape(-1), b[1], *y)
+    operator = Gemm(requant=requant, activation=activation)
     if len(left) == 2:
         graph.add(node, operator, {"a": node.inputs[0], "b": node.inputs[3]})
         return

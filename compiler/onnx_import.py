@@ -1,6 +1,6 @@
 """ONNX files as graphs: reading, folding of constants, and the walk over the nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..hdl.errors import PearrayError
+from . import onnx_channelwise, onnx_contractions, onnx_shapes
 from .graph import Graph, Node, Tensor
-from .onnx_nodes import HANDLERS, Builder, OnnxNode
+from .onnx_builder import HANDLERS, Builder, OnnxNode
+from .onnx_qdq import FloatNodes
 
 __all__ = ["Model", "load_onnx"]
+
+# Imported for what they register.
+_FAMILIES = onnx_channelwise, onnx_contractions, onnx_shapes
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
@@ -151,21 +156,31 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     builder = Builder(dict(inputs), constants)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
+    floats = FloatNodes(builder, [item.name for item in model.graph.output])
     for item in model.graph.node:
-        node = OnnxNode(item)
-        if node.domain == "" and all(name in constants for name in node.inputs if name):
+        node = OnnxNode.of(item)
+        # What dequantises a constant is half of a quantised operator, and is left to it.
+        if node.domain == "" and node.op_type != "DequantizeLinear" and all(
+                name in constants for name in node.inputs if name):
             constants.update(_fold(model, node, constants))
+            continue
+        if _attempt(node, floats.take, node):
             continue
         handler = HANDLERS.get((node.domain, node.op_type))
         if handler is None:
             supported = ", ".join(sorted(kind for _, kind in HANDLERS))
             raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
                                f"supported: {supported}")
-        try:
-            handler(node, builder)
-        except PearrayError as error:
-            raise PearrayError(f"node {node.name!r} ({node.label}): {error}") from None
+        _attempt(node, handler, node, builder)
     return _graph(builder.nodes, inputs, builder, [item.name for item in model.graph.output])
+
+
+def _attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
+    """Do something with a node; an error names the node."""
+    try:
+        return action(*arguments)
+    except PearrayError as error:
+        raise PearrayError(f"node {node.name!r} ({node.label}): {error}") from None
 
 
 def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outputs: list[str]) -> Graph:

@@ -50,8 +50,8 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
 
 
-def quantise(model: str | Path, calibration: np.ndarray, output: str | Path) -> Path:
-    """Quantise a float ONNX model statically: int8 activations and weights, QOperator form.
+def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, form: str = "QOperator") -> Path:
+    """Quantise a float ONNX model statically: int8 activations and weights.
 
     The model is converted to operator set 13 and its constants are folded first; without that the
     quantiser leaves float pooling and reshapes of weights in the graph.
@@ -65,6 +65,8 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path) -> 
         dimension.
     output : path
         File to write.
+    form : {"QOperator", "QDQ"}
+        Quantised operators, or float ones between QuantizeLinear and DequantizeLinear.
 
     Returns
     -------
@@ -107,12 +109,12 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path) -> 
                 return next(self._samples, None)
 
         _quietly(lambda: quantize_static(
-            folded, str(output), Samples(), quant_format=QuantFormat.QOperator,
+            folded, str(output), Samples(), quant_format=QuantFormat[form],
             activation_type=QuantType.QInt8, weight_type=QuantType.QInt8))
     return Path(output)
 
 
-def quantise_mnist(output: str | Path, images: np.ndarray | None = None) -> Path:
+def quantise_mnist(output: str | Path, images: np.ndarray | None = None, form: str = "QOperator") -> Path:
     """Quantise the MNIST CNN, calibrated with 100 digits, every 50th of :func:`mnist_digits`.
 
     Parameters
@@ -121,6 +123,8 @@ def quantise_mnist(output: str | Path, images: np.ndarray | None = None) -> Path
         File to write; it is the same on every run.
     images : array, optional
         The images of :func:`mnist_digits`, if already read.
+    form : {"QOperator", "QDQ"}
+        See :func:`quantise`.
 
     Returns
     -------
@@ -128,7 +132,7 @@ def quantise_mnist(output: str | Path, images: np.ndarray | None = None) -> Path
         ``output``.
     """
     images = mnist_digits()[0] if images is None else images
-    return quantise(mnist_float_model(), images[::50], output)
+    return quantise(mnist_float_model(), images[::50], output, form)
 
 
 def _quietly(action: Callable[[], None]) -> None:

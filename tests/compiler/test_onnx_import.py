@@ -7,7 +7,6 @@ import pytest
 
 import pearray as pe
 from pearray.compiler.onnx_import import load_onnx
-from pearray.compiler.onnx_nodes import add_constant_table
 from pearray.compiler.quantise import mnist_digits, quantise_mnist
 
 onnx = pytest.importorskip("onnx")
@@ -211,16 +210,6 @@ def test_addition_of_a_constant(rng, tmp_path, dtype, shape, constant):
         assert check(model, {"x": x}, tmp_path) == 1
 
 
-def test_table_has_the_type_of_the_output():
-    """A table in the wrong type would turn signs round."""
-    pair = np.float32(0.1), np.uint8(3)
-    table = add_constant_table(pair, pair, (np.float32(0.1), np.int8(0)), np.array([3, 5], np.uint8),
-                               np.dtype(np.uint8), constant_first=False)
-    assert table.dtype == np.int8
-    assert table.shape == (2, 256)
-    np.testing.assert_array_equal(table[0], np.clip(np.arange(256) - 3, -128, 127))
-
-
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_max_pooling(rng, tmp_path, dtype):
     """Windows with padding, dilations, automatic padding, and partial windows at the end."""
@@ -302,8 +291,9 @@ SCALES = {"s": np.float32(0.1), "z": np.int8(0)}
     ([("QLinearConv", ["x", "s", "z", "w", "n", "z", "s", "z"], ["y"], {})],
      {**SCALES, "w": np.zeros((1, 2, 1, 1), np.int8), "n": np.float32("nan")},
      "node 'QLinearConv of y' (QLinearConv): w_scale must be finite and above 0, not nan"),
-    ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "x", "s", "z", "s", "z"], ["y"], {})], SCALES,
-     "node 'QLinearAdd of y' (com.microsoft.QLinearAdd): one of A and B must be a constant"),
+    ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "k", "s", "z", "s", "z"], ["y"], {})],
+     {**SCALES, "k": np.zeros((4, 4), np.int8)},
+     "node 'QLinearAdd of y' (com.microsoft.QLinearAdd): the constant must be one value or one for each of the 2 "),
     ([("Reshape", ["x", "x"], ["y"], {})], {},
      "node 'Reshape of y' (Reshape): shape must be a constant, not 'x'"),
 ])
@@ -348,3 +338,106 @@ def test_free_dimensions(tmp_path):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(pe.PearrayError, match=r"a fixed shape behind its first dimension, but .* 'height'$"):
         load(model, tmp_path)
+
+
+def qdq_reference(model, inputs):
+    """Outputs by onnxruntime, which fuses QDQ nodes into integer kernels where it is allowed to."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    return onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, inputs)[0]
+
+
+def stage(name):
+    """QuantizeLinear and DequantizeLinear of a tensor."""
+    return [("QuantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"{name}_q"], {}),
+            ("DequantizeLinear", [f"{name}_q", f"{name}_scale", f"{name}_zero"], [f"{name}_d"], {})]
+
+
+@pytest.mark.parametrize("activation", [None, "Relu", "Clip"])
+def test_convolution_in_qdq_form(rng, tmp_path, activation):
+    """Float convolution, activation and pooling between dequantised tensors, and a fully connected layer."""
+    for _ in range(5):
+        x = rng.uniform(-1, 1, (2, 3, 8, 8)).astype(np.float32)
+        constants = {
+            "x_scale": np.float32(1 / 127), "x_zero": np.int8(3), "w": draw(rng, (4, 3, 3, 3), np.int8),
+            "w_scale": rng.uniform(0.002, 0.004, 4).astype(np.float32), "w_zero": np.zeros(4, np.int8),
+            "v": draw(rng, (64, 5), np.int8), "v_scale": np.float32(0.003), "v_zero": np.int8(0),
+            "b": rng.integers(-2000, 2000, 4).astype(np.int32), "b_zero": np.zeros(4, np.int32),
+            "y_scale": np.float32(0.02), "y_zero": np.int8(-20), "z_scale": np.float32(0.05), "z_zero": np.int8(5),
+            "six": np.float32(1.7), "none": np.float32(0), "shape": np.array([-1, 64]),
+        }
+        constants["b_scale"] = constants["x_scale"] * constants["w_scale"]
+        after = {None: [], "Relu": [("Relu", ["c"], ["y"], {})], "Clip": [("Clip", ["c", "none", "six"], ["y"], {})]}
+        nodes = [
+            *stage("x"),
+            ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], {"axis": 0}),
+            ("DequantizeLinear", ["b", "b_scale", "b_zero"], ["b_d"], {"axis": 0}),
+            ("Conv", ["x_d", "w_d", "b_d"], ["c" if activation else "y"], {"pads": [1, 1, 1, 1]}),
+            *after[activation],
+            *stage("y"),
+            ("MaxPool", ["y_d"], ["pool"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            ("QuantizeLinear", ["pool", "y_scale", "y_zero"], ["pool_q"], {}),
+            ("DequantizeLinear", ["pool_q", "y_scale", "y_zero"], ["pool_d"], {}),
+            ("Reshape", ["pool_d", "shape"], ["flat"], {}),
+            ("QuantizeLinear", ["flat", "y_scale", "y_zero"], ["flat_q"], {}),
+            ("DequantizeLinear", ["flat_q", "y_scale", "y_zero"], ["flat_d"], {}),
+            ("DequantizeLinear", ["v", "v_scale", "v_zero"], ["v_d"], {}),
+            ("MatMul", ["flat_d", "v_d"], ["z"], {}),
+            *stage("z"),
+        ]
+        model = make_model(nodes, {"x": x}, ["z_d"], constants)
+        graph = load(model, tmp_path).graph()
+        assert [node.operator.kind for node in graph.nodes if "Reshape" != node.operator.kind] == [
+            "Quantize", "Conv2d", "MaxPool2d", "Gemm", "Dequantize"]
+        np.testing.assert_array_equal(graph.golden({"x": x})["z_d"], qdq_reference(model, {"x": x}))
+
+
+def test_quantised_mnist_in_qdq_form(tmp_path, digits):
+    """Both forms that the quantiser writes are the same network."""
+    images, labels = digits
+    model = load_onnx(quantise_mnist(tmp_path / "qdq.onnx", images, form="QDQ"))
+    graph = model.graph_for({"Input3": images[::100]})
+    got = graph.golden({"Input3": images[::100]})[model.outputs[0]]
+    expected = np.concatenate([qdq_reference(onnx.load(str(tmp_path / "qdq.onnx")), {"Input3": image[None]})
+                               for image in images[::100]])
+    np.testing.assert_array_equal(got, expected)
+    assert np.mean(got.argmax(axis=1) == labels[::100]) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Sigmoid", "LeakyRelu", "Tanh", "AveragePool", "GlobalAveragePool"])
+def test_single_operators_in_qdq_form(rng, tmp_path, kind):
+    """Operators of one input between dequantised tensors, and a change of scale on the way."""
+    attributes = {"AveragePool": {"kernel_shape": [2, 3], "strides": [2, 1]}, "LeakyRelu": {"alpha": 0.2}}
+    for trial in range(10):
+        x = rng.uniform(-4, 4, (1, 3, 6, 7)).astype(np.float32)
+        constants = quantisation(rng, "x", np.int8, 0.03, 0.04) | quantisation(rng, "y", np.int8, 0.01, 0.05)
+        nodes = [*stage("x"), (kind, ["x_d"], ["y"], attributes.get(kind, {})), *stage("y")]
+        model = make_model(nodes, {"x": x}, ["y_d"], constants)
+        got = load(model, tmp_path).graph().golden({"x": x})["y_d"]
+        np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}), err_msg=f"{kind} {trial}")
+
+
+@pytest.mark.parametrize(("kind", "attributes"), [
+    ("QLinearAveragePool", {"kernel_shape": [3, 2], "strides": [1, 2], "pads": [1, 0, 1, 1]}),
+    ("QLinearAveragePool", {"kernel_shape": [2, 2], "pads": [0, 1, 1, 0], "count_include_pad": 1}),
+    ("QLinearGlobalAveragePool", {}), ("QLinearSigmoid", {}), ("QLinearLeakyRelu", {"alpha": 0.3}),
+])
+def test_channelwise_operators(rng, tmp_path, kind, attributes):
+    """Quantised pooling and activations of the runtime's own domain."""
+    for _ in range(10):
+        x = draw(rng, (2, 3, 6, 8), np.int8)
+        constants = quantisation(rng, "x", np.int8) | quantisation(rng, "y", np.int8)
+        model = make_model([(f"{MICROSOFT}:{kind}", ["x", "x_scale", "x_zero", "y_scale", "y_zero"], ["y"],
+                             attributes)], {"x": x}, ["y"], constants)
+        assert check(model, {"x": x}, tmp_path) == 1
+
+
+def test_unfinished_float_operators(rng, tmp_path):
+    """A float operator that nobody quantises cannot be computed with integers."""
+    constants = {**SCALES, "w": np.zeros((1, 2, 1, 1), np.float32)}
+    nodes = [("DequantizeLinear", ["x", "s", "z"], ["d"], {}), ("Conv", ["d", "w"], ["y"], {})]
+    with pytest.raises(pe.PearrayError, match=r"^node 'Conv of y' \(Conv\): input 'w' must come from Dequantize"):
+        load(make_model(nodes, {"x": IMAGE}, ["y"], constants), tmp_path).graph()
+    nodes = [("DequantizeLinear", ["x", "s", "z"], ["d"], {}), ("Exp", ["d"], ["y"], {})]
+    with pytest.raises(pe.PearrayError, match=r"^node 'Exp of y' \(Exp\): a float operator must stand between"):
+        load(make_model(nodes, {"x": IMAGE}, ["y"], constants), tmp_path).graph()
