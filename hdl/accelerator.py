@@ -165,6 +165,7 @@ class Accelerator(wiring.Component):
             fetch.run.eq(control.run),
             fetch.program_address.eq(registers.program_address),
             reader.drain.eq(~control.run),
+            reader.defer[0].eq(fetch.defer),
             writer.drain.eq(~control.run),
         ]
         m.d.comb += [
@@ -177,6 +178,7 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(queues, name).eq(getattr(fetch, name))
         m.d.comb += [
             fetch.room.eq(queues.room),
+            fetch.hungry.eq(queues.hungry),
             gates.valid.eq(queues.valid),
             queues.take.eq(gates.take),
             control.finished.eq(gates.finished),

@@ -15,13 +15,13 @@ __all__ = ["BlockWalker", "block_layout", "burst_beats", "burst_layout"]
 
 
 def burst_beats(config: Config) -> int:
-    """Beats of the longest burst.
+    """Return the beats of the longest burst.
 
-    Bursts are cut at multiples of this many beats, so that none crosses 4 KB and a program fetch
-    never waits long behind the bursts of a load. 32 beats in each of a few bursts still hide any
+    Bursts are cut at multiples of this many beats, so that none crosses 4 KB, and a program fetch
+    never waits long behind the bursts of a load. 16 beats in each of a few bursts still hide any
     usual latency.
     """
-    return min(32, BOUNDARY // config.beat_bytes)
+    return min(16, BOUNDARY // config.beat_bytes)
 
 
 def block_layout(kind: Any) -> data.StructLayout:

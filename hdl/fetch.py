@@ -16,8 +16,12 @@ __all__ = ["Fetch"]
 class Fetch(wiring.Component):
     """Reads a program, a command a burst, and gives its beats to the command queues.
 
-    Up to :attr:`AHEAD` commands are in flight. What has been read ahead beyond the end of the
-    program is dropped, errors included. After an unknown command nothing more is put.
+    Up to :attr:`ahead` commands are in flight: as many as arrive before the data of the first load
+    can, which costs no time. While loads request too, commands are only fetched if an engine that
+    matters is about to run out of them, and no more than :attr:`PRESSING` at a time.
+
+    What has been read ahead beyond the end of the program is dropped, errors included. After an
+    unknown command nothing more is put.
 
     Parameters
     ----------
@@ -31,7 +35,11 @@ class Fetch(wiring.Component):
     program_address : In(32)
         Address of the program, a multiple of 64.
     room : In(1)
-        Each queue has room for at least twice :attr:`AHEAD` commands.
+        Each queue has room for :attr:`ahead` commands.
+    hungry : In(1)
+        A queue that must not run out of commands is empty.
+    defer : Out(1)
+        Requests may wait for those of loads.
     request : Out(stream.Signature(request_layout(config)))
         Commands to read.
     response : In(stream.Signature(beats_layout(config)))
@@ -48,8 +56,8 @@ class Fetch(wiring.Component):
         High for one cycle for each command, the end included.
     """
 
-    #: Commands in flight: enough to hide a usual latency, few enough to leave the bus to loads.
-    AHEAD = 4
+    #: Commands in flight for which loads are held up.
+    PRESSING = 2
 
     def __init__(self, config: Config):
         self._config = config
@@ -58,6 +66,8 @@ class Fetch(wiring.Component):
             "run": In(1),
             "program_address": In(32),
             "room": In(1),
+            "hungry": In(1),
+            "defer": Out(1),
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(beats_layout(config))),
             "put": Out(1),
@@ -70,6 +80,11 @@ class Fetch(wiring.Component):
             "command": Out(1),
         })
 
+    @property
+    def ahead(self) -> int:
+        """Commands in flight at most."""
+        return max(3, min(8, 42 >> self._beat_bits))
+
     def elaborate(self, platform):
         """Build the requests and the check of headers."""
         m = Module()
@@ -77,7 +92,7 @@ class Fetch(wiring.Component):
         command_bits = exact_log2(COMMAND_BYTES)
         request_at = Signal(32 - command_bits)
         arrived_at = Signal(32 - command_bits)
-        in_flight = Signal(range(self.AHEAD + 1))
+        in_flight = Signal(range(self.ahead + 1))
         beat = Signal(self._beat_bits)
         stopped = Signal()
         arrives = Signal()
@@ -89,10 +104,11 @@ class Fetch(wiring.Component):
             first.eq(beat == 0),
             last.eq(arrives & (beat == (1 << self._beat_bits) - 1)),
             requested.eq(self.request.valid & self.request.ready),
-            self.request.valid.eq(self.run & self.room & ~stopped & (in_flight != self.AHEAD)),
+            self.request.valid.eq(self.run & self.room & ~stopped & (in_flight != self.ahead)),
             self.request.p.beat.eq(request_at << self._beat_bits),
             self.request.p.more.eq((1 << self._beat_bits) - 1),
             self.response.ready.eq(1),
+            self.defer.eq(~self.hungry | (in_flight >= self.PRESSING)),
         ]
 
         header = self.response.p.data

@@ -53,6 +53,8 @@ class CommandQueues(wiring.Component):
         The beat.
     room : Out(1)
         Each queue has room for half its depth of commands, as it was one cycle ago.
+    hungry : Out(1)
+        The loader or the execute engine has no command waiting.
     slot_load, slot_execute, slot_post, slot_store : Out(slot_bits(opcode))
         Oldest command of each queue.
     valid : Out(4)
@@ -78,6 +80,7 @@ class CommandQueues(wiring.Component):
             "beat": In(max(self._beat_bits, 1)),
             "data": In(self._width),
             "room": Out(1),
+            "hungry": Out(1),
             "valid": Out(4),
             "take": In(4),
         } | {slot_name(opcode): Out(slot_bits(opcode)) for opcode in QUEUES})
@@ -113,6 +116,8 @@ class CommandQueues(wiring.Component):
         ]
         for queue in range(len(QUEUES)):
             m.d.comb += busy_slots[queue].eq(self.valid[queue] | (held[queue] != 0))
+        watched = [QUEUES.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
+        m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | filling[queue] for queue in watched).all())
         with m.If(self.put):
             m.d.sync += direct_on.eq(direct & ~put_last)
         store = Signal()

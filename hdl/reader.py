@@ -29,7 +29,8 @@ class Reader(wiring.Component):
     """Read arbiter: sends the clients' bursts to memory and gives each client its beats, in order.
 
     A request appears on the bus in the next cycle if the bus is free. Up to :data:`IN_FLIGHT`
-    bursts are in flight. Clients that request at the same time take turns. A beat goes from the
+    bursts are in flight. Clients that request at the same time take turns, but for those that
+    defer to the others. A beat goes from the
     bus to its client combinationally; clients register it.
 
     While ``drain`` is high requests are refused; bursts in flight are completed and their beats
@@ -47,6 +48,8 @@ class Reader(wiring.Component):
     -------
     request : In(stream.Signature(request_layout(config))).array(clients)
         Bursts to read. They must not cross a 4 KB boundary.
+    defer : In(clients)
+        Clients whose requests wait as long as others request; may change with a request pending.
     response : Out(stream.Signature(beats_layout(config))).array(clients)
         Beats of each client's bursts.
     drain : In(1)
@@ -70,6 +73,7 @@ class Reader(wiring.Component):
         self._clients = clients
         super().__init__({
             "request": In(stream.Signature(request_layout(config))).array(clients),
+            "defer": In(clients),
             "response": Out(stream.Signature(beats_layout(config))).array(clients),
             "drain": In(1),
             "idle": Out(1),
@@ -99,16 +103,20 @@ class Reader(wiring.Component):
         entry = data.StructLayout({"client": client_bits, "beat": 32 - lane_bits})
         m.submodules.bursts = bursts = StreamFIFO(entry, IN_FLIGHT)
 
-        # Address channel: the clients take turns, so that a fetch waits for one burst of a load
-        # at most, and a load for one command.
+        # Address channel: the client whose turn it is, else one that does not defer, else any.
         turn = Signal(client_bits)
         chosen = Signal(client_bits)
+        pressing = Signal(self._clients)
         for client in reversed(range(self._clients)):
+            m.d.comb += pressing[client].eq(self.request[client].valid & ~self.defer[client])
             with m.If(self.request[client].valid):
+                m.d.comb += chosen.eq(client)
+        for client in reversed(range(self._clients)):
+            with m.If(pressing[client]):
                 m.d.comb += chosen.eq(client)
         with m.Switch(turn):
             for client in range(self._clients):
-                with m.Case(client), m.If(self.request[client].valid):
+                with m.Case(client), m.If(pressing[client]):
                     m.d.comb += chosen.eq(client)
         any_request = Signal()
         payload = Signal(request_layout(self._config))

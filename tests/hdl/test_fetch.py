@@ -45,6 +45,7 @@ class Bench:
             self.reader.drain.eq(~self.fetch.run),
             self.fetch.program_address.eq(PROGRAM),
             self.fetch.room.eq(self.queues.room),
+            self.fetch.hungry.eq(self.queues.hungry),
             self.queues.put.eq(self.fetch.put),
             self.queues.queue.eq(self.fetch.queue),
             self.queues.beat.eq(self.fetch.beat),
