@@ -230,15 +230,13 @@ def _layers(compiled: Compiled, records: list[bytes], totals: tuple[int, int, in
     beat = compiled.config.beat_bytes
     ends = [(cycles, read * beat, written * beat)
             for cycles, read, written, _ in map(_RECORD.unpack, records)]
-    nodes = {node.name: node for node in compiled.graph.nodes}
     before = (0, 0, 0)
     layers = []
     for layer, end in zip(compiled.layers, [*ends, totals], strict=True):
         cycles, read, written = (stop - start for start, stop in zip(before, end, strict=True))
         layers.append(Layer(
-            layer.name, layer.kind, next(iter(nodes[layer.name].outputs.values())), layer.shape, layer.macs,
-            cycles, _share(layer.macs, compiled.config.pes, cycles), read, written,
-            getattr(layer, "packed_bytes", 0)))
+            layer.name, layer.kind, layer.output, layer.shape, layer.macs, cycles,
+            _share(layer.macs, compiled.config.pes, cycles), read, written, layer.packed_bytes))
         before = end
     return layers
 
