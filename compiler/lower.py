@@ -120,6 +120,8 @@ class _Rates:
     written: int
     #: Fewest pixels that hide the loading of weights.
     least: int
+    #: To load weights again for each group, if the scratchpad can't keep them; else 0.
+    reload: float
 
 
 def _end(groups: list[tuple[int, int]], rates: _Rates, whole: bool) -> float:
@@ -128,7 +130,7 @@ def _end(groups: list[tuple[int, int]], rates: _Rates, whole: bool) -> float:
     free = [0.0, 0.0]
     for index, (pixels, tiles) in enumerate(groups):
         start = max(done, free[index % 2])
-        done = start + rates.execute * tiles * max(pixels, rates.least)
+        done = start + max(rates.execute * tiles * max(pixels, rates.least), rates.reload)
         post_done = max(done + rates.through, post_done) + rates.post * pixels * tiles
         free[index % 2] = post_done + 40
         bursts = 1 + pixels * tiles / 8 if whole and tiles == groups[0][1] else pixels
@@ -230,7 +232,7 @@ class _Lowering:
         depth = problem.r * problem.s if problem.diagonal else -(-problem.k // array.rows)
         rates = _Rates(depth, array.cols // config.post.lanes, 27 + array.rows + array.cols,
                        (config.memory.write_latency + 8) / config.memory.outstanding,
-                       config.memory.write_latency + 12, array.rows)
+                       config.memory.write_latency + 12, array.rows, self._reload(tiles))
         rows, columns = region.p1 - region.p0, region.q1 - region.q0
         step = 1
         if region.image1 - region.image0 > 1:
@@ -247,6 +249,14 @@ class _Lowering:
                 parts.append((region, (tiles[0], tiles[0] + count)))
                 tiles = (tiles[0] + count, tiles[1])
         return parts
+
+    def _reload(self, tiles: tuple[int, int]) -> float:
+        """Cycles to load a block's weights again, if the scratchpad can't keep them all."""
+        boxes = [box for group in self._tiling.w_boxes for box in group]
+        size = sum(self._maker.w_size(tiles, box) for box in boxes)
+        if size <= self._config.scratchpads.weight_bytes:
+            return 0.0
+        return sum(self._maker.w_cycles(tiles, box) for box in boxes)
 
     def _line(self, region: Region, part: Region, box: Box) -> int:
         """Lines of the region's tile that a part of it needs."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..hdl.commands import Destination, Rounding
 from ..hdl.config import Config
+from .cost import row_beats
 from .plan import MemoryPlan, Stored, operand_array
 from .problem import Box, Geometry, Matrix, Problem, Region
 from .schedule import Piece, Tile
@@ -198,6 +199,19 @@ class TileMaker:
             lines = 1 if problem.weights.size == 1 else self._taps(box) * count
             return lines * self._config.array.cols * self._config.operand_bytes
         return count * self._config.array.cols * box.size * self._config.operand_bytes
+
+    def w_cycles(self, tiles: tuple[int, int], box: Box) -> float:
+        """Cycles of the port to load a tile of weights."""
+        problem, config = self._problem, self._config
+        weights, item = problem.weights, config.operand_bytes
+        if isinstance(weights, Matrix):
+            valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
+            if weights.transposed:
+                return row_beats(config, box.size * item, valid)
+            if valid == weights.stored.channels:
+                return row_beats(config, box.size * valid * item)
+            return row_beats(config, valid * item, box.size)
+        return row_beats(config, self.w_size(tiles, box))
 
     def _packed(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config

@@ -12,7 +12,7 @@ from ..hdl.errors import PearrayError
 from .cost import contraction_tiles, estimate, row_beats
 from .lower import Tiling, lower, split_region
 from .plan import MemoryPlan, Stored
-from .problem import Box, Geometry, Matrix, Problem, Region
+from .problem import Box, Geometry, Problem, Region
 from .schedule import Scheduler
 from .tiles import TileMaker
 
@@ -199,7 +199,7 @@ class Chooser:
             a_all *= blocks
         elif not a_fits:
             a_all *= blocks * parts / regions
-        w_block = sum(self._w_cycles(block, box) for box in boxes)
+        w_block = sum(self._maker.w_cycles(block, box) for box in boxes)
         w_all = w_block * blocks * groups
         if sum(w_sizes) * blocks * groups > self._w_room:
             if sum(w_sizes) > self._w_room * (1 if blocks * groups == 1 else 0.67):
@@ -251,18 +251,6 @@ class Chooser:
                 return row_beats(config, geometry.rows * geometry.line * item * images)
             return row_beats(config, geometry.columns * channels * item, geometry.rows * images)
         return row_beats(config, channels * item, geometry.rows * geometry.columns * images)
-
-    def _w_cycles(self, tiles: tuple[int, int], box: Box) -> float:
-        problem, config = self._problem, self._config
-        weights, item = problem.weights, config.operand_bytes
-        if isinstance(weights, Matrix):
-            valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
-            if weights.transposed:
-                return row_beats(config, box.size * item, valid)
-            if valid == weights.stored.channels:
-                return row_beats(config, box.size * valid * item)
-            return row_beats(config, valid * item, box.size)
-        return row_beats(config, self._maker.w_size(tiles, box))
 
     def best(self, count: int) -> list[Tiling]:
         """Tilings of least estimated cycles, the best first."""
@@ -320,8 +308,9 @@ def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth
 
 def _usual(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
-    plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": (), "shrink": False}
-    return [plain, {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}]
+    begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}
+    plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
+    return [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
 
 
 def _beginnings(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
@@ -337,7 +326,7 @@ def _beginnings(problem: Problem, config: Config, tiling: Tiling) -> list[dict[s
 _SHORT = 1500
 
 #: Steps of programs that are timed for a layer, which bounds the time a compilation takes.
-_MOST_STEPS = 1200
+_MOST_STEPS = 1500
 
 #: Tilings of least closed-form cost whose programs are timed.
 _FINALISTS = 4
@@ -385,7 +374,7 @@ class _Timing:
 
     def least(self, tiling: Tiling, choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
         """The tiling with the choice of least cycles, infinitely many if there is no time to look."""
-        found = float("inf"), replace(tiling, **choices[-1])
+        found = float("inf"), replace(tiling, **choices[0])
         for option in dict.fromkeys(replace(tiling, **choice) for choice in choices):
             if self._left > 0:
                 found = min(found, (self._cycles(option), option), key=lambda cost: cost[0])
