@@ -118,17 +118,21 @@ class Fetch(wiring.Component):
         is_end = Signal()
         queue_held = Signal(2)
         ending = Signal()
-        with m.Switch(opcode):
+        accepted = Signal()
+        # The end waits in the queue of loads. The last bits tell the known opcodes apart.
+        with m.Switch(opcode[:3]):
             with m.Case(Opcode.END.value):
-                # The end waits in the queue of loads.
-                m.d.comb += [known.eq(1), is_end.eq(1), queue.eq(QUEUES.index(Opcode.LOAD))]
+                m.d.comb += queue.eq(QUEUES.index(Opcode.LOAD))
             for index, each in enumerate(QUEUES):
                 with m.Case(each.value):
-                    m.d.comb += [known.eq(1), queue.eq(index)]
-        accepted = Signal()
+                    m.d.comb += queue.eq(index)
         m.d.comb += [
-            accepted.eq(~stopped & (~first | known & (version == FORMAT_VERSION))),
-            self.put.eq(arrives & accepted),
+            known.eq((opcode <= max(each.value for each in Opcode)) & (version == FORMAT_VERSION)),
+            is_end.eq(opcode == Opcode.END.value),
+            accepted.eq(~stopped & (~first | known)),
+            # A command of several beats is found to be unknown before it is whole, so its first beat
+            # need not wait for the check.
+            self.put.eq(arrives & (accepted if self._beat_bits == 0 else ~stopped)),
             self.queue.eq(Mux(first, queue, queue_held)),
             self.beat.eq(beat),
             self.data.eq(self.response.p.data),

@@ -101,27 +101,30 @@ class CommandQueues(wiring.Component):
         get_at = Signal(data.ArrayLayout(pointer_bits, len(QUEUES)))
         held = Signal(data.ArrayLayout(range(self._depth + 1), len(QUEUES)))
 
-        put_last = Signal()
         # Straight to a slot, if nothing else is on its way to one. While this goes on, beats of
-        # other queues stay in the memory.
-        direct = Signal()
-        direct_on = Signal()
+        # other queues stay in the memory. What beats after the first do depends on registers only.
+        put_last = Signal()
         first = Signal()
         busy_slots = Signal(len(QUEUES))
         filling = Signal(len(QUEUES))
-        may_go = ~busy_slots.bit_select(self.queue, 1) & ~filling.any()
+        direct_first = Signal()
+        direct_on = Signal()
+        direct_queue = Signal(2)
+        store = Signal()
         m.d.comb += [
             first.eq(self.beat[:self._beat_bits] == 0),
-            direct.eq(self.put & Mux(first, may_go, direct_on)),
+            direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~filling.any()),
+            store.eq(self.put & ~Mux(first, direct_first, direct_on)),
         ]
         for queue in range(len(QUEUES)):
             m.d.comb += busy_slots[queue].eq(self.valid[queue] | (held[queue] != 0))
         watched = [QUEUES.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
         m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | filling[queue] for queue in watched).all())
         with m.If(self.put):
-            m.d.sync += direct_on.eq(direct & ~put_last)
-        store = Signal()
-        m.d.comb += store.eq(self.put & ~direct)
+            with m.If(first):
+                m.d.sync += [direct_on.eq(direct_first), direct_queue.eq(self.queue)]
+            with m.If(put_last):
+                m.d.sync += direct_on.eq(0)
 
         # Writing. `coming` and `come` say how much of a command that is not complete is there.
         coming = Signal(2)
@@ -159,7 +162,7 @@ class CommandQueues(wiring.Component):
         # Choosing waits until `held` tells what the command read last has left.
         with m.If(read_last):
             m.d.sync += reading.eq(0)
-        with m.If(~reading & ~direct & ~direct_on):
+        with m.If(~reading & ~(self.put & first) & ~direct_on):
             m.d.comb += chosen.eq(wanted & -wanted)
             m.d.sync += reading.eq(wanted.any())
         for queue in range(len(QUEUES)):
@@ -188,15 +191,9 @@ class CommandQueues(wiring.Component):
             target_1.eq(source), target_2.eq(target_1),
             place_1.eq(beat), place_2.eq(place_1),
         ]
-        # Beats from the memory and those that go straight never come together, see `filling`.
+        # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
-        to_queue = Signal(2)
-        to_place = Signal(self._beat_bits)
-        m.d.comb += [
-            to_slot.eq(Mux(direct, self.data, word)),
-            to_queue.eq(Mux(direct, self.queue, target_2)),
-            to_place.eq(Mux(direct, self.beat, place_2)),
-        ]
+        m.d.comb += to_slot.eq(Mux(filling.any(), word, self.data))
         for queue, opcode in enumerate(QUEUES):
             slot = getattr(self, slot_name(opcode))
             last = (len(slot) - 1) // self._width
@@ -207,7 +204,12 @@ class CommandQueues(wiring.Component):
                 m.d.sync += filling[queue].eq(1)
             for index in range(last + 1):
                 part = slot[index * self._width:(index + 1) * self._width]
-                with m.If((direct | arrived[1]) & (to_queue == queue) & (to_place == index)):
+                if index:
+                    straight = direct_on & (direct_queue == queue) & (self.beat == index)
+                else:
+                    straight = first & direct_first & (self.queue == queue)
+                from_memory = arrived[1] & filling[queue] & (target_2 == queue) & (place_2 == index)
+                with m.If(self.put & straight | from_memory):
                     m.d.sync += part.eq(to_slot)
                     if index == last:
                         m.d.sync += [self.valid[queue].eq(1), filling[queue].eq(0)]
