@@ -255,13 +255,19 @@ class Chooser:
     def best(self, count: int) -> list[Tiling]:
         """Tilings of least estimated cycles, the best first."""
         found: dict[Tiling, float] = {}
+        fewest = 1 << 30
         for candidate in dict.fromkeys(self._candidates()):
+            # Pieces of a small part of what fits have no merit of their own.
+            parts = -(-self._problem.k // candidate.k) + -(-self._problem.cg // candidate.channels)
+            if found and parts > 64 and parts > 4 * fewest:
+                continue
             tiling = self.tiling(candidate)
             if tiling in found or len(tiling.regions) > 1 << 14:
                 continue
             cost = self.cost(tiling)
             if cost is not None:
                 found[tiling] = cost
+                fewest = min(fewest, parts)
         if not found:
             return [self._smallest()]
         return sorted(found, key=lambda tiling: found[tiling])[:count]
