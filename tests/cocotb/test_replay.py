@@ -37,7 +37,8 @@ WORKLOADS = ["gemm:7x19x6", "conv:1,3,9,8,6,3,2,2,1"]
 
 
 def pearray(folder, *arguments):
-    subprocess.run([sys.executable, "-m", "pearray.cli", *arguments], cwd=folder, check=True, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "pearray.cli", *arguments]
+    subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def tensors(job):
     for tensor in json.loads((job / "tensors.json").read_text())["tensors"]:
         shape, dtype = tensor["physical_shape"], np.dtype(tensor["dtype"])
         start = tensor["address"]
-        stored = np.frombuffer(memory[start:start + int(np.prod(shape)) * dtype.itemsize], dtype).reshape(shape)
-        found[tensor["name"]] = stored.transpose(np.argsort(tensor["axes"]))
+        stored = np.frombuffer(memory[start:start + int(np.prod(shape)) * dtype.itemsize], dtype)
+        found[tensor["name"]] = stored.reshape(shape).transpose(tensor["axes"]).reshape(tensor["shape"])
     return found
 
 
@@ -92,22 +93,22 @@ def drawn(workload, seed):
     rng = np.random.default_rng(seed)
     if kind == "gemm":
         m, k, n = map(int, numbers.split("x"))
-        shapes = (m, k), (k, n)
+        shapes = (m, k), (k, n), (n,)
     else:
         batch, c, h, w, m, r, s, _, _ = map(int, numbers.split(","))
-        shapes = (batch, c, h, w), (m, c, r, s)
+        shapes = (batch, c, h, w), (m, c, r, s), (m,)
     return [rng.integers(-128, 128, shape, dtype=np.int8).astype(np.int64) for shape in shapes]
 
 
 def sums(workload, seed):
     """Exact sums of a workload."""
-    first, second = drawn(workload, seed)
+    first, second, bias = drawn(workload, seed)
     if workload.startswith("gemm"):
-        return first @ second
+        return first @ second + bias
     *_, stride, padding = map(int, workload.split(":")[1].split(","))
     x = np.pad(first, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     windows = np.lib.stride_tricks.sliding_window_view(x, second.shape[2:], (2, 3))[:, :, ::stride, ::stride]
-    return np.einsum("ncpqrs,mcrs->nmpq", windows, second)
+    return np.einsum("ncpqrs,mcrs->nmpq", windows, second) + bias[:, None, None]
 
 
 @pytest.mark.parametrize("index", range(len(WORKLOADS)), ids=WORKLOADS)
