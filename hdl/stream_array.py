@@ -144,7 +144,7 @@ class StreamArray(Component):
         draining = Signal(range(max(rows, 2)))
         go = Signal()
         gives = Signal(range(rows + 1))
-        depth = 1 << ceil_log2(2 * rows + cols + 16)
+        depth = 1 << ceil_log2(max(rows + cols + 16, 3 * rows))
         m.submodules.credits = credits = Credits(depth, rows)
         tile_ready = Signal()
         element_ready = Signal()

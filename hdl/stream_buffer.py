@@ -130,7 +130,7 @@ class Credits(Component):
     total : int
         Places of the buffer.
     most : int
-        Places that one take may want.
+        Places that one take may want. The cycle after a take of more than one is without any.
 
     Raises
     ------
@@ -144,12 +144,12 @@ class Credits(Component):
     give : In(1)
         A place became free in this cycle.
     one, many : Out(1)
-        At least one, or ``most``, places are free. Known a cycle late, so both keep a reserve.
+        At least one, or ``most``, places are free. Known a cycle late, so one place is kept in reserve.
     """
 
     def __init__(self, total, most):
-        if total < 2 * most:
-            raise PearrayError(f"total must be at least {2 * most}, not {total!r}")
+        if total < most + 1:
+            raise PearrayError(f"total must be at least {most + 1}, not {total!r}")
         self._total = total
         self._most = most
         super().__init__({"take": In(range(most + 1)), "give": In(1), "one": Out(1), "many": Out(1)})
@@ -161,9 +161,8 @@ class Credits(Component):
         free = Signal(range(self._total + 1), init=self._total)
         m.d.sync += [
             free.eq(free - self.take + self.give),
-            # One cycle old: whatever was taken meanwhile is in reserve.
-            self.one.eq(free >= 1 + self._most),
-            self.many.eq(free >= 2 * self._most),
+            self.one.eq(free >= 2),
+            self.many.eq(free >= self._most + 1),
         ]
 
         return m

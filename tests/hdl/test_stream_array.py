@@ -85,30 +85,37 @@ def test_random_operations(rng, stalls):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_throughput(rng):
-    """Tiles of R vectors that each meet R vectors keep the array busy in every cycle."""
-    rows, tiles = 4, 12
-    dut = StreamArray(rows, 3, 9, 24)
-    seen = []
+@pytest.mark.parametrize(("rows", "cols", "depth"), [(4, 3, 0), (8, 8, 0), (1, 6, 0), (6, 1, 0),
+                                                     (4, 4, 8), (8, 2, 16), (1, 1, 2)])
+def test_throughput(rng, rows, cols, depth):
+    """An activation vector goes in every cycle: tiles that meet max(R, C) vectors, sums of 2 R products."""
+    dut = StreamArray(rows, cols, 9, 24)
+    count = 120
+    meets = max(rows, cols)
+    accepted = []
 
     async def weights(ctx):
-        for _ in range(tiles * rows):
-            await stream_put(ctx, dut.weights, {"vector": operands(rng, 4).tolist()})
+        for _ in range(count if depth else -(-count // meets) * rows):
+            await stream_put(ctx, dut.weights, {"output_stationary": depth > 0})
 
     async def activations(ctx):
-        for index in range(tiles * rows):
-            await stream_put(ctx, dut.activations, {"vector": operands(rng, rows).tolist(),
-                                                    "new_tile": index % rows == 0})
+        for index in range(count):
+            control = {"output_stationary": 1, "clear": index % depth == 0, "drain": index % depth == depth - 1
+                       } if depth else {"new_tile": index % meets == 0}
+            await stream_put(ctx, dut.activations, {"vector": operands(rng, rows).tolist(), **control})
 
     async def results(ctx):
         ctx.set(dut.results.ready, 1)
-        async for _, _, valid in ctx.tick().sample(dut.results.valid):
-            seen.append(valid)
-            if sum(seen) == tiles * rows:
+        async for _, _, valid, ready in ctx.tick().sample(dut.activations.valid, dut.activations.ready):
+            accepted.append(valid & ready)
+            if sum(accepted) == count:
                 break
 
     simulate(dut, weights, activations, results)
-    assert "".join(map(str, seen)).strip("0") == "1" * (tiles * rows)
+    # The first vectors wait in registers until their weights have come.
+    first = [index for index, value in enumerate(accepted) if value][2]
+    assert sum(accepted[first:]) == count - 2
+    assert len(accepted[first:]) <= count - 2 + meets + 8
 
 
 @pytest.mark.parametrize("stalls", [(0, 0, 0), (0.6, 0, 0), (0, 0.6, 0), (0, 0, 0.6)])
@@ -155,7 +162,7 @@ def test_bad_parameters():
     """Depths that the pointers can't address, and too few credits, are refused."""
     with pytest.raises(PearrayError, match=r"^depth must be a power of two of at least 4, not 6$"):
         StreamBuffer(8, 6)
-    with pytest.raises(PearrayError, match=r"^total must be at least 16, not 15$"):
-        Credits(15, 8)
+    with pytest.raises(PearrayError, match=r"^total must be at least 9, not 8$"):
+        Credits(8, 8)
     with pytest.raises(PearrayError, match=r"^rows must be"):
         StreamArray(0, 1, 9, 24)
