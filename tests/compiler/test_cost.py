@@ -1,0 +1,50 @@
+"""The compiler's model of time: properties that a choice of tilings relies on."""
+
+import numpy as np
+from random_workloads import configuration, operands
+
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.cost import contraction_tiles, estimate, execute_cycles
+from pearray.compiler.graph import Graph
+from pearray.compiler.operators import Gemm, Requant
+from pearray.hdl.commands import Opcode
+
+
+def _gemm(rng, m, k, n):
+    tensors = {"a": operands(rng, (m, k)), "b": operands(rng, (k, n))}
+    operator = Gemm(requant=Requant.onnx(1.0, 0, 1.0, 0, float(np.sqrt(k) * 130), 0))
+    return compile_graph(Graph.of(operator, tensors), configuration()).program
+
+
+def test_tiles_of_a_contraction():
+    """Folded tiles ignore where runs end, others do not."""
+    assert contraction_tiles(8, 27, 9, 1) == 4
+    assert contraction_tiles(8, 27, 9, 0) == 6
+    assert contraction_tiles(8, 27, 27, 0) == 4
+    assert contraction_tiles(8, 10, 4, 0) == 3
+
+
+def test_estimate_is_at_least_the_work(rng):
+    """No schedule beats the array: a lower estimate would hide a fault of the model."""
+    program = _gemm(rng, 48, 100, 60)
+    work = sum(execute_cycles(configuration(), command.body) for command in program.commands
+               if command.opcode is Opcode.EXECUTE)
+    assert work >= 48 * 104 // 8 * 64 // 8
+    assert estimate(configuration(), program) > work
+
+
+def test_large_products_keep_the_array_busy(rng):
+    """A regression of the tiling, of prefetching or of the waits would show as idle cycles."""
+    assert 64**3 / 64 / estimate(configuration(), _gemm(rng, 64, 64, 64)) > 0.85
+    assert 128**3 / 64 / estimate(configuration(), _gemm(rng, 128, 128, 128)) > 0.95
+
+
+def test_command_times_are_ordered(rng):
+    """Each command ends after it begins, and not before what it waits for has ended."""
+    program = _gemm(rng, 40, 72, 48)
+    times = estimate(configuration(), program, detail=True)
+    assert (times[:, 1] > times[:, 0]).all()
+    ends = {name: [0.0] for name in program.counts}
+    for command, (start, end) in zip(program.commands, times, strict=True):
+        assert all(start >= ends[name][count] for name, count in command.waits.items())
+        ends[command.opcode.name.lower()].append(end)

@@ -1,0 +1,124 @@
+"""Assembler and interpreter: the rule against deadlock, the format, and races that must be found."""
+
+import numpy as np
+import pytest
+from random_workloads import configuration
+
+from pearray.compiler.interpreter import Interpreter, ProgramError
+from pearray.compiler.program import Program, disassemble
+from pearray.hdl.commands import COMMAND_BYTES, Destination
+
+COPY = {"length": 16, "count1": 1, "count2": 1}
+EXECUTE = {"m_count0": 8, "m_count1": 1, "m_count2": 1, "k_total": 2, "run": 2, "run_count": 1, "n_count": 1,
+           "first": 1}
+
+
+def _run(program, config=None):
+    machine = Interpreter(config or configuration(), 4096)
+    machine.write([(0, program.encode())])
+    return machine, machine.run(0)
+
+
+def test_waits_name_earlier_commands_only():
+    """A wait for a later command could deadlock: it must never be encoded."""
+    program = Program()
+    with pytest.raises(ValueError, match=r"^execute command 1 waits for load command 1 of 0$"):
+        program.execute({"load": 1}, **EXECUTE)
+    assert program.load({}, **COPY) == 1
+    assert program.execute({"load": 1}, **EXECUTE) == 1
+
+
+def test_encoding_is_read_back():
+    """What the assembler writes is what the hardware reads."""
+    program = Program()
+    program.load({}, **COPY, destination=Destination.WEIGHT.value, dram=4096)
+    program.execute({"load": 1}, **EXECUTE, a_zero_point=-5, m_step0=(1 << 20) - 1)
+    encoded = program.encode()
+    assert len(encoded) == 3 * COMMAND_BYTES
+    load, execute = disassemble(encoded)
+    assert load.body["destination"] is Destination.WEIGHT
+    assert (execute.waits["load"], execute.body["a_zero_point"], execute.body["m_step0"]) == (1, -5, (1 << 20) - 1)
+
+
+def test_waits_survive_long_programs():
+    """Counts are compared modulo 2**16; a wait for something long past must not look like one for the future."""
+    program = Program()
+    for _ in range(40_000):
+        program.load({}, **COPY, fill=1)
+    program.execute({"load": 1}, **EXECUTE)
+    wait = disassemble(program.encode())[-1].waits["load"]
+    assert 0 <= (40_000 - wait) & 0xFFFF < 1 << 15
+
+
+def test_a_read_before_its_load_is_found():
+    """Without this check a missing wait would pass on the interpreter and fail on hardware now and then."""
+    program = Program()
+    program.load({}, **COPY, dram=1024)
+    program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
+    program.execute({"load": 1}, **EXECUTE)
+    with pytest.raises(ProgramError, match=r"^command 2: execute command 1 reads weight that load command 2 writes"):
+        _run(program)
+
+
+def test_an_overwrite_before_its_read_is_found():
+    """A load that does not wait for the execute that still reads the place destroys operands."""
+    program = Program()
+    program.load({}, **COPY, dram=1024)
+    program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
+    program.execute({"load": 2}, **EXECUTE)
+    program.load({}, **COPY, dram=1024)
+    with pytest.raises(ProgramError, match=r"^command 3: load command 3 overwrites activation that execute command 1"):
+        _run(program)
+
+
+def test_waits_are_transitive():
+    """A store that waits for a post has also waited for what the post waited for."""
+    program = Program()
+    program.load({}, **COPY, dram=1024)
+    program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
+    program.execute({"load": 2}, **EXECUTE)
+    program.post({"execute": 1}, n_count=1, m_count=8, out_mstep=32)
+    program.store({"post": 1}, length=256, count1=1, count2=1, dram=2048)
+    program.load({"store": 1}, **COPY, dram=2048)
+    machine, commands = _run(program)
+    assert commands == 6
+    assert machine.read(2048, 4) == bytes(4)
+
+
+def test_contraction_follows_the_document(rng):
+    """Runs, jumps and tiles of EXECUTE against a sum written out element by element."""
+    config = configuration(rows=4, cols=4)
+    machine = Interpreter(config, 4096)
+    a, w = rng.integers(-128, 128, 256, dtype=np.int8), rng.integers(-128, 128, 256, dtype=np.int8)
+    program = Program()
+    program.load({}, length=256, count1=1, count2=1, dram=1024)
+    program.load({}, length=256, count1=1, count2=1, dram=2048, destination=Destination.WEIGHT.value)
+    program.execute({"load": 2}, m_count0=3, m_count1=2, m_count2=1, m_step0=5, m_step1=31, k_total=11, run=3,
+                    run_count=2, jump1=7, jump2=13, n_count=2, a_nstep=2, w_pitch=9, w_nstep=4, acc_base=1,
+                    acc_nstep=6, first=1, a_zero_point=3, w_zero_point=-2)
+    program.post({"execute": 1}, n_count=2, m_count=6, acc_base=1, acc_nstep=6, out_mstep=16, out_nstep=96)
+    program.store({"post": 1}, length=192, count1=1, count2=1, dram=3072)
+    machine.write([(0, program.encode()), (1024, a.tobytes()), (2048, w.tobytes())])
+    machine.run(0)
+    sums = np.frombuffer(machine.read(3072, 192), "<i4").reshape(2, 6, 4)
+    for n in range(2):
+        for m in range(6):
+            for c in range(4):
+                total, offset = 0, 0
+                for k in range(11):
+                    x = int(a[n * 2 + m // 3 * 31 + m % 3 * 5 + offset]) - 3
+                    total += x * (int(w[n * 4 + k * 9 + c]) + 2)
+                    offset += 1 + 7 * ((k + 1) % 3 == 0) + 13 * ((k + 1) % 6 == 0)
+                assert sums[n, m, c] == total, (n, m, c)
+
+
+def test_malformed_commands_are_refused():
+    """Nothing to do, or outputs off their grid, is a mistake of the compiler."""
+    program = Program()
+    program.post({}, n_count=1, m_count=1, out_base=2)
+    with pytest.raises(ProgramError, match=r"^command 0: output address must be a multiple of 8$"):
+        _run(program)
+    program = Program()
+    program.load({}, length=0, count1=1, count2=1)
+    with pytest.raises(ProgramError, match=r"^command 0: load of nothing$"):
+        _run(program)
