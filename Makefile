@@ -23,7 +23,7 @@ lint: .venv/ready-to-test
 
 # A stamp is removed before its installation starts and written after it ends, so an interrupted
 # set-up has none, and the next one starts from an empty environment.
-.venv/ready-to-run: pyproject.toml
+.venv/ready-to-run: pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pearray needs Python 3.11 or later")'
 	@echo "Setting up .venv ..."
 	test -e $@ || $(PYTHON) -m venv --clear .venv
