@@ -175,7 +175,7 @@ def test_hung_memory(rng):
         bus = bench.dut.s_axi
         await lite_write(ctx, bus, TIMEOUT, 100)
         await lite_write(ctx, bus, PROGRAM_ADDRESS, PROGRAM)
-        for cycles in (60, 150, 280):
+        for cycles in (50, 120, 190):
             bench.prepare(0x3000)
             await lite_write(ctx, bus, CONTROL, 1)
             await ctx.tick().repeat(cycles)
@@ -184,7 +184,7 @@ def test_hung_memory(rng):
             while not status & DONE:
                 status = await lite_read(ctx, bus, STATUS)
             assert (status & ERROR, Cause(status >> 8 & 0xFF)) == (ERROR, Cause.TIMEOUT)
-            if cycles == 150:
+            if cycles == 120:
                 assert (await bench.cause(ctx))[0] is Cause.TIMEOUT
             bench.memory.hung = False
         await bench.succeed(ctx, 0x3000)
@@ -201,7 +201,7 @@ def test_reset_in_mid_run(rng):
 
     async def testbench(ctx):
         bus = bench.dut.s_axi
-        for cycles in (40, 120, 280):
+        for cycles in (40, 110, 180):
             bench.prepare(0x3000)
             await lite_write(ctx, bus, PROGRAM_ADDRESS, PROGRAM)
             await lite_write(ctx, bus, CONTROL, 1)
