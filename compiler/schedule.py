@@ -159,15 +159,21 @@ class _Buffer:
         self._alignment = alignment
         self._tiles: list[Tile] = []
 
+    def _rounded(self, tile: Tile) -> int:
+        return -(-tile.size // self._alignment) * self._alignment
+
     def place(self, tile: Tile, step: int, newest: int | None) -> bool:
         """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then."""
-        size = tile.size
-        if size > self.capacity:
-            raise AssertionError(f"tile of {size} bytes in a memory of {self.capacity}")
-        best: tuple[tuple[int, int, int], int, list[Tile]] | None = None
-        for start in {0, *(-(-(other.address + other.size) // self._alignment) * self._alignment
-                           for other in self._tiles)}:
-            if start + size > self.capacity:
+        if tile.size > self.capacity:
+            raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
+        size = self._rounded(tile)
+        top = self.capacity - size
+        starts = {0, top}
+        for other in self._tiles:
+            starts |= {other.address + self._rounded(other), other.address - size}
+        best: tuple[tuple[int, int, bool, int], int, list[Tile]] | None = None
+        for start in starts:
+            if not 0 <= start <= top:
                 continue
             victims = [other for other in self._tiles
                        if other.address < start + size and start < other.address + other.size]
@@ -176,12 +182,13 @@ class _Buffer:
             latest = max((max(other.last_use, other.clear) for other in victims), default=0)
             if newest is not None and latest > newest:
                 continue
-            cost = (sum(bool(other.uses) for other in victims), latest, start)
+            # Tiles at either end leave the room between them in one piece, whatever their sizes.
+            cost = (sum(bool(other.uses) for other in victims), latest, 0 < start < top, start)
             if best is None or cost < best[0]:
                 best = (cost, start, victims)
         if best is None:
             return False
-        (_, latest, _), start, victims = best
+        (_, latest, _, _), start, victims = best
         for other in victims:
             other.address, other.ordinals = -1, []
             self._tiles.remove(other)
