@@ -12,6 +12,7 @@ from typing import IO
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from . import cache, tools
+from .branchless import rewrite_model
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, HostPlan, Report, conclude, plan
@@ -21,7 +22,8 @@ __all__ = ["build", "execute"]
 
 _FORMAT = 1
 _NEVER = (1 << 64) - 1
-_HARNESS = [Path(__file__).with_name(name) for name in ("harness.cpp", "axi_host.h", "axi_memory.h")]
+_HARNESS = [Path(__file__).with_name(name) for name in ("harness.cpp", "axi_host.h", "axi_memory.h",
+                                                  "branchless.h", "branchless.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [
@@ -66,6 +68,7 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
                "-CFLAGS", f"-DVL_TIME_CONTEXT -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
                "-CFLAGS", f"-I{Path(__file__).parent}",
                "-LDFLAGS", "-pthread", str(source), str(_HARNESS[0])], environment, "Verilator")
+        rewrite_model(work / "model")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
         _make(work / "model", variables, environment)
