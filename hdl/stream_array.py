@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
 
 from .delay import Skew
-from .stream_buffer import Credits, StreamBuffer, StreamRegister
+from .stream_buffer import Credits, OperandStore, StreamBuffer
 from .systolic import SystolicArray
 from .unit import add
 
@@ -93,7 +93,7 @@ class StreamArray(Component):
     @property
     def latency(self) -> int:
         """Cycles from the transfer of a weight-stationary vector to that of its result, at least."""
-        return self._array.ws_latency + self._array.os_weight_lead + self.cols + 4
+        return self._array.ws_latency + self.cols + 9
 
     def elaborate(self, platform):
         """Build buffers, control and the array."""
@@ -102,90 +102,98 @@ class StreamArray(Component):
         rows, cols, array = self.rows, self.cols, self._array
         add(m, "array", array, platform)
 
-        # Weights: a tile enters in consecutive cycles, so it waits until all of it is here.
-        sizes = max(rows, cols)
-        m.submodules.weight_buffer = weights = StreamBuffer(self._weight, max(4, 2 << ceil_log2(sizes)))
-        m.submodules.activation_register = activations = StreamRegister(self._activation)
-        for port, target in ((self.weights, weights.i), (self.activations, activations.i)):
-            m.d.comb += [
-                target.payload.eq(port.payload),
-                target.valid.eq(port.valid),
-                port.ready.eq(target.ready),
-            ]
+        # A tile enters the array in consecutive cycles, so it waits until all of it is here.
+        sizes = (rows, cols)
+        weights, weight_store = self._queue(m, "weight", self.weights, max(4, 2 << ceil_log2(max(sizes))), sizes)
+        activations, activation_store = self._queue(m, "activation", self.activations, 4, ())
         w, x = weights.o.p, activations.o.p
 
-        more = Signal(range(sizes + 1))         # vectors that the tile being loaded still wants
-        loaded = Signal()                       # a tile is loaded, or being loaded, and not in use
+        # Weights: one tile is loaded ahead.
+        more = Signal(range(max(sizes) + 1))    # vectors that the tile being loaded still wants
+        loading = Signal()                      # some
+        final = Signal()                        # one
+        owed = Signal()                         # a tile has been begun, and isn't in use yet
+        here = Signal()                         # and all of it has been loaded
+        size = Signal.like(more)
         start = Signal()
-        load = Signal()
         last = Signal()
-        enough = Signal()
         element = Signal()
         swap = Signal()
+        take_weight = Signal()
         m.d.comb += [
-            enough.eq(weights.level >= Mux(w.left, cols, rows)),
-            start.eq(weights.o.valid & ~w.output_stationary & enough & ~loaded),
-            load.eq(start | (more != 0)),
-            last.eq(Mux(start, Mux(w.left, cols, rows) == 1, more == 1)),
-            weights.o.ready.eq(load | element),
+            size.eq(Mux(w.left, cols, rows)),
+            start.eq(weights.o.valid & ~w.output_stationary & ~owed
+                     & Mux(w.left, weights.enough[1], weights.enough[0])),
+            last.eq(final | start & (size == 1)),
+            take_weight.eq(start | loading | element),
+            weights.o.ready.eq(take_weight),
         ]
         with m.If(start):
-            m.d.sync += more.eq(Mux(w.left, cols, rows) - 1)
-        with m.Elif(more != 0):
-            m.d.sync += more.eq(more - 1)
-        with m.If(swap):
-            m.d.sync += loaded.eq(0)
-        with m.Elif(start):
-            m.d.sync += loaded.eq(1)
+            m.d.sync += [more.eq(size - 1), loading.eq(size != 1), final.eq(size == 2)]
+        with m.Elif(loading):
+            m.d.sync += [more.eq(more - 1), loading.eq(~final), final.eq(more == 2)]
+        m.d.sync += [
+            owed.eq((owed | start) & ~swap),
+            here.eq((here | last) & ~swap),
+        ]
 
         # Activations: go when there is a tile or an element for them, and room for their results.
         # While R sums drain, nothing else may leave the array.
         in_sum = Signal()
-        draining = Signal(range(max(rows, 2)))
+        calm = Signal(init=1)
         go = Signal()
-        gives = Signal(range(rows + 1))
+        gives = Signal()
         depth = 1 << ceil_log2(max(rows + cols + 16, 3 * rows))
         m.submodules.credits = credits = Credits(depth, rows)
-        tile_ready = Signal()
-        element_ready = Signal()
         m.d.comb += [
-            tile_ready.eq(~x.new_tile | (loaded | start) & ((more == 0) & ~start | last)),
-            element_ready.eq(weights.o.valid & w.output_stationary & (more == 0)),
             go.eq(activations.o.valid & Mux(
                 x.output_stationary,
-                element_ready & (~x.drain | (draining == 0) & credits.many),
-                tile_ready & (draining == 0) & credits.one)),
+                weights.o.valid & w.output_stationary & ~loading & (~x.drain | calm & credits.many),
+                (~x.new_tile | here | last) & calm & credits.one)),
             activations.o.ready.eq(go),
             element.eq(go & x.output_stationary),
             swap.eq(go & ~x.output_stationary & x.new_tile),
-            gives.eq(Mux(x.output_stationary, Mux(x.drain, rows, 0), 1)),
-            credits.take.eq(Mux(go, gives, 0)),
+            gives.eq(go & (~x.output_stationary | x.drain)),
+            credits.take.eq(Mux(gives, Mux(x.output_stationary, rows, 1), 0)),
         ]
         with m.If(go):
             m.d.sync += in_sum.eq(x.output_stationary & ~x.drain)
         if rows > 1:
+            draining = Signal(range(rows))
             with m.If(element & x.drain):
-                m.d.sync += draining.eq(rows - 1)
-            with m.Elif(draining != 0):
-                m.d.sync += draining.eq(draining - 1)
+                m.d.sync += [draining.eq(rows - 1), calm.eq(0)]
+            with m.Elif(~calm):
+                m.d.sync += [draining.eq(draining - 1), calm.eq(draining == 1)]
 
-        # A weight vector goes to the array a cycle ahead of the activation vector that it meets.
-        a = Signal.like(array.a)
+        # Both vectors follow the decision; the weights reach the array a cycle ahead of the activations.
         control = Signal.like(array.control)
-        vector = Signal.like(w.vector, reset_less=True)
-        m.d.sync += [
-            vector.eq(w.vector),
-            array.w_control.left.eq(w.left & ~w.output_stationary),
-            array.w_control.capture.eq(start | element),
-            # Idle cycles of a sum add nothing to it.
-            a.eq(Mux(go, x.vector.as_value(), 0)),
+        w_control = Signal.like(array.w_control)
+        m.d.comb += [
+            w_control.left.eq(w.left & ~w.output_stationary),
+            w_control.capture.eq(start | element),
             control.swap.eq(swap),
             control.output_stationary.eq(Mux(go, x.output_stationary, in_sum)),
             control.clear.eq(element & x.clear),
             control.drain.eq(element & x.drain),
-            array.a.eq(a),
-            array.control.eq(control),
         ]
+        gone = Signal(2)
+        a = Signal.like(array.a)
+        vector = Signal.like(weight_store.o, reset_less=True)
+        m.d.sync += [
+            weight_store.pop.eq(take_weight),
+            activation_store.pop.eq(go),
+            gone.eq(Cat(go, gone)),
+            vector.eq(weight_store.o),
+            # Idle cycles of a sum add nothing to it.
+            a.eq(Mux(gone[-1], activation_store.o.as_value(), 0)),
+            array.a.eq(a),
+        ]
+        for name, value, target, cycles in (("w_control", w_control, array.w_control, 3),
+                                            ("control", control, array.control, 4)):
+            for stage in range(cycles):
+                following = Signal.like(value, name=f"{name}_{stage}") if stage < cycles - 1 else target
+                m.d.sync += following.eq(value)
+                value = following
         m.d.comb += [array.w_top[c].eq(vector[c]) for c in range(cols)]
         m.d.comb += [array.w_left[r].eq(vector[r]) for r in range(rows)]
 
@@ -193,8 +201,8 @@ class StreamArray(Component):
         deskew = Skew(array.psum_bits, cols, reverse=True)
         add(m, "deskew", deskew, platform)
         m.submodules.result_buffer = results = StreamBuffer(self._result, depth)
-        due = Signal(1 + array.os_weight_lead + array.ws_latency + cols - 1)
-        m.d.sync += due.eq(Cat((go & (~x.output_stationary | x.drain)) | (draining != 0), due))
+        due = Signal(4 + array.ws_latency + cols - 1)
+        m.d.sync += due.eq(Cat(gives | ~calm, due))
         m.d.comb += [deskew.i[c].eq(array.psum[c]) for c in range(cols)]
         m.d.comb += [
             results.i.payload.eq(Cat(deskew.o[c] for c in range(cols))),
@@ -206,3 +214,19 @@ class StreamArray(Component):
         ]
 
         return m
+
+    def _queue(self, m, name, port, depth, bursts):
+        """Return the buffer of a stream's control bits, and the store of its vectors."""
+        members = dict(port.payload.shape())
+        vector = members.pop("vector").shape
+        control = data.StructLayout({member: field.shape for member, field in members.items()})
+        m.submodules[f"{name}_control"] = buffer = StreamBuffer(control, depth, bursts)
+        m.submodules[f"{name}_vectors"] = store = OperandStore(vector, depth)
+        m.d.comb += [
+            buffer.i.valid.eq(port.valid),
+            port.ready.eq(buffer.i.ready),
+            store.put.eq(port.valid & buffer.i.ready),
+            store.i.eq(port.p.vector),
+        ]
+        m.d.comb += [buffer.i.p[member].eq(port.p[member]) for member in members]
+        return buffer, store

@@ -162,7 +162,7 @@ def test_bad_parameters():
     """Depths that the pointers can't address, and too few credits, are refused."""
     with pytest.raises(PearrayError, match=r"^depth must be a power of two of at least 4, not 6$"):
         StreamBuffer(8, 6)
-    with pytest.raises(PearrayError, match=r"^total must be at least 9, not 8$"):
-        Credits(8, 8)
+    with pytest.raises(PearrayError, match=r"^total must be at least 10, not 9$"):
+        Credits(9, 8)
     with pytest.raises(PearrayError, match=r"^rows must be"):
         StreamArray(0, 1, 9, 24)
