@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 
 from ..hdl.commands import Rounding
 from ..hdl.config import Config
@@ -185,6 +185,9 @@ class _Lowering:
         self._config = config
         self._tiling = tiling
         self._maker = TileMaker(problem, config, plan)
+        self._operands = [(problem, self._maker)]
+        if problem.also is not None:
+            self._operands.append((problem.also, TileMaker(problem.also, config, plan)))
 
     def _loops(self) -> Iterator[tuple[Region, int, tuple[int, int]]]:
         tiling = self._tiling
@@ -274,19 +277,20 @@ class _Lowering:
         sums = Group(self._outputs(part, group, tiles, 2 if last_of_layer else 1))
         first = True
         boxes = tiling.boxes(self._problem, self._config, block_)
-        for a_box, w_boxes in zip(boxes, tiling.w_boxes, strict=True):
+        for (problem, maker), (a_box, w_boxes) in product(
+                self._operands, zip(boxes, tiling.w_boxes, strict=True)):
             cuts = self._cuts[(region, group, a_box)]
-            a_tile = self._maker.activations(region, group, a_box, cuts)
+            a_tile = maker.activations(region, group, a_box, cuts)
             lines = self._line(region, part, a_box)
             a_use = Use(a_tile, next(index for index, cut in enumerate(cuts) if cut >= lines) + 1)
             for w_box in w_boxes:
                 k_cuts = self._k_cuts(w_box) if (group, block_) == (0, tiling.blocks[0]) else (w_box.size,)
-                w_tile = self._maker.weights(group, block_, w_box, k_cuts)
+                w_tile = maker.weights(group, block_, w_box, k_cuts)
                 pieces = list(enumerate(k_cuts)) if first_of_layer and len(w_tile.pieces) > 1 \
                     else [(len(k_cuts) - 1, w_box.size)]
                 start = 0
                 for index, end in pieces:
-                    for body in self._bodies(region, part, a_box, w_box, start, end, tiles, block_):
+                    for body in self._bodies(problem, maker, region, part, a_box, w_box, start, end, tiles, block_):
                         yield Step(sums, a_use, Use(w_tile, min(index + 1, len(w_tile.pieces))),
                                    body | {"first": int(first)})
                     first = False
@@ -302,13 +306,14 @@ class _Lowering:
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 
-    def _bodies(self, region: Region, part: Region, a_box: Box, w_box: Box, start: int, end: int,
-                tiles: tuple[int, int], block_: tuple[int, int]) -> Iterator[dict[str, int]]:
-        problem, config = self._problem, self._config
-        geometry = self._maker.geometry(region, a_box)
+    def _bodies(self, problem: Problem, maker: TileMaker, region: Region, part: Region, a_box: Box, w_box: Box,
+                start: int, end: int, tiles: tuple[int, int],
+                block_: tuple[int, int]) -> Iterator[dict[str, int]]:
+        config = self._config
+        geometry = maker.geometry(region, a_box)
         base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * geometry.line_m
                 + (part.q0 - region.q0) * geometry.pixel_m)
-        w_pitch, w_nstep = self._maker.w_pitches(block_, w_box)
+        w_pitch, w_nstep = maker.w_pitches(block_, w_box)
         common = {
             "m_count0": part.q1 - part.q0, "m_count1": part.p1 - part.p0, "m_count2": part.image1 - part.image0,
             "m_step0": geometry.pixel_m, "m_step1": geometry.line_m, "m_step2": geometry.image,
@@ -326,6 +331,10 @@ class _Lowering:
                 channels = min(reach, problem.ng - low * reach)
                 inner = Box(w_box.r0, w_box.r1, w_box.s0, w_box.s1, low * reach, low * reach + channels)
                 offset, walk = geometry.walk(problem, a_box, inner, config.banks)
+                if problem.repeat:
+                    # Each run goes back to where it began.
+                    walk |= {"k_total": problem.repeat * channels, "run_count": problem.repeat,
+                             "jump1": -channels % (1 << 20)}
                 yield common | walk | {
                     "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
                     "n_count": high - low, "w_base": (low - block_[0]) * w_nstep,

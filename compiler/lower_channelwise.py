@@ -1,5 +1,6 @@
 """Pooling, tables and whatever else treats each channel by itself: the array's diagonal."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from .plan import Layout, Stored
 from .problem import Finish, Problem
 from .requant import check_scale
+from .residual import find_residual
 from .schedule import Step
 
 __all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
@@ -93,13 +95,61 @@ def lower_lookup(context: Context, node: Node) -> list[Step]:
 
 
 def lower_add(context: Context, node: Node) -> list[Step]:
+    """Lower Add: a table if one operand is constant over each channel, else an integer sum that is exact."""
+    for role in ("a", "b"):
+        value = context.constant(node.inputs[role])
+        if value is not None and value.size <= max((1, *value.shape[1:2])):
+            return _add_constant(context, node, role)
+    return _add_tensors(context, node)
+
+
+def _add_tensors(context: Context, node: Node) -> list[Step]:
+    """Add two tensors of one shape: see :mod:`.residual`."""
+    operator = node.operator
+    assert isinstance(operator, Add)
+    a, b = (context.graph.tensors[node.inputs[role]] for role in ("a", "b"))
+    if a.shape != b.shape or a.dtype.itemsize != 1 or b.dtype.itemsize != 1 or operator.A_scale is None:
+        raise PearrayError(f"{node.name}: Add takes two 8-bit tensors of one shape and their scales on this "
+                           f"accelerator, not {a.dtype} of shape {a.shape} and {b.dtype} of shape {b.shape}")
+    scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
+    zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
+    greatest = (1 << context.config.array.operand_bits - 1) - 1
+    found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
+                          greatest)
+    if found is None:
+        raise PearrayError(f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}")
+    stored = [context.operand(node, role) for role in ("a", "b")]
+    layouts: list[Layout] = [context.placed[node.inputs[role]].layout for role in ("a", "b")]
+    if not layouts[0].same_memory(layouts[1]):
+        raise PearrayError(f"{node.name}: {node.inputs['a']} and {node.inputs['b']} stand in memory in different "
+                           "orders; reshape both or neither")
+    y = context.result(node)
+    (target,) = node.outputs.values()
+    context.placed[target] = replace(context.placed[target], layout=layouts[0])
+    channels = layouts[0].physical[-1] if layouts[0].physical else 1
+    pixels = stored[0].pixels * stored[0].channels // channels
+    if (y.pixels, y.channels) != (pixels, channels):
+        context.stored[target] = y = Stored(y.name, y.address, pixels, channels, y.item)
+        y.expect_stores()
+    info = np.iinfo(context.graph.tensors[target].dtype)
+    bias = np.full(channels, found.bias) if found.bias else None
+    finish = Finish(Rounding.ONNX, found.point, int(info.min), int(info.max), float_entry(found.scale), bias)
+    problems = []
+    for index, factor in enumerate((found.m, found.n)):
+        weights = np.array([greatest] * (factor // greatest) + [factor % greatest] * (factor % greatest > 0))
+        problems.append(Problem(
+            name=node.name, x=stored[index].viewed(pixels, channels), y=y, width=pixels, q=pixels, cg=channels,
+            ng=channels, diagonal=True, repeat=len(weights), weights=weights, finish=finish, a_zero=zeros[index],
+            a_unsigned=(a, b)[index].dtype.kind == "u"))
+    # The tiling makes room for the first, so that is the one with more weights.
+    problems.sort(key=lambda problem: -problem.repeat)
+    return steps_of(context, replace(problems[0], also=problems[1]))
+
+
+def _add_constant(context: Context, node: Node, fixed: str) -> list[Step]:
     """Lower Add of a constant that is one number or one for each channel: a table over the other operand."""
     operator = node.operator
     assert isinstance(operator, Add)
-    roles = [role for role in ("a", "b") if context.constant(node.inputs[role]) is not None]
-    if len(roles) != 1:
-        raise PearrayError(f"{node.name}: Add of two activations has no lowering for this accelerator yet")
-    (fixed,) = roles
     other = "b" if fixed == "a" else "a"
     value = context.constant(node.inputs[fixed])
     assert value is not None

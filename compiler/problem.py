@@ -101,6 +101,10 @@ class Problem:
     y_size: tuple[int, int] | None = None
     origin: tuple[int, int] = (0, 0)
     step: tuple[int, int] = (1, 1)
+    #: With `diagonal`, weights (repeat,) that all meet the same element, whatever its channel: large factors.
+    repeat: int = 0
+    #: A second operand of the same shape, whose products are added to the same sums.
+    also: "Problem | None" = None
     weights: np.ndarray | Matrix = field(default_factory=lambda: np.ones((1, 1), np.int64))
     finish: Finish = field(default_factory=Finish)
 

@@ -182,6 +182,8 @@ class TileMaker:
         problem, cols = self._problem, self._config.array.cols
         if problem.diagonal:
             assert isinstance(problem.weights, np.ndarray)
+            if problem.repeat:
+                return cols, 0
             return (0, 0) if problem.weights.size == 1 else (cols, self._taps(box) * cols)
         if isinstance(problem.weights, Matrix) and problem.weights.transposed:
             return box.size, cols * box.size
@@ -196,7 +198,7 @@ class TileMaker:
         problem, count = self._problem, tiles[1] - tiles[0]
         if problem.diagonal:
             assert isinstance(problem.weights, np.ndarray)
-            lines = 1 if problem.weights.size == 1 else self._taps(box) * count
+            lines = 1 if problem.weights.size == 1 else problem.repeat or self._taps(box) * count
             return lines * self._config.array.cols * self._config.operand_bytes
         return count * self._config.array.cols * box.size * self._config.operand_bytes
 
@@ -264,7 +266,10 @@ class TileMaker:
         values = problem.weights
         assert isinstance(values, np.ndarray)
         size, cols, reach = self.w_size(tiles, box), config.array.cols, problem.tile_channels(config)
-        if values.size == 1:
+        if problem.repeat:
+            lines = operand_array(np.repeat(values, cols), config.operand_bytes).tobytes()
+            address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
+        elif values.size == 1:
             address = self._plan.constant(
                 "ones", size, lambda: operand_array(np.full(cols, values.item()), config.operand_bytes).tobytes(),
                 key=("line", cols, values.item(), config.operand_bytes))

@@ -12,7 +12,7 @@ from ..hdl.errors import PearrayError
 from .cost import contraction_tiles, estimate, row_beats
 from .lower import Tiling, lower, split_region
 from .plan import MemoryPlan, Stored
-from .problem import Box, Geometry, Problem, Region
+from .problem import Box, Geometry, Matrix, Problem, Region
 from .schedule import Scheduler
 from .tiles import TileMaker
 
@@ -238,7 +238,8 @@ class Chooser:
 
     def _k_tiles(self, region: Region, a_box: Box, w_box: Box) -> int:
         if self._problem.diagonal:
-            return (w_box.r1 - w_box.r0) * (w_box.s1 - w_box.s0)
+            repeats = self._problem.repeat + (self._problem.also.repeat if self._problem.also else 0)
+            return repeats or (w_box.r1 - w_box.r0) * (w_box.s1 - w_box.s0)
         _, walk = self._geometry(region, a_box).walk(self._problem, a_box, w_box, self._banks)
         return contraction_tiles(self._config.array.rows, walk["k_total"], walk["run"], walk["fold"])
 
@@ -387,10 +388,20 @@ class _Timing:
         return found
 
     def _cycles(self, tiling: Tiling) -> float:
-        alone = replace(self._problem, x=_fresh(self._problem.x), y=_fresh(self._problem.y))
-        steps = lower(alone, self._config, MemoryPlan(keep=False), tiling)
+        steps = lower(_alone(self._problem), self._config, MemoryPlan(keep=False), tiling)
         self._left -= len(steps)
         return float(estimate(self._config, Scheduler(self._config).run(steps)))
+
+
+def _alone(problem: Problem) -> Problem:
+    """The layer with all it reads already in memory."""
+    weights, finish, also = problem.weights, problem.finish, problem.also
+    if isinstance(weights, Matrix):
+        weights = replace(weights, stored=_fresh(weights.stored))
+    if isinstance(finish.bias, Stored):
+        finish = replace(finish, bias=_fresh(finish.bias))
+    return replace(problem, x=_fresh(problem.x), y=_fresh(problem.y), weights=weights, finish=finish,
+                   also=None if also is None else _alone(also))
 
 
 def _fresh(stored: Stored) -> Stored:

@@ -185,9 +185,18 @@ def add(rng, bits):
     return operator, tensors, [fixed]
 
 
+def residual(rng, bits):
+    kind = rng.choice([np.int8, np.uint8])
+    points = [operands(rng, (), kind)[()] for _ in range(3)]
+    operator = Add(float(rng.uniform(0.01, 0.1)), int(points[0]), float(rng.uniform(0.01, 0.1)), int(points[1]),
+                   float(rng.uniform(0.08, 0.2)), points[2])
+    shape = _any_shape(rng, _upto(rng, 30))
+    return operator, {"a": operands(rng, shape, kind), "b": operands(rng, shape, kind)}, None
+
+
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (gemm, linear, conv, conv_transpose, max_pool, relu)}
-NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add)}
+NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual)}
 
 
 def network(rng):
