@@ -17,7 +17,10 @@ from ..golden import quantised
 __all__ = ["Residual", "find_residual"]
 
 #: Fractions to try for each number of weights.
-_CANDIDATES = 24
+_CANDIDATES = 100
+
+#: Neighbours of the best scale to try, in units of its last place.
+_ULPS = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
     expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero).astype(np.int32)
     x, z = a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero
     info, (ra, rb) = np.iinfo(a_dtype), (a_scale / y_scale, b_scale / y_scale)
+    # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
+    real = ra * x + rb * z
+    hard = np.argsort(np.abs(real - np.floor(real) - 0.5), kind="stable")[:1024]
+
+    def exact(choice: Residual, pairs: np.ndarray | slice) -> bool:
+        sums = choice.m * x[pairs] + choice.n * z[pairs] + choice.bias
+        rounded = np.rint(sums.astype(np.float32) * np.float32(choice.scale)) + choice.point
+        return np.array_equal(np.clip(rounded, info.min, info.max), expected[pairs])
+
     for count in (1, 2, 4, 8, 16, 32, 64):
         m = np.arange(1, greatest * count + 1)
         n = np.rint(m * rb / ra).astype(np.int64)
@@ -64,12 +76,14 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
         m, n = m[kept], n[kept]
         for index in np.argsort(np.abs(n / m * ra - rb), kind="stable")[:_CANDIDATES]:
             first, second = int(m[index]), int(n[index])
-            sums = first * x + second * z
             scale = np.float32((ra * first + rb * second) / (first**2 + second**2))
-            for factor in (scale, np.nextafter(scale, np.float32(np.inf)), np.nextafter(scale, np.float32(0))):
+            for ulps in _ULPS:
+                factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
                 # The zero point inside the rounding, as in the golden model, matters where sums tie.
-                for bias, point in ((0, y_zero), (round(y_zero / float(factor)), 0)):
-                    rounded = np.rint((sums + bias).astype(np.float32) * factor) + point
-                    if np.array_equal(np.clip(rounded, info.min, info.max).astype(np.int32), expected):
-                        return Residual(first, second, float(factor), bias, point)
+                inside = round(y_zero / factor)
+                for bias, point in ((0, y_zero), (inside, 0), (1, y_zero), (-1, y_zero), (inside + 1, 0),
+                                    (inside - 1, 0)):
+                    choice = Residual(first, second, factor, bias, point)
+                    if exact(choice, hard) and exact(choice, slice(None)):
+                        return choice
     return None
