@@ -10,7 +10,11 @@ import numpy as np
 _TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.int8): 9}
 
 #: Code of each operator and type of its options.
-_OPERATORS = {"CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2), "FULLY_CONNECTED": (9, 8)}
+_OPERATORS = {"AVERAGE_POOL_2D": (1, 5), "CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2), "FULLY_CONNECTED": (9, 8),
+              "MAX_POOL_2D": (17, 5), "TRANSPOSE_CONV": (67, 49), "BATCH_MATMUL": (126, 101)}
+
+#: Codes of fused activations.
+_ACTIVATIONS = {None: 0, "relu": 1, "relu6": 3}
 
 
 def _vector(builder, values, size, prepend):
@@ -46,62 +50,86 @@ def _tensor(builder, shape, dtype, buffer, scale, zero_point, dimension):
         2: ("Uint32", buffer), 3: ("UOffsetTRelative", name), 4: ("UOffsetTRelative", parameters)})
 
 
-def _options(builder, operator, stride, multiplier):
+def _options(builder, operator, stride, multiplier, dilation, activation, kernel):
+    fused = ("Int8", _ACTIVATIONS[activation])
     if operator == "FULLY_CONNECTED":
-        return _table(builder, {0: ("Int8", 0)})
+        return _table(builder, {0: fused})
+    if operator == "BATCH_MATMUL":
+        return _table(builder, {})
     # Padding 1 is VALID.
     fields = {0: ("Int8", 1), 1: ("Int32", stride[1]), 2: ("Int32", stride[0])}
+    if operator == "TRANSPOSE_CONV":
+        return _table(builder, fields | {3: fused})
+    if operator.endswith("POOL_2D"):
+        return _table(builder, fields | {3: ("Int32", kernel[1]), 4: ("Int32", kernel[0]), 5: fused})
     if operator == "DEPTHWISE_CONV_2D":
         fields[3] = ("Int32", multiplier)
+    last = max(fields)
+    fields |= {last + 1: fused, last + 2: ("Int32", dilation[1]), last + 3: ("Int32", dilation[0])}
     return _table(builder, fields)
 
 
-def run_node(operator, x, w, b, *, x_scale, x_zero_point, w_scale, y_scale, y_zero_point, y_shape,
-             dimension=0, stride=(1, 1), multiplier=1):
+def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_zero_point, y_shape, w_scale=1.0,
+             w_zero_point=0, dimension=0, stride=(1, 1), multiplier=1, dilation=(1, 1), activation=None, kernel=None):
     """Output of one operator, computed by LiteRT's reference kernels.
 
     Parameters
     ----------
-    operator : "CONV_2D", "DEPTHWISE_CONV_2D" or "FULLY_CONNECTED"
+    operator : str
+        "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D" or
+        "MAX_POOL_2D".
     x, w : int8 arrays
         In TensorFlow's layouts: x NHWC or (N, C), w MRSC, 1RSM or (M, C).
     b : int32 array
     x_scale, y_scale : float
     w_scale : float or array_like of shape (M,)
-    x_zero_point, y_zero_point : int
+    x_zero_point, w_zero_point, y_zero_point : int
     y_shape : tuple of int
     dimension : int
         Axis of `w` that holds the output channels.
-    stride : (int, int)
+    stride, dilation : (int, int)
     multiplier : int
         Outputs for each channel of a depthwise convolution.
+    activation : None, "relu" or "relu6"
+    kernel : (int, int)
+        Window of a pooling.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     code, option_kind = _OPERATORS[operator]
+    version = {"BATCH_MATMUL": 2, "DEPTHWISE_CONV_2D": 3, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2}.get(operator, 3)
     builder = flatbuffers.Builder(1024)
-    data = [None, None, w, b, None]
-    buffers = []
-    for array in data:
-        content = {} if array is None else {
-            0: ("UOffsetTRelative", builder.CreateByteVector(np.ascontiguousarray(array).tobytes()))}
+    kinds = [(x.shape, np.int8, None, x_scale, x_zero_point, 0)]
+    if w is not None:
+        # Of two matrices both are inputs of a run.
+        kinds.append((w.shape, np.int8, None if operator == "BATCH_MATMUL" else w, w_scale, w_zero_point, dimension))
+    if b is not None:
+        kinds.append((b.shape, np.int32, b, np.float32(x_scale) * np.asarray(w_scale, np.float32), 0, 0))
+    kinds.append((y_shape, np.int8, None, y_scale, y_zero_point, 0))
+    order = list(range(len(kinds) - 1))
+    if operator == "TRANSPOSE_CONV":
+        kinds.append(((4,), np.int32, np.asarray(y_shape, np.int32), 1.0, 0, 0))
+        order = [len(kinds) - 1, 1, 0, *order[2:]]
+    buffers = [_table(builder, {})]
+    tensors = []
+    for index, (shape, dtype, values, scale, zero_point, axis) in enumerate(kinds):
+        content = {} if values is None else {
+            0: ("UOffsetTRelative", builder.CreateByteVector(np.ascontiguousarray(values).tobytes()))}
         buffers.append(_table(builder, content))
-    bias_scale = np.float32(x_scale) * np.asarray(w_scale, np.float32)
-    tensors = [_tensor(builder, x.shape, np.int8, 1, x_scale, x_zero_point, 0),
-               _tensor(builder, w.shape, np.int8, 2, w_scale, 0, dimension),
-               _tensor(builder, b.shape, np.int32, 3, bias_scale, 0, 0),
-               _tensor(builder, y_shape, np.int8, 4, y_scale, y_zero_point, 0)]
-    options = _options(builder, operator, stride, multiplier)
+        tensors.append(_tensor(builder, shape, dtype, index + 1, scale, zero_point, axis))
+    result = len(kinds) - 1 - (operator == "TRANSPOSE_CONV")
+    options = _options(builder, operator, stride, multiplier, dilation, activation, kernel)
     node = _table(builder, {
-        1: ("UOffsetTRelative", _vector(builder, [0, 1, 2], 4, builder.PrependInt32)),
-        2: ("UOffsetTRelative", _vector(builder, [3], 4, builder.PrependInt32)),
+        1: ("UOffsetTRelative", _vector(builder, order, 4, builder.PrependInt32)),
+        2: ("UOffsetTRelative", _vector(builder, [result], 4, builder.PrependInt32)),
         3: ("Uint8", option_kind), 4: ("UOffsetTRelative", options)})
+    inputs = [0, 1] if operator == "BATCH_MATMUL" else [0]
     graph = _table(builder, {
         0: ("UOffsetTRelative", _offsets(builder, tensors)),
-        1: ("UOffsetTRelative", _vector(builder, [0], 4, builder.PrependInt32)),
-        2: ("UOffsetTRelative", _vector(builder, [3], 4, builder.PrependInt32)),
+        1: ("UOffsetTRelative", _vector(builder, inputs, 4, builder.PrependInt32)),
+        2: ("UOffsetTRelative", _vector(builder, [result], 4, builder.PrependInt32)),
         3: ("UOffsetTRelative", _offsets(builder, [node]))})
-    operator_code = _table(builder, {0: ("Int8", code), 2: ("Int32", 3), 3: ("Int32", code)})
+    operator_code = _table(builder, {0: ("Int8", code), 2: ("Int32", version), 3: ("Int32", code)})
     model = _table(builder, {
         0: ("Uint32", 3), 1: ("UOffsetTRelative", _offsets(builder, [operator_code])),
         2: ("UOffsetTRelative", _offsets(builder, [graph])),
@@ -110,6 +138,7 @@ def run_node(operator, x, w, b, *, x_scale, x_zero_point, w_scale, y_scale, y_ze
     interpreter = Interpreter(model_content=bytes(builder.Output()), num_threads=1,
                               experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    for detail, value in zip(interpreter.get_input_details(), (x, w), strict=False):
+        interpreter.set_tensor(detail["index"], np.ascontiguousarray(value))
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
