@@ -165,7 +165,8 @@ def check_configuration(seed: int, number: int, operators: int = OPERATORS_EACH)
 def describe(config: Config) -> str:
     """Describe what a configuration has that others have not, in a few words."""
     pads = config.scratchpads
-    return (f"{config.array.rows} x {config.array.cols} int{config.array.operand_bits}, {config.memory.data_width} bits, "
+    return (f"{config.array.rows} x {config.array.cols} int{config.array.operand_bits}, "
+            f"{config.memory.data_width} bits, "
             f"{pads.activation_bytes} + {pads.weight_bytes} + {pads.output_bytes} bytes, "
             f"{config.accumulators.depth} rows, {config.post.lanes} lanes")
 

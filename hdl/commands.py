@@ -9,6 +9,10 @@ takes nothing away, and counts are compared modulo 2**16.
 A program in which each command waits only for commands that stand before it can't deadlock,
 whatever the depth of the queues: the oldest command that has not completed can always go on.
 
+Lengths and counts are at least 1. At a command in which one is zero that :data:`COUNTS` names, as at one
+of unknown opcode or version, the run ends with the error ``BAD_COMMAND`` and the command's address.
+Scratchpad addresses wrap at the size of their memory.
+
 The layouts below are the only definition of the format. Hardware decodes with them, the compiler
 encodes with :func:`encode`, and ``docs/program.md`` is generated from them.
 """
@@ -20,11 +24,11 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "BODIES", "BODY_BITS", "COMMAND_BYTES", "FORMAT_VERSION", "HEADER", "Destination", "ExecuteBody",
-    "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
+    "BODIES", "BODY_BITS", "COMMAND_BYTES", "COUNTS", "COUNTS_EXCEPT", "FORMAT_VERSION", "HEADER",
+    "Destination", "ExecuteBody", "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COMMAND_BYTES = 64
 HEADER_BITS = 96
 BODY_BITS = COMMAND_BYTES * 8 - HEADER_BITS
@@ -171,9 +175,9 @@ class ExecuteBody(data.Struct):
     k_total: unsigned(16)
     run: unsigned(16)
     run_count: unsigned(16)
+    n_count: unsigned(16)
     jump1: unsigned(ADDRESS_BITS)
     jump2: unsigned(ADDRESS_BITS)
-    n_count: unsigned(16)
     w_base: unsigned(ADDRESS_BITS)
     w_pitch: unsigned(ADDRESS_BITS)
     w_nstep: unsigned(ADDRESS_BITS)
@@ -211,6 +215,7 @@ class PostBody(data.Struct):
     zero_point: signed(17)
     low: signed(17)
     high: signed(17)
+    reserved: unsigned(7)
     n_count: unsigned(16)
     m_count: unsigned(16)
     acc_base: unsigned(16)
@@ -235,6 +240,7 @@ class StoreBody(data.Struct):
     """
 
     profile: unsigned(1)
+    reserved: unsigned(11)
     dram: unsigned(32)
     dram_step1: unsigned(32)
     dram_step2: unsigned(32)
@@ -251,6 +257,21 @@ BODIES: dict[Opcode, type[data.Struct]] = {
     Opcode.EXECUTE: ExecuteBody,
     Opcode.POST: PostBody,
     Opcode.STORE: StoreBody,
+}
+
+#: Lengths and counts of each command, which the hardware refuses to be zero. It tests them by aligned
+#: groups of 16 bits, and has the first bit of the body to tell the exceptions (:data:`COUNTS_EXCEPT`).
+COUNTS: dict[Opcode, tuple[str, ...]] = {
+    Opcode.LOAD: ("length", "count1", "count2"),
+    Opcode.EXECUTE: ("m_count0", "m_count1", "m_count2", "n_count", "k_total", "run", "run_count"),
+    Opcode.POST: ("n_count", "m_count"),
+    Opcode.STORE: ("length", "count1", "count2"),
+}
+
+#: Those that may be zero if the first bit of the body is set: output-stationary, or a profile record.
+COUNTS_EXCEPT: dict[Opcode, tuple[str, ...]] = {
+    Opcode.EXECUTE: ("k_total", "run", "run_count"),
+    Opcode.STORE: COUNTS[Opcode.STORE],
 }
 
 

@@ -1,11 +1,21 @@
 """Program fetch: reads commands ahead, checks them, and puts each into its queue."""
 
+from itertools import pairwise
+
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .commands import COMMAND_BYTES, FORMAT_VERSION, Opcode
+from .commands import (
+    BODIES,
+    COMMAND_BYTES,
+    COUNTS,
+    COUNTS_EXCEPT,
+    FORMAT_VERSION,
+    HEADER_BITS,
+    Opcode,
+)
 from .config import Config
 from .queues import QUEUES
 from .reader import beats_layout, request_layout
@@ -21,7 +31,8 @@ class Fetch(wiring.Component):
     matters is about to run out of them, and no more than :attr:`PRESSING` at a time.
 
     What has been read ahead beyond the end of the program is dropped, errors included. After an
-    unknown command nothing more is put.
+    unknown command, or one with a length or count of zero, nothing more is put; of such a command itself
+    all may have been put, but the run ends before its engine has moved a byte.
 
     Parameters
     ----------
@@ -33,7 +44,7 @@ class Fetch(wiring.Component):
     run : In(1)
         Fetch; while low, the state is reset.
     program_address : In(32)
-        Address of the program, a multiple of 64.
+        Address of the program; if it is not a multiple of 64, nothing is fetched, and ``bad`` is raised.
     room : In(1)
         Each queue has room for :attr:`ahead` commands.
     hungry : In(1)
@@ -49,7 +60,8 @@ class Fetch(wiring.Component):
     ended : Out(1)
         The end of the program has been read; errors of the fetch do not count any more.
     bad : Out(1)
-        High for one cycle after a command of unknown version or opcode.
+        High for one cycle, two cycles after a beat that shows that its command is bad: of unknown version or
+        opcode, or with a length or count of zero.
     bad_address : Out(32)
         Its address.
     command : Out(1)
@@ -138,9 +150,20 @@ class Fetch(wiring.Component):
             self.data.eq(self.response.p.data),
         ]
 
+        unknown = Signal()
+        bad = Signal()
+        empty = self._find_zeros(m, arrives & accepted & ~Mux(first, is_end, ending))
+        # One cycle after the last beat but one at the earliest, the address is still the command's.
+        bad_at = Signal.like(arrived_at)
+        if self._beat_bits > 1:
+            m.d.comb += bad_at.eq(arrived_at)
+        else:
+            m.d.sync += bad_at.eq(arrived_at)
+        m.d.comb += bad.eq(unknown | empty)
         m.d.sync += [
-            self.bad.eq(arrives & first & ~stopped & ~accepted),
-            self.bad_address.eq(arrived_at << command_bits),
+            unknown.eq(arrives & first & ~stopped & ~accepted),
+            self.bad.eq(bad),
+            self.bad_address.eq(bad_at << command_bits),
             self.command.eq(last & accepted),
             # An error response to the last beat of the end comes one cycle later.
             self.ended.eq(stopped),
@@ -151,6 +174,8 @@ class Fetch(wiring.Component):
                 m.d.sync += [queue_held.eq(queue), ending.eq(is_end)]
                 with m.If(~accepted):
                     m.d.sync += stopped.eq(1)
+        with m.If(bad):
+            m.d.sync += stopped.eq(1)
         with m.If(last):
             m.d.sync += arrived_at.eq(arrived_at + 1)
             with m.If(Mux(first, is_end, ending)):
@@ -164,9 +189,44 @@ class Fetch(wiring.Component):
                 arrived_at.eq(self.program_address[command_bits:]),
                 in_flight.eq(0),
                 beat.eq(0),
-                stopped.eq(0),
+                # A misaligned program counts as an unknown command, in the first cycle of the run.
+                stopped.eq(self.program_address[:command_bits].any()),
+                unknown.eq(self.program_address[:command_bits].any()),
                 self.ended.eq(0),
                 self.bad.eq(0),
             ]
 
         return m
+
+    def _find_zeros(self, m, look):
+        """Return a signal that is high one cycle after a beat with ``look`` in which a count is zero."""
+        width = len(self.data)
+        watched = Signal()
+        queue = Signal(2)
+        beat = Signal.like(self.beat)
+        # The first bit of the body says which counts may be zero.
+        excepted = Signal()
+        empty = Signal()
+        m.d.sync += [watched.eq(look), queue.eq(self.queue), beat.eq(self.beat)]
+        with m.If(look & (self.beat == HEADER_BITS // width)):
+            m.d.sync += excepted.eq(self.data[HEADER_BITS % width])
+
+        # Whether aligned groups of 16 bits, which the commands share, hold a one.
+        groups = {}
+        fields = []
+        for index, opcode in enumerate(QUEUES):
+            for name in COUNTS[opcode]:
+                field = data.Layout.cast(BODIES[opcode])[name]
+                number, start = divmod(HEADER_BITS + field.offset, width)
+                edges = [start, *range(start // 16 * 16 + 16, start + field.width, 16), start + field.width]
+                for low, high in pairwise(edges):
+                    if (low, high) not in groups:
+                        groups[low, high] = Signal(name=f"some_{low}_{high}")
+                        m.d.sync += groups[low, high].eq(self.data[low:high].any())
+                may_be = excepted if name in COUNTS_EXCEPT.get(opcode, ()) else 0
+                some = Cat(groups[edge] for edge in pairwise(edges)).any()
+                fields.append((number, index, ~(some | may_be)))
+        for number, index, is_zero in fields:
+            with m.If((beat == number) & (queue == index) & is_zero):
+                m.d.comb += empty.eq(watched)
+        return empty

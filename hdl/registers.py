@@ -39,7 +39,7 @@ class Cause(enum.Enum, shape=8):
     READ_DECERR = 2
     WRITE_SLVERR = 3
     WRITE_DECERR = 4
-    #: Unknown version or opcode.
+    #: Unknown version or opcode, a length or count of zero, or a program at no multiple of 64.
     BAD_COMMAND = 5
     #: Nothing moved for as long as the timeout says.
     TIMEOUT = 6

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import data
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
-from pearray.hdl.commands import Destination, Opcode, Rounding, encode
+from pearray.hdl.commands import BODIES, COUNTS, HEADER_BITS, Destination, Opcode, Rounding, encode
 from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
 from pearray.hdl.registers import Cause
 from pearray.sim.pysim import simulate
@@ -163,6 +164,33 @@ def test_errors_beyond_the_end(rng):
         bench.memory.data[PROGRAM + 3 * 64] = 9
         assert await bench.cause(ctx) == (Cause.BAD_COMMAND, PROGRAM + 3 * 64)
         await bench.succeed(ctx, 0x3000)
+
+    bench.simulate(testbench)
+
+
+def test_empty_commands(rng):
+    """A length or count of zero would hang, move 65,536 rows, or spoil the program after it."""
+    bench = Bench(rng)
+    c = 0x3000
+
+    async def testbench(ctx):
+        for index, opcode in enumerate((Opcode.LOAD, Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)):
+            name = str(rng.choice(COUNTS[opcode]))
+            field = data.Layout.cast(BODIES[opcode])[name]
+            bench.prepare(c)
+            place = PROGRAM + 64 * index
+            command = int.from_bytes(bench.memory.data[place:place + 64].tobytes(), "little")
+            command &= ~((1 << field.width) - 1 << HEADER_BITS + field.offset)
+            bench.memory.data[place:place + 64] = np.frombuffer(command.to_bytes(64, "little"), np.uint8)
+            before = bench.memory.data.copy()
+            assert await bench.cause(ctx) == (Cause.BAD_COMMAND, place), name
+            np.testing.assert_array_equal(bench.memory.data, before)
+        bench.prepare(c)
+        bus = bench.dut.s_axi
+        status = await bench.start(ctx, PROGRAM + 8)
+        assert (status & ERROR, Cause(status >> 8 & 0xFF)) == (ERROR, Cause.BAD_COMMAND)
+        assert await lite_read(ctx, bus, ERROR_ADDRESS) == PROGRAM
+        await bench.succeed(ctx, c)
 
     bench.simulate(testbench)
 

@@ -5,7 +5,7 @@ import pytest
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
-from pearray.hdl.commands import BODIES, FORMAT_VERSION, Opcode, encode
+from pearray.hdl.commands import BODIES, COUNTS, COUNTS_EXCEPT, FORMAT_VERSION, Opcode, encode
 from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
 from pearray.hdl.fetch import Fetch
 from pearray.hdl.queues import QUEUES, CommandQueues, slot_name
@@ -30,7 +30,7 @@ def configuration(data_width):
 class Bench:
     """Fetch to gates, and one engine per queue that takes a random time for each command."""
 
-    def __init__(self, rng, data_width=64, busy=0.9, depth=16, **memory):
+    def __init__(self, rng, data_width=64, busy=0.9, depth=16, program_address=PROGRAM, **memory):
         self.rng = rng
         self.busy = busy
         self.module = m = Module()
@@ -43,7 +43,7 @@ class Bench:
         wiring.connect(m, self.reader.response[0], self.fetch.response)
         m.d.comb += [
             self.reader.drain.eq(~self.fetch.run),
-            self.fetch.program_address.eq(PROGRAM),
+            self.fetch.program_address.eq(program_address),
             self.fetch.room.eq(self.queues.room),
             self.fetch.hungry.eq(self.queues.hungry),
             self.queues.put.eq(self.fetch.put),
@@ -111,8 +111,10 @@ class Bench:
 def random_command(rng, counts):
     """Draw a command that waits for some commands before it; give its opcode, waits, body bits and bytes."""
     opcode = QUEUES[rng.integers(0, 4)]
-    size = data.Layout.cast(BODIES[opcode]).size
-    bits = int.from_bytes(rng.bytes(52), "little") % (1 << size)
+    layout = data.Layout.cast(BODIES[opcode])
+    bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size)
+    for name in COUNTS[opcode]:
+        bits |= 1 << layout[name].offset + int(rng.integers(layout[name].width))
     waits = {name: int(rng.integers(max(0, counts[name] - 3), counts[name] + 1)) for name in NAMES}
     header = int.from_bytes(encode(opcode, waits, {}), "little")
     return opcode, waits, bits, (header | bits << 96).to_bytes(64, "little")
@@ -183,10 +185,40 @@ def test_unknown_command(rng, position, byte, value):
     assert len(bench.log) <= position
 
 
+@pytest.mark.parametrize("data_width", [32, 64, 128, 256, 512])
+def test_zero_counts(rng, data_width):
+    """A length or count of zero would wrap: the engine would move 65,536 rows, or hang."""
+    for opcode in QUEUES:
+        layout = data.Layout.cast(BODIES[opcode])
+        for name in COUNTS[opcode]:
+            commands, program = random_program(rng, 2)
+            flag = int(rng.integers(2))
+            bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size) & ~1 | flag
+            for other in COUNTS[opcode]:
+                bits |= 1 << layout[other].offset + int(rng.integers(layout[other].width))
+            bits &= ~((1 << layout[name].width) - 1 << layout[name].offset)
+            header = int.from_bytes(encode(opcode, {}, {}), "little")
+            program = program[:-64] + (header | bits << 96).to_bytes(64, "little") + encode(
+                Opcode.END, {other: sum(queue == other for queue, *_ in commands) for other in NAMES}, {})
+            bench = Bench(rng, data_width, busy=0.1)
+            bench.run(program)
+            allowed = flag and name in COUNTS_EXCEPT.get(opcode, ())
+            assert bench.bad == ([] if allowed else [PROGRAM + 128]), (opcode, name, flag)
+
+
+def test_misaligned_program(rng):
+    """A program at no multiple of 64 would be read from another place than the host wrote."""
+    _, program = random_program(rng, 3)
+    bench = Bench(rng, program_address=PROGRAM + 4)
+    bench.run(program)
+    assert bench.bad == [PROGRAM]
+    assert not bench.memory.reads
+
+
 def test_first_command_is_fast(rng):
     """Each cycle between start and the first load is a cycle of every program."""
     _, program = random_program(rng, 0)
-    load = encode(Opcode.LOAD, {}, {"length": 8})
+    load = encode(Opcode.LOAD, {}, {"length": 8, "count1": 1, "count2": 1})
     bench = Bench(rng, busy=0.0, read_latency=5)
     cycles = {}
 
