@@ -88,7 +88,8 @@ class LoadBody(data.Struct):
 
     Row (i2, i1) goes from ``dram + i2 * dram_step2 + i1 * dram_step1`` to
     ``address + i2 * step2 + i1 * step1``. Addresses, steps and lengths are in bytes, of any
-    alignment; to BIAS, SCALE and TABLE they are multiples of 4. The command completes when its last
+    alignment; to BIAS, SCALE and TABLE they are multiples of 4, and with operands of two bytes
+    ``dram`` and ``address`` of a row are both even or both odd. The command completes when its last
     byte can be read from the scratchpad.
     """
 

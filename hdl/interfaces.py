@@ -34,7 +34,9 @@ class LoadWrite(Signature):
 
 
 class BankWrite(Signature):
-    """Write port of a banked memory: each bank has its own enable, line and data.
+    """Write port of a banked memory: each byte has its own enable, each bank its own line and data.
+
+    A bank whose width is no whole number of bytes has one enable.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class BankWrite(Signature):
 
     def __init__(self, banks: int, lines: int, width: int):
         super().__init__({
-            "en": Out(banks),
+            "en": Out(banks if width % 8 else banks * width // 8),
             "line": Out(data.ArrayLayout(range(max(lines, 2)), banks)),
             "data": Out(data.ArrayLayout(width, banks)),
         })

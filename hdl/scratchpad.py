@@ -65,11 +65,11 @@ class Scratchpad(wiring.Component):
             memory = Memory(shape=unsigned(self._width), depth=self._lines, init=[],
                             attrs={"no_rw_check": 1})
             m.submodules[f"bank_{bank}"] = memory
-            write = memory.write_port()
+            write = memory.write_port(granularity=None if self._width % 8 else 8)
             read = memory.read_port()
             output = Signal(self._width, name=f"output_{bank}", reset_less=True)
             m.d.comb += [
-                write.en.eq(self.write.en[bank]),
+                write.en.eq(self.write.en.word_select(bank, len(write.en))),
                 write.addr.eq(self.write.line[bank]),
                 write.data.eq(self.write.data[bank]),
                 read.en.eq(self.read.en),
@@ -102,9 +102,7 @@ class LoadPort(wiring.Component):
     lines : int
         Lines of each bank.
     width : int
-        Bits of a bank, 8 or 16. With 16, both bytes of a bank are always written together, so
-        addresses and lengths must be even. ``banks * width / 8`` must be a power-of-two multiple
-        of ``beat_bytes``.
+        Bits of a bank, 8 or 16. ``banks * width / 8`` must be a power-of-two multiple of ``beat_bytes``.
 
     Members
     -------
@@ -141,7 +139,7 @@ class LoadPort(wiring.Component):
         })
 
     def elaborate(self, platform):
-        """Build the adapter: one line a lane, one enable a bank."""
+        """Build the adapter: one line a lane of as many bytes as a bank, one enable a byte."""
         m = Module()
 
         bank_bytes = self._width // 8
@@ -169,10 +167,11 @@ class LoadPort(wiring.Component):
             ]
             for beat in range(beats):
                 bank = beat * beat_banks + lane
-                enable = Signal(name=f"enable_{bank}")
-                m.d.sync += enable.eq(selected & self.load.mask[byte] & (place[:beat_bits] == beat))
+                enable = Signal(bank_bytes, name=f"enable_{bank}")
+                here = selected & (place[:beat_bits] == beat)
+                m.d.sync += enable.eq(Mux(here, self.load.mask[byte:byte + bank_bytes], 0))
                 m.d.comb += [
-                    self.write.en[bank].eq(enable),
+                    self.write.en.word_select(bank, bank_bytes).eq(enable),
                     self.write.line[bank].eq(line),
                     self.write.data[bank].eq(value),
                 ]

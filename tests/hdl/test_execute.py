@@ -54,7 +54,7 @@ def run(cfg, rng, bodies, *, gap=0.0):
 
     async def feed(ctx):
         for name, pad in bench.pads.items():
-            ctx.set(pad.write.en, (1 << cfg.banks) - 1)
+            ctx.set(pad.write.en, (1 << len(pad.write.en)) - 1)
             for line, values in enumerate(memories[name].reshape(-1, cfg.banks).tolist()):
                 ctx.set(pad.write.line, [line] * cfg.banks)
                 ctx.set(pad.write.data, values)
@@ -182,7 +182,7 @@ def test_done(rng, mode):
     async def testbench(ctx):
         pad = {name: bench.pads[name].write for name in bench.pads}
         for write in pad.values():
-            ctx.set(write.en, (1 << cfg.banks) - 1)
+            ctx.set(write.en, (1 << len(write.en)) - 1)
         for line in range(16):
             for write in pad.values():
                 ctx.set(write.line, [line] * cfg.banks)
