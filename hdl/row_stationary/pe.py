@@ -1,0 +1,122 @@
+"""Processing element of the row-stationary array."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..errors import PearrayError
+from ..fifo import StreamFIFO
+from ..unit import Unit
+from .beats import beat_layout
+from .chain import PsumChain
+from .mac import WindowMAC, pass_shape_layout
+
+__all__ = ["PEEvents", "RowStationaryPE"]
+
+
+class PEEvents(data.Struct):
+    """What a PE does in a cycle, for counters."""
+
+    #: A product of an ifmap word that is not zero begins.
+    mac: unsigned(1)
+    #: A product is skipped, since its ifmap word is zero.
+    gated: unsigned(1)
+    #: A sum goes to the PE above.
+    passed: unsigned(1)
+
+
+class RowStationaryPE(Unit):
+    """Processing element with scratchpads for ifmap, filters and psums (JSSC 2017, section V-D).
+
+    The PE slides over ifmap rows. For each window and each filter it sums products (:class:`.mac.WindowMAC`),
+    adds what the PE below has summed for the same output, and hands the result up (:class:`.chain.PsumChain`).
+    It runs by itself: it waits when something has not come or can't leave, and results don't depend on when.
+
+    Parameters
+    ----------
+    word_bits : int
+        Width of a signed ifmap or filter word.
+    psum_bits : int
+        Width of a signed sum, at least `word_bits`; additions wrap around.
+    ifmap_words, filter_words, psum_words : int
+        Words of the three scratchpads.
+    filter_lanes, psum_lanes : int
+        Words of a beat of filters, and sums of a beat of psums.
+    truncate : bool
+        Whether sums take a window of each product; see :class:`.mac.WindowMAC`.
+
+    Members
+    -------
+    shape : In(stream.Signature(pass_shape_layout(ifmap_words, filter_words)))
+        Passes; two are held ahead, so PEs needn't begin a pass together.
+    ifmap, filters : In(stream)
+        Words and beats of words; see :class:`.mac.WindowMAC`.
+    psums, below, above, out : In(stream), In(stream), Out(stream), Out(stream)
+        Beats of sums from the network, sums from below and to above, beats to the network; see
+        :class:`.chain.PsumChain`.
+    bottom, top, shift : In
+        The PE is the first, and the last, of its chain; lowest bit of a product's window. Constant while it works.
+    idle : Out(1)
+        No pass is being processed and no sum is waiting.
+    events : Out(PEEvents)
+        What happens in this cycle.
+
+    Raises
+    ------
+    PearrayError
+        If `psum_bits` is below `word_bits` or, with `truncate`, above twice of it.
+    """
+
+    def __init__(self, word_bits: int, psum_bits: int, ifmap_words: int, filter_words: int, psum_words: int,
+                 filter_lanes: int, psum_lanes: int, truncate: bool):
+        if psum_bits < word_bits or (truncate and psum_bits > 2 * word_bits):
+            raise PearrayError(f"psum_bits must be at least word_bits = {word_bits} and, with truncate, at most twice "
+                               f"that, not {psum_bits!r}")
+        self._mac = WindowMAC(signed(word_bits), signed(psum_bits), ifmap_words, filter_words, filter_lanes, truncate)
+        self._chain = PsumChain(signed(psum_bits), psum_words, psum_lanes)
+        self._shape = pass_shape_layout(ifmap_words, filter_words)
+        beats = stream.Signature(beat_layout(signed(psum_bits), psum_lanes))
+        super().__init__({
+            "shape": In(stream.Signature(self._shape)),
+            "ifmap": In(stream.Signature(signed(word_bits))),
+            "filters": In(stream.Signature(beat_layout(signed(word_bits), filter_lanes))),
+            "psums": In(beats),
+            "below": In(stream.Signature(signed(psum_bits))),
+            "above": Out(stream.Signature(signed(psum_bits))),
+            "out": Out(beats),
+            "bottom": In(1),
+            "top": In(1),
+            "shift": In(self._mac.shift.shape()),
+            "idle": Out(1),
+            "events": Out(PEEvents),
+        })
+
+    def elaborate(self, platform):
+        """Connect the parts."""
+        m = Module()
+
+        m.submodules.mac = mac = self._mac
+        m.submodules.chain = chain = self._chain
+        m.submodules.shapes = shapes = StreamFIFO(self._shape, 2)
+        wiring.connect(m, wiring.flipped(self.shape), shapes.i)
+        wiring.connect(m, shapes.o, mac.shape)
+        for name in ("ifmap", "filters"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(mac, name))
+        for name in ("psums", "below"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(chain, name))
+        for name in ("above", "out"):
+            wiring.connect(m, getattr(chain, name), wiring.flipped(getattr(self, name)))
+        wiring.connect(m, mac.sums, chain.sums)
+        m.d.comb += [
+            chain.reserve.eq(mac.begun),
+            mac.room.eq(chain.room),
+            chain.bottom.eq(self.bottom),
+            chain.top.eq(self.top),
+            mac.shift.eq(self.shift),
+            self.idle.eq(~shapes.o.valid & mac.idle & chain.idle),
+            self.events.mac.eq(mac.mac),
+            self.events.gated.eq(mac.gated),
+            self.events.passed.eq(self.above.valid & self.above.ready),
+        ]
+
+        return m

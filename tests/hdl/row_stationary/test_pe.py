@@ -1,0 +1,173 @@
+# amaranth: UnusedElaboratable=no
+"""One processing element of the row-stationary array, with random shapes and stalls."""
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+
+from pearray import PearrayError
+from pearray.hdl.row_stationary.pe import RowStationaryPE
+
+LANES = 4
+
+
+class Pass:
+    """Random pass of a PE, with its words and the sums that it makes."""
+
+    def __init__(self, rng, ifmap_words, filter_words, word_bits):
+        self.taps = int(rng.integers(1, ifmap_words + 1))
+        self.channels = int(rng.integers(1, ifmap_words // self.taps + 1))
+        self.stride = int(rng.integers(1, self.taps + 1))
+        self.filters = int(rng.integers(1, min(9, filter_words // (self.taps * self.channels)) + 1))
+        self.windows = int(rng.integers(1, 7))
+        self.rows = int(rng.integers(1, 4))
+        self.fresh = int(rng.integers(0, 2))
+        low, high = -(1 << word_bits - 1), 1 << word_bits - 1
+        columns = (self.windows - 1) * self.stride + self.taps
+        self.ifmap = rng.integers(low, high, (self.rows, columns, self.channels))
+        self.ifmap *= rng.random(self.ifmap.shape) < 0.6
+        self.weights = rng.integers(low, high, (self.filters, self.taps, self.channels))
+
+    def shape(self):
+        """Fields of the pass as the PE takes them."""
+        return {"window": self.taps * self.channels - 1, "kept": (self.taps - self.stride) * self.channels,
+                "moved": self.stride * self.channels, "filters": self.filters - 1, "windows": self.windows - 1,
+                "rows": self.rows - 1, "fresh": self.fresh}
+
+    def products(self):
+        """Products of each row, window and filter: (rows, windows, filters, words)."""
+        windows = self.windows_of(self.ifmap)[:, :, None]
+        return (windows * self.weights).reshape(self.rows, self.windows, self.filters, -1)
+
+    def windows_of(self, ifmap):
+        """Windows of each row: (rows, windows, taps, channels)."""
+        starts = range(0, self.windows * self.stride, self.stride)
+        return np.stack([ifmap[:, start:start + self.taps] for start in starts], axis=1)
+
+
+def beats(words, lanes=LANES):
+    """Cut words into beats."""
+    for start in range(0, len(words), lanes):
+        part = [int(word) for word in words[start:start + lanes]]
+        yield {"words": part + [0] * (lanes - len(part)), "last": len(part) - 1}
+
+
+def wrap(values, bits):
+    """Reduce to signed words of a number of bits."""
+    return (values + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
+
+
+async def put(ctx, port, items, rng, stall):
+    """Offer items to a stream, with idle cycles in between."""
+    for item in items:
+        while rng.random() < stall:
+            await ctx.tick()
+        ctx.set(port.payload, item)
+        ctx.set(port.valid, 1)
+        await ctx.tick().until(port.ready)
+        ctx.set(port.valid, 0)
+
+
+def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
+    """Feed streams, take what sinks want, and return it with the cycles and events seen."""
+    got = {name: [] for name in sinks}
+    seen = {"mac": 0, "gated": 0, "passed": 0, "cycles": 0}
+
+    def source(name, items):
+        async def process(ctx):
+            await put(ctx, getattr(dut, name), items, rng, stall)
+        return process
+
+    def sink(name, count):
+        async def process(ctx):
+            port = getattr(dut, name)
+            while len(got[name]) < count:
+                ctx.set(port.ready, int(rng.random() >= stall))
+                *_, valid, ready, payload = await ctx.tick().sample(port.valid, port.ready, port.payload)
+                if valid and ready:
+                    got[name].append(payload)
+            ctx.set(port.ready, 0)
+        return process
+
+    async def watch(ctx):
+        for name, value in static.items():
+            ctx.set(getattr(dut, name), value)
+        while any(len(got[name]) < count for name, count in sinks.items()):
+            *_, events = await ctx.tick().sample(dut.events)
+            for name in ("mac", "gated", "passed"):
+                seen[name] += events[name]
+            seen["cycles"] += 1
+            assert seen["cycles"] < limit, f"stuck with {({name: len(items) for name, items in got.items()})} taken"
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(watch)
+    for name, items in streams.items():
+        simulator.add_testbench(source(name, list(items)), background=True)
+    for name, count in sinks.items():
+        simulator.add_testbench(sink(name, count), background=True)
+    simulator.run()
+    return got, seen
+
+
+@pytest.mark.parametrize(("word_bits", "psum_bits", "truncate", "bottom", "top", "stall"), [
+    (16, 16, True, 0, 0, 0.0), (16, 16, True, 1, 0, 0.5), (9, 32, False, 0, 1, 0.5), (9, 32, False, 1, 1, 0.0),
+    (16, 16, True, 0, 1, 0.3)])
+def test_passes(rng, word_bits, psum_bits, truncate, bottom, top, stall):
+    """If it failed, a PE would lose, repeat or mix up words when passes of any shape follow one another."""
+    dut = RowStationaryPE(word_bits, psum_bits, 12, 40, 5, LANES, LANES, truncate)
+    shift = int(rng.integers(0, 17)) if truncate else 0
+    passes = [Pass(rng, 12, 40, word_bits) for _ in range(4)]
+    streams = {"shape": [p.shape() for p in passes], "ifmap": [], "filters": [], "psums": [], "below": []}
+    expected = []
+    for item in passes:
+        streams["ifmap"] += [int(word) for word in item.ifmap.reshape(-1)]
+        streams["filters"] += beats(item.weights.reshape(-1))
+        products = item.products()
+        sums = (wrap(products >> shift, psum_bits) if truncate else products).sum(axis=3)
+        alone = bottom and item.fresh
+        start = rng.integers(-(1 << psum_bits - 1), 1 << psum_bits - 1, sums.shape) * (not alone)
+        expected.append(wrap(sums + start, psum_bits))
+        for row in start.reshape(-1, item.filters):
+            if bottom and not alone:
+                streams["psums"] += beats(row)
+            elif not bottom:
+                streams["below"] += [int(word) for word in row]
+    words = [[int(word) for word in window] for sums in expected for window in sums.reshape(-1, sums.shape[-1])]
+    count = sum(-(-len(row) // LANES) if top else len(row) for row in words)
+    got, seen = drive(dut, streams, {"out" if top else "above": count}, {"bottom": bottom, "top": top, "shift": shift},
+                      rng, stall)
+    if top:
+        taken = [[int(word) for word in beat["words"]][:beat["last"] + 1] for beat in got["out"]]
+        wanted = [row[start:start + LANES] for row in words for start in range(0, len(row), LANES)]
+    else:
+        taken, wanted = got["above"], [word for row in words for word in row]
+    assert taken == wanted
+    assert seen["mac"] == sum(np.count_nonzero(item.windows_of(item.ifmap)) * item.filters for item in passes)
+    assert seen["mac"] + seen["gated"] == sum(item.products().size for item in passes)
+    assert seen["passed"] == (0 if top else count)
+
+
+def test_rate(rng):
+    """If it failed, a PE that never waits would do less than a product a cycle, over passes too."""
+    dut = RowStationaryPE(9, 32, 12, 224, 24, LANES, LANES, False)
+    item = Pass(rng, 12, 224, 9)
+    item.taps, item.channels, item.stride, item.filters, item.windows, item.rows = 3, 4, 1, 8, 6, 2
+    item.ifmap = rng.integers(1, 9, (2, 8, 4))
+    item.weights = rng.integers(1, 9, (8, 3, 4))
+    item.fresh = 1
+    times = 3
+    streams = {"shape": [item.shape()] * times, "ifmap": [int(word) for word in item.ifmap.reshape(-1)] * times,
+               "filters": list(beats(item.weights.reshape(-1))) * times}
+    count = times * item.products().size // 12
+    got, seen = drive(dut, streams, {"above": count}, {"bottom": 1}, rng, 0.0)
+    assert got["above"] == [int(word) for word in item.products().sum(axis=3).reshape(-1)] * times
+    products = times * item.products().size
+    # The first window comes word by word; then nothing waits.
+    assert products <= seen["cycles"] <= products + 30
+
+
+def test_wrong_widths_are_named():
+    """If it failed, a sum narrower than a word would be made and cut words silently."""
+    with pytest.raises(PearrayError, match=r"^psum_bits must be at least word_bits = 16 .* not 12$"):
+        RowStationaryPE(16, 12, 12, 40, 5, 4, 4, True)
