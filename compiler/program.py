@@ -94,15 +94,15 @@ class Program:
         """Bytes of the program, END included."""
         counts = dict.fromkeys(self.counts, 0)
         parts = []
-        for command in self.commands:
+        for following, command in zip(range(len(self.commands), 0, -1), self.commands, strict=True):
             # Counts are compared as 16-bit differences: an old wait is met for certain, so it can
             # be moved up to a recent command of which the comparison is safe.
             waits = {name: max(count, counts[name] - (1 << 14)) if counts[name] > 1 << 14 else count
                      for name, count in command.waits.items()}
             counts[QUEUES[command.opcode]] += 1
-            parts.append(encode(command.opcode, waits, command.body))
+            parts.append(encode(command.opcode, waits, command.body, following))
         # The run ends when END passes its gate: everything must have completed.
-        parts.append(encode(Opcode.END, counts, {}))
+        parts.append(encode(Opcode.END, counts, {}, 0))
         return b"".join(parts)
 
     def listing(self) -> str:

@@ -9,6 +9,10 @@ takes nothing away, and counts are compared modulo 2**16.
 A program in which each command waits only for commands that stand before it can't deadlock,
 whatever the depth of the queues: the oldest command that has not completed can always go on.
 
+The headers of a program's last commands tell in ``near_end`` how many commands follow: 15 less that
+number, END included. So a program of which fetching has seen a command is not read beyond its end. Zero
+tells nothing, and is always right.
+
 Lengths and counts are at least 1. At a command in which one is zero that :data:`COUNTS` names, as at one
 of unknown opcode or version, the run ends with the error ``BAD_COMMAND`` and the command's address.
 Scratchpad addresses wrap at the size of their memory.
@@ -74,7 +78,9 @@ class Rounding(enum.Enum, shape=2):
 HEADER = data.StructLayout({
     "opcode": Opcode,
     "version": 8,
-    "reserved": 16,
+    # 15 less the commands that follow, END included; 0 if there are as many or more.
+    "near_end": 4,
+    "reserved": 12,
     # Commands of each queue that must have completed before this one starts (modulo 2**16).
     "wait_load": 16,
     "wait_execute": 16,
@@ -314,7 +320,7 @@ def _layout(shape: type[data.Struct]) -> Any:
     return data.Layout.cast(shape)
 
 
-def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) -> bytes:
+def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int], following: int = 15) -> bytes:
     """Encode one command.
 
     Parameters
@@ -326,6 +332,8 @@ def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) ->
         completed first; each is taken modulo 2**16, an absent one is zero.
     body : mapping
         Fields of the body by name; an absent one is zero.
+    following : int
+        Commands that follow in the program, END included; 15 or more are all the same.
 
     Returns
     -------
@@ -338,7 +346,7 @@ def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) ->
         If a field is unknown or a value does not fit its field.
     """
     header = {f"wait_{queue}": count & 0xFFFF for queue, count in waits.items()}
-    header |= {"opcode": opcode.value, "version": FORMAT_VERSION}
+    header |= {"opcode": opcode.value, "version": FORMAT_VERSION, "near_end": 15 - min(following, 15)}
     bits = _pack(HEADER, header, "command header")
     if opcode in BODIES:
         bits |= _pack(_layout(BODIES[opcode]), body, f"{opcode.name} command") << HEADER_BITS

@@ -30,7 +30,8 @@ class Fetch(wiring.Component):
     can, which costs no time. While loads request too, commands are only fetched if an engine that
     matters is about to run out of them, and no more than :attr:`PRESSING` at a time.
 
-    What has been read ahead beyond the end of the program is dropped, errors included. After an
+    The last commands say how many follow, and nothing is requested beyond the end, but for programs shorter
+    than :attr:`ahead` and those that don't say so; that is dropped, errors included. After an
     unknown command, or one with a length or count of zero, nothing more is put; of such a command itself
     all may have been put, but the run ends before its engine has moved a byte.
 
@@ -111,12 +112,15 @@ class Fetch(wiring.Component):
         first = Signal()
         last = Signal()
         requested = Signal()
+        # Commands behind the one that arrives, or from the next one on, as far as its header tells.
+        following = Signal(4)
         m.d.comb += [
             arrives.eq(self.response.valid & self.run),
             first.eq(beat == 0),
             last.eq(arrives & (beat == (1 << self._beat_bits) - 1)),
             requested.eq(self.request.valid & self.request.ready),
-            self.request.valid.eq(self.run & self.room & ~stopped & (in_flight != self.ahead)),
+            self.request.valid.eq(self.run & self.room & ~stopped & (in_flight != self.ahead)
+                                  & (in_flight <= following)),
             self.request.p.beat.eq(request_at << self._beat_bits),
             self.request.p.more.eq((1 << self._beat_bits) - 1),
             self.response.ready.eq(1),
@@ -176,6 +180,11 @@ class Fetch(wiring.Component):
                     m.d.sync += stopped.eq(1)
         with m.If(bad):
             m.d.sync += stopped.eq(1)
+        behind = Signal.like(following)
+        near_end = Signal(4)
+        m.d.comb += [near_end.eq(header[16:]), behind.eq(Mux(first, ~near_end, following))]
+        with m.If(arrives):
+            m.d.sync += following.eq(Mux(last, behind - 1, behind))
         with m.If(last):
             m.d.sync += arrived_at.eq(arrived_at + 1)
             with m.If(Mux(first, is_end, ending)):
@@ -188,6 +197,7 @@ class Fetch(wiring.Component):
                 request_at.eq(self.program_address[command_bits:]),
                 arrived_at.eq(self.program_address[command_bits:]),
                 in_flight.eq(0),
+                following.eq(15),
                 beat.eq(0),
                 # A misaligned program counts as an unknown command, in the first cycle of the run.
                 stopped.eq(self.program_address[:command_bits].any()),

@@ -108,7 +108,7 @@ class Bench:
                  timeout=timeout)
 
 
-def random_command(rng, counts):
+def random_command(rng, counts, following=15):
     """Draw a command that waits for some commands before it; give its opcode, waits, body bits and bytes."""
     opcode = QUEUES[rng.integers(0, 4)]
     layout = data.Layout.cast(BODIES[opcode])
@@ -116,20 +116,20 @@ def random_command(rng, counts):
     for name in COUNTS[opcode]:
         bits |= 1 << layout[name].offset + int(rng.integers(layout[name].width))
     waits = {name: int(rng.integers(max(0, counts[name] - 3), counts[name] + 1)) for name in NAMES}
-    header = int.from_bytes(encode(opcode, waits, {}), "little")
+    header = int.from_bytes(encode(opcode, waits, {}, following), "little")
     return opcode, waits, bits, (header | bits << 96).to_bytes(64, "little")
 
 
-def random_program(rng, count):
+def random_program(rng, count, told=False):
     counts = dict.fromkeys(NAMES, 0)
     commands = []
     program = b""
-    for _ in range(count):
-        opcode, waits, bits, encoded = random_command(rng, counts)
+    for following in range(count, 0, -1):
+        opcode, waits, bits, encoded = random_command(rng, counts, following if told else 15)
         commands.append((opcode.name.lower(), waits, bits))
         counts[opcode.name.lower()] += 1
         program += encoded
-    return commands, program + encode(Opcode.END, counts, {})
+    return commands, program + encode(Opcode.END, counts, {}, 0 if told else 15)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
@@ -150,6 +150,17 @@ def test_order_and_waits(rng, data_width, stall):
             assert seen == bits, f"body of {name} command {index}"
             for other, count in waits.items():
                 assert completed[other] >= count, f"{name} command {index} started before {count} {other}"
+
+
+@pytest.mark.parametrize("data_width", [32, 64, 512])
+@pytest.mark.parametrize("count", [1, 6, 30])
+def test_nothing_is_read_beyond_the_end(rng, data_width, count):
+    """Reads beyond the end would be wasted, may hit what must not be read, and no model could count them."""
+    commands, program = random_program(rng, count, told=True)
+    bench = Bench(rng, data_width, busy=0.3, stall=float(rng.choice([0.0, 0.3])), read_latency=int(rng.integers(1, 30)))
+    bench.run(program)
+    assert sum(bench.completed.values()) == len(commands)
+    assert count + 1 <= len(bench.memory.reads) <= max(count + 1, bench.fetch.ahead)
 
 
 @pytest.mark.parametrize("wait", [0, 1, 3, 0x8000, 0x8001, 0x8003, 0xFFFD, 0xFFFF])
