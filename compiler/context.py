@@ -70,11 +70,27 @@ def scale_entries(requant: Requant) -> np.ndarray:
     if requant.rounding is Rounding.ONNX:
         assert requant.scale is not None
         return np.atleast_1d(requant.scale).view(np.uint32).astype(np.uint64)
-    assert requant.multiplier is not None
-    assert requant.shift is not None
-    multiplier, shift = np.broadcast_arrays(np.atleast_1d(requant.multiplier), np.atleast_1d(requant.shift))
+    multiplier, shift = _normalised(requant)
     entries: np.ndarray = multiplier.astype(np.uint64) | ((-shift & 63).astype(np.uint64) << np.uint64(32))
     return entries
+
+
+def _normalised(requant: Requant) -> tuple[np.ndarray, np.ndarray]:
+    """Multipliers and left shifts as the hardware takes them.
+
+    The single rule needs a multiplier of at least ``2**30`` where it shifts left. Doubling the multiplier for one
+    less of the shift is the same product. (With the double rule the sum itself is shifted and may wrap.)
+    """
+    assert requant.multiplier is not None
+    assert requant.shift is not None
+    multiplier, shift = (part.copy() for part in np.broadcast_arrays(
+        np.atleast_1d(requant.multiplier), np.atleast_1d(requant.shift)))
+    if requant.rounding is Rounding.TFLITE_SINGLE:
+        shift[multiplier == 0] = 0
+        while (small := (shift > 0) & (multiplier < 1 << 30)).any():
+            multiplier[small] *= 2
+            shift[small] -= 1
+    return multiplier, shift
 
 
 def float_entry(value: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from ..hdl.commands import Rounding
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
+from .average import find_average, find_integer_average
 from .context import Context, float_entry, image_of, steps_of
 from .graph import Node
 from .operator import padding4, pair
@@ -190,16 +191,15 @@ def lower_average_pool(context: Context, node: Node) -> list[Step]:
     _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
     (r, s), stride = operator.window(tensor.shape)
     top, left, _, _ = padding4(operator.padding)
-    zero = int(operator.x_zero_point)
+    plain = operator.rounding == "onnx" and operator.x_scale is None
+    zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
     if not -256 <= zero <= 255:
         raise PearrayError(f"{node.name}: x_zero_point must be in -256..255 on this accelerator, not {zero}")
-    whole = operator.count_include_pad or operator.x_scale is None
+    whole = operator.count_include_pad or plain
     steps: list[Step] = []
     for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
         for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
-            finish = Finish()
-            if operator.x_scale is not None:
-                finish = _average(operator, rows * columns, c, context.graph.tensors[node.outputs["y"]].dtype)
+            finish = Finish() if plain else _average(context, node, rows * columns, c)
             steps += steps_of(context, Problem(
                 name=node.name, x=x, y=y, images=images, height=height, width=width, p=p1 - p0, q=q1 - q0, cg=c,
                 ng=c, r=r, s=s, stride=stride, top=top - p0 * stride[0], left=left - q0 * stride[1],
@@ -222,17 +222,29 @@ def _counts(outputs: int, stride: int, window: int, before: int, size: int,
     return ranges
 
 
-def _average(operator: AvgPool2d, count: int, channels: int, dtype: np.dtype) -> Finish:
-    """Requantisation that divides a window's sum by its count.
-
-    onnxruntime adds the zero point before it rounds. That matters where sums lie half-way between two outputs,
-    which needs scales of a simple ratio, and the zero point is odd; then it goes into the sums.
-    """
+def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
+    """Requantisation that divides sums of windows of `count` elements; see :mod:`.average`."""
+    operator = node.operator
+    assert isinstance(operator, AvgPool2d)
+    x_dtype, y_dtype = (context.graph.tensors[name].dtype for name in (node.inputs["x"], node.outputs["y"]))
+    x_info, y_info = np.iinfo(x_dtype), np.iinfo(y_dtype)
+    bounds = int(y_info.min), int(y_info.max)
+    if operator.rounding == "tflite":
+        found = find_integer_average((int(x_info.min), int(x_info.max)), count)
+        if found is None:
+            raise PearrayError(f"{node.name}: kernel must be smaller for rounding 'tflite' on this accelerator, "
+                               f"not {count} elements")
+        return Finish(Rounding.ONNX, 0, *bounds, float_entry(found.scale))
+    zero, point = int(operator.x_zero_point), int(operator.y_zero_point)
     x, y = (check_scale(name, getattr(operator, name)) for name in ("x_scale", "y_scale"))
-    point, info = int(operator.y_zero_point), np.iinfo(dtype)
-    entry = float_entry(x / (y * np.float32(count)))
-    inverse = float(y) * count / float(x)
-    bounds = int(info.min), int(info.max)
-    if operator.kernel is not None and point % 2 and inverse.is_integer() and abs(point) * inverse < 1 << 31:
-        return Finish(Rounding.ONNX, 0, *bounds, entry, np.full(channels, point * int(inverse)))
-    return Finish(Rounding.ONNX, point, *bounds, entry)
+    if operator.kernel is None and not any(padding4(operator.padding)):
+        # QLinearGlobalAveragePool adds integers, as the array does.
+        return Finish(Rounding.ONNX, point, *bounds, float_entry(x / (y * np.float32(count))))
+    found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count)
+    if found is None:
+        raise PearrayError(
+            f"{node.name}: AvgPool2d can't be computed exactly by this accelerator: with x_scale {x}, y_scale {y} and "
+            f"{count} elements many means lie half-way between two outputs, where the runtime's float32 additions "
+            "decide; use scales that are powers of two, or rounding='tflite'")
+    bias = np.full(channels, found.bias) if found.bias else None
+    return Finish(Rounding.ONNX, found.point, *bounds, float_entry(found.scale), bias)

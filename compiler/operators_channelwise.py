@@ -56,6 +56,10 @@ class _Pool(Operator):
     def _dilation(self) -> tuple[int, int]:
         return 1, 1
 
+    @property
+    def _ceil_mode(self) -> bool:
+        return False
+
     def _pooled(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         kernel, stride = self.window(shape)
         padding, dilation = padding4(self.padding), self._dilation()
@@ -64,18 +68,32 @@ class _Pool(Operator):
             reach = dilation[axis] * (kernel[axis] - 1) + 1
             if max(padding[axis], padding[axis + 2]) >= reach:
                 raise PearrayError(f"padding must be smaller than the window {kernel}, not {padding}")
-            size = (shape[2 + axis] + padding[axis] + padding[axis + 2] - reach) // stride[axis] + 1
-            if size < 1:
+            span = shape[2 + axis] + padding[axis] + padding[axis + 2] - reach
+            if span < 0:
                 raise PearrayError(f"kernel must fit padded x of shape {tuple(shape)}, not be {kernel}")
-            sizes.append(size)
+            size = span // stride[axis] + 1
+            # A window that hangs over the end counts only if it begins before it.
+            hanging = span % stride[axis] and size * stride[axis] < shape[2 + axis] + padding[axis]
+            sizes.append(size + (1 if self._ceil_mode and hanging else 0))
         return (*shape[:2], *sizes)
 
 
 @dataclass(frozen=True, eq=False)
 class MaxPool2d(_Pool):
-    """Greatest element of each window of x (N, C, H, W); padding never wins. See :class:`_Pool`."""
+    """Greatest element of each window of x (N, C, H, W); padding never wins.
+
+    Parameters
+    ----------
+    kernel, stride, padding
+        See :class:`_Pool`.
+    dilation : int or (int, int)
+        Distance of the window's elements.
+    ceil_mode : bool
+        Also make an output of a last window that hangs over the end.
+    """
 
     dilation: Any = 1
+    ceil_mode: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +101,10 @@ class MaxPool2d(_Pool):
 
     def _dilation(self) -> tuple[int, int]:
         return pair("dilation", self.dilation)
+
+    @property
+    def _ceil_mode(self) -> bool:
+        return bool(self.ceil_mode)
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
         """Do as :meth:`Operator.infer`."""
@@ -97,7 +119,8 @@ class MaxPool2d(_Pool):
         self.infer(tensors)
         x = tensors["x"]
         kernel, stride = self.window(x.shape)
-        return {"y": reference.max_pool(x, kernel, stride, padding4(self.padding), self._dilation())}
+        return {"y": reference.max_pool(x, kernel, stride, padding4(self.padding), self._dilation(),
+                                        self._ceil_mode)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +129,17 @@ class AvgPool2d(_Pool):
 
     Parameters
     ----------
+    kernel, stride, padding
+        See :class:`_Pool`. Without `kernel` the mean is that of QLinearGlobalAveragePool.
     x_scale, x_zero_point, y_scale, y_zero_point
         How input and output are stored. Without scales the sums of the windows are the output.
     count_include_pad : bool
         Divide by the whole window, not by its elements inside x.
+    ceil_mode : bool
+        Also make an output of a last window that hangs over the end.
+    rounding : {"onnx", "tflite"}
+        ``tflite`` is the mean of the stored integers, halves away from zero, as TensorFlow Lite's
+        AVERAGE_POOL_2D: input and output are stored alike, so it takes no scales.
     """
 
     x_scale: Any = None
@@ -117,9 +147,20 @@ class AvgPool2d(_Pool):
     y_scale: Any = None
     y_zero_point: Any = 0
     count_include_pad: bool = False
+    ceil_mode: bool = False
+    rounding: str = "onnx"
+
+    @property
+    def _ceil_mode(self) -> bool:
+        return bool(self.ceil_mode)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rounding not in ("onnx", "tflite"):
+            raise PearrayError(f"rounding must be 'onnx' or 'tflite', not {self.rounding!r}")
+        if self.rounding == "tflite" and (self.x_scale is not None or self.y_scale is not None
+                                          or self.count_include_pad):
+            raise PearrayError("rounding 'tflite' takes no scales and never counts padding")
         if (self.x_scale is None) != (self.y_scale is None):
             raise PearrayError("x_scale and y_scale must both be given or neither")
         for name in ("x_scale", "y_scale"):
@@ -138,6 +179,8 @@ class AvgPool2d(_Pool):
         if np.dtype(x.dtype).kind == "f":
             return {"y": (shape, np.dtype(x.dtype))}
         dtype = _integer("x", x)
+        if self.rounding == "tflite":
+            return {"y": (shape, dtype)}
         if self.x_scale is None:
             return {"y": (shape, np.dtype(np.int32 if dtype.itemsize == 1 else np.int64))}
         return {"y": (shape, storage_dtype(self.y_zero_point) or dtype)}

@@ -68,9 +68,9 @@ def conv_transpose_sums(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stri
 
 
 def max_pool(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int],
-             padding: tuple[int, int, int, int], dilation: tuple[int, int]) -> np.ndarray:
+             padding: tuple[int, int, int, int], dilation: tuple[int, int], ceil_mode: bool) -> np.ndarray:
     """Greatest element of each window."""
-    return pool.max_pool2d(x, kernel, stride=stride, padding=padding, dilation=dilation)
+    return pool.max_pool2d(x, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
 
 
 def float_activation(sums: np.ndarray, activation: Any) -> np.ndarray:
@@ -89,18 +89,20 @@ def float_activation(sums: np.ndarray, activation: Any) -> np.ndarray:
 def average_pool(operator: Any, x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int],
                  padding: tuple[int, int, int, int], dtype: Any) -> np.ndarray:
     """Mean of each window; sums of integers if no scales are given."""
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "ceil_mode": bool(operator.ceil_mode)}
     if x.dtype.kind == "f":
-        sums = pool.sequential_sums(x, kernel, stride=stride, padding=padding)
-        counts = pool.window_counts(x.shape[2], x.shape[3], kernel, stride=stride, padding=padding,
+        sums = pool.sequential_sums(x, kernel, **geometry)
+        counts = pool.window_counts(x.shape[2], x.shape[3], kernel, **geometry,
                                     count_include_pad=operator.count_include_pad)
         return np.asarray(sums / counts.astype(np.float32)).astype(x.dtype)
+    if operator.rounding == "tflite":
+        return quantised.integer_average_pool2d(x, kernel, **geometry)
     if operator.x_scale is None:
-        return pool.window_sums(x, kernel, stride=stride, padding=padding,
-                                x_zero_point=int(operator.x_zero_point)).astype(dtype)
+        return pool.window_sums(x, kernel, **geometry, x_zero_point=int(operator.x_zero_point)).astype(dtype)
     scales = (operator.x_scale, int(operator.x_zero_point), operator.y_scale, int(operator.y_zero_point))
     if operator.kernel is None and not any(padding):
         return quantised.global_average_pool2d(x, *scales).astype(dtype)
-    return quantised.average_pool2d(x, *scales, kernel, stride=stride, padding=padding,
+    return quantised.average_pool2d(x, *scales, kernel, **geometry,
                                     count_include_pad=operator.count_include_pad).astype(dtype)
 
 

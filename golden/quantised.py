@@ -15,7 +15,7 @@ from .quantise import checked_scale, checked_zero_point, dequantize_linear, fuse
 from .requantise import onnx
 from .tensors import Array, Padding, pair, rank
 
-__all__ = ["add", "average_pool2d", "global_average_pool2d", "softmax"]
+__all__ = ["add", "average_pool2d", "global_average_pool2d", "integer_average_pool2d", "softmax"]
 
 
 def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
@@ -172,6 +172,35 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
     scale = checked_scale("x_scale", x_scale) / (checked_scale("y_scale", y_scale) * size)
     bounds = np.iinfo(activations.dtype)
     return onnx(sums, scale, point, bounds.min, bounds.max).astype(activations.dtype)
+
+
+def integer_average_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
+                           padding: Padding = 0, ceil_mode: bool = False) -> Array:
+    """Average each window of stored integers as TensorFlow Lite's AVERAGE_POOL_2D: halves away from zero.
+
+    Input and output share scale and zero point; padding is not counted.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) integer array
+        Activations.
+    kernel, stride, padding, ceil_mode
+        As for :func:`average_pool2d`.
+
+    Returns
+    -------
+    (N, C, P, Q) array of the type of `x`
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    geometry: dict[str, Any] = {"stride": pair("stride", 1 if stride is None else stride), "padding": padding,
+                                "ceil_mode": ceil_mode}
+    sums = pool.window_sums(x, kernel, **geometry, acc_bits=48)
+    counts = pool.window_counts(x.shape[2], x.shape[3], kernel, **geometry)
+    return np.asarray(np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(x.dtype)
 
 
 def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int) -> Array:

@@ -1,0 +1,555 @@
+"""Operators with drawn shapes, and the outside runtime's answer to each: cases for the RTL and for `make bench`.
+
+A case is an operator, its tensors, and a function that computes the expected output without any code of
+ours: by onnxruntime's CPU kernels or LiteRT's reference kernels, or by NumPy alone where neither has the operator.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from litert_node import run_node as litert
+from onnx_node import MICROSOFT, run_node
+
+import pearray as pe
+from pearray.golden.requantise import tflite_multiplier
+
+__all__ = ["FAMILIES", "Case"]
+
+EIGHT = (np.int8, np.uint8)
+
+
+@dataclass
+class Case:
+    """One drawn operator.
+
+    Parameters
+    ----------
+    operator : Operator
+        The operator.
+    tensors : dict of str to ndarray
+        Its tensors by role.
+    expected : callable
+        Returns the output as the outside runtime computes it.
+    """
+
+    operator: Any
+    tensors: dict[str, np.ndarray] = field(repr=False)
+    expected: Callable[[], np.ndarray] = field(repr=False)
+
+    def __repr__(self) -> str:
+        shapes = {name: f"{value.dtype}{value.shape}" for name, value in self.tensors.items()}
+        return f"Case({self.operator}, {shapes})"
+
+
+def draw(rng, dtype, *shape):
+    """Values over the full range of a type."""
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+def _unsigned(x):
+    """Stored values as uint8, whose zero point is 128 more where they were int8."""
+    return x if x.dtype == np.uint8 else (x.astype(np.int16) + 128).astype(np.uint8)
+
+
+@dataclass
+class Scales:
+    """Scales and zero points of activations, weights and outputs; the types are those of the zero points."""
+
+    x: Any
+    x_zero: Any
+    w: Any
+    w_zero: Any
+    y: Any
+    y_zero: Any
+
+    @classmethod
+    def draw(cls, rng, types, depth, channels=None):
+        """Draw scales with which sums of `depth` products spread over the output's range."""
+        x_kind, w_kind, y_kind = types
+        per = channels if channels and rng.integers(2) else ()
+        y = np.float32(rng.uniform(0.05, 2))
+        x = np.float32(rng.uniform(0.01, 0.1))
+        w = (rng.uniform(0.5, 1.5, per) * y / (x * 100 * np.sqrt(depth))).astype(np.float32)
+        w_zero = draw(rng, w_kind)[()] if rng.integers(2) else w_kind(0)
+        return cls(x, draw(rng, x_kind)[()], w, w_zero, y, draw(rng, y_kind)[()])
+
+    @property
+    def requant(self):
+        return pe.Requant.onnx(self.x, self.x_zero, self.w, self.w_zero, self.y, self.y_zero)
+
+    @property
+    def types(self):
+        return self.x_zero.dtype, self.w_zero.dtype, self.y_zero.dtype
+
+    @property
+    def native(self):
+        """Whether onnxruntime has a kernel for these types that does not saturate halfway on older processors."""
+        return len(set(self.types)) == 1
+
+    def unsigned(self):
+        """The same real numbers stored as uint8."""
+        zeros = [np.uint8(int(zero) + (128 if zero.dtype == np.int8 else 0))
+                 for zero in (self.x_zero, self.w_zero, self.y_zero)]
+        return Scales(self.x, zeros[0], self.w, zeros[1], self.y, zeros[2])
+
+
+def contraction(scales, x, w, run):
+    """Expected output of a quantised contraction; `run` takes x, w and scales of one type.
+
+    onnxruntime has kernels for few mixtures of types. The same real numbers stored as uint8 have the same
+    sums, and outputs that are 128 more where they should be int8.
+    """
+    if scales.native:
+        return run(x, w, scales)
+    y = run(_unsigned(x), _unsigned(w), scales.unsigned())
+    return y if scales.y_zero.dtype == np.uint8 else (y.astype(np.int16) - 128).astype(np.int8)
+
+
+def activated(y, activation, scale, zero):
+    """Apply an activation to stored outputs as onnxruntime does, between its own dequantisation and quantisation."""
+    if activation is None:
+        return y
+    name, values = (activation[0], activation[1:]) if isinstance(activation, tuple) else (activation, ())
+    if name == "leaky_relu":
+        return run_node("QLinearLeakyRelu", [y, scale, zero, scale, zero], output=y.dtype, domain=MICROSOFT,
+                        alpha=float(values[0]))
+    if name == "sigmoid":
+        return run_node("QLinearSigmoid", [y, scale, zero, scale, zero], output=y.dtype, domain=MICROSOFT)
+    real = run_node("DequantizeLinear", [y, scale, zero], output=np.float32)
+    if name == "clip":
+        real = run_node("Clip", [real, *(np.float32(value) for value in values)], output=np.float32)
+    else:
+        real = run_node({"relu": "Relu", "tanh": "Tanh", "gelu": "Gelu"}[name], [real], output=np.float32)
+    return run_node("QuantizeLinear", [real, scale, zero], output=y.dtype)
+
+
+TYPES = st.sampled_from([(np.int8, np.int8, np.int8), (np.uint8, np.uint8, np.uint8), (np.uint8, np.int8, np.uint8),
+                         (np.int8, np.uint8, np.int8), (np.int8, np.int8, np.uint8), (np.uint8, np.uint8, np.int8)])
+ACTIVATIONS = st.sampled_from([None, None, None, "relu", "clip", "leaky_relu", "sigmoid", "tanh", "gelu"])
+SEED = st.integers(0, 1 << 32)
+
+
+def _activation(name, rng, scales):
+    span = float(scales.y) * 100
+    if name == "clip":
+        return name, float(rng.choice([0.0, -span / 3])), float(rng.choice([6.0, span / 4]))
+    return (name, float(rng.choice([0.01, 0.1, 0.3]))) if name == "leaky_relu" else name
+
+
+def _bias(rng, count, depth):
+    return rng.integers(-2000, 2000, count).astype(np.int32) * int(np.sqrt(depth)) if rng.integers(4) else None
+
+
+def _given(**tensors):
+    return {name: value for name, value in tensors.items() if value is not None}
+
+
+@st.composite
+def _window(draw_from, taps=5, groups=1, channels=9):
+    """Shapes of a convolution: groups, x, w, stride, asymmetric padding and dilation, with at least one output."""
+    def integers(low, high):
+        return draw_from(st.integers(low, high))
+
+    count, per_group, outputs = integers(1, groups), integers(1, channels), integers(1, channels)
+    kernel, dilation = (integers(1, taps), integers(1, taps)), (integers(1, 3), integers(1, 3))
+    padding = tuple(integers(0, 3) for _ in range(4))
+    spans = [dilation[i] * (kernel[i] - 1) + 1 - padding[i] - padding[i + 2] for i in (0, 1)]
+    size = [max(1, span) + integers(0, 9) for span in spans]
+    return {"x": (integers(1, 3), count * per_group, *size), "w": (count * outputs, per_group, *kernel),
+            "stride": (integers(1, 4), integers(1, 4)), "padding": padding, "dilation": dilation, "groups": count}
+
+
+def _conv_case(shapes, types, activation, number):
+    rng = np.random.default_rng(number)
+    m, depth = shapes["w"][0], int(np.prod(shapes["w"][1:]))
+    x, w = draw(rng, types[0], *shapes["x"]), draw(rng, types[1], *shapes["w"])
+    b, scales = _bias(rng, m, depth), Scales.draw(rng, types, depth, m)
+    activation = _activation(activation, rng, scales)
+    windows = {name: shapes[name] for name in ("stride", "padding", "dilation", "groups")}
+    operator = pe.Conv2d(**windows, requant=scales.requant, activation=activation)
+
+    def run(x, w, scales):
+        w_zero = np.full(scales.w.shape, scales.w_zero)
+        return run_node("QLinearConv", [x, scales.x, scales.x_zero, w, scales.w, w_zero, scales.y, scales.y_zero, b],
+                        output=scales.y_zero.dtype, strides=shapes["stride"], pads=shapes["padding"],
+                        dilations=shapes["dilation"], group=shapes["groups"])
+
+    return Case(operator, _given(x=x, w=w, b=b),
+                lambda: activated(contraction(scales, x, w, run), activation, scales.y, scales.y_zero))
+
+
+@st.composite
+def conv(draw_from):
+    """Conv2d with everything: stride, asymmetric padding, dilation, types, scales for each channel, activations."""
+    return _conv_case(draw_from(_window()), draw_from(TYPES), draw_from(ACTIVATIONS), draw_from(SEED))
+
+
+@st.composite
+def grouped_conv(draw_from):
+    """Conv2d in 1 to 6 groups of several channels."""
+    return _conv_case(draw_from(_window(4, 6, 5)), draw_from(TYPES), draw_from(ACTIVATIONS), draw_from(SEED))
+
+
+@st.composite
+def depthwise_conv(draw_from):
+    """Conv2d with a group for each channel, and 1 to 3 outputs of each."""
+    shapes = draw_from(_window(5, 1, 1))
+    c, multiplier = draw_from(st.integers(2, 21)), draw_from(st.sampled_from([1, 1, 2, 3]))
+    n, _, *size = shapes["x"]
+    shapes |= {"x": (n, c, *size), "w": (c * multiplier, 1, *shapes["w"][2:]), "groups": c}
+    return _conv_case(shapes, draw_from(TYPES), draw_from(ACTIVATIONS), draw_from(SEED))
+
+
+@st.composite
+def conv_sums(draw_from):
+    """Conv2d without requantisation: int32 sums, as onnxruntime's ConvInteger."""
+    shapes, number = draw_from(_window(4, 3, 6)), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    x, w = draw(rng, np.uint8, *shapes["x"]), draw(rng, np.uint8, *shapes["w"])
+    operator = pe.Conv2d(**{name: shapes[name] for name in ("stride", "padding", "dilation", "groups")})
+    return Case(operator, {"x": x, "w": w}, lambda: run_node(
+        "ConvInteger", [x, w], output=np.int32, strides=shapes["stride"], pads=shapes["padding"],
+        dilations=shapes["dilation"], group=shapes["groups"]))
+
+
+def _multipliers(scales):
+    real = np.float64(scales.x) * np.atleast_1d(scales.w).astype(np.float64) / np.float64(scales.y)
+    return [list(part) for part in zip(*(tflite_multiplier(float(value)) for value in real), strict=True)]
+
+
+def _litert_requant(rng, scales, activation, rounding):
+    clamp = {None: (-128, 127), "relu": (int(scales.y_zero), 127),
+             "relu6": (int(scales.y_zero), min(127, round(6 / float(scales.y)) + int(scales.y_zero)))}[activation]
+    return pe.Requant.tflite(*_multipliers(scales), int(scales.x_zero), int(scales.w_zero), int(scales.y_zero),
+                             rounding, clamp)
+
+
+def _litert_scales(scales, axis):
+    return {"x_scale": scales.x, "x_zero_point": int(scales.x_zero), "w_scale": scales.w, "y_scale": scales.y,
+            "w_zero_point": int(scales.w_zero), "y_zero_point": int(scales.y_zero), "dimension": axis}
+
+
+INT8 = (np.int8, np.int8, np.int8)
+
+
+def _litert_conv_case(shapes, activation, number):
+    rng = np.random.default_rng(number)
+    m, depth = shapes["w"][0], int(np.prod(shapes["w"][1:]))
+    x, w = draw(rng, np.int8, *shapes["x"]), draw(rng, np.int8, *shapes["w"])
+    scales = Scales.draw(rng, INT8, depth, m)
+    # A scale for every channel, and weights without a zero point: what TensorFlow Lite defines.
+    scales.w, scales.w_zero = np.broadcast_to(scales.w, (m,)), np.int8(0)
+    b = rng.integers(-2000, 2000, m).astype(np.int32)
+    windows = {name: shapes[name] for name in ("stride", "padding", "dilation", "groups")}
+    operator = pe.Conv2d(**windows, requant=_litert_requant(rng, scales, activation, "double"))
+    depthwise = shapes["groups"] == shapes["x"][1] and shapes["groups"] > 1
+
+    def expected():
+        top, left, bottom, right = shapes["padding"]
+        padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=scales.x_zero)
+        (_, _, height, width), (_, _, r, s) = padded.shape, w.shape
+        (u, v), (dr, ds) = shapes["stride"], shapes["dilation"]
+        p, q = (height - dr * (r - 1) - 1) // u + 1, (width - ds * (s - 1) - 1) // v + 1
+        kind = {"multiplier": m // x.shape[1]} if depthwise else {}
+        y = litert("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", padded.transpose(0, 2, 3, 1),
+                   w.transpose(1, 2, 3, 0) if depthwise else w.transpose(0, 2, 3, 1), b,
+                   y_shape=(x.shape[0], p, q, m), stride=shapes["stride"], dilation=shapes["dilation"],
+                   activation=activation, **kind, **_litert_scales(scales, 3 if depthwise else 0))
+        return y.transpose(0, 3, 1, 2)
+
+    return Case(operator, {"x": x, "w": w, "b": b}, expected)
+
+
+FUSED = st.sampled_from([None, None, "relu", "relu6"])
+
+
+def _equal(shapes):
+    # TensorFlow Lite has one stride and dilation for a depthwise convolution's two axes in most of its kernels.
+    shapes["stride"], shapes["dilation"] = (shapes["stride"][0],) * 2, (shapes["dilation"][0],) * 2
+    (n, c, h, w), (_, _, r, s) = shapes["x"], shapes["w"]
+    d = shapes["dilation"][0]
+    shapes["x"] = n, c, max(h, d * (r - 1) + 1), max(w, d * (s - 1) + 1)
+    return shapes
+
+
+@st.composite
+def litert_conv(draw_from):
+    """Conv2d, grouped or not, with TensorFlow Lite's double rounding."""
+    return _litert_conv_case(draw_from(_window(4, 3, 7)), draw_from(FUSED), draw_from(SEED))
+
+
+@st.composite
+def litert_depthwise_conv(draw_from):
+    """Depthwise Conv2d with a depth multiplier and TensorFlow Lite's double rounding."""
+    shapes = _equal(draw_from(_window(4, 1, 1)))
+    c, multiplier = draw_from(st.integers(2, 19)), draw_from(st.integers(1, 3))
+    shapes |= {"x": (shapes["x"][0], c, *shapes["x"][2:]), "w": (c * multiplier, 1, *shapes["w"][2:]), "groups": c}
+    return _litert_conv_case(shapes, draw_from(FUSED), draw_from(SEED))
+
+
+@st.composite
+def litert_linear(draw_from):
+    """Linear with TensorFlow Lite's single rounding."""
+    n, c, m = (draw_from(st.integers(1, most)) for most in (9, 90, 20))
+    activation, number = draw_from(FUSED), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    x, w, b = draw(rng, np.int8, n, c), draw(rng, np.int8, m, c), rng.integers(-2000, 2000, m).astype(np.int32)
+    scales = Scales.draw(rng, INT8, c, m)
+    scales.w_zero = np.int8(0)
+    if rng.integers(3) == 0:
+        # Factors above one shift to the left.
+        scales.y = np.float32(scales.y / 2.0 ** rng.integers(5, 16))
+    operator = pe.Linear(requant=_litert_requant(rng, scales, activation, "single"))
+    return Case(operator, {"x": x, "w": w, "b": b}, lambda: litert(
+        "FULLY_CONNECTED", x, w, b, y_shape=(n, m), activation=activation, **_litert_scales(scales, 0)))
+
+
+@st.composite
+def litert_gemm(draw_from):
+    """Product of two activations with TensorFlow Lite's double rounding (BATCH_MATMUL)."""
+    m, k, n = (draw_from(st.integers(1, most)) for most in (20, 40, 20))
+    rng = np.random.default_rng(draw_from(SEED))
+    a, b = draw(rng, np.int8, m, k), draw(rng, np.int8, k, n)
+    scales = Scales.draw(rng, INT8, k)
+    scales.w_zero = draw(rng, np.int8)[()]
+    operator = pe.Gemm(requant=_litert_requant(rng, scales, None, "double"))
+    return Case(operator, {"a": a, "b": b}, lambda: litert(
+        "BATCH_MATMUL", a, b, y_shape=(m, n), **_litert_scales(scales, 0)))
+
+
+@st.composite
+def _transposed(draw_from):
+    """Shapes of a transposed convolution with an output."""
+    def integers(low, high):
+        return draw_from(st.integers(low, high))
+
+    groups, per_group, outputs = integers(1, 3), integers(1, 7), integers(1, 7)
+    kernel, dilation, stride = [(integers(1, most), integers(1, most)) for most in (4, 3, 4)]
+    extra = tuple(integers(0, max(step, spread) - 1) for step, spread in zip(stride, dilation, strict=True))
+    extra = tuple(min(value, step - 1) for value, step in zip(extra, stride, strict=True))
+    size = integers(1, 6), integers(1, 6)
+    spread = [stride[i] * (size[i] - 1) + dilation[i] * (kernel[i] - 1) + 1 + extra[i] for i in (0, 1)]
+    # Padding cuts outputs away; one of each axis must be left.
+    before = [integers(0, min(3, spread[i] - 1)) for i in (0, 1)]
+    after = [integers(0, min(3, spread[i] - 1 - before[i])) for i in (0, 1)]
+    return {"x": (integers(1, 2), groups * per_group, *size), "w": (groups * per_group, outputs, *kernel),
+            "stride": stride, "padding": (*before, *after), "dilation": dilation, "groups": groups,
+            "output_padding": extra}
+
+
+@st.composite
+def conv_transpose(draw_from):
+    """ConvTranspose2d against onnxruntime's in float32, which is exact for sums below 2**24."""
+    shapes, types, activation, number = draw_from(_transposed()), draw_from(TYPES), draw_from(ACTIVATIONS), \
+        draw_from(SEED)
+    rng = np.random.default_rng(number)
+    c, per_group, r, s = shapes["w"]
+    m, depth = per_group * shapes["groups"], c // shapes["groups"] * r * s
+    x, w = draw(rng, types[0], *shapes["x"]), draw(rng, types[1], *shapes["w"])
+    b, scales = _bias(rng, m, depth), Scales.draw(rng, types, depth, m)
+    activation = _activation(activation, rng, scales)
+    windows = {name: shapes[name] for name in ("stride", "padding", "dilation", "groups", "output_padding")}
+    raw = number % 3 == 0
+    operator = pe.ConvTranspose2d(**windows) if raw else pe.ConvTranspose2d(
+        **windows, requant=scales.requant, activation=activation)
+    if raw:
+        b = None
+
+    def expected():
+        zeros = (0, 0) if raw else (int(scales.x_zero), int(scales.w_zero))
+        real = [(values.astype(np.int32) - zero).astype(np.float32)
+                for values, zero in zip((x, w), zeros, strict=True)]
+        sums = run_node("ConvTranspose", [*real, None if b is None else b.astype(np.float32)], output=np.float32,
+                        strides=shapes["stride"], pads=shapes["padding"], dilations=shapes["dilation"],
+                        group=shapes["groups"], output_padding=shapes["output_padding"]).astype(np.int32)
+        if raw:
+            return sums
+        # A 1 x 1 convolution by one, channel by channel, requantises: its bias carries the sum.
+        flat = sums.transpose(1, 0, 2, 3).reshape(m, -1)
+        factors = np.broadcast_to(scales.w, (m,))
+        y = np.stack([_requantised(flat[channel], scales.x, factors[channel], scales.y, scales.y_zero)
+                      for channel in range(m)]).reshape(m, sums.shape[0], *sums.shape[2:]).transpose(1, 0, 2, 3)
+        return activated(np.ascontiguousarray(y), activation, scales.y, scales.y_zero)
+
+    return Case(operator, _given(x=x, w=w, b=b), expected)
+
+
+def _requantised(sums, x_scale, w_scale, y_scale, y_zero):
+    """Requantise int32 sums by onnxruntime: they are the addends of a product of zeros."""
+    kind = y_zero.dtype.type
+    zeros = np.zeros((1, 1), kind), np.zeros((1, sums.size), kind)
+    return run_node("QGemm", [zeros[0], x_scale, kind(0), zeros[1], w_scale, kind(0), sums.astype(np.int32), y_scale,
+                              y_zero], output=kind, domain=MICROSOFT)[0]
+
+
+@st.composite
+def litert_conv_transpose(draw_from):
+    """ConvTranspose2d with TensorFlow Lite's rounding (TRANSPOSE_CONV without padding)."""
+    shapes, number = draw_from(_transposed()), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    (n, c, height, width), (_, m, r, s), (u, v) = shapes["x"], shapes["w"], shapes["stride"]
+    x, w, b = draw(rng, np.int8, n, c, height, width), draw(rng, np.int8, c, m, r, s), \
+        rng.integers(-2000, 2000, m).astype(np.int32)
+    scales = Scales.draw(rng, INT8, c * r * s, m)
+    scales.w, scales.w_zero = np.broadcast_to(scales.w, (m,)), np.int8(0)
+    operator = pe.ConvTranspose2d(stride=(u, v), requant=_litert_requant(rng, scales, None, "double"))
+    return Case(operator, {"x": x, "w": w, "b": b}, lambda: litert(
+        "TRANSPOSE_CONV", x.transpose(0, 2, 3, 1), w.transpose(1, 2, 3, 0), b, stride=(u, v),
+        y_shape=(n, (height - 1) * u + r, (width - 1) * v + s, m), **_litert_scales(scales, 0)).transpose(0, 3, 1, 2))
+
+
+@st.composite
+def gemm(draw_from):
+    """Gemm with either operand transposed, an addend of either shape, as onnxruntime's QGemm."""
+    m, k, n = (draw_from(st.integers(1, most)) for most in (24, 70, 24))
+    trans_a, trans_b, types = draw_from(st.booleans()), draw_from(st.booleans()), draw_from(TYPES)
+    activation, number = draw_from(ACTIVATIONS), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    a = draw(rng, types[0], *((k, m) if trans_a else (m, k)))
+    b = draw(rng, types[1], *((n, k) if trans_b else (k, n)))
+    scales = Scales.draw(rng, types, k, n)
+    activation = _activation(activation, rng, scales)
+    c = _bias(rng, [n, (m, n)][rng.integers(2)], k)
+    operator = pe.Gemm(trans_a=trans_a, trans_b=trans_b, requant=scales.requant, activation=activation)
+
+    def run(a, b, scales):
+        return run_node("QGemm", [a, scales.x, scales.x_zero, b, scales.w, np.full(scales.w.shape, scales.w_zero), c,
+                                  scales.y, scales.y_zero], output=scales.y_zero.dtype, domain=MICROSOFT,
+                        transA=int(trans_a), transB=int(trans_b))
+
+    return Case(operator, _given(a=a, b=b, c=c),
+                lambda: activated(contraction(scales, a, b, run), activation, scales.y, scales.y_zero))
+
+
+@st.composite
+def linear(draw_from):
+    """Linear: weights known ahead, as QGemm with its second operand transposed."""
+    n, c, m = (draw_from(st.integers(1, most)) for most in (12, 120, 40))
+    types, activation, number = draw_from(TYPES), draw_from(ACTIVATIONS), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    x, w = draw(rng, types[0], n, c), draw(rng, types[1], m, c)
+    scales, b = Scales.draw(rng, types, c, m), _bias(rng, m, c)
+    activation = _activation(activation, rng, scales)
+
+    def run(x, w, scales):
+        return run_node("QGemm", [x, scales.x, scales.x_zero, w, scales.w, np.full(scales.w.shape, scales.w_zero), b,
+                                  scales.y, scales.y_zero], output=scales.y_zero.dtype, domain=MICROSOFT, transB=1)
+
+    return Case(pe.Linear(requant=scales.requant, activation=activation), _given(x=x, w=w, b=b),
+                lambda: activated(contraction(scales, x, w, run), activation, scales.y, scales.y_zero))
+
+
+@st.composite
+def gemm_sums(draw_from):
+    """Gemm without requantisation: int32 sums, as MatMulInteger, plus an addend."""
+    m, k, n = (draw_from(st.integers(1, most)) for most in (24, 70, 24))
+    trans_a, trans_b = draw_from(st.booleans()), draw_from(st.booleans())
+    rng = np.random.default_rng(draw_from(SEED))
+    a = draw(rng, np.uint8, *((k, m) if trans_a else (m, k)))
+    b = draw(rng, np.uint8, *((n, k) if trans_b else (k, n)))
+    c = _bias(rng, [n, (m, n)][rng.integers(2)], k)
+
+    def expected():
+        sums = run_node("MatMulInteger", [np.ascontiguousarray(a.T if trans_a else a),
+                                          np.ascontiguousarray(b.T if trans_b else b)], output=np.int32)
+        return sums if c is None else sums + c
+
+    return Case(pe.Gemm(trans_a=trans_a, trans_b=trans_b), _given(a=a, b=b, c=c), expected)
+
+
+@st.composite
+def _pool(draw_from, dilations=1):
+    kernel = draw_from(st.integers(1, 4)), draw_from(st.integers(1, 4))
+    dilation = draw_from(st.integers(1, dilations)), draw_from(st.integers(1, dilations))
+    padding = tuple(draw_from(st.integers(0, kernel[i % 2] - 1)) for i in range(4))
+    size = [dilation[i] * (kernel[i] - 1) + 1 + draw_from(st.integers(0, 8)) for i in (0, 1)]
+    shape = draw_from(st.integers(1, 3)), draw_from(st.integers(1, 19)), *size
+    stride = draw_from(st.integers(1, 4)), draw_from(st.integers(1, 4))
+    return shape, {"kernel": kernel, "stride": stride, "padding": padding}, dilation
+
+
+@st.composite
+def max_pool(draw_from):
+    """MaxPool2d with asymmetric padding, dilation and ceil_mode."""
+    (shape, windows, dilation), ceil_mode = draw_from(_pool(3)), draw_from(st.booleans())
+    dtype, number = draw_from(st.sampled_from(EIGHT)), draw_from(SEED)
+    x = draw(np.random.default_rng(number), dtype, *shape)
+    return Case(pe.MaxPool2d(**windows, dilation=dilation, ceil_mode=ceil_mode), {"x": x}, lambda: run_node(
+        "MaxPool", [x], output=dtype, kernel_shape=windows["kernel"], strides=windows["stride"],
+        pads=windows["padding"], dilations=dilation, ceil_mode=int(ceil_mode)))
+
+
+def _pool_scales(rng, dtype):
+    x_scale, y_scale = (np.float32(value) for value in rng.uniform(0.02, 0.1, 2))
+    return {"x_scale": x_scale, "x_zero_point": draw(rng, dtype)[()], "y_scale": y_scale,
+            "y_zero_point": draw(rng, dtype)[()]}
+
+
+@st.composite
+def average_pool(draw_from):
+    """AvgPool2d as QLinearAveragePool, padding counted or not, windows that hang over the end or not."""
+    (shape, windows, _), include, ceil_mode = draw_from(_pool()), draw_from(st.booleans()), draw_from(st.booleans())
+    dtype, simple, number = draw_from(st.sampled_from(EIGHT)), draw_from(st.booleans()), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    scales, x = _pool_scales(rng, dtype), draw(rng, dtype, *shape)
+    if simple:
+        # Many means lie half-way between two outputs; float32 adds powers of two exactly.
+        scales |= {name: np.float32(2.0 ** -int(rng.integers(2, 7))) for name in ("x_scale", "y_scale")}
+    operator = pe.AvgPool2d(**windows, **scales, count_include_pad=include, ceil_mode=ceil_mode)
+    return Case(operator, {"x": x}, lambda: run_node(
+        "QLinearAveragePool", [x, *scales.values()], output=dtype, domain=MICROSOFT, kernel_shape=windows["kernel"],
+        strides=windows["stride"], pads=windows["padding"], count_include_pad=int(include), ceil_mode=int(ceil_mode)))
+
+
+@st.composite
+def global_average_pool(draw_from):
+    """AvgPool2d over the whole image as QLinearGlobalAveragePool, with scales whose ratio is simple, too."""
+    shape = tuple(draw_from(st.integers(1, most)) for most in (3, 40, 9, 9))
+    dtype, same, number = draw_from(st.sampled_from(EIGHT)), draw_from(st.booleans()), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    scales, x = _pool_scales(rng, dtype), draw(rng, dtype, *shape)
+    if same:
+        scales |= {"y_scale": scales["x_scale"], "y_zero_point": scales["x_zero_point"]}
+    return Case(pe.AvgPool2d(**scales), {"x": x}, lambda: run_node(
+        "QLinearGlobalAveragePool", [x, *scales.values()], output=dtype, domain=MICROSOFT, channels_last=0))
+
+
+@st.composite
+def litert_pool(draw_from):
+    """MaxPool2d and AvgPool2d as LiteRT's MAX_POOL_2D and AVERAGE_POOL_2D without padding."""
+    (shape, windows, _), average = draw_from(_pool()), draw_from(st.booleans())
+    rng = np.random.default_rng(draw_from(SEED))
+    x, scale, zero = draw(rng, np.int8, *shape), np.float32(rng.uniform(0.02, 0.1)), int(draw(rng, np.int8))
+    windows = {"kernel": windows["kernel"], "stride": windows["stride"]}
+    p, q = ((shape[2 + i] - windows["kernel"][i]) // windows["stride"][i] + 1 for i in (0, 1))
+    operator = pe.AvgPool2d(**windows, rounding="tflite") if average else pe.MaxPool2d(**windows)
+    return Case(operator, {"x": x}, lambda: litert(
+        "AVERAGE_POOL_2D" if average else "MAX_POOL_2D", x.transpose(0, 2, 3, 1), x_scale=scale, x_zero_point=zero,
+        y_scale=scale, y_zero_point=zero, y_shape=(shape[0], p, q, shape[1]), **windows).transpose(0, 3, 1, 2))
+
+
+@st.composite
+def add(draw_from):
+    """Residual addition of two tensors of their own scales, as QLinearAdd."""
+    shape = tuple(draw_from(st.integers(1, most)) for most in (3, 20, 8, 8))[:draw_from(st.sampled_from([2, 4, 4]))]
+    dtype, number = draw_from(st.sampled_from(EIGHT)), draw_from(SEED)
+    rng = np.random.default_rng(number)
+    a_scale, b_scale = (np.float32(value) for value in rng.uniform(0.01, 0.1, 2))
+    c_scale = np.float32(rng.uniform(0.08, 0.2))
+    zeros = [draw(rng, dtype)[()] for _ in range(3)]
+    a, b = draw(rng, dtype, *shape), draw(rng, dtype, *shape)
+    operator = pe.Add(a_scale, zeros[0], b_scale, zeros[1], c_scale, zeros[2])
+    return Case(operator, {"a": a, "b": b}, lambda: run_node(
+        "QLinearAdd", [a, a_scale, zeros[0], b, b_scale, zeros[1], c_scale, zeros[2]], output=dtype,
+        domain=MICROSOFT))
+
+
+#: Families of operators by name.
+FAMILIES = {strategy.__name__: strategy for strategy in (
+    conv, grouped_conv, depthwise_conv, conv_sums, conv_transpose, gemm, linear, gemm_sums, max_pool, average_pool,
+    global_average_pool, add, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm, litert_conv_transpose,
+    litert_pool)}
