@@ -96,7 +96,12 @@ class Fetch(wiring.Component):
     @property
     def ahead(self) -> int:
         """Commands in flight at most."""
-        return max(3, min(8, 42 >> self._beat_bits))
+        return self.ahead_of(self._config)
+
+    @staticmethod
+    def ahead_of(config: Config) -> int:
+        """Return the commands in flight at most."""
+        return max(3, min(8, 42 >> exact_log2(COMMAND_BYTES // config.beat_bytes)))
 
     def elaborate(self, platform):
         """Build the requests and the check of headers."""

@@ -120,8 +120,7 @@ class Post(wiring.Component):
         self._bias_latency = LineMemory.latency_of(words, lanes) + 1
         self._scale_latency = LineMemory.latency_of(words, 2 * lanes)
         # Cycles from a group's addresses to the inputs of the lanes.
-        self._lane_cycle = max(AccumulatorRead.LATENCY + self._select_stages, self._bias_latency,
-                               self._scale_latency)
+        self._lane_cycle = self._lane_cycle_of(config)
         super().__init__({
             "commands": In(stream.Signature(PostBody)),
             "done": Out(1),
@@ -134,7 +133,24 @@ class Post(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the read of a row of accumulators to the write of its outputs."""
-        return self._lane_cycle + Lane.latency_of(self._config) + 1
+        return self.latency_of(self._config)
+
+    @classmethod
+    def latency_of(cls, config: Config) -> int:
+        """Return the cycles from the read of a row of accumulators to the write of its outputs."""
+        return cls._lane_cycle_of(config) + Lane.latency_of(config) + 1
+
+    @classmethod
+    def settings_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from the read of a row to its settings, for which a command is held."""
+        return cls._lane_cycle_of(config) + Lane.settings_cycle_of(config)
+
+    @staticmethod
+    def _lane_cycle_of(config: Config) -> int:
+        words, lanes = beat_words(config), config.post.lanes
+        select_stages = -(-ceil_log2(config.array.cols // lanes) // 2)
+        return max(AccumulatorRead.LATENCY + select_stages, LineMemory.latency_of(words, lanes) + 1,
+                   LineMemory.latency_of(words, 2 * lanes))
 
     def elaborate(self, platform):
         """Connect walk, memories, lanes and output."""
@@ -148,7 +164,7 @@ class Post(wiring.Component):
         m.d.comb += walk.command.eq(command)
 
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
-        settings_cycle = self._lane_cycle + Lane.settings_cycle_of(config)
+        settings_cycle = self.settings_cycle_of(config)
         write_cycle = self.latency - 1
         valid = taps(m, walk.valid, write_cycle, "valid")
         first = delay(m, walk.valid & walk.first, settings_cycle - 1, "first")
