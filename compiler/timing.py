@@ -214,7 +214,7 @@ class _Machine:
         self.cycles = 0
 
     # Kinds of events, in the order in which those of one cycle count.
-    ARRIVES, ARRIVED, UNHELD, FREED, SLOT, ROOM, GO, CHOOSE = range(8)
+    ARRIVED, UNHELD, FREED, SLOT, ROOM, GO, ARRIVES, CHOOSE = range(8)
 
     def _at(self, time: int, kind: int, value: int = 0) -> None:
         self._order += 1
@@ -222,8 +222,8 @@ class _Machine:
 
     def run(self) -> None:
         events = self._events
-        handlers = (self._arrives, self._arrived, self._unheld, self._freed, self._fill_slot, self._see_room,
-                    self._go, self._choose)
+        handlers = (self._arrived, self._unheld, self._freed, self._fill_slot, self._see_room, self._go,
+                    self._arrives, self._choose)
         while not self.cycles:
             time = self._next_take()
             if events and events[0][0] <= time:
@@ -354,7 +354,7 @@ class _Machine:
     def _unheld(self, time: int, queue: int) -> None:
         self._held[queue] -= 1
         self._at(time + 1, self.ROOM)
-        self._choose(time, 0)
+        self._at(time, self.CHOOSE)
 
     def _choose(self, time: int, _: int) -> None:
         """Begin to copy the oldest command of an empty slot's queue."""
@@ -416,7 +416,7 @@ class _Machine:
     def _freed(self, time: int, queue: int) -> None:
         self._valid[queue] = False
         self._slot[queue] = -1
-        self._choose(time, 0)
+        self._at(time, self.CHOOSE)
 
     # Engines.
 
