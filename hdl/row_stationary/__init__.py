@@ -10,5 +10,9 @@ module              what it holds
 :mod:`.pe`          processing element: the two together
 :mod:`.row`         row of PEs, and its part of the networks
 :mod:`.array`       R x C PEs between the networks and the global buffer
+:mod:`.walk`        nested loops and the addresses they walk
+:mod:`.buffer`      global buffer of banks that several clients share
+:mod:`.feeders`     what feeds each network from the buffers, and takes the sums back
+:mod:`.passes`      pass command, and the engine that works through passes
 ==================  ================================================================================
 """
