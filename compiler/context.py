@@ -11,14 +11,15 @@ from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from .graph import Graph, Node
 from .lower import lower
-from .operators import Contraction, Requant
+from .operators import Contraction, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
 from .plan import Layout, MemoryPlan, Stored
 from .problem import Finish, Problem
 from .schedule import Step
 from .tiling import choose_tiling
 
 __all__ = [
-    "Context", "finish_of", "float_entry", "image_of", "matrix_rows", "operand_fields", "scale_entries", "steps_of",
+    "Context", "check_stored_zero", "finish_of", "float_entry", "image_of", "matrix_rows", "operand_fields",
+    "scale_entries", "steps_of", "stored_range",
 ]
 
 
@@ -40,13 +41,26 @@ class Context:
     def operand(self, node: Node, role: str) -> Stored:
         """A tensor in memory that feeds the array; a constant is put there as it is."""
         name = node.inputs[role]
+        self._check_made(node, name)
         if name not in self.stored:
-            value = self.graph.constants[name]
+            value = self.fits(name, self.graph.constants[name])
             self.place(name)
             placed = self.placed[name]
             self.plan.segments.append((placed.address, placed.to_bytes(value)))
             self.plan.packed_bytes += placed.nbytes
         return self.stored[name]
+
+    def _check_made(self, node: Node, name: str) -> None:
+        """Check that what a node before makes fits the array, whose operands may be narrower than a byte or two."""
+        bits = self.config.array.operand_bits
+        tensor = self.graph.tensors[name]
+        made = stored_range(self.graph, name)
+        if made is None or bits == 8 * tensor.dtype.itemsize:
+            return
+        low, high = (0, (1 << bits) - 1) if tensor.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        if made[0] < low or made[1] > high:
+            raise PearrayError(f"{node.name}: {name} must be clamped to {low}..{high} to be an operand of this "
+                               f"accelerator, not to {made[0]}..{made[1]}; see Requant's clamp")
 
     def result(self, node: Node) -> Stored:
         """The output's place in memory, which STOREs will fill."""
@@ -63,6 +77,28 @@ class Context:
             wrong = values.min() if values.min() < low else values.max()
             raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
         return values
+
+
+def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
+    """Least and greatest stored value that a tensor can have, or None if no node makes it."""
+    node = next((node for node in graph.nodes if name in node.outputs.values()), None)
+    if node is None:
+        return None
+    operator = node.operator
+    info = np.iinfo(graph.tensors[name].dtype)
+    whole = int(info.min), int(info.max)
+    if isinstance(operator, Contraction) and operator.requant is not None:
+        x_dtype = graph.tensors[node.inputs[operator.roles[0]]].dtype
+        table = operator.table(x_dtype)
+        return operator.bounds(x_dtype) if table is None else (int(table.min()), int(table.max()))
+    if isinstance(operator, Lookup):
+        return int(operator.table.min()), int(operator.table.max())
+    if isinstance(operator, Quantize):
+        # The host quantises, and inputs are checked when they are given.
+        return None
+    if isinstance(operator, (MaxPool2d, Relu, Reshape)):
+        return stored_range(graph, node.inputs["x"])
+    return whole
 
 
 def scale_entries(requant: Requant) -> np.ndarray:
@@ -138,11 +174,19 @@ def operand_fields(context: Context, node: Node) -> dict[str, Any]:
     assert isinstance(operator, Contraction)
     a, w = (context.graph.tensors[node.inputs[role]].dtype for role in operator.roles[:2])
     a_zero, w_zero = operator.zero_points
-    for name, value in (("x_zero_point", a_zero), ("w_zero_point", w_zero)):
-        if not -256 <= value <= 255:
-            raise PearrayError(f"{node.name}: {name} must be in -256..255 on this accelerator, not {value}")
+    for name, value, kind in (("x_zero_point", a_zero, a.kind), ("w_zero_point", w_zero, w.kind)):
+        check_stored_zero(context, node, name, value, kind == "u")
     return {"a_zero": a_zero, "w_zero": w_zero, "a_unsigned": a.kind == "u", "w_unsigned": w.kind == "u",
             "fill": a_zero}
+
+
+def check_stored_zero(context: Context, node: Node, name: str, value: int, is_unsigned: bool) -> None:
+    """Check that a zero point is a stored value of the array's width, and fits its field of a command."""
+    bits = context.config.array.operand_bits
+    low, high = (0, (1 << bits) - 1) if is_unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    low, high = max(low, -256), min(high, 255)
+    if not low <= value <= high:
+        raise PearrayError(f"{node.name}: {name} must be in {low}..{high} on this accelerator, not {value}")
 
 
 def steps_of(context: Context, problem: Problem) -> list[Step]:

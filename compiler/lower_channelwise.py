@@ -9,14 +9,14 @@ from ..hdl.commands import Rounding
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from .average import find_average, find_integer_average
-from .context import Context, float_entry, image_of, steps_of
-from .graph import Node
+from .context import Context, check_stored_zero, float_entry, image_of, steps_of
+from .graph import Node, Tensor
 from .operator import padding4, pair
 from .operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from .plan import Layout, Stored
 from .problem import Finish, Problem
 from .requant import check_scale
-from .residual import find_residual
+from .residual import Residual, find_residual
 from .schedule import Step
 
 __all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
@@ -109,16 +109,16 @@ def _add_tensors(context: Context, node: Node) -> list[Step]:
     operator = node.operator
     assert isinstance(operator, Add)
     a, b = (context.graph.tensors[node.inputs[role]] for role in ("a", "b"))
-    if a.shape != b.shape or a.dtype.itemsize != 1 or b.dtype.itemsize != 1 or operator.A_scale is None:
-        raise PearrayError(f"{node.name}: Add takes two 8-bit tensors of one shape and their scales on this "
-                           f"accelerator, not {a.dtype} of shape {a.shape} and {b.dtype} of shape {b.shape}")
-    scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
+    if a.shape != b.shape:
+        raise PearrayError(f"{node.name}: Add takes two tensors of one shape, or a constant for each channel, on this "
+                           f"accelerator, not shapes {a.shape} and {b.shape}")
     zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
+    for name, zero, tensor in (("A_zero_point", zeros[0], a), ("B_zero_point", zeros[1], b)):
+        check_stored_zero(context, node, name, zero, tensor.dtype.kind == "u")
     greatest = (1 << context.config.array.operand_bits - 1) - 1
-    found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
-                          greatest)
-    if found is None:
-        raise PearrayError(f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}")
+    found = None
+    if operator.A_scale is not None:
+        found = _residual(node, operator, a, b, greatest)
     stored = [context.operand(node, role) for role in ("a", "b")]
     layouts: list[Layout] = [context.placed[node.inputs[role]].layout for role in ("a", "b")]
     if not layouts[0].same_memory(layouts[1]):
@@ -132,11 +132,14 @@ def _add_tensors(context: Context, node: Node) -> list[Step]:
     if (y.pixels, y.channels) != (pixels, channels):
         context.stored[target] = y = Stored(y.name, y.address, pixels, channels, y.item)
         y.expect_stores()
-    info = np.iinfo(context.graph.tensors[target].dtype)
-    bias = np.full(channels, found.bias) if found.bias else None
-    finish = Finish(Rounding.ONNX, found.point, int(info.min), int(info.max), float_entry(found.scale), bias)
+    finish, factors = Finish(), (1, 1)
+    if found is not None:
+        info = np.iinfo(context.graph.tensors[target].dtype)
+        bias = np.full(channels, found.bias) if found.bias else None
+        finish = Finish(Rounding.ONNX, found.point, int(info.min), int(info.max), float_entry(found.scale), bias)
+        factors = found.m, found.n
     problems = []
-    for index, factor in enumerate((found.m, found.n)):
+    for index, factor in enumerate(factors):
         weights = np.array([greatest] * (factor // greatest) + [factor % greatest] * (factor % greatest > 0))
         problems.append(Problem(
             name=node.name, x=stored[index].viewed(pixels, channels), y=y, width=pixels, q=pixels, cg=channels,
@@ -145,6 +148,23 @@ def _add_tensors(context: Context, node: Node) -> list[Step]:
     # The tiling makes room for the first, so that is the one with more weights.
     problems.sort(key=lambda problem: -problem.repeat)
     return steps_of(context, replace(problems[0], also=problems[1]))
+
+
+def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) -> Residual:
+    """Integer weights that add two tensors as their scales say."""
+    if a.dtype.itemsize != 1 or b.dtype != a.dtype:
+        raise PearrayError(f"{node.name}: Add with scales takes two 8-bit tensors of one type on this accelerator, not "
+                           f"{a.dtype} and {b.dtype}")
+    scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
+    zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
+    found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
+                          greatest)
+    if found is None:
+        raise PearrayError(
+            f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}: too many sums lie "
+            "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
+            "simple multiple of the others, or powers of two")
+    return found
 
 
 def _add_constant(context: Context, node: Node, fixed: str) -> list[Step]:
@@ -193,8 +213,7 @@ def lower_average_pool(context: Context, node: Node) -> list[Step]:
     top, left, _, _ = padding4(operator.padding)
     plain = operator.rounding == "onnx" and operator.x_scale is None
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
-    if not -256 <= zero <= 255:
-        raise PearrayError(f"{node.name}: x_zero_point must be in -256..255 on this accelerator, not {zero}")
+    check_stored_zero(context, node, "x_zero_point", zero, tensor.dtype.kind == "u")
     whole = operator.count_include_pad or plain
     steps: list[Step] = []
     for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):

@@ -12,11 +12,14 @@ from .operator import Operator
 from .requant import check_scale
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "Builder", "OnnxNode", "handles", "image", "one", "one_output", "optional",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "handles", "image", "one", "one_output", "optional",
     "quantisation", "spatial_padding", "two",
 ]
 
 MICROSOFT = "com.microsoft"
+
+#: Domain of quantised operators that no runtime has under a name of its own.
+OWN = "pearray"
 
 
 @dataclass
@@ -76,7 +79,8 @@ class OnnxNode:
         """
         for name in self.attributes:
             if name not in defaults:
-                raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported")
+                known = ", ".join(defaults) or "none"
+                raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 

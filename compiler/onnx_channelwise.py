@@ -15,6 +15,7 @@ from .onnx_builder import (
     image,
     one,
     one_output,
+    optional,
     quantisation,
     spatial_padding,
     two,
@@ -26,25 +27,12 @@ __all__: list[str] = []
 _WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": None, "pads": None, "strides": None}
 
 
-def _pooling(taken: dict[str, Any], size: tuple[int, int],
-             dilations: tuple[int, int]) -> tuple[Any, Any, tuple[int, int, int, int]]:
-    """Kernel, strides, and padding with which partial windows at the end are whole ones."""
+def _pooling(taken: dict[str, Any], size: tuple[int, int], dilations: tuple[int, int]) -> dict[str, Any]:
+    """Window of a pooling operator, as its parameters."""
     kernel, strides = (two(name, taken[name], (1, 1)) for name in ("kernel_shape", "strides"))
-    top, left, bottom, right = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
-    if taken["ceil_mode"] and taken["auto_pad"] == "NOTSET":
-        bottom, right = (_ceiling(size[axis], pads, kernel[axis], strides[axis], dilations[axis])
-                         for axis, pads in enumerate(((top, bottom), (left, right))))
-    return kernel, strides, (top, left, bottom, right)
-
-
-def _ceiling(size: int, pads: tuple[int, int], taps: int, stride: int, dilation: int) -> int:
-    """Find the padding at the end with which the last, partial window becomes whole."""
-    reach = dilation * (taps - 1) + 1
-    count = -(-(size + sum(pads) - reach) // stride) + 1
-    # A window must begin inside the input or the padding before it.
-    if (count - 1) * stride >= size + pads[0]:
-        count -= 1
-    return max((count - 1) * stride + reach - size - pads[0], 0)
+    padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
+    return {"kernel": kernel, "stride": strides, "padding": padding,
+            "ceil_mode": bool(taken["ceil_mode"]) and taken["auto_pad"] == "NOTSET"}
 
 
 @handles("MaxPool")
@@ -52,9 +40,8 @@ def _max_pool(node: OnnxNode, graph: Builder) -> None:
     one_output(node)
     taken = node.take(**_WINDOW, dilations=None, storage_order=0)
     dilations = two("dilations", taken["dilations"], (1, 1))
-    kernel, strides, padding = _pooling(taken, image(graph, node.inputs[0]), dilations)
-    graph.add(node, MaxPool2d(kernel=kernel, stride=strides, padding=padding, dilation=dilations),
-              {"x": node.inputs[0]})
+    window = _pooling(taken, image(graph, node.inputs[0]), dilations)
+    graph.add(node, MaxPool2d(**window, dilation=dilations), {"x": node.inputs[0]})
 
 
 def _scaled(node: OnnxNode, graph: Builder, what: str, index: int) -> tuple[float, Any]:
@@ -64,16 +51,14 @@ def _scaled(node: OnnxNode, graph: Builder, what: str, index: int) -> tuple[floa
 
 @handles("QLinearAveragePool", domain=MICROSOFT)
 def _average_pool(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(**_WINDOW, count_include_pad=0, channels_last=0)
+    taken = node.take(**_WINDOW, count_include_pad=0, channels_last=0, dilations=None)
     if taken["channels_last"]:
         raise PearrayError("channels_last must be 0, not 1")
-    size = image(graph, node.inputs[0])
-    kernel, strides, padding = _pooling(taken, size, (1, 1))
-    if padding != _pooling({**taken, "ceil_mode": 0}, size, (1, 1))[2]:
-        raise PearrayError("ceil_mode must be 0 where a window hangs over the end, not 1")
+    if two("dilations", taken["dilations"], (1, 1)) != (1, 1):
+        raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
+    window = _pooling(taken, image(graph, node.inputs[0]), (1, 1))
     (x_scale, x_zero), (y_scale, y_zero) = (_scaled(node, graph, what, at) for what, at in (("x", 1), ("y", 3)))
-    graph.add(node, AvgPool2d(kernel=kernel, stride=strides, padding=padding, x_scale=x_scale, x_zero_point=x_zero,
-                              y_scale=y_scale, y_zero_point=y_zero,
+    graph.add(node, AvgPool2d(**window, x_scale=x_scale, x_zero_point=x_zero, y_scale=y_scale, y_zero_point=y_zero,
                               count_include_pad=bool(taken["count_include_pad"])), {"x": node.inputs[0]})
 
 
@@ -127,6 +112,19 @@ def _relu(node: OnnxNode, graph: Builder) -> None:
     if x.dtype.kind not in "iu":
         raise PearrayError(f"input {x.name!r} must be quantised, not {x.dtype}")
     graph.add(node, Relu(), {"x": x.name})
+
+
+@handles("Clip")
+def _clip(node: OnnxNode, graph: Builder) -> None:
+    node.take()
+    x = graph.tensor(node.inputs[0])
+    if x.dtype not in (np.int8, np.uint8):
+        raise PearrayError(f"input {x.name!r} must be int8 or uint8, not {x.dtype}")
+    info = np.iinfo(x.dtype)
+    low, high = (int(graph.constant(node, index, role)) if optional(node, index) else int(bound)
+                 for index, role, bound in ((1, "min", info.min), (2, "max", info.max)))
+    entries = np.arange(256, dtype=np.uint8).view(x.dtype)
+    graph.add(node, Lookup(np.minimum(np.maximum(entries, low), high).astype(x.dtype)), {"x": x.name})
 
 
 def _tabulate(node: OnnxNode, graph: Builder, function: Any) -> None:

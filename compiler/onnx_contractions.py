@@ -1,10 +1,11 @@
-"""ONNX operators that contract: QLinearConv, QGemm and QLinearMatMul."""
+"""ONNX operators that contract: QLinearConv, QGemm, QLinearMatMul, and ConvTranspose in QDQ form."""
 
 import numpy as np
 
 from ..hdl.errors import PearrayError
 from .onnx_builder import (
     MICROSOFT,
+    OWN,
     Builder,
     OnnxNode,
     handles,
@@ -14,7 +15,7 @@ from .onnx_builder import (
     spatial_padding,
     two,
 )
-from .operators import Conv2d, Gemm, Requant, Reshape
+from .operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape
 
 __all__: list[str] = []
 
@@ -40,6 +41,38 @@ def _convolution(node: OnnxNode, graph: Builder) -> None:
     requant = Requant.onnx(*x, *w, *y)
     graph.add(node, Conv2d(stride=strides, padding=padding, dilation=dilations, groups=taken["group"],
                            requant=requant, activation=taken["activation"]), inputs)
+
+
+@handles("ConvTranspose", domain=OWN)
+def _transposed_convolution(node: OnnxNode, graph: Builder) -> None:
+    """Operands as QLinearConv has them; attributes as ConvTranspose."""
+    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None,
+                      output_shape=None, pads=None, strides=None, activation=None)
+    for name, allowed in (("auto_pad", ("NOTSET", "VALID")), ("output_shape", (None,))):
+        if taken[name] not in allowed:
+            raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]!r}: give pads and "
+                               "output_padding instead")
+    weights = graph.constant(node, 3, "w")
+    x, w, y = (quantisation(node, graph, index, name) for index, name in ((1, "x"), (4, "w"), (6, "y")))
+    image(graph, node.inputs[0])
+    if weights.ndim != 4:
+        raise PearrayError(f"w must have 4 dimensions (C, M, R, S), not shape {weights.shape}")
+    kernel = two("kernel_shape", taken["kernel_shape"], weights.shape[2:])
+    if kernel != weights.shape[2:]:
+        raise PearrayError(f"kernel_shape must be that of w, {weights.shape[2:]}, not {kernel}")
+    if w[0].ndim and w[0].size == weights.shape[1]:
+        # Scales along w's second axis are those of each group's outputs.
+        w = np.tile(w[0], taken["group"]), w[1]
+    strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
+    pads = spatial_padding(taken["auto_pad"], taken["pads"], (0, 0), kernel, strides, dilations)
+    inputs = {"x": node.inputs[0], "w": node.inputs[3]}
+    if optional(node, 8):
+        graph.constant(node, 8, "B")
+        inputs["b"] = node.inputs[8]
+    graph.add(node, ConvTranspose2d(
+        stride=strides, padding=pads, dilation=dilations, groups=taken["group"],
+        output_padding=tuple(int(size) for size in taken["output_padding"] or (0, 0)),
+        requant=Requant.onnx(*x, *w, *y), activation=taken["activation"]), inputs)
 
 
 @handles("QGemm", domain=MICROSOFT)

@@ -11,8 +11,8 @@ import numpy as np
 from ..hdl.errors import PearrayError
 from . import onnx_channelwise, onnx_contractions, onnx_shapes
 from .graph import Graph, Node, Tensor
-from .onnx_builder import HANDLERS, Builder, OnnxNode
-from .onnx_qdq import FloatNodes
+from .onnx_builder import HANDLERS, OWN, Builder, OnnxNode
+from .onnx_qdq import FLOAT_OPERATORS, FloatNodes
 
 __all__ = ["Model", "load_onnx"]
 
@@ -112,7 +112,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         onnx.checker.check_model(model)
         if not model.graph.node:
             raise ValueError("it holds no network")
-        constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+        constants = {item.name: _whole_bytes(onnx.numpy_helper.to_array(item)) for item in model.graph.initializer}
     except Exception as error:
         # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -123,6 +123,12 @@ def load_onnx(path: str | PathLike[str]) -> Model:
                            f"not {opset}: convert it with onnx.version_converter")
     outputs = [item.name for item in model.graph.output]
     return Model(file.stem, _inputs(model, None), outputs, model, constants)
+
+
+def _whole_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of 4 bits as bytes, which hold the same integers."""
+    kinds = {"int4": np.int8, "uint4": np.uint8}
+    return values.astype(kinds[values.dtype.name]) if values.dtype.name in kinds else values
 
 
 def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
@@ -166,9 +172,9 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
             continue
         if _attempt(node, floats.take, node):
             continue
-        handler = HANDLERS.get((node.domain, node.op_type))
+        handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
         if handler is None:
-            supported = ", ".join(sorted(kind for _, kind in HANDLERS))
+            supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
             raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
                                f"supported: {supported}")
         _attempt(node, handler, node, builder)

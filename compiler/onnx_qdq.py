@@ -9,10 +9,10 @@ import numpy as np
 from ..golden import activation as golden_activation
 from ..golden.quantise import dequantize_linear, quantize_linear
 from ..hdl.errors import PearrayError
-from .onnx_builder import HANDLERS, MICROSOFT, Builder, OnnxNode
+from .onnx_builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode
 from .operators import Lookup
 
-__all__ = ["FloatNodes"]
+__all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
@@ -20,22 +20,28 @@ _MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
 #: Operators of one operand, each by the float32 function of an array that it applies.
 _UNARY: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {
     "Relu": lambda x, _: np.maximum(x, np.float32(0)),
-    "LeakyRelu": lambda x, taken: golden_activation.leaky_relu(x, taken.get("alpha", 0.01)),
+    "LeakyRelu": lambda x, taken: golden_activation.leaky_relu(x, taken["alpha"]),
     "Sigmoid": lambda x, _: golden_activation.sigmoid(x),
     "Tanh": lambda x, _: golden_activation.tanh(x),
+    "Gelu": lambda x, _: golden_activation.gelu(x),
+    "Clip": lambda x, taken: np.clip(x, np.float32(taken["low"]), np.float32(taken["high"])),
 }
 
+
+#: Attributes of those that have any, with their defaults.
+_ATTRIBUTES: dict[str, dict[str, Any]] = {"LeakyRelu": {"alpha": 0.01}, "Gelu": {"approximate": "none"}}
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """A float tensor as its stored integers: names of the tensor, its scale and its zero point."""
+    """A float tensor as its stored integers: names of the tensor, its scale and its zero point, axis of the scales."""
 
     name: str
     scale: str
     zero_point: str
+    axis: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,10 @@ class FloatNodes:
             return False
         if node.op_type == "DequantizeLinear":
             name, scale, zero_point = [*node.inputs, ""][:3]
-            self._known[node.outputs[0]] = _Stored(name, scale, zero_point)
+            taken = node.take(axis=1, block_size=0)
+            if taken["block_size"]:
+                raise PearrayError(f"block_size must be 0, not {taken['block_size']}")
+            self._known[node.outputs[0]] = _Stored(name, scale, zero_point, taken["axis"])
             # A tensor for the user is made on the host; stored ones go on in any case.
             return node.outputs[0] not in self._outputs
         operands = [self._known[name] for name in node.inputs if name in self._known]
@@ -98,17 +107,30 @@ class FloatNodes:
             self._map(node, operands[0])
         elif node.op_type in _QUANTISED and all(isinstance(operand, _Stored) for operand in operands):
             self._known[node.outputs[0]] = self._pending(node)
+        elif node.op_type in _UNARY and isinstance(operands[0], _Pending):
+            raise PearrayError(f"only Relu and Clip may follow a float operator directly, not {node.op_type}: put "
+                               "QuantizeLinear and DequantizeLinear between")
         else:
             raise PearrayError("a float operator must stand between DequantizeLinear and QuantizeLinear and be one "
-                               f"of {', '.join(sorted({*_MOVING, *_UNARY, *_QUANTISED, 'Clip'}))}")
+                               f"of {', '.join(FLOAT_OPERATORS)}")
         return True
 
     def _pending(self, node: OnnxNode) -> _Pending:
         for name in node.inputs:
             if name and name not in self._known:
                 raise PearrayError(f"input {name!r} must come from DequantizeLinear")
+        self._check_axis(node)
         make, operands = _QUANTISED[node.op_type], [self._known.get(name) for name in node.inputs]
         return _Pending(lambda end: make(node, operands, end))
+
+    def _check_axis(self, node: OnnxNode) -> None:
+        """Check that scales of weights belong to output channels."""
+        axes = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1 - node.attributes.get("transB", 0)}
+        weights = self._known[node.inputs[1]] if node.op_type in axes else None
+        if isinstance(weights, _Stored) and np.size(self._graph.constants.get(weights.scale, 0)) > 1:
+            rank, wanted = len(self._graph.tensor(weights.name).shape), axes[node.op_type]
+            if weights.axis % rank != wanted:
+                raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {wanted}, not {weights.axis}")
 
     def _emit(self, node: OnnxNode) -> None:
         HANDLERS[node.domain, node.op_type](node, self._graph)
@@ -123,13 +145,20 @@ class FloatNodes:
             raise PearrayError("only one activation may follow an operator")
         activation: Any = "relu"
         if node.op_type == "Clip":
-            low, high = (float(self._graph.constant(node, index, role)) if any(node.inputs[index:index + 1])
-                         else bound for index, role, bound in ((1, "min", -_LARGEST), (2, "max", _LARGEST)))
-            activation = "clip", low, high
+            activation = "clip", *self._limits(node)
         self._known[node.outputs[0]] = _Pending(pending.make, {"activation": activation})
 
+    def _limits(self, node: OnnxNode) -> tuple[float, float]:
+        low, high = (float(self._graph.constant(node, index, role)) if any(node.inputs[index:index + 1])
+                     else bound for index, role, bound in ((1, "min", -_LARGEST), (2, "max", _LARGEST)))
+        return low, high
+
     def _map(self, node: OnnxNode, source: _Stored) -> None:
-        function, taken = _UNARY[node.op_type], dict(node.attributes)
+        function, taken = _UNARY[node.op_type], node.take(**_ATTRIBUTES.get(node.op_type, {}))
+        if node.op_type == "Clip":
+            taken["low"], taken["high"] = self._limits(node)
+        if taken.get("approximate", "none") != "none":
+            raise PearrayError(f"approximate must be 'none', not {taken['approximate']!r}")
         self._known[node.outputs[0]] = _Mapped(source, lambda x: function(x, taken))
 
     def _quantise(self, node: OnnxNode, operand: _Stored | _Pending | _Mapped) -> None:
@@ -182,6 +211,11 @@ def _convolution(node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode
     return node.standing_for("QLinearConv", inputs, end.outputs, node.attributes)
 
 
+def _transposed(node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
+    quantised = _convolution(node, operands, end)
+    return node.standing_for("ConvTranspose", quantised.inputs, end.outputs, node.attributes, OWN)
+
+
 def _gemm(node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
     a, b, c = [*operands, None][:3]
     taken = {key: value for key, value in node.attributes.items() if key != "beta"}
@@ -211,7 +245,11 @@ _QUANTISED: dict[str, Callable[[OnnxNode, _Operands, OnnxNode], OnnxNode]] = {
     "Add": _add,
     "AveragePool": _average,
     "Conv": _convolution,
+    "ConvTranspose": _transposed,
     "Gemm": _gemm,
     "GlobalAveragePool": _average,
     "MatMul": _product,
 }
+
+#: Float operators that may stand between DequantizeLinear and QuantizeLinear.
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_UNARY, *_QUANTISED}))

@@ -1,0 +1,121 @@
+"""Less common operators of ONNX networks, against onnxruntime on every tensor; what is not covered is named."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, stage
+
+import pearray as pe
+
+
+def powers(name, rng, dtype=np.int8):
+    """Scale that is a power of two, so that the runtime's float sums are exact, and a zero point."""
+    return {f"{name}_scale": np.float32(2.0 ** -int(rng.integers(3, 6))),
+            f"{name}_zero": np.array(rng.integers(-10, 10), dtype)}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("activation", [None, "Relu"])
+def test_transposed_convolution_in_qdq_form(rng, tmp_path, groups, activation):
+    """Without it a decoder's upsampling could not be imported; the runtime has it in float only."""
+    for _ in range(4):
+        x = rng.uniform(-3, 3, (2, 4, 5, 4)).astype(np.float32)
+        per_group = 3
+        constants = powers("x", rng) | powers("y", rng) | {
+            "w": draw(rng, (4, per_group, 3, 2), np.int8), "w_zero": np.zeros(per_group, np.int8),
+            "w_scale": (2.0 ** -rng.integers(6, 9, per_group)).astype(np.float32),
+            "b": rng.integers(-500, 500, per_group * groups).astype(np.int32)}
+        if groups > 1:
+            constants["w_scale"][:] = constants["w_scale"][0]
+        constants["b_scale"] = np.tile(constants["x_scale"] * constants["w_scale"], groups)
+        constants["b_zero"] = np.zeros(per_group * groups, np.int32)
+        attributes = {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 0], "dilations": [2, 1],
+                      "group": groups}
+        nodes = [*stage("x"), ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], {"axis": 1}),
+                 ("DequantizeLinear", ["b", "b_scale", "b_zero"], ["b_d"], {"axis": 0}),
+                 ("ConvTranspose", ["x_d", "w_d", "b_d"], ["c" if activation else "y"], attributes),
+                 *([(activation, ["c"], ["y"], {})] if activation else []), *stage("y")]
+        model = make_model(nodes, {"x": x}, ["y_d"], constants)
+        graph = load(model, tmp_path).graph()
+        assert "ConvTranspose2d" in [node.operator.kind for node in graph.nodes]
+        np.testing.assert_array_equal(graph.golden({"x": x})["y_d"], qdq_reference(model, {"x": x}))
+
+
+@pytest.mark.parametrize("kind", ["Gelu", "Clip"])
+def test_tables_in_qdq_form(rng, tmp_path, kind):
+    """A function of a stored tensor is a table, whichever function it is."""
+    for _ in range(5):
+        x = rng.uniform(-4, 4, (1, 3, 6, 7)).astype(np.float32)
+        constants = quantisation(rng, "x", np.int8, 0.03, 0.04) | quantisation(rng, "y", np.int8, 0.01, 0.05)
+        constants |= {"low": np.float32(-0.7), "high": np.float32(1.9)}
+        sources = ["x_d", "low", "high"] if kind == "Clip" else ["x_d"]
+        nodes = [*stage("x"), (kind, sources, ["y"], {}), *stage("y")]
+        model = make_model(nodes, {"x": x}, ["y_d"], constants, opset=20)
+        got = load(model, tmp_path).graph().golden({"x": x})["y_d"]
+        np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
+
+
+def test_weights_of_four_bits(rng, tmp_path):
+    """Weights of 4 bits are the same integers in bytes."""
+    for _ in range(4):
+        x = rng.uniform(-3, 3, (1, 3, 6, 5)).astype(np.float32)
+        constants = powers("x", rng) | powers("y", rng) | {
+            "w_scale": (2.0 ** -rng.integers(3, 5, 4)).astype(np.float32)}
+        nodes = [*stage("x"), ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], {"axis": 0}),
+                 ("Conv", ["x_d", "w_d"], ["y"], {"pads": [1, 1, 1, 1]}), *stage("y")]
+        model = make_model(nodes, {"x": x}, ["y_d"], constants, opset=21)
+        model.ir_version = 10
+        for name, values in (("w", rng.integers(-8, 8, (4, 3, 3, 3))), ("w_zero", np.zeros(4, int))):
+            model.graph.initializer.append(onnx.helper.make_tensor(
+                name, onnx.TensorProto.INT4, values.shape, values.reshape(-1).tolist()))
+        got = load(model, tmp_path).graph().golden({"x": x})["y_d"]
+        np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
+
+
+@pytest.mark.parametrize("attributes", [
+    {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1},
+    {"kernel_shape": [3, 3], "strides": [2, 3], "pads": [1, 0, 1, 1], "ceil_mode": 1, "count_include_pad": 1},
+])
+def test_average_pooling_that_hangs_over_the_end(rng, tmp_path, attributes):
+    """A window that is cut off by the end has its own count."""
+    for _ in range(10):
+        x = draw(rng, (2, 3, 6, 8), np.int8)
+        constants = quantisation(rng, "x", np.int8) | quantisation(rng, "y", np.int8)
+        model = make_model([(f"{MICROSOFT}:QLinearAveragePool", ["x", "x_scale", "x_zero", "y_scale", "y_zero"], ["y"],
+                             attributes)], {"x": x}, ["y"], constants)
+        assert check(model, {"x": x}, tmp_path) == 1
+
+
+def test_clip_of_stored_values(rng, tmp_path):
+    """ONNX clips int8 tensors, too; the bounds are then stored values."""
+    x = draw(rng, (2, 3, 4), np.int8)
+    model = make_model([("Clip", ["x", "low", "high"], ["y"], {}), ("Clip", ["y", "", "top"], ["z"], {})], {"x": x},
+                       ["z"], {"low": np.int8(-50), "high": np.int8(70), "top": np.int8(20)})
+    assert check(model, {"x": x}, tmp_path) == 2
+
+
+IMAGE = np.zeros((1, 2, 4, 4), np.float32)
+WEIGHTS = [*stage("x"), ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], {"axis": 1})]
+
+
+@pytest.mark.parametrize(("nodes", "message"), [
+    ([*WEIGHTS, ("Conv", ["x_d", "w_d"], ["y"], {}), *stage("y")],
+     "node 'Conv of y' (Conv): axis of the scales of 'w_d' must be 0, not 1"),
+    ([*WEIGHTS, ("ConvTranspose", ["x_d", "w_d"], ["y"], {"auto_pad": "SAME_UPPER"}), *stage("y")],
+     "node 'QuantizeLinear of y_q' (QuantizeLinear): auto_pad must be NOTSET or VALID, not 'SAME_UPPER'"),
+    ([*WEIGHTS, ("Conv", ["x_d", "w_d"], ["c"], {}), ("Sigmoid", ["c"], ["y"], {}), *stage("y")], None),
+    ([*stage("x"), ("Elu", ["x_d"], ["y"], {}), *stage("y")],
+     "node 'Elu of y' (Elu): a float operator must stand between DequantizeLinear and QuantizeLinear and be one of "),
+    ([*stage("x"), ("Relu", ["x_d"], ["y"], {"slope": 1.0}), *stage("y")], None),
+])
+def test_what_is_not_covered_is_named(tmp_path, nodes, message):
+    """A node or attribute that is dropped in silence would be a wrong network."""
+    constants = {f"{name}_{what}": value for name in "xy" for what, value in
+                 (("scale", np.float32(0.1)), ("zero", np.int8(0)))}
+    constants |= {"w": np.zeros((2, 2, 1, 1), np.int8), "w_scale": np.full(2, 0.1, np.float32),
+                  "w_zero": np.zeros(2, np.int8)}
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message or '')}") as caught:
+        load(make_model(nodes, {"x": IMAGE}, ["y_d"], constants), tmp_path).graph()
+    assert "\n" not in str(caught.value)
