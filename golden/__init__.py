@@ -4,6 +4,7 @@
 module                   what it defines
 =======================  =============================================================================
 :mod:`.integer`          exact integer sums: add, Gemm, Linear, convolution, transposed convolution
+:mod:`.fixed_point`      convolution of 16-bit words with 16-bit sums, as Eyeriss
 :mod:`.pool`             maximum of windows; sums and counts that averages are made of
 :mod:`.requantise`       the two rules from a sum to an output: onnxruntime's and TensorFlow Lite's
 :mod:`.quantise`         real numbers to quantised ones and back
