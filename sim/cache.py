@@ -3,6 +3,10 @@
 An entry is a folder that is built beside its final place and renamed into it, so that it is either
 whole or absent however its builder ends. One process builds an entry while others wait for it; the
 lock that makes them wait goes away with the process that holds it.
+
+Whenever an entry has been built, the entries used least recently are removed until the cache is no
+larger than ``$PEARRAY_CACHE_MB`` megabytes (1,000 by default). Entries used within the last hour stay,
+so nobody loses one between finding and using it.
 """
 
 import fcntl
@@ -11,8 +15,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..hdl.errors import PearrayError
@@ -20,6 +25,8 @@ from ..hdl.errors import PearrayError
 __all__ = ["digest", "digest_of", "entry", "find", "folder", "sources_digest"]
 
 _MANIFEST = "manifest.json"
+_DEFAULT_MB = "1000"
+_KEEP_S = 3600
 
 
 def folder() -> Path:
@@ -56,7 +63,11 @@ def sources_digest(paths: list[Path]) -> str:
 def find(kind: str, key: str) -> Path | None:
     """Folder of an entry, or None if there is no whole one."""
     place = folder() / kind / key
-    return place if _is_whole(place) else None
+    if not _is_whole(place):
+        return None
+    with suppress(OSError):
+        os.utime(place / _MANIFEST)
+    return place
 
 
 def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, bool]:
@@ -82,8 +93,9 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, boo
     Raises
     ------
     PearrayError
-        If the cache folder cannot be written.
+        If the cache folder cannot be written, or its limit is no number.
     """
+    limit = _limit()
     if (found := find(kind, key)) is not None:
         return found, False
     place = folder() / kind / key
@@ -105,7 +117,35 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> tuple[Path, boo
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise PearrayError(f"the cache folder {folder()} must be writable ({error.strerror}); set "
                            "PEARRAY_CACHE to another folder") from error
+    _prune(limit)
     return place, True
+
+
+def _limit() -> int:
+    """Bytes that the cache may take."""
+    text = os.environ.get("PEARRAY_CACHE_MB") or _DEFAULT_MB
+    if not text.isdecimal():
+        raise PearrayError(f"PEARRAY_CACHE_MB must be a number of megabytes, not {text!r}")
+    return int(text) * 1_000_000
+
+
+def _prune(limit: int) -> None:
+    """Remove entries, beginning with the one used least recently, until the rest is within the limit."""
+    entries = []
+    total = 0
+    for manifest in folder().glob(f"*/*/{_MANIFEST}"):
+        # Another process may remove the entry meanwhile.
+        with suppress(OSError):
+            size = sum(file.stat().st_size for file in manifest.parent.iterdir())
+            entries.append((manifest.stat().st_mtime, size, manifest.parent))
+            total += size
+    for used, size, place in sorted(entries):
+        if total <= limit or used > time.time() - _KEEP_S:
+            break
+        # The lock's file stays: whoever waits for it must not get another one than who comes next.
+        with suppress(OSError), _locked(place.with_suffix(".lock")):
+            _remove(place)
+            total -= size
 
 
 @contextmanager

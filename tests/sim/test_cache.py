@@ -120,3 +120,27 @@ def test_unwritable_folder_is_reported(tmp_path, monkeypatch):
 def test_keys_depend_on_boundaries_of_parts():
     """Two inputs that only concatenate to the same text are different inputs."""
     assert cache.digest("ab", "c") != cache.digest("a", "bc")
+
+
+def test_least_recently_used_goes_first(folder, monkeypatch):
+    """A cache without limit fills the disk; one that drops what is in use compiles for ever."""
+    def megabyte(folder):
+        (folder / "model").write_bytes(bytes(600_000))
+
+    monkeypatch.setenv("PEARRAY_CACHE_MB", "2")
+    for age, key in enumerate("dcba"):
+        place, _ = cache.entry("kind", key, megabyte)
+        os.utime(place / "manifest.json", (time.time() - 86_400 * (9 - age),) * 2)
+    assert cache.find("kind", "d") is None
+    assert cache.find("kind", "c") is not None  # Now it is the one used last.
+    cache.entry("other", "new", megabyte)
+    assert [key for key in "abcd" if cache.find("kind", key)] == ["a", "c"]
+    cache.entry("other", "newer", megabyte)
+    assert [key for key in "abcd" if cache.find("kind", key)] == ["a", "c"]  # Used within the hour.
+
+
+def test_limit_must_be_a_number(monkeypatch):
+    """A limit that is silently ignored isn't one."""
+    monkeypatch.setenv("PEARRAY_CACHE_MB", "2G")
+    with pytest.raises(PearrayError, match=r"^PEARRAY_CACHE_MB must be a number of megabytes, not '2G'$"):
+        cache.entry("kind", "key", fill)
