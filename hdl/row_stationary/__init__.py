@@ -13,6 +13,7 @@ module              what it holds
 :mod:`.walk`        nested loops and the addresses they walk
 :mod:`.buffer`      global buffer of banks that several clients share
 :mod:`.feeders`     what feeds each network from the buffers, and takes the sums back
+:mod:`.run_length`  coder and decoder between feature maps on chip and in DRAM
 :mod:`.passes`      pass command, and the engine that works through passes
 ==================  ================================================================================
 """
