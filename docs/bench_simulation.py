@@ -9,8 +9,8 @@ WORKLOAD, CONFIG = "gemm:512x512x512", "systolic-16x16"
 ENGINES = ("verilator", "cocotb")
 
 INTRODUCTION = ("Useful MACs over the seconds of the simulated run (`macs / sim_s`), on the machine that wrote "
-                "this page. Each command runs twice: other time is that of the second run without the simulation itself, "
-                "start-up, compilation of the workload and comparison with NumPy included.")
+                "this page. Each command runs twice: other time is that of the second run without the "
+                "simulation itself, with start-up, compilation of the workload and comparison with NumPy.")
 
 
 def simulation(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
