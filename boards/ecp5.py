@@ -1,7 +1,8 @@
 """Cost and speed of a design on Lattice ECP5, by Yosys and nextpnr, out of context.
 
 The ports of the design are put behind one register each, so that pins, of which a design out of
-context has too many, limit neither placement nor frequency. Cells are counted before that.
+context has too many, limit neither placement nor frequency. Cells are counted before that. Registers
+at multipliers move into them (:mod:`pearray.boards.ecp5_dsp`), which Yosys does not do by itself.
 """
 
 import json
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hdl.errors import PearrayError
+from .ecp5_dsp import pack_registers
 
 __all__ = ["TARGETS", "Synthesis", "synthesise"]
 
@@ -28,6 +31,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "ecp5-45": ("--45k", "--package", "CABGA381"),
     "ecp5-85": ("--85k", "--package", "CABGA756"),
 }
+#: Multipliers of each target's device.
+MULTIPLIERS = {"ecp5-25": 28, "ecp5-45": 72, "ecp5-85": 156}
 SPEED_GRADE = 6
 #: Goal given to the timing-driven placer, above what any design here reaches.
 GOAL_MHZ = 200
@@ -48,13 +53,16 @@ class Synthesis:
     target : str
         Key of :data:`TARGETS`; speed grade 6.
     lut4, ccu2c, distributed_ram, ff, mult18, block_ram : int
-        Yosys cells: LUT4, CCU2C, TRELLIS_DPR16X4, TRELLIS_FF, MULT18X18D and DP16KD.
+        Yosys cells: LUT4, CCU2C, TRELLIS_DPR16X4, TRELLIS_FF, MULT18X18D and DP16KD. Registers
+        inside multipliers don't count.
     fmax_mhz : float
         Highest frequency of the seeds.
     fmax_by_seed : dict
         Frequency in MHz by nextpnr's seed.
     critical_path : list
-        Nets of the best seed's slowest path with their delays in ns, in the design's own names.
+        Best seed's slowest path, in the design's own names: for each signal on it, from register to
+        register, the delay in ns of the logic before it and of the way that it goes. Signals within
+        one cone of logic, which have no name in the design, are one entry.
     memories_in_logic : list
         Memories of at least :data:`LARGE_MEMORY_BITS` bits that did not become block RAM.
     """
@@ -141,6 +149,15 @@ def _memories_in_logic(log: str, design: Mapping[str, Any]) -> list[str]:
     return sorted(name for name, size in bits.items() if size >= LARGE_MEMORY_BITS and name not in block_ram)
 
 
+def _pack(netlist: Path, top: str, target: str) -> Counter[str]:
+    """Move registers of a mapped netlist, a file, into its multipliers; returns the cells by type."""
+    design = json.loads(netlist.read_text())
+    module = design["modules"][top]
+    pack_registers(module, most_enables=MULTIPLIERS[target] // 2)
+    netlist.write_text(json.dumps(design))
+    return Counter(cell["type"] for cell in module["cells"].values())
+
+
 def _place(folder: Path, device: Sequence[str], seed: int) -> dict[str, Any]:
     """Place and route with one seed; returns nextpnr's report."""
     report = f"report{seed}.json"
@@ -185,7 +202,7 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
         (work / "design.v").write_text(verilog)
         (work / "wrapper.v").write_text(_wrapper(top, ports))
         (work / "count.ys").write_text("\n".join([
-            "read_verilog design.v", f"synth_ecp5 -top {top}", "tee -q -o count.json stat -json", ""]))
+            "read_verilog design.v", f"synth_ecp5 -top {top} -json count.json", ""]))
         (work / "memories.ys").write_text("\n".join([
             "read_verilog design.v", f"hierarchy -top {top}", "proc", "flatten", "opt_clean", "memory_collect",
             "write_json memories.json", ""]))
@@ -197,16 +214,17 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
             _run([*yosys, "map.ys"], work, "yosys-map.log")
             _run([*yosys, "memories.ys"], work, "yosys-memories.log")
             log = count.result()
+            cells = _pack(work / "count.json", top, target)
+            _pack(work / "mapped.json", "registered_ports", target)
             reports = dict(zip(seeds, pool.map(lambda seed: _place(work, TARGETS[target], seed), seeds),
                                strict=True))
-        cells = json.loads((work / "count.json").read_text())["design"]["num_cells_by_type"]
         fmax = {seed: _fmax(report) for seed, report in reports.items()}
         best = max(fmax, key=lambda seed: fmax[seed])
         return Synthesis(
             target=target, fmax_mhz=fmax[best], fmax_by_seed=fmax,
             critical_path=_critical_path(reports[best]),
             memories_in_logic=_memories_in_logic(log, json.loads((work / "memories.json").read_text())),
-            **{field: int(cells.get(cell, 0)) for cell, field in _CELLS.items()})
+            **{field: cells[cell] for cell, field in _CELLS.items()})
     finally:
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)
@@ -225,12 +243,26 @@ def _critical_path(report: Mapping[str, Any]) -> list[tuple[str, float]]:
     if not paths:
         return []
     slowest = max(paths, key=lambda path: sum(step["delay"] for step in path))
-    named, delay = [], 0.0
-    for step in slowest:
+    named: list[tuple[str, float]] = []
+    delay = 0.0
+    for number, step in enumerate(slowest, 1):
         delay += step["delay"]
-        if "net" in step:
-            named.append((step["net"].removeprefix("design."), round(delay, 3)))
-            delay = 0.0
-    if delay:
-        named.append((slowest[-1]["to"]["cell"].removeprefix("design."), round(delay, 3)))
+        end = number == len(slowest)
+        if "net" not in step and not end:
+            continue
+        name = _name(step["to"]["cell"] if end else step["net"])
+        if named and named[-1][0] == name:
+            delay += named.pop()[1]
+        named.append((name, round(delay, 3)))
+        delay = 0.0
     return named
+
+
+def _name(net: str) -> str:
+    """Name in the design of a net or cell, without what the tools appended to it.
+
+    Nets inside a cone of logic have no name of their own there; they get the one they are on the way to.
+    """
+    net = re.sub(r"\$(nextpnr|CCU2)\w*$", "", net.removeprefix("design."))
+    net = re.sub(r"_(TRELLIS_FF|LUT4|CCU2C|PFUMX|L6MUX21|MULT18X18D|DP16KD|TRELLIS_DPR16X4)_.*$", "", net)
+    return re.sub(r"(\.\d+){2}(_DO.?)?(\[\d+\])?$", "", net)

