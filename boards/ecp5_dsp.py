@@ -141,15 +141,15 @@ def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[
     for name, cell in netlist.cells.items():
         if cell["type"] == "MULT18X18D" and not any(key.startswith("REG_") for key in cell["parameters"]):
             pins = cell["connections"]
-            stages = {"INPUTA": _operand(netlist, pins, "A"), "INPUTB": _operand(netlist, pins, "B"),
+            candidates = {"INPUTA": _operand(netlist, pins, "A"), "INPUTB": _operand(netlist, pins, "B"),
                       "OUTPUT": _product(netlist, pins)}
-            found[name] = {stage: registers for stage, registers in stages.items() if registers is not None}
+            found[name] = {stage: registers for stage, registers in candidates.items() if registers is not None}
 
     # A register between two multipliers is the first one's product, not the second one's operand.
-    products = {register for stages in found.values() for register in stages.get("OUTPUT", ())} - {None}
+    products = {register for stages in found.values() for register in stages.get("OUTPUT", []) if register}
     for stages in found.values():
         for stage in ("INPUTA", "INPUTB"):
-            if not products.isdisjoint(stages.get(stage, ())):
+            if not products.isdisjoint(stages.get(stage, [])):
                 del stages[stage]
 
     def control(registers: list[str | None]) -> tuple[_Bit, _Bit]:

@@ -204,10 +204,11 @@ class PostBody(data.Struct):
        memory (``lanes`` entries of 8 bytes: bits 31..0 a float32 scale or an int32 multiplier,
        bits 37..32 a right shift, two's complement), then ``zero_point`` is added,
     3. clamped to ``low ... high``,
-    4. if ``table`` is set, looked up: byte ``column * 256 + (value mod 256)`` of the table memory,
+    4. if ``table`` is set, looked up: byte ``column * 256 + (value mod 256)`` of the table memory
+       (with ``Rounding.NONE``, set to zero if negative),
     5. written to byte ``out_base + n * out_nstep + m * out_mstep + s * lanes * size`` of the output
        scratchpad, where ``size`` is the size of an output: with ``Rounding.NONE`` (which skips
-       2, 3 and 4) that of a sum, 4 bytes, or 8 where accumulators are wider than 32 bits, else
+       2, 3 and the table) that of a sum, 4 bytes, or 8 where accumulators are wider than 32 bits, else
        that of an operand.
 
     Output addresses are multiples of ``lanes * size``. The command completes when its last output

@@ -21,7 +21,7 @@ TABLE_BYTES = 256
 class Settings(data.Struct):
     """What is the same for all values of a command.
 
-    With ``Rounding.NONE``, ``zero_point``, ``clamp`` and ``table`` must be zero.
+    With ``Rounding.NONE``, ``zero_point``, ``clamp`` and ``table`` must be zero, otherwise ``relu``.
     """
 
     zero_point: signed(17)
@@ -31,6 +31,8 @@ class Settings(data.Struct):
     clamp: unsigned(1)
     #: Whether the table is looked up.
     table: unsigned(1)
+    #: Whether a negative sum becomes zero.
+    relu: unsigned(1)
 
 
 class Lane(Unit):
@@ -68,8 +70,8 @@ class Lane(Unit):
     output_valid : :py:`Out(1)`
         ``valid``, ``latency`` cycles later.
     output : :py:`Out(8 * sum_bytes)`
-        With ``Rounding.NONE`` the biased sum, sign-extended; else an output in the lowest
-        ``operand_bytes`` bytes, the others undefined.
+        With ``Rounding.NONE`` the biased sum, sign-extended, or zero if that is negative and ``relu``
+        set; else an output in the lowest ``operand_bytes`` bytes, the others undefined.
     """
 
     def __init__(self, config: Config):
@@ -157,6 +159,7 @@ class Lane(Unit):
         parts += [delay(m, requantiser.raw[same:], 3, "raw_high", reset_less=True)]
         plain = delay(m, Cat(clamped, *parts), Table.LATENCY, "plain", reset_less=True)
         use_table = delay(m, later[2].table, 1 + Table.LATENCY, "use_table", reset_less=True)
+        use_relu = delay(m, later[2].relu, 1 + Table.LATENCY, "use_relu", reset_less=True)
 
         m.submodules.table_memory = table = Table(beat_words(config), self._table_bytes)
         group = delay(m, self.group, self.settings_cycle + 3, "group", reset_less=True)
@@ -170,6 +173,8 @@ class Lane(Unit):
         m.d.sync += output.eq(plain.as_signed())
         with m.If(use_table):
             m.d.sync += output[:output_bits].eq(table.value)
+        with m.If(use_relu & plain[-1]):
+            m.d.sync += output.eq(0)
         m.d.comb += self.output.eq(output)
 
         return m

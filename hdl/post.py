@@ -192,6 +192,7 @@ class Post(wiring.Component):
                 settings.high.eq(command.high),
                 settings.clamp.eq(~raw),
                 settings.table.eq(~raw & command.table),
+                settings.relu.eq(raw & command.table),
             ]
 
         m.d.comb += [

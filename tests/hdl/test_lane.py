@@ -58,7 +58,7 @@ def signed(values, bits):
 
 
 def test_random(rng):
-    """A wrong bias, zero point, clamp, table or a setting that comes too early or late would show."""
+    """A wrong bias, zero point, clamp, table, ReLU or a setting that comes too early or late would show."""
     target = config()
     count = 3000
     table = rng.integers(0, 256, 512)
@@ -86,14 +86,17 @@ def test_random(rng):
                 output = int(golden.tflite(
                     np.array([total]), scale, -shift, zero_point, low, high, axis=0,
                     rounding="double" if rule == Rounding.TFLITE_DOUBLE else "single")[0])
+        relu = rule == Rounding.NONE and bool(rng.random() < 0.3)
         if use_table:
             output = int(table[group * 256 + output % 256])
+        elif relu:
+            output = max(output, 0)
         expected.append(output % (1 << 32) if rule == Rounding.NONE else output % 256)
         values.append({"group": group, "rounding": rule, "accumulator": acc, "bias": bias, "scale": scale,
                        "shift": shift})
         raw = rule == Rounding.NONE
         settings.append({"zero_point": 0 if raw else zero_point, "low": low, "high": high,
-                         "clamp": not raw, "table": use_table})
+                         "clamp": not raw, "table": use_table, "relu": relu})
     actual = run(Lane(target), 2, values, settings, table)
     mask = np.array([0xFFFFFFFF if value["rounding"] == Rounding.NONE else 0xFF for value in values])
     wrong = np.flatnonzero((actual & mask.astype(np.uint64)) != np.array(expected, np.uint64))
@@ -116,11 +119,11 @@ def test_wide(rng):
         output = int(golden.onnx(np.array([total]), factor, zero_point, low, high, axis=0)[0])
         if use_table:
             output = int(table[256 + output % 256])
-        expected.append(total if raw else output)
+        expected.append((max(total, 0) if use_table else total) if raw else output)
         values.append({"group": 1, "rounding": Rounding.NONE if raw else Rounding.ONNX, "accumulator": acc,
                        "bias": bias, "scale": int(factor.view(np.uint32)), "shift": 0})
         settings.append({"zero_point": 0 if raw else zero_point, "low": low, "high": high,
-                         "clamp": not raw, "table": use_table and not raw})
+                         "clamp": not raw, "table": use_table and not raw, "relu": use_table and raw})
     actual = run(Lane(config(16)), 2, values, settings, table)
     bits = [64 if value["rounding"] == Rounding.NONE else 16 for value in values]
     for index in range(count):

@@ -157,6 +157,8 @@ def expected_bytes(target, sums, memories, commands):
                         value = golden.tflite(narrow, multiplier, -shift, *clamp, rounding=rule)[0]
                     if c["table"]:
                         value = table[column * 256 + value % 256]
+                elif c["table"]:
+                    value = max(value, 0)
                 start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * size
                 for byte in range(size):
                     written[(start + byte) % OUTPUT_BYTES] = int(value) >> 8 * byte & 255
