@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from . import rules
 from .axi import AXI4, AXI4Lite, AXI4Read, AXI4Write
 from .commands import Destination
 from .config import Config
@@ -15,7 +16,7 @@ from .fetch import Fetch
 from .loader import Loader
 from .post import Post, PostEvents, output_banks, output_lines
 from .queues import QUEUES, CommandQueues, slot_name
-from .reader import Reader
+from .reader import IN_FLIGHT, Reader
 from .registers import COUNTERS_OFFSET, Register, Registers, register_map
 from .reset import PartReset
 from .scratchpad import LoadPort, Scratchpad
@@ -126,6 +127,7 @@ class Accelerator(wiring.Component):
         m.submodules.storer = in_run(storer)
 
         self._connect_ports(m, registers, reader, writer)
+        self._state_rules(m, control, gates)
         self._connect_control(m, registers, control, fetch, reader, writer)
         self._connect_queues(m, control, fetch, queues, gates, [loader, execute, post, storer])
         self._connect_memories(m, loader, execute, post, storer)
@@ -148,6 +150,25 @@ class Accelerator(wiring.Component):
                 inside, outside = getattr(bus, name), getattr(self.m_axi, name)
                 m.d.comb += outside.eq(inside) if member.flow == Out else inside.eq(outside)
         m.d.comb += self.irq.eq(registers.irq)
+
+    def _state_rules(self, m, control, gates):
+        bus, lite = self.m_axi, self.s_axi
+        for name in ("ar", "aw"):
+            valid, ready, address, length, size, burst = (
+                getattr(bus, name + part) for part in ("valid", "ready", "addr", "len", "size", "burst"))
+            rules.held(m, f"m_axi_{name}", valid, ready, address, length, size, burst)
+            rules.in_bounds(m, f"m_axi_{name}_burst", valid, address, length, size, burst, self._config.beat_bytes)
+        rules.held(m, "m_axi_w", bus.wvalid, bus.wready, bus.wdata, bus.wstrb, bus.wlast)
+        rules.write_bursts(m, "m_axi_w_bursts", bus.awvalid & bus.awready, bus.awlen, bus.wvalid & bus.wready,
+                           bus.wlast, IN_FLIGHT)
+        rules.outstanding(m, "m_axi_reads", bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast, IN_FLIGHT)
+        rules.outstanding(m, "m_axi_writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT)
+        rules.held(m, "s_axi_r", lite.rvalid, lite.rready, lite.rdata, lite.rresp)
+        rules.held(m, "s_axi_b", lite.bvalid, lite.bready, lite.bresp)
+        for index, opcode in enumerate(QUEUES):
+            # Far more than any engine holds: a count that wrapped would open gates too early.
+            rules.outstanding(m, f"{opcode.name.lower()}_tokens", gates.take[index], gates.done[index], 63,
+                              clear=~control.run)
 
     def _connect_control(self, m, registers, control, fetch, reader, writer):
         m.d.comb += [

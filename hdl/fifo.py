@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from . import rules
 from .errors import PearrayError
 
 __all__ = ["StreamFIFO"]
@@ -90,4 +91,5 @@ class StreamFIFO(wiring.Component):
         with m.Elif(get & ~put):
             m.d.sync += [full.eq(0), some.eq(get_next != put_at)]
 
+        rules.queue(m, "queue", put, get, some, full, self._depth)
         return m

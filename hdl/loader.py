@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from . import rules
 from .blocks import BlockWalker, burst_beats, burst_layout
 from .commands import ADDRESS_BITS, Destination, LoadBody
 from .config import Config
@@ -91,6 +92,7 @@ class Loader(wiring.Component):
             pending.i.p.beat.eq(0),
         ]
         self._write(m, pending, layout)
+        rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
 
         return m
 

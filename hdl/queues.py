@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from . import rules
 from .commands import BODIES, COMMAND_BYTES, HEADER_BITS, Opcode
 from .config import Config
 from .errors import PearrayError
@@ -178,6 +179,7 @@ class CommandQueues(wiring.Component):
                 m.d.sync += get_at[queue].eq(get_at[queue] + 1)
             m.d.sync += held[queue].eq(held[queue] + put - get)
             m.d.comb += full[queue].eq(held[queue] >= self._depth // 2)
+            rules.never(m, f"{QUEUES[queue].name.lower()}_queue", put & (held[queue] == self._depth), "overflow")
         m.d.sync += self.room.eq(~full.any())
 
         # From the memory through its output register to the slots.
@@ -194,6 +196,8 @@ class CommandQueues(wiring.Component):
         # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
         m.d.comb += to_slot.eq(Mux(filling.any(), word, self.data))
+        overwritten = Signal(len(QUEUES))
+        rules.never(m, "slots", overwritten, "a command was overwritten before it was taken")
         for queue, opcode in enumerate(QUEUES):
             slot = getattr(self, slot_name(opcode))
             last = (len(slot) - 1) // self._width
@@ -211,6 +215,7 @@ class CommandQueues(wiring.Component):
                 from_memory = arrived[1] & filling[queue] & (target_2 == queue) & (place_2 == index)
                 with m.If(self.put & straight | from_memory):
                     m.d.sync += part.eq(to_slot)
+                    m.d.comb += overwritten[queue].eq(self.valid[queue])
                     if index == last:
                         m.d.sync += [self.valid[queue].eq(1), filling[queue].eq(0)]
 

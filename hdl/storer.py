@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from . import rules
 from .blocks import BlockWalker, burst_beats, burst_layout
 from .commands import ADDRESS_BITS, StoreBody
 from .config import Config
@@ -133,6 +134,10 @@ class Storer(wiring.Component):
 
         lane = self._read(m, beat, word, burst.rotation)
         self._align(m, lane, beat, burst, head, burst.tail & burst_last)
+        rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
+        rules.never(m, "data", self.data.valid & ~self.data.ready, "a beat was refused")
+        rules.never(m, "credit", Mux(beat, credit == 0, self.sent & (credit == DATA_DEPTH)),
+                    "more or less than the writer holds")
         return m
 
     def _read(self, m, beat, word, rotation):

@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from . import rules
 from .commands import BODIES, HEADER, HEADER_BITS, Opcode
 from .queues import QUEUES, slot_bits, slot_name
 
@@ -17,7 +18,8 @@ class TokenGates(wiring.Component):
     """Holds each queue's oldest command back until the counts it waits for have been reached.
 
     Completed commands are counted modulo 2**16; a command may start when, for each queue, the
-    count minus the command's wait, modulo 2**16, is below 2**15. A command is seen by its engine
+    count minus the command's wait, modulo 2**16, is below 2**15. For an EXECUTE, a POST counts as
+    soon as it has read its last sums, which frees their bank. A command is seen by its engine
     two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
     The end of the program stands in the load queue.
 
@@ -58,6 +60,11 @@ class TokenGates(wiring.Component):
             with m.If(self.done[queue]):
                 m.d.sync += count.eq(count + 1)
 
+        # The engine gives a POST back when it has read its last sums; its outputs are on their way then.
+        posted = Signal(16)
+        with m.If(self.take[QUEUES.index(Opcode.POST)]):
+            m.d.sync += posted.eq(posted + 1)
+
         is_end = Signal()
         for queue, opcode in enumerate(QUEUES):
             name = opcode.name.lower()
@@ -68,6 +75,8 @@ class TokenGates(wiring.Component):
             m.d.comb += header.eq(slot)
             for other, count in zip(QUEUES, counts, strict=True):
                 ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
+                if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
+                    count = posted
                 m.d.comb += [
                     ahead.eq(count - header[f"wait_{other.name.lower()}"]),
                     reached[QUEUES.index(other)].eq(~ahead[15]),
@@ -80,6 +89,8 @@ class TokenGates(wiring.Component):
                 commands.p.eq(slot[HEADER_BITS:]),
                 self.take[queue].eq(commands.valid & commands.ready),
             ]
+            # The body stands in the queue's slot, which has a rule of its own.
+            rules.held(m, f"{name}_commands", commands.valid, commands.ready)
             if opcode is Opcode.LOAD:
                 m.d.comb += [
                     is_end.eq(header.opcode == Opcode.END),

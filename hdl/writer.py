@@ -51,9 +51,9 @@ class Writer(wiring.Component):
     data : In(stream.Signature(lanes_layout(config)))
         Beats of the bursts, in order.
     sent : Out(1)
-        High in each cycle in which a queued beat leaves.
+        High in each cycle in which a queued beat leaves, but for those of a drained run.
     marked : Out(1)
-        High for one cycle when memory has acknowledged a burst with a mark.
+        High for one cycle when memory has acknowledged a burst with a mark, but for those of a drained run.
     drain : In(1)
         Refuse requests, and complete what is in flight.
     idle : Out(1)
@@ -147,7 +147,8 @@ class Writer(wiring.Component):
             bus.wdata.eq(beats.o.p.data),
             bus.wstrb.eq(Mux(beats.o.valid, beats.o.p.strobe, 0)),
             bus.wlast.eq(moved == owed.o.payload),
-            self.sent.eq(sent & beats.o.valid),
+            # Beats that were queued before draining began are no longer the client's.
+            self.sent.eq(sent & beats.o.valid & ~refuse),
             sent.eq(bus.wvalid & bus.wready),
             owed.o.ready.eq(sent & bus.wlast),
             # Beats of a burst that was never requested go nowhere.
@@ -165,7 +166,7 @@ class Writer(wiring.Component):
         ]
         m.d.sync += [
             in_flight.eq(in_flight + taken - acknowledged),
-            self.marked.eq(acknowledged & bursts.o.p.mark),
+            self.marked.eq(acknowledged & bursts.o.p.mark & ~refuse),
             self.error.eq(acknowledged & ~refuse & bus.bresp.as_value()[1]),
             self.error_response.eq(bus.bresp),
             self.error_address.eq(bursts.o.p.beat << lane_bits),

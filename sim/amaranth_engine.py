@@ -34,15 +34,14 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
         for address, value in host.writes:
             await lite_write(ctx, dut.s_axi, address, value)
         report.started = True
-        cycles, shown = 0, time.monotonic()
+        shown = time.monotonic()
         async for _, _, irq in ctx.tick().sample(dut.irq):
-            cycles += 1
-            if irq or cycles >= bounds.total:
+            report.simulated += 1
+            if irq or report.simulated >= bounds.total:
                 break
             if progress is not None and time.monotonic() - shown > 0.25:
                 shown = time.monotonic()
-                progress(cycles)
-        report.simulated = cycles
+                progress(report.simulated)
         report.status = await lite_read(ctx, dut.s_axi, host.status)
         if not report.status & host.finished:
             report.ending = Ending.TOO_LONG
@@ -55,7 +54,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     except TimeoutError:
         report.ending = Ending.TOO_LONG
     except AssertionError as violation:
-        report.ending, report.message = Ending.PROTOCOL, str(violation)
+        report.ending, report.message = Ending.PROTOCOL, str(violation).removeprefix("Assertion violated: ")
     seconds = time.perf_counter() - built
     counters = conclude(job, design, report)
     regions = [memory.data[address:address + length].tobytes() for address, length in job.read]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hdl.errors import PearrayError
-from . import cache, tools
+from . import cache, rules, tools
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, Report, conclude, plan
@@ -26,6 +26,8 @@ __all__ = ["build", "execute", "simulate"]
 
 _BUILD_ARGUMENTS = ["-Wno-WIDTHEXPAND", "-Wno-fatal"]
 _TIMESCALE = ("1ns", "1ps")
+#: Time of a cycle as Verilator prints it, which is in units of the precision.
+_PERIOD = 10_000
 
 
 @contextmanager
@@ -57,18 +59,19 @@ def build(verilog: Emitted) -> Path:
     tools.require_cocotb()
     libraries = Path(importlib.import_module("cocotb_tools.config").libs_dir)
     versions = [importlib.metadata.version("cocotb"), tools.verilator_version(), tools.compiler_version()]
-    key = cache.digest(verilog.text, verilog.top, *_BUILD_ARGUMENTS, str(libraries), *versions)
+    key = cache.digest(verilog.text, verilog.rules, verilog.top, *_BUILD_ARGUMENTS, str(libraries), *versions)
 
     def compile_model(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
             work = Path(name)
-            source = work / f"{verilog.top}.v"
+            source, beside = work / f"{verilog.top}.v", work / "rules.sv"
             source.write_text(verilog.text)
+            beside.write_text(verilog.rules)
             _prepare_runtime(work / "build", versions)
             flags = " ".join(f"{name}={value}" for name, value in tools.make_variables().items())
             with _environment(MAKEFLAGS=flags, **_object_cache()):
                 try:
-                    _runner().build(sources=[source], hdl_toplevel=verilog.top, build_dir=work / "build",
+                    _runner().build(sources=[source, beside], hdl_toplevel=verilog.top, build_dir=work / "build",
                                     build_args=_BUILD_ARGUMENTS, timescale=_TIMESCALE, log_file=work / "log")
                 except (RuntimeError, SystemExit) as error:
                     message = f"cocotb could not build the generated Verilog: {_last(work / 'log')}"
@@ -182,6 +185,9 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
             _, failures = simulate(place, verilog.top, f"{__package__}.cocotb_run", folder,
                                    {"PEARRAY_JOB": str(folder)})
         if failures:
+            broken = rules.broken(verilog.rules, (folder / "log").read_text(errors="replace"))
+            if broken is not None:
+                raise PearrayError(f"the accelerator broke a rule in cycle {broken[0] // _PERIOD}: {broken[1]}")
             raise PearrayError(f"the simulation failed: {_last(folder / 'log')}")
         answer = json.loads((folder / "outcome.json").read_text())
         data = (folder / "regions").read_bytes()

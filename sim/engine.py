@@ -147,6 +147,9 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     design : Design
         Hardware to run on, for tests of the engines themselves.
 
+    The rules of the hardware (:mod:`pearray.hdl.rules`) are checked by the engines amaranth and cocotb, and
+    by verilator if the environment has ``PEARRAY_RULES=1``.
+
     Returns
     -------
     Outcome

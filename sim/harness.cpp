@@ -234,6 +234,9 @@ void run(const char* job_path, const char* outcome_path) {
 
 }  // namespace pearray
 
+// Called at a broken rule; what it says stands in that line of the rules.
+void vl_stop(const char*, int line, const char*) { throw std::runtime_error("rule " + std::to_string(line)); }
+
 int main(int argc, char** argv) {
     if (argc != 3) {
         std::fprintf(stderr, "usage: %s JOB OUTCOME\n", argv[0]);

@@ -64,7 +64,7 @@ class Report:
     values : list of int
         Values of the registers that the plan reads; fewer if they did not answer.
     message : str
-        Broken bus rule, if one ended the simulation.
+        Broken rule, of the bus or of the design, if one ended the simulation.
     started : bool
         Whether every register write was answered.
     bus_error : bool
@@ -116,7 +116,7 @@ def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
         if len(taken) == len(words):
             counters[name] = sum(value << 32 * index for index, value in enumerate(taken))
     if report.ending is Ending.PROTOCOL:
-        raise PearrayError(f"the accelerator broke a bus rule in cycle {report.simulated}: {report.message}")
+        raise PearrayError(f"the accelerator broke a rule in cycle {report.simulated}: {report.message}")
     if report.bus_error:
         raise PearrayError("the accelerator answered a register access with an error")
     if not report.started:

@@ -1,24 +1,30 @@
 """Engine ``verilator``: the compiled model, driven natively with a memory model in C++."""
 
+import os
 import shutil
 import struct
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
-from . import cache, tools
+from . import cache, rules, tools
 from .branchless import rewrite_model
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, HostPlan, Report, conclude, plan
 from .watchdog import Limits
 
-__all__ = ["build", "execute"]
+__all__ = ["CHECK", "build", "execute"]
+
+#: Environment variable that, set to 1, compiles the design's rules (:mod:`pearray.hdl.rules`) in. They cost a
+#: tenth of the speed.
+CHECK = "PEARRAY_RULES"
 
 _FORMAT = 1
 _NEVER = (1 << 64) - 1
@@ -51,8 +57,8 @@ def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
         If a tool is missing or fails.
     """
     flags = [*_VERILATOR_FLAGS, f"-DPEARRAY_BEAT_BYTES={config.beat_bytes}"]
-    key = cache.digest(verilog.text, verilog.top, cache.sources_digest(_HARNESS), *flags, str(_MAKE_OPTIONS),
-                       tools.verilator_version(), tools.compiler_version())
+    key = cache.digest(verilog.text, verilog.rules, verilog.top, cache.sources_digest(_HARNESS), *flags,
+                       str(_MAKE_OPTIONS), tools.verilator_version(), tools.compiler_version())
     place, built = cache.entry("verilator", key, lambda folder: _compile(folder, config, verilog))
     return place / "model", built
 
@@ -60,14 +66,15 @@ def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
 def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
     with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
         work = Path(name)
-        source = work / f"{verilog.top}.v"
+        source, beside = work / f"{verilog.top}.v", work / "rules.sv"
         source.write_text(verilog.text)
+        beside.write_text(verilog.rules)
         environment = tools.verilator_environment()
         _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
                "--top-module", verilog.top, "--Mdir", str(work / "model"), "-o", "model",
-               "-CFLAGS", f"-DVL_TIME_CONTEXT -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
+               "-CFLAGS", f"-DVL_TIME_CONTEXT -DVL_USER_STOP -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
                "-CFLAGS", f"-I{Path(__file__).parent}",
-               "-LDFLAGS", "-pthread", str(source), str(_HARNESS[0])], environment, "Verilator")
+               "-LDFLAGS", "-pthread", str(source), str(beside), str(_HARNESS[0])], environment, "Verilator")
         rewrite_model(work / "model")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
@@ -78,7 +85,7 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
 def _reuse_runtime(work: Path, variables: dict[str, str], environment: dict[str, str]) -> None:
     """Put Verilator's run-time library, compiled once for all models, where make would put it."""
     names = ("verilated.o", "verilated_threads.o")
-    key = cache.digest(*names, str(sorted(variables.items())), tools.verilator_version(),
+    key = cache.digest(*names, "VL_USER_STOP", str(sorted(variables.items())), tools.verilator_version(),
                        tools.compiler_version())
 
     def compile_runtime(folder: Path) -> None:
@@ -112,6 +119,8 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     """Run a job; see :func:`pearray.sim.engine.run`."""
     begin = time.perf_counter()
     verilog = emitted(job.config, design)
+    if os.environ.get(CHECK) != "1":
+        verilog = replace(verilog, rules="")
     model, _ = build(job.config, verilog)
     built = time.perf_counter()
     host = plan(job, design, bounds)
@@ -122,6 +131,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
         _simulate([str(model), str(question), str(answer)], progress)
         with answer.open("rb") as file:
             report, nanoseconds, regions = _read_outcome(file, job)
+    report.message = rules.explain(verilog.rules, report.message)
     counters = conclude(job, design, report)
     return Outcome(regions, counters["cycles"], counters, built - begin, nanoseconds / 1e9, verilog.sha256)
 

@@ -15,10 +15,11 @@ from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib import wiring
 
 from ..hdl import unit
+from ..hdl.rules import PREFIX
 from ..hdl.structure import Structure
 from .lint import clean_rtlil, clean_verilog
 
-__all__ = ["emit", "generate", "manifest"]
+__all__ = ["emit", "emit_with_rules", "generate", "manifest"]
 
 _CELL = re.compile(r"^  cell \\(\S+) \S+$", re.MULTILINE)
 _MEMORY = re.compile(r"^  memory width (\d+) size (\d+) \\(\S+)$", re.MULTILINE)
@@ -27,6 +28,8 @@ _ZEROS = re.compile(r"^  cell \$meminit_v2 \S+\n    parameter \\MEMID \"\\\\(\S+
                     re.MULTILINE)
 _DECLARATION = re.compile(r"^  reg (?:\[(\d+):0\] )?(?:\\(\S+) |(\w+)) \[(\d+):0\];\n", re.MULTILINE)
 _PORT = re.compile(r"(?<= )(input|output) (\d+)(?=  ?(?:signed )?\\\S+$)", re.MULTILINE)
+_RULE = re.compile(rf"^  (\w*_{PREFIX}\w+) (\w+) (\(\n(?:    .*\n)*  \);\n)", re.MULTILINE)
+_BROKEN = re.compile(r"^( *)if \(!(.*?)\)\n *\$write\((\".*\")\);\n *assert \(.*\);\n", re.MULTILINE)
 _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +59,15 @@ def emit(component: wiring.Component, name: str) -> str:
     ValueError
         If two ports or two modules would get one name.
     """
+    return emit_with_rules(component, name)[0]
+
+
+def emit_with_rules(component: wiring.Component, name: str) -> tuple[str, str]:
+    """Convert a component and its rules (:mod:`pearray.hdl.rules`) to Verilog, each to a text of its own.
+
+    The text of the rules is SystemVerilog: a module for each rule, and a ``bind`` that puts it into the
+    module that states it. Simulators read it beside the design; a broken rule is a ``$error``.
+    """
     return _verilog(_modules(component, name))
 
 
@@ -76,7 +88,7 @@ def manifest(component: wiring.Component, name: str) -> dict[str, Any]:
 def generate(component: wiring.Component, name: str) -> tuple[str, dict[str, Any]]:
     """Return the results of :func:`emit` and :func:`manifest`, elaborating once."""
     modules = _modules(component, name)
-    return _verilog(modules), _manifest(component, name, modules)
+    return _verilog(modules)[0], _manifest(component, name, modules)
 
 
 def _modules(component: wiring.Component, name: str) -> dict[str, str]:
@@ -141,8 +153,11 @@ def _without_zeros(fragment: Fragment) -> Iterator[None]:
             init._raw = contents
 
 
-def _verilog(modules: dict[str, str]) -> str:
-    """Write modules as Verilog, in one run of Yosys for all of them, whose start takes longest."""
+def _verilog(modules: dict[str, str]) -> tuple[str, str]:
+    """Write modules as Verilog, in one run of Yosys for all of them, whose start takes longest.
+
+    Returns the text of the design, and that of its rules.
+    """
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
     # Yosys would write an assignment for each row of a memory that starts as zeros, a megabyte for
     # a scratchpad. It gets the memory without its contents, and a loop is added to what it writes.
@@ -150,13 +165,23 @@ def _verilog(modules: dict[str, str]) -> str:
     text = _convert_rtlil_text("\n".join(f"module \\{name}\n{_ZEROS.sub('', body)}end"
                                          for name, body in modules.items()), strip_internal_attrs=True)
     parts = re.split(r"^(module \\?\S+?(?= ?\())", text, flags=re.MULTILINE)
+    bindings, rules = [], []
     for index in range(1, len(parts), 2):
         module = parts[index].removeprefix("module ").removeprefix("\\")
         memories = {memory for name, memory in zeroed if name == module}
         parts[index + 1] = _DECLARATION.sub(
             lambda found, memories=memories: found[0] + _clear(found) * ((found[2] or found[3]) in memories),
             parts[index + 1])
-    return clean_verilog("".join(parts))
+        bindings += [f"bind {module} {' '.join(found)}" for found in _RULE.findall(parts[index + 1])]
+        parts[index + 1] = _RULE.sub("", parts[index + 1])
+        if _is_rule(module):
+            rules.append(parts[index] + _BROKEN.sub(r"\1if (!\2) $error(\3);\n", parts[index + 1]))
+            parts[index] = parts[index + 1] = ""
+    return clean_verilog("".join(parts)), clean_verilog("".join([*rules, *bindings]))
+
+
+def _is_rule(module: str) -> bool:
+    return f"_{PREFIX}" in module
 
 
 def _clear(declaration: re.Match[str]) -> str:
@@ -174,6 +199,7 @@ def _manifest(component: wiring.Component, name: str, modules: dict[str, str]) -
     for port, (value, is_input) in unit.ports(component).items():
         ports.append({"name": port, "direction": "input" if is_input else "output",
                       "width": len(value), "signed": value.shape().signed})
+    modules = {module: body for module, body in modules.items() if not _is_rule(module)}
     children = {module: Counter(child for child in _CELL.findall(body) if child in modules)
                 for module, body in modules.items()}
     instances = Counter({name: 1})

@@ -1,7 +1,12 @@
 """Seeded randomness for every test: the seed is printed, and ``--seed N`` replays it."""
 
+import os
+
 import numpy as np
 import pytest
+
+# Every simulation of a test checks the rules of the hardware.
+os.environ.setdefault("PEARRAY_RULES", "1")
 
 try:
     from hypothesis import settings

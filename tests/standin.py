@@ -3,6 +3,7 @@
 The engines are tested with it, so that a fault of theirs can't hide behind one of the accelerator.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -10,11 +11,12 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from pearray.hdl import rules
 from pearray.hdl.axi import AXI4, AXI4Lite
 from pearray.hdl.registers import REGISTERS
 from pearray.sim.design import Design
 
-__all__ = ["BURST", "STANDIN", "Copier"]
+__all__ = ["BROKEN", "BURST", "STANDIN", "Copier"]
 
 #: Beats of each burst of the copy.
 BURST = 4
@@ -26,11 +28,13 @@ class Copier(wiring.Component):
     """Copy bursts of :data:`BURST` beats as fast as the bus lets it.
 
     The program is one beat-aligned block of 32-bit words: source address, destination address,
-    number of bursts. A number of 0 never finishes. An error response ends the copy.
+    number of bursts. A number of 0 never finishes. An error response ends the copy. A rule says that no more
+    than ``most_beats`` are read, if given.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, most_beats=None):
         self._beat_bytes = config.beat_bytes
+        self._most_beats = most_beats
         super().__init__({
             "m_axi": Out(AXI4(config.memory.data_width)),
             "s_axi": In(AXI4Lite(12)),
@@ -130,6 +134,8 @@ class Copier(wiring.Component):
             m.d.sync += [running.eq(0), busy.eq(0), done.eq(1)]
         failed = (r_fire & self.m_axi.rresp.as_value().any()
                   | self.m_axi.bvalid & self.m_axi.bresp.as_value().any())
+        if self._most_beats is not None:
+            rules.never(m, "read_beats", read_beats > self._most_beats, f"more than {self._most_beats} have come")
         with m.If(failed):
             m.d.sync += [running.eq(0), fetching.eq(0), busy.eq(0), done.eq(1), error.eq(1)]
         return m
@@ -142,3 +148,6 @@ STANDIN = Design(
     causes={1: "bus error"},
     sources=(Path(__file__),),
 )
+
+#: The same with a rule that a copy of nine bursts breaks; the second source keeps the two apart in the cache.
+BROKEN = replace(STANDIN, create=lambda config: Copier(config, 21), sources=(Path(__file__),) * 2)

@@ -1,9 +1,10 @@
 """The three engines run one job on a stand-in for the accelerator."""
 
 import importlib.util
+import re
 
 import pytest
-from standin import BURST, STANDIN
+from standin import BROKEN, BURST, STANDIN
 
 import pearray as pe
 from pearray.sim import Disturbance, Job, run, verilator
@@ -60,6 +61,17 @@ def test_bus_error_is_reported(engine, kind, rng):
     message = r"^the accelerator stopped with error 1 \(bus error\) at address 0x"
     with pytest.raises(pe.PearrayError, match=message):
         run(job, engine, design=STANDIN, disturbance=Disturbance(**{kind: address}))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_broken_rule_is_reported(engine, rng):
+    """A rule that is broken must end the run, in one line that names it and the cycle, in every engine."""
+    job, _ = copy_job(rng, 9)
+    message = (r"^the accelerator broke a rule in cycle \d+: (systolic_8x8: )?read_beats: more than 21 have come$")
+    with pytest.raises(pe.PearrayError, match=message) as caught:
+        run(job, engine, design=BROKEN)
+    # Registers, the program, and 19 beats of the block take as long as the engine's memory makes them.
+    assert 30 < int(re.search(r"cycle (\d+)", str(caught.value))[1]) < 150, str(caught.value)
 
 
 @pytest.mark.parametrize("engine", ["verilator", "cocotb"])

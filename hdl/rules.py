@@ -1,0 +1,165 @@
+"""Rules that hold in every cycle, as assertions that run in simulation.
+
+A component states a rule by one of the functions below. In Amaranth's simulator a broken rule raises
+``AssertionError``. In emitted Verilog each rule is a module with inputs only, which
+:mod:`pearray.sim.verilog` takes out of the design's text and gives to the engines as a second text,
+to be bound beside it; so the design that is simulated is the one that is synthesised, to the byte.
+
+A rule reads signals of the module that states it, and says what is wrong in words: the name that it was
+given comes first.
+"""
+
+from amaranth.hdl import Assert, Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib.memory import Memory
+
+from .axi import BOUNDARY
+
+__all__ = ["PREFIX", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
+
+#: Submodules of this prefix are rules.
+PREFIX = "rules_"
+
+
+class _Rule(Elaboratable):
+    """A rule: ``build`` fills a module of its own, which only reads."""
+
+    def __init__(self, build):
+        self._build = build
+
+    def elaborate(self, platform):
+        """Build the rule's own state and its assertions."""
+        m = Module()
+        self._build(m)
+        return m
+
+
+def _state(m, name, build):
+    m.submodules[PREFIX + name] = _Rule(build)
+
+
+def never(m, name, condition, message):
+    """State that a condition is false in every cycle.
+
+    Parameters
+    ----------
+    m : Module
+        Module that states the rule.
+    name : str
+        What the rule is about, also the end of the submodule's name.
+    condition : value-like
+        What must not happen.
+    message : str
+        What it means if it does.
+    """
+    def build(rules):
+        rules.d.sync += Assert(~Value.cast(condition).any(), f"{name}: {message}")
+
+    _state(m, name, build)
+
+
+def held(m, name, valid, ready, *payload):
+    """State that what is offered stays, unchanged, until it is taken."""
+    offered = Cat(*payload)
+
+    def build(rules):
+        waiting = Signal()
+        before = Signal(len(offered))
+        rules.d.sync += [
+            waiting.eq(valid & ~ready),
+            before.eq(offered),
+            Assert(~waiting | valid, f"{name}: valid fell before ready"),
+        ]
+        if len(offered):
+            rules.d.sync += Assert(~waiting | (offered == before), f"{name}: payload changed before ready")
+
+    _state(m, name, build)
+
+
+def outstanding(m, name, begun, ended, limit, clear=0):
+    """State that nothing ends that has not begun, and that at most ``limit`` are under way.
+
+    While ``clear`` is high nothing counts, and none is under way afterwards.
+    """
+    def build(rules):
+        count = Signal(range(limit + 2))
+        counts = Signal()
+        rules.d.comb += counts.eq(~Value.cast(clear))
+        rules.d.sync += [
+            count.eq(Mux(counts, count + begun - ended, 0)),
+            Assert((count != 0) | ~(ended & counts), f"{name}: ended without having begun"),
+            Assert((count != limit) | ~(begun & counts) | ended, f"{name}: more than {limit} under way"),
+        ]
+
+    _state(m, name, build)
+
+
+def queue(m, name, put, get, some, full, depth):
+    """State that a queue's flags tell how much it holds, and that it neither over- nor underflows."""
+    def build(rules):
+        level = Signal(range(depth + 2))
+        rules.d.sync += [
+            level.eq(level + put - get),
+            Assert((level != depth) | ~put, f"{name}: overflow"),
+            Assert((level != 0) | ~get, f"{name}: underflow"),
+            Assert((some == (level != 0)) & (full == (level == depth)), f"{name}: flags do not tell the level"),
+        ]
+
+    _state(m, name, build)
+
+
+def in_bounds(m, name, valid, address, length, size, burst, beat_bytes):
+    """State that AXI bursts are aligned, incremental, as wide as the bus, and cross no 4 KB boundary."""
+    beat_bits = beat_bytes.bit_length() - 1
+    block_bits = BOUNDARY.bit_length() - 1
+
+    def build(rules):
+        last = Signal(block_bits - beat_bits + 1)
+        rules.d.comb += last.eq(address[beat_bits:block_bits] + length)
+        rules.d.sync += [
+            Assert(~valid | (address[:beat_bits] == 0), f"{name}: address not aligned to a beat"),
+            Assert(~valid | ((size == beat_bits) & (burst == 1)), f"{name}: size or type of burst wrong"),
+            Assert(~valid | ((last < 1 << block_bits - beat_bits) & (length < BOUNDARY // beat_bytes)),
+                   f"{name}: burst crosses a 4 KB boundary"),
+        ]
+
+    _state(m, name, build)
+
+
+def write_bursts(m, name, address, length, beat, last, limit):
+    """State that ``last`` is on the last beat of each burst, whether its address or its data come first.
+
+    Parameters
+    ----------
+    m, name
+        As for :func:`never`.
+    address, beat : value-like
+        An address, a beat of data is transferred.
+    length : value-like
+        One less than the beats of the address's burst.
+    last : value-like
+        The beat is the last of its burst.
+    limit : int
+        Bursts by which one may be ahead of the other.
+    """
+    def build(rules):
+        depth = 1 << limit.bit_length()
+        addresses, bursts, checked = (Signal(range(depth), name=each) for each in ("addresses", "bursts", "checked"))
+        beats = Signal(8)
+        rules.submodules.promised = promised = Memory(shape=8, depth=depth, init=[])
+        rules.submodules.moved = moved = Memory(shape=8, depth=depth, init=[])
+        reads = []
+        for memory, put, place, value in ((promised, address, addresses, length), (moved, beat & last, bursts, beats)):
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            rules.d.comb += [write.en.eq(put), write.addr.eq(place), write.data.eq(value), read.addr.eq(checked)]
+            with rules.If(put):
+                rules.d.sync += place.eq(place + 1)
+            reads.append(read.data)
+        with rules.If(beat):
+            rules.d.sync += beats.eq(Mux(last, 0, beats + 1))
+        check = Signal()
+        rules.d.comb += check.eq((checked != addresses) & (checked != bursts))
+        with rules.If(check):
+            rules.d.sync += checked.eq(checked + 1)
+        rules.d.sync += Assert(~check | (reads[0] == reads[1]), f"{name}: last on a wrong beat")
+
+    _state(m, name, build)
