@@ -95,7 +95,7 @@ class Streamer(wiring.Component):
         m.d.comb += [
             counter.counts_load.eq(offered.counts),
             counter.counts.eq(tile.counts),
-            last_pixel.eq(self.busy & counter.last.all()),
+            last_pixel.eq(counter.end),
             walk.start.eq(offered.activation),
             walk.steps.eq(tile.activation_steps),
             weight_walk.start.eq(offered.weight),
@@ -106,20 +106,22 @@ class Streamer(wiring.Component):
             if part is not counter:
                 m.d.comb += part.last.eq(counter.last)
 
-        # Sums of the tile before leave the array row by row; a tile must not drain into them.
+        # Sums of the tile before leave the array row by row; a tile must not drain into them. All that
+        # decides whether a tile is taken comes from registers.
         drain_cycles = max(rows, Accumulators.PERIOD)
         draining = Signal(range(drain_cycles + 1))
+        unsafe = Signal()   # draining, or streaming what will have to drain
+        stationary = Signal()
         with m.If(last_pixel & tile.output_stationary):
             m.d.sync += draining.eq(drain_cycles)
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
-        can_drain = Signal()
         m.d.comb += [
-            can_drain.eq(~offered.output_stationary | offered.long
-                         | (draining == 0) & ~(self.busy & tile.output_stationary)),
-            self.tile.ready.eq((~self.busy | last_pixel) & can_drain),
+            stationary.eq(self.busy & tile.output_stationary),
+            self.tile.ready.eq((~self.busy | last_pixel) & (offered.long | ~unsafe)),
             take.eq(self.tile.valid & self.tile.ready),
         ]
+        m.d.sync += unsafe.eq(stationary | (draining > 1) | take & offered.output_stationary)
 
         first_pixel = Signal()
         row = Signal(range(config.accumulators.depth), reset_less=True)

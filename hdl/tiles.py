@@ -46,7 +46,7 @@ def tile_layout(config: Config) -> data.StructLayout:
         # Last tile of the command.
         "last": 1,
         "output_stationary": 1,
-        # Output-stationary: the tile is long enough to drain all sums of the one before.
+        # The tile is weight-stationary, or long enough to drain all sums of the one before.
         "long": 1,
         # Output-stationary: the weights, which then walk with the activations.
         "weight": AddressStart,
@@ -222,6 +222,7 @@ class TileWalker(wiring.Component):
         loading = Signal()
         held = Signal()
         first_slot = Signal()
+        more = Signal()
         go = Signal()
         step = Signal()
         taken = Signal()
@@ -229,7 +230,8 @@ class TileWalker(wiring.Component):
             finish.eq(last_k & last_n),
             self.tile.valid.eq(loading & slot[-1] | held),
             taken.eq(self.tile.valid & self.tile.ready),
-            go.eq(cutting & (~begun | ~finish) & (taken | ~loading & ~held)),
+            more.eq(cutting & (~begun | ~finish)),
+            go.eq(more & (taken | ~loading & ~held)),
             step.eq(go & begun),
         ]
         m.d.sync += [
@@ -366,7 +368,7 @@ class TileWalker(wiring.Component):
             weight.row.eq(weight_base + command.jump1),
             weight.plane.eq(weight_base + command.jump2),
             row.eq(row_base + Mux(stationary, rows - 1, 0)),
-            long.eq(0),
+            long.eq(~stationary),
         ]
         for loop in range(3):
             count = command[f"m_count{loop}"]

@@ -48,7 +48,10 @@ class LoopCounter(wiring.Component):
         Turns of each loop minus two, innermost first: those of a walk that starts, and of the
         walk that runs.
     last : Out(3)
-        Whether this is the last turn of each loop. All three set: the last step of the walk.
+        Whether this is the last turn of each loop.
+    end : Out(1)
+        Whether this is the last step of a walk. Clear once that was taken, until a walk is loaded. From
+        a register, because much depends on it.
     """
 
     load: In(1)
@@ -56,6 +59,7 @@ class LoopCounter(wiring.Component):
     counts_load: In(data.ArrayLayout(signed(COUNT_BITS), 3))
     counts: In(data.ArrayLayout(signed(COUNT_BITS), 3))
     last: Out(3)
+    end: Out(1)
 
     def elaborate(self, platform):
         """Build the counters."""
@@ -68,6 +72,14 @@ class LoopCounter(wiring.Component):
                 m.d.sync += counter.eq(self.counts_load[loop])
             with m.Elif(self.step & self.last[:loop].all()):
                 m.d.sync += counter.eq(Mux(self.last[loop], self.counts[loop], counter - 1))
+
+        # Whether each loop is in its last turn after this step.
+        lasts_then = [Mux(self.last[:loop].all(), Mux(self.last[loop], self.counts[loop][-1], counter == 0),
+                          self.last[loop]) for loop, counter in enumerate(counters)]
+        with m.If(self.load):
+            m.d.sync += self.end.eq(Cat(counts[-1] for counts in self.counts_load).all())
+        with m.Elif(self.step):
+            m.d.sync += self.end.eq(Cat(lasts_then).all() & ~self.end)
 
         return m
 

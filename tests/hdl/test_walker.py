@@ -37,7 +37,7 @@ class Bench(wiring.Component):
             walk.start.eq(self.start),
             walk.steps.eq(self.steps),
             self.address.eq(walk.address),
-            self.last.eq(counter.last.all()),
+            self.last.eq(counter.end),
         ]
         return m
 
