@@ -12,7 +12,7 @@ from .problem import Box, Problem, Region
 from .schedule import Group, Output, Step, Use
 from .tiles import TileMaker, blocks
 
-__all__ = ["Tiling", "lower", "split_region"]
+__all__ = ["Tiling", "can_slice", "lower", "split_region"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Tiling:
         Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
     k_cuts : tuple of int
         Pieces in which the first tile of weights comes.
+    a_cuts : tuple of int
+        Channels at whose ends the first pixels' activations are cut into pieces, where :func:`can_slice`.
+    w_first : bool
+        Load the first weights before the first activations.
+    ends : tuple of (int, int)
+        Pixels and tiles of the last groups, which take the place of the last one; () for a choice by rates.
+    posts : int
+        POSTs of the last group.
     shrink : bool
         Cut the last group into ever smaller ones, so that little is left when the array is done.
     split_channels : bool
@@ -53,6 +61,10 @@ class Tiling:
     k_cuts: tuple[int, ...] = ()
     shrink: bool = True
     split_channels: bool = False
+    a_cuts: tuple[int, ...] = ()
+    w_first: bool = False
+    ends: tuple[tuple[int, int], ...] = ()
+    posts: int = 2
 
     def boxes(self, problem: Problem, config: Config, block_: tuple[int, int]) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
@@ -61,6 +73,13 @@ class Tiling:
         reach = problem.tile_channels(config)
         return tuple(replace(box, c0=block_[0] * reach, c1=min(block_[1] * reach, problem.ng))
                      for box in self.a_boxes)
+
+
+def can_slice(problem: Problem) -> bool:
+    """Whether channels are all there is to cut of a contraction, and no padding stands among them."""
+    (u, v), padded = problem.stride, problem.top or problem.left
+    return (not problem.diagonal and problem.also is None and problem.r * problem.s == 1 and not padded
+            and (problem.p - 1) * u < problem.height and (problem.q - 1) * v < problem.width)
 
 
 def _sizes(total: int, most: int, first: int) -> list[int]:
@@ -244,7 +263,7 @@ class _Lowering:
             step = columns
         whole = (tiles[1] - tiles[0]) * problem.tile_channels(config) == problem.y.channels
         parts = []
-        for pixels, count in _last_groups(region.pixels, step, tiles[1] - tiles[0], rates, whole):
+        for pixels, count in self._tiling.ends or _last_groups(region.pixels, step, tiles[1] - tiles[0], rates, whole):
             if pixels < region.pixels:
                 part, region = split_at(region, pixels)
                 parts.append((part, tiles))
@@ -274,15 +293,16 @@ class _Lowering:
     def _group(self, region: Region, part: Region, group: int, tiles: tuple[int, int], block_: tuple[int, int],
                first_of_layer: bool, last_of_layer: bool) -> Iterator[Step]:
         tiling = self._tiling
-        sums = Group(self._outputs(part, group, tiles, 2 if last_of_layer else 1))
+        sums = Group(self._outputs(part, group, tiles, tiling.posts if last_of_layer else 1))
         first = True
         boxes = tiling.boxes(self._problem, self._config, block_)
         for (problem, maker), (a_box, w_boxes) in product(
                 self._operands, zip(boxes, tiling.w_boxes, strict=True)):
             cuts = self._cuts[(region, group, a_box)]
-            a_tile = maker.activations(region, group, a_box, cuts)
+            slices = self._slices(region, group, a_box)
+            a_tile = maker.activations(region, group, a_box, cuts, slices)
             lines = self._line(region, part, a_box)
-            a_use = Use(a_tile, next(index for index, cut in enumerate(cuts) if cut >= lines) + 1)
+            whole = next(index for index, cut in enumerate(cuts) if cut >= lines) + len(slices)
             for w_box in w_boxes:
                 k_cuts = self._k_cuts(w_box) if (group, block_) == (0, tiling.blocks[0]) else (w_box.size,)
                 w_tile = maker.weights(group, block_, w_box, k_cuts)
@@ -290,11 +310,21 @@ class _Lowering:
                     else [(len(k_cuts) - 1, w_box.size)]
                 start = 0
                 for index, end in pieces:
+                    a_pieces = whole
+                    if len(slices) > 1 and whole == len(slices):
+                        a_pieces = next(at for at, cut in enumerate(slices) if cut >= w_box.c0 - a_box.c0 + end) + 1
                     for body in self._bodies(problem, maker, region, part, a_box, w_box, start, end, tiles, block_):
-                        yield Step(sums, a_use, Use(w_tile, min(index + 1, len(w_tile.pieces))),
-                                   body | {"first": int(first)})
+                        yield Step(sums, Use(a_tile, a_pieces), Use(w_tile, min(index + 1, len(w_tile.pieces))),
+                                   body | {"first": int(first)}, tiling.w_first and first_of_layer and first)
                     first = False
                     start = end
+
+    def _slices(self, region: Region, group: int, a_box: Box) -> tuple[int, ...]:
+        """Channels at whose ends the first lines of a tile of activations are cut: (all,) but for the first tile."""
+        size = a_box.c1 - a_box.c0
+        if (region, group, a_box) != (self._tiling.regions[0], 0, self._tiling.a_boxes[0]):
+            return (size,)
+        return (*(cut for cut in self._tiling.a_cuts if cut < size), size)
 
     def _k_cuts(self, box: Box) -> tuple[int, ...]:
         """Pieces of a tile of weights that the layer's first group uses."""

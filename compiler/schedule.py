@@ -143,12 +143,20 @@ class Step:
         Tiles of activations and weights.
     body : dict
         EXECUTE body without bank, with ``a_base`` and ``w_base`` relative to the tiles, in operands.
+    w_first : bool
+        Load weights before activations.
     """
 
     group: Group
     a: Use
     w: Use
     body: dict[str, int]
+    w_first: bool = False
+
+    @property
+    def operands(self) -> tuple[Use, Use]:
+        """Tiles of activations and weights, in the order in which they are loaded."""
+        return (self.w, self.a) if self.w_first else (self.a, self.w)
 
 
 class _Buffer:
@@ -255,10 +263,12 @@ class Scheduler:
         #: When, in cycles, what has been emitted will have been loaded and executed.
         self._load_clock = self._execute_clock = 0.0
 
-    @staticmethod
-    def _needs(step: Step) -> list[Use]:
-        """Tiles of a step; operands first, since constants are wanted only when the sums are there."""
-        return [step.a, step.w, *step.group.outputs[0].constants]
+    def _needs(self, index: int) -> list[Use]:
+        """Operands of a step, and the constants of the step before: they are wanted only when its sums are there."""
+        step, before = self._steps[index], self._steps[index - 1] if index else None
+        if before is None or before.group is step.group:
+            return [*step.operands]
+        return [*step.operands, *before.group.outputs[0].constants]
 
     def run(self, steps: list[Step]) -> Program:
         """Emit everything.
@@ -348,7 +358,7 @@ class Scheduler:
         return True
 
     def _ensure(self, index: int) -> None:
-        for use in self._needs(self._steps[index]):
+        for use in self._needs(index):
             # Constants may have to wait until those of the group before have been used: POST brings them.
             if self._bring(use, index) or use.tile.memory not in _OPERANDS:
                 continue
@@ -367,7 +377,7 @@ class Scheduler:
         blocked: set[int] = set()
         for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
             until = None if ahead == index + 1 else self._execute_clock
-            for use in self._needs(self._steps[ahead]):
+            for use in self._needs(ahead):
                 memory = use.tile.memory
                 if len(use.tile.ordinals) >= use.pieces:
                     continue

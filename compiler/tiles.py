@@ -1,6 +1,7 @@
 """Tiles of a layer: which bytes of memory they hold and how they stand in the scratchpads."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -102,15 +103,22 @@ class TileMaker:
                   + (geometry.columns - 1) * geometry.pixel + box.c1 - box.c0)
         return extent * self._config.operand_bytes
 
-    def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...]) -> Tile:
+    def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...],
+                    slices: tuple[int, ...] = (0,)) -> Tile:
         """Tile of activations, whose piece i brings lines ``cuts[i - 1]`` to ``cuts[i]``.
 
-        Lines are images if there are several, else rows, else columns if there is one row.
+        Lines are images if there are several, else rows, else columns if there is one row. With several
+        `slices` the first lines come in as many pieces, channels ``slices[j - 1]`` to ``slices[j]`` of the box.
         """
-        return self._once(("a", region, group, box), lambda: Tile(
-            Destination.ACTIVATION.value, self.a_size(region, box),
-            [self._piece(region, group, box, first, last)
-             for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]))
+        def make() -> Tile:
+            pieces = [self._piece(region, group, box, first, last)
+                      for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
+            if len(slices) > 1:
+                pieces[:1] = [self._piece(region, group, box, 0, cuts[0], channels)
+                              for channels in pairwise((0, *slices))]
+            return Tile(Destination.ACTIVATION.value, self.a_size(region, box), pieces)
+
+        return self._once(("a", region, group, box), make)
 
     def lines(self, region: Region, box: Box) -> int:
         """Number of lines by which a tile of activations can be cut."""
@@ -118,7 +126,8 @@ class TileMaker:
         geometry = self.geometry(region, box)
         return images if images > 1 else geometry.rows if geometry.rows > 1 else geometry.columns
 
-    def _piece(self, region: Region, group: int, box: Box, first: int, last: int) -> Piece:
+    def _piece(self, region: Region, group: int, box: Box, first: int, last: int,
+               channels: tuple[int, int] | None = None) -> Piece:
         geometry = self.geometry(region, box)
         images = (0, region.image1 - region.image0)
         rows, columns = (0, geometry.rows), (0, geometry.columns)
@@ -128,10 +137,11 @@ class TileMaker:
             rows = (first, last)
         else:
             columns = (first, last)
-        return self._window(region.image0, group, box, geometry, images, rows, columns)
+        return self._window(region.image0, group, box, geometry, images, rows, columns,
+                            channels or (0, box.c1 - box.c0))
 
     def _window(self, image0: int, group: int, box: Box, geometry: Geometry, images: tuple[int, int],
-                rows: tuple[int, int], columns: tuple[int, int]) -> Piece:
+                rows: tuple[int, int], columns: tuple[int, int], channels: tuple[int, int]) -> Piece:
         problem, item = self._problem, self._config.operand_bytes
         inside_r = _inside(geometry.row0, geometry.row_step, problem.height, rows)
         inside_c = _inside(geometry.column0, geometry.column_step, problem.width, columns)
@@ -143,8 +153,8 @@ class TileMaker:
             if rows[0] < rows[1] and columns[0] < columns[1]:
                 loads.extend(fill(
                     problem.fill, item,
-                    address=(base + rows[0] * geometry.line + columns[0] * geometry.pixel) * item,
-                    length=(columns[1] - columns[0] - 1) * geometry.pixel + box.c1 - box.c0,
+                    address=(base + rows[0] * geometry.line + columns[0] * geometry.pixel + channels[0]) * item,
+                    length=(columns[1] - columns[0] - 1) * geometry.pixel + channels[1] - channels[0],
                     dims=[(rows[1] - rows[0], geometry.line * item), (count, geometry.image * item)]))
 
         pad((rows[0], inside_r[0]), columns)
@@ -161,9 +171,9 @@ class TileMaker:
             first = ((image0 + images[0]) * problem.height + row) * problem.width + column
             final = ((image0 + images[1] - 1) * problem.height + last_row) * problem.width + last_column
             sources.append((problem.x, first, final + 1))
-            length = (box.c1 - box.c0) * item
-            near = (base + inside_r[0] * geometry.line + inside_c[0] * geometry.pixel) * item
-            far = problem.x.address + first * pitch + (group * problem.cg + box.c0) * item
+            length = (channels[1] - channels[0]) * item
+            near = (base + inside_r[0] * geometry.line + inside_c[0] * geometry.pixel + channels[0]) * item
+            far = problem.x.address + first * pitch + (group * problem.cg + box.c0 + channels[0]) * item
             dims = [(inside_c[1] - inside_c[0], geometry.column_step * pitch, geometry.pixel * item),
                     (inside_r[1] - inside_r[0], geometry.row_step * problem.width * pitch, geometry.line * item),
                     (count, problem.height * problem.width * pitch, geometry.image * item)]

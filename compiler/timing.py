@@ -209,6 +209,7 @@ class _Machine:
         self._acknowledged: deque[int] = deque([-1] * self._outstanding, self._outstanding)
         self.active = self.waiting = 0
         self._counts: list[list[int]] = [[0], [0], [0], [0]]
+        self._posted = [0]
         self.begun = np.zeros(len(commands), np.int64)
         self.done = np.zeros(len(commands), np.int64)
         self.cycles = 0
@@ -399,9 +400,10 @@ class _Machine:
         for each, name in enumerate(_NAMES):
             count = self._commands[index].waits.get(name, 0)
             if count:
-                if len(self._counts[each]) <= count:
+                counts = self._posted if (queue, each) == (_EXECUTE, _POST) else self._counts[each]
+                if len(counts) <= count:
                     return
-                ready = max(ready, self._counts[each][count] + 2)
+                ready = max(ready, counts[count] + 2)
         self._gated[queue] = True
         self._at(ready, self.GO, queue)
 
@@ -486,7 +488,10 @@ class _Machine:
         body = self._commands[index].body
         groups = body["n_count"] * body["m_count"] * constants.groups
         self.begun[index] = time
-        self._at(time + 2 + max(groups, constants.settings), self.FREED, _POST)
+        # An EXECUTE need only wait until the sums have been read.
+        taken = time + 1 + max(groups, constants.settings)
+        self._posted.append(taken)
+        self._at(taken + 1, self.FREED, _POST)
         self._finished(_POST, index, time + groups + constants.post + 1)
 
     def _store(self, time: int) -> None:

@@ -212,7 +212,7 @@ class PostBody(data.Struct):
        that of an operand.
 
     Output addresses are multiples of ``lanes * size``. The command completes when its last output
-    can be read from the output scratchpad.
+    can be read from the output scratchpad; for an EXECUTE that waits for it, when it has read its last sums.
     """
 
     rounding: Rounding

@@ -59,6 +59,7 @@ class Bench:
         self.memory = MemoryModel(self.reader.bus, rng=rng, **memory)
         self.log = []
         self.completed = dict.fromkeys(NAMES, 0)
+        self.taken = dict.fromkeys(NAMES, 0)
         self.bad = []
 
     def engine(self, index, name):
@@ -73,7 +74,12 @@ class Bench:
                     self.completed[name] += 1
                     waiting -= 1
                 if valid and ready:
-                    self.log.append((name, payload, dict(self.completed)))
+                    counts = dict(self.completed)
+                    if name == "execute":
+                        # A POST that its engine has given back has read its sums.
+                        counts["post"] = self.taken["post"]
+                    self.log.append((name, payload, counts))
+                    self.taken[name] += 1
                     waiting += 1
                 ready = self.rng.random() > self.busy / 2
                 done = waiting > 0 and self.rng.random() > self.busy
