@@ -16,7 +16,7 @@ from onnx_node import MICROSOFT, run_node
 import pearray as pe
 from pearray.golden.requantise import tflite_multiplier
 
-__all__ = ["FAMILIES", "Case"]
+__all__ = ["FAMILIES", "WIDTHS", "Case"]
 
 EIGHT = (np.int8, np.uint8)
 
@@ -547,6 +547,87 @@ def add(draw_from):
         "QLinearAdd", [a, a_scale, zeros[0], b, b_scale, zeros[1], c_scale, zeros[2]], output=dtype,
         domain=MICROSOFT))
 
+
+def _einsum_conv(x, w, zeros, stride, padding, dilation, groups):
+    """Sums of a convolution in int64, by an einsum over a view of every window."""
+    (r, s), (top, left, bottom, right) = w.shape[2:], padding
+    padded = np.pad(x.astype(np.int64) - zeros[0], ((0, 0), (0, 0), (top, bottom), (left, right)))
+    reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, (r, s), strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
+    windows = windows[:, :, ::stride[0], ::stride[1], ::dilation[0], ::dilation[1]]
+    windows = windows.reshape(x.shape[0], groups, -1, *windows.shape[2:])
+    filters = (w.astype(np.int64) - zeros[1]).reshape(groups, -1, *w.shape[1:])
+    sums = np.einsum("ngcpqrs,gmcrs->ngmpq", windows, filters)
+    return sums.reshape(x.shape[0], w.shape[0], *sums.shape[3:])
+
+
+def _of_bits(rng, bits, is_unsigned, *shape):
+    low, high = (0, 1 << bits) if is_unsigned else (-(1 << bits - 1), 1 << bits - 1)
+    kind = f"{'u' if is_unsigned else ''}int{8 if bits <= 8 else 16}"
+    return rng.integers(low, high, shape).astype(kind)
+
+
+def _plain(draw_from, bits):
+    """An operator on operands of any width, with requantisation or without, against an int64 einsum."""
+    shapes, raw, number = draw_from(_window(3, 3, 6)), draw_from(st.booleans()), draw_from(SEED)
+    kind = draw_from(st.sampled_from(["conv", "depthwise", "gemm", "linear", "max_pool"]))
+    rng = np.random.default_rng(number)
+    unsigned = [bool(value) for value in rng.integers(0, 2, 3)]
+    if kind == "depthwise":
+        c = shapes["w"][0] + 1
+        shapes |= {"x": (shapes["x"][0], c, *shapes["x"][2:]), "w": (c, 1, *shapes["w"][2:]), "groups": c}
+    if kind == "max_pool":
+        x = _of_bits(rng, bits, unsigned[0], *shapes["x"][:2], 6, 7)
+        return Case(pe.MaxPool2d((2, 3), 1), {"x": x}, lambda: np.lib.stride_tricks.sliding_window_view(
+            x, (2, 3), (2, 3)).max((4, 5)))
+    transposed = [False, False]
+    if kind in ("gemm", "linear"):
+        (m, k), n = shapes["x"][:2], shapes["w"][0]
+        m, k = m * 5, k * 3
+        transposed = [bool(value) for value in rng.integers(0, 2, 2)] if kind == "gemm" else [False, True]
+        x = _of_bits(rng, bits, unsigned[0], *((k, m) if transposed[0] else (m, k)))
+        w = _of_bits(rng, bits, unsigned[1], *((n, k) if transposed[1] else (k, n)))
+    else:
+        x, w = _of_bits(rng, bits, unsigned[0], *shapes["x"]), _of_bits(rng, bits, unsigned[1], *shapes["w"])
+        n, k = w.shape[0], int(np.prod(w.shape[1:]))
+    zeros = [0, 0] if raw else [int(_of_bits(rng, min(bits, 8), value)) for value in unsigned[:2]]
+    low, high = (0, (1 << bits) - 1) if unsigned[2] else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    y_zero = _of_bits(rng, bits, unsigned[2])[()]
+    factor = (rng.uniform(0.5, 2, n) / (2.0**bits * np.sqrt(k) / 2)).astype(np.float32)
+    requant = None if raw else pe.Requant.onnx(1.0, zeros[0], factor, zeros[1], 1.0, y_zero, clamp=(low, high))
+    windows = {name: shapes[name] for name in ("stride", "padding", "dilation", "groups")}
+
+    def expected():
+        if kind in ("gemm", "linear"):
+            a = (x.T if transposed[0] else x).astype(np.int64) - zeros[0]
+            b = (w.T if transposed[1] else w).astype(np.int64) - zeros[1]
+            sums, scale = np.einsum("mk,kn->mn", a, b), factor
+        else:
+            sums, scale = _einsum_conv(x, w, zeros, **windows), factor[:, None, None]
+        if raw:
+            return sums.astype(np.int32 if bits <= 8 else np.int64)
+        return np.clip(np.rint(sums.astype(np.float32) * scale) + int(y_zero), low, high).astype(y_zero.dtype)
+
+    operator = {"gemm": lambda: pe.Gemm(trans_a=transposed[0], trans_b=transposed[1], requant=requant),
+                "linear": lambda: pe.Linear(requant=requant)}.get(
+                    kind, lambda: pe.Conv2d(**windows, requant=requant))()
+    return Case(operator, {"a": x, "b": w} if kind == "gemm" else {"x": x, "w": w}, expected)
+
+
+@st.composite
+def four_bits(draw_from):
+    """Operands of 4 bits."""
+    return _plain(draw_from, 4)
+
+
+@st.composite
+def sixteen_bits(draw_from):
+    """Operands of 16 bits with sums of 48."""
+    return _plain(draw_from, 16)
+
+
+#: Families for arrays of another width than 8 bits, by name, with that width.
+WIDTHS = {four_bits: 4, sixteen_bits: 16}
 
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (
