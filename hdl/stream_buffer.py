@@ -90,6 +90,7 @@ class StreamBuffer(Component):
 
         held = Signal(range(self._depth + 1))
         stored = Signal(range(self._depth + 1))     # in the memory
+        filled = Signal()                           # some is, from a register: much depends on it
         fetched = Signal()                          # the memory's output holds an item
         put = Signal()
         fetch = Signal()
@@ -97,7 +98,7 @@ class StreamBuffer(Component):
         m.d.comb += [
             self.i.ready.eq(~held[-1]),
             put.eq(self.i.valid & ~held[-1]),
-            fetch.eq((stored != 0) & (~fetched | output.i.ready)),
+            fetch.eq(filled & (~fetched | output.i.ready)),
             take.eq(self.o.valid & self.o.ready),
             write.en.eq(put),
             write.data.eq(self.i.payload),
@@ -113,6 +114,7 @@ class StreamBuffer(Component):
             read.addr.eq(read.addr + fetch),
             held.eq(held + put - take),
             stored.eq(stored + put - fetch),
+            filled.eq(put | (stored > 1) | filled & ~fetch),
             fetched.eq(fetch | fetched & ~output.i.ready),
         ]
 
