@@ -160,9 +160,7 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
     x_dtype = context.graph.tensors[node.inputs[operator.roles[0]]].dtype
     requant = operator.requant
     if requant is None:
-        if operator.activation is not None:
-            raise PearrayError(f"{node.name}: activation {operator.activation!r} needs a requant on this accelerator")
-        return Finish(bias=bias)
+        return Finish(bias=bias, relu=operator.activation == "relu")
     low, high = operator.bounds(x_dtype)
     return Finish(requant.rounding, requant.y_zero_point, low, high, scale_entries(requant), bias,
                   operator.table(x_dtype))

@@ -290,7 +290,9 @@ class Interpreter:
                 line = body["bias_base"] + n * body["bias_nstep"] + m[:, None] * body["bias_mstep"] + group
                 bias = self._line(Destination.BIAS, line, 4, ordinal, clock)
                 sums = sums + bias.copy().view("<i4").reshape(len(m), cols)
-            if rounding is not Rounding.NONE:
+            if rounding is Rounding.NONE:
+                sums = np.maximum(sums, 0) if body["table"] else sums
+            else:
                 line = body["scale_base"] + n * body["scale_nstep"] + group * int(bool(body["per_channel"]))
                 entry = self._line(Destination.SCALE, line, 8, ordinal, clock).reshape(cols, 8)
                 sums = self._round(sums, entry, body)

@@ -436,6 +436,8 @@ class _Lowering:
                 if finish.table is not None:
                     body["table"] = 1
                     output.table = Use(self._maker.table(tiles[0]), 1)
+            elif finish.relu:
+                body["table"] = 1
             output.stores = self._stores(piece, group, tiles, item, pitch, wide)
             yield output
             start += rows

@@ -21,7 +21,7 @@ class Finish:
     Parameters
     ----------
     rounding : Rounding
-        Rule; with ``Rounding.NONE`` the other fields but `bias` are ignored.
+        Rule; with ``Rounding.NONE`` the other fields but `bias` and `relu` are ignored.
     zero_point, low, high : int
         Of the output.
     entries : ndarray of shape (1,) or (channels,), uint64, or None
@@ -30,6 +30,8 @@ class Finish:
         Constant biases; or a tensor of one pixel (N,) or of M pixels (M, N).
     table : ndarray of shape (256,) or (channels, 256), or None
         Table.
+    relu : bool
+        Whether negative sums become zero, with ``Rounding.NONE``.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -39,6 +41,7 @@ class Finish:
     entries: np.ndarray | None = None
     bias: np.ndarray | Stored | None = None
     table: np.ndarray | None = None
+    relu: bool = False
 
 
 @dataclass

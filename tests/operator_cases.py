@@ -206,14 +206,21 @@ def depthwise_conv(draw_from):
 
 @st.composite
 def conv_sums(draw_from):
-    """Conv2d without requantisation: int32 sums, as onnxruntime's ConvInteger."""
+    """Conv2d without requantisation: int32 sums, as onnxruntime's ConvInteger, plus a bias; with ReLU, too."""
     shapes, number = draw_from(_window(4, 3, 6)), draw_from(SEED)
     rng = np.random.default_rng(number)
     x, w = draw(rng, np.uint8, *shapes["x"]), draw(rng, np.uint8, *shapes["w"])
-    operator = pe.Conv2d(**{name: shapes[name] for name in ("stride", "padding", "dilation", "groups")})
-    return Case(operator, {"x": x, "w": w}, lambda: run_node(
-        "ConvInteger", [x, w], output=np.int32, strides=shapes["stride"], pads=shapes["padding"],
-        dilations=shapes["dilation"], group=shapes["groups"]))
+    b, relu = _bias(rng, w.shape[0], 10000 * w[0].size), draw_from(st.booleans())
+    operator = pe.Conv2d(**{name: shapes[name] for name in ("stride", "padding", "dilation", "groups")},
+                         activation="relu" if relu else None)
+
+    def expected():
+        sums = run_node("ConvInteger", [x, w], output=np.int32, strides=shapes["stride"], pads=shapes["padding"],
+                        dilations=shapes["dilation"], group=shapes["groups"])
+        sums = sums if b is None else sums + b[:, None, None]
+        return np.maximum(sums, 0) if relu else sums
+
+    return Case(operator, _given(x=x, w=w, b=b), expected)
 
 
 def _multipliers(scales):
@@ -445,20 +452,22 @@ def linear(draw_from):
 
 @st.composite
 def gemm_sums(draw_from):
-    """Gemm without requantisation: int32 sums, as MatMulInteger, plus an addend."""
+    """Gemm without requantisation: int32 sums, as MatMulInteger, plus an addend; with ReLU, too."""
     m, k, n = (draw_from(st.integers(1, most)) for most in (24, 70, 24))
     trans_a, trans_b = draw_from(st.booleans()), draw_from(st.booleans())
     rng = np.random.default_rng(draw_from(SEED))
     a = draw(rng, np.uint8, *((k, m) if trans_a else (m, k)))
     b = draw(rng, np.uint8, *((n, k) if trans_b else (k, n)))
-    c = _bias(rng, [n, (m, n)][rng.integers(2)], k)
+    c, relu = _bias(rng, [n, (m, n)][rng.integers(2)], 10000 * k), draw_from(st.booleans())
 
     def expected():
         sums = run_node("MatMulInteger", [np.ascontiguousarray(a.T if trans_a else a),
                                           np.ascontiguousarray(b.T if trans_b else b)], output=np.int32)
-        return sums if c is None else sums + c
+        sums = sums if c is None else sums + c
+        return np.maximum(sums, 0) if relu else sums
 
-    return Case(pe.Gemm(trans_a=trans_a, trans_b=trans_b), _given(a=a, b=b, c=c), expected)
+    operator = pe.Gemm(trans_a=trans_a, trans_b=trans_b, activation="relu" if relu else None)
+    return Case(operator, _given(a=a, b=b, c=c), expected)
 
 
 @st.composite
