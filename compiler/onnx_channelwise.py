@@ -77,7 +77,9 @@ def _add(node: OnnxNode, graph: Builder) -> None:
     node.take()
     terms = [_scaled(node, graph, what, at) for what, at in (("A", 1), ("B", 4), ("C", 6))]
     fixed = [index for index in (0, 3) if node.inputs[index] in graph.constants]
-    if not fixed:
+    a, b = (graph.tensor(node.inputs[index]).shape for index in (0, 3))
+    # A constant of many values is a tensor as any other.
+    if not fixed or (a == b and int(np.prod(a, dtype=np.int64)) > max((1, *a[1:2]))):
         graph.add(node, Add(*(value for term in terms for value in term)),
                   {"a": node.inputs[0], "b": node.inputs[3]})
         return
