@@ -254,10 +254,12 @@ class TileWalker(wiring.Component):
         advance = Signal()
         restart = Signal()
         repeat = Signal()
+        moves = Signal()
         m.d.comb += [
             advance.eq(Mux(command.k_outer, last_n, ~last_k)),
             restart.eq(~command.k_outer & last_k),
             repeat.eq(command.k_outer & ~last_n),
+            moves.eq(begun & (command.k_outer | last_k)),
         ]
 
         n_left = Signal(signed(COUNT_BITS), reset_less=True)
@@ -265,20 +267,22 @@ class TileWalker(wiring.Component):
         activation_base = Signal(ADDRESS_BITS, reset_less=True)
         row_base = Signal(range(config.accumulators.depth), reset_less=True)
         m.d.comb += last_n.eq(n_left[-1])
-        with m.If(prepare[0] | step & advance & command.k_outer):
-            m.d.sync += [
-                n_left.eq(command.n_count - 2),
-                weight_base.eq(command.w_base),
-                activation_base.eq(command.a_base),
-                row_base.eq(command.acc_base),
-            ]
-        with m.Elif(step & ~advance):
-            m.d.sync += [
-                n_left.eq(n_left - 1),
-                weight_base.eq(weight_base + command.w_nstep),
-                activation_base.eq(activation_base + command.a_nstep),
-                row_base.eq(row_base + command.acc_nstep),
-            ]
+        # Written so that `go`, which comes late, decides last.
+        with m.If(prepare[0] | go & moves):
+            with m.If(prepare[0] | command.k_outer & last_n):
+                m.d.sync += [
+                    n_left.eq(command.n_count - 2),
+                    weight_base.eq(command.w_base),
+                    activation_base.eq(command.a_base),
+                    row_base.eq(command.acc_base),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    n_left.eq(n_left - 1),
+                    weight_base.eq(weight_base + command.w_nstep),
+                    activation_base.eq(activation_base + command.a_nstep),
+                    row_base.eq(row_base + command.acc_nstep),
+                ]
 
         m.submodules.plan = plan = TilePlan(rows)
         first_k = Signal(reset_less=True)
