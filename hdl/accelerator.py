@@ -38,7 +38,8 @@ def counter_names() -> list[str]:
     ``cycles`` counts from the cycle of the start write to the last one before done can be read,
     modulo 2**32; ``cycles_high`` counts its overflows. Then beats by direction and client,
     commands fetched, commands completed by each engine, why the execute engine had no command,
-    and the events of the execute and post engines.
+    the events of the execute and post engines, and beats written to each scratchpad and to the
+    memories of biases, scales and tables, and read from the output scratchpad.
     """
     return [
         "cycles", "cycles_high", "fetch_beats", "load_beats", "write_beats", "commands",
@@ -46,6 +47,7 @@ def counter_names() -> list[str]:
         *STALLS,
         *(f"execute_{name}" for name in _events(ExecuteEvents)),
         *(f"post_{name}" for name in _events(PostEvents)),
+        "activation_write_beats", "weight_write_beats", "parameter_write_beats", "output_read_beats",
     ]
 
 
@@ -265,9 +267,16 @@ class Accelerator(wiring.Component):
                 m.d.sync += total.eq(total + 1)
         m.d.comb += storer.record.eq(totals)
 
+        on_chip = Signal(4)
+        destination = loader.load.destination
+        to_operands = [destination == each for each in (Destination.ACTIVATION, Destination.WEIGHT)]
+        m.d.sync += on_chip.eq(Cat(
+            *(loader.load.valid & each for each in to_operands), loader.load.valid & ~Cat(to_operands).any(),
+            storer.data.valid))
+
         events = Cat(
             cycle, carry, beats.fetch, beats.load, beats.write, fetch.command,
-            gates.done, gates.stalls, execute.events.as_value(), post.events.as_value(),
+            gates.done, gates.stalls, execute.events.as_value(), post.events.as_value(), on_chip,
         )
         m.d.comb += [
             counts.events.eq(events),
