@@ -115,7 +115,8 @@ def _add_tensors(context: Context, node: Node) -> list[Step]:
     zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
     for name, zero, tensor in (("A_zero_point", zeros[0], a), ("B_zero_point", zeros[1], b)):
         check_stored_zero(context, node, name, zero, tensor.dtype.kind == "u")
-    greatest = (1 << context.config.array.operand_bits - 1) - 1
+    # Weights are unsigned, so that there are fewer of them.
+    greatest = (1 << context.config.array.operand_bits) - 1
     found = None
     if operator.A_scale is not None:
         found = _residual(node, operator, a, b, greatest)
@@ -144,7 +145,7 @@ def _add_tensors(context: Context, node: Node) -> list[Step]:
         problems.append(Problem(
             name=node.name, x=stored[index].viewed(pixels, channels), y=y, width=pixels, q=pixels, cg=channels,
             ng=channels, diagonal=True, repeat=len(weights), weights=weights, finish=finish, a_zero=zeros[index],
-            a_unsigned=(a, b)[index].dtype.kind == "u"))
+            a_unsigned=(a, b)[index].dtype.kind == "u", w_unsigned=True))
     # The tiling makes room for the first, so that is the one with more weights.
     problems.sort(key=lambda problem: -problem.repeat)
     return steps_of(context, replace(problems[0], also=problems[1]))

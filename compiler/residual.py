@@ -17,7 +17,10 @@ from ..golden import quantised
 __all__ = ["Residual", "find_residual"]
 
 #: Fractions to try for each number of weights.
-_CANDIDATES = 100
+_CANDIDATES = 300
+
+#: Pairs nearest to half-way between two outputs.
+_HARD = 2048
 
 #: Neighbours of the best scale to try, in units of its last place.
 _ULPS = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
@@ -62,20 +65,30 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
     info, (ra, rb) = np.iinfo(a_dtype), (a_scale / y_scale, b_scale / y_scale)
     # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
     real = ra * x + rb * z
-    hard = np.argsort(np.abs(real - np.floor(real) - 0.5), kind="stable")[:1024]
+    inside = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))
+    hard = inside[np.argsort(np.abs(real[inside] - np.floor(real[inside]) - 0.5), kind="stable")[:_HARD]]
+    ordered = hard[np.argsort(expected[hard], kind="stable")]
+    starts = np.flatnonzero(np.diff(expected[ordered], prepend=expected[ordered[:1]] - 1))
+
+    def separates(m: int, n: int) -> bool:
+        """Tell whether all sums of one output are below those of the next, without which no scale will do."""
+        sums = m * x[ordered] + n * z[ordered]
+        return bool((np.maximum.reduceat(sums, starts)[:-1] < np.minimum.reduceat(sums, starts)[1:]).all())
 
     def exact(choice: Residual, pairs: np.ndarray | slice) -> bool:
         sums = choice.m * x[pairs] + choice.n * z[pairs] + choice.bias
         rounded = np.rint(sums.astype(np.float32) * np.float32(choice.scale)) + choice.point
         return np.array_equal(np.clip(rounded, info.min, info.max), expected[pairs])
 
-    for count in (1, 2, 4, 8, 16, 32, 64):
+    for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
         m = np.arange(1, greatest * count + 1)
         n = np.rint(m * rb / ra).astype(np.int64)
         kept = (n >= 1) & (n <= greatest * count)
         m, n = m[kept], n[kept]
         for index in np.argsort(np.abs(n / m * ra - rb), kind="stable")[:_CANDIDATES]:
             first, second = int(m[index]), int(n[index])
+            if not separates(first, second):
+                continue
             scale = np.float32((ra * first + rb * second) / (first**2 + second**2))
             for ulps in _ULPS:
                 factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
