@@ -88,6 +88,9 @@ Job read_job(Reader& file, SparseMemory& memory) {
 }
 
 // The top level with its clock: one call of `cycle` is one clock cycle.
+//
+// Inputs pass through registers (sim/sampled.py): those set before an edge belong to the cycle after
+// it, like the state that the edge brings about. So outputs can be read behind the edge.
 class Simulation {
 public:
     Simulation(SparseMemory& memory, const Job& job) : memory_(memory, job.memory), host_(job.host), job_(job) {
@@ -119,7 +122,7 @@ public:
             }
             if (now % 4096 == 0) {
                 const auto clock = std::chrono::steady_clock::now();
-                if (clock - shown > std::chrono::milliseconds(200)) {
+                if (clock - shown > std::chrono::milliseconds(100)) {
                     shown = clock;
                     std::printf("%llu\n", static_cast<unsigned long long>(now));
                     std::fflush(stdout);
@@ -159,6 +162,8 @@ private:
         top_.s_axi_rready = host_.out.r_ready;
         top_.clk = 0;
         top_.eval();
+        top_.clk = 1;
+        top_.eval();
 
         const FromAccelerator in{
             .ar_valid = top_.m_axi_arvalid != 0, .r_ready = top_.m_axi_rready != 0,
@@ -177,8 +182,6 @@ private:
         };
         memory_.sample(now, in);
         host_.sample(now, lite);
-        top_.clk = 1;
-        top_.eval();
     }
 
     Vtop top_;

@@ -36,7 +36,8 @@ def sampled(text: str, top: str) -> str:
     inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
     lines = [f"module {SAMPLED}({', '.join(name for _, _, name in ports)});"]
     lines += [f"  {kind} {width}{name};" for kind, width, name in ports]
-    lines += [f"  reg {width}{name}_sampled;" for width, name in inputs]
+    # The design must not see a cycle before its reset.
+    lines += [f"  reg {width}{name}_sampled = {int(name == 'rst')};" for width, name in inputs]
     lines += ["  always @(posedge clk) begin"]
     lines += [f"    {name}_sampled <= {name};" for _, name in inputs]
     lines += ["  end", f"  {top} sampled(" + ", ".join(

@@ -1,6 +1,7 @@
 """Engine ``verilator``: the compiled model, driven natively with a memory model in C++."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -14,10 +15,11 @@ from typing import IO
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
 from . import cache, rules, tools
-from .branchless import rewrite_model
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, HostPlan, Report, conclude, plan
+from .loops import rewrite
+from .sampled import SAMPLED, sampled
 from .watchdog import Limits
 
 __all__ = ["CHECK", "build", "execute"]
@@ -28,8 +30,8 @@ CHECK = "PEARRAY_RULES"
 
 _FORMAT = 1
 _NEVER = (1 << 64) - 1
-_HARNESS = [Path(__file__).with_name(name) for name in ("harness.cpp", "axi_host.h", "axi_memory.h",
-                                                  "branchless.h", "branchless.py")]
+_HARNESS = [Path(__file__).with_name(name)
+            for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [
@@ -37,8 +39,9 @@ _VERILATOR_FLAGS = [
     # Yosys relies on implicit extension; other lint is the business of the tests of emission.
     "-Wno-WIDTHEXPAND", "-Wno-fatal",
 ]
-# Evaluating the model is what takes time, and -O2 compiles four times as long for no more speed.
-_MAKE_OPTIONS = {"OPT_FAST": "-O1", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
+# Evaluating the model is what takes time: its loops want vector instructions, the rest no more than -O1.
+_MAKE_OPTIONS = {"OPT_FAST": "-O1 -ftree-vectorize -ftree-vrp -fvect-cost-model=dynamic", "OPT_SLOW": "-O0",
+                 "OPT_GLOBAL": "-O2"}
 
 
 def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
@@ -67,15 +70,16 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
     with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
         work = Path(name)
         source, beside = work / f"{verilog.top}.v", work / "rules.sv"
-        source.write_text(verilog.text)
+        # Rules look into the modules that state them.
+        watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
+        source.write_text(sampled(rewrite(verilog.text, watched), verilog.top))
         beside.write_text(verilog.rules)
         environment = tools.verilator_environment()
         _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
-               "--top-module", verilog.top, "--Mdir", str(work / "model"), "-o", "model",
+               "--top-module", SAMPLED, "--Mdir", str(work / "model"), "-o", "model",
                "-CFLAGS", f"-DVL_TIME_CONTEXT -DVL_USER_STOP -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
                "-CFLAGS", f"-I{Path(__file__).parent}",
                "-LDFLAGS", "-pthread", str(source), str(beside), str(_HARNESS[0])], environment, "Verilator")
-        rewrite_model(work / "model")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
         _make(work / "model", variables, environment)

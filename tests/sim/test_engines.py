@@ -92,7 +92,7 @@ def test_endless_program_is_reported(engine, rng):
         run(job, engine, design=STANDIN, max_cycles=3000)
 
 
-@pytest.mark.parametrize(("engine", "bursts"), [("verilator", 200_000), ("cocotb", 1500), ("amaranth", 400)])
+@pytest.mark.parametrize(("engine", "bursts"), [("verilator", 600_000), ("cocotb", 1500), ("amaranth", 400)])
 def test_progress(engine, bursts, rng):
     """A progress bar that stands still looks like a hang."""
     job, _ = copy_job(rng, bursts)
