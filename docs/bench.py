@@ -6,8 +6,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from bench_simulation import INTRODUCTION, simulation
 
 from pearray import load_config
 
@@ -83,6 +86,7 @@ PARTS = {
               "beats over cycles, reads and writes together.", speed),
     "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
              "seeds; cells as Yosys counts them.", cost),
+    "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
 }
 
 
