@@ -110,13 +110,16 @@ class StreamBuffer(Component):
             output.o.ready.eq(self.o.ready),
         ]
         m.d.sync += [
-            write.addr.eq(write.addr + put),
-            read.addr.eq(read.addr + fetch),
-            held.eq(held + put - take),
-            stored.eq(stored + put - fetch),
+            # Written so that what comes late, `take` and with it `fetch`, only chooses.
+            held.eq(Mux(take, held + put - 1, held + put)),
+            stored.eq(Mux(fetch, stored + put - 1, stored + put)),
             filled.eq(put | (stored > 1) | filled & ~fetch),
             fetched.eq(fetch | fetched & ~output.i.ready),
         ]
+        with m.If(put):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(fetch):
+            m.d.sync += read.addr.eq(read.addr + 1)
 
         # What was put three cycles ago has reached the output, if nothing stands before it. Whether
         # there is enough is known before it's known whether an item is taken, which comes late.
