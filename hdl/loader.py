@@ -125,7 +125,8 @@ class Loader(wiring.Component):
                 left.eq(pending.o.p.more),
                 head.eq(pending.o.p.head),
             ]
-            with m.If(pending.o.p.head):
+            # The rest of a row may be late, and an empty queue shows an old burst.
+            with m.If(pending.o.valid & pending.o.p.head):
                 m.d.sync += word.eq(pending.o.p.word)
 
         # Rotate each lane together with its enable.

@@ -40,6 +40,8 @@ BANK = [
           line="(tail & (index > burst.last))", fault="(tail & (index >= burst.last))"),
     Fault(name="loader-wrap-lost", module="pearray.hdl.loader", test=LOADER,
           line="self.load.wrap[index].eq(index < beside.rotation)", fault="self.load.wrap[index].eq(0)"),
+    Fault(name="loader-old-burst", module="pearray.hdl.loader", test="hdl/test_loader.py::test_late_addresses[1]",
+          line="with m.If(pending.o.valid & pending.o.p.head):", fault="with m.If(pending.o.p.head):"),
     Fault(name="rows-step-swapped", module="pearray.hdl.blocks", test=LOADER,
           line="block_dram + block.dram_step2, row_dram + block.dram_step1",
           fault="row_dram + block.dram_step2, row_dram + block.dram_step1"),
