@@ -178,11 +178,16 @@ def test_counts_wrap(wait):
 
     async def drive(ctx):
         ctx.set(gates.slot_execute, command % (1 << len(gates.slot_execute)))
-        ctx.set(gates.valid, 0b0010)
         for count in range(6):
             # Counting takes one cycle, opening the gate another.
-            await ctx.tick().repeat(2)
+            await ctx.tick()
+            ctx.set(gates.valid, 0b0010)
+            await ctx.tick()
             assert ctx.get(gates.execute.valid) == ((count - wait) % (1 << 16) < 1 << 15), count
+            ctx.set(gates.execute.ready, 1)
+            await ctx.tick()
+            ctx.set(gates.execute.ready, 0)
+            ctx.set(gates.valid, 0)
             ctx.set(gates.done, 0b0001)
             await ctx.tick()
             ctx.set(gates.done, 0)
