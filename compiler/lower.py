@@ -11,8 +11,9 @@ from .plan import MemoryPlan, Stored
 from .problem import Box, Problem, Region
 from .schedule import Group, Output, Step, Use
 from .tiles import TileMaker, blocks
+from .timing import Latencies
 
-__all__ = ["Tiling", "can_slice", "lower", "split_region"]
+__all__ = ["Tiling", "can_slice", "last_part", "lower", "split_region"]
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,21 @@ class _Rates:
     #: For each row of the accumulators: tiles of the contraction, and groups of lanes.
     execute: int
     post: int
-    #: From the last operand of a group to the first sum that post-processing reads, and from there to the store.
+    #: From the last operand of a group to the start of post-processing.
     through: int
-    #: For each burst of a store, and for its acknowledgement.
+    #: From when a bank is free to the first operand of the group that fills it next.
+    refill: int
+    #: From the last group of lanes to the start of a store; the shortest POST; between two POSTs.
+    post_latency: int
+    least_post: int
+    post_gap: int
+    #: From the start of a store to its first beat; bytes of a beat, and of a tile's row of outputs.
+    store_data: int
+    beat: int
+    row: int
+    #: Latency of writes, and cycles for each of many short bursts.
+    latency: int
     burst: float
-    written: int
     #: Fewest pixels that hide the loading of weights.
     least: int
     #: To load weights again for each group, if the scratchpad can't keep them; else 0.
@@ -145,16 +156,31 @@ class _Rates:
 
 def _end(groups: list[tuple[int, int]], rates: _Rates, whole: bool) -> float:
     """Cycle in which the last of groups of (pixels, tiles) is in memory, counted from the first operand."""
-    done, post_done, stored = 0.0, 0.0, 0.0
+    done = posted = stored = 0.0
     free = [0.0, 0.0]
     for index, (pixels, tiles) in enumerate(groups):
         start = max(done, free[index % 2])
         done = start + max(rates.execute * tiles * max(pixels, rates.least), rates.reload)
-        post_done = max(done + rates.through, post_done) + rates.post * pixels * tiles
-        free[index % 2] = post_done + 40
-        bursts = 1 + pixels * tiles / 8 if whole and tiles == groups[0][1] else pixels
-        stored = max(post_done + 30, stored) + bursts * rates.burst
-    return stored + rates.written
+        begun = max(done + rates.through, posted + rates.post_gap)
+        posted = begun + max(rates.post * pixels * tiles, rates.least_post)
+        free[index % 2] = posted + rates.refill
+        written = begun + rates.post * pixels * tiles + rates.post_latency
+        if whole and tiles == groups[0][1]:
+            moved = pixels * tiles * rates.row / rates.beat
+        else:
+            beats = -(-tiles * rates.row // rates.beat)
+            # Bursts in flight bound the rate of short ones, but not the first of them.
+            moved = max(pixels * beats, pixels * rates.burst - (rates.latency if written > stored else 0))
+        stored = max(written, stored) + moved
+    return stored + rates.store_data + rates.latency
+
+
+def _cuts(size: int, step: int) -> set[int]:
+    """Where to cut `size` in two: at each multiple of `step`, or, if there are many, at some of them."""
+    units = size // step
+    if units <= 32:
+        return {step * unit for unit in range(1, units)}
+    return {step * max(1, round(units * part / 32)) for part in range(1, 32)}
 
 
 @cache
@@ -162,24 +188,28 @@ def _last_groups(pixels: int, step: int, tiles: int, rates: _Rates, whole: bool)
     """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
     best: tuple[float, list[tuple[int, int]]] = (_end([(pixels, tiles)], rates, whole), [(pixels, tiles)])
     beam = [best]
-    for _ in range(7):
+    for _ in range(9):
         grown = []
         for _, groups in beam:
             rows, count = groups[-1]
-            for share in (0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.75):
-                left = round(rows * share / step) * step
-                if 0 < left < rows and (rows - left >= rates.least or rows >= rates.least > left):
-                    grown.append(groups[:-1] + [(rows - left, count), (left, count)])
-                left = max(1, int(count * share))
-                if left < count:
-                    grown.append(groups[:-1] + [(rows, count - left), (rows, left)])
+            for cut in _cuts(rows, step):
+                if rows - cut >= rates.least or rows >= rates.least > cut:
+                    grown.append(groups[:-1] + [(rows - cut, count), (cut, count)])
+            for cut in _cuts(count, 1):
+                grown.append(groups[:-1] + [(rows, count - cut), (rows, cut)])
         # Each group has commands of its own.
-        timed = sorted(((_end(groups, rates, whole) + 4 * len(groups), groups) for groups in grown),
+        timed = sorted(((_end(groups, rates, whole) + 2 * len(groups), groups) for groups in grown),
                        key=lambda found: found[0])
-        beam = timed[:16]
+        beam = timed[:24]
         if beam and beam[0][0] < best[0]:
             best = beam[0]
     return tuple(best[1])
+
+
+def pixel_step(region: Region) -> int:
+    """Pixels of which the parts of a region are multiples."""
+    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    return rows * columns if region.image1 - region.image0 > 1 else columns if rows > 1 else 1
 
 
 def split_at(region: Region, pixels: int) -> list[Region]:
@@ -228,8 +258,7 @@ class _Lowering:
             parts = split_region(region, tiling.pixels, tiling.first_pixels if index == 0 else 0)
             work = [(part, tiles) for part in parts]
             if index == len(loops) - 1 and tiling.shrink:
-                last, span = work.pop()
-                work += self._shrinking(last, span)
+                work[-1:] = self._shrinking()
             plan.append((region, group, work))
         # Lines of an activation tile are loaded in the pieces in which the region's first visit uses them.
         self._cuts: dict[object, tuple[int, ...]] = {}
@@ -248,22 +277,30 @@ class _Lowering:
                 yield from self._group(region, part, group, tiles, loops[index][2], first, last_of_all)
                 first = False
 
-    def _shrinking(self, region: Region, tiles: tuple[int, int]) -> list[tuple[Region, tuple[int, int]]]:
+    def last_part(self) -> tuple[Region, tuple[int, int]]:
+        """The last group, before it is cut into smaller ones: its pixels and its tiles of channels."""
+        tiling = self._tiling
+        *before, (region, _, tiles) = self._loops()
+        return split_region(region, tiling.pixels, 0 if before else tiling.first_pixels)[-1], tiles
+
+    def last_groups(self) -> tuple[tuple[int, int], ...]:
+        """Pixels and tiles of the groups into which the last one is cut, by the rates of the hardware."""
         problem, config = self._problem, self._config
-        array = config.array
+        region, tiles = self.last_part()
+        array, latencies, memory = config.array, Latencies.of(config), config.memory
         depth = problem.r * problem.s if problem.diagonal else -(-problem.k // array.rows)
-        rates = _Rates(depth, array.cols // config.post.lanes, 27 + array.rows + array.cols,
-                       (config.memory.write_latency + 8) / config.memory.outstanding,
-                       config.memory.write_latency + 12, array.rows, self._reload(tiles))
-        rows, columns = region.p1 - region.p0, region.q1 - region.q0
-        step = 1
-        if region.image1 - region.image0 > 1:
-            step = rows * columns
-        elif rows > 1:
-            step = columns
+        rates = _Rates(
+            depth, array.cols // config.post.lanes, latencies.through + 2, 7 + latencies.slots_top,
+            latencies.post + 3, latencies.settings, 6 + latencies.beats + latencies.needed[2], latencies.store_data + 3,
+            config.beat_bytes, problem.tile_channels(config) * problem.item(config), memory.write_latency,
+            (memory.write_latency + 10) / memory.outstanding, array.rows, self._reload(tiles))
         whole = (tiles[1] - tiles[0]) * problem.tile_channels(config) == problem.y.channels
+        return _last_groups(region.pixels, pixel_step(region), tiles[1] - tiles[0], rates, whole)
+
+    def _shrinking(self) -> list[tuple[Region, tuple[int, int]]]:
+        region, tiles = self.last_part()
         parts = []
-        for pixels, count in self._tiling.ends or _last_groups(region.pixels, step, tiles[1] - tiles[0], rates, whole):
+        for pixels, count in self._tiling.ends or self.last_groups():
             if pixels < region.pixels:
                 part, region = split_at(region, pixels)
                 parts.append((part, tiles))
@@ -490,6 +527,13 @@ class _Run(Region):
     def first(self, problem: Problem) -> int:
         """Number of the first pixel in the output tensor."""
         return self.q0
+
+
+def last_part(problem: Problem, config: Config, tiling: Tiling) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
+    """The last group of a layer: its pixels, what parts of them are multiples of, its tiles, and how it is cut."""
+    lowering = _Lowering(problem, config, MemoryPlan(keep=False), tiling)
+    region, tiles = lowering.last_part()
+    return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
 def lower(problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling) -> list[Step]:

@@ -13,6 +13,7 @@ from .cost import contraction_tiles, estimate, row_beats
 from .lower import Tiling, lower, split_region
 from .plan import MemoryPlan, Stored
 from .problem import Box, Geometry, Matrix, Problem, Region
+from .ramps import improve
 from .schedule import Scheduler
 from .tiles import TileMaker
 
@@ -320,20 +321,12 @@ def _usual(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, A
     return [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
 
 
-def _beginnings(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
-    """Ways to begin early: few pixels first, and weights in growing pieces."""
-    rows = config.array.rows
-    cuts = dict.fromkeys(_k_cuts(problem, config, tiling, first, growth)
-                         for first, growth in ((1, 1.25), (1, 1.5), (1, 2.0), (2, 1.5), (4, 2.0)))
-    return [{"first_pixels": first, "k_cuts": cut} for cut in (*cuts, ())
-            for first in (0, rows, rows + rows // 4, rows + rows // 2, 2 * rows, 3 * rows, 4 * rows)]
-
-
-#: Layers of fewer cycles are not worth the search for the best beginning.
+#: Layers of fewer cycles are not worth the search for the best ramps.
 _SHORT = 1500
 
-#: Steps of programs that are timed for a layer, which bounds the time a compilation takes.
-_MOST_STEPS = 1500
+#: Steps of programs that are timed for a layer, which bounds the time a compilation takes: to choose a tiling,
+#: and to improve its ramps.
+_MOST_STEPS, _RAMP_STEPS = 1500, 6000
 
 #: Tilings of least closed-form cost whose programs are timed.
 _FINALISTS = 4
@@ -366,9 +359,9 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     timing = _Timing(problem, config)
     timed = [timing.least(tiling, _usual(problem, config, tiling)) for tiling in tilings]
     cycles, best = min(timed, key=lambda cost: cost[0])
-    if cycles < _SHORT:
+    if cycles < _SHORT or timing.steps == 0:
         return best
-    return min((cycles, best), timing.least(best, _beginnings(problem, config, best)), key=lambda cost: cost[0])[1]
+    return improve(problem, config, best, cycles, timing.cycles, _RAMP_STEPS // timing.steps)
 
 
 class _Timing:
@@ -378,18 +371,22 @@ class _Timing:
         self._problem = problem
         self._config = config
         self._left = _MOST_STEPS
+        #: Of the program timed last.
+        self.steps = 0
 
     def least(self, tiling: Tiling, choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
         """The tiling with the choice of least cycles, infinitely many if there is no time to look."""
         found = float("inf"), replace(tiling, **choices[0])
         for option in dict.fromkeys(replace(tiling, **choice) for choice in choices):
             if self._left > 0:
-                found = min(found, (self._cycles(option), option), key=lambda cost: cost[0])
+                found = min(found, (self.cycles(option), option), key=lambda cost: cost[0])
         return found
 
-    def _cycles(self, tiling: Tiling) -> float:
+    def cycles(self, tiling: Tiling) -> float:
+        """Cycles of the layer alone."""
         steps = lower(_alone(self._problem), self._config, MemoryPlan(keep=False), tiling)
         self._left -= len(steps)
+        self.steps = len(steps)
         return float(estimate(self._config, Scheduler(self._config).run(steps)))
 
 

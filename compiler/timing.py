@@ -25,7 +25,7 @@ from ..hdl.streamer import Streamer
 from ..hdl.tiles import tile_slots
 from .program import Command
 
-__all__ = ["Timeline", "burst_sizes", "contraction_tiles", "timeline"]
+__all__ = ["Latencies", "Timeline", "burst_sizes", "contraction_tiles", "timeline"]
 
 _NEVER = 1 << 62
 _LOAD, _EXECUTE, _POST, _STORE = range(4)
@@ -80,40 +80,43 @@ def burst_sizes(config: Config, body: Mapping[str, int]) -> tuple[list[int], int
 
 
 @dataclass(frozen=True)
-class _Constants:
-    """Latencies of a configuration, in cycles."""
+class Latencies:
+    """What a configuration's engines take, in cycles."""
 
+    #: Beats of a command, and for each queue the number of that with the last bit of its commands.
     beats: int
-    #: Number of the beat with the last bit of a queue's command.
     needed: tuple[int, ...]
+    #: Commands in flight.
     ahead: int
+    #: From a beat that was read to its place in a scratchpad.
     load_done: int
+    #: From the last operand vector of an EXECUTE to its completion.
     through: int
+    #: Of a tile's weights, from the top and from the left.
     slots_top: int
     slots_left: int
+    #: Groups of lanes in a row; from a group to its output; and for how long a POST is held at least.
     groups: int
     post: int
     settings: int
+    #: From a burst of a STORE to its first beat on the bus.
     store_data: int
 
-    @classmethod
-    def of(cls, config: Config) -> "_Constants":
+    @staticmethod
+    @cache
+    def of(config: Config) -> "Latencies":
+        """Latencies of a configuration."""
         beats = max(1, COMMAND_BYTES // config.beat_bytes)
         width = config.memory.data_width
         banks = output_banks(config)
         read = 1 + BankRead.LATENCY + (banks > config.beat_bytes)
-        return cls(
+        return Latencies(
             beats, tuple((slot_bits(queue) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
             1 + Rotator.latency_of(config.beat_bytes),
             Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD,
             tile_slots(config, left=False), tile_slots(config, left=True),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
             read + Rotator.latency_of(config.beat_bytes) + 2)
-
-
-@cache
-def _constants(config: Config) -> _Constants:
-    return _Constants.of(config)
 
 
 @dataclass
@@ -156,7 +159,7 @@ class _Machine:
 
     def __init__(self, config: Config, commands: Sequence[Command]):
         self._config = config
-        self._c = _constants(config)
+        self._c = Latencies.of(config)
         self._commands = commands
         self._queue_of = [command.opcode.value - 1 for command in commands]
         self._events: list[tuple[int, int, int, int]] = []
