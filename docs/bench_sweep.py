@@ -15,12 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+# Rules of the hardware are checked in every run.
+os.environ.setdefault("PEARRAY_RULES", "1")
 sys.path.insert(0, str(ROOT / "tests"))
 
 from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands, random_requant  # noqa: E402
@@ -34,8 +37,8 @@ from pearray.sim import Disturbance, Job, run  # noqa: E402
 from pearray.sim.design import emitted  # noqa: E402
 
 SEED = 20261122
-CONFIGURATIONS = 40
-OPERATORS_EACH = 6
+CONFIGURATIONS = 30
+OPERATORS_EACH = 7
 RESULTS = ROOT / "build" / "sweep"
 
 #: What a layer that a configuration cannot hold says.
@@ -97,7 +100,10 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
 
 
 def _mismatches(rng: np.random.Generator, config: Config, graph: Graph, inputs: Any, compiled: Any) -> tuple[int, int]:
-    """Run on RTL, in one run of two with stalls; return mismatches and elements."""
+    """Run on RTL with a random memory, in one run of two with stalls; return mismatches and elements."""
+    config = replace(config, memory=replace(
+        config.memory, read_latency=int(rng.choice([1, 3, 32, 32, 100])), write_latency=int(rng.choice([1, 32, 100])),
+        outstanding=int(rng.choice([1, 2, 8, 8])), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.3]))))
     regions = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
     job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address, regions)
     stall = float(rng.choice([0.0, 0.0, 0.1, 0.5]))
