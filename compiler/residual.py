@@ -65,8 +65,8 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
     info, (ra, rb) = np.iinfo(a_dtype), (a_scale / y_scale, b_scale / y_scale)
     # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
     real = ra * x + rb * z
-    inside = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))
-    hard = inside[np.argsort(np.abs(real[inside] - np.floor(real[inside]) - 0.5), kind="stable")[:_HARD]]
+    within = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))
+    hard = within[np.argsort(np.abs(real[within] - np.floor(real[within]) - 0.5), kind="stable")[:_HARD]]
     ordered = hard[np.argsort(expected[hard], kind="stable")]
     starts = np.flatnonzero(np.diff(expected[ordered], prepend=expected[ordered[:1]] - 1))
 
