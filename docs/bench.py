@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench_breadth import INTRODUCTION as BREADTH
+from bench_breadth import breadth
 from bench_simulation import INTRODUCTION, simulation
 
 from pearray import load_config
@@ -87,6 +89,7 @@ PARTS = {
     "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
              "seeds; cells as Yosys counts them.", cost),
     "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
+    "breadth": ("Breadth", BREADTH, breadth),
 }
 
 
