@@ -110,12 +110,15 @@ class StreamBuffer(Component):
             output.o.ready.eq(self.o.ready),
         ]
         m.d.sync += [
-            # Written so that what comes late, `take` and with it `fetch`, only chooses.
-            held.eq(Mux(take, held + put - 1, held + put)),
-            stored.eq(Mux(fetch, stored + put - 1, stored + put)),
             filled.eq(put | (stored > 1) | filled & ~fetch),
             fetched.eq(fetch | fetched & ~output.i.ready),
         ]
+        # Signals that come late choose between sums of registers, rather than being added.
+        for count, more, less in ((held, put, take), (stored, put, fetch)):
+            with m.If(more & ~less):
+                m.d.sync += count.eq(count + 1)
+            with m.If(less & ~more):
+                m.d.sync += count.eq(count - 1)
         with m.If(put):
             m.d.sync += write.addr.eq(write.addr + 1)
         with m.If(fetch):
