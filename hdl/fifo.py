@@ -91,5 +91,5 @@ class StreamFIFO(wiring.Component):
         with m.Elif(get & ~put):
             m.d.sync += [full.eq(0), some.eq(get_next != put_at)]
 
-        rules.queue(m, "queue", put, get, some, full, self._depth)
+        rules.queue(m, "queue", put, get, some, full, put_at, get_at, self._depth)
         return m

@@ -93,15 +93,16 @@ def outstanding(m, name, begun, ended, limit, clear=0):
     _state(m, name, build)
 
 
-def queue(m, name, put, get, some, full, depth):
-    """State that a queue's flags tell how much it holds, and that it neither over- nor underflows."""
+def queue(m, name, put, get, some, full, put_at, get_at, depth):
+    """State that a queue's flags and pointers tell how much it holds, and that it neither over- nor underflows."""
     def build(rules):
         level = Signal(range(depth + 2))
         rules.d.sync += [
             level.eq(level + put - get),
-            Assert((level != depth) | ~put, f"{name}: overflow"),
+            Assert((level < depth) | (level == depth) & ~put, f"{name}: overflow"),
             Assert((level != 0) | ~get, f"{name}: underflow"),
             Assert((some == (level != 0)) & (full == (level == depth)), f"{name}: flags do not tell the level"),
+            Assert((put_at - get_at - level)[:len(put_at)] == 0, f"{name}: pointers do not tell the level"),
         ]
 
     _state(m, name, build)
