@@ -13,8 +13,8 @@ from .context import Context, check_stored_zero, float_entry, image_of, steps_of
 from .graph import Node, Tensor
 from .operator import padding4, pair
 from .operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
-from .plan import Layout, Stored
-from .problem import Finish, Problem
+from .plan import Layout, Stored, operand_array
+from .problem import Finish, Matrix, Problem
 from .requant import check_scale
 from .residual import Residual, find_residual
 from .schedule import Step
@@ -216,6 +216,9 @@ def lower_average_pool(context: Context, node: Node) -> list[Step]:
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
     check_stored_zero(context, node, "x_zero_point", zero, tensor.dtype.kind == "u")
     whole = operator.count_include_pad or plain
+    if (p, q, top, left) == (1, 1, 0, 0) and (r, s) == (height, width):
+        finish = Finish() if plain else _average(context, node, r * s, c)
+        return _whole_images(context, node, x, y, zero, finish)
     steps: list[Step] = []
     for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
         for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
@@ -225,6 +228,33 @@ def lower_average_pool(context: Context, node: Node) -> list[Step]:
                 ng=c, r=r, s=s, stride=stride, top=top - p0 * stride[0], left=left - q0 * stride[1],
                 a_unsigned=tensor.dtype.kind == "u", a_zero=zero, fill=zero, diagonal=True, finish=finish,
                 y_size=None if (p1 - p0, q1 - q0) == (p, q) else (p, q), origin=(p0, q0)))
+    return steps
+
+
+class _Image(Stored):
+    """Some pixels of a stored tensor."""
+
+    def __init__(self, base: Stored, first: int, pixels: int):
+        super().__init__(base.name, base.address + first * base.channels * base.item, pixels, base.channels, base.item)
+        self._base, self._first = base, first
+
+    def ready(self, start: int, end: int) -> int | None:
+        return self._base.ready(self._first + start, self._first + end)
+
+
+def _whole_images(context: Context, node: Node, x: Stored, y: Stored, zero: int, finish: Finish) -> list[Step]:
+    """Sums of whole images: ones times the matrix of an image's pixels and channels, which fills the array."""
+    tensor = context.graph.tensors[node.inputs["x"]]
+    images, c, height, width = tensor.shape
+    count, item = height * width, context.config.operand_bytes
+    address = context.plan.constant(node.name, count * item, lambda: operand_array(np.ones(count, int), item).tobytes(),
+                                    key=("ones", count, item))
+    ones = Stored(f"{node.name}:ones", address, 1, count, item)
+    steps: list[Step] = []
+    for image in range(images):
+        steps += steps_of(context, Problem(
+            name=node.name, x=ones, y=y, cg=count, ng=c, weights=Matrix(_Image(x, image * count, count)), w_zero=zero,
+            w_unsigned=tensor.dtype.kind == "u", finish=finish, y_size=(images, 1), origin=(image, 0)))
     return steps
 
 
