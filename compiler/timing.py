@@ -135,6 +135,8 @@ class Timeline:
         Cycles in which the array was given an operand vector.
     waiting : int
         Cycles in which it had a command but waited for weights.
+    stalls : tuple of int
+        Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
     """
 
     begun: np.ndarray
@@ -143,6 +145,7 @@ class Timeline:
     fetched: int
     active: int
     waiting: int
+    stalls: tuple[int, int, int]
 
 
 class _Block:
@@ -211,6 +214,7 @@ class _Machine:
         self._response = -1
         self._acknowledged: deque[int] = deque([-1] * self._outstanding, self._outstanding)
         self.active = self.waiting = 0
+        self.stalls = [0, 0, 0]
         self._counts: list[list[int]] = [[0], [0], [0], [0]]
         self._posted = [0]
         self.begun = np.zeros(len(commands), np.int64)
@@ -399,6 +403,7 @@ class _Machine:
                 return
             last = max(counts[-1] for counts in self._counts)
             self.cycles = max(ready, last + 2) + 2
+            self._count_stalls(max(self._tiles_ready, 2), _NEVER, _NEVER, self.cycles)
             return
         for each, name in enumerate(_NAMES):
             count = self._commands[index].waits.get(name, 0)
@@ -477,6 +482,9 @@ class _Machine:
                 self._config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
             period = max(pixels, slots)
         self.begun[index] = time
+        came, idle = self._slot_at[_EXECUTE], max(self._tiles_ready, 2)
+        loaded = max(came, self._counts[_LOAD][self._commands[index].waits.get("load", 0)] + 1)
+        self._count_stalls(idle, came, loaded, time)
         start = max(time + 5 + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - pixels)
         self.active += tiles * pixels
@@ -485,6 +493,12 @@ class _Machine:
         self._at(time + 1, self.FREED, _EXECUTE)
         self._finished(_EXECUTE, index, self._array_end + constants.through + (
             self._config.array.rows - 1 if stationary else 0))
+
+    def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:
+        """Count why the execute engine had nothing to do from `idle` to `begun`."""
+        self.stalls[2] += max(0, min(came, begun) - idle)
+        self.stalls[0] += max(0, min(loaded, begun) - max(idle, came))
+        self.stalls[1] += max(0, begun - max(idle, loaded))
 
     def _post(self, time: int) -> None:
         index, constants = self._slot[_POST], self._c
@@ -540,4 +554,5 @@ def timeline(config: Config, commands: Sequence[Command]) -> Timeline:
     machine = _Machine(config, commands)
     machine.run()
     fetched = sum(end < machine.cycles for end in machine._fetch_ends)
-    return Timeline(machine.begun, machine.done, machine.cycles, fetched, machine.active, machine.waiting)
+    return Timeline(machine.begun, machine.done, machine.cycles, fetched, machine.active, machine.waiting,
+                    (machine.stalls[0], machine.stalls[1], machine.stalls[2]))
