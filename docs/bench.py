@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,23 +13,25 @@ from typing import Any
 
 from bench_breadth import INTRODUCTION as BREADTH
 from bench_breadth import breadth
+from bench_shapes import INTRODUCTION as SHAPES
+from bench_shapes import shapes
 from bench_simulation import INTRODUCTION, simulation
 
 from pearray import load_config
 
 PAGE = Path(__file__).parent / "benchmarks.md"
 
-#: Arguments of `pearray run`: workload and configuration.
-SPEED = [
-    ("gemm:64x64x64", "systolic-8x8"),
-    ("gemm:256x256x256", "systolic-8x8"),
-    ("gemm:512x512x512", "systolic-16x16"),
-    ("linear:1,4096,4096", "systolic-16x16"),
-    ("gemm:512x768x3072", "systolic-32x32"),
-    ("gemm:512x64x512", "systolic-32x32"),
-    ("gemm:512x512x64", "systolic-32x32"),
-    ("alexnet-conv", "systolic-32x32"),
-    ("mnist", "systolic-8x8"),
+#: Arguments of `pearray run`, workload and configuration, and the cycles that it may take at most.
+SPEED: list[tuple[str, str, int | None]] = [
+    ("gemm:64x64x64", "systolic-8x8", 4820),
+    ("gemm:256x256x256", "systolic-8x8", 262144 * 100 // 97),
+    ("gemm:512x512x512", "systolic-16x16", None),
+    ("linear:1,4096,4096", "systolic-16x16", 4096 * 4096 // 16 * 100 // 90),
+    ("gemm:512x768x3072", "systolic-32x32", 1179648 * 100 // 98),
+    ("gemm:512x64x512", "systolic-32x32", 16384 * 100 // 90),
+    ("gemm:512x512x64", "systolic-32x32", 16384 * 100 // 90),
+    ("alexnet-conv", "systolic-32x32", 738485),
+    ("mnist", "systolic-8x8", None),
 ]
 
 #: Arguments of `pearray synth`: configuration and top level.
@@ -50,17 +53,18 @@ def measure(*arguments: str) -> dict[str, Any]:
 
 def speed() -> Iterator[str]:
     """Table of cycles, one line for each workload."""
-    yield "| command | cycles | limit | utilisation | memory | mismatches | M MACs/s simulated | Verilog |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for workload, config in SPEED:
+    yield "| command | cycles | limit | at most | utilisation | memory | mismatches | M MACs/s simulated | Verilog |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for workload, config, most in SPEED:
         record = measure("run", workload, "--on", config)
         command = f"`pearray run {workload} --on {config}`"
         if "error" in record:
-            yield f"| {command} | {record['error']} | | | | | | |"
+            yield f"| {command} | {record['error']} | | | | | | | |"
             continue
+        goal = "" if most is None else f"{most:,}" if record["cycles"] <= most else f"{most:,}: **missed**"
         beat_bytes = load_config(config).beat_bytes
         beats = (record["dram_read_bytes"] + record["dram_write_bytes"]) / beat_bytes / record["cycles"]
-        yield (f"| {command} | {record['cycles']:,} | {-(-record['macs'] // record['pes']):,} "
+        yield (f"| {command} | {record['cycles']:,} | {-(-record['macs'] // record['pes']):,} | {goal} "
                f"| {100 * record['utilisation']:.1f} % | {100 * beats:.0f} % "
                f"| {record['mismatches']} of {record['checked']:,} "
                f"| {record['macs'] / record['sim_s'] / 1e6:,.1f} | `{record['verilog_sha256'][:12]}` |")
@@ -90,23 +94,43 @@ PARTS = {
              "seeds; cells as Yosys counts them.", cost),
     "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
     "breadth": ("Breadth", BREADTH, breadth),
+    "shapes": ("Random shapes", SHAPES, shapes),
 }
 
 
+def disagreement(page: str) -> str | None:
+    """Name a preset whose figures stand for more than one Verilog, if there is one."""
+    seen: dict[str, set[str]] = {}
+    pattern = r"\| `pearray (?:run \S+ --on (\S+)|synth (\S+) --target \S+ --top accelerator)`.*`([0-9a-f]{12})` \|"
+    for match in re.finditer(pattern, page):
+        seen.setdefault(match[1] or match[2], set()).add(match[3])
+    return next((f"{name}: {', '.join(sorted(found))}" for name, found in seen.items() if len(found) > 1), None)
+
+
 def main() -> None:
-    """Measure, and write the page; a part that is left out keeps its figures."""
+    """Measure, and write the page after each part; a part that is left out keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="measure one part only")
-    only = parser.parse_args().only
-    before = PAGE.read_text() if PAGE.is_file() else ""
-    pages = ["# Benchmarks\n\n<!-- Written by `make bench`: change docs/bench.py, not this. -->\n"]
+    parser.add_argument("--missing", action="store_true", help="measure only what the page lacks")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random shapes")
+    options = parser.parse_args()
     for name, (heading, introduction, table) in PARTS.items():
+        before = PAGE.read_text() if PAGE.is_file() else ""
         title = f"## {heading}\n"
-        if only not in (None, name) and title in before:
-            pages.append(title + before.split(title)[1].split("\n## ")[0].rstrip() + "\n")
-        else:
-            pages.append("\n".join([title, introduction, "", *table(), ""]))
-    PAGE.write_text("\n".join(pages))
+        if options.only not in (None, name) or (options.missing and title in before):
+            continue
+        measured = table(options.seed) if table is shapes else table()
+        made = "\n".join([title, introduction, "", *measured, ""])
+        pages = ["# Benchmarks\n\n<!-- Written by `make bench`: change docs/bench.py, not this. -->\n"]
+        for other, (other_heading, _, _) in PARTS.items():
+            other_title = f"## {other_heading}\n"
+            if other == name:
+                pages.append(made)
+            elif other_title in before:
+                pages.append(other_title + before.split(other_title)[1].split("\n## ")[0].rstrip() + "\n")
+        PAGE.write_text("\n".join(pages))
+    if (found := disagreement(PAGE.read_text())) is not None:
+        sys.exit(f"figures of one preset come of different Verilog: {found}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""Random shapes against a bound without stalls: a part of docs/bench.py."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import pearray as pe
+from pearray.compiler.timing import Latencies
+from pearray.hdl.config import Config
+from pearray.workloads import load_workload
+
+__all__ = ["INTRODUCTION", "bound", "shapes"]
+
+INTRODUCTION = (
+    "Fifty workloads drawn by a seed (`python docs/bench.py --only shapes --seed N`) on the RTL of systolic-8x8. The "
+    "bound is the larger of the array's cycles without an idle one, of the beats of each operand read once, of the "
+    "outputs' beats, and of the outputs over the lanes, and the latencies that nothing can hide: of the first command, "
+    "the first load and weights, the way through array, post-processing and the last store.")
+
+_COUNT = 50
+
+
+def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> int:
+    """Cycles of a contraction if nothing ever waits.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration.
+    m, k, n : int
+        Pixels, length of the contraction, and output channels.
+    read, written : int
+        Bytes that have to be read and written at least.
+    """
+    array, memory, latencies = config.array, config.memory, Latencies.of(config)
+    tiles = -(-n // array.cols)
+    work = -(-k // array.rows) * tiles * max(m, array.rows)
+    lanes = m * tiles * latencies.groups
+    begin = 3 + memory.read_latency + latencies.needed[0] + 6 + memory.read_latency + latencies.load_done
+    end = latencies.through + latencies.post + latencies.store_data + memory.write_latency + 12
+    beat = config.beat_bytes
+    return max(work, -(-read // beat), -(-written // beat), lanes) + begin + 7 + latencies.slots_top + end
+
+
+def _draw(rng: np.random.Generator) -> tuple[str, tuple[int, int, int, int, int]]:
+    """A workload of the command line, and what :func:`bound` wants to know of it."""
+    if rng.random() < 0.5:
+        m, k, n = (int(size) for size in rng.integers(32, 257, 3))
+        return f"gemm:{m}x{k}x{n}", (m, k, n, m * k + k * n + 4 * n, m * n)
+    c, out, size = int(rng.integers(3, 65)), int(rng.integers(8, 97)), int(rng.integers(12, 33))
+    r, s = (int(taps) for taps in rng.integers(1, 4, 2))
+    name = f"conv:1,{c},{size},{size},{out},{r},{s},1,0"
+    p, q, k = size - r + 1, size - s + 1, c * r * s
+    return name, (p * q, k, out, c * size * size + k * out + 4 * out, p * q * out)
+
+
+def shapes(seed: int = 0) -> Iterator[str]:
+    """Table of how far cycles lie above the bound."""
+    config, rng = pe.load_config("systolic-8x8"), np.random.default_rng(seed)
+    over = []
+    for _ in range(_COUNT):
+        name, sizes = _draw(rng)
+        workload = load_workload(name, seed)
+        cycles = pe.run(workload.graph, workload.inputs, on=config).cycles
+        over.append((100 * (cycles / bound(config, *sizes) - 1), name, cycles))
+        print(f"{name}: {cycles:,} cycles, {over[-1][0]:.1f} % above the bound", flush=True)
+    over.sort()
+    excess = [each[0] for each in over]
+    yield "| seed | shapes | within 5 % | median | 90 % | most | of |"
+    yield "|---|---|---|---|---|---|---|"
+    yield (f"| {seed} | {len(over)} | {sum(each <= 5 for each in excess)} | {np.median(excess):.1f} % "
+           f"| {np.percentile(excess, 90):.1f} % | {excess[-1]:.1f} % | `{over[-1][1]}` |")
