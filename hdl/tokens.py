@@ -42,6 +42,9 @@ class TokenGates(wiring.Component):
     """
 
     def __init__(self):
+        #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.
+        self.completed = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        self.posted = Signal(16)
         super().__init__({
             "valid": In(4),
             "take": Out(4),
@@ -55,15 +58,14 @@ class TokenGates(wiring.Component):
         """Build the counts and one gate for each queue."""
         m = Module()
 
-        counts = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        counts = self.completed
         for queue, count in enumerate(counts):
             with m.If(self.done[queue]):
                 m.d.sync += count.eq(count + 1)
 
         # The engine gives a POST back when it has read its last sums; its outputs are on their way then.
-        posted = Signal(16)
         with m.If(self.take[QUEUES.index(Opcode.POST)]):
-            m.d.sync += posted.eq(posted + 1)
+            m.d.sync += self.posted.eq(self.posted + 1)
 
         is_end = Signal()
         for queue, opcode in enumerate(QUEUES):
@@ -73,14 +75,18 @@ class TokenGates(wiring.Component):
             reached = Signal(len(QUEUES), name=f"reached_{name}")
             may_start = Signal(name=f"may_start_{name}")
             m.d.comb += header.eq(slot)
+            early = []
             for other, count in zip(QUEUES, counts, strict=True):
                 ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
                 if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
-                    count = posted
+                    count = self.posted
                 m.d.comb += [
                     ahead.eq(count - header[f"wait_{other.name.lower()}"]),
                     reached[QUEUES.index(other)].eq(~ahead[15]),
                 ]
+                # A count that has come as far ahead as can be told may take one step more at the last moment.
+                early.append(ahead[15] & ahead[:15].any())
+            rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
             m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
 
             commands = getattr(self, name)
