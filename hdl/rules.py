@@ -52,7 +52,9 @@ def never(m, name, condition, message):
         What it means if it does.
     """
     def build(rules):
-        rules.d.sync += Assert(~Value.cast(condition).any(), f"{name}: {message}")
+        # A register, so that nothing counts in the cycle in which the module is reset.
+        broken = Signal()
+        rules.d.sync += [broken.eq(Value.cast(condition).any()), Assert(~broken, f"{name}: {message}")]
 
     _state(m, name, build)
 
