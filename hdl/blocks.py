@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from .axi import BOUNDARY
 from .commands import ADDRESS_BITS
 from .config import Config
+from .fifo import StreamFIFO
 
 __all__ = ["BlockWalker", "block_layout", "burst_beats", "burst_layout"]
 
@@ -212,16 +213,18 @@ class BlockWalker(wiring.Component):
                 cut.p.burst.head.eq(0),
             ]
 
-        m.d.comb += cut.ready.eq(~self.o.valid | self.o.ready)
-        with m.If(cut.ready):
-            m.d.sync += [
-                self.o.valid.eq(cut.valid),
-                self.o.p.eq(cut.p.burst),
-                self.o.p.beat.eq(Cat(cut.p.low, cut.p.block)),
-                self.o.p.more.eq(Mux(cut_last, cut.p.high, (1 << beat_bits) - 1) - cut.p.low),
-                self.o.p.tail.eq(cut_last),
-                self.o.p.end.eq(cut_last & cut.p.burst.end),
-            ]
+        # A queue's `ready` comes from a register, so that the way of ready through all stages ends here.
+        m.submodules.bursts = bursts = StreamFIFO(self.o.p.shape(), 2)
+        wiring.connect(m, bursts.o, wiring.flipped(self.o))
+        m.d.comb += [
+            cut.ready.eq(bursts.i.ready),
+            bursts.i.valid.eq(cut.valid),
+            bursts.i.p.eq(cut.p.burst),
+            bursts.i.p.beat.eq(Cat(cut.p.low, cut.p.block)),
+            bursts.i.p.more.eq(Mux(cut_last, cut.p.high, (1 << beat_bits) - 1) - cut.p.low),
+            bursts.i.p.tail.eq(cut_last),
+            bursts.i.p.end.eq(cut_last & cut.p.burst.end),
+        ]
 
 
 def _row_layout(kind: Any) -> data.StructLayout:
