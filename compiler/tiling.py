@@ -328,8 +328,17 @@ _SHORT = 1500
 #: and to improve its ramps.
 _MOST_STEPS, _RAMP_STEPS = 1500, 6000
 
+#: Cycles over those of the array itself at which a layer needs no further look.
+_ENOUGH = 1.005
+
 #: Tilings of least closed-form cost whose programs are timed.
 _FINALISTS = 4
+
+
+def _work(problem: Problem, config: Config) -> int:
+    """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
+    array, pixels = config.array, problem.images * problem.p * problem.q
+    return problem.groups * -(-problem.k // array.rows) * problem.tiles(config) * max(pixels, array.rows)
 
 
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
@@ -357,8 +366,13 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
     if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
         return replace(tilings[0], first_pixels=2 * config.array.rows)
     timing = _Timing(problem, config)
-    timed = [timing.least(tiling, _usual(problem, config, tiling)) for tiling in tilings]
-    cycles, best = min(timed, key=lambda cost: cost[0])
+    enough = _ENOUGH * _work(problem, config)
+    cycles, best = float("inf"), tilings[0]
+    for tiling in tilings:
+        cycles, best = min((cycles, best), timing.least(tiling, _usual(problem, config, tiling), enough),
+                           key=lambda cost: cost[0])
+        if cycles <= enough:
+            return best
     if cycles < _SHORT or timing.steps == 0:
         return best
     return improve(problem, config, best, cycles, timing.cycles, _RAMP_STEPS // timing.steps)
@@ -374,11 +388,14 @@ class _Timing:
         #: Of the program timed last.
         self.steps = 0
 
-    def least(self, tiling: Tiling, choices: list[dict[str, Any]]) -> tuple[float, Tiling]:
-        """The tiling with the choice of least cycles, infinitely many if there is no time to look."""
+    def least(self, tiling: Tiling, choices: list[dict[str, Any]], enough: float) -> tuple[float, Tiling]:
+        """The tiling with the choice of least cycles, infinitely many if there is no time to look.
+
+        The first choice of no more than `enough` cycles does.
+        """
         found = float("inf"), replace(tiling, **choices[0])
         for option in dict.fromkeys(replace(tiling, **choice) for choice in choices):
-            if self._left > 0:
+            if self._left > 0 and found[0] > enough:
                 found = min(found, (self.cycles(option), option), key=lambda cost: cost[0])
         return found
 
