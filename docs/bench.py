@@ -16,6 +16,8 @@ from bench_breadth import breadth
 from bench_shapes import INTRODUCTION as SHAPES
 from bench_shapes import shapes
 from bench_simulation import INTRODUCTION, simulation
+from bench_sweep import INTRODUCTION as SWEEP
+from bench_sweep import sweep
 
 from pearray import load_config
 
@@ -95,6 +97,7 @@ PARTS = {
     "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
     "breadth": ("Breadth", BREADTH, breadth),
     "shapes": ("Random shapes", SHAPES, shapes),
+    "sweep": ("Random configurations", SWEEP, sweep),
 }
 
 

@@ -1,4 +1,4 @@
-"""Random operators on random accelerators, on RTL against golden: a part of ``make bench``.
+"""Random operators on random accelerators, on RTL against golden: a part of docs/bench.py.
 
 Each configuration is drawn from the seed and its number, from 1 x 1 to 64 x 64, and each operator from the
 seed, that number and its own. Results are kept by number and by the hash of the Verilog that ran, so a
@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-# Rules of the hardware are checked in every run.
-os.environ.setdefault("PEARRAY_RULES", "1")
 sys.path.insert(0, str(ROOT / "tests"))
 
 from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands, random_requant  # noqa: E402
@@ -35,6 +33,14 @@ from pearray.hdl.config import Config  # noqa: E402
 from pearray.hdl.errors import PearrayError  # noqa: E402
 from pearray.sim import Disturbance, Job, run  # noqa: E402
 from pearray.sim.design import emitted  # noqa: E402
+
+__all__ = ["INTRODUCTION", "check", "sweep"]
+
+INTRODUCTION = (
+    "Random operators with random shapes, types, scales and memories on random configurations, from 1 x 1 to "
+    "64 x 64, against golden, the rules of the hardware checked in every run "
+    "(`python docs/bench_sweep.py --seed N --number CONFIGURATION` repeats a configuration). Errors are runs that did "
+    "not end, or programs that could not be made.")
 
 SEED = 20261122
 CONFIGURATIONS = 30
@@ -120,6 +126,32 @@ def _mismatches(rng: np.random.Generator, config: Config, graph: Graph, inputs: 
     return wrong, checked
 
 
+def check(config: Config, seed: tuple[int, ...], operators: int) -> tuple[list[dict[str, Any]], int]:
+    """Run random operators on a configuration; return a record of each, and how many it cannot hold."""
+    cases: list[dict[str, Any]] = []
+    refused = 0
+    for attempt in range(8 * operators):
+        if len(cases) == operators:
+            break
+        rng = np.random.default_rng([*seed, attempt])
+        name = "?"
+        try:
+            name, (graph, inputs, compiled) = _draw(rng, config)
+        except PearrayError as error:
+            if not any(part in str(error) for part in REFUSALS):
+                cases.append({"operator": name, "attempt": attempt, "error": str(error), "checked": 0,
+                              "mismatches": 0})
+            refused += 1
+            continue
+        case: dict[str, Any] = {"operator": name, "attempt": attempt, "checked": 0, "mismatches": 0}
+        try:
+            case["mismatches"], case["checked"] = _mismatches(rng, config, graph, inputs, compiled)
+        except (PearrayError, ValueError) as error:
+            case["error"] = str(error)
+        cases.append(case)
+    return cases, refused
+
+
 def check_configuration(seed: int, number: int, operators: int = OPERATORS_EACH) -> dict[str, Any]:
     """Run random operators on configuration ``number``; return a record of what came out.
 
@@ -138,27 +170,7 @@ def check_configuration(seed: int, number: int, operators: int = OPERATORS_EACH)
         record: dict[str, Any] = json.loads(place.read_text())
         if record["verilog_sha256"] == sha256:
             return record
-    cases: list[dict[str, Any]] = []
-    refused = 0
-    for attempt in range(8 * operators):
-        if len(cases) == operators:
-            break
-        rng = np.random.default_rng([seed, number, attempt])
-        name = "?"
-        try:
-            name, (graph, inputs, compiled) = _draw(rng, config)
-        except PearrayError as error:
-            if not any(part in str(error) for part in REFUSALS):
-                cases.append({"operator": name, "attempt": attempt, "error": str(error), "checked": 0,
-                              "mismatches": 0})
-            refused += 1
-            continue
-        case: dict[str, Any] = {"operator": name, "attempt": attempt, "checked": 0, "mismatches": 0}
-        try:
-            case["mismatches"], case["checked"] = _mismatches(rng, config, graph, inputs, compiled)
-        except (PearrayError, ValueError) as error:
-            case["error"] = str(error)
-        cases.append(case)
+    cases, refused = check(config, (seed, number), operators)
     record = {"number": number, "config": describe(config), "verilog_sha256": sha256, "cases": cases,
               "refused": refused, "cpu_s": round(sum(os.times()[:4]) - begin, 1)}
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -177,9 +189,14 @@ def describe(config: Config) -> str:
             f"{config.accumulators.depth} rows, {config.post.lanes} lanes")
 
 
+def _check_rules() -> None:
+    """Let every run of this process check the rules of the hardware; other parts' figures are without."""
+    os.environ["PEARRAY_RULES"] = "1"
+
+
 def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -> Iterator[dict[str, Any]]:
     """Check configurations in several processes; yield each record as it comes."""
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=_check_rules) as pool:
         futures = [pool.submit(check_configuration, seed, number, operators) for number in numbers]
         for future in as_completed(futures):
             yield future.result()

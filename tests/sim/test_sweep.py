@@ -1,0 +1,20 @@
+"""A slice of the sweep of docs/bench_sweep.py: random operators on one configuration, against golden."""
+
+import sys
+from pathlib import Path
+
+import pearray as pe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_sweep(seed, monkeypatch):
+    """An operator would be wrong, refused for no reason, or hang on a small array with a disturbed memory."""
+    # The folder of documents is no package.
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
+    from bench_sweep import check
+
+    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml"), (seed,), 60)
+    assert len(cases) == 60, f"{refused} refused"
+    assert all(case["checked"] for case in cases)
+    assert not [case for case in cases if case["mismatches"] or "error" in case]
