@@ -268,4 +268,4 @@ def _name(net: str) -> str:
     """
     net = re.sub(r"\$(nextpnr|CCU2)\w*$", "", net.removeprefix("design."))
     net = re.sub(r"_(TRELLIS_FF|LUT4|CCU2C|PFUMX|L6MUX21|MULT18X18D|DP16KD|TRELLIS_DPR16X4)_.*$", "", net)
-    return re.sub(r"(\.\d+){2}(_DO.?)?(\[\d+\])?$", "", net)
+    return re.sub(r"(\.\d+){2}(_DO.?(_\d+)?)?(\[\d+\])?$", "", net)
