@@ -13,6 +13,8 @@ from typing import Any
 
 from bench_breadth import INTRODUCTION as BREADTH
 from bench_breadth import breadth
+from bench_generate import INTRODUCTION as GENERATION
+from bench_generate import generation
 from bench_shapes import INTRODUCTION as SHAPES
 from bench_shapes import shapes
 from bench_simulation import INTRODUCTION, simulation
@@ -94,6 +96,7 @@ PARTS = {
               "beats over cycles, reads and writes together.", speed),
     "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
              "seeds; cells as Yosys counts them.", cost),
+    "generation": ("Generation", GENERATION, partial(generation, measure)),
     "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
     "breadth": ("Breadth", BREADTH, breadth),
     "shapes": ("Random shapes", SHAPES, shapes),
@@ -104,9 +107,10 @@ PARTS = {
 def disagreement(page: str) -> str | None:
     """Name a preset whose figures stand for more than one Verilog, if there is one."""
     seen: dict[str, set[str]] = {}
-    pattern = r"\| `pearray (?:run \S+ --on (\S+)|synth (\S+) --target \S+ --top accelerator)`.*`([0-9a-f]{12})` \|"
+    pattern = (r"\| `pearray (?:run \S+ --on (\S+)|generate (\S+) -o DIR|synth (\S+) --target \S+ --top accelerator)`"
+               r".*`([0-9a-f]{12})` \|")
     for match in re.finditer(pattern, page):
-        seen.setdefault(match[1] or match[2], set()).add(match[3])
+        seen.setdefault(match[1] or match[2] or match[3], set()).add(match[4])
     return next((f"{name}: {', '.join(sorted(found))}" for name, found in seen.items() if len(found) > 1), None)
 
 
