@@ -16,6 +16,7 @@ from .problem import Box, Geometry, Matrix, Problem, Region
 from .ramps import improve
 from .schedule import Scheduler
 from .tiles import TileMaker
+from .timing import UnendingError
 
 __all__ = ["Chooser", "choose_tiling"]
 
@@ -373,7 +374,7 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
                            key=lambda cost: cost[0])
         if cycles <= enough:
             return best
-    if cycles < _SHORT or timing.steps == 0:
+    if not _SHORT <= cycles < float("inf") or timing.steps == 0:
         return best
     return improve(problem, config, best, cycles, timing.cycles, _RAMP_STEPS // timing.steps)
 
@@ -400,11 +401,15 @@ class _Timing:
         return found
 
     def cycles(self, tiling: Tiling) -> float:
-        """Cycles of the layer alone."""
+        """Cycles of the layer alone, infinitely many if it would never end."""
         steps = lower(_alone(self._problem), self._config, MemoryPlan(keep=False), tiling)
         self._left -= len(steps)
         self.steps = len(steps)
-        return float(estimate(self._config, Scheduler(self._config).run(steps)))
+        program = Scheduler(self._config).run(steps)
+        try:
+            return float(estimate(self._config, program))
+        except UnendingError:
+            return float("inf")
 
 
 def _alone(problem: Problem) -> Problem:

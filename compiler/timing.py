@@ -16,6 +16,7 @@ from ..hdl.accumulator import Accumulators
 from ..hdl.blocks import burst_beats
 from ..hdl.commands import COMMAND_BYTES
 from ..hdl.config import Config
+from ..hdl.errors import PearrayError
 from ..hdl.fetch import Fetch
 from ..hdl.interfaces import BankRead
 from ..hdl.post import Post, output_banks
@@ -25,7 +26,7 @@ from ..hdl.streamer import Streamer
 from ..hdl.tiles import tile_slots
 from .program import Command
 
-__all__ = ["Latencies", "Timeline", "burst_sizes", "contraction_tiles", "timeline"]
+__all__ = ["Latencies", "Timeline", "UnendingError", "burst_sizes", "contraction_tiles", "timeline"]
 
 _NEVER = 1 << 62
 _LOAD, _EXECUTE, _POST, _STORE = range(4)
@@ -148,6 +149,10 @@ class Timeline:
     stalls: tuple[int, int, int]
 
 
+class UnendingError(PearrayError):
+    """A program that would never end, as far as the model of time can tell."""
+
+
 class _Block:
     """Bursts of a LOAD on their way to the port."""
 
@@ -240,7 +245,8 @@ class _Machine:
             elif time < _NEVER:
                 self._take(time)
             else:
-                raise AssertionError("the program waits for what never happens")
+                raise UnendingError(
+                    f"a program of {len(self._commands)} commands waits for what never happens, by the model of time")
 
     # Requests to the read channel.
 
@@ -550,6 +556,11 @@ def timeline(config: Config, commands: Sequence[Command]) -> Timeline:
     Returns
     -------
     Timeline
+
+    Raises
+    ------
+    UnendingError
+        If the program would never end.
     """
     machine = _Machine(config, commands)
     machine.run()

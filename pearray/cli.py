@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -252,6 +253,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     from .api import run_compiled
     from .compiler.compile import compile_graph
     from .compiler.cost import estimate
+    from .compiler.timing import UnendingError
     from .sim.engine import ENGINES
 
     if engine not in ENGINES:
@@ -268,7 +270,10 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
             bar.update(task, description="simulating", completed=cycles, total=max(expected, cycles),
                        cycles=f"{cycles:,} cycles")
 
-        expected = estimate(config, compiled.program)
+        # The simulation itself tells whether a program ends.
+        expected = 0.0
+        with suppress(UnendingError):
+            expected = estimate(config, compiled.program)
         return run_compiled(compiled, workload.inputs, engine, "all", progress)
 
 

@@ -1,12 +1,16 @@
 """The compiler's model of time: properties that a choice of tilings relies on."""
 
 import numpy as np
+import pytest
 from random_workloads import configuration, operands
 
+from pearray.compiler import tiling
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.cost import contraction_tiles, estimate, execute_cycles
 from pearray.compiler.graph import Graph
 from pearray.compiler.operators import Gemm, Requant
+from pearray.compiler.program import Program
+from pearray.compiler.timing import UnendingError
 from pearray.hdl.commands import Opcode
 
 
@@ -49,3 +53,29 @@ def test_command_times_are_ordered(rng):
         assert all(start >= ends[name][count] for name, count in command.waits.items()
                    if (command.opcode, name) != (Opcode.EXECUTE, "post"))
         ends[command.opcode.name.lower()].append(end)
+
+
+def test_unending_programs(rng):
+    """A program that waits for itself would hang the model, or end it with an error that no user can read."""
+    program = _gemm(rng, 8, 8, 8)
+    command = next(each for each in program.commands if each.opcode is Opcode.EXECUTE)
+    command.waits["execute"] = 2
+    with pytest.raises(UnendingError, match=r"^a program of \d+ commands waits for what never happens") as caught:
+        estimate(configuration(), program)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_unending_candidates_are_not_chosen(rng, monkeypatch, share):
+    """A tiling that the model of time cannot follow would stop the compilation of a layer that has others."""
+    ended = []
+
+    def sometimes(config: object, program: Program) -> float:
+        if rng.random() < share:
+            raise UnendingError("a program waits for what never happens")
+        ended.append(estimate(configuration(), program))
+        return ended[-1]
+
+    monkeypatch.setattr(tiling, "estimate", sometimes)
+    cycles = estimate(configuration(), _gemm(rng, 48, 100, 60))
+    assert cycles <= 1.1 * min(ended, default=float("inf"))
