@@ -38,6 +38,9 @@ SPEED: list[tuple[str, str, int | None]] = [
     ("mnist", "systolic-8x8", None),
 ]
 
+#: Distinct values that the outputs of a workload with a goal must have, so that they tell of faults.
+VALUES = 200
+
 #: Arguments of `pearray synth`: configuration and top level.
 COST = [("systolic-8x8", "accelerator"), ("systolic-8x8", "array"), ("systolic-8x8", "pe")]
 
@@ -57,20 +60,22 @@ def measure(*arguments: str) -> dict[str, Any]:
 
 def speed() -> Iterator[str]:
     """Table of cycles, one line for each workload."""
-    yield "| command | cycles | limit | at most | utilisation | memory | mismatches | M MACs/s simulated | Verilog |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| command | cycles | limit | at most | utilisation | memory | mismatches | values | M MACs/s | Verilog |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for workload, config, most in SPEED:
         record = measure("run", workload, "--on", config)
         command = f"`pearray run {workload} --on {config}`"
         if "error" in record:
-            yield f"| {command} | {record['error']} | | | | | | | |"
+            yield f"| {command} | {record['error']} | | | | | | | | |"
             continue
+        values = record["distinct_outputs"]
+        few = ", **too few**" if most is not None and values < VALUES else ""
         goal = "" if most is None else f"{most:,}" if record["cycles"] <= most else f"{most:,}: **missed**"
         beat_bytes = load_config(config).beat_bytes
         beats = (record["dram_read_bytes"] + record["dram_write_bytes"]) / beat_bytes / record["cycles"]
         yield (f"| {command} | {record['cycles']:,} | {-(-record['macs'] // record['pes']):,} | {goal} "
                f"| {100 * record['utilisation']:.1f} % | {100 * beats:.0f} % "
-               f"| {record['mismatches']} of {record['checked']:,} "
+               f"| {record['mismatches']} of {record['checked']:,} | {values}{few} "
                f"| {record['macs'] / record['sim_s'] / 1e6:,.1f} | `{record['verilog_sha256'][:12]}` |")
 
 
@@ -93,7 +98,7 @@ def cost() -> Iterator[str]:
 PARTS = {
     "speed": ("Cycles", "End to end, from the start write to the done flag, with the default memory: 32 "
               "cycles of latency, 8 bursts in flight, one beat a cycle. The limit is MACs over PEs. Memory is "
-              "beats over cycles, reads and writes together.", speed),
+              "beats over cycles, reads and writes together. Values are the distinct ones among the outputs.", speed),
     "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
              "seeds; cells as Yosys counts them.", cost),
     "generation": ("Generation", GENERATION, partial(generation, measure)),

@@ -52,6 +52,8 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
             "dram_read_bytes": of.dram_read_bytes, "dram_write_bytes": of.dram_write_bytes,
             "host_packed_bytes": of.host_packed_bytes,
             "checked": sum(count for count, _ in checked), "mismatches": sum(wrong for _, wrong in checked),
+            "distinct_outputs": len(set().union(*(np.unique(result.outputs[name]).tolist() for name in names
+                                                  if name in result.outputs))),
         }
 
     layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,

@@ -85,6 +85,7 @@ def test_run_writes_every_figure(tmp_path):
     assert (record["config"], record["engine"]) == ("systolic-8x8", "verilator")
     assert (record["macs"], record["pes"]) == (20 * 12 * 9, 64)
     assert (record["checked"], record["mismatches"]) == (20 * 9, 0)
+    assert 1 < record["distinct_outputs"] <= 20 * 9
     assert record["utilisation"] == pytest.approx(record["macs"] / (64 * record["cycles"]), rel=1e-4)
     assert sum(layer["cycles"] for layer in record["layers"]) == record["cycles"]
     assert sum(layer["dram_read_bytes"] for layer in record["layers"]) == record["dram_read_bytes"]
