@@ -319,7 +319,12 @@ def _usual(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, A
     rows = config.array.rows
     begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
-    return [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
+    usual = [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
+    # Where post-processing takes about as long as the array, small groups let each follow the other sooner.
+    for pixels in (6 * rows, 3 * rows, rows + rows // 2):
+        if pixels < tiling.pixels and _posts(problem, config) > 0.25 * _work(problem, config):
+            usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
+    return usual
 
 
 #: Layers of fewer cycles are not worth the search for the best ramps.
@@ -327,7 +332,7 @@ _SHORT = 1500
 
 #: Steps of programs that are timed for a layer, which bounds the time a compilation takes: to choose a tiling,
 #: and to improve its ramps.
-_MOST_STEPS, _RAMP_STEPS = 1500, 6000
+_MOST_STEPS, _RAMP_STEPS = 3000, 6000
 
 #: Cycles over those of the array itself at which a layer needs no further look.
 _ENOUGH = 1.005
@@ -340,6 +345,12 @@ def _work(problem: Problem, config: Config) -> int:
     """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
     array, pixels = config.array, problem.images * problem.p * problem.q
     return problem.groups * -(-problem.k // array.rows) * problem.tiles(config) * max(pixels, array.rows)
+
+
+def _posts(problem: Problem, config: Config) -> int:
+    """Cycles of post-processing for a layer, without an idle one."""
+    pixels = problem.images * problem.p * problem.q
+    return problem.groups * problem.tiles(config) * pixels * (config.array.cols // config.post.lanes)
 
 
 def choose_tiling(problem: Problem, config: Config) -> Tiling:
