@@ -29,7 +29,8 @@ from amaranth.lib import data, enum
 
 __all__ = [
     "BODIES", "BODY_BITS", "COMMAND_BYTES", "COUNTS", "COUNTS_EXCEPT", "FORMAT_VERSION", "HEADER",
-    "Destination", "ExecuteBody", "LoadBody", "Opcode", "PostBody", "Rounding", "StoreBody", "decode", "encode",
+    "Destination", "ExecuteBody", "LoadBody", "Opcode", "PassBody", "PostBody", "Rounding", "StoreBody",
+    "decode", "encode",
 ]
 
 FORMAT_VERSION = 2
@@ -190,6 +191,74 @@ class ExecuteBody(data.Struct):
     w_nstep: unsigned(ADDRESS_BITS)
     acc_base: unsigned(16)
     acc_nstep: unsigned(16)
+
+
+class PassBody(data.Struct):
+    """Processing pass of the array, or its setup for a layer. Counts are less one.
+
+    With ``setup`` the command sets the array up, when all passes before it have ended: each PE takes
+    ``ceil(setup bits / line bits)`` lines of the filter buffer from ``filter_base`` on, the last PE of the last row
+    first; ``shift``, ``maximum``, zero points and signs hold until the next setup. The other fields are ignored.
+    With ``maximum`` sums are maxima: of the products of a window those count whose filter word is not zero (it must
+    have one, or its sum is the least value), and psums are compared, not added.
+
+    A pass delivers, and the PEs sum, in this order:
+
+    * **ifmap words**: for each row n, column, channel set r, line and channel q, the operand at
+      ``ifmap_base + n * ifmap_row_step + column * ifmap_column_step + r * ifmap_set_step + line * ifmap_line_step +
+      q`` goes to the PEs whose ifmap tag is (r, line).
+    * **filter beats**: lines from ``filter_base`` on go, for each beat, set and filter row, to the PEs whose filter
+      tag is (set, row). The last beat of each holds ``filter_last + 1`` words.
+    * **psum beats**: for each row n, window f, beat, filter set t and ofmap row j, the line at ``psum_read + n *
+      psum_image_step + f * psum_window_step + beat + t * psum_set_step + j * psum_row_step`` goes to the chain whose
+      psum tag is (t, j), unless sums are ``fresh``, and the chain's sums go to the same place from ``psum_write``.
+      The last beat of a window holds ``psum_last + 1`` sums. A pass reads no line that the pass before it has not
+      yet written. With ``bias`` it reads ``psum_read + beat + t * psum_set_step`` instead, for each n, window and
+      row, without waiting: no pass writes these lines.
+
+    ``window``, ``kept``, ``moved``, ``filters``, ``windows`` and ``rows`` are those of
+    :func:`.row_stationary.mac.pass_shape_layout`. The command completes when its last sums are in the buffer.
+    """
+
+    setup: unsigned(1)
+    maximum: unsigned(1)
+    fresh: unsigned(1)
+    bias: unsigned(1)
+    shift: unsigned(6)
+    ifmap_unsigned: unsigned(1)
+    filter_unsigned: unsigned(1)
+    ifmap_zero_point: signed(9)
+    filter_zero_point: signed(9)
+    window: unsigned(8)
+    kept: unsigned(8)
+    moved: unsigned(8)
+    filters: unsigned(8)
+    windows: unsigned(12)
+    rows: unsigned(8)
+    ifmap_base: unsigned(20)
+    ifmap_line_step: unsigned(20)
+    ifmap_set_step: unsigned(20)
+    ifmap_column_step: unsigned(20)
+    ifmap_row_step: unsigned(20)
+    ifmap_channels: unsigned(8)
+    ifmap_lines: unsigned(8)
+    ifmap_sets: unsigned(8)
+    ifmap_columns: unsigned(12)
+    filter_base: unsigned(16)
+    filter_height: unsigned(8)
+    filter_sets: unsigned(8)
+    filter_beats: unsigned(8)
+    filter_last: unsigned(4)
+    psum_read: unsigned(16)
+    psum_write: unsigned(16)
+    psum_set_step: unsigned(16)
+    psum_row_step: unsigned(16)
+    psum_window_step: unsigned(16)
+    psum_image_step: unsigned(16)
+    psum_sets: unsigned(8)
+    psum_rows: unsigned(8)
+    psum_beats: unsigned(8)
+    psum_last: unsigned(4)
 
 
 class PostBody(data.Struct):

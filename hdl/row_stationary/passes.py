@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..commands import PassBody
 from ..errors import PearrayError
 from ..fifo import StreamFIFO
 from .array import RowStationaryArray
@@ -11,70 +12,7 @@ from .buffer import ReadLines, line_write_layout
 from .feeders import FilterFeeder, IfmapFeeder, PsumDrain, PsumFeeder, SetupFeeder
 from .row import ArrayShape
 
-__all__ = ["PassBody", "PassEngine", "PassEvents"]
-
-
-class PassBody(data.Struct):
-    """Processing pass of the array, or its setup for a layer. Counts are less one.
-
-    With ``setup`` the command sets the array up, when all passes before it have ended: each PE takes
-    ``ceil(setup bits / line bits)`` lines of the filter buffer from ``filter_base`` on, the last PE of the last row
-    first; ``shift``, zero points and signs hold until the next setup. The other fields are ignored.
-
-    A pass delivers, and the PEs sum, in this order:
-
-    * **ifmap words**: for each row n, column, channel set r, line and channel q, the operand at
-      ``ifmap_base + n * ifmap_row_step + column * ifmap_column_step + r * ifmap_set_step + line * ifmap_line_step +
-      q`` goes to the PEs whose ifmap tag is (r, line).
-    * **filter beats**: lines from ``filter_base`` on go, for each beat, set and filter row, to the PEs whose filter
-      tag is (set, row). The last beat of each holds ``filter_last + 1`` words.
-    * **psum beats**: for each row n, window f, beat, filter set t and ofmap row j, the line at ``psum_read + n *
-      psum_image_step + f * psum_window_step + beat + t * psum_set_step + j * psum_row_step`` goes to the chain whose
-      psum tag is (t, j), unless sums are ``fresh``, and the chain's sums go to the same place from ``psum_write``.
-      The last beat of a window holds ``psum_last + 1`` sums. A pass reads no line that the pass before it has not
-      yet written.
-
-    ``window``, ``kept``, ``moved``, ``filters``, ``windows`` and ``rows`` are those of
-    :func:`.mac.pass_shape_layout`. The command completes when its last sums are in the buffer.
-    """
-
-    setup: unsigned(1)
-    fresh: unsigned(1)
-    shift: unsigned(6)
-    ifmap_unsigned: unsigned(1)
-    filter_unsigned: unsigned(1)
-    ifmap_zero_point: signed(9)
-    filter_zero_point: signed(9)
-    window: unsigned(8)
-    kept: unsigned(8)
-    moved: unsigned(8)
-    filters: unsigned(8)
-    windows: unsigned(12)
-    rows: unsigned(8)
-    ifmap_base: unsigned(20)
-    ifmap_line_step: unsigned(20)
-    ifmap_set_step: unsigned(20)
-    ifmap_column_step: unsigned(20)
-    ifmap_row_step: unsigned(20)
-    ifmap_channels: unsigned(8)
-    ifmap_lines: unsigned(8)
-    ifmap_sets: unsigned(8)
-    ifmap_columns: unsigned(12)
-    filter_base: unsigned(16)
-    filter_height: unsigned(8)
-    filter_sets: unsigned(8)
-    filter_beats: unsigned(8)
-    filter_last: unsigned(4)
-    psum_read: unsigned(16)
-    psum_write: unsigned(16)
-    psum_set_step: unsigned(16)
-    psum_row_step: unsigned(16)
-    psum_window_step: unsigned(16)
-    psum_image_step: unsigned(16)
-    psum_sets: unsigned(8)
-    psum_rows: unsigned(8)
-    psum_beats: unsigned(8)
-    psum_last: unsigned(4)
+__all__ = ["PassEngine", "PassEvents"]
 
 
 class PassEvents(data.Struct):
