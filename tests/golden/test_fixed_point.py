@@ -39,6 +39,48 @@ def test_lowest_window_is_exact(rng):
     np.testing.assert_array_equal(y, wrap(sums, 16))
 
 
+def _windows(products, shift):
+    """Windows of products, by definition: 16 bits of each in two's complement."""
+    bits = products.astype(np.int64) >> shift & 0xFFFF
+    return np.where(bits >= 1 << 15, bits - (1 << 16), bits)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 7, 15, 16])
+def test_convolution_is_an_einsum_of_windows(rng, shift):
+    """If it failed, some tap, group, dilation or bias would be wrong, or sums would not wrap."""
+    x, w = _operands(rng, 2, 2, 3, 5, 3, 2, 6)
+    # The least operands of all: the only product that a wrong width would spoil.
+    x[0, 0, 2, 2:5] = w[0, 0] = -(1 << 15)
+    b = rng.integers(-(1 << 15), 1 << 15, 10).astype(np.int16)
+    padded = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (1, 2), (3, 0)))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (5, 2), (2, 3))[:, :, ::2, ::3, ::2]
+    images, _, p, q = seen.shape[:4]
+    seen = seen.reshape(images, 2, 3, p, q, 3, 2)
+    products = np.einsum("ngcpqrs,gmcrs->ngmpqcrs", seen, w.astype(np.int64).reshape(2, 5, 3, 3, 2))
+    sums = _windows(products, shift).sum((-3, -2, -1)).reshape(images, 10, p, q) + b[:, None, None]
+    assert np.abs(sums).max() >= 1 << 15
+    y = fixed_point.conv2d(x, w, b, shift=shift, stride=(2, 3), padding=(1, 3, 2, 0), dilation=(2, 1), groups=2)
+    assert y.dtype == np.int16
+    np.testing.assert_array_equal(y, wrap(sums, 16))
+
+
+def test_blocks_of_pixels_join(rng, monkeypatch):
+    """If it failed, outputs would depend on how many sums are computed at a time."""
+    x, w = _operands(rng, 3, 1, 2, 7, 3, 3, 6)
+    whole = fixed_point.conv2d(x, w, shift=9)
+    monkeypatch.setattr(fixed_point, "_BLOCK", 100)
+    np.testing.assert_array_equal(fixed_point.conv2d(x, w, shift=9), whole)
+
+
+@pytest.mark.parametrize("bias", [None, (6,), (1, 6), (5, 6)])
+def test_matrix_product_is_an_einsum_of_windows(rng, bias):
+    """If it failed, matrix products would take other windows than convolutions, or lay the bias along rows."""
+    a, b = (rng.integers(-(1 << 15), 1 << 15, shape).astype(np.int16) for shape in ((5, 7), (7, 6)))
+    c = None if bias is None else rng.integers(-(1 << 15), 1 << 15, bias).astype(np.int16)
+    sums = _windows(np.einsum("mk,kn->mnk", a.astype(np.int64), b.astype(np.int64)), 11).sum(-1)
+    np.testing.assert_array_equal(fixed_point.gemm(a, b, c, shift=11), wrap(sums + (0 if c is None else c), 16))
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"shift": 17}, r"^shift must be an integer in 0..16, not 17$"),
     ({"groups": 2}, r"^groups must divide the 3 input and 4 output channels, not 2$"),
