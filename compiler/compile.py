@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.config import Config
+from ..hdl.config import Config, SystolicConfig
 from ..hdl.errors import PearrayError
 from .context import Context
 from .graph import Graph, Node, Tensor
@@ -209,7 +209,7 @@ def _item(tensor: Tensor, config: Config) -> int:
 
 
 class _Compiler:
-    def __init__(self, graph: Graph, config: Config, keep: str):
+    def __init__(self, graph: Graph, config: SystolicConfig, keep: str):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
@@ -323,4 +323,6 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compil
     PearrayError
         If an operator has no lowering, or the accelerator can't hold a layer.
     """
+    if not isinstance(config, SystolicConfig):
+        raise PearrayError(f"config must be of array.kind 'systolic', not {config.array.kind!r}")
     return _Compiler(graph, config, keep).run()

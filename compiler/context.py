@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..hdl.commands import Rounding
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from ..hdl.errors import PearrayError
 from .graph import Graph, Node
 from .lower import lower
@@ -28,7 +28,7 @@ class Context:
     """What a lowering works with: the graph, the plan, and where tensors stand so far."""
 
     graph: Graph
-    config: Config
+    config: SystolicConfig
     plan: MemoryPlan
     placed: dict[str, Any]
     stored: dict[str, Stored]

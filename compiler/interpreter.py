@@ -13,7 +13,7 @@ import numpy as np
 
 from ..golden import requantise
 from ..hdl.commands import ADDRESS_BITS, COMMAND_BYTES, Destination, Opcode, Rounding, decode
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from .program import QUEUES
 
 __all__ = ["Interpreter", "ProgramError"]
@@ -68,13 +68,13 @@ class Interpreter:
 
     Parameters
     ----------
-    config : Config
+    config : SystolicConfig
         Configuration.
     dram_bytes : int
         Size of the memory behind the AXI port.
     """
 
-    def __init__(self, config: Config, dram_bytes: int):
+    def __init__(self, config: SystolicConfig, dram_bytes: int):
         self.config = config
         self.dram = np.zeros(dram_bytes, np.uint8)
         pads, lanes = config.scratchpads, config.post.lanes

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise, product
 
 from ..hdl.commands import Rounding
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from .plan import MemoryPlan, Stored
 from .problem import Box, Problem, Region
 from .schedule import Group, Output, Step, Use
@@ -67,7 +67,7 @@ class Tiling:
     ends: tuple[tuple[int, int], ...] = ()
     posts: int = 2
 
-    def boxes(self, problem: Problem, config: Config, block_: tuple[int, int]) -> tuple[Box, ...]:
+    def boxes(self, problem: Problem, config: SystolicConfig, block_: tuple[int, int]) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
         if not self.split_channels:
             return self.a_boxes
@@ -229,7 +229,7 @@ def split_at(region: Region, pixels: int) -> list[Region]:
 
 
 class _Lowering:
-    def __init__(self, problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling):
+    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling):
         self._problem = problem
         self._config = config
         self._tiling = tiling
@@ -529,13 +529,15 @@ class _Run(Region):
         return self.q0
 
 
-def last_part(problem: Problem, config: Config, tiling: Tiling) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
+def last_part(
+    problem: Problem, config: SystolicConfig, tiling: Tiling,
+) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
     """The last group of a layer: its pixels, what parts of them are multiples of, its tiles, and how it is cut."""
     lowering = _Lowering(problem, config, MemoryPlan(keep=False), tiling)
     region, tiles = lowering.last_part()
     return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
-def lower(problem: Problem, config: Config, plan: MemoryPlan, tiling: Tiling) -> list[Step]:
+def lower(problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[Step]:
     """Steps of a layer, in order."""
     return list(_Lowering(problem, config, plan, tiling).steps())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..hdl.commands import Rounding
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from ..hdl.errors import PearrayError
 from .average import find_average, find_integer_average
 from .context import Context, check_stored_zero, float_entry, image_of, steps_of
@@ -39,7 +39,7 @@ def _pool(context: Context, node: Node, **fields: Any) -> list[Step]:
         **fields))
 
 
-def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
+def _identity(dtype: np.dtype, config: SystolicConfig, **fields: Any) -> Finish:
     """Outputs that are the sums, stored as operands."""
     info = np.iinfo(dtype)
     return Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0), **fields)

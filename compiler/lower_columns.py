@@ -8,7 +8,7 @@ contraction fold them at full speed, whichever way B stands.
 from collections.abc import Iterator
 
 from ..hdl.commands import Destination
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from ..hdl.errors import PearrayError
 from .lower import Tiling, _Lowering
 from .plan import MemoryPlan
@@ -26,7 +26,7 @@ _PARTS = 8
 _GROUPS = 8
 
 
-def _pitch(pixels: int, config: Config) -> int:
+def _pitch(pixels: int, config: SystolicConfig) -> int:
     """Least distance of rows of `pixels` operands that is one more than a multiple of the banks."""
     return pixels + (1 - pixels) % config.banks
 
@@ -34,7 +34,7 @@ def _pitch(pixels: int, config: Config) -> int:
 class _Columns(_Lowering):
     """A product with A (K, M): `problem.x` has K pixels of M channels."""
 
-    def __init__(self, problem: Problem, config: Config, plan: MemoryPlan, rows: int, tiles: int, depth: int):
+    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan, rows: int, tiles: int, depth: int):
         super().__init__(problem, config, plan, Tiling((), (), (), (), 0))
         self._rows, self._block, self._deep = rows, tiles, depth
         self._left = isinstance(problem.weights, Matrix) and problem.weights.transposed
@@ -76,7 +76,7 @@ class _Columns(_Lowering):
             "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Problem, config: Config, plan: MemoryPlan) -> list[Step]:
+def lower_columns(problem: Problem, config: SystolicConfig, plan: MemoryPlan) -> list[Step]:
     """Steps of a product with A (K, M) in memory.
 
     Raises

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from ..hdl.errors import PearrayError
 from .context import Context, finish_of, image_of, operand_fields, steps_of
 from .graph import Node
@@ -51,7 +51,7 @@ def lower_conv(context: Context, node: Node) -> list[Step]:
     return steps_of(context, Problem(groups=groups // joined, cg=cg * joined, ng=ng * joined, weights=packed, **common))
 
 
-def _joined(groups: int, cg: int, ng: int, config: Config) -> int:
+def _joined(groups: int, cg: int, ng: int, config: SystolicConfig) -> int:
     """Groups to compute together as one block-diagonal matrix: as many as the array has columns and rows for."""
     best = 1
     for joined in range(1, groups + 1):

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from .lower import Tiling, can_slice, last_part
 from .problem import Problem
 
@@ -19,7 +19,7 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Problem, config: Config, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
+def improve(problem: Problem, config: SystolicConfig, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
             tries: int) -> Tiling:
     """Improve the ramps of a layer.
 
@@ -27,7 +27,7 @@ def improve(problem: Problem, config: Config, tiling: Tiling, cycles: float, tim
     ----------
     problem : Problem
         The layer.
-    config : Config
+    config : SystolicConfig
         Configuration.
     tiling : Tiling
         Where to begin.
@@ -66,7 +66,7 @@ def improve(problem: Problem, config: Config, tiling: Tiling, cycles: float, tim
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, problem: Problem, config: Config, choice: random.Random):
+    def __init__(self, problem: Problem, config: SystolicConfig, choice: random.Random):
         self._problem = problem
         self._config = config
         self._choice = choice

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..hdl.commands import ADDRESS_BITS, Destination
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from .cost import execute_cycles, load_cycles
 from .plan import Stored
 from .program import Program
@@ -238,11 +238,11 @@ class Scheduler:
 
     Parameters
     ----------
-    config : Config
+    config : SystolicConfig
         Configuration.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: SystolicConfig):
         self._config = config
         self.program = Program()
         pads, beat = config.scratchpads, config.beat_bytes

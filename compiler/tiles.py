@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..hdl.commands import Destination, Rounding
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from .cost import row_beats
 from .plan import MemoryPlan, Stored, operand_array
 from .problem import Box, Geometry, Matrix, Problem, Region
@@ -73,13 +73,13 @@ class TileMaker:
     ----------
     problem : Problem
         The layer.
-    config : Config
+    config : SystolicConfig
         Configuration.
     plan : MemoryPlan
         Where packed constants go.
     """
 
-    def __init__(self, problem: Problem, config: Config, plan: MemoryPlan):
+    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan):
         self._problem = problem
         self._config = config
         self._plan = plan

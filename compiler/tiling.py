@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from ..hdl.config import Config
+from ..hdl.config import SystolicConfig
 from ..hdl.errors import PearrayError
 from .cost import contraction_tiles, estimate, row_beats
 from .lower import Tiling, lower, split_region
@@ -35,7 +35,7 @@ class _Candidate:
 class Chooser:
     """Candidates of a layer and what they cost."""
 
-    def __init__(self, problem: Problem, config: Config):
+    def __init__(self, problem: Problem, config: SystolicConfig):
         self._problem = problem
         self._config = config
         self._maker = TileMaker(problem, config, MemoryPlan(keep=False))
@@ -295,7 +295,7 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
+def _k_cuts(problem: Problem, config: SystolicConfig, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
     """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
     rows, box = config.array.rows, tiling.w_boxes[0][0]
     if problem.diagonal or box.size <= rows:
@@ -315,7 +315,7 @@ def _k_cuts(problem: Problem, config: Config, tiling: Tiling, first: int, growth
     return (*ends, box.size)
 
 
-def _usual(problem: Problem, config: Config, tiling: Tiling) -> list[dict[str, Any]]:
+def _usual(problem: Problem, config: SystolicConfig, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
     begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
@@ -341,26 +341,26 @@ _ENOUGH = 1.005
 _FINALISTS = 4
 
 
-def _work(problem: Problem, config: Config) -> int:
+def _work(problem: Problem, config: SystolicConfig) -> int:
     """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
     array, pixels = config.array, problem.images * problem.p * problem.q
     return problem.groups * -(-problem.k // array.rows) * problem.tiles(config) * max(pixels, array.rows)
 
 
-def _posts(problem: Problem, config: Config) -> int:
+def _posts(problem: Problem, config: SystolicConfig) -> int:
     """Cycles of post-processing for a layer, without an idle one."""
     pixels = problem.images * problem.p * problem.q
     return problem.groups * problem.tiles(config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Problem, config: Config) -> Tiling:
+def choose_tiling(problem: Problem, config: SystolicConfig) -> Tiling:
     """Choose how to cut a layer.
 
     Parameters
     ----------
     problem : Problem
         The layer.
-    config : Config
+    config : SystolicConfig
         Configuration.
 
     Returns
@@ -393,7 +393,7 @@ def choose_tiling(problem: Problem, config: Config) -> Tiling:
 class _Timing:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Problem, config: Config):
+    def __init__(self, problem: Problem, config: SystolicConfig):
         self._problem = problem
         self._config = config
         self._left = _MOST_STEPS

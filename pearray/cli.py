@@ -102,10 +102,10 @@ def _seed(text: str) -> int:
 
 def _config(name: str, given: list[str] | None) -> Config:
     config, workload = _overrides(given)
+    loaded = load_config(name, config)
     for key in workload:
-        raise unknown("configuration key", f"workload.{key}", ["array", "scratchpads", "accumulators", "post",
-                                                               "memory"])
-    return load_config(name, config)
+        raise unknown("configuration key", f"workload.{key}", loaded.SECTIONS)
+    return loaded
 
 
 def _write_json(path: Path | None, document: Any) -> None:
@@ -151,14 +151,12 @@ def list_all(json_file: Json = None) -> None:
     from .workloads import BUILT_IN, FORMS
 
     console = _console()
-    table = Table("configuration", "PEs", "memory bits", "scratchpads", "accumulators")
+    table = Table("configuration", "array", "PEs", "memory bits", "on-chip memories")
     configs = [load_config(name) for name in presets()]
     for config in configs:
-        pads = config.scratchpads
-        accumulators = 2 * config.accumulators.depth * config.array.cols * config.sum_bytes
-        scratchpads = pads.activation_bytes + pads.weight_bytes + pads.output_bytes
-        table.add_row(config.name, f"{config.array.rows} x {config.array.cols}",
-                      str(config.memory.data_width), f"{scratchpads >> 10} KiB", f"{accumulators >> 10} KiB")
+        memories = ", ".join(f"{name} {size >> 10} KiB" for name, size in config.memories.items())
+        table.add_row(config.name, f"{config.array.kind}, {config.array.operand_bits} bits",
+                      f"{config.array.rows} x {config.array.cols}", str(config.memory.data_width), memories)
     console.print(table)
     workloads = Table("workload", "what it is")
     for name, meaning in {**BUILT_IN, **FORMS}.items():

@@ -7,36 +7,30 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from .hdl.config import CONFIGS, Config
 from .hdl.errors import PearrayError
 from .messages import unknown
 
-__all__ = ["SECTIONS", "configuration_keys", "load_config", "presets"]
+__all__ = ["configuration_keys", "load_config", "presets"]
 
-#: Tables of a configuration file, each with the dataclass that holds it.
-SECTIONS: dict[str, type[Any]] = {
-    "array": Array,
-    "scratchpads": Scratchpads,
-    "accumulators": Accumulators,
-    "post": Post,
-    "memory": Memory,
-}
+#: Kind of a configuration that names none.
+_DEFAULT_KIND = "systolic"
 
 _PRESETS = Path(__file__).parent / "presets"
 
 
 def presets() -> list[str]:
-    """Names of the built-in configurations, smallest array first."""
-    def size(path: Path) -> tuple[int, str]:
+    """Names of the built-in configurations by kind, smallest array first."""
+    def size(path: Path) -> tuple[int, int, str]:
         array = tomllib.loads(path.read_text())["array"]
-        return array["rows"] * array["cols"], path.stem
+        return list(CONFIGS).index(array["kind"]), array["rows"] * array["cols"], path.stem
 
     return [path.stem for path in sorted(_PRESETS.glob("*.toml"), key=size)]
 
 
-def configuration_keys() -> list[str]:
-    """Every key of a configuration, as ``section.key``."""
-    return [f"{section}.{item.name}" for section, kind in SECTIONS.items() for item in fields(kind)]
+def configuration_keys(kind: str = _DEFAULT_KIND) -> list[str]:
+    """Every key of a configuration of a kind of array, as ``section.key``."""
+    return [f"{section}.{item.name}" for section, table in CONFIGS[kind].SECTIONS.items() for item in fields(table)]
 
 
 def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -45,8 +39,10 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
     Parameters
     ----------
     source : str, path or Config
-        Name of a preset (see :func:`presets`), path of a TOML file with the tables ``array``,
-        ``scratchpads``, ``accumulators``, ``post`` and ``memory``, or a configuration to start from.
+        Name of a preset (see :func:`presets`), path of a TOML file, or a configuration to start from.
+        ``array.kind`` decides which tables there are: ``array`` and ``memory`` always, with "systolic"
+        ``scratchpads``, ``accumulators`` and ``post``, with "row-stationary" ``pe``, ``global_buffer`` and
+        ``scratchpads``.
     overrides : mapping, optional
         Values that replace those of the source, by ``section.key``: ``{"array.rows": 8}``.
 
@@ -62,17 +58,23 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
     """
     if isinstance(source, Config):
         name = origin = source.name
-        tables = {key: asdict(getattr(source, key)) for key in SECTIONS}
+        kind = source.KIND
+        tables = {key: asdict(getattr(source, key)) for key in source.SECTIONS}
     else:
         path = _locate(source)
-        name, origin, tables = path.stem, _origin(path), _read(path)
+        name, origin = path.stem, _origin(path)
+        kind, tables = _read(path)
     for key, value in (overrides or {}).items():
         section, _, item = str(key).partition(".")
-        if section not in SECTIONS or not item:
-            raise unknown("configuration key", key, configuration_keys())
+        if section not in CONFIGS[kind].SECTIONS or not item:
+            raise unknown("configuration key", key, configuration_keys(kind))
+        if key == "array.kind" and value in CONFIGS and value != kind:
+            raise PearrayError(f"array.kind of {origin} is {kind!r} and cannot be overridden with {value!r}, "
+                               "which has other tables")
         tables.setdefault(section, {})[item] = value
-    sections = {key: _section(origin, key, kind, tables.get(key, {})) for key, kind in SECTIONS.items()}
-    return Config(name=name, **sections)
+    sections = {key: _section(origin, key, table, tables.get(key, {}))
+                for key, table in CONFIGS[kind].SECTIONS.items()}
+    return CONFIGS[kind](name=name, **sections)
 
 
 def _locate(source: object) -> Path:
@@ -94,18 +96,26 @@ def _origin(path: Path) -> str:
     return path.stem if path.parent == _PRESETS else str(path)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Read a file: kind of its array, and its tables."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise PearrayError(f"configuration {str(path)!r} cannot be read as TOML: {reason}") from None
+    kind = _kind(document.get("array"))
     for section, table in document.items():
-        if section not in SECTIONS:
-            raise unknown(f"table of {path}", section, SECTIONS)
+        if section not in CONFIGS[kind].SECTIONS:
+            raise unknown(f"table of {path}", section, CONFIGS[kind].SECTIONS)
         if not isinstance(table, dict):
             raise PearrayError(f"{section} of {path} must be a table of keys, not {table!r}")
-    return document
+    return kind, document
+
+
+def _kind(array: object) -> str:
+    """Kind that the table of the array names; a wrong one is complained about when the table is checked."""
+    value = array.get("kind") if isinstance(array, dict) else None
+    return value if isinstance(value, str) and value in CONFIGS else _DEFAULT_KIND
 
 
 def _section(origin: str, section: str, kind: type[Any], table: Mapping[str, Any]) -> Any:

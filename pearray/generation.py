@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .hdl.config import Config
+from .hdl.config import Config, RowStationaryConfig, SystolicConfig
 from .hdl.errors import PearrayError
 
 __all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
@@ -13,7 +13,7 @@ __all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
 #: Top levels that can be generated: what each is.
 TOPS = {
     "accelerator": "the whole accelerator, with AXI4 and AXI4-Lite ports",
-    "array": "the systolic array alone, with stream ports",
+    "array": "the array alone, with stream ports",
     "pe": "one processing element, with stream ports",
 }
 
@@ -66,6 +66,15 @@ def _component(config: Config, top: str) -> Any:
 
     if top == "accelerator":
         return Accelerator(config)
+    if isinstance(config, RowStationaryConfig):
+        from .hdl.row_stationary.array import RowStationaryArray
+        from .hdl.row_stationary.pe import RowStationaryPE
+        from .hdl.row_stationary.row import array_shape
+
+        shape = array_shape(config)
+        return RowStationaryPE(*shape.pe) if top == "pe" else RowStationaryArray(shape)
+    if not isinstance(config, SystolicConfig):
+        raise TypeError(f"config must be of a known kind, not {config!r}")
     if top == "pe":
         return StreamPE(config.pe_bits, config.psum_bits)
     return StreamArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits)

@@ -3,13 +3,13 @@
 import numpy as np
 
 from pearray.hdl.commands import ADDRESS_BITS, ExecuteBody
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 
 
 def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits), post=Post(),
         accumulators=Accumulators(depth=depth), memory=Memory(data_width=32),
         scratchpads=Scratchpads(activation_bytes=activation_bytes, weight_bytes=weight_bytes,

@@ -18,7 +18,7 @@ from pearray.compiler.operators import (
     Requant,
     Reshape,
 )
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.errors import PearrayError
 
 
@@ -29,7 +29,7 @@ def _power(least):
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
                   data_width=64, bits=8):
     """Return a configuration; the defaults are those of systolic-8x8."""
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
                                 channels=channels),

@@ -6,14 +6,14 @@ from prover import Held, prove
 
 from pearray.hdl import rules
 from pearray.hdl.commands import HEADER_BITS, Opcode
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.fifo import StreamFIFO
 from pearray.hdl.queues import QUEUES, slot_name
 from pearray.hdl.reader import Reader
 from pearray.hdl.tokens import TokenGates
 from pearray.hdl.writer import Writer
 
-CONFIG = Config(
+CONFIG = SystolicConfig(
     name="formal", array=Array(rows=2, cols=2),
     scratchpads=Scratchpads(activation_bytes=64, weight_bytes=64, output_bytes=64),
     accumulators=Accumulators(depth=4), post=Post(), memory=Memory(data_width=32))

@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.commands import BODIES, COUNTS, HEADER_BITS, Destination, Opcode, Rounding, encode
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.registers import Cause
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import DECERR, SLVERR, MemoryModel, lite_read, lite_write
@@ -19,7 +19,7 @@ COLS = 2
 
 
 def configuration(data_width=32):
-    return Config(
+    return SystolicConfig(
         name="tiny", array=Array(rows=2, cols=COLS),
         scratchpads=Scratchpads(activation_bytes=256, weight_bytes=256, output_bytes=256),
         accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=data_width),

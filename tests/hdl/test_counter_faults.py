@@ -17,7 +17,7 @@ from pearray.compiler.cost import EXACT
 from pearray.hdl import accelerator
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.commands import Destination, Opcode, Rounding, encode
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel, lite_read, lite_write
 
@@ -26,7 +26,7 @@ DONE = 2
 PROGRAM, A, B, BIAS, C, RECORD = 0x0400, 0x2003, 0x2101, 0x2200, 0x3000, 0x2F40
 ROWS, INNER, COLS = 10, 6, 2
 
-CONFIG = Config(
+CONFIG = SystolicConfig(
     name="tiny", array=Array(rows=2, cols=COLS),
     scratchpads=Scratchpads(activation_bytes=256, weight_bytes=256, output_bytes=256, channels=16),
     accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=128),

@@ -5,14 +5,14 @@ import pytest
 from amaranth.hdl import Module
 
 from pearray.hdl.accelerator import counter_names, counter_registers, registers
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.counters import Counters
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.registers import TIMEOUT_RESET, Cause, Registers, capabilities
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import lite_read, lite_write
 
-CONFIG = Config(
+CONFIG = SystolicConfig(
     name="test", array=Array(rows=4, cols=3), scratchpads=Scratchpads(
         activation_bytes=1 << 12, weight_bytes=1 << 11, output_bytes=1 << 10, channels=64),
     accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=64),

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
 from pearray.hdl.commands import BODIES, COUNTS, COUNTS_EXCEPT, FORMAT_VERSION, Opcode, encode
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.fetch import Fetch
 from pearray.hdl.queues import QUEUES, CommandQueues, slot_name
 from pearray.hdl.reader import Reader
@@ -20,7 +20,7 @@ NAMES = [opcode.name.lower() for opcode in QUEUES]
 
 def configuration(data_width):
     size = 1 << 12
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=4),
         scratchpads=Scratchpads(activation_bytes=size, weight_bytes=size, output_bytes=size),
         accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=data_width),

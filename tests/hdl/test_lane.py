@@ -6,12 +6,12 @@ from amaranth.sim import Simulator
 
 from pearray.golden import requantise as golden
 from pearray.hdl.commands import Rounding
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.lane import Lane
 
 
 def config(operand_bits=8, cols=4, lanes=2, data_width=64):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=1024),
         accumulators=Accumulators(depth=16), memory=Memory(data_width=data_width))

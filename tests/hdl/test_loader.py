@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from pearray.hdl.commands import Destination
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.loader import Loader
 from pearray.hdl.reader import Reader
 from pearray.sim.pysim import simulate
@@ -16,7 +16,7 @@ SPACE = 1 << 12
 
 
 def configuration(data_width):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=4),
         scratchpads=Scratchpads(activation_bytes=1 << 12, weight_bytes=1 << 12, output_bytes=1 << 12),
         accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=data_width),

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from pearray import PearrayError
 from pearray.golden import requantise as golden
 from pearray.hdl.commands import Destination, Rounding
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.parameters import WordPort
 from pearray.hdl.post import Post as Engine
 from pearray.hdl.post import output_banks, output_lines
@@ -20,7 +20,7 @@ OUTPUT_BYTES = 2048
 
 
 def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
@@ -300,7 +300,7 @@ def test_output_banks(lanes, operand_bits, data_width, banks):
 
 def test_output_too_small():
     """A scratchpad that can't hold two groups of sums must be refused, by name."""
-    target = Config(
+    target = SystolicConfig(
         name="test", array=Array(rows=4, cols=16), post=Post(lanes=16), accumulators=Accumulators(depth=16),
         scratchpads=Scratchpads(activation_bytes=64, weight_bytes=64, output_bytes=64),
         memory=Memory(data_width=32))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.reader import Reader
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import SLVERR, MemoryModel
 
-CONFIG = Config(
+CONFIG = SystolicConfig(
     name="test", array=Array(rows=2, cols=2), scratchpads=Scratchpads(
         activation_bytes=1 << 12, weight_bytes=1 << 12, output_bytes=1 << 12),
     accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=64),

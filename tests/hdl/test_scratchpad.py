@@ -9,13 +9,13 @@ from amaranth.sim import Simulator
 
 from pearray import PearrayError
 from pearray.hdl.commands import Destination
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.interfaces import BankRead
 from pearray.hdl.scratchpad import LoadPort, Scratchpad
 
 
 def config(data_width=32):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=4), post=Post(), accumulators=Accumulators(depth=16),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=1024),
         memory=Memory(data_width=data_width))

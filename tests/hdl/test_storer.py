@@ -5,7 +5,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from pearray.hdl.config import Accumulators, Array, Config, Memory, Post, Scratchpads
+from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.scratchpad import Scratchpad
 from pearray.hdl.storer import Storer
 from pearray.hdl.writer import Writer
@@ -17,7 +17,7 @@ RECORD = [0x11223344, 0x55667788, 0x99AABBCC, 0xDDEEFF00]
 
 
 def configuration(data_width):
-    return Config(
+    return SystolicConfig(
         name="test", array=Array(rows=4, cols=4),
         scratchpads=Scratchpads(activation_bytes=1 << 12, weight_bytes=1 << 12, output_bytes=SPACE),
         accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=data_width),

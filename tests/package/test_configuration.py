@@ -29,7 +29,7 @@ data_width = 32
 
 def test_presets():
     """A renamed or lost preset breaks everybody's command lines."""
-    assert pe.presets() == ["systolic-8x8", "systolic-16x16", "systolic-32x32"]
+    assert pe.presets() == ["systolic-8x8", "systolic-16x16", "systolic-32x32", "eyeriss"]
 
 
 @pytest.mark.parametrize(("name", "pes", "width", "scratchpad_kib", "accumulator_kib"), [
@@ -70,7 +70,9 @@ def test_toml_file_and_overrides(tmp_path):
     ({"array.rows": True}, "array.rows must be an integer in 1..256, not True"),
     ({"array.rows": 0}, "array.rows must be an integer in 1..256, not 0"),
     ({"array.rows": 8.0}, "array.rows must be an integer in 1..256, not 8.0"),
-    ({"array.kind": "systolik"}, "array.kind must be 'systolic', not 'systolik'"),
+    ({"array.kind": "systolik"}, "array.kind must be 'systolic' or 'row-stationary', not 'systolik'"),
+    ({"array.kind": "row-stationary"}, "array.kind of systolic-8x8 is 'systolic' and cannot be overridden with "),
+    ({"pe.filter_words": 100}, "unknown configuration key 'pe.filter_words': "),
     ({"memory.data_width": 48}, "memory.data_width must be a power of two in 32..512, not 48"),
     ({"memory.beats_per_cycle": float("nan")}, "memory.beats_per_cycle must be a number above 0 and "),
     ({"post.lanes": 16}, "post.lanes must divide array.cols = 8, not 16"),
@@ -82,11 +84,41 @@ def test_wrong_overrides(overrides, message):
     assert "\n" not in str(caught.value)
 
 
+def test_eyeriss_is_the_chip():
+    """Figures of another machine would be compared with those published for the chip."""
+    config = pe.load_config("eyeriss")
+    assert (config.array.rows, config.array.cols, config.array.operand_bits) == (12, 14, 16)
+    assert (config.pe.ifmap_words, config.pe.filter_words, config.pe.psum_words) == (12, 224, 24)
+    assert (config.buffer_lines * config.line_bytes, config.filter_lines * config.line_bytes) == (100 << 10, 8 << 10)
+    assert (config.word_bits, config.psum_bits, config.psum_lanes, config.filter_lanes) == (16, 16, 4, 4)
+    assert config.memories["PEs"] == 168 * (224 + 12 + 24) * 2
+    smaller = pe.load_config(config, overrides={"pe.filter_words": 100, "memory.beats_per_cycle": 1})
+    assert (smaller.pe.filter_words, smaller.global_buffer) == (100, config.global_buffer)
+    other = pe.load_config("eyeriss", overrides={"array.operand_bits": 8})
+    assert (other.word_bits, other.psum_bits, other.post.lanes, other.filter_lanes) == (9, 32, 2, 8)
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"accumulators.depth": 64}, "unknown configuration key 'accumulators.depth': allowed: array.kind, "),
+    ({"pe.filter_word": 64}, "unknown key of eyeriss 'pe.filter_word': did you mean 'pe.filter_words'? allowed: "),
+    ({"scratchpads.weight_bytes": 64}, "unknown key of eyeriss 'scratchpads.weight_bytes': did you mean '"),
+    ({"pe.ifmap_words": 0}, "pe.ifmap_words must be an integer in 1..255, not 0"),
+    ({"array.operand_bits": 12}, "array.operand_bits must be 8 or 16 for array.kind = 'row-stationary', not 12"),
+    ({"global_buffer.banks": 200}, "global_buffer.banks * global_buffer.bank_lines must be at most 65536, not 102400"),
+])
+def test_wrong_overrides_of_the_other_kind(overrides, message):
+    """A key of the other kind that went unnoticed would measure another design than asked for."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}"):
+        pe.load_config("eyeriss", overrides=overrides)
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("[array\nrows = 8", "cannot be read as TOML: "),
     ("\xff\x00", "cannot be read as TOML: "),
     ("[arrays]\nrows = 8", "'arrays': did you mean 'array'? allowed: array, scratchpads, "),
     ("array = 3", "array of "),
+    (MINIMAL.replace("rows = 4", "rows = 4\nkind = []"), "array.kind must be 'systolic' or 'row-stationary', not []"),
+    ("[array]\nkind = 'row-stationary'\n[accumulators]\n", "'accumulators': allowed: array, pe, global_buffer, "),
     (MINIMAL.replace("rows = 4", ""), "array.rows is missing from "),
     (MINIMAL + "read_latency = 0", "memory.read_latency must be an integer in 1..10000, not 0"),
 ])
