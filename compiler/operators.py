@@ -23,12 +23,12 @@ from .operators_float import (
     MultiHeadAttention,
     Softmax,
 )
-from .requant import Requant
+from .requant import FixedPoint, Requant
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "Gemm", "Linear", "LinearGrad", "Lookup", "MaxPool2d", "MultiHeadAttention",
-    "Operator", "Quantize", "Relu", "Requant", "Reshape", "Softmax",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MaxPool2d",
+    "MultiHeadAttention", "Operator", "Quantize", "Relu", "Requant", "Reshape", "Softmax",
 ]
 
 _INTEGERS = ("int8", "uint8", "int16", "uint16")
@@ -40,14 +40,15 @@ class Contraction(Operator):
 
     Parameters
     ----------
-    requant : Requant, optional
+    requant : Requant or FixedPoint, optional
         How sums become outputs; without it the sums are the output, int32 for 8-bit operands and
-        int64 for wider ones. Float operands take no requantisation.
+        int64 for wider ones. Float operands take no requantisation. Fixed point says how products and sums are
+        cut as well, for int16 operands.
     activation
-        What follows requantisation.
+        What follows requantisation; None or "relu" for sums and in fixed point.
     """
 
-    requant: Requant | None = None
+    requant: Requant | FixedPoint | None = None
     activation: Activation = None
 
     #: Roles of the activations, the weights and the bias.
@@ -55,8 +56,10 @@ class Contraction(Operator):
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
-        if self.requant is not None and not isinstance(self.requant, Requant):
-            raise PearrayError(f"requant must be None or a Requant, not {self.requant!r}")
+        if self.requant is not None and not isinstance(self.requant, (Requant, FixedPoint)):
+            raise PearrayError(f"requant must be None, a Requant or a FixedPoint, not {self.requant!r}")
+        if isinstance(self.requant, FixedPoint) and self.activation not in (None, "relu"):
+            raise PearrayError(f"activation must be None or 'relu' in fixed point, not {self.activation!r}")
 
     def _operands(self, tensors: Mapping[str, Typed], ranks: tuple[int, int]) -> None:
         self.check_roles(tensors)
@@ -71,11 +74,20 @@ class Contraction(Operator):
         x, w = (np.dtype(tensors[role].dtype) for role in self.roles[:2])
         if (x.kind == "f") != (w.kind == "f") or x.itemsize != w.itemsize:
             raise PearrayError(f"{self.roles[1]} must be as wide as {self.roles[0]} ({x}), not {w}")
+        if isinstance(self.requant, FixedPoint):
+            self._words(tensors)
+            return
         if x.kind == "f" and self.requant is not None:
             raise PearrayError(f"requant must be None for {self.roles[0]} of type {x}")
         bias = tensors.get(self.roles[2])
         if bias is not None and x.kind != "f" and np.dtype(bias.dtype).name not in ("int32", "int64"):
             raise PearrayError(f"{self.roles[2]} must be of type int32, not {bias.dtype}")
+
+    def _words(self, tensors: Mapping[str, Typed]) -> None:
+        """Check that every operand of fixed point is int16."""
+        for role in self.roles:
+            if role in tensors and np.dtype(tensors[role].dtype) != np.int16:
+                raise PearrayError(f"{role} must be of type int16 in fixed point, not {tensors[role].dtype}")
 
     def _result(self, tensors: Mapping[str, Typed], shape: tuple[int, ...], channels: int) -> dict[str, Spec]:
         x = np.dtype(tensors[self.roles[0]].dtype)
@@ -85,6 +97,8 @@ class Contraction(Operator):
             if self.activation not in (None, "relu"):
                 raise PearrayError(f"activation {self.activation!r} needs a requant")
             return {"y": (shape, np.dtype(np.int32 if x.itemsize == 1 else np.int64))}
+        if isinstance(self.requant, FixedPoint):
+            return {"y": (shape, np.dtype(np.int16))}
         for role, zero_point in zip(self.roles, (self.requant.x_zero_point, self.requant.w_zero_point),
                                     strict=False):
             info = np.iinfo(np.dtype(tensors[role].dtype))
@@ -103,20 +117,28 @@ class Contraction(Operator):
     def bounds(self, x_dtype: Any) -> tuple[int, int]:
         """Bounds of the stored output before any table."""
         assert self.requant is not None
+        if isinstance(self.requant, FixedPoint):
+            return 0 if self.activation == "relu" else -(1 << 15), (1 << 15) - 1
         if self.table(x_dtype) is not None:
             return self.requant.bounds(x_dtype)
         return activation_bounds(self.activation, self.requant, x_dtype)
 
     def table(self, x_dtype: Any) -> np.ndarray | None:
         """Table of the activation over stored outputs, of shape (256,), or None."""
-        return None if self.requant is None else activation_table(self.activation, self.requant, x_dtype)
+        if not isinstance(self.requant, Requant):
+            return None
+        return activation_table(self.activation, self.requant, x_dtype)
 
     @property
     def zero_points(self) -> tuple[int, int]:
         """Zero points of the activations and the weights."""
-        return (0, 0) if self.requant is None else (self.requant.x_zero_point, self.requant.w_zero_point)
+        if not isinstance(self.requant, Requant):
+            return 0, 0
+        return self.requant.x_zero_point, self.requant.w_zero_point
 
     def _finish(self, sums: np.ndarray, x_dtype: Any, axis: int) -> dict[str, np.ndarray]:
+        if isinstance(self.requant, FixedPoint):
+            return {"y": np.maximum(sums, 0) if self.activation == "relu" else sums}
         if self.requant is None:
             if sums.dtype.kind == "f":
                 return {"y": reference.float_activation(sums, self.activation)}
@@ -169,7 +191,7 @@ class Gemm(Contraction):
         self.infer(tensors)
         a, b = tensors["a"], tensors["b"]
         sums = reference.gemm_sums(a.T if self.trans_a else a, b.T if self.trans_b else b, tensors.get("c"),
-                                   *self.zero_points)
+                                   self.requant)
         return self._finish(sums, a.dtype, 1)
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
@@ -200,7 +222,7 @@ class Linear(Contraction):
         """Do as :meth:`Operator.golden`."""
         self.infer(tensors)
         x = tensors["x"]
-        sums = reference.gemm_sums(x, tensors["w"].T, tensors.get("b"), *self.zero_points)
+        sums = reference.gemm_sums(x, tensors["w"].T, tensors.get("b"), self.requant)
         return self._finish(sums, x.dtype, 1)
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
@@ -270,7 +292,7 @@ class Conv2d(Contraction):
         x = tensors["x"]
         sums = reference.conv_sums(x, tensors["w"], tensors.get("b"), pair("stride", self.stride),
                                    padding4(self.padding), pair("dilation", self.dilation), self.groups,
-                                   *self.zero_points)
+                                   self.requant)
         return self._finish(sums, x.dtype, 1)
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
@@ -305,6 +327,8 @@ class ConvTranspose2d(Contraction):
         padding4(self.padding)
         if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
+        if isinstance(self.requant, FixedPoint):
+            raise PearrayError("requant must be None or a Requant for ConvTranspose2d, not a FixedPoint")
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
         """Do as :meth:`Operator.infer`."""

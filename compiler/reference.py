@@ -7,11 +7,11 @@ import numpy as np
 
 from ..golden import activation as activations
 from ..golden import attention as attentions
-from ..golden import floating, gradients, integer, pool, quantised
+from ..golden import fixed_point, floating, gradients, integer, pool, quantised
 from ..golden import requantise as rule
 from ..hdl.commands import Rounding
 from ..hdl.errors import PearrayError
-from .requant import Requant
+from .requant import FixedPoint, Requant
 
 
 def _wide(x: np.ndarray) -> int:
@@ -38,20 +38,32 @@ def look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
     return table[channel, values.astype(np.int64) & 255]
 
 
-def gemm_sums(a: np.ndarray, b: np.ndarray, c: np.ndarray | None, a_zero: int, b_zero: int) -> np.ndarray:
-    """Sums of a matrix product, exact or in the operands' float type."""
+def _zero_points(requant: Requant | None) -> tuple[int, int]:
+    return (0, 0) if requant is None else (requant.x_zero_point, requant.w_zero_point)
+
+
+def gemm_sums(a: np.ndarray, b: np.ndarray, c: np.ndarray | None,
+              requant: Requant | FixedPoint | None) -> np.ndarray:
+    """Sums of a matrix product: exact, in fixed point, or in the operands' float type."""
+    if isinstance(requant, FixedPoint):
+        return fixed_point.gemm(a, b, c, shift=requant.shift)
     if a.dtype.kind == "f":
         return floating.gemm(a, b, c)
     c = None if c is None else c.reshape(-1) if c.shape[0] == 1 else c
+    a_zero, b_zero = _zero_points(requant)
     return integer.gemm(a, b, c, a_zero_point=a_zero, b_zero_point=b_zero, acc_bits=_wide(a))
 
 
 def conv_sums(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: tuple[int, int],
               padding: tuple[int, int, int, int], dilation: tuple[int, int], groups: int,
-              x_zero: int, w_zero: int) -> np.ndarray:
-    """Sums of a convolution, exact or in the operands' float type."""
+              requant: Requant | FixedPoint | None) -> np.ndarray:
+    """Sums of a convolution: exact, in fixed point, or in the operands' float type."""
+    if isinstance(requant, FixedPoint):
+        return fixed_point.conv2d(x, w, b, shift=requant.shift, stride=stride, padding=padding, dilation=dilation,
+                                  groups=groups)
     if x.dtype.kind == "f":
         return floating.conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    x_zero, w_zero = _zero_points(requant)
     return integer.conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups,
                           x_zero_point=x_zero, w_zero_point=w_zero, acc_bits=_wide(x))
 

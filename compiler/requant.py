@@ -1,4 +1,4 @@
-"""Requantisation as an operator states it: scales or multipliers, zero points and the output's range."""
+"""Arithmetic as an operator states it: requantisation by scales or multipliers, or fixed point."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from ..hdl.commands import Rounding
 from ..hdl.errors import PearrayError
 
-__all__ = ["Requant", "check_scale", "check_zero_point", "storage_dtype"]
+__all__ = ["FixedPoint", "Requant", "check_scale", "check_zero_point", "storage_dtype"]
 
 
 def check_scale(name: str, value: Any) -> np.ndarray:
@@ -56,6 +56,32 @@ def _integers(name: str, value: Any, low: int, high: int) -> np.ndarray:
         raise PearrayError(f"{name} must be in {low}..{high}, not {array[wrong].flat[0]}")
     array = array.astype(np.int64)
     return array.reshape(()) if array.size == 1 else array
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """16-bit fixed point as Eyeriss computes: operands, sums and outputs are int16.
+
+    Of each 32-bit product the 16 bits from `shift` up are taken; their sums and the bias, int16 too, wrap at 16 bits.
+
+    Parameters
+    ----------
+    shift : int
+        Lowest bit of the window of a product, 0 to 16: the fraction bits of one operand, if the output is to have
+        those of the other.
+
+    Raises
+    ------
+    PearrayError
+        If `shift` is no integer in 0..16.
+    """
+
+    shift: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shift, bool) or not isinstance(self.shift, (int, np.integer)) or not 0 <= self.shift <= 16:
+            raise PearrayError(f"shift must be an integer in 0..16, not {self.shift!r}")
+        object.__setattr__(self, "shift", int(self.shift))
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Conv2d as Conv2d
     from .compiler.operators import Conv2dGrad as Conv2dGrad
     from .compiler.operators import ConvTranspose2d as ConvTranspose2d
+    from .compiler.operators import FixedPoint as FixedPoint
     from .compiler.operators import Gemm as Gemm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
@@ -47,7 +48,7 @@ _MODULES = {
     "api": ["Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
-        "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",
+        "FixedPoint", "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",
     ],
     "configuration": ["load_config", "presets"],
     "hdl.config": ["Config"],

@@ -35,7 +35,7 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Requant.tflite(1, 31), r"^shift must be in -31\.\.30, not 31$"),
     (lambda: Requant.tflite(1, 0, rounding="half"), "^rounding must be 'double' or 'single', not 'half'$"),
     (lambda: Requant.tflite(1, 0, clamp=(5, 1)), r"^clamp must be \(low, high\) within a 16-bit type"),
-    (lambda: Gemm(requant=1), "^requant must be None or a Requant, not 1$"),
+    (lambda: Gemm(requant=1), "^requant must be None, a Requant or a FixedPoint, not 1$"),
     (lambda: Gemm(activation="swish"), "^activation must be None, 'relu'"),
     (lambda: Conv2d(stride=0), "^stride must be one or two integers of at least 1, not 0$"),
     (lambda: Conv2d(padding=(1, 2, 3)), "^padding must be an integer of at least 0"),
