@@ -1,0 +1,156 @@
+"""A layer on a row-stationary accelerator: its mapping, what the buffers hold, and what that costs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...golden.row_stationary import LayerMapping, PEStorage, check
+from ...hdl.config import RowStationaryConfig
+from ...hdl.errors import PearrayError
+
+__all__ = ["LayerPlan", "Traffic"]
+
+#: Cycles of a setup besides the lines that it reads: the engine runs empty before.
+_SETUP = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What a layer's tensors are in memory.
+
+    Parameters
+    ----------
+    bias : bool
+        Whether the sums of a block begin at lines of biases in the global buffer.
+    coded_input, coded_output : bool
+        Whether ifmaps are read, and ofmaps written, as run-length codes.
+    input_zeros, output_zeros : float
+        Shares of zeros that codes are estimated with, those of padding not counted.
+    output_bytes : int
+        Bytes of an output.
+    """
+
+    bias: bool = True
+    coded_input: bool = False
+    coded_output: bool = False
+    input_zeros: float = 0.0
+    output_zeros: float = 0.0
+    output_bytes: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """Mapping of a layer with what the global buffer and the filter buffer hold.
+
+    The global buffer holds ``ifmap_tiles`` tiles, ``psum_blocks`` blocks of psums, and a block's biases.
+
+    Parameters
+    ----------
+    mapped : LayerMapping
+        The layer, its mapping, and the passes that follow.
+    config : RowStationaryConfig
+        The accelerator.
+    traffic : Traffic
+        What is in memory.
+    merged : int
+        Groups of the layer as given that are one group here, with zero filters between them: ``mapped.layer`` has
+        so many times fewer groups.
+    resident : bool
+        Whether a tile holds all channels of the groups of a pass, and is loaded once for each (images, groups,
+        strip); else those of one channel range, ``q r`` of each group, and is loaded again for each block.
+    ifmap_tiles : int
+        2 if a tile is loaded while another is read, else 1.
+    psum_blocks : int
+        2 if a block leaves while the sums of the next are made, else 1.
+    filter_slots : int
+        2 if the filters of a pass are loaded while those of the one before are in the filter buffer, else 1.
+    """
+
+    mapped: LayerMapping
+    config: RowStationaryConfig
+    traffic: Traffic
+    merged: int = 1
+    resident: bool = False
+    ifmap_tiles: int = 1
+    psum_blocks: int = 1
+    filter_slots: int = 1
+
+    @cached_property
+    def tile_channels(self) -> int:
+        """Channels of a pixel in a tile."""
+        mapping = self.mapped.mapping
+        each = self.mapped.per_group[0] if self.resident else min(mapping.q * mapping.r, self.mapped.per_group[0])
+        return each * mapping.g
+
+    @cached_property
+    def tile_words(self) -> int:
+        """Words of a tile: [image][row][column][channel], of the first, largest strip."""
+        mapped = self.mapped
+        return mapped.mapping.n * mapped.tile_lines(mapped.strips[0]) * mapped.tile_columns * self.tile_channels
+
+    @cached_property
+    def tile_buffer_lines(self) -> int:
+        """Lines of a tile, with those behind it that are read for channels beyond the last, or decoded."""
+        mapping = self.mapped.mapping
+        beyond = max(part.q * mapping.r - part.channels for part in self.mapped.parts)
+        return _up(self.tile_words + max(beyond, 2), self.lanes) + 1
+
+    @cached_property
+    def block_buffer_lines(self) -> int:
+        """Lines of a block of psums."""
+        mapped = self.mapped
+        return (mapped.mapping.n * mapped.strips[0].rows * mapped.layer.output[2] * mapped.mapping.g
+                * max(block.lines for block in mapped.blocks))
+
+    @cached_property
+    def bias_buffer_lines(self) -> int:
+        """Lines of the biases of a block."""
+        return self.traffic.bias * self.mapped.mapping.g * max(block.lines for block in self.mapped.blocks)
+
+    @property
+    def buffer_lines(self) -> int:
+        """Lines of the global buffer that are used."""
+        return (self.ifmap_tiles * self.tile_buffer_lines
+                + self.psum_blocks * (self.block_buffer_lines + self.bias_buffer_lines))
+
+    @cached_property
+    def filter_buffer_lines(self) -> int:
+        """Most lines of filters of a pass."""
+        mapped = self.mapped
+        return mapped.sets(mapped.mapping.g) * mapped.height * max(
+            mapped.filter_beats(part, filters) for part in mapped.parts for block in mapped.blocks
+            for filters in block.filters)
+
+    @cached_property
+    def setup_lines(self) -> int:
+        """Lines of a setup in the filter buffer."""
+        return self.config.pes
+
+    @property
+    def lanes(self) -> int:
+        """Operands of a line of the global buffer."""
+        return self.config.filter_lanes
+
+    def check(self) -> None:
+        """Raise an error unless the array and the buffers hold the mapping.
+
+        Raises
+        ------
+        PearrayError
+            Naming what does not fit.
+        """
+        pe = self.config.pe
+        try:
+            check(self.mapped, self.config.array.rows, self.config.array.cols,
+                  PEStorage(ifmap=pe.ifmap_words, filter=pe.filter_words, psum=pe.psum_words))
+        except ValueError as error:
+            raise PearrayError(f"mapping of {self.mapped.layer.name}: {error}") from None
+        for name, used, limit in (
+                ("lines of the global buffer", self.buffer_lines, self.config.buffer_lines),
+                ("lines of the filter buffer", max(self.filter_slots * self.filter_buffer_lines, self.setup_lines),
+                 self.config.filter_lines)):
+            if used > limit:
+                raise PearrayError(f"mapping of {self.mapped.layer.name}: {name} must be at most {limit}, not {used}")
+
+
+def _up(value: int, size: int) -> int:
+    return -(-value // size)
