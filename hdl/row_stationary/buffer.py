@@ -8,9 +8,15 @@ from amaranth.utils import ceil_log2
 
 from ..errors import PearrayError
 from ..fifo import StreamFIFO
+from ..interfaces import BankWrite
 from ..pipeline import delay
 
-__all__ = ["GlobalBuffer", "LineReader", "ReadLines", "line_write_layout"]
+__all__ = ["GlobalBuffer", "LineReader", "ReadLines", "WideRead", "buffer_ways", "line_write_layout"]
+
+
+def buffer_ways(beat_bytes: int) -> int:
+    """Return the ways of a buffer of 64-bit lines that a beat of memory, at any alignment, is one access of."""
+    return 2 * max(1, beat_bytes // 8)
 
 
 class ReadLines(wiring.Signature):
@@ -31,6 +37,30 @@ class ReadLines(wiring.Signature):
         super().__init__({"address": Out(stream.Signature(range(lines))), "line": In(width)})
 
 
+class WideRead(wiring.Signature):
+    """Port that reads a line of each way, and never waits: way w of the buffer gives line ``line[w] * ways + w``.
+
+    Parameters
+    ----------
+    ways : int
+        Ways of the buffer.
+    lines : int
+        Lines of a way.
+    width : int
+        Bits of a line.
+    """
+
+    #: Cycles from ``line`` to ``data``.
+    LATENCY = ReadLines.LATENCY
+
+    def __init__(self, ways: int, lines: int, width: int):
+        super().__init__({
+            "en": Out(ways),
+            "line": Out(data.ArrayLayout(range(lines), ways)),
+            "data": In(data.ArrayLayout(width, ways)),
+        })
+
+
 def line_write_layout(lines: int, width: int) -> data.StructLayout:
     """Layout of a write: ``address`` of the line, ``data``, and an enable for each byte."""
     return data.StructLayout({"address": range(lines), "data": width, "mask": width // 8})
@@ -39,24 +69,33 @@ def line_write_layout(lines: int, width: int) -> data.StructLayout:
 class GlobalBuffer(wiring.Component):
     """Memory of banks that can each be read and written once a cycle, by different clients.
 
-    Bank b holds lines ``b * bank_lines`` and up. Clients that want the same bank in the same cycle wait for one
-    another: the first of them goes first. What is read in the cycle in which it is written is undefined.
+    Bank b holds lines ``b * bank_lines`` and up, line a of them in way ``a % ways``, a memory of its own. Clients
+    that want the same memory in the same cycle wait for one another: the first of them goes first. What is read in
+    the cycle in which it is written is undefined; it can be read from the next cycle on.
 
     Parameters
     ----------
     banks, bank_lines : int
-        Banks, and lines of a bank (a power of two of at least 2).
+        Banks, and lines of a bank (a power of two of at least twice the ways).
     width : int
         Bits of a line, a multiple of 8.
     readers, writers : int
-        Clients.
+        Clients that access one line at a time, and may have to wait.
+    ways : int
+        Lines that loads write, and the wide port reads, in one access (a power of two).
+    wide : bool
+        Whether there is a wide port.
 
     Members
     -------
+    load : In(BankWrite(ways, banks * bank_lines / ways, width))
+        Writes of loads, which go before all others: line ``line[w] * ways + w`` for each way w.
+    wide : In(WideRead(ways, banks * bank_lines / ways, width))
+        Reads that go before all others.
     read : In(ReadLines(banks * bank_lines, width)).array(readers)
         Readers, in order of precedence.
     write : In(stream.Signature(line_write_layout(...))).array(writers)
-        Writers, in order of precedence: the first one never waits.
+        Writers, in order of precedence: without loads the first one never waits.
 
     Raises
     ------
@@ -64,65 +103,108 @@ class GlobalBuffer(wiring.Component):
         If a parameter is out of range.
     """
 
-    def __init__(self, banks: int, bank_lines: int, width: int, readers: int, writers: int):
+    def __init__(self, banks: int, bank_lines: int, width: int, readers: int, writers: int, *, ways: int = 1,
+                 wide: bool = False):
         if banks < 1 or bank_lines < 2 or bank_lines & bank_lines - 1 or width < 8 or width % 8:
             raise PearrayError("a global buffer must have at least one bank, a power of two of lines and whole bytes, "
                                f"not {banks} x {bank_lines} x {width} bits")
+        if ways < 1 or ways & ways - 1 or 2 * ways > bank_lines:
+            raise PearrayError(f"ways must be a power of two of at most half the {bank_lines} lines of a bank, "
+                               f"not {ways!r}")
         self._banks = banks
         self._bank_lines = bank_lines
         self._width = width
-        self._readers = readers
+        self._ways = ways
         lines = banks * bank_lines
-        super().__init__({
+        members = {
+            "load": In(BankWrite(ways, lines // ways, width)),
             "read": In(ReadLines(lines, width)).array(readers),
             "write": In(stream.Signature(line_write_layout(lines, width))).array(writers),
-        })
+        }
+        if wide:
+            members["wide"] = In(WideRead(ways, lines // ways, width))
+        self._wide = wide
+        super().__init__(members)
 
     def elaborate(self, platform):
-        """Build the banks and their arbiters."""
+        """Build the memories with their arbiters, and bring their lines together."""
         m = Module()
 
-        low = ceil_log2(self._bank_lines)
+        way_bits = ceil_log2(self._ways)
+        depth = self._bank_lines // self._ways
+        place_bits = ceil_log2(depth)
+        # Which way, and which line of it.
+        writes = [(port.payload.address[:way_bits], port.payload.address[way_bits:]) for port in self.write]
+        reads = [(port.address.payload[:way_bits], port.address.payload[way_bits:]) for port in self.read]
         write_ready = [[] for _ in self.write]
         read_ready = [[] for _ in self.read]
         lines = [[] for _ in self.read]
-        for bank in range(self._banks):
-            memory = Memory(shape=unsigned(self._width), depth=self._bank_lines, init=[], attrs={"no_rw_check": 1})
-            m.submodules[f"bank_{bank}"] = memory
+        wide_lines = [[] for _ in range(self._ways)]
+        for bank, way in [(bank, way) for bank in range(self._banks) for way in range(self._ways)]:
+            name = f"{bank}_{way}" if self._ways > 1 else f"{bank}"
+            memory = Memory(shape=unsigned(self._width), depth=depth, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"bank_{name}"] = memory
             write = memory.write_port(granularity=8)
             read = memory.read_port()
-            line = Signal(self._width, name=f"line_{bank}", reset_less=True)
+            line = Signal(self._width, name=f"line_{name}", reset_less=True)
             m.d.sync += line.eq(read.data)
-            free = 1
-            for client, port in enumerate(self.write):
-                here = Signal(name=f"write_{bank}_{client}")
-                m.d.comb += here.eq(port.valid & (port.payload.address[low:] == bank))
+
+            def place_in(place, bank=bank):
+                return place[place_bits:] == bank
+
+            mask = self.load.en.word_select(way, self._width // 8)
+            load = Signal(name=f"load_{name}")
+            m.d.comb += load.eq(mask.any() & place_in(self.load.line[way]))
+            with m.If(load):
+                m.d.comb += [write.addr.eq(self.load.line[way]), write.data.eq(self.load.data[way]), write.en.eq(mask)]
+            free = ~load
+            for client, (port, (of_way, place)) in enumerate(zip(self.write, writes, strict=True)):
+                here = Signal(name=f"write_{name}_{client}")
+                m.d.comb += here.eq(port.valid & (of_way == way) & place_in(place))
                 with m.If(here & free):
-                    m.d.comb += [write.addr.eq(port.payload.address[:low]), write.data.eq(port.payload.data),
+                    m.d.comb += [write.addr.eq(place), write.data.eq(port.payload.data),
                                  write.en.eq(port.payload.mask)]
                 write_ready[client].append(here & free)
                 free &= ~here
-            free = 1
-            for client, port in enumerate(self.read):
-                here = Signal(name=f"read_{bank}_{client}")
-                m.d.comb += here.eq(port.address.valid & (port.address.payload[low:] == bank))
+
+            free = Const(1)
+            if self._wide:
+                wide = Signal(name=f"wide_{name}")
+                m.d.comb += wide.eq(self.wide.en[way] & place_in(self.wide.line[way]))
+                with m.If(wide):
+                    m.d.comb += [read.addr.eq(self.wide.line[way]), read.en.eq(1)]
+                wide_lines[way].append(_taken(m, line, wide, f"wide_{name}"))
+                free = ~wide
+            for client, (port, (of_way, place)) in enumerate(zip(self.read, reads, strict=True)):
+                here = Signal(name=f"read_{name}_{client}")
+                m.d.comb += here.eq(port.address.valid & (of_way == way) & place_in(place))
                 with m.If(here & free):
-                    m.d.comb += [read.addr.eq(port.address.payload[:low]), read.en.eq(1)]
-                chosen = Signal(2, name=f"chosen_{bank}_{client}")
-                m.d.sync += chosen.eq(Cat(here & free, chosen))
+                    m.d.comb += [read.addr.eq(place), read.en.eq(1)]
+                lines[client].append(_taken(m, line, here & free, f"read_{name}_{client}"))
                 read_ready[client].append(here & free)
-                lines[client].append(Mux(chosen[1], line, 0))
                 free &= ~here
+
         for port, ready in zip(self.write, write_ready, strict=True):
             m.d.comb += port.ready.eq(Cat(ready).any())
         for port, ready, parts in zip(self.read, read_ready, lines, strict=True):
-            m.d.comb += port.address.ready.eq(Cat(ready).any())
-            value = Const(0, self._width)
-            for part in parts:
-                value |= part
-            m.d.comb += port.line.eq(value)
+            m.d.comb += [port.address.ready.eq(Cat(ready).any()), port.line.eq(_any_of(parts))]
+        if self._wide:
+            m.d.comb += [value.eq(_any_of(parts)) for value, parts in zip(self.wide.data, wide_lines, strict=True)]
 
         return m
+
+
+def _taken(m, line, chosen, name):
+    """Give the line that was read for this client, when it comes, else zero."""
+    return Mux(delay(m, chosen, ReadLines.LATENCY, f"{name}_taken"), line, 0)
+
+
+def _any_of(values):
+    """Combine values of which at most one is not zero."""
+    result = Const(0)
+    for value in values:
+        result |= value
+    return result
 
 
 class LineReader(wiring.Component):
