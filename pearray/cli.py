@@ -201,7 +201,7 @@ def compile_workload(
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys)
+    made = load_workload(workload, _seed(seed), workload_keys, config)
     compiled = api.compile(made.graph, made.inputs, config, output)
     console = _console()
     for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
@@ -227,7 +227,7 @@ def run(
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys)
+    made = load_workload(workload, _seed(seed), workload_keys, config)
     result = _simulate(made, config, engine)
     counts = report.compare(result.outputs, made.graph.golden(made.inputs))
     record = report.run_record(workload, config.name, engine, _seed(seed), result, counts)

@@ -3,18 +3,20 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .compiler.graph import Graph, Node, Tensor
+from .compiler.arithmetic import is_fixed_point
+from .compiler.graph import Graph
 from .compiler.onnx_import import load_onnx
-from .compiler.operators import Conv2d, Gemm, Linear, Quantize, Requant
-from .golden import models
+from .compiler.operators import Contraction, Conv2d, FixedPoint, Gemm, Linear, Quantize, Requant
+from .hdl.config import Config
 from .hdl.errors import PearrayError
 from .messages import unknown
+from .settings import Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
 
@@ -51,52 +53,19 @@ class Workload:
         Inputs of the graph.
     labels : ndarray or None
         Digits that the inputs show, where that is known.
+    mapping : str or None
+        "own", "paper" or the path of a file, for a row-stationary array; None for others.
     """
 
     name: str
     graph: Graph
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
+    mapping: str | None = None
 
 
-class _Settings:
-    """Settings of a workload, each checked when it is asked for; what nobody asked for is an error."""
-
-    def __init__(self, workload: str, given: Mapping[str, Any]):
-        self._workload = workload
-        self._given = dict(given)
-        self._known: list[str] = []
-
-    def integer(self, key: str, default: int, low: int = 1) -> int:
-        value = self._take(key, default)
-        if type(value) is not int or value < low:
-            raise PearrayError(f"workload.{key} must be an integer of at least {low}, not {value!r}")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._take(key, default)
-        if not isinstance(value, bool):
-            raise PearrayError(f"workload.{key} must be true or false, not {value!r}")
-        return value
-
-    def choice(self, key: str, *allowed: str) -> str:
-        value = self._take(key, allowed[0])
-        if value not in allowed:
-            raise PearrayError(f"workload.{key} must be {' or '.join(allowed)}, not {value!r}")
-        return str(value)
-
-    def _take(self, key: str, default: Any) -> Any:
-        self._known.append(key)
-        return self._given.get(key, default)
-
-    def finish(self) -> None:
-        for key in self._given:
-            if key not in self._known:
-                raise unknown(f"key of workload {self._workload!r}", f"workload.{key}",
-                              [f"workload.{name}" for name in self._known])
-
-
-def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None) -> Workload:
+def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
+                  config: Config | None = None) -> Workload:
     """Make a workload and draw its tensors.
 
     Parameters
@@ -108,7 +77,11 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of all others and of conv.
+        ``trans_b`` of gemm, ``batch`` of all others and of conv. On a row-stationary array ``mapping``
+        ("own", "paper" or the path of a file). In fixed point ``shift`` instead of ``out``.
+    config : Config, optional
+        Accelerator that it is for: a row-stationary array of 16 bits gets operands in fixed point, all
+        others and none int8.
 
     Returns
     -------
@@ -122,21 +95,19 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     if type(seed) is not int or seed < 0:
         raise PearrayError(f"seed must be an integer of at least 0, not {seed!r}")
     rng = np.random.default_rng(seed)
-    chosen = _Settings(name, settings or {})
-    return _maker(name)(name, rng, chosen)
+    chosen = Settings(name, settings or {})
+    maker = _maker(name)
+    mapping = _mapping(chosen, config)
+    made = maker(name, rng, chosen, config is not None and is_fixed_point(config))
+    return replace(made, mapping=mapping)
 
 
-def _maker(name: str) -> Callable[[str, np.random.Generator, _Settings], Workload]:
-    if name.startswith("gemm:"):
-        return _gemm
-    if name.startswith("conv:"):
-        return _convolution
-    if name.startswith("linear:"):
-        return _linear
-    if name == "mnist":
-        return _mnist
-    if name == "digits":
-        return _larger_digits
+def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
+    for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear)):
+        if name.startswith(form):
+            return maker
+    if name in ("mnist", "digits"):
+        return _digits
     if name == "alexnet-conv":
         return _alexnet
     if name.endswith(".onnx") or Path(name).is_file():
@@ -144,19 +115,53 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, _Settings], Workloa
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
 
-def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.integers(-128, 128, shape, dtype=np.int8)
+def _mapping(settings: Settings, config: Config | None) -> str | None:
+    """Take the setting that only one kind of array has."""
+    if config is not None and config.array.kind == "row-stationary":
+        return settings.mapping()
+    if "mapping" in settings:
+        kind = "none" if config is None else config.array.kind
+        raise PearrayError(f"workload.mapping needs array.kind to be 'row-stationary', not {kind!r}")
+    return None
 
 
-def _requant(sums: np.ndarray) -> Requant:
-    deviation = float(np.std(sums))
-    # A single sum has no deviation, and needs no scale.
-    return Requant.onnx(1.0, 0, 1.0, 0, deviation / STEPS_PER_DEVIATION or 1.0, 0)
+class _Int8:
+    """int8 operands over the full range; outputs are requantised, or int32 sums."""
+
+    bits, bias_type = 8, np.int32
+
+    def __init__(self, settings: Settings):
+        self._out = settings.choice("out", "int8", "int32")
+
+    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        plain = kind(**options)
+        if self._out == "int32":
+            return plain
+        # A single sum has no deviation, and needs no scale.
+        scale = float(np.std(plain.golden(tensors)["y"])) / STEPS_PER_DEVIATION or 1.0
+        return kind(**options, requant=Requant.onnx(1.0, 0, 1.0, 0, scale, 0))
 
 
-def _requant_relu(sums: np.ndarray) -> Requant:
-    # The positive half alone takes the whole range, so that it keeps as many distinct values.
-    return Requant.onnx(1.0, 0, 1.0, 0, float(np.std(sums)) / (2 * STEPS_PER_DEVIATION) or 1.0, -128)
+class _Int16:
+    """int16 operands over the full range, in fixed point, so that windows cut and sums wrap."""
+
+    bits, bias_type = 16, np.int16
+
+    def __init__(self, settings: Settings):
+        settings.choice("out", "int16")
+        self._requant = FixedPoint(settings.integer("shift", 8, 0))
+
+    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        return kind(**options, requant=self._requant)
+
+
+def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16, shape: tuple[int, ...]) -> np.ndarray:
+    limit = 1 << arithmetic.bits - 1
+    return rng.integers(-limit, limit, shape, dtype=np.int8 if arithmetic.bits == 8 else np.int16)
+
+
+def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int) -> np.ndarray:
+    return _draw(rng, arithmetic, (length,)).astype(arithmetic.bias_type)
 
 
 def _sizes(name: str, pattern: str, form: str) -> list[int]:
@@ -172,106 +177,71 @@ def _at_least_one(name: str, **sizes: int) -> None:
             raise PearrayError(f"{key} of workload {name!r} must be at least 1, not {value}")
 
 
-def _gemm(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+def _gemm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
     m, k, n = _sizes(name, r"gemm:(\d+)x(\d+)x(\d+)", "gemm:MxKxN")
     _at_least_one(name, M=m, K=k, N=n)
-    out, bias = settings.choice("out", "int8", "int32"), settings.flag("bias", True)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
     trans_a, trans_b = settings.flag("trans_a", False), settings.flag("trans_b", False)
     settings.finish()
-    tensors = {"a": _draw(rng, (k, m) if trans_a else (m, k)), "b": _draw(rng, (n, k) if trans_b else (k, n))}
+    tensors = {"a": _draw(rng, arithmetic, (k, m) if trans_a else (m, k)),
+               "b": _draw(rng, arithmetic, (n, k) if trans_b else (k, n))}
     if bias:
-        tensors["c"] = _draw(rng, (n,)).astype(np.int32)
-    operator = Gemm(trans_a=trans_a, trans_b=trans_b)
-    if out == "int8":
-        operator = Gemm(trans_a=trans_a, trans_b=trans_b, requant=_requant(operator.golden(tensors)["y"]))
+        tensors["c"] = _draw_bias(rng, arithmetic, n)
+    operator = arithmetic.operator(Gemm, tensors, trans_a=trans_a, trans_b=trans_b)
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
-def _convolution(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+def _convolution(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
     n, c, h, w, m, r, s, stride, padding = _sizes(
         name, "conv:" + ",".join([r"(\d+)"] * 9), "conv:N,C,H,W,M,R,S,stride,padding")
     _at_least_one(name, N=n, C=c, H=h, W=w, M=m, R=r, S=s, stride=stride)
     n = settings.integer("batch", n)
-    out, bias = settings.choice("out", "int8", "int32"), settings.flag("bias", True)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
     settings.finish()
-    tensors = {"x": _draw(rng, (n, c, h, w)), "w": _draw(rng, (m, c, r, s))}
+    tensors = {"x": _draw(rng, arithmetic, (n, c, h, w)), "w": _draw(rng, arithmetic, (m, c, r, s))}
     if bias:
-        tensors["b"] = _draw(rng, (m,)).astype(np.int32)
-    operator = Conv2d(stride=stride, padding=padding)
-    if out == "int8":
-        sums = operator.golden(tensors)["y"]
-        operator = Conv2d(stride=stride, padding=padding, requant=_requant(sums))
-    graph = Graph.of(operator, tensors)
-    return Workload(name, graph, {key: tensors[key] for key in graph.inputs})
-
-
-def _linear(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
-    n, inputs, outputs = _sizes(name, r"linear:(\d+),(\d+),(\d+)", "linear:N,IN,OUT")
-    _at_least_one(name, N=n, IN=inputs, OUT=outputs)
-    out, bias = settings.choice("out", "int8", "int32"), settings.flag("bias", True)
-    settings.finish()
-    tensors = {"x": _draw(rng, (n, inputs)), "w": _draw(rng, (outputs, inputs))}
-    if bias:
-        tensors["b"] = _draw(rng, (outputs,)).astype(np.int32)
-    operator = Linear()
-    if out == "int8":
-        operator = Linear(requant=_requant(operator.golden(tensors)["y"]))
+        tensors["b"] = _draw_bias(rng, arithmetic, m)
+    operator = arithmetic.operator(Conv2d, tensors, stride=stride, padding=padding)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
-def _alexnet(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    n, inputs, outputs = _sizes(name, r"linear:(\d+),(\d+),(\d+)", "linear:N,IN,OUT")
+    _at_least_one(name, N=n, IN=inputs, OUT=outputs)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    settings.finish()
+    tensors = {"x": _draw(rng, arithmetic, (n, inputs)), "w": _draw(rng, arithmetic, (outputs, inputs))}
+    if bias:
+        tensors["b"] = _draw_bias(rng, arithmetic, outputs)
+    operator = arithmetic.operator(Linear, tensors)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .alexnet import fixed_point_layers, int8_layers
+
     batch = settings.integer("batch", 1)
     settings.finish()
-    nodes: list[Node] = []
-    constants: dict[str, np.ndarray] = {}
-    inputs: dict[str, np.ndarray] = {}
-    for layer in models.ALEXNET_CONV:
-        tensors = {"x": _draw(rng, (batch, layer.c, layer.h, layer.w)),
-                   "w": _draw(rng, (layer.m, layer.c // layer.groups, layer.r, layer.s)),
-                   "b": _draw(rng, (layer.m,)).astype(np.int32)}
-        window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-        sums = Conv2d(**window).golden(tensors)["y"]
-        operator = Conv2d(**window, requant=_requant_relu(sums), activation="relu")
-        names = {role: f"{layer.name}_{role}" for role in ("x", "w", "b", "y")}
-        nodes.append(Node(layer.name, operator, {role: names[role] for role in "xwb"}, {"y": names["y"]}))
-        inputs[names["x"]] = tensors["x"]
-        constants |= {names["w"]: tensors["w"], names["b"]: tensors["b"]}
-    graph = Graph(nodes, _declared(inputs), constants, list(inputs), [node.outputs["y"] for node in nodes])
-    return Workload(name, graph, inputs)
+    return Workload(name, *(fixed_point_layers if fixed else int8_layers)(rng, batch))
 
 
-def _declared(inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {key: Tensor(key, value.shape, value.dtype) for key, value in inputs.items()}
-
-
-def _mnist(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .compiler.digit_network import normalise, quantise_digit_network
     from .compiler.quantise import mnist_digits, quantise_mnist
 
     batch = settings.integer("batch", 1)
     settings.finish()
     images, labels = mnist_digits()
     chosen = rng.choice(len(images), batch)
+    quantise = quantise_mnist if name == "mnist" else quantise_digit_network
     with tempfile.TemporaryDirectory() as folder:
-        model = load_onnx(quantise_mnist(Path(folder) / "mnist.onnx", images))
-    inputs = {next(iter(model.inputs)): images[chosen]}
+        model = load_onnx(quantise(Path(folder) / f"{name}.onnx", images))
+    shown = images[chosen] if name == "mnist" else normalise(images[chosen])
+    inputs = {next(iter(model.inputs)): shown}
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
 
 
-def _larger_digits(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
-    from .compiler.digit_network import normalise, quantise_digit_network
-    from .compiler.quantise import mnist_digits
-
-    batch = settings.integer("batch", 1)
-    settings.finish()
-    images, labels = mnist_digits()
-    chosen = rng.choice(len(images), batch)
-    with tempfile.TemporaryDirectory() as folder:
-        model = load_onnx(quantise_digit_network(Path(folder) / "digits.onnx", images))
-    inputs = {next(iter(model.inputs)): normalise(images[chosen])}
-    return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
-
-
-def _onnx(name: str, rng: np.random.Generator, settings: _Settings) -> Workload:
+def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
     model = load_onnx(name)
     batch = settings.integer("batch", 0, 0)
     settings.finish()

@@ -1,9 +1,12 @@
 """Workloads: what they compute, and that their tensors follow from the seed as documented."""
 
+import re
+
 import numpy as np
 import pytest
 
 import pearray as pe
+from pearray.golden import integer
 from pearray.workloads import load_workload
 
 
@@ -52,6 +55,80 @@ def test_alexnet():
     for value in graph.golden(workload.inputs).values():
         assert len(np.unique(value)) >= 200
         assert np.mean(value == 127) < 0.01
+
+
+@pytest.fixture(scope="module")
+def chip():
+    return pe.load_config("eyeriss")
+
+
+def test_alexnet_in_fixed_point(chip):
+    """Zeros are those of the chip's table to a point in every layer, and no sum wraps; else its figures mean little."""
+    workload = load_workload("alexnet-conv", 3, {"batch": 2}, chip)
+    graph = workload.graph
+    golden = graph.golden(workload.inputs)
+    before, after = (0.0001, 0.387, 0.725, 0.793, 0.776), (0.387, 0.725, 0.793, 0.776, 0.80)
+    for node, zeros, left in zip(graph.nodes, before, after, strict=True):
+        x, w, b = (({**workload.inputs, **graph.constants})[node.inputs[role]] for role in "xwb")
+        y = golden[node.outputs["y"]]
+        assert {array.dtype for array in (x, w, b, y)} == {np.dtype(np.int16)}
+        assert abs(np.mean(x == 0) - zeros) <= 1 / x.size
+        assert abs(np.mean(y == 0) - left) < 0.01
+        assert x.min() >= 0 or node.name == "conv1"
+        assert len(np.unique(y)) >= 200
+        # A sum that wrapped would differ from the exact one by 65,536; windows differ by less than one a product.
+        operator = node.operator
+        exact = integer.conv2d(x, w, stride=operator.stride, padding=operator.padding, groups=operator.groups,
+                               acc_bits=48) / (1 << operator.requant.shift) + b[:, None, None]
+        assert np.abs(exact).max() < 1 << 15
+        assert np.max(np.maximum(exact, 0) - y) < w[0].size
+
+
+def test_alexnet_has_a_share_of_zeros_in_each_channel(chip):
+    """Each channel's bias is a quantile of its own sums, so that all channels are as sparse as the layer."""
+    workload = load_workload("alexnet-conv", 0, None, chip)
+    golden = workload.graph.golden(workload.inputs)
+    for y, share in zip(golden.values(), (0.387, 0.725, 0.793, 0.776, 0.80), strict=True):
+        zeros = np.mean(y == 0, axis=(0, 2, 3))
+        assert np.all(np.abs(zeros - share) < 0.02)
+
+
+@pytest.mark.parametrize("name", ["gemm:5x6x3", "conv:2,3,5,6,4,2,3,2,1", "linear:2,8,3"])
+def test_fixed_point_forms(name, chip):
+    """On an array of 16 bits the same forms draw words of 16 bits, in the same order."""
+    workload = load_workload(name, 1, {"shift": 12}, chip)
+    (node,) = workload.graph.nodes
+    assert node.operator.requant == pe.FixedPoint(12)
+    drawn = {**workload.inputs, **workload.graph.constants}
+    rng = np.random.default_rng(1)
+    for role in ("a", "b", "c") if "a" in drawn else ("x", "w", "b"):
+        np.testing.assert_array_equal(drawn[role], rng.integers(-(1 << 15), 1 << 15, drawn[role].shape, np.int16))
+    assert workload.graph.golden(workload.inputs)["y"].dtype == np.int16
+
+
+def test_mapping(chip, tmp_path):
+    """The mapping's source is passed on where there are mappings, and is an error where there are none."""
+    file = tmp_path / "mapping.toml"
+    file.write_text("")
+    assert load_workload("gemm:5x6x3", config=chip).mapping == "own"
+    for value in ("own", "paper", str(file)):
+        assert load_workload("gemm:5x6x3", settings={"mapping": value}, config=chip).mapping == value
+    assert load_workload("gemm:5x6x3", config=pe.load_config("systolic-8x8")).mapping is None
+
+
+@pytest.mark.parametrize(("name", "settings", "config", "message"), [
+    ("gemm:5x6x3", {"mapping": "mine"}, "eyeriss",
+     "workload.mapping must be own, paper or the path of a file, not 'mine'"),
+    ("gemm:5x6x3", {"mapping": "own"}, "systolic-8x8",
+     "workload.mapping needs array.kind to be 'row-stationary', not 'systolic'"),
+    ("gemm:5x6x3", {"out": "int8"}, "eyeriss", "workload.out must be int16, not 'int8'"),
+    ("gemm:5x6x3", {"shift": 17}, "eyeriss", "shift must be an integer in 0..16, not 17"),
+    ("gemm:5x6x3", {"shift": 3}, "systolic-8x8", "unknown key of workload 'gemm:5x6x3' 'workload.shift': "),
+])
+def test_mistakes(name, settings, config, message):
+    """Settings of the other arithmetic or the other array are named, not ignored."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}"):
+        load_workload(name, 0, settings, pe.load_config(config))
 
 
 def test_single_sum():
