@@ -51,6 +51,10 @@ def program_page() -> str:
     for opcode, body in commands.BODIES.items():
         lines += [f"## {opcode.name}", "", _markdown(body.__doc__ or ""), "",
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
+        if opcode is commands.Opcode.EXECUTE:
+            body = commands.bodies("row-stationary")[opcode]
+            lines += [f"## {opcode.name} of the row-stationary array", "", _markdown(body.__doc__ or ""), "",
+                      *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Destination, commands.Rounding):
         lines += _enumeration(kind)

@@ -1,7 +1,8 @@
 """Program format: fixed-size commands that an accelerator fetches from memory.
 
 A program is a sequence of 64-byte commands, little-endian, ending with one :attr:`Opcode.END`.
-Each command is a 96-bit header and a 416-bit body. The header names a queue (its opcode) and, for
+Each command is a 96-bit header and a 416-bit body, whose layout depends on the kind of array: an EXECUTE
+is another command for each. The header names a queue (its opcode) and, for
 each of the four queues, how many of that queue's commands must have completed before this one may
 start. Completed commands are the tokens of this machine: a queue's count only grows, a command
 takes nothing away, and counts are compared modulo 2**16.
@@ -24,13 +25,13 @@ encodes with :func:`encode`, and ``docs/program.md`` is generated from them.
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Shape, signed, unsigned
+from amaranth.hdl import Format, Shape, signed, unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "BODIES", "BODY_BITS", "COMMAND_BYTES", "COUNTS", "COUNTS_EXCEPT", "FORMAT_VERSION", "HEADER",
+    "BODIES", "BODY_BITS", "COMMAND_BYTES", "COUNTS", "COUNTS_EXCEPT", "FORMAT_VERSION", "HEADER", "KINDS",
     "Destination", "ExecuteBody", "LoadBody", "Opcode", "PassBody", "PostBody", "Rounding", "StoreBody",
-    "decode", "encode",
+    "bodies", "counts", "decode", "encode",
 ]
 
 FORMAT_VERSION = 2
@@ -54,13 +55,27 @@ class Opcode(enum.Enum, shape=8):
 
 
 class Destination(enum.Enum, shape=3):
-    """Memory that a load writes."""
+    """Memory that a load writes; each kind of array has its own, and those of post-processing."""
 
+    #: Systolic.
     ACTIVATION = 0
+    #: Systolic.
     WEIGHT = 1
     BIAS = 2
     SCALE = 3
     TABLE = 4
+    #: Row-stationary: line ``address // 8`` of the global buffer and the bytes behind.
+    GLOBAL_BUFFER = 5
+    #: Row-stationary: filters, and setups of the array.
+    FILTER_BUFFER = 6
+    #: Row-stationary with 16-bit operands: the words of a run-length code, to the global buffer.
+    GLOBAL_BUFFER_CODED = 7
+
+    @classmethod
+    def format(cls, value, format_spec):
+        """Tell Verilog the names that it has always had, so that the systolic kind's text stays as it is."""
+        names = {member.value: member.name for member in cls if member.value <= cls.TABLE.value}
+        return Format.Enum(value, names, name=cls.__qualname__)
 
 
 class Rounding(enum.Enum, shape=2):
@@ -97,7 +112,13 @@ class LoadBody(data.Struct):
     ``address + i2 * step2 + i1 * step1``. Addresses, steps and lengths are in bytes, of any
     alignment; to BIAS, SCALE and TABLE they are multiples of 4, and with operands of two bytes
     ``dram`` and ``address`` of a row are both even or both odd. The command completes when its last
-    byte can be read from the scratchpad.
+    byte can be read from the scratchpad. For a pass of the row-stationary array that a LOAD waits for, it is
+    enough that its filters have been read, if the LOAD writes the filter buffer, or else its ifmaps.
+
+    To ``GLOBAL_BUFFER_CODED``, ``dram`` is a multiple of 8 and ``address`` even, ``count1`` and ``count2`` are 1,
+    and ``length``, a multiple of 8, is the most that the code can have: no more is read than up to some bursts
+    behind its last word. Zeros that the last code word has to spare may be written behind the last word, 2 words
+    at most.
     """
 
     destination: Destination
@@ -280,6 +301,10 @@ class PostBody(data.Struct):
        2, 3 and the table) that of a sum, 4 bytes, or 8 where accumulators are wider than 32 bits, else
        that of an operand.
 
+    With the row-stationary kind, ``acc_base + n * acc_nstep + m`` is a line of the global buffer, which holds
+    ``lanes`` sums (so s is 0), and ``bank`` is 0. The first reserved bit is ``scale_mstep``: with it set, the scale
+    line is one further for each m. With 16-bit operands there is no POST.
+
     Output addresses are multiples of ``lanes * size``. The command completes when its last output
     can be read from the output scratchpad; for an EXECUTE that waits for it, when it has read its last sums.
     """
@@ -311,9 +336,15 @@ class StoreBody(data.Struct):
     """Copy ``count2`` x ``count1`` rows of ``length`` bytes from the output scratchpad to DRAM.
 
     Fields are as in :class:`LoadBody`. With ``profile`` set the command writes instead one record
-    of four little-endian 32-bit words to ``dram`` (a multiple of 64): cycles since start, read
-    beats, write beats, and cycles in which the array was given an operand vector; the other
-    fields are then ignored. The command completes when memory has acknowledged its last byte.
+    of little-endian 32-bit words to ``dram`` (a multiple of 64); the other
+    fields are then ignored. The systolic kind writes four words: cycles since start, read
+    beats, write beats, and cycles in which the array was given an operand vector. The row-stationary kind
+    writes sixteen, which ``hdl/record.py`` lists. The command completes when memory has acknowledged its last byte.
+
+    With the row-stationary kind of 16-bit operands, rows come from the global buffer: ``address`` and the lengths
+    are even. The first reserved bits are ``coded`` and ``relu``. With ``relu`` set, words below zero become zero. With
+    ``coded`` set, ``address`` is a multiple of 8, and the words of all rows become one run-length code, which is
+    written to ``dram`` (a multiple of 64) and up; ``dram_step1`` and ``dram_step2`` are ignored.
     """
 
     profile: unsigned(1)
@@ -329,6 +360,7 @@ class StoreBody(data.Struct):
     count2: unsigned(16)
 
 
+#: Layout of the body of each command, for the systolic kind; see :func:`bodies`.
 BODIES: dict[Opcode, type[data.Struct]] = {
     Opcode.LOAD: LoadBody,
     Opcode.EXECUTE: ExecuteBody,
@@ -338,6 +370,7 @@ BODIES: dict[Opcode, type[data.Struct]] = {
 
 #: Lengths and counts of each command, which the hardware refuses to be zero. It tests them by aligned
 #: groups of 16 bits, and has the first bit of the body to tell the exceptions (:data:`COUNTS_EXCEPT`).
+#: This is the systolic kind's; see :func:`counts`.
 COUNTS: dict[Opcode, tuple[str, ...]] = {
     Opcode.LOAD: ("length", "count1", "count2"),
     Opcode.EXECUTE: ("m_count0", "m_count1", "m_count2", "n_count", "k_total", "run", "run_count"),
@@ -350,6 +383,44 @@ COUNTS_EXCEPT: dict[Opcode, tuple[str, ...]] = {
     Opcode.EXECUTE: ("k_total", "run", "run_count"),
     Opcode.STORE: COUNTS[Opcode.STORE],
 }
+
+
+#: Kinds of array (``array.kind`` of a configuration).
+KINDS = ("systolic", "row-stationary")
+
+
+def _with_flags(body: type[data.Struct], *names: str) -> type[data.Struct]:
+    """Body of which the first reserved bits are named: another type, since Verilog tells the names."""
+    fields: dict[str, Any] = {}
+    for name, field in data.Layout.cast(body):
+        if name == "reserved":
+            fields |= dict.fromkeys(names, 1)
+            field = data.Field(field.shape.width - len(names), field.offset)
+        fields[str(name)] = field.shape
+    space = {"__annotations__": fields, "__doc__": body.__doc__, "__module__": __name__}
+    make: Any = type(data.Struct)
+    made: type[data.Struct] = make(f"RowStationary{body.__name__}", (data.Struct,), space)
+    return made
+
+
+_ROW_STATIONARY = BODIES | {
+    Opcode.EXECUTE: PassBody,
+    Opcode.POST: _with_flags(PostBody, "scale_mstep"),
+    Opcode.STORE: _with_flags(StoreBody, "coded", "relu"),
+}
+
+
+def bodies(kind: str) -> dict[Opcode, type[data.Struct]]:
+    """Layout of the body of each command for a kind of array."""
+    return BODIES if kind == "systolic" else _ROW_STATIONARY
+
+
+def counts(kind: str) -> tuple[dict[Opcode, tuple[str, ...]], dict[Opcode, tuple[str, ...]]]:
+    """:data:`COUNTS` and :data:`COUNTS_EXCEPT` for a kind of array."""
+    if kind == "systolic":
+        return COUNTS, COUNTS_EXCEPT
+    # Counts of a pass are less one.
+    return COUNTS | {Opcode.EXECUTE: ()}, COUNTS_EXCEPT | {Opcode.EXECUTE: ()}
 
 
 def _pack(layout: Any, fields: Mapping[str, int], context: str) -> int:
@@ -390,7 +461,8 @@ def _layout(shape: type[data.Struct]) -> Any:
     return data.Layout.cast(shape)
 
 
-def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int], following: int = 15) -> bytes:
+def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int], following: int = 15,
+           kind: str = "systolic") -> bytes:
     """Encode one command.
 
     Parameters
@@ -404,6 +476,8 @@ def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int], fo
         Fields of the body by name; an absent one is zero.
     following : int
         Commands that follow in the program, END included; 15 or more are all the same.
+    kind : str
+        Kind of array, one of :data:`KINDS`.
 
     Returns
     -------
@@ -419,11 +493,11 @@ def encode(opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int], fo
     header |= {"opcode": opcode.value, "version": FORMAT_VERSION, "near_end": 15 - min(following, 15)}
     bits = _pack(HEADER, header, "command header")
     if opcode in BODIES:
-        bits |= _pack(_layout(BODIES[opcode]), body, f"{opcode.name} command") << HEADER_BITS
+        bits |= _pack(_layout(bodies(kind)[opcode]), body, f"{opcode.name} command") << HEADER_BITS
     return bits.to_bytes(COMMAND_BYTES, "little")
 
 
-def decode(command: bytes) -> tuple[Opcode, dict[str, int], dict[str, Any]]:
+def decode(command: bytes, kind: str = "systolic") -> tuple[Opcode, dict[str, int], dict[str, Any]]:
     """Decode one command into its opcode, waits and body fields, the inverse of :func:`encode`."""
     bits = int.from_bytes(command, "little")
     header = _unpack(HEADER, bits)
@@ -431,5 +505,5 @@ def decode(command: bytes) -> tuple[Opcode, dict[str, int], dict[str, Any]]:
     waits = {name.removeprefix("wait_"): header[name] for name in header if name.startswith("wait_")}
     body = {}
     if opcode in BODIES:
-        body = _unpack(_layout(BODIES[opcode]), bits >> HEADER_BITS)
+        body = _unpack(_layout(bodies(kind)[opcode]), bits >> HEADER_BITS)
     return opcode, waits, body
