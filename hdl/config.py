@@ -192,6 +192,11 @@ class Config(ABC):
 
     @property
     @abstractmethod
+    def sum_rows(self) -> int:
+        """Rows of sums from which post-processing reads (in each bank, where there are banks)."""
+
+    @property
+    @abstractmethod
     def memories(self) -> dict[str, int]:
         """On-chip memories of data, and the bytes of each."""
 
@@ -253,6 +258,11 @@ class SystolicConfig(Config):
     def sum_columns(self) -> int:
         """Sums of a row that post-processing works through: the array's columns."""
         return self.array.cols
+
+    @property
+    def sum_rows(self) -> int:
+        """Rows of sums from which post-processing reads: those of a bank of the accumulators."""
+        return self.accumulators.depth
 
     @property
     def memories(self) -> dict[str, int]:
@@ -346,6 +356,11 @@ class RowStationaryConfig(Config):
     def sum_columns(self) -> int:
         """Sums of a row that post-processing works through: those of a line."""
         return self.psum_lanes
+
+    @property
+    def sum_rows(self) -> int:
+        """Rows of sums from which post-processing reads: the lines of the global buffer."""
+        return self.buffer_lines
 
     @property
     def memories(self) -> dict[str, int]:

@@ -77,7 +77,9 @@ class BankRead(Signature):
 
 
 class AccumulatorRead(Signature):
-    """Read port of the accumulators: one row of C sums, two cycles after its address.
+    """Read port of the accumulators: one row of sums, two cycles after its address.
+
+    With the row-stationary array a row is a line of the global buffer.
 
     Parameters
     ----------
@@ -92,6 +94,6 @@ class AccumulatorRead(Signature):
         super().__init__({
             "en": Out(1),
             "bank": Out(1),
-            "row": Out(range(config.accumulators.depth)),
-            "data": In(data.ArrayLayout(config.accumulator_bits, config.array.cols)),
+            "row": Out(range(config.sum_rows)),
+            "data": In(data.ArrayLayout(config.accumulator_bits, config.sum_columns)),
         })

@@ -53,7 +53,7 @@ class Lane(Unit):
     -------
     valid : :py:`In(1)`
         Whether a value is given.
-    group : :py:`In(range(C / lanes))`
+    group : :py:`In(range(sum_columns / lanes))`
         Which of the lane's columns the value belongs to; decides the table.
     rounding : :py:`In(Rounding)`
         Rule.
@@ -66,7 +66,7 @@ class Lane(Unit):
     settings : :py:`In(Settings)`
         Settings of the value that came in ``settings_cycle`` cycles ago.
     table : :py:`In(WordWrite(...))`
-        Words of this lane's table; a place counts beats of ``(C / lanes) * 256`` bytes.
+        Words of this lane's table; a place counts beats of ``(sum_columns / lanes) * 256`` bytes.
     output_valid : :py:`Out(1)`
         ``valid``, ``latency`` cycles later.
     output : :py:`Out(8 * sum_bytes)`
@@ -76,7 +76,7 @@ class Lane(Unit):
 
     def __init__(self, config: Config):
         self._config = config
-        self._groups = config.array.cols // config.post.lanes
+        self._groups = config.sum_columns // config.post.lanes
         self._table_bytes = self._groups * TABLE_BYTES
         super().__init__({
             "valid": In(1),
@@ -95,7 +95,7 @@ class Lane(Unit):
     @staticmethod
     def table_place_bits(config: Config) -> int:
         """Bits of a beat's place in the table of one lane."""
-        size = config.array.cols // config.post.lanes * TABLE_BYTES
+        size = config.sum_columns // config.post.lanes * TABLE_BYTES
         return ceil_log2(max(2, size // config.beat_bytes))
 
     @property

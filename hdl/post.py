@@ -1,4 +1,4 @@
-"""Post-processing engine: turns accumulator rows into outputs in the output scratchpad."""
+"""Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -46,7 +46,7 @@ class PostEvents(data.Struct):
 
     #: A group of lanes was given its sums.
     group: unsigned(1)
-    #: A row of accumulators was read (once for each group).
+    #: A row of sums was read (once for each group).
     accumulator_read: unsigned(1)
     #: A group of outputs was written.
     output_write: unsigned(1)
@@ -81,7 +81,7 @@ class Post(wiring.Component):
     idle cycles. A command is held until its first group has met its zero point and clamp, so
     commands of fewer than about 20 groups take about 20 cycles each.
 
-    The row of accumulators is read again for each group. Counts of zero are not allowed. Loads to
+    The row of sums is read again for each group. Counts of zero are not allowed. Loads to
     the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
 
     Parameters
@@ -98,7 +98,7 @@ class Post(wiring.Component):
     load : :py:`In(LoadWrite(config))`
         Bytes for the bias, scale and table memories.
     accumulators : :py:`Out(AccumulatorRead(config))`
-        Sums.
+        Sums, of the accumulators or of the global buffer.
     output : :py:`Out(BankWrite(output_banks(config), output_lines(config), 8))`
         Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
     events : :py:`Out(PostEvents)`
@@ -114,7 +114,7 @@ class Post(wiring.Component):
         self._config = config
         self._banks = output_banks(config)
         self._lines = output_lines(config)
-        self._groups = config.array.cols // config.post.lanes
+        self._groups = config.sum_columns // config.post.lanes
         self._select_stages = -(-ceil_log2(self._groups) // 2)
         lanes, words = config.post.lanes, beat_words(config)
         self._bias_latency = LineMemory.latency_of(words, lanes) + 1
@@ -132,12 +132,12 @@ class Post(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from the read of a row of accumulators to the write of its outputs."""
+        """Cycles from the read of a row of sums to the write of its outputs."""
         return self.latency_of(self._config)
 
     @classmethod
     def latency_of(cls, config: Config) -> int:
-        """Return the cycles from the read of a row of accumulators to the write of its outputs."""
+        """Return the cycles from the read of a row of sums to the write of its outputs."""
         return cls._lane_cycle_of(config) + Lane.latency_of(config) + 1
 
     @classmethod
@@ -148,7 +148,7 @@ class Post(wiring.Component):
     @staticmethod
     def _lane_cycle_of(config: Config) -> int:
         words, lanes = beat_words(config), config.post.lanes
-        select_stages = -(-ceil_log2(config.array.cols // lanes) // 2)
+        select_stages = -(-ceil_log2(config.sum_columns // lanes) // 2)
         return max(AccumulatorRead.LATENCY + select_stages, LineMemory.latency_of(words, lanes) + 1,
                    LineMemory.latency_of(words, 2 * lanes))
 

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .commands import PostBody, Rounding
-from .config import Config
+from .config import Config, RowStationaryConfig
 
 __all__ = ["PostWalk"]
 
@@ -36,9 +36,9 @@ class PostWalk(wiring.Component):
         Whether the outputs are a group's.
     first, last : :py:`Out(1)`
         Whether it is the first, or last, group of the command.
-    row : :py:`Out(range(depth))`
-        Row of accumulators.
-    group : :py:`Out(range(C / lanes))`
+    row : :py:`Out(range(sum_rows))`
+        Row of sums.
+    group : :py:`Out(range(sum_columns / lanes))`
         Group s.
     bias_line, scale_line : :py:`Out(range(bias_lines))`, :py:`Out(range(scale_lines))`
         Lines of the bias and scale memories.
@@ -48,14 +48,14 @@ class PostWalk(wiring.Component):
 
     def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int):
         self._config = config
-        self._groups = config.array.cols // config.post.lanes
+        self._groups = config.sum_columns // config.post.lanes
         super().__init__({
             "command": In(PostBody),
             "start": In(1),
             "valid": Out(1),
             "first": Out(1),
             "last": Out(1),
-            "row": Out(range(config.accumulators.depth)),
+            "row": Out(range(config.sum_rows)),
             "group": Out(range(max(self._groups, 2))),
             "bias_line": Out(range(bias_lines)),
             "scale_line": Out(range(scale_lines)),
@@ -129,7 +129,10 @@ class PostWalk(wiring.Component):
         sum_units = self._config.sum_bytes // self._config.operand_bytes
         walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
         walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
-        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, Const(0),
+        # Where a row is a line of the global buffer, the next row may be that of the next channels.
+        by_line = isinstance(self._config, RowStationaryConfig)
+        scale_mstep = command.scale_mstep if by_line else Const(0)
+        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
