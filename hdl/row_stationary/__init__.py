@@ -12,7 +12,9 @@ module              what it holds
 :mod:`.array`       R x C PEs between the networks and the global buffer
 :mod:`.walk`        nested loops and the addresses they walk
 :mod:`.buffer`      global buffer of banks that several clients share
-:mod:`.feeders`     what feeds each network from the buffers, and takes the sums back
+:mod:`.feeders`     what feeds each network from the buffers
+:mod:`.setups`      what brings the setups of PEs
+:mod:`.drain`       what takes sums back to the global buffer
 :mod:`.run_length`  coder and decoder between feature maps on chip and in DRAM
 :mod:`.passes`      pass command, and the engine that works through passes
 ==================  ================================================================================

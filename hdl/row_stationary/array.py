@@ -37,8 +37,8 @@ class RowStationaryArray(wiring.Component):
         Psum tags of the beats that shall leave.
     out : Out(stream.Signature(beat_layout))
         Beats of sums, one for each tag of `wants`.
-    shift : In
-        Lowest bit of a product's window. Constant while the array works.
+    shift, maximum : In
+        Lowest bit of a product's window; whether sums are maxima. Constant while the array works.
     idle : Out(1)
         No PE has anything to do.
     events : Out(event_counts_layout(rows * cols))
@@ -57,6 +57,7 @@ class RowStationaryArray(wiring.Component):
             "wants": In(stream.Signature(shape.tag)),
             "out": Out(stream.Signature(shape.networks["psums"])),
             "shift": In(self._rows[0].shift.shape()),
+            "maximum": In(1),
             "idle": Out(1),
             "events": Out(event_counts_layout(shape.rows * shape.cols)),
         })
@@ -68,7 +69,7 @@ class RowStationaryArray(wiring.Component):
         rows = self._rows
         for index, row in enumerate(rows):
             add(m, f"row_{index}", row, platform)
-            m.d.comb += [row.shift.eq(self.shift), row.setup_move.eq(self.setup.valid)]
+            m.d.comb += [row.shift.eq(self.shift), row.maximum.eq(self.maximum), row.setup_move.eq(self.setup.valid)]
         setup = self.setup.payload
         for row in rows:
             m.d.comb += row.setup_in.eq(setup)
@@ -99,7 +100,5 @@ class RowStationaryArray(wiring.Component):
             m.d.sync += [self.out.valid.eq(1), self.out.payload.eq(beat)]
 
         m.d.comb += self.idle.eq(Cat(row.idle for row in rows).all() & ~self.out.valid)
-        m.d.sync += [
-            self.events[name].eq(sum(row.events[name] for row in rows)) for name in ("mac", "gated", "passed")
-        ]
+        m.d.sync += [self.events[name].eq(sum(row.events[name] for row in rows)) for name, _ in self.events.shape()]
         return m

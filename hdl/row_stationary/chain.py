@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..fifo import StreamFIFO
 from .beats import Packer, Unpacker, beat_layout
-from .mac import window_sum_layout
+from .mac import combine, window_sum_layout
 from .scratchpad import RingScratchpad
 
 __all__ = ["PsumChain"]
@@ -15,7 +15,8 @@ __all__ = ["PsumChain"]
 class PsumChain(wiring.Component):
     """Adds the sums of a PE to those of the PE below, or of the network, and hands them up or out.
 
-    Sums wait in the psum scratchpad until those to add to have come; a sum leaves every cycle.
+    With ``maximum`` it hands on the greater of the two instead. Sums wait in the psum scratchpad until those to add to
+    have come; a sum leaves every cycle.
 
     Parameters
     ----------
@@ -34,8 +35,8 @@ class PsumChain(wiring.Component):
         There is room for another sum.
     sums : In(stream.Signature(window_sum_layout(psum), always_ready=True))
         Sums of the PE, reserved before.
-    bottom, top : In(1)
-        The PE is the first, and the last, of a chain. Constant while it works.
+    bottom, top, maximum : In(1)
+        The PE is the first, and the last, of a chain; sums are maxima. Constant while it works.
     psums, below : In(stream.Signature(beat_layout(psum, psum_lanes))), In(stream.Signature(psum))
         Sums to add to: from the network at the bottom of a chain, else from the PE below. Beats of a window
         hold nothing of the next one.
@@ -56,6 +57,7 @@ class PsumChain(wiring.Component):
             "sums": In(stream.Signature(window_sum_layout(psum), always_ready=True)),
             "bottom": In(1),
             "top": In(1),
+            "maximum": In(1),
             "psums": In(beats),
             "below": In(stream.Signature(psum)),
             "above": Out(stream.Signature(psum)),
@@ -77,6 +79,7 @@ class PsumChain(wiring.Component):
         result = data.StructLayout({"sum": self._psum, "end": 1})
         m.submodules.results = results = StreamFIFO(result, 2)
         own = scratchpad.word
+        other = Signal(self._psum)
         alone = Signal()
         added = Signal()
         reserved = Signal(range(self._psum_words + 1))
@@ -93,8 +96,8 @@ class PsumChain(wiring.Component):
             unpacker.o.ready.eq(added & self.bottom & ~alone),
             self.below.ready.eq(added & ~self.bottom),
             results.i.valid.eq(added),
-            results.i.payload.sum.eq(
-                own.sum + Mux(alone, 0, Mux(self.bottom, unpacker.o.payload, self.below.payload))),
+            other.eq(Mux(self.bottom, unpacker.o.payload, self.below.payload)),
+            results.i.payload.sum.eq(combine(m, own.sum, other, alone, self.maximum)),
             results.i.payload.end.eq(own.end),
             packer.i.valid.eq(results.o.valid & self.top),
             packer.i.payload.word.eq(results.o.payload.sum),

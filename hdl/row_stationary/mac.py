@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from .beats import Unpacker, beat_layout
 from .scratchpad import RingScratchpad
 
-__all__ = ["WindowMAC", "pass_shape_layout", "window_sum_layout"]
+__all__ = ["WindowMAC", "combine", "pass_shape_layout", "window_sum_layout"]
 
 
 def pass_shape_layout(ifmap_words: int, filter_words: int) -> data.StructLayout:
@@ -31,6 +31,38 @@ def window_sum_layout(psum) -> data.StructLayout:
     return data.StructLayout({"sum": psum, "fresh": 1, "end": 1})
 
 
+def combine(m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
+    """Sum of two psums, which wraps around, or their maximum.
+
+    One adder does both: psums are compared by subtraction.
+
+    Parameters
+    ----------
+    m : Module
+        Module that gets the adder.
+    a, b : Value
+        Psums, signed and equally wide.
+    without : Value
+        ``b`` doesn't count: the result is ``a``.
+    maximum : Value
+        Whether the maximum is wanted.
+
+    Returns
+    -------
+    Value
+        The psum.
+    """
+    operand = Signal(a.shape())
+    total = Signal(signed(len(a) + 1))
+    result = Signal(a.shape())
+    m.d.comb += [
+        operand.eq(Mux(without, 0, b) ^ maximum.replicate(len(a))),
+        total.eq(a + operand + maximum),
+        result.eq(Mux(maximum, Mux(total[-1] & ~without, b, a), total)),
+    ]
+    return result
+
+
 class WindowMAC(wiring.Component):
     """Sums the products of each window with each filter.
 
@@ -41,7 +73,9 @@ class WindowMAC(wiring.Component):
     Sums are added in a register, window by window for each filter. (The chip's PE goes through the filters for
     each ifmap word, which reads and writes its psum scratchpad for each product; this order does neither.)
 
-    An ifmap word that is zero reads no filter word and multiplies nothing.
+    An ifmap word that is zero reads no filter word and multiplies nothing. With ``maximum`` it does, since a product
+    of zero counts there: the sum is the greatest of the products whose filter word is not zero, or the least value
+    of a psum if there is none.
 
     Parameters
     ----------
@@ -65,8 +99,8 @@ class WindowMAC(wiring.Component):
         Ifmap words: for each row, the first window, then those that each next window adds.
     filters : In(stream.Signature(beat_layout(word, filter_lanes)))
         Filter words of a pass: for each filter, a window of them.
-    shift : In(range)
-        Lowest bit of a product's window. Constant while it works.
+    shift, maximum : In(range), In(1)
+        Lowest bit of a product's window; whether sums are maxima. Constant while it works.
     room : In(1)
         There is room for another sum.
     begun : Out(1)
@@ -75,8 +109,8 @@ class WindowMAC(wiring.Component):
         Finished sums.
     idle : Out(1)
         No pass is being processed.
-    mac, gated : Out(1)
-        A product begins; or is skipped, since its ifmap word is zero.
+    mac, gated, ifmap_write, filter_write : Out(1)
+        A product begins, or is skipped, since its ifmap word is zero; a word enters a scratchpad.
     """
 
     def __init__(self, word, psum, ifmap_words, filter_words, filter_lanes, truncate):
@@ -91,12 +125,15 @@ class WindowMAC(wiring.Component):
             "ifmap": In(stream.Signature(word)),
             "filters": In(stream.Signature(beat_layout(word, filter_lanes))),
             "shift": In(range(2 * word.width - psum.width + 1 if truncate else 1)),
+            "maximum": In(1),
             "room": In(1),
             "begun": Out(1),
             "sums": Out(stream.Signature(window_sum_layout(psum), always_ready=True)),
             "idle": Out(1),
             "mac": Out(1),
             "gated": Out(1),
+            "ifmap_write": Out(1),
+            "filter_write": Out(1),
         })
 
     def elaborate(self, platform):
@@ -115,8 +152,10 @@ class WindowMAC(wiring.Component):
         m.d.comb += [
             ifmap.i.valid.eq(self.ifmap.valid),
             ifmap.i.payload.word.eq(self.ifmap.payload),
-            ifmap.i.payload.zero.eq(self.ifmap.payload == 0),
+            ifmap.i.payload.zero.eq((self.ifmap.payload == 0) & ~self.maximum),
             self.ifmap.ready.eq(ifmap.i.ready),
+            self.ifmap_write.eq(ifmap.i.valid & ifmap.i.ready),
+            self.filter_write.eq(filters.i.valid & filters.i.ready),
         ]
 
         step = self._sequence(m, ifmap, filters)
@@ -182,26 +221,29 @@ class WindowMAC(wiring.Component):
         stages = [Signal(layout, name=f"stage_{number}") for number in range(3)]
         m.d.sync += [stages[0][name].eq(value) for name, value in step.items()]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(stages)]
+        # A product with a filter word of zero is left out too, which changes a maximum only.
+        m.d.sync += stages[1].gated.eq(stages[0].gated | (filters.word == 0))
 
         read = Signal(self._word, reset_less=True)
         a = Signal(self._word, reset_less=True)
         w = Signal(self._word, reset_less=True)
         product = Signal(signed(2 * self._word.width), reset_less=True)
         total = Signal(self._psum, reset_less=True)
-        addend = Signal(self._psum)
-        result = Signal(self._psum)
+        part = Signal(self._psum)
+        base = Signal(self._psum)
         with m.If(self.mac):
             m.d.sync += read.eq(ifmap.word.word)
         with m.If(stages[0].valid & ~stages[0].gated):
             m.d.sync += [a.eq(read), w.eq(filters.word)]
         with m.If(stages[1].valid & ~stages[1].gated):
             m.d.sync += product.eq(a * w)
-        part = (product >> self.shift)[:self._psum.width] if self._truncate else product
         last = stages[2]
+        least = Cat(Const(0, self._psum.width - 1), self.maximum).as_signed()
         m.d.comb += [
-            addend.eq(Mux(last.gated, 0, part)),
-            result.eq(Mux(last.first, 0, total) + addend),
+            part.eq(product >> self.shift if self._truncate else product),
+            base.eq(Mux(last.first, least, total)),
         ]
+        result = combine(m, base, part, last.gated, self.maximum)
         with m.If(last.valid):
             m.d.sync += total.eq(result)
         m.d.sync += [

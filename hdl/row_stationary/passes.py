@@ -9,21 +9,23 @@ from ..errors import PearrayError
 from ..fifo import StreamFIFO
 from .array import RowStationaryArray
 from .buffer import ReadLines, line_write_layout
-from .feeders import FilterFeeder, IfmapFeeder, PsumDrain, PsumFeeder, SetupFeeder
+from .drain import PsumDrain
+from .feeders import FilterFeeder, IfmapFeeder, PsumFeeder
 from .row import ArrayShape
+from .setups import SetupFeeder
 
 __all__ = ["PassEngine", "PassEvents"]
 
 
 class PassEvents(data.Struct):
-    """Accesses in a cycle, for counters."""
+    """Accesses to the buffers in a cycle, for counters."""
 
-    #: An ifmap word, a line of filters, and a line of psums is read.
+    #: An ifmap word, and a line of filters, is read.
     ifmap_read: unsigned(1)
     filter_read: unsigned(1)
-    psum_read: unsigned(1)
-    #: A line of psums is written.
-    psum_write: unsigned(1)
+    #: Words of psums that are read, and written.
+    psum_read: unsigned(5)
+    psum_write: unsigned(5)
 
 
 class PassEngine(wiring.Component):
@@ -44,6 +46,13 @@ class PassEngine(wiring.Component):
         Passes and setups.
     done : Out(1)
         A command has completed.
+    filters_free, ifmap_free : Out(1)
+        The filters, and the ifmap words, of the oldest command of which they had not yet been read have all been
+        read: something else may take their place. A setup frees both when it completes.
+    active : Out(1)
+        A command is being worked on.
+    active_pes : Out(range(rows * cols + 1))
+        PEs that the latest setup made active, when it has completed.
     ifmap, psums, filters : Out(ReadLines)
         Ports of the global buffer and, for filters, of the filter buffer.
     setups : Out(ReadLines)
@@ -51,7 +60,7 @@ class PassEngine(wiring.Component):
     result : Out(stream.Signature(line_write_layout(lines, width)))
         Write port of the global buffer.
     events : Out(PassEvents)
-        Accesses in this cycle.
+        Accesses, a cycle before.
     pe_events : Out(event_counts_layout(rows * cols))
         Events of the array.
 
@@ -78,6 +87,10 @@ class PassEngine(wiring.Component):
         super().__init__({
             "commands": In(stream.Signature(PassBody)),
             "done": Out(1),
+            "filters_free": Out(1),
+            "ifmap_free": Out(1),
+            "active": Out(1),
+            "active_pes": Out(range(shape.rows * shape.cols + 1)),
             "ifmap": Out(ReadLines(lines, width)),
             "psums": Out(ReadLines(lines, width)),
             "filters": Out(ReadLines(filter_lines, width)),
@@ -109,12 +122,14 @@ class PassEngine(wiring.Component):
 
         ready = self._queue(m, array, parts)
         self._control(m, array, ready)
-        m.d.comb += [
+        m.d.comb += self.pe_events.eq(array.events)
+        m.d.sync += [
             self.events.ifmap_read.eq(self.ifmap.address.valid & self.ifmap.address.ready),
             self.events.filter_read.eq(self.filters.address.valid & self.filters.address.ready),
-            self.events.psum_read.eq(self.psums.address.valid & self.psums.address.ready),
-            self.events.psum_write.eq(self._drain.written),
-            self.pe_events.eq(array.events),
+            self.events.psum_read.eq(self._psums.words),
+            self.events.psum_write.eq(self._drain.words),
+            self.filters_free.eq(self._filters.read | self._setups.done),
+            self.ifmap_free.eq(self._ifmap.read | self._setups.done),
         ]
 
         return m
@@ -129,15 +144,14 @@ class PassEngine(wiring.Component):
                 command.ifmap_base, (command.ifmap_channels, 1), (command.ifmap_lines, command.ifmap_line_step),
                 (command.ifmap_sets, command.ifmap_set_step), (command.ifmap_columns, command.ifmap_column_step),
                 (command.rows, command.ifmap_row_step))),
-            "filters": (parts["filters"].i, {"last": command.filter_last, "walk": _walk(
-                command.filter_base, (command.filter_height, 0), (command.filter_sets, 0),
-                (command.filter_beats, 0))}),
+            "filters": (parts["filters"].i, {
+                "base": command.filter_base, "last": command.filter_last, "rows": command.filter_height,
+                "sets": command.filter_sets, "beats": command.filter_beats}),
+            "psums": (parts["psums"].i, {
+                "last": command.psum_last, "fresh": command.fresh, "bias": command.bias,
+                "walk": self._psum_walk(command.psum_read, ~command.bias)}),
+            "drain": (parts["drain"].i, self._psum_walk(command.psum_write, 1)),
         }
-        for name, base in (("psums", command.psum_read), ("drain", command.psum_write)):
-            entries[name] = parts[name].i, {"last": command.psum_last, "fresh": command.fresh, "walk": _walk(
-                base, (command.psum_rows, command.psum_row_step), (command.psum_sets, command.psum_set_step),
-                (command.psum_beats, 1), (command.windows, command.psum_window_step),
-                (command.rows, command.psum_image_step))}
         queues = []
         for name, (port, fields) in entries.items():
             queue = StreamFIFO(port.payload.shape(), 2)
@@ -150,6 +164,13 @@ class PassEngine(wiring.Component):
             queue.i.valid.eq(self.commands.valid & self.commands.ready & ~command.setup) for queue in queues
         ]
         return ready
+
+    def _psum_walk(self, base, steps):
+        """Fields of a walk over psums; without ``steps`` there are none but those over beats and sets."""
+        command = self.commands.payload
+        row, window, image = (Mux(steps, command[f"psum_{name}_step"], 0) for name in ("row", "window", "image"))
+        return _walk(base, (command.psum_rows, row), (command.psum_sets, command.psum_set_step),
+                     (command.psum_beats, 1), (command.windows, window), (command.rows, image))
 
     def _control(self, m, array, ready):
         """Take commands, and count passes until their last sums are written."""
@@ -169,15 +190,26 @@ class PassEngine(wiring.Component):
         ]
         m.d.sync += passes.eq(passes + begun - self._drain.ended)
         shift = Signal.like(array.shift)
+        maximum = Signal()
         ifmap = Signal.like(self._ifmap.how)
         filters = Signal.like(self._filters.how)
-        m.d.comb += [array.shift.eq(shift), self._ifmap.how.eq(ifmap), self._filters.how.eq(filters)]
+        m.d.comb += [
+            array.shift.eq(shift),
+            array.maximum.eq(maximum),
+            self._ifmap.how.eq(ifmap),
+            self._filters.how.eq(filters),
+            self.active.eq((passes != 0) | setting),
+        ]
+        with m.If(self._setups.o.valid & self._setups.o.payload.active):
+            m.d.sync += self.active_pes.eq(self.active_pes + 1)
         with m.If(self._setups.done):
             m.d.sync += setting.eq(0)
         with m.If(self.commands.valid & self.commands.ready & command.setup):
             m.d.sync += [
                 setting.eq(1),
+                self.active_pes.eq(0),
                 shift.eq(command.shift),
+                maximum.eq(command.maximum),
                 ifmap.unsigned.eq(command.ifmap_unsigned),
                 ifmap.zero_point.eq(command.ifmap_zero_point),
                 filters.unsigned.eq(command.filter_unsigned),

@@ -23,6 +23,9 @@ class PEEvents(data.Struct):
     gated: unsigned(1)
     #: A sum goes to the PE above.
     passed: unsigned(1)
+    #: A word enters the ifmap scratchpad, and one the filter scratchpad.
+    ifmap_write: unsigned(1)
+    filter_write: unsigned(1)
 
 
 class RowStationaryPE(Unit):
@@ -50,12 +53,14 @@ class RowStationaryPE(Unit):
     shape : In(stream.Signature(pass_shape_layout(ifmap_words, filter_words)))
         Passes; two are held ahead, so PEs needn't begin a pass together.
     ifmap, filters : In(stream)
-        Words and beats of words; see :class:`.mac.WindowMAC`.
+        Words and beats of words; see :class:`.mac.WindowMAC`. A few ifmap words wait in a queue for room in the
+        scratchpad, so the words of a next window are there in time though the network brings them one by one.
     psums, below, above, out : In(stream), In(stream), Out(stream), Out(stream)
         Beats of sums from the network, sums from below and to above, beats to the network; see
         :class:`.chain.PsumChain`.
-    bottom, top, shift : In
-        The PE is the first, and the last, of its chain; lowest bit of a product's window. Constant while it works.
+    bottom, top, shift, maximum : In
+        The PE is the first, and the last, of its chain; lowest bit of a product's window; sums are maxima. Constant
+        while it works.
     idle : Out(1)
         No pass is being processed and no sum is waiting.
     events : Out(PEEvents)
@@ -66,6 +71,8 @@ class RowStationaryPE(Unit):
     PearrayError
         If `psum_bits` is below `word_bits` or, with `truncate`, above twice of it.
     """
+
+    _QUEUED = 8
 
     def __init__(self, word_bits: int, psum_bits: int, ifmap_words: int, filter_words: int, psum_words: int,
                  filter_lanes: int, psum_lanes: int, truncate: bool):
@@ -87,6 +94,7 @@ class RowStationaryPE(Unit):
             "bottom": In(1),
             "top": In(1),
             "shift": In(self._mac.shift.shape()),
+            "maximum": In(1),
             "idle": Out(1),
             "events": Out(PEEvents),
         })
@@ -100,8 +108,10 @@ class RowStationaryPE(Unit):
         m.submodules.shapes = shapes = StreamFIFO(self._shape, 2)
         wiring.connect(m, wiring.flipped(self.shape), shapes.i)
         wiring.connect(m, shapes.o, mac.shape)
-        for name in ("ifmap", "filters"):
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(mac, name))
+        m.submodules.ifmap_queue = ifmap = StreamFIFO(self.ifmap.payload.shape(), self._QUEUED)
+        wiring.connect(m, wiring.flipped(self.ifmap), ifmap.i)
+        wiring.connect(m, ifmap.o, mac.ifmap)
+        wiring.connect(m, wiring.flipped(self.filters), mac.filters)
         for name in ("psums", "below"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(chain, name))
         for name in ("above", "out"):
@@ -113,10 +123,14 @@ class RowStationaryPE(Unit):
             chain.bottom.eq(self.bottom),
             chain.top.eq(self.top),
             mac.shift.eq(self.shift),
+            mac.maximum.eq(self.maximum),
+            chain.maximum.eq(self.maximum),
             self.idle.eq(~shapes.o.valid & mac.idle & chain.idle),
             self.events.mac.eq(mac.mac),
             self.events.gated.eq(mac.gated),
             self.events.passed.eq(self.above.valid & self.above.ready),
+            self.events.ifmap_write.eq(mac.ifmap_write),
+            self.events.filter_write.eq(mac.filter_write),
         ]
 
         return m

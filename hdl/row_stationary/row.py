@@ -9,13 +9,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import ceil_log2
 
+from ..config import RowStationaryConfig
 from ..errors import PearrayError
 from ..unit import Unit, add
 from .beats import beat_layout
 from .mac import pass_shape_layout
-from .pe import RowStationaryPE
+from .pe import PEEvents, RowStationaryPE
 
-__all__ = ["ArrayShape", "PERow", "event_counts_layout", "tag_bits"]
+__all__ = ["ArrayShape", "PERow", "array_shape", "event_counts_layout", "tag_bits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class ArrayShape:
 
 def event_counts_layout(pes: int) -> data.StructLayout:
     """Layout of the number of PEs in which each event happens; see :class:`.pe.PEEvents`."""
-    return data.StructLayout(dict.fromkeys(("mac", "gated", "passed"), range(pes + 1)))
+    return data.StructLayout({name: range(pes + 1) for name, _ in data.Layout.cast(PEEvents)})
 
 
 class PERow(Unit):
@@ -119,8 +120,8 @@ class PERow(Unit):
         the beat (zeros if not), and that it is taken.
     below, above : In(stream).array(cols), Out(stream).array(cols)
         Sums from the row below and to the row above.
-    shift : In
-        Lowest bit of a product's window.
+    shift, maximum : In
+        Lowest bit of a product's window; whether sums are maxima.
     idle : Out(1)
         All PEs are idle.
     events : Out(event_counts_layout(cols))
@@ -144,6 +145,7 @@ class PERow(Unit):
             "below": In(sums).array(shape.cols),
             "above": Out(sums).array(shape.cols),
             "shift": In(self._pes[0].shift.shape()),
+            "maximum": In(1),
             "idle": Out(1),
             "events": Out(event_counts_layout(shape.cols)),
         }
@@ -165,15 +167,15 @@ class PERow(Unit):
             add(m, f"pe_{index}", pe, platform)
             wiring.connect(m, wiring.flipped(self.below[index]), pe.below)
             wiring.connect(m, pe.above, wiring.flipped(self.above[index]))
-            m.d.comb += [pe.bottom.eq(setup.bottom), pe.top.eq(setup.top), pe.shift.eq(self.shift)]
+            m.d.comb += [pe.bottom.eq(setup.bottom), pe.top.eq(setup.top), pe.shift.eq(self.shift),
+                         pe.maximum.eq(self.maximum)]
         for name in self._shape.networks:
             self._deliver(m, name, pes, setups)
         self._collect(m, pes, setups)
 
         m.d.comb += self.idle.eq(Cat(pe.idle for pe in pes).all())
-        m.d.sync += [
-            self.events[name].eq(_count([pe.events[name] for pe in pes])) for name in ("mac", "gated", "passed")
-        ]
+        m.d.sync += [self.events[name].eq(_count([pe.events[name] for pe in pes]))
+                     for name, _ in self.events.shape()]
         return m
 
     def _deliver(self, m, name, pes, setups):
@@ -214,6 +216,16 @@ def _count(bits):
         return bits[0]
     middle = len(bits) // 2
     return _count(bits[:middle]) + _count(bits[middle:])
+
+
+def array_shape(config: RowStationaryConfig) -> ArrayShape:
+    """Parameters of the array of a configuration."""
+    row_tag_bits, col_tag_bits = tag_bits(config.array.rows, config.array.cols)
+    return ArrayShape(
+        rows=config.array.rows, cols=config.array.cols, word_bits=config.word_bits, psum_bits=config.psum_bits,
+        ifmap_words=config.pe.ifmap_words, filter_words=config.pe.filter_words, psum_words=config.pe.psum_words,
+        filter_lanes=config.filter_lanes, psum_lanes=config.psum_lanes, truncate=config.truncate,
+        row_tag_bits=row_tag_bits, col_tag_bits=col_tag_bits)
 
 
 def tag_bits(rows: int, cols: int, stride: int = 4) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Cat
 from amaranth.sim import Simulator
+from words import beats, wrap
 
 from pearray import PearrayError
 from pearray.hdl.row_stationary.array import RowStationaryArray
@@ -84,11 +85,11 @@ class Mapped:
                     for i in range(self.height):
                         words = weights[t, :, r, i].reshape(-1)
                         result["filters"] += [{"tag": {"row": t * self.r + r, "col": i}, "data": beat}
-                                              for beat in beats(words)]
+                                              for beat in beats(words, LANES)]
             for tag, at in self.order():
                 result["wants"].append(tag)
                 if not fresh:
-                    result["psums"].append({"tag": tag, "data": next(beats(psums[at]))})
+                    result["psums"].append({"tag": tag, "data": next(beats(psums[at], LANES))})
         return result
 
     def order(self):
@@ -117,18 +118,6 @@ class Mapped:
             sums = wrap(sums, psum_bits)
             result += [sums[at].tolist() for _, at in self.order()]
         return result
-
-
-def beats(words):
-    """Cut words into beats."""
-    for start in range(0, len(words), LANES):
-        part = [int(word) for word in words[start:start + LANES]]
-        yield {"words": part + [0] * (LANES - len(part)), "last": len(part) - 1}
-
-
-def wrap(values, bits):
-    """Reduce to signed words of a number of bits."""
-    return (values + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
 
 
 def run(dut, layers, rng, stall):

@@ -4,11 +4,13 @@
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+from words import beats, wrap
 
 from pearray import PearrayError
 from pearray.hdl.row_stationary.pe import RowStationaryPE
 
 LANES = 4
+EVENTS = ("mac", "gated", "passed", "ifmap_write", "filter_write")
 
 
 class Pass:
@@ -27,6 +29,7 @@ class Pass:
         self.ifmap = rng.integers(low, high, (self.rows, columns, self.channels))
         self.ifmap *= rng.random(self.ifmap.shape) < 0.6
         self.weights = rng.integers(low, high, (self.filters, self.taps, self.channels))
+        self.weights *= rng.random(self.weights.shape) < 0.8
 
     def shape(self):
         """Fields of the pass as the PE takes them."""
@@ -45,18 +48,6 @@ class Pass:
         return np.stack([ifmap[:, start:start + self.taps] for start in starts], axis=1)
 
 
-def beats(words, lanes=LANES):
-    """Cut words into beats."""
-    for start in range(0, len(words), lanes):
-        part = [int(word) for word in words[start:start + lanes]]
-        yield {"words": part + [0] * (lanes - len(part)), "last": len(part) - 1}
-
-
-def wrap(values, bits):
-    """Reduce to signed words of a number of bits."""
-    return (values + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
-
-
 async def put(ctx, port, items, rng, stall):
     """Offer items to a stream, with idle cycles in between."""
     for item in items:
@@ -71,7 +62,7 @@ async def put(ctx, port, items, rng, stall):
 def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
     """Feed streams, take what sinks want, and return it with the cycles and events seen."""
     got = {name: [] for name in sinks}
-    seen = {"mac": 0, "gated": 0, "passed": 0, "cycles": 0}
+    seen = dict.fromkeys((*EVENTS, "cycles"), 0)
 
     def source(name, items):
         async def process(ctx):
@@ -94,7 +85,7 @@ def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
             ctx.set(getattr(dut, name), value)
         while any(len(got[name]) < count for name, count in sinks.items()):
             *_, events = await ctx.tick().sample(dut.events)
-            for name in ("mac", "gated", "passed"):
+            for name in EVENTS:
                 seen[name] += events[name]
             seen["cycles"] += 1
             assert seen["cycles"] < limit, f"stuck with {({name: len(items) for name, items in got.items()})} taken"
@@ -110,10 +101,10 @@ def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
     return got, seen
 
 
-@pytest.mark.parametrize(("word_bits", "psum_bits", "truncate", "bottom", "top", "stall"), [
-    (16, 16, True, 0, 0, 0.0), (16, 16, True, 1, 0, 0.5), (9, 32, False, 0, 1, 0.5), (9, 32, False, 1, 1, 0.0),
-    (16, 16, True, 0, 1, 0.3)])
-def test_passes(rng, word_bits, psum_bits, truncate, bottom, top, stall):
+@pytest.mark.parametrize(("word_bits", "psum_bits", "truncate", "maximum", "bottom", "top", "stall"), [
+    (16, 16, True, 0, 0, 0, 0.0), (16, 16, True, 0, 1, 0, 0.5), (9, 32, False, 0, 0, 1, 0.5),
+    (9, 32, False, 0, 1, 1, 0.0), (16, 16, True, 1, 0, 1, 0.3), (9, 32, False, 1, 1, 0, 0.2)])
+def test_passes(rng, word_bits, psum_bits, truncate, maximum, bottom, top, stall):
     """If it failed, a PE would lose, repeat or mix up words when passes of any shape follow one another."""
     dut = RowStationaryPE(word_bits, psum_bits, 12, 40, 5, LANES, LANES, truncate)
     shift = int(rng.integers(0, 17)) if truncate else 0
@@ -122,29 +113,39 @@ def test_passes(rng, word_bits, psum_bits, truncate, bottom, top, stall):
     expected = []
     for item in passes:
         streams["ifmap"] += [int(word) for word in item.ifmap.reshape(-1)]
-        streams["filters"] += beats(item.weights.reshape(-1))
+        streams["filters"] += beats(item.weights.reshape(-1), LANES)
         products = item.products()
-        sums = (wrap(products >> shift, psum_bits) if truncate else products).sum(axis=3)
+        parts = wrap(products >> shift, psum_bits) if truncate else products
+        least = -(1 << psum_bits - 1)
         alone = bottom and item.fresh
-        start = rng.integers(-(1 << psum_bits - 1), 1 << psum_bits - 1, sums.shape) * (not alone)
-        expected.append(wrap(sums + start, psum_bits))
+        start = rng.integers(least, -least, parts.shape[:3]) * (not alone)
+        if maximum:
+            counts = (item.weights != 0).reshape(item.filters, -1)
+            sums = np.where(counts, parts, least).max(axis=3)
+            expected.append(sums if alone else np.maximum(sums, start))
+        else:
+            expected.append(wrap(parts.sum(axis=3) + start, psum_bits))
         for row in start.reshape(-1, item.filters):
             if bottom and not alone:
-                streams["psums"] += beats(row)
+                streams["psums"] += beats(row, LANES)
             elif not bottom:
                 streams["below"] += [int(word) for word in row]
     words = [[int(word) for word in window] for sums in expected for window in sums.reshape(-1, sums.shape[-1])]
     count = sum(-(-len(row) // LANES) if top else len(row) for row in words)
-    got, seen = drive(dut, streams, {"out" if top else "above": count}, {"bottom": bottom, "top": top, "shift": shift},
-                      rng, stall)
+    lines = {"bottom": bottom, "top": top, "shift": shift, "maximum": maximum}
+    got, seen = drive(dut, streams, {"out" if top else "above": count}, lines, rng, stall)
     if top:
         taken = [[int(word) for word in beat["words"]][:beat["last"] + 1] for beat in got["out"]]
         wanted = [row[start:start + LANES] for row in words for start in range(0, len(row), LANES)]
     else:
         taken, wanted = got["above"], [word for row in words for word in row]
     assert taken == wanted
-    assert seen["mac"] == sum(np.count_nonzero(item.windows_of(item.ifmap)) * item.filters for item in passes)
-    assert seen["mac"] + seen["gated"] == sum(item.products().size for item in passes)
+    products = sum(item.products().size for item in passes)
+    used = sum(np.count_nonzero(item.windows_of(item.ifmap)) * item.filters for item in passes)
+    assert seen["mac"] == (products if maximum else used)
+    assert seen["mac"] + seen["gated"] == products
+    assert seen["ifmap_write"] == sum(item.ifmap.size for item in passes)
+    assert seen["filter_write"] == sum(item.weights.size for item in passes)
     assert seen["passed"] == (0 if top else count)
 
 
@@ -158,7 +159,7 @@ def test_rate(rng):
     item.fresh = 1
     times = 3
     streams = {"shape": [item.shape()] * times, "ifmap": [int(word) for word in item.ifmap.reshape(-1)] * times,
-               "filters": list(beats(item.weights.reshape(-1))) * times}
+               "filters": list(beats(item.weights.reshape(-1), LANES)) * times}
     count = times * item.products().size // 12
     got, seen = drive(dut, streams, {"above": count}, {"bottom": 1}, rng, 0.0)
     assert got["above"] == [int(word) for word in item.products().sum(axis=3).reshape(-1)] * times
