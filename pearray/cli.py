@@ -202,7 +202,7 @@ def compile_workload(
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, config)
-    compiled = api.compile(made.graph, made.inputs, config, output)
+    compiled = api.compile(made.graph, made.inputs, config, output, made.mapping)
     console = _console()
     for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
         path = output / name
@@ -248,8 +248,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     """Run a workload behind a progress bar, whose end is the compiler's estimate."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from .api import run_compiled
-    from .compiler.compile import compile_graph
+    from .api import compiled_for, run_compiled
     from .compiler.cost import estimate
     from .compiler.timing import UnendingError
     from .sim.engine import ENGINES
@@ -261,7 +260,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     # Progress is for people who wait; results alone go to standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None, cycles="")
-        compiled = compile_graph(workload.graph, config, "all")
+        compiled = compiled_for(workload.graph, config, workload.inputs, workload.mapping)
         bar.update(task, description="building hardware")
 
         def progress(cycles: int) -> None:
