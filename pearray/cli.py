@@ -235,6 +235,8 @@ def run(
     console = _console()
     title = f"{workload} on {config.name}, engine {engine}, seed {seed}"
     console.print(report.layer_table(escape(title), record["layers"], record))
+    if "active_pes" in record:
+        console.print(report.activity_table(record["layers"], record))
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from .api import Layer, Result
+from .results import Figures, Result
 
-__all__ = ["compare", "layer_table", "process_seconds", "run_record"]
+__all__ = ["activity_table", "compare", "layer_table", "process_seconds", "run_record"]
+
+#: Figures that only a row-stationary array has.
+_ACTIVITY = ("active_pes", "processing_cycles", "global_buffer_bytes", "ifmap_zeros", "ofmap_zeros")
 
 
 def process_seconds() -> float:
@@ -45,7 +48,7 @@ def compare(outputs: Mapping[str, np.ndarray],
 def run_record(workload: str, config: str, engine: str, seed: int, result: Result,
                counts: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
     """Make the document that ``pearray run --json`` writes, all but ``wall_s``."""
-    def figures(of: Result | Layer, names: Iterable[str]) -> dict[str, Any]:
+    def figures(of: Figures, names: Iterable[str]) -> dict[str, Any]:
         checked = [counts[name] for name in names if name in counts]
         return {
             "cycles": of.cycles, "macs": of.macs, "pes": result.pes, "utilisation": round(of.utilisation, 6),
@@ -54,10 +57,13 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
             "checked": sum(count for count, _ in checked), "mismatches": sum(wrong for _, wrong in checked),
             "distinct_outputs": len(set().union(*(np.unique(result.outputs[name]).tolist() for name in names
                                                   if name in result.outputs))),
+            **{name: round(value, 6) for name in _ACTIVITY if (value := getattr(of, name)) is not None},
         }
 
     layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,
-               "shape": list(layer.shape), **figures(layer, [layer.output])} for layer in result.layers]
+               "shape": list(layer.shape), **figures(layer, [layer.output]),
+               **({"mapping": layer.mapping, "counters": layer.counters} if layer.counters else {})}
+              for layer in result.layers]
     return {
         "workload": workload, "config": config, "engine": engine, "seed": seed, **figures(result, counts),
         "build_s": round(result.build_s, 3), "sim_s": round(result.sim_s, 6),
@@ -78,5 +84,25 @@ def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[
             name, shape, f"{row['macs']:,}", f"{row['cycles']:,}", f"{100 * row['utilisation']:.1f} %",
             f"{row['dram_read_bytes']:,}", f"{row['dram_write_bytes']:,}",
             f"[red]{wrong:,}[/] of {row['checked']:,}" if wrong else f"0 of {row['checked']:,}",
+            end_section=row is not total and row is layers[-1])
+    return table
+
+
+def activity_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Lay out what only a row-stationary array counts, by layer."""
+    table = Table(title="Row-stationary array", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    for heading in ("mapping", "active PEs", "processing", "gated", "global buffer", "DRAM", "zeros in", "out"):
+        table.add_column(heading, justify="right")
+    gated = sum(layer["counters"]["gated"] for layer in layers)
+    done = sum(layer["counters"]["macs"] for layer in layers)
+    rows = [(layer["name"], layer, layer["counters"]["macs"], layer["counters"]["gated"]) for layer in layers]
+    for name, row, macs, skipped in [*rows, ("total", total, done, gated)]:
+        mapping = " ".join(f"{key}{value}" for key, value in row.get("mapping", {}).items())
+        table.add_row(
+            name, mapping, f"{row['active_pes']:g}", f"{row['processing_cycles']:,}",
+            f"{100 * skipped / max(1, macs + skipped):.1f} %", f"{row['global_buffer_bytes'] / 1e6:.2f} MB",
+            f"{(row['dram_read_bytes'] + row['dram_write_bytes']) / 1e6:.2f} MB",
+            *(f"{100 * row[key]:.1f} %" if key in row else "" for key in ("ifmap_zeros", "ofmap_zeros")),
             end_section=row is not total and row is layers[-1])
     return table

@@ -8,6 +8,7 @@ import numpy as np
 
 from .compiler.arithmetic import zero_share
 from .compiler.compile import Compiled
+from .compiler.compile import Layer as CompiledLayer
 from .compiler.graph import Node
 from .compiler.operators import Contraction, Requant
 from .hdl.config import Config
@@ -178,6 +179,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
             dram_read_bytes=done["read_beats"] * config.beat_bytes,
             dram_write_bytes=done["write_beats"] * config.beat_bytes, host_packed_bytes=layer.packed_bytes)
         if _has_activity(config):
+            made.mapping = _parameters(layer)
             # This one is a greatest value since the record before, and no count.
             done["active_pes"] = words["active_pes"]
             _add_activity(made, done, config, nodes[layer.name], tensors)
@@ -199,6 +201,13 @@ def _add_activity(layer: Layer, done: dict[str, int], config: Config, node: Node
         x, y = tensors.get(node.inputs[operator.roles[0]]), tensors.get(layer.output)
         layer.ifmap_zeros = None if x is None else zero_share(x, operator.zero_points[0])
         layer.ofmap_zeros = None if y is None else zero_share(y, y_zero)
+
+
+def _parameters(layer: CompiledLayer) -> dict[str, int]:
+    """Parameters of a layer's mapping, our own only where they do something."""
+    chosen = getattr(layer, "mapping", None)
+    idle = {"g": 1, "rows": 0, "columns": 0}
+    return {name: value for name, value in vars(chosen).items() if value != idle.get(name)} if chosen else {}
 
 
 def _has_activity(config: Config) -> bool:

@@ -1,0 +1,106 @@
+"""Figures of layers from the records that the hardware leaves in memory, without the hardware."""
+
+import struct
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import pearray as pe
+from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.golden.row_stationary import Mapping
+from pearray.hdl.record import RECORD
+from pearray.report import activity_table, run_record
+from pearray.results import record_bytes, result_of
+from pearray.sim.engine import Outcome
+
+NAMES = RECORD["row-stationary"]
+COUNTS = [name for name in NAMES if name != "active_pes"]
+
+
+@pytest.fixture(scope="module")
+def chip():
+    return pe.load_config("eyeriss")
+
+
+def _graph(rng):
+    """Two convolutions side by side, and their inputs."""
+    x = rng.integers(0, 3, (2, 2, 5, 5)).astype(np.int16)
+    w = rng.integers(-9, 9, (3, 2, 3, 3)).astype(np.int16)
+    operator = pe.Conv2d(requant=pe.FixedPoint(0), activation="relu")
+    nodes = [Node(name, operator, {"x": "x", "w": "w"}, {"y": f"{name}_y"}) for name in ("first", "second")]
+    return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, {"w": w}, ["x"], ["first_y", "second_y"]), {"x": x}
+
+
+def _ran(rng, config, ends, totals):
+    graph, inputs = _graph(rng)
+    chosen = Mapping(m=3, n=2, e=3, p=3, q=2, r=1, t=1)
+    layers = [SimpleNamespace(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
+                              output=node.outputs["y"], packed_bytes=108, profile=0, mapping=chosen)
+              for node in graph.nodes]
+    compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=216)
+    outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
+                      verilog_sha256="0" * 64)
+    records = [struct.pack("<16I", *(end[name] % (1 << 32) for name in NAMES)) for end in ends]
+    return graph, inputs, result_of(compiled, outcome, records, graph.golden(inputs), inputs)
+
+
+def test_layers_are_differences_of_records(rng, chip):
+    """A count that is not taken from the record before, or wraps, would put one layer's work on another's account."""
+    first = {name: int(rng.integers(1 << 31, 1 << 32)) for name in COUNTS} | {"active_pes": 154}
+    second = {name: first[name] + int(rng.integers(9, 1 << 31)) for name in COUNTS} | {"active_pes": 135}
+    first["stall_dram"], second["stall_dram"] = 3, 8
+    totals = {f"execute_{name}": count for name, count in second.items() if name != "active_pes"} | {
+        "cycles": second["cycles"] + 40, "fetch_beats": 100, "load_beats": second["read_beats"] - 93,
+        "write_beats": second["write_beats"]}
+    graph, inputs, result = _ran(rng, chip, [first, second], totals)
+    assert record_bytes(chip) == 64
+    for name in COUNTS:
+        later = {"cycles": 40, "read_beats": 7}.get(name, 0)
+        assert result.layers[0].counters[name] == first[name]
+        assert result.layers[1].counters[name] == second[name] - first[name] + later
+    assert [layer.active_pes for layer in result.layers] == [154, 135]
+    assert sum(layer.cycles for layer in result.layers) == result.cycles
+    for layer, node in zip(result.layers, graph.nodes, strict=True):
+        counts = layer.counters
+        assert layer.processing_cycles == counts["cycles"] - counts["stall_dram"]
+        words = counts["ifmap_reads"] + counts["psum_reads"] + counts["psum_writes"]
+        assert layer.global_buffer_bytes == 2 * words
+        assert layer.ifmap_zeros == np.mean(inputs["x"] == 0)
+        assert layer.ofmap_zeros == np.mean(result.outputs[node.outputs["y"]] == 0)
+    assert result.global_buffer_bytes == sum(layer.global_buffer_bytes for layer in result.layers)
+    assert result.processing_cycles == sum(layer.processing_cycles for layer in result.layers)
+    assert 135 < result.active_pes < 154
+    assert result.dram_read_bytes == sum(layer.dram_read_bytes for layer in result.layers)
+
+
+def test_record_and_table_hold_them(rng, chip):
+    """What the command line writes has the figures under their names, for each layer and the whole."""
+    ends = [dict.fromkeys(NAMES, 10), dict.fromkeys(NAMES, 30)]
+    totals = {"cycles": 30, "fetch_beats": 10, "load_beats": 20, "write_beats": 30}
+    _, _, result = _ran(rng, chip, ends, totals)
+    document = run_record("two", "eyeriss", "verilator", 0, result, {"first_y": (54, 0), "second_y": (54, 0)})
+    names = {"active_pes", "processing_cycles", "global_buffer_bytes"}
+    assert names < set(document)
+    for layer in document["layers"]:
+        assert {*names, "ifmap_zeros", "ofmap_zeros", "counters"} < set(layer)
+        assert set(layer["counters"]) == set(NAMES)
+        assert layer["mapping"] == {"m": 3, "n": 2, "e": 3, "p": 3, "q": 2, "r": 1, "t": 1}
+    assert activity_table(document["layers"], document).row_count == 3
+
+
+def test_systolic_runs_have_none_of_them(rng):
+    """The figures of the other array would otherwise appear as zeros, as if they had been counted."""
+    graph, inputs = _graph(rng)
+    config = pe.load_config("systolic-8x8")
+    layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), output="first_y",
+                              packed_bytes=0, profile=None)]
+    compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)
+    outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
+                      sim_s=0.0, verilog_sha256="")
+    result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
+    assert result.layers[0].cycles == 7
+    assert result.layers[0].active_pes is None
+    document = run_record("one", "systolic-8x8", "verilator", 0, result, {"first_y": (54, 0)})
+    assert "active_pes" not in document
+    assert "counters" not in document["layers"][0]
