@@ -13,6 +13,7 @@ from .fifo import StreamFIFO
 from .interfaces import LoadWrite
 from .reader import IN_FLIGHT, beats_layout, request_layout
 from .rotate import Rotator
+from .row_stationary.coded_load import CodedLoad
 
 __all__ = ["Loader"]
 
@@ -24,10 +25,15 @@ class Loader(wiring.Component):
     earlier ones are still on their way. The first request follows four cycles after its command.
     Beats that arrive while a fill writes wait on the bus, since both may touch the same bytes.
 
+    With ``coded`` set it also takes commands to ``GLOBAL_BUFFER_CODED``, whose words it decodes, one a cycle,
+    and gives out as bytes to ``GLOBAL_BUFFER``. What comes behind such a command waits until it has ended.
+
     Parameters
     ----------
     config : Config
         Configuration of the accelerator.
+    coded : bool
+        Whether there are loads of run-length codes.
 
     Members
     -------
@@ -44,8 +50,9 @@ class Loader(wiring.Component):
         Writes to the scratchpads.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, *, coded: bool = False):
         self._config = config
+        self._coded = coded
         super().__init__({
             "commands": In(stream.Signature(LoadBody)),
             "done": Out(1),
@@ -58,7 +65,8 @@ class Loader(wiring.Component):
         """Build the walker, the queue of bursts, and the alignment of their beats."""
         m = Module()
 
-        kind = data.StructLayout({"fill": 1, "value": 8, "destination": Destination})
+        fields = {"fill": 1, "value": 8, "destination": Destination}
+        kind = data.StructLayout(fields | {"coded": 1} if self._coded else fields)
         m.submodules.walker = walker = BlockWalker(self._config, kind)
         body = self.commands.p
         m.d.comb += [
@@ -76,27 +84,47 @@ class Loader(wiring.Component):
                          "count1", "count2")
         ]
 
-        # Bursts, to memory and to the queue of those whose data are to come.
-        burst = walker.o.p
-        fill = burst.kind.fill
+        code = None
+        if self._coded:
+            m.submodules.code = code = CodedLoad(self._config)
+            coded = ~body.fill & (body.destination == Destination.GLOBAL_BUFFER_CODED)
+            m.d.comb += walker.i.p.kind.coded.eq(coded)
+
         layout = burst_layout(self._config, kind)
         m.submodules.pending = pending = StreamFIFO(layout, IN_FLIGHT)
-        m.d.comb += [
-            self.request.valid.eq(walker.o.valid & pending.i.ready & ~fill),
-            self.request.p.beat.eq(burst.beat),
-            self.request.p.more.eq(burst.more),
-            walker.o.ready.eq(pending.i.ready & (self.request.ready | fill)),
-            pending.i.valid.eq(walker.o.valid & (self.request.ready | fill)),
-            pending.i.p.eq(burst),
-            # The data side counts beats and knows words, not addresses.
-            pending.i.p.beat.eq(0),
-        ]
-        self._write(m, pending, layout)
+        self._request(m, walker, pending, code)
+        self._write(m, pending, layout, code)
         rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
 
         return m
 
-    def _write(self, m, pending, layout):
+    def _request(self, m, walker, pending, code):
+        """Give bursts to memory, and to the queue of those whose data are to come."""
+        burst = walker.o.p
+        fill = burst.kind.fill
+        some = walker.o.valid
+        ready = pending.i.ready & (self.request.ready | fill)
+        if code is not None:
+            allowed = ~burst.kind.coded | code.allowed
+            some = some & allowed
+            ready = ready & allowed | burst.kind.coded & code.skipped
+            m.d.comb += [
+                code.head.eq(burst.head),
+                code.offered.eq(self.request.valid & burst.kind.coded),
+                code.requested.eq(code.offered & self.request.ready),
+            ]
+        m.d.comb += [
+            self.request.valid.eq(some & pending.i.ready & ~fill),
+            self.request.p.beat.eq(burst.beat),
+            self.request.p.more.eq(burst.more),
+            walker.o.ready.eq(ready),
+            pending.i.valid.eq(some & (self.request.ready | fill)),
+            pending.i.p.eq(burst),
+            # The data side counts beats and knows words, not addresses.
+            pending.i.p.beat.eq(0),
+        ]
+
+    def _write(self, m, pending, layout, code):
         lanes = self._config.beat_bytes
         lane_bits = exact_log2(lanes)
         word_bits = ADDRESS_BITS - lane_bits
@@ -110,14 +138,21 @@ class Loader(wiring.Component):
         fill = burst.kind.fill
         beat = Signal()
         burst_last = Signal()
+        free = ~valid | beat & burst_last
+        if code is not None:
+            # Behind a code only more of it comes before its last word.
+            free = free & (pending.o.p.kind.coded & ~pending.o.p.head | ~code.busy & ~code.begin)
         m.d.comb += [
             self.response.ready.eq(valid & ~fill),
             beat.eq(valid & (fill | self.response.valid)),
             burst_last.eq(left == 0),
-            pending.o.ready.eq(~valid | beat & burst_last),
+            pending.o.ready.eq(free),
         ]
         with m.If(beat):
             m.d.sync += [left.eq(left - 1), head.eq(0), word.eq(word + 1)]
+            if code is not None:
+                with m.If(burst_last):
+                    m.d.sync += valid.eq(0)
         with m.If(pending.o.ready):
             m.d.sync += [
                 valid.eq(pending.o.valid),
@@ -128,6 +163,10 @@ class Loader(wiring.Component):
             # The rest of a row may be late, and an empty queue shows an old burst.
             with m.If(pending.o.valid & pending.o.p.head):
                 m.d.sync += word.eq(pending.o.p.word)
+
+        written = beat
+        if code is not None:
+            written = self._decode(m, code, burst, valid, head, word, burst.tail & burst_last)
 
         # Rotate each lane together with its enable.
         m.submodules.rotator = rotator = Rotator(lanes, 9, reverse=True)
@@ -141,6 +180,11 @@ class Loader(wiring.Component):
                 lane[index].mask.eq(~(head & (index < burst.first)) & ~(tail & (index > burst.last))),
             ]
             m.d.comb += rotator.i[index].eq(lane[index])
+        if code is not None:
+            with m.If(code.valid):
+                for index in range(lanes):
+                    m.d.sync += lane[index].mask.eq(index < 2)
+                m.d.sync += Cat(lane[0].data, lane[1].data).eq(code.word)
 
         # What stays beside the lanes.
         beside_layout = data.StructLayout({
@@ -152,12 +196,19 @@ class Loader(wiring.Component):
         })
         first = Signal(beside_layout, name="beside_0")
         m.d.sync += [
-            first.valid.eq(beat),
-            first.end.eq(beat & burst.end & burst_last),
+            first.valid.eq(written),
+            first.end.eq(written & burst.end & burst_last),
             first.destination.eq(burst.kind.destination),
             first.word.eq(word),
             first.rotation.eq(burst.rotation),
         ]
+        if code is not None:
+            with m.If(code.valid):
+                m.d.sync += [
+                    first.end.eq(code.last),
+                    first.destination.eq(Destination.GLOBAL_BUFFER),
+                    Cat(first.rotation, first.word).eq(code.place),
+                ]
         m.d.comb += rotator.amount.eq(first.rotation)
         beside = first
         for stage in range(rotator.latency):
@@ -176,3 +227,18 @@ class Loader(wiring.Component):
                 self.load.data[index].eq(rotator.o[index][:8]),
                 self.load.mask[index].eq(rotator.o[index][8]),
             ]
+
+    def _decode(self, m, code, burst, valid, head, word, end):
+        """Give beats of codes to their decoder; return whether a beat of bytes, or a decoded word, is written."""
+        coded = valid & burst.kind.coded
+        beat = coded & self.response.valid
+        m.d.comb += [
+            code.begin.eq(coded & head),
+            code.address.eq(Cat(Const(0, len(burst.first)), word) + burst.first + burst.rotation),
+            code.part.eq(burst.first[3:]),
+            code.beats.valid.eq(beat),
+            code.beats.p.data.eq(self.response.p.data),
+            code.beats.p.last.eq(self.response.p.last),
+            code.beats.p.end.eq(end),
+        ]
+        return valid & ~burst.kind.coded & (burst.kind.fill | self.response.valid) | code.valid

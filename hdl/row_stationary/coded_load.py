@@ -1,0 +1,164 @@
+"""The part of the loader that turns run-length codes into words."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import rules
+from ..blocks import burst_beats
+from ..commands import ADDRESS_BITS
+from ..config import Config
+from ..fifo import StreamFIFO
+from .run_length import CODE_LAYOUT, RunLengthDecoder
+
+__all__ = ["CodedLoad", "coded_beat_layout"]
+
+_CODE_BITS = CODE_LAYOUT.size
+_WORD_BYTES = 2
+
+#: Bursts of a code on their way, or waiting to be decoded.
+_BURSTS = 2
+
+
+def coded_beat_layout(config: Config) -> data.StructLayout:
+    """Layout of a beat of a code: ``last`` of its burst, and of all that a command may read (``end``)."""
+    return data.StructLayout({"data": config.memory.data_width, "last": 1, "end": 1})
+
+
+class CodedLoad(wiring.Component):
+    """Decodes loads of codes of unknown length, one word a cycle.
+
+    It decides which bursts of a load are requested: two at a time, for which it has room, and none after the mark
+    of the last code word has come. What then still comes is dropped. If no mark comes, the last code word that the
+    load may read counts as marked.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    head : In(1)
+        Whether the burst to be decided upon is the first one of its load.
+    offered, requested : In(1)
+        Whether that burst is offered to memory in this cycle, and whether it is taken.
+    allowed, skipped : Out(1)
+        Whether to offer it, or to go on without it. What was offered remains allowed.
+    begin : In(1)
+        The next beat is the first one of a load. Given for one cycle or more, only while not ``busy``.
+    address : In(20), part : In(range(max(data_width / 64, 2)))
+        With ``begin``: byte on chip of the first word, and the code word of the first beat that is the first one.
+    beats : In(stream.Signature(coded_beat_layout(config)))
+        Beats, of bursts that were allowed; never refused.
+    busy : Out(1)
+        Words of a load are still to come.
+    word : Out(16), place : Out(20), valid : Out(1), last : Out(1)
+        A word, the byte on chip where it belongs, and whether it is the last one of its load.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._parts = max(config.memory.data_width // _CODE_BITS, 1)
+        super().__init__({
+            "head": In(1),
+            "offered": In(1),
+            "requested": In(1),
+            "allowed": Out(1),
+            "skipped": Out(1),
+            "begin": In(1),
+            "address": In(ADDRESS_BITS),
+            "part": In(range(max(self._parts, 2))),
+            "beats": In(stream.Signature(coded_beat_layout(config))),
+            "busy": Out(1),
+            "valid": Out(1),
+            "last": Out(1),
+            "word": Out(16),
+            "place": Out(ADDRESS_BITS),
+        })
+
+    def elaborate(self, platform):
+        """Build the queue of beats, the way from beats to code words, and the decoder."""
+        m = Module()
+
+        m.submodules.queue = queue = StreamFIFO(coded_beat_layout(self._config), _BURSTS * burst_beats(self._config))
+        m.submodules.decoder = decoder = RunLengthDecoder()
+        wiring.connect(m, wiring.flipped(self.beats), queue.i)
+        rules.never(m, "room", self.beats.valid & ~self.beats.ready, "a beat of a code was refused")
+
+        freed = Signal()
+        found = Signal()
+        self._decide(m, freed, found)
+
+        marked = Signal()
+        code = Signal(CODE_LAYOUT)
+        whole = Signal()
+        last_part = Signal()
+        take = Signal()
+        self._cut(m, queue.o, take, code, whole, last_part)
+        m.d.comb += [
+            decoder.i.valid.eq(queue.o.valid & whole & ~marked),
+            decoder.i.payload.eq(code),
+            decoder.i.payload.last.eq(code.last | queue.o.payload.end & last_part),
+            take.eq(queue.o.valid & (marked | ~whole | decoder.i.ready)),
+            queue.o.ready.eq(marked | last_part & (~whole | decoder.i.ready)),
+            freed.eq(queue.o.valid & queue.o.ready & queue.o.payload.last),
+            found.eq(decoder.i.valid & decoder.i.ready & decoder.i.payload.last),
+        ]
+        with m.If(self.begin):
+            m.d.sync += marked.eq(0)
+        with m.Elif(found):
+            m.d.sync += marked.eq(1)
+
+        m.d.comb += [
+            decoder.o.ready.eq(1),
+            self.valid.eq(decoder.o.valid),
+            self.word.eq(decoder.o.payload.word),
+            self.last.eq(decoder.o.payload.last),
+        ]
+        with m.If(self.begin):
+            m.d.sync += [self.busy.eq(1), self.place.eq(self.address)]
+        with m.Elif(self.valid):
+            m.d.sync += [self.busy.eq(~self.last), self.place.eq(self.place + _WORD_BYTES)]
+
+        return m
+
+    def _decide(self, m, freed, found):
+        """Count bursts from their request until their last beat has left the queue."""
+        bursts = Signal(range(_BURSTS + 1))
+        stop = Signal()
+        waiting = Signal()
+        m.d.comb += [
+            # A burst that memory has been offered must not be taken back.
+            self.skipped.eq(~self.head & stop & ~waiting),
+            # Beats of one load must not be taken for those of the next one.
+            self.allowed.eq(Mux(self.head, bursts == 0, (bursts != _BURSTS) & ~self.skipped)),
+        ]
+        m.d.sync += [bursts.eq(bursts + self.requested - freed), waiting.eq(self.offered & ~self.requested)]
+        with m.If(self.requested & self.head):
+            m.d.sync += stop.eq(0)
+        with m.Elif(found):
+            m.d.sync += stop.eq(1)
+
+    def _cut(self, m, beats, take, code, whole, last_part):
+        """Cut beats into code words, or join them."""
+        if self._config.memory.data_width < _CODE_BITS:
+            half = Signal()
+            low = Signal(self._config.memory.data_width, reset_less=True)
+            m.d.comb += [code.eq(Cat(low, beats.payload.data)), whole.eq(half), last_part.eq(1)]
+            with m.If(self.begin):
+                m.d.sync += half.eq(0)
+            with m.Elif(take):
+                m.d.sync += [half.eq(~half), low.eq(beats.payload.data)]
+            return
+        part = Signal(range(max(self._parts, 2)))
+        m.d.comb += [
+            code.eq(beats.payload.data.word_select(part, _CODE_BITS)),
+            whole.eq(1),
+            last_part.eq(part == self._parts - 1),
+        ]
+        if self._parts > 1:
+            with m.If(self.begin):
+                m.d.sync += part.eq(self.part)
+            with m.Elif(take):
+                m.d.sync += part.eq(part + 1)
