@@ -13,6 +13,8 @@ from typing import Any
 
 from bench_breadth import INTRODUCTION as BREADTH
 from bench_breadth import breadth
+from bench_eyeriss import INTRODUCTION as EYERISS
+from bench_eyeriss import eyeriss
 from bench_generate import INTRODUCTION as GENERATION
 from bench_generate import generation
 from bench_shapes import INTRODUCTION as SHAPES
@@ -41,8 +43,12 @@ SPEED: list[tuple[str, str, int | None]] = [
 #: Distinct values that the outputs of a workload with a goal must have, so that they tell of faults.
 VALUES = 200
 
-#: Arguments of `pearray synth`: configuration and top level.
-COST = [("systolic-8x8", "accelerator"), ("systolic-8x8", "array"), ("systolic-8x8", "pe")]
+#: Arguments of `pearray synth`: configuration, with overrides, and top level.
+COST = [
+    ("systolic-8x8", "accelerator"), ("systolic-8x8", "array"), ("systolic-8x8", "pe"),
+    ("tests/cocotb/row_stationary.toml --set array.rows=4 --set array.cols=4", "array"),
+    ("tests/cocotb/row_stationary.toml --set array.rows=4 --set array.cols=4", "pe"),
+]
 
 
 def measure(*arguments: str) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def cost() -> Iterator[str]:
     yield "| command | LUT4 | CCU2C | distributed RAM | FF | MULT18 | block RAM | MHz | Verilog |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for config, top in COST:
-        record = measure("synth", config, "--target", "ecp5-85", "--top", top)
+        record = measure("synth", *config.split(), "--target", "ecp5-85", "--top", top)
         command = f"`pearray synth {config} --target ecp5-85 --top {top}`"
         if "error" in record:
             yield f"| {command} | {record['error']} | | | | | | | |"
@@ -101,6 +107,7 @@ PARTS = {
               "beats over cycles, reads and writes together. Values are the distinct ones among the outputs.", speed),
     "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
              "seeds; cells as Yosys counts them.", cost),
+    "eyeriss": ("Eyeriss", EYERISS, partial(eyeriss, measure)),
     "generation": ("Generation", GENERATION, partial(generation, measure)),
     "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
     "breadth": ("Breadth", BREADTH, breadth),
@@ -112,7 +119,8 @@ PARTS = {
 def disagreement(page: str) -> str | None:
     """Name a preset whose figures stand for more than one Verilog, if there is one."""
     seen: dict[str, set[str]] = {}
-    pattern = (r"\| `pearray (?:run \S+ --on (\S+)|generate (\S+) -o DIR|synth (\S+) --target \S+ --top accelerator)`"
+    pattern = (r"\| `pearray (?:run \S+ --on (\S+)(?: --set workload\.\S+)*|generate (\S+) -o DIR|"
+               r"synth (\S+) --target \S+ --top accelerator)`"
                r".*`([0-9a-f]{12})` \|")
     for match in re.finditer(pattern, page):
         seen.setdefault(match[1] or match[2] or match[3], set()).add(match[4])
