@@ -38,6 +38,7 @@ SPEED: list[tuple[str, str, int | None]] = [
     ("gemm:512x512x64", "systolic-32x32", 16384 * 100 // 90),
     ("alexnet-conv", "systolic-32x32", 738485),
     ("mnist", "systolic-8x8", None),
+    ("mnist", "tests/cocotb/row_stationary.toml", None),
 ]
 
 #: Distinct values that the outputs of a workload with a goal must have, so that they tell of faults.

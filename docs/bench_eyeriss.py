@@ -14,8 +14,8 @@ PAGE = Path(__file__).parent / "eyeriss.md"
 
 INTRODUCTION = (
     "The five CONV layers of AlexNet, four images, on the preset `eyeriss`, under our mapping and under the paper's; "
-    "[eyeriss.md](eyeriss.md) sets both beside the published chip, layer by layer. MB are 10^6 bytes. Processing is what "
-    "remains of the cycles when those are taken away in which the array waits for memory.")
+    "[eyeriss.md](eyeriss.md) sets both beside the published chip, layer by layer. MB are 10^6 bytes. Processing is "
+    "all cycles but those in which the array waits for memory.")
 
 BATCH = 4
 
