@@ -65,8 +65,9 @@ def registers_page() -> str:
     """Page on the register map, from :mod:`pearray.hdl.registers`."""
     lines = ["# Registers", "",
              "<!-- Written by docs/generate.py from hdl/registers.py: change that, not this. -->", "",
-             "All registers are 32 bits wide and stand behind the AXI4-Lite port. Control and capabilities "
-             "are the same for all configurations; `pearray generate` puts the map into its manifest.",
+             "All registers are 32 bits wide and stand behind the AXI4-Lite port. Control is the same for all "
+             "configurations, capabilities and counters for those of a kind of array; `kind` tells which it is. "
+             "`pearray generate` puts the map into its manifest.",
              "", "| offset | register | access | meaning |", "|---|---|---|---|"]
     for item in registers(load_config("systolic-8x8")):
         lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['access']} | {item['doc']} |")

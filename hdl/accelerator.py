@@ -6,59 +6,53 @@ from amaranth.lib.wiring import In, Out
 
 from . import rules
 from .axi import AXI4, AXI4Lite, AXI4Read, AXI4Write
-from .commands import Destination
+from .commands import Opcode
 from .config import Config
 from .control import Control
+from .core import Core, Happening
 from .counters import Counters
-from .execute import Events as ExecuteEvents
-from .execute import Execute
 from .fetch import Fetch
-from .loader import Loader
-from .post import Post, PostEvents, output_banks, output_lines
 from .queues import QUEUES, CommandQueues, slot_name
 from .reader import IN_FLIGHT, Reader
 from .registers import COUNTERS_OFFSET, Register, Registers, register_map
 from .reset import PartReset
-from .scratchpad import LoadPort, Scratchpad
-from .storer import Storer
-from .tiles import line_bits
+from .row_stationary.core import RowStationaryCore
+from .systolic_core import SystolicCore
 from .tokens import STALLS, TokenGates
 from .writer import Writer
 
-__all__ = ["Accelerator", "counter_names", "counter_registers", "registers"]
+__all__ = ["CORES", "Accelerator", "counter_names", "counter_registers", "registers"]
+
+#: Core of each kind of array.
+CORES: dict[str, type[SystolicCore] | type[RowStationaryCore]] = {
+    "systolic": SystolicCore, "row-stationary": RowStationaryCore,
+}
 
 
-def _events(struct: type[data.Struct]) -> list[str]:
-    return [str(name) for name, _ in data.Layout.cast(struct)]
-
-
-def counter_names() -> list[str]:
+def counter_names(config: Config) -> list[str]:
     """Names of the counters, in the order of their registers.
 
     ``cycles`` counts from the cycle of the start write to the last one before done can be read,
     modulo 2**32; ``cycles_high`` counts its overflows. Then beats by direction and client,
     commands fetched, commands completed by each engine, why the execute engine had no command,
-    the events of the execute and post engines, and beats written to each scratchpad and to the
-    memories of biases, scales and tables, and read from the output scratchpad.
+    and what the core counts (:meth:`.core.Core.counters`).
     """
     return [
         "cycles", "cycles_high", "fetch_beats", "load_beats", "write_beats", "commands",
         *(f"{opcode.name.lower()}_commands" for opcode in QUEUES),
         *STALLS,
-        *(f"execute_{name}" for name in _events(ExecuteEvents)),
-        *(f"post_{name}" for name in _events(PostEvents)),
-        "activation_write_beats", "weight_write_beats", "parameter_write_beats", "output_read_beats",
+        *CORES[config.array.kind].counters(config),
     ]
 
 
 def registers(config: Config) -> tuple[Register, ...]:
     """List every register of an accelerator, in the order of their offsets."""
-    return register_map(config, counter_names())
+    return register_map(config, counter_names(config))
 
 
-def counter_registers() -> dict[str, tuple[int, ...]]:
+def counter_registers(config: Config) -> dict[str, tuple[int, ...]]:
     """Addresses of each counter's 32-bit words, the least significant first."""
-    offsets = {name: COUNTERS_OFFSET + 4 * index for index, name in enumerate(counter_names())}
+    offsets = {name: COUNTERS_OFFSET + 4 * index for index, name in enumerate(counter_names(config))}
     words = {name: (offset,) for name, offset in offsets.items() if name != "cycles_high"}
     return words | {"cycles": (offsets["cycles"], offsets["cycles_high"])}
 
@@ -69,7 +63,8 @@ class Accelerator(wiring.Component):
     The host writes the program's address and a start bit (:mod:`~pearray.hdl.registers`); the
     accelerator fetches the program (:mod:`~pearray.hdl.commands`) and runs it. Four engines work
     on the commands of their queues at the same time, held back by tokens only. While no program
-    runs, the engines are in reset; scratchpads keep their contents.
+    runs, the engines are in reset; scratchpads keep their contents. Engines and scratchpads are those of
+    the kind of array (:data:`CORES`).
 
     Parameters
     ----------
@@ -104,10 +99,11 @@ class Accelerator(wiring.Component):
         m = Module()
 
         config = self._config
-        counters = counter_names()
+        core: Core = CORES[config.array.kind](config)
+        counters = counter_names(config)
         m.submodules.registers = registers = Registers(config, len(counters))
         m.submodules.control = control = Control()
-        m.submodules.counters = counts = Counters(counters)
+        m.submodules.counters = counts = Counters(counters, core.counters(config))
         m.submodules.reader = reader = Reader(config, 2)
         m.submodules.writer = writer = Writer(config)
 
@@ -115,24 +111,20 @@ class Accelerator(wiring.Component):
         in_run = PartReset(~control.run)
         fetch = Fetch(config)
         queues = CommandQueues(config)
-        gates = TokenGates()
-        loader = Loader(config)
-        execute = Execute(config)
-        post = Post(config)
-        storer = Storer(config, output_banks(config))
+        gates = TokenGates(config.array.kind)
         m.submodules.fetch = fetch
         m.submodules.queues = in_run(queues)
         m.submodules.gates = in_run(gates)
-        m.submodules.loader = in_run(loader)
-        m.submodules.execute = in_run(execute)
-        m.submodules.post = in_run(post)
-        m.submodules.storer = in_run(storer)
+        names = {Opcode.LOAD: "loader", Opcode.STORE: "storer"}
+        for opcode, engine in core.engines.items():
+            m.submodules[names.get(opcode, opcode.name.lower())] = in_run(engine)
+        loader, storer = core.engines[Opcode.LOAD], core.engines[Opcode.STORE]
 
         self._connect_ports(m, registers, reader, writer)
         self._state_rules(m, control, gates)
         self._connect_control(m, registers, control, fetch, reader, writer)
-        self._connect_queues(m, control, fetch, queues, gates, [loader, execute, post, storer])
-        self._connect_memories(m, loader, execute, post, storer)
+        self._connect_queues(m, control, fetch, queues, gates, core.engines)
+        core.connect(m, gates)
         wiring.connect(m, fetch.request, reader.request[0])
         wiring.connect(m, reader.response[0], fetch.response)
         wiring.connect(m, loader.request, reader.request[1])
@@ -141,7 +133,7 @@ class Accelerator(wiring.Component):
         wiring.connect(m, storer.data, writer.data)
         m.d.comb += [storer.sent.eq(writer.sent), storer.marked.eq(writer.marked)]
 
-        self._count(m, control, registers, counts, fetch, loader, reader, gates, execute, post, storer)
+        self._count(m, control, registers, counts, fetch, reader, gates, storer, core)
         return m
 
     def _connect_ports(self, m, registers, reader, writer):
@@ -206,40 +198,13 @@ class Accelerator(wiring.Component):
             queues.take.eq(gates.take),
             control.finished.eq(gates.finished),
         ]
-        for index, (opcode, engine) in enumerate(zip(QUEUES, engines, strict=True)):
-            m.d.comb += [
-                getattr(gates, slot_name(opcode)).eq(getattr(queues, slot_name(opcode))),
-                gates.done[index].eq(engine.done),
-            ]
-            wiring.connect(m, getattr(gates, opcode.name.lower()), engine.commands)
+        for index, opcode in enumerate(QUEUES):
+            m.d.comb += getattr(gates, slot_name(opcode)).eq(getattr(queues, slot_name(opcode)))
+            if opcode in engines:
+                m.d.comb += gates.done[index].eq(engines[opcode].done)
+                wiring.connect(m, getattr(gates, opcode.name.lower()), engines[opcode].commands)
 
-    def _load(self, m, loader, target):
-        for name in target.load.signature.members:
-            m.d.comb += getattr(target.load, name).eq(getattr(loader.load, name))
-
-    def _connect_memories(self, m, loader, execute, post, storer):
-        config = self._config
-        wiring.connect(m, execute.accumulators, post.accumulators)
-        self._load(m, loader, post)
-        width = 8 * config.operand_bytes
-        for destination, size, port in (
-                (Destination.ACTIVATION, config.scratchpads.activation_bytes, execute.activation),
-                (Destination.WEIGHT, config.scratchpads.weight_bytes, execute.weight)):
-            name = destination.name.lower()
-            lines = 1 << line_bits(config, size)
-            pad = Scratchpad(config.banks, lines, width)
-            load = LoadPort(config, destination, config.banks, lines, width)
-            m.submodules[f"{name}_scratchpad"] = pad
-            m.submodules[f"{name}_load"] = load
-            self._load(m, loader, load)
-            wiring.connect(m, load.write, pad.write)
-            wiring.connect(m, port, pad.read)
-        pad = Scratchpad(output_banks(config), output_lines(config), 8)
-        m.submodules.output_scratchpad = pad
-        wiring.connect(m, post.output, pad.write)
-        wiring.connect(m, storer.read, pad.read)
-
-    def _count(self, m, control, registers, counts, fetch, loader, reader, gates, execute, post, storer):
+    def _count(self, m, control, registers, counts, fetch, reader, gates, storer, core):
         bus = self.m_axi
         # The start write comes two cycles before `run`; its cycles are counted at the end.
         busy = Signal(3)
@@ -255,29 +220,23 @@ class Accelerator(wiring.Component):
             beats.response.eq(bus.bvalid & bus.bready),
         ]
 
-        # Four totals that a program can store are kept whole as well.
-        totals = Signal(data.ArrayLayout(32, 4))
+        # Totals that a program can store are kept whole as well.
+        happening = Happening(start=registers.start, fetched=fetch.command, take=gates.take, done=gates.done)
+        amounts, others = core.record(m, happening)
+        amounts = [cycle, beats.fetch | beats.load, beats.write, *amounts]
+        totals = Signal(data.ArrayLayout(32, len(amounts)))
         carry = Signal()
         m.d.sync += carry.eq(cycle & totals[0].all())
-        for total, event in zip(totals, (cycle, beats.fetch | beats.load, beats.write, execute.events.active),
-                                strict=True):
+        for total, amount in zip(totals, amounts, strict=True):
             with m.If(registers.start):
                 m.d.sync += total.eq(0)
-            with m.Elif(event):
-                m.d.sync += total.eq(total + 1)
-        m.d.comb += storer.record.eq(totals)
+            with m.Elif(amount):
+                m.d.sync += total.eq(total + (1 if len(amount) == 1 else amount))
+        m.d.comb += storer.record.eq(Cat(totals, *others))
 
-        on_chip = Signal(4)
-        destination = loader.load.destination
-        to_operands = [destination == each for each in (Destination.ACTIVATION, Destination.WEIGHT)]
-        m.d.sync += on_chip.eq(Cat(
-            *(loader.load.valid & each for each in to_operands), loader.load.valid & ~Cat(to_operands).any(),
-            storer.data.valid))
-
+        counted, moved = core.count(m)
         events = Cat(
-            cycle, carry, beats.fetch, beats.load, beats.write, fetch.command,
-            gates.done, gates.stalls, execute.events.as_value(), post.events.as_value(), on_chip,
-        )
+            cycle, carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
         m.d.comb += [
             counts.events.eq(events),
             counts.clear.eq(registers.start),
@@ -286,7 +245,6 @@ class Accelerator(wiring.Component):
             registers.counter_value.eq(counts.value),
             registers.counter_valid.eq(counts.valid),
             control.progress.eq(Cat(
-                beats.as_value(), gates.done, execute.events.as_value(), post.events.as_value(),
-                reader.bus.rvalid,
+                beats.as_value(), gates.done, *moved, reader.bus.rvalid,
             ).any()),
         ]

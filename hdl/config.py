@@ -186,6 +186,11 @@ class Config(ABC):
         return 1 << ceil_log2(self.accumulator_bits // 8)
 
     @property
+    def has_post(self) -> bool:
+        """Whether there is post-processing, and POST commands."""
+        return True
+
+    @property
     @abstractmethod
     def sum_columns(self) -> int:
         """Sums of a row that post-processing works through."""
@@ -341,6 +346,11 @@ class RowStationaryConfig(Config):
             raise PearrayError(f"global_buffer.filter_banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.filter_lines}")
         object.__setattr__(self, "post", Post(lanes=self.psum_lanes))
+
+    @property
+    def has_post(self) -> bool:
+        """Whether there is post-processing, and POST commands."""
+        return self.array.operand_bits == 8
 
     @property
     def psum_bits(self) -> int:

@@ -1,6 +1,6 @@
 """Performance counters in one small memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from amaranth import *
 from amaranth.lib import data, wiring
@@ -14,7 +14,7 @@ __all__ = ["Counters"]
 
 
 class Counters(wiring.Component):
-    """Counts events, each at most once a cycle, in 32-bit counters.
+    """Counts events in 32-bit counters: how often each happens, or how much of it in each cycle.
 
     Each event has a few bits of its own; a sweep over the events adds them, one a cycle, to the
     counter in memory. So a counter costs a few registers and no 32-bit adder of its own. Reading
@@ -25,11 +25,14 @@ class Counters(wiring.Component):
     ----------
     names : sequence of str
         Names of the events, in the order of the counters.
+    widths : mapping of str to int
+        Bits of the amounts of those events that may happen more than once a cycle, by name.
 
     Members
     -------
-    events : In(len(names))
-        Bit ``i`` is high in each cycle that counter ``i`` counts.
+    events : In(sum of widths)
+        What each counter counts in a cycle, beginning with the first in the lowest bits; a bit each, unless
+        ``widths`` says otherwise.
     clear : In(1)
         Set all counters to zero; events of this cycle are not counted.
     index : In(range(len(names)))
@@ -44,16 +47,21 @@ class Counters(wiring.Component):
     Raises
     ------
     PearrayError
-        If there are no names or a name stands twice.
+        If there are no names, a name stands twice, or a width is not of an event or less than 1.
     """
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(self, names: Sequence[str], widths: Mapping[str, int] | None = None):
         names = tuple(names)
+        widths = dict(widths or {})
         if not names or len(set(names)) != len(names):
             raise PearrayError(f"names must be distinct and not empty, not {names!r}")
+        for name, width in widths.items():
+            if name not in names or type(width) is not int or width < 1:
+                raise PearrayError(f"width of {name} must be that of one of the events and at least 1, not {width!r}")
         self._names = names
+        self._widths = [widths.get(name, 1) for name in names]
         super().__init__({
-            "events": In(len(names)),
+            "events": In(sum(self._widths)),
             "clear": In(1),
             "index": In(range(max(len(names), 2))),
             "request": In(1),
@@ -80,7 +88,7 @@ class Counters(wiring.Component):
         slot = Signal(bits)
         first_sweep = Signal(init=1)
         events = Signal.like(self.events)
-        small = Signal(data.ArrayLayout(bits + 1, len(self._names)))
+        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)))
         m.d.sync += [slot.eq(slot + 1), events.eq(self.events)]
         with m.If(slot == slots - 1):
             m.d.sync += first_sweep.eq(0)
@@ -88,18 +96,21 @@ class Counters(wiring.Component):
             m.d.sync += [slot.eq(0), first_sweep.eq(1), events.eq(0)]
         visited = Signal(slots)
         m.d.comb += visited.eq(1 << slot)
-        for index in range(len(self._names)):
+        place = 0
+        for index, width in enumerate(self._widths):
+            event = events[place:place + width]
+            place += width
             with m.If(self.clear):
                 m.d.sync += small[index].eq(0)
             with m.Elif(visited[index]):
-                m.d.sync += small[index].eq(events[index])
-            with m.Elif(events[index]):
-                m.d.sync += small[index].eq(small[index] + 1)
+                m.d.sync += small[index].eq(event)
+            with m.Elif(event.any() if width > 1 else event):
+                m.d.sync += small[index].eq(small[index] + (event if width > 1 else 1))
 
         # Memory and increment are read in one cycle, added in the next, and written in a third.
         slot_1, slot_2 = Signal(bits), Signal(bits)
         first_1, requested_1, requested_2 = Signal(), Signal(), Signal()
-        increment = Signal(bits + 1)
+        increment = Signal(bits + max(self._widths))
         total = Signal(32)
         m.d.comb += [
             read.en.eq(1),

@@ -7,15 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .commands import (
-    BODIES,
-    COMMAND_BYTES,
-    COUNTS,
-    COUNTS_EXCEPT,
-    FORMAT_VERSION,
-    HEADER_BITS,
-    Opcode,
-)
+from .commands import COMMAND_BYTES, FORMAT_VERSION, HEADER_BITS, Opcode, bodies, counts
 from .config import Config
 from .queues import QUEUES
 from .reader import beats_layout, request_layout
@@ -147,8 +139,11 @@ class Fetch(wiring.Component):
             for index, each in enumerate(QUEUES):
                 with m.Case(each.value):
                     m.d.comb += queue.eq(index)
+        is_known = opcode <= max(each.value for each in Opcode)
+        if not self._config.has_post:
+            is_known &= opcode != Opcode.POST.value
         m.d.comb += [
-            known.eq((opcode <= max(each.value for each in Opcode)) & (version == FORMAT_VERSION)),
+            known.eq(is_known & (version == FORMAT_VERSION)),
             is_end.eq(opcode == Opcode.END.value),
             accepted.eq(~stopped & (~first | known)),
             # A command of several beats is found to be unknown before it is whole, so its first beat
@@ -226,19 +221,21 @@ class Fetch(wiring.Component):
         with m.If(look & (self.beat == HEADER_BITS // width)):
             m.d.sync += excepted.eq(self.data[HEADER_BITS % width])
 
+        kind = self._config.array.kind
+        layouts, (must_hold, may_be_zero) = bodies(kind), counts(kind)
         # Whether aligned groups of 16 bits, which the commands share, hold a one.
         groups = {}
         fields = []
         for index, opcode in enumerate(QUEUES):
-            for name in COUNTS[opcode]:
-                field = data.Layout.cast(BODIES[opcode])[name]
+            for name in must_hold[opcode]:
+                field = data.Layout.cast(layouts[opcode])[name]
                 number, start = divmod(HEADER_BITS + field.offset, width)
                 edges = [start, *range(start // 16 * 16 + 16, start + field.width, 16), start + field.width]
                 for low, high in pairwise(edges):
                     if (low, high) not in groups:
                         groups[low, high] = Signal(name=f"some_{low}_{high}")
                         m.d.sync += groups[low, high].eq(self.data[low:high].any())
-                may_be = excepted if name in COUNTS_EXCEPT.get(opcode, ()) else 0
+                may_be = excepted if name in may_be_zero.get(opcode, ()) else 0
                 some = Cat(groups[edge] for edge in pairwise(edges)).any()
                 fields.append((number, index, ~(some | may_be)))
         for number, index, is_zero in fields:

@@ -59,7 +59,7 @@ def _create(config: Config) -> Component:
 
 def _counters(config: Config) -> Mapping[str, tuple[int, ...]]:
     from ..hdl.accelerator import counter_registers
-    return counter_registers()
+    return counter_registers(config)
 
 
 ACCELERATOR = Design(

@@ -104,7 +104,7 @@ def test_back_to_back_programs(rng, data_width, stall):
         await bench.succeed(ctx, 0x3000)
         await bench.succeed(ctx, 0x3805)
         counters = {}
-        for name, words in counter_registers().items():
+        for name, words in counter_registers(bench.dut.config).items():
             values = [await lite_read(ctx, bench.dut.s_axi, word) for word in words]
             counters[name] = sum(value << 32 * index for index, value in enumerate(values))
         beat = data_width // 8

@@ -14,7 +14,7 @@ import pytest
 from amaranth.hdl import Signal
 
 from pearray.compiler.cost import EXACT
-from pearray.hdl import accelerator
+from pearray.hdl import accelerator, systolic_core
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.commands import Destination, Opcode, Rounding, encode
 from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
@@ -222,7 +222,7 @@ def counters(rng, fault, number=None):
         # Bursts that the end did not wait for are completed first.
         await ctx.tick().repeat(100)
         for name in EXACT:
-            found[name] = await lite_read(ctx, dut.s_axi, counter_registers()[name][0])
+            found[name] = await lite_read(ctx, dut.s_axi, counter_registers(CONFIG)[name][0])
 
     simulate(dut, testbench, background=memory.testbenches, timeout=4_000)
     return found
@@ -239,7 +239,8 @@ def build(monkeypatch, fault, number):
     module = importlib.util.module_from_spec(spec)
     vars(module).update(loss=Loss(number), Walk=Walk, but_one_read=but_one_read)
     exec(compile(source, str(place), "exec"), vars(module))
-    monkeypatch.setattr(accelerator, fault.part, getattr(module, fault.part))
+    (user,) = (user for user in (accelerator, systolic_core) if hasattr(user, fault.part))
+    monkeypatch.setattr(user, fault.part, getattr(module, fault.part))
 
 
 def test_every_access_has_a_fault():

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Performance counters and the register map."""
 
+import numpy as np
 import pytest
 from amaranth.hdl import Module
 
@@ -19,11 +20,14 @@ CONFIG = SystolicConfig(
 )
 
 
-@pytest.mark.parametrize("count", [1, 3, 5, 22])
-def test_counters_count_every_event(rng, count):
-    """An event in the cycle of a sweep, of a start or of a read would be lost or counted twice."""
-    dut = Counters([f"event_{index}" for index in range(count)])
-    limit = (1 << count) - 1
+@pytest.mark.parametrize("widths", [(1,), (1,) * 3, (1,) * 5, (1,) * 22, (8,), (1, 3, 1, 8, 8)])
+def test_counters_count_every_event(rng, widths):
+    """An event in the cycle of a sweep, of a start or of a read would be lost or counted twice, or cut off."""
+    count = len(widths)
+    names = [f"event_{index}" for index in range(count)]
+    dut = Counters(names, {name: width for name, width in zip(names, widths, strict=True) if width > 1})
+    starts = np.cumsum([0, *widths])
+    limit = (1 << int(starts[-1])) - 1
 
     async def read(ctx, index):
         ctx.set(dut.index, index)
@@ -40,10 +44,11 @@ def test_counters_count_every_event(rng, count):
             ctx.set(dut.clear, 0)
             expected = [0] * count
             for _ in range(cycles):
-                events = int(rng.integers(0, 1 << count)) | int(rng.integers(0, 1 << count))
+                events = int(rng.integers(0, limit + 1)) | int(rng.integers(0, limit + 1))
                 ctx.set(dut.events, events)
                 await ctx.tick()
-                expected = [value + (events >> index & 1) for index, value in enumerate(expected)]
+                expected = [value + (events >> int(start) & (1 << width) - 1)
+                            for value, start, width in zip(expected, starts, widths, strict=False)]
             ctx.set(dut.events, 0)
             await ctx.tick()
             for index in rng.permutation(count).tolist():
@@ -54,7 +59,7 @@ def test_counters_count_every_event(rng, count):
 
 def test_registers(rng):
     """The host would read or write a wrong register."""
-    counters = len(counter_names())
+    counters = len(counter_names(CONFIG))
     module = Module()
     module.submodules.dut = dut = Registers(CONFIG, counters)
     offsets = {register.name: register.offset for register in registers(CONFIG)}
@@ -80,7 +85,7 @@ def test_registers(rng):
             assert await lite_read(ctx, bus, offsets[name]) == value == ctx.get(getattr(dut, name))
         for reserved in (0x008, 0x020, 0x080, 0x100 + 4 * counters, 0x200, 0xFFC):
             assert await lite_read(ctx, bus, reserved) == 0
-        for index, (_, words) in enumerate(counter_registers().items()):
+        for index, (_, words) in enumerate(counter_registers(CONFIG).items()):
             if len(words) == 1:
                 assert await lite_read(ctx, bus, words[0]) == 1000 + index + (index > 0)
         ctx.set(dut.busy, 1)
@@ -116,5 +121,7 @@ def test_names_are_checked():
     """Two counters of one name could not be told apart."""
     with pytest.raises(PearrayError, match=r"^names must be distinct"):
         Counters(["a", "a"])
+    with pytest.raises(PearrayError, match=r"^width of b must be"):
+        Counters(["a"], {"b": 2})
     with pytest.raises(PearrayError, match=r"^counters must be at most 64"):
         Registers(CONFIG, 65)

@@ -1,0 +1,3 @@
+from ..core import Core
+class RowStationaryCore(Core):
+    pass
