@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .configuration import load_config, presets
-from .hdl.config import Config
+from .hdl.config import Config, SystolicConfig
 from .hdl.errors import PearrayError
 from .messages import unknown
 
@@ -247,7 +247,7 @@ def run(
 
 
 def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
-    """Run a workload behind a progress bar, whose end is the compiler's estimate."""
+    """Run a workload behind a progress bar, whose end is the compiler's estimate, or at least all PEs busy."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .api import compiled_for, run_compiled
@@ -269,10 +269,11 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
             bar.update(task, description="simulating", completed=cycles, total=max(expected, cycles),
                        cycles=f"{cycles:,} cycles")
 
-        # The simulation itself tells whether a program ends.
-        expected = 0.0
-        with suppress(UnendingError):
-            expected = estimate(config, compiled.program)
+        expected = sum(layer.macs for layer in compiled.layers) / config.pes
+        if isinstance(config, SystolicConfig):
+            # The simulation itself tells whether a program ends.
+            with suppress(UnendingError):
+                expected = estimate(config, compiled.program)
         return run_compiled(compiled, workload.inputs, engine, "all", progress)
 
 
