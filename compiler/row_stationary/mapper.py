@@ -1,0 +1,157 @@
+"""Choice of a layer's mapping: the best by the estimate, a published one, or one that is given."""
+
+from collections.abc import Mapping as MappingOf
+from dataclasses import replace
+from typing import Any
+
+from ...golden.cost import ConvLayer
+from ...golden.models import ALEXNET_CONV
+from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
+from ...hdl.config import RowStationaryConfig
+from ...hdl.errors import PearrayError
+from .estimate import BYTES_WEIGHT, Estimate, estimate
+from .mapping import LayerPlan, Traffic
+from .search import Candidates
+
+__all__ = ["best_plan", "mapping_of", "plan_of", "price"]
+
+#: Candidates that are priced exactly.
+_EXACT = 48
+
+
+def price(cost: Estimate, config: RowStationaryConfig) -> float:
+    """What a plan is chosen by: its cycles and, at a small weight, those that memory is busy for it."""
+    rate = config.beat_bytes * config.memory.beats_per_cycle
+    return cost.cycles + BYTES_WEIGHT * cost.dram_bytes / rate
+
+
+def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, traffic: Traffic | None = None, *,
+              lanes_only: bool = False) -> LayerPlan:
+    """Find the cheapest legal plan of a layer.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        Shape.
+    config : RowStationaryConfig
+        The accelerator.
+    batch : int
+        Images.
+    traffic : Traffic, optional
+        What is in memory.
+    lanes_only : bool
+        Whether the channels of a PE must divide a line of filters.
+
+    Raises
+    ------
+    PearrayError
+        If no mapping fits the buffers.
+    """
+    traffic = traffic or Traffic(output_bytes=config.operand_bytes)
+    best: tuple[float, LayerPlan] | None = None
+    for plan in Candidates(layer, config, batch, traffic, lanes_only).best(_EXACT):
+        chosen = _fitting(plan)
+        if chosen is not None:
+            cost = price(estimate(chosen), config)
+            if best is None or cost < best[0]:
+                best = cost, chosen
+    if best is None:
+        raise PearrayError(f"{layer.name}: no mapping fits {config.name}; make global_buffer.banks or "
+                           "global_buffer.filter_banks larger, or the layer smaller")
+    return best[1]
+
+
+def _fitting(plan: LayerPlan) -> LayerPlan | None:
+    """Return a plan with two places for filters, or else one, if it is legal."""
+    for slots in (2, 1):
+        chosen = replace(plan, filter_slots=slots)
+        try:
+            chosen.check()
+        except PearrayError:
+            continue
+        return chosen
+    return None
+
+
+def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, batch: int = 1,
+            traffic: Traffic | None = None) -> LayerPlan:
+    """Give a mapping the best use of the buffers.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        Shape.
+    mapping : Mapping
+        Its mapping.
+    config : RowStationaryConfig
+        The accelerator.
+    batch : int
+        Images.
+    traffic : Traffic, optional
+        What is in memory.
+
+    Raises
+    ------
+    PearrayError
+        If it does not fit, naming what.
+    """
+    traffic = traffic or Traffic(output_bytes=config.operand_bytes)
+    mapped = LayerMapping(layer=layer, mapping=mapping, batch=batch, filter_lanes=config.filter_lanes,
+                          psum_lanes=config.psum_lanes)
+    least = LayerPlan(mapped=mapped, config=config, traffic=traffic)
+    least.check()
+    plans = [_fitting(replace(least, resident=resident, ifmap_tiles=tiles, psum_blocks=blocks))
+             for resident in (True, False) for tiles in (2, 1) for blocks in (2, 1)]
+    return min((plan for plan in plans if plan is not None), key=lambda plan: price(estimate(plan), config))
+
+
+def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | MappingOf[str, Any] = "own",
+               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False) -> LayerPlan:
+    """Plan a layer as told.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        Shape.
+    config : RowStationaryConfig
+        The accelerator.
+    choice : str or mapping
+        ``own`` for the cheapest plan, ``paper`` for the published mapping of a layer of AlexNet, or the mapping's
+        parameters by name of the layer, those of a layer being a mapping from ``m, n, e, p, q, r, t`` and so on to
+        numbers. Layers that are not named get their own.
+    batch : int
+        Images.
+    traffic : Traffic, optional
+        What is in memory.
+    lanes_only : bool
+        Whether the channels of a PE must divide a line of filters.
+
+    Raises
+    ------
+    PearrayError
+        If the layer has no such mapping, or it does not fit.
+    """
+    if choice == "own":
+        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only)
+    if choice == "paper":
+        shape = _shape(layer)
+        for known, mapping in zip(ALEXNET_CONV, ALEXNET_PUBLISHED, strict=True):
+            if _shape(known) == shape:
+                return plan_of(layer, replace(mapping, n=min(mapping.n, batch)), config, batch, traffic)
+        raise PearrayError(f"mapping must be 'own' for {layer.name}: only AlexNet's CONV layers have a published one")
+    if isinstance(choice, str):
+        raise PearrayError(f"mapping must be 'own', 'paper' or a file of mappings, not {choice!r}")
+    if layer.name not in choice:
+        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only)
+    values = choice[layer.name]
+    try:
+        return plan_of(layer, Mapping(**values), config, batch, traffic)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, PearrayError):
+            raise
+        raise PearrayError(f"mapping of {layer.name}: {error}") from None
+
+
+def _shape(layer: ConvLayer) -> tuple[object, ...]:
+    """Identify a convolution whatever its name and however its padding is told."""
+    return layer.c, layer.m, layer.r, layer.s, layer.groups, layer.stride, *layer.output[1:]

@@ -1,0 +1,246 @@
+"""Candidates for the mapping of a layer, priced all at once by a rough form of the estimate."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...golden.cost import ConvLayer
+from ...golden.row_stationary import LayerMapping, Mapping
+from ...golden.tensors import pair
+from ...hdl.config import RowStationaryConfig
+from ...hdl.row_stationary.row import tag_bits
+from .estimate import BYTES_WEIGHT, code_bytes
+from .mapping import LayerPlan, Traffic
+
+__all__ = ["Candidates", "cuts"]
+
+#: Largest counts of the loops of a pass.
+_LINES, _COLUMNS, _IMAGES, _SETS = 256, 4096, 256, 256
+#: Heights of a set, filter columns, channels of a PE, strips and so on that are tried, each.
+_FEW, _MANY = 3, 12
+
+
+def cuts(total: int, limit: int, most: int = 1 << 20) -> list[int]:
+    """Sizes of at most `limit` that cut a total into even pieces, the largest first, `most` of them."""
+    sizes: list[int] = []
+    size = min(total, max(1, limit))
+    while size >= 1 and len(sizes) < most:
+        size = -(-total // -(-total // size))
+        sizes.append(size)
+        size -= 1
+    return sizes
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Filter columns of a PE: what all parts of a filter row have together, and most taps of a window."""
+
+    columns: int
+    parts: int
+    taps: int
+    read: int
+    most: int
+
+
+class Candidates:
+    """Mappings of a layer that fit the PEs, and the rough price of each.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        Shape.
+    config : RowStationaryConfig
+        The accelerator.
+    batch : int
+        Images.
+    traffic : Traffic
+        What is in memory.
+    lanes_only : bool
+        Whether the channels of a PE must divide a line of filters.
+    """
+
+    def __init__(self, layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool):
+        self._layer, self._config, self._batch, self._traffic = layer, config, batch, traffic
+        self._lanes_only = lanes_only
+        self._cg, self._ng = layer.c // layer.groups, layer.m // layer.groups
+        self._step, self._dilation = pair("stride", layer.stride)[0], pair("dilation", layer.dilation)[0]
+        self._mapped = LayerMapping(layer=layer, mapping=Mapping(m=1, n=1, e=1, p=1, q=1, r=1, t=1), batch=batch)
+
+    def best(self, count: int) -> Iterator[LayerPlan]:
+        """Yield plans, at most `count`, the cheapest by the rough price first."""
+        choices = self._columns()
+        rows = [item for choice in choices for item in self._mappings(choice)]
+        if not rows:
+            return
+        table = np.array(rows, np.float64).T
+        prices, plans = [], []
+        for resident in (True, False):
+            for tiles in (2, 1):
+                for blocks in (2, 1):
+                    price, m = self._price(table, resident, tiles, blocks)
+                    prices.append(price)
+                    plans.append((resident, tiles, blocks, m))
+        all_prices = np.array(prices)
+        for index in np.argsort(all_prices, axis=None, kind="stable")[:count]:
+            which, at = divmod(int(index), len(rows))
+            if not np.isfinite(all_prices[which, at]):
+                return
+            resident, tiles, blocks, m = plans[which]
+            row = rows[at]
+            values = dict(zip(("rows", "columns", "r", "q", "e", "p", "t", "g", "n"), row[:9], strict=True))
+            values["rows"] *= values["rows"] != self._layer.r
+            values["columns"] *= values["columns"] != self._layer.s
+            mapped = LayerMapping(layer=self._layer, mapping=Mapping(m=int(m[at]), **values), batch=self._batch,
+                                  filter_lanes=self._config.filter_lanes, psum_lanes=self._config.psum_lanes)
+            plan = LayerPlan(mapped=mapped, config=self._config, traffic=self._traffic, resident=resident,
+                             ifmap_tiles=tiles, psum_blocks=blocks)
+            yield plan
+
+    def _columns(self) -> list[_Columns]:
+        """Filter columns of a PE."""
+        found: list[_Columns] = []
+        for columns in [*cuts(self._layer.s, self._layer.s), 1]:
+            mapped = LayerMapping(layer=self._layer, mapping=Mapping(
+                m=1, n=1, e=1, p=1, q=self._cg, r=1, t=1, rows=1, columns=columns))
+            parts = [part for part in mapped.parts if part.row == 0]
+            taps = [part.taps for part in parts]
+            if max(taps) > self._config.pe.ifmap_words or any(choice.columns == columns for choice in found):
+                continue
+            found.append(_Columns(columns, len(parts), sum(taps), sum(map(mapped.ifmap_columns, parts)), max(taps)))
+            if len(found) == _FEW:
+                break
+        return found
+
+    def _mappings(self, choice: _Columns) -> Iterator[tuple[int, ...]]:
+        """Parameters, and what is known of the columns."""
+        layer, pe = self._layer, self._config.pe
+        rows, cols = self._config.array.rows, self._config.array.cols
+        seen = set()
+        for height in cuts(layer.r, rows, _FEW):
+            tallest = min(_LINES, self._most_rows(height))
+            for r in range(1, min(rows // height, self._cg) + 1):
+                chains = cols * (rows // (height * r))
+                for q in cuts(-(-self._cg // r), min(pe.ifmap_words // choice.most, self._cg // r), _FEW):
+                    if self._lanes_only and self._config.filter_lanes % q:
+                        q = max(width for width in range(1, q + 1) if self._config.filter_lanes % width == 0)
+                    most = min(pe.psum_words, pe.filter_words // (choice.most * q))
+                    for e in cuts(layer.output[1], min(chains, tallest), _MANY):
+                        for p, t in self._filters(most, min(chains // e, _SETS // r)):
+                            whole = layer.groups > 1 and p * t >= self._ng and (r == 1 or q * r == self._cg)
+                            room = min(chains // (e * t), _SETS // (t * r)) if whole else 1
+                            for g in cuts(layer.groups, room, _FEW):
+                                for n in cuts(self._batch, _IMAGES, _MANY):
+                                    key = height, choice.columns, r, q, e, p, t, g, n
+                                    if key not in seen:
+                                        seen.add(key)
+                                        yield *key, choice.parts, choice.taps, choice.read, choice.most
+
+    def _most_rows(self, height: int) -> int:
+        """Most ofmap rows of a set, of which the ifmap rows have tags."""
+        tags = min(_LINES, 1 << tag_bits(self._config.array.rows, self._config.array.cols)[1])
+        step = 1 if height == 1 else self._step
+        return max(1, (tags - 1 - (height > 1) * self._dilation * (height - 1)) // step + 1)
+
+    def _filters(self, most: int, sets: int) -> list[tuple[int, int]]:
+        """Filters of a PE, and sets on different ones."""
+        lanes, filters = self._config.psum_lanes, self._ng
+        found = set()
+        if filters <= most:
+            found.add((filters, 1))
+        for t in {*cuts(-(-filters // lanes), sets, _FEW), *range(1, min(sets, 4) + 1)}:
+            for size in cuts(-(-filters // t), most, _FEW):
+                p = -(-size // lanes) * lanes
+                if p <= most:
+                    found.add((p, t))
+        return sorted(found, reverse=True)
+
+    def _price(self, table: np.ndarray, resident: bool, tiles: int, blocks: int) -> tuple[Any, Any]:
+        """Rough price of each candidate with a use of the global buffer, and the m that fits; infinite if none."""
+        layer, config, traffic, batch = self._layer, self._config, self._traffic, self._batch
+        height, _, r, q, e, p, t, g, n, column_parts, taps, read, most = table
+        _, out_rows, windows = layer.output
+        up = _up
+        # Passes, and the words of their loops.
+        strips, last_rows = up(out_rows, e), out_rows - (up(out_rows, e) - 1) * e
+        filter_rows = up(layer.r, height)
+        whole, rest = np.divmod(self._cg, q * r)
+        channels = whole * q + up(rest, r)
+        ranges = whole + (rest > 0)
+        parts = ranges * filter_rows * column_parts
+        groups, images = up(layer.groups, g), up(batch, n)
+        all_p, all_beats, filter_passes = self._filter_sums(p, t)
+        window = channels * filter_rows * taps
+        passes = images * groups * strips * filter_passes * parts
+        lines = (strips - 1) * self._lines(e, height) + self._lines(last_rows, height)
+        own = p * q * most
+        beats = g * t * r * height * up(own, config.filter_lanes)
+        late = np.maximum(0, beats * np.maximum(0, 2 * own - config.pe.filter_words) / own - 2 * own)
+        rate = config.beat_bytes * config.memory.beats_per_cycle
+        filter_lines = images * strips * layer.groups * t * r * height * all_p * window / config.filter_lanes
+        processing = np.max([
+            batch * windows * strips * groups * all_p * window + late * passes,
+            batch * layer.groups * r * lines * channels * filter_rows * read * filter_passes,
+            batch * windows * out_rows * layer.groups * t * all_beats * parts, filter_lines], axis=0)
+        single = 2 * beats > config.filter_lines
+        processing = np.where(single, np.maximum(processing, filter_lines * (1 + config.line_bytes / rate)), processing)
+        # What the global buffer holds.
+        rows = self._step * (e - 1) + self._dilation * (layer.r - 1) + 1
+        columns = self._mapped.tile_columns
+        held = g * (self._cg if resident else np.minimum(q * r, self._cg))
+        tile = up(n * rows * columns * held + q * r, config.filter_lanes) + 1
+        psum = blocks * g * (n * e * windows + traffic.bias)
+        m_lines = (config.buffer_lines - tiles * tile) // psum
+        at_once = p * t
+        per_pass = t * up(p, config.psum_lanes)
+        fit = np.minimum(self._ng, m_lines // per_pass * at_once)
+        legal = (fit >= 1) & (beats <= config.filter_lines) & ((g == 1) | (fit >= self._ng))
+        fit = np.maximum(fit, 1)
+        count = up(self._ng, fit)
+        m = np.minimum(self._ng, up(up(self._ng, count), at_once) * at_once)
+        count = up(self._ng, m)
+        if resident:
+            legal &= ~np.all([count == 1, ranges == 1], axis=0)
+        # Memory.
+        reloads = 1 if resident else count
+        all_rows = strips * (self._dilation * (layer.r - 1) + 1 - self._step) + self._step * out_rows
+        words = batch * layer.c * columns * all_rows * reloads
+        if traffic.coded_input:
+            ifmap = np.maximum(code_bytes(words, traffic.input_zeros) / rate, words)
+        else:
+            run = (self._cg if resident else np.minimum(q * r, self._cg)) * config.operand_bytes
+            run = np.where(held >= layer.c, columns * run, run)
+            ifmap = words * config.operand_bytes / run * (run + config.beat_bytes * (run % config.beat_bytes > 0)) / rate
+        outputs = batch * layer.m * out_rows * windows
+        output = outputs * traffic.output_bytes / rate
+        if traffic.coded_output:
+            output = max(code_bytes(outputs, traffic.output_zeros) / rate, outputs)
+        stores = images * groups * strips * count
+        loads = images * groups * strips * (1 if resident else count * ranges)
+        latency = config.memory.read_latency + config.memory.write_latency
+        beside = (filter_lines * config.line_bytes + 128 * passes) / rate
+        bytes_ = beside + np.where(ifmap > 0, ifmap, 0)
+        exposed = latency * (loads * (tiles == 1) + stores * (blocks == 1))
+        beside = beside + (ifmap * (1 - 1 / loads) if tiles == 2 else 0) + (
+            output * (1 - 1 / stores) if blocks == 2 else 0)
+        exposed = exposed + ifmap / (loads if tiles == 2 else 1) + output / (stores if blocks == 2 else 1)
+        price = np.maximum(processing, beside) + exposed + BYTES_WEIGHT * bytes_
+        return np.where(legal, price, np.inf), m
+
+    def _filter_sums(self, p: Any, t: Any) -> tuple[Any, Any, Any]:
+        """Filters of a PE, and beats of their psums, of all passes together; and the passes."""
+        lanes = self._config.psum_lanes
+        whole, rest = np.divmod(self._ng, p * t)
+        last = _up(rest, t)
+        last = np.where(t > 1, np.minimum(p, _up(last, lanes) * lanes), last)
+        return whole * p + last, whole * _up(p, lanes) + _up(last, lanes), whole + (rest > 0)
+
+    def _lines(self, rows: Any, height: Any) -> Any:
+        """Ifmap rows that a pass reads for ofmap rows."""
+        pitch = np.gcd(np.where(rows > 1, self._step, 0), np.where(height > 1, self._dilation, 0))
+        return (self._step * (rows - 1) + self._dilation * (height - 1)) // np.maximum(pitch, 1) + 1
+
+
+def _up(value: Any, size: Any) -> Any:
+    return -(-value // size)
