@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.config import Config, SystolicConfig
+from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
 from ..hdl.errors import PearrayError
+from .arithmetic import check_arithmetic, is_fixed_point
 from .context import Context
 from .graph import Graph, Node, Tensor
 from .lowerings import LOWERINGS
 from .operators import Dequantize, Quantize, Reshape
 from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
-from .schedule import Scheduler, Step
+from .row_stationary.lower import PassStep
+from .row_stationary.schedule import RowStationaryScheduler
+from .schedule import LayerStep, Scheduler, Step
 
 __all__ = ["Compiled", "Layer", "Placed", "compile_graph"]
 
@@ -208,8 +211,16 @@ def _item(tensor: Tensor, config: Config) -> int:
     return config.operand_bytes
 
 
+def _schedule(steps: list[LayerStep], config: Config) -> Program:
+    """Commands of the steps of all layers."""
+    if isinstance(config, RowStationaryConfig):
+        return RowStationaryScheduler(config).run([step for step in steps if isinstance(step, PassStep)])
+    assert isinstance(config, SystolicConfig)
+    return Scheduler(config).run([step for step in steps if isinstance(step, Step)])
+
+
 class _Compiler:
-    def __init__(self, graph: Graph, config: SystolicConfig, keep: str):
+    def __init__(self, graph: Graph, config: Config, keep: str):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
@@ -234,7 +245,7 @@ class _Compiler:
         """Give a fresh tensor its place in memory."""
         tensor = self._graph.tensors[name]
         layout = Layout.of(tensor.shape)
-        item = 4 if bias else _item(tensor, self._config)
+        item = 4 if bias and not is_fixed_point(self._config) else _item(tensor, self._config)
         count = int(np.prod(tensor.shape, dtype=np.int64))
         address = self._plan.reserve(name, count * item)
         self._placed[name] = Placed(name, address, layout, tensor.dtype, item)
@@ -255,10 +266,10 @@ class _Compiler:
                   if role != "b" or "a" not in node.inputs}
         for name in inputs:
             self.place(name, bias=name in biases)
-        steps: list[Step] = []
+        steps: list[LayerStep] = []
         layers: list[Layer] = []
         context = Context(graph, config, self._plan, self._placed, self._stored, self.place)
-        ends: list[Step] = []
+        ends: list[LayerStep] = []
         for node in self._device:
             if isinstance(node.operator, Reshape):
                 self._alias(node)
@@ -272,10 +283,11 @@ class _Compiler:
             (output,) = node.outputs.values()
             layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
                                 self._plan.packed_bytes - packed))
-        for index, step in enumerate(ends[:-1]):
+        recorded = ends if isinstance(config, RowStationaryConfig) else ends[:-1]
+        for index, step in enumerate(recorded):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
-        program = Scheduler(config).run(steps)
+        program = _schedule(steps, config)
         encoded = program.encode()
         address = self._plan.reserve("program", len(encoded))
         outputs = {name: self._placed[name] for name in self._wanted()}
@@ -323,6 +335,5 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compil
     PearrayError
         If an operator has no lowering, or the accelerator can't hold a layer.
     """
-    if not isinstance(config, SystolicConfig):
-        raise PearrayError(f"config must be of array.kind 'systolic', not {config.array.kind!r}")
+    check_arithmetic(graph, config)
     return _Compiler(graph, config, keep).run()

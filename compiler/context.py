@@ -1,20 +1,22 @@
 """What lowerings share: where tensors stand, and the fields of a problem that follow from an operator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..hdl.commands import Rounding
-from ..hdl.config import SystolicConfig
+from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
 from ..hdl.errors import PearrayError
 from .graph import Graph, Node
 from .lower import lower
-from .operators import Contraction, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
+from .lower_columns import lower_columns
+from .operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
 from .plan import Layout, MemoryPlan, Stored
 from .problem import Finish, Problem
-from .schedule import Step
+from .row_stationary.lower import lower as lower_row_stationary
+from .schedule import LayerStep
 from .tiling import choose_tiling
 
 __all__ = [
@@ -28,7 +30,7 @@ class Context:
     """What a lowering works with: the graph, the plan, and where tensors stand so far."""
 
     graph: Graph
-    config: SystolicConfig
+    config: Config
     plan: MemoryPlan
     placed: dict[str, Any]
     stored: dict[str, Stored]
@@ -159,8 +161,9 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
                 bias = bias.viewed(1, channels)
     x_dtype = context.graph.tensors[node.inputs[operator.roles[0]]].dtype
     requant = operator.requant
-    if requant is None:
-        return Finish(bias=bias, relu=operator.activation == "relu")
+    if not isinstance(requant, Requant):
+        return Finish(bias=bias, relu=operator.activation == "relu",
+                      shift=requant.shift if isinstance(requant, FixedPoint) else 0)
     low, high = operator.bounds(x_dtype)
     return Finish(requant.rounding, requant.y_zero_point, low, high, scale_entries(requant), bias,
                   operator.table(x_dtype))
@@ -187,9 +190,15 @@ def check_stored_zero(context: Context, node: Node, name: str, value: int, is_un
         raise PearrayError(f"{node.name}: {name} must be in {low}..{high} on this accelerator, not {value}")
 
 
-def steps_of(context: Context, problem: Problem) -> list[Step]:
-    """Tile a problem and lower it."""
-    return lower(problem, context.config, context.plan, choose_tiling(problem, context.config))
+def steps_of(context: Context, problem: Problem) -> Sequence[LayerStep]:
+    """Tile a problem and lower it, as the kind of array wants it."""
+    config = context.config
+    if isinstance(config, RowStationaryConfig):
+        return lower_row_stationary(problem, config, context.plan)
+    assert isinstance(config, SystolicConfig)
+    if problem.columns:
+        return lower_columns(problem, config, context.plan)
+    return lower(problem, config, context.plan, choose_tiling(problem, config))
 
 
 def matrix_rows(context: Context, node: Node, role: str) -> tuple[Stored, np.ndarray | None]:

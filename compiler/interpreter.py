@@ -13,10 +13,10 @@ import numpy as np
 
 from ..golden import requantise
 from ..hdl.commands import ADDRESS_BITS, COMMAND_BYTES, Destination, Opcode, Rounding, decode
-from ..hdl.config import SystolicConfig
+from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
 from .program import QUEUES
 
-__all__ = ["Interpreter", "ProgramError"]
+__all__ = ["Cells", "Interpreter", "ProgramError"]
 
 _QUEUES = list(QUEUES.values())
 
@@ -25,7 +25,7 @@ class ProgramError(Exception):
     """A program does something that the format forbids, or a race."""
 
 
-class _Memory:
+class Cells:
     """Cells with the ordinals of their last writer and reader, to find races."""
 
     def __init__(self, name: str, cells: int, writer: str, reader: str):
@@ -68,33 +68,51 @@ class Interpreter:
 
     Parameters
     ----------
-    config : SystolicConfig
+    config : Config
         Configuration.
     dram_bytes : int
         Size of the memory behind the AXI port.
     """
 
-    def __init__(self, config: SystolicConfig, dram_bytes: int):
+    #: Parts of a clock: completed commands of each queue.
+    _CLOCKS = 4
+
+    def __new__(cls, config: Config, dram_bytes: int) -> "Interpreter":
+        """Make the interpreter of the configuration's kind of array."""
+        if cls is Interpreter and isinstance(config, RowStationaryConfig):
+            from .row_stationary.interpreter import RowStationaryInterpreter
+
+            return super().__new__(RowStationaryInterpreter)
+        return super().__new__(cls)
+
+    def __init__(self, config: Config, dram_bytes: int):
         self.config = config
         self.dram = np.zeros(dram_bytes, np.uint8)
-        pads, lanes = config.scratchpads, config.post.lanes
+        pads = config.scratchpads
         self._bytes = {
-            Destination.ACTIVATION: np.zeros(pads.activation_bytes, np.uint8),
-            Destination.WEIGHT: np.zeros(pads.weight_bytes, np.uint8),
             Destination.BIAS: np.zeros(pads.channels * 4, np.uint8),
             Destination.SCALE: np.zeros(pads.channels * 8, np.uint8),
-            Destination.TABLE: np.zeros(config.array.cols * 256, np.uint8),
+            Destination.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
         }
-        readers = {Destination.ACTIVATION: "execute", Destination.WEIGHT: "execute"}
-        self._races = {key: _Memory(key.name.lower(), value.size, "load", readers.get(key, "post"))
-                       for key, value in self._bytes.items()}
-        self._dram_race = _Memory("memory", dram_bytes, "store", "load")
+        self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
-        self._out_race = _Memory("output", pads.output_bytes, "post", "store")
-        depth = config.accumulators.depth
-        self._sums = np.zeros((2, depth, config.array.cols), np.int64)
-        self._sums_race = _Memory("accumulators", 2 * depth, "execute", "post")
-        self._lanes = lanes
+        self._out_race = Cells("output", pads.output_bytes, "post", "store")
+        self._races = {key: Cells(key.name.lower(), value.size, "load", "post") for key, value in self._bytes.items()}
+        self._lanes = config.post.lanes
+        self._add_memories()
+
+    def _add_memories(self) -> None:
+        """Add the memories of the kind of array."""
+        config = self.config
+        assert isinstance(config, SystolicConfig)
+        for key, size in ((Destination.ACTIVATION, config.scratchpads.activation_bytes),
+                          (Destination.WEIGHT, config.scratchpads.weight_bytes)):
+            self._bytes[key] = np.zeros(size, np.uint8)
+            self._races[key] = Cells(key.name.lower(), size, "load", "execute")
+        self._depth = config.accumulators.depth
+        self._banks = config.banks
+        self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
+        self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post")
 
     def write(self, segments: Iterable[tuple[int, bytes]]) -> None:
         """Put bytes into memory at each address."""
@@ -124,11 +142,12 @@ class Interpreter:
                  Opcode.STORE: self._store}
         ran = 0
         while True:
-            opcode, waits, body = decode(self.read(program_address + ran * COMMAND_BYTES, COMMAND_BYTES))
+            opcode, waits, body = decode(self.read(program_address + ran * COMMAND_BYTES, COMMAND_BYTES),
+                                         self.config.array.kind)
             if opcode is Opcode.END:
                 return ran
             queue = _QUEUES.index(QUEUES[opcode])
-            clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(4, np.int64)
+            clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(self._CLOCKS, np.int64)
             for other, name in enumerate(_QUEUES):
                 # The wait is the completed count modulo 2**16 nearest below the count so far.
                 behind = (int(totals[other]) - waits[name]) & 0xFFFF
@@ -138,7 +157,7 @@ class Interpreter:
                 count = int(totals[other]) - behind
                 if count > 0:
                     clock = np.maximum(clock, clocks[other][count - 1])
-                    clock[other] = max(clock[other], count)
+                    self._met(clock, opcode, body, other, count)
             clocks[queue].append(clock)
             totals[queue] += 1
             try:
@@ -146,6 +165,10 @@ class Interpreter:
             except ProgramError as error:
                 raise ProgramError(f"command {ran}: {error}") from None
             ran += 1
+
+    def _met(self, clock: np.ndarray, opcode: Opcode, body: dict[str, Any], other: int, count: int) -> None:
+        """Note what is over when a command's wait for a count of another queue is met."""
+        clock[other] = max(clock[other], count)
 
     @staticmethod
     def _rows(base: int, step2: int, step1: int, body: dict[str, Any], modulus: int) -> np.ndarray:
@@ -188,7 +211,7 @@ class Interpreter:
         bank[rows] = ((sums + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
 
     def _claim(self, rows: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        depth = self.config.accumulators.depth
+        depth = self._depth
         if rows.size and rows.max() >= depth:
             raise ProgramError(f"accumulators have {depth} rows, row {rows.max()} is outside")
         self._sums_race.write(rows + body["bank"] * depth, ordinal, clock)
@@ -236,8 +259,8 @@ class Interpreter:
         offset = k + (k // run) * body["jump1"] + (k // (run * run_count)) * body["jump2"]
         if body["fold"]:
             for name, used in (("jump1", run < total), ("jump2", run * run_count < total)):
-                if used and body[name] % self.config.banks:
-                    raise ProgramError(f"{name} must be a multiple of {self.config.banks} with fold")
+                if used and body[name] % self._banks:
+                    raise ProgramError(f"{name} must be a multiple of {self._banks} with fold")
             cuts = list(range(0, total, rows))
         else:
             cuts = [start for base in range(0, total, run) for start in range(base, min(base + run, total), rows)]
@@ -273,7 +296,7 @@ class Interpreter:
         return self._bytes[memory][index]
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        cols, depth = self.config.array.cols, self.config.accumulators.depth
+        cols, depth = self.config.array.cols, self._depth
         group = np.arange(cols // self._lanes)
         rounding = body["rounding"]
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes

@@ -1,12 +1,13 @@
 """Pooling, tables and whatever else treats each channel by itself: the array's diagonal."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..hdl.commands import Rounding
-from ..hdl.config import SystolicConfig
+from ..hdl.config import Config, SystolicConfig
 from ..hdl.errors import PearrayError
 from .average import find_average, find_integer_average
 from .context import Context, check_stored_zero, float_entry, image_of, steps_of
@@ -17,12 +18,12 @@ from .plan import Layout, Stored, operand_array
 from .problem import Finish, Matrix, Problem
 from .requant import check_scale
 from .residual import Residual, find_residual
-from .schedule import Step
+from .schedule import LayerStep
 
 __all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
 
 
-def _pool(context: Context, node: Node, **fields: Any) -> list[Step]:
+def _pool(context: Context, node: Node, **fields: Any) -> Sequence[LayerStep]:
     operator = node.operator
     assert isinstance(operator, (MaxPool2d, AvgPool2d))
     tensor = context.graph.tensors[node.inputs["x"]]
@@ -39,13 +40,13 @@ def _pool(context: Context, node: Node, **fields: Any) -> list[Step]:
         **fields))
 
 
-def _identity(dtype: np.dtype, config: SystolicConfig, **fields: Any) -> Finish:
+def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
     """Outputs that are the sums, stored as operands."""
     info = np.iinfo(dtype)
     return Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0), **fields)
 
 
-def lower_max_pool(context: Context, node: Node) -> list[Step]:
+def lower_max_pool(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower MaxPool2d: the diagonal multiplies by one and the accumulators compare."""
     dtype = context.graph.tensors[node.inputs["x"]].dtype
     bits = context.config.array.operand_bits
@@ -54,7 +55,7 @@ def lower_max_pool(context: Context, node: Node) -> list[Step]:
 
 
 def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
-                 role: str = "x") -> list[Step]:
+                 role: str = "x") -> Sequence[LayerStep]:
     name = node.inputs[role]
     tensor = context.graph.tensors[name]
     x = context.operand(node, role)
@@ -77,7 +78,7 @@ def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
         a_unsigned=tensor.dtype.kind == "u", finish=finish))
 
 
-def lower_relu(context: Context, node: Node) -> list[Step]:
+def lower_relu(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower Relu: the identity, clamped at the zero point."""
     operator = node.operator
     assert isinstance(operator, Relu)
@@ -86,7 +87,7 @@ def lower_relu(context: Context, node: Node) -> list[Step]:
                                               int(info.max), float_entry(1.0)), False)
 
 
-def lower_lookup(context: Context, node: Node) -> list[Step]:
+def lower_lookup(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower Lookup: the identity, then the table."""
     operator = node.operator
     assert isinstance(operator, Lookup)
@@ -95,7 +96,7 @@ def lower_lookup(context: Context, node: Node) -> list[Step]:
                                               table=operator.table), operator.table.ndim == 2)
 
 
-def lower_add(context: Context, node: Node) -> list[Step]:
+def lower_add(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower Add: a table if one operand is constant over each channel, else an integer sum that is exact."""
     for role in ("a", "b"):
         value = context.constant(node.inputs[role])
@@ -104,7 +105,7 @@ def lower_add(context: Context, node: Node) -> list[Step]:
     return _add_tensors(context, node)
 
 
-def _add_tensors(context: Context, node: Node) -> list[Step]:
+def _add_tensors(context: Context, node: Node) -> Sequence[LayerStep]:
     """Add two tensors of one shape: see :mod:`.residual`."""
     operator = node.operator
     assert isinstance(operator, Add)
@@ -168,7 +169,7 @@ def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) ->
     return found
 
 
-def _add_constant(context: Context, node: Node, fixed: str) -> list[Step]:
+def _add_constant(context: Context, node: Node, fixed: str) -> Sequence[LayerStep]:
     """Lower Add of a constant that is one number or one for each channel: a table over the other operand."""
     operator = node.operator
     assert isinstance(operator, Add)
@@ -198,7 +199,7 @@ def _add_constant(context: Context, node: Node, fixed: str) -> list[Step]:
                                               table=table), table.ndim == 2, other)
 
 
-def lower_average_pool(context: Context, node: Node) -> list[Step]:
+def lower_average_pool(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower AvgPool2d: sums of windows on the diagonal, divided by requantisation.
 
     Windows that reach into padding may have fewer elements: outputs fall into rectangles of one count each.
@@ -216,10 +217,11 @@ def lower_average_pool(context: Context, node: Node) -> list[Step]:
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
     check_stored_zero(context, node, "x_zero_point", zero, tensor.dtype.kind == "u")
     whole = operator.count_include_pad or plain
-    if (p, q, top, left) == (1, 1, 0, 0) and (r, s) == (height, width):
+    systolic = isinstance(context.config, SystolicConfig)
+    if systolic and (p, q, top, left) == (1, 1, 0, 0) and (r, s) == (height, width):
         finish = Finish() if plain else _average(context, node, r * s, c)
         return _whole_images(context, node, x, y, zero, finish)
-    steps: list[Step] = []
+    steps: list[LayerStep] = []
     for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
         for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
             finish = Finish() if plain else _average(context, node, rows * columns, c)
@@ -242,7 +244,7 @@ class _Image(Stored):
         return self._base.ready(self._first + start, self._first + end)
 
 
-def _whole_images(context: Context, node: Node, x: Stored, y: Stored, zero: int, finish: Finish) -> list[Step]:
+def _whole_images(context: Context, node: Node, x: Stored, y: Stored, zero: int, finish: Finish) -> Sequence[LayerStep]:
     """Sums of whole images: ones times the matrix of an image's pixels and channels, which fills the array."""
     tensor = context.graph.tensors[node.inputs["x"]]
     images, c, height, width = tensor.shape
@@ -250,7 +252,7 @@ def _whole_images(context: Context, node: Node, x: Stored, y: Stored, zero: int,
     address = context.plan.constant(node.name, count * item, lambda: operand_array(np.ones(count, int), item).tobytes(),
                                     key=("ones", count, item))
     ones = Stored(f"{node.name}:ones", address, 1, count, item)
-    steps: list[Step] = []
+    steps: list[LayerStep] = []
     for image in range(images):
         steps += steps_of(context, Problem(
             name=node.name, x=ones, y=y, cg=count, ng=c, weights=Matrix(_Image(x, image * count, count)), w_zero=zero,

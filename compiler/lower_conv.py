@@ -1,23 +1,24 @@
 """Convolutions: dense, grouped, channel by channel, and transposed."""
 
+from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
 import numpy as np
 
-from ..hdl.config import SystolicConfig
+from ..hdl.config import Config, SystolicConfig
 from ..hdl.errors import PearrayError
 from .context import Context, finish_of, image_of, operand_fields, steps_of
 from .graph import Node
 from .operator import padding4, pair
 from .operators import Conv2d, ConvTranspose2d
 from .problem import Problem
-from .schedule import Step
+from .schedule import LayerStep
 
 __all__ = ["lower_conv", "lower_conv_transpose"]
 
 
-def lower_conv(context: Context, node: Node) -> list[Step]:
+def lower_conv(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower Conv2d: dense, grouped with groups joined to fill the array, or channel by channel."""
     operator = node.operator
     assert isinstance(operator, Conv2d)
@@ -51,16 +52,21 @@ def lower_conv(context: Context, node: Node) -> list[Step]:
     return steps_of(context, Problem(groups=groups // joined, cg=cg * joined, ng=ng * joined, weights=packed, **common))
 
 
-def _joined(groups: int, cg: int, ng: int, config: SystolicConfig) -> int:
-    """Groups to compute together as one block-diagonal matrix: as many as the array has columns and rows for."""
+def _joined(groups: int, cg: int, ng: int, config: Config) -> int:
+    """Groups to compute together as one block-diagonal matrix: as many as the array has columns and rows for.
+
+    A row-stationary array has sets of PEs for several groups, and its mapping joins what it likes.
+    """
     best = 1
+    if not isinstance(config, SystolicConfig):
+        return best
     for joined in range(1, groups + 1):
         if groups % joined == 0 and joined * ng <= config.array.cols and joined * cg <= max(config.array.rows, cg):
             best = joined
     return best
 
 
-def lower_conv_transpose(context: Context, node: Node) -> list[Step]:
+def lower_conv_transpose(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower ConvTranspose2d: outputs of one phase of the stride are a convolution by some of the taps.
 
     Output row ``u * i + a`` gets tap r of input row ``i + (a + top - d * r) / u`` where that is whole.
@@ -85,7 +91,7 @@ def lower_conv_transpose(context: Context, node: Node) -> list[Step]:
     # (C, N, R, S) to (G, R, S, C / G, N).
     filters = w.reshape(groups, c // groups, ng, r, s).transpose(0, 3, 4, 1, 2)
     joined = _joined(groups, c // groups, ng, context.config)
-    steps: list[Step] = []
+    steps: list[LayerStep] = []
     for a in range(min(u, p)):
         rows, above, down = _phase(a, u, dr, r, top)
         for b in range(min(v, q)):

@@ -1,19 +1,20 @@
 """Gemm and Linear: a row of M pixels and a 1 x 1 filter, or outer products if A stands transposed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..hdl.errors import PearrayError
 from .context import Context, finish_of, matrix_rows, operand_fields, steps_of
 from .graph import Node
-from .lower_columns import lower_columns
 from .operators import Gemm, Linear
 from .problem import Matrix, Problem
-from .schedule import Step
+from .schedule import LayerStep
 
 __all__ = ["lower_gemm"]
 
 
-def lower_gemm(context: Context, node: Node) -> list[Step]:
+def lower_gemm(context: Context, node: Node) -> Sequence[LayerStep]:
     """Lower Gemm and Linear: one row of M pixels, a 1 x 1 filter."""
     operator = node.operator
     assert isinstance(operator, (Gemm, Linear))
@@ -42,8 +43,6 @@ def lower_gemm(context: Context, node: Node) -> list[Step]:
         weights = Matrix(matrix, trans_b)
     finish = finish_of(context, node, n)
     y = context.result(node)
-    problem = Problem(name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, weights=weights, finish=finish,
-                      **operand_fields(context, node))
-    if trans_a:
-        return lower_columns(problem, context.config, context.plan)
-    return steps_of(context, problem)
+    return steps_of(context, Problem(
+        name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, columns=trans_a, weights=weights, finish=finish,
+        **operand_fields(context, node)))

@@ -1,6 +1,6 @@
 """Which lowering serves which operator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .context import Context
 from .graph import Node
@@ -19,11 +19,11 @@ from .operators import (
     Operator,
     Relu,
 )
-from .schedule import Step
+from .schedule import LayerStep
 
 __all__ = ["LOWERINGS"]
 
-LOWERINGS: dict[type[Operator], Callable[[Context, Node], list[Step]]] = {
+LOWERINGS: dict[type[Operator], Callable[[Context, Node], Sequence[LayerStep]]] = {
     Add: lower_add, AvgPool2d: lower_average_pool, Conv2d: lower_conv, ConvTranspose2d: lower_conv_transpose,
     Gemm: lower_gemm, Linear: lower_gemm, Lookup: lower_lookup, MaxPool2d: lower_max_pool, Relu: lower_relu,
 }

@@ -32,6 +32,8 @@ class Finish:
         Table.
     relu : bool
         Whether negative sums become zero, with ``Rounding.NONE``.
+    shift : int
+        Lowest bit of the window of a product, in fixed point.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -42,6 +44,7 @@ class Finish:
     bias: np.ndarray | Stored | None = None
     table: np.ndarray | None = None
     relu: bool = False
+    shift: int = 0
 
 
 @dataclass
@@ -100,6 +103,8 @@ class Problem:
     fill: int = 0
     diagonal: bool = False
     maximum: bool = False
+    #: The tensor stands transposed: `x` has a pixel for each channel, and a channel for each pixel.
+    columns: bool = False
     #: Where the p * q outputs lie in images of `y_size` pixels: at ``origin + step * index``.
     y_size: tuple[int, int] | None = None
     origin: tuple[int, int] = (0, 0)

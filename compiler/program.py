@@ -30,6 +30,11 @@ class Command:
 class Program:
     """A program under construction.
 
+    Parameters
+    ----------
+    kind : str
+        Kind of array.
+
     Members
     -------
     counts : dict of str to int
@@ -38,7 +43,8 @@ class Program:
         All commands so far, without the final END.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "systolic") -> None:
+        self._kind = kind
         self.counts = dict.fromkeys(QUEUES.values(), 0)
         self.commands: list[Command] = []
 
@@ -100,7 +106,7 @@ class Program:
             waits = {name: max(count, counts[name] - (1 << 14)) if counts[name] > 1 << 14 else count
                      for name, count in command.waits.items()}
             counts[QUEUES[command.opcode]] += 1
-            parts.append(encode(command.opcode, waits, command.body, following))
+            parts.append(encode(command.opcode, waits, command.body, following, self._kind))
         # The run ends when END passes its gate: everything must have completed.
         parts.append(encode(Opcode.END, counts, {}, 0))
         return b"".join(parts)
@@ -110,11 +116,11 @@ class Program:
         return "\n".join(f"{index:5} {command}" for index, command in enumerate(self.commands))
 
 
-def disassemble(program: bytes) -> list[Command]:
+def disassemble(program: bytes, kind: str = "systolic") -> list[Command]:
     """Commands of an encoded program, up to its END; waits are modulo 2**16."""
     commands: list[Command] = []
     for start in range(0, len(program), COMMAND_BYTES):
-        opcode, waits, body = decode(program[start:start + COMMAND_BYTES])
+        opcode, waits, body = decode(program[start:start + COMMAND_BYTES], kind)
         if opcode is Opcode.END:
             return commands
         commands.append(Command(opcode, waits, body))

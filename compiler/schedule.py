@@ -17,7 +17,7 @@ from .cost import execute_cycles, load_cycles
 from .plan import Stored
 from .program import Program
 
-__all__ = ["Group", "Output", "Piece", "Scheduler", "Step", "Tile", "Use"]
+__all__ = ["Buffer", "Group", "LayerStep", "Output", "OutputBuffer", "Piece", "Scheduler", "Step", "Tile", "Use"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
 _OPERANDS = {Destination.ACTIVATION.value, Destination.WEIGHT.value}
@@ -132,8 +132,21 @@ class Group:
 
 
 @dataclass(eq=False)
-class Step:
-    """One EXECUTE.
+class LayerStep:
+    """What a lowering gives to the scheduler of its kind of array.
+
+    Parameters
+    ----------
+    group : Group
+        Outputs to make; a layer's last step has those that end it.
+    """
+
+    group: Group
+
+
+@dataclass(eq=False)
+class Step(LayerStep):
+    """One EXECUTE of the systolic array.
 
     Parameters
     ----------
@@ -147,7 +160,6 @@ class Step:
         Load weights before activations.
     """
 
-    group: Group
     a: Use
     w: Use
     body: dict[str, int]
@@ -159,7 +171,7 @@ class Step:
         return (self.w, self.a) if self.w_first else (self.a, self.w)
 
 
-class _Buffer:
+class Buffer:
     """Places in one scratchpad."""
 
     def __init__(self, capacity: int, alignment: int):
@@ -205,7 +217,7 @@ class _Buffer:
         return True
 
 
-class _Output:
+class OutputBuffer:
     """Places in the output scratchpad, taken in turn."""
 
     def __init__(self, capacity: int, alignment: int):
@@ -248,13 +260,13 @@ class Scheduler:
         pads, beat = config.scratchpads, config.beat_bytes
         line = config.post.lanes
         self._buffers = {
-            Destination.ACTIVATION.value: _Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
-            Destination.WEIGHT.value: _Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
-            Destination.BIAS.value: _Buffer(pads.channels * 4, line * 4),
-            Destination.SCALE.value: _Buffer(pads.channels * 8, line * 8),
-            Destination.TABLE.value: _Buffer(config.array.cols * 256, config.array.cols * 256),
+            Destination.ACTIVATION.value: Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
+            Destination.WEIGHT.value: Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
+            Destination.BIAS.value: Buffer(pads.channels * 4, line * 4),
+            Destination.SCALE.value: Buffer(pads.channels * 8, line * 8),
+            Destination.TABLE.value: Buffer(config.array.cols * 256, config.array.cols * 256),
         }
-        self._output = _Output(pads.output_bytes, line * config.sum_bytes)
+        self._output = OutputBuffer(pads.output_bytes, line * config.sum_bytes)
         self._steps: list[Step] = []
         #: Group whose sums stand in a bank: the group, the bank, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int, int] | None = None

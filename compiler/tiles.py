@@ -12,7 +12,7 @@ from .plan import MemoryPlan, Stored, operand_array
 from .problem import Box, Geometry, Matrix, Problem, Region
 from .schedule import Piece, Tile
 
-__all__ = ["TileMaker", "block", "blocks"]
+__all__ = ["TileMaker", "block", "blocks", "fill", "inside"]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -143,8 +143,8 @@ class TileMaker:
     def _window(self, image0: int, group: int, box: Box, geometry: Geometry, images: tuple[int, int],
                 rows: tuple[int, int], columns: tuple[int, int], channels: tuple[int, int]) -> Piece:
         problem, item = self._problem, self._config.operand_bytes
-        inside_r = _inside(geometry.row0, geometry.row_step, problem.height, rows)
-        inside_c = _inside(geometry.column0, geometry.column_step, problem.width, columns)
+        inside_r = inside(geometry.row0, geometry.row_step, problem.height, rows)
+        inside_c = inside(geometry.column0, geometry.column_step, problem.width, columns)
         count = images[1] - images[0]
         base = images[0] * geometry.image
         loads: list[dict[str, int]] = []
@@ -384,7 +384,7 @@ class TileMaker:
         return self._problem.finish.rounding is not Rounding.NONE
 
 
-def _inside(first: int, step: int, limit: int, lines: tuple[int, int]) -> tuple[int, int]:
+def inside(first: int, step: int, limit: int, lines: tuple[int, int]) -> tuple[int, int]:
     """Lines of a range that lie inside the image: both ends, empty at the range's end if none does."""
     low = min(max(-(first // step), lines[0]), lines[1])
     high = max(min(-((first - limit) // step), lines[1]), low)

@@ -1,0 +1,100 @@
+"""Forms of a layer: every problem as convolutions of rectangles of pixels, with their weights in one order."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...golden.cost import ConvLayer
+from ...hdl.config import RowStationaryConfig
+from ..problem import Matrix, Problem
+
+__all__ = ["Operand", "is_row", "operands", "rectangles", "shape_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """What adds to the sums of a layer: a tensor and its weights.
+
+    Parameters
+    ----------
+    problem : Problem
+        Where the tensor stands, and its zero points.
+    weights : tuple of ndarray or Matrix
+        (G, R, S, C, N) for groups G of C input and N output channels each. Several meet the same tensor one after
+        another. Channels that the tensor does not have meet zeros.
+    groups, cg, ng : int
+        Groups, and channels of each.
+    """
+
+    problem: Problem
+    weights: "tuple[np.ndarray | Matrix, ...]"
+    groups: int
+    cg: int
+    ng: int
+
+
+def is_row(problem: Problem) -> bool:
+    """Whether a problem is one row of pixels that see nothing but themselves, so that it may be cut anywhere."""
+    return (problem.r == problem.s == problem.images == problem.height == problem.p == 1
+            and problem.stride == (1, 1) and problem.width == problem.q and problem.left == problem.top == 0
+            and problem.y_size is None)
+
+
+def rectangles(problem: Problem, columns: int) -> list[Problem]:
+    """Cut a row of pixels into a rectangle of `columns`, and a row of what is left."""
+    pixels = problem.q
+    rows, rest = divmod(pixels, columns)
+
+    def cut(part: Problem, main: bool) -> Problem:
+        also = None if part.also is None else cut(part.also, main)
+        if main:
+            return replace(part, height=rows, width=columns, p=rows, q=columns, also=also)
+        return replace(part, q=rest, left=-rows * columns, y_size=(1, pixels), origin=(0, rows * columns), also=also)
+
+    return ([cut(problem, True)] if rows else []) + ([cut(problem, False)] if rest else [])
+
+
+def shape_of(problem: Problem, groups: int, cg: int, ng: int) -> ConvLayer:
+    """Shape of a layer, its padding counted to the ifmap."""
+    (u, v), (dr, ds) = problem.stride, problem.dilation
+    return ConvLayer(name=problem.name, c=groups * cg, h=(problem.p - 1) * u + dr * (problem.r - 1) + 1,
+                     w=(problem.q - 1) * v + ds * (problem.s - 1) + 1, m=groups * ng, r=problem.r, s=problem.s,
+                     stride=problem.stride, dilation=problem.dilation, groups=groups)
+
+
+def operands(problem: Problem, config: RowStationaryConfig) -> list[Operand]:
+    """Operands of a layer.
+
+    Channel by channel, as many channels as a line has sums are one group, with zeros between them.
+    """
+    found = []
+    part: Problem | None = problem
+    while part is not None:
+        found.append(_channelwise(part, config) if part.diagonal else _dense(part))
+        part = part.also
+    return found
+
+
+def _dense(problem: Problem) -> Operand:
+    weights = problem.weights
+    if not isinstance(weights, Matrix):
+        weights = weights.reshape(problem.groups, problem.r, problem.s, problem.cg, problem.ng)
+    return Operand(problem, (weights,), problem.groups, problem.cg, problem.ng)
+
+
+def _channelwise(problem: Problem, config: RowStationaryConfig) -> Operand:
+    values = problem.weights
+    assert isinstance(values, np.ndarray)
+    channels, taps = problem.ng, problem.r * problem.s
+    joined = min(config.psum_lanes, channels)
+    groups = -(-channels // joined)
+    several = values if problem.repeat else [None]
+    weights = []
+    for factor in several:
+        each = np.full((taps, groups * joined), problem.w_zero, np.int64)
+        each[:, :channels] = values if factor is None else factor
+        full = np.full((groups, taps, joined, joined), problem.w_zero, np.int64)
+        for lane in range(joined):
+            full[:, :, lane, lane] = each.reshape(taps, groups, joined)[:, :, lane].T
+        weights.append(full.reshape(groups, problem.r, problem.s, joined, joined))
+    return Operand(problem, tuple(weights), groups, joined, joined)

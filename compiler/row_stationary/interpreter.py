@@ -1,0 +1,340 @@
+"""Functional model of the row-stationary array's commands.
+
+A pass is executed from the tags with which the PEs were set up: which words each of them is sent, what it makes of
+them, and through which PEs sums go.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ...golden import run_length
+from ...hdl.commands import ADDRESS_BITS, Destination, Opcode, Rounding
+from ...hdl.config import RowStationaryConfig
+from ..interpreter import Cells, Interpreter, ProgramError
+from .setup import decode_setups, setup_size
+
+__all__ = ["RowStationaryInterpreter"]
+
+_LOAD, _EXECUTE, _POST, _STORE = range(4)
+
+#: Parts of a clock besides completed commands: passes that have read their ifmaps, and their filters.
+_IFMAP, _FILTERS = 4, 5
+
+
+class _Buffer:
+    """Lines of the global buffer, with the commands that last touched them, by what they did."""
+
+    _QUEUES = {"load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (_POST,),
+               "store": (_STORE,)}
+
+    def __init__(self, lines: int):
+        self.lines = lines
+        self._last = {name: np.zeros(lines, np.int64) for name in self._QUEUES}
+
+    def touch(self, what: str, lines: np.ndarray, ordinal: int, clock: np.ndarray, after: tuple[str, ...]) -> None:
+        """Note an access, and check that what it must follow is over."""
+        if lines.size and (lines.min() < 0 or lines.max() >= self.lines):
+            raise ProgramError(f"the global buffer has {self.lines} lines, {lines.max()} is outside")
+        for name in after:
+            latest = int(self._last[name][lines].max(initial=0))
+            known = max(int(clock[part]) for part in self._QUEUES[name])
+            if latest > known:
+                raise ProgramError(f"{what} of command {ordinal} touches lines of {name} of command {latest}, but waits "
+                                   f"only for {known}")
+        self._last[what][lines] = ordinal
+
+
+class RowStationaryInterpreter(Interpreter):
+    """See :class:`~pearray.compiler.interpreter.Interpreter`."""
+
+    config: RowStationaryConfig
+    _CLOCKS = 6
+
+    def _add_memories(self) -> None:
+        config = self.config
+        self._width = config.line_bytes
+        self._buffer = np.zeros(config.buffer_lines * self._width, np.uint8)
+        self._buffer_race = _Buffer(config.buffer_lines)
+        self._filters = np.zeros(config.filter_lines * self._width, np.uint8)
+        self._filter_load = np.zeros(config.filter_lines, np.int64)
+        self._filter_read = np.zeros(config.filter_lines, np.int64)
+        self._setups: set[int] = set()
+        self._setup: dict[str, np.ndarray] | None = None
+        self._mode: dict[str, Any] = {}
+
+    def _met(self, clock: np.ndarray, opcode: Opcode, body: dict[str, Any], other: int, count: int) -> None:
+        if opcode is not Opcode.LOAD or other != _EXECUTE:
+            super()._met(clock, opcode, body, other, count)
+            return
+        early = _FILTERS if body["destination"] is Destination.FILTER_BUFFER else _IFMAP
+        clock[early] = max(clock[early], count)
+        if count in self._setups:
+            clock[_EXECUTE] = max(clock[_EXECUTE], count)
+
+    def _load(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        destination = body["destination"]
+        if destination in self._bytes:
+            super()._load(ordinal, clock, body)
+            return
+        if destination is Destination.GLOBAL_BUFFER_CODED:
+            self._load_coded(ordinal, clock, body)
+            return
+        target = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
+        if not target.size:
+            raise ProgramError("load of nothing")
+        if body["fill"]:
+            values = np.full(target.size, body["value"], np.uint8)
+        else:
+            source = self._rows(body["dram"], body["dram_step2"], body["dram_step1"], body, 1 << 32)
+            self._dram_race.read(source, ordinal, clock)
+            values = self.dram[source]
+        if destination is Destination.FILTER_BUFFER:
+            lines = np.unique(target // self._width)
+            if lines.max() >= len(self._filter_load):
+                raise ProgramError(f"the filter buffer has {len(self._filter_load)} lines, {lines.max()} is outside")
+            latest, known = self._filter_read[lines].max(), max(clock[_EXECUTE], clock[_FILTERS])
+            if latest > known:
+                raise ProgramError(f"load command {ordinal} overwrites filters of execute command {latest}, but waits "
+                                   f"only for {known}")
+            self._filter_load[lines] = ordinal
+            self._filters[target] = values
+            return
+        if destination is not Destination.GLOBAL_BUFFER:
+            raise ProgramError(f"no memory {destination.name.lower()} in this kind of array")
+        self._write_buffer(target, values, ordinal, clock)
+
+    def _write_buffer(self, target: np.ndarray, values: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
+        self._buffer_race.touch("load", np.unique(target // self._width), ordinal, clock,
+                                ("ifmap", "psums", "post", "store"))
+        self._buffer[target] = values
+
+    def _load_coded(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        if body["count1"] != 1 or body["count2"] != 1 or body["dram"] % 8 or body["length"] % 8 or body["address"] % 2:
+            raise ProgramError("a code must be one row of whole words, at a multiple of 8 bytes")
+        code = self.dram[body["dram"]:body["dram"] + body["length"]].view("<u8")
+        marks = np.flatnonzero(code >> np.uint64(63))
+        if not marks.size:
+            raise ProgramError(f"no last word of a code in {body['length']} bytes from {body['dram']} on")
+        code = code[:marks[0] + 1]
+        self._dram_race.read(body["dram"] + np.arange(8 * len(code)), ordinal, clock)
+        runs = sum(int((code >> np.uint64(21 * pair) & np.uint64(31)).astype(np.int64).sum()) for pair in range(3))
+        words = run_length.decode(code, runs + 3 * len(code))
+        self._write_buffer(body["address"] + np.arange(2 * len(words)), words.astype("<u2").view(np.uint8), ordinal,
+                           clock)
+
+    def _read_filters(self, lines: np.ndarray, ordinal: int, clock: np.ndarray) -> np.ndarray:
+        if lines.max() >= len(self._filter_load):
+            raise ProgramError(f"the filter buffer has {len(self._filter_load)} lines, {lines.max()} is outside")
+        if self._filter_load[lines].max() > clock[_LOAD]:
+            raise ProgramError(f"execute command {ordinal} reads filters of load command "
+                               f"{self._filter_load[lines].max()}, but waits only for {clock[_LOAD]}")
+        self._filter_read[lines] = ordinal
+        read: np.ndarray = self._filters.reshape(-1, self._width)[lines]
+        return read
+
+    def _execute(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        # What follows a setup follows the end of all before.
+        clock[_EXECUTE] = max([clock[_EXECUTE], *self._setups])
+        if body["setup"]:
+            clock[_EXECUTE] = ordinal - 1
+            lines = body["filter_base"] + np.arange(setup_size(self.config))
+            self._setup = decode_setups(self._read_filters(lines, ordinal, clock).tobytes(), self.config)
+            self._mode = dict(body)
+            self._setups.add(ordinal)
+            return
+        if self._setup is None:
+            raise ProgramError("the array has not been set up")
+        self._pass(ordinal, clock, body)
+
+    def _words(self, values: np.ndarray, name: str) -> np.ndarray:
+        """Words that operands in the buffers stand for."""
+        if self.config.operand_bytes == 2:
+            return values.view("<i2").astype(np.int64)
+        kind = np.uint8 if self._mode[f"{name}_unsigned"] else np.int8
+        return values.view(kind).astype(np.int64) - self._mode[f"{name}_zero_point"]
+
+    def _ifmap(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Words of a pass: (row, column, set, line, channel)."""
+        address = np.array(body["ifmap_base"], np.int64)
+        for count, step in ((body["rows"], body["ifmap_row_step"]), (body["ifmap_columns"], body["ifmap_column_step"]),
+                            (body["ifmap_sets"], body["ifmap_set_step"]), (body["ifmap_lines"], body["ifmap_line_step"]),
+                            (body["ifmap_channels"], 1)):
+            address = address[..., None] + np.arange(count + 1) * step
+        address %= 1 << ADDRESS_BITS
+        size = self.config.operand_bytes
+        self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load",))
+        return self._words(self._buffer, "ifmap")[address]
+
+    def _filter_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Words of a pass: (set, row, word)."""
+        beats, sets, height = body["filter_beats"] + 1, body["filter_sets"] + 1, body["filter_height"] + 1
+        lines = body["filter_base"] + np.arange(beats * sets * height)
+        words = self._words(self._read_filters(lines, ordinal, clock), "filter")
+        words = words.reshape(beats, sets, height, -1).transpose(1, 2, 0, 3).reshape(sets, height, -1)
+        kept = (beats - 1) * self.config.filter_lanes + body["filter_last"] + 1
+        if kept != (body["filters"] + 1) * (body["window"] + 1):
+            raise ProgramError(f"a PE gets {kept} filter words for {body['filters'] + 1} filters of "
+                               f"{body['window'] + 1}")
+        if kept > self.config.pe.filter_words or body["window"] + 1 > self.config.pe.ifmap_words:
+            raise ProgramError(f"{kept} filter words and windows of {body['window'] + 1} are more than a PE holds")
+        return words[:, :, :kept].reshape(sets, height, body["filters"] + 1, body["window"] + 1)
+
+    def _pass(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        setup, config = self._setup, self.config
+        assert setup is not None
+        ifmap, filters = self._ifmap(ordinal, clock, body), self._filter_words(ordinal, clock, body)
+        windows, window, moved = body["windows"] + 1, body["window"] + 1, body["moved"]
+        if body["kept"] + moved != window:
+            raise ProgramError(f"kept and moved must be {window} words together, not {body['kept']} and {moved}")
+        if ifmap.shape[1] * ifmap.shape[4] != window + (windows - 1) * moved:
+            raise ProgramError(f"a row of {windows} windows takes {window + (windows - 1) * moved} words, not "
+                               f"{ifmap.shape[1] * ifmap.shape[4]}")
+        at = np.arange(windows)[:, None] * moved + np.arange(window)
+        read, write, beats = self._psum_places(ordinal, clock, body)
+        made = set()
+        for bottom, column in zip(*np.nonzero(setup["active"] * setup["bottom"]), strict=True):
+            total, row = None, int(bottom)
+            while True:
+                if row < 0 or not setup["active"][row, column]:
+                    raise ProgramError(f"the chain from PE ({bottom}, {column}) has no top")
+                one = self._sums_of(ifmap, filters, {name: int(value[row, column]) for name, value in setup.items()}, at)
+                total = one if total is None else self._add(total, one)
+                if setup["top"][row, column]:
+                    break
+                row -= 1
+            t, j = int(setup["psums_row"][bottom, column]), int(setup["psums_col"][bottom, column])
+            if (t, j) != (setup["psums_row"][row, column], setup["psums_col"][row, column]) or (t, j) in made:
+                raise ProgramError(f"two chains, or the ends of one, have psum tag ({t}, {j})")
+            if t > body["psum_sets"] or j > body["psum_rows"]:
+                raise ProgramError(f"no psums are read and written for psum tag ({t}, {j})")
+            made.add((t, j))
+            if read is not None:
+                total = self._add(total, self._get_sums(read[..., t, j], beats, body))
+            self._put_sums(write[..., t, j], beats, total, body)
+        if len(made) != (body["psum_sets"] + 1) * (body["psum_rows"] + 1):
+            raise ProgramError(f"{len(made)} chains make the sums of {body['psum_sets'] + 1} x {body['psum_rows'] + 1}")
+        if config.truncate and body["bias"] and body["fresh"]:
+            raise ProgramError("sums can't be fresh and begin at biases")
+
+    def _add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if self._mode["maximum"]:
+            return np.maximum(a, b)
+        bits = self.config.psum_bits
+        total: np.ndarray = (a + b + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
+        return total
+
+    def _sums_of(self, ifmap: np.ndarray, filters: np.ndarray, setup: dict[str, int], at: np.ndarray) -> np.ndarray:
+        """Sums of a PE: (row, window, filter)."""
+        if setup["ifmap_row"] >= ifmap.shape[2] or setup["ifmap_col"] >= ifmap.shape[3]:
+            raise ProgramError(f"no ifmap words have tag ({setup['ifmap_row']}, {setup['ifmap_col']})")
+        if setup["filters_row"] >= filters.shape[0] or setup["filters_col"] >= filters.shape[1]:
+            raise ProgramError(f"no filters have tag ({setup['filters_row']}, {setup['filters_col']})")
+        words = ifmap[:, :, setup["ifmap_row"], setup["ifmap_col"]].reshape(ifmap.shape[0], -1)[:, at]
+        weights = filters[setup["filters_row"], setup["filters_col"]]
+        if self._mode["maximum"]:
+            sums = np.full((*words.shape[:2], len(weights)), -(1 << self.config.psum_bits - 1))
+            for word in range(words.shape[2]):
+                products = words[:, :, word, None] * weights[:, word]
+                sums = np.where(weights[:, word] == 0, sums, np.maximum(sums, products))
+            return sums
+        if self.config.truncate:
+            sums = np.zeros((*words.shape[:2], len(weights)), np.int64)
+            for word in range(words.shape[2]):
+                sums += words[:, :, word, None] * weights[:, word] >> self._mode["shift"]
+        else:
+            sums = (words.astype(np.float64) @ weights.T.astype(np.float64)).astype(np.int64)
+        return self._add(sums, np.zeros_like(sums))
+
+    def _psum_places(self, ordinal: int, clock: np.ndarray,
+                     body: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """Lines that are read and written, (row, window, beat, set, ofmap row), and the number of beats."""
+        loops = [(body["rows"], body["psum_image_step"]), (body["windows"], body["psum_window_step"]),
+                 (body["psum_beats"], 1), (body["psum_sets"], body["psum_set_step"]),
+                 (body["psum_rows"], body["psum_row_step"])]
+
+        def walk(base: int, loops: list[tuple[int, int]]) -> np.ndarray:
+            lines = np.array(base, np.int64)
+            for count, step in loops:
+                lines = lines[..., None] + np.arange(count + 1) * step
+            return lines % (1 << 16)
+
+        write = walk(body["psum_write"], loops)
+        read = None
+        if not body["fresh"]:
+            steps = [(count, step if index in (2, 3) or not body["bias"] else 0)
+                     for index, (count, step) in enumerate(loops)]
+            read = walk(body["psum_read"], steps)
+            self._buffer_race.touch("psums", np.unique(read), ordinal, clock, ("load",))
+        self._buffer_race.touch("psums", np.unique(write), ordinal, clock, ("load", "post", "store"))
+        sums = body["psum_beats"] * self.config.psum_lanes + body["psum_last"] + 1
+        if sums != body["filters"] + 1:
+            raise ProgramError(f"{sums} sums of a window are read and written for {body['filters'] + 1} filters")
+        return read, write, sums
+
+    def _get_sums(self, lines: np.ndarray, count: int, body: dict[str, Any]) -> np.ndarray:
+        kind = f"<i{self.config.psum_bytes}"
+        sums: np.ndarray = self._buffer.reshape(-1, self._width)[lines].view(kind).reshape(*lines.shape[:2], -1)
+        return sums[..., :count].astype(np.int64)
+
+    def _put_sums(self, lines: np.ndarray, count: int, sums: np.ndarray, body: dict[str, Any]) -> None:
+        kind, lanes = f"<i{self.config.psum_bytes}", self.config.psum_lanes
+        buffer = self._buffer.view(kind).reshape(-1, lanes)
+        for word in range(count):
+            buffer[lines[..., word // lanes], word % lanes] = sums[..., word]
+
+    def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        if self.config.truncate:
+            raise ProgramError("no post-processing in fixed point")
+        lanes, rounding = self.config.psum_lanes, body["rounding"]
+        if not body["m_count"] or not body["n_count"]:
+            raise ProgramError("post of nothing")
+        size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
+        n = np.arange(body["n_count"])
+        for m in range(body["m_count"]):
+            row = body["acc_base"] + n * body["acc_nstep"] + m
+            self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
+            sums = self._buffer.view("<i4").reshape(-1, lanes)[row].astype(np.int64)
+            if body["bias"]:
+                line = body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]
+                sums = sums + self._line(Destination.BIAS, line, 4, ordinal, clock).copy().view("<i4")
+            if rounding is Rounding.NONE:
+                sums = np.maximum(sums, 0) if body["table"] else sums
+            else:
+                if body["scale_nstep"]:
+                    raise ProgramError("scale_nstep is zero in programs of this kind")
+                line = np.array([body["scale_base"] + m * body["scale_mstep"]])
+                entry = self._line(Destination.SCALE, line, 8, ordinal, clock).reshape(lanes, 8)
+                sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
+                if body["table"]:
+                    index = np.arange(lanes) * 256 + (sums & 255)
+                    self._races[Destination.TABLE].read(index.reshape(-1), ordinal, clock)
+                    sums = self._bytes[Destination.TABLE][index].astype(np.int64)
+            base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
+            if (base % (lanes * size)).any():
+                raise ProgramError(f"output address must be a multiple of {lanes * size}")
+            raw = sums.astype(np.int64).view(np.uint8).reshape(len(n), lanes, 8)[:, :, :size]
+            index = base[:, None] + np.arange(lanes * size)
+            self._out_race.write(index.reshape(-1), ordinal, clock)
+            self._out[index] = raw.reshape(len(n), lanes * size)
+
+    def _store(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        if body["profile"] or not self.config.truncate:
+            super()._store(ordinal, clock, body)
+            return
+        source = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
+        if not source.size or body["address"] % 2 or body["length"] % 2:
+            raise ProgramError("a store takes rows of whole words")
+        self._buffer_race.touch("store", np.unique(source // self._width), ordinal, clock, ("psums",))
+        words = self._buffer[source].view("<i2")
+        words = np.maximum(words, 0) if body["relu"] else words
+        if body["coded"]:
+            if body["address"] % 8 or body["length"] % 8 or body["dram"] % 64:
+                raise ProgramError("a code is made of whole lines, and stands at a multiple of 64 bytes")
+            values = run_length.encode(words).view(np.uint8)
+            target = body["dram"] + np.arange(len(values))
+        else:
+            values = words.view(np.uint8)
+            target = self._rows(body["dram"], body["dram_step2"], body["dram_step1"], body, 1 << 32)
+        self._dram_race.write(target, ordinal, clock)
+        self.dram[target] = values

@@ -1,0 +1,325 @@
+"""Steps of a layer on a row-stationary array: setups and passes, and what becomes of their sums."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...golden.row_stationary import Block, Filters, Part, Strip
+from ...golden.tensors import pair
+from ...hdl.commands import ADDRESS_BITS, Rounding
+from ...hdl.config import RowStationaryConfig
+from ...hdl.errors import PearrayError
+from ..lower import split_region
+from ..plan import MemoryPlan, Stored
+from ..problem import Matrix, Problem, Region
+from ..schedule import Group, LayerStep, Output, Use
+from ..tiles import blocks
+from .forms import Operand, is_row, operands, rectangles, shape_of
+from .mapping import LayerPlan, Traffic
+from .plain import plain_plan
+from .setup import Placement
+from .tiles import TileMaker, runs
+
+__all__ = ["Areas", "PassStep", "PsumBlock", "lower"]
+
+_ADDRESSES = 1 << ADDRESS_BITS
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Lines of the global buffer that a layer uses: ifmaps from line 0 on, blocks of psums with their biases above.
+
+    Parameters
+    ----------
+    ifmaps : int
+        Lines for tiles of ifmaps.
+    blocks : tuple of int
+        First line of each place for a block.
+    """
+
+    ifmaps: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class PsumBlock:
+    """Psums that are together in the global buffer until all channels have been added.
+
+    Parameters
+    ----------
+    areas : Areas
+        Where the layer's blocks stand.
+    pixels, lines : int
+        Pixels, and lines of each.
+    bias : dict of int to Tile
+        Tile of biases behind the psums, for each place; empty for none.
+    """
+
+    areas: Areas
+    pixels: int
+    lines: int
+    bias: dict[int, Use]
+    #: First line, once the scheduler has chosen it.
+    address: int = -1
+    place: int = -1
+
+
+@dataclass(eq=False)
+class PassStep(LayerStep):
+    """One EXECUTE: a pass, or a setup, which has no ifmap and no block.
+
+    Parameters
+    ----------
+    group : Group
+        Outputs that can be made when the pass is done; a record behind it if it is the last one of its layer.
+    filters : Use
+        Filters, or lines of a setup.
+    body : dict
+        Body, with addresses relative to the tiles and the block.
+    ifmap : Use or None
+        Tile of ifmaps.
+    block : PsumBlock or None
+        Where sums go.
+    lines : (int, int)
+        Lines of a pixel that the pass works on: first and end.
+    biased : bool
+        Sums begin at the block's biases.
+    """
+
+    filters: Use
+    body: dict[str, int]
+    ifmap: Use | None = None
+    block: PsumBlock | None = None
+    lines: tuple[int, int] = (0, 0)
+    biased: bool = False
+
+
+class _Lowering:
+    def __init__(self, parts: list[Operand], plan: LayerPlan, memory: MemoryPlan):
+        self._parts, self._plan, self._mapped, self._config = parts, plan, plan.mapped, plan.config
+        self._maker = TileMaker(plan, memory)
+        self._problem = parts[0].problem
+        config, size = plan.config, plan.block_buffer_lines + plan.bias_buffer_lines
+        places = tuple(config.buffer_lines - (place + 1) * size for place in range(plan.psum_blocks))
+        self._areas = Areas(places[-1], places)
+        self._bias: dict[object, dict[int, Use]] = {}
+
+    def steps(self) -> Iterator[PassStep]:
+        """Yield steps; regions that need the same setup follow one another."""
+        mapped = self._mapped
+        regions = [(images, groups, strip) for groups in mapped.groups for strip in mapped.strips
+                   for images in mapped.images]
+        regions.sort(key=lambda region: (-region[1][1], -region[2].rows))
+        now: object = None
+        for images, groups, strip in regions:
+            for block in mapped.blocks:
+                sums = self._block(images, groups, strip, block)
+                first = True
+                for operand in self._parts:
+                    wanted = self._setup_key(operand, groups[1], strip)
+                    if wanted != now:
+                        yield self._setup(operand, groups[1], strip)
+                        now = wanted
+                    last = operand is self._parts[-1]
+                    yield from self._passes(operand, images, groups, strip, block, sums, first, last)
+                    first = False
+
+    def _block(self, images: tuple[int, int], groups: tuple[int, int], strip: Strip, block: Block) -> PsumBlock:
+        pixels = images[1] * strip.rows * self._mapped.layer.output[2]
+        lines = block.lines * groups[1]
+        bias = {}
+        if self._biased:
+            key = groups, block
+            if key not in self._bias:
+                self._bias[key] = {place: Use(self._maker.bias(self._parts[0], groups, block), 1)
+                                   for place in range(len(self._areas.blocks))}
+            bias = self._bias[key]
+        return PsumBlock(self._areas, pixels, lines, bias)
+
+    @property
+    def _biased(self) -> bool:
+        """Whether sums begin at biases, one for each channel."""
+        bias = self._problem.finish.bias
+        return bias is not None and not (isinstance(bias, Stored) and bias.pixels > 1)
+
+    def _placement(self, groups: int, strip: Strip) -> Placement:
+        mapping, mapped = self._mapped.mapping, self._mapped
+        u, dilation = pair("stride", mapped.layer.stride)[0], pair("dilation", mapped.layer.dilation)[0]
+        pitch = mapped.ifmap_lines(strip)[1]
+        return Placement(mapped.height, strip.rows, groups, mapping.t, mapping.r, u // pitch if strip.rows > 1 else 0,
+                         dilation // pitch if mapped.height > 1 else 0)
+
+    def _setup_key(self, operand: Operand, groups: int, strip: Strip) -> object:
+        return self._placement(groups, strip), tuple(self._setup_body(operand).items())
+
+    def _setup_body(self, operand: Operand) -> dict[str, int]:
+        problem = operand.problem
+        return {"setup": 1, "maximum": int(problem.maximum), "shift": problem.finish.shift,
+                "ifmap_unsigned": int(problem.a_unsigned), "filter_unsigned": int(problem.w_unsigned),
+                "ifmap_zero_point": problem.a_zero, "filter_zero_point": problem.w_zero}
+
+    def _setup(self, operand: Operand, groups: int, strip: Strip) -> PassStep:
+        tile = self._maker.setup(self._placement(groups, strip))
+        return PassStep(Group([]), Use(tile, 1), self._setup_body(operand))
+
+    def _passes(self, operand: Operand, images: tuple[int, int], groups: tuple[int, int], strip: Strip, block: Block,
+                sums: PsumBlock, first: bool, last: bool) -> Iterator[PassStep]:
+        for index, part in enumerate(self._mapped.parts):
+            for copy in range(len(operand.weights)):
+                begins = first and index == copy == 0
+                ends = last and index == len(self._mapped.parts) - 1 and copy == len(operand.weights) - 1
+                for filters in block.filters:
+                    yield self._pass(operand, copy, images, groups, strip, part, filters, sums, begins, ends)
+
+    def _pass(self, operand: Operand, copy: int, images: tuple[int, int], groups: tuple[int, int], strip: Strip,
+              part: Part, filters: Filters, sums: PsumBlock, begins: bool, ends: bool) -> PassStep:
+        mapped, mapping = self._mapped, self._mapped.mapping
+        tile, window = self._maker.ifmap(operand, images, strip, groups, part)
+        lines, pitch = mapped.ifmap_lines(strip)
+        dilation = pair("dilation", mapped.layer.dilation)
+        beats, windows = mapped.psum_beats(filters.p), mapped.layer.output[2]
+        resident = self._plan.resident or part.channels == operand.cg
+        set_step = part.q
+        if groups[1] > 1 and mapping.r == 1:
+            set_step = operand.cg if resident else part.channels
+        taken = mapped.sets(groups[1])
+        body = {
+            "fresh": int(begins and not self._biased), "bias": int(begins and self._biased),
+            "window": part.window - 1, "kept": (part.taps - part.stride) * part.q, "moved": part.stride * part.q,
+            "filters": filters.p - 1, "windows": windows - 1, "rows": images[1] - 1,
+            "ifmap_base": (part.row * dilation[0] * window.line + part.column * dilation[1] * window.pixel
+                           + (part.channel if resident else 0)),
+            "ifmap_channels": part.q - 1, "ifmap_lines": lines - 1, "ifmap_line_step": pitch * window.line % _ADDRESSES,
+            "ifmap_sets": groups[1] * mapping.r - 1, "ifmap_set_step": set_step,
+            "ifmap_columns": mapped.ifmap_columns(part) - 1, "ifmap_column_step": part.pitch * window.pixel,
+            "ifmap_row_step": window.image % _ADDRESSES,
+            "filter_height": mapped.height - 1, "filter_sets": taken - 1,
+            "filter_beats": mapped.filter_beats(part, filters) - 1,
+            "filter_last": (filters.p * part.window - 1) % self._config.filter_lanes,
+            "psum_sets": groups[1] * mapping.t - 1, "psum_rows": strip.rows - 1, "psum_beats": beats - 1,
+            "psum_last": (filters.p - 1) % self._config.psum_lanes, "psum_set_step": beats,
+            "psum_window_step": sums.lines, "psum_row_step": windows * sums.lines,
+            "psum_image_step": strip.rows * windows * sums.lines,
+        }
+        if windows == 1:
+            body |= {"kept": 0, "moved": part.window}
+        step = PassStep(Group([]), Use(self._maker.filters(operand, copy, groups, part, filters), 1), body,
+                        Use(tile, 1), sums, (filters.line, filters.line + groups[1] * mapping.t * beats),
+                        begins and self._biased)
+        if ends:
+            region = Region(images[0], images[0] + images[1], strip.first, strip.first + strip.rows, 0, windows)
+            step.group.outputs = list(self._outputs(operand, groups, filters, region, sums))
+        return step
+
+    def _outputs(self, operand: Operand, groups: tuple[int, int], filters: Filters, region: Region,
+                 sums: PsumBlock) -> Iterator[Output]:
+        channels = self._maker.channels(operand, groups, filters)
+        if self._config.truncate:
+            yield self._store_sums(channels, filters.line, region, sums)
+            return
+        used = int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1
+        finish, config = self._problem.finish, self._config
+        size = config.psum_lanes * self._problem.item(config)
+        most = min(max(1, config.scratchpads.channels // 2 // config.psum_lanes),
+                   max(1, config.scratchpads.output_bytes // 2 // size))
+        if finish.table is not None and finish.table.ndim == 2:
+            most = 1
+        for start in range(0, used, most):
+            part = channels[start:min(start + most, used)]
+            if (part >= 0).any():
+                yield from self._posts(part, filters.line + start, region, sums)
+
+    def _posts(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Iterator[Output]:
+        """POSTs of some lines of all pixels of a region, and their STOREs."""
+        config, finish = self._config, self._problem.finish
+        size, lines = config.psum_lanes * self._problem.item(config), len(channels)
+        most = max(1, config.scratchpads.output_bytes // 2 // (lines * size))
+        matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
+        if matrix:
+            most = min(most, max(1, config.scratchpads.channels // 2 // channels.size))
+        start = 0
+        for piece in split_region(region, most):
+            body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
+                    "high": finish.high, "n_count": piece.pixels, "m_count": lines,
+                    "acc_base": start * sums.lines + line, "acc_nstep": sums.lines, "out_nstep": lines * size,
+                    "out_mstep": size}
+            output = Output(body, piece.pixels * lines * size, [],
+                            (self._problem.y, self._numbers(piece), int((channels >= 0).sum())))
+            if matrix:
+                first = piece.first(self._problem)
+                body |= {"bias": 1, "bias_nstep": lines, "bias_mstep": 1}
+                output.bias = Use(self._maker.bias_rows(self._parts[0], channels, first, first + piece.pixels), 1)
+            if finish.rounding is not Rounding.NONE:
+                assert finish.entries is not None
+                output.scale = Use(self._maker.scale(self._parts[0], channels), 1)
+                if finish.entries.size > 1:
+                    body |= {"per_channel": 1, "scale_mstep": 1}
+                if finish.table is not None:
+                    body["table"] = 1
+                    output.table = Use(self._maker.table(self._parts[0], channels), 1)
+            elif finish.relu:
+                body["table"] = 1
+            output.stores = self._stores(channels, piece, 0, lines * size)
+            yield output
+            start += piece.pixels
+
+    def _store_sums(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Output:
+        """STOREs of lines of finished sums, as they stand in the global buffer."""
+        width = self._config.line_bytes
+        stores = [body | {"relu": int(self._problem.finish.relu)}
+                  for body in self._stores(channels, region, line * width, sums.lines * width)]
+        return Output({}, 0, stores, (self._problem.y, self._numbers(region), int((channels >= 0).sum())))
+
+    def _numbers(self, region: Region) -> "slice | np.ndarray":
+        """Pixels of the output tensor that a region makes."""
+        if self._problem.y_size is not None or region.image1 - region.image0 > 1:
+            return region.numbers(self._problem)
+        first = region.first(self._problem)
+        return slice(first, first + region.pixels)
+
+    def _stores(self, channels: np.ndarray, region: Region, address: int, pitch: int) -> list[dict[str, int]]:
+        """STOREs of the channels of a region's pixels, which stand `pitch` bytes apart from `address` on."""
+        problem, item = self._problem, self._problem.item(self._config)
+        far = problem.y.channels * item
+        rows, columns = region.p1 - region.p0, region.q1 - region.q0
+        height, width = problem.y_size or (problem.p, problem.q)
+        dims = [(columns, problem.step[1] * far, pitch),
+                (rows, problem.step[0] * width * far, columns * pitch),
+                (region.image1 - region.image0, height * width * far, rows * columns * pitch)]
+        dram = problem.y.address + region.first(problem) * far
+        return [body for place, first, count in runs(channels)
+                for body in blocks(dram + first * item, address + place * item, count * item, dims)]
+
+
+def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan) -> list[PassStep]:
+    """Steps of a layer.
+
+    Raises
+    ------
+    PearrayError
+        If the buffers can't hold the smallest pass.
+    """
+    steps: list[PassStep] = []
+    for part in _cut(problem, config):
+        parts = operands(part, config)
+        first = parts[0]
+        shape = shape_of(part, first.groups, first.cg, first.ng)
+        bias = part.finish.bias
+        matrix = isinstance(bias, Stored) and bias.pixels > 1
+        if matrix and config.truncate:
+            raise PearrayError(f"{problem.name}: c must have one row in fixed point on this accelerator")
+        plan = plain_plan(shape, config, part.images, Traffic(bias=bias is not None and not matrix),
+                          lanes_only=isinstance(part.weights, Matrix))
+        steps += _Lowering(parts, plan, memory).steps()
+    return steps
+
+
+def _cut(problem: Problem, config: RowStationaryConfig) -> list[Problem]:
+    """Rectangles of a row of pixels, so that the array's columns have ofmap rows to work on."""
+    if not is_row(problem):
+        return [problem]
+    # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
+    sets = 1 if problem.diagonal else -(-problem.ng // config.pe.psum_words) * problem.groups
+    wide = min(config.array.cols, -(-config.pes // sets))
+    return rectangles(problem, max(1, min(512, -(-problem.q // wide))))
