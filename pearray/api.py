@@ -15,6 +15,7 @@ from .compiler.operator import Operator
 from .configuration import load_config
 from .hdl.config import Config
 from .hdl.errors import PearrayError
+from .mappings import Mappings, chosen_mappings
 from .results import Layer, Result, record_bytes, result_of
 from .sim.engine import Job
 from .sim.engine import run as simulate
@@ -66,7 +67,7 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, di
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
         engine: str = "verilator", keep: str | Collection[str] | None = None,
-        progress: Callable[[int], None] | None = None, mapping: str | None = None) -> Result:
+        progress: Callable[[int], None] | None = None, mapping: Mappings | None = None) -> Result:
     """Run an operator or a network on generated hardware.
 
     Parameters
@@ -83,8 +84,9 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         Tensors between to return as well: all, or those of these names.
     progress : callable, optional
         Called now and then with the cycles simulated so far.
-    mapping : str, optional
-        On a row-stationary array "own" (the default), "paper" or the path of a file with mappings.
+    mapping : str, path or mapping, optional
+        On a row-stationary array "own" (the default), "paper", or a file or tables of parameters; see
+        :func:`.mappings.chosen_mappings`.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
 
 
 def compiled_for(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray],
-                 mapping: str | None = None) -> Compiled:
+                 mapping: Mappings | None = None) -> Compiled:
     """Compile a graph for inputs that are like these.
 
     Parameters
@@ -112,7 +114,7 @@ def compiled_for(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray],
         Accelerator.
     inputs : mapping of str to ndarray
         Inputs of a run. In 16-bit fixed point, those with many zeros will stand in memory as run-length codes.
-    mapping : str, optional
+    mapping : str, path or mapping, optional
         As for :func:`run`.
 
     Raises
@@ -125,7 +127,8 @@ def compiled_for(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray],
             raise PearrayError(f"mapping must be None on a {config.array.kind} array, not {mapping!r}")
         return compile_graph(graph, config, "all")
     graph.check_inputs(inputs)
-    return compile_graph(graph, config, "all", mapping=mapping or "own", coded=coded_inputs(graph, config, inputs))
+    mappings = chosen_mappings("own" if mapping is None else mapping, graph)
+    return compile_graph(graph, config, "all", mapping=mappings, coded=coded_inputs(graph, config, inputs))
 
 
 def run_compiled(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str = "verilator",
@@ -186,7 +189,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
 
 
 def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
-            to: str | PathLike[str], mapping: str | None = None) -> Compiled:
+            to: str | PathLike[str], mapping: Mappings | None = None) -> Compiled:
     """Write everything that somebody else's host and memory need to run an operator or a network.
 
     Parameters
@@ -201,7 +204,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         Folder to write: ``program.bin``; ``program.txt``, the same for reading; ``memory.bin``, the
         memory image from address 0 with program, packed constants and inputs; ``tensors.json``, the
         address, shape, layout and dtype of every input and output, and the program's address.
-    mapping : str, optional
+    mapping : str, path or mapping, optional
         As for :func:`run`.
 
     Returns

@@ -1,0 +1,81 @@
+"""Mappings of a row-stationary array as users give them: a word, a file, or parameters by layer."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from .compiler.graph import Graph
+from .golden.row_stationary import Mapping as Parameters
+from .hdl.errors import PearrayError
+from .messages import unknown
+
+__all__ = ["SOURCES", "Mappings", "chosen_mappings"]
+
+#: Words that stand for mappings: those that the compiler finds best, and the published ones of AlexNet's layers.
+SOURCES = ("own", "paper")
+
+#: A word, the path of a TOML file with a table of parameters for each layer, or such tables.
+Mappings = str | PathLike[str] | Mapping[str, Mapping[str, int]]
+
+_NAMES = [item.name for item in fields(Parameters)]
+_NEEDED = _NAMES[:7]
+
+
+def chosen_mappings(given: Mappings, graph: Graph) -> str | dict[str, dict[str, int]]:
+    """Read and check what a user gave.
+
+    Parameters
+    ----------
+    given : str, path or mapping
+        "own", "paper", the path of a TOML file, or parameters by name of the layer. A file has a table for
+        each layer, such as ``[conv1]`` with ``m = 96``, ``n = 1`` and so on: all seven of the paper, and ``g``,
+        ``rows`` and ``columns`` if wanted (see :class:`.golden.row_stationary.Mapping`). Other layers get their own.
+    graph : Graph
+        Graph whose layers are meant.
+
+    Returns
+    -------
+    str or dict
+        The word, or parameters by layer.
+
+    Raises
+    ------
+    PearrayError
+        If a file cannot be read, there is no such layer or parameter, or a value is not allowed.
+    """
+    if isinstance(given, str) and given in SOURCES:
+        return given
+    tables = given if isinstance(given, Mapping) else _read(given)
+    return {name: _parameters(name, table, graph) for name, table in tables.items()}
+
+
+def _read(source: Any) -> dict[str, Any]:
+    if not isinstance(source, str | PathLike) or not Path(source).is_file():
+        raise PearrayError(f"mapping must be own, paper or the path of a file, not {source!r}")
+    try:
+        return tomllib.loads(Path(source).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise PearrayError(f"mapping {str(fspath(source))!r} cannot be read as TOML: {reason}") from None
+
+
+def _parameters(layer: str, table: Any, graph: Graph) -> dict[str, int]:
+    layers = [node.name for node in graph.nodes]
+    if layer not in layers:
+        raise unknown("layer of the mapping", layer, layers)
+    if not isinstance(table, Mapping):
+        raise PearrayError(f"mapping of {layer} must be a table of parameters, not {table!r}")
+    for name in table:
+        if name not in _NAMES:
+            raise unknown(f"parameter of the mapping of {layer}", name, _NAMES)
+    for name in _NEEDED:
+        if name not in table:
+            raise PearrayError(f"{name} is missing from the mapping of {layer}: it must be an integer of at least 1")
+    try:
+        Parameters(**table)
+    except ValueError as error:
+        raise PearrayError(f"mapping of {layer}: {error}") from None
+    return dict(table)
