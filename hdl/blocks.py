@@ -79,7 +79,7 @@ class BlockWalker(wiring.Component):
 
     Bursts cover whole beats and are cut at multiples of :func:`burst_beats` beats. With
     ``internal`` set a row is cut as if it had in DRAM the address that it has on chip. With
-    ``record`` set the block is 16 bytes at ``dram`` (a multiple of 16), whatever its rows are.
+    ``record`` set the block is a record at ``dram`` (a multiple of its size), whatever its rows are.
 
     Parameters
     ----------
@@ -87,6 +87,8 @@ class BlockWalker(wiring.Component):
         Configuration of the accelerator.
     kind : shape-like
         Shape of what is passed on from a block to its bursts.
+    record_bytes : int
+        Bytes of a record, a power of two of at most 64.
 
     Members
     -------
@@ -96,9 +98,10 @@ class BlockWalker(wiring.Component):
         Bursts.
     """
 
-    def __init__(self, config: Config, kind: Any):
+    def __init__(self, config: Config, kind: Any, *, record_bytes: int = 16):
         self._config = config
         self._kind = kind
+        self._record_bytes = record_bytes
         super().__init__({
             "i": In(stream.Signature(block_layout(kind))),
             "o": Out(stream.Signature(burst_layout(config, kind))),
@@ -184,7 +187,7 @@ class BlockWalker(wiring.Component):
         m.d.comb += [
             low.eq(Mux(row.p.internal, row.p.address, row.p.dram)),
             on_chip.eq(row.p.address),
-            more_bytes.eq(Mux(row.p.record, 15, row.p.length_less_1)),
+            more_bytes.eq(Mux(row.p.record, self._record_bytes - 1, row.p.length_less_1)),
             end_at.eq(more_bytes + low),
             cut_last.eq(cut.p.more_blocks == 0),
             row.ready.eq(~cut.valid | cut.ready & cut_last),

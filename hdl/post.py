@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from . import unit
-from .commands import Destination, PostBody, Rounding
+from .commands import Destination, Opcode, Rounding, bodies
 from .config import Config
 from .errors import PearrayError
 from .interfaces import AccumulatorRead, BankWrite, LoadWrite
@@ -122,7 +122,7 @@ class Post(wiring.Component):
         # Cycles from a group's addresses to the inputs of the lanes.
         self._lane_cycle = self._lane_cycle_of(config)
         super().__init__({
-            "commands": In(stream.Signature(PostBody)),
+            "commands": In(stream.Signature(bodies(config.array.kind)[Opcode.POST])),
             "done": Out(1),
             "load": In(LoadWrite(config)),
             "accumulators": Out(AccumulatorRead(config)),

@@ -4,7 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .commands import PostBody, Rounding
+from .commands import Opcode, Rounding, bodies
 from .config import Config, RowStationaryConfig
 
 __all__ = ["PostWalk"]
@@ -50,7 +50,7 @@ class PostWalk(wiring.Component):
         self._config = config
         self._groups = config.sum_columns // config.post.lanes
         super().__init__({
-            "command": In(PostBody),
+            "command": In(bodies(config.array.kind)[Opcode.POST]),
             "start": In(1),
             "valid": Out(1),
             "first": Out(1),
