@@ -128,7 +128,8 @@ PE sets on different channels (r) and on different filters (t).
 
 The paper's are its table III but for CONV3, which is printed as q 4, r 1, t 4. With those, ifmaps and psums would
 take 69.2 MB of the global buffer. Among the mappings that use 156 PEs, q 3, r 2, t 2 alone gives the printed 50.2 MB;
-CONV4 and CONV5 have that too. So that is what runs here.
+CONV4 and CONV5 have that too. So that is what runs here. `--set workload.mapping=FILE` takes others, from a TOML file
+with a table of the seven parameters for each layer, such as `[conv1]` and below it `m = 96`.
 
 ## Layer by layer
 
