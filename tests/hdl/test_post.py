@@ -10,7 +10,17 @@ from amaranth.sim import Simulator
 from pearray import PearrayError
 from pearray.golden import requantise as golden
 from pearray.hdl.commands import Destination, Rounding
-from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.config import (
+    Accumulators,
+    Array,
+    GlobalBuffer,
+    Memory,
+    OutputScratchpads,
+    Post,
+    RowStationaryConfig,
+    Scratchpads,
+    SystolicConfig,
+)
 from pearray.hdl.parameters import WordPort
 from pearray.hdl.post import Post as Engine
 from pearray.hdl.post import output_banks, output_lines
@@ -25,6 +35,13 @@ def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64):
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
         accumulators=Accumulators(depth=DEPTH), memory=Memory(data_width=data_width))
+
+
+def line_config(data_width=64):
+    return RowStationaryConfig(
+        name="test", array=Array(kind="row-stationary", rows=1, cols=1),
+        global_buffer=GlobalBuffer(banks=1, bank_lines=DEPTH),
+        scratchpads=OutputScratchpads(output_bytes=OUTPUT_BYTES, channels=64), memory=Memory(data_width=data_width))
 
 
 def loads(rng, target, destination, content):
@@ -53,7 +70,7 @@ def loads(rng, target, destination, content):
 
 def run(rng, target, sums, memories, commands, *, stalls=False):
     """Run commands on the engine; return the bytes written, and what to say about time."""
-    cols, width = target.array.cols, target.accumulator_bits
+    cols, width = target.sum_columns, target.accumulator_bits
     top = Module()
     top.submodules.engine = engine = Engine(target)
     packed = [sum((int(value) % (1 << width)) << width * column for column, value in enumerate(row))
@@ -126,7 +143,7 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
 
 def expected_bytes(target, sums, memories, commands):
     """Apply the definition of :class:`PostBody`, one output at a time."""
-    lanes, cols, width = target.post.lanes, target.array.cols, target.accumulator_bits
+    lanes, cols, width = target.post.lanes, target.sum_columns, target.accumulator_bits
     bias = memories[Destination.BIAS].view("<i4").reshape(-1, lanes)
     scale = memories[Destination.SCALE].reshape(-1, lanes, 8)
     table = memories[Destination.TABLE]
@@ -144,6 +161,7 @@ def expected_bytes(target, sums, memories, commands):
                     value += int(bias[line % len(bias), lane])
                 value = (value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
                 line = c["scale_base"] + n * c["scale_nstep"] + (s if c["per_channel"] else 0)
+                line += row * c.get("scale_mstep", 0)
                 entry = scale[line % len(scale), lane]
                 if not raw:
                     clamp = (c["zero_point"], c["low"], c["high"], 0)
@@ -184,23 +202,26 @@ def random_memories(rng, target):
     return {
         Destination.BIAS: bias.view(np.uint8),
         Destination.SCALE: scale.reshape(-1),
-        Destination.TABLE: rng.integers(0, 256, target.array.cols * 256).astype(np.uint8),
+        Destination.TABLE: rng.integers(0, 256, target.sum_columns * 256).astype(np.uint8),
     }
 
 
 def random_command(rng, target, rounding=None, groups=60):
     """Draw a command whose addresses stay inside the memories."""
-    lanes, per_row = target.post.lanes, target.array.cols // target.post.lanes
+    lanes, per_row = target.post.lanes, target.sum_columns // target.post.lanes
     lines = target.scratchpads.channels // lanes
     rounding = list(Rounding)[rng.integers(0, 4)] if rounding is None else rounding
     size = target.sum_bytes if rounding == Rounding.NONE else target.operand_bytes
-    row_bytes = target.array.cols * size
+    row_bytes = target.sum_columns * size
     n_count = int(rng.integers(1, 4))
     m_count = int(rng.integers(1, max(2, groups // (per_row * n_count))))
     m_count = max(1, min(m_count, DEPTH // n_count, OUTPUT_BYTES // row_bytes // n_count))
     half = lines // 2
     # Floats are in the first half of the scales, multipliers in the second.
     scale_span = half - per_row
+    by_line = isinstance(target, RowStationaryConfig)
+    scale_mstep = int(by_line and m_count <= scale_span and rng.random() < 0.7)
+    scale_span -= scale_mstep * (m_count - 1)
     scale_nstep = int(rng.integers(0, max(1, scale_span // n_count) + 1)) if scale_span > 0 else 0
     bias_nstep = int(rng.integers(0, 3))
     narrow = target.operand_bytes == 1
@@ -217,7 +238,8 @@ def random_command(rng, target, rounding=None, groups=60):
     downwards = bool(rng.random() < 0.2)
     out_base = int(rng.integers(0, OUTPUT_BYTES // (lanes * size))) * lanes * size
     return {
-        "rounding": rounding, "bank": int(rng.integers(0, 2)), "bias": int(rng.integers(0, 2)),
+        **({"scale_mstep": scale_mstep} if by_line else {}),
+        "rounding": rounding, "bank": 0 if by_line else int(rng.integers(0, 2)), "bias": int(rng.integers(0, 2)),
         "per_channel": int(per_row <= half and rng.random() < 0.7), "table": int(rng.random() < 0.3),
         "zero_point": int(rng.integers(-bound, 2 * bound)), "low": low, "high": high,
         "n_count": n_count, "m_count": m_count,
@@ -232,7 +254,7 @@ def random_command(rng, target, rounding=None, groups=60):
 
 def random_sums(rng, target):
     bits = target.accumulator_bits
-    shape = (2, DEPTH, target.array.cols)
+    shape = (2, DEPTH, target.sum_columns)
     return rng.integers(-(1 << bits - 1), 1 << bits - 1, shape) >> rng.integers(0, bits, shape)
 
 
@@ -256,6 +278,13 @@ def test_commands(rng, lanes, cols, operand_bits, data_width):
     """Random commands back to back: any wrong address, line, lane, tag or setting leaves wrong bytes."""
     target = config(lanes, cols, operand_bits, data_width)
     check(rng, target, [random_command(rng, target, groups=40) for _ in range(8)])
+
+
+@pytest.mark.parametrize("data_width", [32, 64, 256])
+def test_lines_of_the_global_buffer(rng, data_width):
+    """With the row-stationary array, lines of channels would get the scales, biases or tables of other channels."""
+    target = line_config(data_width)
+    check(rng, target, [random_command(rng, target, groups=40) for _ in range(10)])
 
 
 def test_stalled_commands(rng):
