@@ -1,23 +1,25 @@
 """Compile a graph for a configuration: plan memory, lower each node, schedule, and hand out the bytes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..golden.row_stationary import Mapping as PassMapping
 from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
 from ..hdl.errors import PearrayError
 from .arithmetic import check_arithmetic, is_fixed_point
 from .context import Context
 from .graph import Graph, Node, Tensor
 from .lowerings import LOWERINGS
-from .operators import Dequantize, Quantize, Reshape
+from .operators import Contraction, Dequantize, Quantize, Reshape
 from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
-from .row_stationary.lower import PassStep
+from .row_stationary.codes import CodedTensor
+from .row_stationary.lower import Chooser, Mappings, PassStep
 from .row_stationary.schedule import RowStationaryScheduler
 from .schedule import LayerStep, Scheduler, Step
 
@@ -79,7 +81,9 @@ class Layer:
     packed_bytes : int
         Constants that the host packed for it.
     profile : int or None
-        Address of its profile record; None for the last layer, which ends with the run.
+        Address of its profile record; None for the last layer of a systolic array, which ends with the run.
+    mapping : golden.row_stationary.Mapping or None
+        Its mapping on a row-stationary array, where it has one.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Layer:
     output: str
     packed_bytes: int
     profile: int | None = None
+    mapping: PassMapping | None = None
 
 
 @dataclass
@@ -103,7 +108,7 @@ class Compiled:
         What the host writes to the start register's companion.
     segments : list of (int, bytes)
         Program and packed constants.
-    inputs, outputs : dict of str to Placed
+    inputs, outputs : dict of str to Placed or CodedTensor
         Tensors that the host writes and reads.
     layers : list of Layer
         In program order.
@@ -118,8 +123,8 @@ class Compiled:
     program: Program
     program_address: int
     segments: list[tuple[int, bytes]]
-    inputs: dict[str, Placed]
-    outputs: dict[str, Placed]
+    inputs: dict[str, Placed | CodedTensor]
+    outputs: dict[str, Placed | CodedTensor]
     layers: list[Layer]
     host_packed_bytes: int
     memory_bytes: int
@@ -220,15 +225,16 @@ def _schedule(steps: list[LayerStep], config: Config) -> Program:
 
 
 class _Compiler:
-    def __init__(self, graph: Graph, config: Config, keep: str):
+    def __init__(self, graph: Graph, config: Config, keep: str, mapping: Mappings, coded: Collection[str]):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
         self._plan = MemoryPlan()
-        self._placed: dict[str, Placed] = {}
+        self._placed: dict[str, Any] = {}
         self._stored: dict[str, Stored] = {}
         self._host_before, device, self._host_after = self._split()
         self._device = device
+        self._chooser = Chooser(mapping, self._readable(coded), self._last())
 
     def _split(self) -> tuple[list[Node], list[Node], list[Node]]:
         """Take quantisation at the graph's edges to the host."""
@@ -240,6 +246,21 @@ class _Compiler:
         after = [node for node in rest if isinstance(node.operator, Dequantize)
                  and not read & set(node.outputs.values())]
         return before, [node for node in rest if node not in after], after
+
+    def _readable(self, coded: Collection[str]) -> set[str]:
+        """Inputs that may stand as codes: those that one operator reads, as its activations."""
+        readers: dict[str, list[bool]] = {name: [] for name in coded}
+        for node in self._graph.nodes:
+            roles = node.operator.roles if isinstance(node.operator, Contraction) else ("", "", "")
+            for role, name in node.inputs.items():
+                if name in readers:
+                    readers[name].append(role == roles[0])
+        return {name for name, found in readers.items() if found == [True] and name in self._graph.inputs}
+
+    def _last(self) -> set[str]:
+        """Tensors that no operator reads."""
+        read = {name for node in self._graph.nodes for name in node.inputs.values()}
+        return {name for node in self._device for name in node.outputs.values() if name not in read}
 
     def place(self, name: str, *, bias: bool = False) -> None:
         """Give a fresh tensor its place in memory."""
@@ -268,7 +289,8 @@ class _Compiler:
             self.place(name, bias=name in biases)
         steps: list[LayerStep] = []
         layers: list[Layer] = []
-        context = Context(graph, config, self._plan, self._placed, self._stored, self.place)
+        context = Context(graph, config, self._plan, self._placed, self._stored, self.place,
+                          self._chooser)
         ends: list[LayerStep] = []
         for node in self._device:
             if isinstance(node.operator, Reshape):
@@ -282,7 +304,9 @@ class _Compiler:
             ends.append(made[-1])
             (output,) = node.outputs.values()
             layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                                self._plan.packed_bytes - packed))
+                                self._plan.packed_bytes - packed, mapping=self._chooser.chosen.get(node.name)))
+        for name, tensor in self._chooser.codes.items():
+            self._placed[name] = replace(tensor, layout=self._placed[name].layout)
         recorded = ends if isinstance(config, RowStationaryConfig) else ends[:-1]
         for index, step in enumerate(recorded):
             step.group.profile = self._plan.reserve("profile", 64)
@@ -313,7 +337,8 @@ class _Compiler:
         self._stored[target] = self._stored[source]
 
 
-def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compiled:
+def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *, mapping: Mappings = "own",
+                  coded: Collection[str] = frozenset()) -> Compiled:
     """Compile a graph.
 
     Parameters
@@ -324,6 +349,12 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compil
         Accelerator.
     keep : {"outputs", "all"}
         Whether intermediate tensors can be extracted after a run.
+    mapping : str or mapping
+        On a row-stationary array "own", "paper", or a layer's parameters by its name; see
+        :func:`~pearray.compiler.row_stationary.mapper.mapping_of`.
+    coded : collection of str
+        Inputs that shall stand in memory as run-length codes, where the layer that reads them can. In fixed point
+        only. Outputs behind a ReLU always stand as codes.
 
     Returns
     -------
@@ -336,4 +367,4 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs") -> Compil
         If an operator has no lowering, or the accelerator can't hold a layer.
     """
     check_arithmetic(graph, config)
-    return _Compiler(graph, config, keep).run()
+    return _Compiler(graph, config, keep, mapping, coded).run()

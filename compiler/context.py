@@ -1,7 +1,7 @@
 """What lowerings share: where tensors stand, and the fields of a problem that follow from an operator."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .lower_columns import lower_columns
 from .operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
 from .plan import Layout, MemoryPlan, Stored
 from .problem import Finish, Problem
+from .row_stationary.lower import Chooser
 from .row_stationary.lower import lower as lower_row_stationary
 from .schedule import LayerStep
 from .tiling import choose_tiling
@@ -35,6 +36,7 @@ class Context:
     placed: dict[str, Any]
     stored: dict[str, Stored]
     place: Callable[..., None]
+    chooser: Chooser = field(default_factory=Chooser)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""
@@ -194,7 +196,7 @@ def steps_of(context: Context, problem: Problem) -> Sequence[LayerStep]:
     """Tile a problem and lower it, as the kind of array wants it."""
     config = context.config
     if isinstance(config, RowStationaryConfig):
-        return lower_row_stationary(problem, config, context.plan)
+        return lower_row_stationary(problem, config, context.plan, context.chooser)
     assert isinstance(config, SystolicConfig)
     if problem.columns:
         return lower_columns(problem, config, context.plan)

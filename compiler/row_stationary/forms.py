@@ -8,7 +8,7 @@ from ...golden.cost import ConvLayer
 from ...hdl.config import RowStationaryConfig
 from ..problem import Matrix, Problem
 
-__all__ = ["Operand", "is_row", "operands", "rectangles", "shape_of"]
+__all__ = ["Operand", "is_row", "merged", "operands", "rectangles", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,22 @@ def operands(problem: Problem, config: RowStationaryConfig) -> list[Operand]:
         found.append(_channelwise(part, config) if part.diagonal else _dense(part))
         part = part.also
     return found
+
+
+def merged(operand: Operand, count: int) -> Operand:
+    """Make one group of each `count` groups, with zeros between them."""
+    if count == 1:
+        return operand
+    groups, cg, ng = operand.groups // count, operand.cg, operand.ng
+    weights = []
+    for values in operand.weights:
+        assert isinstance(values, np.ndarray)
+        r, s = values.shape[1:3]
+        full = np.full((groups, r, s, count, cg, count, ng), operand.problem.w_zero, np.int64)
+        for index in range(count):
+            full[:, :, :, index, :, index] = values.reshape(groups, count, r, s, cg, ng)[:, index]
+        weights.append(full.reshape(groups, r, s, count * cg, count * ng))
+    return Operand(operand.problem, tuple(weights), groups, count * cg, count * ng)
 
 
 def _dense(problem: Problem) -> Operand:

@@ -1,27 +1,34 @@
 """Steps of a layer on a row-stationary array: setups and passes, and what becomes of their sums."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from ...golden.cost import ConvLayer
 from ...golden.row_stationary import Block, Filters, Part, Strip
+from ...golden.row_stationary import Mapping as PassMapping
 from ...golden.tensors import pair
 from ...hdl.commands import ADDRESS_BITS, Rounding
 from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
 from ..lower import split_region
-from ..plan import MemoryPlan, Stored
+from ..plan import Layout, MemoryPlan, Stored
 from ..problem import Matrix, Problem, Region
 from ..schedule import Group, LayerStep, Output, Use
-from ..tiles import blocks
-from .forms import Operand, is_row, operands, rectangles, shape_of
+from ..tiles import block, blocks
+from .codes import CodedTensor, Unit, room
+from .forms import Operand, is_row, merged, operands, rectangles, shape_of
+from .mapper import mapping_of
 from .mapping import LayerPlan, Traffic
-from .plain import plain_plan
 from .setup import Placement
 from .tiles import TileMaker, runs
 
-__all__ = ["Areas", "PassStep", "PsumBlock", "lower"]
+__all__ = ["Areas", "Chooser", "Mappings", "PassStep", "PsumBlock", "lower"]
+
+#: Where mappings come from; see :func:`.mapper.mapping_of`.
+Mappings = str | Mapping[str, Any]
 
 _ADDRESSES = 1 << ADDRESS_BITS
 
@@ -98,7 +105,10 @@ class PassStep(LayerStep):
 class _Lowering:
     def __init__(self, parts: list[Operand], plan: LayerPlan, memory: MemoryPlan):
         self._parts, self._plan, self._mapped, self._config = parts, plan, plan.mapped, plan.config
-        self._maker = TileMaker(plan, memory)
+        self.maker = self._maker = TileMaker(plan, memory, plan.traffic.coded_input)
+        #: Codes of ofmaps, and their STOREs, whose addresses count from the first code.
+        self.codes: list[Unit] = []
+        self.code_stores: list[dict[str, int]] = []
         self._problem = parts[0].problem
         config, size = plan.config, plan.block_buffer_lines + plan.bias_buffer_lines
         places = tuple(config.buffer_lines - (place + 1) * size for place in range(plan.psum_blocks))
@@ -267,9 +277,26 @@ class _Lowering:
     def _store_sums(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Output:
         """STOREs of lines of finished sums, as they stand in the global buffer."""
         width = self._config.line_bytes
+        target = self._problem.y, self._numbers(region), int((channels >= 0).sum())
+        if self._plan.traffic.coded_output:
+            return Output({}, 0, [self._code(channels, line, region, sums)], target)
         stores = [body | {"relu": int(self._problem.finish.relu)}
                   for body in self._stores(channels, region, line * width, sums.lines * width)]
-        return Output({}, 0, stores, (self._problem.y, self._numbers(region), int((channels >= 0).sum())))
+        return Output({}, 0, stores, target)
+
+    def _code(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> dict[str, int]:
+        """STORE of lines of finished sums as one code."""
+        width, problem = self._config.line_bytes, self._problem
+        channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
+        elements = region.numbers(problem)[:, None] * problem.y.channels + channels
+        offset = sum(room(len(unit.elements)) for unit in self.codes)
+        self.codes.append(Unit(offset, np.where(channels < 0, -1, elements).reshape(-1), {
+            "images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
+            "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}))
+        body = block(dram=offset, address=line * width, length=channels.size * self._config.sum_bytes,
+                     dims=[(region.pixels, 0, sums.lines * width)])
+        self.code_stores.append(body | {"coded": 1, "relu": 1})
+        return self.code_stores[-1]
 
     def _numbers(self, region: Region) -> "slice | np.ndarray":
         """Pixels of the output tensor that a region makes."""
@@ -292,7 +319,47 @@ class _Lowering:
                 for body in blocks(dram + first * item, address + place * item, count * item, dims)]
 
 
-def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan) -> list[PassStep]:
+@dataclass
+class Chooser:
+    """How layers get their mappings, and what they get.
+
+    Parameters
+    ----------
+    mapping : str or mapping
+        As for :func:`.mapper.mapping_of`.
+    coded_inputs, coded_outputs : collection of str
+        Tensors that shall stand in memory as run-length codes, where a layer can read and write them.
+    """
+
+    mapping: Mappings = "own"
+    coded_inputs: Collection[str] = frozenset()
+    coded_outputs: Collection[str] = frozenset()
+    #: Mapping of each layer that has been lowered, by its name.
+    chosen: dict[str, PassMapping] = field(default_factory=dict)
+    #: Tensors that stand in memory as codes.
+    codes: dict[str, CodedTensor] = field(default_factory=dict)
+
+    def plan(self, problem: Problem, shape: ConvLayer, config: RowStationaryConfig, coded: bool) -> LayerPlan:
+        """Plan of a part of a layer."""
+        bias = problem.finish.bias
+        matrix = isinstance(bias, Stored) and bias.pixels > 1
+        if matrix and config.truncate:
+            raise PearrayError(f"{problem.name}: c must have one row in fixed point on this accelerator")
+        traffic = Traffic(
+            bias=bias is not None and not matrix, coded_input=coded and problem.x.name in self.coded_inputs,
+            coded_output=coded and problem.finish.relu and problem.y.name in self.coded_outputs,
+            output_bytes=problem.item(config), input_zeros=0.5 if coded else 0.0, output_zeros=0.5 if coded else 0.0)
+        lanes_only = isinstance(problem.weights, Matrix)
+        plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only)
+        if plan.traffic.coded_input and len(plan.mapped.strips) > 1:
+            # A code can't be read from its middle.
+            traffic = replace(traffic, coded_input=False)
+            plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only)
+        self.chosen.setdefault(problem.name, plan.mapped.mapping)
+        return plan
+
+
+def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
     """Steps of a layer.
 
     Raises
@@ -301,17 +368,23 @@ def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan) -> 
         If the buffers can't hold the smallest pass.
     """
     steps: list[PassStep] = []
-    for part in _cut(problem, config):
+    rectangles_ = _cut(problem, config)
+    for part in rectangles_:
         parts = operands(part, config)
         first = parts[0]
-        shape = shape_of(part, first.groups, first.cg, first.ng)
-        bias = part.finish.bias
-        matrix = isinstance(bias, Stored) and bias.pixels > 1
-        if matrix and config.truncate:
-            raise PearrayError(f"{problem.name}: c must have one row in fixed point on this accelerator")
-        plan = plain_plan(shape, config, part.images, Traffic(bias=bias is not None and not matrix),
-                          lanes_only=isinstance(part.weights, Matrix))
-        steps += _Lowering(parts, plan, memory).steps()
+        coded = config.truncate and len(rectangles_) == 1 and part.y_size is None and not part.columns
+        plan = chooser.plan(part, shape_of(part, first.groups, first.cg, first.ng), config, coded)
+        lowering = _Lowering([merged(operand, plan.merged) for operand in parts], plan, memory)
+        steps += lowering.steps()
+        for stored, units, bodies in ((part.x, lowering.maker.codes, lowering.maker.code_loads),
+                                      (part.y, lowering.codes, lowering.code_stores)):
+            if units:
+                size = units[-1].offset + room(len(units[-1].elements))
+                address = memory.reserve(stored.name, size)
+                for body in bodies:
+                    body["dram"] += address
+                layout = Layout((stored.pixels, stored.channels), (0, 1), (stored.pixels, stored.channels))
+                chooser.codes[stored.name] = CodedTensor(stored.name, address, layout, np.dtype(np.int16), units, size)
     return steps
 
 

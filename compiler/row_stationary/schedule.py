@@ -30,15 +30,15 @@ class _Lines:
     -------
     ifmap, post, store, load : ndarray of int32
         Last pass that reads the line as ifmap, POST or STORE of its sums, and LOAD that writes it.
-    busy : ndarray of bool
-        The line holds psums or biases whose POST or STORE has not been emitted.
+    busy : ndarray of int32
+        Blocks whose psums or biases the line holds, and whose POST or STORE has not been emitted.
     owner : ndarray of int64
         Identity of what stands there.
     """
 
     def __init__(self, lines: int):
         self.ifmap, self.post, self.store, self.load = (np.zeros(lines, np.int32) for _ in range(4))
-        self.busy = np.zeros(lines, bool)
+        self.busy = np.zeros(lines, np.int32)
         self.owner = np.zeros(lines, np.int64)
 
     def waits_of_load(self, start: int, end: int) -> dict[str, int]:
@@ -157,7 +157,7 @@ class RowStationaryScheduler:
             tile.address = line * self._width
             self._load(tile, lines.waits_of_load(part.start, part.stop))
             self._note_load(tile)
-        lines.busy[part] = True
+        lines.busy[part] += 1
 
     def _load(self, tile: Tile, waits: dict[str, int]) -> None:
         """Emit the LOADs of a tile."""
@@ -272,7 +272,7 @@ class RowStationaryScheduler:
                 for name in ("post", "store", "load"):
                     waits[name] = max(waits.get(name, 0), int(getattr(lines, name)[sums].max()))
                 assert not lines.busy[sums].any()
-                lines.busy[sums] = True
+                lines.busy[sums] += 1
                 lines.owner[sums] = id(block)
         ordinal = self.program.execute(waits, **body)
         filters.uses.popleft()
@@ -328,14 +328,14 @@ class RowStationaryScheduler:
         block, lines = step.block, self._lines
         assert block is not None
         sums = self._sums(block, step.lines)
-        lines.busy[sums] = False
+        lines.busy[sums] -= 1
         queue, noted = ("store", lines.store) if self._config.truncate else ("post", lines.post)
         ordinal = self.program.counts[queue]
         noted[sums] = ordinal
         if block.bias:
             start = block.bias[block.place].tile.address // self._width + step.lines[0]
             part = slice(start, start + step.lines[1] - step.lines[0])
-            lines.busy[part] = False
+            lines.busy[part] -= 1
             noted[part] = ordinal
 
     def _emit(self, output: Output, block: PsumBlock, execute: int, index: int) -> None:

@@ -11,6 +11,7 @@ from ..plan import MemoryPlan, Stored, operand_array
 from ..problem import Matrix
 from ..schedule import Piece, Tile
 from ..tiles import block, blocks, fill, inside
+from .codes import Unit, room
 from .forms import Operand
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
@@ -63,13 +64,19 @@ class TileMaker:
         Mapping of the layer.
     memory : MemoryPlan
         Where packed constants go.
+    coded : bool
+        Whether ifmaps stand in memory as codes, one for each tile: :attr:`codes`.
     """
 
-    def __init__(self, plan: LayerPlan, memory: MemoryPlan):
+    def __init__(self, plan: LayerPlan, memory: MemoryPlan, coded: bool = False):
         self._plan, self._mapped, self._config = plan, plan.mapped, plan.config
         self._memory = memory
         self._item = plan.config.operand_bytes
         self._made: dict[object, Tile] = {}
+        self._coded = coded
+        #: Codes of ifmaps so far, and their LOADs, whose addresses count from the first code.
+        self.codes: list[Unit] = []
+        self.code_loads: list[dict[str, int]] = []
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
@@ -93,6 +100,9 @@ class TileMaker:
         beyond = max(part.q * self._mapped.mapping.r - part.channels, 2)
 
         def make() -> Tile:
+            if self._coded:
+                return Tile(Destination.GLOBAL_BUFFER.value, (window.words + beyond) * self._item,
+                            [self._code(operand, images, strip, ranges, window)])
             pieces, at = [], 0
             loads: list[dict[str, int]] = self._padding(operand, strip, images[1], window)
             sources: list[tuple[Stored, int, int]] = []
@@ -108,6 +118,27 @@ class TileMaker:
 
         key = "ifmap", id(operand.problem.x), operand.problem.left, images, strip, groups, tuple(ranges)
         return self._once(key, make), window
+
+    def _code(self, operand: Operand, images: tuple[int, int], strip: Strip, ranges: list[tuple[int, int]],
+              window: Window) -> Piece:
+        """LOAD of the code of a tile."""
+        problem = operand.problem
+        row0, column0, _, _ = self._edges(operand, strip, window)
+        channel = np.concatenate([first + np.arange(count) for first, count in ranges])
+        image, row, column = (np.arange(first, first + count) for first, count in
+                              (images, (row0, window.rows), (column0, window.columns)))
+        inside_ = ((row >= 0) & (row < problem.height))[:, None, None] & (
+            (column >= 0) & (column < problem.width))[:, None] & (channel < problem.x.channels)
+        elements = ((image[:, None, None, None] * problem.height + row[:, None, None]) * problem.width
+                    + column[:, None]) * problem.x.channels + channel
+        offset = sum(room(len(unit.elements)) for unit in self.codes)
+        self.codes.append(Unit(offset, np.where(inside_, elements, -1).reshape(-1), {
+            "images": list(images), "rows": [int(row0), window.rows], "columns": [int(column0), window.columns],
+            "channels": [list(part) for part in ranges]}))
+        length = 8 * -(-window.words // 3)
+        self.code_loads.append(block(dram=offset, length=length, dims=[]) | {
+            "destination": Destination.GLOBAL_BUFFER_CODED.value})
+        return Piece([self.code_loads[-1]])
 
     def _ranges(self, operand: Operand, groups: tuple[int, int], part: Part) -> list[tuple[int, int]]:
         """Channels of a tile: first and count, of each group if they don't adjoin."""

@@ -1,0 +1,97 @@
+"""Tensors that stand in memory as run-length codes: a code for each tile of ifmaps, and for each STORE of ofmaps.
+
+Codes have different lengths, so each has the room of the longest that its words can have: a code word for three words.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...golden import run_length
+from ..plan import Layout
+
+__all__ = ["CodedTensor", "Unit", "room"]
+
+_ALIGNMENT = 64
+
+
+def room(words: int) -> int:
+    """Bytes for the code of a number of words, whatever they are."""
+    return -(-8 * -(-words // 3) // _ALIGNMENT) * _ALIGNMENT
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One code.
+
+    Parameters
+    ----------
+    offset : int
+        Bytes from the tensor's address to the code.
+    elements : ndarray of int64
+        Element of the tensor, in memory's order (N, H, W, C), of each word; -1 for padding, which is zero, and for
+        words that are no output.
+    note : dict
+        What the unit holds, for the tensor map.
+    """
+
+    offset: int
+    elements: np.ndarray
+    note: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class CodedTensor:
+    """A tensor of 16-bit words in memory as codes; the same members as :class:`~pearray.compiler.compile.Placed`.
+
+    Parameters
+    ----------
+    name : str
+        Name.
+    address : int
+        First byte.
+    layout : Layout
+        Order of the elements that units count by.
+    dtype : numpy.dtype
+        Type, int16.
+    units : list of Unit
+        The codes.
+    nbytes : int
+        Bytes of all codes with their room.
+    """
+
+    name: str
+    address: int
+    layout: Layout
+    dtype: np.dtype
+    units: list[Unit]
+    nbytes: int
+    item: int = 2
+
+    def to_bytes(self, array: np.ndarray) -> bytes:
+        """Bytes of a tensor as memory holds them."""
+        flat = np.append(self.layout.to_memory(array).astype(np.int16), np.int16(0))
+        data = bytearray(self.nbytes)
+        for unit in self.units:
+            code = run_length.encode(flat[unit.elements]).tobytes()
+            data[unit.offset:unit.offset + len(code)] = code
+        return bytes(data)
+
+    def from_bytes(self, data: bytes) -> np.ndarray:
+        """Tensor from memory's bytes."""
+        flat = np.zeros(int(np.prod(self.layout.physical, dtype=np.int64)) + 1, np.int16)
+        for unit in self.units:
+            code = np.frombuffer(data, "<u8", -(-len(unit.elements) // 3), unit.offset)
+            marks = np.flatnonzero(code >> np.uint64(63))
+            code = code[:marks[0] + 1] if marks.size else code
+            flat[unit.elements] = run_length.decode(code, len(unit.elements)).view(np.int16)
+        return self.layout.from_memory(flat[:-1]).astype(self.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """Entry of the tensor map."""
+        return {
+            "name": self.name, "address": self.address, "bytes": self.nbytes, "shape": list(self.layout.shape),
+            "dtype": str(self.dtype), "item_bytes": self.item, "layout": "run-length",
+            "codes": [{"offset": unit.offset, "words": len(unit.elements)} | unit.note for unit in self.units],
+        }
