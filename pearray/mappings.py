@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ SOURCES = ("own", "paper")
 Mappings = str | PathLike[str] | Mapping[str, Mapping[str, int]]
 
 _NAMES = [item.name for item in fields(Parameters)]
-_NEEDED = _NAMES[:7]
+_NEEDED = [item.name for item in fields(Parameters) if item.default is MISSING]
 
 
 def chosen_mappings(given: Mappings, graph: Graph) -> str | dict[str, dict[str, int]]:
@@ -31,8 +31,8 @@ def chosen_mappings(given: Mappings, graph: Graph) -> str | dict[str, dict[str, 
     ----------
     given : str, path or mapping
         "own", "paper", the path of a TOML file, or parameters by name of the layer. A file has a table for
-        each layer, such as ``[conv1]`` with ``m = 96``, ``n = 1`` and so on: all seven of the paper, and ``g``,
-        ``rows`` and ``columns`` if wanted (see :class:`.golden.row_stationary.Mapping`). Other layers get their own.
+        each layer, such as ``[conv1]`` with ``m = 96``, ``n = 1`` and so on: all seven of the paper, and if wanted
+        others of :class:`.golden.row_stationary.Mapping`. Other layers get their own.
     graph : Graph
         Graph whose layers are meant.
 

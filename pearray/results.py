@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -204,10 +204,11 @@ def _add_activity(layer: Layer, done: dict[str, int], config: Config, node: Node
 
 
 def _parameters(layer: CompiledLayer) -> dict[str, int]:
-    """Parameters of a layer's mapping, our own only where they do something."""
-    chosen = getattr(layer, "mapping", None)
-    idle = {"g": 1, "rows": 0, "columns": 0}
-    return {name: value for name, value in vars(chosen).items() if value != idle.get(name)} if chosen else {}
+    """Parameters of a layer's mapping, those with a default only where they differ from it."""
+    if layer.mapping is None:
+        return {}
+    values = {item.name: (getattr(layer.mapping, item.name), item.default) for item in fields(layer.mapping)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def _has_activity(config: Config) -> bool:
