@@ -8,8 +8,8 @@ added, and ``t`` sets on different filters. In one processing pass the array wor
 channels and ``p t`` filters. The global buffer holds the psums of ``m`` ofmap channels, for ``n``
 ifmaps and ``e`` rows, until all channels have been added.
 
-Three parameters are our own, for layers that the chip did not run: ``g`` groups of a convolution side by side;
-``rows`` and ``columns`` of the filter in a pass, where not all fit.
+Four parameters are our own: ``g`` groups of a convolution side by side; ``rows`` and ``columns`` of the filter in
+a pass, where not all fit; and ``images`` of a pass, where the n ifmaps take several, which use the same filters.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Mapping:
     m : int
         Ofmap channels of a group whose psums the global buffer holds.
     n : int
-        Ifmaps of a pass.
+        Ifmaps whose psums the global buffer holds, and of a pass.
     e : int
         Ofmap rows of a PE set.
     p, q : int
@@ -46,6 +46,8 @@ class Mapping:
         Groups side by side. More than one only if a pass has all filters of each.
     rows, columns : int
         Filter rows of a PE set and filter columns of a PE; 0 for all.
+    images : int
+        Ifmaps of a pass; 0 for n.
     """
 
     m: int
@@ -58,10 +60,11 @@ class Mapping:
     g: int = 1
     rows: int = 0
     columns: int = 0
+    images: int = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name in ("rows", "columns") else 1
+            least = 0 if name in ("rows", "columns", "images") else 1
             if type(value) is not int or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
 
@@ -193,7 +196,8 @@ def _cut(total: int, size: int) -> list[tuple[int, int]]:
 class LayerMapping:
     """A layer under a mapping: its passes, and what they count.
 
-    Passes are nested ifmaps, groups, strips, blocks, parts of the contraction, filters, the last innermost.
+    Passes are nested groups, strips, ifmaps, blocks, parts of the contraction, filters, ifmaps of a pass, the last
+    innermost. Groups and strips that differ in size from the others come last: the array is set up anew for them.
 
     Parameters
     ----------
@@ -230,8 +234,12 @@ class LayerMapping:
 
     @cached_property
     def images(self) -> tuple[tuple[int, int], ...]:
-        """Ifmaps of passes: first and count."""
+        """Ifmaps whose psums are together: first and count."""
         return tuple(_cut(self.batch, self.mapping.n))
+
+    def pass_images(self, images: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """Ifmaps of each pass: first and count."""
+        return tuple((images[0] + first, count) for first, count in _cut(images[1], self.mapping.images or images[1]))
 
     @cached_property
     def groups(self) -> tuple[tuple[int, int], ...]:
@@ -318,14 +326,21 @@ class LayerMapping:
 
     def passes(self) -> Iterator[Pass]:
         """Passes in order."""
-        for image, images in self.images:
-            for group, groups in self.groups:
-                for strip in self.strips:
-                    for block in self.blocks:
-                        for index, part in enumerate(self.parts):
-                            for filters in block.filters:
-                                yield Pass(image, images, group, groups, strip, block, part, filters, index == 0,
-                                           index == len(self.parts) - 1)
+        regions = [(groups, strip) for groups in self.groups for strip in self.strips]
+        regions.sort(key=lambda region: (-region[0][1], -region[1].rows))
+        last = len(self.parts) - 1
+        for groups, strip in regions:
+            for together in self.images:
+                for block in self.blocks:
+                    for index, part in enumerate(self.parts):
+                        for filters in block.filters:
+                            for images in self.pass_images(together):
+                                yield Pass(*images, *groups, strip, block, part, filters, index == 0, index == last)
+
+    @cached_property
+    def reloads(self) -> int:
+        """Times that the array reads each filter of a block: once for each strip and the ifmaps of a pass."""
+        return sum(len(self.pass_images(images)) for images in self.images) * len(self.strips)
 
     @cached_property
     def filter_passes(self) -> int:
@@ -335,7 +350,7 @@ class LayerMapping:
     @cached_property
     def count(self) -> int:
         """Number of passes."""
-        return (len(self.images) * len(self.groups) * len(self.strips) * len(self.parts) * self.filter_passes)
+        return self.reloads * len(self.groups) * len(self.parts) * self.filter_passes
 
     @cached_property
     def active_pes(self) -> int:
@@ -368,7 +383,6 @@ class LayerMapping:
         sums = self.batch * windows * chains * sum(some.p for some in filters)
         read = sum(part.q * self.ifmap_columns(part) for part in self.parts)
         window = sum(part.window for part in self.parts)
-        reloads = len(self.images) * len(self.strips)
         beats = sum(self.filter_beats(part, some) for part in self.parts for some in filters)
         lines = sum(self.ifmap_lines(strip)[0] for strip in self.strips)
         return {
@@ -377,9 +391,10 @@ class LayerMapping:
             "ifmap_reads": self.batch * groups * mapping.r * lines * read * self.filter_passes,
             "psum_reads": sums * (len(self.parts) - (not bias)),
             "psum_writes": sums * len(self.parts),
-            "filter_reads": reloads * self.sets(groups) * self.height * beats,
+            "filter_reads": self.reloads * self.sets(groups) * self.height * beats,
             "ifmap_spad_writes": self.batch * chains * self.chain * read * self.filter_passes,
-            "filter_spad_writes": len(self.images) * chains * self.chain * window * sum(some.p for some in filters),
+            "filter_spad_writes": (self.reloads // len(self.strips) * chains * self.chain * window
+                                   * sum(some.p for some in filters)),
         }
 
 
@@ -410,6 +425,7 @@ def check(mapped: LayerMapping, rows: int, cols: int, storage: PEStorage) -> Non
         "columns": (mapping.columns, layer.s, "columns of the filter"),
         "rows of a set": (mapped.height, rows, "array.rows"),
         "g": (mapping.g, layer.groups, "groups"),
+        "images": (mapping.images, mapping.n, "n"),
         "e": (mapping.e, layer.output[1], "rows of the ofmap"),
         "q * r": (mapping.q * mapping.r, channels, "channels of a group"),
         "m": (mapping.m, filters, "filters of a group"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import ceil, gcd
 from typing import Any
 
+import numpy as np
+
 from ...golden.row_stationary import Filters, LayerMapping, Part
 from ...golden.tensors import four_sides, pair
 from ...hdl.commands import COMMAND_BYTES
@@ -14,7 +16,7 @@ from .mapping import LayerPlan, Traffic
 __all__ = ["BYTES_WEIGHT", "Estimate", "code_bytes", "estimate", "pass_cycles", "processing_cycles"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared.
-BYTES_WEIGHT = 0.05
+BYTES_WEIGHT = 1.0
 
 #: Cycles from a pass that finds the array empty to its last sums, besides its products.
 _FILL = 60
@@ -132,7 +134,7 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
     loading : float
         Cycles in which memory brings a line.
     """
-    images = Counter(count for _, count in mapped.images)
+    images = Counter(count for together in mapped.images for _, count in mapped.pass_images(together))
     groups = Counter(count for _, count in mapped.groups)
     rows = Counter(strip.rows for strip in mapped.strips)
     parts = Counter((part.q, part.taps) for part in mapped.parts)
@@ -154,12 +156,8 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
 
 
 def setups(mapped: LayerMapping) -> int:
-    """Number of times that the array is set up: whenever strips, or groups side by side, change their number."""
-    ragged = mapped.strips[0].rows != mapped.strips[-1].rows
-    uneven = mapped.groups[0][1] != mapped.groups[-1][1]
-    if not ragged and not uneven:
-        return 1
-    return len(mapped.images) * ((1 + uneven) if not ragged else 2 * len(mapped.groups))
+    """Times that the array is set up: for each number of rows of a strip and of groups side by side."""
+    return len({strip.rows for strip in mapped.strips}) * len({count for _, count in mapped.groups})
 
 
 def estimate(plan: LayerPlan) -> Estimate:
@@ -177,26 +175,46 @@ def estimate(plan: LayerPlan) -> Estimate:
     reloads = len(mapped.images) * len(mapped.strips)
     filter_bytes = reloads * mapped.sets(mapped.layer.groups) * mapped.height * lines * config.line_bytes
     blocks = reloads * len(mapped.groups) * len(mapped.blocks)
+    fetches = reloads * len(mapped.groups) * mapped.filter_passes * len(mapped.parts)
     count = setups(mapped)
-    other = COMMAND_BYTES * (2 * mapped.count + loads + 3 * blocks + 2 * count)
+    other = COMMAND_BYTES * (mapped.count + fetches + loads + 2 * blocks + 2 * count)
     other += count * plan.setup_lines * config.line_bytes + blocks * plan.bias_buffer_lines * config.line_bytes
     processing, single = processing_cycles(mapped, config, config.line_bytes / rate)
     if plan.filter_slots == 1:
         processing = single
-    setting = count * (plan.setup_lines + _FILL)
     ifmap_cycles, output_cycles = max(ifmap_bytes / rate, decoding), max(output_bytes / rate, coding)
     beside = (filter_bytes + other) / rate
     tiles = reloads * len(mapped.groups) * (1 if plan.resident else len(mapped.blocks) * len(
         {part.channel for part in mapped.parts}))
     latency = config.memory.read_latency + config.memory.write_latency
-    exposed = ifmap_cycles / tiles + output_cycles / blocks + latency
-    if plan.ifmap_tiles == 2:
+    exposed = ifmap_cycles / tiles + output_cycles / blocks + latency + count * (plan.setup_lines + _FILL)
+    if plan.ifmap_tiles > plan.tiles_of_part:
         beside += ifmap_cycles * (tiles - 1) / tiles
     else:
-        exposed += ifmap_cycles * (tiles - 1) / tiles + (tiles - 1) * latency
+        exposed += (ifmap_cycles / tiles + latency) * (tiles - 1)
     if plan.psum_blocks == 2:
         beside += output_cycles * (blocks - 1) / blocks
     else:
-        exposed += output_cycles * (blocks - 1) / blocks + (blocks - 1) * latency
-    return Estimate(processing=processing + _FILL * blocks, cycles=int(max(processing, beside) + exposed + setting),
+        exposed += (blocks - 1) * waiting(output_cycles / blocks, processing / blocks / len(mapped.parts),
+                                          mapped.count / blocks / len(mapped.parts), latency)
+    return Estimate(processing=processing + _FILL * blocks, cycles=int(max(processing, beside) + exposed),
                     ifmap_bytes=ifmap_bytes, filter_bytes=filter_bytes, output_bytes=output_bytes, other_bytes=other)
+
+
+def waiting(store: Any, part: Any, passes: Any, latency: int) -> Any:
+    """Cycles that a block waits for the one before to leave the lines that it needs too.
+
+    Sums leave pass by pass, while the last part of the contraction goes on and then the first of the next block.
+
+    Parameters
+    ----------
+    store : float
+        Cycles in which a block leaves.
+    part : float
+        Cycles of all passes of a part of the contraction.
+    passes : float
+        Number of these passes.
+    latency : int
+        Cycles of memory besides.
+    """
+    return latency + np.maximum(store / passes, store - 2 * part * (passes - 1) / passes)

@@ -26,7 +26,7 @@ def price(cost: Estimate, config: RowStationaryConfig) -> float:
 
 
 def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, traffic: Traffic | None = None, *,
-              lanes_only: bool = False) -> LayerPlan:
+              lanes_only: bool = False, split_images: bool = False) -> LayerPlan:
     """Find the cheapest legal plan of a layer.
 
     Parameters
@@ -41,6 +41,8 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
         What is in memory.
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
+    split_images : bool
+        Whether passes of one ifmap may share the filters.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
     """
     traffic = traffic or Traffic(output_bytes=config.operand_bytes)
     best: tuple[float, LayerPlan] | None = None
-    for plan in Candidates(layer, config, batch, traffic, lanes_only).best(_EXACT):
+    for plan in Candidates(layer, config, batch, traffic, lanes_only, split_images).best(_EXACT):
         chosen = _fitting(plan)
         if chosen is not None:
             cost = price(estimate(chosen), config)
@@ -100,13 +102,13 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
                           psum_lanes=config.psum_lanes)
     least = LayerPlan(mapped=mapped, config=config, traffic=traffic)
     least.check()
-    plans = [_fitting(replace(least, resident=resident, ifmap_tiles=tiles, psum_blocks=blocks))
-             for resident in (True, False) for tiles in (2, 1) for blocks in (2, 1)]
+    plans = [_fitting(replace(least, resident=resident, ifmap_tiles=least.tiles_of_part + tiles, psum_blocks=blocks))
+             for resident in (True, False) for tiles in (1, 0) for blocks in (2, 1)]
     return min((plan for plan in plans if plan is not None), key=lambda plan: price(estimate(plan), config))
 
 
 def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | MappingOf[str, Any] = "own",
-               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False) -> LayerPlan:
+               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False, split_images: bool = False) -> LayerPlan:
     """Plan a layer as told.
 
     Parameters
@@ -125,6 +127,8 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
         What is in memory.
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
+    split_images : bool
+        Whether passes of one ifmap may share the filters.
 
     Raises
     ------
@@ -132,7 +136,7 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
         If the layer has no such mapping, or it does not fit.
     """
     if choice == "own":
-        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only)
+        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split_images)
     if choice == "paper":
         shape = _shape(layer)
         for known, mapping in zip(ALEXNET_CONV, ALEXNET_PUBLISHED, strict=True):
@@ -142,7 +146,7 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
     if isinstance(choice, str):
         raise PearrayError(f"mapping must be 'own', 'paper' or a file of mappings, not {choice!r}")
     if layer.name not in choice:
-        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only)
+        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split_images)
     values = choice[layer.name]
     try:
         return plan_of(layer, Mapping(**values), config, batch, traffic)

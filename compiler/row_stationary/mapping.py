@@ -6,12 +6,9 @@ from functools import cached_property
 from ...golden.row_stationary import LayerMapping, PEStorage, check
 from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
+from .setup import setup_size
 
 __all__ = ["LayerPlan", "Traffic"]
-
-#: Cycles of a setup besides the lines that it reads: the engine runs empty before.
-_SETUP = 100
-
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
@@ -58,7 +55,7 @@ class LayerPlan:
         Whether a tile holds all channels of the groups of a pass, and is loaded once for each (images, groups,
         strip); else those of one channel range, ``q r`` of each group, and is loaded again for each block.
     ifmap_tiles : int
-        2 if a tile is loaded while another is read, else 1.
+        Tiles that have room: `tiles_of_part`, or one more if a tile is loaded while the others are read.
     psum_blocks : int
         2 if a block leaves while the sums of the next are made, else 1.
     filter_slots : int
@@ -85,7 +82,13 @@ class LayerPlan:
     def tile_words(self) -> int:
         """Words of a tile: [image][row][column][channel], of the first, largest strip."""
         mapped = self.mapped
-        return mapped.mapping.n * mapped.tile_lines(mapped.strips[0]) * mapped.tile_columns * self.tile_channels
+        images = mapped.mapping.images or mapped.mapping.n
+        return images * mapped.tile_lines(mapped.strips[0]) * mapped.tile_columns * self.tile_channels
+
+    @cached_property
+    def tiles_of_part(self) -> int:
+        """Tiles that passes of a part of the contraction read: one for the ifmaps of each pass."""
+        return len(self.mapped.pass_images(self.mapped.images[0]))
 
     @cached_property
     def tile_buffer_lines(self) -> int:
@@ -123,7 +126,7 @@ class LayerPlan:
     @cached_property
     def setup_lines(self) -> int:
         """Lines of a setup in the filter buffer."""
-        return self.config.pes
+        return setup_size(self.config)
 
     @property
     def lanes(self) -> int:

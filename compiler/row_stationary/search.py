@@ -1,7 +1,7 @@
 """Candidates for the mapping of a layer, priced all at once by a rough form of the estimate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,10 @@ import numpy as np
 from ...golden.cost import ConvLayer
 from ...golden.row_stationary import LayerMapping, Mapping
 from ...golden.tensors import pair
+from ...hdl.commands import COMMAND_BYTES
 from ...hdl.config import RowStationaryConfig
 from ...hdl.row_stationary.row import tag_bits
-from .estimate import BYTES_WEIGHT, code_bytes
+from .estimate import BYTES_WEIGHT, code_bytes, waiting
 from .mapping import LayerPlan, Traffic
 
 __all__ = ["Candidates", "cuts"]
@@ -59,11 +60,14 @@ class Candidates:
         What is in memory.
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
+    split_images : bool
+        Whether passes of one ifmap may share the filters.
     """
 
-    def __init__(self, layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool):
+    def __init__(self, layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool,
+                 split_images: bool):
         self._layer, self._config, self._batch, self._traffic = layer, config, batch, traffic
-        self._lanes_only = lanes_only
+        self._lanes_only, self._split_images = lanes_only, split_images
         self._cg, self._ng = layer.c // layer.groups, layer.m // layer.groups
         self._step, self._dilation = pair("stride", layer.stride)[0], pair("dilation", layer.dilation)[0]
         self._mapped = LayerMapping(layer=layer, mapping=Mapping(m=1, n=1, e=1, p=1, q=1, r=1, t=1), batch=batch)
@@ -77,7 +81,7 @@ class Candidates:
         table = np.array(rows, np.float64).T
         prices, plans = [], []
         for resident in (True, False):
-            for tiles in (2, 1):
+            for tiles in (1, 0):
                 for blocks in (2, 1):
                     price, m = self._price(table, resident, tiles, blocks)
                     prices.append(price)
@@ -89,14 +93,15 @@ class Candidates:
                 return
             resident, tiles, blocks, m = plans[which]
             row = rows[at]
-            values = dict(zip(("rows", "columns", "r", "q", "e", "p", "t", "g", "n"), row[:9], strict=True))
+            values = dict(zip(("rows", "columns", "r", "q", "e", "p", "t", "g", "n", "images"), row[:10],
+                              strict=True))
             values["rows"] *= values["rows"] != self._layer.r
             values["columns"] *= values["columns"] != self._layer.s
             mapped = LayerMapping(layer=self._layer, mapping=Mapping(m=int(m[at]), **values), batch=self._batch,
                                   filter_lanes=self._config.filter_lanes, psum_lanes=self._config.psum_lanes)
             plan = LayerPlan(mapped=mapped, config=self._config, traffic=self._traffic, resident=resident,
-                             ifmap_tiles=tiles, psum_blocks=blocks)
-            yield plan
+                             psum_blocks=blocks)
+            yield replace(plan, ifmap_tiles=plan.tiles_of_part + tiles)
 
     def _columns(self) -> list[_Columns]:
         """Filter columns of a PE."""
@@ -132,10 +137,11 @@ class Candidates:
                             room = min(chains // (e * t), _SETS // (t * r)) if whole else 1
                             for g in cuts(layer.groups, room, _FEW):
                                 for n in cuts(self._batch, _IMAGES, _MANY):
-                                    key = height, choice.columns, r, q, e, p, t, g, n
-                                    if key not in seen:
-                                        seen.add(key)
-                                        yield *key, choice.parts, choice.taps, choice.read, choice.most
+                                    for images in {n, 1} if self._split_images else {n}:
+                                        key = height, choice.columns, r, q, e, p, t, g, n, images % n
+                                        if key not in seen:
+                                            seen.add(key)
+                                            yield *key, choice.parts, choice.taps, choice.read, choice.most
 
     def _most_rows(self, height: int) -> int:
         """Most ofmap rows of a set, of which the ifmap rows have tags."""
@@ -159,7 +165,7 @@ class Candidates:
     def _price(self, table: np.ndarray, resident: bool, tiles: int, blocks: int) -> tuple[Any, Any]:
         """Rough price of each candidate with a use of the global buffer, and the m that fits; infinite if none."""
         layer, config, traffic, batch = self._layer, self._config, self._traffic, self._batch
-        height, _, r, q, e, p, t, g, n, column_parts, taps, read, most = table
+        height, _, r, q, e, p, t, g, n, several, column_parts, taps, read, most = table
         _, out_rows, windows = layer.output
         up = _up
         # Passes, and the words of their loops.
@@ -172,7 +178,9 @@ class Candidates:
         groups, images = up(layer.groups, g), up(batch, n)
         all_p, all_beats, filter_passes = self._filter_sums(p, t)
         window = channels * filter_rows * taps
-        passes = images * groups * strips * filter_passes * parts
+        fetches = images * groups * strips * filter_passes * parts
+        part_tiles = np.where(several > 0, n, 1)
+        passes = fetches * part_tiles
         lines = (strips - 1) * self._lines(e, height) + self._lines(last_rows, height)
         own = p * q * most
         beats = g * t * r * height * up(own, config.filter_lanes)
@@ -182,16 +190,17 @@ class Candidates:
         processing = np.max([
             batch * windows * strips * groups * all_p * window + late * passes,
             batch * layer.groups * r * lines * channels * filter_rows * read * filter_passes,
-            batch * windows * out_rows * layer.groups * t * all_beats * parts, filter_lines], axis=0)
+            batch * windows * out_rows * layer.groups * t * all_beats * parts, filter_lines * part_tiles], axis=0)
         single = 2 * beats > config.filter_lines
         processing = np.where(single, np.maximum(processing, filter_lines * (1 + config.line_bytes / rate)), processing)
         # What the global buffer holds.
         rows = self._step * (e - 1) + self._dilation * (layer.r - 1) + 1
         columns = self._mapped.tile_columns
         held = g * (self._cg if resident else np.minimum(q * r, self._cg))
-        tile = up(n * rows * columns * held + q * r, config.filter_lanes) + 1
+        tile = up(n / part_tiles * rows * columns * held + q * r, config.filter_lanes) + 1
+        room = (part_tiles + tiles) * tile
         psum = blocks * g * (n * e * windows + traffic.bias)
-        m_lines = (config.buffer_lines - tiles * tile) // psum
+        m_lines = (config.buffer_lines - room) // psum
         at_once = p * t
         per_pass = t * up(p, config.psum_lanes)
         fit = np.minimum(self._ng, m_lines // per_pass * at_once)
@@ -211,7 +220,8 @@ class Candidates:
         else:
             run = (self._cg if resident else np.minimum(q * r, self._cg)) * config.operand_bytes
             run = np.where(held >= layer.c, columns * run, run)
-            ifmap = words * config.operand_bytes / run * (run + config.beat_bytes * (run % config.beat_bytes > 0)) / rate
+            ragged = config.beat_bytes * (run % config.beat_bytes > 0)
+            ifmap = words * config.operand_bytes / run * (run + ragged) / rate
         outputs = batch * layer.m * out_rows * windows
         output = outputs * traffic.output_bytes / rate
         if traffic.coded_output:
@@ -219,13 +229,19 @@ class Candidates:
         stores = images * groups * strips * count
         loads = images * groups * strips * (1 if resident else count * ranges)
         latency = config.memory.read_latency + config.memory.write_latency
-        beside = (filter_lines * config.line_bytes + 128 * passes) / rate
-        bytes_ = beside + np.where(ifmap > 0, ifmap, 0)
-        exposed = latency * (loads * (tiles == 1) + stores * (blocks == 1))
-        beside = beside + (ifmap * (1 - 1 / loads) if tiles == 2 else 0) + (
-            output * (1 - 1 / stores) if blocks == 2 else 0)
-        exposed = exposed + ifmap / (loads if tiles == 2 else 1) + output / (stores if blocks == 2 else 1)
-        price = np.maximum(processing, beside) + exposed + BYTES_WEIGHT * bytes_
+        beside = (filter_lines * config.line_bytes + COMMAND_BYTES * (fetches + passes)) / rate
+        busy = beside + ifmap
+        exposed = ifmap / loads + output / stores
+        if tiles:
+            beside = beside + ifmap * (1 - 1 / loads)
+        else:
+            exposed = exposed + (ifmap / loads + latency) * (loads - 1)
+        if blocks == 2:
+            beside = beside + output * (1 - 1 / stores)
+        else:
+            exposed = exposed + (stores - 1) * waiting(output / stores, processing / stores / parts,
+                                                       passes / stores / parts, latency)
+        price = np.maximum(processing, beside) + exposed + BYTES_WEIGHT * busy
         return np.where(legal, price, np.inf), m
 
     def _filter_sums(self, p: Any, t: Any) -> tuple[Any, Any, Any]:

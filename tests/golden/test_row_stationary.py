@@ -53,6 +53,7 @@ def drawn(draw):
         if values["g"] > 1 and values["q"] * values["r"] < channels:
             values["r"] = 1
     values |= {"rows": draw(st.integers(0, layer.r)), "columns": draw(st.integers(0, layer.s))}
+    values["images"] = draw(st.integers(0, values["n"]))
     return LayerMapping(layer=layer, mapping=Mapping(**values), batch=draw(SMALL), psum_lanes=draw(st.integers(1, 4)))
 
 
