@@ -200,11 +200,11 @@ def _taken(m, line, chosen, name):
 
 
 def _any_of(values):
-    """Combine values of which at most one is not zero."""
-    result = Const(0)
-    for value in values:
-        result |= value
-    return result
+    """Combine values of which at most one is not zero, in a tree: a long chain is too deep for Amaranth."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return _any_of(values[:half]) | _any_of(values[half:])
 
 
 class LineReader(wiring.Component):

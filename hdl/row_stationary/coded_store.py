@@ -171,9 +171,9 @@ class CodedStore(wiring.Component):
         lane_bits = exact_log2(self._config.beat_bytes)
         longest = CODE_ALIGNMENT // self._config.beat_bytes
         m.submodules.held = held = StreamFIFO(beats.payload.shape(), max(2 * longest, 2))
-        bursts_layout = data.StructLayout({"more": range(longest), "last": 1})
+        bursts_layout = data.StructLayout({"more": range(max(longest, 2)), "last": 1})
         m.submodules.bursts = bursts = StreamFIFO(bursts_layout, 2)
-        gathered = Signal(range(longest))
+        gathered = Signal(range(max(longest, 2)))
         whole = Signal()
         m.d.comb += [
             whole.eq((gathered == longest - 1) | beats.payload.last),
@@ -192,7 +192,7 @@ class CodedStore(wiring.Component):
         rules.never(m, "stores", self.targets.valid & ~self.targets.ready, "a store was refused")
         target = Signal.like(self.targets.payload)
         requested = Signal()
-        sent = Signal(range(longest))
+        sent = Signal(range(max(longest, 2)))
         end = Signal()
         m.d.comb += [
             self.request.valid.eq(bursts.o.valid & ~requested),
