@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..fifo import StreamFIFO
 from .beats import Packer, Unpacker, beat_layout
 from .mac import combine, window_sum_layout
-from .scratchpad import RingScratchpad
+from .scratchpad import QueueScratchpad
 
 __all__ = ["PsumChain"]
 
@@ -69,7 +69,7 @@ class PsumChain(wiring.Component):
         """Build the scratchpad, the adder and the way out."""
         m = Module()
 
-        m.submodules.scratchpad = scratchpad = RingScratchpad(window_sum_layout(self._psum), self._psum_words)
+        m.submodules.scratchpad = scratchpad = QueueScratchpad(window_sum_layout(self._psum), self._psum_words)
         m.submodules.unpacker = unpacker = Unpacker(self._psum, self._lanes)
         m.submodules.packer = packer = Packer(self._psum, self._lanes)
         wiring.connect(m, wiring.flipped(self.psums), unpacker.i)
@@ -81,20 +81,18 @@ class PsumChain(wiring.Component):
         own = scratchpad.word
         other = Signal(self._psum)
         alone = Signal()
+        waiting = Signal()
         added = Signal()
-        reserved = Signal(range(self._psum_words + 1))
+        wiring.connect(m, wiring.flipped(self.sums), scratchpad.i)
         m.d.comb += [
-            scratchpad.i.valid.eq(self.sums.valid),
-            scratchpad.i.payload.eq(self.sums.payload),
             alone.eq(self.bottom & own.fresh),
-            added.eq(scratchpad.some & results.i.ready
-                     & (alone | Mux(self.bottom, unpacker.o.valid, self.below.valid))),
-            scratchpad.read.eq(added),
-            scratchpad.new.eq(1),
-            scratchpad.pop.eq(1),
-            scratchpad.rewind.eq(1),
-            unpacker.o.ready.eq(added & self.bottom & ~alone),
-            self.below.ready.eq(added & ~self.bottom),
+            # No output depends on an input of the same cycle, so PEs above one another are no long path.
+            waiting.eq(scratchpad.some & results.i.ready),
+            added.eq(waiting & (alone | Mux(self.bottom, unpacker.o.valid, self.below.valid))),
+            scratchpad.reserve.eq(self.reserve),
+            scratchpad.take.eq(added),
+            unpacker.o.ready.eq(waiting & self.bottom & ~alone),
+            self.below.ready.eq(waiting & ~self.bottom),
             results.i.valid.eq(added),
             other.eq(Mux(self.bottom, unpacker.o.payload, self.below.payload)),
             results.i.payload.sum.eq(combine(m, own.sum, other, alone, self.maximum)),
@@ -105,9 +103,8 @@ class PsumChain(wiring.Component):
             self.above.valid.eq(results.o.valid & ~self.top),
             self.above.payload.eq(results.o.payload.sum),
             results.o.ready.eq(Mux(self.top, packer.i.ready, self.above.ready)),
-            self.room.eq(reserved != self._psum_words),
-            self.idle.eq((reserved == 0) & ~results.o.valid & ~packer.o.valid),
+            self.room.eq(scratchpad.room),
+            self.idle.eq(scratchpad.empty & ~results.o.valid & ~packer.o.valid),
         ]
-        m.d.sync += reserved.eq(reserved + self.reserve - added)
 
         return m

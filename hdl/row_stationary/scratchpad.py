@@ -1,4 +1,4 @@
-"""Scratchpad that is filled like a queue and read in windows."""
+"""Scratchpads: one that is filled like a queue and read in windows, and one that is a queue."""
 
 from amaranth import *
 from amaranth.lib import stream, wiring
@@ -7,7 +7,25 @@ from amaranth.lib.wiring import In, Out
 
 from ..errors import PearrayError
 
-__all__ = ["RingScratchpad"]
+__all__ = ["QueueScratchpad", "RingScratchpad"]
+
+
+def _check(depth):
+    if type(depth) is not int or depth < 1:
+        raise PearrayError(f"depth must be an integer of at least 1, not {depth!r}")
+
+
+def _memory(m, shape, depth, *, registered=False):
+    """Memory with a port to write and one to read."""
+    m.submodules.storage = storage = Memory(shape=shape, depth=depth, init=[])
+    return storage.write_port(), storage.read_port(domain="sync" if registered else "comb")
+
+
+def _after(address, depth):
+    """Return the next address in a ring of words."""
+    if depth & depth - 1 == 0:
+        return (address + 1)[:len(address)]
+    return Mux(address == depth - 1, 0, address + 1)
 
 
 class RingScratchpad(wiring.Component):
@@ -55,8 +73,7 @@ class RingScratchpad(wiring.Component):
     """
 
     def __init__(self, shape, depth, *, registered=False):
-        if type(depth) is not int or depth < 1:
-            raise PearrayError(f"depth must be an integer of at least 1, not {depth!r}")
+        _check(depth)
         self._shape = shape
         self._depth = depth
         self._registered = registered
@@ -80,10 +97,7 @@ class RingScratchpad(wiring.Component):
         """Build the memory, its pointers and counts."""
         m = Module()
 
-        m.submodules.storage = storage = Memory(shape=self._shape, depth=self._depth, init=[])
-        write = storage.write_port()
-        read = storage.read_port(domain="sync" if self._registered else "comb")
-
+        write, read = _memory(m, self._shape, self._depth, registered=self._registered)
         write_at = Signal(range(self._depth))
         oldest = Signal(range(self._depth))
         pointer = Signal(range(self._depth))
@@ -100,16 +114,16 @@ class RingScratchpad(wiring.Component):
             read.addr.eq(pointer),
             self.word.eq(read.data),
             self.some.eq(unread != 0),
-            oldest_next.eq(Mux(self.read & self.pop, self._after(oldest), oldest)),
+            oldest_next.eq(Mux(self.read & self.pop, _after(oldest, self._depth), oldest)),
         ]
         if self._registered:
             m.d.comb += read.en.eq(self.read & self.enable)
         with m.If(put):
-            m.d.sync += write_at.eq(self._after(write_at))
+            m.d.sync += write_at.eq(_after(write_at, self._depth))
         with m.If(self.read):
             m.d.sync += [
                 oldest.eq(oldest_next),
-                pointer.eq(Mux(self.rewind, oldest_next, self._after(pointer))),
+                pointer.eq(Mux(self.rewind, oldest_next, _after(pointer, self._depth))),
             ]
         m.d.sync += [
             kept.eq(kept + put - (self.read & self.pop)),
@@ -118,7 +132,78 @@ class RingScratchpad(wiring.Component):
 
         return m
 
-    def _after(self, address):
-        if self._depth & self._depth - 1 == 0:
-            return (address + 1)[:len(address)]
-        return Mux(address == self._depth - 1, 0, address + 1)
+
+class QueueScratchpad(wiring.Component):
+    """Queue of words that were announced, so that there is room when they come.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Shape of a word.
+    depth : int
+        Words held, at least 1.
+
+    Members
+    -------
+    room, reserve : Out(1), In(1)
+        There is room for another word; one is going to come.
+    i : In(stream.Signature(shape, always_ready=True))
+        Words, each reserved before.
+    some : Out(1)
+        There is a word.
+    take : In(1)
+        The oldest word is given up.
+    word : Out(shape)
+        Oldest word.
+    empty : Out(1)
+        There is no word and none is going to come.
+
+    Raises
+    ------
+    PearrayError
+        If the depth is not at least 1.
+    """
+
+    def __init__(self, shape, depth):
+        _check(depth)
+        self._shape = shape
+        self._depth = depth
+        super().__init__({
+            "room": Out(1),
+            "reserve": In(1),
+            "i": In(stream.Signature(shape, always_ready=True)),
+            "some": Out(1),
+            "take": In(1),
+            "word": Out(shape),
+            "empty": Out(1),
+        })
+
+    def elaborate(self, platform):
+        """Build the memory, its pointers and counts."""
+        m = Module()
+
+        write, read = _memory(m, self._shape, self._depth)
+        write_at = Signal(range(self._depth))
+        read_at = Signal(range(self._depth))
+        reserved = Signal(range(self._depth + 1))
+        held = Signal(range(self._depth + 1))
+        m.d.comb += [
+            write.en.eq(self.i.valid),
+            write.addr.eq(write_at),
+            write.data.eq(self.i.payload),
+            read.addr.eq(read_at),
+            self.word.eq(read.data),
+            self.some.eq(held != 0),
+            self.room.eq(reserved != self._depth),
+            self.empty.eq(reserved == 0),
+        ]
+        with m.If(self.i.valid):
+            m.d.sync += write_at.eq(_after(write_at, self._depth))
+        with m.If(self.take):
+            m.d.sync += read_at.eq(_after(read_at, self._depth))
+        m.d.sync += [
+            reserved.eq(reserved + self.reserve - self.take),
+            held.eq(held + self.i.valid - self.take),
+        ]
+
+        return m
