@@ -19,7 +19,7 @@ from ..problem import Matrix, Problem, Region
 from ..schedule import Group, LayerStep, Output, Use
 from ..tiles import block, blocks
 from .codes import CodedTensor, Unit, room
-from .forms import Operand, is_row, merged, operands, rectangles, shape_of
+from .forms import Operand, is_row, operands, rectangles, shape_of
 from .mapper import mapping_of
 from .mapping import LayerPlan, Traffic
 from .setup import Placement
@@ -88,8 +88,8 @@ class PassStep(LayerStep):
         Tile of ifmaps.
     block : PsumBlock or None
         Where sums go.
-    lines : (int, int)
-        Lines of a pixel that the pass works on: first and end.
+    pixels, lines : (int, int)
+        Pixels of the block, and lines of each, that the pass works on: first and end.
     biased : bool
         Sums begin at the block's biases.
     """
@@ -98,6 +98,7 @@ class PassStep(LayerStep):
     body: dict[str, int]
     ifmap: Use | None = None
     block: PsumBlock | None = None
+    pixels: tuple[int, int] = (0, 0)
     lines: tuple[int, int] = (0, 0)
     biased: bool = False
 
@@ -123,8 +124,8 @@ class _Lowering:
         regions.sort(key=lambda region: (-region[1][1], -region[2].rows))
         now: object = None
         for images, groups, strip in regions:
-            for block in mapped.blocks:
-                sums = self._block(images, groups, strip, block)
+            for together in mapped.blocks:
+                sums = self._block(images, groups, strip, together)
                 first = True
                 for operand in self._parts:
                     wanted = self._setup_key(operand, groups[1], strip)
@@ -132,17 +133,17 @@ class _Lowering:
                         yield self._setup(operand, groups[1], strip)
                         now = wanted
                     last = operand is self._parts[-1]
-                    yield from self._passes(operand, images, groups, strip, block, sums, first, last)
+                    yield from self._passes(operand, images, groups, strip, together, sums, first, last)
                     first = False
 
-    def _block(self, images: tuple[int, int], groups: tuple[int, int], strip: Strip, block: Block) -> PsumBlock:
+    def _block(self, images: tuple[int, int], groups: tuple[int, int], strip: Strip, together: Block) -> PsumBlock:
         pixels = images[1] * strip.rows * self._mapped.layer.output[2]
-        lines = block.lines * groups[1]
+        lines = together.lines * groups[1]
         bias = {}
         if self._biased:
-            key = groups, block
+            key = groups, together
             if key not in self._bias:
-                self._bias[key] = {place: Use(self._maker.bias(self._parts[0], groups, block), 1)
+                self._bias[key] = {place: Use(self._maker.bias(self._parts[0], groups, together), 1)
                                    for place in range(len(self._areas.blocks))}
             bias = self._bias[key]
         return PsumBlock(self._areas, pixels, lines, bias)
@@ -173,16 +174,18 @@ class _Lowering:
         tile = self._maker.setup(self._placement(groups, strip))
         return PassStep(Group([]), Use(tile, 1), self._setup_body(operand))
 
-    def _passes(self, operand: Operand, images: tuple[int, int], groups: tuple[int, int], strip: Strip, block: Block,
-                sums: PsumBlock, first: bool, last: bool) -> Iterator[PassStep]:
+    def _passes(self, operand: Operand, images: tuple[int, int], groups: tuple[int, int], strip: Strip,
+                together: Block, sums: PsumBlock, first: bool, last: bool) -> Iterator[PassStep]:
         for index, part in enumerate(self._mapped.parts):
             for copy in range(len(operand.weights)):
                 begins = first and index == copy == 0
                 ends = last and index == len(self._mapped.parts) - 1 and copy == len(operand.weights) - 1
-                for filters in block.filters:
-                    yield self._pass(operand, copy, images, groups, strip, part, filters, sums, begins, ends)
+                for filters in together.filters:
+                    for some in self._mapped.pass_images(images):
+                        yield self._pass(operand, copy, images[0], some, groups, strip, part, filters, sums, begins,
+                                         ends)
 
-    def _pass(self, operand: Operand, copy: int, images: tuple[int, int], groups: tuple[int, int], strip: Strip,
+    def _pass(self, operand: Operand, copy: int, image: int, images: tuple[int, int], groups: tuple[int, int], strip: Strip,
               part: Part, filters: Filters, sums: PsumBlock, begins: bool, ends: bool) -> PassStep:
         mapped, mapping = self._mapped, self._mapped.mapping
         tile, window = self._maker.ifmap(operand, images, strip, groups, part)
@@ -214,19 +217,21 @@ class _Lowering:
         }
         if windows == 1:
             body |= {"kept": 0, "moved": part.window}
+        per_image = strip.rows * windows
+        pixels = (images[0] - image) * per_image, (images[0] - image + images[1]) * per_image
         step = PassStep(Group([]), Use(self._maker.filters(operand, copy, groups, part, filters), 1), body,
-                        Use(tile, 1), sums, (filters.line, filters.line + groups[1] * mapping.t * beats),
+                        Use(tile, 1), sums, pixels, (filters.line, filters.line + groups[1] * mapping.t * beats),
                         begins and self._biased)
         if ends:
             region = Region(images[0], images[0] + images[1], strip.first, strip.first + strip.rows, 0, windows)
-            step.group.outputs = list(self._outputs(operand, groups, filters, region, sums))
+            step.group.outputs = list(self._outputs(operand, groups, filters, region, sums, pixels[0]))
         return step
 
     def _outputs(self, operand: Operand, groups: tuple[int, int], filters: Filters, region: Region,
-                 sums: PsumBlock) -> Iterator[Output]:
+                 sums: PsumBlock, pixel: int) -> Iterator[Output]:
         channels = self._maker.channels(operand, groups, filters)
         if self._config.truncate:
-            yield self._store_sums(channels, filters.line, region, sums)
+            yield self._store_sums(channels, pixel * sums.lines + filters.line, region, sums)
             return
         used = int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1
         finish, config = self._problem.finish, self._config
@@ -238,7 +243,7 @@ class _Lowering:
         for start in range(0, used, most):
             part = channels[start:min(start + most, used)]
             if (part >= 0).any():
-                yield from self._posts(part, filters.line + start, region, sums)
+                yield from self._posts(part, pixel * sums.lines + filters.line + start, region, sums)
 
     def _posts(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Iterator[Output]:
         """POSTs of some lines of all pixels of a region, and their STOREs."""
@@ -350,11 +355,13 @@ class Chooser:
             coded_output=coded and problem.finish.relu and problem.y.name in self.coded_outputs,
             output_bytes=problem.item(config), input_zeros=0.5 if coded else 0.0, output_zeros=0.5 if coded else 0.0)
         lanes_only = isinstance(problem.weights, Matrix)
-        plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only)
+        plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only,
+                          split_images=True)
         if plan.traffic.coded_input and len(plan.mapped.strips) > 1:
             # A code can't be read from its middle.
             traffic = replace(traffic, coded_input=False)
-            plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only)
+            plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only,
+                              split_images=True)
         self.chosen.setdefault(problem.name, plan.mapped.mapping)
         return plan
 
@@ -374,7 +381,7 @@ def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, cho
         first = parts[0]
         coded = config.truncate and len(rectangles_) == 1 and part.y_size is None and not part.columns
         plan = chooser.plan(part, shape_of(part, first.groups, first.cg, first.ng), config, coded)
-        lowering = _Lowering([merged(operand, plan.merged) for operand in parts], plan, memory)
+        lowering = _Lowering(parts, plan, memory)
         steps += lowering.steps()
         for stored, units, bodies in ((part.x, lowering.maker.codes, lowering.maker.code_loads),
                                       (part.y, lowering.codes, lowering.code_stores)):

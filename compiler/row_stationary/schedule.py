@@ -157,7 +157,6 @@ class RowStationaryScheduler:
             tile.address = line * self._width
             self._load(tile, lines.waits_of_load(part.start, part.stop))
             self._note_load(tile)
-        lines.busy[part] += 1
 
     def _load(self, tile: Tile, waits: dict[str, int]) -> None:
         """Emit the LOADs of a tile."""
@@ -259,13 +258,13 @@ class RowStationaryScheduler:
             tile = step.ifmap.tile
             waits["load"] = max(waits["load"], tile.ordinals[-1])
             body["ifmap_base"] = tile.address // self._config.operand_bytes + body["ifmap_base"]
-            read = write = block.address + step.lines[0]
+            read = write = block.address + step.pixels[0] * block.lines + step.lines[0]
             if step.biased:
                 bias = block.bias[block.place].tile
                 waits["load"] = max(waits["load"], bias.ordinals[-1])
                 read = bias.address // self._width + step.lines[0]
             body |= {"psum_read": read, "psum_write": write}
-            sums = self._sums(block, step.lines)
+            sums = self._sums(block, step)
             if step.body["fresh"] or step.body["bias"]:
                 if lines.busy[sums].any():
                     self._flush()
@@ -274,6 +273,8 @@ class RowStationaryScheduler:
                 assert not lines.busy[sums].any()
                 lines.busy[sums] += 1
                 lines.owner[sums] = id(block)
+                if step.biased:
+                    lines.busy[self._biases(block, step)] += 1
         ordinal = self.program.execute(waits, **body)
         filters.uses.popleft()
         filters.last_use = ordinal
@@ -285,10 +286,15 @@ class RowStationaryScheduler:
         return ordinal
 
     @staticmethod
-    def _sums(block: PsumBlock, part: tuple[int, int]) -> np.ndarray:
-        """Lines of some of the psums of all pixels."""
-        pixels = np.arange(block.address, block.address + block.pixels * block.lines, block.lines)
-        return (pixels[:, None] + np.arange(*part)).reshape(-1)
+    def _sums(block: PsumBlock, step: PassStep) -> np.ndarray:
+        """Lines of the psums that a pass works on."""
+        pixels = block.address + np.arange(*step.pixels) * block.lines
+        return (pixels[:, None] + np.arange(*step.lines)).reshape(-1)
+
+    def _biases(self, block: PsumBlock, step: PassStep) -> slice:
+        """Lines of the biases that a pass reads."""
+        start = block.bias[block.place].tile.address // self._width
+        return slice(start + step.lines[0], start + step.lines[1])
 
     def _prefetch(self, index: int) -> None:
         """Emit LOADs for later steps, as far as there is room that no pass but those before this one reads."""
@@ -327,14 +333,13 @@ class RowStationaryScheduler:
         """Note that the sums of a step leave with the latest POST or STORE."""
         block, lines = step.block, self._lines
         assert block is not None
-        sums = self._sums(block, step.lines)
+        sums = self._sums(block, step)
         lines.busy[sums] -= 1
         queue, noted = ("store", lines.store) if self._config.truncate else ("post", lines.post)
         ordinal = self.program.counts[queue]
         noted[sums] = ordinal
         if block.bias:
-            start = block.bias[block.place].tile.address // self._width + step.lines[0]
-            part = slice(start, start + step.lines[1] - step.lines[0])
+            part = self._biases(block, step)
             lines.busy[part] -= 1
             noted[part] = ordinal
 
