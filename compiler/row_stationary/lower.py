@@ -20,7 +20,7 @@ from ..schedule import Group, LayerStep, Output, Use
 from ..tiles import block, blocks
 from .codes import CodedTensor, Unit, room
 from .forms import Operand, is_row, operands, rectangles, shape_of
-from .mapper import mapping_of
+from .mapper import mapping_of, plan_of
 from .mapping import LayerPlan, Traffic
 from .setup import Placement
 from .tiles import TileMaker, runs
@@ -217,6 +217,8 @@ class _Lowering:
         }
         if windows == 1:
             body |= {"kept": 0, "moved": part.window}
+        if operand.problem.columns:
+            body |= _transposed(part, strip, windows, sums.lines, part.channel if resident else 0)
         per_image = strip.rows * windows
         pixels = (images[0] - image) * per_image, (images[0] - image + images[1]) * per_image
         step = PassStep(Group([]), Use(self._maker.filters(operand, copy, groups, part, filters), 1), body,
@@ -324,6 +326,16 @@ class _Lowering:
                 for body in blocks(dram + first * item, address + place * item, count * item, dims)]
 
 
+def _transposed(part: Part, strip: Strip, windows: int, lines: int, channel: int) -> dict[str, int]:
+    """Fields of a pass over a tile [channel][pixel]: each pixel is a row of one window, whose columns are channels."""
+    pitch = strip.rows * windows
+    return {
+        "windows": 0, "rows": windows - 1, "kept": 0, "moved": part.window, "ifmap_base": channel * pitch,
+        "ifmap_channels": 0, "ifmap_line_step": windows, "ifmap_set_step": part.q * pitch,
+        "ifmap_columns": part.q - 1, "ifmap_column_step": pitch, "ifmap_row_step": 1, "psum_window_step": 0,
+        "psum_image_step": lines}
+
+
 @dataclass
 class Chooser:
     """How layers get their mappings, and what they get.
@@ -362,6 +374,10 @@ class Chooser:
             traffic = replace(traffic, coded_input=False)
             plan = mapping_of(shape, config, self.mapping, problem.images, traffic, lanes_only=lanes_only,
                               split_images=True)
+        if problem.columns and plan.mapped.mapping.r > 1 and any(
+                part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
+            # Rows behind the last channel are nowhere in the tile.
+            plan = plan_of(shape, replace(plan.mapped.mapping, r=1), config, problem.images, traffic)
         self.chosen.setdefault(problem.name, plan.mapped.mapping)
         return plan
 
@@ -402,4 +418,4 @@ def _cut(problem: Problem, config: RowStationaryConfig) -> list[Problem]:
     # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
     sets = 1 if problem.diagonal else -(-problem.ng // config.pe.psum_words) * problem.groups
     wide = min(config.array.cols, -(-config.pes // sets))
-    return rectangles(problem, max(1, min(512, -(-problem.q // wide))))
+    return rectangles(problem, max(1, min(256, -(-problem.q // wide))))

@@ -94,6 +94,8 @@ class TileMaker:
     def ifmap(self, operand: Operand, images: tuple[int, int], strip: Strip, groups: tuple[int, int],
               part: Part) -> tuple[Tile, Window]:
         """Tile of ifmaps of a pass, and how it stands."""
+        if operand.problem.columns:
+            return self._columns(operand, strip, part)
         ranges = self._ranges(operand, groups, part)
         pixel = sum(count for _, count in ranges)
         window = Window(self._plan, strip, images[1], pixel)
@@ -118,6 +120,23 @@ class TileMaker:
 
         key = "ifmap", id(operand.problem.x), operand.problem.left, images, strip, groups, tuple(ranges)
         return self._once(key, make), window
+
+    def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
+        """Tile of a tensor that stands transposed: [channel][pixel]."""
+        problem, item = operand.problem, self._item
+        first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
+        pixels = strip.rows * self._mapped.layer.output[2]
+        start = strip.first * self._mapped.layer.output[2] - problem.left
+
+        def make() -> Tile:
+            pitch = problem.x.channels * item
+            loads = blocks(problem.x.address + first * pitch + start * item, 0, pixels * item,
+                           [(count, pitch, pixels * item)])
+            return Tile(Destination.GLOBAL_BUFFER.value, count * pixels * item,
+                        [Piece(loads, [(problem.x, first, first + count)])])
+
+        key = "columns", id(problem.x), start, pixels, first, count
+        return self._once(key, make), Window(self._plan, strip, 1, count)
 
     def _code(self, operand: Operand, images: tuple[int, int], strip: Strip, ranges: list[tuple[int, int]],
               window: Window) -> Piece:
