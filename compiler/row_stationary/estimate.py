@@ -11,9 +11,10 @@ from ...golden.row_stationary import Filters, LayerMapping, Part
 from ...golden.tensors import four_sides, pair
 from ...hdl.commands import COMMAND_BYTES
 from ...hdl.config import RowStationaryConfig
-from .mapping import LayerPlan, Traffic
+from .mapping import LayerPlan
 
-__all__ = ["BYTES_WEIGHT", "Estimate", "code_bytes", "estimate", "pass_cycles", "processing_cycles"]
+__all__ = ["BYTES_WEIGHT", "Estimate", "code_bytes", "estimate", "missing", "pass_cycles", "processing_cycles",
+           "waiting"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared.
 BYTES_WEIGHT = 1.0
@@ -188,10 +189,9 @@ def estimate(plan: LayerPlan) -> Estimate:
         {part.channel for part in mapped.parts}))
     latency = config.memory.read_latency + config.memory.write_latency
     exposed = ifmap_cycles / tiles + output_cycles / blocks + latency + count * (plan.setup_lines + _FILL)
-    if plan.ifmap_tiles > plan.tiles_of_part:
-        beside += ifmap_cycles * (tiles - 1) / tiles
-    else:
-        exposed += (ifmap_cycles / tiles + latency) * (tiles - 1)
+    beside += ifmap_cycles * (tiles - 1) / tiles
+    if plan.ifmap_tiles == plan.tiles_of_part:
+        exposed += (tiles - 1) * missing(ifmap_cycles / tiles, processing / mapped.count, plan.tiles_of_part, latency)
     if plan.psum_blocks == 2:
         beside += output_cycles * (blocks - 1) / blocks
     else:
@@ -199,6 +199,25 @@ def estimate(plan: LayerPlan) -> Estimate:
                                           mapped.count / blocks / len(mapped.parts), latency)
     return Estimate(processing=processing + _FILL * blocks, cycles=int(max(processing, beside) + exposed),
                     ifmap_bytes=ifmap_bytes, filter_bytes=filter_bytes, output_bytes=output_bytes, other_bytes=other)
+
+
+def missing(load: Any, each: Any, tiles: Any, latency: int) -> Any:
+    """Cycles that passes wait for the tiles of the next part of the contraction, if there is no room for one more.
+
+    A tile comes when the last pass has read the one before. If there are several, passes read others meanwhile.
+
+    Parameters
+    ----------
+    load : float
+        Cycles in which the tiles of a part come.
+    each : float
+        Cycles of a pass.
+    tiles : int
+        Tiles of a part.
+    latency : int
+        Cycles of memory besides.
+    """
+    return tiles * np.maximum(0, load / tiles + latency - np.where(tiles > 1, each, 0))
 
 
 def waiting(store: Any, part: Any, passes: Any, latency: int) -> Any:

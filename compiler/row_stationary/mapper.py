@@ -7,6 +7,7 @@ from typing import Any
 from ...golden.cost import ConvLayer
 from ...golden.models import ALEXNET_CONV
 from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
+from ...golden.tensors import pair
 from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
 from .estimate import BYTES_WEIGHT, Estimate, estimate
@@ -108,7 +109,8 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
 
 
 def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | MappingOf[str, Any] = "own",
-               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False, split_images: bool = False) -> LayerPlan:
+               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False,
+               split_images: bool = False) -> LayerPlan:
     """Plan a layer as told.
 
     Parameters
@@ -158,4 +160,5 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
 
 def _shape(layer: ConvLayer) -> tuple[object, ...]:
     """Identify a convolution whatever its name and however its padding is told."""
-    return layer.c, layer.m, layer.r, layer.s, layer.groups, layer.stride, *layer.output[1:]
+    return (layer.c, layer.m, layer.r, layer.s, layer.groups, pair("stride", layer.stride),
+            pair("dilation", layer.dilation), *layer.output[1:])

@@ -12,7 +12,7 @@ from ...golden.tensors import pair
 from ...hdl.commands import COMMAND_BYTES
 from ...hdl.config import RowStationaryConfig
 from ...hdl.row_stationary.row import tag_bits
-from .estimate import BYTES_WEIGHT, code_bytes, waiting
+from .estimate import BYTES_WEIGHT, code_bytes, missing, waiting
 from .mapping import LayerPlan, Traffic
 
 __all__ = ["Candidates", "cuts"]
@@ -106,17 +106,17 @@ class Candidates:
     def _columns(self) -> list[_Columns]:
         """Filter columns of a PE."""
         found: list[_Columns] = []
-        for columns in [*cuts(self._layer.s, self._layer.s), 1]:
+        for columns in range(self._layer.s, 0, -1):
+            # What fits best, what cuts evenly, and one column, which may leave out those between windows.
+            if found and columns != 1 and columns != -(-self._layer.s // -(-self._layer.s // columns)):
+                continue
             mapped = LayerMapping(layer=self._layer, mapping=Mapping(
                 m=1, n=1, e=1, p=1, q=self._cg, r=1, t=1, rows=1, columns=columns))
             parts = [part for part in mapped.parts if part.row == 0]
             taps = [part.taps for part in parts]
-            if max(taps) > self._config.pe.ifmap_words or any(choice.columns == columns for choice in found):
-                continue
-            found.append(_Columns(columns, len(parts), sum(taps), sum(map(mapped.ifmap_columns, parts)), max(taps)))
-            if len(found) == _FEW:
-                break
-        return found
+            if max(taps) <= self._config.pe.ifmap_words:
+                found.append(_Columns(columns, len(parts), sum(taps), sum(map(mapped.ifmap_columns, parts)), max(taps)))
+        return found[:_FEW] + found[max(_FEW, len(found) - 1):]
 
     def _mappings(self, choice: _Columns) -> Iterator[tuple[int, ...]]:
         """Parameters, and what is known of the columns."""
@@ -232,10 +232,9 @@ class Candidates:
         beside = (filter_lines * config.line_bytes + COMMAND_BYTES * (fetches + passes)) / rate
         busy = beside + ifmap
         exposed = ifmap / loads + output / stores
-        if tiles:
-            beside = beside + ifmap * (1 - 1 / loads)
-        else:
-            exposed = exposed + (ifmap / loads + latency) * (loads - 1)
+        beside = beside + ifmap * (1 - 1 / loads)
+        if not tiles:
+            exposed = exposed + (loads - 1) * missing(ifmap / loads, processing / passes, part_tiles, latency)
         if blocks == 2:
             beside = beside + output * (1 - 1 / stores)
         else:
