@@ -47,7 +47,6 @@ class RowStationaryArray(wiring.Component):
 
     def __init__(self, shape: ArrayShape):
         self._shape = shape
-        self._rows = [PERow(shape) for _ in range(shape.rows)]
         super().__init__({
             "setup": In(stream.Signature(shape.setup, always_ready=True)),
             "shapes": In(stream.Signature(shape.datum("shape"))),
@@ -56,7 +55,7 @@ class RowStationaryArray(wiring.Component):
             "psums": In(stream.Signature(shape.datum("psums"))),
             "wants": In(stream.Signature(shape.tag)),
             "out": Out(stream.Signature(shape.networks["psums"])),
-            "shift": In(self._rows[0].shift.shape()),
+            "shift": In(shape.shift),
             "maximum": In(1),
             "idle": Out(1),
             "events": Out(event_counts_layout(shape.rows * shape.cols)),
@@ -66,7 +65,7 @@ class RowStationaryArray(wiring.Component):
         """Build the rows and connect them."""
         m = Module()
 
-        rows = self._rows
+        rows = [PERow(self._shape) for _ in range(self._shape.rows)]
         for index, row in enumerate(rows):
             add(m, f"row_{index}", row, platform)
             m.d.comb += [row.shift.eq(self.shift), row.maximum.eq(self.maximum), row.setup_move.eq(self.setup.valid)]

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from .beats import Unpacker, beat_layout
 from .scratchpad import RingScratchpad
 
-__all__ = ["WindowMAC", "combine", "pass_shape_layout", "window_sum_layout"]
+__all__ = ["WindowMAC", "combine", "pass_shape_layout", "shift_range", "window_sum_layout"]
 
 
 def pass_shape_layout(ifmap_words: int, filter_words: int) -> data.StructLayout:
@@ -24,6 +24,11 @@ def pass_shape_layout(ifmap_words: int, filter_words: int) -> data.StructLayout:
     window = range(ifmap_words + 1)
     return data.StructLayout({"window": window, "kept": window, "moved": window, "filters": range(filter_words),
                               "windows": 12, "rows": 8, "fresh": 1})
+
+
+def shift_range(word, psum, truncate: bool) -> range:
+    """Return the bits of a product at which the window of it that a sum takes may begin."""
+    return range(2 * word.width - psum.width + 1 if truncate else 1)
 
 
 def window_sum_layout(psum) -> data.StructLayout:
@@ -124,7 +129,7 @@ class WindowMAC(wiring.Component):
             "shape": In(stream.Signature(pass_shape_layout(ifmap_words, filter_words))),
             "ifmap": In(stream.Signature(word)),
             "filters": In(stream.Signature(beat_layout(word, filter_lanes))),
-            "shift": In(range(2 * word.width - psum.width + 1 if truncate else 1)),
+            "shift": In(shift_range(word, psum, truncate)),
             "maximum": In(1),
             "room": In(1),
             "begun": Out(1),

@@ -9,7 +9,7 @@ from ..fifo import StreamFIFO
 from ..unit import Unit
 from .beats import beat_layout
 from .chain import PsumChain
-from .mac import WindowMAC, pass_shape_layout
+from .mac import WindowMAC, pass_shape_layout, shift_range
 
 __all__ = ["PEEvents", "RowStationaryPE"]
 
@@ -79,21 +79,22 @@ class RowStationaryPE(Unit):
         if psum_bits < word_bits or (truncate and psum_bits > 2 * word_bits):
             raise PearrayError(f"psum_bits must be at least word_bits = {word_bits} and, with truncate, at most twice "
                                f"that, not {psum_bits!r}")
-        self._mac = WindowMAC(signed(word_bits), signed(psum_bits), ifmap_words, filter_words, filter_lanes, truncate)
-        self._chain = PsumChain(signed(psum_bits), psum_words, psum_lanes)
+        word, psum = signed(word_bits), signed(psum_bits)
+        self._mac = word, psum, ifmap_words, filter_words, filter_lanes, truncate
+        self._chain = psum, psum_words, psum_lanes
         self._shape = pass_shape_layout(ifmap_words, filter_words)
-        beats = stream.Signature(beat_layout(signed(psum_bits), psum_lanes))
+        beats = stream.Signature(beat_layout(psum, psum_lanes))
         super().__init__({
             "shape": In(stream.Signature(self._shape)),
-            "ifmap": In(stream.Signature(signed(word_bits))),
-            "filters": In(stream.Signature(beat_layout(signed(word_bits), filter_lanes))),
+            "ifmap": In(stream.Signature(word)),
+            "filters": In(stream.Signature(beat_layout(word, filter_lanes))),
             "psums": In(beats),
-            "below": In(stream.Signature(signed(psum_bits))),
-            "above": Out(stream.Signature(signed(psum_bits))),
+            "below": In(stream.Signature(psum)),
+            "above": Out(stream.Signature(psum)),
             "out": Out(beats),
             "bottom": In(1),
             "top": In(1),
-            "shift": In(self._mac.shift.shape()),
+            "shift": In(shift_range(word, psum, truncate)),
             "maximum": In(1),
             "idle": Out(1),
             "events": Out(PEEvents),
@@ -103,8 +104,8 @@ class RowStationaryPE(Unit):
         """Connect the parts."""
         m = Module()
 
-        m.submodules.mac = mac = self._mac
-        m.submodules.chain = chain = self._chain
+        m.submodules.mac = mac = WindowMAC(*self._mac)
+        m.submodules.chain = chain = PsumChain(*self._chain)
         m.submodules.shapes = shapes = StreamFIFO(self._shape, 2)
         wiring.connect(m, wiring.flipped(self.shape), shapes.i)
         wiring.connect(m, shapes.o, mac.shape)

@@ -13,7 +13,7 @@ from ..config import RowStationaryConfig
 from ..errors import PearrayError
 from ..unit import Unit, add
 from .beats import beat_layout
-from .mac import pass_shape_layout
+from .mac import pass_shape_layout, shift_range
 from .pe import PEEvents, RowStationaryPE
 
 __all__ = ["ArrayShape", "PERow", "array_shape", "event_counts_layout", "tag_bits"]
@@ -80,6 +80,11 @@ class ArrayShape:
                                   "ifmap": self.tag, "filters": self.tag, "psums": self.tag})
 
     @property
+    def shift(self) -> range:
+        """Lowest bits that a product's window may have."""
+        return shift_range(signed(self.word_bits), signed(self.psum_bits), self.truncate)
+
+    @property
     def networks(self) -> Mapping[str, Any]:
         """Shape of a datum on each network to the PEs."""
         return {"shape": pass_shape_layout(self.ifmap_words, self.filter_words),
@@ -132,7 +137,6 @@ class PERow(Unit):
 
     def __init__(self, shape: ArrayShape):
         self._shape = shape
-        self._pes = [RowStationaryPE(*shape.pe) for _ in range(shape.cols)]
         sums = stream.Signature(signed(shape.psum_bits))
         members: dict[str, Member] = {
             "setup_in": In(shape.setup),
@@ -144,7 +148,7 @@ class PERow(Unit):
             "take": In(1),
             "below": In(sums).array(shape.cols),
             "above": Out(sums).array(shape.cols),
-            "shift": In(self._pes[0].shift.shape()),
+            "shift": In(shape.shift),
             "maximum": In(1),
             "idle": Out(1),
             "events": Out(event_counts_layout(shape.cols)),
@@ -157,7 +161,7 @@ class PERow(Unit):
         """Build the PEs, their setups and tag comparisons."""
         m = Module()
 
-        pes = self._pes
+        pes = [RowStationaryPE(*self._shape.pe) for _ in range(self._shape.cols)]
         setups = [Signal(self._shape.setup, name=f"setup_{index}") for index in range(len(pes))]
         with m.If(self.setup_move):
             m.d.sync += [setup.eq(before) for setup, before in zip(setups, [self.setup_in, *setups[:-1]], strict=True)]
