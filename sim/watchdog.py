@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
-from ..hdl.commands import COMMAND_BYTES, FORMAT_VERSION, Opcode, decode
+from ..hdl.commands import COMMAND_BYTES, FORMAT_VERSION, Destination, Opcode, decode
 from ..hdl.config import Config
 
 __all__ = ["Limits", "limits", "program", "waiting"]
@@ -37,15 +37,16 @@ class Limits:
     timeout: int
 
 
-def program(segments: Segments, address: int) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
-    """Decode the commands of a memory image up to the end of the program or to nonsense."""
+def program(segments: Segments, address: int,
+            kind: str) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
+    """Decode the commands of a memory image, for a kind of array, up to the end of the program or to nonsense."""
     for start, image in segments:
         if start <= address < start + len(image):
             for offset in range(address - start, len(image) - COMMAND_BYTES + 1, COMMAND_BYTES):
                 command = image[offset:offset + COMMAND_BYTES]
                 if command[0] not in {opcode.value for opcode in Opcode} or command[1] != FORMAT_VERSION:
                     return
-                opcode, waits, body = decode(command)
+                opcode, waits, body = decode(command, kind)
                 if opcode is Opcode.END:
                     return
                 yield opcode, waits, body
@@ -72,14 +73,14 @@ def limits(config: Config, segments: Segments, address: int, stall: float = 0.0)
     moving, computing = 0.0, []
     slowdown = 1 / ((1 - stall) ** 2 * config.memory.beats_per_cycle)
     commands = 0
-    for opcode, _, body in program(segments, address):
+    for opcode, _, body in program(segments, address, config.array.kind):
         commands += 1
         if opcode in (Opcode.LOAD, Opcode.STORE):
             moving += _block_cycles(config, body)
         elif opcode is Opcode.EXECUTE:
-            computing.append(_execute_cycles(config, body))
+            computing.append(_pass_cycles(config, body) if "setup" in body else _execute_cycles(config, body))
         else:
-            groups = config.array.cols // config.post.lanes
+            groups = config.sum_columns // config.post.lanes
             computing.append(body["n_count"] * body["m_count"] * groups + 256)
     moving += commands * (config.memory.read_latency + COMMAND_BYTES / config.beat_bytes + 64)
     total = 50_000 + 4 * (moving * slowdown + sum(computing))
@@ -96,7 +97,13 @@ def _block_cycles(config: Config, body: Mapping[str, Any]) -> float:
     rows = max(1, body["count1"]) * max(1, body["count2"])
     beats = body["length"] / config.beat_bytes + 2
     bursts = beats / 16 + 1
-    return float(rows * (beats + bursts * (latency + 16)))
+    # Run-length codes come and go a word a cycle; a word of a code holds three runs of up to 31 zeros and a level.
+    words = 0.0
+    if body.get("destination") is Destination.GLOBAL_BUFFER_CODED:
+        words = body["length"] / 8 * 96
+    elif body.get("coded"):
+        words = rows * body["length"] / 2
+    return float(rows * (beats + bursts * (latency + 16)) + words)
 
 
 def _execute_cycles(config: Config, body: Mapping[str, Any]) -> int:
@@ -110,7 +117,18 @@ def _execute_cycles(config: Config, body: Mapping[str, Any]) -> int:
     return int(body["n_count"] * tiles * (max(pixels, rows, cols) + ramp))
 
 
-def waiting(segments: Segments, address: int, completed: Mapping[str, int]) -> list[str]:
+def _pass_cycles(config: Config, body: Mapping[str, Any]) -> int:
+    """Cycles of a pass of the row-stationary array: its products, and all words and lines one after the other."""
+    if body["setup"]:
+        return 4 * config.pes + 256
+    products = ("rows", "windows", "filters", "window")
+    walks = [("rows", "ifmap_columns", "ifmap_sets", "ifmap_lines", "ifmap_channels"),
+             ("filter_height", "filter_sets", "filter_beats"),
+             *[("rows", "windows", "psum_beats", "psum_sets", "psum_rows")] * 2]
+    return sum(prod(body[name] + 1 for name in names) for names in (products, *walks)) + 4 * config.pes + 256
+
+
+def waiting(segments: Segments, address: int, completed: Mapping[str, int], kind: str = "systolic") -> list[str]:
     """Say which command of each queue has not completed, and for whom it waits.
 
     Parameters
@@ -121,6 +139,8 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int]) -> l
         Address of the first command.
     completed : mapping
         Commands that each queue has completed, by the queue's name.
+    kind : str
+        Kind of array.
 
     Returns
     -------
@@ -129,7 +149,7 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int]) -> l
     """
     seen = dict.fromkeys(completed, 0)
     sentences = {}
-    for index, (opcode, waits, _) in enumerate(program(segments, address)):
+    for index, (opcode, waits, _) in enumerate(program(segments, address, kind)):
         queue = opcode.name.lower()
         if queue not in completed:
             continue

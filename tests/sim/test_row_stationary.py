@@ -203,3 +203,12 @@ def test_post_is_refused(rng):
     program.add(Opcode.POST, {}, n_count=1, m_count=1)
     with pytest.raises(pe.PearrayError, match=rf"error 5 \(bad command\) at address 0x{PROGRAM:08x}"):
         run(program.job(CONFIGS[16], []))
+
+
+def test_hung_memory_is_reported(rng):
+    """The message would name commands of the other kind of array, or none."""
+    config, program = CONFIGS[8], Program()
+    layer = draw(rng, config, 0)
+    compute(program, config, layer, program.load(Destination.GLOBAL_BUFFER, IFMAP, 0, lines(layer.x, 8)))
+    with pytest.raises(pe.PearrayError, match=r"execute command 1 .* waits for load 3"):
+        run(program.job(config, []), disturbance=Disturbance(hang=FILTERS))
