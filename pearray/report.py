@@ -92,7 +92,8 @@ def activity_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]
     """Lay out what only a row-stationary array counts, by layer."""
     table = Table(title="Row-stationary array", title_justify="left")
     table.add_column("layer", overflow="fold")
-    for heading in ("mapping", "active PEs", "processing", "gated", "global buffer", "DRAM", "zeros in", "out"):
+    table.add_column("mapping", justify="right", no_wrap=True)
+    for heading in ("active PEs", "processing", "gated", "global buffer", "DRAM", "zeros in", "out"):
         table.add_column(heading, justify="right")
     gated = sum(layer["counters"]["gated"] for layer in layers)
     done = sum(layer["counters"]["macs"] for layer in layers)
