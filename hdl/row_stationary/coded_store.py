@@ -170,7 +170,7 @@ class CodedStore(wiring.Component):
         """Gather beats to bursts, and give out each burst when it is whole."""
         lane_bits = exact_log2(self._config.beat_bytes)
         longest = CODE_ALIGNMENT // self._config.beat_bytes
-        m.submodules.held = held = StreamFIFO(beats.payload.shape(), max(2 * longest, 2))
+        m.submodules.held_beats = held = StreamFIFO(beats.payload.shape(), max(2 * longest, 2))
         bursts_layout = data.StructLayout({"more": range(max(longest, 2)), "last": 1})
         m.submodules.bursts = bursts = StreamFIFO(bursts_layout, 2)
         gathered = Signal(range(max(longest, 2)))
