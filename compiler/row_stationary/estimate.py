@@ -16,8 +16,9 @@ from .mapping import LayerPlan
 __all__ = ["BYTES_WEIGHT", "Estimate", "code_bytes", "estimate", "missing", "pass_cycles", "processing_cycles",
            "waiting"]
 
-#: Weight of the cycles that memory is busy, beside all cycles, when plans are compared.
-BYTES_WEIGHT = 1.0
+#: Weight of the cycles that memory is busy, beside all cycles, when plans are compared: a word from memory takes the
+#: energy of hundreds of products.
+BYTES_WEIGHT = 2.0
 
 #: Cycles from a pass that finds the array empty to its last sums, besides its products.
 _FILL = 60
@@ -124,7 +125,7 @@ def _outputs(plan: LayerPlan) -> tuple[int, int]:
 
 
 def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading: float = 0.0) -> tuple[int, int]:
-    """Cycles of all passes, and cycles if each loads its filters only when those before have been read.
+    """Cycles of all passes, and cycles if filters are loaded only when those before have been read for the last time.
 
     Parameters
     ----------
@@ -142,18 +143,20 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
     kinds = {(part.q, part.taps): part for part in mapped.parts}
     filters = Counter(some.p for block in mapped.blocks for some in block.filters)
     of = {some.p: some for block in mapped.blocks for some in block.filters}
-    total, single = 0, 0.0
+    fetches = Counter(mapped.pass_images(together)[-1][1] for together in mapped.images)
+    latency = config.memory.read_latency
+    total, waits = 0, 0.0
     for n, n_count in images.items():
         for g, g_count in groups.items():
             for e, e_count in rows.items():
                 for key, part_count in parts.items():
                     for p, p_count in filters.items():
-                        many = n_count * g_count * e_count * part_count * p_count
+                        many = g_count * e_count * part_count * p_count
                         cycles = pass_cycles(mapped, config.pe.filter_words, n, g, e, kinds[key], of[p])
                         lines = mapped.sets(g) * mapped.height * mapped.filter_beats(kinds[key], of[p])
-                        total += many * cycles
-                        single += many * max(cycles, lines * (1 + loading))
-    return total, int(single)
+                        total += many * n_count * cycles
+                        waits += many * fetches[n] * max(0, lines * (1 + loading) + latency - cycles)
+    return total, total + int(waits)
 
 
 def setups(mapped: LayerMapping) -> int:

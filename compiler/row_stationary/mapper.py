@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 from ...golden.cost import ConvLayer
@@ -10,7 +11,7 @@ from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
 from ...golden.tensors import pair
 from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
-from .estimate import BYTES_WEIGHT, Estimate, estimate
+from .estimate import BYTES_WEIGHT, estimate
 from .mapping import LayerPlan, Traffic
 from .search import Candidates
 
@@ -18,17 +19,23 @@ __all__ = ["best_plan", "mapping_of", "plan_of", "price"]
 
 #: Candidates that are priced exactly.
 _EXACT = 48
+#: Weight of a word between array and global buffer, beside cycles, when plans are compared.
+_WORD_WEIGHT = 0.01
 
 
-def price(cost: Estimate, config: RowStationaryConfig) -> float:
-    """What a plan is chosen by: its cycles and, at a small weight, those that memory is busy for it."""
+def price(plan: LayerPlan) -> float:
+    """What a plan is chosen by: its cycles, those that memory is busy for it, and its words of the global buffer."""
+    config, cost, counts = plan.config, estimate(plan), plan.mapped.counts(plan.traffic.bias)
     rate = config.beat_bytes * config.memory.beats_per_cycle
-    return cost.cycles + BYTES_WEIGHT * cost.dram_bytes / rate
+    words = counts["ifmap_reads"] + counts["psum_reads"] + counts["psum_writes"]
+    return cost.cycles + BYTES_WEIGHT * cost.dram_bytes / rate + _WORD_WEIGHT * words
 
 
 def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, traffic: Traffic | None = None, *,
-              lanes_only: bool = False, split_images: bool = False) -> LayerPlan:
+              lanes_only: bool = False, split_images: bool = True) -> LayerPlan:
     """Find the cheapest legal plan of a layer.
+
+    Groups that have fewer filters than a line has psums may be merged, with zero filters between them.
 
     Parameters
     ----------
@@ -52,12 +59,18 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
     """
     traffic = traffic or Traffic(output_bytes=config.operand_bytes)
     best: tuple[float, LayerPlan] | None = None
-    for plan in Candidates(layer, config, batch, traffic, lanes_only, split_images).best(_EXACT):
-        chosen = _fitting(plan)
-        if chosen is not None:
-            cost = price(estimate(chosen), config)
-            if best is None or cost < best[0]:
-                best = cost, chosen
+    joined = config.psum_lanes // gcd(config.psum_lanes, layer.m // layer.groups)
+    for small in (False, True):
+        for merged in (1, joined) if joined > 1 and layer.groups % joined == 0 and not lanes_only else (1,):
+            seen = replace(layer, groups=layer.groups // merged)
+            for plan in Candidates(seen, config, batch, traffic, lanes_only, split_images, small).best(_EXACT):
+                chosen = _fitting(replace(plan, merged=merged))
+                if chosen is not None:
+                    cost = price(chosen)
+                    if best is None or cost < best[0]:
+                        best = cost, chosen
+        if best is not None:
+            break
     if best is None:
         raise PearrayError(f"{layer.name}: no mapping fits {config.name}; make global_buffer.banks or "
                            "global_buffer.filter_banks larger, or the layer smaller")
@@ -105,12 +118,12 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
     least.check()
     plans = [_fitting(replace(least, resident=resident, ifmap_tiles=least.tiles_of_part + tiles, psum_blocks=blocks))
              for resident in (True, False) for tiles in (1, 0) for blocks in (2, 1)]
-    return min((plan for plan in plans if plan is not None), key=lambda plan: price(estimate(plan), config))
+    return min((plan for plan in plans if plan is not None), key=price)
 
 
 def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | MappingOf[str, Any] = "own",
                batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False,
-               split_images: bool = False) -> LayerPlan:
+               split_images: bool = True) -> LayerPlan:
     """Plan a layer as told.
 
     Parameters

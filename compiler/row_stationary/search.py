@@ -62,12 +62,14 @@ class Candidates:
         Whether the channels of a PE must divide a line of filters.
     split_images : bool
         Whether passes of one ifmap may share the filters.
+    small : bool
+        Whether the smallest choices are tried, not the largest.
     """
 
     def __init__(self, layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool,
-                 split_images: bool):
+                 split_images: bool, small: bool = False):
         self._layer, self._config, self._batch, self._traffic = layer, config, batch, traffic
-        self._lanes_only, self._split_images = lanes_only, split_images
+        self._lanes_only, self._split_images, self._small = lanes_only, split_images, small
         self._cg, self._ng = layer.c // layer.groups, layer.m // layer.groups
         self._step, self._dilation = pair("stride", layer.stride)[0], pair("dilation", layer.dilation)[0]
         self._mapped = LayerMapping(layer=layer, mapping=Mapping(m=1, n=1, e=1, p=1, q=1, r=1, t=1), batch=batch)
@@ -76,6 +78,9 @@ class Candidates:
         """Yield plans, at most `count`, the cheapest by the rough price first."""
         choices = self._columns()
         rows = [item for choice in choices for item in self._mappings(choice)]
+        if self._traffic.coded_input:
+            # A code can't be read from its middle.
+            rows = [row for row in rows if row[4] == self._layer.output[1]] or rows
         if not rows:
             return
         table = np.array(rows, np.float64).T
@@ -123,25 +128,34 @@ class Candidates:
         layer, pe = self._layer, self._config.pe
         rows, cols = self._config.array.rows, self._config.array.cols
         seen = set()
-        for height in cuts(layer.r, rows, _FEW):
+        few = self._few
+        # Each set has filters for a line of psums, if there are as many.
+        widest = pe.filter_words // (choice.most * min(self._config.psum_lanes, self._ng))
+        if not widest:
+            return
+        for height in few(layer.r, rows):
             tallest = min(_LINES, self._most_rows(height))
             for r in range(1, min(rows // height, self._cg) + 1):
                 chains = cols * (rows // (height * r))
-                for q in cuts(-(-self._cg // r), min(pe.ifmap_words // choice.most, self._cg // r), _FEW):
+                for q in few(-(-self._cg // r), min(pe.ifmap_words // choice.most, self._cg // r, widest)):
                     if self._lanes_only and self._config.filter_lanes % q:
                         q = max(width for width in range(1, q + 1) if self._config.filter_lanes % width == 0)
                     most = min(pe.psum_words, pe.filter_words // (choice.most * q))
-                    for e in cuts(layer.output[1], min(chains, tallest), _MANY):
+                    for e in few(layer.output[1], min(chains, tallest), _MANY):
                         for p, t in self._filters(most, min(chains // e, _SETS // r)):
                             whole = layer.groups > 1 and p * t >= self._ng and (r == 1 or q * r == self._cg)
                             room = min(chains // (e * t), _SETS // (t * r)) if whole else 1
-                            for g in cuts(layer.groups, room, _FEW):
-                                for n in cuts(self._batch, _IMAGES, _MANY):
+                            for g in few(layer.groups, room):
+                                for n in cuts(self._batch, _IMAGES)[-_MANY:]:
                                     for images in {n, 1} if self._split_images else {n}:
                                         key = height, choice.columns, r, q, e, p, t, g, n, images % n
                                         if key not in seen:
                                             seen.add(key)
                                             yield *key, choice.parts, choice.taps, choice.read, choice.most
+
+    def _few(self, total: int, limit: int, most: int = _FEW) -> list[int]:
+        sizes = cuts(total, limit)
+        return sizes[-most:] if self._small else sizes[:most]
 
     def _most_rows(self, height: int) -> int:
         """Most ofmap rows of a set, of which the ifmap rows have tags."""
@@ -152,14 +166,16 @@ class Candidates:
     def _filters(self, most: int, sets: int) -> list[tuple[int, int]]:
         """Filters of a PE, and sets on different ones."""
         lanes, filters = self._config.psum_lanes, self._ng
-        found = set()
+        found: set[tuple[int, int]] = set()
         if filters <= most:
             found.add((filters, 1))
-        for t in {*cuts(-(-filters // lanes), sets, _FEW), *range(1, min(sets, 4) + 1)}:
-            for size in cuts(-(-filters // t), most, _FEW):
-                p = -(-size // lanes) * lanes
-                if p <= most:
-                    found.add((p, t))
+        for t in {*self._few(-(-filters // lanes), sets), *range(1, min(sets, 4) + 1)}:
+            # Those that waste least, and of them the largest.
+            each = -(-filters // t)
+            sizes = range(min(most, -(-each // lanes) * lanes) // lanes * lanes, 0, -lanes)
+            found |= {(p, t) for p in sorted(sizes, key=lambda p: (-(-each // p) * p, -p))[:_FEW]}
+            if self._small and lanes <= most:
+                found.add((lanes, t))
         return sorted(found, reverse=True)
 
     def _price(self, table: np.ndarray, resident: bool, tiles: int, blocks: int) -> tuple[Any, Any]:
@@ -192,7 +208,8 @@ class Candidates:
             batch * layer.groups * r * lines * channels * filter_rows * read * filter_passes,
             batch * windows * out_rows * layer.groups * t * all_beats * parts, filter_lines * part_tiles], axis=0)
         single = 2 * beats > config.filter_lines
-        processing = np.where(single, np.maximum(processing, filter_lines * (1 + config.line_bytes / rate)), processing)
+        each = beats * (1 + config.line_bytes / rate) + config.memory.read_latency - processing / passes
+        processing = processing + np.where(single, fetches * np.maximum(0, each), 0)
         # What the global buffer holds.
         rows = self._step * (e - 1) + self._dilation * (layer.r - 1) + 1
         columns = self._mapped.tile_columns

@@ -1,0 +1,141 @@
+"""Mapper of row-stationary accelerators: what it chooses fits, is cheap, and is told apart when it can't."""
+
+import time
+
+import pytest
+
+import pearray
+from pearray import PearrayError
+from pearray.compiler.row_stationary.comparison import alexnet_traffic, comparison
+from pearray.compiler.row_stationary.estimate import code_bytes, estimate, pass_cycles, processing_cycles
+from pearray.compiler.row_stationary.mapper import best_plan, mapping_of, price
+from pearray.compiler.row_stationary.mapping import Traffic
+from pearray.compiler.row_stationary.search import cuts
+from pearray.golden.cost import ConvLayer
+from pearray.golden.models import ALEXNET_CONV, VGG16_CONV
+from pearray.golden.row_stationary import ALEXNET_PUBLISHED
+from pearray.golden.run_length import encoded_bytes
+from pearray.hdl.config import Array, GlobalBuffer, Memory, ProcessingElement, RowStationaryConfig
+
+
+@pytest.fixture(scope="module")
+def eyeriss():
+    return pearray.load_config("eyeriss")
+
+
+def small(rng):
+    """Configuration of few PEs and lines."""
+    pick = rng.choice
+    return RowStationaryConfig(
+        name="small", array=Array(kind="row-stationary", rows=int(rng.integers(1, 13)), cols=int(rng.integers(1, 15)),
+                                  operand_bits=int(pick([8, 16]))),
+        pe=ProcessingElement(ifmap_words=int(pick([8, 12])), filter_words=int(pick([32, 64, 224]))),
+        global_buffer=GlobalBuffer(banks=int(pick([4, 8, 25])), filter_banks=int(pick([1, 2]))),
+        memory=Memory(data_width=64))
+
+
+def drawn(rng):
+    """Layer of any kind: groups, dilation, strides larger than the filter, one pixel."""
+    pick, groups = rng.choice, int(rng.choice([1, 1, 2, 3, 8]))
+    r, s = (int(pick([1, 2, 3, 5, 7, 13])) for _ in range(2))
+    dilation = tuple(int(pick([1, 1, 2])) for _ in range(2))
+    return ConvLayer(
+        name="drawn", c=groups * int(pick([1, 3, 16])), h=(r - 1) * dilation[0] + int(pick([1, 5, 14, 30])),
+        w=(s - 1) * dilation[1] + int(pick([1, 5, 14, 30])), m=groups * int(pick([1, 2, 7, 16, 40])), r=r, s=s,
+        stride=tuple(int(pick([1, 2, 4, 5])) for _ in range(2)), dilation=dilation, groups=groups)
+
+
+def test_alexnet(eyeriss):
+    """If it failed, the mapper would be slower than the chip, or need its memory more than the bound set."""
+    rows = comparison(eyeriss)
+    assert sum(row.processing for row in rows) < 19_000_000
+    assert sum(row.cycles for row in rows) < 20_000_000
+    assert sum(row.dram for row in rows) < 15.8
+    assert sum(row.buffer for row in rows) < sum(row.published.buffer for row in rows)
+    for row in rows:
+        assert row.cycles < 200_000 * row.published.latency
+
+
+def test_published_mappings(eyeriss):
+    """If it failed, `paper` would not be table III, or its accesses not table V."""
+    rows = comparison(eyeriss, "paper")
+    assert tuple(row.plan.mapped.mapping for row in rows) == ALEXNET_PUBLISHED
+    assert [row.active_pes for row in rows] == [row.published.active_pes for row in rows]
+    assert [round(row.buffer, 1) for row in rows] == [row.published.buffer for row in rows]
+    assert sum(row.processing for row in rows) < 20_700_000
+
+
+def test_layers_of_vgg(eyeriss):
+    """If it failed, large layers would have no mapping, or one far from the products that the array can make."""
+    for layer in VGG16_CONV[1::5]:
+        start = time.process_time()
+        plan = best_plan(layer, eyeriss, 3)
+        assert time.process_time() - start < 5
+        assert estimate(plan).processing < 2.2 * layer.macs(3) / eyeriss.pes, layer.name
+
+
+def test_any_layer_has_a_plan_that_fits(rng):
+    """If it failed, a legal layer would be refused, or lowered to more than the buffers hold."""
+    for _ in range(25):
+        layer, config, batch = drawn(rng), small(rng), int(rng.integers(1, 6))
+        traffic = Traffic(bias=bool(rng.integers(2)), output_bytes=config.operand_bytes)
+        split, lanes_only = (bool(rng.integers(2)) for _ in range(2))
+        plan = best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split)
+        plan.check()
+        mapped = plan.mapped
+        assert plan.buffer_lines <= config.buffer_lines
+        assert plan.filter_slots * plan.filter_buffer_lines <= config.filter_lines
+        assert mapped.layer.groups * plan.merged == layer.groups
+        assert not lanes_only or config.filter_lanes % mapped.mapping.q == 0
+        assert mapped.counts()["products"] >= layer.macs(batch)
+        again = best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split)
+        assert again == plan
+
+
+def test_processing_is_the_sum_of_the_passes(rng):
+    """If it failed, the closed form would price other passes than those that run."""
+    for _ in range(8):
+        layer, config, batch = drawn(rng), small(rng), int(rng.integers(1, 6))
+        mapped = best_plan(layer, config, batch, split_images=bool(rng.integers(2))).mapped
+        total = sum(pass_cycles(mapped, config.pe.filter_words, one.images, one.groups, one.strip.rows, one.part,
+                                one.filters) for one in mapped.passes())
+        assert processing_cycles(mapped, config)[0] == total
+
+
+def test_estimated_codes(rng):
+    """If it failed, the mapper would take compressed feature maps for larger or smaller than they are."""
+    for zeros in (0.0, 0.4, 0.8, 0.95):
+        words = (rng.integers(1, 1 << 15, 60_000) * (rng.random(60_000) >= zeros)).astype("int16")
+        assert code_bytes(60_000, zeros) == pytest.approx(encoded_bytes(words), rel=0.03)
+
+
+def test_mappings_that_are_given(eyeriss):
+    """If it failed, a mapping of a file would be ignored, or one that does not fit would be lowered."""
+    layer, traffic = ALEXNET_CONV[2], alexnet_traffic()[2]
+    values = {"m": 32, "n": 2, "e": 13, "p": 8, "q": 2, "r": 2, "t": 2}
+    plan = mapping_of(layer, eyeriss, {"conv3": values}, 4, traffic)
+    assert {name: getattr(plan.mapped.mapping, name) for name in values} == values
+    assert price(mapping_of(layer, eyeriss, {"other": values}, 4, traffic)) <= price(plan)
+    with pytest.raises(PearrayError, match=r"^mapping of conv3: q \* s must be at most 12 .*, not 15$"):
+        mapping_of(layer, eyeriss, {"conv3": values | {"q": 5}}, 4, traffic)
+    with pytest.raises(PearrayError, match=r"^mapping of conv3: lines of the global buffer must be at most 12800"):
+        mapping_of(layer, eyeriss, {"conv3": values | {"m": 384}}, 4, traffic)
+    with pytest.raises(PearrayError, match=r"^mapping of conv3: .*'z'"):
+        mapping_of(layer, eyeriss, {"conv3": values | {"z": 1}}, 4, traffic)
+    with pytest.raises(PearrayError, match=r"^mapping must be 'own', 'paper' or a file of mappings, not 'best'$"):
+        mapping_of(layer, eyeriss, "best", 4, traffic)
+    with pytest.raises(PearrayError, match=r"^mapping must be 'own' for conv1: only AlexNet's "):
+        mapping_of(VGG16_CONV[0], eyeriss, "paper", 3)
+
+
+def test_what_nothing_fits_is_named(eyeriss):
+    """If it failed, a layer that the buffers can't hold would end in an assertion."""
+    with pytest.raises(PearrayError, match=r"^wide: no mapping fits eyeriss; make global_buffer.banks "):
+        best_plan(ConvLayer(name="wide", c=1, h=3, w=60_000, m=1, r=3, s=3), eyeriss)
+
+
+def test_cuts():
+    """If it failed, sizes would be tried that leave more to the last piece than need be, or none."""
+    assert cuts(13, 20) == [13, 7, 5, 4, 3, 2, 1]
+    assert cuts(13, 6, 2) == [5, 4]
+    assert cuts(1, 1) == [1]
