@@ -18,9 +18,10 @@ from .lowerings import LOWERINGS
 from .operators import Contraction, Dequantize, Quantize, Reshape
 from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
+from .row_stationary.choose import Chooser, Mappings
 from .row_stationary.codes import CodedTensor
-from .row_stationary.lower import Chooser, Mappings, PassStep
 from .row_stationary.schedule import RowStationaryScheduler
+from .row_stationary.steps import PassStep
 from .schedule import LayerStep, Scheduler, Step
 
 __all__ = ["Compiled", "Layer", "Placed", "compile_graph"]

@@ -15,8 +15,8 @@ from .lower_columns import lower_columns
 from .operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
 from .plan import Layout, MemoryPlan, Stored
 from .problem import Finish, Problem
-from .row_stationary.lower import Chooser
-from .row_stationary.lower import lower as lower_row_stationary
+from .row_stationary.choose import Chooser
+from .row_stationary.choose import lower as lower_row_stationary
 from .schedule import LayerStep
 from .tiling import choose_tiling
 

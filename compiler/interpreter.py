@@ -36,10 +36,12 @@ class Cells:
         self._read = np.zeros(cells, np.int32)
 
     def check(self, index: np.ndarray) -> None:
+        """Check that addresses are inside."""
         if index.size and (index.min() < 0 or index.max() >= self.cells):
             raise ProgramError(f"{self.name} has {self.cells} cells, address {index.max()} is outside")
 
     def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False) -> None:
+        """Note a read, and check that what was written last is there."""
         self.check(index)
         # The queue that writes reads its own results in order: accumulation.
         if internal or not index.size:
@@ -52,6 +54,7 @@ class Cells:
         self._read[index] = ordinal
 
     def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
+        """Note a write, and check that what was there has been read."""
         self.check(index)
         if not index.size:
             return

@@ -8,7 +8,7 @@ from ...golden.cost import ConvLayer
 from ...hdl.config import RowStationaryConfig
 from ..problem import Matrix, Problem
 
-__all__ = ["Operand", "is_row", "operands", "rectangles", "shape_of"]
+__all__ = ["Operand", "is_row", "merged", "operands", "rectangles", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,25 +70,32 @@ def operands(problem: Problem, config: RowStationaryConfig) -> list[Operand]:
     found = []
     part: Problem | None = problem
     while part is not None:
-        found.append(_channelwise(part, config) if part.diagonal else _dense(part, config))
+        found.append(_channelwise(part, config) if part.diagonal else _dense(part))
         part = part.also
     return found
 
 
-def _dense(problem: Problem, config: RowStationaryConfig) -> Operand:
+def merged(operand: Operand, count: int) -> Operand:
+    """Make one group of each `count` groups, with zeros between them."""
+    if count == 1:
+        return operand
+    groups, cg, ng = operand.groups // count, operand.cg, operand.ng
+    weights = []
+    for values in operand.weights:
+        assert isinstance(values, np.ndarray)
+        r, s = values.shape[1:3]
+        full = np.full((groups, r, s, count, cg, count, ng), operand.problem.w_zero, np.int64)
+        for index in range(count):
+            full[:, :, :, index, :, index] = values.reshape(groups, count, r, s, cg, ng)[:, index]
+        weights.append(full.reshape(groups, r, s, count * cg, count * ng))
+    return Operand(operand.problem, tuple(weights), groups, count * cg, count * ng)
+
+
+def _dense(problem: Problem) -> Operand:
     weights = problem.weights
-    if isinstance(weights, Matrix):
-        return Operand(problem, (weights,), problem.groups, problem.cg, problem.ng)
-    r, s, cg, ng = problem.r, problem.s, problem.cg, problem.ng
-    # Groups of fewer filters than a line has sums leave lines that are not full: several are made one.
-    joined = next((count for count in range(1, problem.groups + 1)
-                   if problem.groups % count == 0 and count * ng >= config.psum_lanes), problem.groups)
-    groups = problem.groups // joined
-    full = np.full((groups, r, s, joined, cg, joined, ng), problem.w_zero, np.int64)
-    for index in range(joined):
-        full[:, :, :, index, :, index] = weights.reshape(groups, joined, r, s, cg, ng)[:, index]
-    full = full.reshape(groups, r, s, joined * cg, joined * ng)
-    return Operand(problem, (full,), groups, joined * cg, joined * ng)
+    if not isinstance(weights, Matrix):
+        weights = weights.reshape(problem.groups, problem.r, problem.s, problem.cg, problem.ng)
+    return Operand(problem, (weights,), problem.groups, problem.cg, problem.ng)
 
 
 def _channelwise(problem: Problem, config: RowStationaryConfig) -> Operand:

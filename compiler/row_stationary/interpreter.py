@@ -4,14 +4,14 @@ A pass is executed from the tags with which the PEs were set up: which words eac
 them, and through which PEs sums go.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ...golden import run_length
 from ...hdl.commands import ADDRESS_BITS, Destination, Opcode, Rounding
 from ...hdl.config import RowStationaryConfig
-from ..interpreter import Cells, Interpreter, ProgramError
+from ..interpreter import Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 
 __all__ = ["RowStationaryInterpreter"]
@@ -25,8 +25,9 @@ _IFMAP, _FILTERS = 4, 5
 class _Buffer:
     """Lines of the global buffer, with the commands that last touched them, by what they did."""
 
-    _QUEUES = {"load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (_POST,),
-               "store": (_STORE,)}
+    _QUEUES: ClassVar[dict[str, tuple[int, ...]]] = {
+        "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (_POST,),
+        "store": (_STORE,)}
 
     def __init__(self, lines: int):
         self.lines = lines
@@ -40,8 +41,8 @@ class _Buffer:
             latest = int(self._last[name][lines].max(initial=0))
             known = max(int(clock[part]) for part in self._QUEUES[name])
             if latest > known:
-                raise ProgramError(f"{what} of command {ordinal} touches lines of {name} of command {latest}, but waits "
-                                   f"only for {known}")
+                raise ProgramError(f"{what} of command {ordinal} touches lines of {name} of command {latest}, but "
+                                   f"waits only for {known}")
         self._last[what][lines] = ordinal
 
 
@@ -157,9 +158,8 @@ class RowStationaryInterpreter(Interpreter):
     def _ifmap(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Words of a pass: (row, column, set, line, channel)."""
         address = np.array(body["ifmap_base"], np.int64)
-        for count, step in ((body["rows"], body["ifmap_row_step"]), (body["ifmap_columns"], body["ifmap_column_step"]),
-                            (body["ifmap_sets"], body["ifmap_set_step"]), (body["ifmap_lines"], body["ifmap_line_step"]),
-                            (body["ifmap_channels"], 1)):
+        loops = [(body[f"ifmap_{name}s"], body[f"ifmap_{name}_step"]) for name in ("column", "set", "line")]
+        for count, step in ((body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)):
             address = address[..., None] + np.arange(count + 1) * step
         address %= 1 << ADDRESS_BITS
         size = self.config.operand_bytes
@@ -198,7 +198,8 @@ class RowStationaryInterpreter(Interpreter):
             while True:
                 if row < 0 or not setup["active"][row, column]:
                     raise ProgramError(f"the chain from PE ({bottom}, {column}) has no top")
-                one = self._sums_of(ifmap, filters, {name: int(value[row, column]) for name, value in setup.items()}, at)
+                own = {name: int(value[row, column]) for name, value in setup.items()}
+                one = self._sums_of(ifmap, filters, own, at)
                 total = one if total is None else self._add(total, one)
                 if setup["top"][row, column]:
                     break

@@ -1,6 +1,6 @@
 """From passes to commands: where tiles and psums stand, when tiles are loaded, who waits for whom.
 
-Ifmaps and psums share the global buffer. Each layer divides it (:class:`.lower.Areas`): tiles of ifmaps lie
+Ifmaps and psums share the global buffer. Each layer divides it (:class:`.steps.Areas`): tiles of ifmaps lie
 below, blocks of psums above. What a line holds, and which commands have to be over before it may be
 written, is kept for each line, so that a group of filters waits only for the sums that stood where its own shall.
 
@@ -14,7 +14,7 @@ from ...hdl.commands import Destination
 from ...hdl.config import RowStationaryConfig
 from ..program import Program
 from ..schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
-from .lower import PassStep, PsumBlock
+from .steps import PassStep, PsumBlock
 
 __all__ = ["RowStationaryScheduler"]
 
@@ -265,7 +265,7 @@ class RowStationaryScheduler:
                 read = bias.address // self._width + step.lines[0]
             body |= {"psum_read": read, "psum_write": write}
             sums = self._sums(block, step)
-            if step.body["fresh"] or step.body["bias"]:
+            if step.body.get("fresh") or step.biased:
                 if lines.busy[sums].any():
                     self._flush()
                 for name in ("post", "store", "load"):

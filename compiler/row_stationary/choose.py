@@ -1,0 +1,135 @@
+"""Layers of a graph for a row-stationary array: their rectangles, mappings and codes, and the steps that follow."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ...golden.row_stationary import Mapping as PassMapping
+from ...hdl.config import RowStationaryConfig
+from ...hdl.errors import PearrayError
+from ..plan import Layout, MemoryPlan, Stored
+from ..problem import Matrix, Problem
+from .codes import CodedTensor, Unit, room
+from .forms import Operand, is_row, merged, operands, rectangles, shape_of
+from .lower import Lowering
+from .mapper import mapping_of, plan_of
+from .mapping import LayerPlan, Traffic
+from .steps import PassStep
+
+__all__ = ["Chooser", "Mappings", "lower"]
+
+#: Where mappings come from; see :func:`.mapper.mapping_of`.
+Mappings = str | Mapping[str, Any]
+
+#: Share of zeros with which codes are estimated, since values are not known yet.
+_ZEROS = 0.5
+
+
+@dataclass
+class Chooser:
+    """How layers get their mappings, and what they get.
+
+    Parameters
+    ----------
+    mapping : str or mapping
+        As for :func:`.mapper.mapping_of`.
+    coded_inputs, coded_outputs : collection of str
+        Tensors that shall stand in memory as run-length codes, where a layer can read and write them.
+    """
+
+    mapping: Mappings = "own"
+    coded_inputs: Collection[str] = frozenset()
+    coded_outputs: Collection[str] = frozenset()
+    #: Mapping of each layer that has been lowered, by its name: that of its first rectangle.
+    chosen: dict[str, PassMapping] = field(default_factory=dict)
+    #: Tensors that stand in memory as codes.
+    codes: dict[str, CodedTensor] = field(default_factory=dict)
+    #: How the array is set up behind the last layer.
+    setup: object = None
+
+    def plan(self, problem: Problem, first: Operand, config: RowStationaryConfig, coded_input: bool) -> LayerPlan:
+        """Plan of a rectangle of a layer."""
+        bias = problem.finish.bias
+        matrix = isinstance(bias, Stored) and bias.pixels > 1
+        if matrix and config.truncate:
+            raise PearrayError(f"{problem.name}: c must have one row in fixed point, not {problem.q}")
+        traffic = Traffic(
+            bias=bias is not None and not matrix, coded_input=coded_input,
+            coded_output=config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs,
+            output_bytes=problem.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS)
+        shape = shape_of(problem, first.groups, first.cg, first.ng)
+        plan = mapping_of(shape, config, self.mapping, problem.images, traffic,
+                          lanes_only=isinstance(problem.weights, Matrix), split_images=True)
+        if problem.columns and plan.mapped.mapping.r > 1 and any(
+                part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
+            # Rows behind the last channel are nowhere in the tile.
+            plan = plan_of(shape, replace(plan.mapped.mapping, r=1), config, problem.images, traffic)
+        self.chosen.setdefault(problem.name, plan.mapped.mapping)
+        return plan
+
+
+def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
+    """Steps of a layer.
+
+    Raises
+    ------
+    PearrayError
+        If the buffers can't hold the smallest pass.
+    """
+    layers = [(part, operands(part, config)) for part in _cut(problem, config)]
+    coded = config.truncate and not problem.columns and problem.x.name in chooser.coded_inputs
+    plans = [chooser.plan(part, parts[0], config, coded) for part, parts in layers]
+    if coded and any(len(plan.mapped.strips) > 1 for plan in plans):
+        # A code can't be read from its middle.
+        plans = [chooser.plan(part, parts[0], config, False) for part, parts in layers]
+    steps: list[PassStep] = []
+    inputs, outputs = _Codes(problem.x), _Codes(problem.y)
+    for (_, parts), plan in zip(layers, plans, strict=True):
+        lowering = Lowering([merged(operand, plan.merged) for operand in parts], plan, memory, chooser.setup)
+        steps += lowering.steps()
+        chooser.setup = lowering.setup
+        inputs.add(lowering.maker.codes, lowering.maker.code_loads)
+        outputs.add(lowering.outputs.codes, lowering.outputs.code_stores)
+    for codes in (inputs, outputs):
+        if codes.units:
+            chooser.codes[codes.stored.name] = codes.placed(memory)
+    return steps
+
+
+class _Codes:
+    """Codes of a tensor, from all rectangles of a layer."""
+
+    def __init__(self, stored: Stored):
+        self.stored = stored
+        self.units: list[Unit] = []
+        self._bodies: list[dict[str, int]] = []
+        self._size = 0
+
+    def add(self, units: list[Unit], bodies: list[dict[str, int]]) -> None:
+        """Add those of a rectangle."""
+        for unit, body in zip(units, bodies, strict=True):
+            body["dram"] += self._size - unit.offset
+            self.units.append(replace(unit, offset=self._size))
+            self._bodies.append(body)
+            self._size += room(len(unit.elements))
+
+    def placed(self, memory: MemoryPlan) -> CodedTensor:
+        """Give the codes their place in memory."""
+        address = memory.reserve(self.stored.name, self._size)
+        for body in self._bodies:
+            body["dram"] += address
+        shape = self.stored.pixels, self.stored.channels
+        return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16), self.units,
+                           self._size)
+
+
+def _cut(problem: Problem, config: RowStationaryConfig) -> list[Problem]:
+    """Rectangles of a row of pixels, so that the array's columns have ofmap rows to work on."""
+    if not is_row(problem):
+        return [problem]
+    # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
+    sets = 1 if problem.diagonal else -(-problem.ng // config.pe.psum_words) * problem.groups
+    wide = min(config.array.cols, -(-config.pes // sets))
+    return rectangles(problem, max(1, min(256, -(-problem.q // wide))))

@@ -1,0 +1,138 @@
+"""What becomes of finished sums: POSTs and STOREs, or STOREs from the global buffer itself, coded or not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...golden.row_stationary import Filters
+from ...hdl.commands import Rounding
+from ..lower import split_region
+from ..plan import Stored
+from ..problem import Region
+from ..schedule import Output, Use
+from ..tiles import block, blocks
+from .codes import Unit, room
+from .forms import Operand
+from .mapping import LayerPlan
+from .steps import PsumBlock
+from .tiles import TileMaker, runs
+
+__all__ = ["OutputMaker"]
+
+
+class OutputMaker:
+    """Make the outputs of passes.
+
+    Parameters
+    ----------
+    operand : Operand
+        The layer.
+    plan : LayerPlan
+        Its mapping.
+    maker : TileMaker
+        Makes tiles of constants.
+    """
+
+    def __init__(self, operand: Operand, plan: LayerPlan, maker: TileMaker):
+        self._operand, self._problem, self._maker = operand, operand.problem, maker
+        self._plan, self._config = plan, plan.config
+        #: Codes of ofmaps, and their STOREs, whose addresses count from the first code.
+        self.codes: list[Unit] = []
+        self.code_stores: list[dict[str, int]] = []
+
+    def outputs(self, groups: tuple[int, int], filters: Filters, region: Region, sums: PsumBlock,
+                pixel: int) -> Iterator[Output]:
+        """Outputs of a pass, whose pixels begin at `pixel` of the block."""
+        channels = self._maker.channels(self._operand, groups, filters)
+        if self._config.truncate:
+            yield self._store_sums(channels, pixel * sums.lines + filters.line, region, sums)
+            return
+        used = int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1
+        finish, config = self._problem.finish, self._config
+        size = config.psum_lanes * self._problem.item(config)
+        most = min(max(1, config.scratchpads.channels // 2 // config.psum_lanes),
+                   max(1, config.scratchpads.output_bytes // 2 // size))
+        if finish.table is not None and finish.table.ndim == 2:
+            most = 1
+        for start in range(0, used, most):
+            part = channels[start:min(start + most, used)]
+            if (part >= 0).any():
+                yield from self._posts(part, pixel * sums.lines + filters.line + start, region, sums)
+
+    def _posts(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Iterator[Output]:
+        """POSTs of some lines of all pixels of a region, and their STOREs."""
+        config, finish = self._config, self._problem.finish
+        size, lines = config.psum_lanes * self._problem.item(config), len(channels)
+        most = max(1, config.scratchpads.output_bytes // 2 // (lines * size))
+        matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
+        if matrix:
+            most = min(most, max(1, config.scratchpads.channels // 2 // channels.size))
+        start = 0
+        for piece in split_region(region, most):
+            body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
+                    "high": finish.high, "n_count": piece.pixels, "m_count": lines,
+                    "acc_base": start * sums.lines + line, "acc_nstep": sums.lines, "out_nstep": lines * size,
+                    "out_mstep": size}
+            output = Output(body, piece.pixels * lines * size, [],
+                            (self._problem.y, self._numbers(piece), int((channels >= 0).sum())))
+            if matrix:
+                first = piece.first(self._problem)
+                body |= {"bias": 1, "bias_nstep": lines, "bias_mstep": 1}
+                output.bias = Use(self._maker.bias_rows(self._operand, channels, first, first + piece.pixels), 1)
+            if finish.rounding is not Rounding.NONE:
+                assert finish.entries is not None
+                output.scale = Use(self._maker.scale(self._operand, channels), 1)
+                if finish.entries.size > 1:
+                    body |= {"per_channel": 1, "scale_mstep": 1}
+                if finish.table is not None:
+                    body["table"] = 1
+                    output.table = Use(self._maker.table(self._operand, channels), 1)
+            elif finish.relu:
+                body["table"] = 1
+            output.stores = self._stores(channels, piece, 0, lines * size)
+            yield output
+            start += piece.pixels
+
+    def _store_sums(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Output:
+        """STOREs of lines of finished sums, as they stand in the global buffer."""
+        width = self._config.line_bytes
+        target = self._problem.y, self._numbers(region), int((channels >= 0).sum())
+        if self._plan.traffic.coded_output:
+            return Output({}, 0, [self._code(channels, line, region, sums)], target)
+        stores = [body | {"relu": int(self._problem.finish.relu)}
+                  for body in self._stores(channels, region, line * width, sums.lines * width)]
+        return Output({}, 0, stores, target)
+
+    def _code(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> dict[str, int]:
+        """STORE of lines of finished sums as one code."""
+        width, problem = self._config.line_bytes, self._problem
+        channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
+        elements = region.numbers(problem)[:, None] * problem.y.channels + channels
+        offset = sum(room(len(unit.elements)) for unit in self.codes)
+        self.codes.append(Unit(offset, np.where(channels < 0, -1, elements).reshape(-1), {
+            "images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
+            "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}))
+        body = block(dram=offset, address=line * width, length=channels.size * self._config.sum_bytes,
+                     dims=[(region.pixels, 0, sums.lines * width)])
+        self.code_stores.append(body | {"coded": 1, "relu": 1})
+        return self.code_stores[-1]
+
+    def _numbers(self, region: Region) -> "slice | np.ndarray":
+        """Pixels of the output tensor that a region makes."""
+        if self._problem.y_size is not None or region.image1 - region.image0 > 1:
+            return region.numbers(self._problem)
+        first = region.first(self._problem)
+        return slice(first, first + region.pixels)
+
+    def _stores(self, channels: np.ndarray, region: Region, address: int, pitch: int) -> list[dict[str, int]]:
+        """STOREs of the channels of a region's pixels, which stand `pitch` bytes apart from `address` on."""
+        problem, item = self._problem, self._problem.item(self._config)
+        far = problem.y.channels * item
+        rows, columns = region.p1 - region.p0, region.q1 - region.q0
+        height, width = problem.y_size or (problem.p, problem.q)
+        dims = [(columns, problem.step[1] * far, pitch),
+                (rows, problem.step[0] * width * far, columns * pitch),
+                (region.image1 - region.image0, height * width * far, rows * columns * pitch)]
+        dram = problem.y.address + region.first(problem) * far
+        return [body for place, first, count in runs(channels)
+                for body in blocks(dram + first * item, address + place * item, count * item, dims)]

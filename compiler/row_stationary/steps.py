@@ -1,0 +1,77 @@
+"""What a layer's lowering gives to the scheduler: passes and setups, and blocks of psums."""
+
+from dataclasses import dataclass
+
+from ..schedule import LayerStep, Use
+
+__all__ = ["Areas", "PassStep", "PsumBlock"]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Lines of the global buffer that a layer uses: ifmaps from line 0 on, blocks of psums with their biases above.
+
+    Parameters
+    ----------
+    ifmaps : int
+        Lines for tiles of ifmaps.
+    blocks : tuple of int
+        First line of each place for a block.
+    """
+
+    ifmaps: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class PsumBlock:
+    """Psums that are together in the global buffer until all channels have been added.
+
+    Parameters
+    ----------
+    areas : Areas
+        Where the layer's blocks stand.
+    pixels, lines : int
+        Pixels, and lines of each.
+    bias : dict of int to Use
+        Tile of biases behind the psums, for each place; empty for none.
+    """
+
+    areas: Areas
+    pixels: int
+    lines: int
+    bias: dict[int, Use]
+    #: First line, once the scheduler has chosen it.
+    address: int = -1
+    place: int = -1
+
+
+@dataclass(eq=False)
+class PassStep(LayerStep):
+    """One EXECUTE: a pass, or a setup, which has no ifmap and no block.
+
+    Parameters
+    ----------
+    group : Group
+        Outputs that can be made when the pass is done; a record behind it if it is the last one of its layer.
+    filters : Use
+        Filters, or lines of a setup.
+    body : dict
+        Body, with addresses relative to the tiles and the block.
+    ifmap : Use or None
+        Tile of ifmaps.
+    block : PsumBlock or None
+        Where sums go.
+    pixels, lines : (int, int)
+        Pixels of the block, and lines of each, that the pass works on: first and end.
+    biased : bool
+        Sums begin at the block's biases.
+    """
+
+    filters: Use
+    body: dict[str, int]
+    ifmap: Use | None = None
+    block: PsumBlock | None = None
+    pixels: tuple[int, int] = (0, 0)
+    lines: tuple[int, int] = (0, 0)
+    biased: bool = False

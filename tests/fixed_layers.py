@@ -1,0 +1,68 @@
+"""Random row-stationary configurations, and layers in 16-bit fixed point."""
+
+import numpy as np
+
+import pearray as pe
+from pearray.hdl.config import (
+    Array,
+    GlobalBuffer,
+    Memory,
+    OutputScratchpads,
+    ProcessingElement,
+    RowStationaryConfig,
+)
+
+__all__ = ["configuration", "fixed_conv", "fixed_gemm", "random_configuration", "words"]
+
+
+def configuration(rows, cols, bits, *, ifmap=12, filters=224, psums=24, banks=25, bank_lines=512, filter_banks=2,
+                  data_width=64):
+    """Return a configuration; the defaults are the chip's."""
+    return RowStationaryConfig(
+        name="test", array=Array(kind="row-stationary", rows=rows, cols=cols, operand_bits=bits),
+        pe=ProcessingElement(ifmap_words=ifmap, filter_words=filters, psum_words=psums),
+        global_buffer=GlobalBuffer(banks=banks, bank_lines=bank_lines, filter_banks=filter_banks),
+        scratchpads=OutputScratchpads(output_bytes=1024, channels=64), memory=Memory(data_width=data_width))
+
+
+def random_configuration(rng, bits):
+    """Draw a small configuration, often with tiny scratchpads."""
+    return configuration(
+        int(rng.integers(1, 7)), int(rng.integers(1, 9)), bits, ifmap=int(rng.integers(3, 14)),
+        filters=int(rng.integers(16, 100)), psums=int(rng.integers(4, 25)), banks=int(rng.integers(4, 17)),
+        bank_lines=int(rng.choice([64, 128])), filter_banks=int(rng.integers(2, 5)),
+        data_width=int(rng.choice([32, 64, 128])))
+
+
+def words(rng, *shape):
+    """Words over the full range, most of them zero now and then."""
+    values = rng.integers(-(1 << 15), 1 << 15, shape)
+    return np.where(rng.random(shape) < rng.choice([0, 0.3, 0.95]), 0, values).astype(np.int16)
+
+
+def _fixed(rng):
+    return {"requant": pe.FixedPoint(int(rng.integers(17))), "activation": None if rng.integers(2) else "relu"}
+
+
+def fixed_conv(rng):
+    """Draw a convolution with any stride, dilation, padding and groups."""
+    groups, cg, ng = int(rng.choice([1, 1, 1, 2, 3])), int(rng.integers(1, 9)), int(rng.integers(1, 9))
+    if rng.integers(6) == 0:
+        groups, cg, ng = int(rng.integers(2, 9)), 1, 1
+    filter_, stride, dilation = rng.integers(1, 6, 2), rng.integers(1, 4, 2), rng.integers(1, 3, 2)
+    size = dilation * (filter_ - 1) + 1 + rng.integers(0, 8, 2)
+    tensors = {"x": words(rng, int(rng.integers(1, 4)), groups * cg, *size), "w": words(rng, groups * ng, cg, *filter_)}
+    if rng.integers(2):
+        tensors["b"] = words(rng, groups * ng)
+    return pe.Conv2d(stride=tuple(map(int, stride)), dilation=tuple(map(int, dilation)), groups=groups,
+                     padding=tuple(map(int, rng.integers(0, 3, 4))), **_fixed(rng)), tensors
+
+
+def fixed_gemm(rng):
+    """Draw a matrix product, its operands transposed in memory or not."""
+    m, k, n = (int(size) for size in rng.integers(1, 20, 3))
+    turned = rng.integers(2, size=2).astype(bool)
+    tensors = {"a": words(rng, *((k, m) if turned[0] else (m, k))), "b": words(rng, *((n, k) if turned[1] else (k, n)))}
+    if rng.integers(2):
+        tensors["c"] = words(rng, n)
+    return pe.Gemm(trans_a=bool(turned[0]), trans_b=bool(turned[1]), **_fixed(rng)), tensors
