@@ -1,4 +1,4 @@
-"""Every lowering for row-stationary arrays against golden, on the interpreter, over random shapes and configurations."""
+"""Every lowering for row-stationary arrays against golden, on the interpreter, over random shapes."""
 
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from pearray.compiler.interpreter import Interpreter, ProgramError
 from pearray.compiler.program import Program
 from pearray.compiler.row_stationary.codes import CodedTensor
 from pearray.golden.models import ALEXNET_CONV
+from pearray.hdl.commands import Opcode
 
 
 def check(operator, tensors, config, **options):
@@ -113,41 +114,46 @@ def test_published_mappings(rng):
     assert (compiled.layers[0].mapping.m, compiled.layers[0].mapping.p, compiled.layers[0].mapping.t) == (64, 16, 2)
     assert compiled.program.counts["execute"] == 1 + 2 * (128 // 32) * (192 // 6)
     with pytest.raises(PearrayError, match="only AlexNet's CONV layers"):
-        compile_graph(Graph.of(pe.Conv2d(requant=pe.FixedPoint(8)), {"x": tensors["x"][:, :7], "w": tensors["w"][:, :7]}),
-                      pe.load_config("eyeriss"), mapping="paper")
+        few = {name: value[:, :7] for name, value in tensors.items()}
+        compile_graph(Graph.of(pe.Conv2d(requant=pe.FixedPoint(8)), few), pe.load_config("eyeriss"), mapping="paper")
+
+
+def _race_without(wait, compiled, config, inputs, order):
+    """Tell whether the interpreter refuses the program without one of the waits of a kind, tried in some order."""
+    opcode, queue = wait
+    commands = compiled.program.commands
+    having = [index for index in order if commands[index].opcode is opcode and commands[index].waits.get(queue)]
+    for index in having[:20]:
+        changed = Program(config.array.kind)
+        changed.counts, changed.commands = compiled.program.counts, list(commands)
+        changed.commands[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
+        machine = Interpreter(config, compiled.memory_bytes + 64)
+        machine.write(compiled.segments + compiled.bind(inputs))
+        machine.write([(compiled.program_address, changed.encode())])
+        try:
+            machine.run(compiled.program_address)
+        except ProgramError:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_missing_waits_are_found(rng, bits):
-    """Each wait of a program must be needed: the interpreter has to see the race if it is not there."""
+    """The interpreter has to see the race if a wait is not there, or it proves nothing about the waits that are."""
     config = configuration(3, 4, bits, banks=5, bank_lines=64, filter_banks=1, filters=48)
-    found, tried = set(), 0
-    for _ in range(6 if bits == 16 else 2):
+    load, execute, post, store = Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE
+    missing = {(load, "execute"), (execute, "load"), (store, "execute"), (execute, "store")} if bits == 16 else {
+        (load, "execute"), (execute, "load"), (post, "execute"), (post, "load"), (store, "post"), (execute, "post"),
+        (post, "store")}
+    for _ in range(8):
         if bits == 16:
             operator, tensors = fixed_conv(rng)
         else:
-            tensors = {"x": operands(rng, (2, 6, 7, 6)), "w": operands(rng, (9, 6, 3, 3)),
+            tensors = {"x": operands(rng, (3, 6, 9, 8)), "w": operands(rng, (9, 6, 3, 3)),
                        "b": rng.integers(-99, 99, 9).astype(np.int32)}
             operator = pe.Conv2d(padding=1, requant=pe.Requant.onnx(0.5, 3, 0.01, 1, 2.0, np.int8(5)))
-        graph = Graph.of(operator, tensors)
-        compiled = compile_graph(graph, config)
-        for index in rng.permutation(len(compiled.program.commands))[:40]:
-            command = compiled.program.commands[index]
-            for queue, count in command.waits.items():
-                if not count:
-                    continue
-                changed = Program(config.array.kind)
-                changed.counts, changed.commands = compiled.program.counts, list(compiled.program.commands)
-                changed.commands[index] = replace(command, waits=command.waits | {queue: 0})
-                machine = Interpreter(config, compiled.memory_bytes + 64)
-                machine.write(compiled.segments + compiled.bind({"x": tensors["x"]}))
-                machine.write([(compiled.program_address, changed.encode())])
-                tried += 1
-                try:
-                    machine.run(compiled.program_address)
-                except ProgramError:
-                    found.add((command.opcode.name, queue))
-    wanted = {("LOAD", "execute"), ("EXECUTE", "load"), ("STORE", "execute"), ("EXECUTE", "store")} if bits == 16 else {
-        ("LOAD", "execute"), ("EXECUTE", "load"), ("POST", "execute"), ("POST", "load"), ("STORE", "post"),
-        ("EXECUTE", "post"), ("POST", "store")}
-    assert tried and found >= wanted
+        compiled = compile_graph(Graph.of(operator, tensors), config)
+        order = rng.permutation(len(compiled.program.commands))
+        missing = {wait for wait in missing
+                   if not _race_without(wait, compiled, config, {"x": tensors["x"]}, order)}
+    assert not missing
