@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
+from functools import lru_cache
 from math import gcd
 from typing import Any
 
@@ -58,8 +59,19 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
         If no mapping fits the buffers.
     """
     traffic = traffic or Traffic(output_bytes=config.operand_bytes)
-    best: tuple[float, LayerPlan] | None = None
+    plan = _best(replace(layer, name=""), config, batch, traffic, lanes_only, split_images)
+    if plan is None:
+        raise PearrayError(f"{layer.name}: no mapping fits {config.name}; make global_buffer.banks or "
+                           "global_buffer.filter_banks larger, or the layer smaller")
+    return replace(plan, mapped=replace(plan.mapped, layer=replace(plan.mapped.layer, name=layer.name)))
+
+
+@lru_cache(maxsize=256)
+def _best(layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool,
+          split_images: bool) -> LayerPlan | None:
+    """Find the cheapest plan; networks have many layers of the same shape."""
     joined = config.psum_lanes // gcd(config.psum_lanes, layer.m // layer.groups)
+    best: tuple[float, LayerPlan] | None = None
     for small in (False, True):
         for merged in (1, joined) if joined > 1 and layer.groups % joined == 0 and not lanes_only else (1,):
             seen = replace(layer, groups=layer.groups // merged)
@@ -70,11 +82,8 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
                     if best is None or cost < best[0]:
                         best = cost, chosen
         if best is not None:
-            break
-    if best is None:
-        raise PearrayError(f"{layer.name}: no mapping fits {config.name}; make global_buffer.banks or "
-                           "global_buffer.filter_banks larger, or the layer smaller")
-    return best[1]
+            return best[1]
+    return None
 
 
 def _fitting(plan: LayerPlan) -> LayerPlan | None:

@@ -17,10 +17,13 @@ from .mapping import LayerPlan, Traffic
 
 __all__ = ["Candidates", "cuts"]
 
+#: Candidates that keep the PEs this many times longer at work than the best are not priced, but for the small ones.
+_WASTE = 4
+
 #: Largest counts of the loops of a pass.
 _LINES, _COLUMNS, _IMAGES, _SETS = 256, 4096, 256, 256
 #: Heights of a set, filter columns, channels of a PE, strips and so on that are tried, each.
-_FEW, _MANY = 3, 12
+_FEW, _MORE = 3, 6
 
 
 def cuts(total: int, limit: int, most: int = 1 << 20) -> list[int]:
@@ -84,6 +87,10 @@ class Candidates:
         if not rows:
             return
         table = np.array(rows, np.float64).T
+        keep = self._products(table)
+        keep = keep <= (np.inf if self._small else _WASTE) * keep.min()
+        rows = [row for row, kept in zip(rows, keep, strict=True) if kept]
+        table = table[:, keep]
         prices, plans = [], []
         for resident in (True, False):
             for tiles in (1, 0):
@@ -141,12 +148,12 @@ class Candidates:
                     if self._lanes_only and self._config.filter_lanes % q:
                         q = max(width for width in range(1, q + 1) if self._config.filter_lanes % width == 0)
                     most = min(pe.psum_words, pe.filter_words // (choice.most * q))
-                    for e in few(layer.output[1], min(chains, tallest), _MANY):
+                    for e in few(layer.output[1], min(chains, tallest), _MORE):
                         for p, t in self._filters(most, min(chains // e, _SETS // r)):
                             whole = layer.groups > 1 and p * t >= self._ng and (r == 1 or q * r == self._cg)
                             room = min(chains // (e * t), _SETS // (t * r)) if whole else 1
                             for g in few(layer.groups, room):
-                                for n in cuts(self._batch, _IMAGES)[-_MANY:]:
+                                for n in cuts(self._batch, _IMAGES, _MORE):
                                     for images in {n, 1} if self._split_images else {n}:
                                         key = height, choice.columns, r, q, e, p, t, g, n, images % n
                                         if key not in seen:
@@ -177,6 +184,14 @@ class Candidates:
             if self._small and lanes <= most:
                 found.add((lanes, t))
         return sorted(found, reverse=True)
+
+    def _products(self, table: np.ndarray) -> Any:
+        """Products of a PE, those that padding adds included."""
+        height, _, r, q, e, p, t, g, _, _, _, taps, _, _ = table
+        layer = self._layer
+        whole, rest = np.divmod(self._cg, q * r)
+        return (_up(layer.output[1], e) * _up(layer.groups, g) * self._filter_sums(p, t)[0]
+                * (whole * q + _up(rest, r)) * _up(layer.r, height) * taps)
 
     def _price(self, table: np.ndarray, resident: bool, tiles: int, blocks: int) -> tuple[Any, Any]:
         """Rough price of each candidate with a use of the global buffer, and the m that fits; infinite if none."""
