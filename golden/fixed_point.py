@@ -7,7 +7,7 @@ in which products are added, hence not on the mapping.
 import numpy as np
 import numpy.typing as npt
 
-from .tensors import Array, Padding, four_sides, integer, output_size, pair
+from .tensors import Array, Padding, convolved_size, four_sides, integer, pair
 
 __all__ = ["conv2d", "gemm"]
 
@@ -44,14 +44,9 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, shift: int, stride: in
     activations, weights = _words("x", x, 4), _words("w", w, 4)
     _check_shift(shift)
     (u, v), (down, across) = pair("stride", stride), pair("dilation", dilation)
-    top, left, bottom, right = four_sides(padding)
-    (n, c, height, width), (m, channels, r, s) = activations.shape, weights.shape
-    if groups < 1 or c % groups or m % groups:
-        raise ValueError(f"groups must divide the {c} input and {m} output channels, not {groups!r}")
-    if channels != c // groups:
-        raise ValueError(f"w must have {c // groups} channels a group, not {channels}")
-    p = output_size("height", height, r, u, top, bottom, down)
-    q = output_size("width", width, s, v, left, right, across)
+    top, left, bottom, right = sides = four_sides(padding)
+    p, q = convolved_size(activations, weights, (u, v), sides, (down, across), groups)
+    (n, *_), (m, channels, r, s) = activations.shape, weights.shape
     padded = np.pad(activations, ((0, 0), (0, 0), (top, bottom), (left, right)))
     # Channel by channel, so that a tap of all pixels is one vector: where windows begin, and how far off the tap is.
     rows, columns = padded.shape[2:]

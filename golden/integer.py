@@ -12,11 +12,11 @@ from .tensors import (
     Array,
     Padding,
     centre,
+    convolved_size,
     exact_matmul,
     exact_type,
     four_sides,
     integer,
-    output_size,
     pair,
     patch,
     wrap,
@@ -183,14 +183,9 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[in
     """
     activations, weights = integer("x", x, 4), integer("w", w, 4)
     step, taps = pair("stride", stride), pair("dilation", dilation)
-    top, left, bottom, right = four_sides(padding)
-    (n, c, height, width), (m, channels, r, s) = activations.shape, weights.shape
-    if groups < 1 or c % groups or m % groups:
-        raise ValueError(f"groups must divide the {c} input and {m} output channels, not {groups!r}")
-    if channels != c // groups:
-        raise ValueError(f"w must have {c // groups} channels a group, not {channels}")
-    p = output_size("height", height, r, step[0], top, bottom, taps[0])
-    q = output_size("width", width, s, step[1], left, right, taps[1])
+    top, left, bottom, right = sides = four_sides(padding)
+    p, q = convolved_size(activations, weights, step, sides, taps, groups)
+    (n, *_), (m, channels, r, s) = activations.shape, weights.shape
     padded = np.pad(centre("x", activations, x_zero_point), ((0, 0), (0, 0), (top, bottom), (left, right)))
     padded = padded.reshape(n, groups, channels, *padded.shape[2:])
     filters = centre("w", weights, w_zero_point).reshape(groups, m // groups, channels, r, s)

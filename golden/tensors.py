@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Array", "Padding", "centre", "exact_matmul", "exact_type", "floating", "four_sides", "integer",
+    "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "floating", "four_sides", "integer",
     "output_size", "pair", "patch", "rank", "wrap",
 ]
 
@@ -104,6 +104,34 @@ def output_size(axis: str, size: int, kernel: int, stride: int, before: int, aft
     if ceil_mode and span % stride and count * stride < size + before:
         count += 1
     return count
+
+
+def convolved_size(x: Array, w: Array, stride: tuple[int, int], padding: tuple[int, int, int, int],
+                   dilation: tuple[int, int], groups: int) -> tuple[int, int]:
+    """Check the operands of a convolution against one another, and count its output's rows and columns.
+
+    Parameters
+    ----------
+    x, w : (N, C, H, W) array, (M, C / G, R, S) array
+        Operands.
+    stride, padding, dilation : tuple of int
+        By height and width; padding as (top, left, bottom, right).
+    groups : int
+        Number of groups G.
+
+    Raises
+    ------
+    ValueError
+        If channels, groups and window do not fit.
+    """
+    (_, c, height, width), (m, channels, r, s) = x.shape, w.shape
+    if groups < 1 or c % groups or m % groups:
+        raise ValueError(f"groups must divide the {c} input and {m} output channels, not {groups!r}")
+    if channels != c // groups:
+        raise ValueError(f"w must have {c // groups} channels a group, not {channels}")
+    top, left, bottom, right = padding
+    return (output_size("height", height, r, stride[0], top, bottom, dilation[0]),
+            output_size("width", width, s, stride[1], left, right, dilation[1]))
 
 
 def patch(padded: Array, row: int, column: int, rows: int, columns: int, stride: tuple[int, int]) -> Array:
