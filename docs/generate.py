@@ -11,7 +11,7 @@ from amaranth.lib import data, enum
 from pearray import load_config
 from pearray.generation import registers
 from pearray.hdl import commands
-from pearray.hdl.registers import Cause
+from pearray.hdl.registers import CAPABILITIES_OFFSET, Cause
 
 FOLDER = Path(__file__).parent
 
@@ -71,6 +71,12 @@ def registers_page() -> str:
              "", "| offset | register | access | meaning |", "|---|---|---|---|"]
     for item in registers(load_config("systolic-8x8")):
         lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['access']} | {item['doc']} |")
+    lines += ["", "## Capabilities and counters of the row-stationary kind", "",
+              "With 8-bit operands; with 16-bit operands there are no counters of post-processing and parameters, and "
+              "the last one follows those of execution.", "", "| offset | register | meaning |", "|---|---|---|"]
+    for item in registers(load_config("eyeriss", {"array.operand_bits": 8})):
+        if item["offset"] >= CAPABILITIES_OFFSET:
+            lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['doc']} |")
     lines += ["", "## Causes of errors", "", "| value | cause |", "|---|---|"]
     lines += [f"| {cause.value} | `{cause.name}` |" for cause in Cause]
     return "\n".join(lines) + "\n"

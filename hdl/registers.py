@@ -13,8 +13,8 @@ from .config import Config, RowStationaryConfig, SystolicConfig
 from .errors import PearrayError
 
 __all__ = [
-    "CONTROL_START", "COUNTERS_OFFSET", "REGISTERS", "STATUS_BUSY", "STATUS_CAUSE", "STATUS_DONE",
-    "STATUS_ERROR", "TIMEOUT_RESET", "Cause", "Register", "Registers", "capabilities", "register_map",
+    "CAPABILITIES_OFFSET", "CONTROL_START", "COUNTERS_OFFSET", "REGISTERS", "STATUS_BUSY", "STATUS_CAUSE",
+    "STATUS_DONE", "STATUS_ERROR", "TIMEOUT_RESET", "Cause", "Register", "Registers", "capabilities", "register_map",
 ]
 
 IDENTITY = 0x50454152

@@ -55,6 +55,8 @@ class TokenGates(wiring.Component):
         #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.
         self.completed = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
         self.posted = Signal(16)
+        #: Passes whose filters, and whose ifmaps, have been read, modulo 2**16.
+        self.freed_filters, self.freed_ifmaps = Signal(16), Signal(16)
         super().__init__({
             **({"filters_free": In(1), "ifmap_free": In(1)} if kind == "row-stationary" else {}),
             "valid": In(4),
@@ -133,12 +135,10 @@ class TokenGates(wiring.Component):
         """Count the passes that have read what the oldest LOAD writes over, if passes give buffers back early."""
         if self._kind != "row-stationary":
             return None
-        filters = Signal(16, name="freed_filters")
-        ifmaps = Signal(16, name="freed_ifmaps")
         with m.If(self.filters_free):
-            m.d.sync += filters.eq(filters + 1)
+            m.d.sync += self.freed_filters.eq(self.freed_filters + 1)
         with m.If(self.ifmap_free):
-            m.d.sync += ifmaps.eq(ifmaps + 1)
+            m.d.sync += self.freed_ifmaps.eq(self.freed_ifmaps + 1)
         body = Signal(bodies(self._kind)[Opcode.LOAD], name="body_load")
         m.d.comb += body.eq(getattr(self, slot_name(Opcode.LOAD))[HEADER_BITS:])
-        return Mux(body.destination == Destination.FILTER_BUFFER, filters, ifmaps)
+        return Mux(body.destination == Destination.FILTER_BUFFER, self.freed_filters, self.freed_ifmaps)

@@ -53,7 +53,7 @@ class RowStationaryCore(Core):
         super().__init__(engines | {Opcode.STORE: self._storer})
 
     @staticmethod
-    def counters(config: RowStationaryConfig) -> dict[str, int]:
+    def counters(config: Any) -> dict[str, int]:
         """Words of the record but the first three, events of post-processing, beats of parameters and outputs."""
         pes = bits_for(config.pes)
         psums = Shape.cast(data.Layout.cast(PassEvents)["psum_read"].shape).width
@@ -136,13 +136,13 @@ class RowStationaryCore(Core):
         with m.Elif(more):
             m.d.sync += top.eq(top + 1)
 
-        amounts = {
+        by_name = {
             "active": execute.active, "stall_dram": stall, "macs": pes.mac, "gated": pes.gated, "passed": pes.passed,
             "ifmap_reads": events.ifmap_read, "psum_reads": events.psum_read, "psum_writes": events.psum_write,
             "filter_reads": events.filter_read, "fills": fills, "ifmap_spad_writes": pes.ifmap_write,
             "filter_spad_writes": pes.filter_write,
         }
-        amounts = [amounts[name] for name in RECORD[self._config.KIND][3:-1]]
+        amounts = [by_name[name] for name in RECORD[self._config.KIND][3:-1]]
         self._counted = Cat(*amounts, more)
         return amounts, [recorded]
 

@@ -1,11 +1,11 @@
 """The core handshakes, proved by induction for ever, or, where none closes, for some cycles from the start."""
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cat, Module, Signal, unsigned
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, unsigned
 from prover import Held, prove
 
 from pearray.hdl import rules
-from pearray.hdl.commands import HEADER_BITS, Opcode
+from pearray.hdl.commands import HEADER_BITS, KINDS, Destination, LoadBody, Opcode
 from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.fifo import StreamFIFO
 from pearray.hdl.queues import QUEUES, slot_name
@@ -52,27 +52,34 @@ def test_queue_order(tmp_path):
     prove(m, inputs(dut.i.valid, dut.i.payload, dut.o.ready, arbitrary), tmp_path, steps=12)
 
 
-def test_tokens(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens(tmp_path, kind):
     """A command would start before those it waits for have completed, or be withdrawn. For 6 cycles.
 
     As long as no count is 32,767 ahead of what a command waits for; the assembler keeps waits nearer than that.
     """
     m = Module()
-    m.submodules.dut = dut = TokenGates()
+    m.submodules.dut = dut = TokenGates(kind)
     slots = [getattr(dut, slot_name(opcode)) for opcode in QUEUES]
     for index, (opcode, slot) in enumerate(zip(QUEUES, slots, strict=True)):
         name = opcode.name.lower()
         stream = getattr(dut, name)
         # A slot keeps its command until it is taken.
-        m.submodules[f"{name}_slot"] = Held(dut.valid[index], dut.take[index], slot[:HEADER_BITS])
+        # The destination of a load, the first field of its body, says which count of passes it waits for.
+        m.submodules[f"{name}_slot"] = Held(dut.valid[index], dut.take[index], slot[:HEADER_BITS + 3])
         for other, count in enumerate(dut.completed):
             if (opcode, QUEUES[other]) == (Opcode.EXECUTE, Opcode.POST):
                 count = dut.posted
+            if (kind, opcode, QUEUES[other]) == ("row-stationary", Opcode.LOAD, Opcode.EXECUTE):
+                body = Signal(LoadBody)
+                m.d.comb += body.eq(slot[HEADER_BITS:])
+                count = Mux(body.destination == Destination.FILTER_BUFFER, dut.freed_filters, dut.freed_ifmaps)
             ahead = Signal(16, name=f"ahead_{index}_{other}")
             m.d.comb += [ahead.eq(count - slot[32 + 16 * other:48 + 16 * other]), Assume(ahead != 0x7FFF)]
         rules.never(m, f"{name}_command", stream.valid & ~dut.valid[index], "came out of nothing")
     ready = [getattr(dut, opcode.name.lower()).ready for opcode in QUEUES]
-    prove(m, inputs(dut.valid, dut.done, *slots, *ready), tmp_path, steps=6)
+    free = [dut.filters_free, dut.ifmap_free] if kind == "row-stationary" else []
+    prove(m, inputs(dut.valid, dut.done, *free, *slots, *ready), tmp_path, steps=6)
 
 
 def test_reader_addresses(tmp_path):

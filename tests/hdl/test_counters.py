@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module
 
+from pearray import load_config
 from pearray.hdl.accelerator import counter_names, counter_registers, registers
 from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.counters import Counters
@@ -57,12 +58,13 @@ def test_counters_count_every_event(rng, widths):
     simulate(dut, testbench)
 
 
-def test_registers(rng):
+@pytest.mark.parametrize("config", [CONFIG, load_config("eyeriss")], ids=["systolic", "row-stationary"])
+def test_registers(rng, config):
     """The host would read or write a wrong register."""
-    counters = len(counter_names(CONFIG))
+    counters = len(counter_names(config))
     module = Module()
-    module.submodules.dut = dut = Registers(CONFIG, counters)
-    offsets = {register.name: register.offset for register in registers(CONFIG)}
+    module.submodules.dut = dut = Registers(config, counters)
+    offsets = {register.name: register.offset for register in registers(config)}
     starts = []
 
     async def watch(ctx):
@@ -77,7 +79,7 @@ def test_registers(rng):
         bus = dut.bus
         assert await lite_read(ctx, bus, offsets["id"]) == 0x50454152
         assert await lite_read(ctx, bus, offsets["timeout"]) == TIMEOUT_RESET
-        for name, (value, _) in capabilities(CONFIG).items():
+        for name, (value, _) in capabilities(config).items():
             assert await lite_read(ctx, bus, offsets[name]) == value, name
         for name in ("program_address", "timeout"):
             value = int(rng.integers(0, 1 << 32))
@@ -85,7 +87,7 @@ def test_registers(rng):
             assert await lite_read(ctx, bus, offsets[name]) == value == ctx.get(getattr(dut, name))
         for reserved in (0x008, 0x020, 0x080, 0x100 + 4 * counters, 0x200, 0xFFC):
             assert await lite_read(ctx, bus, reserved) == 0
-        for index, (_, words) in enumerate(counter_registers(CONFIG).items()):
+        for index, (_, words) in enumerate(counter_registers(config).items()):
             if len(words) == 1:
                 assert await lite_read(ctx, bus, words[0]) == 1000 + index + (index > 0)
         ctx.set(dut.busy, 1)
@@ -109,9 +111,21 @@ def test_registers(rng):
     simulate(module, testbench, background=[watch])
 
 
-def test_map_has_no_overlap():
+@pytest.mark.parametrize("bits", [8, 16])
+def test_both_kinds_have_their_common_registers_in_place(bits):
+    """A host that asks what it talks to would read another figure."""
+    ours, other = capabilities(CONFIG), capabilities(load_config("eyeriss", {"array.operand_bits": bits}))
+    places = [list(block).index for block in (ours, other)]
+    for name in ours.keys() & other.keys():
+        assert len({place(name) for place in places}) == 1
+    assert (ours["kind"][0], other["kind"][0]) == (1, 2)
+    assert len(other) <= 16
+
+
+@pytest.mark.parametrize("config", [CONFIG, load_config("eyeriss"), load_config("eyeriss", {"array.operand_bits": 8})])
+def test_map_has_no_overlap(config):
     """Two registers would share an address, or one would lie outside the port's 4 KB."""
-    offsets = [register.offset for register in registers(CONFIG)]
+    offsets = [register.offset for register in registers(config)]
     assert len(set(offsets)) == len(offsets)
     assert offsets == sorted(offsets)
     assert max(offsets) < 1 << 12

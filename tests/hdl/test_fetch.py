@@ -5,7 +5,7 @@ import pytest
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
-from pearray.hdl.commands import BODIES, COUNTS, COUNTS_EXCEPT, FORMAT_VERSION, Opcode, encode
+from pearray.hdl.commands import BODIES, COUNTS, COUNTS_EXCEPT, FORMAT_VERSION, Destination, Opcode, encode
 from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.fetch import Fetch
 from pearray.hdl.queues import QUEUES, CommandQueues, slot_name
@@ -191,6 +191,32 @@ def test_counts_wrap(wait):
             ctx.set(gates.done, 0b0001)
             await ctx.tick()
             ctx.set(gates.done, 0)
+
+    simulate(module, drive)
+
+
+@pytest.mark.parametrize(("destination", "free"), [
+    (Destination.FILTER_BUFFER, "filters_free"), (Destination.GLOBAL_BUFFER, "ifmap_free"),
+    (Destination.GLOBAL_BUFFER_CODED, "ifmap_free")])
+def test_passes_give_buffers_back(destination, free):
+    """A load would overwrite what a pass has not yet read, or wait until its last sums are written."""
+    module = Module()
+    module.submodules.gates = gates = TokenGates("row-stationary")
+    command = int.from_bytes(encode(Opcode.LOAD, {"execute": 2}, {"destination": destination}), "little")
+
+    async def drive(ctx):
+        ctx.set(gates.slot_load, command % (1 << len(gates.slot_load)))
+        ctx.set(gates.valid, 0b0001)
+        other, = {"filters_free", "ifmap_free"} - {free}
+        # What the other buffer gives back, and commands that complete, say nothing of this one.
+        for name, opened in ((other, 0), (other, 0), (other, 0), (free, 0), (free, 1)):
+            ctx.set(getattr(gates, name), 1)
+            ctx.set(gates.done, 0b0010)
+            await ctx.tick()
+            ctx.set(getattr(gates, name), 0)
+            ctx.set(gates.done, 0)
+            await ctx.tick().repeat(2)
+            assert ctx.get(gates.load.valid) == opened
 
     simulate(module, drive)
 

@@ -61,10 +61,11 @@ def test_doctor_says_what_is_missing(tmp_path):
     assert "apt-get install" in done.stdout
 
 
+@pytest.mark.parametrize("config", ["systolic-8x8", "eyeriss"])
 @pytest.mark.parametrize("top", ["pe", "array"])
-def test_generate(tmp_path, top):
+def test_generate(tmp_path, config, top):
     """The manifest must describe the very file beside it."""
-    pearray("generate", "systolic-8x8", "-o", tmp_path, "--top", top, "--set", "array.rows=4")
+    pearray("generate", config, "-o", tmp_path, "--top", top, "--set", "array.rows=4")
     path, = tmp_path.glob("*.v")
     manifest = json.loads(path.with_suffix(".json").read_text())
     assert manifest["name"] == path.stem
