@@ -1,4 +1,7 @@
-"""Words to and from beats: buses carry several words at once, PEs take one a cycle."""
+"""Words to and from beats: buses carry several words at once, PEs take one a cycle.
+
+Parameters of both components are those of :func:`beat_layout`.
+"""
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -8,26 +11,25 @@ __all__ = ["Packer", "Unpacker", "beat_layout"]
 
 
 def beat_layout(shape, lanes: int) -> data.StructLayout:
-    """Layout of a beat of up to `lanes` words: ``words``, and ``last``, the number of the last word that counts."""
-    return data.StructLayout({"words": data.ArrayLayout(shape, lanes), "last": range(max(2, lanes))})
-
-
-class Unpacker(wiring.Component):
-    """Takes beats apart: word 0 first, one a cycle, without idle cycles between beats.
+    """Layout of a beat of words: ``words``, and ``last``, the number of the last word that counts.
 
     Parameters
     ----------
     shape : shape-like
         Shape of a word.
     lanes : int
-        Words of a beat.
+        Words that a beat has room for.
+    """
+    return data.StructLayout({"words": data.ArrayLayout(shape, lanes), "last": range(max(2, lanes))})
+
+
+class Unpacker(wiring.Component):
+    """Takes beats apart: word 0 first, one a cycle, without idle cycles between beats.
 
     Members
     -------
-    i : In(stream.Signature(beat_layout(shape, lanes)))
-        Beats.
-    o : Out(stream.Signature(shape))
-        Words.
+    i, o : In(stream.Signature(beat_layout(shape, lanes))), Out(stream.Signature(shape))
+        Beats, and their words.
     """
 
     def __init__(self, shape, lanes):
@@ -60,13 +62,6 @@ class Unpacker(wiring.Component):
 
 class Packer(wiring.Component):
     """Puts words together: a beat leaves when it is full or its last word has come.
-
-    Parameters
-    ----------
-    shape : shape-like
-        Shape of a word.
-    lanes : int
-        Words of a beat.
 
     Members
     -------
