@@ -6,6 +6,9 @@ written, is kept for each line, so that a group of filters waits only for the su
 
 A LOAD waits for the passes that read what it overwrites only until they have read it. For psums and biases it waits
 for the POST or STORE of the sums instead.
+
+In fixed point a layer's passes begin when the record of the layer before has been written, so that the records tell
+exactly what each layer did; its LOADs go ahead. That costs the time of the last STORE.
 """
 
 import numpy as np
@@ -98,9 +101,14 @@ class RowStationaryScheduler:
             for output in step.group.outputs:
                 for use in output.constants:
                     use.tile.uses.append(index)
+        config, record = self._config, 0
         for index, step in enumerate(steps):
+            if config.truncate and index and steps[index - 1].group.profile is not None:
+                self._flush()
+                record = self.program.counts["store"]
             self._ensure(index, step)
-            ordinal = self._execute(step)
+            ordinal = self._execute(step, record)
+            record = 0
             self._prefetch(index)
             # Only now: the next passes need not stand behind POSTs that wait.
             self._flush()
@@ -247,9 +255,10 @@ class RowStationaryScheduler:
         self._load(tile, {"execute": tile.clear})
         return True
 
-    def _execute(self, step: PassStep) -> int:
+    def _execute(self, step: PassStep, record: int) -> int:
+        """Emit the EXECUTE of a step, which waits for a STORE at least."""
         filters = step.filters.tile
-        waits = {"load": filters.ordinals[-1]}
+        waits = {"load": filters.ordinals[-1], "store": record}
         body = step.body | {"filter_base": filters.address // self._width}
         block, lines = step.block, self._lines
         sums = None

@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase
 
 import pearray as pe
 from pearray.compiler.graph import Graph
+from pearray.golden.cost import ConvLayer
+from pearray.golden.row_stationary import LayerMapping, Mapping
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
@@ -39,11 +41,25 @@ def test_rtl_equals_the_runtime(family, seed):
     compare()
 
 
+def predicted(operator, tensors, mapping):
+    """Counts of a convolution in closed form."""
+    (n, c, h, w), (m, _, r, s) = tensors["x"].shape, tensors["w"].shape
+    layer = ConvLayer(name="conv", c=c, h=h, w=w, m=m, r=r, s=s, stride=operator.stride, padding=operator.padding,
+                      dilation=operator.dilation)
+    mapped = LayerMapping(layer=layer, mapping=Mapping(**mapping), batch=n)
+    return mapped.counts(bias="b" in tensors) | {"active_pes": mapped.active_pes}
+
+
 @pytest.mark.parametrize("maker", [fixed_conv, fixed_gemm])
 def test_fixed_point(rng, maker):
-    """Truncation, wrapping, codes and stores of the RTL against golden; counters against the closed form."""
+    """Truncation, wrapping, codes and stores of the RTL against golden; every access against the closed form."""
     for _ in range(25):
         operator, tensors = maker(rng)
         result = pe.run(operator, tensors, on=WIDE)
         expected = pe.golden_run(operator, tensors)["y"]
         np.testing.assert_array_equal(result.outputs["y"], expected, f"{operator} {Graph.of(operator, tensors).tensors}")
+        if maker is fixed_conv and operator.groups == 1 and tensors["w"][0, 0].size > 1:
+            counters = result.layers[0].counters
+            counters |= {"products": counters["macs"] + counters["gated"]}
+            wanted = predicted(operator, tensors, result.layers[0].mapping)
+            assert {name: counters[name] for name in wanted} == wanted
