@@ -122,7 +122,8 @@ and {paper_s:.0f}.
 ## Mappings
 
 Ofmap channels (m), images (n) and rows (e) whose psums the global buffer holds; filters (p) and channels (q) of a PE;
-PE sets on different channels (r) and on different filters (t).
+PE sets on different channels (r) and on different filters (t). Ours may have `images` too: a pass takes so many of
+the n, and the filters stay for the next pass, which takes others.
 
 {mappings}
 
