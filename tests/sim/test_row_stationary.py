@@ -1,5 +1,6 @@
 """Accelerators with the row-stationary array: whole layers by hand-made programs, both arithmetic modes."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from pearray.hdl.commands import Destination, Opcode, Rounding, encode
 from pearray.hdl.record import RECORD
 from pearray.hdl.row_stationary.row import array_shape
 from pearray.sim import Disturbance, Job, run
+from pearray.sim.design import emitted
+from pearray.sim.tools import verilator_environment, verilator_root
 
 KIND = "row-stationary"
 CONFIGS = {
     8: pe.load_config(Path(__file__).parents[1] / "cocotb" / "row_stationary.toml"),
     16: pe.load_config("eyeriss", overrides={
-        "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 20,
-        "global_buffer.bank_lines": 64, "memory.data_width": 32}),
+        "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,
+        "global_buffer.bank_lines": 256, "memory.data_width": 32}),
 }
 
 #: Places in DRAM, and lines of the buffers.
@@ -195,6 +198,15 @@ def test_sixteen_bits(seed, number):
     expected = wrap(layer.expected(), 16)
     np.testing.assert_array_equal(got, np.maximum(expected, 0) if relu else expected)
     check_record(outcome, outcome.regions[1], layer, config)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), pe.load_config("eyeriss")], ids=["8", "16", "eyeriss"])
+def test_lint(config, tmp_path):
+    """A tool would read the Verilog otherwise than we do, or not at all."""
+    verilog = emitted(config)
+    (tmp_path / "top.v").write_text(verilog.text)
+    subprocess.run([verilator_root() / "bin" / "verilator_bin", "--lint-only", "-Wno-WIDTHEXPAND", "--top-module",
+                    verilog.top, "top.v"], cwd=tmp_path, env=verilator_environment(), check=True)
 
 
 def test_post_is_refused(rng):
