@@ -14,11 +14,13 @@ from typing import IO
 
 from ..hdl.config import Config
 from ..hdl.errors import PearrayError
+from ..hdl.row_stationary.row import PERow
 from . import cache, rules, tools
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, HostPlan, Report, conclude, plan
 from .loops import rewrite
+from .replicas import replicas
 from .sampled import SAMPLED, sampled
 from .watchdog import Limits
 
@@ -31,7 +33,8 @@ CHECK = "PEARRAY_RULES"
 _FORMAT = 1
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
-            for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py")]
+            for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
+                         "netlist.py", "branchless.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [
@@ -72,7 +75,8 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
         source, beside = work / f"{verilog.top}.v", work / "rules.sv"
         # Rules look into the modules that state them.
         watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
-        source.write_text(sampled(rewrite(verilog.text, watched), verilog.top))
+        text = replicas(rewrite(verilog.text, watched), PERow.unit_name, watched)
+        source.write_text(sampled(text, verilog.top))
         beside.write_text(verilog.rules)
         environment = tools.verilator_environment()
         _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
