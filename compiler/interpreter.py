@@ -113,7 +113,7 @@ class Interpreter:
             self._bytes[key] = np.zeros(size, np.uint8)
             self._races[key] = Cells(key.name.lower(), size, "load", "execute")
         self._depth = config.accumulators.depth
-        self._banks = config.banks
+        self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post")
 
@@ -234,9 +234,9 @@ class Interpreter:
                 for name in ("k_total", "run", "run_count", "left", "fold", "diagonal", "k_outer"):
                     if body[name]:
                         raise ProgramError(f"{name} must be zero with output_stationary")
-                if pixel.size > self.config.os_depth:
+                if pixel.size > self._os_depth:
                     raise ProgramError(f"output-stationary contraction of {pixel.size}, at most "
-                                       f"{self.config.os_depth}")
+                                       f"{self._os_depth}")
                 step = (np.arange(body["m_count2"])[:, None, None] * body["jump2"]
                         + np.arange(body["m_count1"])[:, None] * body["jump1"]
                         + np.arange(body["m_count0"]) * body["w_pitch"]).reshape(-1)

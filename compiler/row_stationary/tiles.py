@@ -252,8 +252,8 @@ class TileMaker:
         lanes = self._config.filter_lanes
         full = np.zeros((*words.shape[:2], beats * lanes), np.int64)
         full[:, :, :words.shape[2]] = words
-        full = full.reshape(*words.shape[:2], beats, lanes).transpose(2, 0, 1, 3)
-        return operand_array(full, self._item).tobytes()
+        lines = full.reshape(*words.shape[:2], beats, lanes).transpose(2, 0, 1, 3)
+        return operand_array(lines, self._item).tobytes()
 
     def _gather(self, matrix: Matrix, zero: int, part: Part, filters: Filters, beats: int) -> Piece:
         """LOADs that gather a part of a matrix in memory in the order of beats."""

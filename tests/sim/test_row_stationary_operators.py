@@ -57,7 +57,7 @@ def test_fixed_point(rng, maker):
         operator, tensors = maker(rng)
         result = pe.run(operator, tensors, on=WIDE)
         expected = pe.golden_run(operator, tensors)["y"]
-        np.testing.assert_array_equal(result.outputs["y"], expected, f"{operator} {Graph.of(operator, tensors).tensors}")
+        np.testing.assert_array_equal(result.outputs["y"], expected, f"{Graph.of(operator, tensors).nodes}")
         if maker is fixed_conv and operator.groups == 1 and tensors["w"][0, 0].size > 1:
             counters = result.layers[0].counters
             counters |= {"products": counters["macs"] + counters["gated"]}
