@@ -69,7 +69,7 @@ def comparison(config: RowStationaryConfig, choice: str = "own", batch: int = 4,
     batch : int
         Images.
     split_images : bool
-        Whether passes of one ifmap may share the filters.
+        Whether several passes may share the filters, each with some of the ifmaps.
     """
     rows = []
     for layer, traffic, published in zip(ALEXNET_CONV, alexnet_traffic(), PUBLISHED, strict=True):

@@ -9,16 +9,17 @@ import numpy as np
 
 from ...golden.row_stationary import Filters, LayerMapping, Part
 from ...golden.tensors import four_sides, pair
+from ...hdl.blocks import burst_beats
 from ...hdl.commands import COMMAND_BYTES
 from ...hdl.config import RowStationaryConfig
 from .mapping import LayerPlan
 
-__all__ = ["BYTES_WEIGHT", "Estimate", "code_bytes", "estimate", "missing", "pass_cycles", "processing_cycles",
-           "waiting"]
+__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "code_bytes", "estimate", "missing", "pass_cycles",
+           "processing_cycles", "waiting"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared: a word from memory takes the
 #: energy of hundreds of products.
-BYTES_WEIGHT = 2.0
+BYTES_WEIGHT = 1.0
 
 #: Cycles from a pass that finds the array empty to its last sums, besides its products.
 _FILL = 60
@@ -77,6 +78,11 @@ def code_bytes(words: Any, zeros: float, padding: float = 0) -> Any:
     return _CODE_BYTES * (pairs + padding / _RUN) / _PAIRS
 
 
+def behind_mark(config: RowStationaryConfig) -> int:
+    """Bytes that a load of a code reads behind its last word: on average half a burst, and the one on its way."""
+    return burst_beats(config) * config.beat_bytes * 3 // 2
+
+
 def _row_bytes(length: int, pitch: int, beat: int) -> int:
     """Bytes of the beats that a row of bytes takes, if rows begin at multiples of a pitch."""
     return beat * ceil((length + beat - gcd(length, pitch, beat)) / beat)
@@ -95,12 +101,13 @@ def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
     ranges = Counter(part.channels for part in mapped.parts if part.row == 0 and part.column == 0)
     if plan.resident:
         ranges = Counter({mapped.per_group[0]: 1})
-    commands = reloads * len(mapped.images) * len(mapped.groups) * len(starts) * sum(ranges.values())
+    tiles = sum(len(mapped.pass_images(images)) for images in mapped.images)
+    commands = reloads * tiles * len(mapped.groups) * len(starts) * sum(ranges.values())
     words = reloads * mapped.batch * layer.c * rows * columns
     if traffic.coded_input:
         held = reloads * mapped.batch * layer.c * sum(lines for _, lines in starts) * mapped.tile_columns
         code = code_bytes(words, traffic.input_zeros, held - words)
-        return int(code) + commands * config.beat_bytes, held, commands
+        return int(code) + commands * behind_mark(config), held, commands
     used = 0
     for _, groups in mapped.groups:
         for channels, count in ranges.items():

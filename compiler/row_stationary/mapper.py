@@ -51,7 +51,7 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
     split_images : bool
-        Whether passes of one ifmap may share the filters.
+        Whether several passes may share the filters, each with some of the ifmaps.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
     split_images : bool
-        Whether passes of one ifmap may share the filters.
+        Whether several passes may share the filters, each with some of the ifmaps.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from ...golden.tensors import pair
 from ...hdl.commands import COMMAND_BYTES
 from ...hdl.config import RowStationaryConfig
 from ...hdl.row_stationary.row import tag_bits
-from .estimate import BYTES_WEIGHT, code_bytes, missing, waiting
+from .estimate import BYTES_WEIGHT, behind_mark, code_bytes, missing, waiting
 from .mapping import LayerPlan, Traffic
 
 __all__ = ["Candidates", "cuts"]
@@ -64,7 +64,7 @@ class Candidates:
     lanes_only : bool
         Whether the channels of a PE must divide a line of filters.
     split_images : bool
-        Whether passes of one ifmap may share the filters.
+        Whether several passes may share the filters, each with some of the ifmaps.
     small : bool
         Whether the smallest choices are tried, not the largest.
     """
@@ -154,7 +154,7 @@ class Candidates:
                             room = min(chains // (e * t), _SETS // (t * r)) if whole else 1
                             for g in few(layer.groups, room):
                                 for n in cuts(self._batch, _IMAGES, _MORE):
-                                    for images in {n, 1} if self._split_images else {n}:
+                                    for images in cuts(n, n, _FEW) if self._split_images else [n]:
                                         key = height, choice.columns, r, q, e, p, t, g, n, images % n
                                         if key not in seen:
                                             seen.add(key)
@@ -210,7 +210,7 @@ class Candidates:
         all_p, all_beats, filter_passes = self._filter_sums(p, t)
         window = channels * filter_rows * taps
         fetches = images * groups * strips * filter_passes * parts
-        part_tiles = np.where(several > 0, n, 1)
+        part_tiles = np.where(several > 0, up(n, np.maximum(several, 1)), 1)
         passes = fetches * part_tiles
         lines = (strips - 1) * self._lines(e, height) + self._lines(last_rows, height)
         own = p * q * most
@@ -229,7 +229,7 @@ class Candidates:
         rows = self._step * (e - 1) + self._dilation * (layer.r - 1) + 1
         columns = self._mapped.tile_columns
         held = g * (self._cg if resident else np.minimum(q * r, self._cg))
-        tile = up(n / part_tiles * rows * columns * held + q * r, config.filter_lanes) + 1
+        tile = up(np.where(several > 0, several, n) * rows * columns * held + q * r, config.filter_lanes) + 1
         room = (part_tiles + tiles) * tile
         psum = blocks * g * (n * e * windows + traffic.bias)
         m_lines = (config.buffer_lines - room) // psum
@@ -248,7 +248,8 @@ class Candidates:
         all_rows = strips * (self._dilation * (layer.r - 1) + 1 - self._step) + self._step * out_rows
         words = batch * layer.c * columns * all_rows * reloads
         if traffic.coded_input:
-            ifmap = np.maximum(code_bytes(words, traffic.input_zeros) / rate, words)
+            behind = behind_mark(config) * images * part_tiles * groups * strips * reloads * (1 if resident else ranges)
+            ifmap = np.maximum((code_bytes(words, traffic.input_zeros) + behind) / rate, words)
         else:
             run = (self._cg if resident else np.minimum(q * r, self._cg)) * config.operand_bytes
             run = np.where(held >= layer.c, columns * run, run)
@@ -261,7 +262,8 @@ class Candidates:
         stores = images * groups * strips * count
         loads = images * groups * strips * (1 if resident else count * ranges)
         latency = config.memory.read_latency + config.memory.write_latency
-        beside = (filter_lines * config.line_bytes + COMMAND_BYTES * (fetches + passes)) / rate
+        commands = fetches + passes + loads * part_tiles
+        beside = (filter_lines * config.line_bytes + COMMAND_BYTES * commands) / rate
         busy = beside + ifmap
         exposed = ifmap / loads + output / stores
         beside = beside + ifmap * (1 - 1 / loads)
