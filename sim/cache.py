@@ -53,11 +53,14 @@ def digest_of(text: str) -> str:
 
 
 def sources_digest(paths: list[Path]) -> str:
-    """Hash files, or the Python files of folders, by name and content."""
-    files: list[Path] = []
+    """Hash files, or the Python files of folders and the folders in them, by name and content."""
+    files: list[tuple[str, Path]] = []
     for path in paths:
-        files += sorted(path.glob("*.py")) if path.is_dir() else [path]
-    return digest(*(part for file in files for part in (file.name, file.read_bytes())))
+        if path.is_dir():
+            files += [(str(file.relative_to(path)), file) for file in sorted(path.rglob("*.py"))]
+        else:
+            files.append((path.name, path))
+    return digest(*(part for name, file in files for part in (name, file.read_bytes())))
 
 
 def find(kind: str, key: str) -> Path | None:

@@ -142,8 +142,10 @@ def _key(config: Config, design: Design) -> str:
 
 def _hdl_is_modified() -> bool:
     # The bug bank changes modules while they are imported; their files then say nothing.
-    for path in (Path(__file__).parents[1] / "hdl").glob("*.py"):
-        module = _HDL if path.stem == "__init__" else f"{_HDL}.{path.stem}"
+    folder = Path(__file__).parents[1] / "hdl"
+    for path in folder.rglob("*.py"):
+        place = path.parent if path.stem == "__init__" else path.with_suffix("")
+        module = ".".join([_HDL, *place.relative_to(folder).parts])
         loaded = sys.modules.get(module)
         spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
         if spec is None or type(spec.loader) is not SourceFileLoader:

@@ -122,6 +122,20 @@ def test_keys_depend_on_boundaries_of_parts():
     assert cache.digest("ab", "c") != cache.digest("a", "bc")
 
 
+def test_sources_in_subfolders_count(tmp_path):
+    """An edit of a file in a folder below would run on the Verilog of before."""
+    below = tmp_path / "below"
+    below.mkdir()
+    (tmp_path / "a.py").write_text("a = 1")
+    seen = {cache.sources_digest([tmp_path])}
+    for name in ("b.py", "c.py"):
+        (below / name).write_text("b = 1")
+        seen.add(cache.sources_digest([tmp_path]))
+    (below / "c.py").rename(tmp_path / "c.py")
+    seen.add(cache.sources_digest([tmp_path]))
+    assert len(seen) == 4
+
+
 def test_least_recently_used_goes_first(folder, monkeypatch):
     """A cache without limit fills the disk; one that drops what is in use compiles for ever."""
     def megabyte(folder):
