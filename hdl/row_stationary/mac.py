@@ -226,8 +226,6 @@ class WindowMAC(wiring.Component):
         stages = [Signal(layout, name=f"stage_{number}") for number in range(3)]
         m.d.sync += [stages[0][name].eq(value) for name, value in step.items()]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(stages)]
-        # A product with a filter word of zero is left out too, which changes a maximum only.
-        m.d.sync += stages[1].gated.eq(stages[0].gated | (filters.word == 0))
 
         read = Signal(self._word, reset_less=True)
         a = Signal(self._word, reset_less=True)
@@ -242,6 +240,8 @@ class WindowMAC(wiring.Component):
             m.d.sync += [a.eq(read), w.eq(filters.word)]
         with m.If(stages[1].valid & ~stages[1].gated):
             m.d.sync += product.eq(a * w)
+        # A product with a filter word of zero is left out too, which changes a maximum only.
+        m.d.sync += stages[2].gated.eq(stages[1].gated | (w == 0))
         last = stages[2]
         least = Cat(Const(0, self._psum.width - 1), self.maximum).as_signed()
         m.d.comb += [
