@@ -100,7 +100,7 @@ class ArrayShape:
 
 def event_counts_layout(pes: int) -> data.StructLayout:
     """Layout of the number of PEs in which each event happens; see :class:`.pe.PEEvents`."""
-    return data.StructLayout({name: range(pes + 1) for name, _ in data.Layout.cast(PEEvents)})
+    return data.StructLayout({str(name): range(pes + 1) for name, _ in data.Layout.cast(PEEvents)})
 
 
 class PERow(Unit):
