@@ -20,9 +20,9 @@ def burst_beats(config: Config) -> int:
 
     Bursts are cut at multiples of this many beats, so that none crosses 4 KB, and a program fetch
     never waits long behind the bursts of a load. 16 beats in each of a few bursts still hide any
-    usual latency.
+    usual latency. Where loads are of codes, whose end shows only when it has come, bursts are half as long.
     """
-    return min(16, BOUNDARY // config.beat_bytes)
+    return min(16 if config.has_post else 8, BOUNDARY // config.beat_bytes)
 
 
 def block_layout(kind: Any) -> data.StructLayout:

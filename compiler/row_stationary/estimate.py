@@ -79,8 +79,8 @@ def code_bytes(words: Any, zeros: float, padding: float = 0) -> Any:
 
 
 def behind_mark(config: RowStationaryConfig) -> int:
-    """Bytes that a load of a code reads behind its last word: on average half a burst, and the one on its way."""
-    return burst_beats(config) * config.beat_bytes * 3 // 2
+    """Bytes that a load of a code reads behind its last word: on average half a burst."""
+    return burst_beats(config) * config.beat_bytes // 2
 
 
 def _row_bytes(length: int, pitch: int, beat: int) -> int:

@@ -16,8 +16,9 @@ __all__ = ["CodedLoad", "coded_beat_layout"]
 _CODE_BITS = CODE_LAYOUT.size
 _WORD_BYTES = 2
 
-#: Bursts of a code on their way, or waiting to be decoded.
-_BURSTS = 2
+#: Bursts of a code on their way, or waiting to be decoded. One more would be read in vain behind each code, and
+#: passes last longer than the loads of the next one's ifmaps.
+_BURSTS = 1
 
 
 def coded_beat_layout(config: Config) -> data.StructLayout:
@@ -28,8 +29,8 @@ def coded_beat_layout(config: Config) -> data.StructLayout:
 class CodedLoad(wiring.Component):
     """Decodes loads of codes of unknown length, one word a cycle.
 
-    It decides which bursts of a load are requested: two at a time, for which it has room, and none after the mark
-    of the last code word has come. What then still comes is dropped. If no mark comes, the last code word that the
+    It decides which bursts of a load are requested: one at a time, and none after the mark of the
+    last code word has come. What then still comes is dropped. If no mark comes, the last code word that the
     load may read counts as marked.
 
     Parameters
