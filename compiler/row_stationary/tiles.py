@@ -237,10 +237,11 @@ class TileMaker:
         columns[np.arange(part.columns) * dilation // part.pitch] = part.column + np.arange(part.columns)
         rows = np.where(np.arange(height) >= part.skipped, part.row + np.arange(height), -1)
         channels = np.arange(mapping.r * part.q)
-        channels = np.where(channels < part.channels, part.channel + channels, -1)
+        channels = np.where(channels < part.channels, channels, -1)
         some = np.arange(mapping.t * filters.p)
-        some = np.where(some < filters.count, filters.first + some, -1)
-        own = weights[groups[0]:groups[0] + groups[1]]
+        some = np.where(some < filters.count, some, -1)
+        own = weights[groups[0]:groups[0] + groups[1], :, :, part.channel:part.channel + part.channels,
+                      filters.first:filters.first + filters.count]
         for axis, index in enumerate((rows, columns, channels, some), 1):
             own = np.take(own, np.maximum(index, 0), axis)
             if (index < 0).any():
