@@ -75,6 +75,27 @@ def test_generate(tmp_path, config, top):
     assert {"clk", "rst"} <= {port["name"] for port in manifest["ports"]}
 
 
+def test_run_on_a_row_stationary_array(tmp_path):
+    """Each layer has its mapping and what the array counted; a mapping from a file is the one that runs."""
+    config = Path(__file__).parents[1] / "cocotb" / "row_stationary.toml"
+    mapping = {"m": 8, "n": 1, "e": 4, "p": 4, "q": 2, "r": 1, "t": 1}
+    (tmp_path / "mapping.toml").write_text("[Conv2d]\n" + "".join(f"{key} = {mapping[key]}\n" for key in mapping))
+    done = pearray("run", "conv:1,4,8,8,8,3,3,1,1", "--on", config, "--json", tmp_path / "out.json",
+                   "--set", f"workload.mapping={tmp_path / 'mapping.toml'}")
+    assert "m8 n1 e4 p4 q2 r1 t1" in done.stdout
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert set(record) >= KEYS | {"active_pes", "processing_cycles", "global_buffer_bytes"}
+    assert record["mismatches"] == 0
+    layer, = record["layers"]
+    assert set(layer) >= LAYER_KEYS
+    assert layer["mapping"] == mapping
+    assert layer["active_pes"] == 3 * 4
+    counters = layer["counters"]
+    assert layer["processing_cycles"] == counters["cycles"] - counters["stall_dram"]
+    assert layer["global_buffer_bytes"] == (counters["ifmap_reads"]
+                                            + 4 * (counters["psum_reads"] + counters["psum_writes"]))
+
+
 def test_run_writes_every_figure(tmp_path):
     """Whoever compares accelerators reads these keys."""
     file = tmp_path / "deep" / "out.json"
