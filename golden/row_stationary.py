@@ -326,16 +326,28 @@ class LayerMapping:
 
     def passes(self) -> Iterator[Pass]:
         """Passes in order."""
-        regions = [(groups, strip) for groups in self.groups for strip in self.strips]
-        regions.sort(key=lambda region: (-region[0][1], -region[1].rows))
         last = len(self.parts) - 1
-        for groups, strip in regions:
-            for together in self.images:
-                for block in self.blocks:
-                    for index, part in enumerate(self.parts):
-                        for filters in block.filters:
-                            for images in self.pass_images(together):
-                                yield Pass(*images, *groups, strip, block, part, filters, index == 0, index == last)
+        for groups, strip, together, block, parts in self.work():
+            for index, part in enumerate(parts):
+                for filters in block.filters:
+                    for images in self.pass_images(together):
+                        yield Pass(*images, *groups, strip, block, part, filters, index == 0, index == last)
+
+    def work(self) -> Iterator[tuple[tuple[int, int], Strip, tuple[int, int], Block, tuple[Part, ...]]]:
+        """Blocks of psums in order: groups, strip, ifmaps, block of filters, and the parts that are added up in it.
+
+        Work goes to and fro: a block begins with the part with which the one before ended, and a region of
+        ofmaps with the block, so that what is on chip is used once more.
+        """
+        regions = [(groups, strip, together) for groups in self.groups for strip in self.strips
+                   for together in self.images]
+        regions.sort(key=lambda region: (-region[0][1], -region[1].rows))
+        blocks, parts = tuple(self.blocks), tuple(self.parts)
+        for groups, strip, together in regions:
+            for block in blocks:
+                yield groups, strip, together, block, parts
+                parts = parts[::-1]
+            blocks = blocks[::-1]
 
     @cached_property
     def reloads(self) -> int:

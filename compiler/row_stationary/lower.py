@@ -29,6 +29,7 @@ class _Work:
     groups: tuple[int, int]
     strip: Strip
     filters: tuple[Filters, ...]
+    parts: tuple[Part, ...]
     sums: PsumBlock
 
 
@@ -52,27 +53,20 @@ class Lowering:
         self.maker = TileMaker(plan, memory, plan.traffic.coded_input)
         self.outputs = OutputMaker(parts[0], plan, self.maker)
         self.setup = setup
-        config, size = plan.config, plan.block_buffer_lines + plan.bias_buffer_lines
-        places = tuple(config.buffer_lines - (place + 1) * size for place in range(plan.psum_blocks))
-        self._areas = Areas(places[-1], places)
+        self._areas = _areas(plan)
         self._bias: dict[object, dict[int, Use]] = {}
 
     def steps(self) -> Iterator[PassStep]:
         """Yield steps; regions that need the same setup follow one another."""
-        mapped = self._mapped
-        regions = [(images, groups, strip) for groups in mapped.groups for strip in mapped.strips
-                   for images in mapped.images]
-        regions.sort(key=lambda region: (-region[1][1], -region[2].rows))
-        for images, groups, strip in regions:
-            for block in mapped.blocks:
-                work = _Work(images, groups, strip, block.filters, self._block(images, groups, strip, block))
-                for operand in self._parts:
-                    body = self._setup_body(operand)
-                    wanted = self._placement(groups[1], strip), tuple(body.items())
-                    if wanted != self.setup:
-                        self.setup = wanted
-                        yield PassStep(Group([]), Use(self.maker.setup(wanted[0]), 1), body)
-                    yield from self._passes(operand, work)
+        for groups, strip, images, block, parts in self._mapped.work():
+            work = _Work(images, groups, strip, block.filters, parts, self._block(images, groups, strip, block))
+            for operand in self._parts:
+                body = self._setup_body(operand)
+                wanted = self._placement(groups[1], strip), tuple(body.items())
+                if wanted != self.setup:
+                    self.setup = wanted
+                    yield PassStep(Group([]), Use(self.maker.setup(wanted[0]), 1), body)
+                yield from self._passes(operand, work)
 
     def _block(self, images: tuple[int, int], groups: tuple[int, int], strip: Strip, block: Block) -> PsumBlock:
         pixels = images[1] * strip.rows * self._mapped.layer.output[2]
@@ -81,7 +75,7 @@ class Lowering:
             key = groups, block
             if key not in self._bias:
                 self._bias[key] = {place: Use(self.maker.bias(self._parts[0], groups, block), 1)
-                                   for place in range(len(self._areas.blocks))}
+                                   for place in range(len(self._areas.biases))}
             bias = self._bias[key]
         return PsumBlock(self._areas, pixels, block.lines * groups[1], bias)
 
@@ -105,7 +99,7 @@ class Lowering:
                 "ifmap_zero_point": problem.a_zero, "filter_zero_point": problem.w_zero}
 
     def _passes(self, operand: Operand, work: _Work) -> Iterator[PassStep]:
-        parts, copies = self._mapped.parts, len(operand.weights)
+        parts, copies = work.parts, len(operand.weights)
         for index, part in enumerate(parts):
             for copy in range(copies):
                 begins = operand is self._parts[0] and index == copy == 0
@@ -160,6 +154,16 @@ class Lowering:
             Group([]), Use(self.maker.filters(operand, copy, groups, part, filters), 1), body, Use(tile, 1), work.sums,
             (first * per_image, (first + images[1]) * per_image),
             (filters.line, filters.line + groups[1] * mapping.t * beats))
+
+
+def _areas(plan: LayerPlan) -> Areas:
+    """Divide the global buffer. One more place for biases, where there is room, lets them come before their block."""
+    lines = plan.config.buffer_lines
+    size, bias, count = plan.block_buffer_lines, plan.bias_buffer_lines, plan.psum_blocks
+    blocks = tuple(lines - (place + 1) * size for place in range(count))
+    spare = int(bias > 0 and plan.buffer_lines + bias <= lines)
+    biases = tuple(blocks[-1] - (place + 1) * bias for place in range(count + spare))
+    return Areas(biases[-1], blocks, biases)
 
 
 def _transposed(part: Part, strip: Strip, windows: int, lines: int, channel: int) -> dict[str, int]:

@@ -94,7 +94,12 @@ class RowStationaryScheduler:
             The program.
         """
         self._steps = steps
+        before: PsumBlock | None = None
         for index, step in enumerate(steps):
+            if step.block is not None and step.block is not before:
+                again = before is not None and before.areas is step.block.areas
+                step.block.bias_place = (before.bias_place + 1) % len(before.areas.biases) if again and before else 0
+                before = step.block
             step.filters.tile.uses.append(index)
             if step.ifmap is not None:
                 step.ifmap.tile.uses.append(index)
@@ -133,17 +138,17 @@ class RowStationaryScheduler:
     def _open(self, block: PsumBlock) -> None:
         """Give a block the place that has been free for longest, and bring its biases."""
         now = self._block
-        size = block.pixels * block.lines
         places = block.areas.blocks
         place = 0
         if now is not None and now.areas is block.areas and now.place == 0 and len(places) > 1:
             place = 1
         block.place, block.address = place, places[place]
         self._block = block
-        top = block.address + size
-        self._drop(block.address, self._config.buffer_lines if place == 0 else places[place - 1])
-        if block.bias:
-            self._bring_bias(block.bias[place], top)
+        self._drop(block.address, block.address + block.pixels * block.lines)
+        if block.bias and not self._bring_bias(block):
+            self._flush()
+            if not self._bring_bias(block):
+                raise AssertionError("a block can't have its biases")
 
     def _drop(self, start: int, end: int) -> None:
         """Forget tiles of ifmaps that stand where psums shall."""
@@ -156,15 +161,19 @@ class RowStationaryScheduler:
     def _size(self, tile: Tile) -> int:
         return -(-tile.size // self._width)
 
-    def _bring_bias(self, use: Use, line: int) -> None:
-        tile, lines = use.tile, self._lines
+    def _bring_bias(self, block: PsumBlock) -> bool:
+        """Load the biases of a block if they don't stand; return whether they do."""
+        tile, line, lines = block.bias[block.bias_place].tile, block.areas.biases[block.bias_place], self._lines
         part = slice(line, line + self._size(tile))
-        if tile.address != line * self._width or (lines.owner[part] != id(tile)).any():
-            if lines.busy[part].any():
-                self._flush()
-            tile.address = line * self._width
-            self._load(tile, lines.waits_of_load(part.start, part.stop))
-            self._note_load(tile)
+        if tile.address == line * self._width and (lines.owner[part] == id(tile)).all():
+            return True
+        if lines.busy[part].any() or not self._ready(tile):
+            return False
+        self._drop(part.start, part.stop)
+        tile.address = line * self._width
+        self._load(tile, lines.waits_of_load(part.start, part.stop))
+        self._note_load(tile)
+        return True
 
     def _load(self, tile: Tile, waits: dict[str, int]) -> None:
         """Emit the LOADs of a tile."""
@@ -269,7 +278,7 @@ class RowStationaryScheduler:
             body["ifmap_base"] = tile.address // self._config.operand_bytes + body["ifmap_base"]
             read = write = block.address + step.pixels[0] * block.lines + step.lines[0]
             if step.biased:
-                bias = block.bias[block.place].tile
+                bias = block.bias[block.bias_place].tile
                 waits["load"] = max(waits["load"], bias.ordinals[-1])
                 read = bias.address // self._width + step.lines[0]
             body |= {"psum_read": read, "psum_write": write}
@@ -302,7 +311,7 @@ class RowStationaryScheduler:
 
     def _biases(self, block: PsumBlock, step: PassStep) -> slice:
         """Lines of the biases that a pass reads."""
-        start = block.bias[block.place].tile.address // self._width
+        start = block.bias[block.bias_place].tile.address // self._width
         return slice(start + step.lines[0], start + step.lines[1])
 
     def _prefetch(self, index: int) -> None:
@@ -313,6 +322,7 @@ class RowStationaryScheduler:
         brought = {"filters": 0, "ifmap": 0}
         for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
             step = self._steps[ahead]
+            self._prefetch_bias(step.block)
             for name, use, bring in (("filters", step.filters, self._bring_filters),
                                      ("ifmap", step.ifmap, self._bring_ifmap)):
                 if use is None or name in blocked or use.tile.ordinals:
@@ -322,6 +332,14 @@ class RowStationaryScheduler:
                 brought[name] += 1
             if len(blocked) == len(brought):
                 return
+
+    def _prefetch_bias(self, block: PsumBlock | None) -> None:
+        """Load the biases of the layer's next block, if the present block's stand elsewhere."""
+        now = self._block
+        if now is None or block is None or not block.bias or block.areas is not now.areas:
+            return
+        if block.bias_place == (now.bias_place + 1) % len(now.areas.biases) != now.bias_place:
+            self._bring_bias(block)
 
     def _flush(self) -> None:
         """Emit the POSTs and STOREs of the step that has been executed last."""

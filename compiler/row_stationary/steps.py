@@ -9,7 +9,7 @@ __all__ = ["Areas", "PassStep", "PsumBlock"]
 
 @dataclass(frozen=True)
 class Areas:
-    """Lines of the global buffer that a layer uses: ifmaps from line 0 on, blocks of psums with their biases above.
+    """Lines of the global buffer that a layer uses: ifmaps from line 0 on, biases and blocks of psums above.
 
     Parameters
     ----------
@@ -17,10 +17,13 @@ class Areas:
         Lines for tiles of ifmaps.
     blocks : tuple of int
         First line of each place for a block.
+    biases : tuple of int
+        First line of each place for a block's biases.
     """
 
     ifmaps: int
     blocks: tuple[int, ...]
+    biases: tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -34,16 +37,17 @@ class PsumBlock:
     pixels, lines : int
         Pixels, and lines of each.
     bias : dict of int to Use
-        Tile of biases behind the psums, for each place; empty for none.
+        Tile of biases, for each of their places; empty for none.
     """
 
     areas: Areas
     pixels: int
     lines: int
     bias: dict[int, Use]
-    #: First line, once the scheduler has chosen it.
+    #: First line and number of the place, and number of the biases' place, once the scheduler has chosen them.
     address: int = -1
     place: int = -1
+    bias_place: int = -1
 
 
 @dataclass(eq=False)
