@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from ..hdl.config import Config
+from ..hdl.config import Config, RowStationaryConfig
 from ..hdl.errors import PearrayError
 from ..hdl.row_stationary.row import PERow
 from . import cache, rules, tools
@@ -75,7 +75,9 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
         source, beside = work / f"{verilog.top}.v", work / "rules.sv"
         # Rules look into the modules that state them.
         watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
-        text = replicas(rewrite(verilog.text, watched), PERow.unit_name, watched)
+        text = rewrite(verilog.text, watched)
+        if isinstance(config, RowStationaryConfig):
+            text = replicas(text, PERow.unit_name, watched)
         source.write_text(sampled(text, verilog.top))
         beside.write_text(verilog.rules)
         environment = tools.verilator_environment()
