@@ -95,17 +95,19 @@ def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
     top, left = four_sides(layer.padding)[:2]
     step = pair("stride", layer.stride)[0]
     columns = min(layer.w, mapped.tile_columns - left)
-    reloads = 1 if plan.resident else len(mapped.blocks)
     starts = [(step * strip.first - top, mapped.tile_lines(strip)) for strip in mapped.strips]
     rows = sum(max(0, min(start + lines, layer.h) - max(start, 0)) for start, lines in starts)
     ranges = Counter(part.channels for part in mapped.parts if part.row == 0 and part.column == 0)
     if plan.resident:
         ranges = Counter({mapped.per_group[0]: 1})
     tiles = sum(len(mapped.pass_images(images)) for images in mapped.images)
-    commands = reloads * tiles * len(mapped.groups) * len(starts) * sum(ranges.values())
-    words = reloads * mapped.batch * layer.c * rows * columns
+    # Each block begins with the tiles with which the one before ended.
+    blocks = 1 if plan.resident else len(mapped.blocks)
+    reloads = blocks - (blocks - 1) / sum(ranges.values())
+    commands = round(reloads * tiles * len(mapped.groups) * len(starts) * sum(ranges.values()))
+    words = round(reloads * mapped.batch * layer.c * rows * columns)
     if traffic.coded_input:
-        held = reloads * mapped.batch * layer.c * sum(lines for _, lines in starts) * mapped.tile_columns
+        held = round(reloads * mapped.batch * layer.c * sum(lines for _, lines in starts) * mapped.tile_columns)
         code = code_bytes(words, traffic.input_zeros, held - words)
         return int(code) + commands * behind_mark(config), held, commands
     used = 0
@@ -118,7 +120,7 @@ def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
                                                   config.beat_bytes)
             else:
                 used += count * runs * columns * _row_bytes(together * size, layer.c * size, config.beat_bytes)
-    return reloads * mapped.batch * used, 0, 2 * commands
+    return round(reloads * mapped.batch * used), 0, 2 * commands
 
 
 def _outputs(plan: LayerPlan) -> tuple[int, int]:
@@ -187,6 +189,11 @@ def estimate(plan: LayerPlan) -> Estimate:
     filter_bytes = reloads * mapped.sets(mapped.layer.groups) * mapped.height * lines * config.line_bytes
     blocks = reloads * len(mapped.groups) * len(mapped.blocks)
     fetches = reloads * len(mapped.groups) * mapped.filter_passes * len(mapped.parts)
+    if mapped.filter_passes == len(mapped.blocks):
+        # Each region of ofmaps begins with the filters with which the one before ended.
+        kept = (reloads - 1) * len(mapped.groups)
+        filter_bytes -= filter_bytes * kept // fetches
+        fetches -= kept
     count = setups(mapped)
     other = COMMAND_BYTES * (mapped.count + fetches + loads + 2 * blocks + 2 * count)
     other += count * plan.setup_lines * config.line_bytes + blocks * plan.bias_buffer_lines * config.line_bytes
