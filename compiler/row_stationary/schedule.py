@@ -320,9 +320,13 @@ class RowStationaryScheduler:
         self._now = index
         blocked: set[str] = set()
         brought = {"filters": 0, "ifmap": 0}
+        following: PsumBlock | None = None
         for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
             step = self._steps[ahead]
-            self._prefetch_bias(step.block)
+            if step.block not in (None, self._block, following):
+                if following is None:
+                    self._prefetch_bias(step.block)
+                following = step.block
             for name, use, bring in (("filters", step.filters, self._bring_filters),
                                      ("ifmap", step.ifmap, self._bring_ifmap)):
                 if use is None or name in blocked or use.tile.ordinals:
@@ -338,7 +342,7 @@ class RowStationaryScheduler:
         now = self._block
         if now is None or block is None or not block.bias or block.areas is not now.areas:
             return
-        if block.bias_place == (now.bias_place + 1) % len(now.areas.biases) != now.bias_place:
+        if block.bias_place != now.bias_place:
             self._bring_bias(block)
 
     def _flush(self) -> None:
