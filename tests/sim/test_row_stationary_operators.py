@@ -5,11 +5,11 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-from fixed_layers import fixed_conv, fixed_gemm
+from fixed_layers import fixed_conv, fixed_gemm, words
 from hypothesis import HealthCheck, Phase
 
 import pearray as pe
-from pearray.compiler.graph import Graph
+from pearray.compiler.graph import Graph, Node, Tensor
 from pearray.golden.cost import ConvLayer
 from pearray.golden.row_stationary import LayerMapping, Mapping
 
@@ -42,8 +42,8 @@ def test_rtl_equals_the_runtime(family, seed):
 
 
 def predicted(operator, tensors, mapping):
-    """Counts of a convolution in closed form."""
-    (n, c, h, w), (m, _, r, s) = tensors["x"].shape, tensors["w"].shape
+    """Counts of a convolution in closed form, from tensors or their shapes."""
+    (n, c, h, w), (m, _, r, s) = (getattr(tensors[role], "shape", tensors[role]) for role in ("x", "w"))
     layer = ConvLayer(name="conv", c=c, h=h, w=w, m=m, r=r, s=s, stride=operator.stride, padding=operator.padding,
                       dilation=operator.dilation)
     mapped = LayerMapping(layer=layer, mapping=Mapping(**mapping), batch=n)
@@ -63,3 +63,28 @@ def test_fixed_point(rng, maker):
             counters |= {"products": counters["macs"] + counters["gated"]}
             wanted = predicted(operator, tensors, result.layers[0].mapping)
             assert {name: counters[name] for name in wanted} == wanted
+
+
+def test_records_of_layers(rng):
+    """A layer that begins before the last one's record would count for it, and no layer would fit its prediction."""
+    sizes, shapes = [(3, 3, 1), (2, 5, 2), (5, 1, 1), (3, 3, 2)], {"x": (2, 6, 17, 16)}
+    operators, constants, nodes, before = [], {}, [], "x"
+    for index, (r, s, stride) in enumerate(sizes):
+        count, channels = int(rng.integers(3, 12)), shapes[before][1]
+        constants |= {f"w{index}": words(rng, count, channels, r, s), f"b{index}": words(rng, count)}
+        operator = pe.Conv2d(stride=stride, padding=1, requant=pe.FixedPoint(6), activation="relu")
+        operators.append(operator)
+        nodes.append(Node(f"layer{index}", operator, {"x": before, "w": f"w{index}", "b": f"b{index}"},
+                          {"y": f"y{index}"}))
+        before = f"y{index}"
+        shapes[before] = Graph(list(nodes), {"x": Tensor("x", shapes["x"], np.dtype(np.int16))}, dict(constants), ["x"],
+                               [before]).tensors[before].shape
+    graph = Graph(nodes, {"x": Tensor("x", shapes["x"], np.dtype(np.int16))}, constants, ["x"], [before])
+    inputs = {"x": words(rng, *shapes["x"])}
+    result = pe.run(graph, inputs, on=WIDE)
+    np.testing.assert_array_equal(result.outputs[before], pe.golden_run(graph, inputs)[before])
+    for index, (operator, layer) in enumerate(zip(operators, result.layers, strict=True)):
+        x = "x" if index == 0 else f"y{index - 1}"
+        wanted = predicted(operator, {"x": shapes[x], "w": constants[f"w{index}"], "b": None}, layer.mapping)
+        counters = layer.counters | {"products": layer.counters["macs"] + layer.counters["gated"]}
+        assert {name: counters[name] for name in wanted} == wanted, layer.name
