@@ -121,16 +121,20 @@ class RowStationaryCore(Core):
         bytes_ = len(mask) // self._ways
         m.d.sync += fills.eq(_sum(mask.word_select(way, bytes_).any() for way in range(self._ways)))
 
-        # A record is about to be written: the next one begins with the PEs that are active now.
-        most, recorded = Signal.like(execute.active_pes), Signal.like(execute.active_pes)
+        # A record is about to be written: the next one begins with the PEs that work now, if any do. What the array
+        # was set up for before does not count until it works again.
+        working = Signal.like(execute.active_pes)
+        most = Signal.like(execute.active_pes)
+        recorded = Signal.like(execute.active_pes)
+        m.d.comb += working.eq(Mux(execute.active, execute.active_pes, 0))
         with m.If(storer.commands.valid & storer.commands.ready & storer.commands.p.profile):
-            m.d.sync += [recorded.eq(most), most.eq(execute.active_pes)]
-        with m.Elif(happening.start | (execute.active_pes > most)):
-            m.d.sync += most.eq(execute.active_pes)
+            m.d.sync += [recorded.eq(most), most.eq(working)]
+        with m.Elif(happening.start | (working > most)):
+            m.d.sync += most.eq(working)
         # The counter of this name counts each PE by which the number exceeds all before it.
         top = Signal.like(execute.active_pes)
         more = Signal()
-        m.d.comb += more.eq(execute.active_pes > top)
+        m.d.comb += more.eq(working > top)
         with m.If(happening.start):
             m.d.sync += top.eq(0)
         with m.Elif(more):
