@@ -1,4 +1,4 @@
-"""Random row-stationary configurations, and layers in 16-bit fixed point."""
+"""Random row-stationary configurations, layers in 16-bit fixed point, and gradients as convolutions of integers."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from pearray.hdl.config import (
     RowStationaryConfig,
 )
 
-__all__ = ["configuration", "fixed_conv", "fixed_gemm", "random_configuration", "words"]
+__all__ = ["configuration", "fixed_conv", "fixed_gemm", "gradients", "random_configuration", "words"]
 
 
 def configuration(rows, cols, bits, *, ifmap=12, filters=224, psums=24, banks=25, bank_lines=512, filter_banks=2,
@@ -66,3 +66,33 @@ def fixed_gemm(rng):
     if rng.integers(2):
         tensors["c"] = words(rng, n)
     return pe.Gemm(trans_a=bool(turned[0]), trans_b=bool(turned[1]), **_fixed(rng)), tensors
+
+
+def gradients(rng):
+    """Draw a convolution of 8-bit integers; return operator, tensors and expected sums of dX and of dW.
+
+    With ``Y[n,m,p,q] = sum X[n,c,u*p+r-t,v*q+s-l] * W[m,c,r,s]``, dX is dY's transposed convolution by W, and dW the
+    convolution of X by dY, images and channels exchanged, whose dilation is the stride.
+    """
+    n, c, m = (int(size) for size in rng.integers(1, 5, 3))
+    (r, s), stride = rng.integers(1, 4, 2), tuple(int(step) for step in rng.integers(1, 3, 2))
+    padding = int(rng.integers(0, min(r, s)))
+    h, w = (int(size + rng.integers(0, 7)) for size in (r, s))
+    p, q = (h + 2 * padding - r) // stride[0] + 1, (w + 2 * padding - s) // stride[1] + 1
+    x, filters, dy = (rng.integers(-128, 128, shape).astype(np.int8)
+                      for shape in ((n, c, h, w), (m, c, r, s), (n, m, p, q)))
+    padded = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
+    dx, dw = np.zeros(padded.shape, np.int64), np.zeros(filters.shape, np.int64)
+    for i in range(r):
+        for j in range(s):
+            seen = (slice(None), slice(None), slice(i, i + stride[0] * (p - 1) + 1, stride[0]),
+                    slice(j, j + stride[1] * (q - 1) + 1, stride[1]))
+            dx[seen] += np.einsum("nmpq,mc->ncpq", dy.astype(np.int64), filters[:, :, i, j].astype(np.int64))
+            dw[:, :, i, j] = np.einsum("ncpq,nmpq->mc", padded[seen], dy.astype(np.int64))
+    dx = dx[:, :, padding:padding + h, padding:padding + w]
+    # Rows and columns of x that no window reaches get no gradient.
+    left = (h + 2 * padding - r) % stride[0], (w + 2 * padding - s) % stride[1]
+    backward = pe.ConvTranspose2d(stride=stride, padding=padding, output_padding=left)
+    by_filter = pe.Conv2d(dilation=stride, padding=padding)
+    return ((backward, {"x": dy, "w": filters}, dx),
+            (by_filter, {"x": x.transpose(1, 0, 2, 3), "w": dy.transpose(1, 0, 2, 3)}, dw.transpose(1, 0, 2, 3)))

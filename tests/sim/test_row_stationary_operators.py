@@ -5,7 +5,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-from fixed_layers import fixed_conv, fixed_gemm, words
+from fixed_layers import fixed_conv, fixed_gemm, gradients, words
 from hypothesis import HealthCheck, Phase
 
 import pearray as pe
@@ -39,6 +39,14 @@ def test_rtl_equals_the_runtime(family, seed):
         np.testing.assert_array_equal(actual, expected, f"RTL, {case!r}")
 
     compare()
+
+
+def test_gradients(rng):
+    """Both gradients of a convolution, which training needs, on the RTL against sums in NumPy."""
+    for _ in range(8):
+        for operator, tensors, expected in gradients(rng):
+            actual = pe.run(operator, tensors, on=NARROW).outputs["y"]
+            np.testing.assert_array_equal(actual[:, :, :expected.shape[2], :expected.shape[3]], expected)
 
 
 def predicted(operator, tensors, mapping):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixed_layers import configuration, fixed_conv, fixed_gemm, random_configuration
+from fixed_layers import configuration, fixed_conv, fixed_gemm, gradients, random_configuration
 from random_workloads import NARROW_OPERATORS, OPERATORS, check_operator, interpret, network, operands
 
 import pearray as pe
@@ -72,6 +72,21 @@ def test_filters_of_any_size(rng, rows, cols, bits):
         else:
             tensors = {"x": operands(rng, shape, np.int16, 16), "w": operands(rng, (5, 3, r, s), np.int16, 16)}
             check(pe.Conv2d(stride=stride, dilation=dilation, padding=4, requant=pe.FixedPoint(3)), tensors, config)
+
+
+def test_gradients(rng):
+    """Both gradients of a convolution are convolutions: of another stride, dilation, and other filters."""
+    for _ in range(10):
+        for operator, tensors, expected in gradients(rng):
+            config = random_configuration(rng, 8)
+            graph = Graph.of(operator, tensors)
+            compiled = compile_graph(graph, config)
+            machine = Interpreter(config, compiled.memory_bytes + 64)
+            machine.write(compiled.segments + compiled.bind({"x": tensors["x"]}))
+            machine.run(compiled.program_address)
+            # dW has as many taps as the filter; windows beyond it see what no output of the layer saw.
+            actual = compiled.extract("y", machine.read)[:, :, :expected.shape[2], :expected.shape[3]]
+            np.testing.assert_array_equal(actual, expected)
 
 
 def test_codes_between_layers_are_plain(rng):
