@@ -11,7 +11,7 @@ from ..plan import Stored
 from ..problem import Region
 from ..schedule import Output, Use
 from ..tiles import block, blocks
-from .codes import Unit, room
+from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan
 from .steps import PsumBlock
@@ -36,7 +36,7 @@ class OutputMaker:
     def __init__(self, operand: Operand, plan: LayerPlan, maker: TileMaker):
         self._operand, self._problem, self._maker = operand, operand.problem, maker
         self._plan, self._config = plan, plan.config
-        #: Codes of ofmaps, and their STOREs, whose addresses count from the first code.
+        #: Codes of ofmaps, and their STOREs; neither has an address yet.
         self.codes: list[Unit] = []
         self.code_stores: list[dict[str, int]] = []
 
@@ -108,11 +108,10 @@ class OutputMaker:
         width, problem = self._config.line_bytes, self._problem
         channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
         elements = region.numbers(problem)[:, None] * problem.y.channels + channels
-        offset = sum(room(len(unit.elements)) for unit in self.codes)
-        self.codes.append(Unit(offset, np.where(channels < 0, -1, elements).reshape(-1), {
+        self.codes.append(Unit(0, np.where(channels < 0, -1, elements).reshape(-1), {
             "images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
             "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}))
-        body = block(dram=offset, address=line * width, length=channels.size * self._config.sum_bytes,
+        body = block(address=line * width, length=channels.size * self._config.sum_bytes,
                      dims=[(region.pixels, 0, sums.lines * width)])
         self.code_stores.append(body | {"coded": 1, "relu": 1})
         return self.code_stores[-1]
