@@ -20,6 +20,7 @@ from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
 from .row_stationary.choose import Chooser, Mappings
 from .row_stationary.codes import CodedTensor
+from .row_stationary.mapping import LayerPlan
 from .row_stationary.schedule import RowStationaryScheduler
 from .row_stationary.steps import PassStep
 from .schedule import LayerStep, Scheduler, Step
@@ -85,6 +86,8 @@ class Layer:
         Address of its profile record; None for the last layer of a systolic array, which ends with the run.
     mapping : golden.row_stationary.Mapping or None
         Its mapping on a row-stationary array, where it has one.
+    plans : tuple of LayerPlan
+        There, the plans of all its parts, of which the first has that mapping.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Layer:
     packed_bytes: int
     profile: int | None = None
     mapping: PassMapping | None = None
+    plans: tuple[LayerPlan, ...] = ()
 
 
 @dataclass
@@ -305,7 +309,8 @@ class _Compiler:
             ends.append(made[-1])
             (output,) = node.outputs.values()
             layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                                self._plan.packed_bytes - packed, mapping=self._chooser.chosen.get(node.name)))
+                                self._plan.packed_bytes - packed, mapping=self._chooser.chosen.get(node.name),
+                                plans=tuple(self._chooser.plans.get(node.name, ()))))
         for name, tensor in self._chooser.codes.items():
             self._placed[name] = replace(tensor, layout=self._placed[name].layout)
         recorded = ends if isinstance(config, RowStationaryConfig) else ends[:-1]

@@ -44,6 +44,8 @@ class Chooser:
     coded_outputs: Collection[str] = frozenset()
     #: Mapping of each layer that has been lowered, by its name: that of its first rectangle.
     chosen: dict[str, PassMapping] = field(default_factory=dict)
+    #: Plans of each layer's rectangles.
+    plans: dict[str, list[LayerPlan]] = field(default_factory=dict)
     #: Tensors that stand in memory as codes.
     codes: dict[str, CodedTensor] = field(default_factory=dict)
     #: How the array is set up behind the last layer.
@@ -66,7 +68,6 @@ class Chooser:
                 part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
             # Rows behind the last channel are nowhere in the tile.
             plan = plan_of(shape, replace(plan.mapped.mapping, r=1), config, problem.images, traffic)
-        self.chosen.setdefault(problem.name, plan.mapped.mapping)
         return plan
 
 
@@ -84,6 +85,8 @@ def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, cho
     if coded and any(len(plan.mapped.strips) > 1 for plan in plans):
         # A code can't be read from its middle.
         plans = [chooser.plan(part, parts[0], config, False) for part, parts in layers]
+    chooser.chosen.setdefault(problem.name, plans[0].mapped.mapping)
+    chooser.plans.setdefault(problem.name, []).extend(plans)
     steps: list[PassStep] = []
     inputs, outputs = _Codes(problem.x), _Codes(problem.y)
     for (_, parts), plan in zip(layers, plans, strict=True):
@@ -110,7 +113,7 @@ class _Codes:
     def add(self, units: list[Unit], bodies: list[dict[str, int]]) -> None:
         """Add those of a rectangle."""
         for unit, body in zip(units, bodies, strict=True):
-            body["dram"] += self._size - unit.offset
+            body["dram"] = self._size
             self.units.append(replace(unit, offset=self._size))
             self._bodies.append(body)
             self._size += room(len(unit.elements))

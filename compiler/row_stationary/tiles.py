@@ -11,7 +11,7 @@ from ..plan import MemoryPlan, Stored, operand_array
 from ..problem import Matrix
 from ..schedule import Piece, Tile
 from ..tiles import block, blocks, fill, inside
-from .codes import Unit, room
+from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
@@ -74,7 +74,7 @@ class TileMaker:
         self._item = plan.config.operand_bytes
         self._made: dict[object, Tile] = {}
         self._coded = coded
-        #: Codes of ifmaps so far, and their LOADs, whose addresses count from the first code.
+        #: Codes of ifmaps so far, and their LOADs; neither has an address yet.
         self.codes: list[Unit] = []
         self.code_loads: list[dict[str, int]] = []
 
@@ -99,14 +99,19 @@ class TileMaker:
         ranges = self._ranges(operand, groups, part)
         pixel = sum(count for _, count in ranges)
         window = Window(self._plan, strip, images[1], pixel)
-        beyond = max(part.q * self._mapped.mapping.r - part.channels, 2)
+        # PEs that hold channels beyond the last get what follows: at the end zeros, so that what they count is known.
+        held = max(part.q * self._mapped.mapping.r - part.channels for part in self._mapped.parts)
+        beyond = max(held, 2)
 
         def make() -> Tile:
+            behind = fill(operand.problem.fill, self._item, address=window.words * self._item, length=held,
+                          dims=[]) if held else []
             if self._coded:
+                code = self._code(operand, images, strip, ranges, window)
                 return Tile(Destination.GLOBAL_BUFFER.value, (window.words + beyond) * self._item,
-                            [self._code(operand, images, strip, ranges, window)])
+                            [code, *([Piece(behind)] if behind else [])])
             pieces, at = [], 0
-            loads: list[dict[str, int]] = self._padding(operand, strip, images[1], window)
+            loads: list[dict[str, int]] = self._padding(operand, strip, images[1], window) + behind
             sources: list[tuple[Stored, int, int]] = []
             for first, count in ranges:
                 some = min(count, operand.problem.x.channels - first)
@@ -150,12 +155,11 @@ class TileMaker:
             (column >= 0) & (column < problem.width))[:, None] & (channel < problem.x.channels)
         elements = ((image[:, None, None, None] * problem.height + row[:, None, None]) * problem.width
                     + column[:, None]) * problem.x.channels + channel
-        offset = sum(room(len(unit.elements)) for unit in self.codes)
-        self.codes.append(Unit(offset, np.where(inside_, elements, -1).reshape(-1), {
+        self.codes.append(Unit(0, np.where(inside_, elements, -1).reshape(-1), {
             "images": list(images), "rows": [int(row0), window.rows], "columns": [int(column0), window.columns],
             "channels": [list(part) for part in ranges]}))
         length = 8 * -(-window.words // 3)
-        self.code_loads.append(block(dram=offset, length=length, dims=[]) | {
+        self.code_loads.append(block(length=length, dims=[]) | {
             "destination": Destination.GLOBAL_BUFFER_CODED.value})
         return Piece([self.code_loads[-1]])
 
