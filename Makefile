@@ -12,7 +12,7 @@ run: .venv/ready-to-run
 
 # The whole test suite; `make test ARGS="-k conv --seed 7"` passes options to pytest.
 test: .venv/ready-to-test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
 
 # Every figure of docs/benchmarks.md; takes about an hour.
 bench: .venv/ready-to-test
