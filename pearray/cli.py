@@ -284,6 +284,9 @@ def synth(
     top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
     output: Annotated[Path | None, typer.Option(
         "-o", "--output", metavar="DIR", help="Folder for the tools' files and logs.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Placements, of which the fastest counts.")] = 3,
+    goal: Annotated[int, typer.Option(min=1, help="MHz that placement aims at.")] = 160,
+    router: Annotated[str, typer.Option(help="router1, or router2, which ends sooner.")] = "router1",
     settings: Set = None, json_file: Json = None,
 ) -> None:
     """Synthesise, place and route out of context; report cells, frequency and the critical path."""
@@ -292,7 +295,8 @@ def synth(
     begin = time.perf_counter()
     console = _console()
     with console.status("Synthesising, placing and routing; this takes minutes"):
-        report = synthesise(_config(config, settings), target, top, output)
+        report = synthesise(_config(config, settings), target, top, output, seeds=tuple(range(1, seeds + 1)),
+                            goal=goal, router=router)
     table = Table("what", report["config"], title=f"{top} on {target}")
     for key in ("lut4", "ccu2c", "distributed_ram", "ff", "mult18", "block_ram", "fmax_mhz"):
         table.add_row(key, f"{report[key]:,}")

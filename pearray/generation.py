@@ -119,8 +119,8 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
     return manifest
 
 
-def synthesise(config: Config, target: str, top: str = "accelerator",
-               folder: Path | None = None) -> dict[str, Any]:
+def synthesise(config: Config, target: str, top: str = "accelerator", folder: Path | None = None,
+               **options: Any) -> dict[str, Any]:
     """Synthesise, place and route the Verilog of a configuration out of context.
 
     Parameters
@@ -133,6 +133,8 @@ def synthesise(config: Config, target: str, top: str = "accelerator",
         One of :data:`TOPS`.
     folder : Path, optional
         Where the tools' files and logs stay; by default they are removed.
+    options
+        ``seeds``, ``goal`` and ``router`` of :func:`pearray.boards.ecp5.synthesise`.
 
     Returns
     -------
@@ -150,6 +152,6 @@ def synthesise(config: Config, target: str, top: str = "accelerator",
     if target not in ecp5.TARGETS:
         raise PearrayError(f"target must be {', '.join(ecp5.TARGETS)}, not {target!r}")
     text, manifest = describe(config, top)
-    report = ecp5.synthesise(text, manifest["name"], manifest["ports"], target=target, folder=folder)
+    report = ecp5.synthesise(text, manifest["name"], manifest["ports"], target=target, folder=folder, **options)
     return {"config": config.name, "top": top, "pes": config.pes,
             "verilog_sha256": manifest["verilog_sha256"], **report.as_dict()}
