@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from ..golden.row_stationary import Mapping as PassMapping
-from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
 from ..hdl.errors import PearrayError
-from .arithmetic import check_arithmetic, is_fixed_point
-from .context import Context
-from .graph import Graph, Node, Tensor
-from .lowerings import LOWERINGS
+from ..hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
+from .graph.arithmetic import check_arithmetic, is_fixed_point
+from .graph.graph import Graph, Node, Tensor
+from .kernels.context import Context
+from .kernels.lowerings import LOWERINGS
+from .kernels.plan import Layout, MemoryPlan, Stored, operand_array
 from .operators import Contraction, Dequantize, Quantize, Reshape
-from .plan import Layout, MemoryPlan, Stored, operand_array
 from .program import Program
 from .row_stationary.choose import Chooser, Mappings
 from .row_stationary.codes import CodedTensor
 from .row_stationary.mapping import LayerPlan
 from .row_stationary.schedule import RowStationaryScheduler
 from .row_stationary.steps import PassStep
-from .schedule import LayerStep, Scheduler, Step
+from .systolic.schedule import LayerStep, Scheduler, Step
 
 __all__ = ["Compiled", "Layer", "Placed", "compile_graph"]
 

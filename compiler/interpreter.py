@@ -1,6 +1,6 @@
 """Functional model of an accelerator's program: every command on NumPy memories, in program order.
 
-Written from ``hdl/commands.py`` alone, so that it judges the compiler and the hardware alike. Besides
+Written from ``hdl/shell/commands.py`` alone, so that it judges the compiler and the hardware alike. Besides
 computing, it checks that no command reads what a command it does not wait for has yet to write, or
 overwrites what such a command has yet to read. For this each command has a clock: the commands of each queue
 that have certainly completed when it starts.
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..golden import requantise
-from ..hdl.commands import ADDRESS_BITS, COMMAND_BYTES, Destination, Opcode, Rounding, decode
-from ..hdl.config import Config, RowStationaryConfig, SystolicConfig
+from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Destination, Opcode, Rounding, decode
+from ..hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
 from .program import QUEUES
 
 __all__ = ["Cells", "Interpreter", "ProgramError"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..hdl.commands import COMMAND_BYTES, Opcode, decode, encode
+from ..hdl.shell.commands import COMMAND_BYTES, Opcode, decode, encode
 
 __all__ = ["QUEUES", "Command", "Program", "disassemble"]
 

@@ -10,7 +10,7 @@ import pearray as pe
 from pearray.golden.gating import accesses
 from pearray.golden.models import ALEXNET_CONV
 from pearray.golden.row_stationary import LayerMapping, Mapping
-from pearray.workloads import load_workload
+from pearray.workloads.workload import load_workload
 
 __all__ = ["INTRODUCTION", "PREDICTED", "PUBLISHED", "eyeriss", "page", "predictions"]
 

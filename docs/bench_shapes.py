@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 import pearray as pe
-from pearray.compiler.timing import Latencies
-from pearray.hdl.config import Config
-from pearray.workloads import load_workload
+from pearray.compiler.systolic.timing import Latencies
+from pearray.hdl.shell.config import Config
+from pearray.workloads.workload import load_workload
 
 __all__ = ["INTRODUCTION", "bound", "shapes"]
 

@@ -24,15 +24,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands, random_requant  # noqa: E402
+from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands, random_requant
 
-from pearray.compiler.compile import compile_graph  # noqa: E402
-from pearray.compiler.graph import Graph  # noqa: E402
-from pearray.compiler.operators import Gemm  # noqa: E402
-from pearray.hdl.config import Config  # noqa: E402
-from pearray.hdl.errors import PearrayError  # noqa: E402
-from pearray.sim import Disturbance, Job, run  # noqa: E402
-from pearray.sim.design import emitted  # noqa: E402
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.graph import Graph
+from pearray.compiler.operators import Gemm
+from pearray.hdl.errors import PearrayError
+from pearray.hdl.shell.config import Config
+from pearray.sim import Disturbance, Job, run
+from pearray.sim.design import emitted
 
 __all__ = ["INTRODUCTION", "check", "sweep"]
 

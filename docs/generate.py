@@ -10,8 +10,8 @@ from amaranth.lib import data, enum
 
 from pearray import load_config
 from pearray.generation import registers
-from pearray.hdl import commands
-from pearray.hdl.registers import CAPABILITIES_OFFSET, Cause
+from pearray.hdl.shell import commands
+from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, Cause
 
 FOLDER = Path(__file__).parent
 
@@ -42,9 +42,9 @@ def _enumeration(kind: Any) -> list[str]:
 
 
 def program_page() -> str:
-    """Page on the program format, from :mod:`pearray.hdl.commands`."""
+    """Page on the program format, from :mod:`pearray.hdl.shell.commands`."""
     lines = ["# Program format", "",
-             "<!-- Written by docs/generate.py from hdl/commands.py: change that, not this. -->", "",
+             "<!-- Written by docs/generate.py from hdl/shell/commands.py: change that, not this. -->", "",
              f"Version {commands.FORMAT_VERSION}. Bits are counted from the least significant bit of the "
              "command's first byte.", "", _markdown(commands.__doc__ or ""), "", "## Header", "",
              *_fields(commands.HEADER, 0), ""]
@@ -62,9 +62,9 @@ def program_page() -> str:
 
 
 def registers_page() -> str:
-    """Page on the register map, from :mod:`pearray.hdl.registers`."""
+    """Page on the register map, from :mod:`pearray.hdl.shell.registers`."""
     lines = ["# Registers", "",
-             "<!-- Written by docs/generate.py from hdl/registers.py: change that, not this. -->", "",
+             "<!-- Written by docs/generate.py from hdl/shell/registers.py: change that, not this. -->", "",
              "All registers are 32 bits wide and stand behind the AXI4-Lite port. Control is the same for all "
              "configurations, capabilities and counters for those of a kind of array; `kind` tells which it is. "
              "`pearray generate` puts the map into its manifest.",

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from .compiler.operators import Softmax as Softmax
     from .configuration import load_config as load_config
     from .configuration import presets as presets
-    from .hdl.config import Config as Config
     from .hdl.errors import PearrayError as PearrayError
+    from .hdl.shell.config import Config as Config
 
 #: Modules and the public names that they define.
 _MODULES = {
@@ -51,7 +51,7 @@ _MODULES = {
         "FixedPoint", "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",
     ],
     "configuration": ["load_config", "presets"],
-    "hdl.config": ["Config"],
+    "hdl.shell.config": ["Config"],
     "hdl.errors": ["PearrayError"],
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.arithmetic import coded_inputs
 from .compiler.compile import Compiled, compile_graph
-from .compiler.graph import Graph
-from .compiler.onnx_import import Model, load_onnx
-from .compiler.operator import Operator
+from .compiler.frontends.onnx.importer import Model, load_onnx
+from .compiler.graph.arithmetic import coded_inputs
+from .compiler.graph.graph import Graph
+from .compiler.operators.operator import Operator
 from .configuration import load_config
-from .hdl.config import Config
 from .hdl.errors import PearrayError
+from .hdl.shell.config import Config
 from .mappings import Mappings, chosen_mappings
 from .results import Layer, Result, record_bytes, result_of
 from .sim.engine import Job

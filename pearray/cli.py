@@ -14,13 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from .configuration import load_config, presets
-from .hdl.config import Config, SystolicConfig
 from .hdl.errors import PearrayError
+from .hdl.shell.config import Config, SystolicConfig
 from .messages import unknown
 
 if TYPE_CHECKING:
     from .api import Result
-    from .workloads import Workload
+    from .workloads.workload import Workload
 
 __all__ = ["app", "exit_with", "main"]
 
@@ -148,7 +148,7 @@ def doctor(json_file: Json = None) -> None:
 def list_all(json_file: Json = None) -> None:
     """List configurations, workloads and engines."""
     from .sim.engine import ENGINES
-    from .workloads import BUILT_IN, FORMS
+    from .workloads.workload import BUILT_IN, FORMS
 
     console = _console()
     table = Table("configuration", "array", "PEs", "memory bits", "on-chip memories")
@@ -197,7 +197,7 @@ def compile_workload(
 ) -> None:
     """Write a workload's program, memory image and tensor map, for any host and memory."""
     from . import api
-    from .workloads import load_workload
+    from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
@@ -223,7 +223,7 @@ def run(
 ) -> None:
     """Run a workload on the generated hardware and compare every output with NumPy."""
     from . import report
-    from .workloads import load_workload
+    from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
@@ -251,8 +251,8 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .api import compiled_for, run_compiled
-    from .compiler.cost import estimate
-    from .compiler.timing import UnendingError
+    from .compiler.systolic.cost import estimate
+    from .compiler.systolic.timing import UnendingError
     from .sim.engine import ENGINES
 
     if engine not in ENGINES:

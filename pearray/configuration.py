@@ -7,8 +7,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .hdl.config import CONFIGS, Config
 from .hdl.errors import PearrayError
+from .hdl.shell.config import CONFIGS, Config
 from .messages import unknown
 
 __all__ = ["configuration_keys", "load_config", "presets"]

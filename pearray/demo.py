@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .api import Result, run_compiled
 from .cli import exit_with
 from .compiler.compile import compile_graph
-from .compiler.onnx_import import load_onnx
-from .compiler.quantise import mnist_digits, quantise_mnist
+from .compiler.frontends.onnx.importer import load_onnx
 from .configuration import load_config
 from .generation import generate
 from .report import compare, layer_table, run_record
+from .workloads.digits import mnist_digits, quantise_mnist
 
 __all__ = ["main"]
 

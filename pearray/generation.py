@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .hdl.config import Config, RowStationaryConfig, SystolicConfig
 from .hdl.errors import PearrayError
+from .hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
 
 __all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
 
@@ -60,9 +60,9 @@ def describe(config: Config, top: str = "accelerator") -> tuple[str, dict[str, A
 
 
 def _component(config: Config, top: str) -> Any:
-    from .hdl.accelerator import Accelerator
-    from .hdl.stream_array import StreamArray
-    from .hdl.stream_pe import StreamPE
+    from .hdl.shell.accelerator import Accelerator
+    from .hdl.systolic.stream_array import StreamArray
+    from .hdl.systolic.stream_pe import StreamPE
 
     if top == "accelerator":
         return Accelerator(config)
@@ -82,7 +82,7 @@ def _component(config: Config, top: str) -> Any:
 
 def registers(config: Config) -> list[dict[str, Any]]:
     """List an accelerator's registers by offset: ``name``, ``offset`` in bytes, ``access`` and ``doc``."""
-    from .hdl import accelerator
+    from .hdl.shell import accelerator
 
     return [register._asdict() for register in accelerator.registers(config)]
 

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .compiler.graph import Graph
+from .compiler.graph.graph import Graph
 from .golden.row_stationary import Mapping as Parameters
 from .hdl.errors import PearrayError
 from .messages import unknown

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .compiler.arithmetic import zero_share
 from .compiler.compile import Compiled
 from .compiler.compile import Layer as CompiledLayer
-from .compiler.graph import Node
+from .compiler.graph.arithmetic import zero_share
+from .compiler.graph.graph import Node
 from .compiler.operators import Contraction, Requant
-from .hdl.config import Config
-from .hdl.record import RECORD
+from .hdl.shell.config import Config
+from .hdl.shell.record import RECORD
 from .sim.engine import Outcome
 
 __all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of", "total_active_pes"]

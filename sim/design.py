@@ -13,8 +13,8 @@ from pathlib import Path
 
 from amaranth.lib.wiring import Component
 
-from ..hdl.config import Config
-from ..hdl.registers import REGISTERS, Cause
+from ..hdl.shell.config import Config
+from ..hdl.shell.registers import REGISTERS, Cause
 from . import cache
 
 __all__ = ["ACCELERATOR", "Design", "Emitted", "emitted", "top_name"]
@@ -38,7 +38,7 @@ class Design:
         Registers of the performance counters of a configuration: for each name the addresses of
         its 32-bit words, the least significant first. ``cycles`` must be among them.
     registers : mapping
-        Addresses of the other registers by name, as in :data:`pearray.hdl.registers.REGISTERS`.
+        Addresses of the other registers by name, as in :data:`pearray.hdl.shell.registers.REGISTERS`.
     causes : mapping
         Texts of the error causes that STATUS reports.
     sources : tuple of Path
@@ -53,12 +53,12 @@ class Design:
 
 
 def _create(config: Config) -> Component:
-    from ..hdl.accelerator import Accelerator
+    from ..hdl.shell.accelerator import Accelerator
     return Accelerator(config)
 
 
 def _counters(config: Config) -> Mapping[str, tuple[int, ...]]:
-    from ..hdl.accelerator import counter_registers
+    from ..hdl.shell.accelerator import counter_registers
     return counter_registers(config)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..hdl.config import Config
 from ..hdl.errors import PearrayError
+from ..hdl.shell.config import Config
 from .design import ACCELERATOR, Design
 from .watchdog import Limits, limits
 
@@ -147,7 +147,7 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     design : Design
         Hardware to run on, for tests of the engines themselves.
 
-    The rules of the hardware (:mod:`pearray.hdl.rules`) are checked by the engines amaranth and cocotb, and
+    The rules of the hardware (:mod:`pearray.hdl.blocks.rules`) are checked by the engines amaranth and cocotb, and
     by verilator if the environment has ``PEARRAY_RULES=1``.
 
     Returns

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from ..hdl.config import Config, RowStationaryConfig
 from ..hdl.errors import PearrayError
 from ..hdl.row_stationary.row import PERow
+from ..hdl.shell.config import Config, RowStationaryConfig
 from . import cache, rules, tools
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
@@ -26,7 +26,7 @@ from .watchdog import Limits
 
 __all__ = ["CHECK", "build", "execute"]
 
-#: Environment variable that, set to 1, compiles the design's rules (:mod:`pearray.hdl.rules`) in. They cost a
+#: Environment variable that, set to 1, compiles the design's rules (:mod:`pearray.hdl.blocks.rules`) in. They cost a
 #: tenth of the speed.
 CHECK = "PEARRAY_RULES"
 

@@ -14,9 +14,9 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib import wiring
 
-from ..hdl import unit
-from ..hdl.rules import PREFIX
-from ..hdl.structure import Structure
+from ..hdl.blocks import unit
+from ..hdl.blocks.rules import PREFIX
+from ..hdl.blocks.structure import Structure
 from .lint import clean_rtlil, clean_verilog
 
 __all__ = ["emit", "emit_with_rules", "generate", "manifest"]
@@ -36,8 +36,8 @@ _MODULE = re.compile(r"^module \\(\S+)\n(.*?)^end$", re.MULTILINE | re.DOTALL)
 def emit(component: wiring.Component, name: str) -> str:
     """Convert a component to Verilog.
 
-    Ports are called as :func:`pearray.hdl.unit.ports` says, after the clock ``clk`` and the
-    synchronous reset ``rst``. Units (``hdl/unit.py``) are modules of their own names, emitted once;
+    Ports are called as :func:`pearray.hdl.blocks.unit.ports` says, after the clock ``clk`` and the
+    synchronous reset ``rst``. Units (``hdl/blocks/unit.py``) are modules of their own names, emitted once;
     an ordinary submodule is a module called by its path, joined with underscores. The text doesn't
     depend on ``PYTHONHASHSEED``, and holds no path of this machine. It depends on the version of
     Yosys, so the one that comes with Amaranth is taken, unless ``AMARANTH_USE_YOSYS`` says otherwise.
@@ -63,7 +63,7 @@ def emit(component: wiring.Component, name: str) -> str:
 
 
 def emit_with_rules(component: wiring.Component, name: str) -> tuple[str, str]:
-    """Convert a component and its rules (:mod:`pearray.hdl.rules`) to Verilog, each to a text of its own.
+    """Convert a component and its rules (:mod:`pearray.hdl.blocks.rules`) to Verilog, each to a text of its own.
 
     The text of the rules is SystemVerilog: a module for each rule, and a ``bind`` that puts it into the
     module that states it. Simulators read it beside the design; a broken rule is a ``$error``.

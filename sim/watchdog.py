@@ -6,8 +6,8 @@ from heapq import nlargest
 from math import ceil, prod
 from typing import Any
 
-from ..hdl.commands import COMMAND_BYTES, FORMAT_VERSION, Destination, Opcode, decode
-from ..hdl.config import Config
+from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, Destination, Opcode, decode
+from ..hdl.shell.config import Config
 
 __all__ = ["Limits", "limits", "program", "waiting"]
 

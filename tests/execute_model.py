@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pearray.hdl.commands import ADDRESS_BITS, ExecuteBody
-from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.commands import ADDRESS_BITS, ExecuteBody
+from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 

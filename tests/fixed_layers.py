@@ -3,7 +3,7 @@
 import numpy as np
 
 import pearray as pe
-from pearray.hdl.config import (
+from pearray.hdl.shell.config import (
     Array,
     GlobalBuffer,
     Memory,

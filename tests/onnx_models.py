@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from pearray.compiler.onnx_import import load_onnx
+from pearray.compiler.frontends.onnx.importer import load_onnx
 
 __all__ = ["MICROSOFT", "check", "draw", "load", "make_model", "qdq_reference", "quantisation", "reference", "stage"]
 

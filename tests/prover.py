@@ -10,7 +10,7 @@ __all__ = ["Held", "assume_held", "prove"]
 
 
 class Held(Elaboratable):
-    """Assume of the environment what :func:`pearray.hdl.rules.held` asserts of the design."""
+    """Assume of the environment what :func:`pearray.hdl.blocks.rules.held` asserts of the design."""
 
     def __init__(self, valid, ready, *payload):
         self._valid, self._ready, self._payload = valid, ready, payload

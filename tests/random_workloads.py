@@ -3,7 +3,7 @@
 import numpy as np
 
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.interpreter import Interpreter
 from pearray.compiler.operators import (
     Add,
@@ -18,8 +18,8 @@ from pearray.compiler.operators import (
     Requant,
     Reshape,
 )
-from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 from pearray.hdl.errors import PearrayError
+from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
 
 
 def _power(least):

@@ -11,9 +11,9 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from pearray.hdl import rules
-from pearray.hdl.axi import AXI4, AXI4Lite
-from pearray.hdl.registers import REGISTERS
+from pearray.hdl.blocks import rules
+from pearray.hdl.blocks.axi import AXI4, AXI4Lite
+from pearray.hdl.shell.registers import REGISTERS
 from pearray.sim.design import Design
 
 __all__ = ["BROKEN", "BURST", "STANDIN", "Copier"]

@@ -25,7 +25,7 @@ def test_page_is_up_to_date(name):
 def test_readme_examples(tmp_path, monkeypatch):
     """An example that fails is the first thing a newcomer meets."""
     pytest.importorskip("onnxruntime")
-    from pearray.compiler.quantise import quantise_mnist
+    from pearray.workloads.digits import quantise_mnist
 
     (tmp_path / "build" / "mnist").mkdir(parents=True)
     quantise_mnist(tmp_path / "build" / "mnist" / "mnist-int8.onnx")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...golden.row_stationary import Mapping as PassMapping
-from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
-from ..plan import Layout, MemoryPlan, Stored
-from ..problem import Matrix, Problem
+from ...hdl.shell.config import RowStationaryConfig
+from ..kernels.plan import Layout, MemoryPlan, Stored
+from ..kernels.problem import Matrix, Problem
 from .codes import CodedTensor, Unit, room
 from .forms import Operand, is_row, merged, operands, rectangles, shape_of
 from .lower import Lowering

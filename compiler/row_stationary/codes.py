@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...golden import run_length
-from ..plan import Layout
+from ..kernels.plan import Layout
 
 __all__ = ["CodedTensor", "Unit", "room"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...golden.cost import ConvLayer
-from ...hdl.config import RowStationaryConfig
-from ..problem import Matrix, Problem
+from ...hdl.shell.config import RowStationaryConfig
+from ..kernels.problem import Matrix, Problem
 
 __all__ = ["Operand", "is_row", "merged", "operands", "rectangles", "shape_of"]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...golden import run_length
-from ...hdl.commands import ADDRESS_BITS, Destination, Opcode, Rounding
-from ...hdl.config import RowStationaryConfig
+from ...hdl.shell.commands import ADDRESS_BITS, Destination, Opcode, Rounding
+from ...hdl.shell.config import RowStationaryConfig
 from ..interpreter import Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 

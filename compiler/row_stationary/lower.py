@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
-from ...hdl.commands import ADDRESS_BITS
-from ..plan import MemoryPlan, Stored
-from ..problem import Region
-from ..schedule import Group, Use
+from ...hdl.shell.commands import ADDRESS_BITS
+from ..kernels.plan import MemoryPlan, Stored
+from ..kernels.problem import Region
+from ..systolic.schedule import Group, Use
 from .forms import Operand
 from .mapping import LayerPlan
 from .outputs import OutputMaker

@@ -10,8 +10,8 @@ from ...golden.cost import ConvLayer
 from ...golden.models import ALEXNET_CONV
 from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
 from ...golden.tensors import pair
-from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
+from ...hdl.shell.config import RowStationaryConfig
 from .estimate import BYTES_WEIGHT, estimate
 from .mapping import LayerPlan, Traffic
 from .search import Candidates

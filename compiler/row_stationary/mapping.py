@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ...golden.row_stationary import LayerMapping, PEStorage, check
-from ...hdl.config import RowStationaryConfig
 from ...hdl.errors import PearrayError
+from ...hdl.shell.config import RowStationaryConfig
 from .setup import setup_size
 
 __all__ = ["LayerPlan", "Traffic"]

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...golden.row_stationary import Filters
-from ...hdl.commands import Rounding
-from ..lower import split_region
-from ..plan import Stored
-from ..problem import Region
-from ..schedule import Output, Use
-from ..tiles import block, blocks
+from ...hdl.shell.commands import Rounding
+from ..kernels.plan import Stored
+from ..kernels.problem import Region
+from ..systolic.lower import split_region
+from ..systolic.schedule import Output, Use
+from ..systolic.tiles import block, blocks
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan

@@ -13,10 +13,10 @@ exactly what each layer did; its LOADs go ahead. That costs the time of the last
 
 import numpy as np
 
-from ...hdl.commands import Destination
-from ...hdl.config import RowStationaryConfig
+from ...hdl.shell.commands import Destination
+from ...hdl.shell.config import RowStationaryConfig
 from ..program import Program
-from ..schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
+from ..systolic.schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
 from .steps import PassStep, PsumBlock
 
 __all__ = ["RowStationaryScheduler"]

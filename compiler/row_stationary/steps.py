@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..schedule import LayerStep, Use
+from ..systolic.schedule import LayerStep, Use
 
 __all__ = ["Areas", "PassStep", "PsumBlock"]
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
-from ...hdl.commands import Destination
-from ..plan import MemoryPlan, Stored, operand_array
-from ..problem import Matrix
-from ..schedule import Piece, Tile
-from ..tiles import block, blocks, fill, inside
+from ...hdl.shell.commands import Destination
+from ..kernels.plan import MemoryPlan, Stored, operand_array
+from ..kernels.problem import Matrix
+from ..systolic.schedule import Piece, Tile
+from ..systolic.tiles import block, blocks, fill, inside
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan

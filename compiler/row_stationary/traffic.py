@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from ...golden import run_length
-from ...hdl.blocks import burst_beats
-from ...hdl.commands import COMMAND_BYTES, Destination, Opcode
-from ...hdl.config import RowStationaryConfig
-from ...hdl.record import RECORD
+from ...hdl.shell.block_walk import burst_beats
+from ...hdl.shell.commands import COMMAND_BYTES, Destination, Opcode
+from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.shell.record import RECORD
 from ..compile import Compiled
 from .codes import CodedTensor
 

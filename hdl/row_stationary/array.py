@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..unit import add
+from ..blocks.unit import add
 from .row import ArrayShape, PERow, event_counts_layout
 
 __all__ = ["RowStationaryArray"]

@@ -6,10 +6,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..blocks.banks import BankWrite
+from ..blocks.fifo import StreamFIFO
+from ..blocks.pipeline import delay
 from ..errors import PearrayError
-from ..fifo import StreamFIFO
-from ..interfaces import BankWrite
-from ..pipeline import delay
 
 __all__ = ["GlobalBuffer", "LineReader", "ReadLines", "WideRead", "buffer_ways", "line_write_layout"]
 

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..fifo import StreamFIFO
+from ..blocks.fifo import StreamFIFO
 from .beats import Packer, Unpacker, beat_layout
 from .mac import combine, window_sum_layout
 from .scratchpad import QueueScratchpad

@@ -4,11 +4,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .. import rules
-from ..blocks import burst_beats
-from ..commands import ADDRESS_BITS
-from ..config import Config
-from ..fifo import StreamFIFO
+from ..blocks import rules
+from ..blocks.fifo import StreamFIFO
+from ..shell.block_walk import burst_beats
+from ..shell.commands import ADDRESS_BITS
+from ..shell.config import Config
 from .run_length import CODE_LAYOUT, RunLengthDecoder
 
 __all__ = ["CodedLoad", "coded_beat_layout"]

@@ -5,10 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .. import rules
-from ..config import Config
-from ..fifo import StreamFIFO
-from ..writer import lanes_layout, write_request_layout
+from ..blocks import rules
+from ..blocks.fifo import StreamFIFO
+from ..shell.config import Config
+from ..shell.writer import lanes_layout, write_request_layout
 from .run_length import CODE_LAYOUT, RunLengthEncoder, word_layout
 
 __all__ = ["CODE_ALIGNMENT", "CodedStore", "row_beat_layout"]

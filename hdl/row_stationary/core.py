@@ -6,15 +6,15 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.utils import bits_for
 
-from ..commands import Destination, Opcode
-from ..config import RowStationaryConfig
-from ..core import Core, Happening, event_names
-from ..loader import Loader
-from ..post import Post, PostEvents, output_banks, output_lines
-from ..queues import QUEUES
-from ..record import RECORD
-from ..scratchpad import Scratchpad
-from ..storer import Storer
+from ..blocks.scratchpad import Scratchpad
+from ..post.engine import Post, PostEvents, output_banks, output_lines
+from ..shell.commands import Destination, Opcode
+from ..shell.config import RowStationaryConfig
+from ..shell.core import Core, Happening, event_names
+from ..shell.loader import Loader
+from ..shell.queues import QUEUES
+from ..shell.record import RECORD
+from ..shell.storer import Storer
 from .buffer import GlobalBuffer, buffer_ways
 from .passes import PassEngine, PassEvents
 from .ports import LineLoadPort, LineSums

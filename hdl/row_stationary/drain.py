@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..fifo import StreamFIFO
+from ..blocks.fifo import StreamFIFO
 from .buffer import line_write_layout
 from .feeders import PSUM_COUNTS
 from .row import ArrayShape

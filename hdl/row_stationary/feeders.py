@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..stream_buffer import StreamRegister
+from ..blocks.stream_buffer import StreamRegister
 from .buffer import LineReader, ReadLines
 from .row import ArrayShape
 from .walk import Walk, walk_layout

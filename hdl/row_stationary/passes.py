@@ -4,9 +4,9 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..commands import PassBody
+from ..blocks.fifo import StreamFIFO
 from ..errors import PearrayError
-from ..fifo import StreamFIFO
+from ..shell.commands import PassBody
 from .array import RowStationaryArray
 from .buffer import ReadLines, line_write_layout
 from .drain import PsumDrain

@@ -4,9 +4,9 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..blocks.fifo import StreamFIFO
+from ..blocks.unit import Unit
 from ..errors import PearrayError
-from ..fifo import StreamFIFO
-from ..unit import Unit
 from .beats import beat_layout
 from .chain import PsumChain
 from .mac import WindowMAC, pass_shape_layout, shift_range

@@ -5,10 +5,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from ..commands import Destination
-from ..config import Config
-from ..interfaces import BankWrite, LoadWrite
-from ..pipeline import delay
+from ..blocks.banks import BankWrite
+from ..blocks.pipeline import delay
+from ..shell.commands import Destination
+from ..shell.config import Config
+from ..shell.load_port import LoadWrite
 from .buffer import WideRead, buffer_ways
 
 __all__ = ["LINE_BYTES", "LineLoadPort", "LineSums"]

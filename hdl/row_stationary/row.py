@@ -9,9 +9,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import ceil_log2
 
-from ..config import RowStationaryConfig
+from ..blocks.unit import Unit, add
 from ..errors import PearrayError
-from ..unit import Unit, add
+from ..shell.config import RowStationaryConfig
 from .beats import beat_layout
 from .mac import pass_shape_layout, shift_range
 from .pe import PEEvents, RowStationaryPE

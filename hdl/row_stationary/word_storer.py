@@ -4,9 +4,9 @@ from amaranth import *
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from ..config import RowStationaryConfig
-from ..pipeline import delay
-from ..storer import Storer
+from ..blocks.pipeline import delay
+from ..shell.config import RowStationaryConfig
+from ..shell.storer import Storer
 from .buffer import WideRead, buffer_ways
 from .coded_store import CODE_ALIGNMENT, CodedStore
 
@@ -33,7 +33,7 @@ class WordStorer(Storer):
     read : Out(WideRead(ways, lines, 64))
         Wide port of the global buffer, whose ways are ``buffer_ways(beat_bytes)``.
     commands, done, record, request, data, sent, marked
-        See :class:`~pearray.hdl.storer.Storer`.
+        See :class:`~pearray.hdl.shell.storer.Storer`.
     """
 
     _KIND = data.StructLayout({"profile": 1, "relu": 1, "coded": 1})

@@ -10,7 +10,7 @@ from cocotb.triggers import ClockCycles
 from environment import CHANNELS, ERROR, Case, Coverage, Environment
 
 import pearray as pe
-from pearray.hdl.registers import Cause
+from pearray.hdl.shell.registers import Cause
 
 CONFIG = pe.load_config(Path(os.environ["CONFIG"]))
 SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])

@@ -10,8 +10,8 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp
 
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph import Graph
-from pearray.hdl.registers import REGISTERS, Cause
+from pearray.compiler.graph.graph import Graph
+from pearray.hdl.shell.registers import REGISTERS, Cause
 
 __all__ = ["CHANNELS", "Case", "Coverage", "Environment"]
 

@@ -6,7 +6,7 @@ from random_workloads import configuration
 
 from pearray.compiler.interpreter import Interpreter, ProgramError
 from pearray.compiler.program import Program, disassemble
-from pearray.hdl.commands import COMMAND_BYTES, Destination
+from pearray.hdl.shell.commands import COMMAND_BYTES, Destination
 
 COPY = {"length": 16, "count1": 1, "count2": 1}
 EXECUTE = {"m_count0": 8, "m_count1": 1, "m_count2": 1, "k_total": 2, "run": 2, "run_count": 1, "n_count": 1,

@@ -4,14 +4,14 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, unsigned
 from prover import Held, prove
 
-from pearray.hdl import rules
-from pearray.hdl.commands import HEADER_BITS, KINDS, Destination, LoadBody, Opcode
-from pearray.hdl.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
-from pearray.hdl.fifo import StreamFIFO
-from pearray.hdl.queues import QUEUES, slot_name
-from pearray.hdl.reader import Reader
-from pearray.hdl.tokens import TokenGates
-from pearray.hdl.writer import Writer
+from pearray.hdl.blocks import rules
+from pearray.hdl.blocks.fifo import StreamFIFO
+from pearray.hdl.shell.commands import HEADER_BITS, KINDS, Destination, LoadBody, Opcode
+from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.queues import QUEUES, slot_name
+from pearray.hdl.shell.reader import Reader
+from pearray.hdl.shell.tokens import TokenGates
+from pearray.hdl.shell.writer import Writer
 
 CONFIG = SystolicConfig(
     name="formal", array=Array(rows=2, cols=2),

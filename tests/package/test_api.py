@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pearray as pe
-from pearray.compiler.quantise import mnist_digits, quantise_mnist
+from pearray.workloads.digits import mnist_digits, quantise_mnist
 
 ON = "systolic-8x8"
 

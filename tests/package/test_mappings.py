@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pearray as pe
-from pearray.compiler.graph import Graph
+from pearray.compiler.graph.graph import Graph
 from pearray.mappings import chosen_mappings
 
 TABLE = {"m": 4, "n": 1, "e": 2, "p": 4, "q": 1, "r": 1, "t": 1}

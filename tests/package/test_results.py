@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import pearray as pe
-from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.golden.row_stationary import Mapping
-from pearray.hdl.record import RECORD
+from pearray.hdl.shell.record import RECORD
 from pearray.report import activity_table, run_record
 from pearray.results import record_bytes, result_of
 from pearray.sim.engine import Outcome

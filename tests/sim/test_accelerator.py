@@ -7,7 +7,7 @@ import pytest
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph import Graph
+from pearray.compiler.graph.graph import Graph
 from pearray.sim import Disturbance, Job, run
 
 CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml")

@@ -7,8 +7,8 @@ import pytest
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph import Graph
-from pearray.hdl.commands import COMMAND_BYTES, Opcode
+from pearray.compiler.graph.graph import Graph
+from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 from pearray.sim import Disturbance, Job, run
 
 CONFIG = pe.load_config("systolic-8x8")

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from pearray.hdl.delay import Skew
-from pearray.hdl.pe_rows import PEBlock
+from pearray.hdl.blocks.delay import Skew
+from pearray.hdl.systolic.pe_rows import PEBlock
 from pearray.sim import tools
 from pearray.sim.loops import rewrite
 from pearray.sim.verilog import emit

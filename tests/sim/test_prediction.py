@@ -6,8 +6,8 @@ from random_workloads import operands
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.cost import EXACT, predict
-from pearray.compiler.graph import Graph
+from pearray.compiler.graph.graph import Graph
+from pearray.compiler.systolic.cost import EXACT, predict
 from pearray.sim.engine import Job, run
 
 

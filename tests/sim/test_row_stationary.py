@@ -11,9 +11,9 @@ from words import pack, wrap
 import pearray as pe
 from pearray.golden import run_length
 from pearray.golden.requantise import onnx
-from pearray.hdl.commands import Destination, Opcode, Rounding, encode
-from pearray.hdl.record import RECORD
 from pearray.hdl.row_stationary.row import array_shape
+from pearray.hdl.shell.commands import Destination, Opcode, Rounding, encode
+from pearray.hdl.shell.record import RECORD
 from pearray.sim import Disturbance, Job, run
 from pearray.sim.design import emitted
 from pearray.sim.tools import verilator_environment, verilator_root

@@ -8,7 +8,7 @@ from fixed_layers import words
 
 import pearray as pe
 from pearray.api import compiled_for, run_compiled
-from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.row_stationary.mapper import plan_of
 from pearray.compiler.row_stationary.traffic import moved
 from pearray.golden.cost import ConvLayer

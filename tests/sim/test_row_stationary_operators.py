@@ -9,7 +9,7 @@ from fixed_layers import fixed_conv, fixed_gemm, gradients, words
 from hypothesis import HealthCheck, Phase
 
 import pearray as pe
-from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.golden.cost import ConvLayer
 from pearray.golden.row_stationary import LayerMapping, Mapping
 

@@ -12,10 +12,10 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from pearray.hdl.fifo import StreamFIFO
-from pearray.hdl.stream_array import StreamArray
-from pearray.hdl.stream_pe import StreamPE
-from pearray.hdl.unit import Unit, add
+from pearray.hdl.blocks.fifo import StreamFIFO
+from pearray.hdl.blocks.unit import Unit, add
+from pearray.hdl.systolic.stream_array import StreamArray
+from pearray.hdl.systolic.stream_pe import StreamPE
 from pearray.sim.tools import verilator_environment, verilator_root
 from pearray.sim.verilog import emit, generate, manifest
 

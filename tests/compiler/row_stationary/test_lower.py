@@ -10,12 +10,12 @@ from random_workloads import NARROW_OPERATORS, OPERATORS, check_operator, interp
 import pearray as pe
 from pearray import PearrayError
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph import Graph, Node, Tensor
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.interpreter import Interpreter, ProgramError
 from pearray.compiler.program import Program
 from pearray.compiler.row_stationary.codes import CodedTensor
 from pearray.golden.models import ALEXNET_CONV
-from pearray.hdl.commands import Opcode
+from pearray.hdl.shell.commands import Opcode
 
 
 def check(operator, tensors, config, **options):

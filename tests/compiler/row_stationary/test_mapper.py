@@ -15,7 +15,7 @@ from pearray.golden.cost import ConvLayer
 from pearray.golden.models import ALEXNET_CONV, VGG16_CONV
 from pearray.golden.row_stationary import ALEXNET_PUBLISHED
 from pearray.golden.run_length import encoded_bytes
-from pearray.hdl.config import Array, GlobalBuffer, Memory, ProcessingElement, RowStationaryConfig
+from pearray.hdl.shell.config import Array, GlobalBuffer, Memory, ProcessingElement, RowStationaryConfig
 
 
 @pytest.fixture(scope="module")

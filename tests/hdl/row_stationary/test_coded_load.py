@@ -6,11 +6,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from pearray.golden import run_length
-from pearray.hdl.blocks import burst_beats
-from pearray.hdl.commands import Destination
-from pearray.hdl.config import Array, Memory, RowStationaryConfig
-from pearray.hdl.loader import Loader
-from pearray.hdl.reader import Reader
+from pearray.hdl.shell.block_walk import burst_beats
+from pearray.hdl.shell.commands import Destination
+from pearray.hdl.shell.config import Array, Memory, RowStationaryConfig
+from pearray.hdl.shell.loader import Loader
+from pearray.hdl.shell.reader import Reader
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 

@@ -7,11 +7,11 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.sim import Simulator
 
-from pearray.hdl.commands import Destination
-from pearray.hdl.config import Array, GlobalBuffer, Memory, RowStationaryConfig
 from pearray.hdl.row_stationary.buffer import GlobalBuffer as Buffer
 from pearray.hdl.row_stationary.buffer import LineReader, WideRead, buffer_ways
 from pearray.hdl.row_stationary.ports import LINE_BYTES, LineLoadPort, LineSums
+from pearray.hdl.shell.commands import Destination
+from pearray.hdl.shell.config import Array, GlobalBuffer, Memory, RowStationaryConfig
 
 BANKS = 3
 #: Lines that only results are written to.

@@ -1,0 +1,1 @@
+"""Front ends: files of other tools as graphs of operators."""

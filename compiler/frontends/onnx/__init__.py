@@ -1,0 +1,1 @@
+"""Quantised ONNX networks as graphs of operators."""

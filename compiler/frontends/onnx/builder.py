@@ -1,0 +1,228 @@
+"""Nodes of an ONNX file, the graph made of them, and the register of the operators that are known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ....hdl.errors import PearrayError
+from ...graph.graph import Node, Tensor
+from ...operators.operator import Operator
+from ...operators.requant import check_scale
+
+__all__ = [
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "handles", "image", "one", "one_output", "optional",
+    "quantisation", "spatial_padding", "two",
+]
+
+MICROSOFT = "com.microsoft"
+
+#: Domain of quantised operators that no runtime has under a name of its own.
+OWN = "pearray"
+
+
+@dataclass
+class OnnxNode:
+    """A node of an ONNX file, with its attributes decoded.
+
+    Parameters
+    ----------
+    op_type, domain : str
+        Operator; the standard's domain is empty.
+    name : str
+        Name of the node, or of its output if it has none.
+    inputs, outputs : list of str
+        Tensors; an absent one is empty.
+    attributes : dict
+        Attributes by name.
+    proto : onnx.NodeProto or None
+        The node in the file; None for one that stands for several.
+    """
+
+    op_type: str
+    domain: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    proto: Any = None
+
+    @classmethod
+    def of(cls, proto: Any) -> "OnnxNode":
+        """Decode a node of the file."""
+        from onnx import helper
+
+        outputs = list(proto.output)
+        return cls(
+            proto.op_type, "" if proto.domain == "ai.onnx" else proto.domain,
+            proto.name or next((name for name in outputs if name), proto.op_type), list(proto.input), outputs,
+            {item.name: helper.get_attribute_value(item) for item in proto.attribute}, proto)
+
+    def standing_for(self, op_type: str, inputs: list[str], outputs: list[str],
+                     attributes: dict[str, Any] | None = None, domain: str = "") -> "OnnxNode":
+        """Return another operator under this node's name."""
+        return OnnxNode(op_type, domain, self.name, inputs, outputs, dict(attributes or {}))
+
+    @property
+    def label(self) -> str:
+        """Operator with its domain."""
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+
+    def take(self, **defaults: Any) -> dict[str, Any]:
+        """Attributes by name, with their defaults, after checking that there are no others.
+
+        Raises
+        ------
+        PearrayError
+            If the node has an attribute that is not named here.
+        """
+        for name in self.attributes:
+            if name not in defaults:
+                known = ", ".join(defaults) or "none"
+                raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
+        values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+@dataclass
+class Builder:
+    """Graph under construction.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        Tensors made so far, and the graph's inputs.
+    constants : dict of str to ndarray
+        Tensors known at compile time.
+    """
+
+    tensors: dict[str, Tensor]
+    constants: dict[str, np.ndarray]
+    nodes: list[Node] = field(default_factory=list)
+    #: First dimension that the file gives to its inputs, and the one wanted instead.
+    batches: tuple[int, int] | None = None
+
+    def tensor(self, name: str) -> Tensor:
+        """Shape and type of a tensor, constant or not."""
+        if name in self.constants:
+            value = self.constants[name]
+            return Tensor(name, value.shape, value.dtype)
+        if name not in self.tensors:
+            raise PearrayError(f"tensor {name!r} is made by no node before this one")
+        return self.tensors[name]
+
+    def constant(self, node: OnnxNode, index: int, role: str) -> np.ndarray:
+        """Value of an input that must be known at compile time."""
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        if name not in self.constants:
+            raise PearrayError(f"{role} must be a constant, not {name!r}")
+        return self.constants[name]
+
+    def add(self, node: OnnxNode, operator: Operator, inputs: dict[str, str],
+            output: str | None = None) -> None:
+        """Append a node that makes the first output of an ONNX node, or a named one on the way to it."""
+        specs = operator.infer({role: self.tensor(name) for role, name in inputs.items()})
+        name = node.outputs[0] if output is None else output
+        label = node.name if output is None else output
+        shape, dtype = specs["y"]
+        self.tensors[name] = Tensor(name, shape, dtype)
+        self.nodes.append(Node(label, operator, inputs, {"y": name}))
+
+
+Handler = Callable[[OnnxNode, Builder], None]
+HANDLERS: dict[tuple[str, str], Handler] = {}
+
+
+def handles(*op_types: str, domain: str = "") -> Callable[[Handler], Handler]:
+    """Register a function for ONNX operators of a domain."""
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update({(domain, op_type): handler for op_type in op_types})
+        return handler
+
+    return register
+
+
+def optional(node: OnnxNode, index: int) -> str:
+    """Return the name of an input that may be absent, then empty."""
+    return node.inputs[index] if index < len(node.inputs) else ""
+
+
+def scalar(value: np.ndarray) -> np.ndarray:
+    # Scales and zero points of one value may be scalars or vectors of one.
+    return value.reshape(()) if value.size == 1 else value
+
+
+def quantisation(node: OnnxNode, graph: Builder, index: int, what: str) -> tuple[np.ndarray, Any]:
+    """Scale and zero point that stand at `index` and the one after it."""
+    scale = scalar(graph.constant(node, index, f"{what}_scale"))
+    if not optional(node, index + 1):
+        return scale, np.uint8(0) if node.domain == "" else np.int8(0)
+    return scale, scalar(graph.constant(node, index + 1, f"{what}_zero_point"))[()]
+
+
+def one_output(node: OnnxNode) -> None:
+    """Check that only the first output is wanted."""
+    if any(node.outputs[1:]):
+        raise PearrayError(f"output {node.outputs[1]!r} is not supported; only the first one is")
+
+
+def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tuple[int, int],
+                    strides: tuple[int, int], dilations: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Find the padding (top, left, bottom, right) of an ONNX window.
+
+    Parameters
+    ----------
+    auto_pad : str
+        ``NOTSET``, ``VALID``, ``SAME_UPPER`` or ``SAME_LOWER``; the last two give
+        ``ceil(size / stride)`` outputs, the odd element going to the end or to the beginning.
+    pads : sequence of 4 int, or None
+        Explicit padding, begins before ends.
+    sizes, kernel, strides, dilations : (int, int)
+        Vertical and horizontal.
+
+    Raises
+    ------
+    PearrayError
+        If `auto_pad` is none of these, or a pad is negative.
+    """
+    if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise PearrayError(f"auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not {auto_pad!r}")
+    if auto_pad == "VALID":
+        return 0, 0, 0, 0
+    if auto_pad == "NOTSET":
+        values = [int(value) for value in pads or (0, 0, 0, 0)]
+        if len(values) != 4 or min(values) < 0:
+            raise PearrayError(f"pads must be four integers of at least 0, not {values}")
+        return values[0], values[1], values[2], values[3]
+    begins, ends = [], []
+    for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max((-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if auto_pad == "SAME_UPPER" else large)
+        ends.append(large if auto_pad == "SAME_UPPER" else small)
+    return begins[0], begins[1], ends[0], ends[1]
+
+
+def two(name: str, value: Any, default: tuple[int, int]) -> tuple[int, int]:
+    """Return an attribute of two integers, vertical and horizontal."""
+    values = tuple(int(item) for item in (default if value is None else value))
+    if len(values) != 2 or min(values) < 1:
+        raise PearrayError(f"{name} must be two integers of at least 1, not {list(values)}: only two spatial "
+                           f"dimensions are supported")
+    return values[0], values[1]
+
+
+def image(graph: Builder, name: str) -> tuple[int, int]:
+    """Return height and width of a tensor that must be an image."""
+    shape = graph.tensor(name).shape
+    if len(shape) != 4:
+        raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
+    return shape[2], shape[3]
+
+
+def one(name: str, scale: np.ndarray) -> float:
+    """Return a scale that must be one value."""
+    if check_scale(name, scale).ndim:
+        raise PearrayError(f"{name} must be one value, not {scale.size}")
+    return float(scale)

@@ -1,0 +1,219 @@
+"""ONNX files as graphs: reading, folding of constants, and the walk over the nodes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....hdl.errors import PearrayError
+from ...graph.graph import Graph, Node, Tensor
+from . import channelwise as onnx_channelwise
+from . import contractions as onnx_contractions
+from . import shapes as onnx_shapes
+from .builder import HANDLERS, OWN, Builder, OnnxNode
+from .qdq import FLOAT_OPERATORS, FloatNodes
+
+__all__ = ["Model", "load_onnx"]
+
+# Imported for what they register.
+_FAMILIES = onnx_channelwise, onnx_contractions, onnx_shapes
+
+#: Oldest operator set whose operators are taken at their word.
+OLDEST_OPSET = 13
+
+
+@dataclass(eq=False)
+class Model:
+    """A network read from an ONNX file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file without ``.onnx``.
+    inputs : dict of str to Tensor
+        Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1.
+    outputs : list of str
+        Outputs of a run.
+    """
+
+    name: str
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+    _model: Any = field(repr=False)
+    _constants: dict[str, np.ndarray] = field(repr=False)
+    _graphs: dict[int | None, Graph] = field(default_factory=dict, repr=False)
+
+    def graph(self, batch: int | None = None) -> Graph:
+        """Graph of the network.
+
+        Parameters
+        ----------
+        batch : int, optional
+            First dimension of every input, instead of the file's.
+
+        Raises
+        ------
+        PearrayError
+            If an operator, attribute or shape is not supported; the message names the node.
+        """
+        if batch not in self._graphs:
+            self._graphs[batch] = _import(self._model, self._constants, batch)
+        return self._graphs[batch]
+
+    def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
+        """Graph for the batch that these inputs have.
+
+        Raises
+        ------
+        PearrayError
+            See :meth:`graph`.
+        """
+        batches = {value.shape[0] for name, value in tensors.items()
+                   if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
+        declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
+        return self.graph(batches.pop() if len(batches) == 1 and batches != declared else None)
+
+
+def load_onnx(path: str | PathLike[str]) -> Model:
+    """Read an ONNX file.
+
+    Parameters
+    ----------
+    path : path
+        The file; operator set 13 or later.
+
+    Returns
+    -------
+    Model
+        Its operators are checked when its graph is first needed.
+
+    Raises
+    ------
+    PearrayError
+        If onnx is not installed, or the file is missing, corrupt or too old.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise PearrayError("reading ONNX files needs onnx: run `pip install 'pearray[onnx]'`") from None
+    file = Path(fspath(path))
+    if not file.is_file():
+        raise PearrayError(f"ONNX file {str(file)!r} is not a file")
+    try:
+        model = onnx.load(str(file))
+        # Before version 4 initialisers had to be listed as inputs too; quantisers do not bother.
+        model.ir_version = max(model.ir_version, 4)
+        for item in model.graph.output:
+            # Runtimes infer the type of an output that states none; the checker insists on one.
+            if not item.HasField("type"):
+                item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+                item.type.tensor_type.shape.SetInParent()
+        onnx.checker.check_model(model)
+        if not model.graph.node:
+            raise ValueError("it holds no network")
+        constants = {item.name: _whole_bytes(onnx.numpy_helper.to_array(item)) for item in model.graph.initializer}
+    except Exception as error:
+        # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PearrayError(f"ONNX file {str(file)!r} cannot be read: {reason}") from None
+    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise PearrayError(f"ONNX file {str(file)!r} must have operator set {OLDEST_OPSET} or later, "
+                           f"not {opset}: convert it with onnx.version_converter")
+    outputs = [item.name for item in model.graph.output]
+    return Model(file.stem, _inputs(model, None), outputs, model, constants)
+
+
+def _whole_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of 4 bits as bytes, which hold the same integers."""
+    kinds = {"int4": np.int8, "uint4": np.uint8}
+    return values.astype(kinds[values.dtype.name]) if values.dtype.name in kinds else values
+
+
+def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
+    from onnx import helper
+
+    constants = {item.name for item in model.graph.initializer}
+    inputs = {}
+    for item in model.graph.input:
+        if item.name in constants:
+            continue
+        kind = item.type.tensor_type
+        if not kind.elem_type:
+            raise PearrayError(f"input {item.name!r} of the ONNX file must be a tensor")
+        shape = []
+        for axis, size in enumerate(kind.shape.dim):
+            if axis == 0 and (batch is not None or size.dim_value < 1):
+                shape.append(1 if batch is None else batch)
+            elif size.dim_value < 1:
+                raise PearrayError(f"input {item.name!r} of the ONNX file must have a fixed shape behind its "
+                                   f"first dimension, but dimension {axis} is {size.dim_param!r}")
+            else:
+                shape.append(size.dim_value)
+        inputs[item.name] = Tensor(item.name, tuple(shape), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return inputs
+
+
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None) -> Graph:
+    declared = {tensor.shape[0] for tensor in _inputs(model, None).values() if tensor.shape}
+    inputs = _inputs(model, batch)
+    constants = dict(initialisers)
+    builder = Builder(dict(inputs), constants)
+    if batch is not None and len(declared) == 1:
+        builder.batches = declared.pop(), batch
+    floats = FloatNodes(builder, [item.name for item in model.graph.output])
+    for item in model.graph.node:
+        node = OnnxNode.of(item)
+        # What dequantises a constant is half of a quantised operator, and is left to it.
+        if node.domain == "" and node.op_type != "DequantizeLinear" and all(
+                name in constants for name in node.inputs if name):
+            constants.update(_fold(model, node, constants))
+            continue
+        if _attempt(node, floats.take, node):
+            continue
+        handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
+        if handler is None:
+            supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
+            raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
+                               f"supported: {supported}")
+        _attempt(node, handler, node, builder)
+    return _graph(builder.nodes, inputs, builder, [item.name for item in model.graph.output])
+
+
+def _attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
+    """Do something with a node; an error names the node."""
+    try:
+        return action(*arguments)
+    except PearrayError as error:
+        raise PearrayError(f"node {node.name!r} ({node.label}): {error}") from None
+
+
+def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outputs: list[str]) -> Graph:
+    made = {name for node in nodes for name in node.outputs.values()}
+    for name in outputs:
+        if name not in made:
+            raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
+    used = {name for node in nodes for name in node.inputs.values()}
+    constants = {name: value for name, value in builder.constants.items() if name in used}
+    return Graph(nodes, dict(inputs), constants, list(inputs), outputs)
+
+
+def _fold(model: Any, node: OnnxNode, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Compute a node all of whose inputs are known."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    given = [name for name in node.inputs if name]
+    names = [name for name in node.outputs if name]
+    ends = [[helper.make_empty_tensor_value_info(name) for name in group] for group in (given, names)]
+    graph = helper.make_graph([node.proto], "constant", ends[0], ends[1])
+    try:
+        evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(model.opset_import)))
+        values = evaluator.run(names, {name: constants[name] for name in given})
+    except Exception as error:
+        raise PearrayError(f"node {node.name!r} ({node.label}): cannot be computed from its constants: "
+                           f"{type(error).__name__}") from None
+    return dict(zip(names, (np.asarray(value) for value in values), strict=True))

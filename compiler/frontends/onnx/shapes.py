@@ -1,0 +1,70 @@
+"""ONNX operators that change shape or type only."""
+
+import numpy as np
+
+from ....hdl.errors import PearrayError
+from ...operators import Dequantize, Quantize, Reshape
+from .builder import Builder, OnnxNode, handles, one, optional, quantisation
+
+__all__: list[str] = []
+
+
+@handles("Reshape")
+def _reshape(node: OnnxNode, graph: Builder) -> None:
+    taken = node.take(allowzero=0)
+    x = graph.tensor(node.inputs[0])
+    target = [int(size) for size in graph.constant(node, 1, "shape")]
+    if not taken["allowzero"]:
+        target = [x.shape[axis] if size == 0 and axis < len(x.shape) else size
+                  for axis, size in enumerate(target)]
+    if graph.batches and target and target[0] == graph.batches[0] and x.shape[0] == graph.batches[1]:
+        target[0] = graph.batches[1]
+    graph.add(node, Reshape(tuple(target)), {"x": x.name})
+
+
+@handles("Flatten")
+def _flatten(node: OnnxNode, graph: Builder) -> None:
+    taken = node.take(axis=1)
+    x = graph.tensor(node.inputs[0])
+    axis = taken["axis"] + (len(x.shape) if taken["axis"] < 0 else 0)
+    outer = int(np.prod(x.shape[:axis], dtype=np.int64))
+    graph.add(node, Reshape((outer, int(np.prod(x.shape[axis:], dtype=np.int64)))), {"x": x.name})
+
+
+@handles("Squeeze", "Unsqueeze")
+def _squeeze(node: OnnxNode, graph: Builder) -> None:
+    node.take()
+    x = graph.tensor(node.inputs[0])
+    shape = list(x.shape)
+    if node.op_type == "Squeeze":
+        axes = ([axis for axis, size in enumerate(shape) if size == 1] if not optional(node, 1)
+                else [int(axis) % len(shape) for axis in graph.constant(node, 1, "axes")])
+        shape = [size for axis, size in enumerate(shape) if axis not in axes]
+    else:
+        given = [int(axis) for axis in graph.constant(node, 1, "axes")]
+        for axis in sorted(axis % (len(shape) + len(given)) for axis in given):
+            shape.insert(axis, 1)
+    graph.add(node, Reshape(tuple(shape)), {"x": x.name})
+
+
+@handles("Identity")
+def _identity(node: OnnxNode, graph: Builder) -> None:
+    graph.add(node, Reshape(graph.tensor(node.inputs[0]).shape), {"x": node.inputs[0]})
+
+
+@handles("QuantizeLinear")
+def _quantise(node: OnnxNode, graph: Builder) -> None:
+    node.take(axis=1, saturate=1)
+    x = graph.tensor(node.inputs[0])
+    if x.dtype != np.float32:
+        raise PearrayError(f"input {x.name!r} must be float32, not {x.dtype}")
+    scale, zero_point = quantisation(node, graph, 1, "y")
+    graph.add(node, Quantize(one("y_scale", scale), zero_point), {"x": x.name})
+
+
+@handles("DequantizeLinear")
+def _dequantise(node: OnnxNode, graph: Builder) -> None:
+    node.take(axis=1)
+    x = graph.tensor(node.inputs[0])
+    scale, zero_point = quantisation(node, graph, 1, "x")
+    graph.add(node, Dequantize(one("x_scale", scale), zero_point), {"x": x.name})

@@ -1,0 +1,184 @@
+"""Graphs of operators over named tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from ..operators.operator import Operator
+
+__all__ = ["Graph", "Node", "Tensor"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Name, shape and type of a tensor, in ONNX's layout (NCHW for images)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An operator between tensors.
+
+    Parameters
+    ----------
+    name : str
+        Name in reports.
+    operator : Operator
+        What it computes.
+    inputs, outputs : dict of str to str
+        Tensor of each role; an absent optional input is left out.
+    """
+
+    name: str
+    operator: Operator
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(eq=False)
+class Graph:
+    """Operators in topological order, with the tensors between them.
+
+    Parameters
+    ----------
+    nodes : list of Node
+        In any order; sorted here.
+    tensors : dict of str to Tensor
+        At least inputs and constants; the rest is inferred where it is missing.
+    constants : dict of str to ndarray
+        Tensors known at compile time.
+    inputs, outputs : list of str
+        Tensors given at and wanted from each run.
+
+    Raises
+    ------
+    PearrayError
+        If a tensor has no or two producers, the graph has a cycle, or a shape does not fit.
+    """
+
+    nodes: list[Node]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, value in self.constants.items():
+            self.tensors[name] = Tensor(name, value.shape, value.dtype)
+        self.nodes = self._sorted()
+        for node in self.nodes:
+            try:
+                specs = node.operator.infer(self.typed(node.inputs))
+            except PearrayError as error:
+                if len(self.nodes) == 1:
+                    raise
+                raise PearrayError(f"{node.name}: {error}") from None
+            for role, name in node.outputs.items():
+                shape, dtype = specs[role]
+                known = self.tensors.setdefault(name, Tensor(name, shape, dtype))
+                if known.shape != shape or known.dtype != dtype:
+                    raise PearrayError(f"{node.name}: {name} must be {dtype} of shape {shape}, "
+                                       f"not {known.dtype} of shape {known.shape}")
+        for name in self.outputs:
+            if name not in self.tensors:
+                raise PearrayError(f"output {name!r} of the graph is made by no node")
+
+    def _sorted(self) -> list[Node]:
+        producer: dict[str, Node] = {}
+        for node in self.nodes:
+            for name in node.outputs.values():
+                if name in producer or name in self.constants or name in self.inputs:
+                    raise PearrayError(f"{node.name}: tensor {name!r} is made twice")
+                producer[name] = node
+        known = set(self.inputs) | set(self.constants)
+        ordered: list[Node] = []
+        waiting = list(self.nodes)
+        while waiting:
+            ready = [node for node in waiting if all(name in known for name in node.inputs.values())]
+            if not ready:
+                node = waiting[0]
+                missing = next(name for name in node.inputs.values() if name not in known)
+                reason = "depends on itself" if missing in producer else "is made by no node"
+                raise PearrayError(f"{node.name}: tensor {missing!r} {reason}")
+            for node in ready:
+                known.update(node.outputs.values())
+            ordered += ready
+            waiting = [node for node in waiting if node not in ready]
+        return ordered
+
+    def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:
+        """Tensor of each role."""
+        return {role: self.tensors[name] for role, name in roles.items()}
+
+    @classmethod
+    def of(cls, operator: Operator, tensors: Mapping[str, Any], constants: Sequence[str] | None = None) -> "Graph":
+        """Graph of one operator, whose tensors are named by their roles.
+
+        Parameters
+        ----------
+        operator : Operator
+            The operator.
+        tensors : mapping of str to ndarray
+            Inputs by role; None counts as absent.
+        constants : sequence of str, optional
+            Roles known at compile time, by default those the operator names: weights and biases of
+            Linear and Conv2d may be packed, all operands of Gemm are activations.
+        """
+        arrays = {role: np.asarray(value) for role, value in tensors.items() if value is not None}
+        operator.check_roles(arrays)
+        fixed = operator.constants if constants is None else constants
+        inputs = {role: role for role in operator.required + operator.optional if role in arrays}
+        # An optimiser's output may have its input's name.
+        outputs = {role: role if role not in inputs else f"{role}_out" for role in operator.outputs}
+        return cls(
+            nodes=[Node(operator.kind, operator, inputs, outputs)],
+            tensors={role: Tensor(role, arrays[role].shape, arrays[role].dtype) for role in inputs},
+            constants={role: arrays[role] for role in inputs if role in fixed},
+            inputs=[role for role in inputs if role not in fixed],
+            outputs=list(outputs.values()),
+        )
+
+    def check_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Check names, shapes and types of the inputs of a run.
+
+        Raises
+        ------
+        PearrayError
+            If one is missing, unknown, or of the wrong shape or type.
+        """
+        for name in self.inputs:
+            if name not in inputs:
+                raise PearrayError(f"input {name!r} is missing; the graph takes {', '.join(self.inputs)}")
+        for name, value in inputs.items():
+            if name not in self.inputs:
+                raise PearrayError(f"{name!r} is no input; the graph takes {', '.join(self.inputs)}")
+            tensor = self.tensors[name]
+            if value.shape != tensor.shape or value.dtype != tensor.dtype:
+                raise PearrayError(f"input {name!r} must be {tensor.dtype} of shape {tensor.shape}, "
+                                   f"not {value.dtype} of shape {value.shape}")
+
+    def golden(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every tensor that a node makes, from NumPy alone."""
+        self.check_inputs(inputs)
+        values = dict(self.constants) | dict(inputs)
+        made: dict[str, np.ndarray] = {}
+        for node in self.nodes:
+            try:
+                results = node.operator.golden({role: values[name] for role, name in node.inputs.items()})
+            except PearrayError:
+                raise
+            except ValueError as error:
+                raise PearrayError(f"{node.name}: {error}") from None
+            for role, name in node.outputs.items():
+                values[name] = made[name] = results[role]
+        return made
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of one node."""
+        return node.operator.macs(self.typed(node.inputs))

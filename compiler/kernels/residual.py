@@ -1,0 +1,102 @@
+"""Addition of two quantised tensors as one integer sum and one requantisation, exact by exhaustion.
+
+onnxruntime adds two scaled tensors in float32. An array has integer weights instead: with
+``sum = m * (a - a_zero) + n * (b - b_zero) + bias`` the result is ``rint(float32(sum) * scale) + point``.
+If n / m is close enough to the ratio of the scales, both agree for all 65,536 pairs of stored values; weights
+beyond an operand are sums of several. Candidates are fractions n / m in order of how well they fit, and each is
+compared with the golden model over all pairs.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ...golden import quantised
+
+__all__ = ["Residual", "find_residual"]
+
+#: Fractions to try for each number of weights.
+_CANDIDATES = 300
+
+#: Pairs nearest to half-way between two outputs.
+_HARD = 2048
+
+#: Neighbours of the best scale to try, in units of its last place.
+_ULPS = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Integers and a scale that add two tensors exactly; see the module."""
+
+    m: int
+    n: int
+    scale: float
+    bias: int
+    point: int
+
+
+@cache
+def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str,
+                  y_scale: float, y_zero: int, greatest: int) -> Residual | None:
+    """Find weights that add two 8-bit tensors as the golden model does, for every pair of values.
+
+    Parameters
+    ----------
+    a_scale, b_scale, y_scale : float
+        Scales.
+    a_zero, b_zero, y_zero : int
+        Zero points.
+    a_dtype, b_dtype : str
+        Types of the operands, int8 or uint8; the output has that of a.
+    greatest : int
+        Greatest weight of the array.
+
+    Returns
+    -------
+    Residual or None
+        None if no candidate with at most 64 weights for each tensor is exact.
+    """
+    stored = np.arange(256, dtype=np.uint8)
+    a, b = np.repeat(stored, 256).view(a_dtype), np.tile(stored, 256).view(b_dtype)
+    expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero).astype(np.int32)
+    x, z = a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero
+    info, (ra, rb) = np.iinfo(a_dtype), (a_scale / y_scale, b_scale / y_scale)
+    # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
+    real = ra * x + rb * z
+    within = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))
+    hard = within[np.argsort(np.abs(real[within] - np.floor(real[within]) - 0.5), kind="stable")[:_HARD]]
+    ordered = hard[np.argsort(expected[hard], kind="stable")]
+    starts = np.flatnonzero(np.diff(expected[ordered], prepend=expected[ordered[:1]] - 1))
+
+    def separates(m: int, n: int) -> bool:
+        """Tell whether all sums of one output are below those of the next, without which no scale will do."""
+        sums = m * x[ordered] + n * z[ordered]
+        return bool((np.maximum.reduceat(sums, starts)[:-1] < np.minimum.reduceat(sums, starts)[1:]).all())
+
+    def exact(choice: Residual, pairs: np.ndarray | slice) -> bool:
+        sums = choice.m * x[pairs] + choice.n * z[pairs] + choice.bias
+        rounded = np.rint(sums.astype(np.float32) * np.float32(choice.scale)) + choice.point
+        return np.array_equal(np.clip(rounded, info.min, info.max), expected[pairs])
+
+    for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
+        m = np.arange(1, greatest * count + 1)
+        n = np.rint(m * rb / ra).astype(np.int64)
+        kept = (n >= 1) & (n <= greatest * count)
+        m, n = m[kept], n[kept]
+        for index in np.argsort(np.abs(n / m * ra - rb), kind="stable")[:_CANDIDATES]:
+            first, second = int(m[index]), int(n[index])
+            if not separates(first, second):
+                continue
+            scale = np.float32((ra * first + rb * second) / (first**2 + second**2))
+            for ulps in _ULPS:
+                factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
+                # The zero point inside the rounding, as in the golden model, matters where sums tie.
+                inside = round(y_zero / factor)
+                for bias, point in ((0, y_zero), (inside, 0), (1, y_zero), (-1, y_zero), (inside + 1, 0),
+                                    (inside - 1, 0)):
+                    choice = Residual(first, second, factor, bias, point)
+                    if exact(choice, hard) and exact(choice, slice(None)):
+                        return choice
+    return None

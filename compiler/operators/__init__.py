@@ -1,0 +1,17 @@
+"""Public operators, as users state them, and the few that graphs need besides.
+
+Operators without a lowering still have a golden model; compiling one names it.
+"""
+
+from .channelwise import Add, AvgPool2d, Dequantize, Lookup, MaxPool2d, Quantize, Relu, Reshape
+from .contraction import Contraction
+from .contractions import Conv2d, ConvTranspose2d, Gemm, Linear
+from .float_operators import SGD, Attention, AttentionGrad, Conv2dGrad, LinearGrad, MultiHeadAttention, Softmax
+from .operator import Operator
+from .requant import FixedPoint, Requant
+
+__all__ = [
+    "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MaxPool2d",
+    "MultiHeadAttention", "Operator", "Quantize", "Relu", "Requant", "Reshape", "Softmax",
+]

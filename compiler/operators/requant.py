@@ -1,0 +1,224 @@
+"""Arithmetic as an operator states it: requantisation by scales or multipliers, or fixed point."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import Rounding
+
+__all__ = ["FixedPoint", "Requant", "check_scale", "check_zero_point", "storage_dtype"]
+
+
+def check_scale(name: str, value: Any) -> np.ndarray:
+    """Return `value` as float32 of shape () or (channels,) after checking it is finite and positive."""
+    try:
+        scale = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise PearrayError(f"{name} must be a number or one per output channel, not {value!r}") from None
+    if scale.ndim > 1 or scale.size == 0:
+        raise PearrayError(f"{name} must be a scalar or a vector, not an array of shape {scale.shape}")
+    wrong = ~(np.isfinite(scale) & (scale > 0))
+    if wrong.any():
+        raise PearrayError(f"{name} must be finite and above 0, not {scale[wrong].flat[0]}")
+    return scale.reshape(()) if scale.size == 1 else scale
+
+
+def check_zero_point(name: str, value: Any) -> int:
+    """Return `value` as int after checking that an 8- or 16-bit tensor can have it."""
+    array = np.asarray(value)
+    if array.size > 1 and np.all(array == array.flat[0]):
+        array = array.reshape(-1)[:1]
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise PearrayError(f"{name} must be one integer, not {value!r}")
+    point = int(array.item())
+    low, high = -128, 255
+    if storage_dtype(array) is not None:
+        low, high = int(np.iinfo(array.dtype).min), int(np.iinfo(array.dtype).max)
+    if not low <= point <= high:
+        raise PearrayError(f"{name} must be an integer in {low}..{high}, not {point}")
+    return point
+
+
+def storage_dtype(value: Any) -> np.dtype | None:
+    """Type of a zero point that carries one (a NumPy integer of 8 or 16 bits), else None."""
+    dtype = getattr(value, "dtype", None)
+    return dtype if dtype in (np.int8, np.uint8, np.int16, np.uint16) else None
+
+
+def _integers(name: str, value: Any, low: int, high: int) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0:
+        raise PearrayError(f"{name} must be an integer or one per output channel, not {value!r}")
+    wrong = (array < low) | (array > high)
+    if wrong.any():
+        raise PearrayError(f"{name} must be in {low}..{high}, not {array[wrong].flat[0]}")
+    array = array.astype(np.int64)
+    return array.reshape(()) if array.size == 1 else array
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """16-bit fixed point as Eyeriss computes: operands, sums and outputs are int16.
+
+    Of each 32-bit product the 16 bits from `shift` up are taken; their sums and the bias, int16 too, wrap at 16 bits.
+
+    Parameters
+    ----------
+    shift : int
+        Lowest bit of the window of a product, 0 to 16: the fraction bits of one operand, if the output is to have
+        those of the other.
+
+    Raises
+    ------
+    PearrayError
+        If `shift` is no integer in 0..16.
+    """
+
+    shift: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shift, bool) or not isinstance(self.shift, (int, np.integer)) or not 0 <= self.shift <= 16:
+            raise PearrayError(f"shift must be an integer in 0..16, not {self.shift!r}")
+        object.__setattr__(self, "shift", int(self.shift))
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """How sums become quantised outputs. Made by :meth:`onnx` or :meth:`tflite`.
+
+    Parameters
+    ----------
+    rounding : Rounding
+        Rule.
+    x_zero_point, w_zero_point, y_zero_point : int
+        Zero points of the activations, the weights and the output.
+    scale : ndarray of shape () or (channels,), float32, or None
+        Factor of the ONNX rule.
+    multiplier, shift : ndarray of shape () or (channels,), int64, or None
+        Q31 multiplier and left shift of the TFLite rules.
+    clamp : (int, int) or None
+        Bounds of the output; None for those of its type.
+    dtype : numpy.dtype or None
+        Type of the output; None for that of the activations.
+    y_scale : float or None
+        Scale of the output, which activations by table and clipping need.
+    """
+
+    rounding: Rounding
+    x_zero_point: int = 0
+    w_zero_point: int = 0
+    y_zero_point: int = 0
+    scale: np.ndarray | None = None
+    multiplier: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    clamp: tuple[int, int] | None = None
+    dtype: np.dtype | None = None
+    y_scale: float | None = None
+
+    @classmethod
+    def onnx(cls, x_scale: Any, x_zero_point: Any, w_scale: Any, w_zero_point: Any, y_scale: Any,
+             y_zero_point: Any, *, clamp: tuple[int, int] | None = None) -> "Requant":
+        """Requantise as onnxruntime: ``rint(float32(sum) * (x_scale * w_scale / y_scale)) + zero point``.
+
+        Parameters
+        ----------
+        x_scale, y_scale : float
+            Scales of the activations and of the output.
+        w_scale : float or sequence of float
+            Scale of the weights, or one per output channel.
+        x_zero_point, w_zero_point, y_zero_point : int
+            Zero points. The output has the type of `y_zero_point` if that is a NumPy integer, else
+            the type of the activations.
+        clamp : (int, int), optional
+            Narrower bounds of the output, for operands of fewer than 8 bits.
+
+        Raises
+        ------
+        PearrayError
+            If a scale is not finite and positive, or a zero point out of range.
+        """
+        x, w, y = (check_scale(name, value) for name, value in
+                   (("x_scale", x_scale), ("w_scale", w_scale), ("y_scale", y_scale)))
+        for name, value in (("x_scale", x), ("y_scale", y)):
+            if value.ndim:
+                raise PearrayError(f"{name} must be one number, not {value.size}")
+        # A subnormal or infinite quotient is as useless as a bad scale, and hides a mistake in one.
+        with np.errstate(over="ignore", under="ignore"):
+            scale = check_scale("x_scale * w_scale / y_scale", (x * w) / y)
+        return cls(Rounding.ONNX, check_zero_point("x_zero_point", x_zero_point),
+                   check_zero_point("w_zero_point", w_zero_point),
+                   check_zero_point("y_zero_point", y_zero_point), scale=scale,
+                   clamp=_clamp(clamp), dtype=storage_dtype(y_zero_point), y_scale=float(y))
+
+    @classmethod
+    def tflite(cls, multiplier: Any, shift: Any, x_zero_point: Any = 0, w_zero_point: Any = 0,
+               y_zero_point: Any = 0, rounding: str = "double",
+               clamp: tuple[int, int] = (-128, 127)) -> "Requant":
+        """Requantise as TFLite's reference kernels.
+
+        Parameters
+        ----------
+        multiplier : int or sequence of int
+            Q31 multiplier in 0..2**31 - 1, or one per output channel.
+        shift : int or sequence of int
+            Left shift in -31..30 (negative shifts right), or one per output channel.
+        x_zero_point, w_zero_point, y_zero_point : int
+            Zero points.
+        rounding : {"double", "single"}
+            ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED.
+        clamp : (int, int)
+            Bounds of the output, which also choose its type: int8, uint8 or int16.
+
+        Raises
+        ------
+        PearrayError
+            If a value is out of range.
+        """
+        modes = {"double": Rounding.TFLITE_DOUBLE, "single": Rounding.TFLITE_SINGLE}
+        if rounding not in modes:
+            raise PearrayError(f"rounding must be 'double' or 'single', not {rounding!r}")
+        bounds = _clamp(clamp)
+        assert bounds is not None
+        dtype = storage_dtype(y_zero_point)
+        if dtype is None:
+            dtype = next(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16, np.uint16)
+                         if np.iinfo(kind).min <= bounds[0] and bounds[1] <= np.iinfo(kind).max)
+        return cls(modes[rounding], check_zero_point("x_zero_point", x_zero_point),
+                   check_zero_point("w_zero_point", w_zero_point),
+                   check_zero_point("y_zero_point", y_zero_point),
+                   multiplier=_integers("multiplier", multiplier, 0, (1 << 31) - 1),
+                   shift=_integers("shift", shift, -31, 30), clamp=bounds, dtype=dtype)
+
+    @property
+    def channels(self) -> int | None:
+        """Output channels that have a factor of their own, or None if one factor serves all."""
+        counts = {value.size for value in (self.scale, self.multiplier, self.shift)
+                  if value is not None and value.ndim}
+        if len(counts) > 1:
+            raise PearrayError(f"multiplier and shift must have the same length, not {sorted(counts)}")
+        return counts.pop() if counts else None
+
+    def output_dtype(self, x_dtype: Any) -> np.dtype:
+        """Type of the output for activations of `x_dtype`."""
+        return np.dtype(x_dtype) if self.dtype is None else self.dtype
+
+    def bounds(self, x_dtype: Any) -> tuple[int, int]:
+        """Bounds of the output for activations of `x_dtype`: `clamp`, or those of its type."""
+        info = np.iinfo(self.output_dtype(x_dtype))
+        if self.clamp is None:
+            return int(info.min), int(info.max)
+        return max(self.clamp[0], int(info.min)), min(self.clamp[1], int(info.max))
+
+
+def _clamp(clamp: Any) -> tuple[int, int] | None:
+    if clamp is None:
+        return None
+    try:
+        low, high = (int(value) for value in clamp)
+    except (TypeError, ValueError):
+        raise PearrayError(f"clamp must be (low, high), not {clamp!r}") from None
+    if not -(1 << 15) <= low <= high < 1 << 16 or high - low >= 1 << 16:
+        raise PearrayError(f"clamp must be (low, high) within a 16-bit type and low <= high, not {clamp!r}")
+    return low, high

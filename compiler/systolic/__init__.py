@@ -1,0 +1,1 @@
+"""The systolic kind: tilings, steps, commands and their price."""

@@ -1,0 +1,149 @@
+"""How a layer begins and ends: a search over small changes, each timed as the hardware would run it.
+
+Between its ramps a layer keeps the array busy whatever its tiling. At the beginning it waits for its first
+operands, so these come in small pieces; at the end for post-processing and stores, so the last groups shrink.
+Sizes that suit one another follow from no simple rule, but a try takes only milliseconds.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...hdl.shell.config import SystolicConfig
+from ..kernels.problem import Problem
+from .lower import Tiling, can_slice, last_part
+
+__all__ = ["improve"]
+
+#: Tries without success after which the search ends.
+_PATIENCE = 80
+
+
+def improve(problem: Problem, config: SystolicConfig, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
+            tries: int) -> Tiling:
+    """Improve the ramps of a layer.
+
+    Parameters
+    ----------
+    problem : Problem
+        The layer.
+    config : SystolicConfig
+        Configuration.
+    tiling : Tiling
+        Where to begin.
+    cycles : float
+        What it takes.
+    time : callable
+        Cycles of a tiling.
+    tries : int
+        Tilings to time at most.
+
+    Returns
+    -------
+    Tiling
+        The best that was found. The search is the same each time.
+    """
+    # Beginning and end hardly know of each other.
+    for change in ("beginning", "end"):
+        # Not for secrets: a search that finds the same each time.
+        changes = _Changes(problem, config, random.Random(0))
+        idle = 0
+        for _ in range(tries // 2):
+            if idle == _PATIENCE:
+                break
+            idle += 1
+            changed = changes.beginning(tiling) if change == "beginning" else changes.end(tiling)
+            if changed is None or changed == tiling:
+                continue
+            found = time(changed)
+            if found < cycles:
+                idle = 0
+            if found <= cycles:
+                cycles, tiling = found, changed
+    return tiling
+
+
+class _Changes:
+    """Random small changes of a tiling's ramps."""
+
+    def __init__(self, problem: Problem, config: SystolicConfig, choice: random.Random):
+        self._problem = problem
+        self._config = config
+        self._choice = choice
+        self._slices = can_slice(problem)
+
+    def beginning(self, tiling: Tiling) -> Tiling:
+        """Change the first pixels, or where the first operands are cut."""
+        rows = self._config.array.rows
+        for _ in range(self._choice.choice((1, 1, 2, 3))):
+            drawn = self._choice.random()
+            if drawn < 0.3:
+                step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
+                tiling = replace(tiling, first_pixels=max(rows, tiling.first_pixels + step))
+            elif drawn < 0.6:
+                tiling = replace(tiling, k_cuts=self._toggled(tiling, tiling.k_cuts, last=True))
+            elif drawn < 0.9 and self._slices:
+                tiling = replace(tiling, a_cuts=self._toggled(tiling, tiling.a_cuts, last=False))
+            else:
+                tiling = replace(tiling, w_first=not tiling.w_first)
+        return tiling
+
+    def end(self, tiling: Tiling) -> Tiling | None:
+        """Change the last groups, or how many POSTs the last one takes; None if that does not go."""
+        for _ in range(self._choice.choice((1, 1, 2))):
+            if self._choice.random() < 0.1 or not tiling.shrink:
+                tiling = replace(tiling, posts=self._choice.randint(1, 3))
+            elif (ends := self._ends(tiling)) is None:
+                return None
+            else:
+                tiling = replace(tiling, ends=ends)
+        return tiling
+
+    def _toggled(self, tiling: Tiling, cuts: tuple[int, ...], last: bool) -> tuple[int, ...]:
+        """Make or drop one cut of the first box of weights; with `last`, its size ends the tuple."""
+        problem, rows = self._problem, self._config.array.rows
+        box = tiling.w_boxes[0][0]
+        unit = rows
+        if not last:
+            size = tiling.a_boxes[0].c1 - tiling.a_boxes[0].c0
+        else:
+            size = box.size
+            if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
+                unit = (box.s1 - box.s0) * (box.c1 - box.c0)
+        if problem.diagonal or unit % rows or size <= unit:
+            return cuts
+        kept = {cut for cut in cuts if cut < size} ^ {unit * self._choice.randint(1, (size - 1) // unit)}
+        if last:
+            return (*sorted(kept), size) if kept else ()
+        return tuple(sorted(kept))
+
+    def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
+        """Change the last groups: move, make or drop a cut between pixels or between tiles."""
+        choice = self._choice
+        pixels, step, tiles, groups = last_part(self._problem, self._config, tiling)
+        cuts: list[tuple[bool, int]] = []
+        left, span = pixels, tiles
+        for rows, count in groups[:-1]:
+            by_pixels = rows < left
+            cuts.append((by_pixels, rows // step if by_pixels else count))
+            left, span = (left - rows, span) if by_pixels else (left, span - count)
+        drawn = choice.random()
+        if cuts and drawn < 0.5:
+            at = choice.randrange(len(cuts))
+            cuts[at] = cuts[at][0], cuts[at][1] + choice.choice((-3, -2, -1, 1, 2, 3))
+        elif cuts and drawn < 0.65:
+            cuts.pop(choice.randrange(len(cuts)))
+        elif drawn < 0.85:
+            cuts.insert(choice.randint(0, len(cuts)),
+                        (choice.random() < 0.5, choice.randint(1, 2 * self._config.array.rows)))
+        elif len(cuts) > 1:
+            at = choice.randrange(len(cuts) - 1)
+            cuts[at], cuts[at + 1] = cuts[at + 1], cuts[at]
+        made: list[tuple[int, int]] = []
+        for by_pixels, size in cuts:
+            size *= step if by_pixels else 1
+            if not 0 < size < (pixels if by_pixels else tiles):
+                return None
+            made.append((size, tiles) if by_pixels else (pixels, size))
+            pixels, tiles = (pixels - size, tiles) if by_pixels else (pixels, tiles - size)
+        return (*made, (pixels, tiles))

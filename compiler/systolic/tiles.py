@@ -1,0 +1,405 @@
+"""Tiles of a layer: which bytes of memory they hold and how they stand in the scratchpads."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from ...hdl.shell.commands import Destination, Rounding
+from ...hdl.shell.config import SystolicConfig
+from ..kernels.plan import MemoryPlan, Stored, operand_array
+from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
+from .cost import row_beats
+from .schedule import Piece, Tile
+
+__all__ = ["TileMaker", "block", "blocks", "fill", "inside"]
+
+
+def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
+    """Body of a LOAD or STORE of nested rows, merged where rows adjoin.
+
+    Parameters
+    ----------
+    dram, address : int
+        Of the first row.
+    length : int
+        Bytes of a row.
+    dims : list of (count, step in memory, step in the scratchpad)
+        Innermost first; at most two may remain after merging.
+    """
+    left = [(count, far, near) for count, far, near in dims if count > 1]
+    while left and left[0][1] == left[0][2] == length:
+        length *= left.pop(0)[0]
+    if len(left) == 2 and left[1][1] == left[0][1] * left[0][0] and left[1][2] == left[0][2] * left[0][0]:
+        left = [(left[0][0] * left[1][0], left[0][1], left[0][2])]
+    assert len(left) <= 2
+    left += [(1, 0, 0)] * (2 - len(left))
+    (count1, far1, near1), (count2, far2, near2) = left
+    return {"dram": dram, "address": address, "length": length, "count1": count1, "dram_step1": far1,
+            "step1": near1, "count2": count2, "dram_step2": far2, "step2": near2}
+
+
+def fill(value: int, item: int, *, address: int, length: int, dims: list[tuple[int, int]]) -> list[dict[str, int]]:
+    """Bodies of LOADs that fill rows of `length` operands with one operand, addresses and steps in bytes."""
+    parts = [(value >> 8 * byte) & 255 for byte in range(item)]
+    if len(set(parts)) == 1:
+        nested = [(count, step, step) for count, step in dims]
+        body = block(address=address, length=length * item, dims=nested)
+        return [body | {"fill": 1, "value": parts[0], "dram_step1": 0, "dram_step2": 0}]
+    bodies = []
+    # One byte at a time: rows of the outer dimensions are walked here, they are few.
+    for outer in _offsets(dims[1:]):
+        for byte, part in enumerate(parts):
+            count, step = dims[0] if dims else (1, 0)
+            bodies.append({"fill": 1, "value": part, "address": address + outer + byte, "length": 1,
+                           "count1": length, "step1": item, "count2": count, "step2": step})
+    return bodies
+
+
+def _offsets(dims: list[tuple[int, int]]) -> Iterator[int]:
+    if not dims:
+        yield 0
+        return
+    count, step = dims[-1]
+    for index in range(count):
+        for inner in _offsets(dims[:-1]):
+            yield index * step + inner
+
+
+class TileMaker:
+    """Make each tile of a layer once.
+
+    Parameters
+    ----------
+    problem : Problem
+        The layer.
+    config : SystolicConfig
+        Configuration.
+    plan : MemoryPlan
+        Where packed constants go.
+    """
+
+    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan):
+        self._problem = problem
+        self._config = config
+        self._plan = plan
+        self._made: dict[object, Tile] = {}
+
+    def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def geometry(self, region: Region, box: Box) -> Geometry:
+        """How the input of `region` for `box` stands."""
+        return Geometry.of(self._problem, region, box, self._config.banks)
+
+    def a_size(self, region: Region, box: Box) -> int:
+        """Bytes of a tile of activations."""
+        geometry = self.geometry(region, box)
+        images = region.image1 - region.image0
+        # The last pixel of the last line ends the tile, whatever the pitch.
+        extent = ((images - 1) * geometry.image + (geometry.rows - 1) * geometry.line
+                  + (geometry.columns - 1) * geometry.pixel + box.c1 - box.c0)
+        return extent * self._config.operand_bytes
+
+    def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...],
+                    slices: tuple[int, ...] = (0,)) -> Tile:
+        """Tile of activations, whose piece i brings lines ``cuts[i - 1]`` to ``cuts[i]``.
+
+        Lines are images if there are several, else rows, else columns if there is one row. With several
+        `slices` the first lines come in as many pieces, channels ``slices[j - 1]`` to ``slices[j]`` of the box.
+        """
+        def make() -> Tile:
+            pieces = [self._piece(region, group, box, first, last)
+                      for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
+            if len(slices) > 1:
+                pieces[:1] = [self._piece(region, group, box, 0, cuts[0], channels)
+                              for channels in pairwise((0, *slices))]
+            return Tile(Destination.ACTIVATION.value, self.a_size(region, box), pieces)
+
+        return self._once(("a", region, group, box), make)
+
+    def lines(self, region: Region, box: Box) -> int:
+        """Number of lines by which a tile of activations can be cut."""
+        images = region.image1 - region.image0
+        geometry = self.geometry(region, box)
+        return images if images > 1 else geometry.rows if geometry.rows > 1 else geometry.columns
+
+    def _piece(self, region: Region, group: int, box: Box, first: int, last: int,
+               channels: tuple[int, int] | None = None) -> Piece:
+        geometry = self.geometry(region, box)
+        images = (0, region.image1 - region.image0)
+        rows, columns = (0, geometry.rows), (0, geometry.columns)
+        if images[1] > 1:
+            images = (first, last)
+        elif geometry.rows > 1:
+            rows = (first, last)
+        else:
+            columns = (first, last)
+        return self._window(region.image0, group, box, geometry, images, rows, columns,
+                            channels or (0, box.c1 - box.c0))
+
+    def _window(self, image0: int, group: int, box: Box, geometry: Geometry, images: tuple[int, int],
+                rows: tuple[int, int], columns: tuple[int, int], channels: tuple[int, int]) -> Piece:
+        problem, item = self._problem, self._config.operand_bytes
+        inside_r = inside(geometry.row0, geometry.row_step, problem.height, rows)
+        inside_c = inside(geometry.column0, geometry.column_step, problem.width, columns)
+        count = images[1] - images[0]
+        base = images[0] * geometry.image
+        loads: list[dict[str, int]] = []
+
+        def pad(rows: tuple[int, int], columns: tuple[int, int]) -> None:
+            if rows[0] < rows[1] and columns[0] < columns[1]:
+                loads.extend(fill(
+                    problem.fill, item,
+                    address=(base + rows[0] * geometry.line + columns[0] * geometry.pixel + channels[0]) * item,
+                    length=(columns[1] - columns[0] - 1) * geometry.pixel + channels[1] - channels[0],
+                    dims=[(rows[1] - rows[0], geometry.line * item), (count, geometry.image * item)]))
+
+        pad((rows[0], inside_r[0]), columns)
+        pad(inside_r, (columns[0], inside_c[0]))
+        pad(inside_r, (inside_c[1], columns[1]))
+        pad((inside_r[1], rows[1]), columns)
+        sources = []
+        if inside_r[0] < inside_r[1] and inside_c[0] < inside_c[1]:
+            row = geometry.row0 + inside_r[0] * geometry.row_step
+            column = geometry.column0 + inside_c[0] * geometry.column_step
+            last_row = geometry.row0 + (inside_r[1] - 1) * geometry.row_step
+            last_column = geometry.column0 + (inside_c[1] - 1) * geometry.column_step
+            pitch = problem.x.channels * item
+            first = ((image0 + images[0]) * problem.height + row) * problem.width + column
+            final = ((image0 + images[1] - 1) * problem.height + last_row) * problem.width + last_column
+            sources.append((problem.x, first, final + 1))
+            length = (channels[1] - channels[0]) * item
+            near = (base + inside_r[0] * geometry.line + inside_c[0] * geometry.pixel + channels[0]) * item
+            far = problem.x.address + first * pitch + (group * problem.cg + box.c0 + channels[0]) * item
+            dims = [(inside_c[1] - inside_c[0], geometry.column_step * pitch, geometry.pixel * item),
+                    (inside_r[1] - inside_r[0], geometry.row_step * problem.width * pitch, geometry.line * item),
+                    (count, problem.height * problem.width * pitch, geometry.image * item)]
+            loads += blocks(far, near, length, dims)
+        return Piece(loads, sources)
+
+    def weights(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
+        """Tile of weights, whose piece i brings elements ``cuts[i - 1]`` to ``cuts[i]`` of the contraction."""
+        make = self._diagonal if self._problem.diagonal else self._packed
+        if isinstance(self._problem.weights, Matrix):
+            make = self._matrix
+        return self._once(("w", group, tiles, box), lambda: make(group, tiles, box, cuts))
+
+    def w_pitches(self, tiles: tuple[int, int], box: Box) -> tuple[int, int]:
+        """``w_pitch`` and ``w_nstep`` of a tile of weights."""
+        problem, cols = self._problem, self._config.array.cols
+        if problem.diagonal:
+            assert isinstance(problem.weights, np.ndarray)
+            if problem.repeat:
+                return cols, 0
+            return (0, 0) if problem.weights.size == 1 else (cols, self._taps(box) * cols)
+        if isinstance(problem.weights, Matrix) and problem.weights.transposed:
+            return box.size, cols * box.size
+        return (tiles[1] - tiles[0]) * cols, cols
+
+    @staticmethod
+    def _taps(box: Box) -> int:
+        return (box.r1 - box.r0) * (box.s1 - box.s0)
+
+    def w_size(self, tiles: tuple[int, int], box: Box) -> int:
+        """Bytes of a tile of weights."""
+        problem, count = self._problem, tiles[1] - tiles[0]
+        if problem.diagonal:
+            assert isinstance(problem.weights, np.ndarray)
+            lines = 1 if problem.weights.size == 1 else problem.repeat or self._taps(box) * count
+            return lines * self._config.array.cols * self._config.operand_bytes
+        return count * self._config.array.cols * box.size * self._config.operand_bytes
+
+    def w_cycles(self, tiles: tuple[int, int], box: Box) -> float:
+        """Cycles of the port to load a tile of weights."""
+        problem, config = self._problem, self._config
+        weights, item = problem.weights, config.operand_bytes
+        if isinstance(weights, Matrix):
+            valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
+            if weights.transposed:
+                return row_beats(config, box.size * item, valid)
+            if valid == weights.stored.channels:
+                return row_beats(config, box.size * valid * item)
+            return row_beats(config, valid * item, box.size)
+        return row_beats(config, self.w_size(tiles, box))
+
+    def _packed(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
+        problem, config = self._problem, self._config
+        assert isinstance(problem.weights, np.ndarray)
+        cols, item = config.array.cols, config.operand_bytes
+        pitch = (tiles[1] - tiles[0]) * cols
+        valid = min(problem.ng - tiles[0] * cols, pitch)
+        # Zero padding makes one long burst of many short rows, if there is little of it.
+        width = pitch if pitch * item <= max(valid * item + 2, 5 * config.beat_bytes) else valid
+        values = problem.weights
+
+        def pack() -> bytes:
+            block_ = values[group].reshape(problem.r, problem.s, problem.cg, problem.ng)[
+                box.r0:box.r1, box.s0:box.s1, box.c0:box.c1, tiles[0] * cols:tiles[0] * cols + valid]
+            block_ = block_.reshape(box.size, valid)
+            full = np.full((box.size, width), problem.w_zero, np.int64)
+            full[:, :valid] = block_
+            return operand_array(full, item).tobytes()
+
+        address = self._plan.constant(problem.name, box.size * width * item, pack)
+        pieces = [Piece([block(dram=address + first * width * item, address=first * pitch * item,
+                               length=width * item, dims=[(last - first, width * item, pitch * item)])])
+                  for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
+        return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
+
+    def _matrix(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
+        problem, config = self._problem, self._config
+        assert isinstance(problem.weights, Matrix)
+        stored, item, cols = problem.weights.stored, config.operand_bytes, config.array.cols
+        n0 = tiles[0] * cols
+        valid = min(problem.ng - n0, (tiles[1] - tiles[0]) * cols)
+        pitch, _ = self.w_pitches(tiles, box)
+        row = stored.channels * item
+        pieces = []
+        for first, last in zip((0, *cuts[:-1]), cuts, strict=True):
+            k = box.c0 + first
+            if problem.weights.transposed:
+                body = block(dram=stored.address + n0 * row + k * item, address=first * item,
+                             length=(last - first) * item, dims=[(valid, row, pitch * item)])
+                source = (stored, n0, n0 + valid)
+            else:
+                body = block(dram=stored.address + k * row + n0 * item, address=first * pitch * item,
+                             length=valid * item, dims=[(last - first, row, pitch * item)])
+                source = (stored, k, k + last - first)
+            pieces.append(Piece([body], [source]))
+        return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
+
+    def _diagonal(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
+        problem, config = self._problem, self._config
+        values = problem.weights
+        assert isinstance(values, np.ndarray)
+        size, cols, reach = self.w_size(tiles, box), config.array.cols, problem.tile_channels(config)
+        if problem.repeat:
+            lines = operand_array(np.repeat(values, cols), config.operand_bytes).tobytes()
+            address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
+        elif values.size == 1:
+            address = self._plan.constant(
+                "ones", size, lambda: operand_array(np.full(cols, values.item()), config.operand_bytes).tobytes(),
+                key=("line", cols, values.item(), config.operand_bytes))
+        else:
+            def pack() -> bytes:
+                count = tiles[1] - tiles[0]
+                taps = values.reshape(problem.r, problem.s, -1)[box.r0:box.r1, box.s0:box.s1]
+                taps = taps.reshape(self._taps(box), -1)
+                full = np.full((count, taps.shape[0], cols), problem.w_zero, np.int64)
+                for tile in range(count):
+                    part = taps[:, (tiles[0] + tile) * reach:(tiles[0] + tile + 1) * reach]
+                    full[tile, :, :part.shape[1]] = part
+                return operand_array(full, config.operand_bytes).tobytes()
+            address = self._plan.constant(problem.name, size, pack)
+        return Tile(Destination.WEIGHT.value, size, [Piece([block(dram=address, length=size, dims=[])])])
+
+    def bias(self, group: int, tiles: tuple[int, int]) -> Tile:
+        """Tile of constant biases, or of a stored vector, for tiles of one group."""
+        problem, config = self._problem, self._config
+        bias = problem.finish.bias
+        assert bias is not None
+        cols, count = config.array.cols, tiles[1] - tiles[0]
+        if isinstance(bias, Stored):
+            n0 = group * problem.ng + tiles[0] * cols
+            valid = min(problem.ng - tiles[0] * cols, count * cols)
+            return self._once(("bias", group, tiles), lambda: Tile(
+                Destination.BIAS.value, count * cols * 4,
+                [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [(bias, 0, 1)])]))
+        return self._entries("bias", Destination.BIAS.value, bias, 4, group, tiles)
+
+    def bias_rows(self, tiles: tuple[int, int], first: int, last: int) -> Tile:
+        """Tile of rows first..last of a stored matrix of biases (M, N)."""
+        problem, cols = self._problem, self._config.array.cols
+        bias = problem.finish.bias
+        assert isinstance(bias, Stored)
+        pitch = (tiles[1] - tiles[0]) * cols * 4
+        valid = min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols) * 4
+        row = bias.channels * 4
+        return Tile(Destination.BIAS.value, (last - first) * pitch, [Piece(
+            [block(dram=bias.address + first * row + tiles[0] * cols * 4, length=valid,
+                   dims=[(last - first, row, pitch)])], [(bias, first, last)])])
+
+    def scale(self, group: int, tiles: tuple[int, int]) -> Tile:
+        """Tile of scale entries: one line for all, or one entry for each output channel."""
+        entries, config = self._problem.finish.entries, self._config
+        assert entries is not None
+        if entries.size > 1:
+            return self._entries("scale", Destination.SCALE.value, entries, 8, group, tiles)
+        size = config.post.lanes * 8
+
+        def make() -> Tile:
+            address = self._plan.constant("scale", size, lambda: operand_array(
+                np.repeat(entries.astype(np.int64), config.post.lanes), 8).tobytes(),
+                key=("scale", int(entries.item())))
+            return Tile(Destination.SCALE.value, size, [Piece([block(dram=address, length=size, dims=[])])])
+
+        return self._once("scale", make)
+
+    def _entries(self, name: str, memory: int, values: np.ndarray, item: int, group: int,
+                 tiles: tuple[int, int]) -> Tile:
+        """Tile of constants of output channels, each tile of channels padded to C entries."""
+        problem, config = self._problem, self._config
+        cols, reach, per_group = config.array.cols, problem.tile_channels(config), problem.tiles(config)
+
+        def make() -> Tile:
+            full = np.zeros((problem.groups, per_group, cols), np.int64)
+            grouped = values.astype(np.int64).reshape(problem.groups, problem.ng)
+            for each in range(per_group):
+                part = grouped[:, each * reach:(each + 1) * reach]
+                full[:, each, :part.shape[1]] = part
+            data = operand_array(full, item).tobytes()
+            address = self._plan.constant(problem.name, len(data), lambda: data, key=(name, data))
+            first = group * per_group + tiles[0]
+            size = (tiles[1] - tiles[0]) * cols * item
+            return Tile(memory, size, [Piece([block(dram=address + first * cols * item, length=size, dims=[])])])
+
+        return self._once((name, group, tiles), make)
+
+    def table(self, tile: int) -> Tile:
+        """Tile of the activation's table: one for all columns, or one for each channel of a tile."""
+        problem, config = self._problem, self._config
+        table = problem.finish.table
+        assert table is not None
+        cols, reach = config.array.cols, problem.tile_channels(config)
+        data = operand_array(table, 1).tobytes()
+
+        def make() -> Tile:
+            address = self._plan.constant(problem.name, len(data), lambda: data, key=("table", data))
+            count = cols
+            if table.ndim == 2:
+                count = min(reach, table.shape[0] - tile * reach)
+                address += tile * reach * 256
+            step = 256 if table.ndim == 2 else 0
+            return Tile(Destination.TABLE.value, cols * 256, [Piece([block(
+                dram=address, length=256, dims=[(count, step, 256)])])])
+
+        return self._once(("table", tile if table.ndim == 2 else 0), make)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether outputs are requantised."""
+        return self._problem.finish.rounding is not Rounding.NONE
+
+
+def inside(first: int, step: int, limit: int, lines: tuple[int, int]) -> tuple[int, int]:
+    """Lines of a range that lie inside the image: both ends, empty at the range's end if none does."""
+    low = min(max(-(first // step), lines[0]), lines[1])
+    high = max(min(-((first - limit) // step), lines[1]), low)
+    return low, high
+
+
+def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
+    """Bodies of LOADs or STOREs of up to three dimensions: a third takes a command for each of its indices."""
+    left = [dim for dim in dims if dim[0] > 1]
+    while left and left[0][1] == left[0][2] == length:
+        length *= left.pop(0)[0]
+    if len(left) == 3 and left[1][1:] == (left[0][1] * left[0][0], left[0][2] * left[0][0]):
+        left = [(left[0][0] * left[1][0], *left[0][1:]), left[2]]
+    if len(left) <= 2:
+        return [block(dram=dram, address=address, length=length, dims=left)]
+    count, far, near = left[-1]
+    return [block(dram=dram + index * far, address=address + index * near, length=length, dims=left[:2])
+            for index in range(count)]

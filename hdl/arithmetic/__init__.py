@@ -1,0 +1,1 @@
+"""Arithmetic: multipliers, and what else number formats are made of."""

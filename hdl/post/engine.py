@@ -1,0 +1,293 @@
+"""Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..blocks import unit
+from ..blocks.banks import BankWrite
+from ..blocks.pipeline import delay, taps
+from ..errors import PearrayError
+from ..shell.commands import Destination, Opcode, Rounding, bodies
+from ..shell.config import Config
+from ..shell.load_port import LoadWrite
+from .lane import TABLE_BYTES, Lane, Settings
+from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .sums import AccumulatorRead
+from .walk import PostWalk
+
+__all__ = ["Post", "PostEvents", "output_banks", "output_lines"]
+
+#: Low bits of the two words of a scale that are kept: a factor, and a shift.
+SCALE_WIDTHS = (32, 6)
+
+
+def output_banks(config: Config) -> int:
+    """Return the byte-wide banks of the output scratchpad: a beat or a group of sums, the larger."""
+    return max(config.beat_bytes, config.post.lanes * config.sum_bytes)
+
+
+def output_lines(config: Config) -> int:
+    """Return the lines of each bank of the output scratchpad.
+
+    Raises
+    ------
+    PearrayError
+        If the output scratchpad holds less than two lines.
+    """
+    banks = output_banks(config)
+    if config.scratchpads.output_bytes < 2 * banks:
+        raise PearrayError(f"scratchpads.output_bytes must be at least {2 * banks} (two groups of "
+                           f"post.lanes = {config.post.lanes} sums), not {config.scratchpads.output_bytes}")
+    return config.scratchpads.output_bytes // banks
+
+
+class PostEvents(data.Struct):
+    """Pulses for performance counters, each up to once per cycle."""
+
+    #: A group of lanes was given its sums.
+    group: unsigned(1)
+    #: A row of sums was read (once for each group).
+    accumulator_read: unsigned(1)
+    #: A group of outputs was written.
+    output_write: unsigned(1)
+
+
+def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:
+    """Select one of several values through registered stages of four to one."""
+    level = 0
+    values = [Signal.like(value, name=f"{name}_in_{number}") for number, value in enumerate(candidates)]
+    m.d.comb += [signal.eq(value) for signal, value in zip(values, candidates, strict=True)]
+    while len(values) > 1:
+        chosen = []
+        for number in range(0, len(values), 4):
+            register = Signal.like(values[0], name=f"{name}_{level}_{number // 4}", reset_less=True)
+            with m.Switch(index[:2]):
+                for case, value in enumerate(values[number:number + 4]):
+                    with m.Case(case):
+                        m.d.sync += register.eq(value)
+            chosen.append(register)
+        values = chosen
+        if len(values) > 1:
+            index = delay(m, index[2:], 1, f"{name}_index_{level}", reset_less=True)
+            level += 1
+    return values[0]
+
+
+class Post(wiring.Component):
+    """Engine of the POST commands (:class:`PostBody`).
+
+    One group of ``lanes`` outputs enters per cycle, whatever the rounding, and :attr:`latency`
+    cycles later is on :py:`output`; nothing stalls on the way. Between two commands there are two
+    idle cycles. A command is held until its first group has met its zero point and clamp, so
+    commands of fewer than about 20 groups take about 20 cycles each.
+
+    The row of sums is read again for each group. Counts of zero are not allowed. Loads to
+    the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature(PostBody))`
+        Commands; one is accepted when its last group has been given to the lanes.
+    done : :py:`Out(1)`
+        High for one cycle per command, in the cycle after its last output was written.
+    load : :py:`In(LoadWrite(config))`
+        Bytes for the bias, scale and table memories.
+    accumulators : :py:`Out(AccumulatorRead(config))`
+        Sums, of the accumulators or of the global buffer.
+    output : :py:`Out(BankWrite(output_banks(config), output_lines(config), 8))`
+        Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
+    events : :py:`Out(PostEvents)`
+        Pulses to count.
+
+    Raises
+    ------
+    PearrayError
+        If the output scratchpad is too small for the lanes.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._banks = output_banks(config)
+        self._lines = output_lines(config)
+        self._groups = config.sum_columns // config.post.lanes
+        self._select_stages = -(-ceil_log2(self._groups) // 2)
+        lanes, words = config.post.lanes, beat_words(config)
+        self._bias_latency = LineMemory.latency_of(words, lanes) + 1
+        self._scale_latency = LineMemory.latency_of(words, 2 * lanes)
+        # Cycles from a group's addresses to the inputs of the lanes.
+        self._lane_cycle = self._lane_cycle_of(config)
+        super().__init__({
+            "commands": In(stream.Signature(bodies(config.array.kind)[Opcode.POST])),
+            "done": Out(1),
+            "load": In(LoadWrite(config)),
+            "accumulators": Out(AccumulatorRead(config)),
+            "output": Out(BankWrite(self._banks, self._lines, 8)),
+            "events": Out(PostEvents),
+        })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the read of a row of sums to the write of its outputs."""
+        return self.latency_of(self._config)
+
+    @classmethod
+    def latency_of(cls, config: Config) -> int:
+        """Return the cycles from the read of a row of sums to the write of its outputs."""
+        return cls._lane_cycle_of(config) + Lane.latency_of(config) + 1
+
+    @classmethod
+    def settings_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from the read of a row to its settings, for which a command is held."""
+        return cls._lane_cycle_of(config) + Lane.settings_cycle_of(config)
+
+    @staticmethod
+    def _lane_cycle_of(config: Config) -> int:
+        words, lanes = beat_words(config), config.post.lanes
+        select_stages = -(-ceil_log2(config.sum_columns // lanes) // 2)
+        return max(AccumulatorRead.LATENCY + select_stages, LineMemory.latency_of(words, lanes) + 1,
+                   LineMemory.latency_of(words, 2 * lanes))
+
+    def elaborate(self, platform):
+        """Connect walk, memories, lanes and output."""
+        m = Module()
+
+        config = self._config
+        lines = max(config.scratchpads.channels // config.post.lanes, 2)
+        units = config.scratchpads.output_bytes // (config.post.lanes * config.operand_bytes)
+        m.submodules.walk = walk = PostWalk(config, lines, lines, units)
+        command = self.commands.payload
+        m.d.comb += walk.command.eq(command)
+
+        # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
+        settings_cycle = self.settings_cycle_of(config)
+        write_cycle = self.latency - 1
+        valid = taps(m, walk.valid, write_cycle, "valid")
+        first = delay(m, walk.valid & walk.first, settings_cycle - 1, "first")
+        last = taps(m, walk.valid & walk.last, write_cycle, "last")
+
+        walked = Signal()
+        settled = Signal()
+        m.d.comb += [
+            walk.start.eq(self.commands.valid & ~walk.valid & ~walked),
+            self.commands.ready.eq(walked & settled),
+        ]
+        with m.If(last[0]):
+            m.d.sync += walked.eq(1)
+        with m.If(first):
+            m.d.sync += settled.eq(1)
+        with m.If(self.commands.ready):
+            m.d.sync += [walked.eq(0), settled.eq(0)]
+
+        settings = Signal(Settings)
+        raw = command.rounding == Rounding.NONE
+        with m.If(first):
+            m.d.sync += [
+                settings.zero_point.eq(Mux(raw, 0, command.zero_point)),
+                settings.low.eq(command.low),
+                settings.high.eq(command.high),
+                settings.clamp.eq(~raw),
+                settings.table.eq(~raw & command.table),
+                settings.relu.eq(raw & command.table),
+            ]
+
+        m.d.comb += [
+            self.accumulators.en.eq(walk.valid),
+            self.accumulators.bank.eq(command.bank),
+            self.accumulators.row.eq(walk.row),
+        ]
+        lanes = self._build_lanes(m, platform, lines, walk, settings)
+        self._build_output(m, lanes, walk, raw, valid, last)
+        m.d.sync += [self.events.group.eq(walk.valid), self.events.accumulator_read.eq(walk.valid)]
+
+        return m
+
+    def _build_lanes(self, m, platform, lines, walk, settings):
+        """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
+        config, cycle, command = self._config, self._lane_cycle, walk.command
+        words, lanes = beat_words(config), config.post.lanes
+        m.submodules.word_port = port = WordPort(config)
+        m.submodules.bias_memory = bias = LineMemory(words, place_bits(config), lanes, lines)
+        m.submodules.scale_memory = scale = LineMemory(words, place_bits(config), 2 * lanes, lines,
+                                                       SCALE_WIDTHS)
+        wiring.connect(m, wiring.flipped(self.load), port.load)
+        for memory, destination in ((bias, Destination.BIAS), (scale, Destination.SCALE)):
+            m.d.comb += [
+                memory.write.en.eq(Mux(port.destination == destination, port.write.en, 0)),
+                memory.write.place.eq(port.write.place),
+                memory.write.data.eq(port.write.data),
+            ]
+        for memory, line, latency, name in ((bias, walk.bias_line, self._bias_latency, "bias_line"),
+                                            (scale, walk.scale_line, self._scale_latency, "scale_line")):
+            m.d.comb += memory.line.eq(delay(m, line, cycle - latency, name, reset_less=True))
+
+        lane_valid = delay(m, walk.valid, cycle, "lane_valid")
+        rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
+        use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
+        group = taps(m, walk.group, cycle, "group", reset_less=True)
+        waiting = cycle - AccumulatorRead.LATENCY - self._select_stages
+        column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
+        units = [Lane(config) for _ in range(lanes)]
+        for index, lane in enumerate(units):
+            unit.add(m, f"lane_{index}", lane, platform)
+            columns = [self.accumulators.data[number * lanes + index] for number in range(self._groups)]
+            total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
+            offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
+            m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
+            m.d.comb += [
+                lane.valid.eq(lane_valid),
+                lane.group.eq(group[cycle]),
+                lane.rounding.eq(rounding),
+                lane.accumulator.eq(delay(m, total, waiting, f"sum_{index}", reset_less=True)),
+                lane.bias.eq(offset),
+                lane.scale.eq(scale.data[2 * index]),
+                lane.shift.eq(scale.data[2 * index + 1]),
+                lane.settings.eq(settings),
+                lane.table.data.eq(port.write.data),
+            ]
+            for word in range(words):
+                place = port.write.place[word]
+                m.d.comb += [
+                    lane.table.en[word].eq(port.write.en[word] & (port.destination == Destination.TABLE)
+                                           & (place[column_bits:column_bits + lane_bits] == index)),
+                    lane.table.place[word].eq(Cat(place[:column_bits], place[column_bits + lane_bits:])),
+                ]
+        return units
+
+    def _build_output(self, m, lanes, walk, raw, valid, last):
+        """Write each group to its banks: it is offered to every slot of a line, and one takes it."""
+        config = self._config
+        size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
+        write_cycle = len(valid) - 1
+        raw = delay(m, raw, write_cycle, "raw", reset_less=True)
+        place = delay(m, walk.unit, write_cycle, "unit", reset_less=True)
+        slots = self._banks // size
+        slot = place[:ceil_log2(slots)]
+
+        value = Signal(data.ArrayLayout(8, sum_size), name="output_bytes", reset_less=True)
+        line = Signal(range(self._lines), name="output_line", reset_less=True)
+        enable = Signal(slots, name="output_enable")
+        m.d.sync += line.eq(place[len(slot):])
+        for byte in range(sum_size):
+            whole = lanes[byte // config.sum_bytes].output
+            narrow = lanes[byte % size // config.operand_bytes].output
+            m.d.sync += value[byte].eq(Mux(raw, whole.word_select(byte % config.sum_bytes, 8),
+                                           narrow.word_select(byte % config.operand_bytes, 8)))
+        shift = ceil_log2(sum_size // size)
+        for number in range(slots):
+            taken = Mux(raw, slot[shift:] == number >> shift, slot == number)
+            m.d.sync += enable[number].eq(valid[-1] & taken)
+        for bank in range(self._banks):
+            m.d.comb += [
+                self.output.en[bank].eq(enable[bank // size]),
+                self.output.line[bank].eq(line),
+                self.output.data[bank].eq(value[bank % sum_size]),
+            ]
+        m.d.comb += self.events.output_write.eq(delay(m, valid[-1], 1, "written"))
+        m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))

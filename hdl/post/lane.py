@@ -1,0 +1,180 @@
+"""One lane of post-processing: from a sum to an output."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..blocks.pipeline import delay
+from ..blocks.unit import Unit
+from ..shell.commands import Rounding
+from ..shell.config import Config
+from .parameters import Table, WordWrite, beat_words
+from .requantise import RESULT_BITS, Requantiser
+
+__all__ = ["Lane", "Settings"]
+
+#: Bytes of one column's table.
+TABLE_BYTES = 256
+
+
+class Settings(data.Struct):
+    """What is the same for all values of a command.
+
+    With ``Rounding.NONE``, ``zero_point``, ``clamp`` and ``table`` must be zero, otherwise ``relu``.
+    """
+
+    zero_point: signed(17)
+    low: signed(17)
+    high: signed(17)
+    #: Whether ``low`` and ``high`` apply.
+    clamp: unsigned(1)
+    #: Whether the table is looked up.
+    table: unsigned(1)
+    #: Whether a negative sum becomes zero.
+    relu: unsigned(1)
+
+
+class Lane(Unit):
+    """Bias, requantisation, zero point, clamp and table of one output per cycle.
+
+    The latency is :attr:`latency` cycles. There is no flow control. A value's ``settings`` are
+    given :attr:`settings_cycle` cycles after the value itself, so that one register holds them
+    for all lanes while values of two commands are on their way.
+
+    Sums wrap at the width of an accumulator. With 16-bit operands a table's byte is zero-extended.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    valid : :py:`In(1)`
+        Whether a value is given.
+    group : :py:`In(range(sum_columns / lanes))`
+        Which of the lane's columns the value belongs to; decides the table.
+    rounding : :py:`In(Rounding)`
+        Rule.
+    accumulator : :py:`In(signed(accumulator_bits))`
+        Sum.
+    bias : :py:`In(signed(32))`
+        Bias.
+    scale : :py:`In(32)`, shift : :py:`In(signed(6))`
+        See :class:`Requantiser`.
+    settings : :py:`In(Settings)`
+        Settings of the value that came in ``settings_cycle`` cycles ago.
+    table : :py:`In(WordWrite(...))`
+        Words of this lane's table; a place counts beats of ``(sum_columns / lanes) * 256`` bytes.
+    output_valid : :py:`Out(1)`
+        ``valid``, ``latency`` cycles later.
+    output : :py:`Out(8 * sum_bytes)`
+        With ``Rounding.NONE`` the biased sum, sign-extended, or zero if that is negative and ``relu``
+        set; else an output in the lowest ``operand_bytes`` bytes, the others undefined.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._groups = config.sum_columns // config.post.lanes
+        self._table_bytes = self._groups * TABLE_BYTES
+        super().__init__({
+            "valid": In(1),
+            "group": In(range(max(self._groups, 2))),
+            "rounding": In(Rounding),
+            "accumulator": In(signed(config.accumulator_bits)),
+            "bias": In(signed(32)),
+            "scale": In(32),
+            "shift": In(signed(6)),
+            "settings": In(Settings),
+            "table": In(WordWrite(beat_words(config), self.table_place_bits(config))),
+            "output_valid": Out(1),
+            "output": Out(8 * config.sum_bytes),
+        })
+
+    @staticmethod
+    def table_place_bits(config: Config) -> int:
+        """Bits of a beat's place in the table of one lane."""
+        size = config.sum_columns // config.post.lanes * TABLE_BYTES
+        return ceil_log2(max(2, size // config.beat_bytes))
+
+    @property
+    def settings_cycle(self) -> int:
+        """Cycles from a value to its settings."""
+        return self.settings_cycle_of(self._config)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a value to its output."""
+        return self.latency_of(self._config)
+
+    @classmethod
+    def settings_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its settings: the bias's addition and the requantiser."""
+        return 1 + Requantiser.latency_of(config.accumulator_bits)
+
+    @classmethod
+    def latency_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its output."""
+        return cls.settings_cycle_of(config) + 3 + Table.LATENCY + 1
+
+    def elaborate(self, platform):
+        """Build the lane."""
+        m = Module()
+
+        config, width = self._config, self._config.accumulator_bits
+        m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
+
+        m.submodules.requantiser = requantiser = Requantiser(width)
+        total = Signal(signed(width), reset_less=True)
+        m.d.sync += total.eq(self.accumulator + self.bias)
+        m.d.comb += [
+            requantiser.sum.eq(total),
+            requantiser.rounding.eq(delay(m, self.rounding, 1, "rounding", reset_less=True)),
+            requantiser.scale.eq(delay(m, self.scale, 1, "scale", reset_less=True)),
+            requantiser.shift.eq(delay(m, self.shift, 1, "shift", reset_less=True)),
+        ]
+
+        # Zero point, comparisons and clamp, a cycle each.
+        later = [self.settings]
+        for cycle in range(1, 3):
+            later.append(Signal(Settings, name=f"settings_{cycle}", reset_less=True))
+            m.d.sync += later[cycle].eq(later[cycle - 1])
+        value = Signal(signed(RESULT_BITS + 1), reset_less=True)
+        m.d.sync += value.eq(requantiser.result + self.settings.zero_point)
+        below = Signal(reset_less=True)
+        above = Signal(reset_less=True)
+        m.d.sync += [
+            below.eq(later[1].clamp & (value < later[1].low)),
+            above.eq(later[1].clamp & (value > later[1].high)),
+        ]
+        output_bits = 8 * config.operand_bytes
+        compared = delay(m, value, 1, "compared", reset_less=True)
+        clamped = Signal(output_bits, reset_less=True)
+        m.d.sync += clamped.eq(Mux(below, later[2].low, Mux(above, later[2].high, compared)))
+
+        # Without a zero point the low bits of a raw sum are those of the value.
+        same = RESULT_BITS - 1
+        parts = [delay(m, compared[output_bits:same], 1, "raw_middle", reset_less=True)]
+        parts += [delay(m, requantiser.raw[same:], 3, "raw_high", reset_less=True)]
+        plain = delay(m, Cat(clamped, *parts), Table.LATENCY, "plain", reset_less=True)
+        use_table = delay(m, later[2].table, 1 + Table.LATENCY, "use_table", reset_less=True)
+        use_relu = delay(m, later[2].relu, 1 + Table.LATENCY, "use_relu", reset_less=True)
+
+        m.submodules.table_memory = table = Table(beat_words(config), self._table_bytes)
+        group = delay(m, self.group, self.settings_cycle + 3, "group", reset_less=True)
+        m.d.comb += [
+            table.address.eq(Cat(clamped[:8], group)),
+            table.write.en.eq(self.table.en),
+            table.write.place.eq(self.table.place),
+            table.write.data.eq(self.table.data),
+        ]
+        output = Signal(8 * config.sum_bytes, reset_less=True)
+        m.d.sync += output.eq(plain.as_signed())
+        with m.If(use_table):
+            m.d.sync += output[:output_bits].eq(table.value)
+        with m.If(use_relu & plain[-1]):
+            m.d.sync += output.eq(0)
+        m.d.comb += self.output.eq(output)
+
+        return m

@@ -1,0 +1,141 @@
+"""Addresses of a post-processing command, one group of lanes per cycle."""
+
+from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..shell.commands import Opcode, Rounding, bodies
+from ..shell.config import Config, RowStationaryConfig
+
+__all__ = ["PostWalk"]
+
+
+class PostWalk(wiring.Component):
+    """Walk the groups s, rows m and tiles n of one command, s innermost, without a pause.
+
+    The first group stands on the outputs in the cycle after :py:`start`, and then one group per
+    cycle. The command must be held until the last. Addresses wrap at their memory's size; counts
+    of zero are not allowed. There are no multipliers: an address adds the step of the loop that
+    advances to where that loop last stood.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+    bias_lines, scale_lines, output_units : int
+        Lines of the bias and scale memories, and groups of requantised outputs that the output
+        scratchpad holds.
+
+    Members
+    -------
+    command : :py:`In(PostBody)`
+        Command.
+    start : :py:`In(1)`
+        Whether to begin with the command; only while ``valid`` is clear or ``last`` is set.
+    valid : :py:`Out(1)`
+        Whether the outputs are a group's.
+    first, last : :py:`Out(1)`
+        Whether it is the first, or last, group of the command.
+    row : :py:`Out(range(sum_rows))`
+        Row of sums.
+    group : :py:`Out(range(sum_columns / lanes))`
+        Group s.
+    bias_line, scale_line : :py:`Out(range(bias_lines))`, :py:`Out(range(scale_lines))`
+        Lines of the bias and scale memories.
+    unit : :py:`Out(range(output_units))`
+        Place in the output scratchpad, in groups of requantised outputs.
+    """
+
+    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int):
+        self._config = config
+        self._groups = config.sum_columns // config.post.lanes
+        super().__init__({
+            "command": In(bodies(config.array.kind)[Opcode.POST]),
+            "start": In(1),
+            "valid": Out(1),
+            "first": Out(1),
+            "last": Out(1),
+            "row": Out(range(config.sum_rows)),
+            "group": Out(range(max(self._groups, 2))),
+            "bias_line": Out(range(bias_lines)),
+            "scale_line": Out(range(scale_lines)),
+            "unit": Out(range(output_units)),
+        })
+
+    def elaborate(self, platform):
+        """Build the counters and the walkers."""
+        m = Module()
+
+        command, valid = self.command, self.valid
+        end_row = Signal(init=self._groups == 1)
+        end_tile = Signal()
+        end_command = Signal()
+        m.d.comb += self.last.eq(end_row & end_tile & end_command)
+
+        # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
+        rows_left = Signal(16)
+        tiles_left = Signal(16)
+        with m.If(self.start):
+            m.d.sync += [
+                valid.eq(1),
+                self.first.eq(1),
+                rows_left.eq(command.m_count),
+                end_tile.eq(command.m_count == 1),
+                tiles_left.eq(command.n_count),
+                end_command.eq(command.n_count == 1),
+            ]
+        with m.Elif(valid):
+            m.d.sync += self.first.eq(0)
+            if self._groups > 1:
+                m.d.sync += [
+                    self.group.eq(Mux(end_row, 0, self.group + 1)),
+                    end_row.eq(self.group == self._groups - 2),
+                ]
+            with m.If(end_row):
+                with m.If(end_tile):
+                    m.d.sync += [
+                        rows_left.eq(command.m_count),
+                        end_tile.eq(command.m_count == 1),
+                        tiles_left.eq(tiles_left - 1),
+                        end_command.eq(tiles_left == 2),
+                    ]
+                with m.Else():
+                    m.d.sync += [rows_left.eq(rows_left - 1), end_tile.eq(rows_left == 2)]
+            with m.If(self.last):
+                m.d.sync += valid.eq(0)
+
+        def walk(name, current, base, group_step, row_step, tile_step):
+            bits = len(current)
+            row = Signal(bits, name=f"{name}_of_row", reset_less=True)
+            tile = Signal(bits, name=f"{name}_of_tile", reset_less=True)
+            origin = Signal(bits, name=f"{name}_origin")
+            step = Signal(bits, name=f"{name}_step")
+            following = Signal(bits, name=f"{name}_next")
+            m.d.comb += [
+                origin.eq(Mux(end_row, Mux(end_tile, tile, row), current)),
+                step.eq(Mux(end_row, Mux(end_tile, tile_step, row_step), group_step)),
+                following.eq(origin + step),
+            ]
+            with m.If(self.start):
+                m.d.sync += [current.eq(base), row.eq(base), tile.eq(base)]
+            with m.Elif(valid):
+                m.d.sync += current.eq(following)
+                with m.If(end_row):
+                    m.d.sync += row.eq(following)
+                    with m.If(end_tile):
+                        m.d.sync += tile.eq(following)
+
+        unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
+        sum_units = self._config.sum_bytes // self._config.operand_bytes
+        walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
+        walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
+        # Where a row is a line of the global buffer, the next row may be that of the next channels.
+        by_line = isinstance(self._config, RowStationaryConfig)
+        scale_mstep = command.scale_mstep if by_line else Const(0)
+        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
+             command.scale_nstep)
+        walk("unit", self.unit, command.out_base[unit_bits:],
+             Mux(command.rounding == Rounding.NONE, sum_units, 1),
+             command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+
+        return m

@@ -1,0 +1,70 @@
+"""What the accelerator's shell and the core of a kind of array know of each other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.lib import data
+
+from .commands import Opcode
+
+__all__ = ["Core", "Happening", "event_names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """What the shell knows of a cycle.
+
+    Parameters
+    ----------
+    start : Value
+        A run starts: counts begin at zero.
+    fetched : Value
+        A command has been fetched.
+    take, done : Value
+        A bit for each queue: its oldest command starts; one of its commands completes.
+    """
+
+    start: Any
+    fetched: Any
+    take: Any
+    done: Any
+
+
+class Core:
+    """Engines of the four queues and their memories, all of which stand in the accelerator's module.
+
+    A core is no component: it adds parts to the module of the shell (``hdl/shell/accelerator.py``), which holds what
+    all kinds of array have in common.
+
+    Parameters
+    ----------
+    engines : dict of Opcode to Component
+        Engine of each queue, in the queues' order; a queue whose commands are refused has none. Each takes
+        ``commands``, and pulses ``done``. The loader has ``request`` and ``response``, the storer ``request``,
+        ``data``, ``sent`` and ``marked``.
+    """
+
+    def __init__(self, engines: dict[Opcode, Any]):
+        self.engines = engines
+
+    @staticmethod
+    def counters(config: Any) -> dict[str, int]:
+        """Counters of the core, in the order of their registers, and the bits of what each counts in a cycle."""
+        raise NotImplementedError
+
+    def connect(self, m: Any, gates: Any) -> None:
+        """Add the memories, and connect the engines to them and to what the gates want to know besides ``done``."""
+        raise NotImplementedError
+
+    def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
+        """Return words of the profile record behind its first three: amounts to total since start, and the rest."""
+        raise NotImplementedError
+
+    def count(self, m: Any) -> tuple[list[Any], list[Any]]:
+        """Return what :meth:`counters` count in this cycle, and what says that something moved."""
+        raise NotImplementedError
+
+
+def event_names(struct: Any) -> list[str]:
+    """Names of the fields of a structure of events."""
+    return [str(name) for name, _ in data.Layout.cast(struct)]

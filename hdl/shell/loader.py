@@ -1,0 +1,244 @@
+"""Engine of LOAD commands: rows from memory, or a value, to the scratchpads."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..blocks import rules
+from ..blocks.fifo import StreamFIFO
+from ..blocks.rotate import Rotator
+from ..row_stationary.coded_load import CodedLoad
+from .block_walk import BlockWalker, burst_beats, burst_layout
+from .commands import ADDRESS_BITS, Destination, LoadBody
+from .config import Config
+from .load_port import LoadWrite
+from .reader import IN_FLIGHT, beats_layout, request_layout
+
+__all__ = ["Loader"]
+
+
+class Loader(wiring.Component):
+    """Loads blocks into the scratchpads, one beat a cycle, across rows and commands.
+
+    Addresses run ahead of data: a command is taken, and its bursts are requested, while data of
+    earlier ones are still on their way. The first request follows four cycles after its command.
+    Beats that arrive while a fill writes wait on the bus, since both may touch the same bytes.
+
+    With ``coded`` set it also takes commands to ``GLOBAL_BUFFER_CODED``, whose words it decodes, one a cycle,
+    and gives out as bytes to ``GLOBAL_BUFFER``. What comes behind such a command waits until it has ended.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+    coded : bool
+        Whether there are loads of run-length codes.
+
+    Members
+    -------
+    commands : In(stream.Signature(LoadBody))
+        Commands.
+    done : Out(1)
+        High for one cycle for each completed command, together with its last write on ``load``.
+        Its last byte can be read two cycles later, which is when a token gate may open.
+    request : Out(stream.Signature(request_layout(config)))
+        Bursts to read.
+    response : In(stream.Signature(beats_layout(config)))
+        Their beats.
+    load : Out(LoadWrite(config))
+        Writes to the scratchpads.
+    """
+
+    def __init__(self, config: Config, *, coded: bool = False):
+        self._config = config
+        self._coded = coded
+        super().__init__({
+            "commands": In(stream.Signature(LoadBody)),
+            "done": Out(1),
+            "request": Out(stream.Signature(request_layout(config))),
+            "response": In(stream.Signature(beats_layout(config))),
+            "load": Out(LoadWrite(config)),
+        })
+
+    def elaborate(self, platform):
+        """Build the walker, the queue of bursts, and the alignment of their beats."""
+        m = Module()
+
+        fields = {"fill": 1, "value": 8, "destination": Destination}
+        kind = data.StructLayout(fields | {"coded": 1} if self._coded else fields)
+        m.submodules.walker = walker = BlockWalker(self._config, kind)
+        body = self.commands.p
+        m.d.comb += [
+            self.commands.ready.eq(walker.i.ready),
+            walker.i.valid.eq(self.commands.valid),
+            walker.i.p.kind.fill.eq(body.fill),
+            walker.i.p.kind.value.eq(body.value),
+            walker.i.p.kind.destination.eq(body.destination),
+            walker.i.p.internal.eq(body.fill),
+            walker.i.p.record.eq(0),
+        ]
+        m.d.comb += [
+            walker.i.p[name].eq(getattr(body, name))
+            for name in ("dram", "dram_step1", "dram_step2", "address", "step1", "step2", "length",
+                         "count1", "count2")
+        ]
+
+        code = None
+        if self._coded:
+            m.submodules.code = code = CodedLoad(self._config)
+            coded = ~body.fill & (body.destination == Destination.GLOBAL_BUFFER_CODED)
+            m.d.comb += walker.i.p.kind.coded.eq(coded)
+
+        layout = burst_layout(self._config, kind)
+        m.submodules.pending = pending = StreamFIFO(layout, IN_FLIGHT)
+        self._request(m, walker, pending, code)
+        self._write(m, pending, layout, code)
+        rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
+
+        return m
+
+    def _request(self, m, walker, pending, code):
+        """Give bursts to memory, and to the queue of those whose data are to come."""
+        burst = walker.o.p
+        fill = burst.kind.fill
+        some = walker.o.valid
+        ready = pending.i.ready & (self.request.ready | fill)
+        if code is not None:
+            allowed = ~burst.kind.coded | code.allowed
+            some = some & allowed
+            ready = ready & allowed | burst.kind.coded & code.skipped
+            m.d.comb += [
+                code.head.eq(burst.head),
+                code.offered.eq(self.request.valid & burst.kind.coded),
+                code.requested.eq(code.offered & self.request.ready),
+            ]
+        m.d.comb += [
+            self.request.valid.eq(some & pending.i.ready & ~fill),
+            self.request.p.beat.eq(burst.beat),
+            self.request.p.more.eq(burst.more),
+            walker.o.ready.eq(ready),
+            pending.i.valid.eq(some & (self.request.ready | fill)),
+            pending.i.p.eq(burst),
+            # The data side counts beats and knows words, not addresses.
+            pending.i.p.beat.eq(0),
+        ]
+
+    def _write(self, m, pending, layout, code):
+        lanes = self._config.beat_bytes
+        lane_bits = exact_log2(lanes)
+        word_bits = ADDRESS_BITS - lane_bits
+
+        # The burst whose beats come now, and which of its beats is next.
+        burst = Signal(layout)
+        valid = Signal()
+        left = Signal(exact_log2(burst_beats(self._config)))
+        head = Signal()
+        word = Signal(word_bits)
+        fill = burst.kind.fill
+        beat = Signal()
+        burst_last = Signal()
+        free = ~valid | beat & burst_last
+        if code is not None:
+            # Behind a code only more of it comes before its last word.
+            free = free & (pending.o.p.kind.coded & ~pending.o.p.head | ~code.busy & ~code.begin)
+        m.d.comb += [
+            self.response.ready.eq(valid & ~fill),
+            beat.eq(valid & (fill | self.response.valid)),
+            burst_last.eq(left == 0),
+            pending.o.ready.eq(free),
+        ]
+        with m.If(beat):
+            m.d.sync += [left.eq(left - 1), head.eq(0), word.eq(word + 1)]
+            if code is not None:
+                with m.If(burst_last):
+                    m.d.sync += valid.eq(0)
+        with m.If(pending.o.ready):
+            m.d.sync += [
+                valid.eq(pending.o.valid),
+                burst.eq(pending.o.p),
+                left.eq(pending.o.p.more),
+                head.eq(pending.o.p.head),
+            ]
+            # The rest of a row may be late, and an empty queue shows an old burst.
+            with m.If(pending.o.valid & pending.o.p.head):
+                m.d.sync += word.eq(pending.o.p.word)
+
+        written = beat
+        if code is not None:
+            written = self._decode(m, code, burst, valid, head, word, burst.tail & burst_last)
+
+        # Rotate each lane together with its enable.
+        m.submodules.rotator = rotator = Rotator(lanes, 9, reverse=True)
+        lane = Signal(data.ArrayLayout(data.StructLayout({"data": 8, "mask": 1}), lanes))
+        tail = Signal()
+        m.d.comb += tail.eq(burst.tail & burst_last)
+        for index in range(lanes):
+            byte = self.response.p.data.word_select(index, 8)
+            m.d.sync += [
+                lane[index].data.eq(Mux(fill, burst.kind.value, byte)),
+                lane[index].mask.eq(~(head & (index < burst.first)) & ~(tail & (index > burst.last))),
+            ]
+            m.d.comb += rotator.i[index].eq(lane[index])
+        if code is not None:
+            with m.If(code.valid):
+                for index in range(lanes):
+                    m.d.sync += lane[index].mask.eq(index < 2)
+                m.d.sync += Cat(lane[0].data, lane[1].data).eq(code.word)
+
+        # What stays beside the lanes.
+        beside_layout = data.StructLayout({
+            "valid": 1,
+            "end": 1,
+            "destination": Destination,
+            "word": word_bits,
+            "rotation": lane_bits,
+        })
+        first = Signal(beside_layout, name="beside_0")
+        m.d.sync += [
+            first.valid.eq(written),
+            first.end.eq(written & burst.end & burst_last),
+            first.destination.eq(burst.kind.destination),
+            first.word.eq(word),
+            first.rotation.eq(burst.rotation),
+        ]
+        if code is not None:
+            with m.If(code.valid):
+                m.d.sync += [
+                    first.end.eq(code.last),
+                    first.destination.eq(Destination.GLOBAL_BUFFER),
+                    Cat(first.rotation, first.word).eq(code.place),
+                ]
+        m.d.comb += rotator.amount.eq(first.rotation)
+        beside = first
+        for stage in range(rotator.latency):
+            later = Signal(beside_layout, name=f"beside_{stage + 1}")
+            m.d.sync += later.eq(beside)
+            beside = later
+        m.d.comb += [
+            self.done.eq(beside.end),
+            self.load.valid.eq(beside.valid),
+            self.load.destination.eq(beside.destination),
+            self.load.word.eq(beside.word),
+        ]
+        for index in range(lanes):
+            m.d.comb += [
+                self.load.wrap[index].eq(index < beside.rotation),
+                self.load.data[index].eq(rotator.o[index][:8]),
+                self.load.mask[index].eq(rotator.o[index][8]),
+            ]
+
+    def _decode(self, m, code, burst, valid, head, word, end):
+        """Give beats of codes to their decoder; return whether a beat of bytes, or a decoded word, is written."""
+        coded = valid & burst.kind.coded
+        beat = coded & self.response.valid
+        m.d.comb += [
+            code.begin.eq(coded & head),
+            code.address.eq(Cat(Const(0, len(burst.first)), word) + burst.first + burst.rotation),
+            code.part.eq(burst.first[3:]),
+            code.beats.valid.eq(beat),
+            code.beats.p.data.eq(self.response.p.data),
+            code.beats.p.last.eq(self.response.p.last),
+            code.beats.p.end.eq(end),
+        ]
+        return valid & ~burst.kind.coded & (burst.kind.fill | self.response.valid) | code.valid

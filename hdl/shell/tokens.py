@@ -1,0 +1,144 @@
+"""Tokens: which commands may start, by how many of each queue have completed."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..blocks import rules
+from .commands import HEADER, HEADER_BITS, Destination, Opcode, bodies
+from .queues import QUEUES, slot_bits, slot_name
+
+__all__ = ["STALLS", "TokenGates"]
+
+#: Causes for which the execute engine waits, in the order of the bits of ``stalls``.
+STALLS = ("stall_load", "stall_post", "stall_empty")
+
+
+class TokenGates(wiring.Component):
+    """Holds each queue's oldest command back until the counts it waits for have been reached.
+
+    Completed commands are counted modulo 2**16; a command may start when, for each queue, the
+    count minus the command's wait, modulo 2**16, is below 2**15. For an EXECUTE, a POST counts as
+    soon as it has read its last sums, which frees their bank. For a LOAD, a pass of the row-stationary array
+    counts as soon as what the LOAD writes over has been read: filters, if it goes to the filter buffer, else
+    ifmaps. A command is seen by its engine
+    two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
+    The end of the program stands in the load queue.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of array.
+
+    Members
+    -------
+    slot_load, slot_execute, slot_post, slot_store : In(slot_bits(opcode, kind))
+        Oldest command of each queue.
+    valid : In(4)
+        Which slots hold a command.
+    take : Out(4)
+        Commands that start: their slots are free.
+    done : In(4)
+        One cycle for each completed command of each queue.
+    filters_free, ifmap_free : In(1)
+        One cycle for each pass whose filters, and whose ifmaps, have been read (row-stationary only).
+    load, execute, post, store : Out(stream.Signature(body))
+        Bodies of the commands that may start.
+    finished : Out(1)
+        The end of the program may be taken.
+    stalls : Out(3)
+        The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
+    """
+
+    def __init__(self, kind: str = "systolic"):
+        self._kind = kind
+        #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.
+        self.completed = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        self.posted = Signal(16)
+        #: Passes whose filters, and whose ifmaps, have been read, modulo 2**16.
+        self.freed_filters, self.freed_ifmaps = Signal(16), Signal(16)
+        super().__init__({
+            **({"filters_free": In(1), "ifmap_free": In(1)} if kind == "row-stationary" else {}),
+            "valid": In(4),
+            "take": Out(4),
+            "done": In(4),
+            "finished": Out(1),
+            "stalls": Out(len(STALLS)),
+        } | {slot_name(opcode): In(slot_bits(opcode, kind)) for opcode in QUEUES}
+          | {opcode.name.lower(): Out(stream.Signature(bodies(kind)[opcode])) for opcode in QUEUES})
+
+    def elaborate(self, platform):
+        """Build the counts and one gate for each queue."""
+        m = Module()
+
+        counts = self.completed
+        for queue, count in enumerate(counts):
+            with m.If(self.done[queue]):
+                m.d.sync += count.eq(count + 1)
+
+        # The engine gives a POST back when it has read its last sums; its outputs are on their way then.
+        with m.If(self.take[QUEUES.index(Opcode.POST)]):
+            m.d.sync += self.posted.eq(self.posted + 1)
+
+        freed = self._count_freed(m)
+        is_end = Signal()
+        for queue, opcode in enumerate(QUEUES):
+            name = opcode.name.lower()
+            slot = getattr(self, slot_name(opcode))
+            header = Signal(HEADER, name=f"header_{name}")
+            reached = Signal(len(QUEUES), name=f"reached_{name}")
+            may_start = Signal(name=f"may_start_{name}")
+            m.d.comb += header.eq(slot)
+            early = []
+            for other, count in zip(QUEUES, counts, strict=True):
+                ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
+                if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
+                    count = self.posted
+                if freed is not None and (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
+                    count = freed
+                m.d.comb += [
+                    ahead.eq(count - header[f"wait_{other.name.lower()}"]),
+                    reached[QUEUES.index(other)].eq(~ahead[15]),
+                ]
+                # A count that has come as far ahead as can be told may take one step more at the last moment.
+                early.append(ahead[15] & ahead[:15].any())
+            rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
+            m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
+
+            commands = getattr(self, name)
+            m.d.comb += [
+                commands.valid.eq(may_start),
+                commands.p.eq(slot[HEADER_BITS:]),
+                self.take[queue].eq(commands.valid & commands.ready),
+            ]
+            # The body stands in the queue's slot, which has a rule of its own.
+            rules.held(m, f"{name}_commands", commands.valid, commands.ready)
+            if opcode is Opcode.LOAD:
+                m.d.comb += [
+                    is_end.eq(header.opcode == Opcode.END),
+                    commands.valid.eq(may_start & ~is_end),
+                    self.finished.eq(may_start & is_end),
+                ]
+            if opcode is Opcode.EXECUTE:
+                waits = Signal(len(STALLS))
+                load_reached = reached[QUEUES.index(Opcode.LOAD)]
+                m.d.comb += waits.eq(Cat(
+                    self.valid[queue] & ~load_reached,
+                    self.valid[queue] & load_reached,
+                    ~self.valid[queue],
+                ))
+                m.d.sync += self.stalls.eq(waits & (commands.ready & ~commands.valid).replicate(len(STALLS)))
+
+        return m
+
+    def _count_freed(self, m):
+        """Count the passes that have read what the oldest LOAD writes over, if passes give buffers back early."""
+        if self._kind != "row-stationary":
+            return None
+        with m.If(self.filters_free):
+            m.d.sync += self.freed_filters.eq(self.freed_filters + 1)
+        with m.If(self.ifmap_free):
+            m.d.sync += self.freed_ifmaps.eq(self.freed_ifmaps + 1)
+        body = Signal(bodies(self._kind)[Opcode.LOAD], name="body_load")
+        m.d.comb += body.eq(getattr(self, slot_name(Opcode.LOAD))[HEADER_BITS:])
+        return Mux(body.destination == Destination.FILTER_BUFFER, self.freed_filters, self.freed_ifmaps)

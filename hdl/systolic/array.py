@@ -1,0 +1,264 @@
+"""Systolic array of processing elements, weight- or output-stationary at run time."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from ..blocks.delay import Skew
+from ..blocks.unit import Unit, add
+from ..errors import PearrayError
+from .pe import PEControl
+from .pe_rows import PEBlock
+
+__all__ = ["ArrayControl", "SystolicArray", "WeightControl"]
+
+
+class ArrayControl(data.Struct):
+    """Control bits that accompany an activation vector."""
+
+    #: Weight-stationary: this vector and later ones use the tile loaded last.
+    swap: unsigned(1)
+    #: The vector is an element of sums that stay in the PEs.
+    output_stationary: unsigned(1)
+    #: Output-stationary: the vector is the first of its sums.
+    clear: unsigned(1)
+    #: Output-stationary: the vector is the last of its sums, which then leave.
+    drain: unsigned(1)
+
+
+class WeightControl(data.Struct):
+    """Control bits that accompany a weight vector."""
+
+    #: The tile enters from the left, not from the top. Read with ``capture`` and kept until the next.
+    left: unsigned(1)
+    #: The vector is the first of a tile; in output-stationary mode, each vector.
+    capture: unsigned(1)
+
+
+class SystolicArray(Unit):
+    """R x C systolic array with double-buffered weights, the lock-step core of an accelerator.
+
+    The array provides no flow control: it takes one vector of activations and one of weights every
+    cycle and never stalls. All inputs are unskewed; skew registers are inside. Whoever drives it
+    knows from the latencies below which outputs count. Sums wrap around at ``psum_bits``.
+
+    Write t for the cycle in which an input is presented; an output "in cycle t + n" can be read
+    after n clock edges.
+
+    **Weight-stationary.** A tile is a matrix W of R x C. From the top, vector j is its row j, and
+    vectors j = 0 ... R-1 are presented in consecutive cycles on ``w_top``. From the left
+    (``w_control.left``), vector j is its column j, and vectors 0 ... C-1 are presented on
+    ``w_left``: that loads the transpose of what the same vectors would load from the top.
+    ``w_control.capture`` marks vector 0 only. An activation vector x with ``swap`` is the first to
+    use the tile; it may come ``swap_lead_top`` (``swap_lead_left``) cycles after vector 0, or any
+    later. Vector 0 of the next tile comes in the cycle of that swap or any later one. So tiles may
+    follow one another every R (C) cycles, even if each meets one activation vector only. The sum
+    over r of x[r] * W[r, c] is ``psum[c]`` in cycle t + ``ws_latency`` + c.
+
+    A tile from the top whose last rows meet zero activations only may end after K < R vectors; then
+    K stands for R in these rules. So may a tile from the left whose last columns don't count. The
+    direction may change from one tile to the next without a gap.
+
+    **Output-stationary.** Vectors x and w with the same number are presented ``os_weight_lead``
+    cycles apart, w first, from the top, with ``capture`` set; PE (r, c) adds x[r] * w[c] to its sum.
+    ``clear`` marks the first vector of a sum, ``drain`` the last. In between, idle cycles keep
+    ``output_stationary`` set and present x = 0. ``swap`` is of no effect. The sums of row R-1 are on
+    ``psum`` in cycle t + ``os_latency`` + c for column c, t being the cycle of the drain vector;
+    those of row R-2 follow in the next cycle, and so on up to row 0. The next sum may begin in the
+    cycle after the drain vector, but its own drain comes no earlier than ``drain_interval`` = R
+    cycles after that; nor does a weight-stationary vector. Vector 0 of a weight-stationary tile may be
+    presented in the cycle of the drain vector or any later one.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Processing elements, at least 1 x 1.
+    operand_bits : int
+        Width of an operand, 2 to 32.
+    psum_bits : int
+        Width of a partial sum, at least that of a product.
+
+    Members
+    -------
+    a : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+        Activation vector x.
+    control : :py:`In(ArrayControl)`
+        Its control bits.
+    w_top : :py:`In(ArrayLayout(signed(operand_bits), cols))`
+        Weight vector from the top.
+    w_left : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+        Weight vector from the left.
+    w_control : :py:`In(WeightControl)`
+        Control bits of either.
+    psum : :py:`Out(ArrayLayout(signed(psum_bits), cols))`
+        Sums, column c one cycle after column c-1.
+
+    Raises
+    ------
+    PearrayError
+        If a parameter is out of range.
+    """
+
+    unit_name = "systolic_array"
+
+    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
+        for name, value, low, high in (("rows", rows, 1, 1024), ("cols", cols, 1, 1024),
+                                       ("operand_bits", operand_bits, 2, 32),
+                                       ("psum_bits", psum_bits, 2 * operand_bits, 128)):
+            if not isinstance(value, int) or not low <= value <= high:
+                raise PearrayError(f"{name} must be an integer in {low}..{high}, not {value!r}")
+        self._rows = rows
+        self._cols = cols
+        self._operand_bits = operand_bits
+        self._psum_bits = psum_bits
+        super().__init__({
+            "a": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "control": In(ArrayControl),
+            "w_top": In(data.ArrayLayout(signed(operand_bits), cols)),
+            "w_left": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "w_control": In(WeightControl),
+            "psum": Out(data.ArrayLayout(signed(psum_bits), cols)),
+        })
+
+    @property
+    def rows(self) -> int:
+        """Rows of processing elements."""
+        return self._rows
+
+    @property
+    def cols(self) -> int:
+        """Columns of processing elements."""
+        return self._cols
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand."""
+        return self._operand_bits
+
+    @property
+    def psum_bits(self) -> int:
+        """Width of a partial sum."""
+        return self._psum_bits
+
+    @property
+    def ws_latency(self) -> int:
+        """Cycles from a weight-stationary vector to its sum in column 0."""
+        return self._rows + 4
+
+    @property
+    def os_latency(self) -> int:
+        """Cycles from the drain vector to the sum of row R-1 in column 0."""
+        return self._rows + 4
+
+    @property
+    def swap_lead_top(self) -> int:
+        """Least number of cycles from vector 0 of a tile from the top to its swap vector."""
+        return self._rows
+
+    @property
+    def swap_lead_left(self) -> int:
+        """Least number of cycles from vector 0 of a tile from the left to its swap vector."""
+        return self._cols
+
+    @property
+    def os_weight_lead(self) -> int:
+        """Cycles from an output-stationary weight vector to its activation vector."""
+        return 1
+
+    @property
+    def turn_gap(self) -> int:
+        """Idle weight cycles between tiles that enter from different directions."""
+        return 0
+
+    @property
+    def drain_interval(self) -> int:
+        """Least number of cycles from a drain vector to the next, or to a weight-stationary vector."""
+        return self._rows
+
+    def elaborate(self, platform):
+        """Build the array."""
+        m = Module()
+
+        block = PEBlock(self._rows, self._cols, self._operand_bits, self._psum_bits)
+        add(m, "pes", block, platform)
+
+        # Operands. A token enters column c, or row r, with that element's share of vector 0.
+        a = Signal.like(self.a, reset_less=True)
+        m.d.sync += a.eq(self.a)
+        tokens = Signal(max(self._rows, self._cols))
+        m.d.comb += tokens[0].eq(self.w_control.capture)
+        m.d.sync += tokens[1:].eq(tokens[:-1])
+        for name, vector, wires in (("a_skew", a, block.a_left),
+                                    ("w_left_skew", self.w_left, block.weight_left),
+                                    ("w_top_skew", self.w_top, block.weight_above)):
+            skew = Skew(self._operand_bits, len(wires))
+            add(m, name, skew, platform)
+            for i, wire in enumerate(wires):
+                m.d.comb += [skew.i[i].eq(vector[i]), wire.eq(skew.o[i])]
+        for wires in (block.token_left, block.token_above):
+            for wire, token in zip(wires, tokens, strict=False):
+                m.d.comb += wire.eq(token)
+
+        # Control bits.
+        control, drains = self._control(m)
+        for r, wire in enumerate(block.control_left):
+            if r:
+                entering = Signal(PEControl, name=f"control_{r}")
+                m.d.sync += entering.eq(control)
+                control = entering
+            move = Signal(name=f"move_{r}", init=1)
+            if r < self._rows - 1:
+                # Row r has its sum rows-1-r cycles before the last row has, and keeps it until then, so
+                # that all sums of a column move down together.
+                hold = Signal(name=f"hold_{r}")
+                with m.If(drains[r]):
+                    m.d.sync += hold.eq(1)
+                with m.Elif(drains[-1]):
+                    m.d.sync += hold.eq(0)
+                m.d.comb += move.eq(control.drain | ~hold)
+            m.d.comb += [wire.eq(control), wire.move.eq(move)]
+
+        for col, sums in enumerate(block.sum):
+            m.d.comb += self.psum[col].eq(sums)
+
+        return m
+
+    def _control(self, m):
+        """Bring the control bits of a vector to the times at which the first PE needs them.
+
+        Return them, and a vector that tells which rows see a drain of output-stationary sums.
+        """
+        control = Signal(PEControl)
+        stationary = self.control.output_stationary
+
+        # Weight-stationary sums leave through the last row's drain register too, which costs a cycle
+        # but no multiplexer. While drained sums move down, idle cycles must not look like those.
+        leave = Signal()
+        drain = Signal()
+        m.d.comb += leave.eq(stationary & self.control.drain)
+        if self._rows > 1:
+            draining = Signal(range(self._rows))
+            with m.If(leave):
+                m.d.sync += draining.eq(self._rows - 1)
+            with m.Elif(draining != 0):
+                m.d.sync += draining.eq(draining - 1)
+            m.d.comb += drain.eq(leave | ~stationary & (draining == 0))
+        else:
+            m.d.comb += drain.eq(leave | ~stationary)
+
+        left = Signal()
+        m.d.sync += left.eq(control.left)
+        m.d.comb += [
+            control.left.eq(Mux(self.w_control.capture, self.w_control.left, left)),
+            control.through.eq(stationary),
+        ]
+        for name, value, delay in (("swap", self.control.swap | stationary, 1),
+                                   ("output_stationary", stationary, 2),
+                                   ("clear", self.control.clear, 2),
+                                   ("drain", drain, 3)):
+            line = Signal(delay, name=f"{name}_delay")
+            m.d.sync += line.eq(Cat(value, line))
+            m.d.comb += control[name].eq(line[-1])
+        drains = Signal(3 + self._rows - 1)
+        m.d.sync += drains.eq(Cat(leave, drains))
+        return control, drains[2:]

@@ -1,0 +1,92 @@
+"""Core of the accelerator with the systolic array: scratchpads, array, post-processing."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+
+from ..blocks.scratchpad import Scratchpad
+from ..post.engine import Post, PostEvents, output_banks, output_lines
+from ..shell.commands import Destination, Opcode
+from ..shell.config import Config
+from ..shell.core import Core, Happening, event_names
+from ..shell.load_port import LoadPort
+from ..shell.loader import Loader
+from ..shell.storer import Storer
+from .execute import Events as ExecuteEvents
+from .execute import Execute
+from .tiles import line_bits
+
+__all__ = ["SystolicCore"]
+
+
+class SystolicCore(Core):
+    """Loads go to activation and weight scratchpads, sums to accumulators, outputs to a scratchpad of their own.
+
+    Parameters
+    ----------
+    config : SystolicConfig
+        Configuration of the accelerator.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._loader = Loader(config)
+        self._execute = Execute(config)
+        self._post = Post(config)
+        self._storer = Storer(config, output_banks(config))
+        super().__init__({Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
+                          Opcode.STORE: self._storer})
+
+    @staticmethod
+    def counters(config: Any) -> dict[str, int]:
+        """Events of execute and post, beats written to each scratchpad and to parameters, beats of outputs read."""
+        return dict.fromkeys([
+            *(f"execute_{name}" for name in event_names(ExecuteEvents)),
+            *(f"post_{name}" for name in event_names(PostEvents)),
+            "activation_write_beats", "weight_write_beats", "parameter_write_beats", "output_read_beats",
+        ], 1)
+
+    def connect(self, m: Any, gates: Any) -> None:
+        """Add the scratchpads."""
+        config, loader, execute, post = self._config, self._loader, self._execute, self._post
+        wiring.connect(m, execute.accumulators, post.accumulators)
+        _load(m, loader, post)
+        width = 8 * config.operand_bytes
+        for destination, size, port in (
+                (Destination.ACTIVATION, config.scratchpads.activation_bytes, execute.activation),
+                (Destination.WEIGHT, config.scratchpads.weight_bytes, execute.weight)):
+            name = destination.name.lower()
+            lines = 1 << line_bits(config, size)
+            pad = Scratchpad(config.banks, lines, width)
+            load = LoadPort(config, destination, config.banks, lines, width)
+            m.submodules[f"{name}_scratchpad"] = pad
+            m.submodules[f"{name}_load"] = load
+            _load(m, loader, load)
+            wiring.connect(m, load.write, pad.write)
+            wiring.connect(m, port, pad.read)
+        pad = Scratchpad(output_banks(config), output_lines(config), 8)
+        m.submodules.output_scratchpad = pad
+        wiring.connect(m, post.output, pad.write)
+        wiring.connect(m, self._storer.read, pad.read)
+
+    def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
+        """Word of the record: cycles in which the array gets an operand vector."""
+        return [self._execute.events.active], []
+
+    def count(self, m: Any) -> tuple[list[Any], list[Any]]:
+        """Events of this cycle, of the engines and on chip."""
+        loader, execute, post = self._loader, self._execute, self._post
+        on_chip = Signal(4)
+        destination = loader.load.destination
+        to_operands = [destination == each for each in (Destination.ACTIVATION, Destination.WEIGHT)]
+        m.d.sync += on_chip.eq(Cat(
+            *(loader.load.valid & each for each in to_operands), loader.load.valid & ~Cat(to_operands).any(),
+            self._storer.data.valid))
+        events = [execute.events.as_value(), post.events.as_value()]
+        return [*events, on_chip], events
+
+
+def _load(m, loader, target):
+    for name in target.load.signature.members:
+        m.d.comb += getattr(target.load, name).eq(getattr(loader.load, name))

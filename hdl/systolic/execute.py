@@ -1,0 +1,181 @@
+"""Execute engine: contracts activations with weights into the accumulators."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..blocks.banks import BankRead
+from ..blocks.pipeline import delay
+from ..errors import PearrayError
+from ..post.sums import AccumulatorRead
+from ..shell.commands import ExecuteBody
+from ..shell.config import Config
+from .accumulator import Accumulators, DrainRows
+from .array import SystolicArray
+from .feeder import Feeder
+from .streamer import Streamer
+from .tiles import TileWalker, line_bits, tile_slots
+
+__all__ = ["Events", "Execute", "execute_cycles"]
+
+
+def execute_cycles(config: Config, tiles: int, vectors: int, *, left: bool = False) -> int:
+    """Cycles from the acceptance of a weight-stationary command to its completion, in an idle engine.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+    tiles : int
+        Tiles of the command: those of elements times those of columns.
+    vectors : int
+        Pixels.
+    left : bool
+        Weights enter from the left.
+
+    Returns
+    -------
+    int
+        Preparation, the first tile's weights, the tiles, and the way of the last vector through
+        streamer, array and accumulators.
+    """
+    slots = tile_slots(config, left=left)
+    through = Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD
+    return 5 + slots + (tiles - 1) * max(vectors, slots) + vectors - 1 + through
+
+
+class Events(data.Struct):
+    """What happened in this cycle, one bit an event, for counters."""
+
+    #: An activation vector was given to the array.
+    active: unsigned(1)
+    #: A command is there, but the array waits for weights (or, output-stationary, for a drain).
+    stall_weights: unsigned(1)
+    #: A vector of R activations was read from the scratchpad.
+    activation_read: unsigned(1)
+    #: A vector of weights was read from the scratchpad.
+    weight_read: unsigned(1)
+    #: A row of C sums was read from the accumulators, to be added to or compared.
+    accumulator_read: unsigned(1)
+    #: A row of C sums was written to the accumulators.
+    accumulator_write: unsigned(1)
+
+
+class Execute(wiring.Component):
+    """Execute engine: array, the walks that feed it, and the accumulators below it.
+
+    Commands are worked through in order and overlap: while the vectors of one tile stream through
+    the array, the weights of the next one load, be it of the same command or of the next one.
+    Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
+    and S, the cycles in which weights load, is ``max(R, 6)`` from the top and ``max(R, C, 6)`` from
+    the left. (A sum can be added to every six cycles.) Between two commands, S is five cycles
+    longer. Between commands of different modes the array runs empty. Output-stationary tiles follow
+    one another without an idle cycle if one of the three loops has at least ``max(R, 6)`` turns,
+    else drains are kept that far apart.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    commands : In(stream.Signature(ExecuteBody))
+        Commands.
+    done : Out(1)
+        A command has been completed, in the order of acceptance: its last sum can be read.
+    activation, weight : Out(BankRead)
+        Ports of the scratchpads.
+    accumulators : In(AccumulatorRead(config))
+        Port of post-processing, for the bank that no command in flight names.
+    events : Out(Events)
+        What happened.
+
+    Raises
+    ------
+    PearrayError
+        If the array is too slow to take weights for this engine's schedule.
+    """
+
+    def __init__(self, config: Config):
+        array = config.array
+        self._config = config
+        self._array = SystolicArray(array.rows, array.cols, config.pe_bits, config.psum_bits)
+        for name, value, most in (
+                ("swap_lead_top", self._array.swap_lead_top, tile_slots(config, left=False)),
+                ("swap_lead_left", self._array.swap_lead_left, tile_slots(config, left=True)),
+                ("turn_gap", self._array.turn_gap, 4),
+                ("os_latency", self._array.os_latency, self._array.ws_latency),
+                ("drain_interval", self._array.drain_interval, array.rows),
+                ("os_weight_lead", self._array.os_weight_lead, 1)):
+            if value > most:
+                raise PearrayError(f"{name} of the array must be at most {most}, not {value}")
+        scratchpads = config.scratchpads
+        width = 8 * config.operand_bytes
+        activation_lines = 1 << line_bits(config, scratchpads.activation_bytes)
+        weight_lines = 1 << line_bits(config, scratchpads.weight_bytes)
+        super().__init__({
+            "commands": In(stream.Signature(ExecuteBody)),
+            "done": Out(1),
+            "activation": Out(BankRead(config.banks, activation_lines, width)),
+            "weight": Out(BankRead(config.banks, weight_lines, width)),
+            "accumulators": In(AccumulatorRead(config)),
+            "events": Out(Events),
+        })
+
+    def elaborate(self, platform):
+        """Connect the parts."""
+        m = Module()
+
+        config = self._config
+        m.submodules.tile_walker = tiles = TileWalker(config)
+        m.submodules.feeder = feeder = Feeder(config)
+        m.submodules.streamer = streamer = Streamer(config)
+        m.submodules.array = array = self._array
+        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth)
+        m.submodules.accumulators = accumulators = Accumulators(config)
+
+        wiring.connect(m, wiring.flipped(self.commands), tiles.commands)
+        wiring.connect(m, tiles.tile, streamer.tile)
+        wiring.connect(m, streamer.read, wiring.flipped(self.activation))
+        wiring.connect(m, feeder.read, wiring.flipped(self.weight))
+        wiring.connect(m, wiring.flipped(self.accumulators), accumulators.read)
+
+        in_flight = Signal(8)
+        accepted = Signal()
+        m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
+        m.d.sync += in_flight.eq(in_flight + accepted - self.done)
+        m.d.comb += [
+            tiles.quiet.eq(in_flight == 0),
+            streamer.output_stationary.eq(tiles.output_stationary),
+            feeder.tiles.eq(tiles.vector),
+            feeder.elements.eq(streamer.weight),
+            array.a.eq(streamer.a),
+            array.control.eq(streamer.control),
+            array.w_top.eq(feeder.w_top),
+            array.w_left.eq(feeder.w_left),
+            array.w_control.eq(feeder.w_control),
+        ]
+
+        # Both latencies of the array are the same; DrainRows takes one cycle of it.
+        wait = array.ws_latency - accumulators.LEAD - 1
+        m.d.comb += [
+            rows.i.eq(delay(m, streamer.sums, wait, "sums")),
+            rows.drain.eq(tiles.output_stationary),
+            accumulators.control.eq(rows.o),
+            accumulators.psum.eq(array.psum),
+            self.done.eq(accumulators.done),
+        ]
+
+        events = Signal(Events)
+        m.d.comb += [
+            events.active.eq(streamer.busy),
+            events.stall_weights.eq(tiles.busy & ~streamer.busy),
+            events.activation_read.eq(self.activation.en),
+            events.weight_read.eq(self.weight.en),
+            events.accumulator_read.eq(rows.o.valid & ~rows.o.first),
+            events.accumulator_write.eq(rows.o.valid),
+        ]
+        m.d.sync += self.events.eq(events)
+
+        return m

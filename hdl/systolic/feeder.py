@@ -1,0 +1,129 @@
+"""Feeder: reads weight vectors and presents them to the array, from the top or from the left."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..blocks.banks import BankRead
+from ..blocks.pipeline import delay
+from ..blocks.rotate import Rotator
+from ..shell.config import Config
+from .array import WeightControl
+from .streamer import Streamer
+from .tiles import line_bits, weight_vector_layout
+
+__all__ = ["Feeder"]
+
+
+class Feeder(wiring.Component):
+    """Turns weight vectors' addresses into weight vectors, one a cycle.
+
+    A vector of consecutive operands at any alignment is one line of each bank, rotated. Then the
+    zero point is subtracted, and what doesn't belong to the tile is cleared: whole vectors that
+    aren't valid; in a tile from the left, rows beyond its last element; in a diagonal tile, all but
+    column j of vector j.
+
+    Latency is :attr:`latency` cycles from ``tiles`` or ``elements`` to the array.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    tiles : In(weight_vector_layout(config))
+        Vectors of weight-stationary tiles.
+    elements : In(weight_vector_layout(config))
+        Vectors of output-stationary elements. They take precedence, but never meet the former.
+    read : Out(BankRead)
+        Port of the weight scratchpad.
+    w_top, w_left, w_control : Out
+        Weight vector for :class:`SystolicArray`. Both directions get the same operands; the array
+        takes those of the tile's direction.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        lines = 1 << line_bits(config, config.scratchpads.weight_bytes)
+        super().__init__({
+            "tiles": In(weight_vector_layout(config)),
+            "elements": In(weight_vector_layout(config)),
+            "read": Out(BankRead(config.banks, lines, 8 * config.operand_bytes)),
+            "w_top": Out(data.ArrayLayout(signed(config.pe_bits), config.array.cols)),
+            "w_left": Out(data.ArrayLayout(signed(config.pe_bits), config.array.rows)),
+            "w_control": Out(WeightControl),
+        })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an address to its vector: one less than that of the streamer.
+
+        It is padded to this, since then the first vector of a tile may be asked for in the cycle
+        in which the streamer walks the first address of the tile before, and an output-stationary
+        vector (asked for by the streamer) comes one cycle before its activations.
+        """
+        return Streamer.latency_of(self._config) - 1
+
+    def elaborate(self, platform):
+        """Build the way of a vector through the banks."""
+        m = Module()
+
+        config = self._config
+        rows, cols, banks = config.array.rows, config.array.cols, config.banks
+        rotation = ceil_log2(banks)
+        lines = line_bits(config, config.scratchpads.weight_bytes)
+        m.submodules.order = order = Rotator(banks, config.array.operand_bits)
+
+        chosen = Signal(weight_vector_layout(config))
+        m.d.comb += chosen.eq(Mux(self.elements.valid, self.elements, self.tiles))
+        pad = self.latency - (1 + BankRead.LATENCY + order.latency + 1)
+        vector = delay(m, chosen, pad, "vector")
+        line = vector.address[rotation:rotation + lines]
+        amount = vector.address[:rotation]
+        for bank in range(banks):
+            address = Signal(lines, name=f"line_bank_{bank}", reset_less=True)
+            m.d.sync += address.eq((Cat(bank < amount, line) + 1)[1:])
+            m.d.comb += [
+                self.read.line[bank].eq(address),
+                order.i[bank].eq(self.read.data[bank][:config.array.operand_bits]),
+            ]
+        amount = delay(m, amount, 1 + BankRead.LATENCY, "amount", reset_less=True)
+        m.d.comb += order.amount.eq(amount)
+
+        reading = Signal()
+        m.d.sync += reading.eq(vector.valid)
+        m.d.comb += self.read.en.eq(reading)
+
+        # Masks are made one cycle before the vector leaves the rotator.
+        flags = delay(m, vector, BankRead.LATENCY + order.latency, "flags")
+        column = Signal(cols)
+        column_after = Signal(cols, reset_less=True)
+        m.d.comb += column.eq(Mux(flags.first, 1, column_after))
+        m.d.sync += column_after.eq(column << 1)
+        lanes = max(rows, cols)
+        keep = Signal(lanes)
+        for lane in range(lanes):
+            in_left = lane < flags.elements if lane < rows else 0
+            in_top = ~flags.diagonal | column[lane] if lane < cols else 0
+            m.d.sync += keep[lane].eq(flags.valid & Mux(flags.left, in_left, in_top))
+
+        flags = delay(m, flags, 1, "flags_late")
+        for lane in range(lanes):
+            operand = order.o[lane]
+            value = Signal(signed(config.pe_bits), name=f"value_{lane}", reset_less=True)
+            m.d.sync += value.eq(Cat(operand, operand[-1] & ~flags.unsigned).as_signed() - flags.zero_point)
+            with m.If(~keep[lane]):
+                m.d.sync += value.eq(0)
+            if lane < cols:
+                m.d.comb += self.w_top[lane].eq(value)
+            if lane < rows:
+                m.d.comb += self.w_left[lane].eq(value)
+        flags = delay(m, flags, 1, "flags_out")
+        m.d.comb += [
+            self.w_control.left.eq(flags.left),
+            self.w_control.capture.eq(flags.valid & flags.first),
+        ]
+
+        return m

@@ -1,0 +1,144 @@
+"""Rows of processing elements, and blocks of rows: the wiring of the systolic array, no logic."""
+
+from amaranth.hdl import signed
+from amaranth.lib.wiring import In, Member, Out
+
+from ..blocks.structure import Structure
+from .pe import PEControl, ProcessingElement
+
+__all__ = ["PEBlock", "PERow"]
+
+#: What passes down from PE to PE, and what right.
+_DOWN = ("weight", "token", "psum", "sum")
+_RIGHT = ("a", "control", "weight", "token")
+
+
+def _down(cols: int, operand_bits: int, psum_bits: int) -> dict[str, Member]:
+    """Declare what enters from above and leaves below."""
+    members: dict[str, Member] = {}
+    shapes = (signed(operand_bits), 1, signed(psum_bits), signed(psum_bits))
+    for name, shape in zip(_DOWN, shapes, strict=True):
+        members[f"{name}_above"] = In(shape).array(cols)
+        members[name] = Out(shape).array(cols)
+    return members
+
+
+class PERow(Structure):
+    """Row of processing elements, wired side by side.
+
+    Timing is that of :class:`ProcessingElement`; column c works c cycles after column 0.
+
+    Parameters
+    ----------
+    cols : int
+        Processing elements.
+    operand_bits, psum_bits : int
+        See :class:`ProcessingElement`.
+
+    Members
+    -------
+    a_left, control_left, weight_left, token_left : In
+        What enters the first element from the left.
+    weight_above, token_above, psum_above, sum_above : In, arrays of cols
+        What enters from above.
+    weight, token, psum, sum : Out, arrays of cols
+        What leaves below.
+    """
+
+    unit_name = "pe_row"
+
+    def __init__(self, cols: int, operand_bits: int, psum_bits: int):
+        self._cols = cols
+        self._operand_bits = operand_bits
+        self._psum_bits = psum_bits
+        super().__init__({
+            "a_left": In(signed(operand_bits)),
+            "control_left": In(PEControl),
+            "weight_left": In(signed(operand_bits)),
+            "token_left": In(1),
+            **_down(cols, operand_bits, psum_bits),
+        })
+
+    def parts(self):
+        """Return the elements."""
+        pe = ProcessingElement, (self._operand_bits, self._psum_bits)
+        return {f"pe_{c}": pe for c in range(self._cols)}
+
+    def wires(self):
+        """Wire them side by side."""
+        for c in range(self._cols):
+            for name in _DOWN:
+                yield f"pe_{c}.{name}_above", f"{name}_above_{c}"
+                yield f"{name}_{c}", f"pe_{c}.{name}"
+            for name in _RIGHT:
+                yield f"pe_{c}.{name}_left", f"pe_{c - 1}.{name}" if c else f"{name}_left"
+
+
+class PEBlock(Structure):
+    """Block of rows of processing elements, wired one above the other.
+
+    A block consists of up to four blocks of a quarter of the rows each, or of rows. So a large array
+    has few distinct modules, none with more than four times its own number of wires.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Processing elements.
+    operand_bits, psum_bits : int
+        See :class:`ProcessingElement`.
+
+    Members
+    -------
+    a_left, control_left, weight_left, token_left : In, arrays of rows
+        What enters the first element of each row from the left.
+    weight_above, token_above, psum_above, sum_above : In, arrays of cols
+        What enters from above.
+    weight, token, psum, sum : Out, arrays of cols
+        What leaves below.
+    """
+
+    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
+        self._rows = rows
+        self._parameters = cols, operand_bits, psum_bits
+        super().__init__({
+            "a_left": In(signed(operand_bits)).array(rows),
+            "control_left": In(PEControl).array(rows),
+            "weight_left": In(signed(operand_bits)).array(rows),
+            "token_left": In(1).array(rows),
+            **_down(cols, operand_bits, psum_bits),
+        })
+
+    @property
+    def unit_name(self) -> str:
+        """Name of the Verilog module."""
+        return f"pe_rows_{self._rows}"
+
+    def _split(self):
+        """Return the name, first row and number of rows of each part."""
+        size = 1
+        while 4 * size < self._rows:
+            size *= 4
+        for first in range(0, self._rows, size):
+            count = min(size, self._rows - first)
+            yield (f"rows_{first}" if count > 1 else f"row_{first}"), first, count
+
+    def parts(self):
+        """Return the smaller blocks or rows."""
+        return {name: (PEBlock, (count, *self._parameters)) if count > 1 else (PERow, self._parameters)
+                for name, _, count in self._split()}
+
+    def wires(self):
+        """Wire them one above the other."""
+        above = None
+        for part, first, count in self._split():
+            for name in _RIGHT:
+                for r in range(count):
+                    target = f"{part}.{name}_left_{r}" if count > 1 else f"{part}.{name}_left"
+                    yield target, f"{name}_left_{first + r}"
+            for name in _DOWN:
+                for c in range(self._parameters[0]):
+                    yield f"{part}.{name}_above_{c}", f"{above}.{name}_{c}" if above else f"{name}_above_{c}"
+            above = part
+        for name in _DOWN:
+            for c in range(self._parameters[0]):
+                yield f"{name}_{c}", f"{above}.{name}_{c}"

@@ -1,0 +1,232 @@
+# amaranth: UnusedElaboratable=no
+"""The systolic array alone, with stream ports and back-pressure."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
+
+from ..blocks.delay import Skew
+from ..blocks.stream_buffer import Credits, OperandStore, StreamBuffer
+from ..blocks.unit import add
+from .array import SystolicArray
+
+__all__ = ["StreamArray"]
+
+
+class StreamArray(Component):
+    """R x C systolic array between streams.
+
+    Weights and activations are consumed in order, and results leave in the order of the activations
+    that complete them. Every stream may stall at any time.
+
+    * An activation vector x with ``new_tile`` first takes the next tile W of R x C from ``weights``:
+      R vectors, its rows, or, if the first of them has ``left`` set, C vectors, its columns.
+      Each activation vector gives one result, ``x @ W``. Tiles are loaded ahead, as far as one.
+    * An activation vector with ``output_stationary`` takes one vector w, marked likewise, from
+      ``weights`` and adds ``outer(x, w)`` to R x C sums, which it first sets to zero if ``clear`` is
+      set. After the one with ``drain``, the sums leave as R results, row R-1 first, row 0 last. The
+      vectors of a sum follow one another, without others in between.
+
+    Sums wrap around at ``psum_bits``. Throughput is one activation vector a cycle, as long as a tile
+    meets at least R (C) vectors and sums have at least 2 R products; a tile takes R (C) cycles.
+    ``latency`` is the time from an activation vector to its result in an idle array.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Processing elements, at least 1 x 1.
+    operand_bits, psum_bits : int
+        See :class:`SystolicArray`.
+
+    Members
+    -------
+    weights : In(stream.Signature({vector, left, output_stationary}))
+        Weight vectors; ``vector`` has max(R, C) elements, the first R or C of which count.
+    activations : In(stream.Signature({vector, new_tile, output_stationary, clear, drain}))
+        Activation vectors of R elements, with their control bits.
+    results : Out(stream.Signature(ArrayLayout(signed(psum_bits), cols)))
+        Sums.
+
+    Raises
+    ------
+    PearrayError
+        If a parameter is out of range.
+    """
+
+    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
+        self._array = SystolicArray(rows, cols, operand_bits, psum_bits)
+        self._weight = data.StructLayout({
+            "vector": data.ArrayLayout(signed(operand_bits), max(rows, cols)),
+            "left": 1,
+            "output_stationary": 1,
+        })
+        self._activation = data.StructLayout({
+            "vector": data.ArrayLayout(signed(operand_bits), rows),
+            "new_tile": 1,
+            "output_stationary": 1,
+            "clear": 1,
+            "drain": 1,
+        })
+        self._result = data.ArrayLayout(signed(psum_bits), cols)
+        super().__init__({
+            "weights": In(stream.Signature(self._weight)),
+            "activations": In(stream.Signature(self._activation)),
+            "results": Out(stream.Signature(self._result)),
+        })
+
+    @property
+    def rows(self) -> int:
+        """Rows of processing elements."""
+        return self._array.rows
+
+    @property
+    def cols(self) -> int:
+        """Columns of processing elements."""
+        return self._array.cols
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand."""
+        return self._array.operand_bits
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer of a weight-stationary vector to that of its result, at least."""
+        return self._array.ws_latency + self.cols + 9
+
+    def elaborate(self, platform):
+        """Build buffers, control and the array."""
+        m = Module()
+
+        rows, cols, array = self.rows, self.cols, self._array
+        add(m, "array", array, platform)
+
+        # A tile enters the array in consecutive cycles, so it waits until all of it is here.
+        sizes = (rows, cols)
+        weights, weight_store = self._queue(m, "weight", self.weights, max(4, 2 << ceil_log2(max(sizes))), sizes)
+        activations, activation_store = self._queue(m, "activation", self.activations, 4, ())
+        w, x = weights.o.p, activations.o.p
+
+        # Weights: one tile is loaded ahead.
+        more = Signal(range(max(sizes) + 1))    # vectors that the tile being loaded still wants
+        loading = Signal()                      # some
+        final = Signal()                        # one
+        owed = Signal()                         # a tile has been begun, and isn't in use yet
+        here = Signal()                         # and all of it has been loaded
+        size = Signal.like(more)
+        start = Signal()
+        last = Signal()
+        element = Signal()
+        swap = Signal()
+        take_weight = Signal()
+        m.d.comb += [
+            size.eq(Mux(w.left, cols, rows)),
+            start.eq(weights.o.valid & ~w.output_stationary & ~owed
+                     & Mux(w.left, weights.enough[1], weights.enough[0])),
+            last.eq(final | start & (size == 1)),
+            take_weight.eq(start | loading | element),
+            weights.o.ready.eq(take_weight),
+        ]
+        with m.If(start):
+            m.d.sync += [more.eq(size - 1), loading.eq(size != 1), final.eq(size == 2)]
+        with m.Elif(loading):
+            m.d.sync += [more.eq(more - 1), loading.eq(~final), final.eq(more == 2)]
+        m.d.sync += [
+            owed.eq((owed | start) & ~swap),
+            here.eq((here | last) & ~swap),
+        ]
+
+        # Activations: go when there is a tile or an element for them, and room for their results.
+        # While R sums drain, nothing else may leave the array.
+        in_sum = Signal()
+        calm = Signal(init=1)
+        go = Signal()
+        gives = Signal()
+        depth = 1 << ceil_log2(max(rows + cols + 16, 3 * rows))
+        m.submodules.credits = credits = Credits(depth, rows)
+        m.d.comb += [
+            go.eq(activations.o.valid & Mux(
+                x.output_stationary,
+                weights.o.valid & w.output_stationary & ~loading & (~x.drain | calm & credits.many),
+                (~x.new_tile | here | last) & calm & credits.one)),
+            activations.o.ready.eq(go),
+            element.eq(go & x.output_stationary),
+            swap.eq(go & ~x.output_stationary & x.new_tile),
+            gives.eq(go & (~x.output_stationary | x.drain)),
+            credits.take.eq(Mux(gives, Mux(x.output_stationary, rows, 1), 0)),
+        ]
+        with m.If(go):
+            m.d.sync += in_sum.eq(x.output_stationary & ~x.drain)
+        if rows > 1:
+            draining = Signal(range(rows))
+            with m.If(element & x.drain):
+                m.d.sync += [draining.eq(rows - 1), calm.eq(0)]
+            with m.Elif(~calm):
+                m.d.sync += [draining.eq(draining - 1), calm.eq(draining == 1)]
+
+        # Both vectors follow the decision; the weights reach the array a cycle ahead of the activations.
+        control = Signal.like(array.control)
+        w_control = Signal.like(array.w_control)
+        m.d.comb += [
+            w_control.left.eq(w.left & ~w.output_stationary),
+            w_control.capture.eq(start | element),
+            control.swap.eq(swap),
+            control.output_stationary.eq(Mux(go, x.output_stationary, in_sum)),
+            control.clear.eq(element & x.clear),
+            control.drain.eq(element & x.drain),
+        ]
+        gone = Signal(2)
+        a = Signal.like(array.a)
+        vector = Signal.like(weight_store.o, reset_less=True)
+        m.d.sync += [
+            weight_store.pop.eq(take_weight),
+            activation_store.pop.eq(go),
+            gone.eq(Cat(go, gone)),
+            vector.eq(weight_store.o),
+            # Idle cycles of a sum add nothing to it.
+            a.eq(Mux(gone[-1], activation_store.o.as_value(), 0)),
+            array.a.eq(a),
+        ]
+        for name, value, target, cycles in (("w_control", w_control, array.w_control, 3),
+                                            ("control", control, array.control, 4)):
+            for stage in range(cycles):
+                following = Signal.like(value, name=f"{name}_{stage}") if stage < cycles - 1 else target
+                m.d.sync += following.eq(value)
+                value = following
+        m.d.comb += [array.w_top[c].eq(vector[c]) for c in range(cols)]
+        m.d.comb += [array.w_left[r].eq(vector[r]) for r in range(rows)]
+
+        # Results: deskew, and buffer what the array can't hold back.
+        deskew = Skew(array.psum_bits, cols, reverse=True)
+        add(m, "deskew", deskew, platform)
+        m.submodules.result_buffer = results = StreamBuffer(self._result, depth)
+        due = Signal(4 + array.ws_latency + cols - 1)
+        m.d.sync += due.eq(Cat(gives | ~calm, due))
+        m.d.comb += [deskew.i[c].eq(array.psum[c]) for c in range(cols)]
+        m.d.comb += [
+            results.i.payload.eq(Cat(deskew.o[c] for c in range(cols))),
+            results.i.valid.eq(due[-1]),
+            self.results.payload.eq(results.o.payload),
+            self.results.valid.eq(results.o.valid),
+            results.o.ready.eq(self.results.ready),
+            credits.give.eq(results.o.valid & results.o.ready),
+        ]
+
+        return m
+
+    def _queue(self, m, name, port, depth, bursts):
+        """Return the buffer of a stream's control bits, and the store of its vectors."""
+        members = dict(port.payload.shape())
+        vector = members.pop("vector").shape
+        control = data.StructLayout({member: field.shape for member, field in members.items()})
+        m.submodules[f"{name}_control"] = buffer = StreamBuffer(control, depth, bursts)
+        m.submodules[f"{name}_vectors"] = store = OperandStore(vector, depth)
+        m.d.comb += [
+            buffer.i.valid.eq(port.valid),
+            port.ready.eq(buffer.i.ready),
+            store.put.eq(port.valid & buffer.i.ready),
+            store.i.eq(port.p.vector),
+        ]
+        m.d.comb += [buffer.i.p[member].eq(port.p[member]) for member in members]
+        return buffer, store

@@ -1,0 +1,204 @@
+"""Streamer: walks the pixels of tiles and presents an activation vector a cycle to the array."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..blocks.banks import BankRead
+from ..blocks.pipeline import delay
+from ..blocks.rotate import Rotator
+from ..shell.config import Config
+from .accumulator import Accumulators, control_layout
+from .array import ArrayControl
+from .tiles import line_bits, tile_layout, weight_vector_layout
+from .walker import AddressWalk, LoopCounter
+
+__all__ = ["Streamer"]
+
+
+class Streamer(wiring.Component):
+    """Turns tiles into activation vectors, one a cycle, without idle cycles between tiles.
+
+    Element j of a tile stands ``displacement[j]`` lines further than ``address + j``, hence in bank
+    ``(address + j) % B``, whatever its displacement. So displacements are rotated to the banks,
+    added to the line of ``address``, and the data are rotated back. Only then do they lose their
+    zero point.
+
+    Latency is :attr:`latency` cycles from a vector's address (in the cycle after its tile was
+    taken, for the first one) to ``a``.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    tile : In(stream.Signature(tile_layout(config)))
+        Tiles. One is taken in the last cycle of the one before, or when idle; an
+        output-stationary one perhaps later, so that drains lie far enough apart.
+    output_stationary : In(1)
+        Mode; presented to the array also in idle cycles.
+    busy : Out(1)
+        A vector's address is walked in this cycle.
+    weight : Out(weight_vector_layout(config))
+        Weight vector of an output-stationary element, together with the element's address.
+    read : Out(BankRead)
+        Port of the activation scratchpad.
+    a, control : Out
+        Activation vector and its control bits, for :class:`SystolicArray`. Zero in idle cycles.
+    sums : Out(control_layout(depth))
+        What happens to the sums of the vector in ``a``, or, with an output-stationary one that
+        ends its tile, to the last row of its sums.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        banks = config.banks
+        lines = 1 << line_bits(config, config.scratchpads.activation_bytes)
+        super().__init__({
+            "tile": In(stream.Signature(tile_layout(config))),
+            "output_stationary": In(1),
+            "busy": Out(1),
+            "weight": Out(weight_vector_layout(config)),
+            "read": Out(BankRead(banks, lines, 8 * config.operand_bytes)),
+            "a": Out(data.ArrayLayout(signed(config.pe_bits), config.array.rows)),
+            "control": Out(ArrayControl),
+            "sums": Out(control_layout(config.accumulators.depth)),
+        })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a vector's address to the vector."""
+        return self.latency_of(self._config)
+
+    @staticmethod
+    def latency_of(config: Config) -> int:
+        """Latency of the streamer of a configuration: two rotations, addition, reading, zero point."""
+        return 2 * Rotator.latency_of(config.banks) + BankRead.LATENCY + 2
+
+    def elaborate(self, platform):
+        """Build the walk, then the way of a vector through the banks."""
+        m = Module()
+
+        config = self._config
+        rows, banks = config.array.rows, config.banks
+        offered = self.tile.p
+        tile = Signal(tile_layout(config), reset_less=True)
+        take = Signal()
+        last_pixel = Signal()
+
+        m.submodules.counter = counter = LoopCounter()
+        m.submodules.activations = walk = AddressWalk()
+        m.submodules.weights = weight_walk = AddressWalk()
+        m.d.comb += [
+            counter.counts_load.eq(offered.counts),
+            counter.counts.eq(tile.counts),
+            last_pixel.eq(counter.end),
+            walk.start.eq(offered.activation),
+            walk.steps.eq(tile.activation_steps),
+            weight_walk.start.eq(offered.weight),
+            weight_walk.steps.eq(tile.weight_steps),
+        ]
+        for part in (counter, walk, weight_walk):
+            m.d.comb += [part.load.eq(take), part.step.eq(self.busy)]
+            if part is not counter:
+                m.d.comb += part.last.eq(counter.last)
+
+        # Sums of the tile before leave the array row by row; a tile must not drain into them. All that
+        # decides whether a tile is taken comes from registers.
+        drain_cycles = max(rows, Accumulators.PERIOD)
+        draining = Signal(range(drain_cycles + 1))
+        unsafe = Signal()   # draining, or streaming what will have to drain
+        stationary = Signal()
+        with m.If(last_pixel & tile.output_stationary):
+            m.d.sync += draining.eq(drain_cycles)
+        with m.Elif(draining != 0):
+            m.d.sync += draining.eq(draining - 1)
+        m.d.comb += [
+            stationary.eq(self.busy & tile.output_stationary),
+            self.tile.ready.eq((~self.busy | last_pixel) & (offered.long | ~unsafe)),
+            take.eq(self.tile.valid & self.tile.ready),
+        ]
+        m.d.sync += unsafe.eq(stationary | (draining > 1) | take & offered.output_stationary)
+
+        first_pixel = Signal()
+        row = Signal(range(config.accumulators.depth), reset_less=True)
+        m.d.sync += first_pixel.eq(take)
+        with m.If(take):
+            m.d.sync += [self.busy.eq(1), tile.eq(offered), row.eq(offered.row)]
+        with m.Else():
+            # All vectors of an output-stationary tile keep the row that it came with.
+            with m.If(~tile.output_stationary):
+                m.d.sync += row.eq(row + 1)
+            with m.If(last_pixel):
+                m.d.sync += self.busy.eq(0)
+
+        # Rows that the array lacks have no displacement; nothing depends on it.
+        rotation = ceil_log2(banks)
+        lines = line_bits(config, config.scratchpads.activation_bytes)
+        line = walk.address[rotation:rotation + lines]
+        amount = walk.address[:rotation]
+        m.submodules.spread = spread = Rotator(banks, lines, reverse=True)
+        m.d.comb += spread.amount.eq(amount)
+        m.d.comb += [spread.i[index].eq(tile.displacement[index]) for index in range(1, rows)]
+
+        line = delay(m, line, spread.latency, "line", reset_less=True)
+        amount = delay(m, amount, spread.latency - 1, "amount", reset_less=True)
+        wraps = Signal(banks, reset_less=True)
+        m.d.sync += wraps.eq(Cat(bank < amount for bank in range(banks)))
+        amount = delay(m, amount, 1, "amount_spread", reset_less=True)
+        for bank in range(banks):
+            # One addition with carry: line + displacement + (bank < amount).
+            address = Signal(lines, name=f"line_bank_{bank}", reset_less=True)
+            m.d.sync += address.eq((Cat(wraps[bank], line) + Cat(1, spread.o[bank]))[1:])
+            m.d.comb += self.read.line[bank].eq(address)
+
+        m.submodules.order = order = Rotator(banks, config.array.operand_bits)
+        m.d.comb += order.amount.eq(delay(m, amount, 1 + BankRead.LATENCY, "amount_read", reset_less=True))
+        for bank in range(banks):
+            m.d.comb += order.i[bank].eq(self.read.data[bank][:config.array.operand_bits])
+
+        late = self.latency - 1
+        valid_read = delay(m, self.busy, spread.latency + 1, "valid")
+        valid = delay(m, valid_read, late - spread.latency - 1, "valid_late")
+        m.d.comb += self.read.en.eq(valid_read)
+        zero_point = delay(m, tile.a_zero_point, late, "zero_point", reset_less=True)
+        is_unsigned = delay(m, tile.a_unsigned, late, "unsigned", reset_less=True)
+        for index in range(rows):
+            operand = order.o[index]
+            value = Cat(operand, operand[-1] & ~is_unsigned).as_signed()
+            m.d.sync += self.a[index].eq(value - zero_point)
+            # Idle cycles of an output-stationary sum must add nothing.
+            with m.If(~valid):
+                m.d.sync += self.a[index].eq(0)
+
+        m.d.comb += [
+            self.weight.valid.eq(self.busy & tile.output_stationary),
+            self.weight.first.eq(1),
+            self.weight.unsigned.eq(tile.w_unsigned),
+            self.weight.zero_point.eq(tile.w_zero_point),
+            self.weight.address.eq(weight_walk.address),
+        ]
+
+        control = Signal(ArrayControl)
+        sums = Signal.like(self.sums)
+        m.d.comb += [
+            control.swap.eq(first_pixel & ~tile.output_stationary),
+            control.clear.eq(first_pixel & tile.output_stationary),
+            control.drain.eq(last_pixel & tile.output_stationary),
+            sums.valid.eq(Mux(tile.output_stationary, last_pixel, self.busy)),
+            sums.bank.eq(tile.bank),
+            sums.row.eq(row),
+            sums.first.eq(tile.first),
+            sums.maximum.eq(tile.maximum),
+            sums.last.eq(last_pixel & tile.last),
+        ]
+        m.d.comb += [
+            self.control.eq(delay(m, control, self.latency, "control")),
+            self.control.output_stationary.eq(self.output_stationary),
+            self.sums.eq(delay(m, sums, self.latency, "sums")),
+        ]
+
+        return m

@@ -1,0 +1,1 @@
+"""Workloads of the command line: drawn operators, demonstration networks, and their settings."""

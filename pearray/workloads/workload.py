@@ -1,0 +1,265 @@
+"""Workloads of the command line: what to compute, and the seeded tensors to compute it with."""
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..compiler.frontends.onnx.importer import load_onnx
+from ..compiler.graph.arithmetic import is_fixed_point
+from ..compiler.graph.graph import Graph
+from ..compiler.operators import Contraction, Conv2d, FixedPoint, Gemm, Linear, Quantize, Requant
+from ..hdl.errors import PearrayError
+from ..hdl.shell.config import Config
+from ..messages import unknown
+from .settings import Settings
+
+__all__ = ["BUILT_IN", "Workload", "load_workload"]
+
+#: Built-in workloads by name, with what they are.
+BUILT_IN = {
+    "mnist": "handwritten digits through the quantised MNIST CNN",
+    "digits": "the same digits through a larger CNN, quantised for each channel",
+    "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
+}
+
+#: Forms of a workload that is no name.
+FORMS = {
+    "gemm:MxKxN": "y = a b + c, all of them activations",
+    "conv:N,C,H,W,M,R,S,stride,padding": "one convolution",
+    "linear:N,IN,OUT": "y = x w' + b with constant weights",
+    "MODEL.onnx": "an ONNX file, on random inputs",
+}
+
+#: Steps of the output in a standard deviation of the sums: int8 then covers 3.2 deviations on either side.
+STEPS_PER_DEVIATION = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A graph and the inputs of one run.
+
+    Parameters
+    ----------
+    name : str
+        As the user wrote it.
+    graph : Graph
+        What to compute.
+    inputs : dict of str to ndarray
+        Inputs of the graph.
+    labels : ndarray or None
+        Digits that the inputs show, where that is known.
+    mapping : str or None
+        "own", "paper" or the path of a file, for a row-stationary array; None for others.
+    """
+
+    name: str
+    graph: Graph
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None = None
+    mapping: str | None = None
+
+
+def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
+                  config: Config | None = None) -> Workload:
+    """Make a workload and draw its tensors.
+
+    Parameters
+    ----------
+    name : str
+        ``gemm:MxKxN``, ``conv:N,C,H,W,M,R,S,stride,padding``, ``linear:N,IN,OUT``, a name in
+        :data:`BUILT_IN`, or the path of an ONNX file.
+    seed : int
+        Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
+    settings : mapping, optional
+        ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
+        ``trans_b`` of gemm, ``batch`` of all others and of conv. On a row-stationary array ``mapping``
+        ("own", "paper" or the path of a file). In fixed point ``shift`` instead of ``out``.
+    config : Config, optional
+        Accelerator that it is for: a row-stationary array of 16 bits gets operands in fixed point, all
+        others and none int8.
+
+    Returns
+    -------
+    Workload
+
+    Raises
+    ------
+    PearrayError
+        If there is no such workload or setting, or a value is not allowed.
+    """
+    if type(seed) is not int or seed < 0:
+        raise PearrayError(f"seed must be an integer of at least 0, not {seed!r}")
+    rng = np.random.default_rng(seed)
+    chosen = Settings(name, settings or {})
+    maker = _maker(name)
+    mapping = _mapping(chosen, config)
+    made = maker(name, rng, chosen, config is not None and is_fixed_point(config))
+    return replace(made, mapping=mapping)
+
+
+def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
+    for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear)):
+        if name.startswith(form):
+            return maker
+    if name in ("mnist", "digits"):
+        return _digits
+    if name == "alexnet-conv":
+        return _alexnet
+    if name.endswith(".onnx") or Path(name).is_file():
+        return _onnx
+    raise unknown("workload", name, [*BUILT_IN, *FORMS])
+
+
+def _mapping(settings: Settings, config: Config | None) -> str | None:
+    """Take the setting that only one kind of array has."""
+    if config is not None and config.array.kind == "row-stationary":
+        return settings.mapping()
+    if "mapping" in settings:
+        kind = "none" if config is None else config.array.kind
+        raise PearrayError(f"workload.mapping needs array.kind to be 'row-stationary', not {kind!r}")
+    return None
+
+
+class _Int8:
+    """int8 operands over the full range; outputs are requantised, or int32 sums."""
+
+    bits, bias_type = 8, np.int32
+
+    def __init__(self, settings: Settings):
+        self._out = settings.choice("out", "int8", "int32")
+
+    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        plain = kind(**options)
+        if self._out == "int32":
+            return plain
+        # A single sum has no deviation, and needs no scale.
+        scale = float(np.std(plain.golden(tensors)["y"])) / STEPS_PER_DEVIATION or 1.0
+        return kind(**options, requant=Requant.onnx(1.0, 0, 1.0, 0, scale, 0))
+
+
+class _Int16:
+    """int16 operands over the full range, in fixed point, so that windows cut and sums wrap."""
+
+    bits, bias_type = 16, np.int16
+
+    def __init__(self, settings: Settings):
+        settings.choice("out", "int16")
+        self._requant = FixedPoint(settings.integer("shift", 8, 0))
+
+    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        return kind(**options, requant=self._requant)
+
+
+def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16, shape: tuple[int, ...]) -> np.ndarray:
+    limit = 1 << arithmetic.bits - 1
+    return rng.integers(-limit, limit, shape, dtype=np.int8 if arithmetic.bits == 8 else np.int16)
+
+
+def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int) -> np.ndarray:
+    return _draw(rng, arithmetic, (length,)).astype(arithmetic.bias_type)
+
+
+def _sizes(name: str, pattern: str, form: str) -> list[int]:
+    match = re.fullmatch(pattern, name)
+    if match is None:
+        raise PearrayError(f"workload {name!r} must have the form {form}, with integers")
+    return [int(text) for text in match.groups()]
+
+
+def _at_least_one(name: str, **sizes: int) -> None:
+    for key, value in sizes.items():
+        if value < 1:
+            raise PearrayError(f"{key} of workload {name!r} must be at least 1, not {value}")
+
+
+def _gemm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    m, k, n = _sizes(name, r"gemm:(\d+)x(\d+)x(\d+)", "gemm:MxKxN")
+    _at_least_one(name, M=m, K=k, N=n)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    trans_a, trans_b = settings.flag("trans_a", False), settings.flag("trans_b", False)
+    settings.finish()
+    tensors = {"a": _draw(rng, arithmetic, (k, m) if trans_a else (m, k)),
+               "b": _draw(rng, arithmetic, (n, k) if trans_b else (k, n))}
+    if bias:
+        tensors["c"] = _draw_bias(rng, arithmetic, n)
+    operator = arithmetic.operator(Gemm, tensors, trans_a=trans_a, trans_b=trans_b)
+    return Workload(name, Graph.of(operator, tensors), tensors)
+
+
+def _convolution(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    n, c, h, w, m, r, s, stride, padding = _sizes(
+        name, "conv:" + ",".join([r"(\d+)"] * 9), "conv:N,C,H,W,M,R,S,stride,padding")
+    _at_least_one(name, N=n, C=c, H=h, W=w, M=m, R=r, S=s, stride=stride)
+    n = settings.integer("batch", n)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    settings.finish()
+    tensors = {"x": _draw(rng, arithmetic, (n, c, h, w)), "w": _draw(rng, arithmetic, (m, c, r, s))}
+    if bias:
+        tensors["b"] = _draw_bias(rng, arithmetic, m)
+    operator = arithmetic.operator(Conv2d, tensors, stride=stride, padding=padding)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    n, inputs, outputs = _sizes(name, r"linear:(\d+),(\d+),(\d+)", "linear:N,IN,OUT")
+    _at_least_one(name, N=n, IN=inputs, OUT=outputs)
+    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    settings.finish()
+    tensors = {"x": _draw(rng, arithmetic, (n, inputs)), "w": _draw(rng, arithmetic, (outputs, inputs))}
+    if bias:
+        tensors["b"] = _draw_bias(rng, arithmetic, outputs)
+    operator = arithmetic.operator(Linear, tensors)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .alexnet import fixed_point_layers, int8_layers
+
+    batch = settings.integer("batch", 1)
+    settings.finish()
+    return Workload(name, *(fixed_point_layers if fixed else int8_layers)(rng, batch))
+
+
+def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .digit_network import normalise, quantise_digit_network
+    from .digits import mnist_digits, quantise_mnist
+
+    batch = settings.integer("batch", 1)
+    settings.finish()
+    images, labels = mnist_digits()
+    chosen = rng.choice(len(images), batch)
+    quantise = quantise_mnist if name == "mnist" else quantise_digit_network
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_onnx(quantise(Path(folder) / f"{name}.onnx", images))
+    shown = images[chosen] if name == "mnist" else normalise(images[chosen])
+    inputs = {next(iter(model.inputs)): shown}
+    return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
+
+
+def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    model = load_onnx(name)
+    batch = settings.integer("batch", 0, 0)
+    settings.finish()
+    graph = model.graph(batch or None)
+    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs})
+
+
+def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw an input so that what the network sees of it covers the whole range of its type."""
+    tensor = graph.tensors[name]
+    if tensor.dtype.kind in "iu":
+        info = np.iinfo(tensor.dtype)
+        return rng.integers(info.min, info.max + 1, tensor.shape, dtype=tensor.dtype)
+    for node in graph.nodes:
+        operator = node.operator
+        if isinstance(operator, Quantize) and node.inputs["x"] == name:
+            info = np.iinfo(graph.tensors[node.outputs["y"]].dtype)
+            stored = rng.integers(info.min, info.max + 1, tensor.shape)
+            return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
+    raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
+                       f"with integers")

@@ -1,0 +1,48 @@
+"""Averages as one requantisation of an exact sum."""
+
+import numpy as np
+import pytest
+
+import pearray as pe
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.graph import Graph
+from pearray.compiler.kernels.average import find_average, find_integer_average
+from pearray.golden import quantised
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (1, 3), (3, 3)])
+@pytest.mark.parametrize("simple", [True, False])
+def test_found_averages_are_those_of_the_golden_model(rng, kernel, simple):
+    """Powers of two make many ties, which must fall as the runtime's; other scales hardly any."""
+    count = kernel[0] * kernel[1]
+    for _ in range(8):
+        scales = 2.0 ** -rng.integers(2, 7, 2) if simple else rng.uniform(0.01, 0.1, 2)
+        x_scale, y_scale = (float(np.float32(scale)) for scale in scales)
+        x_zero, y_zero = (int(zero) for zero in rng.integers(-128, 128, 2))
+        found = find_average(x_scale, (-128 - x_zero, 127 - x_zero), y_scale, y_zero, (-128, 127), count)
+        if found is None:
+            assert not simple
+            continue
+        x = rng.integers(-128, 128, (1, 1, 40 * kernel[0], 40 * kernel[1])).astype(np.int8)
+        expected = quantised.average_pool2d(x, x_scale, x_zero, y_scale, y_zero, kernel, stride=kernel)
+        sums = (x.astype(np.int64) - x_zero).reshape(40, kernel[0], 40, kernel[1]).sum((1, 3)) + found.bias
+        rounded = np.rint(sums.astype(np.float32) * np.float32(found.scale)) + found.point
+        np.testing.assert_array_equal(np.clip(rounded, -128, 127), expected[0, 0])
+
+
+def test_ties_that_float_additions_decide_are_refused():
+    """Half of the means of two elements of one scale lie half-way; any answer would be wrong now and then."""
+    x = np.zeros((1, 1, 4, 4), np.int8)
+    operator = pe.AvgPool2d(2, x_scale=0.1, y_scale=0.1)
+    with pytest.raises(pe.PearrayError, match=r"^AvgPool2d: AvgPool2d can't be computed exactly by this accelerator"):
+        compile_graph(Graph.of(operator, {"x": x}), pe.load_config("systolic-8x8"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 6, 9, 12, 49, 256])
+def test_integer_averages_round_halves_away_from_zero(count):
+    """TensorFlow Lite's mean of every sum that a window can have."""
+    found = find_integer_average((-128, 127), count)
+    assert found is not None
+    sums = np.arange(-128 * count, 127 * count + 1)
+    rounded = np.rint(sums.astype(np.float32) * np.float32(found.scale))
+    np.testing.assert_array_equal(rounded, np.trunc(sums / count + np.where(sums < 0, -0.5, 0.5)))

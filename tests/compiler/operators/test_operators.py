@@ -1,0 +1,123 @@
+"""Operators and requantisation: shapes, defaults and the one-line errors of bad input."""
+
+import numpy as np
+import pytest
+
+from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.operators import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    ConvTranspose2d,
+    Gemm,
+    Linear,
+    Lookup,
+    MaxPool2d,
+    Relu,
+    Requant,
+    Reshape,
+)
+from pearray.hdl.errors import PearrayError
+
+
+def _zeros(*shape, dtype=np.int8):
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: Requant.onnx(np.nan, 0, 1, 0, 1, 0), "^x_scale must be finite and above 0, not nan$"),
+    (lambda: Requant.onnx(1, 0, [1, -2], 0, 1, 0), r"^w_scale must be finite and above 0, not -2\.0$"),
+    (lambda: Requant.onnx(1, 0, 1, 0, 0, 0), r"^y_scale must be finite and above 0, not 0\.0$"),
+    (lambda: Requant.onnx(1, 300, 1, 0, 1, 0), r"^x_zero_point must be an integer in -128\.\.255, not 300$"),
+    (lambda: Requant.onnx(1, 0.5, 1, 0, 1, 0), r"^x_zero_point must be one integer, not 0\.5$"),
+    (lambda: Requant.onnx([1, 2], 0, 1, 0, 1, 0), "^x_scale must be one number, not 2$"),
+    (lambda: Requant.tflite(-1, 0), r"^multiplier must be in 0\.\.2147483647, not -1$"),
+    (lambda: Requant.tflite(1, 31), r"^shift must be in -31\.\.30, not 31$"),
+    (lambda: Requant.tflite(1, 0, rounding="half"), "^rounding must be 'double' or 'single', not 'half'$"),
+    (lambda: Requant.tflite(1, 0, clamp=(5, 1)), r"^clamp must be \(low, high\) within a 16-bit type"),
+    (lambda: Gemm(requant=1), "^requant must be None, a Requant or a FixedPoint, not 1$"),
+    (lambda: Gemm(activation="swish"), "^activation must be None, 'relu'"),
+    (lambda: Conv2d(stride=0), "^stride must be one or two integers of at least 1, not 0$"),
+    (lambda: Conv2d(padding=(1, 2, 3)), "^padding must be an integer of at least 0"),
+    (lambda: Conv2d(groups=0), "^groups must be an integer of at least 1, not 0$"),
+    (lambda: Add(1.0, 0, None, 0, 1.0, 0), "^A_scale, B_scale and C_scale must all be given or none$"),
+    (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must both be given or neither$"),
+    (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
+])
+def test_bad_parameters(make, message):
+    """A mistake must be told before anything is built, in one line."""
+    with pytest.raises(PearrayError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("operator", "tensors", "message"), [
+    (Gemm(), {"a": _zeros(2, 3), "b": _zeros(4, 5)}, r"^b must have 3 rows to match a of shape \(2, 3\)"),
+    (Gemm(), {"a": _zeros(2, 3)}, "^Gemm needs a tensor 'b'"),
+    (Gemm(), {"a": _zeros(2, 3), "b": _zeros(3, 5), "d": _zeros(1)}, "^Gemm has no tensor 'd'; it takes a, b, c$"),
+    (Gemm(), {"a": _zeros(2, 3), "b": _zeros(3, 5), "c": _zeros(4, dtype=np.int32)},
+     r"^c must have shape \(5,\) or \(2, 5\), not \(4,\)$"),
+    (Gemm(), {"a": _zeros(2, 3, dtype=np.int32), "b": _zeros(3, 5)}, "^a must be of type int8"),
+    (Linear(), {"x": _zeros(2, 3), "w": _zeros(4, 5)}, r"^w must have shape \(out, 3\)"),
+    (Linear(), {"x": _zeros(2, 3), "w": _zeros(4, 3), "b": _zeros(4)}, "^b must be of type int32, not int8$"),
+    (Linear(requant=Requant.onnx(1, 0, [1, 2], 0, 1, 0)), {"x": _zeros(2, 3), "w": _zeros(4, 3)},
+     r"^requant must have one factor or one per output channel \(4\), not 2$"),
+    (Linear(requant=Requant.onnx(1, 200, 1, 0, 1, 0)), {"x": _zeros(2, 3), "w": _zeros(4, 3)},
+     r"^zero point of x must be in -128\.\.127, not 200$"),
+    (Conv2d(), {"x": _zeros(1, 3, 4, 4), "w": _zeros(2, 3, 5, 5)}, "the filter must fit$"),
+    (Conv2d(groups=2), {"x": _zeros(1, 4, 4, 4), "w": _zeros(3, 2, 1, 1)}, "^groups must divide the 3 output"),
+    (ConvTranspose2d(), {"x": _zeros(1, 3, 4, 4), "w": _zeros(2, 3, 5, 5)},
+     r"^w must have shape \(3, M / groups, R, S\)"),
+    (MaxPool2d(2, padding=2), {"x": _zeros(1, 3, 4, 4)}, "^padding must be smaller than the window"),
+    (Reshape((3, -1)), {"x": _zeros(2, 4)}, "^shape must hold the 8 elements"),
+    (Lookup(np.zeros((3, 256), np.int8)), {"x": _zeros(2, 4)}, "^table must have one row for each channel"),
+])
+def test_bad_tensors(operator, tensors, message):
+    """A shape or type that does not fit must be named with what is allowed."""
+    with pytest.raises(PearrayError, match=message):
+        Graph.of(operator, tensors)
+
+
+def test_shapes_and_types():
+    """Shapes follow ONNX; sums are int32, outputs have the type of their zero point."""
+    x = _zeros(2, 6, 9, 8)
+    cases = [
+        (Conv2d(stride=2, padding=(1, 0, 2, 1)), {"x": x, "w": _zeros(4, 6, 3, 3)}, (2, 4, 5, 4), np.int32),
+        (Conv2d(groups=3, dilation=2), {"x": x, "w": _zeros(6, 2, 2, 2)}, (2, 6, 7, 6), np.int32),
+        (ConvTranspose2d(stride=2), {"x": x, "w": _zeros(6, 5, 3, 3)}, (2, 5, 19, 17), np.int32),
+        (MaxPool2d(3, 2, 1), {"x": x}, (2, 6, 5, 4), np.int8),
+        (AvgPool2d(None, None, 0, 0.5, 0, 0.25, np.uint8(3)), {"x": x}, (2, 6, 1, 1), np.uint8),
+        (Gemm(trans_a=True, trans_b=True, requant=Requant.onnx(1, 0, 1, 0, 1, np.uint8(4))),
+         {"a": _zeros(3, 2), "b": _zeros(5, 3)}, (2, 5), np.uint8),
+        (Gemm(), {"a": _zeros(2, 3, dtype=np.int16), "b": _zeros(3, 5, dtype=np.int16)}, (2, 5), np.int64),
+    ]
+    for operator, tensors, shape, dtype in cases:
+        graph = Graph.of(operator, tensors)
+        assert (graph.tensors["y"].shape, graph.tensors["y"].dtype) == (shape, np.dtype(dtype))
+        values = graph.golden({name: tensors[name] for name in graph.inputs})["y"]
+        assert (values.shape, values.dtype) == (shape, np.dtype(dtype))
+
+
+def test_relu_and_clip_fold_into_bounds():
+    """Folding must not change what the operator means: bounds are real numbers where the scale is known."""
+    requant = Requant.onnx(1, 0, 1, 0, 0.5, np.int8(-10))
+    assert Gemm(requant=requant, activation="relu").bounds(np.int8) == (-10, 127)
+    assert Gemm(requant=requant, activation=("clip", 0, 6)).bounds(np.int8) == (-10, 2)
+    assert Gemm(requant=Requant.tflite(1, 0), activation=("clip", -3, 6)).bounds(np.int8) == (-3, 6)
+
+
+def test_graphs_are_sorted_and_checked():
+    """Nodes may come in any order; cycles, missing and doubly made tensors are named."""
+    tensors = {"x": Tensor("x", (2, 3), np.dtype(np.int8))}
+    nodes = [Node("second", Relu(0), {"x": "t"}, {"y": "y"}), Node("first", Relu(0), {"x": "x"}, {"y": "t"})]
+    graph = Graph(list(nodes), dict(tensors), {}, ["x"], ["y"])
+    assert [node.name for node in graph.nodes] == ["first", "second"]
+    with pytest.raises(PearrayError, match=r"^second: tensor 't' is made by no node$"):
+        Graph(nodes[:1], dict(tensors), {}, ["x"], ["y"])
+    loop = [Node("a", Relu(0), {"x": "q"}, {"y": "p"}), Node("b", Relu(0), {"x": "p"}, {"y": "q"})]
+    with pytest.raises(PearrayError, match=r"^a: tensor 'q' depends on itself$"):
+        Graph(loop, dict(tensors), {}, ["x"], ["q"])
+    with pytest.raises(PearrayError, match=r"^first: tensor 't' is made twice$"):
+        Graph([nodes[1], nodes[1]], dict(tensors), {}, ["x"], ["t"])
+    with pytest.raises(PearrayError, match=r"^input 'x' is missing"):
+        graph.golden({})
