@@ -10,7 +10,9 @@ import numpy as np
 
 from ..golden.row_stationary import Mapping as PassMapping
 from ..hdl.errors import PearrayError
-from ..hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
+from ..hdl.row_stationary.config import RowStationaryConfig
+from ..hdl.shell.config import Config
+from ..hdl.systolic.config import SystolicConfig
 from .graph.arithmetic import check_arithmetic, is_fixed_point
 from .graph.graph import Graph, Node, Tensor
 from .kernels.context import Context

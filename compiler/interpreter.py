@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..golden import requantise
-from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Destination, Opcode, Rounding, decode
-from ..hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
+from ..hdl.row_stationary.config import RowStationaryConfig
+from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Rounding
+from ..hdl.shell.config import Config
+from ..hdl.systolic.commands import Destination
+from ..hdl.systolic.config import SystolicConfig
 from .program import QUEUES
 
 __all__ = ["Cells", "Interpreter", "ProgramError"]
@@ -145,8 +148,8 @@ class Interpreter:
                  Opcode.STORE: self._store}
         ran = 0
         while True:
-            opcode, waits, body = decode(self.read(program_address + ran * COMMAND_BYTES, COMMAND_BYTES),
-                                         self.config.array.kind)
+            opcode, waits, body = self.config.commands.decode(
+                self.read(program_address + ran * COMMAND_BYTES, COMMAND_BYTES))
             if opcode is Opcode.END:
                 return ran
             queue = _QUEUES.index(QUEUES[opcode])

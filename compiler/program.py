@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..hdl.shell.commands import COMMAND_BYTES, Opcode, decode, encode
+from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
 
 __all__ = ["QUEUES", "Command", "Program", "disassemble"]
 
@@ -32,8 +32,8 @@ class Program:
 
     Parameters
     ----------
-    kind : str
-        Kind of array.
+    format : CommandSet
+        Commands of the kind of array.
 
     Members
     -------
@@ -43,8 +43,8 @@ class Program:
         All commands so far, without the final END.
     """
 
-    def __init__(self, kind: str = "systolic") -> None:
-        self._kind = kind
+    def __init__(self, format: CommandSet) -> None:
+        self._format = format
         self.counts = dict.fromkeys(QUEUES.values(), 0)
         self.commands: list[Command] = []
 
@@ -106,9 +106,9 @@ class Program:
             waits = {name: max(count, counts[name] - (1 << 14)) if counts[name] > 1 << 14 else count
                      for name, count in command.waits.items()}
             counts[QUEUES[command.opcode]] += 1
-            parts.append(encode(command.opcode, waits, command.body, following, self._kind))
+            parts.append(self._format.encode(command.opcode, waits, command.body, following))
         # The run ends when END passes its gate: everything must have completed.
-        parts.append(encode(Opcode.END, counts, {}, 0))
+        parts.append(self._format.encode(Opcode.END, counts, {}, 0))
         return b"".join(parts)
 
     def listing(self) -> str:
@@ -116,11 +116,11 @@ class Program:
         return "\n".join(f"{index:5} {command}" for index, command in enumerate(self.commands))
 
 
-def disassemble(program: bytes, kind: str = "systolic") -> list[Command]:
+def disassemble(program: bytes, format: CommandSet) -> list[Command]:
     """Commands of an encoded program, up to its END; waits are modulo 2**16."""
     commands: list[Command] = []
     for start in range(0, len(program), COMMAND_BYTES):
-        opcode, waits, body = decode(program[start:start + COMMAND_BYTES], kind)
+        opcode, waits, body = format.decode(program[start:start + COMMAND_BYTES])
         if opcode is Opcode.END:
             return commands
         commands.append(Command(opcode, waits, body))

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,23 @@ from amaranth.lib import data, enum
 
 from pearray import load_config
 from pearray.generation import registers
+from pearray.hdl.kinds import kinds
 from pearray.hdl.shell import commands
-from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, Cause
+from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
 
 FOLDER = Path(__file__).parent
+
+#: pearray's own kinds of array; plug-ins that happen to be installed have pages of their own.
+OWN = [hardware for hardware in kinds().values() if not hardware.sources]
+
+#: A configuration with post-processing of each.
+EXAMPLES: list[tuple[str, dict[str, Any]]] = [("systolic-8x8", {}), ("eyeriss", {"array.operand_bits": 8})]
+
+#: Bodies of the commands that all kinds share.
+SHARED = {
+    commands.Opcode.LOAD: commands.LoadBody, commands.Opcode.POST: commands.PostBody,
+    commands.Opcode.STORE: commands.StoreBody,
+}
 
 
 def _markdown(text: str) -> str:
@@ -23,60 +37,82 @@ def _markdown(text: str) -> str:
     return re.sub(r"``(.+?)``", r"`\1`", text)
 
 
-def _fields(layout: data.Layout, offset: int) -> list[str]:
+def _fields(layout: Iterable[tuple[Any, data.Field]], offset: int, owner: str = "") -> list[str]:
     lines = ["| field | bits | type |", "|---|---|---|"]
+    behind = f"-of-{owner}" if owner else ""
     for name, field in layout:
         shape = Shape.cast(field.shape)
         kind = "signed" if shape.signed else "unsigned"
-        if isinstance(field.shape, type) and issubclass(field.shape, enum.Enum):
-            kind = f"[{field.shape.__name__}](#{field.shape.__name__.lower()})"
+        if isinstance(field.shape, enum.EnumMeta):
+            kind = f"[{field.shape.__name__}](#{field.shape.__name__.lower()}{behind})"
         low = offset + field.offset
         bits = f"{low}" if shape.width == 1 else f"{low + shape.width - 1}..{low}"
         lines.append(f"| `{name}` | {bits} | {kind} |")
     return lines
 
 
-def _enumeration(kind: Any) -> list[str]:
-    lines = [f"### {kind.__name__}", "", _markdown(kind.__doc__), "", "| value | name |", "|---|---|"]
+def _enumeration(kind: Any, owner: str = "") -> list[str]:
+    heading = f"### {kind.__name__} of `{owner}`" if owner else f"### {kind.__name__}"
+    lines = [heading, "", _markdown(kind.__doc__), "", "| value | name |", "|---|---|"]
     return [*lines, *(f"| {member.value} | `{member.name}` |" for member in kind), ""]
 
 
+def _kind(name: str, own: commands.CommandSet) -> list[str]:
+    """Part on the commands of a kind of array."""
+    lines = [f"## Kind `{name}`", "", f"### EXECUTE of `{name}`", "", _markdown(own.execute.__doc__ or ""), "",
+             *_fields(data.Layout.cast(own.execute), commands.HEADER_BITS), ""]
+    for opcode, shared in SHARED.items():
+        body = own.bodies[opcode]
+        if body is not shared:
+            known = dict(data.Layout.cast(shared))
+            fields = [(field, item) for field, item in data.Layout.cast(body)
+                      if field not in known or field == "destination"]
+            lines += [f"### {opcode.name} of `{name}`", "", _markdown(body.__doc__ or ""), "",
+                      *_fields(fields, commands.HEADER_BITS, name), ""]
+    lines += [*_enumeration(own.destination, name), f"### Profile record of `{name}`", "",
+              f"{len(own.record)} words: {', '.join(f'`{word}`' for word in own.record)}.", ""]
+    return lines
+
+
 def program_page() -> str:
-    """Page on the program format, from :mod:`pearray.hdl.shell.commands`."""
+    """Page on the program format, from :mod:`pearray.hdl.shell.commands` and what pearray's kinds of array add."""
     lines = ["# Program format", "",
-             "<!-- Written by docs/generate.py from hdl/shell/commands.py: change that, not this. -->", "",
+             "<!-- Written by docs/generate.py from hdl/shell/commands.py and commands.py of each kind of array: "
+             "change those, not this. -->", "",
              f"Version {commands.FORMAT_VERSION}. Bits are counted from the least significant bit of the "
              "command's first byte.", "", _markdown(commands.__doc__ or ""), "", "## Header", "",
              *_fields(commands.HEADER, 0), ""]
-    for opcode, body in commands.BODIES.items():
+    for opcode, body in SHARED.items():
         lines += [f"## {opcode.name}", "", _markdown(body.__doc__ or ""), "",
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
-        if opcode is commands.Opcode.EXECUTE:
-            body = commands.bodies("row-stationary")[opcode]
-            lines += [f"## {opcode.name} of the row-stationary array", "", _markdown(body.__doc__ or ""), "",
-                      *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
+    for hardware in OWN:
+        lines += _kind(hardware.name, hardware.config.commands)
     lines += ["## Enumerations", ""]
-    for kind in (commands.Opcode, commands.Destination, commands.Rounding):
+    for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def registers_page() -> str:
-    """Page on the register map, from :mod:`pearray.hdl.shell.registers`."""
+    """Page on the register map, from :mod:`pearray.hdl.shell.registers` and what pearray's kinds of array add."""
     lines = ["# Registers", "",
-             "<!-- Written by docs/generate.py from hdl/shell/registers.py: change that, not this. -->", "",
+             "<!-- Written by docs/generate.py from hdl/shell/registers.py and the kinds of array: change those, not "
+             "this. -->", "",
              "All registers are 32 bits wide and stand behind the AXI4-Lite port. Control is the same for all "
              "configurations, capabilities and counters for those of a kind of array; `kind` tells which it is. "
              "`pearray generate` puts the map into its manifest.",
-             "", "| offset | register | access | meaning |", "|---|---|---|---|"]
-    for item in registers(load_config("systolic-8x8")):
-        lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['access']} | {item['doc']} |")
-    lines += ["", "## Capabilities and counters of the row-stationary kind", "",
-              "With 8-bit operands; with 16-bit operands there are no counters of post-processing and parameters, and "
-              "the last one follows those of execution.", "", "| offset | register | meaning |", "|---|---|---|"]
-    for item in registers(load_config("eyeriss", {"array.operand_bits": 8})):
-        if item["offset"] >= CAPABILITIES_OFFSET:
-            lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['doc']} |")
+             "", "## Control", "", "| offset | register | access | meaning |", "|---|---|---|---|"]
+    for register in REGISTERS:
+        lines.append(f"| `{register.offset:#05x}` | `{register.name}` | {register.access} | {register.doc} |")
+    for hardware, (preset, overrides) in zip(OWN, EXAMPLES, strict=True):
+        lines += ["", f"## Capabilities and counters of `{hardware.name}`", "",
+                  "With post-processing; without it there are no counters of it and of parameters, and what stands "
+                  "behind them follows those of execution.", "", "| offset | register | meaning |", "|---|---|---|"]
+        config = load_config(preset, overrides)
+        assert config.KIND == hardware.name
+        for item in registers(config):
+            if item["offset"] >= CAPABILITIES_OFFSET:
+                lines.append(f"| `{item['offset']:#05x}` | `{item['name']}` | {item['doc']} |")
     lines += ["", "## Causes of errors", "", "| value | cause |", "|---|---|"]
     lines += [f"| {cause.value} | `{cause.name}` |" for cause in Cause]
     return "\n".join(lines) + "\n"

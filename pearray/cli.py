@@ -4,7 +4,6 @@ import json
 import sys
 import time
 import tomllib
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from .configuration import load_config, presets
 from .hdl.errors import PearrayError
-from .hdl.shell.config import Config, SystolicConfig
+from .hdl.shell.config import Config
 from .messages import unknown
 
 if TYPE_CHECKING:
@@ -251,8 +250,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .api import compiled_for, run_compiled
-    from .compiler.systolic.cost import estimate
-    from .compiler.systolic.timing import UnendingError
+    from .compiler.expectation import expected_cycles
     from .sim.engine import ENGINES
 
     if engine not in ENGINES:
@@ -269,11 +267,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
             bar.update(task, description="simulating", completed=cycles, total=max(expected, cycles),
                        cycles=f"{cycles:,} cycles")
 
-        expected = sum(layer.macs for layer in compiled.layers) / config.pes
-        if isinstance(config, SystolicConfig):
-            # The simulation itself tells whether a program ends.
-            with suppress(UnendingError):
-                expected = estimate(config, compiled.program)
+        expected = expected_cycles(compiled)
         return run_compiled(compiled, workload.inputs, engine, "all", progress)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .hdl.errors import PearrayError
-from .hdl.shell.config import CONFIGS, Config
+from .hdl.kinds import kind as kind_named
+from .hdl.kinds import kinds
+from .hdl.shell.config import Config
 from .messages import unknown
 
 __all__ = ["configuration_keys", "load_config", "presets"]
-
-#: Kind of a configuration that names none.
-_DEFAULT_KIND = "systolic"
 
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -23,14 +22,20 @@ def presets() -> list[str]:
     """Names of the built-in configurations by kind, smallest array first."""
     def size(path: Path) -> tuple[int, int, str]:
         array = tomllib.loads(path.read_text())["array"]
-        return list(CONFIGS).index(array["kind"]), array["rows"] * array["cols"], path.stem
+        return list(kinds()).index(array["kind"]), array["rows"] * array["cols"], path.stem
 
     return [path.stem for path in sorted(_PRESETS.glob("*.toml"), key=size)]
 
 
-def configuration_keys(kind: str = _DEFAULT_KIND) -> list[str]:
-    """Every key of a configuration of a kind of array, as ``section.key``."""
-    return [f"{section}.{item.name}" for section, table in CONFIGS[kind].SECTIONS.items() for item in fields(table)]
+def configuration_keys(kind: str | None = None) -> list[str]:
+    """Every key of a configuration of a kind of array, by default the first, as ``section.key``."""
+    sections = _class_of(kind).SECTIONS
+    return [f"{section}.{item.name}" for section, table in sections.items() for item in fields(table)]
+
+
+def _class_of(kind: object = None) -> type[Config]:
+    """Class of the configurations of a kind of array; of the first, if it has no name."""
+    return (next(iter(kinds().values())) if kind is None else kind_named(kind)).config
 
 
 def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -40,9 +45,8 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
     ----------
     source : str, path or Config
         Name of a preset (see :func:`presets`), path of a TOML file, or a configuration to start from.
-        ``array.kind`` decides which tables there are: ``array`` and ``memory`` always, with "systolic"
-        ``scratchpads``, ``accumulators`` and ``post``, with "row-stationary" ``pe``, ``global_buffer`` and
-        ``scratchpads``.
+        ``array.kind`` decides which tables there are: ``array``, ``memory``, and those of the kind
+        (``SECTIONS`` of the class of its configurations).
     overrides : mapping, optional
         Values that replace those of the source, by ``section.key``: ``{"array.rows": 8}``.
 
@@ -58,23 +62,22 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
     """
     if isinstance(source, Config):
         name = origin = source.name
-        kind = source.KIND
+        made: type[Config] = type(source)
         tables = {key: asdict(getattr(source, key)) for key in source.SECTIONS}
     else:
         path = _locate(source)
         name, origin = path.stem, _origin(path)
-        kind, tables = _read(path)
+        made, tables = _read(path)
     for key, value in (overrides or {}).items():
         section, _, item = str(key).partition(".")
-        if section not in CONFIGS[kind].SECTIONS or not item:
-            raise unknown("configuration key", key, configuration_keys(kind))
-        if key == "array.kind" and value in CONFIGS and value != kind:
-            raise PearrayError(f"array.kind of {origin} is {kind!r} and cannot be overridden with {value!r}, "
+        if section not in made.SECTIONS or not item:
+            raise unknown("configuration key", key, configuration_keys(made.KIND))
+        if key == "array.kind" and kind_named(value).name != made.KIND:
+            raise PearrayError(f"array.kind of {origin} is {made.KIND!r} and cannot be overridden with {value!r}, "
                                "which has other tables")
         tables.setdefault(section, {})[item] = value
-    sections = {key: _section(origin, key, table, tables.get(key, {}))
-                for key, table in CONFIGS[kind].SECTIONS.items()}
-    return CONFIGS[kind](name=name, **sections)
+    sections = {key: _section(origin, key, table, tables.get(key, {})) for key, table in made.SECTIONS.items()}
+    return made(name=name, **sections)
 
 
 def _locate(source: object) -> Path:
@@ -96,26 +99,21 @@ def _origin(path: Path) -> str:
     return path.stem if path.parent == _PRESETS else str(path)
 
 
-def _read(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Read a file: kind of its array, and its tables."""
+def _read(path: Path) -> tuple[type[Config], dict[str, dict[str, Any]]]:
+    """Read a file: class of the configurations of its kind of array, and its tables."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise PearrayError(f"configuration {str(path)!r} cannot be read as TOML: {reason}") from None
-    kind = _kind(document.get("array"))
+    array = document.get("array")
+    made = _class_of(array.get("kind") if isinstance(array, dict) else None)
     for section, table in document.items():
-        if section not in CONFIGS[kind].SECTIONS:
-            raise unknown(f"table of {path}", section, CONFIGS[kind].SECTIONS)
+        if section not in made.SECTIONS:
+            raise unknown(f"table of {path}", section, made.SECTIONS)
         if not isinstance(table, dict):
             raise PearrayError(f"{section} of {path} must be a table of keys, not {table!r}")
-    return kind, document
-
-
-def _kind(array: object) -> str:
-    """Kind that the table of the array names; a wrong one is complained about when the table is checked."""
-    value = array.get("kind") if isinstance(array, dict) else None
-    return value if isinstance(value, str) and value in CONFIGS else _DEFAULT_KIND
+    return made, document
 
 
 def _section(origin: str, section: str, kind: type[Any], table: Mapping[str, Any]) -> Any:

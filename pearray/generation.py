@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .hdl.errors import PearrayError
-from .hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
+from .hdl.kinds import kind
+from .hdl.shell.config import Config
 
 __all__ = ["TOPS", "describe", "generate", "registers", "synthesise"]
 
@@ -60,29 +61,16 @@ def describe(config: Config, top: str = "accelerator") -> tuple[str, dict[str, A
 
 
 def _component(config: Config, top: str) -> Any:
-    from .hdl.shell.accelerator import Accelerator
-    from .hdl.systolic.stream_array import StreamArray
-    from .hdl.systolic.stream_pe import StreamPE
+    from .hdl.accelerator import Accelerator
 
-    if top == "accelerator":
-        return Accelerator(config)
-    if isinstance(config, RowStationaryConfig):
-        from .hdl.row_stationary.array import RowStationaryArray
-        from .hdl.row_stationary.pe import RowStationaryPE
-        from .hdl.row_stationary.row import array_shape
-
-        shape = array_shape(config)
-        return RowStationaryPE(*shape.pe) if top == "pe" else RowStationaryArray(shape)
-    if not isinstance(config, SystolicConfig):
-        raise TypeError(f"config must be of a known kind, not {config!r}")
-    if top == "pe":
-        return StreamPE(config.pe_bits, config.psum_bits)
-    return StreamArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits)
+    hardware = kind(config.KIND)
+    makers = {"accelerator": Accelerator, "array": hardware.array, "pe": hardware.pe}
+    return makers[top](config)
 
 
 def registers(config: Config) -> list[dict[str, Any]]:
     """List an accelerator's registers by offset: ``name``, ``offset`` in bytes, ``access`` and ``doc``."""
-    from .hdl.shell import accelerator
+    from .hdl import accelerator
 
     return [register._asdict() for register in accelerator.registers(config)]
 

@@ -12,7 +12,7 @@ from .results import Figures, Result
 
 __all__ = ["activity_table", "compare", "layer_table", "process_seconds", "run_record"]
 
-#: Figures that only a row-stationary array has.
+#: Figures that only an array has whose profile record tells of the activity of its PEs.
 _ACTIVITY = ("active_pes", "processing_cycles", "global_buffer_bytes", "ifmap_zeros", "ofmap_zeros")
 
 
@@ -89,8 +89,8 @@ def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[
 
 
 def activity_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
-    """Lay out what only a row-stationary array counts, by layer."""
-    table = Table(title="Row-stationary array", title_justify="left")
+    """Lay out what an array counts that records the activity of its PEs, by layer."""
+    table = Table(title="Activity", title_justify="left")
     table.add_column("layer", overflow="fold")
     table.add_column("mapping", justify="right", no_wrap=True)
     for heading in ("active PEs", "processing", "gated", "global buffer", "DRAM", "zeros in", "out"):

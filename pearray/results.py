@@ -12,7 +12,6 @@ from .compiler.graph.arithmetic import zero_share
 from .compiler.graph.graph import Node
 from .compiler.operators import Contraction, Requant
 from .hdl.shell.config import Config
-from .hdl.shell.record import RECORD
 from .sim.engine import Outcome
 
 __all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of", "total_active_pes"]
@@ -36,8 +35,8 @@ class Figures:
     host_packed_bytes : int
         Constants that the host packed.
     counters : dict of str to int
-        Performance counters of the hardware: all of a run; of a layer those of :data:`.hdl.record.RECORD`, on a
-        row-stationary array only.
+        Performance counters of the hardware: all of a run; of a layer the words of its profile record, on an
+        array whose record tells how long it waits for memory only.
     active_pes : float or None
         PEs that the passes use at most; of a run the mean over layers, weighted by their processing cycles. This
         and all that follow are None on other arrays.
@@ -115,7 +114,7 @@ class Result(Figures):
 
 def record_bytes(config: Config) -> int:
     """Bytes of a record that a layer leaves in memory."""
-    return 4 * len(RECORD[config.array.kind])
+    return 4 * len(config.commands.record)
 
 
 def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], outputs: dict[str, np.ndarray],
@@ -159,7 +158,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
               tensors: Mapping[str, np.ndarray]) -> list[Layer]:
     """Split the counts of a run at the records that layers left behind; the last layer ends with the run."""
     config = compiled.config
-    names = RECORD[config.array.kind]
+    names = config.commands.record
     nodes = {node.name: node for node in compiled.graph.nodes}
     before = dict.fromkeys(names, 0)
     layers = []
@@ -211,8 +210,12 @@ def _parameters(layer: CompiledLayer) -> dict[str, int]:
     return {name: value for name, (value, default) in values.items() if value != default}
 
 
+#: Words of a profile record of which the figures of activity are made.
+_ACTIVITY = {"stall_dram", "ifmap_reads", "psum_reads", "psum_writes", "active_pes"}
+
+
 def _has_activity(config: Config) -> bool:
-    return "stall_dram" in RECORD[config.array.kind]
+    return _ACTIVITY <= set(config.commands.record)
 
 
 def _totals(outcome: Outcome) -> dict[str, int]:

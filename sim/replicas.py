@@ -1,7 +1,7 @@
 """Pass over emitted Verilog: replicas of one module become loops over arrays, whatever paths go through them.
 
 :mod:`.loops` does this for modules whose outputs are registers. Here outputs may depend on inputs in the same cycle,
-and replicas may stand in rows that have logic of their own, as in a row-stationary array: an array of rows of
+and replicas may stand in rows that have logic of their own, as where networks lead along them: an array of rows of
 processing elements. A combinational signal of a replica becomes an array of one element for each replica. Signals
 that can be found in the same order of evaluation become one loop, a *phase*; what comes from neighbours, or has gone
 through logic around the replicas, belongs to a later phase than what it is made of. A last loop at the clock's edge

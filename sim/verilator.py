@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from ..hdl.errors import PearrayError
-from ..hdl.row_stationary.row import PERow
-from ..hdl.shell.config import Config, RowStationaryConfig
+from ..hdl.kinds import kind
+from ..hdl.shell.config import Config
 from . import cache, rules, tools
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
@@ -76,8 +76,8 @@ def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
         # Rules look into the modules that state them.
         watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
         text = rewrite(verilog.text, watched)
-        if isinstance(config, RowStationaryConfig):
-            text = replicas(text, PERow.unit_name, watched)
+        if row := kind(config.KIND).row_module:
+            text = replicas(text, row, watched)
         source.write_text(sampled(text, verilog.top))
         beside.write_text(verilog.rules)
         environment = tools.verilator_environment()

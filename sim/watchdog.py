@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
-from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, Destination, Opcode, decode
+from ..hdl.kinds import kind
+from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, CommandSet, Opcode
 from ..hdl.shell.config import Config
 
 __all__ = ["Limits", "limits", "program", "waiting"]
@@ -38,15 +39,15 @@ class Limits:
 
 
 def program(segments: Segments, address: int,
-            kind: str) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
-    """Decode the commands of a memory image, for a kind of array, up to the end of the program or to nonsense."""
+            commands: CommandSet) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
+    """Decode the commands of a memory image, up to the end of the program or to nonsense."""
     for start, image in segments:
         if start <= address < start + len(image):
             for offset in range(address - start, len(image) - COMMAND_BYTES + 1, COMMAND_BYTES):
                 command = image[offset:offset + COMMAND_BYTES]
                 if command[0] not in {opcode.value for opcode in Opcode} or command[1] != FORMAT_VERSION:
                     return
-                opcode, waits, body = decode(command, kind)
+                opcode, waits, body = commands.decode(command)
                 if opcode is Opcode.END:
                     return
                 yield opcode, waits, body
@@ -72,13 +73,14 @@ def limits(config: Config, segments: Segments, address: int, stall: float = 0.0)
     """
     moving, computing = 0.0, []
     slowdown = 1 / ((1 - stall) ** 2 * config.memory.beats_per_cycle)
+    hardware = kind(config.KIND)
     commands = 0
-    for opcode, _, body in program(segments, address, config.array.kind):
+    for opcode, _, body in program(segments, address, config.commands):
         commands += 1
         if opcode in (Opcode.LOAD, Opcode.STORE):
-            moving += _block_cycles(config, body)
+            moving += _block_cycles(config, body) + hardware.transfer_cycles(config, body)
         elif opcode is Opcode.EXECUTE:
-            computing.append(_pass_cycles(config, body) if "setup" in body else _execute_cycles(config, body))
+            computing.append(hardware.execute_cycles(config, body))
         else:
             groups = config.sum_columns // config.post.lanes
             computing.append(body["n_count"] * body["m_count"] * groups + 256)
@@ -97,38 +99,11 @@ def _block_cycles(config: Config, body: Mapping[str, Any]) -> float:
     rows = max(1, body["count1"]) * max(1, body["count2"])
     beats = body["length"] / config.beat_bytes + 2
     bursts = beats / 16 + 1
-    # Run-length codes come and go a word a cycle; a word of a code holds three runs of up to 31 zeros and a level.
-    words = 0.0
-    if body.get("destination") is Destination.GLOBAL_BUFFER_CODED:
-        words = body["length"] / 8 * 96
-    elif body.get("coded"):
-        words = rows * body["length"] / 2
-    return float(rows * (beats + bursts * (latency + 16)) + words)
+    return float(rows * (beats + bursts * (latency + 16)))
 
 
-def _execute_cycles(config: Config, body: Mapping[str, Any]) -> int:
-    rows, cols = config.array.rows, config.array.cols
-    pixels = body["m_count0"] * body["m_count1"] * body["m_count2"]
-    ramp = 4 * (rows + cols) + 256
-    if body["output_stationary"]:
-        return int(body["n_count"] * (pixels + ramp))
-    run = max(1, body["run"])
-    tiles = ceil(body["k_total"] / rows) if body["fold"] else ceil(body["k_total"] / run) * ceil(run / rows)
-    return int(body["n_count"] * tiles * (max(pixels, rows, cols) + ramp))
-
-
-def _pass_cycles(config: Config, body: Mapping[str, Any]) -> int:
-    """Cycles of a pass of the row-stationary array: its products, and all words and lines one after the other."""
-    if body["setup"]:
-        return 4 * config.pes + 256
-    products = ("rows", "windows", "filters", "window")
-    walks = [("rows", "ifmap_columns", "ifmap_sets", "ifmap_lines", "ifmap_channels"),
-             ("filter_height", "filter_sets", "filter_beats"),
-             *[("rows", "windows", "psum_beats", "psum_sets", "psum_rows")] * 2]
-    return sum(prod(body[name] + 1 for name in names) for names in (products, *walks)) + 4 * config.pes + 256
-
-
-def waiting(segments: Segments, address: int, completed: Mapping[str, int], kind: str = "systolic") -> list[str]:
+def waiting(segments: Segments, address: int, completed: Mapping[str, int],
+            commands: CommandSet) -> list[str]:
     """Say which command of each queue has not completed, and for whom it waits.
 
     Parameters
@@ -139,8 +114,8 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int], kind
         Address of the first command.
     completed : mapping
         Commands that each queue has completed, by the queue's name.
-    kind : str
-        Kind of array.
+    commands : CommandSet
+        Commands of the kind of array.
 
     Returns
     -------
@@ -149,7 +124,7 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int], kind
     """
     seen = dict.fromkeys(completed, 0)
     sentences = {}
-    for index, (opcode, waits, _) in enumerate(program(segments, address, kind)):
+    for index, (opcode, waits, _) in enumerate(program(segments, address, commands)):
         queue = opcode.name.lower()
         if queue not in completed:
             continue

@@ -54,7 +54,7 @@ BANK = [
           test="hdl/shell/test_storer.py",
           line="Mux(beats.o.valid, beats.o.p.strobe, 0)", fault="Mux(beats.o.valid, ~0, 0)"),
     Fault(name="writer-credit-of-an-old-run", module="pearray.hdl.shell.writer",
-          test="hdl/shell/test_accelerator.py::test_hung_memory",
+          test="hdl/test_accelerator.py::test_hung_memory",
           line="self.sent.eq(sent & beats.o.valid & ~refuse)", fault="self.sent.eq(sent & beats.o.valid)"),
     Fault(name="queue-overflows", module="pearray.hdl.blocks.fifo",
           test="formal/test_handshakes.py::test_queue_flags[4]",

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from pearray.hdl.shell.commands import ADDRESS_BITS, ExecuteBody
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.commands import ADDRESS_BITS
+from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.systolic.commands import ExecuteBody
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 

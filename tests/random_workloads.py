@@ -19,7 +19,8 @@ from pearray.compiler.operators import (
     Reshape,
 )
 from pearray.hdl.errors import PearrayError
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 
 def _power(least):

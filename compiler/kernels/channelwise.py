@@ -8,7 +8,8 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
-from ...hdl.shell.config import Config, SystolicConfig
+from ...hdl.shell.config import Config
+from ...hdl.systolic.config import SystolicConfig
 from ..graph.graph import Node, Tensor
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from ..operators.operator import padding4, pair

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.commands import Rounding
-from ...hdl.shell.config import Config, RowStationaryConfig, SystolicConfig
+from ...hdl.shell.config import Config
+from ...hdl.systolic.config import SystolicConfig
 from ..graph.graph import Graph, Node
 from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
 from ..row_stationary.choose import Chooser

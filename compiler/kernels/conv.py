@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from ...hdl.shell.config import Config, SystolicConfig
+from ...hdl.shell.config import Config
+from ...hdl.systolic.config import SystolicConfig
 from ..graph.graph import Node
 from ..operators import Conv2d, ConvTranspose2d
 from ..operators.operator import padding4, pair

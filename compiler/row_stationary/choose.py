@@ -8,7 +8,7 @@ import numpy as np
 
 from ...golden.row_stationary import Mapping as PassMapping
 from ...hdl.errors import PearrayError
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.plan import Layout, MemoryPlan, Stored
 from ..kernels.problem import Matrix, Problem
 from .codes import CodedTensor, Unit, room

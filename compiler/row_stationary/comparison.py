@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...golden.models import ALEXNET_CONV
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.config import RowStationaryConfig
 from .estimate import estimate
 from .mapper import mapping_of
 from .mapping import LayerPlan, Traffic

@@ -9,9 +9,9 @@ import numpy as np
 
 from ...golden.row_stationary import Filters, LayerMapping, Part
 from ...golden.tensors import four_sides, pair
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
-from ...hdl.shell.config import RowStationaryConfig
 from .mapping import LayerPlan
 
 __all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "code_bytes", "estimate", "missing", "pass_cycles",

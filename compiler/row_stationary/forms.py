@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...golden.cost import ConvLayer
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.problem import Matrix, Problem
 
 __all__ = ["Operand", "is_row", "merged", "operands", "rectangles", "shape_of"]

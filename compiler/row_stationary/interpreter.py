@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...golden import run_length
-from ...hdl.shell.commands import ADDRESS_BITS, Destination, Opcode, Rounding
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.commands import Destination
+from ...hdl.row_stationary.config import RowStationaryConfig
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Rounding
 from ..interpreter import Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 
@@ -102,7 +103,7 @@ class RowStationaryInterpreter(Interpreter):
             self._filters[target] = values
             return
         if destination is not Destination.GLOBAL_BUFFER:
-            raise ProgramError(f"no memory {destination.name.lower()} in this kind of array")
+            raise ProgramError(f"no memory {destination} in this kind of array")
         self._write_buffer(target, values, ordinal, clock)
 
     def _write_buffer(self, target: np.ndarray, values: np.ndarray, ordinal: int, clock: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from ...golden.models import ALEXNET_CONV
 from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
 from ...golden.tensors import pair
 from ...hdl.errors import PearrayError
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.config import RowStationaryConfig
 from .estimate import BYTES_WEIGHT, estimate
 from .mapping import LayerPlan, Traffic
 from .search import Candidates

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from ...golden.row_stationary import LayerMapping, PEStorage, check
 from ...hdl.errors import PearrayError
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.config import RowStationaryConfig
 from .setup import setup_size
 
 __all__ = ["LayerPlan", "Traffic"]

@@ -13,8 +13,8 @@ exactly what each layer did; its LOADs go ahead. That costs the time of the last
 
 import numpy as np
 
-from ...hdl.shell.commands import Destination
-from ...hdl.shell.config import RowStationaryConfig
+from ...hdl.row_stationary.commands import Destination
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ..program import Program
 from ..systolic.schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
 from .steps import PassStep, PsumBlock
@@ -62,7 +62,7 @@ class RowStationaryScheduler:
 
     def __init__(self, config: RowStationaryConfig):
         self._config = config
-        self.program = Program(config.array.kind)
+        self.program = Program(config.commands)
         self._width = config.line_bytes
         self._lines = _Lines(config.buffer_lines)
         self._ifmaps: list[Tile] = []

@@ -9,9 +9,9 @@ import numpy as np
 from ...golden.cost import ConvLayer
 from ...golden.row_stationary import LayerMapping, Mapping
 from ...golden.tensors import pair
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.row_stationary.row import tag_bits
 from ...hdl.shell.commands import COMMAND_BYTES
-from ...hdl.shell.config import RowStationaryConfig
 from .estimate import BYTES_WEIGHT, behind_mark, code_bytes, missing, waiting
 from .mapping import LayerPlan, Traffic
 

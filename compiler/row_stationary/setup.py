@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.hdl import Shape
 
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.row_stationary.row import ArrayShape, array_shape
-from ...hdl.shell.config import RowStationaryConfig
 
 __all__ = ["Placement", "decode_setups", "setup_lines", "setup_size"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
-from ...hdl.shell.commands import Destination
+from ...hdl.row_stationary.commands import Destination
 from ..kernels.plan import MemoryPlan, Stored, operand_array
 from ..kernels.problem import Matrix
 from ..systolic.schedule import Piece, Tile

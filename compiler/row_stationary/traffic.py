@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from ...golden import run_length
+from ...hdl.row_stationary.commands import Destination
+from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
-from ...hdl.shell.commands import COMMAND_BYTES, Destination, Opcode
-from ...hdl.shell.config import RowStationaryConfig
-from ...hdl.shell.record import RECORD
+from ...hdl.shell.commands import COMMAND_BYTES, Opcode
 from ..compile import Compiled
 from .codes import CodedTensor
 
@@ -47,7 +47,7 @@ def moved(compiled: Compiled, tensors: Mapping[str, np.ndarray]) -> dict[str, in
             _load(body, config, codes, total)
         elif command.opcode is Opcode.STORE:
             if body.get("profile"):
-                total["write_beats"] += max(1, 4 * len(RECORD[config.KIND]) // beat)
+                total["write_beats"] += max(1, 4 * len(config.commands.record) // beat)
             elif body.get("coded"):
                 pairs, _ = codes[body["dram"]]
                 total["write_beats"] += -(-run_length.CODE_BYTES * -(-pairs // 3) // beat)

@@ -8,8 +8,8 @@ contraction fold them at full speed, whichever way B stands.
 from collections.abc import Iterator
 
 from ...hdl.errors import PearrayError
-from ...hdl.shell.commands import Destination
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.systolic.commands import Destination
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan
 from ..kernels.problem import Box, Matrix, Problem, Region
 from .lower import Tiling, _Lowering

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...hdl.shell.commands import COMMAND_BYTES, Destination, Opcode
+from ...hdl.shell.commands import COMMAND_BYTES, Opcode
 from ...hdl.shell.config import Config
+from ...hdl.systolic.commands import Destination
 from ..program import Program
 from .timing import burst_sizes, contraction_tiles, timeline
 
@@ -70,7 +71,7 @@ def predict(config: Config, program: Program) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Counters by the names of :func:`pearray.hdl.shell.accelerator.counter_names`.
+        Counters by the names of :func:`pearray.hdl.accelerator.counter_names`.
     """
     found = timeline(config, program.commands)
     groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols

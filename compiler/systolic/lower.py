@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise, product
 
 from ...hdl.shell.commands import Rounding
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored
 from ..kernels.problem import Box, Problem, Region
 from .schedule import Group, Output, Step, Use

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.problem import Problem
 from .lower import Tiling, can_slice, last_part
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...hdl.shell.commands import ADDRESS_BITS, Destination
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.shell.commands import ADDRESS_BITS
+from ...hdl.systolic.commands import Destination
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import Stored
 from ..program import Program
 from .cost import execute_cycles, load_cycles
@@ -256,7 +257,7 @@ class Scheduler:
 
     def __init__(self, config: SystolicConfig):
         self._config = config
-        self.program = Program()
+        self.program = Program(config.commands)
         pads, beat = config.scratchpads, config.beat_bytes
         line = config.post.lanes
         self._buffers = {

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...hdl.shell.commands import Destination, Rounding
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.shell.commands import Rounding
+from ...hdl.systolic.commands import Destination
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored, operand_array
 from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
 from .cost import row_beats

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from ...hdl.errors import PearrayError
-from ...hdl.shell.config import SystolicConfig
+from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored
 from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
 from .cost import contraction_tiles, estimate, row_beats

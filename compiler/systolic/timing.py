@@ -112,7 +112,7 @@ class Latencies:
         banks = output_banks(config)
         read = 1 + BankRead.LATENCY + (banks > config.beat_bytes)
         return Latencies(
-            beats, tuple((slot_bits(queue) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
+            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
             1 + Rotator.latency_of(config.beat_bytes),
             Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD,
             tile_slots(config, left=False), tile_slots(config, left=True),

@@ -9,7 +9,7 @@ from ..blocks import unit
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
 from ..errors import PearrayError
-from ..shell.commands import Destination, Opcode, Rounding, bodies
+from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .lane import TABLE_BYTES, Lane, Settings
@@ -124,7 +124,7 @@ class Post(wiring.Component):
         # Cycles from a group's addresses to the inputs of the lanes.
         self._lane_cycle = self._lane_cycle_of(config)
         super().__init__({
-            "commands": In(stream.Signature(bodies(config.array.kind)[Opcode.POST])),
+            "commands": In(stream.Signature(config.commands.post)),
             "done": Out(1),
             "load": In(LoadWrite(config)),
             "accumulators": Out(AccumulatorRead(config)),
@@ -217,7 +217,7 @@ class Post(wiring.Component):
         m.submodules.scale_memory = scale = LineMemory(words, place_bits(config), 2 * lanes, lines,
                                                        SCALE_WIDTHS)
         wiring.connect(m, wiring.flipped(self.load), port.load)
-        for memory, destination in ((bias, Destination.BIAS), (scale, Destination.SCALE)):
+        for memory, destination in ((bias, Parameter.BIAS), (scale, Parameter.SCALE)):
             m.d.comb += [
                 memory.write.en.eq(Mux(port.destination == destination, port.write.en, 0)),
                 memory.write.place.eq(port.write.place),
@@ -254,7 +254,7 @@ class Post(wiring.Component):
             for word in range(words):
                 place = port.write.place[word]
                 m.d.comb += [
-                    lane.table.en[word].eq(port.write.en[word] & (port.destination == Destination.TABLE)
+                    lane.table.en[word].eq(port.write.en[word] & (port.destination == Parameter.TABLE)
                                            & (place[column_bits:column_bits + lane_bits] == index)),
                     lane.table.place[word].eq(Cat(place[:column_bits], place[column_bits + lane_bits:])),
                 ]

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..blocks.pipeline import delay, taps
-from ..shell.commands import ADDRESS_BITS, Destination
+from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 
@@ -69,7 +69,7 @@ class WordPort(wiring.Component):
     -------
     load : :py:`In(LoadWrite(config))`
         Bytes. The four bytes of a word must have the same mask and wrap.
-    destination : :py:`Out(Destination)`
+    destination : :py:`Out(config.commands.destination)`
         Memory that the words go to.
     write : :py:`Out(WordWrite(...))`
         Words, for any destination.
@@ -83,7 +83,7 @@ class WordPort(wiring.Component):
         self._place_bits = place_bits(config)
         super().__init__({
             "load": In(LoadWrite(config)),
-            "destination": Out(Destination),
+            "destination": Out(config.commands.destination),
             "write": Out(WordWrite(self._words, self._place_bits)),
         })
 

@@ -11,7 +11,7 @@ __all__ = ["AccumulatorRead"]
 class AccumulatorRead(Signature):
     """Read port of the accumulators: one row of sums, two cycles after its address.
 
-    With the row-stationary array a row is a line of the global buffer.
+    They are those of the array's accumulators, or stand wherever its kind keeps finished sums.
 
     Parameters
     ----------

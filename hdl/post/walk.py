@@ -1,11 +1,11 @@
 """Addresses of a post-processing command, one group of lanes per cycle."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..shell.commands import Opcode, Rounding, bodies
-from ..shell.config import Config, RowStationaryConfig
+from ..shell.commands import Rounding
+from ..shell.config import Config
 
 __all__ = ["PostWalk"]
 
@@ -50,7 +50,7 @@ class PostWalk(wiring.Component):
         self._config = config
         self._groups = config.sum_columns // config.post.lanes
         super().__init__({
-            "command": In(bodies(config.array.kind)[Opcode.POST]),
+            "command": In(config.commands.post),
             "start": In(1),
             "valid": Out(1),
             "first": Out(1),
@@ -129,9 +129,10 @@ class PostWalk(wiring.Component):
         sum_units = self._config.sum_bytes // self._config.operand_bytes
         walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
         walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
-        # Where a row is a line of the global buffer, the next row may be that of the next channels.
-        by_line = isinstance(self._config, RowStationaryConfig)
-        scale_mstep = command.scale_mstep if by_line else Const(0)
+        # Where a row holds the sums of some channels only, the next row may be that of the next channels; a kind of
+        # array for which this is so has a bit for it.
+        steps = "scale_mstep" in dict(data.Layout.cast(self._config.commands.post))
+        scale_mstep = command.scale_mstep if steps else Const(0)
         walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],

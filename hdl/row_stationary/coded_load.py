@@ -1,17 +1,17 @@
 """The part of the loader that turns run-length codes into words."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
 from ..blocks import rules
 from ..blocks.fifo import StreamFIFO
 from ..shell.block_walk import burst_beats
-from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
+from ..shell.decoding import code_beat_layout, decoder_members
+from .commands import Destination
 from .run_length import CODE_LAYOUT, RunLengthDecoder
 
-__all__ = ["CodedLoad", "coded_beat_layout"]
+__all__ = ["CodedLoad"]
 
 _CODE_BITS = CODE_LAYOUT.size
 _WORD_BYTES = 2
@@ -19,11 +19,6 @@ _WORD_BYTES = 2
 #: Bursts of a code on their way, or waiting to be decoded. One more would be read in vain behind each code, and
 #: passes last longer than the loads of the next one's ifmaps.
 _BURSTS = 1
-
-
-def coded_beat_layout(config: Config) -> data.StructLayout:
-    """Layout of a beat of a code: ``last`` of its burst, and of all that a command may read (``end``)."""
-    return data.StructLayout({"data": config.memory.data_width, "last": 1, "end": 1})
 
 
 class CodedLoad(wiring.Component):
@@ -40,49 +35,22 @@ class CodedLoad(wiring.Component):
 
     Members
     -------
-    head : In(1)
-        Whether the burst to be decided upon is the first one of its load.
-    offered, requested : In(1)
-        Whether that burst is offered to memory in this cycle, and whether it is taken.
-    allowed, skipped : Out(1)
-        Whether to offer it, or to go on without it. What was offered remains allowed.
-    begin : In(1)
-        The next beat is the first one of a load. Given for one cycle or more, only while not ``busy``.
-    address : In(20), part : In(range(max(data_width / 64, 2)))
-        With ``begin``: byte on chip of the first word, and the code word of the first beat that is the first one.
-    beats : In(stream.Signature(coded_beat_layout(config)))
-        Beats, of bursts that were allowed; never refused.
-    busy : Out(1)
-        Words of a load are still to come.
-    word : Out(16), place : Out(20), valid : Out(1), last : Out(1)
-        A word, the byte on chip where it belongs, and whether it is the last one of its load.
+    See :func:`~pearray.hdl.shell.decoding.decoder_members`.
     """
+
+    #: Destination of loads of codes, and of their words.
+    source, target = Destination.GLOBAL_BUFFER_CODED, Destination.GLOBAL_BUFFER
 
     def __init__(self, config: Config):
         self._config = config
         self._parts = max(config.memory.data_width // _CODE_BITS, 1)
-        super().__init__({
-            "head": In(1),
-            "offered": In(1),
-            "requested": In(1),
-            "allowed": Out(1),
-            "skipped": Out(1),
-            "begin": In(1),
-            "address": In(ADDRESS_BITS),
-            "part": In(range(max(self._parts, 2))),
-            "beats": In(stream.Signature(coded_beat_layout(config))),
-            "busy": Out(1),
-            "valid": Out(1),
-            "last": Out(1),
-            "word": Out(16),
-            "place": Out(ADDRESS_BITS),
-        })
+        super().__init__(decoder_members(config, 8 * _WORD_BYTES))
 
     def elaborate(self, platform):
         """Build the queue of beats, the way from beats to code words, and the decoder."""
         m = Module()
 
-        m.submodules.queue = queue = StreamFIFO(coded_beat_layout(self._config), _BURSTS * burst_beats(self._config))
+        m.submodules.queue = queue = StreamFIFO(code_beat_layout(self._config), _BURSTS * burst_beats(self._config))
         m.submodules.decoder = decoder = RunLengthDecoder()
         wiring.connect(m, wiring.flipped(self.beats), queue.i)
         rules.never(m, "room", self.beats.valid & ~self.beats.ready, "a beat of a code was refused")

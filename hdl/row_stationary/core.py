@@ -8,14 +8,15 @@ from amaranth.utils import bits_for
 
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
-from ..shell.commands import Destination, Opcode
-from ..shell.config import RowStationaryConfig
+from ..shell.commands import Opcode
 from ..shell.core import Core, Happening, event_names
 from ..shell.loader import Loader
 from ..shell.queues import QUEUES
-from ..shell.record import RECORD
 from ..shell.storer import Storer
 from .buffer import GlobalBuffer, buffer_ways
+from .coded_load import CodedLoad
+from .commands import COMMANDS, Destination
+from .config import RowStationaryConfig
 from .passes import PassEngine, PassEvents
 from .ports import LineLoadPort, LineSums
 from .row import array_shape
@@ -39,17 +40,16 @@ class RowStationaryCore(Core):
     def __init__(self, config: RowStationaryConfig):
         self._config = config
         self._ways = buffer_ways(config.beat_bytes)
-        self._loader = Loader(config, coded=not config.has_post)
+        self._loader = Loader(config) if config.has_post else Loader(config, CodedLoad(config))
         self._execute = PassEngine(array_shape(config), config.array.operand_bits, config.buffer_lines,
                                    config.filter_lines)
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute}
-        words = len(RECORD[config.KIND])
         self._post = None
         if config.has_post:
             self._post = engines[Opcode.POST] = Post(config)
-            self._storer = Storer(config, output_banks(config), record_words=words)
+            self._storer = Storer(config, output_banks(config))
         else:
-            self._storer = WordStorer(config, record_words=words)
+            self._storer = WordStorer(config)
         super().__init__(engines | {Opcode.STORE: self._storer})
 
     @staticmethod
@@ -61,7 +61,7 @@ class RowStationaryCore(Core):
             "macs": pes, "gated": pes, "passed": pes, "ifmap_spad_writes": pes, "filter_spad_writes": pes,
             "psum_reads": psums, "psum_writes": psums, "fills": bits_for(buffer_ways(config.beat_bytes)),
         }
-        counters = {f"execute_{name}": widths.get(name, 1) for name in RECORD[config.KIND][3:]}
+        counters = {f"execute_{name}": widths.get(name, 1) for name in COMMANDS.record[3:]}
         if config.has_post:
             counters |= dict.fromkeys((f"post_{name}" for name in event_names(PostEvents)), 1)
             counters["parameter_write_beats"] = 1
@@ -146,7 +146,7 @@ class RowStationaryCore(Core):
             "filter_reads": events.filter_read, "fills": fills, "ifmap_spad_writes": pes.ifmap_write,
             "filter_spad_writes": pes.filter_write,
         }
-        amounts = [by_name[name] for name in RECORD[self._config.KIND][3:-1]]
+        amounts = [by_name[name] for name in COMMANDS.record[3:-1]]
         self._counted = Cat(*amounts, more)
         return amounts, [recorded]
 

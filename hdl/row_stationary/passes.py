@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..blocks.fifo import StreamFIFO
 from ..errors import PearrayError
-from ..shell.commands import PassBody
 from .array import RowStationaryArray
 from .buffer import ReadLines, line_write_layout
+from .commands import PassBody
 from .drain import PsumDrain
 from .feeders import FilterFeeder, IfmapFeeder, PsumFeeder
 from .row import ArrayShape

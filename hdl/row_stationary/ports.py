@@ -7,10 +7,10 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay
-from ..shell.commands import Destination
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .buffer import WideRead, buffer_ways
+from .commands import Destination
 
 __all__ = ["LINE_BYTES", "LineLoadPort", "LineSums"]
 

@@ -11,8 +11,8 @@ from amaranth.utils import ceil_log2
 
 from ..blocks.unit import Unit, add
 from ..errors import PearrayError
-from ..shell.config import RowStationaryConfig
 from .beats import beat_layout
+from .config import RowStationaryConfig
 from .mac import pass_shape_layout, shift_range
 from .pe import PEEvents, RowStationaryPE
 

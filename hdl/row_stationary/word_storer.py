@@ -5,10 +5,10 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from ..blocks.pipeline import delay
-from ..shell.config import RowStationaryConfig
 from ..shell.storer import Storer
 from .buffer import WideRead, buffer_ways
 from .coded_store import CODE_ALIGNMENT, CodedStore
+from .config import RowStationaryConfig
 
 __all__ = ["WordStorer"]
 
@@ -25,8 +25,6 @@ class WordStorer(Storer):
     ----------
     config : RowStationaryConfig
         Configuration of the accelerator.
-    record_words : int
-        Words of a record, a power of two of at most 16.
 
     Members
     -------
@@ -38,11 +36,11 @@ class WordStorer(Storer):
 
     _KIND = data.StructLayout({"profile": 1, "relu": 1, "coded": 1})
 
-    def __init__(self, config: RowStationaryConfig, *, record_words: int = 16):
+    def __init__(self, config: RowStationaryConfig):
         self._ways = buffer_ways(config.beat_bytes)
         self._line_bytes = config.line_bytes
         self._lines = config.buffer_lines
-        super().__init__(config, self._ways * config.line_bytes, record_words=record_words)
+        super().__init__(config, self._ways * config.line_bytes)
 
     def _read_port(self) -> WideRead:
         return WideRead(self._ways, self._lines // self._ways, 8 * self._line_bytes)

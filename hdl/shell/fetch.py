@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .commands import COMMAND_BYTES, FORMAT_VERSION, HEADER_BITS, Opcode, bodies, counts
+from .commands import COMMAND_BYTES, FORMAT_VERSION, HEADER_BITS, Opcode
 from .config import Config
 from .queues import QUEUES
 from .reader import beats_layout, request_layout
@@ -221,21 +221,20 @@ class Fetch(wiring.Component):
         with m.If(look & (self.beat == HEADER_BITS // width)):
             m.d.sync += excepted.eq(self.data[HEADER_BITS % width])
 
-        kind = self._config.array.kind
-        layouts, (must_hold, may_be_zero) = bodies(kind), counts(kind)
+        commands = self._config.commands
         # Whether aligned groups of 16 bits, which the commands share, hold a one.
         groups = {}
         fields = []
         for index, opcode in enumerate(QUEUES):
-            for name in must_hold[opcode]:
-                field = data.Layout.cast(layouts[opcode])[name]
+            for name in commands.counts[opcode]:
+                field = data.Layout.cast(commands.bodies[opcode])[name]
                 number, start = divmod(HEADER_BITS + field.offset, width)
                 edges = [start, *range(start // 16 * 16 + 16, start + field.width, 16), start + field.width]
                 for low, high in pairwise(edges):
                     if (low, high) not in groups:
                         groups[low, high] = Signal(name=f"some_{low}_{high}")
                         m.d.sync += groups[low, high].eq(self.data[low:high].any())
-                may_be = excepted if name in may_be_zero.get(opcode, ()) else 0
+                may_be = excepted if name in commands.counts_except.get(opcode, ()) else 0
                 some = Cat(groups[edge] for edge in pairwise(edges)).any()
                 fields.append((number, index, ~(some | may_be)))
         for number, index, is_zero in fields:

@@ -7,7 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..blocks.banks import BankWrite
 from ..errors import PearrayError
-from .commands import ADDRESS_BITS, Destination
+from .commands import ADDRESS_BITS
 from .config import Config
 
 __all__ = ["LoadPort", "LoadWrite"]
@@ -29,7 +29,7 @@ class LoadWrite(wiring.Signature):
         lanes = config.beat_bytes
         super().__init__({
             "valid": Out(1),
-            "destination": Out(Destination),
+            "destination": Out(config.commands.destination),
             "word": Out(ADDRESS_BITS),
             "wrap": Out(lanes),
             "mask": Out(lanes),
@@ -51,7 +51,7 @@ class LoadPort(wiring.Component):
     ----------
     config : Config
         Configuration of the accelerator; its ``beat_bytes`` are the lanes of the bus.
-    destination : Destination
+    destination : int
         Memory whose loads are taken; the others are ignored.
     banks : int
         Banks of the memory.
@@ -76,7 +76,7 @@ class LoadPort(wiring.Component):
     #: Cycles from ``load`` to ``write``.
     LATENCY = 1
 
-    def __init__(self, config: Config, destination: Destination, banks: int, lines: int, width: int):
+    def __init__(self, config: Config, destination: int, banks: int, lines: int, width: int):
         if width not in (8, 16):
             raise PearrayError(f"width must be 8 or 16, not {width!r}")
         line_bytes = banks * width // 8

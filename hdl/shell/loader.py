@@ -1,5 +1,7 @@
 """Engine of LOAD commands: rows from memory, or a value, to the scratchpads."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -8,10 +10,10 @@ from amaranth.utils import exact_log2
 from ..blocks import rules
 from ..blocks.fifo import StreamFIFO
 from ..blocks.rotate import Rotator
-from ..row_stationary.coded_load import CodedLoad
 from .block_walk import BlockWalker, burst_beats, burst_layout
-from .commands import ADDRESS_BITS, Destination, LoadBody
+from .commands import ADDRESS_BITS
 from .config import Config
+from .decoding import CODE_BYTES
 from .load_port import LoadWrite
 from .reader import IN_FLIGHT, beats_layout, request_layout
 
@@ -25,19 +27,19 @@ class Loader(wiring.Component):
     earlier ones are still on their way. The first request follows four cycles after its command.
     Beats that arrive while a fill writes wait on the bus, since both may touch the same bytes.
 
-    With ``coded`` set it also takes commands to ``GLOBAL_BUFFER_CODED``, whose words it decodes, one a cycle,
-    and gives out as bytes to ``GLOBAL_BUFFER``. What comes behind such a command waits until it has ended.
+    With a decoder it also takes commands whose data are codes, which it decodes a word a cycle. What comes behind
+    such a command waits until it has ended.
 
     Parameters
     ----------
     config : Config
         Configuration of the accelerator.
-    coded : bool
-        Whether there are loads of run-length codes.
+    decoder : Component, optional
+        Decoder of codes, with the members of :func:`.decoding.decoder_members`.
 
     Members
     -------
-    commands : In(stream.Signature(LoadBody))
+    commands : In(stream.Signature(config.commands.load))
         Commands.
     done : Out(1)
         High for one cycle for each completed command, together with its last write on ``load``.
@@ -50,11 +52,11 @@ class Loader(wiring.Component):
         Writes to the scratchpads.
     """
 
-    def __init__(self, config: Config, *, coded: bool = False):
+    def __init__(self, config: Config, decoder: Any = None):
         self._config = config
-        self._coded = coded
+        self._decoder = decoder
         super().__init__({
-            "commands": In(stream.Signature(LoadBody)),
+            "commands": In(stream.Signature(config.commands.load)),
             "done": Out(1),
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(beats_layout(config))),
@@ -65,8 +67,9 @@ class Loader(wiring.Component):
         """Build the walker, the queue of bursts, and the alignment of their beats."""
         m = Module()
 
-        fields = {"fill": 1, "value": 8, "destination": Destination}
-        kind = data.StructLayout(fields | {"coded": 1} if self._coded else fields)
+        code = self._decoder
+        fields = {"fill": 1, "value": 8, "destination": self._config.commands.destination}
+        kind = data.StructLayout(fields if code is None else fields | {"coded": 1})
         m.submodules.walker = walker = BlockWalker(self._config, kind)
         body = self.commands.p
         m.d.comb += [
@@ -84,10 +87,9 @@ class Loader(wiring.Component):
                          "count1", "count2")
         ]
 
-        code = None
-        if self._coded:
-            m.submodules.code = code = CodedLoad(self._config)
-            coded = ~body.fill & (body.destination == Destination.GLOBAL_BUFFER_CODED)
+        if code is not None:
+            m.submodules.code = code
+            coded = ~body.fill & (body.destination == code.source)
             m.d.comb += walker.i.p.kind.coded.eq(coded)
 
         layout = burst_layout(self._config, kind)
@@ -183,14 +185,14 @@ class Loader(wiring.Component):
         if code is not None:
             with m.If(code.valid):
                 for index in range(lanes):
-                    m.d.sync += lane[index].mask.eq(index < 2)
-                m.d.sync += Cat(lane[0].data, lane[1].data).eq(code.word)
+                    m.d.sync += lane[index].mask.eq(index < len(code.word) // 8)
+                m.d.sync += Cat(lane[index].data for index in range(len(code.word) // 8)).eq(code.word)
 
         # What stays beside the lanes.
         beside_layout = data.StructLayout({
             "valid": 1,
             "end": 1,
-            "destination": Destination,
+            "destination": self._config.commands.destination,
             "word": word_bits,
             "rotation": lane_bits,
         })
@@ -206,7 +208,7 @@ class Loader(wiring.Component):
             with m.If(code.valid):
                 m.d.sync += [
                     first.end.eq(code.last),
-                    first.destination.eq(Destination.GLOBAL_BUFFER),
+                    first.destination.eq(code.target),
                     Cat(first.rotation, first.word).eq(code.place),
                 ]
         m.d.comb += rotator.amount.eq(first.rotation)
@@ -235,7 +237,7 @@ class Loader(wiring.Component):
         m.d.comb += [
             code.begin.eq(coded & head),
             code.address.eq(Cat(Const(0, len(burst.first)), word) + burst.first + burst.rotation),
-            code.part.eq(burst.first[3:]),
+            code.part.eq(burst.first[exact_log2(CODE_BYTES):]),
             code.beats.valid.eq(beat),
             code.beats.p.data.eq(self.response.p.data),
             code.beats.p.last.eq(self.response.p.last),

@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 
 from ..blocks import rules
 from ..errors import PearrayError
-from .commands import COMMAND_BYTES, HEADER_BITS, Opcode, bodies
+from .commands import COMMAND_BYTES, HEADER_BITS, CommandSet, Opcode
 from .config import Config
 
 __all__ = ["QUEUES", "CommandQueues", "slot_bits", "slot_name"]
@@ -17,9 +17,9 @@ __all__ = ["QUEUES", "CommandQueues", "slot_bits", "slot_name"]
 QUEUES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)
 
 
-def slot_bits(opcode: Opcode, kind: str = "systolic") -> int:
+def slot_bits(opcode: Opcode, commands: CommandSet) -> int:
     """Bits of a command of this queue that matter, with this kind of array: its header and its body."""
-    return HEADER_BITS + Shape.cast(bodies(kind)[opcode]).width
+    return HEADER_BITS + Shape.cast(commands.bodies[opcode]).width
 
 
 def slot_name(opcode: Opcode) -> str:
@@ -56,7 +56,7 @@ class CommandQueues(wiring.Component):
         Each queue has room for half its depth of commands, as it was one cycle ago.
     hungry : Out(1)
         The loader or the execute engine has no command waiting.
-    slot_load, slot_execute, slot_post, slot_store : Out(slot_bits(opcode, kind))
+    slot_load, slot_execute, slot_post, slot_store : Out(slot_bits(opcode, config.commands))
         Oldest command of each queue.
     valid : Out(4)
         Which slots hold a command.
@@ -84,7 +84,7 @@ class CommandQueues(wiring.Component):
             "hungry": Out(1),
             "valid": Out(4),
             "take": In(4),
-        } | {slot_name(opcode): Out(slot_bits(opcode, config.array.kind)) for opcode in QUEUES})
+        } | {slot_name(opcode): Out(slot_bits(opcode, config.commands)) for opcode in QUEUES})
 
     def elaborate(self, platform):
         """Build the memory, its two sides, and the slots."""

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from ..blocks.axi import AXI4Lite
 from ..errors import PearrayError
 from .commands import FORMAT_VERSION
-from .config import Config, RowStationaryConfig, SystolicConfig
+from .config import Config
 
 __all__ = [
     "CAPABILITIES_OFFSET", "CONTROL_START", "COUNTERS_OFFSET", "REGISTERS", "STATUS_BUSY", "STATUS_CAUSE",
@@ -22,8 +22,6 @@ TIMEOUT_RESET = 1 << 20
 
 CAPABILITIES_OFFSET = 0x040
 COUNTERS_OFFSET = 0x100
-
-_KIND = "kind of array; 1: systolic, 2: row-stationary"
 
 #: Bits of the control and status registers.
 CONTROL_START = 0
@@ -70,48 +68,27 @@ REGISTERS = (
 
 
 def capabilities(config: Config) -> dict[str, tuple[int, str]]:
-    """List what was generated: value and meaning of each register of the capability block, by name."""
-    if isinstance(config, RowStationaryConfig):
-        return _row_stationary_capabilities(config)
-    if not isinstance(config, SystolicConfig):
-        raise TypeError(f"config must be of a known kind, not {config!r}")
-    pads = config.scratchpads
-    return {
-        "rows": (config.array.rows, "rows of the array"),
-        "cols": (config.array.cols, "columns of the array"),
-        "operand_bits": (config.array.operand_bits, "bits of an operand"),
-        "accumulator_bits": (config.accumulator_bits, "bits of an accumulator"),
-        "data_width": (config.memory.data_width, "bits of a beat of the memory port"),
-        "activation_bytes": (pads.activation_bytes, "bytes of the activation scratchpad"),
-        "weight_bytes": (pads.weight_bytes, "bytes of the weight scratchpad"),
-        "output_bytes": (pads.output_bytes, "bytes of the output scratchpad"),
-        "accumulator_depth": (config.accumulators.depth, "rows of each bank of accumulators"),
-        "lanes": (config.post.lanes, "post-processing lanes"),
-        "channels": (pads.channels, "output channels whose bias and scale are held"),
-        "kind": (1, _KIND),
-    }
+    """List what was generated: value and meaning of each register of the capability block, by name.
 
-
-def _row_stationary_capabilities(config: RowStationaryConfig) -> dict[str, tuple[int, str]]:
-    """List what was generated; what both kinds have stands at the same place, ``kind`` above all."""
+    What all kinds of array have stands at the same place, ``kind`` above all; :attr:`.config.Config.capabilities`
+    fill the places between and those behind.
+    """
     pads, post = config.scratchpads, config.has_post
-    return {
+    own = list(config.capabilities.items())
+    shared = {
         "rows": (config.array.rows, "rows of the array"),
         "cols": (config.array.cols, "columns of the array"),
         "operand_bits": (config.array.operand_bits, "bits of an operand"),
-        "accumulator_bits": (config.accumulator_bits, "bits of a sum"),
+        "accumulator_bits": (config.accumulator_bits, "bits of a finished sum"),
         "data_width": (config.memory.data_width, "bits of a beat of the memory port"),
-        "global_buffer_bytes": (config.buffer_lines * config.line_bytes, "bytes of the global buffer"),
-        "filter_buffer_bytes": (config.filter_lines * config.line_bytes, "bytes of the filter buffer"),
-        "output_bytes": (pads.output_bytes if post else 0, "bytes of the output scratchpad"),
-        "bank_bytes": (config.global_buffer.bank_lines * config.line_bytes, "bytes of a bank of the buffers"),
+    }
+    behind = {
         "lanes": (config.post.lanes if post else 0, "post-processing lanes"),
         "channels": (pads.channels if post else 0, "output channels whose bias and scale are held"),
-        "kind": (2, _KIND),
-        "ifmap_words": (config.pe.ifmap_words, "words of a processing element's ifmap scratchpad"),
-        "filter_words": (config.pe.filter_words, "words of a processing element's filter scratchpad"),
-        "psum_words": (config.pe.psum_words, "words of a processing element's psum scratchpad"),
+        "kind": (config.NUMBER, f"kind of array; {config.NUMBER}: {config.KIND}"),
     }
+    output = {"output_bytes": (pads.output_bytes if post else 0, "bytes of the output scratchpad")}
+    return shared | dict(own[:2]) | output | dict(own[2:3]) | behind | dict(own[3:])
 
 
 def register_map(config: Config, counters: Sequence[str]) -> tuple[Register, ...]:

@@ -13,7 +13,7 @@ from ..blocks.pipeline import delay
 from ..blocks.rotate import Rotator
 from ..errors import PearrayError
 from .block_walk import BlockWalker, burst_beats, burst_layout
-from .commands import ADDRESS_BITS, Opcode, bodies
+from .commands import ADDRESS_BITS
 from .config import Config
 from .writer import DATA_DEPTH, lanes_layout, write_request_layout
 
@@ -33,8 +33,6 @@ class Storer(wiring.Component):
         Configuration of the accelerator.
     banks : int
         Banks of the output scratchpad, each a byte wide; a power of two and at least a beat.
-    record_words : int
-        Words of a record, a power of two of at most 16.
 
     Members
     -------
@@ -42,7 +40,7 @@ class Storer(wiring.Component):
         Commands.
     done : Out(1)
         High for one cycle for each completed command: memory has acknowledged its last byte.
-    record : In(ArrayLayout(32, record_words))
+    record : In(ArrayLayout(32, words of a record))
         What a command with ``profile`` writes.
     request : Out(stream.Signature(write_request_layout(config)))
         Bursts to write.
@@ -64,16 +62,16 @@ class Storer(wiring.Component):
     #: Shape of what goes with each burst: whether it is a record's.
     _KIND: Any = 1
 
-    def __init__(self, config: Config, banks: int, *, record_words: int = 4):
+    def __init__(self, config: Config, banks: int):
         if banks < config.beat_bytes or banks & banks - 1:
             raise PearrayError(f"banks must be a power of two of at least {config.beat_bytes}, not {banks!r}")
         self._config = config
         self._banks = banks
-        self._record_words = record_words
+        self._record_words = len(config.commands.record)
         super().__init__({
-            "commands": In(stream.Signature(bodies(config.array.kind)[Opcode.STORE])),
+            "commands": In(stream.Signature(config.commands.store)),
             "done": Out(1),
-            "record": In(data.ArrayLayout(32, record_words)),
+            "record": In(data.ArrayLayout(32, self._record_words)),
             "request": Out(stream.Signature(write_request_layout(config))),
             "data": Out(stream.Signature(lanes_layout(config))),
             "sent": In(1),

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks import rules
-from .commands import HEADER, HEADER_BITS, Destination, Opcode, bodies
+from .commands import HEADER, HEADER_BITS, CommandSet, Opcode
 from .queues import QUEUES, slot_bits, slot_name
 
 __all__ = ["STALLS", "TokenGates"]
@@ -19,20 +19,19 @@ class TokenGates(wiring.Component):
 
     Completed commands are counted modulo 2**16; a command may start when, for each queue, the
     count minus the command's wait, modulo 2**16, is below 2**15. For an EXECUTE, a POST counts as
-    soon as it has read its last sums, which frees their bank. For a LOAD, a pass of the row-stationary array
-    counts as soon as what the LOAD writes over has been read: filters, if it goes to the filter buffer, else
-    ifmaps. A command is seen by its engine
+    soon as it has read its last sums, which frees their bank. For a LOAD, an EXECUTE of a kind of array that gives
+    buffers back early counts as soon as what the LOAD writes over has been read. A command is seen by its engine
     two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
     The end of the program stands in the load queue.
 
     Parameters
     ----------
-    kind : str
-        Kind of array.
+    commands : CommandSet
+        Commands of the kind of array.
 
     Members
     -------
-    slot_load, slot_execute, slot_post, slot_store : In(slot_bits(opcode, kind))
+    slot_load, slot_execute, slot_post, slot_store : In(slot_bits(opcode, commands))
         Oldest command of each queue.
     valid : In(4)
         Which slots hold a command.
@@ -40,8 +39,8 @@ class TokenGates(wiring.Component):
         Commands that start: their slots are free.
     done : In(4)
         One cycle for each completed command of each queue.
-    filters_free, ifmap_free : In(1)
-        One cycle for each pass whose filters, and whose ifmaps, have been read (row-stationary only).
+    each of ``commands.frees`` : In(1)
+        One cycle for each EXECUTE that has given this buffer back.
     load, execute, post, store : Out(stream.Signature(body))
         Bodies of the commands that may start.
     finished : Out(1)
@@ -50,22 +49,22 @@ class TokenGates(wiring.Component):
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
     """
 
-    def __init__(self, kind: str = "systolic"):
-        self._kind = kind
+    def __init__(self, commands: CommandSet):
+        self._commands = commands
         #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.
         self.completed = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
         self.posted = Signal(16)
-        #: Passes whose filters, and whose ifmaps, have been read, modulo 2**16.
-        self.freed_filters, self.freed_ifmaps = Signal(16), Signal(16)
+        #: EXECUTEs that have given each buffer back, modulo 2**16.
+        self.freed = {name: Signal(16) for name in commands.frees}
         super().__init__({
-            **({"filters_free": In(1), "ifmap_free": In(1)} if kind == "row-stationary" else {}),
+            **{name: In(1) for name in commands.frees},
             "valid": In(4),
             "take": Out(4),
             "done": In(4),
             "finished": Out(1),
             "stalls": Out(len(STALLS)),
-        } | {slot_name(opcode): In(slot_bits(opcode, kind)) for opcode in QUEUES}
-          | {opcode.name.lower(): Out(stream.Signature(bodies(kind)[opcode])) for opcode in QUEUES})
+        } | {slot_name(opcode): In(slot_bits(opcode, commands)) for opcode in QUEUES}
+          | {opcode.name.lower(): Out(stream.Signature(commands.bodies[opcode])) for opcode in QUEUES})
 
     def elaborate(self, platform):
         """Build the counts and one gate for each queue."""
@@ -80,7 +79,7 @@ class TokenGates(wiring.Component):
         with m.If(self.take[QUEUES.index(Opcode.POST)]):
             m.d.sync += self.posted.eq(self.posted + 1)
 
-        freed = self._count_freed(m)
+        freed = self._count_freed(m, counts[QUEUES.index(Opcode.EXECUTE)])
         is_end = Signal()
         for queue, opcode in enumerate(QUEUES):
             name = opcode.name.lower()
@@ -94,7 +93,7 @@ class TokenGates(wiring.Component):
                 ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
                 if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
                     count = self.posted
-                if freed is not None and (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
+                if (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
                     count = freed
                 m.d.comb += [
                     ahead.eq(count - header[f"wait_{other.name.lower()}"]),
@@ -131,14 +130,21 @@ class TokenGates(wiring.Component):
 
         return m
 
-    def _count_freed(self, m):
-        """Count the passes that have read what the oldest LOAD writes over, if passes give buffers back early."""
-        if self._kind != "row-stationary":
-            return None
-        with m.If(self.filters_free):
-            m.d.sync += self.freed_filters.eq(self.freed_filters + 1)
-        with m.If(self.ifmap_free):
-            m.d.sync += self.freed_ifmaps.eq(self.freed_ifmaps + 1)
-        body = Signal(bodies(self._kind)[Opcode.LOAD], name="body_load")
+    def _count_freed(self, m, completed):
+        """Count the EXECUTEs that are done with what the oldest LOAD writes over, those completed at least."""
+        frees = self._commands.frees
+        if not frees:
+            return completed
+        for name, count in self.freed.items():
+            with m.If(getattr(self, name)):
+                m.d.sync += count.eq(count + 1)
+        body = Signal(self._commands.load, name="body_load")
         m.d.comb += body.eq(getattr(self, slot_name(Opcode.LOAD))[HEADER_BITS:])
-        return Mux(body.destination == Destination.FILTER_BUFFER, self.freed_filters, self.freed_ifmaps)
+        total = completed
+        for name, destination in frees.items():
+            if destination is None:
+                total = self.freed[name]
+        for name, destination in frees.items():
+            if destination is not None:
+                total = Mux(body.destination == destination, self.freed[name], total)
+        return total

@@ -7,12 +7,13 @@ from amaranth.lib import wiring
 
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
-from ..shell.commands import Destination, Opcode
+from ..shell.commands import Opcode
 from ..shell.config import Config
 from ..shell.core import Core, Happening, event_names
 from ..shell.load_port import LoadPort
 from ..shell.loader import Loader
 from ..shell.storer import Storer
+from .commands import Destination
 from .execute import Events as ExecuteEvents
 from .execute import Execute
 from .tiles import line_bits

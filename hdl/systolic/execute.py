@@ -8,10 +8,10 @@ from ..blocks.banks import BankRead
 from ..blocks.pipeline import delay
 from ..errors import PearrayError
 from ..post.sums import AccumulatorRead
-from ..shell.commands import ExecuteBody
 from ..shell.config import Config
 from .accumulator import Accumulators, DrainRows
 from .array import SystolicArray
+from .commands import ExecuteBody
 from .feeder import Feeder
 from .streamer import Streamer
 from .tiles import TileWalker, line_bits, tile_slots

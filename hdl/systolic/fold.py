@@ -4,8 +4,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..shell.commands import ADDRESS_BITS, ExecuteBody
+from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
+from .commands import ExecuteBody
 from .walker import COUNT_BITS
 
 __all__ = ["FoldWalk"]

@@ -5,9 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..shell.commands import ADDRESS_BITS, ExecuteBody
+from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import Accumulators
+from .commands import ExecuteBody
 from .fold import FoldWalk
 from .walker import COUNT_BITS, AddressStart, AddressSteps
 

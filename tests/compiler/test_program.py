@@ -6,7 +6,8 @@ from random_workloads import configuration
 
 from pearray.compiler.interpreter import Interpreter, ProgramError
 from pearray.compiler.program import Program, disassemble
-from pearray.hdl.shell.commands import COMMAND_BYTES, Destination
+from pearray.hdl.shell.commands import COMMAND_BYTES
+from pearray.hdl.systolic.commands import COMMANDS, Destination
 
 COPY = {"length": 16, "count1": 1, "count2": 1}
 EXECUTE = {"m_count0": 8, "m_count1": 1, "m_count2": 1, "k_total": 2, "run": 2, "run_count": 1, "n_count": 1,
@@ -21,7 +22,7 @@ def _run(program, config=None):
 
 def test_waits_name_earlier_commands_only():
     """A wait for a later command could deadlock: it must never be encoded."""
-    program = Program()
+    program = Program(COMMANDS)
     with pytest.raises(ValueError, match=r"^execute command 1 waits for load command 1 of 0$"):
         program.execute({"load": 1}, **EXECUTE)
     assert program.load({}, **COPY) == 1
@@ -30,29 +31,29 @@ def test_waits_name_earlier_commands_only():
 
 def test_encoding_is_read_back():
     """What the assembler writes is what the hardware reads."""
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, **COPY, destination=Destination.WEIGHT.value, dram=4096)
     program.execute({"load": 1}, **EXECUTE, a_zero_point=-5, m_step0=(1 << 20) - 1)
     encoded = program.encode()
     assert len(encoded) == 3 * COMMAND_BYTES
-    load, execute = disassemble(encoded)
+    load, execute = disassemble(encoded, COMMANDS)
     assert load.body["destination"] is Destination.WEIGHT
     assert (execute.waits["load"], execute.body["a_zero_point"], execute.body["m_step0"]) == (1, -5, (1 << 20) - 1)
 
 
 def test_waits_survive_long_programs():
     """Counts are compared modulo 2**16; a wait for something long past must not look like one for the future."""
-    program = Program()
+    program = Program(COMMANDS)
     for _ in range(40_000):
         program.load({}, **COPY, fill=1)
     program.execute({"load": 1}, **EXECUTE)
-    wait = disassemble(program.encode())[-1].waits["load"]
+    wait = disassemble(program.encode(), COMMANDS)[-1].waits["load"]
     assert 0 <= (40_000 - wait) & 0xFFFF < 1 << 15
 
 
 def test_a_read_before_its_load_is_found():
     """Without this check a missing wait would pass on the interpreter and fail on hardware now and then."""
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, **COPY, dram=1024)
     program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
     program.execute({"load": 1}, **EXECUTE)
@@ -62,7 +63,7 @@ def test_a_read_before_its_load_is_found():
 
 def test_an_overwrite_before_its_read_is_found():
     """A load that does not wait for the execute that still reads the place destroys operands."""
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, **COPY, dram=1024)
     program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
     program.execute({"load": 2}, **EXECUTE)
@@ -73,7 +74,7 @@ def test_an_overwrite_before_its_read_is_found():
 
 def test_waits_are_transitive():
     """A store that waits for a post has also waited for what the post waited for."""
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, **COPY, dram=1024)
     program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
     program.execute({"load": 2}, **EXECUTE)
@@ -90,7 +91,7 @@ def test_contraction_follows_the_document(rng):
     config = configuration(rows=4, cols=4)
     machine = Interpreter(config, 4096)
     a, w = rng.integers(-128, 128, 256, dtype=np.int8), rng.integers(-128, 128, 256, dtype=np.int8)
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, length=256, count1=1, count2=1, dram=1024)
     program.load({}, length=256, count1=1, count2=1, dram=2048, destination=Destination.WEIGHT.value)
     program.execute({"load": 2}, m_count0=3, m_count1=2, m_count2=1, m_step0=5, m_step1=31, k_total=11, run=3,
@@ -114,11 +115,11 @@ def test_contraction_follows_the_document(rng):
 
 def test_malformed_commands_are_refused():
     """Nothing to do, or outputs off their grid, is a mistake of the compiler."""
-    program = Program()
+    program = Program(COMMANDS)
     program.post({}, n_count=1, m_count=1, out_base=2)
     with pytest.raises(ProgramError, match=r"^command 0: output address must be a multiple of 8$"):
         _run(program)
-    program = Program()
+    program = Program(COMMANDS)
     program.load({}, length=0, count1=1, count2=1)
     with pytest.raises(ProgramError, match=r"^command 0: load of nothing$"):
         _run(program)

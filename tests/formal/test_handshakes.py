@@ -6,12 +6,14 @@ from prover import Held, prove
 
 from pearray.hdl.blocks import rules
 from pearray.hdl.blocks.fifo import StreamFIFO
-from pearray.hdl.shell.commands import HEADER_BITS, KINDS, Destination, LoadBody, Opcode
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.kinds import kinds
+from pearray.hdl.shell.commands import HEADER_BITS, Opcode
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.queues import QUEUES, slot_name
 from pearray.hdl.shell.reader import Reader
 from pearray.hdl.shell.tokens import TokenGates
 from pearray.hdl.shell.writer import Writer
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 CONFIG = SystolicConfig(
     name="formal", array=Array(rows=2, cols=2),
@@ -52,14 +54,15 @@ def test_queue_order(tmp_path):
     prove(m, inputs(dut.i.valid, dut.i.payload, dut.o.ready, arbitrary), tmp_path, steps=12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds())
 def test_tokens(tmp_path, kind):
     """A command would start before those it waits for have completed, or be withdrawn. For 6 cycles.
 
     As long as no count is 32,767 ahead of what a command waits for; the assembler keeps waits nearer than that.
     """
     m = Module()
-    m.submodules.dut = dut = TokenGates(kind)
+    commands = kinds()[kind].config.commands
+    m.submodules.dut = dut = TokenGates(commands)
     slots = [getattr(dut, slot_name(opcode)) for opcode in QUEUES]
     for index, (opcode, slot) in enumerate(zip(QUEUES, slots, strict=True)):
         name = opcode.name.lower()
@@ -70,15 +73,18 @@ def test_tokens(tmp_path, kind):
         for other, count in enumerate(dut.completed):
             if (opcode, QUEUES[other]) == (Opcode.EXECUTE, Opcode.POST):
                 count = dut.posted
-            if (kind, opcode, QUEUES[other]) == ("row-stationary", Opcode.LOAD, Opcode.EXECUTE):
-                body = Signal(LoadBody)
+            if (opcode, QUEUES[other]) == (Opcode.LOAD, Opcode.EXECUTE):
+                body = Signal(commands.load)
                 m.d.comb += body.eq(slot[HEADER_BITS:])
-                count = Mux(body.destination == Destination.FILTER_BUFFER, dut.freed_filters, dut.freed_ifmaps)
+                # The buffer for all destinations that no other buffer is for comes first.
+                for name, destination in sorted(commands.frees.items(), key=lambda item: item[1] is not None):
+                    count = dut.freed[name] if destination is None else Mux(
+                        body.destination == destination, dut.freed[name], count)
             ahead = Signal(16, name=f"ahead_{index}_{other}")
             m.d.comb += [ahead.eq(count - slot[32 + 16 * other:48 + 16 * other]), Assume(ahead != 0x7FFF)]
         rules.never(m, f"{name}_command", stream.valid & ~dut.valid[index], "came out of nothing")
     ready = [getattr(dut, opcode.name.lower()).ready for opcode in QUEUES]
-    free = [dut.filters_free, dut.ifmap_free] if kind == "row-stationary" else []
+    free = [getattr(dut, name) for name in commands.frees]
     prove(m, inputs(dut.valid, dut.done, *free, *slots, *ready), tmp_path, steps=6)
 
 

@@ -9,12 +9,12 @@ import pytest
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.golden.row_stationary import Mapping
-from pearray.hdl.shell.record import RECORD
+from pearray.hdl.row_stationary.commands import COMMANDS
 from pearray.report import activity_table, run_record
 from pearray.results import record_bytes, result_of
 from pearray.sim.engine import Outcome
 
-NAMES = RECORD["row-stationary"]
+NAMES = COMMANDS.record
 COUNTS = [name for name in NAMES if name != "active_pes"]
 
 

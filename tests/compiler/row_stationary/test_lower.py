@@ -140,7 +140,7 @@ def _race_without(wait, compiled, config, inputs, order):
     commands = compiled.program.commands
     having = [index for index in order if commands[index].opcode is opcode and commands[index].waits.get(queue)]
     for index in having[:20]:
-        changed = Program(config.array.kind)
+        changed = Program(config.commands)
         changed.counts, changed.commands = compiled.program.counts, list(commands)
         changed.commands[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
         machine = Interpreter(config, compiled.memory_bytes + 64)

@@ -15,7 +15,8 @@ from pearray.golden.cost import ConvLayer
 from pearray.golden.models import ALEXNET_CONV, VGG16_CONV
 from pearray.golden.row_stationary import ALEXNET_PUBLISHED
 from pearray.golden.run_length import encoded_bytes
-from pearray.hdl.shell.config import Array, GlobalBuffer, Memory, ProcessingElement, RowStationaryConfig
+from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, RowStationaryConfig
+from pearray.hdl.shell.config import Array, Memory
 
 
 @pytest.fixture(scope="module")

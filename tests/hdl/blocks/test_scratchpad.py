@@ -10,9 +10,10 @@ from amaranth.sim import Simulator
 from pearray import PearrayError
 from pearray.hdl.blocks.banks import BankRead
 from pearray.hdl.blocks.scratchpad import Scratchpad
-from pearray.hdl.shell.commands import Destination
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.load_port import LoadPort
+from pearray.hdl.systolic.commands import Destination
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 
 def config(data_width=32):

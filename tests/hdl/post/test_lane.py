@@ -7,7 +7,8 @@ from amaranth.sim import Simulator
 from pearray.golden import requantise as golden
 from pearray.hdl.post.lane import Lane
 from pearray.hdl.shell.commands import Rounding
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 
 def config(operand_bits=8, cols=4, lanes=2, data_width=64):

@@ -12,7 +12,7 @@ from pearray.golden import requantise as golden
 from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks, output_lines
 from pearray.hdl.post.parameters import WordPort
-from pearray.hdl.shell.commands import Destination, Rounding
+from pearray.hdl.shell.commands import Parameter, Rounding
 from pearray.hdl.shell.config import (
     Accumulators,
     Array,
@@ -144,9 +144,9 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
 def expected_bytes(target, sums, memories, commands):
     """Apply the definition of :class:`PostBody`, one output at a time."""
     lanes, cols, width = target.post.lanes, target.sum_columns, target.accumulator_bits
-    bias = memories[Destination.BIAS].view("<i4").reshape(-1, lanes)
-    scale = memories[Destination.SCALE].reshape(-1, lanes, 8)
-    table = memories[Destination.TABLE]
+    bias = memories[Parameter.BIAS].view("<i4").reshape(-1, lanes)
+    scale = memories[Parameter.SCALE].reshape(-1, lanes, 8)
+    table = memories[Parameter.TABLE]
     written = np.full(OUTPUT_BYTES, -1)
     groups = []
     for c in commands:
@@ -200,9 +200,9 @@ def random_memories(rng, target):
     scale[:half, 4] = rng.integers(0, 256, half)
     bias = (rng.integers(-(1 << 31), 1 << 31, channels) >> rng.integers(0, 24, channels)).astype("<i4")
     return {
-        Destination.BIAS: bias.view(np.uint8),
-        Destination.SCALE: scale.reshape(-1),
-        Destination.TABLE: rng.integers(0, 256, target.sum_columns * 256).astype(np.uint8),
+        Parameter.BIAS: bias.view(np.uint8),
+        Parameter.SCALE: scale.reshape(-1),
+        Parameter.TABLE: rng.integers(0, 256, target.sum_columns * 256).astype(np.uint8),
     }
 
 

@@ -6,9 +6,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from pearray.golden import run_length
+from pearray.hdl.row_stationary.coded_load import CodedLoad
+from pearray.hdl.row_stationary.commands import Destination
+from pearray.hdl.row_stationary.config import RowStationaryConfig
 from pearray.hdl.shell.block_walk import burst_beats
-from pearray.hdl.shell.commands import Destination
-from pearray.hdl.shell.config import Array, Memory, RowStationaryConfig
+from pearray.hdl.shell.config import Array, Memory
 from pearray.hdl.shell.loader import Loader
 from pearray.hdl.shell.reader import Reader
 from pearray.sim.pysim import simulate
@@ -41,7 +43,7 @@ class Bench:
         self.rng = rng
         self.module = Module()
         self.module.submodules.reader = self.reader = Reader(config, 2)
-        self.module.submodules.loader = self.loader = Loader(config, coded=True)
+        self.module.submodules.loader = self.loader = Loader(config, CodedLoad(config))
         wiring.connect(self.module, self.loader.request, self.reader.request[0])
         wiring.connect(self.module, self.reader.response[0], self.loader.response)
         self.memory = MemoryModel(self.reader.bus, rng=rng, **memory)

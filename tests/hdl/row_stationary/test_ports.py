@@ -9,9 +9,10 @@ from amaranth.sim import Simulator
 
 from pearray.hdl.row_stationary.buffer import GlobalBuffer as Buffer
 from pearray.hdl.row_stationary.buffer import LineReader, WideRead, buffer_ways
+from pearray.hdl.row_stationary.commands import Destination
+from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
 from pearray.hdl.row_stationary.ports import LINE_BYTES, LineLoadPort, LineSums
-from pearray.hdl.shell.commands import Destination
-from pearray.hdl.shell.config import Array, GlobalBuffer, Memory, RowStationaryConfig
+from pearray.hdl.shell.config import Array, Memory
 
 BANKS = 3
 #: Lines that only results are written to.
@@ -48,7 +49,7 @@ def test_loads_and_wide_reads(rng, data_width):
     lanes, ways, lines = config.beat_bytes, buffer_ways(config.beat_bytes), config.buffer_lines
     m = Module()
     m.submodules.buffer = buffer = Buffer(BANKS, 32, 8 * LINE_BYTES, 1, 1, ways=ways, wide=True)
-    m.submodules.port = port = LineLoadPort(config, Destination.ACTIVATION, lines)
+    m.submodules.port = port = LineLoadPort(config, Destination.GLOBAL_BUFFER, lines)
     m.submodules.reader = reader = LineReader(lines, 8 * LINE_BYTES, 0)
     wiring.connect(m, port.write, buffer.load)
     wiring.connect(m, reader.port, buffer.read[0])
@@ -64,7 +65,7 @@ def test_loads_and_wide_reads(rng, data_width):
             rows.append((int(rng.integers(end - length)), rng.integers(256, size=length)))
         for index, (address, row) in enumerate(rows):
             ignored = index > 0 and rng.random() < 0.2
-            ctx.set(port.load.destination, Destination.WEIGHT if ignored else Destination.ACTIVATION)
+            ctx.set(port.load.destination, Destination.FILTER_BUFFER if ignored else Destination.GLOBAL_BUFFER)
             for beat in beats_of_row(rng, lanes, address, row):
                 for name, value in beat.items():
                     ctx.set(getattr(port.load, name), value)

@@ -8,8 +8,9 @@ from amaranth.lib import wiring
 from pearray.golden import run_length
 from pearray.hdl.row_stationary.buffer import GlobalBuffer as Buffer
 from pearray.hdl.row_stationary.buffer import buffer_ways
+from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
 from pearray.hdl.row_stationary.word_storer import WordStorer
-from pearray.hdl.shell.config import Array, GlobalBuffer, Memory, RowStationaryConfig
+from pearray.hdl.shell.config import Array, Memory
 from pearray.hdl.shell.writer import Writer
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel

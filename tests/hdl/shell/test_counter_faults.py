@@ -14,11 +14,13 @@ import pytest
 from amaranth.hdl import Signal
 
 from pearray.compiler.systolic.cost import EXACT
-from pearray.hdl.shell import accelerator
-from pearray.hdl.shell.accelerator import Accelerator, counter_registers
-from pearray.hdl.shell.commands import Destination, Opcode, Rounding, encode
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl import accelerator
+from pearray.hdl.accelerator import Accelerator, counter_registers
+from pearray.hdl.shell.commands import Opcode, Rounding
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.systolic import core as systolic_core
+from pearray.hdl.systolic.commands import COMMANDS, Destination
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel, lite_read, lite_write
 
@@ -199,7 +201,7 @@ def program(fault):
         (Opcode.END, {"store": 1 if fault.early_end else 2}, {}),
     ]
     last = len(commands) - 1
-    return b"".join(encode(*command, following=15 if fault.open_end else last - index)
+    return b"".join(COMMANDS.encode(*command, following=15 if fault.open_end else last - index)
                     for index, command in enumerate(commands))
 
 
@@ -231,7 +233,7 @@ def counters(rng, fault, number=None):
 
 def build(monkeypatch, fault, number):
     """Put the fault's class into the accelerator."""
-    place = Path(accelerator.__file__).parents[1].joinpath(*fault.module.split(".")).with_suffix(".py")
+    place = Path(accelerator.__file__).parent.joinpath(*fault.module.split(".")).with_suffix(".py")
     source = place.read_text()
     for line, other in fault.lines:
         assert source.count(line) == 1, f"{line!r} must occur once in {fault.module}"

@@ -6,11 +6,12 @@ import pytest
 from amaranth.hdl import Module
 
 from pearray import load_config
+from pearray.hdl.accelerator import counter_names, counter_registers, registers
 from pearray.hdl.errors import PearrayError
-from pearray.hdl.shell.accelerator import counter_names, counter_registers, registers
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.counters import Counters
 from pearray.hdl.shell.registers import TIMEOUT_RESET, Cause, Registers, capabilities
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import lite_read, lite_write
 

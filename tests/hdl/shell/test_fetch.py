@@ -5,12 +5,16 @@ import pytest
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
-from pearray.hdl.shell.commands import BODIES, COUNTS, COUNTS_EXCEPT, FORMAT_VERSION, Destination, Opcode, encode
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.row_stationary.commands import COMMANDS as PASSES
+from pearray.hdl.row_stationary.commands import Destination
+from pearray.hdl.shell.commands import FORMAT_VERSION, Opcode
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.fetch import Fetch
 from pearray.hdl.shell.queues import QUEUES, CommandQueues, slot_name
 from pearray.hdl.shell.reader import Reader
 from pearray.hdl.shell.tokens import TokenGates
+from pearray.hdl.systolic.commands import COMMANDS
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 
@@ -38,7 +42,7 @@ class Bench:
         m.submodules.reader = self.reader = Reader(config, 1)
         m.submodules.fetch = self.fetch = Fetch(config)
         m.submodules.queues = self.queues = CommandQueues(config, depth)
-        m.submodules.gates = self.gates = TokenGates()
+        m.submodules.gates = self.gates = TokenGates(COMMANDS)
         wiring.connect(m, self.fetch.request, self.reader.request[0])
         wiring.connect(m, self.reader.response[0], self.fetch.response)
         m.d.comb += [
@@ -117,12 +121,12 @@ class Bench:
 def random_command(rng, counts, following=15):
     """Draw a command that waits for some commands before it; give its opcode, waits, body bits and bytes."""
     opcode = QUEUES[rng.integers(0, 4)]
-    layout = data.Layout.cast(BODIES[opcode])
+    layout = data.Layout.cast(COMMANDS.bodies[opcode])
     bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size)
-    for name in COUNTS[opcode]:
+    for name in COMMANDS.counts[opcode]:
         bits |= 1 << layout[name].offset + int(rng.integers(layout[name].width))
     waits = {name: int(rng.integers(max(0, counts[name] - 3), counts[name] + 1)) for name in NAMES}
-    header = int.from_bytes(encode(opcode, waits, {}, following), "little")
+    header = int.from_bytes(COMMANDS.encode(opcode, waits, {}, following), "little")
     return opcode, waits, bits, (header | bits << 96).to_bytes(64, "little")
 
 
@@ -135,7 +139,7 @@ def random_program(rng, count, told=False):
         commands.append((opcode.name.lower(), waits, bits))
         counts[opcode.name.lower()] += 1
         program += encoded
-    return commands, program + encode(Opcode.END, counts, {}, 0 if told else 15)
+    return commands, program + COMMANDS.encode(Opcode.END, counts, {}, 0 if told else 15)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
@@ -173,8 +177,8 @@ def test_nothing_is_read_beyond_the_end(rng, data_width, count):
 def test_counts_wrap(wait):
     """Programs of more than 65,536 commands of a queue would stall or lose their order."""
     module = Module()
-    module.submodules.gates = gates = TokenGates()
-    command = int.from_bytes(encode(Opcode.EXECUTE, {"load": wait}, {}), "little")
+    module.submodules.gates = gates = TokenGates(COMMANDS)
+    command = int.from_bytes(COMMANDS.encode(Opcode.EXECUTE, {"load": wait}, {}), "little")
 
     async def drive(ctx):
         ctx.set(gates.slot_execute, command % (1 << len(gates.slot_execute)))
@@ -201,8 +205,8 @@ def test_counts_wrap(wait):
 def test_passes_give_buffers_back(destination, free):
     """A load would overwrite what a pass has not yet read, or wait until its last sums are written."""
     module = Module()
-    module.submodules.gates = gates = TokenGates("row-stationary")
-    command = int.from_bytes(encode(Opcode.LOAD, {"execute": 2}, {"destination": destination}), "little")
+    module.submodules.gates = gates = TokenGates(PASSES)
+    command = int.from_bytes(PASSES.encode(Opcode.LOAD, {"execute": 2}, {"destination": destination}), "little")
 
     async def drive(ctx):
         ctx.set(gates.slot_load, command % (1 << len(gates.slot_load)))
@@ -237,20 +241,20 @@ def test_unknown_command(rng, position, byte, value):
 def test_zero_counts(rng, data_width):
     """A length or count of zero would wrap: the engine would move 65,536 rows, or hang."""
     for opcode in QUEUES:
-        layout = data.Layout.cast(BODIES[opcode])
-        for name in COUNTS[opcode]:
+        layout = data.Layout.cast(COMMANDS.bodies[opcode])
+        for name in COMMANDS.counts[opcode]:
             commands, program = random_program(rng, 2)
             flag = int(rng.integers(2))
             bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size) & ~1 | flag
-            for other in COUNTS[opcode]:
+            for other in COMMANDS.counts[opcode]:
                 bits |= 1 << layout[other].offset + int(rng.integers(layout[other].width))
             bits &= ~((1 << layout[name].width) - 1 << layout[name].offset)
-            header = int.from_bytes(encode(opcode, {}, {}), "little")
-            program = program[:-64] + (header | bits << 96).to_bytes(64, "little") + encode(
+            header = int.from_bytes(COMMANDS.encode(opcode, {}, {}), "little")
+            program = program[:-64] + (header | bits << 96).to_bytes(64, "little") + COMMANDS.encode(
                 Opcode.END, {other: sum(queue == other for queue, *_ in commands) for other in NAMES}, {})
             bench = Bench(rng, data_width, busy=0.1)
             bench.run(program)
-            allowed = flag and name in COUNTS_EXCEPT.get(opcode, ())
+            allowed = flag and name in COMMANDS.counts_except.get(opcode, ())
             assert bench.bad == ([] if allowed else [PROGRAM + 128]), (opcode, name, flag)
 
 
@@ -266,7 +270,7 @@ def test_misaligned_program(rng):
 def test_first_command_is_fast(rng):
     """Each cycle between start and the first load is a cycle of every program."""
     _, program = random_program(rng, 0)
-    load = encode(Opcode.LOAD, {}, {"length": 8, "count1": 1, "count2": 1})
+    load = COMMANDS.encode(Opcode.LOAD, {}, {"length": 8, "count1": 1, "count2": 1})
     bench = Bench(rng, busy=0.0, read_latency=5)
     cycles = {}
 

@@ -5,10 +5,11 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from pearray.hdl.shell.commands import Destination
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.loader import Loader
 from pearray.hdl.shell.reader import Reader
+from pearray.hdl.systolic.commands import Destination
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.reader import Reader
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import SLVERR, MemoryModel
 

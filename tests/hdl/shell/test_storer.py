@@ -6,9 +6,10 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.storer import Storer
 from pearray.hdl.shell.writer import Writer
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 

@@ -1,32 +1,26 @@
-"""The accelerator: engines, their queues, memory ports and registers."""
+"""The accelerator: the shell, and the core of its kind of array."""
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..blocks import rules
-from ..blocks.axi import AXI4, AXI4Lite, AXI4Read, AXI4Write
-from ..blocks.reset import PartReset
-from ..row_stationary.core import RowStationaryCore
-from ..systolic.core import SystolicCore
-from .commands import Opcode
-from .config import Config
-from .control import Control
-from .core import Core, Happening
-from .counters import Counters
-from .fetch import Fetch
-from .queues import QUEUES, CommandQueues, slot_name
-from .reader import IN_FLIGHT, Reader
-from .registers import COUNTERS_OFFSET, Register, Registers, register_map
-from .tokens import STALLS, TokenGates
-from .writer import Writer
+from .blocks import rules
+from .blocks.axi import AXI4, AXI4Lite, AXI4Read, AXI4Write
+from .blocks.reset import PartReset
+from .kinds import kind
+from .shell.commands import Opcode
+from .shell.config import Config
+from .shell.control import Control
+from .shell.core import Happening
+from .shell.counters import Counters
+from .shell.fetch import Fetch
+from .shell.queues import QUEUES, CommandQueues, slot_name
+from .shell.reader import IN_FLIGHT, Reader
+from .shell.registers import COUNTERS_OFFSET, Register, Registers, register_map
+from .shell.tokens import STALLS, TokenGates
+from .shell.writer import Writer
 
-__all__ = ["CORES", "Accelerator", "counter_names", "counter_registers", "registers"]
-
-#: Core of each kind of array.
-CORES: dict[str, type[SystolicCore] | type[RowStationaryCore]] = {
-    "systolic": SystolicCore, "row-stationary": RowStationaryCore,
-}
+__all__ = ["Accelerator", "counter_names", "counter_registers", "registers"]
 
 
 def counter_names(config: Config) -> list[str]:
@@ -35,13 +29,13 @@ def counter_names(config: Config) -> list[str]:
     ``cycles`` counts from the cycle of the start write to the last one before done can be read,
     modulo 2**32; ``cycles_high`` counts its overflows. Then beats by direction and client,
     commands fetched, commands completed by each engine, why the execute engine had no command,
-    and what the core counts (:meth:`.core.Core.counters`).
+    and what the core counts (:meth:`.shell.core.Core.counters`).
     """
     return [
         "cycles", "cycles_high", "fetch_beats", "load_beats", "write_beats", "commands",
         *(f"{opcode.name.lower()}_commands" for opcode in QUEUES),
         *STALLS,
-        *CORES[config.array.kind].counters(config),
+        *kind(config.KIND).core.counters(config),
     ]
 
 
@@ -64,7 +58,7 @@ class Accelerator(wiring.Component):
     accelerator fetches the program (:mod:`~pearray.hdl.shell.commands`) and runs it. Four engines work
     on the commands of their queues at the same time, held back by tokens only. While no program
     runs, the engines are in reset; scratchpads keep their contents. Engines and scratchpads are those of
-    the kind of array (:data:`CORES`).
+    the kind of array (:class:`~pearray.hdl.kinds.ArrayHardware`).
 
     Parameters
     ----------
@@ -99,7 +93,7 @@ class Accelerator(wiring.Component):
         m = Module()
 
         config = self._config
-        core: Core = CORES[config.array.kind](config)
+        core = kind(config.KIND).core(config)
         counters = counter_names(config)
         m.submodules.registers = registers = Registers(config, len(counters))
         m.submodules.control = control = Control()
@@ -111,7 +105,7 @@ class Accelerator(wiring.Component):
         in_run = PartReset(~control.run)
         fetch = Fetch(config)
         queues = CommandQueues(config)
-        gates = TokenGates(config.array.kind)
+        gates = TokenGates(config.commands)
         m.submodules.fetch = fetch
         m.submodules.queues = in_run(queues)
         m.submodules.gates = in_run(gates)

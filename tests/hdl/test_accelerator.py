@@ -5,10 +5,12 @@ import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
 
-from pearray.hdl.shell.accelerator import Accelerator, counter_registers
-from pearray.hdl.shell.commands import BODIES, COUNTS, HEADER_BITS, Destination, Opcode, Rounding, encode
-from pearray.hdl.shell.config import Accumulators, Array, Memory, Post, Scratchpads, SystolicConfig
+from pearray.hdl.accelerator import Accelerator, counter_registers
+from pearray.hdl.shell.commands import HEADER_BITS, Opcode, Rounding
+from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.registers import Cause
+from pearray.hdl.systolic.commands import COMMANDS, Destination
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import DECERR, SLVERR, MemoryModel, lite_read, lite_write
 
@@ -29,6 +31,7 @@ def configuration(data_width=32):
 def program(c, *, rows=5, inner=7):
     """Assemble C = A B with int8 A (rows, inner) at A, B (inner, COLS) at B and int32 C at ``c``."""
     one = {"count1": 1, "count2": 1}
+    encode = COMMANDS.encode
     return b"".join([
         encode(Opcode.LOAD, {}, {"destination": Destination.ACTIVATION, "dram": A, "address": 0,
                                  "length": rows * inner} | one),
@@ -175,8 +178,8 @@ def test_empty_commands(rng):
 
     async def testbench(ctx):
         for index, opcode in enumerate((Opcode.LOAD, Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)):
-            name = str(rng.choice(COUNTS[opcode]))
-            field = data.Layout.cast(BODIES[opcode])[name]
+            name = str(rng.choice(COMMANDS.counts[opcode]))
+            field = data.Layout.cast(COMMANDS.bodies[opcode])[name]
             bench.prepare(c)
             place = PROGRAM + 64 * index
             command = int.from_bytes(bench.memory.data[place:place + 64].tobytes(), "little")

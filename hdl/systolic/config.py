@@ -1,0 +1,124 @@
+"""Configuration of an accelerator with the systolic array."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from amaranth.utils import ceil_log2
+
+from ..errors import PearrayError
+from ..shell.commands import ADDRESS_BITS
+from ..shell.config import Array, Config, Memory, OutputScratchpads, Post, Section, integer
+from .commands import COMMANDS
+
+__all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratchpads(OutputScratchpads):
+    """On-chip buffers between memory and the array as well, in bytes."""
+
+    activation_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "activation scratchpad", power=True)
+    weight_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "weight scratchpad", power=True)
+    output_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "output scratchpad", power=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accumulators(Section):
+    """Two banks of sums below the array."""
+
+    SECTION = "accumulators"
+
+    depth: int = integer(None, 4, 1 << 16, "rows of C sums in each of the two banks", power=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystolicConfig(Config):
+    """Parameters of an accelerator with the systolic array.
+
+    Parameters
+    ----------
+    name : str
+        Name of the configuration.
+    array, scratchpads, accumulators, post, memory : section
+        See the sections.
+
+    Raises
+    ------
+    PearrayError
+        If the sections contradict one another.
+    """
+
+    KIND = "systolic"
+    NUMBER = 1
+    SECTIONS: ClassVar[dict[str, type[Any]]] = {
+        "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
+    }
+    commands = COMMANDS
+
+    scratchpads: Scratchpads
+    accumulators: Accumulators
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.array.cols % self.post.lanes:
+            raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
+        line = self.banks * self.operand_bytes
+        for name in ("activation_bytes", "weight_bytes", "output_bytes"):
+            if getattr(self.scratchpads, name) < 2 * line:
+                raise PearrayError(f"scratchpads.{name} must be at least {2 * line} (two lines of this array "
+                                   f"and memory), not {getattr(self.scratchpads, name)}")
+        if self.accumulators.depth < self.array.rows:
+            raise PearrayError(f"accumulators.depth must be at least array.rows = {self.array.rows}, "
+                               f"not {self.accumulators.depth}")
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Width of an accumulator: 32 up to 8-bit operands, else 48."""
+        return 32 if self.array.operand_bits <= 8 else 48
+
+    @property
+    def sum_columns(self) -> int:
+        """Sums of a row that post-processing works through: the array's columns."""
+        return self.array.cols
+
+    @property
+    def sum_rows(self) -> int:
+        """Rows of sums from which post-processing reads: those of a bank of the accumulators."""
+        return self.accumulators.depth
+
+    @property
+    def memories(self) -> dict[str, int]:
+        """On-chip memories of data, and the bytes of each."""
+        pads = self.scratchpads
+        return {"scratchpads": pads.activation_bytes + pads.weight_bytes + pads.output_bytes,
+                "accumulators": 2 * self.accumulators.depth * self.array.cols * self.sum_bytes}
+
+    @property
+    def capabilities(self) -> Mapping[str, tuple[int, str]]:
+        """Value and meaning of registers that tell the host what was generated, by name."""
+        return {
+            "activation_bytes": (self.scratchpads.activation_bytes, "bytes of the activation scratchpad"),
+            "weight_bytes": (self.scratchpads.weight_bytes, "bytes of the weight scratchpad"),
+            "accumulator_depth": (self.accumulators.depth, "rows of each bank of accumulators"),
+        }
+
+    @property
+    def pe_bits(self) -> int:
+        """Width of an operand inside the array: one bit more, after its zero point has gone."""
+        return self.array.operand_bits + 1
+
+    @property
+    def os_depth(self) -> int:
+        """Products that a PE can sum in output-stationary mode before it must drain."""
+        return max(64, 2 << ceil_log2(self.array.rows))
+
+    @property
+    def psum_bits(self) -> int:
+        """Width of a partial sum inside the array: never overflows over R rows or ``os_depth`` products."""
+        return 2 * self.array.operand_bits + 1 + ceil_log2(max(self.array.rows, self.os_depth))
+
+    @property
+    def banks(self) -> int:
+        """Operand-wide banks of the activation and weight scratchpads (a power of two)."""
+        return 1 << ceil_log2(max(self.array.rows, self.array.cols, self.beat_bytes // self.operand_bytes))

@@ -1,0 +1,34 @@
+"""What the systolic array brings to the hardware."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from ..kinds import ArrayHardware
+from .config import SystolicConfig
+from .core import SystolicCore
+from .stream_array import StreamArray
+from .stream_pe import StreamPE
+
+__all__ = ["SYSTOLIC"]
+
+
+def _execute_cycles(config: SystolicConfig, body: Mapping[str, Any]) -> int:
+    """Cycles of an EXECUTE as if no tile overlapped the next."""
+    rows, cols = config.array.rows, config.array.cols
+    pixels = body["m_count0"] * body["m_count1"] * body["m_count2"]
+    ramp = 4 * (rows + cols) + 256
+    if body["output_stationary"]:
+        return int(body["n_count"] * (pixels + ramp))
+    run = max(1, body["run"])
+    tiles = ceil(body["k_total"] / rows) if body["fold"] else ceil(body["k_total"] / run) * ceil(run / rows)
+    return int(body["n_count"] * tiles * (max(pixels, rows, cols) + ramp))
+
+
+SYSTOLIC = ArrayHardware(
+    config=SystolicConfig,
+    core=SystolicCore,
+    pe=lambda config: StreamPE(config.pe_bits, config.psum_bits),
+    array=lambda config: StreamArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits),
+    execute_cycles=_execute_cycles,
+)
