@@ -20,6 +20,7 @@ bench: .venv/ready-to-test
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff check .
+	$(BIN)/pytest --quiet tests/test_rooms.py
 
 # A stamp is removed before its installation starts and written after it ends, so an interrupted
 # set-up has none, and the next one starts from an empty environment.

@@ -76,7 +76,7 @@ class Layer(Figures):
     shape : tuple of int
         Shape of that tensor.
     mapping : dict of str to int
-        Parameters of its mapping on a row-stationary array.
+        Parameters of its mapping, where its kind of array has some.
     """
 
     name: str
