@@ -13,7 +13,7 @@ import numpy as np
 
 from ..golden import requantise
 from ..hdl.row_stationary.config import RowStationaryConfig
-from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Rounding
+from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.systolic.commands import Destination
 from ..hdl.systolic.config import SystolicConfig
@@ -95,15 +95,16 @@ class Interpreter:
         self.config = config
         self.dram = np.zeros(dram_bytes, np.uint8)
         pads = config.scratchpads
-        self._bytes = {
-            Destination.BIAS: np.zeros(pads.channels * 4, np.uint8),
-            Destination.SCALE: np.zeros(pads.channels * 8, np.uint8),
-            Destination.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
+        # By the number of the memory in commands.
+        self._bytes: dict[int, np.ndarray] = {
+            Parameter.BIAS: np.zeros(pads.channels * 4, np.uint8),
+            Parameter.SCALE: np.zeros(pads.channels * 8, np.uint8),
+            Parameter.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
         }
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", "store")
-        self._races = {key: Cells(key.name.lower(), value.size, "load", "post") for key, value in self._bytes.items()}
+        self._races = {int(key): Cells(key.name.lower(), self._bytes[key].size, "load", "post") for key in Parameter}
         self._lanes = config.post.lanes
         self._add_memories()
 
@@ -195,7 +196,7 @@ class Interpreter:
         self._dram_race.read(source, ordinal, clock)
         self._bytes[destination][target] = self.dram[source]
 
-    def _operands(self, memory: Destination, index: np.ndarray, is_unsigned: int, zero_point: int,
+    def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:
         """Operands at addresses modulo 2**20, less their zero point."""
         size, bits = self.config.operand_bytes, self.config.array.operand_bits
@@ -295,7 +296,7 @@ class Interpreter:
         product: np.ndarray = a.astype(np.float64) @ w.astype(np.float64)
         return product.astype(np.int64)
 
-    def _line(self, memory: Destination, line: np.ndarray, size: int, ordinal: int, clock: np.ndarray) -> np.ndarray:
+    def _line(self, memory: int, line: np.ndarray, size: int, ordinal: int, clock: np.ndarray) -> np.ndarray:
         width = self._lanes * size
         index = line[..., None] * width + np.arange(width)
         self._races[memory].read(index.reshape(-1), ordinal, clock)
@@ -317,19 +318,19 @@ class Interpreter:
             sums = self._sums[body["bank"]][row]
             if body["bias"]:
                 line = body["bias_base"] + n * body["bias_nstep"] + m[:, None] * body["bias_mstep"] + group
-                bias = self._line(Destination.BIAS, line, 4, ordinal, clock)
+                bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
                 sums = sums + bias.copy().view("<i4").reshape(len(m), cols)
             if rounding is Rounding.NONE:
                 sums = np.maximum(sums, 0) if body["table"] else sums
             else:
                 line = body["scale_base"] + n * body["scale_nstep"] + group * int(bool(body["per_channel"]))
-                entry = self._line(Destination.SCALE, line, 8, ordinal, clock).reshape(cols, 8)
+                entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(cols, 8)
                 sums = self._round(sums, entry, body)
                 sums = np.clip(sums, body["low"], body["high"])
                 if body["table"]:
                     index = np.arange(cols) * 256 + (sums & 255)
-                    self._races[Destination.TABLE].read(index.reshape(-1), ordinal, clock)
-                    sums = self._bytes[Destination.TABLE][index].astype(np.int64)
+                    self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
+                    sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
             base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
             if (base % (self._lanes * size)).any():
                 raise ProgramError(f"output address must be a multiple of {self._lanes * size}")

@@ -11,7 +11,7 @@ import numpy as np
 from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Rounding
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Parameter, Rounding
 from ..interpreter import Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 
@@ -299,19 +299,19 @@ class RowStationaryInterpreter(Interpreter):
             sums = self._buffer.view("<i4").reshape(-1, lanes)[row].astype(np.int64)
             if body["bias"]:
                 line = body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]
-                sums = sums + self._line(Destination.BIAS, line, 4, ordinal, clock).copy().view("<i4")
+                sums = sums + self._line(Parameter.BIAS, line, 4, ordinal, clock).copy().view("<i4")
             if rounding is Rounding.NONE:
                 sums = np.maximum(sums, 0) if body["table"] else sums
             else:
                 if body["scale_nstep"]:
                     raise ProgramError("scale_nstep is zero in programs of this kind")
                 line = np.array([body["scale_base"] + m * body["scale_mstep"]])
-                entry = self._line(Destination.SCALE, line, 8, ordinal, clock).reshape(lanes, 8)
+                entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(lanes, 8)
                 sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
                 if body["table"]:
                     index = np.arange(lanes) * 256 + (sums & 255)
-                    self._races[Destination.TABLE].read(index.reshape(-1), ordinal, clock)
-                    sums = self._bytes[Destination.TABLE][index].astype(np.int64)
+                    self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
+                    sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
             base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
             if (base % (lanes * size)).any():
                 raise ProgramError(f"output address must be a multiple of {lanes * size}")

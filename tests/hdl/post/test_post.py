@@ -12,18 +12,10 @@ from pearray.golden import requantise as golden
 from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks, output_lines
 from pearray.hdl.post.parameters import WordPort
+from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
 from pearray.hdl.shell.commands import Parameter, Rounding
-from pearray.hdl.shell.config import (
-    Accumulators,
-    Array,
-    GlobalBuffer,
-    Memory,
-    OutputScratchpads,
-    Post,
-    RowStationaryConfig,
-    Scratchpads,
-    SystolicConfig,
-)
+from pearray.hdl.shell.config import Array, Memory, OutputScratchpads, Post
+from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 DEPTH = 32
 OUTPUT_BYTES = 2048
