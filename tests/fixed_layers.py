@@ -3,14 +3,8 @@
 import numpy as np
 
 import pearray as pe
-from pearray.hdl.shell.config import (
-    Array,
-    GlobalBuffer,
-    Memory,
-    OutputScratchpads,
-    ProcessingElement,
-    RowStationaryConfig,
-)
+from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, RowStationaryConfig
+from pearray.hdl.shell.config import Array, Memory, OutputScratchpads
 
 __all__ = ["configuration", "fixed_conv", "fixed_gemm", "gradients", "random_configuration", "words"]
 

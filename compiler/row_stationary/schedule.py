@@ -16,7 +16,8 @@ import numpy as np
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..program import Program
-from ..systolic.schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
+from ..steps import Group, Output, Tile, Use
+from ..systolic.schedule import Buffer, OutputBuffer
 from .steps import PassStep, PsumBlock
 
 __all__ = ["RowStationaryScheduler"]

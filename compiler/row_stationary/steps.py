@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..systolic.schedule import LayerStep, Use
+from ..steps import Step, Use
 
 __all__ = ["Areas", "PassStep", "PsumBlock"]
 
@@ -51,7 +51,7 @@ class PsumBlock:
 
 
 @dataclass(eq=False)
-class PassStep(LayerStep):
+class PassStep(Step):
     """One EXECUTE: a pass, or a setup, which has no ifmap and no block.
 
     Parameters

@@ -6,19 +6,17 @@ rest: it loads each tile as early as a place for it is free, over a tile whose n
 away, and emits commands in an order that never needs a wait for a later one.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import Stored
 from ..program import Program
+from ..steps import Group, Output, Step, Tile, Use
 from .cost import execute_cycles, load_cycles
 
-__all__ = ["Buffer", "Group", "LayerStep", "Output", "OutputBuffer", "Piece", "Scheduler", "Step", "Tile", "Use"]
+__all__ = ["Buffer", "ContractionStep", "OutputBuffer", "Scheduler"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
 _OPERANDS = {Destination.ACTIVATION.value, Destination.WEIGHT.value}
@@ -28,125 +26,7 @@ _HORIZON = 32
 
 
 @dataclass(eq=False)
-class Piece:
-    """LOADs that bring one part of a tile.
-
-    Parameters
-    ----------
-    loads : list of dict
-        Bodies, with addresses in bytes relative to the tile.
-    sources : list of (Stored, int, int)
-        Pixels that must have been stored before.
-    """
-
-    loads: list[dict[str, int]]
-    sources: list[tuple[Stored, int, int]] = field(default_factory=list)
-
-    def ready(self) -> int | None:
-        """STORE to wait for, or None if one of them has not been emitted."""
-        latest = 0
-        for stored, start, end in self.sources:
-            ordinal = stored.ready(start, end)
-            if ordinal is None:
-                return None
-            latest = max(latest, ordinal)
-        return latest
-
-
-@dataclass(eq=False)
-class Tile:
-    """A part of a tensor that stands in a scratchpad while steps use it.
-
-    Parameters
-    ----------
-    memory : int
-        Which scratchpad, a value of :class:`~pearray.hdl.shell.commands.Destination`.
-    size : int
-        Bytes.
-    pieces : list of Piece
-        Parts, in the order in which they are loaded.
-    """
-
-    memory: int
-    size: int
-    pieces: list[Piece]
-    address: int = -1
-    #: LOAD of each piece that stands in the scratchpad.
-    ordinals: list[int] = field(default_factory=list)
-    #: EXECUTE (or POST, for biases, scales and tables) to wait for before the place can be overwritten.
-    clear: int = 0
-    #: Last command that read the tile.
-    last_use: int = 0
-    #: When, in cycles, its latest piece will about have come.
-    loaded: float = 0.0
-    #: Steps that will use the tile, in order.
-    uses: deque[int] = field(default_factory=deque)
-
-
-@dataclass
-class Use:
-    """A tile that a step needs, and how many of its pieces."""
-
-    tile: Tile
-    pieces: int
-
-
-@dataclass(eq=False)
-class Output:
-    """One POST and the STOREs of what it writes.
-
-    Parameters
-    ----------
-    body : dict
-        POST body without bank, and with bases relative to the tiles and the place in the output scratchpad.
-    size : int
-        Bytes in the output scratchpad.
-    stores : list of dict
-        STORE bodies, with addresses relative to that place.
-    target : (Stored, slice or ndarray, int)
-        Tensor, pixels, and channels that the STOREs write.
-    bias, scale, table : Use or None
-        Constants it needs.
-    """
-
-    body: dict[str, int]
-    size: int
-    stores: list[dict[str, int]]
-    target: tuple[Stored, slice | np.ndarray, int]
-    bias: Use | None = None
-    scale: Use | None = None
-    table: Use | None = None
-
-    @property
-    def constants(self) -> list[Use]:
-        """The tiles of constants it needs."""
-        return [use for use in (self.bias, self.scale, self.table) if use is not None]
-
-
-@dataclass(eq=False)
-class Group:
-    """Steps that fill one bank of the accumulators, and what becomes of the sums."""
-
-    outputs: list[Output]
-    #: Address of the profile record to write after the STOREs, which ends a layer.
-    profile: int | None = None
-
-
-@dataclass(eq=False)
-class LayerStep:
-    """What a lowering gives to the scheduler of its kind of array.
-
-    Parameters
-    ----------
-    group : Group
-        Outputs to make; a layer's last step has those that end it.
-    """
-
-    group: Group
-
-
-@dataclass(eq=False)
-class Step(LayerStep):
+class ContractionStep(Step):
     """One EXECUTE of the systolic array.
 
     Parameters
@@ -268,7 +148,7 @@ class Scheduler:
             Destination.TABLE.value: Buffer(config.array.cols * 256, config.array.cols * 256),
         }
         self._output = OutputBuffer(pads.output_bytes, line * config.sum_bytes)
-        self._steps: list[Step] = []
+        self._steps: Sequence[ContractionStep] = ()
         #: Group whose sums stand in a bank: the group, the bank, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int, int] | None = None
         self._bank = 1
@@ -283,12 +163,12 @@ class Scheduler:
             return [*step.operands]
         return [*step.operands, *before.group.outputs[0].constants]
 
-    def run(self, steps: list[Step]) -> Program:
+    def run(self, steps: Sequence[ContractionStep]) -> Program:
         """Emit everything.
 
         Parameters
         ----------
-        steps : list of Step
+        steps : sequence of ContractionStep
             Steps of all layers in order; those of a group stand together.
 
         Returns
@@ -323,7 +203,7 @@ class Scheduler:
         self._flush()
         return self.program
 
-    def _execute(self, step: Step) -> int:
+    def _execute(self, step: ContractionStep) -> int:
         ordinal = self.program.execute(
             {"load": max(max(use.tile.ordinals[:use.pieces]) for use in (step.a, step.w)),
              "post": self._bank_post[self._bank]},

@@ -10,9 +10,9 @@ from typing import Any
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
+from ..kernels.problem import Box, Geometry, Matrix, Problem, Region, split_region
 from .cost import contraction_tiles, estimate, row_beats
-from .lower import Tiling, lower, split_region
+from .lower import Tiling, lower
 from .ramps import improve
 from .schedule import Scheduler
 from .tiles import TileMaker
