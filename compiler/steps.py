@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ class Piece:
         return latest
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Tile:
     """A part of a tensor that stands in a scratchpad while steps use it.
 
@@ -56,7 +57,7 @@ class Tile:
     size: int
     pieces: list[Piece]
     address: int = -1
-    #: LOAD of each piece that stands in the scratchpad.
+    #: Last LOAD of each piece that stands in the scratchpad.
     ordinals: list[int] = field(default_factory=list)
     #: EXECUTE (or POST, for biases, scales and tables) to wait for before the place can be overwritten.
     clear: int = 0
@@ -68,7 +69,7 @@ class Tile:
     uses: deque[int] = field(default_factory=deque)
 
 
-@dataclass
+@dataclass(eq=False, slots=True)
 class Use:
     """A tile that a step needs, and how many of its pieces."""
 
@@ -102,10 +103,10 @@ class Output:
     scale: Use | None = None
     table: Use | None = None
 
-    @property
-    def constants(self) -> list[Use]:
+    @cached_property
+    def constants(self) -> tuple[Use, ...]:
         """The tiles of constants it needs."""
-        return [use for use in (self.bias, self.scale, self.table) if use is not None]
+        return tuple(use for use in (self.bias, self.scale, self.table) if use is not None)
 
 
 @dataclass(eq=False)
@@ -128,6 +129,11 @@ class Step:
     """
 
     group: Group
+
+    @property
+    def operands(self) -> tuple[Use, ...]:
+        """Tiles that the EXECUTE reads, in the order in which they are loaded."""
+        raise NotImplementedError
 
 
 _Kind = TypeVar("_Kind", bound=Step)

@@ -21,7 +21,7 @@ from ..steps import Step, all_of
 from .choose import Chooser, lower
 from .figures import layer_figures, run_figures, table, zero_share
 from .interpreter import RowStationaryInterpreter
-from .schedule import RowStationaryScheduler
+from .schedule import schedule
 from .settings import read_mappings
 from .steps import PassStep
 
@@ -63,7 +63,7 @@ class _Planner(LayerPlanner):
         return lower(problem, self._config, plan, self._chooser)
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return RowStationaryScheduler(self._config).run(all_of(PassStep, steps))
+        return schedule(self._config, all_of(PassStep, steps))
 
     def notes(self, name: str) -> Mapping[str, Any]:
         return {"mapping": self._chooser.chosen.get(name), "plans": tuple(self._chooser.plans.get(name, ()))}

@@ -79,3 +79,8 @@ class PassStep(Step):
     pixels: tuple[int, int] = (0, 0)
     lines: tuple[int, int] = (0, 0)
     biased: bool = False
+
+    @property
+    def operands(self) -> tuple[Use, ...]:
+        """Tiles that the pass reads, in the order in which they are loaded."""
+        return (self.filters,) if self.ifmap is None else (self.filters, self.ifmap)

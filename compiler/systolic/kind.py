@@ -19,7 +19,7 @@ from .cost import estimate, predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
 from .lower import lower
-from .schedule import ContractionStep, Scheduler
+from .schedule import ContractionStep, schedule
 from .tiling import choose_tiling
 from .timing import UnendingError
 
@@ -47,7 +47,7 @@ class _Planner(LayerPlanner):
         return steps
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return Scheduler(self._config).run(all_of(ContractionStep, steps))
+        return schedule(self._config, all_of(ContractionStep, steps))
 
 
 class _Compiler(ArrayCompiler):

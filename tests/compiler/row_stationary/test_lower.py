@@ -144,12 +144,11 @@ def _race_without(wait, compiled, config, inputs, order):
     commands = compiled.program.commands
     having = [index for index in order if commands[index].opcode is opcode and commands[index].waits.get(queue)]
     for index in having[:20]:
-        changed = Program(config.commands)
-        changed.counts, changed.commands = compiled.program.counts, list(commands)
-        changed.commands[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
+        changed = list(commands)
+        changed[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
         machine = interpreter(config, compiled.memory_bytes + 64)
         machine.write(compiled.segments + compiled.bind(inputs))
-        machine.write([(compiled.program_address, changed.encode())])
+        machine.write([(compiled.program_address, Program.of(config.commands, changed).encode())])
         try:
             machine.run(compiled.program_address)
         except ProgramError:
