@@ -87,7 +87,8 @@ class Interpreter(ABC):
         self.config = config
         self.dram = np.zeros(dram_bytes, np.uint8)
         pads = config.scratchpads
-        self._bytes = {
+        # By the number of the memory in commands.
+        self._bytes: dict[int, np.ndarray] = {
             Parameter.BIAS: np.zeros(pads.channels * 4, np.uint8),
             Parameter.SCALE: np.zeros(pads.channels * 8, np.uint8),
             Parameter.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
@@ -95,7 +96,7 @@ class Interpreter(ABC):
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", "store")
-        self._races = {key: Cells(key.name.lower(), value.size, "load", "post") for key, value in self._bytes.items()}
+        self._races = {int(key): Cells(key.name.lower(), self._bytes[key].size, "load", "post") for key in Parameter}
         self._lanes = config.post.lanes
 
     def write(self, segments: Iterable[tuple[int, bytes]]) -> None:
@@ -181,7 +182,7 @@ class Interpreter(ABC):
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         """Do a POST: take its sums, and :meth:`_finish` them."""
 
-    def _line(self, memory: Parameter, line: np.ndarray, size: int, ordinal: int, clock: np.ndarray) -> np.ndarray:
+    def _line(self, memory: int, line: np.ndarray, size: int, ordinal: int, clock: np.ndarray) -> np.ndarray:
         width = self._lanes * size
         index = line[..., None] * width + np.arange(width)
         self._races[memory].read(index.reshape(-1), ordinal, clock)

@@ -28,7 +28,7 @@ class SystolicInterpreter(Interpreter):
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post")
 
-    def _operands(self, memory: Destination, index: np.ndarray, is_unsigned: int, zero_point: int,
+    def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:
         """Operands at addresses modulo 2**20, less their zero point."""
         size, bits = self.config.operand_bytes, self.config.array.operand_bits
