@@ -1,75 +1,30 @@
 """Compile a graph for a configuration: plan memory, lower each node, schedule, and hand out the bytes."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..golden.row_stationary import Mapping as PassMapping
-from ..hdl.errors import PearrayError
-from ..hdl.row_stationary.config import RowStationaryConfig
+from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
-from ..hdl.systolic.config import SystolicConfig
-from .graph.arithmetic import check_arithmetic, is_fixed_point
 from .graph.graph import Graph, Node, Tensor
 from .kernels.context import Context
 from .kernels.lowerings import LOWERINGS
-from .kernels.plan import Layout, MemoryPlan, Stored, operand_array
-from .operators import Contraction, Dequantize, Quantize, Reshape
+from .kernels.plan import Layout, MemoryPlan, Stored
+from .kinds import compiler_for
+from .operators import Dequantize, Quantize, Reshape
+from .placed import Placed
 from .program import Program
-from .row_stationary.choose import Chooser, Mappings
-from .row_stationary.codes import CodedTensor
-from .row_stationary.mapping import LayerPlan
-from .row_stationary.schedule import RowStationaryScheduler
-from .row_stationary.steps import PassStep
-from .systolic.schedule import LayerStep, Scheduler, Step
+from .steps import Step
 
-__all__ = ["Compiled", "Layer", "Placed", "compile_graph"]
+__all__ = ["Compiled", "PlannedLayer", "compile_graph"]
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A tensor in memory: where, in which order, as which type."""
-
-    name: str
-    address: int
-    layout: Layout
-    dtype: np.dtype
-    item: int
-
-    def to_bytes(self, array: np.ndarray) -> bytes:
-        """Bytes of a tensor as memory holds them."""
-        return operand_array(self.layout.to_memory(array), self.item).tobytes()
-
-    def from_bytes(self, data: bytes) -> np.ndarray:
-        """Tensor from memory's bytes."""
-        kind = {1: "1", 2: "2", 4: "4", 8: "8"}[self.item]
-        sign = "u" if self.dtype.kind == "u" else "i"
-        return self.layout.from_memory(np.frombuffer(data, f"<{sign}{kind}")).astype(self.dtype)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-        return int(np.prod(self.layout.physical, dtype=np.int64)) * self.item
-
-    def describe(self) -> dict[str, Any]:
-        """Entry of the tensor map: strides are in bytes, in the order of the tensor's own axes."""
-        strides = np.cumprod([self.item, *self.layout.physical[:0:-1]])[::-1]
-        entry: dict[str, Any] = {
-            "name": self.name, "address": self.address, "bytes": self.nbytes, "shape": list(self.layout.shape),
-            "dtype": str(self.dtype), "item_bytes": self.item, "physical_shape": list(self.layout.physical),
-            "axes": list(self.layout.axes), "layout": "NHWC" if len(self.layout.physical) == 4 else "row-major",
-        }
-        if tuple(self.layout.physical[axis] for axis in self.layout.axes) == self.layout.shape:
-            entry["strides"] = [int(strides[axis]) for axis in self.layout.axes]
-        return entry
-
-
-@dataclass(frozen=True)
-class Layer:
+class PlannedLayer:
     """One node as it runs.
 
     Parameters
@@ -85,11 +40,10 @@ class Layer:
     packed_bytes : int
         Constants that the host packed for it.
     profile : int or None
-        Address of its profile record; None for the last layer of a systolic array, which ends with the run.
-    mapping : golden.row_stationary.Mapping or None
-        Its mapping on a row-stationary array, where it has one.
-    plans : tuple of LayerPlan
-        There, the plans of all its parts, of which the first has that mapping.
+        Address of its profile record; None for the last layer, which ends with the run, where the kind of array
+        leaves none.
+    notes : mapping
+        How it was mapped; see :meth:`.kinds.LayerPlanner.notes`.
     """
 
     name: str
@@ -99,8 +53,7 @@ class Layer:
     output: str
     packed_bytes: int
     profile: int | None = None
-    mapping: PassMapping | None = None
-    plans: tuple[LayerPlan, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -115,9 +68,9 @@ class Compiled:
         What the host writes to the start register's companion.
     segments : list of (int, bytes)
         Program and packed constants.
-    inputs, outputs : dict of str to Placed or CodedTensor
+    inputs, outputs : dict of str to Placed
         Tensors that the host writes and reads.
-    layers : list of Layer
+    layers : list of PlannedLayer
         In program order.
     host_packed_bytes : int
         Bytes of constants that were packed.
@@ -130,9 +83,9 @@ class Compiled:
     program: Program
     program_address: int
     segments: list[tuple[int, bytes]]
-    inputs: dict[str, Placed | CodedTensor]
-    outputs: dict[str, Placed | CodedTensor]
-    layers: list[Layer]
+    inputs: dict[str, Placed]
+    outputs: dict[str, Placed]
+    layers: list[PlannedLayer]
     host_packed_bytes: int
     memory_bytes: int
     constants: dict[str, Placed] = field(default_factory=dict)
@@ -223,16 +176,8 @@ def _item(tensor: Tensor, config: Config) -> int:
     return config.operand_bytes
 
 
-def _schedule(steps: list[LayerStep], config: Config) -> Program:
-    """Commands of the steps of all layers."""
-    if isinstance(config, RowStationaryConfig):
-        return RowStationaryScheduler(config).run([step for step in steps if isinstance(step, PassStep)])
-    assert isinstance(config, SystolicConfig)
-    return Scheduler(config).run([step for step in steps if isinstance(step, Step)])
-
-
 class _Compiler:
-    def __init__(self, graph: Graph, config: Config, keep: str, mapping: Mappings, coded: Collection[str]):
+    def __init__(self, graph: Graph, config: Config, keep: str, settings: Mapping[str, Any]):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
@@ -241,7 +186,8 @@ class _Compiler:
         self._stored: dict[str, Stored] = {}
         self._host_before, device, self._host_after = self._split()
         self._device = device
-        self._chooser = Chooser(mapping, self._readable(coded), self._last())
+        self._kind = compiler_for(config)
+        self._planner = self._kind.planner(config, graph, **settings)
 
     def _split(self) -> tuple[list[Node], list[Node], list[Node]]:
         """Take quantisation at the graph's edges to the host."""
@@ -254,26 +200,11 @@ class _Compiler:
                  and not read & set(node.outputs.values())]
         return before, [node for node in rest if node not in after], after
 
-    def _readable(self, coded: Collection[str]) -> set[str]:
-        """Inputs that may stand as codes: those that one operator reads, as its activations."""
-        readers: dict[str, list[bool]] = {name: [] for name in coded}
-        for node in self._graph.nodes:
-            roles = node.operator.roles if isinstance(node.operator, Contraction) else ("", "", "")
-            for role, name in node.inputs.items():
-                if name in readers:
-                    readers[name].append(role == roles[0])
-        return {name for name, found in readers.items() if found == [True] and name in self._graph.inputs}
-
-    def _last(self) -> set[str]:
-        """Tensors that no operator reads."""
-        read = {name for node in self._graph.nodes for name in node.inputs.values()}
-        return {name for node in self._device for name in node.outputs.values() if name not in read}
-
     def place(self, name: str, *, bias: bool = False) -> None:
         """Give a fresh tensor its place in memory."""
         tensor = self._graph.tensors[name]
         layout = Layout.of(tensor.shape)
-        item = 4 if bias and not is_fixed_point(self._config) else _item(tensor, self._config)
+        item = 4 if bias and not self._kind.is_fixed_point(self._config) else _item(tensor, self._config)
         count = int(np.prod(tensor.shape, dtype=np.int64))
         address = self._plan.reserve(name, count * item)
         self._placed[name] = Placed(name, address, layout, tensor.dtype, item)
@@ -294,32 +225,31 @@ class _Compiler:
                   if role != "b" or "a" not in node.inputs}
         for name in inputs:
             self.place(name, bias=name in biases)
-        steps: list[LayerStep] = []
-        layers: list[Layer] = []
-        context = Context(graph, config, self._plan, self._placed, self._stored, self.place,
-                          self._chooser)
-        ends: list[LayerStep] = []
+        steps: list[Step] = []
+        layers: list[PlannedLayer] = []
+        context = Context(graph, config, self._plan, self._placed, self._stored, self.place)
+        ends: list[Step] = []
         for node in self._device:
             if isinstance(node.operator, Reshape):
                 self._alias(node)
                 continue
             packed = self._plan.packed_bytes
-            made = LOWERINGS[type(node.operator)](context, node)
+            made = [step for problem in LOWERINGS[type(node.operator)](context, node)
+                    for step in self._planner.lower(problem, self._plan)]
             if not made:
                 continue
             steps += made
             ends.append(made[-1])
             (output,) = node.outputs.values()
-            layers.append(Layer(node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                                self._plan.packed_bytes - packed, mapping=self._chooser.chosen.get(node.name),
-                                plans=tuple(self._chooser.plans.get(node.name, ()))))
-        for name, tensor in self._chooser.codes.items():
-            self._placed[name] = replace(tensor, layout=self._placed[name].layout)
-        recorded = ends if isinstance(config, RowStationaryConfig) else ends[:-1]
+            layers.append(PlannedLayer(
+                node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
+                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
+        self._placed |= self._planner.recoded(self._placed)
+        recorded = ends if self._kind.records_last else ends[:-1]
         for index, step in enumerate(recorded):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
-        program = _schedule(steps, config)
+        program = self._planner.schedule(steps)
         encoded = program.encode()
         address = self._plan.reserve("program", len(encoded))
         outputs = {name: self._placed[name] for name in self._wanted()}
@@ -345,8 +275,8 @@ class _Compiler:
         self._stored[target] = self._stored[source]
 
 
-def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *, mapping: Mappings = "own",
-                  coded: Collection[str] = frozenset()) -> Compiled:
+def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
+                  inputs: Mapping[str, np.ndarray] | None = None, **settings: Any) -> Compiled:
     """Compile a graph.
 
     Parameters
@@ -357,12 +287,10 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *, mappin
         Accelerator.
     keep : {"outputs", "all"}
         Whether intermediate tensors can be extracted after a run.
-    mapping : str or mapping
-        On a row-stationary array "own", "paper", or a layer's parameters by its name; see
-        :func:`~pearray.compiler.row_stationary.mapper.mapping_of`.
-    coded : collection of str
-        Inputs that shall stand in memory as run-length codes, where the layer that reads them can. In fixed point
-        only. Outputs behind a ReLU always stand as codes.
+    inputs : mapping of str to ndarray, optional
+        Inputs of a run, of which the kind of array may observe what helps it with others that are like them.
+    **settings
+        Settings of the kind of array; see :attr:`.kinds.ArrayCompiler.settings`.
 
     Returns
     -------
@@ -372,7 +300,16 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *, mappin
     Raises
     ------
     PearrayError
-        If an operator has no lowering, or the accelerator can't hold a layer.
+        If an operator has no lowering, the accelerator can't hold a layer, an input is wrong, or the kind of array has
+        no such setting.
     """
-    check_arithmetic(graph, config)
-    return _Compiler(graph, config, keep, mapping, coded).run()
+    kind = compiler_for(config)
+    for name in settings:
+        if name not in kind.settings:
+            raise unknown(f"setting of a {config.array.kind} array", name, kind.settings)
+    chosen = {name: kind.settings[name].read(value, graph) for name, value in settings.items() if value is not None}
+    kind.check(graph, config)
+    if inputs is not None:
+        graph.check_inputs(inputs)
+        chosen = kind.observe(graph, config, inputs) | chosen
+    return _Compiler(graph, config, keep, chosen).run()

@@ -6,17 +6,15 @@ overwrites what such a command has yet to read. For this each command has a cloc
 that have certainly completed when it starts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from ..golden import requantise
-from ..hdl.row_stationary.config import RowStationaryConfig
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
-from ..hdl.systolic.commands import Destination
-from ..hdl.systolic.config import SystolicConfig
 from .program import QUEUES
 
 __all__ = ["Cells", "Interpreter", "ProgramError"]
@@ -69,8 +67,10 @@ class Cells:
         self._written[index] = ordinal
 
 
-class Interpreter:
-    """Memories of one accelerator, and what commands do to them.
+class Interpreter(ABC):
+    """Memories of one accelerator, and what commands do to them: the shell's and those of post-processing.
+
+    A kind of array adds its own memories and its EXECUTE; :func:`.kinds.interpreter` makes that of a configuration.
 
     Parameters
     ----------
@@ -82,14 +82,6 @@ class Interpreter:
 
     #: Parts of a clock: completed commands of each queue.
     _CLOCKS = 4
-
-    def __new__(cls, config: Config, dram_bytes: int) -> "Interpreter":
-        """Make the interpreter of the configuration's kind of array."""
-        if cls is Interpreter and isinstance(config, RowStationaryConfig):
-            from .row_stationary.interpreter import RowStationaryInterpreter
-
-            return super().__new__(RowStationaryInterpreter)
-        return super().__new__(cls)
 
     def __init__(self, config: Config, dram_bytes: int):
         self.config = config
@@ -106,20 +98,6 @@ class Interpreter:
         self._out_race = Cells("output", pads.output_bytes, "post", "store")
         self._races = {int(key): Cells(key.name.lower(), self._bytes[key].size, "load", "post") for key in Parameter}
         self._lanes = config.post.lanes
-        self._add_memories()
-
-    def _add_memories(self) -> None:
-        """Add the memories of the kind of array."""
-        config = self.config
-        assert isinstance(config, SystolicConfig)
-        for key, size in ((Destination.ACTIVATION, config.scratchpads.activation_bytes),
-                          (Destination.WEIGHT, config.scratchpads.weight_bytes)):
-            self._bytes[key] = np.zeros(size, np.uint8)
-            self._races[key] = Cells(key.name.lower(), size, "load", "execute")
-        self._depth = config.accumulators.depth
-        self._banks, self._os_depth = config.banks, config.os_depth
-        self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
-        self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post")
 
     def write(self, segments: Iterable[tuple[int, bytes]]) -> None:
         """Put bytes into memory at each address."""
@@ -196,105 +174,13 @@ class Interpreter:
         self._dram_race.read(source, ordinal, clock)
         self._bytes[destination][target] = self.dram[source]
 
-    def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
-                  ordinal: int, clock: np.ndarray) -> np.ndarray:
-        """Operands at addresses modulo 2**20, less their zero point."""
-        size, bits = self.config.operand_bytes, self.config.array.operand_bits
-        index = index % (1 << ADDRESS_BITS)
-        race = self._races[memory]
-        for byte in range(size):
-            race.read(index * size + byte, ordinal, clock)
-        stored = self._bytes[memory].view("<u1" if size == 1 else "<u2")[index].astype(np.int64)
-        stored &= (1 << bits) - 1
-        if not is_unsigned:
-            stored -= (stored >> (bits - 1)) << bits
-        return stored - zero_point
-
-    def _combine(self, rows: np.ndarray, sums: np.ndarray, body: dict[str, Any], first: bool) -> None:
-        bank = self._sums[body["bank"]]
-        if not first:
-            sums = np.maximum(bank[rows], sums) if body["maximum"] else bank[rows] + sums
-        bits = self.config.accumulator_bits
-        bank[rows] = ((sums + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
-
-    def _claim(self, rows: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        depth = self._depth
-        if rows.size and rows.max() >= depth:
-            raise ProgramError(f"accumulators have {depth} rows, row {rows.max()} is outside")
-        self._sums_race.write(rows + body["bank"] * depth, ordinal, clock)
-
+    @abstractmethod
     def _execute(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        rows, cols = self.config.array.rows, self.config.array.cols
-        pixel = (np.arange(body["m_count2"])[:, None, None] * body["m_step2"]
-                 + np.arange(body["m_count1"])[:, None] * body["m_step1"]
-                 + np.arange(body["m_count0"]) * body["m_step0"]).reshape(-1)
-        if not pixel.size or not body["n_count"]:
-            raise ProgramError("execute of nothing")
-        for n in range(body["n_count"]):
-            a_base = body["a_base"] + n * body["a_nstep"]
-            w_base = body["w_base"] + n * body["w_nstep"]
-            acc = body["acc_base"] + n * body["acc_nstep"]
-            if body["output_stationary"]:
-                for name in ("k_total", "run", "run_count", "left", "fold", "diagonal", "k_outer"):
-                    if body[name]:
-                        raise ProgramError(f"{name} must be zero with output_stationary")
-                if pixel.size > self._os_depth:
-                    raise ProgramError(f"output-stationary contraction of {pixel.size}, at most "
-                                       f"{self._os_depth}")
-                step = (np.arange(body["m_count2"])[:, None, None] * body["jump2"]
-                        + np.arange(body["m_count1"])[:, None] * body["jump1"]
-                        + np.arange(body["m_count0"]) * body["w_pitch"]).reshape(-1)
-                a = self._operands(Destination.ACTIVATION, a_base + pixel[:, None] + np.arange(rows),
-                                   body["a_unsigned"], body["a_zero_point"], ordinal, clock)
-                w = self._operands(Destination.WEIGHT, w_base + step[:, None] + np.arange(cols),
-                                   body["w_unsigned"], body["w_zero_point"], ordinal, clock)
-                target = acc + np.arange(rows)
-                self._claim(target, ordinal, clock, body)
-                self._combine(target, a.T @ w, body, bool(body["first"]))
-                continue
-            target = acc + np.arange(pixel.size)
-            self._claim(target, ordinal, clock, body)
-            self._weight_stationary(a_base + pixel, w_base, target, body, ordinal, clock)
+        """Do an EXECUTE."""
 
-    def _weight_stationary(self, pixel: np.ndarray, w_base: int, target: np.ndarray, body: dict[str, Any],
-                           ordinal: int, clock: np.ndarray) -> None:
-        rows, cols = self.config.array.rows, self.config.array.cols
-        total, run, run_count = body["k_total"], body["run"], body["run_count"]
-        if not total or not run or not run_count:
-            raise ProgramError("k_total, run and run_count must be at least 1")
-        k = np.arange(total, dtype=np.int64)
-        offset = k + (k // run) * body["jump1"] + (k // (run * run_count)) * body["jump2"]
-        if body["fold"]:
-            for name, used in (("jump1", run < total), ("jump2", run * run_count < total)):
-                if used and body[name] % self._banks:
-                    raise ProgramError(f"{name} must be a multiple of {self._banks} with fold")
-            cuts = list(range(0, total, rows))
-        else:
-            cuts = [start for base in range(0, total, run) for start in range(base, min(base + run, total), rows)]
-        if body["diagonal"] and (body["left"] or body["fold"] or run > min(rows, cols)):
-            raise ProgramError("diagonal excludes left, fold and runs longer than the array")
-        a_kwargs = (body["a_unsigned"], body["a_zero_point"], ordinal, clock)
-        w_kwargs = (body["w_unsigned"], body["w_zero_point"], ordinal, clock)
-        for tile, start in enumerate(cuts):
-            end = cuts[tile + 1] if tile + 1 < len(cuts) else total
-            a = self._operands(Destination.ACTIVATION, pixel[:, None] + offset[start:end], *a_kwargs)
-            if body["diagonal"]:
-                line = w_base + tile * body["w_pitch"] + np.arange(end - start)
-                sums = np.zeros((pixel.size, cols), np.int64)
-                sums[:, :end - start] = a * self._operands(Destination.WEIGHT, line, *w_kwargs)
-            elif body["left"]:
-                index = w_base + np.arange(cols) * body["w_pitch"] + k[start:end, None]
-                sums = self._product(a, self._operands(Destination.WEIGHT, index, *w_kwargs))
-            else:
-                index = w_base + k[start:end, None] * body["w_pitch"] + np.arange(cols)
-                sums = self._product(a, self._operands(Destination.WEIGHT, index, *w_kwargs))
-            self._combine(target, sums, body, bool(body["first"]) and tile == 0)
-
-    @staticmethod
-    def _product(a: np.ndarray, w: np.ndarray) -> np.ndarray:
-        # Sums of at most 2**24 products of 17-bit operands are exact in float64, and BLAS is fast.
-        product: np.ndarray = a.astype(np.float64) @ w.astype(np.float64)
-        return product.astype(np.int64)
+    @abstractmethod
+    def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Do a POST: take its sums, and :meth:`_finish` them."""
 
     def _line(self, memory: int, line: np.ndarray, size: int, ordinal: int, clock: np.ndarray) -> np.ndarray:
         width = self._lanes * size
@@ -302,42 +188,33 @@ class Interpreter:
         self._races[memory].read(index.reshape(-1), ordinal, clock)
         return self._bytes[memory][index]
 
-    def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        cols, depth = self.config.array.cols, self._depth
-        group = np.arange(cols // self._lanes)
-        rounding = body["rounding"]
+    def _finish(self, n: Any, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> None:
+        """Turn sums (rows, columns) of tiles `n` and rows `m` into outputs; `scale` is the first line of entries."""
+        columns, rounding = sums.shape[1], body["rounding"]
+        group = np.arange(columns // self._lanes)
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
-        m = np.arange(body["m_count"])
-        if not m.size or not body["n_count"]:
-            raise ProgramError("post of nothing")
-        for n in range(body["n_count"]):
-            row = body["acc_base"] + n * body["acc_nstep"] + m
-            if row.max() >= depth:
-                raise ProgramError(f"accumulators have {depth} rows, row {row.max()} is outside")
-            self._sums_race.read(row + body["bank"] * depth, ordinal, clock)
-            sums = self._sums[body["bank"]][row]
-            if body["bias"]:
-                line = body["bias_base"] + n * body["bias_nstep"] + m[:, None] * body["bias_mstep"] + group
-                bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
-                sums = sums + bias.copy().view("<i4").reshape(len(m), cols)
-            if rounding is Rounding.NONE:
-                sums = np.maximum(sums, 0) if body["table"] else sums
-            else:
-                line = body["scale_base"] + n * body["scale_nstep"] + group * int(bool(body["per_channel"]))
-                entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(cols, 8)
-                sums = self._round(sums, entry, body)
-                sums = np.clip(sums, body["low"], body["high"])
-                if body["table"]:
-                    index = np.arange(cols) * 256 + (sums & 255)
-                    self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
-                    sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
-            base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
-            if (base % (self._lanes * size)).any():
-                raise ProgramError(f"output address must be a multiple of {self._lanes * size}")
-            raw = sums.astype(np.int64).view(np.uint8).reshape(len(m), cols, 8)[:, :, :size]
-            index = base[:, None] + np.arange(cols * size)
-            self._out_race.write(index.reshape(-1), ordinal, clock)
-            self._out[index] = raw.reshape(len(m), cols * size)
+        if body["bias"]:
+            line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
+            bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
+            sums = sums + bias.copy().view("<i4").reshape(sums.shape)
+        if rounding is Rounding.NONE:
+            sums = np.maximum(sums, 0) if body["table"] else sums
+        else:
+            line = scale + group * int(bool(body["per_channel"]))
+            entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(columns, 8)
+            sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
+            if body["table"]:
+                index = np.arange(columns) * 256 + (sums & 255)
+                self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
+                sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
+        base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
+        if (base % (self._lanes * size)).any():
+            raise ProgramError(f"output address must be a multiple of {self._lanes * size}")
+        raw = sums.astype(np.int64).view(np.uint8).reshape(len(sums), columns, 8)[:, :, :size]
+        index = base[:, None] + np.arange(columns * size)
+        self._out_race.write(index.reshape(-1), ordinal, clock)
+        self._out[index] = raw.reshape(len(sums), columns * size)
 
     @staticmethod
     def _round(sums: np.ndarray, entry: np.ndarray, body: dict[str, Any]) -> np.ndarray:

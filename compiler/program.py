@@ -1,16 +1,26 @@
 """Assembler: commands in program order, with waits that can't deadlock."""
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
+import numpy as np
 
-__all__ = ["QUEUES", "Command", "Program", "disassemble"]
+from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
+from .encoding import body_bytes, put_field, put_headers
+
+__all__ = ["QUEUES", "Command", "Program", "Stream", "disassemble"]
 
 #: Name of each queue in the fields of a command's header.
 QUEUES: dict[Opcode, str] = {
     Opcode.LOAD: "load", Opcode.EXECUTE: "execute", Opcode.POST: "post", Opcode.STORE: "store",
 }
+
+#: Farthest from the commands before it that a command's wait is encoded: counts are compared modulo 2**16.
+_NEAR = 1 << 14
+
+#: Columns of a stream's entries before the values of its fields: place in the program, body, and waits.
+_PLACE, _BODY, _WAITS, _VALUES = 0, 1, 2, 6
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,47 @@ class Command:
         return f"{self.opcode.name:8}[{waits}] {fields}"
 
 
+class Stream:
+    """Commands of one queue that differ in the same few fields; see :meth:`Program.stream`."""
+
+    def __init__(self, program: "Program", opcode: Opcode, fields: tuple[str, ...]):
+        self.opcode, self.fields = opcode, fields
+        self._queue, self._program = QUEUES[opcode], program
+        #: Entries one after another: place, body, four waits, and a value for each of `fields`.
+        self.entries = array("I")
+
+    def append(self, body: Mapping[str, int], load: int, execute: int, post: int, store: int, *values: int) -> int:
+        """Append a command to the program.
+
+        Parameters
+        ----------
+        body : mapping of str to int
+            Fields; absent ones are zero. It must stay as it is, and may be given again: it is encoded once.
+        load, execute, post, store : int
+            Ordinal, in each queue, of the latest command that must have completed; 0 for none.
+        *values : int
+            What :attr:`fields` are instead, at least 0.
+
+        Returns
+        -------
+        int
+            Ordinal of the command in its queue, from one: what others wait for.
+        """
+        program = self._program
+        number = program.numbers.get(id(body))
+        if number is None:
+            number = program.numbers[id(body)] = len(program.bodies)
+            program.bodies.append(body)
+        self.entries.extend((program.length, number, load, execute, post, store, *values))
+        program.length += 1
+        ordinal = program.counts[self._queue] = program.counts[self._queue] + 1
+        return ordinal
+
+    def table(self) -> np.ndarray:
+        """Entries as rows."""
+        return np.frombuffer(self.entries, np.uintc).reshape(-1, _VALUES + len(self.fields))
+
+
 class Program:
     """A program under construction.
 
@@ -39,14 +90,39 @@ class Program:
     -------
     counts : dict of str to int
         Commands of each queue so far: the ordinal, from one, of the latest.
-    commands : list of Command
-        All commands so far, without the final END.
+    length : int
+        Commands so far, without the final END.
+    bodies : list of mapping
+        Bodies of commands, each once.
+    numbers : dict of int to int
+        Place in it of each, by identity.
     """
 
     def __init__(self, format: CommandSet) -> None:
-        self._format = format
+        self.format = format
         self.counts = dict.fromkeys(QUEUES.values(), 0)
-        self.commands: list[Command] = []
+        self.length = 0
+        self.bodies: list[Mapping[str, int]] = []
+        self.numbers: dict[int, int] = {}
+        self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
+
+    @classmethod
+    def of(cls, format: CommandSet, commands: Iterable[Command]) -> "Program":
+        """Program of given commands."""
+        program = cls(format)
+        for command in commands:
+            program.emit(command.opcode, command.waits, command.body)
+        return program
+
+    def stream(self, opcode: Opcode, fields: tuple[str, ...] = ()) -> Stream:
+        """Make a way to append commands of a queue, whose bodies are shared but for some fields.
+
+        Waits of such commands are checked only when the program is encoded.
+        """
+        key = opcode, fields
+        if key not in self._streams:
+            self._streams[key] = Stream(self, opcode, fields)
+        return self._streams[key]
 
     def emit(self, opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) -> int:
         """Append a command.
@@ -68,17 +144,14 @@ class Program:
         Raises
         ------
         ValueError
-            If it waits for a command that does not stand before it, for one so long past that
-            the 16-bit comparison would fail, or a field is unknown or out of range.
+            If it waits for a command that does not stand before it.
         """
         queue = QUEUES[opcode]
         for name, count in waits.items():
             if not 0 <= count <= self.counts[name]:
                 raise ValueError(f"{queue} command {self.counts[queue] + 1} waits for {name} command {count} "
                                  f"of {self.counts[name]}")
-        self.commands.append(Command(opcode, dict(waits), dict(body)))
-        self.counts[queue] += 1
-        return self.counts[queue]
+        return self.stream(opcode).append(dict(body), *(waits.get(name, 0) for name in self.counts))
 
     def load(self, waits: Mapping[str, int], **body: int) -> int:
         """Append a LOAD; see :meth:`emit`."""
@@ -96,20 +169,69 @@ class Program:
         """Append a STORE; see :meth:`emit`."""
         return self.emit(Opcode.STORE, waits, body)
 
+    @property
+    def commands(self) -> list[Command]:
+        """Commands in order, each made anew."""
+        found: list[Command | None] = [None] * self.length
+        names = list(self.counts)
+        for stream in self._streams.values():
+            width, fields, opcode = _VALUES + len(stream.fields), stream.fields, stream.opcode
+            entries = stream.entries.tolist()
+            for at in range(0, len(entries), width):
+                body = self.bodies[entries[at + _BODY]]
+                found[entries[at]] = Command(
+                    opcode, dict(zip(names, entries[at + _WAITS:at + _VALUES], strict=True)),
+                    {**body, **dict(zip(fields, entries[at + _VALUES:at + width], strict=True))})
+        return [command for command in found if command is not None]
+
     def encode(self) -> bytes:
-        """Bytes of the program, END included."""
-        counts = dict.fromkeys(self.counts, 0)
-        parts = []
-        for following, command in zip(range(len(self.commands), 0, -1), self.commands, strict=True):
-            # Counts are compared as 16-bit differences: an old wait is met for certain, so it can
-            # be moved up to a recent command of which the comparison is safe.
-            waits = {name: max(count, counts[name] - (1 << 14)) if counts[name] > 1 << 14 else count
-                     for name, count in command.waits.items()}
-            counts[QUEUES[command.opcode]] += 1
-            parts.append(self._format.encode(command.opcode, waits, command.body, following))
+        """Bytes of the program, END included.
+
+        Raises
+        ------
+        ValueError
+            If a command waits for one that does not stand before it, or a field is unknown or out of range.
+        """
+        commands = np.zeros((self.length + 1, COMMAND_BYTES), np.uint8)
+        opcodes = np.zeros(self.length + 1, np.uint8)
+        waits = {name: np.zeros(self.length + 1, np.int32) for name in self.counts}
+        for stream in self._streams.values():
+            table = stream.table()
+            places = table[:, _PLACE]
+            numbers, which = np.unique(table[:, _BODY], return_inverse=True)
+            shared = b"".join(body_bytes(self.format, stream.opcode, self.bodies[number], stream.fields)
+                              for number in numbers.tolist())
+            rows = np.frombuffer(shared, np.uint8).reshape(-1, COMMAND_BYTES)[which]
+            for column, name in enumerate(stream.fields, _VALUES):
+                put_field(rows, self.format, stream.opcode, name, table[:, column])
+            commands[places] = rows
+            opcodes[places] = stream.opcode.value
+            for column, name in enumerate(waits, _WAITS):
+                waits[name][places] = table[:, column]
         # The run ends when END passes its gate: everything must have completed.
-        parts.append(self._format.encode(Opcode.END, counts, {}, 0))
-        return b"".join(parts)
+        for name, count in self.counts.items():
+            waits[name][-1] = count
+        self._bring_near(opcodes, waits)
+        put_headers(commands, opcodes, waits)
+        return commands.tobytes()
+
+    def _bring_near(self, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
+        """Move waits up to commands that are near enough for counts to be compared modulo 2**16.
+
+        A wait for something long past is met for certain. And a command that stands far behind another of its queue
+        waits for all that stand before that, lest those of other queues overtake it by too much.
+        """
+        places = {opcode: np.flatnonzero(opcodes == opcode.value) for opcode in QUEUES}
+        for opcode, name in QUEUES.items():
+            before = np.cumsum(opcodes == opcode.value, dtype=np.int32) - (opcodes == opcode.value)
+            wrong = np.flatnonzero(waits[name] > before)
+            if wrong.size:
+                at = int(wrong[0])
+                raise ValueError(f"command {at} waits for {name} command {waits[name][at]} of {before[at]}")
+            np.maximum(waits[name], before - _NEAR, out=waits[name])
+            for own in places.values():
+                behind = own[_NEAR - 1:]
+                waits[name][behind] = np.maximum(waits[name][behind], before[own[:len(behind)]])
 
     def listing(self) -> str:
         """One line for each command, for reading."""

@@ -10,9 +10,10 @@ import pearray as pe
 from pearray.golden.gating import accesses
 from pearray.golden.models import ALEXNET_CONV
 from pearray.golden.row_stationary import LayerMapping, Mapping
+from pearray.workloads.published import ALEXNET_FIGURES
 from pearray.workloads.workload import load_workload
 
-__all__ = ["INTRODUCTION", "PREDICTED", "PUBLISHED", "eyeriss", "page", "predictions"]
+__all__ = ["INTRODUCTION", "PREDICTED", "eyeriss", "page", "predictions"]
 
 PAGE = Path(__file__).parent / "eyeriss.md"
 
@@ -22,16 +23,6 @@ INTRODUCTION = (
     "all cycles but those in which the array waits for memory.")
 
 BATCH = 4
-
-#: JSSC 52(1), 2017, table V: 1 V, core at 200 MHz, link at 60 MHz; by layer, and the total as printed.
-PUBLISHED: dict[str, tuple[float, ...]] = {
-    "active_pes": (154, 135, 156, 156, 156, 148),
-    "global_buffer_mb": (18.5, 77.6, 50.2, 37.4, 24.9, 208.5),
-    "processing_ms": (16.5, 39.2, 21.8, 16.0, 10.0, 103.5),
-    "total_ms": (20.9, 41.9, 23.6, 18.4, 10.5, 115.3),
-    "dram_mb": (5.0, 4.0, 3.0, 2.1, 1.3, 15.4),
-    "ifmap_zeros": (0.01, 38.7, 72.5, 79.3, 77.6, 57.53),
-}
 
 #: Cycles of the core in a millisecond.
 CYCLES_PER_MS = 200_000
@@ -234,7 +225,7 @@ def page(own: Record, paper: Record, ifmaps: list[np.ndarray]) -> str:
         paper_wrong=f"{paper['mismatches']} of {paper['checked']:,}", goals="\n".join(_goals(own, paper)),
         floor=own["macs"] / own["pes"] / 1e6, own_s=own["wall_s"], paper_s=paper["wall_s"],
         paper_floor=floor / 1e6, our_loss=100 * (paper["processing_cycles"] / floor - 1),
-        chip_loss=100 * (PUBLISHED["processing_ms"][-1] * CYCLES_PER_MS / floor - 1),
+        chip_loss=100 * (ALEXNET_FIGURES["processing_ms"][-1] * CYCLES_PER_MS / floor - 1),
         mappings="\n".join(_mappings(own, paper)), model="\n".join(_model(own, paper, ifmaps)), **tables)
 
 
@@ -243,17 +234,18 @@ def _goals(own: Record, paper: Record) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     goals: list[tuple[str, Callable[[Record], float], float, float]] = [
         ("processing cycles, M", lambda run: run["processing_cycles"] / 1e6, 20.70,
-         PUBLISHED["processing_ms"][-1] * CYCLES_PER_MS / 1e6),
+         ALEXNET_FIGURES["processing_ms"][-1] * CYCLES_PER_MS / 1e6),
         ("cycles with DRAM, M", lambda run: run["cycles"] / 1e6, 21.0,
-         PUBLISHED["total_ms"][-1] * CYCLES_PER_MS / 1e6),
-        ("DRAM, MB", _dram_mb, 15.8, PUBLISHED["dram_mb"][-1]),
+         ALEXNET_FIGURES["total_ms"][-1] * CYCLES_PER_MS / 1e6),
+        ("DRAM, MB", _dram_mb, 15.8, ALEXNET_FIGURES["dram_mb"][-1]),
     ]
     for what, of, most, chip in goals:
         missed = "" if of(own) <= most else ", **missed**"
         yield f"| {what} | {most:.2f} | {of(own):.2f}{missed} | {of(paper):.2f} | {chip:.2f} |"
     rest: list[tuple[str, str, Callable[[Record], float], float]] = [
-        ("global buffer, MB", ".2f", lambda run: run["global_buffer_bytes"] / 1e6, PUBLISHED["global_buffer_mb"][-1]),
-        ("active PEs", ".0f", lambda run: run["active_pes"], PUBLISHED["active_pes"][-1]),
+        ("global buffer, MB", ".2f", lambda run: run["global_buffer_bytes"] / 1e6,
+         ALEXNET_FIGURES["global_buffer_mb"][-1]),
+        ("active PEs", ".0f", lambda run: run["active_pes"], ALEXNET_FIGURES["active_pes"][-1]),
         ("MACs over PEs x processing cycles, %", ".1f",
          lambda run: 100 * run["macs"] / (run["pes"] * run["processing_cycles"]), 76.6),
     ]
@@ -280,7 +272,7 @@ def _quantity(name: str, form: str, factor: float, of: Callable[[Record], float]
         cells = " | ".join(f"{100 * layer['ofmap_zeros']:{form}}" for layer in own["layers"])
         yield f"| ofmaps, ours | {cells} | |"
     printed = ".1f" if name.endswith("_mb") else form
-    yield "| published | " + " | ".join(f"{value * factor:{printed}}" for value in PUBLISHED[name]) + " |"
+    yield "| published | " + " | ".join(f"{value * factor:{printed}}" for value in ALEXNET_FIGURES[name]) + " |"
 
 
 def _model(own: Record, paper: Record, ifmaps: list[np.ndarray]) -> Iterator[str]:

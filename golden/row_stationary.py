@@ -21,8 +21,7 @@ from .cost import ConvLayer
 from .tensors import four_sides, pair
 
 __all__ = [
-    "ALEXNET_PUBLISHED", "Block", "Filters", "LayerMapping", "Mapping", "PEStorage", "Part", "Pass", "Strip",
-    "check", "global_buffer_size",
+    "Block", "Filters", "LayerMapping", "Mapping", "PEStorage", "Part", "Pass", "Strip", "check", "global_buffer_size",
 ]
 
 
@@ -82,17 +81,6 @@ class PEStorage:
     ifmap: int = 12
     filter: int = 224
     psum: int = 24
-
-
-#: Mappings of table III for AlexNet with a batch of four. CONV3 is q = 3, r = 2, t = 2, which alone
-#: gives the accesses of table V; table III prints q = 4, r = 1, t = 4.
-ALEXNET_PUBLISHED = (
-    Mapping(m=96, n=1, e=7, p=16, q=1, r=1, t=2),
-    Mapping(m=64, n=1, e=27, p=16, q=2, r=1, t=1),
-    Mapping(m=64, n=4, e=13, p=16, q=3, r=2, t=2),
-    Mapping(m=64, n=4, e=13, p=16, q=3, r=2, t=2),
-    Mapping(m=64, n=4, e=13, p=16, q=3, r=2, t=2),
-)
 
 
 @dataclass(frozen=True)

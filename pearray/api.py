@@ -9,16 +9,15 @@ import numpy as np
 
 from .compiler.compile import Compiled, compile_graph
 from .compiler.frontends.onnx.importer import Model, load_onnx
-from .compiler.graph.arithmetic import coded_inputs
 from .compiler.graph.graph import Graph
 from .compiler.operators.operator import Operator
 from .configuration import load_config
 from .hdl.errors import PearrayError
 from .hdl.shell.config import Config
-from .mappings import Mappings, chosen_mappings
 from .results import Layer, Result, record_bytes, result_of
 from .sim.engine import Job
 from .sim.engine import run as simulate
+from .workloads.published import named_settings
 
 __all__ = [
     "Layer", "Model", "Result", "Runnable", "compile", "compiled_for", "golden_run", "load_onnx", "run",
@@ -67,7 +66,7 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, di
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
         engine: str = "verilator", keep: str | Collection[str] | None = None,
-        progress: Callable[[int], None] | None = None, mapping: Mappings | None = None) -> Result:
+        progress: Callable[[int], None] | None = None, **settings: Any) -> Result:
     """Run an operator or a network on generated hardware.
 
     Parameters
@@ -84,9 +83,8 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         Tensors between to return as well: all, or those of these names.
     progress : callable, optional
         Called now and then with the cycles simulated so far.
-    mapping : str, path or mapping, optional
-        On a row-stationary array "own" (the default), "paper", or a file or tables of parameters; see
-        :func:`.mappings.chosen_mappings`.
+    **settings
+        Settings of the array's mapper, such as ``mapping``; see :attr:`.compiler.kinds.ArrayCompiler.settings`.
 
     Returns
     -------
@@ -99,11 +97,11 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     """
     config = _configured(on)
     graph, inputs = _graph(op_or_model, _arrays(tensors))
-    return run_compiled(compiled_for(graph, config, inputs, mapping), inputs, engine, keep, progress)
+    return run_compiled(compiled_for(graph, config, inputs, settings), inputs, engine, keep, progress)
 
 
 def compiled_for(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray],
-                 mapping: Mappings | None = None) -> Compiled:
+                 settings: Mapping[str, Any] | None = None) -> Compiled:
     """Compile a graph for inputs that are like these.
 
     Parameters
@@ -113,22 +111,16 @@ def compiled_for(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray],
     config : Config
         Accelerator.
     inputs : mapping of str to ndarray
-        Inputs of a run. In 16-bit fixed point, those with many zeros will stand in memory as run-length codes.
-    mapping : str, path or mapping, optional
+        Inputs of a run.
+    settings : mapping, optional
         As for :func:`run`.
 
     Raises
     ------
     PearrayError
-        If an input is wrong, an operator cannot be mapped, or the array takes no mapping.
+        If an input is wrong, an operator cannot be mapped, or the array takes no such setting.
     """
-    if config.array.kind != "row-stationary":
-        if mapping is not None:
-            raise PearrayError(f"mapping must be None on a {config.array.kind} array, not {mapping!r}")
-        return compile_graph(graph, config, "all")
-    graph.check_inputs(inputs)
-    mappings = chosen_mappings("own" if mapping is None else mapping, graph)
-    return compile_graph(graph, config, "all", mapping=mappings, coded=coded_inputs(graph, config, inputs))
+    return compile_graph(graph, config, "all", inputs=inputs, **named_settings(settings or {}, graph))
 
 
 def run_compiled(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str = "verilator",
@@ -189,7 +181,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
 
 
 def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
-            to: str | PathLike[str], mapping: Mappings | None = None) -> Compiled:
+            to: str | PathLike[str], **settings: Any) -> Compiled:
     """Write everything that somebody else's host and memory need to run an operator or a network.
 
     Parameters
@@ -204,7 +196,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         Folder to write: ``program.bin``; ``program.txt``, the same for reading; ``memory.bin``, the
         memory image from address 0 with program, packed constants and inputs; ``tensors.json``, the
         address, shape, layout and dtype of every input and output, and the program's address.
-    mapping : str, path or mapping, optional
+    **settings
         As for :func:`run`.
 
     Returns
@@ -220,7 +212,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
     """
     config = _configured(on)
     graph, inputs = _graph(op_or_model, _arrays(tensors))
-    compiled = compiled_for(graph, config, inputs, mapping)
+    compiled = compiled_for(graph, config, inputs, settings)
     folder = Path(to)
     try:
         compiled.write(folder, inputs)

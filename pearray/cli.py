@@ -13,9 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from .configuration import load_config, presets
-from .hdl.errors import PearrayError
+from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
-from .messages import unknown
 
 if TYPE_CHECKING:
     from .api import Result
@@ -201,7 +200,7 @@ def compile_workload(
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, config)
-    compiled = api.compile(made.graph, made.inputs, config, output, made.mapping)
+    compiled = api.compile(made.graph, made.inputs, config, output, **made.settings)
     console = _console()
     for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
         path = output / name
@@ -222,6 +221,7 @@ def run(
 ) -> None:
     """Run a workload on the generated hardware and compare every output with NumPy."""
     from . import report
+    from .compiler.kinds import compiler_for
     from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
@@ -234,8 +234,9 @@ def run(
     console = _console()
     title = f"{workload} on {config.name}, engine {engine}, seed {seed}"
     console.print(report.layer_table(escape(title), record["layers"], record))
-    if "active_pes" in record:
-        console.print(report.activity_table(record["layers"], record))
+    figures = compiler_for(config).figure_table(record["layers"], record)
+    if figures is not None:
+        console.print(report.figure_table(figures))
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
@@ -250,7 +251,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .api import compiled_for, run_compiled
-    from .compiler.expectation import expected_cycles
+    from .compiler.kinds import compiler_for
     from .sim.engine import ENGINES
 
     if engine not in ENGINES:
@@ -260,14 +261,16 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     # Progress is for people who wait; results alone go to standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None, cycles="")
-        compiled = compiled_for(workload.graph, config, workload.inputs, workload.mapping)
+        compiled = compiled_for(workload.graph, config, workload.inputs, workload.settings)
         bar.update(task, description="building hardware")
 
         def progress(cycles: int) -> None:
             bar.update(task, description="simulating", completed=cycles, total=max(expected, cycles),
                        cycles=f"{cycles:,} cycles")
 
-        expected = expected_cycles(compiled)
+        # The simulation itself tells whether a program ends.
+        expected = (compiler_for(config).cycles(config, compiled.program)
+                    or sum(layer.macs for layer in compiled.layers) / config.pes)
         return run_compiled(compiled, workload.inputs, engine, "all", progress)
 
 

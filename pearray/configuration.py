@@ -7,11 +7,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .hdl.errors import PearrayError
+from .hdl.errors import PearrayError, unknown
 from .hdl.kinds import kind as kind_named
 from .hdl.kinds import kinds
 from .hdl.shell.config import Config
-from .messages import unknown
 
 __all__ = ["configuration_keys", "load_config", "presets"]
 

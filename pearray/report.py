@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from .compiler.kinds import FigureTable
 from .results import Figures, Result
 
-__all__ = ["activity_table", "compare", "layer_table", "process_seconds", "run_record"]
-
-#: Figures that only an array has whose profile record tells of the activity of its PEs.
-_ACTIVITY = ("active_pes", "processing_cycles", "global_buffer_bytes", "ifmap_zeros", "ofmap_zeros")
+__all__ = ["compare", "figure_table", "layer_table", "process_seconds", "run_record"]
 
 
 def process_seconds() -> float:
@@ -57,12 +55,12 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
             "checked": sum(count for count, _ in checked), "mismatches": sum(wrong for _, wrong in checked),
             "distinct_outputs": len(set().union(*(np.unique(result.outputs[name]).tolist() for name in names
                                                   if name in result.outputs))),
-            **{name: round(value, 6) for name in _ACTIVITY if (value := getattr(of, name)) is not None},
+            **{name: round(value, 6) if isinstance(value, float) else value for name, value in of.extras.items()},
         }
 
     layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,
                "shape": list(layer.shape), **figures(layer, [layer.output]),
-               **({"mapping": layer.mapping, "counters": layer.counters} if layer.counters else {})}
+               **({"counters": layer.counters} if layer.counters else {})}
               for layer in result.layers]
     return {
         "workload": workload, "config": config, "engine": engine, "seed": seed, **figures(result, counts),
@@ -88,22 +86,11 @@ def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[
     return table
 
 
-def activity_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
-    """Lay out what an array counts that records the activity of its PEs, by layer."""
-    table = Table(title="Activity", title_justify="left")
-    table.add_column("layer", overflow="fold")
-    table.add_column("mapping", justify="right", no_wrap=True)
-    for heading in ("active PEs", "processing", "gated", "global buffer", "DRAM", "zeros in", "out"):
-        table.add_column(heading, justify="right")
-    gated = sum(layer["counters"]["gated"] for layer in layers)
-    done = sum(layer["counters"]["macs"] for layer in layers)
-    rows = [(layer["name"], layer, layer["counters"]["macs"], layer["counters"]["gated"]) for layer in layers]
-    for name, row, macs, skipped in [*rows, ("total", total, done, gated)]:
-        mapping = " ".join(f"{key}{value}" for key, value in row.get("mapping", {}).items())
-        table.add_row(
-            name, mapping, f"{row['active_pes']:g}", f"{row['processing_cycles']:,}",
-            f"{100 * skipped / max(1, macs + skipped):.1f} %", f"{row['global_buffer_bytes'] / 1e6:.2f} MB",
-            f"{(row['dram_read_bytes'] + row['dram_write_bytes']) / 1e6:.2f} MB",
-            *(f"{100 * row[key]:.1f} %" if key in row else "" for key in ("ifmap_zeros", "ofmap_zeros")),
-            end_section=row is not total and row is layers[-1])
+def figure_table(found: FigureTable) -> Table:
+    """Lay out the figures that one kind of array alone counts."""
+    table = Table(title=found.title, title_justify="left")
+    for index, heading in enumerate(found.headings):
+        table.add_column(heading, overflow="fold", justify="right" if index else "left")
+    for row in found.rows:
+        table.add_row(*row, end_section=len(found.rows) > 1 and row is found.rows[-2])
     return table

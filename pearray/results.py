@@ -2,19 +2,17 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from .compiler.compile import Compiled
-from .compiler.compile import Layer as CompiledLayer
-from .compiler.graph.arithmetic import zero_share
-from .compiler.graph.graph import Node
-from .compiler.operators import Contraction, Requant
+from .compiler.kinds import compiler_for
 from .hdl.shell.config import Config
 from .sim.engine import Outcome
 
-__all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of", "total_active_pes"]
+__all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of"]
 
 
 @dataclass(kw_only=True)
@@ -35,18 +33,9 @@ class Figures:
     host_packed_bytes : int
         Constants that the host packed.
     counters : dict of str to int
-        Performance counters of the hardware: all of a run; of a layer the words of its profile record, on an
-        array whose record tells how long it waits for memory only.
-    active_pes : float or None
-        PEs that the passes use at most; of a run the mean over layers, weighted by their processing cycles. This
-        and all that follow are None on other arrays.
-    processing_cycles : int or None
-        Cycles but those in which the array waited for memory.
-    global_buffer_bytes : int or None
-        Read from the global buffer into the array (ifmaps and psums) and written back (psums); neither loads nor
-        stores count.
-    ifmap_zeros, ofmap_zeros : float or None
-        Share of zeros in the activations and in the output of a contraction; None also where a tensor was not kept.
+        Performance counters of the hardware: all of a run; of a layer those of its record that the kind of array tells.
+    extras : dict
+        Figures that the kind of array alone has, by name; they can be asked for as attributes, too.
     """
 
     macs: int
@@ -56,11 +45,13 @@ class Figures:
     dram_write_bytes: int
     host_packed_bytes: int
     counters: dict[str, int] = field(default_factory=dict, repr=False)
-    active_pes: float | None = None
-    processing_cycles: int | None = None
-    global_buffer_bytes: int | None = None
-    ifmap_zeros: float | None = None
-    ofmap_zeros: float | None = None
+    extras: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        extras = self.__dict__.get("extras", {})
+        if name not in extras:
+            raise AttributeError(f"{type(self).__name__} has no figure {name!r} on this array")
+        return extras[name]
 
 
 @dataclass(kw_only=True)
@@ -75,15 +66,12 @@ class Layer(Figures):
         Name of the tensor it makes.
     shape : tuple of int
         Shape of that tensor.
-    mapping : dict of str to int
-        Parameters of its mapping, where its kind of array has some.
     """
 
     name: str
     operator: str
     output: str
     shape: tuple[int, ...]
-    mapping: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -140,18 +128,9 @@ def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], ou
         utilisation=_share(macs, config.pes, outcome.cycles), dram_read_bytes=totals["read_beats"] * config.beat_bytes,
         dram_write_bytes=totals["write_beats"] * config.beat_bytes, host_packed_bytes=compiled.host_packed_bytes,
         build_s=outcome.build_s, sim_s=outcome.sim_s, verilog_sha256=outcome.verilog_sha256)
-    if _has_activity(config):
-        result.active_pes = total_active_pes(layers)
-        result.processing_cycles = sum(layer.processing_cycles or 0 for layer in layers)
-        result.global_buffer_bytes = sum(layer.global_buffer_bytes or 0 for layer in layers)
+    if all(layer.extras for layer in layers):
+        result.extras = compiler_for(config).run_figures([layer.extras for layer in layers])
     return result
-
-
-def total_active_pes(layers: Sequence[Layer]) -> float:
-    """Mean of the layers' active PEs, weighted by their processing cycles."""
-    cycles = [layer.processing_cycles or 0 for layer in layers]
-    total = sum((layer.active_pes or 0) * some for layer, some in zip(layers, cycles, strict=True))
-    return round(total / sum(cycles), 1) if sum(cycles) else 0.0
 
 
 def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
@@ -163,7 +142,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
     before = dict.fromkeys(names, 0)
     layers = []
     for index, layer in enumerate(compiled.layers):
-        end = dict(before)
+        end, words = dict(before), {}
         if index < len(records):
             words = dict(zip(names, struct.unpack(f"<{len(names)}I", records[index]), strict=True))
             # Counts are modulo 2**32.
@@ -177,45 +156,12 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
             cycles=done["cycles"], utilisation=_share(layer.macs, config.pes, done["cycles"]),
             dram_read_bytes=done["read_beats"] * config.beat_bytes,
             dram_write_bytes=done["write_beats"] * config.beat_bytes, host_packed_bytes=layer.packed_bytes)
-        if _has_activity(config):
-            made.mapping = _parameters(layer)
-            # This one is a greatest value since the record before, and no count.
-            done["active_pes"] = words["active_pes"]
-            _add_activity(made, done, config, nodes[layer.name], tensors)
+        if words:
+            made.extras = compiler_for(config).layer_figures(config, nodes[layer.name], layer.notes, words, done,
+                                                             tensors)
+            made.counters = made.extras.pop("counters", {})
         layers.append(made)
     return layers
-
-
-def _add_activity(layer: Layer, done: dict[str, int], config: Config, node: Node,
-                  tensors: Mapping[str, np.ndarray]) -> None:
-    layer.counters = done
-    layer.active_pes = done["active_pes"]
-    layer.processing_cycles = done["cycles"] - done["stall_dram"]
-    layer.global_buffer_bytes = (done["ifmap_reads"] * config.operand_bytes
-                                 + (done["psum_reads"] + done["psum_writes"]) * config.sum_bytes)
-    operator = node.operator
-    if isinstance(operator, Contraction):
-        requant = operator.requant
-        y_zero = requant.y_zero_point if isinstance(requant, Requant) else 0
-        x, y = tensors.get(node.inputs[operator.roles[0]]), tensors.get(layer.output)
-        layer.ifmap_zeros = None if x is None else zero_share(x, operator.zero_points[0])
-        layer.ofmap_zeros = None if y is None else zero_share(y, y_zero)
-
-
-def _parameters(layer: CompiledLayer) -> dict[str, int]:
-    """Parameters of a layer's mapping, those with a default only where they differ from it."""
-    if layer.mapping is None:
-        return {}
-    values = {item.name: (getattr(layer.mapping, item.name), item.default) for item in fields(layer.mapping)}
-    return {name: value for name, (value, default) in values.items() if value != default}
-
-
-#: Words of a profile record of which the figures of activity are made.
-_ACTIVITY = {"stall_dram", "ifmap_reads", "psum_reads", "psum_writes", "active_pes"}
-
-
-def _has_activity(config: Config) -> bool:
-    return _ACTIVITY <= set(config.commands.record)
 
 
 def _totals(outcome: Outcome) -> dict[str, int]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.interpreter import Interpreter
+from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import (
     Add,
     AvgPool2d,
@@ -243,7 +243,7 @@ def network(rng):
 def interpret(graph, inputs, config, keep="outputs"):
     """Compile, interpret and compare every tensor that can be extracted with golden, exactly."""
     compiled = compile_graph(graph, config, keep)
-    machine = Interpreter(config, compiled.memory_bytes + 64)
+    machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write(compiled.segments)
     machine.write(compiled.bind(inputs))
     machine.run(compiled.program_address)

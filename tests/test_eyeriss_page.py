@@ -9,7 +9,8 @@ import pytest
 
 from pearray.golden.gating import accesses
 from pearray.golden.models import ALEXNET_CONV
-from pearray.golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping
+from pearray.golden.row_stationary import LayerMapping, Mapping
+from pearray.workloads.published import ALEXNET_MAPPINGS
 
 spec = importlib.util.spec_from_file_location("bench_eyeriss", Path(__file__).parents[1] / "docs" / "bench_eyeriss.py")
 bench = importlib.util.module_from_spec(spec)
@@ -23,7 +24,8 @@ IFMAPS = [np.ones((4, shape.c, shape.h, shape.w), np.int16) for shape in ALEXNET
 def run():
     """A run as the closed-form model has it, with a thousand cycles of waiting in each layer."""
     layers = []
-    for shape, mapping, ifmap in zip(ALEXNET_CONV, ALEXNET_PUBLISHED, IFMAPS, strict=True):
+    for shape, parameters, ifmap in zip(ALEXNET_CONV, ALEXNET_MAPPINGS, IFMAPS, strict=True):
+        mapping = Mapping(**parameters)
         mapped = LayerMapping(layer=shape, mapping=mapping, batch=4)
         counts = accesses(mapped, ifmap)
         words = counts["ifmap_reads"] + counts["psum_reads"] + counts["psum_writes"]

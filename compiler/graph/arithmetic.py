@@ -1,59 +1,50 @@
-"""Which arithmetic an accelerator has, which an operator needs, and what follows for the words of a graph."""
-
-from collections.abc import Mapping
-
-import numpy as np
+"""Which arithmetic an accelerator has, and which the operators of a graph need."""
 
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
-from ..operators import Contraction, FixedPoint
-from .graph import Graph
+from ..operators import Contraction, FixedPoint, Operator
+from .graph import Graph, Node
 
-__all__ = ["CODED_FROM", "check_arithmetic", "coded_inputs", "is_fixed_point", "zero_share"]
-
-#: Share of zeros from which an input is worth its run-length code: 64 bits hold three words and their zeros.
-CODED_FROM = 0.3
+__all__ = ["check_fixed_point", "check_integers"]
 
 
-def is_fixed_point(config: Config) -> bool:
-    """Whether an accelerator computes in 16-bit fixed point, and nothing else."""
-    return config.array.kind == "row-stationary" and config.array.operand_bits == 16
-
-
-def check_arithmetic(graph: Graph, config: Config) -> None:
-    """Check that an accelerator has the arithmetic of every operator.
-
-    Fixed point needs the row-stationary array with 16-bit operands, which runs nothing else.
+def check_integers(graph: Graph, config: Config) -> None:
+    """Check that no operator of a graph is in fixed point, for an accelerator of integers.
 
     Raises
     ------
     PearrayError
-        Naming the first operator that does not fit.
+        Naming the first operator that is.
     """
-    fixed = is_fixed_point(config)
+    for node in graph.nodes:
+        if _wants_fixed_point(node.operator):
+            raise PearrayError(
+                f"{_where(node, graph)}requant must be None or a Requant on a {config.array.kind} array of "
+                f"{config.array.operand_bits} bits, not a FixedPoint, which needs an array of 16-bit fixed point")
+
+
+def check_fixed_point(graph: Graph, config: Config) -> None:
+    """Check that every operator of a graph is in fixed point, for an accelerator that has nothing else.
+
+    Raises
+    ------
+    PearrayError
+        Naming the first operator that is not.
+    """
+    array = f"a {config.array.kind} array of {config.array.operand_bits} bits"
     for node in graph.nodes:
         operator = node.operator
-        where = f"{node.name}: " if len(graph.nodes) > 1 else ""
-        if fixed and not isinstance(operator, Contraction):
-            raise PearrayError(f"{where}operator must be Conv2d, Linear or Gemm on a row-stationary array of 16 bits, "
+        if not isinstance(operator, Contraction):
+            raise PearrayError(f"{_where(node, graph)}operator must be Conv2d, Linear or Gemm on {array}, "
                                f"not {operator.kind}")
-        wanted = isinstance(operator, Contraction) and isinstance(operator.requant, FixedPoint)
-        if fixed and not wanted:
-            raise PearrayError(f"{where}requant must be a FixedPoint on a row-stationary array of 16 bits, "
-                               f"not {type(getattr(operator, 'requant', None)).__name__}")
-        if wanted and not fixed:
-            raise PearrayError(f"{where}requant must be None or a Requant on a {config.array.kind} array of "
-                               f"{config.array.operand_bits} bits, not a FixedPoint, which needs array.kind = "
-                               f"'row-stationary' and array.operand_bits = 16")
+        if not _wants_fixed_point(operator):
+            raise PearrayError(f"{_where(node, graph)}requant must be a FixedPoint on {array}, "
+                               f"not {type(operator.requant).__name__}")
 
 
-def zero_share(values: np.ndarray, zero: int = 0) -> float:
-    """Share of the elements that stand for zero."""
-    return float(np.count_nonzero(values == zero) / values.size) if values.size else 0.0
+def _wants_fixed_point(operator: Operator) -> bool:
+    return isinstance(operator, Contraction) and isinstance(operator.requant, FixedPoint)
 
 
-def coded_inputs(graph: Graph, config: Config, inputs: Mapping[str, np.ndarray]) -> frozenset[str]:
-    """Inputs of a run that stand in memory as run-length codes: those with many zeros, in fixed point only."""
-    if not is_fixed_point(config):
-        return frozenset()
-    return frozenset(name for name in graph.inputs if zero_share(inputs[name]) > CODED_FROM)
+def _where(node: Node, graph: Graph) -> str:
+    return f"{node.name}: " if len(graph.nodes) > 1 else ""

@@ -1,6 +1,5 @@
 """Pooling, tables and whatever else treats each channel by itself: the array's diagonal."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,22 +8,20 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
-from ...hdl.systolic.config import SystolicConfig
 from ..graph.graph import Node, Tensor
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from ..operators.operator import padding4, pair
 from ..operators.requant import check_scale
-from ..systolic.schedule import LayerStep
 from .average import find_average, find_integer_average
-from .context import Context, check_stored_zero, float_entry, image_of, steps_of
-from .plan import Layout, Stored, operand_array
-from .problem import Finish, Matrix, Problem
+from .context import Context, check_stored_zero, float_entry, image_of
+from .plan import Layout, Stored
+from .problem import Finish, Problem
 from .residual import Residual, find_residual
 
 __all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
 
 
-def _pool(context: Context, node: Node, **fields: Any) -> Sequence[LayerStep]:
+def _pool(context: Context, node: Node, **fields: Any) -> list[Problem]:
     operator = node.operator
     assert isinstance(operator, (MaxPool2d, AvgPool2d))
     tensor = context.graph.tensors[node.inputs["x"]]
@@ -35,10 +32,10 @@ def _pool(context: Context, node: Node, **fields: Any) -> Sequence[LayerStep]:
     (r, s), stride = operator.window(tensor.shape)
     top, left, _, _ = padding4(operator.padding)
     dilation = pair("dilation", operator.dilation) if isinstance(operator, MaxPool2d) else (1, 1)
-    return steps_of(context, Problem(
+    return [Problem(
         name=node.name, x=x, y=y, images=images, height=height, width=width, p=p, q=q, cg=c, ng=c, r=r, s=s,
         stride=stride, dilation=dilation, top=top, left=left, a_unsigned=tensor.dtype.kind == "u", diagonal=True,
-        **fields))
+        **fields)]
 
 
 def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
@@ -47,7 +44,7 @@ def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
     return Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0), **fields)
 
 
-def lower_max_pool(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_max_pool(context: Context, node: Node) -> list[Problem]:
     """Lower MaxPool2d: the diagonal multiplies by one and the accumulators compare."""
     dtype = context.graph.tensors[node.inputs["x"]].dtype
     bits = context.config.array.operand_bits
@@ -56,7 +53,7 @@ def lower_max_pool(context: Context, node: Node) -> Sequence[LayerStep]:
 
 
 def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
-                 role: str = "x") -> Sequence[LayerStep]:
+                 role: str = "x") -> list[Problem]:
     name = node.inputs[role]
     tensor = context.graph.tensors[name]
     x = context.operand(node, role)
@@ -74,12 +71,12 @@ def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
     if (y.pixels, y.channels) != (count // channels, channels):
         context.stored[target] = y_view = Stored(y.name, y.address, count // channels, channels, y.item)
         y_view.expect_stores()
-    return steps_of(context, Problem(
+    return [Problem(
         name=node.name, x=x, y=y_view, width=x.pixels, q=x.pixels, cg=channels, ng=channels, diagonal=True,
-        a_unsigned=tensor.dtype.kind == "u", finish=finish))
+        a_unsigned=tensor.dtype.kind == "u", finish=finish)]
 
 
-def lower_relu(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_relu(context: Context, node: Node) -> list[Problem]:
     """Lower Relu: the identity, clamped at the zero point."""
     operator = node.operator
     assert isinstance(operator, Relu)
@@ -88,7 +85,7 @@ def lower_relu(context: Context, node: Node) -> Sequence[LayerStep]:
                                               int(info.max), float_entry(1.0)), False)
 
 
-def lower_lookup(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_lookup(context: Context, node: Node) -> list[Problem]:
     """Lower Lookup: the identity, then the table."""
     operator = node.operator
     assert isinstance(operator, Lookup)
@@ -97,7 +94,7 @@ def lower_lookup(context: Context, node: Node) -> Sequence[LayerStep]:
                                               table=operator.table), operator.table.ndim == 2)
 
 
-def lower_add(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_add(context: Context, node: Node) -> list[Problem]:
     """Lower Add: a table if one operand is constant over each channel, else an integer sum that is exact."""
     for role in ("a", "b"):
         value = context.constant(node.inputs[role])
@@ -106,7 +103,7 @@ def lower_add(context: Context, node: Node) -> Sequence[LayerStep]:
     return _add_tensors(context, node)
 
 
-def _add_tensors(context: Context, node: Node) -> Sequence[LayerStep]:
+def _add_tensors(context: Context, node: Node) -> list[Problem]:
     """Add two tensors of one shape: see :mod:`.residual`."""
     operator = node.operator
     assert isinstance(operator, Add)
@@ -150,7 +147,7 @@ def _add_tensors(context: Context, node: Node) -> Sequence[LayerStep]:
             a_unsigned=(a, b)[index].dtype.kind == "u", w_unsigned=True))
     # The tiling makes room for the first, so that is the one with more weights.
     problems.sort(key=lambda problem: -problem.repeat)
-    return steps_of(context, replace(problems[0], also=problems[1]))
+    return [replace(problems[0], also=problems[1])]
 
 
 def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) -> Residual:
@@ -170,7 +167,7 @@ def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) ->
     return found
 
 
-def _add_constant(context: Context, node: Node, fixed: str) -> Sequence[LayerStep]:
+def _add_constant(context: Context, node: Node, fixed: str) -> list[Problem]:
     """Lower Add of a constant that is one number or one for each channel: a table over the other operand."""
     operator = node.operator
     assert isinstance(operator, Add)
@@ -200,7 +197,7 @@ def _add_constant(context: Context, node: Node, fixed: str) -> Sequence[LayerSte
                                               table=table), table.ndim == 2, other)
 
 
-def lower_average_pool(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_average_pool(context: Context, node: Node) -> list[Problem]:
     """Lower AvgPool2d: sums of windows on the diagonal, divided by requantisation.
 
     Windows that reach into padding may have fewer elements: outputs fall into rectangles of one count each.
@@ -218,47 +215,16 @@ def lower_average_pool(context: Context, node: Node) -> Sequence[LayerStep]:
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
     check_stored_zero(context, node, "x_zero_point", zero, tensor.dtype.kind == "u")
     whole = operator.count_include_pad or plain
-    systolic = isinstance(context.config, SystolicConfig)
-    if systolic and (p, q, top, left) == (1, 1, 0, 0) and (r, s) == (height, width):
-        finish = Finish() if plain else _average(context, node, r * s, c)
-        return _whole_images(context, node, x, y, zero, finish)
-    steps: list[LayerStep] = []
+    problems: list[Problem] = []
     for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
         for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
             finish = Finish() if plain else _average(context, node, rows * columns, c)
-            steps += steps_of(context, Problem(
+            problems.append(Problem(
                 name=node.name, x=x, y=y, images=images, height=height, width=width, p=p1 - p0, q=q1 - q0, cg=c,
                 ng=c, r=r, s=s, stride=stride, top=top - p0 * stride[0], left=left - q0 * stride[1],
                 a_unsigned=tensor.dtype.kind == "u", a_zero=zero, fill=zero, diagonal=True, finish=finish,
                 y_size=None if (p1 - p0, q1 - q0) == (p, q) else (p, q), origin=(p0, q0)))
-    return steps
-
-
-class _Image(Stored):
-    """Some pixels of a stored tensor."""
-
-    def __init__(self, base: Stored, first: int, pixels: int):
-        super().__init__(base.name, base.address + first * base.channels * base.item, pixels, base.channels, base.item)
-        self._base, self._first = base, first
-
-    def ready(self, start: int, end: int) -> int | None:
-        return self._base.ready(self._first + start, self._first + end)
-
-
-def _whole_images(context: Context, node: Node, x: Stored, y: Stored, zero: int, finish: Finish) -> Sequence[LayerStep]:
-    """Sums of whole images: ones times the matrix of an image's pixels and channels, which fills the array."""
-    tensor = context.graph.tensors[node.inputs["x"]]
-    images, c, height, width = tensor.shape
-    count, item = height * width, context.config.operand_bytes
-    address = context.plan.constant(node.name, count * item, lambda: operand_array(np.ones(count, int), item).tobytes(),
-                                    key=("ones", count, item))
-    ones = Stored(f"{node.name}:ones", address, 1, count, item)
-    steps: list[LayerStep] = []
-    for image in range(images):
-        steps += steps_of(context, Problem(
-            name=node.name, x=ones, y=y, cg=count, ng=c, weights=Matrix(_Image(x, image * count, count)), w_zero=zero,
-            w_unsigned=tensor.dtype.kind == "u", finish=finish, y_size=(images, 1), origin=(image, 0)))
-    return steps
+    return problems
 
 
 def _counts(outputs: int, stride: int, window: int, before: int, size: int,

@@ -1,30 +1,22 @@
 """What lowerings share: where tensors stand, and the fields of a problem that follow from an operator."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
-from ...hdl.systolic.config import SystolicConfig
 from ..graph.graph import Graph, Node
 from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
-from ..row_stationary.choose import Chooser
-from ..row_stationary.choose import lower as lower_row_stationary
-from ..systolic.columns import lower_columns
-from ..systolic.lower import lower
-from ..systolic.schedule import LayerStep
-from ..systolic.tiling import choose_tiling
 from .plan import Layout, MemoryPlan, Stored
-from .problem import Finish, Problem
+from .problem import Finish
 
 __all__ = [
     "Context", "check_stored_zero", "finish_of", "float_entry", "image_of", "matrix_rows", "operand_fields",
-    "scale_entries", "steps_of", "stored_range",
+    "scale_entries", "stored_range",
 ]
 
 
@@ -38,7 +30,6 @@ class Context:
     placed: dict[str, Any]
     stored: dict[str, Stored]
     place: Callable[..., None]
-    chooser: Chooser = field(default_factory=Chooser)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""
@@ -192,17 +183,6 @@ def check_stored_zero(context: Context, node: Node, name: str, value: int, is_un
     low, high = max(low, -256), min(high, 255)
     if not low <= value <= high:
         raise PearrayError(f"{node.name}: {name} must be in {low}..{high} on this accelerator, not {value}")
-
-
-def steps_of(context: Context, problem: Problem) -> Sequence[LayerStep]:
-    """Tile a problem and lower it, as the kind of array wants it."""
-    config = context.config
-    if isinstance(config, RowStationaryConfig):
-        return lower_row_stationary(problem, config, context.plan, context.chooser)
-    assert isinstance(config, SystolicConfig)
-    if problem.columns:
-        return lower_columns(problem, config, context.plan)
-    return lower(problem, config, context.plan, choose_tiling(problem, config))
 
 
 def matrix_rows(context: Context, node: Node, role: str) -> tuple[Stored, np.ndarray | None]:

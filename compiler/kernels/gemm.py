@@ -1,20 +1,18 @@
 """Gemm and Linear: a row of M pixels and a 1 x 1 filter, or outer products if A stands transposed."""
 
-from collections.abc import Sequence
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Gemm, Linear
-from ..systolic.schedule import LayerStep
-from .context import Context, finish_of, matrix_rows, operand_fields, steps_of
+from .context import Context, finish_of, matrix_rows, operand_fields
 from .problem import Matrix, Problem
 
 __all__ = ["lower_gemm"]
 
 
-def lower_gemm(context: Context, node: Node) -> Sequence[LayerStep]:
+def lower_gemm(context: Context, node: Node) -> list[Problem]:
     """Lower Gemm and Linear: one row of M pixels, a 1 x 1 filter."""
     operator = node.operator
     assert isinstance(operator, (Gemm, Linear))
@@ -43,6 +41,6 @@ def lower_gemm(context: Context, node: Node) -> Sequence[LayerStep]:
         weights = Matrix(matrix, trans_b)
     finish = finish_of(context, node, n)
     y = context.result(node)
-    return steps_of(context, Problem(
+    return [Problem(
         name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, columns=trans_a, weights=weights, finish=finish,
-        **operand_fields(context, node)))
+        **operand_fields(context, node))]

@@ -11,7 +11,7 @@ from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
 from .plan import Stored
 
-__all__ = ["Box", "Finish", "Geometry", "Matrix", "Problem", "Region"]
+__all__ = ["Box", "Finish", "Geometry", "Matrix", "Problem", "Region", "split_region"]
 
 
 @dataclass
@@ -167,6 +167,49 @@ class Region:
         rows = np.arange(self.p1 - self.p0)[:, None] * problem.step[0] * width
         columns = np.arange(self.q1 - self.q0) * problem.step[1]
         return (self.first(problem) + images + rows + columns).reshape(-1)
+
+
+def _sizes(total: int, most: int, first: int) -> list[int]:
+    """Cut `total` into even parts of at most `most`, after growing ones that begin with `first`."""
+    sizes = []
+    if first:
+        part = first
+        while part < most and total > 2 * part:
+            sizes.append(part)
+            total -= part
+            part *= 2
+    parts = -(-total // most)
+    return sizes + [total // parts + (index < total % parts) for index in range(parts)]
+
+
+def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
+    """Cut a region into contiguous ones of at most `most` pixels, the first of about `first` if given."""
+    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    parts: list[Region] = []
+    if region.image1 - region.image0 > 1:
+        per_image = rows * columns
+        if per_image <= most:
+            at = region.image0
+            for size in _sizes(region.image1 - at, most // per_image, -(-first // per_image)):
+                parts.append(Region(at, at + size, region.p0, region.p1, region.q0, region.q1))
+                at += size
+            return parts
+        for image in range(region.image0, region.image1):
+            parts += split_region(Region(image, image + 1, region.p0, region.p1, region.q0, region.q1), most,
+                                  first if image == region.image0 else 0)
+        return parts
+    if columns <= most and rows > 1:
+        at = region.p0
+        for size in _sizes(rows, most // columns, -(-first // columns)):
+            parts.append(Region(region.image0, region.image1, at, at + size, region.q0, region.q1))
+            at += size
+        return parts
+    for p in range(region.p0, region.p1):
+        at = region.q0
+        for size in _sizes(columns, most, first if p == region.p0 else 0):
+            parts.append(Region(region.image0, region.image1, p, p + 1, at, at + size))
+            at += size
+    return parts
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,7 @@ from .mapper import mapping_of, plan_of
 from .mapping import LayerPlan, Traffic
 from .steps import PassStep
 
-__all__ = ["Chooser", "Mappings", "lower"]
-
-#: Where mappings come from; see :func:`.mapper.mapping_of`.
-Mappings = str | Mapping[str, Any]
+__all__ = ["Chooser", "lower"]
 
 #: Share of zeros with which codes are estimated, since values are not known yet.
 _ZEROS = 0.5
@@ -33,13 +29,13 @@ class Chooser:
 
     Parameters
     ----------
-    mapping : str or mapping
-        As for :func:`.mapper.mapping_of`.
+    given : mapping
+        Parameters of mappings by layer, as for :func:`.mapper.mapping_of`.
     coded_inputs, coded_outputs : collection of str
         Tensors that shall stand in memory as run-length codes, where a layer can read and write them.
     """
 
-    mapping: Mappings = "own"
+    given: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     coded_inputs: Collection[str] = frozenset()
     coded_outputs: Collection[str] = frozenset()
     #: Mapping of each layer that has been lowered, by its name: that of its first rectangle.
@@ -62,7 +58,7 @@ class Chooser:
             coded_output=config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs,
             output_bytes=problem.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS)
         shape = shape_of(problem, first.groups, first.cg, first.ng)
-        plan = mapping_of(shape, config, self.mapping, problem.images, traffic,
+        plan = mapping_of(shape, config, self.given, problem.images, traffic,
                           lanes_only=isinstance(problem.weights, Matrix), split_images=True)
         if problem.columns and plan.mapped.mapping.r > 1 and any(
                 part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
@@ -124,7 +120,7 @@ class _Codes:
         for body in self._bodies:
             body["dram"] += address
         shape = self.stored.pixels, self.stored.channels
-        return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16), self.units,
+        return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16), 2, self.units,
                            self._size)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...golden import run_length
-from ..kernels.plan import Layout
+from ..placed import Placed
 
 __all__ = ["CodedTensor", "Unit", "room"]
 
@@ -42,32 +42,24 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class CodedTensor:
-    """A tensor of 16-bit words in memory as codes; the same members as :class:`~pearray.compiler.compile.Placed`.
+class CodedTensor(Placed):
+    """A tensor of 16-bit words in memory as codes.
 
     Parameters
     ----------
-    name : str
-        Name.
-    address : int
-        First byte.
-    layout : Layout
-        Order of the elements that units count by.
-    dtype : numpy.dtype
-        Type, int16.
     units : list of Unit
-        The codes.
-    nbytes : int
+        The codes; their elements are counted in the order of the layout.
+    size : int
         Bytes of all codes with their room.
     """
 
-    name: str
-    address: int
-    layout: Layout
-    dtype: np.dtype
     units: list[Unit]
-    nbytes: int
-    item: int = 2
+    size: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.size
 
     def to_bytes(self, array: np.ndarray) -> bytes:
         """Bytes of a tensor as memory holds them."""

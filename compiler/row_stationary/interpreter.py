@@ -11,7 +11,7 @@ import numpy as np
 from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Parameter, Rounding
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode
 from ..interpreter import Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 
@@ -53,8 +53,8 @@ class RowStationaryInterpreter(Interpreter):
     config: RowStationaryConfig
     _CLOCKS = 6
 
-    def _add_memories(self) -> None:
-        config = self.config
+    def __init__(self, config: RowStationaryConfig, dram_bytes: int):
+        super().__init__(config, dram_bytes)
         self._width = config.line_bytes
         self._buffer = np.zeros(config.buffer_lines * self._width, np.uint8)
         self._buffer_race = _Buffer(config.buffer_lines)
@@ -288,37 +288,16 @@ class RowStationaryInterpreter(Interpreter):
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if self.config.truncate:
             raise ProgramError("no post-processing in fixed point")
-        lanes, rounding = self.config.psum_lanes, body["rounding"]
         if not body["m_count"] or not body["n_count"]:
             raise ProgramError("post of nothing")
-        size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
+        if body["scale_nstep"]:
+            raise ProgramError("scale_nstep is zero in programs of this kind")
         n = np.arange(body["n_count"])
         for m in range(body["m_count"]):
             row = body["acc_base"] + n * body["acc_nstep"] + m
             self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
-            sums = self._buffer.view("<i4").reshape(-1, lanes)[row].astype(np.int64)
-            if body["bias"]:
-                line = body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]
-                sums = sums + self._line(Parameter.BIAS, line, 4, ordinal, clock).copy().view("<i4")
-            if rounding is Rounding.NONE:
-                sums = np.maximum(sums, 0) if body["table"] else sums
-            else:
-                if body["scale_nstep"]:
-                    raise ProgramError("scale_nstep is zero in programs of this kind")
-                line = np.array([body["scale_base"] + m * body["scale_mstep"]])
-                entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(lanes, 8)
-                sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
-                if body["table"]:
-                    index = np.arange(lanes) * 256 + (sums & 255)
-                    self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
-                    sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
-            base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
-            if (base % (lanes * size)).any():
-                raise ProgramError(f"output address must be a multiple of {lanes * size}")
-            raw = sums.astype(np.int64).view(np.uint8).reshape(len(n), lanes, 8)[:, :, :size]
-            index = base[:, None] + np.arange(lanes * size)
-            self._out_race.write(index.reshape(-1), ordinal, clock)
-            self._out[index] = raw.reshape(len(n), lanes * size)
+            sums = self._buffer.view("<i4").reshape(-1, self.config.psum_lanes)[row].astype(np.int64)
+            self._finish(n, m, body["scale_base"] + m * body["scale_mstep"], sums, ordinal, clock, body)
 
     def _store(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["profile"] or not self.config.truncate:

@@ -8,7 +8,7 @@ from ...golden.tensors import pair
 from ...hdl.shell.commands import ADDRESS_BITS
 from ..kernels.plan import MemoryPlan, Stored
 from ..kernels.problem import Region
-from ..systolic.schedule import Group, Use
+from ..steps import Group, Use
 from .forms import Operand
 from .mapping import LayerPlan
 from .outputs import OutputMaker

@@ -1,15 +1,12 @@
-"""Choice of a layer's mapping: the best by the estimate, a published one, or one that is given."""
+"""Choice of a layer's mapping: the best by the estimate, or one that is given."""
 
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
 from functools import lru_cache
 from math import gcd
-from typing import Any
 
 from ...golden.cost import ConvLayer
-from ...golden.models import ALEXNET_CONV
-from ...golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping
-from ...golden.tensors import pair
+from ...golden.row_stationary import LayerMapping, Mapping
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from .estimate import BYTES_WEIGHT, estimate
@@ -130,10 +127,10 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
     return min((plan for plan in plans if plan is not None), key=price)
 
 
-def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | MappingOf[str, Any] = "own",
+def mapping_of(layer: ConvLayer, config: RowStationaryConfig, given: MappingOf[str, MappingOf[str, int]],
                batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False,
                split_images: bool = True) -> LayerPlan:
-    """Plan a layer as told.
+    """Plan a layer as told, or else the cheapest way.
 
     Parameters
     ----------
@@ -141,10 +138,8 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
         Shape.
     config : RowStationaryConfig
         The accelerator.
-    choice : str or mapping
-        ``own`` for the cheapest plan, ``paper`` for the published mapping of a layer of AlexNet, or the mapping's
-        parameters by name of the layer, those of a layer being a mapping from ``m, n, e, p, q, r, t`` and so on to
-        numbers. Layers that are not named get their own.
+    given : mapping
+        Parameters of mappings, ``m, n, e, p, q, r, t`` and so on, by name of the layer.
     batch : int
         Images.
     traffic : Traffic, optional
@@ -157,30 +152,13 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, choice: str | Mapp
     Raises
     ------
     PearrayError
-        If the layer has no such mapping, or it does not fit.
+        If the mapping that is given does not fit, or none does.
     """
-    if choice == "own":
+    if layer.name not in given:
         return best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split_images)
-    if choice == "paper":
-        shape = _shape(layer)
-        for known, mapping in zip(ALEXNET_CONV, ALEXNET_PUBLISHED, strict=True):
-            if _shape(known) == shape:
-                return plan_of(layer, replace(mapping, n=min(mapping.n, batch)), config, batch, traffic)
-        raise PearrayError(f"mapping must be 'own' for {layer.name}: only AlexNet's CONV layers have a published one")
-    if isinstance(choice, str):
-        raise PearrayError(f"mapping must be 'own', 'paper' or a file of mappings, not {choice!r}")
-    if layer.name not in choice:
-        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split_images)
-    values = choice[layer.name]
     try:
-        return plan_of(layer, Mapping(**values), config, batch, traffic)
+        return plan_of(layer, Mapping(**given[layer.name]), config, batch, traffic)
     except (TypeError, ValueError) as error:
         if isinstance(error, PearrayError):
             raise
         raise PearrayError(f"mapping of {layer.name}: {error}") from None
-
-
-def _shape(layer: ConvLayer) -> tuple[object, ...]:
-    """Identify a convolution whatever its name and however its padding is told."""
-    return (layer.c, layer.m, layer.r, layer.s, layer.groups, pair("stride", layer.stride),
-            pair("dilation", layer.dilation), *layer.output[1:])

@@ -7,10 +7,9 @@ import numpy as np
 from ...golden.row_stationary import Filters
 from ...hdl.shell.commands import Rounding
 from ..kernels.plan import Stored
-from ..kernels.problem import Region
-from ..systolic.lower import split_region
-from ..systolic.schedule import Output, Use
-from ..systolic.tiles import block, blocks
+from ..kernels.problem import Region, split_region
+from ..steps import Output, Use
+from ..transfers import block, blocks
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan

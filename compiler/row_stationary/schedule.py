@@ -1,4 +1,4 @@
-"""From passes to commands: where tiles and psums stand, when tiles are loaded, who waits for whom.
+"""Where operands and sums of the row-stationary array stand: a global buffer for ifmaps and psums, and one for filters.
 
 Ifmaps and psums share the global buffer. Each layer divides it (:class:`.steps.Areas`): tiles of ifmaps lie
 below, blocks of psums above. What a line holds, and which commands have to be over before it may be
@@ -11,15 +11,18 @@ In fixed point a layer's passes begin when the record of the layer before has be
 exactly what each layer did; its LOADs go ahead. That costs the time of the last STORE.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
-from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
+from ...hdl.shell.commands import Opcode
 from ..program import Program
-from ..systolic.schedule import Buffer, Group, Output, OutputBuffer, Tile, Use
+from ..schedule import OperandMemory, Scheduler, Scratchpad
+from ..steps import Output, Tile, Use
 from .steps import PassStep, PsumBlock
 
-__all__ = ["RowStationaryScheduler"]
+__all__ = ["schedule"]
 
 #: Steps to look ahead for tiles to load, and tiles of ifmaps and of filters to load ahead.
 _HORIZON = 24
@@ -51,92 +54,61 @@ class _Lines:
                 "store": int(self.store[part].max())}
 
 
-class RowStationaryScheduler:
-    """Emit the commands of all layers' steps.
+class _Buffers(OperandMemory[PassStep]):
+    """The global buffer, of ifmaps and psums, and the filter buffer."""
 
-    Parameters
-    ----------
-    config : RowStationaryConfig
-        Configuration.
-    """
+    posted = ("acc_base",)
 
     def __init__(self, config: RowStationaryConfig):
         self._config = config
-        self.program = Program(config.commands)
         self._width = config.line_bytes
         self._lines = _Lines(config.buffer_lines)
         self._ifmaps: list[Tile] = []
-        self._filters = Buffer(config.filter_lines * self._width, self._width)
-        lanes, channels = config.psum_lanes, config.scratchpads.channels
-        self._constants = {
-            Destination.BIAS.value: Buffer(channels * 4, lanes * 4),
-            Destination.SCALE.value: Buffer(channels * 8, lanes * 8),
-            Destination.TABLE.value: Buffer(lanes * 256, lanes * 256),
-        }
-        self._output = OutputBuffer(config.scratchpads.output_bytes, lanes * config.sum_bytes)
-        self._steps: list[PassStep] = []
-        self._limits: list[int] = []
+        self._filters = Scratchpad(config.filter_lines * self._width, self._width)
         self._block: PsumBlock | None = None
-        #: Step whose outputs have not been emitted, its EXECUTE and its number.
-        self._deferred: tuple[PassStep, int, int] | None = None
+        #: Tile of biases that the present block, just opened, has yet to get.
+        self._missing_bias: Use | None = None
+        #: STORE of the record that the next pass waits for.
+        self._record = 0
+        self._now = 0
 
-    def run(self, steps: list[PassStep]) -> Program:
-        """Emit everything.
-
-        Parameters
-        ----------
-        steps : list of PassStep
-            Steps of all layers in order; those of a block stand together.
-
-        Returns
-        -------
-        Program
-            The program.
-        """
-        self._steps = steps
+    def begin(self, scheduler: Scheduler[PassStep], steps: Sequence[PassStep]) -> None:
+        super().begin(scheduler, steps)
+        program = scheduler.program
+        self._setups = program.stream(Opcode.EXECUTE, ("filter_base",))
+        self._passes = program.stream(Opcode.EXECUTE, ("filter_base", "ifmap_base", "psum_read", "psum_write"))
+        self._stores = program.stream(Opcode.STORE, ("address",))
         before: PsumBlock | None = None
-        for index, step in enumerate(steps):
+        for step in steps:
             if step.block is not None and step.block is not before:
                 again = before is not None and before.areas is step.block.areas
                 step.block.bias_place = (before.bias_place + 1) % len(before.areas.biases) if again and before else 0
                 before = step.block
-            step.filters.tile.uses.append(index)
-            if step.ifmap is not None:
-                step.ifmap.tile.uses.append(index)
-            for output in step.group.outputs:
-                for use in output.constants:
-                    use.tile.uses.append(index)
-        config, record = self._config, 0
-        for index, step in enumerate(steps):
-            if config.truncate and index and steps[index - 1].group.profile is not None:
-                self._flush()
-                record = self.program.counts["store"]
-            self._ensure(index, step)
-            ordinal = self._execute(step, record)
-            record = 0
-            self._prefetch(index)
-            # Only now: the next passes need not stand behind POSTs that wait.
-            self._flush()
-            if step.group.outputs or step.group.profile is not None:
-                self._deferred = step, ordinal, index
-        self._flush()
-        return self.program
 
-    def _ensure(self, index: int, step: PassStep) -> None:
-        """Emit the LOADs that a step can't do without, and find a place for its sums."""
-        if step.block is not None and step.block is not self._block:
-            self._open(step.block)
-        if not self._bring_filters(step.filters, index, None):
-            raise AssertionError(f"step {index} can't have its filters of {step.filters.tile.size} bytes")
-        if step.ifmap is None:
-            return
-        if not self._bring_ifmap(step.ifmap, index, None):
-            self._flush()
-            if not self._bring_ifmap(step.ifmap, index, None):
-                raise AssertionError(f"step {index} can't have its ifmap tile of {step.ifmap.tile.size} bytes")
+    def enter(self, index: int) -> None:
+        """Open the step's block; in fixed point, wait for the record of the layer before."""
+        if self._config.truncate and index and self.steps[index - 1].group.profile is not None:
+            self.scheduler.flush()
+            self._record = self.scheduler.program.counts["store"]
+        block = self.steps[index].block
+        self._missing_bias = None
+        if block is not None and block is not self._block:
+            self._open(block)
+
+    def needs(self, index: int) -> Iterable[Use]:
+        operands = self.steps[index].operands
+        return operands if self._missing_bias is None else (self._missing_bias, *operands)
+
+    def bring(self, use: Use, index: int) -> bool:
+        if use is self._missing_bias:
+            assert self._block is not None
+            return self._bring_bias(self._block)
+        if use is self.steps[index].filters:
+            return self._bring_filters(use, index, None)
+        return self._bring_ifmap(use, index, None)
 
     def _open(self, block: PsumBlock) -> None:
-        """Give a block the place that has been free for longest, and bring its biases."""
+        """Give a block the place that has been free for longest."""
         now = self._block
         places = block.areas.blocks
         place = 0
@@ -145,10 +117,8 @@ class RowStationaryScheduler:
         block.place, block.address = place, places[place]
         self._block = block
         self._drop(block.address, block.address + block.pixels * block.lines)
-        if block.bias and not self._bring_bias(block):
-            self._flush()
-            if not self._bring_bias(block):
-                raise AssertionError("a block can't have its biases")
+        if block.bias:
+            self._missing_bias = block.bias[block.bias_place]
 
     def _drop(self, start: int, end: int) -> None:
         """Forget tiles of ifmaps that stand where psums shall."""
@@ -177,18 +147,13 @@ class RowStationaryScheduler:
 
     def _load(self, tile: Tile, waits: dict[str, int]) -> None:
         """Emit the LOADs of a tile."""
-        store = 0
+        store, ordinal = waits.get("store", 0), 0
         for piece in tile.pieces:
             ready = piece.ready()
             assert ready is not None
             store = max(store, ready)
-        waits = waits | {"store": max(store, waits.get("store", 0))}
-        ordinal = 0
         for piece in tile.pieces:
-            for body in piece.loads:
-                destination = body.get("destination", tile.memory)
-                ordinal = self.program.load(waits, **body | {
-                    "destination": destination, "address": tile.address + body["address"]})
+            ordinal = self.scheduler.load(tile, piece, waits["execute"], waits.get("post", 0), store)
         tile.ordinals = [ordinal]
 
     def _note_load(self, tile: Tile) -> None:
@@ -246,14 +211,12 @@ class RowStationaryScheduler:
         limit = self._config.buffer_lines
         areas = {id(self._block): self._block}
         for index in range(self._now, step + 1):
-            block = self._steps[index].block
+            block = self.steps[index].block
             areas[id(block)] = block
         for block in areas.values():
             if block is not None:
                 limit = min(limit, block.areas.ifmaps)
         return limit
-
-    _now = 0
 
     def _bring_filters(self, use: Use, step: int, newest: int | None) -> bool:
         tile = use.tile
@@ -264,36 +227,37 @@ class RowStationaryScheduler:
         self._load(tile, {"execute": tile.clear})
         return True
 
-    def _execute(self, step: PassStep, record: int) -> int:
-        """Emit the EXECUTE of a step, which waits for a STORE at least."""
-        filters = step.filters.tile
-        waits = {"load": filters.ordinals[-1], "store": record}
-        body = step.body | {"filter_base": filters.address // self._width}
-        block, lines = step.block, self._lines
-        sums = None
+    def execute(self, index: int) -> int:
+        """Emit the EXECUTE of a step, which waits for the record of the layer before, too."""
+        step, lines = self.steps[index], self._lines
+        filters, block = step.filters.tile, step.block
+        load, post, store = filters.ordinals[-1], 0, self._record
+        self._record = 0
+        fields = {"filter_base": filters.address // self._width}
         if step.ifmap is not None:
             assert block is not None
             tile = step.ifmap.tile
-            waits["load"] = max(waits["load"], tile.ordinals[-1])
-            body["ifmap_base"] = tile.address // self._config.operand_bytes + body["ifmap_base"]
+            load = max(load, tile.ordinals[-1])
+            fields["ifmap_base"] = tile.address // self._config.operand_bytes + step.body["ifmap_base"]
             read = write = block.address + step.pixels[0] * block.lines + step.lines[0]
             if step.biased:
                 bias = block.bias[block.bias_place].tile
-                waits["load"] = max(waits["load"], bias.ordinals[-1])
+                load = max(load, bias.ordinals[-1])
                 read = bias.address // self._width + step.lines[0]
-            body |= {"psum_read": read, "psum_write": write}
+            fields |= {"psum_read": read, "psum_write": write}
             sums = self._sums(block, step)
             if step.body.get("fresh") or step.biased:
                 if lines.busy[sums].any():
-                    self._flush()
-                for name in ("post", "store", "load"):
-                    waits[name] = max(waits.get(name, 0), int(getattr(lines, name)[sums].max()))
+                    self.scheduler.flush()
+                load = max(load, int(lines.load[sums].max()))
+                post, store = int(lines.post[sums].max()), max(store, int(lines.store[sums].max()))
                 assert not lines.busy[sums].any()
                 lines.busy[sums] += 1
                 lines.owner[sums] = id(block)
                 if step.biased:
                     lines.busy[self._biases(block, step)] += 1
-        ordinal = self.program.execute(waits, **body)
+        stream = self._setups if step.ifmap is None else self._passes
+        ordinal = stream.append(step.body, load, 0, post, store, *fields.values())
         filters.uses.popleft()
         filters.last_use = ordinal
         if step.ifmap is not None:
@@ -314,15 +278,15 @@ class RowStationaryScheduler:
         start = block.bias[block.bias_place].tile.address // self._width
         return slice(start + step.lines[0], start + step.lines[1])
 
-    def _prefetch(self, index: int) -> None:
+    def look_ahead(self, index: int) -> None:
         """Emit LOADs for later steps, as far as there is room that no pass but those before this one reads."""
-        newest = self.program.counts["execute"] - 1
+        newest = self.scheduler.program.counts["execute"] - 1
         self._now = index
         blocked: set[str] = set()
         brought = {"filters": 0, "ifmap": 0}
         following: PsumBlock | None = None
-        for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
-            step = self._steps[ahead]
+        for ahead in range(index + 1, min(index + _HORIZON, len(self.steps))):
+            step = self.steps[ahead]
             if step.block not in (None, self._block, following):
                 if following is None:
                     self._prefetch_bias(step.block)
@@ -345,68 +309,37 @@ class RowStationaryScheduler:
         if block.bias_place != now.bias_place:
             self._bring_bias(block)
 
-    def _flush(self) -> None:
-        """Emit the POSTs and STOREs of the step that has been executed last."""
-        if self._deferred is None:
-            return
-        (step, execute, index), self._deferred = self._deferred, None
-        group: Group = step.group
-        assert step.block is not None
-        for output in group.outputs:
-            self._emit(output, step.block, execute, index)
-        if group.outputs:
-            self._release(step)
-        if group.profile is not None:
-            self.program.store({"store": self.program.counts["store"], "execute": execute}, profile=1,
-                               dram=group.profile)
+    def post_fields(self, index: int) -> tuple[int, ...]:
+        return (self._block_of(index).address,)
 
-    def _release(self, step: PassStep) -> None:
-        """Note that the sums of a step leave with the latest POST or STORE."""
-        block, lines = step.block, self._lines
+    def _block_of(self, index: int) -> PsumBlock:
+        block = self.steps[index].block
         assert block is not None
+        return block
+
+    def store_sums(self, output: Output, index: int, execute: int) -> int | None:
+        if not self._config.truncate:
+            return None
+        latest, base = 0, self._block_of(index).address * self._width
+        for fields in output.stores:
+            latest = self._stores.append(fields, 0, execute, 0, 0, base + fields["address"])
+        return latest
+
+    def released(self, index: int, ordinal: int) -> None:
+        step, block, lines = self.steps[index], self._block_of(index), self._lines
+        noted = lines.store if self._config.truncate else lines.post
         sums = self._sums(block, step)
         lines.busy[sums] -= 1
-        queue, noted = ("store", lines.store) if self._config.truncate else ("post", lines.post)
-        ordinal = self.program.counts[queue]
         noted[sums] = ordinal
         if block.bias:
             part = self._biases(block, step)
             lines.busy[part] -= 1
             noted[part] = ordinal
 
-    def _emit(self, output: Output, block: PsumBlock, execute: int, index: int) -> None:
-        if self._config.truncate:
-            latest = 0
-            for fields in output.stores:
-                latest = self.program.store({"execute": execute}, **fields | {
-                    "address": block.address * self._width + fields["address"]})
-        else:
-            latest = self._post(output, block, execute, index)
-        stored, pixels, channels = output.target
-        stored.note_store(pixels, channels, latest)
+    def profile_waits(self, execute: int) -> int:
+        return execute
 
-    def _post(self, output: Output, block: PsumBlock, execute: int, index: int) -> int:
-        body = output.body | {"acc_base": block.address + output.body["acc_base"]}
-        load = 0
-        for name, use in (("bias", output.bias), ("scale", output.scale), ("table", output.table)):
-            if use is None:
-                continue
-            tile, buffer = use.tile, self._constants[use.tile.memory]
-            if tile.address < 0:
-                if not buffer.place(tile, index - 1, None):
-                    raise AssertionError(f"no room for a {name} tile of {tile.size} bytes")
-                self._load(tile, {"post": tile.clear})
-            load = max(load, tile.ordinals[-1])
-            if name != "table":
-                line = self._config.psum_lanes * (4 if name == "bias" else 8)
-                body[f"{name}_base"] = body.get(f"{name}_base", 0) + tile.address // line
-        place, store = self._output.place(output.size)
-        ordinal = self.program.post({"load": load, "execute": execute, "store": store}, **body | {"out_base": place})
-        for use in output.constants:
-            use.tile.uses.popleft()
-            use.tile.last_use = ordinal
-        latest = 0
-        for fields in output.stores:
-            latest = self.program.store({"post": ordinal}, **fields | {"address": place + fields["address"]})
-        self._output.take(place, output.size, latest)
-        return latest
+
+def schedule(config: RowStationaryConfig, steps: Sequence[PassStep]) -> Program:
+    """Commands of steps."""
+    return Scheduler(config, _Buffers(config)).run(steps)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..systolic.schedule import LayerStep, Use
+from ..steps import Step, Use
 
 __all__ = ["Areas", "PassStep", "PsumBlock"]
 
@@ -51,7 +51,7 @@ class PsumBlock:
 
 
 @dataclass(eq=False)
-class PassStep(LayerStep):
+class PassStep(Step):
     """One EXECUTE: a pass, or a setup, which has no ifmap and no block.
 
     Parameters
@@ -79,3 +79,8 @@ class PassStep(LayerStep):
     pixels: tuple[int, int] = (0, 0)
     lines: tuple[int, int] = (0, 0)
     biased: bool = False
+
+    @property
+    def operands(self) -> tuple[Use, ...]:
+        """Tiles that the pass reads, in the order in which they are loaded."""
+        return (self.filters,) if self.ifmap is None else (self.filters, self.ifmap)

@@ -9,8 +9,8 @@ from ...golden.tensors import pair
 from ...hdl.row_stationary.commands import Destination
 from ..kernels.plan import MemoryPlan, Stored, operand_array
 from ..kernels.problem import Matrix
-from ..systolic.schedule import Piece, Tile
-from ..systolic.tiles import block, blocks, fill, inside
+from ..steps import Piece, Tile
+from ..transfers import block, blocks, fill, inside
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan

@@ -12,9 +12,10 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan
 from ..kernels.problem import Box, Matrix, Problem, Region
+from ..steps import Group, Piece, Tile, Use
+from ..transfers import block
 from .lower import Tiling, _Lowering
-from .schedule import Group, Piece, Step, Tile, Use
-from .tiles import block
+from .schedule import ContractionStep
 from .tiling import Chooser
 
 __all__ = ["lower_columns"]
@@ -50,7 +51,7 @@ class _Columns(_Lowering):
             self._a_tiles[key] = Tile(Destination.ACTIVATION.value, size, [Piece([body], [(x, box.c0, box.c1)])])
         return self._a_tiles[key]
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[ContractionStep]:
         problem = self._problem
         boxes = [Box(0, 1, 0, 1, k, min(k + self._deep, problem.cg)) for k in range(0, problem.cg, self._deep)]
         for m0 in range(0, problem.q, self._rows):
@@ -62,7 +63,7 @@ class _Columns(_Lowering):
                 for box in boxes:
                     a_use = Use(self._a_tile(m0, m1, box), 1)
                     w_use = Use(self._maker.weights(0, tiles, box, (box.size,)), 1)
-                    yield Step(group, a_use, w_use, self._walk(part, tiles, box))
+                    yield ContractionStep(group, a_use, w_use, self._walk(part, tiles, box))
 
     def _walk(self, part: Region, tiles: tuple[int, int], box: Box) -> dict[str, int]:
         problem = self._problem
@@ -76,7 +77,7 @@ class _Columns(_Lowering):
             "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Problem, config: SystolicConfig, plan: MemoryPlan) -> list[Step]:
+def lower_columns(problem: Problem, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory.
 
     Raises

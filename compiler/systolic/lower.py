@@ -8,12 +8,14 @@ from itertools import pairwise, product
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Box, Problem, Region
-from .schedule import Group, Output, Step, Use
-from .tiles import TileMaker, blocks
+from ..kernels.problem import Box, Problem, Region, split_region
+from ..steps import Group, Output, Use
+from ..transfers import blocks
+from .schedule import ContractionStep
+from .tiles import TileMaker
 from .timing import Latencies
 
-__all__ = ["Tiling", "can_slice", "last_part", "lower", "split_region"]
+__all__ = ["Tiling", "can_slice", "last_part", "lower"]
 
 
 @dataclass(frozen=True)
@@ -81,49 +83,6 @@ def can_slice(problem: Problem) -> bool:
     (u, v), padded = problem.stride, problem.top or problem.left
     return (not problem.diagonal and problem.also is None and problem.r * problem.s == 1 and not padded
             and (problem.p - 1) * u < problem.height and (problem.q - 1) * v < problem.width)
-
-
-def _sizes(total: int, most: int, first: int) -> list[int]:
-    """Cut `total` into even parts of at most `most`, after growing ones that begin with `first`."""
-    sizes = []
-    if first:
-        part = first
-        while part < most and total > 2 * part:
-            sizes.append(part)
-            total -= part
-            part *= 2
-    parts = -(-total // most)
-    return sizes + [total // parts + (index < total % parts) for index in range(parts)]
-
-
-def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
-    """Cut a region into contiguous ones of at most `most` pixels, the first of about `first` if given."""
-    rows, columns = region.p1 - region.p0, region.q1 - region.q0
-    parts: list[Region] = []
-    if region.image1 - region.image0 > 1:
-        per_image = rows * columns
-        if per_image <= most:
-            at = region.image0
-            for size in _sizes(region.image1 - at, most // per_image, -(-first // per_image)):
-                parts.append(Region(at, at + size, region.p0, region.p1, region.q0, region.q1))
-                at += size
-            return parts
-        for image in range(region.image0, region.image1):
-            parts += split_region(Region(image, image + 1, region.p0, region.p1, region.q0, region.q1), most,
-                                  first if image == region.image0 else 0)
-        return parts
-    if columns <= most and rows > 1:
-        at = region.p0
-        for size in _sizes(rows, most // columns, -(-first // columns)):
-            parts.append(Region(region.image0, region.image1, at, at + size, region.q0, region.q1))
-            at += size
-        return parts
-    for p in range(region.p0, region.p1):
-        at = region.q0
-        for size in _sizes(columns, most, first if p == region.p0 else 0):
-            parts.append(Region(region.image0, region.image1, p, p + 1, at, at + size))
-            at += size
-    return parts
 
 
 @dataclass(frozen=True)
@@ -250,7 +209,7 @@ class _Lowering:
                     for tiles in tiling.blocks:
                         yield region, group, tiles
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[ContractionStep]:
         tiling = self._tiling
         loops = list(self._loops())
         plan: list[tuple[Region, int, list[tuple[Region, tuple[int, int]]]]] = []
@@ -328,7 +287,7 @@ class _Lowering:
         return (inner.column0 - geometry.column0) // geometry.column_step + inner.columns
 
     def _group(self, region: Region, part: Region, group: int, tiles: tuple[int, int], block_: tuple[int, int],
-               first_of_layer: bool, last_of_layer: bool) -> Iterator[Step]:
+               first_of_layer: bool, last_of_layer: bool) -> Iterator[ContractionStep]:
         tiling = self._tiling
         sums = Group(self._outputs(part, group, tiles, tiling.posts if last_of_layer else 1))
         first = True
@@ -351,8 +310,9 @@ class _Lowering:
                     if len(slices) > 1 and whole == len(slices):
                         a_pieces = next(at for at, cut in enumerate(slices) if cut >= w_box.c0 - a_box.c0 + end) + 1
                     for body in self._bodies(problem, maker, region, part, a_box, w_box, start, end, tiles, block_):
-                        yield Step(sums, Use(a_tile, a_pieces), Use(w_tile, min(index + 1, len(w_tile.pieces))),
-                                   body | {"first": int(first)}, tiling.w_first and first_of_layer and first)
+                        w_use = Use(w_tile, min(index + 1, len(w_tile.pieces)))
+                        yield ContractionStep(sums, Use(a_tile, a_pieces), w_use, body | {"first": int(first)},
+                                              tiling.w_first and first_of_layer and first)
                     first = False
                     start = end
 
@@ -538,6 +498,6 @@ def last_part(
     return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
-def lower(problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[Step]:
+def lower(problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[ContractionStep]:
     """Steps of a layer, in order."""
     return list(_Lowering(problem, config, plan, tiling).steps())

@@ -1,152 +1,31 @@
-"""From steps to commands: where tiles stand in the scratchpads, when they are loaded, who waits for whom.
+"""Where operands and sums of the systolic array stand: two scratchpads, and two banks of accumulators.
 
-A lowering states *what* is computed, as steps in order. Each step is one EXECUTE that needs tiles; each
-group of steps fills one bank of the accumulators and ends in POSTs and STOREs. The scheduler decides the
-rest: it loads each tile as early as a place for it is free, over a tile whose next use lies further
-away, and emits commands in an order that never needs a wait for a later one.
+Steps of a group add up in one bank, those of the next in the other. LOADs go ahead as far as the port has time for
+them while the array is at work.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from ...hdl.shell.commands import ADDRESS_BITS
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import Stored
 from ..program import Program
+from ..schedule import OperandMemory, Scheduler, Scratchpad
+from ..steps import Step, Use
 from .cost import execute_cycles, load_cycles
 
-__all__ = ["Buffer", "Group", "LayerStep", "Output", "OutputBuffer", "Piece", "Scheduler", "Step", "Tile", "Use"]
+__all__ = ["ContractionStep", "schedule"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
-_OPERANDS = {Destination.ACTIVATION.value, Destination.WEIGHT.value}
+_ACTIVATION, _WEIGHT = Destination.ACTIVATION.value, Destination.WEIGHT.value
 
 #: Steps to look ahead for tiles to load.
 _HORIZON = 32
 
 
 @dataclass(eq=False)
-class Piece:
-    """LOADs that bring one part of a tile.
-
-    Parameters
-    ----------
-    loads : list of dict
-        Bodies, with addresses in bytes relative to the tile.
-    sources : list of (Stored, int, int)
-        Pixels that must have been stored before.
-    """
-
-    loads: list[dict[str, int]]
-    sources: list[tuple[Stored, int, int]] = field(default_factory=list)
-
-    def ready(self) -> int | None:
-        """STORE to wait for, or None if one of them has not been emitted."""
-        latest = 0
-        for stored, start, end in self.sources:
-            ordinal = stored.ready(start, end)
-            if ordinal is None:
-                return None
-            latest = max(latest, ordinal)
-        return latest
-
-
-@dataclass(eq=False)
-class Tile:
-    """A part of a tensor that stands in a scratchpad while steps use it.
-
-    Parameters
-    ----------
-    memory : int
-        Which scratchpad, a value of :class:`~pearray.hdl.shell.commands.Destination`.
-    size : int
-        Bytes.
-    pieces : list of Piece
-        Parts, in the order in which they are loaded.
-    """
-
-    memory: int
-    size: int
-    pieces: list[Piece]
-    address: int = -1
-    #: LOAD of each piece that stands in the scratchpad.
-    ordinals: list[int] = field(default_factory=list)
-    #: EXECUTE (or POST, for biases, scales and tables) to wait for before the place can be overwritten.
-    clear: int = 0
-    #: Last command that read the tile.
-    last_use: int = 0
-    #: When, in cycles, its latest piece will about have come.
-    loaded: float = 0.0
-    #: Steps that will use the tile, in order.
-    uses: deque[int] = field(default_factory=deque)
-
-
-@dataclass
-class Use:
-    """A tile that a step needs, and how many of its pieces."""
-
-    tile: Tile
-    pieces: int
-
-
-@dataclass(eq=False)
-class Output:
-    """One POST and the STOREs of what it writes.
-
-    Parameters
-    ----------
-    body : dict
-        POST body without bank, and with bases relative to the tiles and the place in the output scratchpad.
-    size : int
-        Bytes in the output scratchpad.
-    stores : list of dict
-        STORE bodies, with addresses relative to that place.
-    target : (Stored, slice or ndarray, int)
-        Tensor, pixels, and channels that the STOREs write.
-    bias, scale, table : Use or None
-        Constants it needs.
-    """
-
-    body: dict[str, int]
-    size: int
-    stores: list[dict[str, int]]
-    target: tuple[Stored, slice | np.ndarray, int]
-    bias: Use | None = None
-    scale: Use | None = None
-    table: Use | None = None
-
-    @property
-    def constants(self) -> list[Use]:
-        """The tiles of constants it needs."""
-        return [use for use in (self.bias, self.scale, self.table) if use is not None]
-
-
-@dataclass(eq=False)
-class Group:
-    """Steps that fill one bank of the accumulators, and what becomes of the sums."""
-
-    outputs: list[Output]
-    #: Address of the profile record to write after the STOREs, which ends a layer.
-    profile: int | None = None
-
-
-@dataclass(eq=False)
-class LayerStep:
-    """What a lowering gives to the scheduler of its kind of array.
-
-    Parameters
-    ----------
-    group : Group
-        Outputs to make; a layer's last step has those that end it.
-    """
-
-    group: Group
-
-
-@dataclass(eq=False)
-class Step(LayerStep):
+class ContractionStep(Step):
     """One EXECUTE of the systolic array.
 
     Parameters
@@ -172,267 +51,152 @@ class Step(LayerStep):
         return (self.w, self.a) if self.w_first else (self.a, self.w)
 
 
-class Buffer:
-    """Places in one scratchpad."""
+class _Scratchpads(OperandMemory[ContractionStep]):
+    """Activations, weights, and the accumulators."""
 
-    def __init__(self, capacity: int, alignment: int):
-        self.capacity = capacity
-        self._alignment = alignment
-        self._tiles: list[Tile] = []
-
-    def _rounded(self, tile: Tile) -> int:
-        return -(-tile.size // self._alignment) * self._alignment
-
-    def place(self, tile: Tile, step: int, newest: int | None) -> bool:
-        """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then."""
-        if tile.size > self.capacity:
-            raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
-        size = self._rounded(tile)
-        top = self.capacity - size
-        starts = {0, top}
-        for other in self._tiles:
-            starts |= {other.address + self._rounded(other), other.address - size}
-        best: tuple[tuple[int, int, bool, int], int, list[Tile]] | None = None
-        for start in starts:
-            if not 0 <= start <= top:
-                continue
-            victims = [other for other in self._tiles
-                       if other.address < start + size and start < other.address + other.size]
-            if any(other.uses and other.uses[0] <= step for other in victims):
-                continue
-            latest = max((max(other.last_use, other.clear) for other in victims), default=0)
-            if newest is not None and latest > newest:
-                continue
-            # Tiles at either end leave the room between them in one piece, whatever their sizes.
-            cost = (sum(bool(other.uses) for other in victims), latest, 0 < start < top, start)
-            if best is None or cost < best[0]:
-                best = (cost, start, victims)
-        if best is None:
-            return False
-        (_, latest, _, _), start, victims = best
-        for other in victims:
-            other.address, other.ordinals = -1, []
-            self._tiles.remove(other)
-        tile.address, tile.clear, tile.last_use, tile.ordinals = start, latest, 0, []
-        self._tiles.append(tile)
-        return True
-
-
-class OutputBuffer:
-    """Places in the output scratchpad, taken in turn."""
-
-    def __init__(self, capacity: int, alignment: int):
-        self._capacity = capacity
-        self._alignment = alignment
-        self._next = 0
-        self._taken: list[tuple[int, int, int]] = []
-
-    def place(self, size: int) -> tuple[int, int]:
-        """Address of `size` bytes, and the STORE that must have read what was there."""
-        if size > self._capacity:
-            raise AssertionError(f"output of {size} bytes in a memory of {self._capacity}")
-        start = -(-self._next // self._alignment) * self._alignment
-        if start + size > self._capacity:
-            start = 0
-        self._next = start + size
-        hit = [entry for entry in self._taken if entry[0] < start + size and start < entry[1]]
-        wait = max((entry[2] for entry in hit), default=0)
-        # What was only partly overwritten stays taken: its rest may still be waiting to be read.
-        self._taken = [entry for entry in self._taken if entry[0] < start or start + size < entry[1]]
-        return start, wait
-
-    def take(self, start: int, size: int, store: int) -> None:
-        """Record the STORE that reads a place."""
-        self._taken.append((start, start + size, store))
-
-
-class Scheduler:
-    """Emit the commands of all layers' steps.
-
-    Parameters
-    ----------
-    config : SystolicConfig
-        Configuration.
-    """
+    posted = ("bank",)
 
     def __init__(self, config: SystolicConfig):
         self._config = config
-        self.program = Program(config.commands)
-        pads, beat = config.scratchpads, config.beat_bytes
-        line = config.post.lanes
-        self._buffers = {
-            Destination.ACTIVATION.value: Buffer(pads.activation_bytes, max(beat, config.operand_bytes)),
-            Destination.WEIGHT.value: Buffer(pads.weight_bytes, max(beat, config.operand_bytes)),
-            Destination.BIAS.value: Buffer(pads.channels * 4, line * 4),
-            Destination.SCALE.value: Buffer(pads.channels * 8, line * 8),
-            Destination.TABLE.value: Buffer(config.array.cols * 256, config.array.cols * 256),
-        }
-        self._output = OutputBuffer(pads.output_bytes, line * config.sum_bytes)
-        self._steps: list[Step] = []
-        #: Group whose sums stand in a bank: the group, the bank, its last EXECUTE, its last step.
-        self._deferred: tuple[Group, int, int, int] | None = None
-        self._bank = 1
+        pads, alignment = config.scratchpads, max(config.beat_bytes, config.operand_bytes)
+        self._pads = {_ACTIVATION: Scratchpad(pads.activation_bytes, alignment),
+                      _WEIGHT: Scratchpad(pads.weight_bytes, alignment)}
+        self._bank, self._current = 1, 0
+        #: POST that has read the sums of each bank last.
         self._bank_post = [0, 0]
-        #: When, in cycles, what has been emitted will have been loaded and executed.
-        self._load_clock = self._execute_clock = 0.0
+        #: When, in cycles, what has been emitted will have been executed.
+        self._execute_clock = 0.0
+        #: Cycles of LOADs and EXECUTEs by the identity of their bodies.
+        self._cycles: dict[int, float] = {}
+        #: Steps before which all activations, all weights and all constants stand.
+        self._fronts = {_ACTIVATION: 0, _WEIGHT: 0}
+        self._constants_front = 0
+        #: What :attr:`Scheduler.evicted` was when that of the constants was set.
+        self._evicted = 0
 
-    def _needs(self, index: int) -> list[Use]:
-        """Operands of a step, and the constants of the step before: they are wanted only when its sums are there."""
-        step, before = self._steps[index], self._steps[index - 1] if index else None
-        if before is None or before.group is step.group:
-            return [*step.operands]
-        return [*step.operands, *before.group.outputs[0].constants]
+    def begin(self, scheduler: Scheduler[ContractionStep], steps: Sequence[ContractionStep]) -> None:
+        super().begin(scheduler, steps)
+        self._execute = scheduler.program.stream(Opcode.EXECUTE, ("bank", "a_base", "w_base"))
 
-    def run(self, steps: list[Step]) -> Program:
-        """Emit everything.
+    def enter(self, index: int) -> None:
+        if index == 0 or self.steps[index].group is not self.steps[index - 1].group:
+            self._bank ^= 1
+        self._current = index
 
-        Parameters
-        ----------
-        steps : list of Step
-            Steps of all layers in order; those of a group stand together.
+    def needs(self, index: int) -> Iterable[Use]:
+        return [*self.steps[index].operands, *self._constants(index)]
 
-        Returns
-        -------
-        Program
-            The program.
-        """
-        self._steps = steps
-        last = {id(step.group): index for index, step in enumerate(steps)}
-        for index, step in enumerate(steps):
-            step.a.tile.uses.append(index)
-            step.w.tile.uses.append(index)
-            if last[id(step.group)] == index:
-                for output in step.group.outputs:
-                    for use in output.constants:
-                        use.tile.uses.append(index)
-        group: Group | None = None
-        for index, step in enumerate(steps):
-            opens = step.group is not group
-            if opens:
-                group = step.group
-                self._bank ^= 1
-            self._ensure(index)
-            ordinal = self._execute(step)
-            self._prefetch(index)
-            if opens:
-                # Only now: the next group's first EXECUTE need not stand behind POSTs that wait.
-                self._flush()
-            if last[id(group)] == index:
-                assert group is not None
-                self._deferred = group, self._bank, ordinal, index
-        self._flush()
-        return self.program
+    def _constants(self, index: int) -> tuple[Use, ...]:
+        """Constants of the group before, if a step begins one: they are wanted only when its sums are there."""
+        if index == 0 or self.steps[index].group is (before := self.steps[index - 1].group):
+            return ()
+        return before.outputs[0].constants
 
-    def _execute(self, step: Step) -> int:
-        ordinal = self.program.execute(
-            {"load": max(max(use.tile.ordinals[:use.pieces]) for use in (step.a, step.w)),
-             "post": self._bank_post[self._bank]},
-            **step.body | {
-                "bank": self._bank,
-                "a_base": self._operand(step.a.tile, step.body["a_base"]),
-                "w_base": self._operand(step.w.tile, step.body["w_base"]),
-            })
-        for use in (step.a, step.w):
-            use.tile.uses.popleft()
-            use.tile.last_use = ordinal
-        loaded = max(use.tile.loaded for use in (step.a, step.w))
-        self._execute_clock = max(self._execute_clock, loaded) + execute_cycles(self._config, step.body)
-        return ordinal
-
-    def _operand(self, tile: Tile, offset: int) -> int:
-        return (tile.address // self._config.operand_bytes + offset) % (1 << ADDRESS_BITS)
+    def bring(self, use: Use, index: int) -> bool:
+        return self._bring(use, index) if use.tile.memory in self._pads else self.scheduler.bring_constant(use, index)
 
     def _bring(self, use: Use, step: int, newest: int | None = None, until: float | None = None) -> bool:
-        """Load the missing pieces of a tile; return whether all stand.
+        """Load the missing pieces of an operand's tile; return whether all stand.
 
         With `newest`, only over what that EXECUTE and those before it were the last to read; with
         `until`, only what will have come by then.
         """
-        tile = use.tile
-        if tile.address < 0:
-            if tile.pieces[0].ready() is None or (until is not None and self._load_clock > until):
-                return False
-            if not self._buffers[tile.memory].place(tile, step, newest):
-                return False
-        queue = "execute" if tile.memory in _OPERANDS else "post"
-        while len(tile.ordinals) < use.pieces:
-            piece = tile.pieces[len(tile.ordinals)]
+        tile, scheduler = use.tile, self.scheduler
+        ordinals = tile.ordinals
+        while len(ordinals) < use.pieces:
+            piece = tile.pieces[len(ordinals)]
             store = piece.ready()
-            if store is None or (until is not None and self._load_clock > until):
+            if store is None or (until is not None and scheduler.load_clock > until):
                 return False
-            ordinal = 0
-            for body in piece.loads:
-                ordinal = self.program.load(
-                    {queue: tile.clear, "store": store},
-                    **body | {"destination": tile.memory, "address": tile.address + body["address"]})
-                self._load_clock += load_cycles(self._config, body)
-            tile.ordinals.append(ordinal)
-            tile.loaded = self._load_clock
+            if tile.address < 0:
+                if not self._pads[tile.memory].place(tile, step, newest):
+                    return False
+                ordinals = tile.ordinals
+            ordinals.append(scheduler.load(tile, piece, tile.clear, 0, store))
+            tile.loaded = scheduler.load_clock
         return True
 
-    def _ensure(self, index: int) -> None:
-        for use in self._needs(index):
-            # Constants may have to wait until those of the group before have been used: POST brings them.
-            if self._bring(use, index) or use.tile.memory not in _OPERANDS:
-                continue
-            self._flush()
-            if not self._bring(use, index):
-                raise AssertionError(f"step {index} can't have its {Destination(use.tile.memory).name.lower()} tile of "
-                                     f"{use.tile.size} bytes")
+    def load_cycles(self, body: Mapping[str, int]) -> float:
+        cycles = self._cycles.get(id(body))
+        if cycles is None:
+            cycles = self._cycles[id(body)] = load_cycles(self._config, body)
+        return cycles
 
-    def _prefetch(self, index: int) -> None:
+    def execute(self, index: int) -> int:
+        step = self.steps[index]
+        a, w, body, item = step.a.tile, step.w.tile, step.body, self._config.operand_bytes
+        a_load, w_load = max(a.ordinals[:step.a.pieces]), max(w.ordinals[:step.w.pieces])
+        ordinal = self._execute.append(
+            body, max(a_load, w_load), 0, self._bank_post[self._bank], 0, self._bank,
+            (a.address // item + body["a_base"]) % (1 << ADDRESS_BITS),
+            (w.address // item + body["w_base"]) % (1 << ADDRESS_BITS))
+        for tile in (a, w):
+            tile.uses.popleft()
+            tile.last_use = ordinal
+        cycles = self._cycles.get(id(body))
+        if cycles is None:
+            cycles = self._cycles[id(body)] = execute_cycles(self._config, body)
+        self._execute_clock = max(self._execute_clock, a.loaded, w.loaded) + cycles
+        return ordinal
+
+    def look_ahead(self, index: int) -> None:
         """Emit LOADs for later steps: all for the next one, and more as far as there is time for them.
 
         LOADs that the port has no time for yet would only keep it from fetching the next EXECUTE.
         """
         # A place that the EXECUTE just emitted still reads would be free only when it ends.
-        newest = self.program.counts["execute"] - 1
-        blocked: set[int] = set()
-        for ahead in range(index + 1, min(index + _HORIZON, len(self._steps))):
+        newest = self.scheduler.program.counts["execute"] - 1
+        end, blocked = min(index + _HORIZON, len(self.steps)), set[int]()
+        while True:
+            ahead = self._missing(index + 1, end, blocked)
             until = None if ahead == index + 1 else self._execute_clock
-            for use in self._needs(ahead):
+            if ahead == end or (until is not None and self.scheduler.load_clock > until):
+                return
+            for use in self.steps[ahead].operands:
                 memory = use.tile.memory
-                if len(use.tile.ordinals) >= use.pieces:
-                    continue
-                if memory not in blocked and not self._bring(use, ahead, newest if memory in _OPERANDS else None,
-                                                             until):
+                if (memory not in blocked and len(use.tile.ordinals) < use.pieces
+                        and not self._bring(use, ahead, newest, until)):
                     blocked.add(memory)
-            if blocked >= _OPERANDS or (until is not None and self._load_clock > until):
+            for use in self._constants(ahead):
+                if use.tile.memory not in blocked and not use.tile.ordinals and (
+                        (until is not None and self.scheduler.load_clock > until)
+                        or not self.scheduler.bring_constant(use, ahead)):
+                    blocked.add(use.tile.memory)
+            if _ACTIVATION in blocked and _WEIGHT in blocked:
                 return
 
-    def _flush(self) -> None:
-        """Emit the POSTs and STOREs of the group that has been executed last."""
-        if self._deferred is None:
-            return
-        (group, bank, execute, index), self._deferred = self._deferred, None
-        for output in group.outputs:
-            self._post(output, bank, execute, index)
-        if group.profile is not None:
-            count = self.program.counts["store"]
-            self.program.store({"store": count}, profile=1, dram=group.profile)
+    def _missing(self, first: int, end: int, blocked: set[int]) -> int:
+        """First step from `first` on for which a memory that is not blocked has something to load, or `end`."""
+        steps, found = self.steps, end
+        if _ACTIVATION not in blocked:
+            at = max(self._fronts[_ACTIVATION], first)
+            while at < found and len((use := steps[at].a).tile.ordinals) >= use.pieces:
+                at += 1
+            self._fronts[_ACTIVATION] = found = at
+        if _WEIGHT not in blocked:
+            at = max(self._fronts[_WEIGHT], first)
+            while at < found and len((use := steps[at].w).tile.ordinals) >= use.pieces:
+                at += 1
+            self._fronts[_WEIGHT] = at
+            found = min(found, at)
+        if self._evicted != self.scheduler.evicted:
+            self._evicted, self._constants_front = self.scheduler.evicted, first
+        at = max(self._constants_front, first)
+        while at < found and all(use.tile.ordinals for use in self._constants(at)):
+            at += 1
+        self._constants_front = at
+        while at < found and all(use.tile.ordinals or use.tile.memory in blocked for use in self._constants(at)):
+            at += 1
+        return min(found, at)
 
-    def _post(self, output: Output, bank: int, execute: int, index: int) -> None:
-        body = output.body | {"bank": bank}
-        load = 0
-        for name, use in (("bias", output.bias), ("scale", output.scale), ("table", output.table)):
-            if use is None:
-                continue
-            # Constants of the group's later outputs may have to go, and come back.
-            if not self._bring(use, index - 1):
-                raise AssertionError(f"no room for a {name} tile of {use.tile.size} bytes")
-            load = max(load, *use.tile.ordinals[:use.pieces])
-            if name != "table":
-                line = self._config.post.lanes * (4 if name == "bias" else 8)
-                body[f"{name}_base"] = body.get(f"{name}_base", 0) + use.tile.address // line
-        place, store = self._output.place(output.size)
-        body["out_base"] = body.get("out_base", 0) + place
-        ordinal = self.program.post({"load": load, "execute": execute, "store": store}, **body)
-        for use in output.constants:
-            use.tile.uses.popleft()
-            use.tile.last_use = ordinal
-        self._bank_post[bank] = ordinal
-        for fields in output.stores:
-            latest = self.program.store({"post": ordinal}, **fields | {"address": place + fields["address"]})
-        self._output.take(place, output.size, latest)
-        stored, pixels, channels = output.target
-        stored.note_store(pixels, channels, latest)
+    def post_fields(self, index: int) -> tuple[int, ...]:
+        same = self.steps[index].group is self.steps[self._current].group
+        return (self._bank if same else self._bank ^ 1,)
+
+    def released(self, index: int, ordinal: int) -> None:
+        self._bank_post[self.post_fields(index)[0]] = ordinal
+
+
+def schedule(config: SystolicConfig, steps: Sequence[ContractionStep]) -> Program:
+    """Commands of steps."""
+    return Scheduler(config, _Scratchpads(config)).run(steps)

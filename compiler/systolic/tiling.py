@@ -10,11 +10,11 @@ from typing import Any
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
+from ..kernels.problem import Box, Geometry, Matrix, Problem, Region, split_region
 from .cost import contraction_tiles, estimate, row_beats
-from .lower import Tiling, lower, split_region
+from .lower import Tiling, lower
 from .ramps import improve
-from .schedule import Scheduler
+from .schedule import schedule
 from .tiles import TileMaker
 from .timing import UnendingError
 
@@ -416,7 +416,7 @@ class _Timing:
         steps = lower(_alone(self._problem), self._config, MemoryPlan(keep=False), tiling)
         self._left -= len(steps)
         self.steps = len(steps)
-        program = Scheduler(self._config).run(steps)
+        program = schedule(self._config, steps)
         try:
             return float(estimate(self._config, program))
         except UnendingError:

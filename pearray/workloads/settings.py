@@ -1,11 +1,9 @@
 """Settings of a workload, as ``--set workload.KEY=VALUE`` gives them."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..hdl.errors import PearrayError
-from ..messages import unknown
+from ..hdl.errors import PearrayError, unknown
 
 __all__ = ["Settings"]
 
@@ -19,12 +17,20 @@ class Settings:
         Its name, for messages.
     given : mapping of str to Any
         What the user gave, by key without ``workload.``.
+    passed_on : iterable of str
+        Keys that are no business of the workload: the array's mapper takes them.
+
+    Members
+    -------
+    passed_on : dict
+        Those of them that were given.
     """
 
-    def __init__(self, workload: str, given: Mapping[str, Any]):
+    def __init__(self, workload: str, given: Mapping[str, Any], passed_on: Iterable[str] = ()):
         self._workload = workload
-        self._given = dict(given)
-        self._known: list[str] = []
+        self._known = list(passed_on)
+        self.passed_on = {key: value for key, value in given.items() if key in self._known}
+        self._given = {key: value for key, value in given.items() if key not in self._known}
 
     def integer(self, key: str, default: int, low: int = 1) -> int:
         """Take an integer of at least `low`."""
@@ -46,16 +52,6 @@ class Settings:
         if value not in allowed:
             raise PearrayError(f"workload.{key} must be {' or '.join(allowed)}, not {value!r}")
         return str(value)
-
-    def mapping(self) -> str:
-        """Take where the mappings of a row-stationary array come from: "own", "paper" or a file."""
-        value = self._take("mapping", "own")
-        if not isinstance(value, str) or (value not in ("own", "paper") and not Path(value).is_file()):
-            raise PearrayError(f"workload.mapping must be own, paper or the path of a file, not {value!r}")
-        return value
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._given
 
     def _take(self, key: str, default: Any) -> Any:
         self._known.append(key)

@@ -3,19 +3,18 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..compiler.frontends.onnx.importer import load_onnx
-from ..compiler.graph.arithmetic import is_fixed_point
 from ..compiler.graph.graph import Graph
+from ..compiler.kinds import compiler_for
 from ..compiler.operators import Contraction, Conv2d, FixedPoint, Gemm, Linear, Quantize, Requant
-from ..hdl.errors import PearrayError
+from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
-from ..messages import unknown
 from .settings import Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
@@ -53,15 +52,15 @@ class Workload:
         Inputs of the graph.
     labels : ndarray or None
         Digits that the inputs show, where that is known.
-    mapping : str or None
-        "own", "paper" or the path of a file, for a row-stationary array; None for others.
+    settings : dict
+        Settings of the array's mapper; see :func:`pearray.run`.
     """
 
     name: str
     graph: Graph
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
-    mapping: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
@@ -77,11 +76,10 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of all others and of conv. On a row-stationary array ``mapping``
-        ("own", "paper" or the path of a file). In fixed point ``shift`` instead of ``out``.
+        ``trans_b`` of gemm, ``batch`` of all others and of conv; in fixed point ``shift`` instead of ``out``.
+        And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
-        Accelerator that it is for: a row-stationary array of 16 bits gets operands in fixed point, all
-        others and none int8.
+        Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
 
     Returns
     -------
@@ -95,11 +93,10 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     if type(seed) is not int or seed < 0:
         raise PearrayError(f"seed must be an integer of at least 0, not {seed!r}")
     rng = np.random.default_rng(seed)
-    chosen = Settings(name, settings or {})
-    maker = _maker(name)
-    mapping = _mapping(chosen, config)
-    made = maker(name, rng, chosen, config is not None and is_fixed_point(config))
-    return replace(made, mapping=mapping)
+    kind = None if config is None else compiler_for(config)
+    chosen = Settings(name, settings or {}, () if kind is None else kind.settings)
+    made = _maker(name)(name, rng, chosen, config is not None and kind is not None and kind.is_fixed_point(config))
+    return replace(made, settings=chosen.passed_on)
 
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
@@ -113,16 +110,6 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     if name.endswith(".onnx") or Path(name).is_file():
         return _onnx
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
-
-
-def _mapping(settings: Settings, config: Config | None) -> str | None:
-    """Take the setting that only one kind of array has."""
-    if config is not None and config.array.kind == "row-stationary":
-        return settings.mapping()
-    if "mapping" in settings:
-        kind = "none" if config is None else config.array.kind
-        raise PearrayError(f"workload.mapping needs array.kind to be 'row-stationary', not {kind!r}")
-    return None
 
 
 class _Int8:

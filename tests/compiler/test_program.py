@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from random_workloads import configuration
 
-from pearray.compiler.interpreter import Interpreter, ProgramError
+from pearray.compiler.interpreter import ProgramError
+from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program, disassemble
 from pearray.hdl.shell.commands import COMMAND_BYTES
 from pearray.hdl.systolic.commands import COMMANDS, Destination
@@ -15,7 +16,7 @@ EXECUTE = {"m_count0": 8, "m_count1": 1, "m_count2": 1, "k_total": 2, "run": 2, 
 
 
 def _run(program, config=None):
-    machine = Interpreter(config or configuration(), 4096)
+    machine = interpreter(config or configuration(), 4096)
     machine.write([(0, program.encode())])
     return machine, machine.run(0)
 
@@ -89,7 +90,7 @@ def test_waits_are_transitive():
 def test_contraction_follows_the_document(rng):
     """Runs, jumps and tiles of EXECUTE against a sum written out element by element."""
     config = configuration(rows=4, cols=4)
-    machine = Interpreter(config, 4096)
+    machine = interpreter(config, 4096)
     a, w = rng.integers(-128, 128, 256, dtype=np.int8), rng.integers(-128, 128, 256, dtype=np.int8)
     program = Program(COMMANDS)
     program.load({}, length=256, count1=1, count2=1, dram=1024)

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from pearray.golden import row_stationary
 from pearray.golden.cost import ConvLayer
 from pearray.golden.models import ALEXNET_CONV
-from pearray.golden.row_stationary import ALEXNET_PUBLISHED, LayerMapping, Mapping, PEStorage
+from pearray.golden.row_stationary import LayerMapping, Mapping, PEStorage
 from pearray.golden.tensors import pair
+from pearray.workloads.published import ALEXNET_MAPPINGS
 
+ALEXNET_PUBLISHED = [Mapping(**parameters) for parameters in ALEXNET_MAPPINGS]
 SMALL = st.integers(1, 4)
 
 

@@ -8,9 +8,10 @@ import pytest
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.kinds import compiler_for
 from pearray.golden.row_stationary import Mapping
 from pearray.hdl.row_stationary.commands import COMMANDS
-from pearray.report import activity_table, run_record
+from pearray.report import figure_table, run_record
 from pearray.results import record_bytes, result_of
 from pearray.sim.engine import Outcome
 
@@ -36,7 +37,7 @@ def _ran(rng, config, ends, totals):
     graph, inputs = _graph(rng)
     chosen = Mapping(m=3, n=2, e=3, p=3, q=2, r=1, t=1)
     layers = [SimpleNamespace(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
-                              output=node.outputs["y"], packed_bytes=108, profile=0, mapping=chosen)
+                              output=node.outputs["y"], packed_bytes=108, profile=0, notes={"mapping": chosen})
               for node in graph.nodes]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=216)
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
@@ -86,7 +87,7 @@ def test_record_and_table_hold_them(rng, chip):
         assert {*names, "ifmap_zeros", "ofmap_zeros", "counters"} < set(layer)
         assert set(layer["counters"]) == set(NAMES)
         assert layer["mapping"] == {"m": 3, "n": 2, "e": 3, "p": 3, "q": 2, "r": 1, "t": 1}
-    assert activity_table(document["layers"], document).row_count == 3
+    assert figure_table(compiler_for(chip).figure_table(document["layers"], document)).row_count == 3
 
 
 def test_systolic_runs_have_none_of_them(rng):
@@ -94,13 +95,13 @@ def test_systolic_runs_have_none_of_them(rng):
     graph, inputs = _graph(rng)
     config = pe.load_config("systolic-8x8")
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), output="first_y",
-                              packed_bytes=0, profile=None)]
+                              packed_bytes=0, profile=None, notes={})]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")
     result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
     assert result.layers[0].cycles == 7
-    assert result.layers[0].active_pes is None
+    assert not hasattr(result.layers[0], "active_pes")
     document = run_record("one", "systolic-8x8", "verilator", 0, result, {"first_y": (54, 0)})
     assert "active_pes" not in document
     assert "counters" not in document["layers"][0]

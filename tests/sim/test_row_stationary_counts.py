@@ -49,12 +49,12 @@ def graph_of(layers):
 def check(layers, config, mapping=None):
     """Run layers as one program; hold outputs to golden, records and counters to the prediction."""
     graph, inputs = graph_of(layers)
-    compiled = compiled_for(graph, config, inputs, mapping)
+    compiled = compiled_for(graph, config, inputs, {"mapping": mapping})
     result = run_compiled(compiled, inputs)
     expected = pe.golden_run(graph, inputs)
     for made, planned, (name, operator, tensors) in zip(result.layers, compiled.layers, layers, strict=True):
         np.testing.assert_array_equal(result.outputs[f"{name}_y"], expected[f"{name}_y"], f"{operator}")
-        (plan,) = planned.plans
+        (plan,) = planned.notes["plans"]
         # The plan's layer counts the padding to the ifmap.
         top, left = four_sides(operator.padding)[:2]
         ifmap = np.pad(tensors["x"].astype(np.int64) - operator.zero_points[0], ((0, 0), (0, 0), (top, 0), (left, 0)))

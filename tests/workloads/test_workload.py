@@ -110,17 +110,15 @@ def test_mapping(chip, tmp_path):
     """The mapping's source is passed on where there are mappings, and is an error where there are none."""
     file = tmp_path / "mapping.toml"
     file.write_text("")
-    assert load_workload("gemm:5x6x3", config=chip).mapping == "own"
+    assert load_workload("gemm:5x6x3", config=chip).settings == {}
     for value in ("own", "paper", str(file)):
-        assert load_workload("gemm:5x6x3", settings={"mapping": value}, config=chip).mapping == value
-    assert load_workload("gemm:5x6x3", config=pe.load_config("systolic-8x8")).mapping is None
+        given = {"mapping": value}
+        assert load_workload("gemm:5x6x3", settings=given | {"shift": 3}, config=chip).settings == given
 
 
 @pytest.mark.parametrize(("name", "settings", "config", "message"), [
-    ("gemm:5x6x3", {"mapping": "mine"}, "eyeriss",
-     "workload.mapping must be own, paper or the path of a file, not 'mine'"),
     ("gemm:5x6x3", {"mapping": "own"}, "systolic-8x8",
-     "workload.mapping needs array.kind to be 'row-stationary', not 'systolic'"),
+     "unknown key of workload 'gemm:5x6x3' 'workload.mapping': "),
     ("gemm:5x6x3", {"out": "int8"}, "eyeriss", "workload.out must be int16, not 'int8'"),
     ("gemm:5x6x3", {"shift": 17}, "eyeriss", "shift must be an integer in 0..16, not 17"),
     ("gemm:5x6x3", {"shift": 3}, "systolic-8x8", "unknown key of workload 'gemm:5x6x3' 'workload.shift': "),

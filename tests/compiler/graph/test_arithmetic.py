@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import pearray as pe
-from pearray.compiler.graph.arithmetic import check_arithmetic, coded_inputs
 from pearray.compiler.graph.graph import Graph
+from pearray.compiler.kinds import compiler_for
 
 FIXED = pe.FixedPoint(4)
 
@@ -38,10 +38,10 @@ def test_accelerator_that_an_operator_needs(config, overrides, graph, message):
     """An operator on an array of other arithmetic would give other results, so it must be refused in one line."""
     chosen = pe.load_config(config, overrides)
     if message is None:
-        check_arithmetic(graph, chosen)
+        compiler_for(chosen).check(graph, chosen)
         return
     with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
-        check_arithmetic(graph, chosen)
+        compiler_for(chosen).check(graph, chosen)
     assert "\n" not in str(caught.value)
 
 
@@ -52,8 +52,8 @@ def test_inputs_with_many_zeros_are_coded():
     chip, systolic = pe.load_config("eyeriss"), pe.load_config("systolic-8x8")
     for zeros, coded in ((0, False), (12, False), (13, True), (40, True)):
         x.reshape(-1)[:zeros] = 0
-        assert coded_inputs(graph, chip, {"x": x}) == ({"x"} if coded else set())
-        assert coded_inputs(graph, systolic, {"x": x}) == set()
+        assert compiler_for(chip).observe(graph, chip, {"x": x}) == {"coded": {"x"} if coded else set()}
+        assert compiler_for(systolic).observe(graph, systolic, {"x": x}) == {}
 
 
 @pytest.mark.parametrize(("operator", "tensors", "wrong"), [
@@ -78,7 +78,7 @@ def test_every_operand_is_int16(operator, tensors, wrong):
     (lambda: pe.ConvTranspose2d(requant=FIXED),
      "requant must be None or a Requant for ConvTranspose2d, not a FixedPoint"),
     (lambda: pe.run(pe.Linear(), {"x": _words(1, 2), "w": _words(1, 2)}, on="systolic-8x8", mapping="own"),
-     "mapping must be None on a systolic array, not 'own'"),
+     "unknown setting of a systolic array 'mapping': allowed: "),
 ])
 def test_mistakes(make, message):
     """What fixed point does not have must be told before anything is built."""

@@ -8,8 +8,8 @@ from random_workloads import configuration, operands
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.interpreter import Interpreter
 from pearray.compiler.kernels.plan import Layout, MemoryPlan
+from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Conv2d, Requant
 
 
@@ -54,7 +54,7 @@ def test_written_files_replay(rng, tmp_path):
     compiled = compile_graph(graph, configuration())
     compiled.write(tmp_path, {"x": tensors["x"]})
     tensor_map = json.loads((tmp_path / "tensors.json").read_text())
-    machine = Interpreter(configuration(), tensor_map["memory_bytes"])
+    machine = interpreter(configuration(), tensor_map["memory_bytes"])
     machine.write([(0, (tmp_path / "memory.bin").read_bytes())])
     machine.run(tensor_map["program_address"])
     (entry,) = [entry for entry in tensor_map["tensors"] if entry["role"] == "output"]

@@ -11,11 +11,13 @@ import pearray as pe
 from pearray import PearrayError
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.interpreter import Interpreter, ProgramError
+from pearray.compiler.interpreter import ProgramError
+from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program
 from pearray.compiler.row_stationary.codes import CodedTensor
 from pearray.golden.models import ALEXNET_CONV
 from pearray.hdl.shell.commands import Opcode
+from pearray.workloads.published import named_settings
 
 
 def check(operator, tensors, config, **options):
@@ -23,7 +25,7 @@ def check(operator, tensors, config, **options):
     graph = Graph.of(operator, tensors)
     inputs = {name: tensors[name] for name in graph.inputs}
     compiled = compile_graph(graph, config, **options)
-    machine = Interpreter(config, compiled.memory_bytes + 64)
+    machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write(compiled.segments + compiled.bind(inputs))
     machine.run(compiled.program_address)
     expected = graph.golden(inputs)
@@ -81,7 +83,7 @@ def test_gradients(rng):
             config = random_configuration(rng, 8)
             graph = Graph.of(operator, tensors)
             compiled = compile_graph(graph, config)
-            machine = Interpreter(config, compiled.memory_bytes + 64)
+            machine = interpreter(config, compiled.memory_bytes + 64)
             machine.write(compiled.segments + compiled.bind({"x": tensors["x"]}))
             machine.run(compiled.program_address)
             # dW has as many taps as the filter; windows beyond it see what no output of the layer saw.
@@ -101,7 +103,7 @@ def test_codes_between_layers_are_plain(rng):
     compiled = compile_graph(graph, config, "all", coded={"x", "h"})
     kinds = {name: type(placed).__name__ for name, placed in (compiled.inputs | compiled.outputs).items()}
     assert kinds == {"x": "CodedTensor", "h": "Placed", "y": "CodedTensor"}
-    machine = Interpreter(config, compiled.memory_bytes + 64)
+    machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write(compiled.segments + compiled.bind({"x": first["x"]}))
     machine.run(compiled.program_address)
     expected = graph.golden({"x": first["x"]})
@@ -116,7 +118,7 @@ def test_each_layer_leaves_a_record_and_its_mapping(rng):
     """Counters of a layer are differences of records, and are predicted from the mapping that was used."""
     graph, _ = network(rng)
     compiled = compile_graph(graph, configuration(6, 8, 8))
-    assert all(layer.profile % 64 == 0 and layer.mapping is not None for layer in compiled.layers)
+    assert all(layer.profile % 64 == 0 and layer.notes["mapping"] is not None for layer in compiled.layers)
 
 
 def test_published_mappings(rng):
@@ -125,13 +127,15 @@ def test_published_mappings(rng):
     tensors = {"x": operands(rng, (4, layer.c, layer.h, layer.w), np.int16, 16),
                "w": operands(rng, (layer.m, layer.c // 2, 3, 3), np.int16, 16)}
     operator = pe.Conv2d(padding=1, groups=2, requant=pe.FixedPoint(8), activation="relu")
-    compiled = compile_graph(Graph.of(operator, tensors), pe.load_config("eyeriss"), mapping="paper")
-    assert (compiled.layers[0].mapping.m, compiled.layers[0].mapping.p, compiled.layers[0].mapping.t) == (64, 16, 2)
+    graph = Graph.of(operator, tensors)
+    compiled = compile_graph(graph, pe.load_config("eyeriss"), **named_settings({"mapping": "paper"}, graph))
+    mapping = compiled.layers[0].notes["mapping"]
+    assert (mapping.m, mapping.p, mapping.t) == (64, 16, 2)
     assert compiled.program.counts["execute"] == 1 + 2 * (128 // 32) * (192 // 6)
     few = {name: value[:, :7] for name, value in tensors.items()}
     other = Graph.of(pe.Conv2d(requant=pe.FixedPoint(8)), few)
     with pytest.raises(PearrayError, match="only AlexNet's CONV layers"):
-        compile_graph(other, pe.load_config("eyeriss"), mapping="paper")
+        named_settings({"mapping": "paper"}, other)
 
 
 def _race_without(wait, compiled, config, inputs, order):
@@ -140,12 +144,11 @@ def _race_without(wait, compiled, config, inputs, order):
     commands = compiled.program.commands
     having = [index for index in order if commands[index].opcode is opcode and commands[index].waits.get(queue)]
     for index in having[:20]:
-        changed = Program(config.commands)
-        changed.counts, changed.commands = compiled.program.counts, list(commands)
-        changed.commands[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
-        machine = Interpreter(config, compiled.memory_bytes + 64)
+        changed = list(commands)
+        changed[index] = replace(commands[index], waits=commands[index].waits | {queue: 0})
+        machine = interpreter(config, compiled.memory_bytes + 64)
         machine.write(compiled.segments + compiled.bind(inputs))
-        machine.write([(compiled.program_address, changed.encode())])
+        machine.write([(compiled.program_address, Program.of(config.commands, changed).encode())])
         try:
             machine.run(compiled.program_address)
         except ProgramError:

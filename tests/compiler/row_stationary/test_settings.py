@@ -7,7 +7,7 @@ import pytest
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph
-from pearray.mappings import chosen_mappings
+from pearray.compiler.row_stationary.settings import read_mappings
 
 TABLE = {"m": 4, "n": 1, "e": 2, "p": 4, "q": 1, "r": 1, "t": 1}
 
@@ -20,12 +20,11 @@ def graph():
 
 def test_words_files_and_tables(graph, tmp_path):
     """All three must reach the compiler in one form."""
-    assert chosen_mappings("own", graph) == "own"
-    assert chosen_mappings("paper", graph) == "paper"
-    assert chosen_mappings({"Conv2d": TABLE}, graph) == {"Conv2d": TABLE}
+    assert read_mappings("own", graph) == {}
+    assert read_mappings({"Conv2d": TABLE}, graph) == {"Conv2d": TABLE}
     file = tmp_path / "mapping.toml"
     file.write_text("[Conv2d]\n" + "".join(f"{name} = {value}\n" for name, value in {**TABLE, "rows": 1}.items()))
-    assert chosen_mappings(file, graph) == chosen_mappings(str(file), graph) == {"Conv2d": {**TABLE, "rows": 1}}
+    assert read_mappings(file, graph) == read_mappings(str(file), graph) == {"Conv2d": {**TABLE, "rows": 1}}
 
 
 @pytest.mark.parametrize(("given", "message"), [
@@ -40,7 +39,7 @@ def test_words_files_and_tables(graph, tmp_path):
 def test_mistakes(graph, given, message):
     """A layer or parameter that is none would otherwise be ignored, and the run be taken for one with it."""
     with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}"):
-        chosen_mappings(given, graph)
+        read_mappings(given, graph)
 
 
 def test_file_that_is_no_toml(graph, tmp_path):
@@ -49,5 +48,5 @@ def test_file_that_is_no_toml(graph, tmp_path):
     file.write_text("[Conv2d\nm = ")
     message = f"^mapping {re.escape(repr(str(file)))} cannot be read as TOML: "
     with pytest.raises(pe.PearrayError, match=message) as caught:
-        chosen_mappings(file, graph)
+        read_mappings(file, graph)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Mappings of a row-stationary array as users give them: a word, a file, or parameters by layer."""
+"""What users choose of a row-stationary mapping: a word, a file, or parameters by layer."""
 
 import tomllib
 from collections.abc import Mapping
@@ -7,47 +7,40 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .compiler.graph.graph import Graph
-from .golden.row_stationary import Mapping as Parameters
-from .hdl.errors import PearrayError
-from .messages import unknown
+from ...golden.row_stationary import Mapping as Parameters
+from ...hdl.errors import PearrayError, unknown
+from ..graph.graph import Graph
 
-__all__ = ["SOURCES", "Mappings", "chosen_mappings"]
-
-#: Words that stand for mappings: those that the compiler finds best, and the published ones of AlexNet's layers.
-SOURCES = ("own", "paper")
-
-#: A word, the path of a TOML file with a table of parameters for each layer, or such tables.
-Mappings = str | PathLike[str] | Mapping[str, Mapping[str, int]]
+__all__ = ["read_mappings"]
 
 _NAMES = [item.name for item in fields(Parameters)]
 _NEEDED = [item.name for item in fields(Parameters) if item.default is MISSING]
 
 
-def chosen_mappings(given: Mappings, graph: Graph) -> str | dict[str, dict[str, int]]:
+def read_mappings(given: Any, graph: Graph) -> dict[str, dict[str, int]]:
     """Read and check what a user gave.
 
     Parameters
     ----------
     given : str, path or mapping
-        "own", "paper", the path of a TOML file, or parameters by name of the layer. A file has a table for
-        each layer, such as ``[conv1]`` with ``m = 96``, ``n = 1`` and so on: all seven of the paper, and if wanted
-        others of :class:`.golden.row_stationary.Mapping`. Other layers get their own.
+        "own", the path of a TOML file, or parameters by name of the layer. A file has a table for each layer, such as
+        ``[conv1]`` with ``m = 96``, ``n = 1`` and so on: all seven of the paper, and if wanted others of
+        :class:`.golden.row_stationary.Mapping`.
     graph : Graph
         Graph whose layers are meant.
 
     Returns
     -------
-    str or dict
-        The word, or parameters by layer.
+    dict
+        Parameters by layer. Other layers get their own.
 
     Raises
     ------
     PearrayError
         If a file cannot be read, there is no such layer or parameter, or a value is not allowed.
     """
-    if isinstance(given, str) and given in SOURCES:
-        return given
+    if isinstance(given, str) and given == "own":
+        return {}
     tables = given if isinstance(given, Mapping) else _read(given)
     return {name: _parameters(name, table, graph) for name, table in tables.items()}
 

@@ -1,0 +1,123 @@
+"""Commands in bulk: what ``CommandSet.encode`` does for one, for all that share fields at once."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Shape
+from amaranth.lib import data
+
+from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, HEADER, HEADER_BITS, CommandSet, Opcode
+
+__all__ = ["body_bytes", "put_field", "put_headers"]
+
+
+@cache
+def _fields(body: type[data.Struct]) -> dict[str, tuple[int, int, int, int]]:
+    """Fields of a command's body by name: first bit of the command, width, least and greatest value."""
+    return {str(name): (HEADER_BITS + field.offset, *_limits(field.shape)) for name, field in data.Layout.cast(body)}
+
+
+@cache
+def _header_fields() -> dict[str, tuple[int, int, int, int]]:
+    return {str(name): (field.offset, *_limits(field.shape)) for name, field in HEADER}
+
+
+def _limits(shape: Any) -> tuple[int, int, int]:
+    cast = Shape.cast(shape)
+    if cast.signed:
+        return cast.width, -(1 << cast.width - 1), (1 << cast.width - 1) - 1
+    return cast.width, 0, (1 << cast.width) - 1
+
+
+def _field(format: CommandSet, opcode: Opcode, name: str) -> tuple[int, int, int, int]:
+    fields = _fields(format.bodies[opcode])
+    if name not in fields:
+        raise ValueError(f"{opcode.name} command has no field {name!r}")
+    return fields[name]
+
+
+def _refuse(opcode: Opcode, name: str, low: int, high: int, value: int) -> ValueError:
+    return ValueError(f"{opcode.name} command field {name} must be in {low}..{high}, not {value}")
+
+
+def body_bytes(format: CommandSet, opcode: Opcode, body: Mapping[str, int], without: Sequence[str] = ()) -> bytes:
+    """Bytes of a command of which only the body is there.
+
+    Parameters
+    ----------
+    format : CommandSet
+        Commands of the kind of array.
+    opcode : Opcode
+        Queue.
+    body : mapping of str to int
+        Fields by name; absent ones are zero.
+    without : sequence of str
+        Fields that stay zero whatever `body` says.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown or a value does not fit its field.
+    """
+    bits = 0
+    for name, value in body.items():
+        offset, width, low, high = _field(format, opcode, name)
+        value = int(value)
+        if name in without:
+            continue
+        if not low <= value <= high:
+            raise _refuse(opcode, name, low, high, value)
+        bits |= (value & (1 << width) - 1) << offset
+    return bits.to_bytes(COMMAND_BYTES, "little")
+
+
+def _put(commands: np.ndarray, offset: int, width: int, values: np.ndarray) -> None:
+    """Write a field, zero so far, of commands (n, 64)."""
+    shifted = (values.astype(np.int64).astype(np.uint64) & np.uint64((1 << width) - 1)) << np.uint64(offset % 8)
+    for byte in range((offset % 8 + width + 7) // 8):
+        commands[:, offset // 8 + byte] |= (shifted >> np.uint64(8 * byte)).astype(np.uint8)
+
+
+def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: str, values: np.ndarray) -> None:
+    """Write a field of the bodies of commands of one queue.
+
+    Parameters
+    ----------
+    commands : ndarray of uint8, shape (n, 64)
+        Their bytes, in which the field is zero so far.
+    format, opcode, name : CommandSet, Opcode, str
+        Commands of the kind of array, queue, and field.
+    values : ndarray of int, shape (n,)
+        Values.
+
+    Raises
+    ------
+    ValueError
+        If the field is unknown or a value does not fit it.
+    """
+    offset, width, low, high = _field(format, opcode, name)
+    if values.size and not low <= values.min() <= values.max() <= high:
+        raise _refuse(opcode, name, low, high, int(values.min() if values.min() < low else values.max()))
+    _put(commands, offset, width, values)
+
+
+def put_headers(commands: np.ndarray, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
+    """Write the headers of a whole program.
+
+    Parameters
+    ----------
+    commands : ndarray of uint8, shape (n, 64)
+        Bytes of the commands in order, END included, in which headers are zero so far.
+    opcodes : ndarray of int, shape (n,)
+        Values of their opcodes.
+    waits : mapping of str to ndarray of int, shape (n,)
+        Ordinals of commands to wait for, by queue; each is taken modulo 2**16.
+    """
+    fields, count = _header_fields(), len(commands)
+    near_end = np.zeros(count, np.int64)
+    near_end[-15:] = 15 - np.arange(count)[::-1][-15:]
+    values = {"opcode": opcodes, "version": np.full(count, FORMAT_VERSION), "near_end": near_end}
+    for name, numbers in {**values, **{f"wait_{queue}": numbers for queue, numbers in waits.items()}}.items():
+        _put(commands, *fields[name][:2], numbers)

@@ -1,0 +1,203 @@
+"""Kinds of array: what each brings to the compiler, behind one interface, and the table in which they are found.
+
+A kind is a room of its own. Its object stands in the table of entry points ``pearray.array_compiler`` under the name
+that a configuration calls it by (``array.kind``), in pearray's own ``pyproject.toml`` or in that of any other package
+that is installed. Nothing else names it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..hdl.errors import PearrayError
+from ..hdl.shell.config import Config
+from .graph.graph import Graph, Node
+from .interpreter import Interpreter
+from .kernels.plan import MemoryPlan
+from .kernels.problem import Problem
+from .placed import Placed
+from .program import Program
+from .steps import Step
+
+__all__ = ["ArrayCompiler", "FigureTable", "LayerPlanner", "Setting", "compiler_for", "interpreter", "kinds"]
+
+_GROUP = "pearray.array_compiler"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A choice of the user's that one kind's mapper takes.
+
+    Parameters
+    ----------
+    doc : str
+        What it chooses, and what it may be, in one line.
+    read : callable
+        ``read(value, graph)`` checks what the user gave and returns what the kind's :class:`LayerPlanner` takes.
+    """
+
+    doc: str
+    read: Callable[[Any, Graph], Any]
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """Table of the figures that one kind alone counts: headings, and rows of cells, the last for the whole run."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+
+class LayerPlanner(ABC):
+    """Makes the layers of one program, in order, and then their commands."""
+
+    @abstractmethod
+    def lower(self, problem: Problem, plan: MemoryPlan) -> Sequence[Step]:
+        """Map a layer, and state it as steps.
+
+        Parameters
+        ----------
+        problem : Problem
+            The layer.
+        plan : MemoryPlan
+            Where its packed constants go.
+
+        Raises
+        ------
+        PearrayError
+            If the array cannot do it, or its memories can't hold the smallest parts of it.
+        """
+
+    @abstractmethod
+    def schedule(self, steps: Sequence[Step]) -> Program:
+        """Commands of the steps of all layers."""
+
+    def notes(self, name: str) -> Mapping[str, Any]:
+        """How a layer that has been lowered was mapped, for its figures and for tests."""
+        return {}
+
+    def recoded(self, placed: Mapping[str, Placed]) -> dict[str, Placed]:
+        """Tensors among those that have a place which, when all is lowered, stand in memory in a form of the kind."""
+        return {}
+
+
+class ArrayCompiler(ABC):
+    """What a kind of array brings: legality, mapping and emission, price, interpretation, figures."""
+
+    #: Settings of its mapper by name, keywords of :func:`pearray.run` and keys ``workload.NAME`` of ``--set``.
+    settings: ClassVar[Mapping[str, Setting]] = {}
+
+    #: Whether a program's last layer leaves a profile record, too. Its counts are the run's where they are the same.
+    records_last: ClassVar[bool] = False
+
+    def is_fixed_point(self, config: Config) -> bool:
+        """Whether a configuration computes in 16-bit fixed point, and nothing else."""
+        return False
+
+    @abstractmethod
+    def check(self, graph: Graph, config: Config) -> None:
+        """Raise an error unless a configuration can compute every operator of a graph.
+
+        Raises
+        ------
+        PearrayError
+            Naming the first operator that it cannot.
+        """
+
+    def observe(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What the mapper takes from the inputs of a run beside their shapes, as keywords of :meth:`planner`."""
+        return {}
+
+    @abstractmethod
+    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
+        """Begin a program.
+
+        Parameters
+        ----------
+        config : Config
+            Accelerator.
+        graph : Graph
+            What to compute, with all that the accelerator and not the host computes.
+        **settings
+            Those of :attr:`settings` that were given, as read, and what :meth:`observe` found.
+        """
+
+    @abstractmethod
+    def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
+        """Functional model of an accelerator, with a memory of some bytes."""
+
+    def cycles(self, config: Config, program: Program) -> float | None:
+        """Estimate the cycles of a program, or None if the kind has no price for programs, or this has no end."""
+        return None
+
+    def counters(self, config: Config, program: Program) -> dict[str, int]:
+        """Predict counters of a run; those that the kind does not predict are left out."""
+        return {}
+
+    def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
+                      counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Figures of a layer that this kind alone has.
+
+        Parameters
+        ----------
+        config : Config
+            Accelerator.
+        node : Node
+            The layer.
+        notes : mapping
+            :meth:`LayerPlanner.notes` of it.
+        record : mapping of str to int
+            Words of its profile record as they are.
+        counts : mapping of str to int
+            Their differences to those of the layer before.
+        tensors : mapping of str to ndarray
+            Those that were given and kept.
+        """
+        return {}
+
+    def run_figures(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Figures of a whole run from those of its layers (:meth:`layer_figures`)."""
+        return {}
+
+    def figure_table(self, layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> FigureTable | None:
+        """Lay out :meth:`layer_figures` of named layers, and :meth:`run_figures`, or None if there are none."""
+        return None
+
+
+@cache
+def kinds() -> dict[str, Any]:
+    """Entry point of each kind of array that is installed, by name."""
+    return {entry.name: entry for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name)}
+
+
+@cache
+def _load(kind: str) -> ArrayCompiler:
+    if kind not in kinds():
+        raise PearrayError(f"array.kind must be one that a compiler is installed for ({', '.join(kinds())}), "
+                           f"not {kind!r}")
+    found = kinds()[kind].load()
+    if not isinstance(found, ArrayCompiler):
+        raise PearrayError(f"entry point {kind!r} of {_GROUP} must name an ArrayCompiler, not {found!r}")
+    return found
+
+
+def compiler_for(config: Config) -> ArrayCompiler:
+    """Compiler of a configuration's kind of array.
+
+    Raises
+    ------
+    PearrayError
+        If none is installed.
+    """
+    return _load(config.array.kind)
+
+
+def interpreter(config: Config, dram_bytes: int) -> Interpreter:
+    """Functional model of an accelerator of any kind, with a memory of some bytes."""
+    return compiler_for(config).interpreter(config, dram_bytes)

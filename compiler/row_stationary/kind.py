@@ -1,0 +1,115 @@
+"""The row-stationary array's part of the compiler, behind the interface of every kind."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...hdl.row_stationary.config import RowStationaryConfig
+from ...hdl.shell.config import Config
+from ..graph.arithmetic import check_fixed_point, check_integers
+from ..graph.graph import Graph, Node
+from ..interpreter import Interpreter
+from ..kernels.plan import MemoryPlan
+from ..kernels.problem import Problem
+from ..kinds import ArrayCompiler, FigureTable, LayerPlanner, Setting
+from ..operators import Contraction
+from ..placed import Placed
+from ..program import Program
+from ..steps import Step, all_of
+from .choose import Chooser, lower
+from .figures import layer_figures, run_figures, table, zero_share
+from .interpreter import RowStationaryInterpreter
+from .schedule import schedule
+from .settings import read_mappings
+from .steps import PassStep
+
+__all__ = ["CODED_FROM", "COMPILER"]
+
+#: Share of zeros from which an input is worth its run-length code: 64 bits hold three words and their zeros.
+CODED_FROM = 0.3
+
+
+def _checked(config: Config) -> RowStationaryConfig:
+    assert isinstance(config, RowStationaryConfig)
+    return config
+
+
+def _readable(coded: Collection[str], graph: Graph) -> set[str]:
+    """Inputs that may stand as codes: those that one operator reads, as its activations."""
+    readers: dict[str, list[bool]] = {name: [] for name in coded}
+    for node in graph.nodes:
+        roles = node.operator.roles if isinstance(node.operator, Contraction) else ("", "", "")
+        for role, name in node.inputs.items():
+            if name in readers:
+                readers[name].append(role == roles[0])
+    return {name for name, found in readers.items() if found == [True] and name in graph.inputs}
+
+
+def _last(graph: Graph) -> set[str]:
+    """Tensors that no operator reads."""
+    read = {name for node in graph.nodes for name in node.inputs.values()}
+    return {name for node in graph.nodes for name in node.outputs.values() if name not in read}
+
+
+class _Planner(LayerPlanner):
+    """Layers of one program."""
+
+    def __init__(self, config: RowStationaryConfig, chooser: Chooser):
+        self._config, self._chooser = config, chooser
+
+    def lower(self, problem: Problem, plan: MemoryPlan) -> Sequence[Step]:
+        return lower(problem, self._config, plan, self._chooser)
+
+    def schedule(self, steps: Sequence[Step]) -> Program:
+        return schedule(self._config, all_of(PassStep, steps))
+
+    def notes(self, name: str) -> Mapping[str, Any]:
+        return {"mapping": self._chooser.chosen.get(name), "plans": tuple(self._chooser.plans.get(name, ()))}
+
+    def recoded(self, placed: Mapping[str, Placed]) -> dict[str, Placed]:
+        return {name: replace(tensor, layout=placed[name].layout) for name, tensor in self._chooser.codes.items()}
+
+
+class _Compiler(ArrayCompiler):
+    """Processing passes under a mapping, in integers or in 16-bit fixed point."""
+
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "mapping": Setting("own for the cheapest mapping of each layer, a TOML file or tables of parameters by layer",
+                           read_mappings),
+        "coded": Setting("names of inputs that stand in memory as run-length codes, where the layer that reads them "
+                         "can; by default those with many zeros", lambda names, graph: frozenset(names)),
+    }
+    records_last = True
+
+    def is_fixed_point(self, config: Config) -> bool:
+        return _checked(config).truncate
+
+    def check(self, graph: Graph, config: Config) -> None:
+        (check_fixed_point if self.is_fixed_point(config) else check_integers)(graph, config)
+
+    def observe(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        if not self.is_fixed_point(config):
+            return {}
+        return {"coded": frozenset(name for name in graph.inputs if zero_share(inputs[name]) > CODED_FROM)}
+
+    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
+        coded = _readable(settings.get("coded", ()), graph)
+        return _Planner(_checked(config), Chooser(settings.get("mapping", {}), coded, _last(graph)))
+
+    def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
+        return RowStationaryInterpreter(_checked(config), dram_bytes)
+
+    def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
+                      counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return layer_figures(_checked(config), node, notes.get("mapping"), record, counts, tensors)
+
+    def run_figures(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return run_figures(layers)
+
+    def figure_table(self, layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> FigureTable | None:
+        return table(layers, total)
+
+
+COMPILER = _Compiler()

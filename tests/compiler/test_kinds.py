@@ -1,0 +1,72 @@
+"""The table of kinds of array, and what each must bring."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import pearray as pe
+from pearray.compiler import kinds
+from pearray.compiler.kinds import ArrayCompiler, compiler_for
+from pearray.compiler.program import Program
+from pearray.compiler.steps import Group, Step, all_of
+from pearray.hdl.shell.commands import Opcode
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_preset_has_its_compiler():
+    """A kind that is not in the table could be generated but not programmed."""
+    assert {pe.load_config(name).array.kind for name in pe.presets()} == set(kinds.kinds())
+    for name in pe.presets():
+        assert isinstance(compiler_for(pe.load_config(name)), ArrayCompiler)
+
+
+def test_unknown_kinds_are_named(monkeypatch):
+    """A package that is not installed must give one line, not a traceback from inside."""
+    monkeypatch.setattr(kinds, "kinds", lambda: {})
+    kinds._load.cache_clear()
+    with pytest.raises(pe.PearrayError, match=r"^array.kind must be one that a compiler is installed for \(\), not "):
+        compiler_for(pe.load_config("systolic-8x8"))
+    kinds._load.cache_clear()
+
+
+def test_no_kind_is_named_outside_its_room():
+    """Shared code that knows a kind by name is code that a plug-in cannot use."""
+    rooms = ("compiler/systolic/", "compiler/row_stationary/")
+    for path in sorted((ROOT / "compiler").rglob("*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        if not where.startswith(rooms):
+            found = re.findall(r"(?i)systolic|row[-_ ]?stationary", path.read_text())
+            assert not found, (where, found)
+
+
+def test_settings_of_another_kind_are_refused(rng):
+    """A setting that nobody reads would be taken for one that was obeyed."""
+    tensors = {"a": rng.integers(-9, 9, (3, 4), dtype="int8"), "b": rng.integers(-9, 9, (4, 5), dtype="int8")}
+    with pytest.raises(pe.PearrayError, match=r"^unknown setting of a systolic array 'mapping': allowed: "):
+        pe.run(pe.Gemm(), tensors, on="systolic-8x8", mapping="own")
+    with pytest.raises(pe.PearrayError, match=r"^unknown setting of a row-stationary array 'mappings': did you mean "):
+        pe.run(pe.Gemm(), tensors, on="eyeriss", mappings="own")
+
+
+def test_steps_are_never_dropped():
+    """A step that its kind's scheduler does not know would be a layer that is not computed."""
+    class Other(Step):
+        pass
+
+    steps = [Other(Group([])), Other(Group([]))]
+    assert all_of(Other, steps) == steps
+    with pytest.raises(TypeError, match=r"^steps must be of type Other, not Step$"):
+        all_of(Other, [*steps, Step(Group([]))])
+
+
+def test_a_program_has_a_price(rng):
+    """Progress of a run, and comparisons of programs, rest on it."""
+    config = pe.load_config("systolic-8x8")
+    program = Program(config.commands)
+    copy = {"length": 64, "count1": 1, "count2": 1, "destination": 0} | dict.fromkeys(
+        ("address", "dram", "dram_step1", "dram_step2"), 0)
+    program.emit(Opcode.LOAD, {}, copy)
+    assert compiler_for(config).cycles(config, program) > config.memory.read_latency
+    assert compiler_for(config).counters(config, program)["load_beats"] == 8
