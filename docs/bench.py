@@ -6,22 +6,18 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench_breadth import INTRODUCTION as BREADTH
-from bench_breadth import breadth
-from bench_eyeriss import INTRODUCTION as EYERISS
-from bench_eyeriss import eyeriss
-from bench_generate import INTRODUCTION as GENERATION
-from bench_generate import generation
-from bench_shapes import INTRODUCTION as SHAPES
-from bench_shapes import shapes
-from bench_simulation import INTRODUCTION, simulation
-from bench_sweep import INTRODUCTION as SWEEP
-from bench_sweep import sweep
+import bench_breadth
+import bench_demo
+import bench_eyeriss
+import bench_generate
+import bench_shapes
+import bench_simulation
+import bench_sweep
 
 from pearray import load_config
 
@@ -66,13 +62,17 @@ def measure(*arguments: str) -> dict[str, Any]:
         return record
 
 
+def speed_rows() -> list[str]:
+    """First cells of :func:`speed`."""
+    return [f"`pearray run {workload} --on {config}`" for workload, config, _ in SPEED]
+
+
 def speed() -> Iterator[str]:
     """Table of cycles, one line for each workload."""
     yield "| command | cycles | limit | at most | utilisation | memory | mismatches | values | M MACs/s | Verilog |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    for workload, config, most in SPEED:
+    for (workload, config, most), command in zip(SPEED, speed_rows(), strict=True):
         record = measure("run", workload, "--on", config)
-        command = f"`pearray run {workload} --on {config}`"
         if "error" in record:
             yield f"| {command} | {record['error']} | | | | | | | | |"
             continue
@@ -87,13 +87,17 @@ def speed() -> Iterator[str]:
                f"| {record['macs'] / record['sim_s'] / 1e6:,.1f} | `{record['verilog_sha256'][:12]}` |")
 
 
+def cost_rows() -> list[str]:
+    """First cells of :func:`cost`."""
+    return [f"`pearray synth {config} --target ecp5-85 --top {top}`" for config, top in COST]
+
+
 def cost() -> Iterator[str]:
     """Table of cells and frequencies, one line for each design."""
     yield "| command | LUT4 | CCU2C | distributed RAM | FF | MULT18 | block RAM | MHz | Verilog |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for config, top in COST:
+    for (config, top), command in zip(COST, cost_rows(), strict=True):
         record = measure("synth", *config.split(), "--target", "ecp5-85", "--top", top)
-        command = f"`pearray synth {config} --target ecp5-85 --top {top}`"
         if "error" in record:
             yield f"| {command} | {record['error']} | | | | | | | |"
             continue
@@ -102,20 +106,50 @@ def cost() -> Iterator[str]:
         yield f"| {command} | {cells} | {record['fmax_mhz']:.1f} | `{record['verilog_sha256'][:12]}` |"
 
 
-#: Parts of the page: heading, introduction, table.
+class Part(NamedTuple):
+    """A part of the page.
+
+    Parameters
+    ----------
+    heading, introduction : str
+        What stands before its table.
+    table : callable
+        Measures, and yields the lines of the table.
+    rows : list of str
+        First cell of each row, for the test that holds the page to what is measured.
+    """
+
+    heading: str
+    introduction: str
+    table: Callable[..., Iterator[str]]
+    rows: list[str]
+
+
 PARTS = {
-    "speed": ("Cycles", "End to end, from the start write to the done flag, with the default memory: 32 "
-              "cycles of latency, 8 bursts in flight, one beat a cycle. The limit is MACs over PEs. Memory is "
-              "beats over cycles, reads and writes together. Values are the distinct ones among the outputs.", speed),
-    "cost": ("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
-             "seeds unless the command says otherwise; cells as Yosys counts them.", cost),
-    "eyeriss": ("Eyeriss", EYERISS, partial(eyeriss, measure)),
-    "generation": ("Generation", GENERATION, partial(generation, measure)),
-    "simulation": ("Simulation", INTRODUCTION, partial(simulation, measure)),
-    "breadth": ("Breadth", BREADTH, breadth),
-    "shapes": ("Random shapes", SHAPES, shapes),
-    "sweep": ("Random configurations", SWEEP, sweep),
+    "demo": Part("Demonstration", bench_demo.INTRODUCTION, bench_demo.demonstration, bench_demo.ROWS),
+    "speed": Part(
+        "Cycles", "End to end, from the start write to the done flag, with the default memory: 32 cycles of latency, "
+        "8 bursts in flight, one beat a cycle. The limit is MACs over PEs. Memory is beats over cycles, reads and "
+        "writes together. Values are the distinct ones among the outputs.", speed, speed_rows()),
+    "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
+                 "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),
+    "eyeriss": Part("Eyeriss", bench_eyeriss.INTRODUCTION, partial(bench_eyeriss.eyeriss, measure),
+                    bench_eyeriss.rows()),
+    "generation": Part("Generation", bench_generate.INTRODUCTION, partial(bench_generate.generation, measure),
+                       bench_generate.rows()),
+    "simulation": Part("Simulation", bench_simulation.INTRODUCTION, partial(bench_simulation.simulation, measure),
+                       bench_simulation.rows()),
+    "breadth": Part("Breadth", bench_breadth.INTRODUCTION, bench_breadth.breadth, bench_breadth.rows()),
+    "shapes": Part("Random shapes", bench_shapes.INTRODUCTION, bench_shapes.shapes, bench_shapes.ROWS),
+    "sweep": Part("Random configurations", bench_sweep.INTRODUCTION, bench_sweep.sweep, bench_sweep.rows()),
 }
+
+
+def first_cells(page: str, heading: str) -> list[str]:
+    """First cell of each row of a part's table, as the page has them."""
+    part = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
 
 
 def disagreement(page: str) -> str | None:
@@ -134,18 +168,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="measure one part only")
     parser.add_argument("--missing", action="store_true", help="measure only what the page lacks")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random shapes")
+    parser.add_argument("--seed", type=int, default=bench_shapes.SEED, help="seed of the random shapes")
     options = parser.parse_args()
-    for name, (heading, introduction, table) in PARTS.items():
+    for name, (heading, introduction, table, _) in PARTS.items():
         before = PAGE.read_text() if PAGE.is_file() else ""
         title = f"## {heading}\n"
         if options.only not in (None, name) or (options.missing and title in before):
             continue
-        measured = table(options.seed) if table is shapes else table()
+        measured = table(options.seed) if name == "shapes" else table()
         made = "\n".join([title, introduction, "", *measured, ""])
         pages = ["# Benchmarks\n\n<!-- Written by `make bench`: change docs/bench.py, not this. -->\n"]
-        for other, (other_heading, _, _) in PARTS.items():
-            other_title = f"## {other_heading}\n"
+        for other, part in PARTS.items():
+            other_title = f"## {part.heading}\n"
             if other == name:
                 pages.append(made)
             elif other_title in before:

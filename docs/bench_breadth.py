@@ -14,7 +14,7 @@ import pearray as pe
 
 ROOT = Path(__file__).parents[1]
 
-__all__ = ["INTRODUCTION", "breadth"]
+__all__ = ["INTRODUCTION", "breadth", "rows"]
 
 INTRODUCTION = ("Operators whose shapes, types, scales and features hypothesis draws (`tests/operator_cases.py`, which "
                 "says what each family holds), run by `pe.run` and compared element for element with onnxruntime, "
@@ -27,18 +27,31 @@ CASES, ADDITIONS = 200, 40
 PRESET = "systolic-8x8"
 
 
+def _families() -> tuple[dict[str, Any], dict[Any, int]]:
+    """Strategies of the families, and those of other widths with their bits."""
+    # The tests' folder is no package.
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tests"))
+    from operator_cases import FAMILIES, WIDTHS
+    return FAMILIES, WIDTHS
+
+
+def rows() -> list[str]:
+    """First cells of :func:`breadth`."""
+    families, widths = _families()
+    return [*families, *(strategy.__name__ for strategy in widths)]
+
+
 def breadth(seed: int = 0) -> Iterator[str]:
     """Table of mismatches, one line for each family."""
-    # The tests' folder is no package.
-    sys.path.insert(0, str(ROOT / "tests"))
-    from operator_cases import FAMILIES, WIDTHS
+    families, widths = _families()
 
     yield "| family | what it draws | configuration | cases | refused | mismatches | Verilog |"
     yield "|---|---|---|---|---|---|---|"
-    for name, strategy in FAMILIES.items():
+    for name, strategy in families.items():
         yield _line(name, strategy, PRESET, PRESET, seed)
     small = ROOT / "tests" / "cocotb" / "configuration.toml"
-    for strategy, bits in WIDTHS.items():
+    for strategy, bits in widths.items():
         config = pe.load_config(small, overrides={"array.operand_bits": bits})
         yield _line(strategy.__name__, strategy, config, f"6 x 4 of {bits} bits", seed)
 

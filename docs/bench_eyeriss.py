@@ -50,18 +50,25 @@ Record = dict[str, Any]
 Measure = Callable[..., Record]
 
 
+def _arguments() -> dict[str, list[str]]:
+    """Arguments of `pearray` for our mapping and the paper's."""
+    own = ["run", "alexnet-conv", "--on", "eyeriss", "--set", f"workload.batch={BATCH}"]
+    return {"own": own, "paper": [*own, "--set", "workload.mapping=paper"]}
+
+
+def rows() -> list[str]:
+    """First cells of :func:`eyeriss`."""
+    return [f"`pearray {' '.join(arguments)}`" for arguments in _arguments().values()]
+
+
 def eyeriss(measure: Measure) -> Iterator[str]:
     """Table of the totals; writes the page of the layers besides."""
     yield ("| command | active PEs | global buffer MB | processing | cycles | DRAM MB | mismatches | s of run "
            "| Verilog |")
     yield "|---|---|---|---|---|---|---|---|---|"
     records = {}
-    for source in ("own", "paper"):
-        arguments = ["run", "alexnet-conv", "--on", "eyeriss", "--set", f"workload.batch={BATCH}"]
-        if source != "own":
-            arguments += ["--set", f"workload.mapping={source}"]
+    for (source, arguments), command in zip(_arguments().items(), rows(), strict=True):
         record = records[source] = measure(*arguments)
-        command = f"`pearray {' '.join(arguments)}`"
         if "error" in record:
             yield f"| {command} | {record['error']} | | | | | | | |"
             continue

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INTRODUCTION", "generation"]
+__all__ = ["INTRODUCTION", "generation", "rows"]
 
 INTRODUCTION = (
     "Seconds of the whole command, Python's start included, on the machine that wrote this page, by the clock and of "
@@ -25,12 +25,16 @@ RUNS: list[tuple[list[str], int, float | None, int | None]] = [
 ]
 
 
+def rows() -> list[str]:
+    """First cells of :func:`generation`."""
+    return [f"`pearray generate {' '.join(arguments)} -o DIR`" for arguments, *_ in RUNS]
+
+
 def generation(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
     """Table of times and sizes, one line for each design; `measure` runs a command and returns its record."""
     yield "| command | s | s of processor | at most | ms / (rows + columns) | bytes | at most | Verilog |"
     yield "|---|---|---|---|---|---|---|---|"
-    for arguments, sides, most_s, most_bytes in RUNS:
-        command = f"`pearray generate {' '.join(arguments)} -o DIR`"
+    for (arguments, sides, most_s, most_bytes), command in zip(RUNS, rows(), strict=True):
         with tempfile.TemporaryDirectory() as folder:
             begin, processor = time.perf_counter(), _processor_s()
             record = measure("generate", *arguments, "-o", folder)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["INTRODUCTION", "simulation"]
+__all__ = ["INTRODUCTION", "rows", "simulation"]
 
 WORKLOAD, CONFIG = "gemm:512x512x512", "systolic-16x16"
 ENGINES = ("verilator", "cocotb")
@@ -11,6 +11,11 @@ ENGINES = ("verilator", "cocotb")
 INTRODUCTION = ("Useful MACs over the seconds of the simulated run (`macs / sim_s`), on the machine that wrote "
                 "this page. Each command runs twice: other time is that of the second run without the "
                 "simulation itself, with start-up, compilation of the workload and comparison with NumPy.")
+
+
+def rows() -> list[str]:
+    """First cells of :func:`simulation`."""
+    return [f"`pearray run {WORKLOAD} --on {CONFIG} --engine {engine}`" for engine in ENGINES]
 
 
 def simulation(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
@@ -21,8 +26,7 @@ def simulation(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
     for engine in ENGINES:
         for _ in range(2):
             records[engine] = measure("run", WORKLOAD, "--on", CONFIG, "--engine", engine)
-    for engine, record in records.items():
-        command = f"`pearray run {WORKLOAD} --on {CONFIG} --engine {engine}`"
+    for record, command in zip(records.values(), rows(), strict=True):
         if "error" in record:
             yield f"| {command} | {record['error']} | | | | | |"
             continue

@@ -34,7 +34,7 @@ from pearray.hdl.shell.config import Config
 from pearray.sim import Disturbance, Job, run
 from pearray.sim.design import emitted
 
-__all__ = ["INTRODUCTION", "check", "sweep"]
+__all__ = ["INTRODUCTION", "check", "rows", "sweep"]
 
 INTRODUCTION = (
     "Random operators with random shapes, types, scales and memories on random configurations, from 1 x 1 to "
@@ -200,6 +200,11 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
         futures = [pool.submit(check_configuration, seed, number, operators) for number in numbers]
         for future in as_completed(futures):
             yield future.result()
+
+
+def rows() -> list[str]:
+    """First cells of :func:`sweep`."""
+    return [*sorted([*OPERATORS, *NARROW_OPERATORS, "filling_gemm"]), f"all, on {CONFIGURATIONS} configurations"]
 
 
 def sweep() -> Iterator[str]:
