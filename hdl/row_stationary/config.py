@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..errors import PearrayError
+from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS
-from ..shell.config import Array, Config, Memory, OutputScratchpads, Post, Section, integer
+from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
 from .commands import COMMANDS
 
 __all__ = ["GlobalBuffer", "ProcessingElement", "RowStationaryConfig"]

@@ -1,47 +1,18 @@
-"""Configuration of an accelerator: what all kinds of array have of it, and what the shell asks the kind.
-
-The parameters decide an accelerator's Verilog; those of the memory's timing stand beside them.
-"""
+"""Configuration of an accelerator: what all kinds of array have of it, and what the shell asks the kind."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from amaranth.utils import ceil_log2
 
 from ..errors import PearrayError
+from ..memory import MemoryTiming
+from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
 
-__all__ = ["Array", "Config", "Memory", "OutputScratchpads", "Post", "Section", "integer"]
-
-
-def integer(default: int | None, low: int, high: int, doc: str, *, power: bool = False) -> Any:
-    """Declare an integer field that is checked against its range when the section is made."""
-    metadata = {"low": low, "high": high, "power": power, "doc": doc}
-    if default is None:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-class Section:
-    """A group of checked fields, one table of the configuration file."""
-
-    #: Name of the table.
-    SECTION: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if "low" not in item.metadata:
-                continue
-            low, high = item.metadata["low"], item.metadata["high"]
-            allowed = f"an integer in {low}..{high}"
-            if item.metadata["power"]:
-                allowed = f"a power of two in {low}..{high}"
-            if (type(value) is not int or not low <= value <= high
-                    or (item.metadata["power"] and value & value - 1)):
-                raise PearrayError(f"{self.SECTION}.{item.name} must be {allowed}, not {value!r}")
+__all__ = ["Array", "Config", "Memory", "OutputScratchpads", "Post"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +47,12 @@ class Post(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory(Section):
-    """AXI4 port, and the timing of the memory model behind it (which the Verilog does not depend on)."""
+class Memory(MemoryTiming):
+    """AXI4 port, and the timing of what is behind it, on which the Verilog does not depend."""
 
     SECTION = "memory"
 
     data_width: int = integer(None, 32, 512, "bits of a beat", power=True)
-    read_latency: int = integer(32, 1, 10_000, "cycles from a read address to its first beat")
-    write_latency: int = integer(32, 1, 10_000, "cycles from the last beat of a write to its response")
-    outstanding: int = integer(8, 1, 256, "bursts in flight each way")
-    beats_per_cycle: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        value = self.beats_per_cycle
-        if type(value) not in (int, float) or not 0 < value <= 1:
-            raise PearrayError(f"memory.beats_per_cycle must be a number above 0 and at most 1, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

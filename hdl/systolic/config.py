@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from amaranth.utils import ceil_log2
 
 from ..errors import PearrayError
+from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS
-from ..shell.config import Array, Config, Memory, OutputScratchpads, Post, Section, integer
+from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
 from .commands import COMMANDS
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]

@@ -20,7 +20,7 @@ from pearray.sim.tools import verilator_environment, verilator_root
 from pearray.sim.verilog import emit, generate, manifest
 
 SCRIPT = """
-from pearray.hdl.stream_array import StreamArray
+from pearray.hdl.systolic.stream_array import StreamArray
 from pearray.sim.verilog import generate
 import json
 print(*generate(StreamArray(3, 2, 9, 23), "top"))
