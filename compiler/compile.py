@@ -10,13 +10,14 @@ import numpy as np
 
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
-from .graph.graph import Graph, Node, Tensor
-from .kernels.context import Context
+from .graph.graph import Graph, Node
+from .kernels.context import Context, Located
+from .kernels.layout import operand_array
 from .kernels.lowerings import LOWERINGS
-from .kernels.plan import Layout, MemoryPlan, Stored
 from .kinds import compiler_for
 from .operators import Dequantize, Quantize, Reshape
 from .placed import Placed
+from .placement import MemoryPlan
 from .program import Program
 from .steps import Step
 
@@ -167,27 +168,18 @@ def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> No
         raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
 
 
-def _item(tensor: Tensor, config: Config) -> int:
-    if tensor.dtype.name in ("int32", "int64"):
-        return 4 if tensor.dtype.itemsize == 4 and config.sum_bytes == 4 else config.sum_bytes
-    if tensor.dtype.itemsize > config.operand_bytes or tensor.dtype.kind not in "iu":
-        raise PearrayError(f"{tensor.name} must be of an integer type of at most "
-                           f"{config.operand_bytes * 8} bits for this accelerator, not {tensor.dtype}")
-    return config.operand_bytes
-
-
 class _Compiler:
+    """Compilation of one graph: host edges, kernels, placement and steps node by node, commands."""
+
     def __init__(self, graph: Graph, config: Config, keep: str, settings: Mapping[str, Any]):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
         self._plan = MemoryPlan()
-        self._placed: dict[str, Any] = {}
-        self._stored: dict[str, Stored] = {}
-        self._host_before, device, self._host_after = self._split()
-        self._device = device
+        self._host_before, self._device, self._host_after = self._split()
         self._kind = compiler_for(config)
         self._planner = self._kind.planner(config, graph, **settings)
+        self._context = Context(graph, config, self._kind.is_fixed_point(config))
 
     def _split(self) -> tuple[list[Node], list[Node], list[Node]]:
         """Take quantisation at the graph's edges to the host."""
@@ -200,42 +192,21 @@ class _Compiler:
                  and not read & set(node.outputs.values())]
         return before, [node for node in rest if node not in after], after
 
-    def place(self, name: str, *, bias: bool = False) -> None:
-        """Give a fresh tensor its place in memory."""
-        tensor = self._graph.tensors[name]
-        layout = Layout.of(tensor.shape)
-        item = 4 if bias and not self._kind.is_fixed_point(self._config) else _item(tensor, self._config)
-        count = int(np.prod(tensor.shape, dtype=np.int64))
-        address = self._plan.reserve(name, count * item)
-        self._placed[name] = Placed(name, address, layout, tensor.dtype, item)
-        channels = layout.physical[-1] if layout.physical else 1
-        self._stored[name] = Stored(name, address, count // max(channels, 1), channels, item)
-
     def run(self) -> Compiled:
-        graph, config = self._graph, self._config
-        for node in self._device:
-            if type(node.operator) not in LOWERINGS and not isinstance(node.operator, Reshape):
-                where = f"{node.name}: " if len(graph.nodes) > 1 else ""
-                raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
-        made_before = {name for node in self._host_before for name in node.outputs.values()}
-        given = [name for name in graph.inputs
-                 if any(name in node.inputs.values() for node in self._device + self._host_after)]
-        inputs = [*given, *made_before]
-        biases = {node.inputs[role] for node in self._device for role in ("b", "c") if role in node.inputs
-                  if role != "b" or "a" not in node.inputs}
-        for name in inputs:
-            self.place(name, bias=name in biases)
+        graph, config, context = self._graph, self._config, self._context
+        self._check_lowerings()
+        inputs = self._place_inputs()
         steps: list[Step] = []
         layers: list[PlannedLayer] = []
-        context = Context(graph, config, self._plan, self._placed, self._stored, self.place)
         ends: list[Step] = []
         for node in self._device:
             if isinstance(node.operator, Reshape):
-                self._alias(node)
+                source = context.located[node.inputs["x"]]
+                name = node.outputs["y"]
+                context.located[name] = Located(source.buffer, source.layout.reshaped(graph.tensors[name].shape))
                 continue
             packed = self._plan.packed_bytes
-            made = [step for problem in LOWERINGS[type(node.operator)](context, node)
-                    for step in self._planner.lower(problem, self._plan)]
+            made = self._lower(node)
             if not made:
                 continue
             steps += made
@@ -244,35 +215,64 @@ class _Compiler:
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
-        self._placed |= self._planner.recoded(self._placed)
-        recorded = ends if self._kind.records_last else ends[:-1]
-        for index, step in enumerate(recorded):
+        for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
         program = self._planner.schedule(steps)
         encoded = program.encode()
         address = self._plan.reserve("program", len(encoded))
-        outputs = {name: self._placed[name] for name in self._wanted()}
+        placed = {name: Placed(name, found.buffer.address, found.layout, graph.tensors[name].dtype, found.buffer.item)
+                  for name, found in context.located.items()}
+        placed |= self._planner.recoded(placed)
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
-                        {name: self._placed[name] for name in inputs}, outputs, layers, self._plan.packed_bytes,
-                        self._plan.end, host_before=self._host_before, host_after=self._host_after)
+                        {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted()},
+                        layers, self._plan.packed_bytes, self._plan.end, host_before=self._host_before,
+                        host_after=self._host_after)
+
+    def _check_lowerings(self) -> None:
+        for node in self._device:
+            if type(node.operator) not in LOWERINGS and not isinstance(node.operator, Reshape):
+                where = f"{node.name}: " if len(self._graph.nodes) > 1 else ""
+                raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
+
+    def _place_inputs(self) -> list[str]:
+        """Give the tensors that the host writes their places, and return their names."""
+        made_before = {name for node in self._host_before for name in node.outputs.values()}
+        given = [name for name in self._graph.inputs
+                 if any(name in node.inputs.values() for node in self._device + self._host_after)]
+        biases = {node.inputs[role] for node in self._device for role in ("b", "c") if role in node.inputs
+                  if role != "b" or "a" not in node.inputs}
+        for name in (*given, *made_before):
+            self._context.locate(name, bias=name in biases)
+        self._place()
+        return [*given, *made_before]
+
+    def _place(self) -> None:
+        """Give buffers that want one their place."""
+        for buffer in self._context.made:
+            buffer.address = self._plan.reserve(buffer.name, buffer.nbytes)
+            if buffer.values is not None:
+                self._plan.segments.append((buffer.address, operand_array(buffer.values, buffer.item).tobytes()))
+                self._plan.packed_bytes += buffer.nbytes
+        self._context.made.clear()
+
+    def _lower(self, node: Node) -> list[Step]:
+        """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
+        kernels = LOWERINGS[type(node.operator)](self._context, node)
+        self._place()
+        for kernel in kernels:
+            kernel.check()
+        return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
     def _wanted(self) -> list[str]:
         made = {name for node in self._device for name in node.outputs.values()}
         host = {name for node in self._host_before for name in node.outputs.values()}
         sources = {name for node in self._host_after for name in node.inputs.values()}
+        located = self._context.located
         if self._keep == "all":
-            return [name for name in self._placed if name in made | host]
+            return [name for name in located if name in made | host]
         wanted = sources | set(self._graph.outputs)
-        return [name for name in self._placed if name in made | host and name in wanted]
-
-    def _alias(self, node: Node) -> None:
-        source, target = node.inputs["x"], node.outputs["y"]
-        tensor = self._graph.tensors[target]
-        placed = self._placed[source]
-        self._placed[target] = Placed(target, placed.address, placed.layout.reshaped(tensor.shape), tensor.dtype,
-                                      placed.item)
-        self._stored[target] = self._stored[source]
+        return [name for name in located if name in made | host and name in wanted]
 
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,

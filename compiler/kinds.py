@@ -18,9 +18,9 @@ from ..hdl.errors import PearrayError
 from ..hdl.shell.config import Config
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
-from .kernels.plan import MemoryPlan
-from .kernels.problem import Problem
+from .kernels.kernel import Kernel
 from .placed import Placed
+from .placement import MemoryPlan
 from .program import Program
 from .steps import Step
 
@@ -58,13 +58,13 @@ class LayerPlanner(ABC):
     """Makes the layers of one program, in order, and then their commands."""
 
     @abstractmethod
-    def lower(self, problem: Problem, plan: MemoryPlan) -> Sequence[Step]:
-        """Map a layer, and state it as steps.
+    def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
+        """Map a kernel, and state it as steps.
 
         Parameters
         ----------
-        problem : Problem
-            The layer.
+        kernel : Kernel
+            The kernel, whose buffers have their places.
         plan : MemoryPlan
             Where its packed constants go.
 

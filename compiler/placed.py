@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.plan import Layout, operand_array
+from .kernels.layout import Layout, operand_array
 
 __all__ = ["Placed"]
 

@@ -311,8 +311,8 @@ class Scheduler(Generic[AnyStep]):
                 ordinal, latest = self._post(output, execute, index)
             else:
                 ordinal = latest
-            stored, pixels, channels = output.target
-            stored.note_store(pixels, channels, latest)
+            buffer, rows, elements = output.target
+            buffer.note_store(rows, elements, latest)
         if group.outputs:
             self._memory.released(index, ordinal)
         if group.profile is not None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .kernels.plan import Stored
+from .kernels.views import Buffer
 
 __all__ = ["Group", "Output", "Piece", "Step", "Tile", "Use", "all_of"]
 
@@ -21,18 +21,18 @@ class Piece:
     ----------
     loads : list of dict
         Bodies, with addresses in bytes relative to the tile.
-    sources : list of (Stored, int, int)
-        Pixels that must have been stored before.
+    sources : list of (Buffer, int, int)
+        Elements that must have been stored before: first, and end.
     """
 
     loads: list[dict[str, int]]
-    sources: list[tuple[Stored, int, int]] = field(default_factory=list)
+    sources: list[tuple[Buffer, int, int]] = field(default_factory=list)
 
     def ready(self) -> int | None:
         """STORE to wait for, or None if one of them has not been emitted."""
         latest = 0
-        for stored, start, end in self.sources:
-            ordinal = stored.ready(start, end)
+        for buffer, first, end in self.sources:
+            ordinal = buffer.ready(first, end)
             if ordinal is None:
                 return None
             latest = max(latest, ordinal)
@@ -89,8 +89,8 @@ class Output:
         Bytes in the output scratchpad.
     stores : list of dict
         STORE bodies, with addresses relative to that place.
-    target : (Stored, slice or ndarray, int)
-        Tensor, pixels, and channels that the STOREs write.
+    target : (Buffer, slice or ndarray, int)
+        Buffer, its rows, and elements of each that the STOREs write.
     bias, scale, table : Use or None
         Constants it needs.
     """
@@ -98,7 +98,7 @@ class Output:
     body: dict[str, int]
     size: int
     stores: list[dict[str, int]]
-    target: tuple[Stored, slice | np.ndarray, int]
+    target: tuple[Buffer, slice | np.ndarray, int]
     bias: Use | None = None
     scale: Use | None = None
     table: Use | None = None

@@ -1,8 +1,12 @@
 """Bodies of LOADs and STOREs: blocks of nested rows between memory and a scratchpad, and rows that are filled."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-__all__ = ["block", "blocks", "fill", "inside"]
+from .kernels.regions import Region
+from .kernels.views import Buffer, View
+
+__all__ = ["Window", "block", "blocks", "fill", "pixel_dims"]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -56,13 +60,6 @@ def _offsets(dims: list[tuple[int, int]]) -> Iterator[int]:
             yield index * step + inner
 
 
-def inside(first: int, step: int, limit: int, lines: tuple[int, int]) -> tuple[int, int]:
-    """Lines of a range that lie inside the image: both ends, empty at the range's end if none does."""
-    low = min(max(-(first // step), lines[0]), lines[1])
-    high = max(min(-((first - limit) // step), lines[1]), low)
-    return low, high
-
-
 def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
     """Bodies of LOADs or STOREs of up to three dimensions: a third takes a command for each of its indices."""
     left = [dim for dim in dims if dim[0] > 1]
@@ -75,3 +72,82 @@ def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]
     count, far, near = left[-1]
     return [block(dram=dram + index * far, address=address + index * near, length=length, dims=left[:2])
             for index in range(count)]
+
+
+def pixel_dims(y: View, region: Region, pitch: int) -> list[tuple[int, int, int]]:
+    """Dimensions of a block of the pixels of a region of `y`, which stand `pitch` bytes apart in a scratchpad."""
+    item, columns, rows = y.buffer.item, region.q1 - region.q0, region.p1 - region.p0
+    return [(columns, y.stride("w") * item, pitch), (rows, y.stride("h") * item, columns * pitch),
+            (region.image1 - region.image0, y.stride("n") * item, rows * columns * pitch)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a tensor's images as it stands in a scratchpad, padding included.
+
+    Parameters
+    ----------
+    x : View
+        Tensor, with axes ``n, h, w, c``.
+    images, rows, columns : (int, int, int)
+        First index, which may lie outside, distance, and number of images, rows and columns.
+    image, line, pixel : int
+        Distances of images, rows and pixels in the scratchpad, in operands.
+    base : int
+        Operand of the scratchpad at which the first pixel stands.
+    """
+
+    x: View
+    images: tuple[int, int, int]
+    rows: tuple[int, int, int]
+    columns: tuple[int, int, int]
+    image: int
+    line: int
+    pixel: int
+    base: int = 0
+
+    def inside(self, name: str) -> tuple[int, int]:
+        """Rows or columns of the window inside the image: both ends, empty at the window's end if none is."""
+        first, step, count = self.rows if name == "h" else self.columns
+        low = min(max(-(first // step), 0), count)
+        return low, max(min(-((first - self.x.size(name)) // step), count), low)
+
+    def padding(self, channels: int, at: int = 0) -> list[dict[str, int]]:
+        """LOADs that fill what lies outside the image, for `channels` of each pixel from `at` on."""
+        rows, columns, item = self.inside("h"), self.inside("w"), self.x.buffer.item
+        loads: list[dict[str, int]] = []
+
+        def pad(rows: tuple[int, int], columns: tuple[int, int]) -> None:
+            if rows[0] < rows[1] and columns[0] < columns[1]:
+                loads.extend(fill(
+                    self.x.outside, item,
+                    address=(self.base + rows[0] * self.line + columns[0] * self.pixel + at) * item,
+                    length=(columns[1] - columns[0] - 1) * self.pixel + channels,
+                    dims=[(rows[1] - rows[0], self.line * item), (self.images[2], self.image * item)]))
+
+        every = 0, self.columns[2]
+        pad((0, rows[0]), every)
+        pad(rows, (0, columns[0]))
+        pad(rows, (columns[1], self.columns[2]))
+        pad((rows[1], self.rows[2]), every)
+        return loads
+
+    def copy(self, channel: int, channels: int, at: int = 0) -> tuple[list[dict[str, int]],
+                                                                      list[tuple[Buffer, int, int]]]:
+        """LOADs of some channels of each pixel inside the image to place `at` of it, and the elements they read."""
+        rows, columns, x, item = self.inside("h"), self.inside("w"), self.x, self.x.buffer.item
+        if rows[0] == rows[1] or columns[0] == columns[1]:
+            return [], []
+
+        def pixel(image: int, row: int, column: int) -> int:
+            return x.element(n=self.images[0] + image * self.images[1], h=self.rows[0] + row * self.rows[1],
+                             w=self.columns[0] + column * self.columns[1])
+
+        first = pixel(0, rows[0], columns[0])
+        last = pixel(self.images[2] - 1, rows[1] - 1, columns[1] - 1)
+        dims = [(columns[1] - columns[0], self.columns[1] * x.stride("w") * item, self.pixel * item),
+                (rows[1] - rows[0], self.rows[1] * x.stride("h") * item, self.line * item),
+                (self.images[2], self.images[1] * x.stride("n") * item, self.image * item)]
+        near = (self.base + rows[0] * self.line + columns[0] * self.pixel + at) * item
+        return (blocks(x.buffer.address + (first + channel) * item, near, channels * item, dims),
+                [(x.buffer, first, last + x.size("c"))])

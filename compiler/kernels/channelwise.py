@@ -1,101 +1,108 @@
-"""Pooling, tables and whatever else treats each channel by itself: the array's diagonal."""
+"""Pooling, tables, additions, and whatever else treats each channel by itself."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
-from ...hdl.shell.config import Config
 from ..graph.graph import Node, Tensor
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from ..operators.operator import padding4, pair
 from ..operators.requant import check_scale
 from .average import find_average, find_integer_average
-from .context import Context, check_stored_zero, float_entry, image_of
-from .plan import Layout, Stored
-from .problem import Finish, Problem
+from .context import Context, float_entry
+from .kernel import Access, Chain, Finish, Index, Kernel, Scaled
 from .residual import Residual, find_residual
+from .views import View
 
-__all__ = ["lower_add", "lower_average_pool", "lower_lookup", "lower_max_pool", "lower_relu"]
-
-
-def _pool(context: Context, node: Node, **fields: Any) -> list[Problem]:
-    operator = node.operator
-    assert isinstance(operator, (MaxPool2d, AvgPool2d))
-    tensor = context.graph.tensors[node.inputs["x"]]
-    images, c, height, width = tensor.shape
-    x = image_of(context, node)
-    y = context.result(node)
-    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
-    (r, s), stride = operator.window(tensor.shape)
-    top, left, _, _ = padding4(operator.padding)
-    dilation = pair("dilation", operator.dilation) if isinstance(operator, MaxPool2d) else (1, 1)
-    return [Problem(
-        name=node.name, x=x, y=y, images=images, height=height, width=width, p=p, q=q, cg=c, ng=c, r=r, s=s,
-        stride=stride, dilation=dilation, top=top, left=left, a_unsigned=tensor.dtype.kind == "u", diagonal=True,
-        **fields)]
+__all__ = ["add", "average_pool", "lookup", "max_pool", "relu"]
 
 
-def _identity(dtype: np.dtype, config: Config, **fields: Any) -> Finish:
+#: Indices of a row of pixels.
+_ROW = {"w": Index({"q": 1}), "c": Index({"c": 1})}
+
+
+def _clamped(low: int, high: int, *, point: int = 0, scale: Any = 1.0, bias: np.ndarray | None = None,
+             table: np.ndarray | None = None) -> Finish:
+    """Outputs that are scaled sums, clamped, and looked up where there is a table."""
+    return Finish(Rounding.ONNX, point, low, high, float_entry(scale), bias, table)
+
+
+def _whole(dtype: np.dtype, table: np.ndarray | None = None) -> Finish:
     """Outputs that are the sums, stored as operands."""
     info = np.iinfo(dtype)
-    return Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0), **fields)
+    return _clamped(int(info.min), int(info.max), table=table)
 
 
-def lower_max_pool(context: Context, node: Node) -> list[Problem]:
-    """Lower MaxPool2d: the diagonal multiplies by one and the accumulators compare."""
-    dtype = context.graph.tensors[node.inputs["x"]].dtype
-    bits = context.config.array.operand_bits
+def _window(node: Node, x: Access, y: View, taps: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
+            padding: tuple[int, int], combine: str, finish: Finish) -> Kernel:
+    """Chain over the windows of images; `x` has no indices yet."""
+    indices = {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
+               "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1]), "c": Index({"c": 1})}
+    outputs = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"c": 1})}
+    ranks = {"n": y.size("n"), "p": y.size("h"), "q": y.size("w"), "c": y.size("c"), "r": taps[0], "s": taps[1]}
+    return Chain(name=node.name, ranks=ranks, y=Access(y, outputs), combine=combine, finish=finish,
+                 terms=(Scaled(Access(x.view, indices, x.zero, x.is_unsigned)),))
+
+
+def max_pool(context: Context, node: Node) -> list[Kernel]:
+    """State MaxPool2d as the greatest of each window; padding is the least value."""
+    operator = node.operator
+    assert isinstance(operator, MaxPool2d)
+    tensor = context.graph.tensors[node.inputs["x"]]
+    dtype, bits = tensor.dtype, context.config.array.operand_bits
     least = 0 if dtype.kind == "u" else max(int(np.iinfo(dtype).min), -(1 << bits - 1))
-    return _pool(context, node, maximum=True, fill=least, finish=_identity(dtype, context.config))
+    x = Access(context.image(node, least), {}, is_unsigned=dtype.kind == "u")
+    y = context.result_image(node)
+    top, left, _, _ = padding4(operator.padding)
+    return [_window(node, x, y, *operator.window(tensor.shape), pair("dilation", operator.dilation), (top, left), "max",
+                    _whole(dtype))]
 
 
-def _elementwise(context: Context, node: Node, finish: Finish, by_channel: bool,
-                 role: str = "x") -> list[Problem]:
-    name = node.inputs[role]
-    tensor = context.graph.tensors[name]
-    x = context.operand(node, role)
-    layout: Layout = context.placed[name].layout
-    if by_channel:
-        if not layout.same_memory(Layout.of(layout.shape)):
-            raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last")
-    y = context.result(node)
-    target = next(iter(node.outputs.values()))
-    placed = context.placed[target]
-    context.placed[target] = type(placed)(placed.name, placed.address, layout, placed.dtype, placed.item)
-    channels = layout.physical[-1] if layout.physical else 1
-    count = x.pixels * x.channels
-    x, y_view = x.viewed(count // channels, channels), y
-    if (y.pixels, y.channels) != (count // channels, channels):
-        context.stored[target] = y_view = Stored(y.name, y.address, count // channels, channels, y.item)
-        y_view.expect_stores()
-    return [Problem(
-        name=node.name, x=x, y=y_view, width=x.pixels, q=x.pixels, cg=channels, ng=channels, diagonal=True,
-        a_unsigned=tensor.dtype.kind == "u", finish=finish)]
+def _elementwise(context: Context, node: Node, roles: str, finish: Finish, factors: tuple[int, ...] = (1,),
+                 zeros: tuple[int, ...] = (0,)) -> list[Kernel]:
+    """Chain over the elements of tensors that stand alike in memory, in whatever order."""
+    found = [context.operand(node, role) for role in roles]
+    layout = found[0].layout
+    if not all(layout.same_memory(each.layout) for each in found):
+        raise PearrayError(f"{node.name}: {node.inputs['a']} and {node.inputs['b']} stand in memory in different "
+                           "orders; reshape both or neither")
+    y = context.result(node, layout)
+    sizes = 1, 1, y.rows, y.columns
+    terms = tuple(
+        Scaled(Access(View.rows(each.buffer, "nhwc", sizes), _ROW, zero,
+                      context.graph.tensors[node.inputs[role]].dtype.kind == "u"), factor)
+        for role, each, factor, zero in zip(roles, found, factors, zeros, strict=True))
+    return [Chain(name=node.name, ranks={"q": y.rows, "c": y.columns}, terms=terms, finish=finish,
+                  y=Access(View.rows(y, "nhwc", sizes), _ROW))]
 
 
-def lower_relu(context: Context, node: Node) -> list[Problem]:
-    """Lower Relu: the identity, clamped at the zero point."""
+def relu(context: Context, node: Node) -> list[Kernel]:
+    """State Relu as a clamp at the zero point."""
     operator = node.operator
     assert isinstance(operator, Relu)
     info = np.iinfo(context.graph.tensors[node.inputs["x"]].dtype)
-    return _elementwise(context, node, Finish(Rounding.ONNX, 0, max(operator.zero_point, int(info.min)),
-                                              int(info.max), float_entry(1.0)), False)
+    return _elementwise(context, node, "x", _clamped(max(operator.zero_point, int(info.min)), int(info.max)))
 
 
-def lower_lookup(context: Context, node: Node) -> list[Problem]:
-    """Lower Lookup: the identity, then the table."""
+def lookup(context: Context, node: Node) -> list[Kernel]:
+    """State Lookup as a table."""
     operator = node.operator
     assert isinstance(operator, Lookup)
-    info = np.iinfo(context.graph.tensors[node.inputs["x"]].dtype)
-    return _elementwise(context, node, Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0),
-                                              table=operator.table), operator.table.ndim == 2)
+    return _table(context, node, "x", operator.table)
 
 
-def lower_add(context: Context, node: Node) -> list[Problem]:
-    """Lower Add: a table if one operand is constant over each channel, else an integer sum that is exact."""
+def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[Kernel]:
+    """Chain that looks each element up, perhaps in a table of its channel."""
+    name = node.inputs[role]
+    if table.ndim == 2 and not context.operand(node, role).is_plain():
+        raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last")
+    return _elementwise(context, node, role, _whole(context.graph.tensors[name].dtype, table))
+
+
+def add(context: Context, node: Node) -> list[Kernel]:
+    """State Add as a table if one operand is constant over each channel, else as an integer sum that is exact."""
     for role in ("a", "b"):
         value = context.constant(node.inputs[role])
         if value is not None and value.size <= max((1, *value.shape[1:2])):
@@ -103,7 +110,7 @@ def lower_add(context: Context, node: Node) -> list[Problem]:
     return _add_tensors(context, node)
 
 
-def _add_tensors(context: Context, node: Node) -> list[Problem]:
+def _add_tensors(context: Context, node: Node) -> list[Kernel]:
     """Add two tensors of one shape: see :mod:`.residual`."""
     operator = node.operator
     assert isinstance(operator, Add)
@@ -111,43 +118,20 @@ def _add_tensors(context: Context, node: Node) -> list[Problem]:
     if a.shape != b.shape:
         raise PearrayError(f"{node.name}: Add takes two tensors of one shape, or a constant for each channel, on this "
                            f"accelerator, not shapes {a.shape} and {b.shape}")
-    zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
-    for name, zero, tensor in (("A_zero_point", zeros[0], a), ("B_zero_point", zeros[1], b)):
-        check_stored_zero(context, node, name, zero, tensor.dtype.kind == "u")
+    zeros = int(operator.A_zero_point), int(operator.B_zero_point)
+    for role, zero in zip("ab", zeros, strict=True):
+        context.checked_zero(node, f"{role.upper()}_zero_point", zero, node.inputs[role])
+    if operator.A_scale is None:
+        return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
     # Weights are unsigned, so that there are fewer of them.
-    greatest = (1 << context.config.array.operand_bits) - 1
-    found = None
-    if operator.A_scale is not None:
-        found = _residual(node, operator, a, b, greatest)
-    stored = [context.operand(node, role) for role in ("a", "b")]
-    layouts: list[Layout] = [context.placed[node.inputs[role]].layout for role in ("a", "b")]
-    if not layouts[0].same_memory(layouts[1]):
-        raise PearrayError(f"{node.name}: {node.inputs['a']} and {node.inputs['b']} stand in memory in different "
-                           "orders; reshape both or neither")
-    y = context.result(node)
-    (target,) = node.outputs.values()
-    context.placed[target] = replace(context.placed[target], layout=layouts[0])
-    channels = layouts[0].physical[-1] if layouts[0].physical else 1
-    pixels = stored[0].pixels * stored[0].channels // channels
-    if (y.pixels, y.channels) != (pixels, channels):
-        context.stored[target] = y = Stored(y.name, y.address, pixels, channels, y.item)
-        y.expect_stores()
-    finish, factors = Finish(), (1, 1)
-    if found is not None:
-        info = np.iinfo(context.graph.tensors[target].dtype)
-        bias = np.full(channels, found.bias) if found.bias else None
-        finish = Finish(Rounding.ONNX, found.point, int(info.min), int(info.max), float_entry(found.scale), bias)
-        factors = found.m, found.n
-    problems = []
-    for index, factor in enumerate(factors):
-        weights = np.array([greatest] * (factor // greatest) + [factor % greatest] * (factor % greatest > 0))
-        problems.append(Problem(
-            name=node.name, x=stored[index].viewed(pixels, channels), y=y, width=pixels, q=pixels, cg=channels,
-            ng=channels, diagonal=True, repeat=len(weights), weights=weights, finish=finish, a_zero=zeros[index],
-            a_unsigned=(a, b)[index].dtype.kind == "u", w_unsigned=True))
-    # The tiling makes room for the first, so that is the one with more weights.
-    problems.sort(key=lambda problem: -problem.repeat)
-    return [replace(problems[0], also=problems[1])]
+    found = _residual(node, operator, a, b, (1 << context.config.array.operand_bits) - 1)
+    target = context.graph.tensors[next(iter(node.outputs.values()))]
+    info = np.iinfo(target.dtype)
+    # The bias of each channel as it stands in memory.
+    layout = context.operand(node, "a").layout
+    bias = np.full(layout.physical[-1] if layout.physical else 1, found.bias) if found.bias else None
+    finish = _clamped(int(info.min), int(info.max), point=found.point, scale=found.scale, bias=bias)
+    return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
 def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) -> Residual:
@@ -167,8 +151,8 @@ def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) ->
     return found
 
 
-def _add_constant(context: Context, node: Node, fixed: str) -> list[Problem]:
-    """Lower Add of a constant that is one number or one for each channel: a table over the other operand."""
+def _add_constant(context: Context, node: Node, fixed: str) -> list[Kernel]:
+    """State Add of a constant that is one number or one for each channel as a table over the other operand."""
     operator = node.operator
     assert isinstance(operator, Add)
     other = "b" if fixed == "a" else "a"
@@ -183,22 +167,16 @@ def _add_constant(context: Context, node: Node, fixed: str) -> list[Problem]:
         raise PearrayError(f"{node.name}: {node.inputs[fixed]} must be one 8-bit number or one for each channel of "
                            f"{node.inputs[other]} of shape {shape}, not of shape {value.shape}")
     entries = np.arange(256, dtype=np.uint8).view(tensor.dtype)
-    constants = per_channel.reshape(-1)
     (_, dtype) = operator.infer(context.graph.typed(node.inputs))["y"]
     if dtype.itemsize != 1:
         raise PearrayError(f"{node.name}: Add needs C_scale on this accelerator")
-    rows = []
-    for constant in constants:
-        operands = {other: entries, fixed: np.full(256, constant, value.dtype)}
-        rows.append(operator.golden(operands)["y"])
-    table = rows[0] if len(rows) == 1 else np.stack(rows)
-    info = np.iinfo(tensor.dtype)
-    return _elementwise(context, node, Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0),
-                                              table=table), table.ndim == 2, other)
+    rows = [operator.golden({other: entries, fixed: np.full(256, constant, value.dtype)})["y"]
+            for constant in per_channel.reshape(-1)]
+    return _table(context, node, other, rows[0] if len(rows) == 1 else np.stack(rows))
 
 
-def lower_average_pool(context: Context, node: Node) -> list[Problem]:
-    """Lower AvgPool2d: sums of windows on the diagonal, divided by requantisation.
+def average_pool(context: Context, node: Node) -> list[Kernel]:
+    """State AvgPool2d as sums of windows, divided by requantisation.
 
     Windows that reach into padding may have fewer elements: outputs fall into rectangles of one count each.
     Without scales the sums are the outputs.
@@ -206,25 +184,21 @@ def lower_average_pool(context: Context, node: Node) -> list[Problem]:
     operator = node.operator
     assert isinstance(operator, AvgPool2d)
     tensor = context.graph.tensors[node.inputs["x"]]
-    images, c, height, width = tensor.shape
-    x, y = image_of(context, node), context.result(node)
-    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
-    (r, s), stride = operator.window(tensor.shape)
+    _, c, height, width = tensor.shape
+    zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
+    x = Access(context.image(node, zero), {}, **context.checked_zero(node, "x_zero_point", zero, node.inputs["x"]))
+    y = context.result_image(node)
+    taps, stride = operator.window(tensor.shape)
     top, left, _, _ = padding4(operator.padding)
     plain = operator.rounding == "onnx" and operator.x_scale is None
-    zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
-    check_stored_zero(context, node, "x_zero_point", zero, tensor.dtype.kind == "u")
     whole = operator.count_include_pad or plain
-    problems: list[Problem] = []
-    for p0, p1, rows in _counts(p, stride[0], r, top, height, whole):
-        for q0, q1, columns in _counts(q, stride[1], s, left, width, whole):
+    kernels = []
+    for p0, p1, rows in _counts(y.size("h"), stride[0], taps[0], top, height, whole):
+        for q0, q1, columns in _counts(y.size("w"), stride[1], taps[1], left, width, whole):
             finish = Finish() if plain else _average(context, node, rows * columns, c)
-            problems.append(Problem(
-                name=node.name, x=x, y=y, images=images, height=height, width=width, p=p1 - p0, q=q1 - q0, cg=c,
-                ng=c, r=r, s=s, stride=stride, top=top - p0 * stride[0], left=left - q0 * stride[1],
-                a_unsigned=tensor.dtype.kind == "u", a_zero=zero, fill=zero, diagonal=True, finish=finish,
-                y_size=None if (p1 - p0, q1 - q0) == (p, q) else (p, q), origin=(p0, q0)))
-    return problems
+            kernels.append(_window(node, x, y.part("h", p0, p1 - p0).part("w", q0, q1 - q0), taps, stride, (1, 1),
+                                   (top - p0 * stride[0], left - q0 * stride[1]), "sum", finish))
+    return kernels
 
 
 def _counts(outputs: int, stride: int, window: int, before: int, size: int,
@@ -253,12 +227,12 @@ def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
         if found is None:
             raise PearrayError(f"{node.name}: kernel must be smaller for rounding 'tflite' on this accelerator, "
                                f"not {count} elements")
-        return Finish(Rounding.ONNX, 0, *bounds, float_entry(found.scale))
+        return _clamped(*bounds, scale=found.scale)
     zero, point = int(operator.x_zero_point), int(operator.y_zero_point)
     x, y = (check_scale(name, getattr(operator, name)) for name in ("x_scale", "y_scale"))
     if operator.kernel is None and not any(padding4(operator.padding)):
         # QLinearGlobalAveragePool adds integers, as the array does.
-        return Finish(Rounding.ONNX, point, *bounds, float_entry(x / (y * np.float32(count))))
+        return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))
     found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count)
     if found is None:
         raise PearrayError(
@@ -266,4 +240,4 @@ def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
             f"{count} elements many means lie half-way between two outputs, where the runtime's float32 additions "
             "decide; use scales that are powers of two, or rounding='tflite'")
     bias = np.full(channels, found.bias) if found.bias else None
-    return Finish(Rounding.ONNX, found.point, *bounds, float_entry(found.scale), bias)
+    return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)

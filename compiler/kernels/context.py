@@ -1,7 +1,6 @@
-"""What lowerings share: where tensors stand, and the fields of a problem that follow from an operator."""
+"""What is shared where operators are stated as kernels: where tensors stand, and what follows from an operator."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,69 +10,136 @@ from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
 from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
-from .plan import Layout, MemoryPlan, Stored
-from .problem import Finish
+from .kernel import Finish
+from .layout import Layout
+from .views import Buffer, View
 
-__all__ = [
-    "Context", "check_stored_zero", "finish_of", "float_entry", "image_of", "matrix_rows", "operand_fields",
-    "scale_entries", "stored_range",
-]
+__all__ = ["Context", "Located", "finish_of", "float_entry", "scale_entries", "stored_range"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """A tensor of the graph in memory: its buffer, and the order of its elements there."""
+
+    buffer: Buffer
+    layout: Layout
+
+    def is_plain(self) -> bool:
+        """Whether images stand with their channels last, and all else row-major."""
+        return self.layout.same_memory(Layout.of(self.layout.shape))
 
 
 @dataclass
 class Context:
-    """What a lowering works with: the graph, the plan, and where tensors stand so far."""
+    """The graph, and where its tensors stand so far.
+
+    Members
+    -------
+    located : dict of str to Located
+        By name of the tensor.
+    made : list of Buffer
+        Buffers that want a place, in order; whoever places them empties the list.
+    """
 
     graph: Graph
     config: Config
-    plan: MemoryPlan
-    placed: dict[str, Any]
-    stored: dict[str, Stored]
-    place: Callable[..., None]
+    is_fixed_point: bool
+    located: dict[str, Located] = field(default_factory=dict)
+    made: list[Buffer] = field(default_factory=list)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""
         return self.graph.constants.get(name)
 
-    def operand(self, node: Node, role: str) -> Stored:
+    def locate(self, name: str, *, bias: bool = False, layout: Layout | None = None,
+               value: np.ndarray | None = None) -> Located:
+        """Make a buffer for a tensor, whose values are known if `value` is given."""
+        tensor = self.graph.tensors[name]
+        layout = layout or Layout.of(tensor.shape)
+        item = 4 if bias and not self.is_fixed_point else self._item(name)
+        columns = max(layout.physical[-1] if layout.physical else 1, 1)
+        count = int(np.prod(tensor.shape, dtype=np.int64))
+        flat = None if value is None else layout.to_memory(value)
+        self.located[name] = found = Located(Buffer(name, count // columns, columns, item, flat), layout)
+        self.made.append(found.buffer)
+        return found
+
+    def _item(self, name: str) -> int:
+        """Bytes of an element in memory."""
+        dtype, config = self.graph.tensors[name].dtype, self.config
+        if dtype.name in ("int32", "int64"):
+            return 4 if dtype.itemsize == 4 and config.sum_bytes == 4 else config.sum_bytes
+        if dtype.itemsize > config.operand_bytes or dtype.kind not in "iu":
+            raise PearrayError(f"{name} must be of an integer type of at most {config.operand_bytes * 8} bits for this "
+                               f"accelerator, not {dtype}")
+        return config.operand_bytes
+
+    def operand(self, node: Node, role: str) -> Located:
         """A tensor in memory that feeds the array; a constant is put there as it is."""
         name = node.inputs[role]
         self._check_made(node, name)
-        if name not in self.stored:
-            value = self.fits(name, self.graph.constants[name])
-            self.place(name)
-            placed = self.placed[name]
-            self.plan.segments.append((placed.address, placed.to_bytes(value)))
-            self.plan.packed_bytes += placed.nbytes
-        return self.stored[name]
+        if name not in self.located:
+            return self.locate(name, value=self.fits(name, self.graph.constants[name]))
+        return self.located[name]
+
+    def image(self, node: Node, outside: int = 0) -> View:
+        """Input x of a node as images with channels last, which it must be in memory."""
+        name = node.inputs["x"]
+        if name in self.located and not self.located[name].is_plain():
+            raise PearrayError(f"{node.name}: {name} does not stand in memory as NHWC; a reshape to images "
+                               "is possible only where channels stay last")
+        n, c, h, w = self.graph.tensors[name].shape
+        return View.rows(self.operand(node, "x").buffer, "nhwc", (n, h, w, c), outside)
+
+    def result(self, node: Node, layout: Layout | None = None) -> Buffer:
+        """The output's buffer, which STOREs will fill."""
+        buffer = self.locate(next(iter(node.outputs.values())), layout=layout).buffer
+        buffer.expect_stores()
+        return buffer
+
+    def result_image(self, node: Node) -> View:
+        """The output's buffer as images with channels last."""
+        n, c, h, w = self.graph.tensors[next(iter(node.outputs.values()))].shape
+        return View.rows(self.result(node), "nhwc", (n, h, w, c))
+
+    def _limits(self, dtype: np.dtype) -> tuple[int, int]:
+        """Least and greatest operand of the array."""
+        bits = self.config.array.operand_bits
+        return (0, (1 << bits) - 1) if dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
 
     def _check_made(self, node: Node, name: str) -> None:
         """Check that what a node before makes fits the array, whose operands may be narrower than a byte or two."""
-        bits = self.config.array.operand_bits
         tensor = self.graph.tensors[name]
         made = stored_range(self.graph, name)
-        if made is None or bits == 8 * tensor.dtype.itemsize:
+        if made is None or self.config.array.operand_bits == 8 * tensor.dtype.itemsize:
             return
-        low, high = (0, (1 << bits) - 1) if tensor.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        low, high = self._limits(tensor.dtype)
         if made[0] < low or made[1] > high:
             raise PearrayError(f"{node.name}: {name} must be clamped to {low}..{high} to be an operand of this "
                                f"accelerator, not to {made[0]}..{made[1]}; see Requant's clamp")
 
-    def result(self, node: Node) -> Stored:
-        """The output's place in memory, which STOREs will fill."""
-        name = next(iter(node.outputs.values()))
-        self.place(name)
-        self.stored[name].expect_stores()
-        return self.stored[name]
-
     def fits(self, name: str, values: np.ndarray) -> np.ndarray:
         """Check that constant operands fit the array."""
-        bits = self.config.array.operand_bits
-        low, high = (0, (1 << bits) - 1) if values.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        low, high = self._limits(values.dtype)
         if values.size and (values.min() < low or values.max() > high):
             wrong = values.min() if values.min() < low else values.max()
             raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
         return values
+
+    def checked_zero(self, node: Node, field_name: str, value: int, name: str) -> dict[str, Any]:
+        """Fields of an operand: how tensor `name` is stored, and its zero point, which must fit a command's field.
+
+        Raises
+        ------
+        PearrayError
+            If the zero point is no stored value of the array's width.
+        """
+        dtype = self.graph.tensors[name].dtype
+        low, high = self._limits(dtype)
+        low, high = max(low, -256), min(high, 255)
+        if not low <= value <= high:
+            raise PearrayError(f"{node.name}: {field_name} must be in {low}..{high} on this accelerator, not {value}")
+        return {"zero": value, "is_unsigned": dtype.kind == "u"}
 
 
 def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
@@ -83,7 +149,6 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
         return None
     operator = node.operator
     info = np.iinfo(graph.tensors[name].dtype)
-    whole = int(info.min), int(info.max)
     if isinstance(operator, Contraction) and operator.requant is not None:
         x_dtype = graph.tensors[node.inputs[operator.roles[0]]].dtype
         table = operator.table(x_dtype)
@@ -95,7 +160,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
         return None
     if isinstance(operator, (MaxPool2d, Relu, Reshape)):
         return stored_range(graph, node.inputs["x"])
-    return whole
+    return int(info.min), int(info.max)
 
 
 def scale_entries(requant: Requant) -> np.ndarray:
@@ -135,7 +200,7 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
     """Post-processing of a contraction of `channels` outputs; a bias that is no constant gets its place."""
     operator = node.operator
     assert isinstance(operator, Contraction)
-    bias: np.ndarray | Stored | None = None
+    bias: np.ndarray | View | None = None
     role = operator.roles[2]
     if role in node.inputs:
         name = node.inputs[role]
@@ -145,15 +210,11 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
                 raise PearrayError(f"{node.name}: {role} must have 32-bit values")
             bias = value.reshape(-1)
         else:
-            if name not in context.stored:
-                context.place(name, bias=True)
-                placed = context.placed[name]
+            if name not in context.located:
                 assert value is not None
-                context.plan.segments.append((placed.address, placed.to_bytes(value)))
-                context.plan.packed_bytes += placed.nbytes
-            bias = context.stored[name]
-            if bias.pixels * bias.channels == channels:
-                bias = bias.viewed(1, channels)
+                context.locate(name, bias=True, value=value)
+            buffer = context.located[name].buffer
+            bias = View.rows(buffer, "wc", (buffer.size // channels, channels))
     x_dtype = context.graph.tensors[node.inputs[operator.roles[0]]].dtype
     requant = operator.requant
     if not isinstance(requant, Requant):
@@ -162,50 +223,3 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
     low, high = operator.bounds(x_dtype)
     return Finish(requant.rounding, requant.y_zero_point, low, high, scale_entries(requant), bias,
                   operator.table(x_dtype))
-
-
-def operand_fields(context: Context, node: Node) -> dict[str, Any]:
-    """Fields of a problem that say how the operands of a contraction are stored."""
-    operator = node.operator
-    assert isinstance(operator, Contraction)
-    a, w = (context.graph.tensors[node.inputs[role]].dtype for role in operator.roles[:2])
-    a_zero, w_zero = operator.zero_points
-    for name, value, kind in (("x_zero_point", a_zero, a.kind), ("w_zero_point", w_zero, w.kind)):
-        check_stored_zero(context, node, name, value, kind == "u")
-    return {"a_zero": a_zero, "w_zero": w_zero, "a_unsigned": a.kind == "u", "w_unsigned": w.kind == "u",
-            "fill": a_zero}
-
-
-def check_stored_zero(context: Context, node: Node, name: str, value: int, is_unsigned: bool) -> None:
-    """Check that a zero point is a stored value of the array's width, and fits its field of a command."""
-    bits = context.config.array.operand_bits
-    low, high = (0, (1 << bits) - 1) if is_unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)
-    low, high = max(low, -256), min(high, 255)
-    if not low <= value <= high:
-        raise PearrayError(f"{node.name}: {name} must be in {low}..{high} on this accelerator, not {value}")
-
-
-def matrix_rows(context: Context, node: Node, role: str) -> tuple[Stored, np.ndarray | None]:
-    """A two-dimensional operand as rows in memory, and the order in which a row's elements stand there."""
-    stored = context.operand(node, role)
-    layout: Layout = context.placed[node.inputs[role]].layout
-    rows, columns = layout.shape
-    stored = stored.viewed(rows, columns)
-    if layout.same_memory(Layout((rows, columns), (0, 1), (rows, columns))):
-        return stored, None
-    positions = layout.positions()
-    if not np.array_equal(positions, np.arange(rows)[:, None] * columns + positions[0]):
-        raise PearrayError(f"{node.name}: {node.inputs[role]} has a layout in memory that mixes its rows; "
-                           "reshape keeping the first axis")
-    return stored, np.argsort(positions[0])
-
-
-def image_of(context: Context, node: Node) -> Stored:
-    """Return the input of a node as pixels of channels, which it must be in memory."""
-    layout: Layout = context.placed[node.inputs["x"]].layout if node.inputs["x"] in context.placed else \
-        Layout.of(context.graph.tensors[node.inputs["x"]].shape)
-    if not layout.same_memory(Layout.of(layout.shape)):
-        raise PearrayError(f"{node.name}: {node.inputs['x']} does not stand in memory as NHWC; a reshape to images "
-                           "is possible only where channels stay last")
-    n, c, h, w = layout.shape
-    return context.operand(node, "x").viewed(n * h * w, c)

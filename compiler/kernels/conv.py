@@ -9,46 +9,62 @@ from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Conv2d, ConvTranspose2d
 from ..operators.operator import padding4, pair
-from .context import Context, finish_of, image_of, operand_fields
-from .problem import Problem
+from .context import Context, finish_of
+from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
+from .views import View
 
-__all__ = ["lower_conv", "lower_conv_transpose"]
+__all__ = ["conv", "conv_transpose"]
 
 
-def lower_conv(context: Context, node: Node) -> list[Problem]:
-    """Lower Conv2d: dense, grouped, or channel by channel."""
+def conv(context: Context, node: Node) -> list[Kernel]:
+    """State Conv2d as ``y[n, p, q, g ng + m] = x[n, u p + dr r, v q + ds s, g cg + c] w[g, r, s, c, m]``."""
     operator = node.operator
     assert isinstance(operator, Conv2d)
-    images, c, height, width = context.graph.tensors[node.inputs["x"]].shape
+    w = _weights(context, node)
+    m, cg, r, s = w.shape
+    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
+    finish = finish_of(context, node, m)
+    y = context.result_image(node)
+    top, left, _, _ = padding4(operator.padding)
+    stride, groups = pair("stride", operator.stride), operator.groups
+    if (r, s, stride) == (1, 1, (1, 1)) and x.size("h") == y.size("h") and x.size("w") == y.size("w") and not (
+            groups == m == cg * groups > 1):
+        # A pointwise filter sees one long row of pixels.
+        x, y = (View.rows(view.buffer, "nhwc", (1, 1, view.buffer.size // view.size("c"), view.size("c")), view.outside)
+                for view in (x, y))
+        top = left = 0
+    # (M, C, R, S) to (G, R, S, C, N).
+    weights = w.reshape(groups, m // groups, cg, r, s).transpose(0, 3, 4, 2, 1)
+    return [_kernel(node, x, weights, y, finish, stride, pair("dilation", operator.dilation), (top, left), fields)]
+
+
+def _weights(context: Context, node: Node) -> np.ndarray:
     value = context.constant(node.inputs["w"])
     if value is None:
         raise PearrayError(f"{node.name}: w must be constant")
-    x = image_of(context, node)
-    w = context.fits(node.inputs["w"], value).astype(np.int64)
-    m, cg, r, s = w.shape
-    groups = operator.groups
-    finish = finish_of(context, node, m)
-    y = context.result(node)
-    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
-    top, left, _, _ = padding4(operator.padding)
-    common: dict[str, Any] = {
-        "name": node.name, "x": x, "y": y, "images": images, "height": height, "width": width, "p": p, "q": q,
-        "r": r, "s": s, "stride": pair("stride", operator.stride), "dilation": pair("dilation", operator.dilation),
-        "top": top, "left": left, "finish": finish} | operand_fields(context, node)
-    if groups == m == c and groups > 1:
-        # (M, 1, R, S) to (R * S, M).
-        return [Problem(cg=c, ng=c, diagonal=True, weights=w.reshape(m, r * s).T, **common)]
-    ng = m // groups
-    # (M, C, R, S) to (G, R, S, C, N).
-    packed = w.reshape(groups, ng, cg, r, s).transpose(0, 3, 4, 2, 1).reshape(groups, r * s * cg, ng)
-    if (r, s, common["stride"]) == (1, 1, (1, 1)) and (p, q) == (height, width):
-        # A pointwise filter sees one long row of pixels.
-        common |= {"images": 1, "height": 1, "width": images * p * q, "p": 1, "q": images * p * q, "top": 0, "left": 0}
-    return [Problem(groups=groups, cg=cg, ng=ng, weights=packed, **common)]
+    return context.fits(node.inputs["w"], value)
 
 
-def lower_conv_transpose(context: Context, node: Node) -> list[Problem]:
-    """Lower ConvTranspose2d: outputs of one phase of the stride are a convolution by some of the taps.
+def _zeros(context: Context, node: Node, operator: Conv2d | ConvTranspose2d) -> list[dict[str, Any]]:
+    """How activations and weights are stored."""
+    return [context.checked_zero(node, f"{role}_zero_point", value, node.inputs[role])
+            for role, value in zip("xw", operator.zero_points, strict=True)]
+
+
+def _kernel(node: Node, x: View, weights: np.ndarray, y: View, finish: Finish, stride: tuple[int, int],
+            dilation: tuple[int, int], padding: tuple[int, int], fields: list[dict[str, Any]]) -> Kernel:
+    """Convolution of an image by weights (G, R, S, C, N)."""
+    groups, r, s, cg, ng = weights.shape
+    inputs = {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
+              "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1]), "c": Index({"g": cg, "c": 1})}
+    outputs = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"g": ng, "m": 1})}
+    ranks = {"n": y.size("n"), "p": y.size("h"), "q": y.size("w"), "g": groups, "m": ng, "r": r, "s": s, "c": cg}
+    product = Product(Access(x, inputs, **fields[0]), Constant(weights, ("g", "r", "s", "c", "m"), **fields[1]))
+    return Contraction(name=node.name, ranks=ranks, y=Access(y, outputs), terms=(product,), finish=finish)
+
+
+def conv_transpose(context: Context, node: Node) -> list[Kernel]:
+    """State ConvTranspose2d: outputs of one phase of the stride are a convolution by some of the taps.
 
     Output row ``u * i + a`` gets tap r of input row ``i + (a + top - d * r) / u`` where that is whole.
     Such taps lie ``u / gcd(u, d)`` apart, and their input rows go down by ``d / gcd(u, d)`` from one to
@@ -56,37 +72,28 @@ def lower_conv_transpose(context: Context, node: Node) -> list[Problem]:
     """
     operator = node.operator
     assert isinstance(operator, ConvTranspose2d)
-    images, _, height, width = context.graph.tensors[node.inputs["x"]].shape
-    value = context.constant(node.inputs["w"])
-    if value is None:
-        raise PearrayError(f"{node.name}: w must be constant")
-    x = image_of(context, node)
-    w = context.fits(node.inputs["w"], value).astype(np.int64)
+    w = _weights(context, node)
+    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
     c, ng, r, s = w.shape
     groups = operator.groups
     finish = finish_of(context, node, ng * groups)
-    y = context.result(node)
-    _, _, p, q = context.graph.tensors[node.outputs["y"]].shape
+    y = context.result_image(node)
     top, left, _, _ = padding4(operator.padding)
     (u, v), (dr, ds) = pair("stride", operator.stride), pair("dilation", operator.dilation)
     # (C, N, R, S) to (G, R, S, C / G, N).
     filters = w.reshape(groups, c // groups, ng, r, s).transpose(0, 3, 4, 1, 2)
-    problems: list[Problem] = []
-    for a in range(min(u, p)):
+    kernels = []
+    for a in range(min(u, y.size("h"))):
         rows, above, down = _phase(a, u, dr, r, top)
-        for b in range(min(v, q)):
+        for b in range(min(v, y.size("w"))):
             columns, before, right = _phase(b, v, ds, s, left)
             taps = filters[:, rows][:, :, columns]
             if not taps.size:
                 # No tap reaches these outputs: one that weighs nothing leaves them their bias.
-                taps = np.full((groups, 1, 1, c // groups, ng), operator.zero_points[1], np.int64)
-            problems.append(Problem(
-                name=node.name, x=x, y=y, images=images, height=height, width=width, p=len(range(a, p, u)),
-                q=len(range(b, q, v)), groups=groups, cg=c // groups, ng=ng,
-                r=taps.shape[1], s=taps.shape[2], dilation=(down, right), top=above, left=before,
-                weights=taps.reshape(groups, -1, ng), finish=finish, y_size=(p, q),
-                origin=(a, b), step=(u, v), **operand_fields(context, node)))
-    return problems
+                taps = np.full((groups, 1, 1, c // groups, ng), operator.zero_points[1], w.dtype)
+            part = y.part("h", a, len(range(a, y.size("h"), u)), u).part("w", b, len(range(b, y.size("w"), v)), v)
+            kernels.append(_kernel(node, x, taps, part, finish, (1, 1), (down, right), (above, before), fields))
+    return kernels
 
 
 def _phase(start: int, stride: int, dilation: int, taps: int, padding: int) -> tuple[list[int], int, int]:

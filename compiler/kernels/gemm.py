@@ -1,46 +1,69 @@
-"""Gemm and Linear: a row of M pixels and a 1 x 1 filter, or outer products if A stands transposed."""
+"""Gemm and Linear: products of matrices, either of which may stand transposed, and the second may be an activation."""
 
+from dataclasses import replace
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Gemm, Linear
-from .context import Context, finish_of, matrix_rows, operand_fields
-from .problem import Matrix, Problem
+from .context import Context, finish_of
+from .kernel import Access, Constant, Contraction, Index, Kernel, Product
+from .layout import Layout
+from .views import View
 
-__all__ = ["lower_gemm"]
+__all__ = ["gemm"]
 
 
-def lower_gemm(context: Context, node: Node) -> list[Problem]:
-    """Lower Gemm and Linear: one row of M pixels, a 1 x 1 filter."""
+def gemm(context: Context, node: Node) -> list[Kernel]:
+    """State Gemm and Linear as ``y[q, m] = a[q, c] w[c, m]``: one row of M pixels, a 1 x 1 filter."""
     operator = node.operator
     assert isinstance(operator, (Gemm, Linear))
     a_role, b_role, _ = operator.roles
     trans_a = isinstance(operator, Gemm) and operator.trans_a
     trans_b = isinstance(operator, Linear) or operator.trans_b
-    a, b = (context.graph.tensors[node.inputs[role]].shape for role in (a_role, b_role))
-    m, k = (a[1], a[0]) if trans_a else (a[0], a[1])
-    n = b[0] if trans_b else b[1]
-    stored, order = matrix_rows(context, node, a_role)
+    a, order = _matrix(context, node, a_role, "cw" if trans_a else "wc")
     if trans_a and order is not None:
         raise PearrayError(f"{node.name}: {node.inputs[a_role]} must stand row-major in memory")
     value = context.constant(node.inputs[b_role])
-    weights: np.ndarray | Matrix
+    w: Access | Constant
+    fields = [context.checked_zero(node, f"{name}_zero_point", zero, node.inputs[role])
+              for name, zero, role in zip("xw", operator.zero_points, operator.roles[:2], strict=True)]
     if value is not None:
-        weights = context.fits(node.inputs[b_role], value).astype(np.int64)
+        weights = context.fits(node.inputs[b_role], value)
         weights = weights.T if trans_b else weights
-        weights = (weights if order is None else weights[order])[None]
+        weights = weights if order is None else weights[order]
+        w = Constant(weights[None, None, None], ("g", "r", "s", "c", "m"), **fields[1])
+        n = weights.shape[1]
     else:
         if order is not None:
             raise PearrayError(f"{node.name}: {node.inputs[b_role]} must be constant, since "
                                f"{node.inputs[a_role]} does not stand row-major in memory")
-        matrix, b_order = matrix_rows(context, node, b_role)
+        b, b_order = _matrix(context, node, b_role, "mc" if trans_b else "cm")
         if b_order is not None:
             raise PearrayError(f"{node.name}: {node.inputs[b_role]} must stand row-major in memory")
-        weights = Matrix(matrix, trans_b)
+        w, n = Access(b, {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1]), b.size("m")
     finish = finish_of(context, node, n)
-    y = context.result(node)
-    return [Problem(
-        name=node.name, x=stored, y=y, width=m, q=m, cg=k, ng=n, columns=trans_a, weights=weights, finish=finish,
-        **operand_fields(context, node))]
+    m = a.size("w")
+    y = View.rows(context.result(node), "nhwc", (1, 1, m, n))
+    a = replace(a.renamed("n", "h", *(axis.name for axis in a.axes)), outside=operator.zero_points[0])
+    x = Access(a, {"w": Index({"q": 1}), "c": Index({"c": 1})},
+               **fields[0])
+    return [Contraction(name=node.name, ranks={"q": m, "m": n, "c": a.size("c")},
+                        y=Access(y, {"w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(x, w),),
+                        finish=finish)]
+
+
+def _matrix(context: Context, node: Node, role: str, names: str) -> tuple[View, np.ndarray | None]:
+    """A two-dimensional operand as rows in memory, and the order in which a row's elements stand there."""
+    found = context.operand(node, role)
+    layout = found.layout
+    rows, columns = layout.shape
+    view = View.rows(found.buffer, names, (rows, columns))
+    if layout.same_memory(Layout((rows, columns), (0, 1), (rows, columns))):
+        return view, None
+    positions = layout.positions()
+    if not np.array_equal(positions, np.arange(rows)[:, None] * columns + positions[0]):
+        raise PearrayError(f"{node.name}: {node.inputs[role]} has a layout in memory that mixes its rows; "
+                           "reshape keeping the first axis")
+    return view, np.argsort(positions[0])

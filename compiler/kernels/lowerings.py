@@ -1,4 +1,4 @@
-"""Which lowering serves which operator."""
+"""How each operator is stated as kernels."""
 
 from collections.abc import Callable
 
@@ -15,15 +15,15 @@ from ..operators import (
     Operator,
     Relu,
 )
-from .channelwise import lower_add, lower_average_pool, lower_lookup, lower_max_pool, lower_relu
+from .channelwise import add, average_pool, lookup, max_pool, relu
 from .context import Context
-from .conv import lower_conv, lower_conv_transpose
-from .gemm import lower_gemm
-from .problem import Problem
+from .conv import conv, conv_transpose
+from .gemm import gemm
+from .kernel import Kernel
 
 __all__ = ["LOWERINGS"]
 
-LOWERINGS: dict[type[Operator], Callable[[Context, Node], list[Problem]]] = {
-    Add: lower_add, AvgPool2d: lower_average_pool, Conv2d: lower_conv, ConvTranspose2d: lower_conv_transpose,
-    Gemm: lower_gemm, Linear: lower_gemm, Lookup: lower_lookup, MaxPool2d: lower_max_pool, Relu: lower_relu,
+LOWERINGS: dict[type[Operator], Callable[[Context, Node], list[Kernel]]] = {
+    Add: add, AvgPool2d: average_pool, Conv2d: conv, ConvTranspose2d: conv_transpose, Gemm: gemm, Linear: gemm,
+    Lookup: lookup, MaxPool2d: max_pool, Relu: relu,
 }

@@ -8,10 +8,12 @@ import numpy as np
 from ...golden.row_stationary import Mapping as PassMapping
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ..kernels.plan import Layout, MemoryPlan, Stored
-from ..kernels.problem import Matrix, Problem
+from ..kernels.layout import Layout
+from ..kernels.nest import Nest
+from ..kernels.views import Buffer, View
+from ..placement import MemoryPlan
 from .codes import CodedTensor, Unit, room
-from .forms import Operand, is_row, merged, operands, rectangles, shape_of
+from .forms import Operand, merged, operands, rectangles, shape_of
 from .lower import Lowering
 from .mapper import mapping_of, plan_of
 from .mapping import LayerPlan, Traffic
@@ -47,19 +49,19 @@ class Chooser:
     #: How the array is set up behind the last layer.
     setup: object = None
 
-    def plan(self, problem: Problem, first: Operand, config: RowStationaryConfig, coded_input: bool) -> LayerPlan:
+    def plan(self, problem: Nest, first: Operand, config: RowStationaryConfig, coded_input: bool) -> LayerPlan:
         """Plan of a rectangle of a layer."""
         bias = problem.finish.bias
-        matrix = isinstance(bias, Stored) and bias.pixels > 1
+        matrix = problem.finish.bias_rows is not None
         if matrix and config.truncate:
             raise PearrayError(f"{problem.name}: c must have one row in fixed point, not {problem.q}")
         traffic = Traffic(
             bias=bias is not None and not matrix, coded_input=coded_input,
             coded_output=config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs,
-            output_bytes=problem.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS)
+            output_bytes=problem.finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS)
         shape = shape_of(problem, first.groups, first.cg, first.ng)
         plan = mapping_of(shape, config, self.given, problem.images, traffic,
-                          lanes_only=isinstance(problem.weights, Matrix), split_images=True)
+                          lanes_only=isinstance(problem.weights, View), split_images=True)
         if problem.columns and plan.mapped.mapping.r > 1 and any(
                 part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
             # Rows behind the last channel are nowhere in the tile.
@@ -67,7 +69,7 @@ class Chooser:
         return plan
 
 
-def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
+def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
     """Steps of a layer.
 
     Raises
@@ -84,7 +86,7 @@ def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, cho
     chooser.chosen.setdefault(problem.name, plans[0].mapped.mapping)
     chooser.plans.setdefault(problem.name, []).extend(plans)
     steps: list[PassStep] = []
-    inputs, outputs = _Codes(problem.x), _Codes(problem.y)
+    inputs, outputs = _Codes(problem.x.buffer), _Codes(problem.y.buffer)
     for (_, parts), plan in zip(layers, plans, strict=True):
         lowering = Lowering([merged(operand, plan.merged) for operand in parts], plan, memory, chooser.setup)
         steps += lowering.steps()
@@ -100,7 +102,7 @@ def lower(problem: Problem, config: RowStationaryConfig, memory: MemoryPlan, cho
 class _Codes:
     """Codes of a tensor, from all rectangles of a layer."""
 
-    def __init__(self, stored: Stored):
+    def __init__(self, stored: Buffer):
         self.stored = stored
         self.units: list[Unit] = []
         self._bodies: list[dict[str, int]] = []
@@ -119,16 +121,16 @@ class _Codes:
         address = memory.reserve(self.stored.name, self._size)
         for body in self._bodies:
             body["dram"] += address
-        shape = self.stored.pixels, self.stored.channels
+        shape = self.stored.rows, self.stored.columns
         return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16), 2, self.units,
                            self._size)
 
 
-def _cut(problem: Problem, config: RowStationaryConfig) -> list[Problem]:
+def _cut(problem: Nest, config: RowStationaryConfig) -> list[Nest]:
     """Rectangles of a row of pixels, so that the array's columns have ofmap rows to work on."""
-    if not is_row(problem):
+    if not problem.is_row:
         return [problem]
     # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
-    sets = 1 if problem.diagonal else -(-problem.ng // config.pe.psum_words) * problem.groups
+    sets = 1 if problem.channelwise else -(-problem.ng // config.pe.psum_words) * problem.groups
     wide = min(config.array.cols, -(-config.pes // sets))
     return rectangles(problem, max(1, min(256, -(-problem.q // wide))))

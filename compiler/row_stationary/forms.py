@@ -6,9 +6,10 @@ import numpy as np
 
 from ...golden.cost import ConvLayer
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ..kernels.problem import Matrix, Problem
+from ..kernels.nest import Nest
+from ..kernels.views import Axis, View
 
-__all__ = ["Operand", "is_row", "merged", "operands", "rectangles", "shape_of"]
+__all__ = ["Operand", "merged", "operands", "rectangles", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,44 +18,41 @@ class Operand:
 
     Parameters
     ----------
-    problem : Problem
+    problem : Nest
         Where the tensor stands, and its zero points.
-    weights : tuple of ndarray or Matrix
+    weights : tuple of ndarray or View
         (G, R, S, C, N) for groups G of C input and N output channels each. Several meet the same tensor one after
         another. Channels that the tensor does not have meet zeros.
     groups, cg, ng : int
         Groups, and channels of each.
     """
 
-    problem: Problem
-    weights: "tuple[np.ndarray | Matrix, ...]"
+    problem: Nest
+    weights: "tuple[np.ndarray | View, ...]"
     groups: int
     cg: int
     ng: int
 
 
-def is_row(problem: Problem) -> bool:
-    """Whether a problem is one row of pixels that see nothing but themselves, so that it may be cut anywhere."""
-    return (problem.r == problem.s == problem.images == problem.height == problem.p == 1
-            and problem.stride == (1, 1) and problem.width == problem.q and problem.left == problem.top == 0
-            and problem.y_size is None)
-
-
-def rectangles(problem: Problem, columns: int) -> list[Problem]:
+def rectangles(problem: Nest, columns: int) -> list[Nest]:
     """Cut a row of pixels into a rectangle of `columns`, and a row of what is left."""
-    pixels = problem.q
-    rows, rest = divmod(pixels, columns)
+    rows, rest = divmod(problem.q, columns)
 
-    def cut(part: Problem, main: bool) -> Problem:
-        also = None if part.also is None else cut(part.also, main)
-        if main:
-            return replace(part, height=rows, width=columns, p=rows, q=columns, also=also)
-        return replace(part, q=rest, left=-rows * columns, y_size=(1, pixels), origin=(0, rows * columns), also=also)
+    def view(whole: View, first: int, rows: int, columns: int) -> View:
+        part = whole.part("w", first, rows * columns)
+        step = part.stride("w")
+        return replace(part, axes=(part.axis("n"), Axis("h", rows, columns * step), Axis("w", columns, step),
+                                   part.axis("c")))
 
-    return ([cut(problem, True)] if rows else []) + ([cut(problem, False)] if rest else [])
+    def cut(part: Nest, first: int, rows: int, columns: int) -> Nest:
+        return replace(part, x=view(part.x, first, rows, columns), y=view(part.y, first, rows, columns), p=rows,
+                       q=columns, added=tuple(cut(each, first, rows, columns) for each in part.added))
+
+    return (([cut(problem, 0, rows, columns)] if rows else [])
+            + ([cut(problem, rows * columns, 1, rest)] if rest else []))
 
 
-def shape_of(problem: Problem, groups: int, cg: int, ng: int) -> ConvLayer:
+def shape_of(problem: Nest, groups: int, cg: int, ng: int) -> ConvLayer:
     """Shape of a layer, its padding counted to the ifmap."""
     (u, v), (dr, ds) = problem.stride, problem.dilation
     return ConvLayer(name=problem.name, c=groups * cg, h=(problem.p - 1) * u + dr * (problem.r - 1) + 1,
@@ -62,17 +60,12 @@ def shape_of(problem: Problem, groups: int, cg: int, ng: int) -> ConvLayer:
                      stride=problem.stride, dilation=problem.dilation, groups=groups)
 
 
-def operands(problem: Problem, config: RowStationaryConfig) -> list[Operand]:
+def operands(problem: Nest, config: RowStationaryConfig) -> list[Operand]:
     """Operands of a layer.
 
     Channel by channel, as many channels as a line has sums are one group, with zeros between them.
     """
-    found = []
-    part: Problem | None = problem
-    while part is not None:
-        found.append(_channelwise(part, config) if part.diagonal else _dense(part))
-        part = part.also
-    return found
+    return [_channelwise(part, config) if part.channelwise else _dense(part) for part in (problem, *problem.added)]
 
 
 def merged(operand: Operand, count: int) -> Operand:
@@ -91,14 +84,14 @@ def merged(operand: Operand, count: int) -> Operand:
     return Operand(operand.problem, tuple(weights), groups, count * cg, count * ng)
 
 
-def _dense(problem: Problem) -> Operand:
+def _dense(problem: Nest) -> Operand:
     weights = problem.weights
-    if not isinstance(weights, Matrix):
+    if not isinstance(weights, View):
         weights = weights.reshape(problem.groups, problem.r, problem.s, problem.cg, problem.ng)
     return Operand(problem, (weights,), problem.groups, problem.cg, problem.ng)
 
 
-def _channelwise(problem: Problem, config: RowStationaryConfig) -> Operand:
+def _channelwise(problem: Nest, config: RowStationaryConfig) -> Operand:
     values = problem.weights
     assert isinstance(values, np.ndarray)
     channels, taps = problem.ng, problem.r * problem.s

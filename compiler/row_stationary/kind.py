@@ -11,11 +11,12 @@ from ...hdl.shell.config import Config
 from ..graph.arithmetic import check_fixed_point, check_integers
 from ..graph.graph import Graph, Node
 from ..interpreter import Interpreter
-from ..kernels.plan import MemoryPlan
-from ..kernels.problem import Problem
+from ..kernels.kernel import Kernel
+from ..kernels.nest import Nest
 from ..kinds import ArrayCompiler, FigureTable, LayerPlanner, Setting
 from ..operators import Contraction
 from ..placed import Placed
+from ..placement import MemoryPlan
 from ..program import Program
 from ..steps import Step, all_of
 from .choose import Chooser, lower
@@ -59,8 +60,8 @@ class _Planner(LayerPlanner):
     def __init__(self, config: RowStationaryConfig, chooser: Chooser):
         self._config, self._chooser = config, chooser
 
-    def lower(self, problem: Problem, plan: MemoryPlan) -> Sequence[Step]:
-        return lower(problem, self._config, plan, self._chooser)
+    def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
+        return lower(Nest.of(kernel, self._config.array.operand_bits), self._config, plan, self._chooser)
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         return schedule(self._config, all_of(PassStep, steps))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
 from ...hdl.shell.commands import ADDRESS_BITS
-from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Region
+from ..kernels.regions import Region
+from ..placement import MemoryPlan
 from ..steps import Group, Use
 from .forms import Operand
 from .mapping import LayerPlan
@@ -82,8 +82,8 @@ class Lowering:
     @property
     def _biased(self) -> bool:
         """Whether sums begin at biases, one for each channel."""
-        bias = self._parts[0].problem.finish.bias
-        return bias is not None and not (isinstance(bias, Stored) and bias.pixels > 1)
+        finish = self._parts[0].problem.finish
+        return finish.bias is not None and finish.bias_rows is None
 
     def _placement(self, groups: int, strip: Strip) -> Placement:
         mapping, mapped = self._mapped.mapping, self._mapped

@@ -6,10 +6,9 @@ import numpy as np
 
 from ...golden.row_stationary import Filters
 from ...hdl.shell.commands import Rounding
-from ..kernels.plan import Stored
-from ..kernels.problem import Region, split_region
+from ..kernels.regions import Region, split_region
 from ..steps import Output, Use
-from ..transfers import block, blocks
+from ..transfers import block, blocks, pixel_dims
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan
@@ -48,7 +47,7 @@ class OutputMaker:
             return
         used = int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1
         finish, config = self._problem.finish, self._config
-        size = config.psum_lanes * self._problem.item(config)
+        size = config.psum_lanes * finish.item(config)
         most = min(max(1, config.scratchpads.channels // 2 // config.psum_lanes),
                    max(1, config.scratchpads.output_bytes // 2 // size))
         if finish.table is not None and finish.table.ndim == 2:
@@ -61,10 +60,9 @@ class OutputMaker:
     def _posts(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Iterator[Output]:
         """POSTs of some lines of all pixels of a region, and their STOREs."""
         config, finish = self._config, self._problem.finish
-        size, lines = config.psum_lanes * self._problem.item(config), len(channels)
+        size, lines = config.psum_lanes * finish.item(config), len(channels)
         most = max(1, config.scratchpads.output_bytes // 2 // (lines * size))
-        matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
-        if matrix:
+        if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // channels.size))
         start = 0
         for piece in split_region(region, most):
@@ -73,9 +71,10 @@ class OutputMaker:
                     "acc_base": start * sums.lines + line, "acc_nstep": sums.lines, "out_nstep": lines * size,
                     "out_mstep": size}
             output = Output(body, piece.pixels * lines * size, [],
-                            (self._problem.y, self._numbers(piece), int((channels >= 0).sum())))
-            if matrix:
-                first = piece.first(self._problem)
+                            (self._problem.y.buffer, piece.numbers(self._problem.y), int((channels >= 0).sum())))
+            if finish.bias_rows is not None:
+                # Pixels of a folded row, in its order.
+                first = piece.first(self._problem.y) // self._problem.y.stride("w")
                 body |= {"bias": 1, "bias_nstep": lines, "bias_mstep": 1}
                 output.bias = Use(self._maker.bias_rows(self._operand, channels, first, first + piece.pixels), 1)
             if finish.rounding is not Rounding.NONE:
@@ -95,7 +94,7 @@ class OutputMaker:
     def _store_sums(self, channels: np.ndarray, line: int, region: Region, sums: PsumBlock) -> Output:
         """STOREs of lines of finished sums, as they stand in the global buffer."""
         width = self._config.line_bytes
-        target = self._problem.y, self._numbers(region), int((channels >= 0).sum())
+        target = self._problem.y.buffer, region.numbers(self._problem.y), int((channels >= 0).sum())
         if self._plan.traffic.coded_output:
             return Output({}, 0, [self._code(channels, line, region, sums)], target)
         stores = [body | {"relu": int(self._problem.finish.relu)}
@@ -106,7 +105,8 @@ class OutputMaker:
         """STORE of lines of finished sums as one code."""
         width, problem = self._config.line_bytes, self._problem
         channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
-        elements = region.numbers(problem)[:, None] * problem.y.channels + channels
+        numbers = np.arange(problem.y.buffer.rows)[region.numbers(problem.y)]
+        elements = numbers[:, None] * problem.y.buffer.columns + channels
         self.codes.append(Unit(0, np.where(channels < 0, -1, elements).reshape(-1), {
             "images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
             "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}))
@@ -115,22 +115,9 @@ class OutputMaker:
         self.code_stores.append(body | {"coded": 1, "relu": 1})
         return self.code_stores[-1]
 
-    def _numbers(self, region: Region) -> "slice | np.ndarray":
-        """Pixels of the output tensor that a region makes."""
-        if self._problem.y_size is not None or region.image1 - region.image0 > 1:
-            return region.numbers(self._problem)
-        first = region.first(self._problem)
-        return slice(first, first + region.pixels)
-
     def _stores(self, channels: np.ndarray, region: Region, address: int, pitch: int) -> list[dict[str, int]]:
         """STOREs of the channels of a region's pixels, which stand `pitch` bytes apart from `address` on."""
-        problem, item = self._problem, self._problem.item(self._config)
-        far = problem.y.channels * item
-        rows, columns = region.p1 - region.p0, region.q1 - region.q0
-        height, width = problem.y_size or (problem.p, problem.q)
-        dims = [(columns, problem.step[1] * far, pitch),
-                (rows, problem.step[0] * width * far, columns * pitch),
-                (region.image1 - region.image0, height * width * far, rows * columns * pitch)]
-        dram = problem.y.address + region.first(problem) * far
+        y, item = self._problem.y, self._problem.finish.item(self._config)
+        dram, dims = y.buffer.address + region.first(y) * item, pixel_dims(y, region, pitch)
         return [body for place, first, count in runs(channels)
                 for body in blocks(dram + first * item, address + place * item, count * item, dims)]

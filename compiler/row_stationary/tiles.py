@@ -7,39 +7,17 @@ import numpy as np
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
 from ...hdl.row_stationary.commands import Destination
-from ..kernels.plan import MemoryPlan, Stored, operand_array
-from ..kernels.problem import Matrix
+from ..kernels.layout import operand_array
+from ..kernels.views import Buffer, View
+from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import block, blocks, fill, inside
+from ..transfers import Window, block, blocks, fill
 from .codes import Unit
 from .forms import Operand
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
 
-__all__ = ["TileMaker", "Window", "runs"]
-
-
-class Window:
-    """How the ifmaps of passes stand in a tile, in operands: [image][row][column][channel].
-
-    Parameters
-    ----------
-    plan : LayerPlan
-        Plan of the layer.
-    strip : Strip
-        Ofmap rows.
-    images : int
-        Ifmaps.
-    pixel : int
-        Channels that a pixel holds.
-    """
-
-    def __init__(self, plan: LayerPlan, strip: Strip, images: int, pixel: int):
-        mapped = plan.mapped
-        self.rows, self.columns = mapped.tile_lines(strip), mapped.tile_columns
-        self.pixel, self.line = pixel, self.columns * pixel
-        self.image = self.rows * self.line
-        self.words = images * self.image
+__all__ = ["TileMaker", "runs"]
 
 
 def runs(channels: np.ndarray) -> Iterator[tuple[int, int, int]]:
@@ -98,67 +76,71 @@ class TileMaker:
             return self._columns(operand, strip, part)
         ranges = self._ranges(operand, groups, part)
         pixel = sum(count for _, count in ranges)
-        window = Window(self._plan, strip, images[1], pixel)
+        window = self._window(operand, images, strip, pixel)
+        words = images[1] * window.image
         # PEs that hold channels beyond the last get what follows: at the end zeros, so that what they count is known.
         held = max(part.q * self._mapped.mapping.r - part.channels for part in self._mapped.parts)
         beyond = max(held, 2)
 
         def make() -> Tile:
-            behind = fill(operand.problem.fill, self._item, address=window.words * self._item, length=held,
+            behind = fill(operand.problem.x.outside, self._item, address=words * self._item, length=held,
                           dims=[]) if held else []
             if self._coded:
-                code = self._code(operand, images, strip, ranges, window)
-                return Tile(Destination.GLOBAL_BUFFER.value, (window.words + beyond) * self._item,
+                code = self._code(operand, ranges, window)
+                return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item,
                             [code, *([Piece(behind)] if behind else [])])
             pieces, at = [], 0
-            loads: list[dict[str, int]] = self._padding(operand, strip, images[1], window) + behind
-            sources: list[tuple[Stored, int, int]] = []
+            loads = window.padding(pixel) + behind
+            sources: list[tuple[Buffer, int, int]] = []
             for first, count in ranges:
-                some = min(count, operand.problem.x.channels - first)
+                some = min(count, operand.problem.x.size("c") - first)
                 if some > 0:
-                    body, source = self._inside(operand, strip, images, window, first, some, at)
+                    body, source = window.copy(first, some, at)
                     loads += body
                     sources += source
                 at += count
             pieces.append(Piece(loads, sources))
-            return Tile(Destination.GLOBAL_BUFFER.value, (window.words + beyond) * self._item, pieces)
+            return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item, pieces)
 
-        key = "ifmap", id(operand.problem.x), operand.problem.left, images, strip, groups, tuple(ranges)
+        key = "ifmap", operand.problem.x, images, strip, groups, tuple(ranges)
         return self._once(key, make), window
+
+    def _window(self, operand: Operand, images: tuple[int, int], strip: Strip, pixel: int) -> Window:
+        """How the ifmaps of passes stand in a tile: [image][row][column][channel]."""
+        problem, mapped = operand.problem, self._mapped
+        rows, columns = mapped.tile_lines(strip), mapped.tile_columns
+        return Window(problem.x, (images[0], 1, images[1]), (strip.first * problem.stride[0] - problem.top, 1, rows),
+                      (-problem.left, 1, columns), rows * columns * pixel, columns * pixel, pixel)
 
     def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
         """Tile of a tensor that stands transposed: [channel][pixel]."""
-        problem, item = operand.problem, self._item
+        item, x = self._item, operand.problem.x
         first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
-        pixels = strip.rows * self._mapped.layer.output[2]
-        start = strip.first * self._mapped.layer.output[2] - problem.left
+        pixels, start = strip.rows * self._mapped.layer.output[2], strip.first * self._mapped.layer.output[2]
 
         def make() -> Tile:
-            pitch = problem.x.channels * item
-            loads = blocks(problem.x.address + first * pitch + start * item, 0, pixels * item,
-                           [(count, pitch, pixels * item)])
+            pitch = x.stride("c") * item
+            loads = blocks(x.address + first * pitch + start * item, 0, pixels * item, [(count, pitch, pixels * item)])
             return Tile(Destination.GLOBAL_BUFFER.value, count * pixels * item,
-                        [Piece(loads, [(problem.x, first, first + count)])])
+                        [Piece(loads, [x.rows_of("c", first, first + count)])])
 
-        key = "columns", id(problem.x), start, pixels, first, count
-        return self._once(key, make), Window(self._plan, strip, 1, count)
+        return (self._once(("columns", x, start, pixels, first, count), make),
+                self._window(operand, (0, 1), strip, count))
 
-    def _code(self, operand: Operand, images: tuple[int, int], strip: Strip, ranges: list[tuple[int, int]],
-              window: Window) -> Piece:
+    def _code(self, operand: Operand, ranges: list[tuple[int, int]], window: Window) -> Piece:
         """LOAD of the code of a tile."""
-        problem = operand.problem
-        row0, column0, _, _ = self._edges(operand, strip, window)
+        x = operand.problem.x
         channel = np.concatenate([first + np.arange(count) for first, count in ranges])
-        image, row, column = (np.arange(first, first + count) for first, count in
-                              (images, (row0, window.rows), (column0, window.columns)))
-        inside_ = ((row >= 0) & (row < problem.height))[:, None, None] & (
-            (column >= 0) & (column < problem.width))[:, None] & (channel < problem.x.channels)
-        elements = ((image[:, None, None, None] * problem.height + row[:, None, None]) * problem.width
-                    + column[:, None]) * problem.x.channels + channel
-        self.codes.append(Unit(0, np.where(inside_, elements, -1).reshape(-1), {
-            "images": list(images), "rows": [int(row0), window.rows], "columns": [int(column0), window.columns],
+        image, row, column = (first + np.arange(count) for first, _, count in (
+            window.images, window.rows, window.columns))
+        inside = ((row >= 0) & (row < x.size("h")))[:, None, None] & (
+            (column >= 0) & (column < x.size("w")))[:, None] & (channel < x.size("c"))
+        elements = (x.offset + image[:, None, None, None] * x.stride("n") + row[:, None, None] * x.stride("h")
+                    + column[:, None] * x.stride("w") + channel)
+        self.codes.append(Unit(0, np.where(inside, elements, -1).reshape(-1), {
+            "images": list(window.images[::2]), "rows": list(window.rows[::2]), "columns": list(window.columns[::2]),
             "channels": [list(part) for part in ranges]}))
-        length = 8 * -(-window.words // 3)
+        length = 8 * -(-window.images[2] * window.image // 3)
         self.code_loads.append(block(length=length, dims=[]) | {
             "destination": Destination.GLOBAL_BUFFER_CODED.value})
         return Piece([self.code_loads[-1]])
@@ -172,55 +154,13 @@ class TileMaker:
             return [(first, groups[1] * operand.cg)]
         return [(first + group * operand.cg + part.channel, part.channels) for group in range(groups[1])]
 
-    def _edges(self, operand: Operand, strip: Strip, window: Window) -> tuple[int, int, tuple[int, int],
-                                                                               tuple[int, int]]:
-        """First row and column of the image in a tile, and the rows and columns of the tile inside the image."""
-        problem = operand.problem
-        row0 = strip.first * problem.stride[0] - problem.top
-        return (row0, -problem.left, inside(row0, 1, problem.height, (0, window.rows)),
-                inside(-problem.left, 1, problem.width, (0, window.columns)))
-
-    def _padding(self, operand: Operand, strip: Strip, images: int, window: Window) -> list[dict[str, int]]:
-        _, _, rows, columns = self._edges(operand, strip, window)
-        item, loads = self._item, []
-
-        def pad(rows: tuple[int, int], columns: tuple[int, int]) -> None:
-            if rows[0] < rows[1] and columns[0] < columns[1]:
-                loads.extend(fill(
-                    operand.problem.fill, item, address=(rows[0] * window.line + columns[0] * window.pixel) * item,
-                    length=(columns[1] - columns[0]) * window.pixel,
-                    dims=[(rows[1] - rows[0], window.line * item), (images, window.image * item)]))
-
-        pad((0, rows[0]), (0, window.columns))
-        pad(rows, (0, columns[0]))
-        pad(rows, (columns[1], window.columns))
-        pad((rows[1], window.rows), (0, window.columns))
-        return loads
-
-    def _inside(self, operand: Operand, strip: Strip, images: tuple[int, int], window: Window, channel: int,
-                count: int, at: int) -> tuple[list[dict[str, int]], list[tuple[Stored, int, int]]]:
-        """LOADs of a range of channels, to place `at` of each pixel, and the pixels that they read."""
-        problem, item = operand.problem, self._item
-        row0, column0, rows, columns = self._edges(operand, strip, window)
-        if rows[0] == rows[1] or columns[0] == columns[1]:
-            return [], []
-        pitch = problem.x.channels * item
-        start = (images[0] * problem.height + row0 + rows[0]) * problem.width + column0 + columns[0]
-        end = ((images[0] + images[1] - 1) * problem.height + row0 + rows[1] - 1) * problem.width + column0 + columns[1]
-        dims = [(columns[1] - columns[0], pitch, window.pixel * item),
-                (rows[1] - rows[0], problem.width * pitch, window.line * item),
-                (images[1], problem.height * problem.width * pitch, window.image * item)]
-        near = (rows[0] * window.line + columns[0] * window.pixel + at) * item
-        return (blocks(problem.x.address + start * pitch + channel * item, near, count * item, dims),
-                [(problem.x, start, end)])
-
     def filters(self, operand: Operand, copy: int, groups: tuple[int, int], part: Part, filters: Filters) -> Tile:
         """Filters of a pass."""
         weights = operand.weights[copy]
         sets = self._mapped.sets(groups[1])
         beats = self._mapped.filter_beats(part, filters)
         size = sets * self._mapped.height * beats * self._config.line_bytes
-        if isinstance(weights, Matrix):
+        if isinstance(weights, View):
             return self._once((id(operand), groups, part, filters), lambda: Tile(
                 Destination.FILTER_BUFFER.value, size,
                 [self._gather(weights, operand.problem.w_zero, part, filters, beats)]))
@@ -260,16 +200,15 @@ class TileMaker:
         lines = full.reshape(*words.shape[:2], beats, lanes).transpose(2, 0, 1, 3)
         return operand_array(lines, self._item).tobytes()
 
-    def _gather(self, matrix: Matrix, zero: int, part: Part, filters: Filters, beats: int) -> Piece:
+    def _gather(self, matrix: View, zero: int, part: Part, filters: Filters, beats: int) -> Piece:
         """LOADs that gather a part of a matrix in memory in the order of beats."""
         mapping, item, line = self._mapped.mapping, self._item, self._config.line_bytes
-        lanes, stored = self._config.filter_lanes, matrix.stored
+        lanes, near_k, near_n = self._config.filter_lanes, matrix.stride("c"), matrix.stride("m")
         sets, q = mapping.t * mapping.r, part.q
         loads: list[dict[str, int]] = []
         if part.channels < mapping.r * q:
             # Channels that there are not must meet zeros.
             loads += fill(zero, item, address=0, length=sets * beats * lanes, dims=[])
-        near_k, near_n = (1, stored.channels) if matrix.transposed else (stored.channels, 1)
         for t in range(mapping.t):
             first = filters.first + t * filters.p
             count = min(filters.p, filters.first + filters.count - first)
@@ -277,13 +216,12 @@ class TileMaker:
                 depth = min(q, part.channels - r * q)
                 if count <= 0 or depth <= 0:
                     continue
-                base = stored.address + ((part.channel + r * q) * near_k + first * near_n) * item
+                base = matrix.address + ((part.channel + r * q) * near_k + first * near_n) * item
                 own = (t * mapping.r + r) * line
                 loads += self._spread(base, own, sets * line, q, count, depth, near_k * item, near_n * item, lanes)
-        span = (part.channel, part.channel + part.channels)
-        if matrix.transposed:
-            span = (filters.first, filters.first + filters.count)
-        return Piece(loads, [(stored, *span)])
+        if near_n != 1:
+            return Piece(loads, [matrix.rows_of("m", filters.first, filters.first + filters.count)])
+        return Piece(loads, [matrix.rows_of("c", part.channel, part.channel + part.channels)])
 
     def _spread(self, dram: int, address: int, beat: int, q: int, count: int, depth: int, k_step: int, n_step: int,
                 lanes: int) -> list[dict[str, int]]:
@@ -321,7 +259,7 @@ class TileMaker:
         index = np.arange(mapping.t)[:, None] * filters.p + place
         valid = (place < filters.p) & (index < filters.count)
         found = (groups[0] + np.arange(groups[1]))[:, None, None] * operand.ng + filters.first + index
-        found = np.where(valid & (found < operand.problem.y.channels), found, -1)
+        found = np.where(valid & (found < operand.problem.y.size("c")), found, -1)
         return found.reshape(-1, lanes)
 
     def bias(self, operand: Operand, groups: tuple[int, int], block_: Block) -> Tile:
@@ -330,10 +268,10 @@ class TileMaker:
         channels = np.concatenate([self.channels(operand, groups, filters) for filters in block_.filters])
         size = channels.size * item
         memory = Destination.GLOBAL_BUFFER.value
-        if isinstance(bias, Stored):
+        if isinstance(bias, View):
             return Tile(memory, size, [Piece(
                 [block(dram=bias.address + first * item, address=place * item, length=count * item, dims=[])
-                 for place, first, count in runs(channels)], [(bias, 0, 1)])])
+                 for place, first, count in runs(channels)], [bias.rows_of("w", 0, 1)])])
         assert bias is not None
         return Tile(memory, size, [self._constants("bias", bias, channels, item)])
 
@@ -344,12 +282,13 @@ class TileMaker:
 
     def bias_rows(self, operand: Operand, channels: np.ndarray, first: int, last: int) -> Tile:
         """Rows of a matrix of biases in the memory of biases."""
-        bias = operand.problem.finish.bias
-        assert isinstance(bias, Stored)
+        bias = operand.problem.finish.bias_rows
+        assert bias is not None
         loads = [body for place, channel, count in runs(channels) for body in blocks(
-            bias.address + (first * bias.channels + channel) * 4, place * 4, count * 4,
-            [(last - first, bias.channels * 4, channels.size * 4)])]
-        return Tile(Destination.BIAS.value, (last - first) * channels.size * 4, [Piece(loads, [(bias, first, last)])])
+            bias.address + (first * bias.stride("w") + channel) * 4, place * 4, count * 4,
+            [(last - first, bias.stride("w") * 4, channels.size * 4)])]
+        return Tile(Destination.BIAS.value, (last - first) * channels.size * 4,
+                    [Piece(loads, [bias.rows_of("w", first, last)])])
 
     def scale(self, operand: Operand, channels: np.ndarray) -> Tile:
         """Scale entries of some lines of sums, or one line for all."""

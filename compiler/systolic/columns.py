@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import MemoryPlan
-from ..kernels.problem import Box, Matrix, Problem, Region
+from ..kernels.nest import Nest
+from ..kernels.regions import Region
+from ..kernels.views import View
+from ..placement import MemoryPlan
 from ..steps import Group, Piece, Tile, Use
 from ..transfers import block
+from .geometry import Box, tiles_of
 from .lower import Tiling, _Lowering
 from .schedule import ContractionStep
 from .tiling import Chooser
@@ -33,22 +36,24 @@ def _pitch(pixels: int, config: SystolicConfig) -> int:
 
 
 class _Columns(_Lowering):
-    """A product with A (K, M): `problem.x` has K pixels of M channels."""
+    """A product with A (K, M): channels of `problem.x` are rows of pixels."""
 
-    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan, rows: int, tiles: int, depth: int):
+    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, rows: int, tiles: int, depth: int):
         super().__init__(problem, config, plan, Tiling((), (), (), (), 0))
         self._rows, self._block, self._deep = rows, tiles, depth
-        self._left = isinstance(problem.weights, Matrix) and problem.weights.transposed
+        self._left = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
         self._a_tiles: dict[tuple[int, int, int], Tile] = {}
 
     def _a_tile(self, m0: int, m1: int, box: Box) -> Tile:
         key = (m0, m1, box.c0)
         if key not in self._a_tiles:
             x, item, pitch = self._problem.x, self._config.operand_bytes, _pitch(m1 - m0, self._config)
-            body = block(dram=x.address + (box.c0 * x.channels + m0) * item, length=(m1 - m0) * item,
-                         dims=[(box.size, x.channels * item, pitch * item)])
+            row = x.stride("c") * item
+            body = block(dram=x.address + box.c0 * row + m0 * item, length=(m1 - m0) * item,
+                         dims=[(box.size, row, pitch * item)])
             size = ((box.size - 1) * pitch + m1 - m0) * item
-            self._a_tiles[key] = Tile(Destination.ACTIVATION.value, size, [Piece([body], [(x, box.c0, box.c1)])])
+            self._a_tiles[key] = Tile(Destination.ACTIVATION.value, size,
+                                      [Piece([body], [x.rows_of("c", box.c0, box.c1)])])
         return self._a_tiles[key]
 
     def steps(self) -> Iterator[ContractionStep]:
@@ -56,8 +61,8 @@ class _Columns(_Lowering):
         boxes = [Box(0, 1, 0, 1, k, min(k + self._deep, problem.cg)) for k in range(0, problem.cg, self._deep)]
         for m0 in range(0, problem.q, self._rows):
             m1 = min(m0 + self._rows, problem.q)
-            for t0 in range(0, problem.tiles(self._config), self._block):
-                tiles = (t0, min(t0 + self._block, problem.tiles(self._config)))
+            for t0 in range(0, tiles_of(problem, self._config), self._block):
+                tiles = (t0, min(t0 + self._block, tiles_of(problem, self._config)))
                 part = Region(0, 1, 0, 1, m0, m1)
                 group = Group(list(self._outputs(part, 0, tiles)))
                 for box in boxes:
@@ -77,7 +82,7 @@ class _Columns(_Lowering):
             "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Problem, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory.
 
     Raises
@@ -86,7 +91,7 @@ def lower_columns(problem: Problem, config: SystolicConfig, plan: MemoryPlan) ->
         If the scratchpads can't hold the smallest tiles.
     """
     rows, cols, item = config.array.rows, config.array.cols, config.operand_bytes
-    pads, tiles = config.scratchpads, problem.tiles(config)
+    pads, tiles = config.scratchpads, tiles_of(problem, config)
     a_room, w_room = pads.activation_bytes // item, pads.weight_bytes // item
     wanted = min(problem.cg, max(2 * rows, -(-problem.cg // _PARTS // rows) * rows))
     block_ = min(tiles, Chooser(problem, config).most_block, max(1, config.accumulators.depth // rows))

@@ -9,9 +9,10 @@ from ...hdl.systolic.config import SystolicConfig
 from ..graph.arithmetic import check_integers
 from ..graph.graph import Graph
 from ..interpreter import Interpreter
-from ..kernels.plan import MemoryPlan
-from ..kernels.problem import Problem
+from ..kernels.kernel import Kernel
+from ..kernels.nest import Nest
 from ..kinds import ArrayCompiler, LayerPlanner
+from ..placement import MemoryPlan
 from ..program import Program
 from ..steps import Step, all_of
 from .columns import lower_columns
@@ -37,9 +38,9 @@ class _Planner(LayerPlanner):
     def __init__(self, config: SystolicConfig):
         self._config = config
 
-    def lower(self, problem: Problem, plan: MemoryPlan) -> Sequence[Step]:
+    def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         steps: list[Step] = []
-        for part in forms(problem, self._config, plan):
+        for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan):
             if part.columns:
                 steps += lower_columns(part, self._config, plan)
             else:

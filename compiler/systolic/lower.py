@@ -7,10 +7,13 @@ from itertools import pairwise, product
 
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Box, Problem, Region, split_region
+from ..kernels.nest import Nest
+from ..kernels.regions import Region, split_region
+from ..kernels.views import Axis, View
+from ..placement import MemoryPlan
 from ..steps import Group, Output, Use
-from ..transfers import blocks
+from ..transfers import blocks, pixel_dims
+from .geometry import Box, reach_of, tiles_of
 from .schedule import ContractionStep
 from .tiles import TileMaker
 from .timing import Latencies
@@ -69,19 +72,19 @@ class Tiling:
     ends: tuple[tuple[int, int], ...] = ()
     posts: int = 2
 
-    def boxes(self, problem: Problem, config: SystolicConfig, block_: tuple[int, int]) -> tuple[Box, ...]:
+    def boxes(self, problem: Nest, config: SystolicConfig, block_: tuple[int, int]) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
         if not self.split_channels:
             return self.a_boxes
-        reach = problem.tile_channels(config)
+        reach = reach_of(problem, config)
         return tuple(replace(box, c0=block_[0] * reach, c1=min(block_[1] * reach, problem.ng))
                      for box in self.a_boxes)
 
 
-def can_slice(problem: Problem) -> bool:
+def can_slice(problem: Nest) -> bool:
     """Whether channels are all there is to cut of a contraction, and no padding stands among them."""
     (u, v), padded = problem.stride, problem.top or problem.left
-    return (not problem.diagonal and problem.also is None and problem.r * problem.s == 1 and not padded
+    return (not problem.channelwise and not problem.added and problem.r * problem.s == 1 and not padded
             and (problem.p - 1) * u < problem.height and (problem.q - 1) * v < problem.width)
 
 
@@ -188,14 +191,13 @@ def split_at(region: Region, pixels: int) -> list[Region]:
 
 
 class _Lowering:
-    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling):
+    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling):
         self._problem = problem
         self._config = config
         self._tiling = tiling
         self._maker = TileMaker(problem, config, plan)
         self._operands = [(problem, self._maker)]
-        if problem.also is not None:
-            self._operands.append((problem.also, TileMaker(problem.also, config, plan)))
+        self._operands += [(each, TileMaker(each, config, plan)) for each in problem.added]
 
     def _loops(self) -> Iterator[tuple[Region, int, tuple[int, int]]]:
         tiling = self._tiling
@@ -247,13 +249,13 @@ class _Lowering:
         problem, config = self._problem, self._config
         region, tiles = self.last_part()
         array, latencies, memory = config.array, Latencies.of(config), config.memory
-        depth = problem.r * problem.s if problem.diagonal else -(-problem.k // array.rows)
+        depth = problem.r * problem.s if problem.channelwise else -(-problem.k // array.rows)
         rates = _Rates(
             depth, array.cols // config.post.lanes, latencies.through + 2, 7 + latencies.slots_top,
             latencies.post + 3, latencies.settings, 6 + latencies.beats + latencies.needed[2], latencies.store_data + 3,
-            config.beat_bytes, problem.tile_channels(config) * problem.item(config), memory.write_latency,
+            config.beat_bytes, reach_of(problem, config) * problem.finish.item(config), memory.write_latency,
             (memory.write_latency + 10) / memory.outstanding, array.rows, self._reload(tiles))
-        whole = (tiles[1] - tiles[0]) * problem.tile_channels(config) == problem.y.channels
+        whole = (tiles[1] - tiles[0]) * reach_of(problem, config) == problem.y.size("c")
         return _last_groups(region.pixels, pixel_step(region), tiles[1] - tiles[0], rates, whole)
 
     def _shrinking(self) -> list[tuple[Region, tuple[int, int]]]:
@@ -333,7 +335,7 @@ class _Lowering:
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 
-    def _bodies(self, problem: Problem, maker: TileMaker, region: Region, part: Region, a_box: Box, w_box: Box,
+    def _bodies(self, problem: Nest, maker: TileMaker, region: Region, part: Region, a_box: Box, w_box: Box,
                 start: int, end: int, tiles: tuple[int, int],
                 block_: tuple[int, int]) -> Iterator[dict[str, int]]:
         config = self._config
@@ -349,8 +351,8 @@ class _Lowering:
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
         common |= {name: value % (1 << 20) for name, value in common.items() if name.startswith("m_step")}
-        if problem.diagonal:
-            reach = problem.tile_channels(config)
+        if problem.channelwise:
+            reach = reach_of(problem, config)
             whole = min(tiles[1], problem.ng // reach)
             for low, high in ((tiles[0], whole), (max(whole, tiles[0]), tiles[1])):
                 if low >= high:
@@ -373,7 +375,7 @@ class _Lowering:
             run, jumps = walk["run"], [walk[name] - (walk[name] >> 19 << 20) for name in ("jump1", "jump2")]
             offset += start + start // run * jumps[0] + start // (run * walk["run_count"]) * jumps[1]
             walk["k_total"] = end - start
-        transposed = getattr(problem.weights, "transposed", False)
+        transposed = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
         yield common | walk | {
             "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(transposed),
             "w_base": (tiles[0] - block_[0]) * w_nstep + start * (1 if transposed else w_pitch)}
@@ -389,7 +391,7 @@ class _Lowering:
                      pieces: int) -> Iterator[Output]:
         problem, config = self._problem, self._config
         finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
-        item, reach, count = problem.item(config), problem.tile_channels(config), tiles[1] - tiles[0]
+        item, reach, count = problem.finish.item(config), reach_of(problem, config), tiles[1] - tiles[0]
         wide = -(-reach // lanes) * lanes
         valid = min(problem.ng - tiles[0] * reach, count * reach)
         # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
@@ -402,22 +404,20 @@ class _Lowering:
 
         capacity = config.scratchpads.output_bytes
         most = max(1, (capacity // 2 // item - (count - 1) * wide - cols) // pitch + 1)
-        matrix = isinstance(finish.bias, Stored) and finish.bias.pixels > 1
-        if matrix:
+        if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
         pixels, start = part.pixels, 0
-        for piece in self._pieces(part, most, pieces):
+        y, cut = self._pieces(part, most, pieces)
+        for piece in cut:
             rows = piece.pixels
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "n_count": count, "m_count": rows,
                     "acc_base": tile0 * pixels + start, "acc_nstep": pixels, "out_nstep": wide * item,
                     "out_mstep": pitch * item}
-            first = piece.first(problem)
-            numbers = slice(first, first + rows) if problem.y_size is None else piece.numbers(problem)
-            output = Output(body, size(rows), [], (problem.y, numbers, valid))
+            output = Output(body, size(rows), [], (y.buffer, piece.numbers(y), valid))
             if finish.bias is not None:
-                if matrix:
-                    tile = self._maker.bias_rows(tiles, first, first + rows)
+                if finish.bias_rows is not None:
+                    tile = self._maker.bias_rows(tiles, piece.q0, piece.q0 + rows)
                     body |= {"bias_mstep": count * cols // lanes}
                 else:
                     tile = self._maker.bias(group, self._const_span(tiles))
@@ -435,42 +435,42 @@ class _Lowering:
                     output.table = Use(self._maker.table(tiles[0]), 1)
             elif finish.relu:
                 body["table"] = 1
-            output.stores = self._stores(piece, group, tiles, item, pitch, wide)
+            output.stores = self._stores(y, piece, group, tiles, item, pitch, wide)
             yield output
             start += rows
 
-    def _pieces(self, part: Region, most: int, pieces: int) -> list[Region]:
-        """Cut a group's pixels into what POSTs write at once, at most `most` pixels, at least `pieces` parts."""
-        most = max(1, min(most, -(-part.pixels // pieces)))
-        if self._problem.y_size is None and most < part.pixels:
-            # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
-            problem = self._problem
-            first, parts = part.first(problem), -(-part.pixels // most)
-            cuts = [part.pixels * index // parts for index in range(parts + 1)]
-            return [_Run(0, 1, 0, 1, first + start, first + end) for start, end in pairwise(cuts)]
-        return split_region(part, most)
+    def _pieces(self, part: Region, most: int, pieces: int) -> tuple[View, list[Region]]:
+        """Cut a group's pixels into what POSTs write at once, at most `most` pixels, at least `pieces` parts.
+
+        Returns
+        -------
+        View, list of Region
+            The output, and the parts of it.
+        """
+        most, problem, y = max(1, min(most, -(-part.pixels // pieces))), self._problem, self._problem.y
+        if most >= part.pixels or not y.is_whole or not y.is_dense("n", "h", "w"):
+            return y, split_region(part, most)
+        # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
+        row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))
+        first, parts = (part.image0 * problem.p + part.p0) * problem.q + part.q0, -(-part.pixels // most)
+        cuts = [first + part.pixels * index // parts for index in range(parts + 1)]
+        return (replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), row, y.axis("c"))),
+                [Region(0, 1, 0, 1, start, end) for start, end in pairwise(cuts)])
 
     def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
         """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
-        per_group = self._problem.tiles(self._config)
+        per_group = tiles_of(self._problem, self._config)
         if per_group * self._config.array.cols * 2 <= self._config.scratchpads.channels:
             return 0, per_group
         return tiles
 
-    def _stores(self, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
+    def _stores(self, y: View, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
                 wide: int) -> list[dict[str, int]]:
         problem = self._problem
-        reach, count = problem.tile_channels(self._config), tiles[1] - tiles[0]
-        far = problem.y.channels * item
-        dram = problem.y.address + piece.first(problem) * far + (group * problem.ng + tiles[0] * reach) * item
+        reach, count = reach_of(problem, self._config), tiles[1] - tiles[0]
+        dram = y.buffer.address + (piece.first(y) + group * problem.ng + tiles[0] * reach) * item
         valid = min(problem.ng - tiles[0] * reach, count * reach)
-        dims = [(piece.pixels, far, pitch * item)]
-        if problem.y_size is not None:
-            rows, columns = piece.p1 - piece.p0, piece.q1 - piece.q0
-            height, width = problem.y_size
-            dims = [(columns, problem.step[1] * far, pitch * item),
-                    (rows, problem.step[0] * width * far, columns * pitch * item),
-                    (piece.image1 - piece.image0, height * width * far, rows * columns * pitch * item)]
+        dims = pixel_dims(y, piece, pitch * item)
         if wide == reach or count == 1:
             return blocks(dram, 0, valid * item, dims)
         whole, ragged = divmod(valid, reach)
@@ -481,16 +481,8 @@ class _Lowering:
         return stores
 
 
-class _Run(Region):
-    """Pixels q0..q1 of the output tensor, wherever rows end."""
-
-    def first(self, problem: Problem) -> int:
-        """Number of the first pixel in the output tensor."""
-        return self.q0
-
-
 def last_part(
-    problem: Problem, config: SystolicConfig, tiling: Tiling,
+    problem: Nest, config: SystolicConfig, tiling: Tiling,
 ) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
     """The last group of a layer: its pixels, what parts of them are multiples of, its tiles, and how it is cut."""
     lowering = _Lowering(problem, config, MemoryPlan(keep=False), tiling)
@@ -498,6 +490,6 @@ def last_part(
     return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
-def lower(problem: Problem, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[ContractionStep]:
+def lower(problem: Nest, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[ContractionStep]:
     """Steps of a layer, in order."""
     return list(_Lowering(problem, config, plan, tiling).steps())

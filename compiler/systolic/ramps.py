@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.problem import Problem
+from ..kernels.nest import Nest
 from .lower import Tiling, can_slice, last_part
 
 __all__ = ["improve"]
@@ -19,13 +19,13 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Problem, config: SystolicConfig, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
+def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
             tries: int) -> Tiling:
     """Improve the ramps of a layer.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Nest
         The layer.
     config : SystolicConfig
         Configuration.
@@ -66,7 +66,7 @@ def improve(problem: Problem, config: SystolicConfig, tiling: Tiling, cycles: fl
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, problem: Problem, config: SystolicConfig, choice: random.Random):
+    def __init__(self, problem: Nest, config: SystolicConfig, choice: random.Random):
         self._problem = problem
         self._config = config
         self._choice = choice
@@ -110,7 +110,7 @@ class _Changes:
             size = box.size
             if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
                 unit = (box.s1 - box.s0) * (box.c1 - box.c0)
-        if problem.diagonal or unit % rows or size <= unit:
+        if problem.channelwise or unit % rows or size <= unit:
             return cuts
         kept = {cut for cut in cuts if cut < size} ^ {unit * self._choice.randint(1, (size - 1) // unit)}
         if last:

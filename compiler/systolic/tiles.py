@@ -8,11 +8,15 @@ import numpy as np
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import MemoryPlan, Stored, operand_array
-from ..kernels.problem import Box, Geometry, Matrix, Problem, Region
+from ..kernels.layout import operand_array
+from ..kernels.nest import Nest
+from ..kernels.regions import Region
+from ..kernels.views import View
+from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import block, blocks, fill, inside
+from ..transfers import Window, block
 from .cost import row_beats
+from .geometry import Box, Geometry, reach_of, tiles_of
 
 __all__ = ["TileMaker"]
 
@@ -22,7 +26,7 @@ class TileMaker:
 
     Parameters
     ----------
-    problem : Problem
+    problem : Nest
         The layer.
     config : SystolicConfig
         Configuration.
@@ -30,7 +34,7 @@ class TileMaker:
         Where packed constants go.
     """
 
-    def __init__(self, problem: Problem, config: SystolicConfig, plan: MemoryPlan):
+    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan):
         self._problem = problem
         self._config = config
         self._plan = plan
@@ -79,74 +83,40 @@ class TileMaker:
 
     def _piece(self, region: Region, group: int, box: Box, first: int, last: int,
                channels: tuple[int, int] | None = None) -> Piece:
-        geometry = self.geometry(region, box)
-        images = (0, region.image1 - region.image0)
-        rows, columns = (0, geometry.rows), (0, geometry.columns)
+        problem, geometry = self._problem, self.geometry(region, box)
+        images, rows, columns = (0, region.image1 - region.image0), (0, geometry.rows), (0, geometry.columns)
         if images[1] > 1:
             images = (first, last)
         elif geometry.rows > 1:
             rows = (first, last)
         else:
             columns = (first, last)
-        return self._window(region.image0, group, box, geometry, images, rows, columns,
-                            channels or (0, box.c1 - box.c0))
-
-    def _window(self, image0: int, group: int, box: Box, geometry: Geometry, images: tuple[int, int],
-                rows: tuple[int, int], columns: tuple[int, int], channels: tuple[int, int]) -> Piece:
-        problem, item = self._problem, self._config.operand_bytes
-        inside_r = inside(geometry.row0, geometry.row_step, problem.height, rows)
-        inside_c = inside(geometry.column0, geometry.column_step, problem.width, columns)
-        count = images[1] - images[0]
-        base = images[0] * geometry.image
-        loads: list[dict[str, int]] = []
-
-        def pad(rows: tuple[int, int], columns: tuple[int, int]) -> None:
-            if rows[0] < rows[1] and columns[0] < columns[1]:
-                loads.extend(fill(
-                    problem.fill, item,
-                    address=(base + rows[0] * geometry.line + columns[0] * geometry.pixel + channels[0]) * item,
-                    length=(columns[1] - columns[0] - 1) * geometry.pixel + channels[1] - channels[0],
-                    dims=[(rows[1] - rows[0], geometry.line * item), (count, geometry.image * item)]))
-
-        pad((rows[0], inside_r[0]), columns)
-        pad(inside_r, (columns[0], inside_c[0]))
-        pad(inside_r, (inside_c[1], columns[1]))
-        pad((inside_r[1], rows[1]), columns)
-        sources = []
-        if inside_r[0] < inside_r[1] and inside_c[0] < inside_c[1]:
-            row = geometry.row0 + inside_r[0] * geometry.row_step
-            column = geometry.column0 + inside_c[0] * geometry.column_step
-            last_row = geometry.row0 + (inside_r[1] - 1) * geometry.row_step
-            last_column = geometry.column0 + (inside_c[1] - 1) * geometry.column_step
-            pitch = problem.x.channels * item
-            first = ((image0 + images[0]) * problem.height + row) * problem.width + column
-            final = ((image0 + images[1] - 1) * problem.height + last_row) * problem.width + last_column
-            sources.append((problem.x, first, final + 1))
-            length = (channels[1] - channels[0]) * item
-            near = (base + inside_r[0] * geometry.line + inside_c[0] * geometry.pixel + channels[0]) * item
-            far = problem.x.address + first * pitch + (group * problem.cg + box.c0 + channels[0]) * item
-            dims = [(inside_c[1] - inside_c[0], geometry.column_step * pitch, geometry.pixel * item),
-                    (inside_r[1] - inside_r[0], geometry.row_step * problem.width * pitch, geometry.line * item),
-                    (count, problem.height * problem.width * pitch, geometry.image * item)]
-            loads += blocks(far, near, length, dims)
-        return Piece(loads, sources)
+        window = Window(
+            problem.x, (region.image0 + images[0], 1, images[1] - images[0]),
+            (geometry.row0 + rows[0] * geometry.row_step, geometry.row_step, rows[1] - rows[0]),
+            (geometry.column0 + columns[0] * geometry.column_step, geometry.column_step, columns[1] - columns[0]),
+            geometry.image, geometry.line, geometry.pixel,
+            images[0] * geometry.image + rows[0] * geometry.line + columns[0] * geometry.pixel)
+        at, end = channels or (0, box.c1 - box.c0)
+        loads, sources = window.copy(group * problem.cg + box.c0 + at, end - at, at)
+        return Piece(window.padding(end - at, at) + loads, sources)
 
     def weights(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         """Tile of weights, whose piece i brings elements ``cuts[i - 1]`` to ``cuts[i]`` of the contraction."""
-        make = self._diagonal if self._problem.diagonal else self._packed
-        if isinstance(self._problem.weights, Matrix):
+        make = self._diagonal if self._problem.channelwise else self._packed
+        if isinstance(self._problem.weights, View):
             make = self._matrix
         return self._once(("w", group, tiles, box), lambda: make(group, tiles, box, cuts))
 
     def w_pitches(self, tiles: tuple[int, int], box: Box) -> tuple[int, int]:
         """``w_pitch`` and ``w_nstep`` of a tile of weights."""
         problem, cols = self._problem, self._config.array.cols
-        if problem.diagonal:
+        if problem.channelwise:
             assert isinstance(problem.weights, np.ndarray)
             if problem.repeat:
                 return cols, 0
             return (0, 0) if problem.weights.size == 1 else (cols, self._taps(box) * cols)
-        if isinstance(problem.weights, Matrix) and problem.weights.transposed:
+        if isinstance(problem.weights, View) and problem.weights.stride("m") != 1:
             return box.size, cols * box.size
         return (tiles[1] - tiles[0]) * cols, cols
 
@@ -157,7 +127,7 @@ class TileMaker:
     def w_size(self, tiles: tuple[int, int], box: Box) -> int:
         """Bytes of a tile of weights."""
         problem, count = self._problem, tiles[1] - tiles[0]
-        if problem.diagonal:
+        if problem.channelwise:
             assert isinstance(problem.weights, np.ndarray)
             lines = 1 if problem.weights.size == 1 else problem.repeat or self._taps(box) * count
             return lines * self._config.array.cols * self._config.operand_bytes
@@ -167,11 +137,11 @@ class TileMaker:
         """Cycles of the port to load a tile of weights."""
         problem, config = self._problem, self._config
         weights, item = problem.weights, config.operand_bytes
-        if isinstance(weights, Matrix):
+        if isinstance(weights, View):
             valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
-            if weights.transposed:
+            if weights.stride("m") != 1:
                 return row_beats(config, box.size * item, valid)
-            if valid == weights.stored.channels:
+            if valid == weights.stride("c"):
                 return row_beats(config, box.size * valid * item)
             return row_beats(config, valid * item, box.size)
         return row_beats(config, self.w_size(tiles, box))
@@ -202,23 +172,23 @@ class TileMaker:
 
     def _matrix(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config
-        assert isinstance(problem.weights, Matrix)
-        stored, item, cols = problem.weights.stored, config.operand_bytes, config.array.cols
+        assert isinstance(problem.weights, View)
+        view, item, cols = problem.weights, config.operand_bytes, config.array.cols
+        c_step, m_step = view.stride("c") * item, view.stride("m") * item
         n0 = tiles[0] * cols
         valid = min(problem.ng - n0, (tiles[1] - tiles[0]) * cols)
         pitch, _ = self.w_pitches(tiles, box)
-        row = stored.channels * item
         pieces = []
         for first, last in zip((0, *cuts[:-1]), cuts, strict=True):
             k = box.c0 + first
-            if problem.weights.transposed:
-                body = block(dram=stored.address + n0 * row + k * item, address=first * item,
-                             length=(last - first) * item, dims=[(valid, row, pitch * item)])
-                source = (stored, n0, n0 + valid)
+            if m_step != item:
+                body = block(dram=view.address + n0 * m_step + k * c_step, address=first * item,
+                             length=(last - first) * item, dims=[(valid, m_step, pitch * item)])
+                source = view.rows_of("m", n0, n0 + valid)
             else:
-                body = block(dram=stored.address + k * row + n0 * item, address=first * pitch * item,
-                             length=valid * item, dims=[(last - first, row, pitch * item)])
-                source = (stored, k, k + last - first)
+                body = block(dram=view.address + k * c_step + n0 * m_step, address=first * pitch * item,
+                             length=valid * item, dims=[(last - first, c_step, pitch * item)])
+                source = view.rows_of("c", k, k + last - first)
             pieces.append(Piece([body], [source]))
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
@@ -226,7 +196,7 @@ class TileMaker:
         problem, config = self._problem, self._config
         values = problem.weights
         assert isinstance(values, np.ndarray)
-        size, cols, reach = self.w_size(tiles, box), config.array.cols, problem.tile_channels(config)
+        size, cols, reach = self.w_size(tiles, box), config.array.cols, reach_of(problem, config)
         if problem.repeat:
             lines = operand_array(np.repeat(values, cols), config.operand_bytes).tobytes()
             address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
@@ -253,25 +223,25 @@ class TileMaker:
         bias = problem.finish.bias
         assert bias is not None
         cols, count = config.array.cols, tiles[1] - tiles[0]
-        if isinstance(bias, Stored):
+        if isinstance(bias, View):
             n0 = group * problem.ng + tiles[0] * cols
             valid = min(problem.ng - tiles[0] * cols, count * cols)
             return self._once(("bias", group, tiles), lambda: Tile(
                 Destination.BIAS.value, count * cols * 4,
-                [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [(bias, 0, 1)])]))
+                [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [bias.rows_of("w", 0, 1)])]))
         return self._entries("bias", Destination.BIAS.value, bias, 4, group, tiles)
 
     def bias_rows(self, tiles: tuple[int, int], first: int, last: int) -> Tile:
         """Tile of rows first..last of a stored matrix of biases (M, N)."""
         problem, cols = self._problem, self._config.array.cols
-        bias = problem.finish.bias
-        assert isinstance(bias, Stored)
+        bias = problem.finish.bias_rows
+        assert bias is not None
         pitch = (tiles[1] - tiles[0]) * cols * 4
         valid = min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols) * 4
-        row = bias.channels * 4
+        row = bias.stride("w") * 4
         return Tile(Destination.BIAS.value, (last - first) * pitch, [Piece(
             [block(dram=bias.address + first * row + tiles[0] * cols * 4, length=valid,
-                   dims=[(last - first, row, pitch)])], [(bias, first, last)])])
+                   dims=[(last - first, row, pitch)])], [bias.rows_of("w", first, last)])])
 
     def scale(self, group: int, tiles: tuple[int, int]) -> Tile:
         """Tile of scale entries: one line for all, or one entry for each output channel."""
@@ -293,7 +263,7 @@ class TileMaker:
                  tiles: tuple[int, int]) -> Tile:
         """Tile of constants of output channels, each tile of channels padded to C entries."""
         problem, config = self._problem, self._config
-        cols, reach, per_group = config.array.cols, problem.tile_channels(config), problem.tiles(config)
+        cols, reach, per_group = config.array.cols, reach_of(problem, config), tiles_of(problem, config)
 
         def make() -> Tile:
             full = np.zeros((problem.groups, per_group, cols), np.int64)
@@ -314,7 +284,7 @@ class TileMaker:
         problem, config = self._problem, self._config
         table = problem.finish.table
         assert table is not None
-        cols, reach = config.array.cols, problem.tile_channels(config)
+        cols, reach = config.array.cols, reach_of(problem, config)
         data = operand_array(table, 1).tobytes()
 
         def make() -> Tile:

@@ -9,9 +9,11 @@ from typing import Any
 
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.config import SystolicConfig
-from ..kernels.plan import MemoryPlan, Stored
-from ..kernels.problem import Box, Geometry, Matrix, Problem, Region, split_region
+from ..kernels.nest import Nest
+from ..kernels.regions import Region, split_region
+from ..placement import MemoryPlan
 from .cost import contraction_tiles, estimate, row_beats
+from .geometry import Box, Geometry, reach_of, tiles_of
 from .lower import Tiling, lower
 from .ramps import improve
 from .schedule import schedule
@@ -35,15 +37,15 @@ class _Candidate:
 class Chooser:
     """Candidates of a layer and what they cost."""
 
-    def __init__(self, problem: Problem, config: SystolicConfig):
+    def __init__(self, problem: Nest, config: SystolicConfig):
         self._problem = problem
         self._config = config
         self._maker = TileMaker(problem, config, MemoryPlan(keep=False))
         pads = config.scratchpads
         self._a_room, self._w_room, self._o_room = pads.activation_bytes, pads.weight_bytes, pads.output_bytes
         self._depth = min(config.accumulators.depth, 1 << 15)
-        self._tiles = problem.tiles(config)
-        self._reach = problem.tile_channels(config)
+        self._tiles = tiles_of(problem, config)
+        self._reach = reach_of(problem, config)
         self._banks = config.banks
         self._splits: dict[object, list[Region]] = {}
         self._a_sizes: dict[object, int] = {}
@@ -69,9 +71,9 @@ class Chooser:
     def w_boxes(self, box: Box, most: int) -> tuple[Box, ...]:
         """Parts of a box of at most `most` elements that the array walks well."""
         channels, columns, rows = box.c1 - box.c0, box.s1 - box.s0, box.r1 - box.r0
-        if self._problem.diagonal:
+        if self._problem.channelwise:
             channels = 1
-        if box.size <= most or (self._problem.diagonal and rows * columns <= most):
+        if box.size <= most or (self._problem.channelwise and rows * columns <= most):
             return (box,)
         if columns * channels <= most:
             count = -(-rows // (most // (columns * channels)))
@@ -93,7 +95,7 @@ class Chooser:
     def most_block(self) -> int:
         """Most tiles of channels of a group that output, biases and scales have room for."""
         problem, config = self._problem, self._config
-        item, lanes, cols = problem.item(config), config.post.lanes, config.array.cols
+        item, lanes, cols = problem.finish.item(config), config.post.lanes, config.array.cols
         wide = -(-self._reach // lanes) * lanes
         if cols * item > self._o_room:
             raise PearrayError(f"{problem.name}: scratchpads.output_bytes must be at least {cols * item} to hold "
@@ -118,7 +120,7 @@ class Chooser:
                         | {-(-self._tiles // count) for count in (1, 2, 3, 4, 6, 8)
                            if -(-self._tiles // count) <= self.most_block})
         channel_sizes = [problem.cg]
-        if problem.diagonal:
+        if problem.channelwise:
             channel_sizes += [self._reach * size for size in blocks if self._reach * size < problem.cg]
         else:
             size = problem.cg
@@ -139,11 +141,11 @@ class Chooser:
             for channels in channel_sizes:
                 for block in blocks:
                     ks = {self._w_room // parts // (block * cols * item) for parts in (1, 2, 3, 4)}
-                    if problem.diagonal:
+                    if problem.channelwise:
                         ks = {problem.r * problem.s}
                     for k in {self._round(k) for k in ks if k}:
                         for n_outer in (False, True):
-                            if n_outer and (block == self._tiles or problem.diagonal):
+                            if n_outer and (block == self._tiles or problem.channelwise):
                                 continue
                             yield _Candidate(size, channels, block, k, n_outer)
 
@@ -152,11 +154,11 @@ class Chooser:
         problem = self._problem
         block = min(candidate.block, self._tiles)
         blocks = tuple(_even(self._tiles, -(-self._tiles // block)))
-        a_boxes = self.a_boxes(problem.cg if problem.diagonal else candidate.channels, taps)
+        a_boxes = self.a_boxes(problem.cg if problem.channelwise else candidate.channels, taps)
         return Tiling(self.regions(candidate.region), a_boxes,
                       tuple(self.w_boxes(box, candidate.k) for box in a_boxes), blocks,
                       min(self._depth // max(b - a for a, b in blocks), 1 << 15), candidate.n_outer,
-                      split_channels=problem.diagonal and candidate.channels < problem.cg)
+                      split_channels=problem.channelwise and candidate.channels < problem.cg)
 
     def cost(self, tiling: Tiling) -> float | None:
         """Estimated cycles, or None if a tile has no room.
@@ -209,8 +211,8 @@ class Chooser:
             elif not tiling.n_outer:
                 w_all *= regions
         channels = min((block[1] - block[0]) * self._reach, problem.ng)
-        row = channels * problem.item(config)
-        if channels == problem.y.channels and channels % self._reach == 0:
+        row = channels * problem.finish.item(config)
+        if channels == problem.y.size("c") and channels % self._reach == 0:
             store = row_beats(config, row * outputs)
         else:
             store = row_beats(config, row, outputs) * blocks * groups
@@ -239,8 +241,8 @@ class Chooser:
         return self._geometries[key]
 
     def _k_tiles(self, region: Region, a_box: Box, w_box: Box) -> int:
-        if self._problem.diagonal:
-            repeats = self._problem.repeat + (self._problem.also.repeat if self._problem.also else 0)
+        if self._problem.channelwise:
+            repeats = self._problem.repeat + sum(each.repeat for each in self._problem.added)
             return repeats or (w_box.r1 - w_box.r0) * (w_box.s1 - w_box.s0)
         _, walk = self._geometry(region, a_box).walk(self._problem, a_box, w_box, self._banks)
         return contraction_tiles(self._config.array.rows, walk["k_total"], walk["run"], walk["fold"])
@@ -249,7 +251,7 @@ class Chooser:
         problem, config, geometry = self._problem, self._config, self._geometry(region, box)
         images, item = region.image1 - region.image0, config.operand_bytes
         channels = box.c1 - box.c0
-        if channels == problem.x.channels and geometry.pixel == channels and geometry.column_step == 1:
+        if channels == problem.x.stride("w") and geometry.pixel == channels and geometry.column_step == 1:
             if geometry.line == geometry.columns * geometry.pixel and geometry.row_step == 1:
                 return row_beats(config, geometry.rows * geometry.line * item * images)
             return row_beats(config, geometry.columns * channels * item, geometry.rows * images)
@@ -295,10 +297,10 @@ def _even(total: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _k_cuts(problem: Problem, config: SystolicConfig, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
+def _k_cuts(problem: Nest, config: SystolicConfig, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
     """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
     rows, box = config.array.rows, tiling.w_boxes[0][0]
-    if problem.diagonal or box.size <= rows:
+    if problem.channelwise or box.size <= rows:
         return ()
     unit = rows
     if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
@@ -315,7 +317,7 @@ def _k_cuts(problem: Problem, config: SystolicConfig, tiling: Tiling, first: int
     return (*ends, box.size)
 
 
-def _usual(problem: Problem, config: SystolicConfig, tiling: Tiling) -> list[dict[str, Any]]:
+def _usual(problem: Nest, config: SystolicConfig, tiling: Tiling) -> list[dict[str, Any]]:
     rows = config.array.rows
     begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
@@ -341,24 +343,24 @@ _ENOUGH = 1.005
 _FINALISTS = 4
 
 
-def _work(problem: Problem, config: SystolicConfig) -> int:
+def _work(problem: Nest, config: SystolicConfig) -> int:
     """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
     array, pixels = config.array, problem.images * problem.p * problem.q
-    return problem.groups * -(-problem.k // array.rows) * problem.tiles(config) * max(pixels, array.rows)
+    return problem.groups * -(-problem.k // array.rows) * tiles_of(problem, config) * max(pixels, array.rows)
 
 
-def _posts(problem: Problem, config: SystolicConfig) -> int:
+def _posts(problem: Nest, config: SystolicConfig) -> int:
     """Cycles of post-processing for a layer, without an idle one."""
     pixels = problem.images * problem.p * problem.q
-    return problem.groups * problem.tiles(config) * pixels * (config.array.cols // config.post.lanes)
+    return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Problem, config: SystolicConfig) -> Tiling:
+def choose_tiling(problem: Nest, config: SystolicConfig) -> Tiling:
     """Choose how to cut a layer.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Nest
         The layer.
     config : SystolicConfig
         Configuration.
@@ -393,7 +395,7 @@ def choose_tiling(problem: Problem, config: SystolicConfig) -> Tiling:
 class _Timing:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Problem, config: SystolicConfig):
+    def __init__(self, problem: Nest, config: SystolicConfig):
         self._problem = problem
         self._config = config
         self._left = _MOST_STEPS
@@ -413,7 +415,7 @@ class _Timing:
 
     def cycles(self, tiling: Tiling) -> float:
         """Cycles of the layer alone, infinitely many if it would never end."""
-        steps = lower(_alone(self._problem), self._config, MemoryPlan(keep=False), tiling)
+        steps = lower(self._problem.alone(), self._config, MemoryPlan(keep=False), tiling)
         self._left -= len(steps)
         self.steps = len(steps)
         program = schedule(self._config, steps)
@@ -421,19 +423,3 @@ class _Timing:
             return float(estimate(self._config, program))
         except UnendingError:
             return float("inf")
-
-
-def _alone(problem: Problem) -> Problem:
-    """The layer with all it reads already in memory."""
-    weights, finish, also = problem.weights, problem.finish, problem.also
-    if isinstance(weights, Matrix):
-        weights = replace(weights, stored=_fresh(weights.stored))
-    if isinstance(finish.bias, Stored):
-        finish = replace(finish, bias=_fresh(finish.bias))
-    return replace(problem, x=_fresh(problem.x), y=_fresh(problem.y), weights=weights, finish=finish,
-                   also=None if also is None else _alone(also))
-
-
-def _fresh(stored: Stored) -> Stored:
-    return Stored(stored.name, stored.address, stored.pixels, stored.channels, stored.item)
-

@@ -11,7 +11,7 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kernels.context import scale_entries
 
-SMALL = Path(__file__).parents[1] / "cocotb" / "configuration.toml"
+SMALL = Path(__file__).parents[2] / "cocotb" / "configuration.toml"
 
 
 def chain(requant, second):

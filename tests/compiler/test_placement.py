@@ -8,9 +8,10 @@ from random_workloads import configuration, operands
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.kernels.plan import Layout, MemoryPlan
+from pearray.compiler.kernels.layout import Layout
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Conv2d, Requant
+from pearray.compiler.placement import MemoryPlan
 
 
 def test_layouts_are_inverse(rng):

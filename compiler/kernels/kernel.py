@@ -1,0 +1,280 @@
+"""Kernels: what an array is asked to do, as loops over named ranks.
+
+A kernel computes each element of its output view by sums of products (:class:`Contraction`), by a sum or the
+greatest of elements of a window (:class:`Chain`), or copies it (:class:`Move`); then post-processing finishes it.
+Every operand is a view, whose indices are affine in the ranks: ``Index({"p": 2, "r": 1}, -1)`` is ``2 p + r - 1``.
+Ranks have the names of the operators' formulas: n, p, q, g, m are those of outputs (image, row, column, group,
+channel), r, s, c those of sums.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import Rounding
+from ...hdl.shell.config import Config
+from .views import Buffer, View
+
+__all__ = ["Access", "Chain", "Constant", "Contraction", "Finish", "Index", "Kernel", "Move", "Product", "Scaled"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Affine index: an offset, and a factor for each rank."""
+
+    factors: Mapping[str, int]
+    offset: int = 0
+
+    def factor(self, rank: str) -> int:
+        """How far the index goes when a rank goes up by one."""
+        return self.factors.get(rank, 0)
+
+    def __str__(self) -> str:
+        terms = [rank if factor == 1 else f"{factor} {rank}" for rank, factor in self.factors.items()]
+        if self.offset or not terms:
+            terms.append(str(self.offset))
+        return " + ".join(terms).replace("+ -", "- ")
+
+
+@dataclass(frozen=True)
+class Access:
+    """A view, and the index of each of its axes.
+
+    Parameters
+    ----------
+    view : View
+        Elements.
+    indices : mapping of str to Index
+        By axis; axes that are left out have index 0.
+    zero : int
+        Zero point that is subtracted from each element.
+    is_unsigned : bool
+        How elements are stored.
+    """
+
+    view: View
+    indices: Mapping[str, Index]
+    zero: int = 0
+    is_unsigned: bool = False
+
+    @property
+    def ranks(self) -> set[str]:
+        """Ranks that the indices depend on."""
+        return {rank for index in self.indices.values() for rank in index.factors}
+
+    def __str__(self) -> str:
+        at = ", ".join(str(index) for index in self.indices.values())
+        return f"({self.view.name}[{at}] - {self.zero})" if self.zero else f"{self.view.name}[{at}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Weights that are known: integers, with a rank for each axis."""
+
+    values: np.ndarray
+    ranks: tuple[str, ...]
+    zero: int = 0
+    is_unsigned: bool = False
+
+    def __str__(self) -> str:
+        at = ", ".join(self.ranks)
+        return f"(w[{at}] - {self.zero})" if self.zero else f"w[{at}]"
+
+
+@dataclass(frozen=True)
+class Product:
+    """Products that are added up: activations times weights, which may be activations, too."""
+
+    a: Access
+    w: Access | Constant
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return (self.a,) if isinstance(self.w, Constant) else (self.a, self.w)
+
+    def __str__(self) -> str:
+        return f"{self.a} {self.w}"
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Elements that are added up or compared, each times an integer."""
+
+    a: Access
+    factor: int = 1
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return (self.a,)
+
+    def __str__(self) -> str:
+        return str(self.a) if self.factor == 1 else f"{self.factor} {self.a}"
+
+
+@dataclass
+class Finish:
+    """Post-processing of the sums of a kernel.
+
+    Parameters
+    ----------
+    rounding : Rounding
+        Rule; with ``Rounding.NONE`` the other fields but `bias` and `relu` are ignored.
+    zero_point, low, high : int
+        Of the output.
+    entries : ndarray of shape (1,) or (channels,), uint64, or None
+        Entries of the scale memory.
+    bias : ndarray of shape (channels,), View, or None
+        Constant biases; or a view with one row of biases, or one for each pixel (axes ``w`` and ``c``).
+    table : ndarray of shape (256,) or (channels, 256), or None
+        Table.
+    relu : bool
+        Whether negative sums become zero, with ``Rounding.NONE``.
+    shift : int
+        Lowest bit of the window of a product, in fixed point.
+    """
+
+    rounding: Rounding = Rounding.NONE
+    zero_point: int = 0
+    low: int = 0
+    high: int = 0
+    entries: np.ndarray | None = None
+    bias: np.ndarray | View | None = None
+    table: np.ndarray | None = None
+    relu: bool = False
+    shift: int = 0
+
+    def item(self, config: Config) -> int:
+        """Bytes of an output."""
+        return config.sum_bytes if self.rounding is Rounding.NONE else config.operand_bytes
+
+    @property
+    def bias_rows(self) -> View | None:
+        """Biases that differ from pixel to pixel, or None."""
+        return self.bias if isinstance(self.bias, View) and self.bias.size("w") > 1 else None
+
+    def __str__(self) -> str:
+        if self.rounding is Rounding.NONE:
+            steps = ["relu"] * self.relu
+        else:
+            steps = [f"requantise {self.rounding.name.lower()} + {self.zero_point}", f"clamp {self.low}..{self.high}"]
+            steps += ["table"] * (self.table is not None)
+        return "; ".join((["bias"] if self.bias is not None else []) + steps)
+
+
+@dataclass(kw_only=True, eq=False)
+class Kernel:
+    """What all kernels have.
+
+    Parameters
+    ----------
+    name : str
+        Name of the node it belongs to.
+    ranks : dict of str to int
+        Size of each rank.
+    y : Access
+        Output.
+    """
+
+    name: str
+    ranks: dict[str, int]
+    y: Access
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return ()
+
+    @property
+    def buffers(self) -> Iterator[Buffer]:
+        """Buffers that are read."""
+        for access in self.accesses:
+            yield access.view.buffer
+
+    def check(self) -> None:
+        """Raise an error unless every index stays inside its buffer, and the output's inside its view.
+
+        Raises
+        ------
+        PearrayError
+            Naming the view.
+        """
+        for access in (self.y, *self.accesses):
+            missing = access.ranks - self.ranks.keys()
+            if missing:
+                raise PearrayError(f"{self.name}: {access} has no rank {', '.join(sorted(missing))}")
+            for corner in product((0, 1), repeat=len(access.view.axes)):
+                at = access.view.element(**{axis.name: side * (axis.size - 1)
+                                            for axis, side in zip(access.view.axes, corner, strict=True)})
+                if not 0 <= at < access.view.buffer.size:
+                    raise PearrayError(f"{self.name}: view {access.view} leaves its buffer of "
+                                       f"{access.view.buffer.size} elements")
+        for axis in self.y.view.axes:
+            index = self.y.indices.get(axis.name, Index({}))
+            last = index.offset + sum(factor * (self.ranks[rank] - 1) for rank, factor in index.factors.items())
+            if index.offset < 0 or last >= axis.size:
+                raise PearrayError(f"{self.name}: {self.y} leaves axis {axis.name} of {axis.size} elements")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.y} = {self._right()}"
+
+    def _right(self) -> str:
+        raise NotImplementedError
+
+    def _over(self, terms: tuple[Product, ...] | tuple[Scaled, ...], combine: str) -> str:
+        found = {rank for term in terms for access in term.accesses for rank in access.ranks}
+        over = [f"{rank} < {self.ranks[rank]}" for rank in self.ranks if rank in found - self.y.ranks]
+        body = " + ".join(map(str, terms))
+        return f"{combine}({', '.join(over)}) {body}" if over else body
+
+
+@dataclass(kw_only=True, eq=False)
+class Contraction(Kernel):
+    """Sums of products over all ranks that the output does not have; several terms add to the same sums."""
+
+    terms: tuple[Product, ...]
+    finish: Finish = field(default_factory=Finish)
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return tuple(access for term in self.terms for access in term.accesses)
+
+    def _right(self) -> str:
+        return f"{self._over(self.terms, 'sum')}; {self.finish}".rstrip("; ")
+
+
+@dataclass(kw_only=True, eq=False)
+class Chain(Kernel):
+    """A step for each element: a sum or the greatest of scaled elements over a window, then post-processing."""
+
+    terms: tuple[Scaled, ...]
+    combine: str = "sum"
+    finish: Finish = field(default_factory=Finish)
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return tuple(access for term in self.terms for access in term.accesses)
+
+    def _right(self) -> str:
+        return f"{self._over(self.terms, self.combine)}; {self.finish}".rstrip("; ")
+
+
+@dataclass(kw_only=True, eq=False)
+class Move(Kernel):
+    """Copy of elements as they are."""
+
+    x: Access
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return (self.x,)
+
+    def _right(self) -> str:
+        return str(self.x)

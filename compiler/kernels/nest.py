@@ -1,0 +1,209 @@
+"""Kernels as loop nests of a convolution, the form in which arrays of PEs are fed.
+
+A matrix product is a convolution of one row of M pixels by a 1 x 1 filter. What treats each channel by itself (a
+depthwise convolution, a window's sum or maximum, a table) is channelwise: channel c of the output meets channel c of
+the input only.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from .kernel import Access, Chain, Constant, Contraction, Finish, Index, Kernel, Move, Product, Scaled
+from .views import View
+
+__all__ = ["Nest"]
+
+_NONE = Index({})
+
+
+@dataclass(kw_only=True, eq=False)
+class Nest:
+    """Loops of a kernel as a convolution.
+
+    Parameters
+    ----------
+    name : str
+        Name of the node.
+    x, y : View
+        Input and output, with axes ``n, h, w, c``.
+    images, p, q : int
+        Output images, rows and columns.
+    groups, cg, ng : int
+        Groups of channels, input and output channels of each. With `channelwise` there is one group and
+        ``cg == ng``.
+    r, s : int
+        Filter.
+    stride, dilation : (int, int)
+        Vertical and horizontal.
+    top, left : int
+        Padding; the other sides follow from p and q.
+    weights : ndarray or View
+        (groups, r * s * cg, ng) integers, or a view with axes ``c`` and ``m``. With `channelwise` (r * s, channels), or
+        (1, 1) for the same weight everywhere, or (k,) for `repeat` weights that all meet the same element.
+    channelwise, maximum : bool
+        Whether channels stay apart; and whether products are compared, not added.
+    added : tuple of Nest
+        Further products of the same loops that are added to the same sums.
+    finish : Finish
+        Post-processing.
+    """
+
+    name: str
+    x: View
+    y: View
+    images: int = 1
+    p: int = 1
+    q: int = 1
+    groups: int = 1
+    cg: int = 1
+    ng: int = 1
+    r: int = 1
+    s: int = 1
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    top: int = 0
+    left: int = 0
+    a_zero: int = 0
+    w_zero: int = 0
+    a_unsigned: bool = False
+    w_unsigned: bool = False
+    channelwise: bool = False
+    maximum: bool = False
+    weights: np.ndarray | View = field(default_factory=lambda: np.ones((1, 1), np.int8))
+    added: "tuple[Nest, ...]" = ()
+    finish: Finish = field(default_factory=Finish)
+
+    @property
+    def height(self) -> int:
+        """Rows of the input."""
+        return self.x.size("h")
+
+    @property
+    def width(self) -> int:
+        """Columns of the input."""
+        return self.x.size("w")
+
+    @property
+    def k(self) -> int:
+        """Elements contracted for each output."""
+        return self.r * self.s * (1 if self.channelwise else self.cg)
+
+    @property
+    def repeat(self) -> int:
+        """Weights that meet the same element, one after another; 0 for none."""
+        return len(self.weights) if isinstance(self.weights, np.ndarray) and self.weights.ndim == 1 else 0
+
+    @property
+    def columns(self) -> bool:
+        """Whether the tensor stands transposed: pixels side by side, channels rows apart."""
+        return self.x.stride("c") != 1 and self.cg > 1 and self.x.stride("w") == 1
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is one row of pixels that see nothing but themselves, so that it may be cut anywhere."""
+        return (self.r == self.s == self.images == self.height == self.p == 1 and self.stride == (1, 1)
+                and self.width == self.q and self.left == self.top == 0 and self.y.is_dense("w", "c"))
+
+    def alone(self) -> "Nest":
+        """The same loops with all that they read in memory from the beginning."""
+        weights, bias = self.weights, self.finish.bias
+        return replace(
+            self, x=self.x.alone(), y=self.y.alone(), weights=weights.alone() if isinstance(weights, View) else weights,
+            finish=replace(self.finish, bias=bias.alone()) if isinstance(bias, View) else self.finish,
+            added=tuple(nest.alone() for nest in self.added))
+
+    @classmethod
+    def of(cls, kernel: Kernel, operand_bits: int) -> "Nest":
+        """Loops of a kernel.
+
+        Parameters
+        ----------
+        kernel : Kernel
+            The kernel.
+        operand_bits : int
+            Width of an operand: larger factors are sums of several weights.
+
+        Raises
+        ------
+        PearrayError
+            If it is no convolution: a contraction over pixels, say.
+        """
+        if isinstance(kernel, Contraction):
+            first, *others = (_contraction(kernel, term) for term in kernel.terms)
+            first.finish = kernel.finish
+        elif isinstance(kernel, Chain):
+            # The tiling makes room for the first, so that is the one with more weights.
+            first, *others = sorted((_chain(kernel, term, kernel.combine == "max", operand_bits)
+                                     for term in kernel.terms), key=lambda nest: -nest.repeat)
+            first.finish = kernel.finish
+        else:
+            assert isinstance(kernel, Move)
+            first, others = _chain(kernel, Scaled(kernel.x), False, operand_bits), []
+        first.added = tuple(others)
+        return first
+
+
+def _loops(kernel: Kernel, a: Access) -> Nest:
+    """Loops over pixels and taps."""
+    ranks = {rank: kernel.ranks.get(rank, 1) for rank in "npqrs"}
+    rows, columns = a.indices.get("h", _NONE), a.indices.get("w", _NONE)
+    expected = {"n": Index({"n": 1}), "h": Index({"p": rows.factor("p"), "r": rows.factor("r")}, rows.offset),
+                "w": Index({"q": columns.factor("q"), "s": columns.factor("s")}, columns.offset)}
+    results = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1})}
+    for access, wanted in ((a, expected), (kernel.y, results)):
+        for name, index in wanted.items():
+            if not _same(access.indices.get(name, _NONE), index, kernel):
+                raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+    return Nest(
+        name=kernel.name, x=a.view, y=kernel.y.view, images=ranks["n"], p=ranks["p"], q=ranks["q"], r=ranks["r"],
+        s=ranks["s"], stride=(rows.factor("p") or 1, columns.factor("q") or 1),
+        dilation=(rows.factor("r") or 1, columns.factor("s") or 1), top=-rows.offset, left=-columns.offset,
+        a_zero=a.zero, a_unsigned=a.is_unsigned)
+
+
+def _same(index: Index, other: Index, kernel: Kernel) -> bool:
+    """Whether two indices are the same for all values of the ranks."""
+    ranks = {rank for each in (index, other) for rank in each.factors if kernel.ranks.get(rank, 1) > 1}
+    return index.offset == other.offset and all(index.factor(rank) == other.factor(rank) for rank in ranks)
+
+
+def _contraction(kernel: Contraction, term: Product) -> Nest:
+    nest, ranks = _loops(kernel, term.a), kernel.ranks
+    groups, cg, ng = (ranks.get(rank, 1) for rank in "gcm")
+    if not (_same(term.a.indices.get("c", _NONE), Index({"g": cg, "c": 1}), kernel)
+            and _same(kernel.y.indices.get("c", _NONE), Index({"g": ng, "m": 1}), kernel)):
+        raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+    weights: np.ndarray | View
+    if isinstance(term.w, Constant):
+        values = term.w.values
+        if term.w.ranks != ("g", "r", "s", "c", "m"):
+            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+        if cg == ng == 1 and groups > 1:
+            nest.channelwise = True
+            weights = values.reshape(groups, -1).T
+            groups, cg, ng = 1, groups, groups
+        else:
+            weights = values.reshape(groups, -1, ng)
+        nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
+    else:
+        weights, indices = term.w.view, term.w.indices
+        if groups * nest.r * nest.s > 1 or {name: str(index) for name, index in indices.items()} != {
+                "c": "c", "m": "m"}:
+            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+        nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
+    return replace(nest, groups=groups, cg=cg, ng=ng, weights=weights)
+
+
+def _chain(kernel: Kernel, term: Scaled, maximum: bool, operand_bits: int) -> Nest:
+    nest, channels = _loops(kernel, term.a), kernel.ranks.get("c", 1)
+    for access in (term.a, kernel.y):
+        if not _same(access.indices.get("c", _NONE), Index({"c": 1}), kernel):
+            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+    nest = replace(nest, cg=channels, ng=channels, channelwise=True, maximum=maximum)
+    if (isinstance(kernel, Chain) and len(kernel.terms) > 1) or term.factor != 1:
+        greatest = (1 << operand_bits) - 1
+        whole, rest = divmod(term.factor, greatest)
+        return replace(nest, weights=np.array([greatest] * whole + [rest] * (rest > 0)), w_unsigned=True)
+    return nest

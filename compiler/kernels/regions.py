@@ -1,0 +1,84 @@
+"""Parts of an output: ranges of pixels, and how they are cut."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .views import View
+
+__all__ = ["Region", "split_region"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A contiguous range of output pixels: whole images, or whole rows of one, or a part of one row."""
+
+    image0: int
+    image1: int
+    p0: int
+    p1: int
+    q0: int
+    q1: int
+
+    @property
+    def pixels(self) -> int:
+        """Number of output pixels."""
+        return (self.image1 - self.image0) * (self.p1 - self.p0) * (self.q1 - self.q0)
+
+    def first(self, y: View) -> int:
+        """Element of the buffer at which the first pixel begins, of an output view with axes ``n, h, w``."""
+        return y.element(n=self.image0, h=self.p0, w=self.q0)
+
+    def numbers(self, y: View) -> slice | np.ndarray:
+        """Rows of the output's buffer in which the pixels lie."""
+        columns, step = y.buffer.columns, y.stride("w")
+        one_image = self.image1 - self.image0 == 1
+        if self.pixels == 1 or (one_image and step == columns and (self.p1 - self.p0 == 1 or y.is_dense("h", "w"))):
+            first = self.first(y) // columns
+            return slice(first, first + self.pixels)
+        images = np.arange(self.image1 - self.image0)[:, None, None] * y.stride("n")
+        rows = np.arange(self.p1 - self.p0)[:, None] * y.stride("h")
+        return ((self.first(y) + images + rows + np.arange(self.q1 - self.q0) * step) // columns).reshape(-1)
+
+
+def _sizes(total: int, most: int, first: int) -> list[int]:
+    """Cut `total` into even parts of at most `most`, after growing ones that begin with `first`."""
+    sizes = []
+    if first:
+        part = first
+        while part < most and total > 2 * part:
+            sizes.append(part)
+            total -= part
+            part *= 2
+    parts = -(-total // most)
+    return sizes + [total // parts + (index < total % parts) for index in range(parts)]
+
+
+def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
+    """Cut a region into contiguous ones of at most `most` pixels, the first of about `first` if given."""
+    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    parts: list[Region] = []
+    if region.image1 - region.image0 > 1:
+        per_image = rows * columns
+        if per_image <= most:
+            at = region.image0
+            for size in _sizes(region.image1 - at, most // per_image, -(-first // per_image)):
+                parts.append(Region(at, at + size, region.p0, region.p1, region.q0, region.q1))
+                at += size
+            return parts
+        for image in range(region.image0, region.image1):
+            parts += split_region(Region(image, image + 1, region.p0, region.p1, region.q0, region.q1), most,
+                                  first if image == region.image0 else 0)
+        return parts
+    if columns <= most and rows > 1:
+        at = region.p0
+        for size in _sizes(rows, most // columns, -(-first // columns)):
+            parts.append(Region(region.image0, region.image1, at, at + size, region.q0, region.q1))
+            at += size
+        return parts
+    for p in range(region.p0, region.p1):
+        at = region.q0
+        for size in _sizes(columns, most, first if p == region.p0 else 0):
+            parts.append(Region(region.image0, region.image1, p, p + 1, at, at + size))
+            at += size
+    return parts

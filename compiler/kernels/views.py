@@ -1,0 +1,194 @@
+"""Operands of kernels: named buffers in memory, and strided views of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+__all__ = ["Axis", "Buffer", "View"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A region of memory that holds a tensor, as rows of equal length.
+
+    Rows are the grain in which it is known what has been stored. A buffer that no program stores to holds its values
+    from the beginning: inputs and constants.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+    rows, columns : int
+        Rows, and elements of each.
+    item : int
+        Bytes of an element.
+    values : ndarray or None
+        Elements of a constant, in the order of memory.
+
+    Members
+    -------
+    address : int
+        First byte, once it has been placed.
+    load : int
+        Latest LOAD that reads it, as far as commands have been emitted.
+    after : list of Buffer
+        Buffers whose region it takes, which must have been read before it is written.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    item: int
+    values: np.ndarray | None = None
+    address: int = -1
+    load: int = 0
+    after: "list[Buffer]" = field(default_factory=list)
+    #: For each row, elements for which no STORE has been emitted yet, and the latest STORE so far; None: never stored.
+    _missing: np.ndarray | None = None
+    _ordinal: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.rows * self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        return self.size * self.item
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the program stores it."""
+        return self._missing is not None
+
+    def expect_stores(self) -> None:
+        """Declare that STOREs will write all of it."""
+        self._missing = np.full(self.rows, self.columns, np.int32)
+        self._ordinal = np.zeros(self.rows, np.int32)
+
+    def note_store(self, rows: slice | np.ndarray, elements: int, ordinal: int) -> None:
+        """Record a STORE of some elements of each of some rows."""
+        if self._missing is not None and self._ordinal is not None:
+            self._missing[rows] -= elements
+            self._ordinal[rows] = ordinal
+
+    def ready(self, first: int, end: int) -> int | None:
+        """STORE to wait for before elements first..end can be read, or None if one is not yet emitted."""
+        if self._missing is None or first >= end:
+            return 0
+        assert self._ordinal is not None
+        rows = slice(first // self.columns, -(-end // self.columns))
+        if self._missing[rows].any():
+            return None
+        return int(self._ordinal[rows].max())
+
+    def alone(self) -> "Buffer":
+        """The same buffer as if no program stored to it."""
+        return Buffer(self.name, self.rows, self.columns, self.item, self.values, self.address)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Axis of a view: its name, how many elements it has, and how far one is from the next."""
+
+    name: str
+    size: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a buffer, each axis at its own stride.
+
+    Parameters
+    ----------
+    buffer : Buffer
+        Where they stand.
+    axes : tuple of Axis
+        Axes.
+    offset : int
+        Element of the buffer at which all indices are zero.
+    outside : int
+        What elements read as whose index lies outside an axis: padding.
+    """
+
+    buffer: Buffer
+    axes: tuple[Axis, ...]
+    offset: int = 0
+    outside: int = 0
+
+    @classmethod
+    def rows(cls, buffer: Buffer, names: Sequence[str], sizes: Sequence[int], outside: int = 0) -> "View":
+        """View of a whole buffer, the last axis innermost."""
+        strides = [int(np.prod(sizes[axis + 1:], dtype=np.int64)) for axis in range(len(sizes))]
+        return cls(buffer, tuple(map(Axis, names, sizes, strides)), 0, outside)
+
+    def axis(self, name: str) -> Axis:
+        """Axis of a name."""
+        return next(axis for axis in self.axes if axis.name == name)
+
+    def size(self, name: str) -> int:
+        """Elements of an axis."""
+        return self.axis(name).size
+
+    def stride(self, name: str) -> int:
+        """Distance of elements along an axis."""
+        return self.axis(name).stride
+
+    @property
+    def name(self) -> str:
+        """Name of the buffer."""
+        return self.buffer.name
+
+    @property
+    def address(self) -> int:
+        """First byte of the element at which all indices are zero."""
+        return self.buffer.address + self.offset * self.buffer.item
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has as many elements as the buffer."""
+        return prod(axis.size for axis in self.axes) == self.buffer.size
+
+    def part(self, name: str, first: int, size: int, step: int = 1) -> "View":
+        """View of some elements along an axis."""
+        chosen = self.axis(name)
+        axes = tuple(Axis(name, size, axis.stride * step) if axis is chosen else axis for axis in self.axes)
+        return replace(self, axes=axes, offset=self.offset + first * chosen.stride)
+
+    def renamed(self, *names: str) -> "View":
+        """Return the same view with other names of its axes, in order; where there are more, of one element each."""
+        sizes = [(axis.size, axis.stride) for axis in self.axes]
+        padded = [(1, 0)] * (len(names) - len(sizes)) + sizes
+        return replace(self, axes=tuple(Axis(name, *size) for name, size in zip(names, padded, strict=True)))
+
+    def alone(self) -> "View":
+        """The same view of a buffer that no program stores to."""
+        return replace(self, buffer=self.buffer.alone())
+
+    def element(self, **indices: int) -> int:
+        """Element of the buffer at some indices; those that are left out are zero."""
+        return self.offset + sum(index * self.stride(name) for name, index in indices.items())
+
+    def rows_of(self, name: str, first: int, end: int) -> tuple[Buffer, int, int]:
+        """Elements of the buffer from index `first` to `end` of an axis on, with all of the axes inside it."""
+        step = self.stride(name)
+        rest = sum((axis.size - 1) * axis.stride for axis in self.axes if axis.stride < step)
+        return self.buffer, self.offset + first * step, self.offset + (end - 1) * step + rest + 1
+
+    def is_dense(self, *names: str) -> bool:
+        """Whether elements along these axes, outermost first, follow one another at the stride of the last."""
+        last = self.axis(names[-1])
+        step = last.stride * last.size
+        for axis in map(self.axis, names[-2::-1]):
+            if axis.size > 1 and axis.stride != step:
+                return False
+            step *= axis.size
+        return True
+
+    def __str__(self) -> str:
+        axes = ", ".join(f"{axis.name}:{axis.size}@{axis.stride}" for axis in self.axes if axis.size > 1)
+        return f"{self.name}+{self.offset}[{axes}]"
