@@ -19,15 +19,15 @@ def _wide(x: np.ndarray) -> int:
     return 32 if x.dtype.itemsize == 1 else 48
 
 
-def requantise(sums: np.ndarray, requant: Requant, low: int, high: int, axis: int) -> np.ndarray:
-    """Requantise sums whose channels lie along `axis`, clamped to low..high."""
+def requantise(sums: np.ndarray, requant: Requant, low: int, high: int, axis: int, x_dtype: Any) -> np.ndarray:
+    """Requantise sums of operands of `x_dtype`, whose channels lie along `axis`, clamped to low..high."""
     if requant.rounding is Rounding.ONNX:
         assert requant.scale is not None
         return rule.onnx(sums, requant.scale, requant.y_zero_point, low, high, axis)
-    assert requant.multiplier is not None
+    mode, multiplier = requant.tflite_rule(x_dtype)
+    rounding: Any = "double" if mode is Rounding.TFLITE_DOUBLE else "single"
     assert requant.shift is not None
-    rounding: Any = "double" if requant.rounding is Rounding.TFLITE_DOUBLE else "single"
-    return rule.tflite(sums, requant.multiplier, requant.shift, requant.y_zero_point, low, high, axis, rounding)
+    return rule.tflite(sums, multiplier, requant.shift, requant.y_zero_point, low, high, axis, rounding)
 
 
 def look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:

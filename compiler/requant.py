@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..golden.requantise import tflite_int64_multiplier
 from ..hdl.commands import Rounding
 from ..hdl.errors import PearrayError
 
@@ -14,7 +15,8 @@ __all__ = ["FixedPoint", "Requant", "check_scale", "check_zero_point", "storage_
 def check_scale(name: str, value: Any) -> np.ndarray:
     """Return `value` as float32 of shape () or (channels,) after checking it is finite and positive."""
     try:
-        scale = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):
+            scale = np.asarray(value, np.float32)
     except (TypeError, ValueError):
         raise PearrayError(f"{name} must be a number or one per output channel, not {value!r}") from None
     if scale.ndim > 1 or scale.size == 0:
@@ -167,7 +169,9 @@ class Requant:
         x_zero_point, w_zero_point, y_zero_point : int
             Zero points.
         rounding : {"double", "single"}
-            ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED.
+            ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED. With 16-bit operands ``double`` is the rule that
+            TensorFlow Lite has for sums of 64 bits: one rounding of a product with the multiplier's upper 15 bits,
+            for shifts up to 7.
         clamp : (int, int)
             Bounds of the output, which also choose its type: int8, uint8 or int16.
 
@@ -217,8 +221,25 @@ def _clamp(clamp: Any) -> tuple[int, int] | None:
         return None
     try:
         low, high = (int(value) for value in clamp)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise PearrayError(f"clamp must be (low, high), not {clamp!r}") from None
     if not -(1 << 15) <= low <= high < 1 << 16 or high - low >= 1 << 16:
         raise PearrayError(f"clamp must be (low, high) within a 16-bit type and low <= high, not {clamp!r}")
     return low, high
+    def tflite_rule(self, x_dtype: Any) -> tuple[Rounding, np.ndarray]:
+        """Rounding and multipliers of the TFLite rules for activations of `x_dtype`.
+
+        Raises
+        ------
+        PearrayError
+            If TensorFlow Lite does not define the shift for 16-bit operands.
+        """
+        assert self.multiplier is not None
+        assert self.shift is not None
+        if self.rounding is Rounding.TFLITE_SINGLE or np.dtype(x_dtype).itemsize == 1:
+            return self.rounding, self.multiplier
+        if self.shift.max() > 7:
+            raise PearrayError(f"shift must be in -31..7 with 16-bit operands and double rounding, not "
+                               f"{self.shift.max()}")
+        return Rounding.TFLITE_SINGLE, tflite_int64_multiplier(self.multiplier)
+
