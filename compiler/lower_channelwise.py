@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..golden import quantised
+from ..golden.quantised import first_is_spread
 from ..hdl.commands import Rounding
 from ..hdl.config import Config, SystolicConfig
 from ..hdl.errors import PearrayError
@@ -120,7 +122,7 @@ def _add_tensors(context: Context, node: Node) -> Sequence[LayerStep]:
     greatest = (1 << context.config.array.operand_bits) - 1
     found = None
     if operator.A_scale is not None:
-        found = _residual(node, operator, a, b, greatest)
+        found = _residual(node, operator, a, b, context.graph.tensors[node.outputs["y"]].dtype, greatest)
     stored = [context.operand(node, role) for role in ("a", "b")]
     layouts: list[Layout] = [context.placed[node.inputs[role]].layout for role in ("a", "b")]
     if not layouts[0].same_memory(layouts[1]):
@@ -152,15 +154,12 @@ def _add_tensors(context: Context, node: Node) -> Sequence[LayerStep]:
     return steps_of(context, replace(problems[0], also=problems[1]))
 
 
-def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) -> Residual:
+def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
     """Integer weights that add two tensors as their scales say."""
-    if a.dtype.itemsize != 1 or b.dtype != a.dtype:
-        raise PearrayError(f"{node.name}: Add with scales takes two 8-bit tensors of one type on this accelerator, not "
-                           f"{a.dtype} and {b.dtype}")
     scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
     zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
     found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
-                          greatest)
+                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
     if found is None:
         raise PearrayError(
             f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}: too many sums lie "
@@ -185,15 +184,16 @@ def _add_constant(context: Context, node: Node, fixed: str) -> Sequence[LayerSte
         raise PearrayError(f"{node.name}: {node.inputs[fixed]} must be one 8-bit number or one for each channel of "
                            f"{node.inputs[other]} of shape {shape}, not of shape {value.shape}")
     entries = np.arange(256, dtype=np.uint8).view(tensor.dtype)
-    constants = per_channel.reshape(-1)
     (_, dtype) = operator.infer(context.graph.typed(node.inputs))["y"]
     if dtype.itemsize != 1:
         raise PearrayError(f"{node.name}: Add needs C_scale on this accelerator")
-    rows = []
-    for constant in constants:
-        operands = {other: entries, fixed: np.full(256, constant, value.dtype)}
-        rows.append(operator.golden(operands)["y"])
-    table = rows[0] if len(rows) == 1 else np.stack(rows)
+    # The order of the golden model's additions follows from the shapes.
+    spread = first_is_spread(*(context.graph.tensors[node.inputs[role]].shape for role in ("a", "b")))
+    operands = {other: entries, fixed: per_channel.reshape(-1, 1)}
+    table = quantised.add(
+        operands["a"], operator.A_scale, int(operator.A_zero_point), operands["b"], operator.B_scale,
+        int(operator.B_zero_point), operator.C_scale, int(operator.C_zero_point), dtype=dtype, spread=spread)
+    table = table[0] if table.shape[0] == 1 else table
     info = np.iinfo(tensor.dtype)
     return _elementwise(context, node, Finish(Rounding.ONNX, 0, int(info.min), int(info.max), float_entry(1.0),
                                               table=table), table.ndim == 2, other)
