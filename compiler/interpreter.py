@@ -225,7 +225,9 @@ class Interpreter(ABC):
         multiplier = entry[:, :4].copy().view("<i4").reshape(-1)
         shift = entry[:, 4].astype(np.int64) & 63
         shift -= (shift >> 5) << 6
-        mode: Any = "double" if body["rounding"] is Rounding.TFLITE_DOUBLE else "single"
+        mode: Any = "single"
+        if body["rounding"] is Rounding.TFLITE_DOUBLE:
+            mode, sums = "double", np.clip(sums, -1 << 31, (1 << 31) - 1)
         return requantise.tflite(sums, multiplier, -shift, zero_point, *wide, 1, mode).astype(np.int64)
 
     def _store(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ __all__ = [
 
 def checked_scale(name: str, value: npt.ArrayLike) -> Array:
     """Return a scale, or several, as float32, after checking that they are finite and positive."""
-    scale = np.asarray(value, np.float32)
+    with np.errstate(over="ignore"):
+        scale = np.asarray(value, np.float32)
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise ValueError(f"{name} must be finite and positive, not {value!r}")
     return scale
@@ -123,4 +124,5 @@ def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike 
     scales = per_channel("scale", checked_scale("scale", scale), values.shape, axis)
     points = checked_zero_point("zero_point", zero_point, values.dtype)
     points = per_channel("zero_point", points, values.shape, axis)
-    return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)

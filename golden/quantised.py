@@ -15,7 +15,7 @@ from .quantise import checked_scale, checked_zero_point, dequantize_linear, fuse
 from .requantise import onnx
 from .tensors import Array, Padding, pair, rank
 
-__all__ = ["add", "average_pool2d", "global_average_pool2d", "integer_average_pool2d", "softmax"]
+__all__ = ["add", "average_pool2d", "first_is_spread", "global_average_pool2d", "integer_average_pool2d", "softmax"]
 
 
 def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
@@ -25,7 +25,15 @@ def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
     return values
 
 
-def _first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+def _output(tensor: Array, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
+    """Type of an output: `dtype`, which must have 8 bits, or that of a tensor."""
+    kind = tensor.dtype if dtype is None else np.dtype(dtype)
+    if kind not in (np.int8, np.uint8):
+        raise ValueError(f"dtype must be int8 or uint8, not {kind}")
+    return kind
+
+
+def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Tell whether onnxruntime's inner loop meets one number of `a` with a run of numbers of `b`."""
     length = max(len(a), len(b))
     padded = ((1,) * (length - len(shape)) + shape for shape in (a, b))
@@ -36,7 +44,7 @@ def _first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b_zero_point: int,
-        y_scale: float, y_zero_point: int) -> Array:
+        y_scale: float, y_zero_point: int, *, dtype: npt.DTypeLike | None = None, spread: bool | None = None) -> Array:
     """Add two quantised tensors as onnxruntime's QLinearAdd (com.microsoft).
 
     With ``ra = a_scale / y_scale``, ``rb = b_scale / y_scale``, a constant
@@ -44,20 +52,25 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
     rounded to float32, ``y = clip(rint(fma(a, ra, fma(b, rb, k))))``. The zero point is inside the
     rounding, so ties go to even outputs. Where the innermost axis spreads one number of `a` over a
     run of `b`, `a` is added first. (On ARM, onnxruntime uses an integer formula that
-    differs from this one in rare ties.)
+    differs from this one in rare ties.) onnxruntime takes operands and result of one type; the rule is the
+    same for a mixture.
 
     Parameters
     ----------
-    a, b : int8 or uint8 arrays of one type
+    a, b : int8 or uint8 arrays
         Terms, whose shapes broadcast.
     a_scale, b_scale, y_scale : float
         Scales, taken as float32.
     a_zero_point, b_zero_point, y_zero_point : int
         Zero points.
+    dtype : int8 or uint8, optional
+        Type of the result, that of `a` if not given.
+    spread : bool, optional
+        Whether `a` is added first, instead of what follows from the shapes (:func:`first_is_spread`).
 
     Returns
     -------
-    array of the type of `a` and of the broadcast shape
+    array of type `dtype` and of the broadcast shape
 
     Raises
     ------
@@ -65,31 +78,31 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
         If types, shapes or ranges do not fit.
     """
     first, second = _eight_bits("a", a), _eight_bits("b", b)
-    if first.dtype != second.dtype:
-        raise ValueError(f"b must be {first.dtype}, as a is, not {second.dtype}")
+    kind = _output(first, dtype)
     try:
         np.broadcast_shapes(first.shape, second.shape)
     except ValueError:
         raise ValueError(f"b must broadcast with {first.shape}, not have shape {second.shape}") from None
     scales = [checked_scale(name, value) for name, value in
               (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale))]
-    points = [checked_zero_point(f"{name}_zero_point", value, first.dtype) for name, value in
-              (("a", a_zero_point), ("b", b_zero_point), ("y", y_zero_point))]
+    points = [checked_zero_point(f"{name}_zero_point", value, of) for name, value, of in
+              (("a", a_zero_point, first.dtype), ("b", b_zero_point, second.dtype), ("y", y_zero_point, kind))]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
         constant = np.float32(points[2]) - fused_multiply_add(ratio_a, points[0],
                                                               ratio_b * np.float32(points[1]))
-        if _first_is_spread(first.shape, second.shape):
+        if first_is_spread(first.shape, second.shape) if spread is None else spread:
             total = fused_multiply_add(second, ratio_b, fused_multiply_add(first, ratio_a, constant))
         else:
             total = fused_multiply_add(first, ratio_a, fused_multiply_add(second, ratio_b, constant))
-    bounds = np.iinfo(first.dtype)
-    return np.clip(np.rint(total), bounds.min, bounds.max).astype(first.dtype)
+    bounds = np.iinfo(kind)
+    return np.clip(np.rint(total), bounds.min, bounds.max).astype(kind)
 
 
 def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int,
                    kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
-                   padding: Padding = 0, count_include_pad: bool = False, ceil_mode: bool = False) -> Array:
+                   padding: Padding = 0, count_include_pad: bool = False, ceil_mode: bool = False,
+                   dtype: npt.DTypeLike | None = None) -> Array:
     """Average each window as onnxruntime's QLinearAveragePool (com.microsoft).
 
     The elements ``float32(x - x_zero_point) * x_scale`` are added in float32, row by row from the left;
@@ -113,10 +126,12 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
         Divide by the size of the window, and not by the number of elements of the input in it.
     ceil_mode : bool
         Also make an output of a last window that hangs over the end.
+    dtype : int8 or uint8, optional
+        Type of the result, that of `x` if not given.
 
     Returns
     -------
-    (N, C, P, Q) array of the type of `x`
+    (N, C, P, Q) array of type `dtype`
 
     Raises
     ------
@@ -125,7 +140,8 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     """
     activations = _eight_bits("x", x)
     rank("x", activations, 4)
-    point = checked_zero_point("y_zero_point", y_zero_point, activations.dtype)
+    kind = _output(activations, dtype)
+    point = checked_zero_point("y_zero_point", y_zero_point, kind)
     window = pair("kernel", kernel)
     step = pair("stride", 1 if stride is None else stride)
     geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
@@ -133,13 +149,14 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     counts = pool.window_counts(height, width, window, count_include_pad=count_include_pad, **geometry)
     real = dequantize_linear(activations, x_scale, x_zero_point)
     mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
-    bounds = np.iinfo(activations.dtype)
-    rounded = np.rint(mean / checked_scale("y_scale", y_scale) + point.astype(np.float32))
-    return np.clip(rounded, bounds.min, bounds.max).astype(activations.dtype)
+    bounds = np.iinfo(kind)
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.rint(mean / checked_scale("y_scale", y_scale) + point.astype(np.float32))
+    return np.clip(rounded, bounds.min, bounds.max).astype(kind)
 
 
-def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float,
-                          y_zero_point: int) -> Array:
+def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+                          dtype: npt.DTypeLike | None = None) -> Array:
     """Average each channel as onnxruntime's QLinearGlobalAveragePool (com.microsoft).
 
     Unlike :func:`average_pool2d` it adds integers and requantises once, with the scale
@@ -153,10 +170,12 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
         Scales.
     x_zero_point, y_zero_point : int
         Zero points.
+    dtype : int8 or uint8, optional
+        Type of the result, that of `x` if not given.
 
     Returns
     -------
-    (N, C, 1, 1) array of the type of `x`
+    (N, C, 1, 1) array of type `dtype`
 
     Raises
     ------
@@ -166,12 +185,13 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
     activations = _eight_bits("x", x)
     rank("x", activations, 4)
     shift = int(checked_zero_point("x_zero_point", x_zero_point, activations.dtype))
-    point = int(checked_zero_point("y_zero_point", y_zero_point, activations.dtype))
+    kind = _output(activations, dtype)
+    point = int(checked_zero_point("y_zero_point", y_zero_point, kind))
     sums = pool.window_sums(activations, activations.shape[2:], x_zero_point=shift)
     size = np.float32(activations.shape[2] * activations.shape[3])
     scale = checked_scale("x_scale", x_scale) / (checked_scale("y_scale", y_scale) * size)
-    bounds = np.iinfo(activations.dtype)
-    return onnx(sums, scale, point, bounds.min, bounds.max).astype(activations.dtype)
+    bounds = np.iinfo(kind)
+    return onnx(sums, scale, point, bounds.min, bounds.max).astype(kind)
 
 
 def integer_average_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
@@ -203,7 +223,8 @@ def integer_average_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: i
     return np.asarray(np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(x.dtype)
 
 
-def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int) -> Array:
+def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+            dtype: npt.DTypeLike | None = None) -> Array:
     """Normalise the last axis as onnxruntime's QLinearSoftmax (com.microsoft, opset 13).
 
     A table of 256 float32 values holds ``exp(x_scale * (i - 255 + d))``, where ``d`` lifts the
@@ -221,10 +242,12 @@ def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_
         Zero point of the scores, which cancels.
     y_zero_point : int
         Zero point of the probabilities.
+    dtype : int8 or uint8, optional
+        Type of the result, that of `x` if not given.
 
     Returns
     -------
-    (..., K) array of the type of `x`
+    (..., K) array of type `dtype`
 
     Raises
     ------
@@ -235,7 +258,8 @@ def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_
     if scores.ndim == 0 or scores.size == 0:
         raise ValueError(f"x must have at least one dimension, none of them 0, not shape {scores.shape}")
     checked_zero_point("x_zero_point", x_zero_point, scores.dtype)
-    point = checked_zero_point("y_zero_point", y_zero_point, scores.dtype)
+    kind = _output(scores, dtype)
+    point = checked_zero_point("y_zero_point", y_zero_point, kind)
     step = float(checked_scale("x_scale", x_scale))
     inverse = np.float64(np.floor(np.float32(1) / checked_scale("y_scale", y_scale)))
     # The logarithm is float32's, and the runtime leaves five below it.
@@ -245,6 +269,6 @@ def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_
     terms = table[255 - below]
     # accumulate adds strictly in order, where sum would add in pairs.
     total = np.add.accumulate(terms, axis=-1, dtype=np.float32)[..., -1:]
-    bounds = np.iinfo(scores.dtype)
+    bounds = np.iinfo(kind)
     rounded = np.rint(terms * inverse / total) + point
-    return np.clip(rounded, bounds.min, bounds.max).astype(scores.dtype)
+    return np.clip(rounded, bounds.min, bounds.max).astype(kind)

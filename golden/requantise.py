@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "onnx", "onnx_scale", "per_channel", "tflite", "tflite_multiplier"]
+__all__ = ["Array", "onnx", "onnx_scale", "per_channel", "tflite", "tflite_int64_multiplier", "tflite_multiplier"]
 
 #: Array of any numeric type; functions state and check which types they take.
 Array: TypeAlias = npt.NDArray[Any]
 
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
+_INT48_MIN, _INT48_MAX = -(1 << 47), (1 << 47) - 1
 
 
 def per_channel(name: str, value: npt.ArrayLike, shape: tuple[int, ...], axis: int) -> Array:
@@ -91,7 +92,8 @@ def onnx_scale(x_scale: npt.ArrayLike, w_scale: npt.ArrayLike, y_scale: npt.Arra
     """
     scales = []
     for name, value in (("x_scale", x_scale), ("w_scale", w_scale), ("y_scale", y_scale)):
-        scale = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):
+            scale = np.asarray(value, np.float32)
         if not (np.isfinite(scale) & (scale > 0)).all():
             raise ValueError(f"{name} must be finite and positive, not {value!r}")
         scales.append(scale)
@@ -163,6 +165,14 @@ def _divide_by_power(x: Array, exponent: Array) -> Array:
     return quotient
 
 
+def _round_once(sums: Array, multipliers: Array, shifts: Array) -> Array:
+    """Round ``sums * multipliers / 2**(31 - shifts)``, halves upwards."""
+    if sums.size and (sums.min() < _INT32_MIN or sums.max() > _INT32_MAX):
+        # Products of 79 bits need Python's integers.
+        sums, multipliers, shifts = (part.astype(object) for part in (sums, multipliers, shifts))
+    return np.asarray((sums * multipliers + (1 << 30 - shifts)) >> (31 - shifts))
+
+
 def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_point: int = 0,
            low: int = -128, high: int = 127, axis: int = 1,
            rounding: Literal["double", "single"] = "double") -> Array:
@@ -174,11 +184,11 @@ def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_poi
       ``acc * 2**max(shift, 0)``, halves upwards, and by a rounding division by
       ``2**max(-shift, 0)``, halves away from zero (CONV_2D, DEPTHWISE_CONV_2D, ADD, BATCH_MATMUL);
     * ``"single"``: once, ``(acc * multiplier + 2**(30 - shift)) >> (31 - shift)``, with halves
-      upwards (FULLY_CONNECTED).
+      upwards (FULLY_CONNECTED; the others with 16-bit operands, see :func:`tflite_int64_multiplier`).
 
     Parameters
     ----------
-    acc : integer array of any shape, values of int32
+    acc : integer array of any shape, values of int32, or of 48 bits with single rounding
         Sums.
     multiplier : int array_like of shape () or (channels,)
         Q31 factor, 0 to 2**31 - 1.
@@ -208,7 +218,7 @@ def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_poi
     _clamp(low, high)
     multipliers = _integer("multiplier", np.asarray(multiplier))
     shifts = _integer("shift", np.asarray(shift))
-    _inside("acc", sums, _INT32_MIN, _INT32_MAX)
+    _inside("acc", sums, *((_INT48_MIN, _INT48_MAX) if rounding == "single" else (_INT32_MIN, _INT32_MAX)))
     _inside("multiplier", multipliers, 0, _INT32_MAX)
     _inside("shift", shifts, -31, 30)
     multipliers = per_channel("multiplier", multipliers, sums.shape, axis)
@@ -217,7 +227,7 @@ def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_poi
         left = (sums << np.maximum(shifts, 0)).astype(np.int32).astype(np.int64)
         rounded = _divide_by_power(_doubling_high(left, multipliers), np.maximum(-shifts, 0))
     elif rounding == "single":
-        rounded = (sums * multipliers + (np.int64(1) << (30 - shifts))) >> (31 - shifts)
+        rounded = _round_once(sums, multipliers, shifts)
     else:
         raise ValueError(f"rounding must be 'double' or 'single', not {rounding!r}")
     return np.clip(rounded + zero_point, low, high).astype(np.int32)
@@ -254,3 +264,24 @@ def tflite_multiplier(scale: float) -> tuple[int, int]:
     if exponent > 30:
         raise ValueError(f"scale must be less than 2**30, not {scale}")
     return multiplier, exponent
+
+
+def tflite_int64_multiplier(multiplier: npt.ArrayLike) -> Array:
+    """Round Q31 multipliers to the 15 bits by which TensorFlow Lite multiplies sums of int64.
+
+    Kernels that round twice have another rule for int16 operands, which they add in int64:
+    ``(acc * reduced + 2**(14 - shift)) >> (15 - shift)``, for shifts up to 7. That is single rounding with
+    ``reduced * 2**16`` (CONV_2D, BATCH_MATMUL). FULLY_CONNECTED keeps its rule and all bits of the multiplier.
+
+    Parameters
+    ----------
+    multiplier : int array_like
+        Q31 factors, 0 to 2**31 - 1.
+
+    Returns
+    -------
+    int64 array
+        ``reduced * 2**16``, with ``reduced = min((multiplier + 2**15) >> 16, 2**15 - 1)``.
+    """
+    reduced = np.minimum((np.asarray(multiplier, np.int64) + (1 << 15)) >> 16, (1 << 15) - 1)
+    return np.asarray(reduced << 16)

@@ -7,7 +7,7 @@ of the published schema (``schema.fbs``, version 3).
 import flatbuffers
 import numpy as np
 
-_TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.int8): 9}
+_TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.int64): 4, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
 
 #: Code of each operator and type of its options.
 _OPERATORS = {"AVERAGE_POOL_2D": (1, 5), "CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2), "FULLY_CONNECTED": (9, 8),
@@ -79,7 +79,8 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
         "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D" or
         "MAX_POOL_2D".
     x, w : int8 arrays
-        In TensorFlow's layouts: x NHWC or (N, C), w MRSC, 1RSM or (M, C).
+        In TensorFlow's layouts: x NHWC or (N, C), w MRSC, 1RSM or (M, C). Also int16 `x` with int8 `w` and int64 `b`,
+        and two int16 matrices of BATCH_MATMUL; the output has the type of `x`.
     b : int32 array
     x_scale, y_scale : float
     w_scale : float or array_like of shape (M,)
@@ -98,14 +99,16 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
 
     code, option_kind = _OPERATORS[operator]
     version = {"BATCH_MATMUL": 2, "DEPTHWISE_CONV_2D": 3, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2}.get(operator, 3)
+    if x.dtype == np.int16:
+        version = {"BATCH_MATMUL": 3, "CONV_2D": 4, "FULLY_CONNECTED": 7}[operator]
     builder = flatbuffers.Builder(1024)
-    kinds = [(x.shape, np.int8, None, x_scale, x_zero_point, 0)]
+    kinds = [(x.shape, x.dtype, None, x_scale, x_zero_point, 0)]
     if w is not None:
         # Of two matrices both are inputs of a run.
-        kinds.append((w.shape, np.int8, None if operator == "BATCH_MATMUL" else w, w_scale, w_zero_point, dimension))
+        kinds.append((w.shape, w.dtype, None if operator == "BATCH_MATMUL" else w, w_scale, w_zero_point, dimension))
     if b is not None:
-        kinds.append((b.shape, np.int32, b, np.float32(x_scale) * np.asarray(w_scale, np.float32), 0, 0))
-    kinds.append((y_shape, np.int8, None, y_scale, y_zero_point, 0))
+        kinds.append((b.shape, b.dtype, b, np.float32(x_scale) * np.asarray(w_scale, np.float32), 0, 0))
+    kinds.append((y_shape, x.dtype, None, y_scale, y_zero_point, 0))
     order = list(range(len(kinds) - 1))
     if operator == "TRANSPOSE_CONV":
         kinds.append(((4,), np.int32, np.asarray(y_shape, np.int32), 1.0, 0, 0))

@@ -10,11 +10,14 @@ __all__ = ["MICROSOFT", "check", "draw", "load", "make_model", "qdq_reference", 
 
 MICROSOFT = "com.microsoft"
 ELEMENT = {np.dtype(kind): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-           for kind in ("int8", "uint8", "float32", "int32")}
+           for kind in ("int8", "uint8", "int16", "uint16", "float32", "int32")}
 
 
 def make_model(nodes, inputs, outputs, constants, opset=13):
-    """Model of (operator, inputs, outputs, attributes) nodes; `inputs` are example arrays."""
+    """Model of (operator, inputs, outputs, attributes) nodes.
+
+    `inputs` are example arrays; constants are arrays, or tensors of the file where NumPy has no such type.
+    """
     protos = []
     for op_type, sources, results, attributes in nodes:
         domain, _, kind = op_type.rpartition(":")
@@ -25,14 +28,15 @@ def make_model(nodes, inputs, outputs, constants, opset=13):
         [onnx.helper.make_tensor_value_info(name, ELEMENT[value.dtype], value.shape)
          for name, value in inputs.items()],
         [onnx.helper.make_empty_tensor_value_info(name) for name in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()])
-    return onnx.helper.make_model(graph, ir_version=8, opset_imports=[
+        [value if isinstance(value, onnx.TensorProto) else onnx.numpy_helper.from_array(np.asarray(value), name)
+         for name, value in constants.items()])
+    return onnx.helper.make_model(graph, ir_version=8 if opset < 21 else 10, opset_imports=[
         onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(MICROSOFT, 1)])
 
 
-def reference(model, inputs):
-    """Every tensor of a model by onnxruntime, its optimisations off so that none is fused away."""
-    names = [name for node in model.graph.node for name in node.output if name]
+def reference(model, inputs, names=None):
+    """Every tensor of a model, or those named, by onnxruntime, its optimisations off so that none is fused away."""
+    names = [name for node in model.graph.node for name in node.output if name] if names is None else names
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     del whole.graph.output[:]

@@ -635,8 +635,39 @@ def sixteen_bits(draw_from):
     return _plain(draw_from, 16)
 
 
+@st.composite
+def sixteen_bits_litert(draw_from):
+    """Products of 16-bit operands by TensorFlow Lite's rules, most of whose sums leave 32 bits."""
+    m, k, n = (draw_from(st.integers(1, most)) for most in (6, 40, 9))
+    single, rng = draw_from(st.booleans()), np.random.default_rng(draw_from(SEED))
+    x, w = draw(rng, np.int16, m, k), draw(rng, np.int16, n, k)
+    x[0], w[0] = 32767, rng.choice([32767, -32768])
+    b = rng.integers(-1 << 31, 1 << 31, n).astype(np.int32) if rng.integers(2) else None
+    sums = np.einsum("mk,nk->mn", x.astype(np.int64), w.astype(np.int64)) + (0 if b is None else b)
+    multipliers = rng.integers(1 << 30, 1 << 31, n) >> (rng.integers(0, 20) if rng.integers(4) == 0 else 0)
+    multipliers[rng.integers(0, n)] = rng.choice([(1 << 31) - 1, 0x7FFEFFFF, 1 << 30])
+    # Outputs of every size, and some that are cut off.
+    spread = int(np.log2(np.abs(sums).max() + 1)) - int(rng.integers(2, 17))
+    shifts = np.clip(-spread - rng.integers(0, 2, n), -31, 30 if single else 7)
+    zero, (low, high) = int(rng.integers(-3000, 3000)), (-32768, 32767) if rng.integers(2) else (-9000, 12000)
+    requant = pe.Requant.tflite(multipliers, shifts, 0, 0, np.int16(zero), "single" if single else "double",
+                                (low, high))
+
+    def expected():
+        y = np.empty(sums.shape, np.int16)
+        for (row, column), total in np.ndenumerate(sums):
+            factor, bits = int(multipliers[column]), 31
+            if not single:
+                factor, bits = (factor + (1 << 15)) >> 16 if factor < 0x7FFF0000 else 0x7FFF, 15
+            right = bits - int(shifts[column])
+            y[row, column] = max(low, min(high, (int(total) * factor + (1 << right - 1) >> right) + zero))
+        return y
+
+    return Case(pe.Linear(requant=requant), _given(x=x, w=w, b=b), expected)
+
+
 #: Families for arrays of another width than 8 bits, by name, with that width.
-WIDTHS = {four_bits: 4, sixteen_bits: 16}
+WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
 
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from ...golden import quantised
+from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node, Tensor
@@ -124,8 +126,8 @@ def _add_tensors(context: Context, node: Node) -> list[Kernel]:
     if operator.A_scale is None:
         return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
     # Weights are unsigned, so that there are fewer of them.
-    found = _residual(node, operator, a, b, (1 << context.config.array.operand_bits) - 1)
     target = context.graph.tensors[next(iter(node.outputs.values()))]
+    found = _residual(node, operator, a, b, target.dtype, (1 << context.config.array.operand_bits) - 1)
     info = np.iinfo(target.dtype)
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout
@@ -134,15 +136,12 @@ def _add_tensors(context: Context, node: Node) -> list[Kernel]:
     return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
-def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, greatest: int) -> Residual:
+def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
     """Integer weights that add two tensors as their scales say."""
-    if a.dtype.itemsize != 1 or b.dtype != a.dtype:
-        raise PearrayError(f"{node.name}: Add with scales takes two 8-bit tensors of one type on this accelerator, not "
-                           f"{a.dtype} and {b.dtype}")
     scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
     zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
     found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
-                          greatest)
+                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
     if found is None:
         raise PearrayError(
             f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}: too many sums lie "
@@ -170,9 +169,13 @@ def _add_constant(context: Context, node: Node, fixed: str) -> list[Kernel]:
     (_, dtype) = operator.infer(context.graph.typed(node.inputs))["y"]
     if dtype.itemsize != 1:
         raise PearrayError(f"{node.name}: Add needs C_scale on this accelerator")
-    rows = [operator.golden({other: entries, fixed: np.full(256, constant, value.dtype)})["y"]
-            for constant in per_channel.reshape(-1)]
-    return _table(context, node, other, rows[0] if len(rows) == 1 else np.stack(rows))
+    # The order of the golden model's additions follows from the shapes.
+    spread = first_is_spread(*(context.graph.tensors[node.inputs[role]].shape for role in ("a", "b")))
+    operands = {other: entries, fixed: per_channel.reshape(-1, 1)}
+    table = quantised.add(
+        operands["a"], operator.A_scale, int(operator.A_zero_point), operands["b"], operator.B_scale,
+        int(operator.B_zero_point), operator.C_scale, int(operator.C_zero_point), dtype=dtype, spread=spread)
+    return _table(context, node, other, table[0] if table.shape[0] == 1 else table)
 
 
 def average_pool(context: Context, node: Node) -> list[Kernel]:

@@ -163,27 +163,27 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     return int(info.min), int(info.max)
 
 
-def scale_entries(requant: Requant) -> np.ndarray:
-    """Entries of the scale memory, one for all or one for each channel."""
+def scale_entries(requant: Requant, x_dtype: Any = np.int8) -> np.ndarray:
+    """Entries of the scale memory, one for all or one for each channel, for activations of `x_dtype`."""
     if requant.rounding is Rounding.ONNX:
         assert requant.scale is not None
         return np.atleast_1d(requant.scale).view(np.uint32).astype(np.uint64)
-    multiplier, shift = _normalised(requant)
+    multiplier, shift = _normalised(requant, x_dtype)
     entries: np.ndarray = multiplier.astype(np.uint64) | ((-shift & 63).astype(np.uint64) << np.uint64(32))
     return entries
 
 
-def _normalised(requant: Requant) -> tuple[np.ndarray, np.ndarray]:
+def _normalised(requant: Requant, x_dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     """Multipliers and left shifts as the hardware takes them.
 
     The single rule needs a multiplier of at least ``2**30`` where it shifts left. Doubling the multiplier for one
     less of the shift is the same product. (With the double rule the sum itself is shifted and may wrap.)
     """
-    assert requant.multiplier is not None
     assert requant.shift is not None
+    rounding, factors = requant.tflite_rule(x_dtype)
     multiplier, shift = (part.copy() for part in np.broadcast_arrays(
-        np.atleast_1d(requant.multiplier), np.atleast_1d(requant.shift)))
-    if requant.rounding is Rounding.TFLITE_SINGLE:
+        np.atleast_1d(factors), np.atleast_1d(requant.shift)))
+    if rounding is Rounding.TFLITE_SINGLE:
         shift[multiplier == 0] = 0
         while (small := (shift > 0) & (multiplier < 1 << 30)).any():
             multiplier[small] *= 2
@@ -221,5 +221,6 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
         return Finish(bias=bias, relu=operator.activation == "relu",
                       shift=requant.shift if isinstance(requant, FixedPoint) else 0)
     low, high = operator.bounds(x_dtype)
-    return Finish(requant.rounding, requant.y_zero_point, low, high, scale_entries(requant), bias,
+    rounding = requant.rounding if requant.scale is not None else requant.tflite_rule(x_dtype)[0]
+    return Finish(rounding, requant.y_zero_point, low, high, scale_entries(requant, x_dtype), bias,
                   operator.table(x_dtype))

@@ -39,7 +39,7 @@ class Residual:
 
 @cache
 def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str,
-                  y_scale: float, y_zero: int, greatest: int) -> Residual | None:
+                  y_scale: float, y_zero: int, y_dtype: str, greatest: int, spread: bool = False) -> Residual | None:
     """Find weights that add two 8-bit tensors as the golden model does, for every pair of values.
 
     Parameters
@@ -48,10 +48,12 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
         Scales.
     a_zero, b_zero, y_zero : int
         Zero points.
-    a_dtype, b_dtype : str
-        Types of the operands, int8 or uint8; the output has that of a.
+    a_dtype, b_dtype, y_dtype : str
+        Types of the operands and the output, int8 or uint8.
     greatest : int
         Greatest weight of the array.
+    spread : bool
+        Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
 
     Returns
     -------
@@ -60,9 +62,10 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
     """
     stored = np.arange(256, dtype=np.uint8)
     a, b = np.repeat(stored, 256).view(a_dtype), np.tile(stored, 256).view(b_dtype)
-    expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero).astype(np.int32)
+    expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, dtype=y_dtype,
+                             spread=spread).astype(np.int32)
     x, z = a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero
-    info, (ra, rb) = np.iinfo(a_dtype), (a_scale / y_scale, b_scale / y_scale)
+    info, (ra, rb) = np.iinfo(y_dtype), (a_scale / y_scale, b_scale / y_scale)
     # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
     real = ra * x + rb * z
     within = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))

@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from . import reference
 from .operator import Operator, Spec, Typed, padding4, pair
-from .requant import check_scale, check_zero_point, storage_dtype
+from .requant import check_quantised, check_scale, check_stored, check_zero_point, storage_dtype
 
 __all__ = ["Add", "AvgPool2d", "Dequantize", "Lookup", "MaxPool2d", "Quantize", "Relu", "Reshape"]
 
@@ -132,7 +132,8 @@ class AvgPool2d(_Pool):
     kernel, stride, padding
         See :class:`_Pool`. Without `kernel` the mean is that of QLinearGlobalAveragePool.
     x_scale, x_zero_point, y_scale, y_zero_point
-        How input and output are stored. Without scales the sums of the windows are the output.
+        How input and output are stored; the output has the type of `y_zero_point` if that is a NumPy integer, else
+        that of x. Without scales the sums of the windows are the output.
     count_include_pad : bool
         Divide by the whole window, not by its elements inside x.
     ceil_mode : bool
@@ -176,14 +177,18 @@ class AvgPool2d(_Pool):
         if len(x.shape) != 4:
             raise PearrayError(f"x must have 4 dimensions, not shape {tuple(x.shape)}")
         shape = self._pooled(tuple(x.shape))
+        if self.x_scale is not None:
+            check_quantised("x", x.dtype, "x_zero_point", self.x_zero_point)
+            dtype = storage_dtype(self.y_zero_point) or np.dtype(x.dtype)
+            check_quantised("y", dtype, "y_zero_point", self.y_zero_point)
+            return {"y": (shape, dtype)}
         if np.dtype(x.dtype).kind == "f":
             return {"y": (shape, np.dtype(x.dtype))}
         dtype = _integer("x", x)
         if self.rounding == "tflite":
             return {"y": (shape, dtype)}
-        if self.x_scale is None:
-            return {"y": (shape, np.dtype(np.int32 if dtype.itemsize == 1 else np.int64))}
-        return {"y": (shape, storage_dtype(self.y_zero_point) or dtype)}
+        check_stored("x_zero_point", self.x_zero_point, dtype)
+        return {"y": (shape, np.dtype(np.int32 if dtype.itemsize == 1 else np.int64))}
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Do as :meth:`Operator.golden`."""
@@ -200,7 +205,8 @@ class Add(Operator):
     Parameters
     ----------
     A_scale, A_zero_point, B_scale, B_zero_point, C_scale, C_zero_point
-        How a, b and y are stored. Without scales a and b are added as they are.
+        How a, b and y are stored; y has the type of `C_zero_point` if that is a NumPy integer, else that of a.
+        Without scales a and b are added as they are.
     """
 
     A_scale: Any = None
@@ -232,13 +238,19 @@ class Add(Operator):
         except ValueError:
             raise PearrayError(f"b must broadcast with a of shape {tuple(a.shape)}, "
                                f"not have shape {tuple(b.shape)}") from None
-        if np.dtype(a.dtype).kind == "f":
+        if self.A_scale is not None:
+            dtype = storage_dtype(self.C_zero_point) or np.dtype(a.dtype)
+            check_quantised("a", a.dtype, "A_zero_point", self.A_zero_point)
+            check_quantised("b", b.dtype, "B_zero_point", self.B_zero_point)
+            check_quantised("y", dtype, "C_zero_point", self.C_zero_point)
+            return {"y": (shape, dtype)}
+        if np.dtype(a.dtype).kind == "f" and np.dtype(b.dtype).kind == "f":
             return {"y": (shape, np.dtype(a.dtype))}
-        dtype = _integer("a", a)
-        _integer("b", b)
-        if self.A_scale is None:
-            return {"y": (shape, np.dtype(np.int32 if dtype.itemsize == 1 else np.int64))}
-        return {"y": (shape, storage_dtype(self.C_zero_point) or dtype)}
+        dtype, other = _integer("a", a), _integer("b", b)
+        check_stored("A_zero_point", self.A_zero_point, dtype)
+        check_stored("B_zero_point", self.B_zero_point, other)
+        wide = max(dtype.itemsize, other.itemsize) > 1
+        return {"y": (shape, np.dtype(np.int64 if wide else np.int32))}
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Do as :meth:`Operator.golden`."""
@@ -292,10 +304,12 @@ class Relu(Operator):
         """Do as :meth:`Operator.infer`."""
         self.check_roles(tensors)
         x = tensors["x"]
+        check_stored("zero_point", self.zero_point, _integer("x", x))
         return {"y": (tuple(x.shape), np.dtype(x.dtype))}
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Do as :meth:`Operator.golden`."""
+        self.infer(tensors)
         x = tensors["x"]
         return {"y": np.maximum(x, x.dtype.type(self.zero_point))}
 
@@ -341,10 +355,13 @@ class Quantize(Operator):
         Scale of the output.
     zero_point : NumPy integer
         Zero point, whose type is the output's.
+    clamp : (int, int), optional
+        Bounds of the output, if narrower than those of its type.
     """
 
     scale: Any
     zero_point: Any
+    clamp: tuple[int, int] | None = None
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
         """Do as :meth:`Operator.infer`."""
@@ -355,8 +372,10 @@ class Quantize(Operator):
         """Do as :meth:`Operator.golden`."""
         _, dtype = self.infer(tensors)["y"]
         info = np.iinfo(dtype)
-        scaled = np.rint(tensors["x"].astype(np.float32) / check_scale("scale", self.scale))
-        return {"y": np.clip(scaled + int(self.zero_point), info.min, info.max).astype(dtype)}
+        low, high = (info.min, info.max) if self.clamp is None else self.clamp
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.rint(tensors["x"].astype(np.float32) / check_scale("scale", self.scale))
+        return {"y": np.clip(scaled + int(self.zero_point), low, high).astype(dtype)}
 
 
 @dataclass(frozen=True, eq=False)

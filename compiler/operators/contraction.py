@@ -94,6 +94,8 @@ class Contraction(Operator):
         if self.requant.channels not in (None, channels):
             raise PearrayError(f"requant must have one factor or one per output channel ({channels}), "
                                f"not {self.requant.channels}")
+        if self.requant.multiplier is not None:
+            self.requant.tflite_rule(x)
         activation_table(self.activation, self.requant, x)
         return {"y": (shape, dtype)}
 
@@ -129,6 +131,6 @@ class Contraction(Operator):
             return {"y": sums.astype(np.int32 if np.dtype(x_dtype).itemsize == 1 else np.int64)}
         low, high = self.bounds(x_dtype)
         dtype = self.requant.output_dtype(x_dtype)
-        y = reference.requantise(sums, self.requant, low, high, axis).astype(dtype)
+        y = reference.requantise(sums, self.requant, low, high, axis, x_dtype).astype(dtype)
         table = self.table(x_dtype)
         return {"y": y if table is None else reference.look_up(y, table)}

@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from . import reference
 from .operator import Operator, Spec, Typed, padding4, pair
-from .requant import check_scale, check_zero_point, storage_dtype
+from .requant import check_quantised, check_scale, check_zero_point, storage_dtype
 
 __all__ = ["SGD", "Attention", "AttentionGrad", "Conv2dGrad", "LinearGrad", "MultiHeadAttention", "Softmax"]
 
@@ -32,8 +32,8 @@ class Softmax(Operator):
         if (self.X_scale is None) != (self.y_scale is None):
             raise PearrayError("X_scale and y_scale must both be given or neither")
         for name in ("X_scale", "y_scale"):
-            if getattr(self, name) is not None:
-                check_scale(name, getattr(self, name))
+            if getattr(self, name) is not None and check_scale(name, getattr(self, name)).ndim:
+                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
         for name in ("x_zero_point", "y_zero_point"):
             check_zero_point(name, getattr(self, name))
 
@@ -43,7 +43,12 @@ class Softmax(Operator):
         x = tensors["x"]
         if not -len(x.shape) <= self.axis < len(x.shape):
             raise PearrayError(f"axis must be in {-len(x.shape)}..{len(x.shape) - 1}, not {self.axis}")
-        return {"y": (tuple(x.shape), storage_dtype(self.y_zero_point) or np.dtype(x.dtype))}
+        if self.X_scale is None:
+            return {"y": (tuple(x.shape), np.dtype(x.dtype))}
+        dtype = storage_dtype(self.y_zero_point) or np.dtype(x.dtype)
+        check_quantised("x", x.dtype, "x_zero_point", self.x_zero_point)
+        check_quantised("y", dtype, "y_zero_point", self.y_zero_point)
+        return {"y": (tuple(x.shape), dtype)}
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Do as :meth:`Operator.golden`."""

@@ -19,15 +19,15 @@ def _wide(x: np.ndarray) -> int:
     return 32 if x.dtype.itemsize == 1 else 48
 
 
-def requantise(sums: np.ndarray, requant: Requant, low: int, high: int, axis: int) -> np.ndarray:
-    """Requantise sums whose channels lie along `axis`, clamped to low..high."""
+def requantise(sums: np.ndarray, requant: Requant, low: int, high: int, axis: int, x_dtype: Any) -> np.ndarray:
+    """Requantise sums of operands of `x_dtype`, whose channels lie along `axis`, clamped to low..high."""
     if requant.rounding is Rounding.ONNX:
         assert requant.scale is not None
         return rule.onnx(sums, requant.scale, requant.y_zero_point, low, high, axis)
-    assert requant.multiplier is not None
+    mode, multiplier = requant.tflite_rule(x_dtype)
+    rounding: Any = "double" if mode is Rounding.TFLITE_DOUBLE else "single"
     assert requant.shift is not None
-    rounding: Any = "double" if requant.rounding is Rounding.TFLITE_DOUBLE else "single"
-    return rule.tflite(sums, requant.multiplier, requant.shift, requant.y_zero_point, low, high, axis, rounding)
+    return rule.tflite(sums, multiplier, requant.shift, requant.y_zero_point, low, high, axis, rounding)
 
 
 def look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -113,20 +113,20 @@ def average_pool(operator: Any, x: np.ndarray, kernel: tuple[int, int], stride: 
         return pool.window_sums(x, kernel, **geometry, x_zero_point=int(operator.x_zero_point)).astype(dtype)
     scales = (operator.x_scale, int(operator.x_zero_point), operator.y_scale, int(operator.y_zero_point))
     if operator.kernel is None and not any(padding):
-        return quantised.global_average_pool2d(x, *scales).astype(dtype)
-    return quantised.average_pool2d(x, *scales, kernel, **geometry,
-                                    count_include_pad=operator.count_include_pad).astype(dtype)
+        return quantised.global_average_pool2d(x, *scales, dtype=dtype)
+    return quantised.average_pool2d(x, *scales, kernel, **geometry, count_include_pad=operator.count_include_pad,
+                                    dtype=dtype)
 
 
 def add(operator: Any, a: np.ndarray, b: np.ndarray, dtype: Any) -> np.ndarray:
     """Sum of two tensors, quantised if scales are given."""
-    if a.dtype.kind == "f":
+    if operator.A_scale is None and a.dtype.kind == "f":
         return a + b
     if operator.A_scale is None:
         return integer.add(a, b, a_zero_point=int(operator.A_zero_point),
-                           b_zero_point=int(operator.B_zero_point), acc_bits=_wide(a)).astype(dtype)
+                           b_zero_point=int(operator.B_zero_point), acc_bits=max(_wide(a), _wide(b))).astype(dtype)
     return quantised.add(a, operator.A_scale, int(operator.A_zero_point), b, operator.B_scale,
-                         int(operator.B_zero_point), operator.C_scale, int(operator.C_zero_point))
+                         int(operator.B_zero_point), operator.C_scale, int(operator.C_zero_point), dtype=dtype)
 
 
 def softmax(operator: Any, x: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def softmax(operator: Any, x: np.ndarray) -> np.ndarray:
         return attentions.softmax(x, operator.axis)
     moved = np.moveaxis(x, operator.axis, -1)
     y = quantised.softmax(moved, operator.X_scale, int(operator.x_zero_point), operator.y_scale,
-                          int(operator.y_zero_point))
+                          int(operator.y_zero_point), dtype=operator.infer({"x": x})["y"][1])
     return np.moveaxis(y, -1, operator.axis)
 
 

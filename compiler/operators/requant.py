@@ -5,16 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from ...golden.requantise import tflite_int64_multiplier
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 
-__all__ = ["FixedPoint", "Requant", "check_scale", "check_zero_point", "storage_dtype"]
+__all__ = [
+    "FixedPoint", "Requant", "check_quantised", "check_scale", "check_stored", "check_zero_point", "storage_dtype",
+]
 
 
 def check_scale(name: str, value: Any) -> np.ndarray:
     """Return `value` as float32 of shape () or (channels,) after checking it is finite and positive."""
     try:
-        scale = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):
+            scale = np.asarray(value, np.float32)
     except (TypeError, ValueError):
         raise PearrayError(f"{name} must be a number or one per output channel, not {value!r}") from None
     if scale.ndim > 1 or scale.size == 0:
@@ -39,6 +43,32 @@ def check_zero_point(name: str, value: Any) -> int:
     if not low <= point <= high:
         raise PearrayError(f"{name} must be an integer in {low}..{high}, not {point}")
     return point
+
+
+def check_stored(name: str, zero_point: Any, dtype: Any) -> None:
+    """Check that a tensor of `dtype` can hold its zero point.
+
+    Raises
+    ------
+    PearrayError
+        If it can't.
+    """
+    info = np.iinfo(dtype)
+    if not info.min <= int(zero_point) <= info.max:
+        raise PearrayError(f"{name} must be in {info.min}..{info.max} for {np.dtype(dtype)}, not {int(zero_point)}")
+
+
+def check_quantised(role: str, dtype: Any, name: str, zero_point: Any) -> None:
+    """Check that a tensor with a scale has 8 bits and can hold its zero point.
+
+    Raises
+    ------
+    PearrayError
+        If not.
+    """
+    if dtype not in (np.int8, np.uint8):
+        raise PearrayError(f"{role} must be of type int8 or uint8 where scales are given, not {np.dtype(dtype)}")
+    check_stored(name, zero_point, dtype)
 
 
 def storage_dtype(value: Any) -> np.dtype | None:
@@ -167,7 +197,9 @@ class Requant:
         x_zero_point, w_zero_point, y_zero_point : int
             Zero points.
         rounding : {"double", "single"}
-            ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED.
+            ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED. With 16-bit operands ``double`` is the rule that
+            TensorFlow Lite has for sums of 64 bits: one rounding of a product with the multiplier's upper 15 bits,
+            for shifts up to 7.
         clamp : (int, int)
             Bounds of the output, which also choose its type: int8, uint8 or int16.
 
@@ -200,6 +232,23 @@ class Requant:
             raise PearrayError(f"multiplier and shift must have the same length, not {sorted(counts)}")
         return counts.pop() if counts else None
 
+    def tflite_rule(self, x_dtype: Any) -> tuple[Rounding, np.ndarray]:
+        """Rounding and multipliers of the TFLite rules for activations of `x_dtype`.
+
+        Raises
+        ------
+        PearrayError
+            If TensorFlow Lite does not define the shift for 16-bit operands.
+        """
+        assert self.multiplier is not None
+        assert self.shift is not None
+        if self.rounding is Rounding.TFLITE_SINGLE or np.dtype(x_dtype).itemsize == 1:
+            return self.rounding, self.multiplier
+        if self.shift.max() > 7:
+            raise PearrayError(f"shift must be in -31..7 with 16-bit operands and double rounding, not "
+                               f"{self.shift.max()}")
+        return Rounding.TFLITE_SINGLE, tflite_int64_multiplier(self.multiplier)
+
     def output_dtype(self, x_dtype: Any) -> np.dtype:
         """Type of the output for activations of `x_dtype`."""
         return np.dtype(x_dtype) if self.dtype is None else self.dtype
@@ -217,7 +266,7 @@ def _clamp(clamp: Any) -> tuple[int, int] | None:
         return None
     try:
         low, high = (int(value) for value in clamp)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise PearrayError(f"clamp must be (low, high), not {clamp!r}") from None
     if not -(1 << 15) <= low <= high < 1 << 16 or high - low >= 1 << 16:
         raise PearrayError(f"clamp must be (low, high) within a 16-bit type and low <= high, not {clamp!r}")

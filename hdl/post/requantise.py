@@ -34,12 +34,12 @@ class Requantiser(wiring.Component):
       ``sum << -shift`` (which wraps to 32 bits) by the multiplier, then a rounding right shift.
       The first rounds ``product / 2**31`` to the nearest integer with halves upwards (nudge and
       truncating division come to that), the second rounds halves away from zero.
-    * ``Rounding.TFLITE_SINGLE``: ``(sum * multiplier + 2**(30 + shift)) >> (31 + shift)``. Where
-      ``shift`` is negative the multiplier must be at least ``2**30``, as TensorFlow Lite's
+    * ``Rounding.TFLITE_SINGLE``: ``(sum * multiplier + 2**(30 + shift)) >> (31 + shift)``, for sums of any
+      width. Where ``shift`` is negative the multiplier must be at least ``2**30``, as TensorFlow Lite's
       always are (any other is exactly equal to a normalised one, or to one with ``shift`` 0).
     * ``Rounding.NONE``: the sum itself, on :py:`raw`.
 
-    Both TFLite rules are defined on int32: a wider sum is first saturated to 32 bits.
+    The double rule is defined on int32: a wider sum is first saturated to 32 bits.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class Requantiser(wiring.Component):
                     value = Mux(take, value << step, self._saturated(m, mode, cycle, value))[:width]
                 else:
                     m.d.comb += take.eq(Mux(onnx[cycle], top_zero, left[step.bit_length() - 1]))
-                    lost = value[31 - step:32]
+                    lost = value[width - 1 - step:]
                     overflow = overflow | take & lost.any() & ~lost.all()
                     value = Mux(take, value << step, value)[:width]
                 taken.insert(0, take)
@@ -181,10 +181,10 @@ class Requantiser(wiring.Component):
         return value, zeros, overflow
 
     def _saturated(self, m, mode, cycle, value):
-        """Saturate a wide sum to 32 bits for the TFLite rules."""
+        """Saturate a wide sum to 32 bits for the double rule."""
         high = value[31:]
         outside = Signal(name="outside_int32")
-        m.d.comb += outside.eq((mode["double"][cycle] | mode["single"][cycle]) & high.any() & ~high.all())
+        m.d.comb += outside.eq(mode["double"][cycle] & high.any() & ~high.all())
         limit = Cat((~value[-1]).replicate(31), value[-1].replicate(self.width - 31))
         return Mux(outside, limit, value)
 
@@ -198,11 +198,13 @@ class Requantiser(wiring.Component):
         onnx = mode["onnx"][now]
         below = self.width - SIGNIFICAND_BITS
         significand = normal[below:]
-        truncated = Signal(32, name="truncated", reset_less=True)
+        # The double rule's shift wraps to 32 bits.
+        whole = normal if self.width == 32 else Mux(mode["double"][now], normal[:32].as_signed(), normal)
+        truncated = Signal(self.width, name="truncated", reset_less=True)
         up = Signal(name="round_significand", reset_less=True)
-        a = Signal(signed(32), name="sum_operand", reset_less=True)
+        a = Signal(signed(self.width), name="sum_operand", reset_less=True)
         m.d.sync += [
-            truncated.eq(Mux(onnx, significand, normal[:32])),
+            truncated.eq(Mux(onnx, significand, whole)),
             up.eq(onnx & normal[below - 1] & (normal[:below - 1].any() | significand[0])),
             a.eq(truncated + up),
         ]
@@ -218,7 +220,7 @@ class Requantiser(wiring.Component):
         with m.Else():
             m.d.sync += b.eq(scale[now].as_signed())
 
-        m.submodules.multiplier = multiplier = Multiplier()
+        m.submodules.multiplier = multiplier = Multiplier(self.width)
         m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
         return multiplier.product
 
@@ -258,9 +260,9 @@ class Requantiser(wiring.Component):
         onnx, double = mode["onnx"][now], mode["double"][now]
         sticky = product[:29].any()
         top = product[54]
-        kept = Signal(signed(34), reset_less=True)
+        kept = Signal(signed(self.width + 2), reset_less=True)
         up = Signal(2, name="round_product", reset_less=True)
-        fixed = Signal(signed(34), reset_less=True)
+        fixed = Signal(signed(self.width + 2), reset_less=True)
         m.d.sync += [
             kept.eq(Cat(product[30] & ~(double | onnx & top), product[31:])),
             up[0].eq(onnx & ~top & product[29] & (sticky | product[30])),
@@ -278,7 +280,7 @@ class Requantiser(wiring.Component):
                 take = distance[step]
                 sticky = sticky | take & value[:1 << step].any()
                 value = Mux(take, value.shift_right(1 << step), value)
-            register = Signal(signed(34), name=f"aligned_{stage}", reset_less=True)
+            register = Signal(signed(self.width + 2), name=f"aligned_{stage}", reset_less=True)
             lost = Signal(name=f"sticky_{stage}", reset_less=True)
             m.d.sync += [register.eq(value), lost.eq(sticky)]
             value, sticky = register, lost

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litert_node import run_node
 
+import pearray as pe
 from pearray.golden import integer
 from pearray.golden.requantise import tflite, tflite_multiplier
 
@@ -64,6 +65,37 @@ def test_depthwise_conv2d_equals_litert(c, multiplier, r, s, number):
     theirs = run_node("DEPTHWISE_CONV_2D", x.transpose(0, 2, 3, 1), w.transpose(1, 2, 3, 0), b, dimension=3,
                       multiplier=multiplier, y_shape=y.transpose(0, 2, 3, 1).shape, **chosen)
     assert (y == theirs.transpose(0, 3, 1, 2)).all()
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(["CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"]), st.sampled_from([1, 7, 60, 2000]), SEED)
+def test_sixteen_bits_equal_litert(kind, depth, number):
+    """If it failed, sums of more than 32 bits would be rounded by another rule than the runtime's."""
+    rng = np.random.default_rng(number)
+    n, m, product = 12, 5, kind == "BATCH_MATMUL"
+    x = rng.integers(-32768, 32768, (n, depth)).astype(np.int16)
+    w = rng.integers(-32768, 32768, (depth, m)).astype(np.int16) if product else draw(rng, m, depth)
+    x[0], b = 32767, None
+    w_scale = rng.uniform(0.001, 0.01, m if kind == "CONV_2D" else 1).astype(np.float32)
+    sums = x.astype(np.int64) @ (w if product else w.T).astype(np.int64)
+    if not product:
+        b = rng.integers(-1 << 31, 1 << 31, m)
+        sums += b
+    largest = np.abs(sums).max()
+    x_scale = np.float32(rng.uniform(0.001, 0.01))
+    y_scale = np.float32(x_scale * w_scale.max() * largest / np.exp2(rng.uniform(7, 17)))
+    given = {"x_scale": x_scale, "w_scale": w_scale, "y_scale": y_scale, "x_zero_point": 0, "y_zero_point": 0}
+    real = np.float64(x_scale) * w_scale.astype(np.float64) / np.float64(y_scale)
+    multipliers, shifts = zip(*(tflite_multiplier(float(scale)) for scale in real), strict=True)
+    requant = pe.Requant.tflite(multipliers, shifts, clamp=(-32768, 32767),
+                                rounding="single" if kind == "FULLY_CONNECTED" else "double")
+    ours = pe.golden_run(pe.Gemm(trans_b=not product, requant=requant), {
+        "a": x, "b": w.astype(np.int16), "c": None if b is None else b.astype(np.int32)})["y"]
+    if kind == "CONV_2D":
+        x, w, shape = x.reshape(n, 1, 1, depth), w.reshape(m, 1, 1, depth), (n, 1, 1, m)
+    else:
+        shape = n, m
+    assert (ours == run_node(kind, x, w, b, y_shape=shape, **given).reshape(n, m)).all()
 
 
 @settings(max_examples=60)

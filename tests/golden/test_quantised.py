@@ -180,7 +180,7 @@ Q = np.zeros((1, 2, 4, 4), np.int8)
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: quantised.add(Q, 1, 0, Q.astype(np.uint8), 1, 0, 1, 0), r"^b must be int8, as a is, not uint8$"),
+    (lambda: quantised.add(Q, 1, 0, Q.astype(np.int16), 1, 0, 1, 0), r"^b must be int8 or uint8, not int16$"),
     (lambda: quantised.add(Q, 1, 0, Q[..., :3], 1, 0, 1, 0),
      r"^b must broadcast with \(1, 2, 4, 4\), not have shape"),
     (lambda: quantised.add(Q, 1, 200, Q, 1, 0, 1, 0),

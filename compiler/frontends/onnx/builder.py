@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from ...operators.operator import Operator
 from ...operators.requant import check_scale
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "handles", "image", "one", "one_output", "optional",
-    "quantisation", "spatial_padding", "two",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "image", "one",
+    "one_output", "optional", "quantisation", "spatial_padding", "two",
 ]
 
 MICROSOFT = "com.microsoft"
@@ -78,11 +78,53 @@ class OnnxNode:
             If the node has an attribute that is not named here.
         """
         for name in self.attributes:
-            if name not in defaults:
-                known = ", ".join(defaults) or "none"
+            # What stands for several nodes may have an activation, which no node of a file has.
+            if name not in defaults or (name == "activation" and self.proto is not None):
+                known = ", ".join(known for known in defaults if known != "activation") or "none"
                 raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+class _NodeError(PearrayError):
+    """A mistake in a node, which its message names."""
+
+
+def attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
+    """Do something with a node; an error names the node, unless it names one already.
+
+    Raises
+    ------
+    PearrayError
+        If the node cannot be taken; golden models raise ValueError for values that they don't define.
+    """
+    try:
+        return action(*arguments)
+    except _NodeError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+    except IndexError:
+        reason = f"inputs must be more than {len(node.inputs)}"
+    raise _NodeError(f"node {node.name!r} ({node.label}): {reason}")
+
+
+class Quantisation(NamedTuple):
+    """How a tensor is stored.
+
+    Members
+    -------
+    scale : float32 array of shape () or (channels,)
+        Scale, or one for each channel.
+    zero_point : integer or array of them
+        Zero point, in the type of the stored tensor.
+    clamp : (int, int) or None
+        Range of the stored values, if narrower than that of their type.
+    """
+
+    scale: np.ndarray
+    zero_point: Any
+    clamp: tuple[int, int] | None
 
 
 @dataclass
@@ -100,6 +142,8 @@ class Builder:
     tensors: dict[str, Tensor]
     constants: dict[str, np.ndarray]
     nodes: list[Node] = field(default_factory=list)
+    #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
 
@@ -111,6 +155,15 @@ class Builder:
         if name not in self.tensors:
             raise PearrayError(f"tensor {name!r} is made by no node before this one")
         return self.tensors[name]
+
+    def store(self, name: str, value: np.ndarray, bounds: tuple[int, int] | None = None) -> str:
+        """Add a constant that the file does not have, under a name like `name`, and return its name."""
+        while name in self.constants or name in self.tensors:
+            name += "'"
+        self.constants[name] = value
+        if bounds is not None:
+            self.ranges[name] = bounds
+        return name
 
     def constant(self, node: OnnxNode, index: int, role: str) -> np.ndarray:
         """Value of an input that must be known at compile time."""
@@ -148,17 +201,52 @@ def optional(node: OnnxNode, index: int) -> str:
     return node.inputs[index] if index < len(node.inputs) else ""
 
 
-def scalar(value: np.ndarray) -> np.ndarray:
-    # Scales and zero points of one value may be scalars or vectors of one.
-    return value.reshape(()) if value.size == 1 else value
+def _vector(value: np.ndarray) -> np.ndarray:
+    # One value may be a scalar or a vector; one for each column of a matrix may have the matrix's rank.
+    if value.size == 1:
+        return value.reshape(())
+    return value.reshape(-1) if value.ndim and value.size == value.shape[-1] else value
 
 
-def quantisation(node: OnnxNode, graph: Builder, index: int, what: str) -> tuple[np.ndarray, Any]:
-    """Scale and zero point that stand at `index` and the one after it."""
-    scale = scalar(graph.constant(node, index, f"{what}_scale"))
+def quantisation(node: OnnxNode, graph: Builder, index: int, what: str, dtype: Any = None,
+                 absent: Any = None) -> Quantisation:
+    """Scale and zero point that stand at `index` and the one after it.
+
+    Parameters
+    ----------
+    node, graph
+        Node and the graph under construction.
+    index : int
+        Place of the scale among the node's inputs.
+    what : str
+        Name of the tensor, for messages.
+    dtype : data type, optional
+        Type that the zero point must have.
+    absent : data type, optional
+        Type of the zero point 0 that stands for an absent one; without it there must be one.
+
+    Raises
+    ------
+    PearrayError
+        If a scale is not constant, float32, finite and positive, or a zero point is missing, has another type, or
+        not as many values as the scale.
+    """
+    scale = graph.constant(node, index, f"{what}_scale")
+    if scale.dtype != np.float32:
+        raise PearrayError(f"{what}_scale must be float32, not {scale.dtype}")
+    scale = check_scale(f"{what}_scale", _vector(scale))
     if not optional(node, index + 1):
-        return scale, np.uint8(0) if node.domain == "" else np.int8(0)
-    return scale, scalar(graph.constant(node, index + 1, f"{what}_zero_point"))[()]
+        if absent is None:
+            raise PearrayError(f"{what}_zero_point is missing; give one of the type that {what} is stored in")
+        return Quantisation(scale, np.dtype(absent).type(0), None)
+    point = _vector(graph.constant(node, index + 1, f"{what}_zero_point"))
+    if point.dtype.name not in ("int8", "uint8", "int16", "uint16") or (dtype is not None and point.dtype != dtype):
+        allowed = "int8, uint8, int16 or uint16" if dtype is None else f"{np.dtype(dtype)}, as {what} is"
+        raise PearrayError(f"{what}_zero_point must be {allowed}, not {point.dtype}")
+    if point.size not in (1, scale.size):
+        raise PearrayError(f"{what}_zero_point must have one value or as many as {what}_scale ({scale.size}), "
+                           f"not {point.size}")
+    return Quantisation(scale, point[()], graph.ranges.get(node.inputs[index + 1]))
 
 
 def one_output(node: OnnxNode) -> None:

@@ -1,6 +1,6 @@
 """ONNX files as graphs: reading, folding of constants, and the walk over the nodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -13,8 +13,9 @@ from ...graph.graph import Graph, Node, Tensor
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
-from .builder import HANDLERS, OWN, Builder, OnnxNode
+from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt, optional
 from .qdq import FLOAT_OPERATORS, FloatNodes
+from .quantisation import NARROW, quantised_constant, whole_bytes
 
 __all__ = ["Model", "load_onnx"]
 
@@ -114,7 +115,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         onnx.checker.check_model(model)
         if not model.graph.node:
             raise ValueError("it holds no network")
-        constants = {item.name: _whole_bytes(onnx.numpy_helper.to_array(item)) for item in model.graph.initializer}
+        constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     except Exception as error:
         # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -125,12 +126,6 @@ def load_onnx(path: str | PathLike[str]) -> Model:
                            f"not {opset}: convert it with onnx.version_converter")
     outputs = [item.name for item in model.graph.output]
     return Model(file.stem, _inputs(model, None), outputs, model, constants)
-
-
-def _whole_bytes(values: np.ndarray) -> np.ndarray:
-    """Values of 4 bits as bytes, which hold the same integers."""
-    kinds = {"int4": np.int8, "uint4": np.uint8}
-    return values.astype(kinds[values.dtype.name]) if values.dtype.name in kinds else values
 
 
 def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
@@ -160,35 +155,46 @@ def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None) -> Graph:
     declared = {tensor.shape[0] for tensor in _inputs(model, None).values() if tensor.shape}
     inputs = _inputs(model, batch)
-    constants = dict(initialisers)
+    # Nodes of constants are computed with the file's own types.
+    constants: dict[str, np.ndarray] = {}
+    given = dict(initialisers)
     builder = Builder(dict(inputs), constants)
+    _hold(builder, given)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     floats = FloatNodes(builder, [item.name for item in model.graph.output])
     for item in model.graph.node:
         node = OnnxNode.of(item)
         # What dequantises a constant is half of a quantised operator, and is left to it.
-        if node.domain == "" and node.op_type != "DequantizeLinear" and all(
-                name in constants for name in node.inputs if name):
-            constants.update(_fold(model, node, constants))
+        if node.domain == "" and node.op_type == "QuantizeLinear" and optional(node, 0) in constants:
+            value, bounds = attempt(node, quantised_constant, node, builder)
+            constants[node.outputs[0]] = given[node.outputs[0]] = value
+            if bounds is not None:
+                builder.ranges[node.outputs[0]] = bounds
             continue
-        if _attempt(node, floats.take, node):
+        if node.domain == "" and node.op_type != "DequantizeLinear" and all(
+                name in given for name in node.inputs if name):
+            made = _fold(model, node, given)
+            given.update(made)
+            _hold(builder, made)
+            continue
+        if attempt(node, floats.take, node):
             continue
         handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
         if handler is None:
             supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
             raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
                                f"supported: {supported}")
-        _attempt(node, handler, node, builder)
+        attempt(node, handler, node, builder)
     return _graph(builder.nodes, inputs, builder, [item.name for item in model.graph.output])
 
 
-def _attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
-    """Do something with a node; an error names the node."""
-    try:
-        return action(*arguments)
-    except PearrayError as error:
-        raise PearrayError(f"node {node.name!r} ({node.label}): {error}") from None
+def _hold(builder: Builder, values: Mapping[str, np.ndarray]) -> None:
+    """Add constants of the file, those of 4 bits in bytes."""
+    for name, value in values.items():
+        builder.constants[name] = whole_bytes(value)
+        if value.dtype.name in NARROW:
+            builder.ranges[name] = NARROW[value.dtype.name][1]
 
 
 def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outputs: list[str]) -> Graph:

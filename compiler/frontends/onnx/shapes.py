@@ -4,7 +4,8 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Quantize, Reshape
-from .builder import Builder, OnnxNode, handles, one, optional, quantisation
+from .builder import Builder, OnnxNode, handles, one, optional
+from .quantisation import operand, result
 
 __all__: list[str] = []
 
@@ -54,17 +55,16 @@ def _identity(node: OnnxNode, graph: Builder) -> None:
 
 @handles("QuantizeLinear")
 def _quantise(node: OnnxNode, graph: Builder) -> None:
-    node.take(axis=1, saturate=1)
+    (scale, zero_point, clamp), _ = result(node, graph)
     x = graph.tensor(node.inputs[0])
     if x.dtype != np.float32:
         raise PearrayError(f"input {x.name!r} must be float32, not {x.dtype}")
-    scale, zero_point = quantisation(node, graph, 1, "y")
-    graph.add(node, Quantize(one("y_scale", scale), zero_point), {"x": x.name})
+    graph.add(node, Quantize(one("y_scale", scale), zero_point, clamp), {"x": x.name})
+    if clamp is not None:
+        graph.ranges[node.outputs[0]] = clamp
 
 
 @handles("DequantizeLinear")
 def _dequantise(node: OnnxNode, graph: Builder) -> None:
-    node.take(axis=1)
-    x = graph.tensor(node.inputs[0])
-    scale, zero_point = quantisation(node, graph, 1, "x")
-    graph.add(node, Dequantize(one("x_scale", scale), zero_point), {"x": x.name})
+    (scale, zero_point, _), _ = operand(node, graph)
+    graph.add(node, Dequantize(one("x_scale", scale), zero_point), {"x": node.inputs[0]})

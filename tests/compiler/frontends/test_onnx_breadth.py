@@ -104,7 +104,7 @@ WEIGHTS = [*stage("x"), ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"]
     ([*WEIGHTS, ("Conv", ["x_d", "w_d"], ["y"], {}), *stage("y")],
      "node 'Conv of y' (Conv): axis of the scales of 'w_d' must be 0, not 1"),
     ([*WEIGHTS, ("ConvTranspose", ["x_d", "w_d"], ["y"], {"auto_pad": "SAME_UPPER"}), *stage("y")],
-     "node 'QuantizeLinear of y_q' (QuantizeLinear): auto_pad must be NOTSET or VALID, not 'SAME_UPPER'"),
+     "node 'ConvTranspose of y' (ConvTranspose): auto_pad must be NOTSET or VALID, not 'SAME_UPPER'"),
     ([*WEIGHTS, ("Conv", ["x_d", "w_d"], ["c"], {}), ("Sigmoid", ["c"], ["y"], {}), *stage("y")], None),
     ([*stage("x"), ("Elu", ["x_d"], ["y"], {}), *stage("y")],
      "node 'Elu of y' (Elu): a float operator must stand between DequantizeLinear and QuantizeLinear and be one of "),

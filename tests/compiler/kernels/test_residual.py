@@ -16,7 +16,7 @@ def test_found_weights_are_exact(rng, kind):
     for _ in range(6):
         a_scale, b_scale = rng.uniform(0.01, 0.1, 2).tolist()
         y_scale, zeros = float(rng.uniform(0.08, 0.2)), rng.integers(info.min, info.max + 1, 3).tolist()
-        found = find_residual(a_scale, zeros[0], kind, b_scale, zeros[1], kind, y_scale, zeros[2], 127)
+        found = find_residual(a_scale, zeros[0], kind, b_scale, zeros[1], kind, y_scale, zeros[2], kind, 127)
         if found is None:
             continue
         exact += 1
@@ -30,6 +30,6 @@ def test_found_weights_are_exact(rng, kind):
 
 def test_simple_ratios_need_one_weight_each():
     """Equal scales are the common case of residual networks: they must not cost a search's worth of weights."""
-    found = find_residual(0.5, 0, "int8", 0.5, 0, "int8", 1.0, 3, 127)
+    found = find_residual(0.5, 0, "int8", 0.5, 0, "int8", 1.0, 3, "int8", 127)
     assert found is not None
     assert (found.m, found.n) == (1, 1)

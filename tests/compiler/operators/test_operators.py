@@ -1,7 +1,10 @@
 """Operators and requantisation: shapes, defaults and the one-line errors of bad input."""
 
+import itertools
+
 import numpy as np
 import pytest
+from random_workloads import configuration, interpret
 
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.operators import (
@@ -16,6 +19,7 @@ from pearray.compiler.operators import (
     Relu,
     Requant,
     Reshape,
+    Softmax,
 )
 from pearray.hdl.errors import PearrayError
 
@@ -35,13 +39,17 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Requant.tflite(1, 31), r"^shift must be in -31\.\.30, not 31$"),
     (lambda: Requant.tflite(1, 0, rounding="half"), "^rounding must be 'double' or 'single', not 'half'$"),
     (lambda: Requant.tflite(1, 0, clamp=(5, 1)), r"^clamp must be \(low, high\) within a 16-bit type"),
+    (lambda: Requant.onnx(1, 0, 1, 0, 1, 0, clamp=(0, np.inf)), r"^clamp must be \(low, high\), not \(0, inf\)$"),
+    (lambda: Requant.onnx(1e39, 0, 1, 0, 1, 0), "^x_scale must be finite and above 0, not inf$"),
     (lambda: Gemm(requant=1), "^requant must be None, a Requant or a FixedPoint, not 1$"),
     (lambda: Gemm(activation="swish"), "^activation must be None, 'relu'"),
     (lambda: Conv2d(stride=0), "^stride must be one or two integers of at least 1, not 0$"),
     (lambda: Conv2d(padding=(1, 2, 3)), "^padding must be an integer of at least 0"),
     (lambda: Conv2d(groups=0), "^groups must be an integer of at least 1, not 0$"),
     (lambda: Add(1.0, 0, None, 0, 1.0, 0), "^A_scale, B_scale and C_scale must all be given or none$"),
+    (lambda: Add(1.0, 0, np.inf, 0, 1.0, 0), "^B_scale must be finite and above 0, not inf$"),
     (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must both be given or neither$"),
+    (lambda: Softmax(X_scale=[1.0, 2.0], y_scale=1.0), r"^X_scale must be one number, not \[1\.0, 2\.0\]$"),
     (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
 ])
 def test_bad_parameters(make, message):
@@ -71,11 +79,82 @@ def test_bad_parameters(make, message):
     (MaxPool2d(2, padding=2), {"x": _zeros(1, 3, 4, 4)}, "^padding must be smaller than the window"),
     (Reshape((3, -1)), {"x": _zeros(2, 4)}, "^shape must hold the 8 elements"),
     (Lookup(np.zeros((3, 256), np.int8)), {"x": _zeros(2, 4)}, "^table must have one row for each channel"),
+    (Relu(300), {"x": _zeros(2, 4)}, r"^zero_point must be in -128\.\.127 for int8, not 300$"),
+    (Relu(0), {"x": _zeros(2, 4, dtype=np.float32)}, "^x must be of type int8, uint8, int16 or uint16, not float32$"),
+    (Add(1, 200, 1, 0, 1, 0), {"a": _zeros(2), "b": _zeros(2)}, r"^A_zero_point must be in -128\.\.127 for int8"),
+    (Add(1, 0, 1, -1, 1, 0), {"a": _zeros(2), "b": _zeros(2, dtype=np.uint8)}, r"^B_zero_point must be in 0\.\.255"),
+    (Add(1, 0, 1, 0, 1, -1), {"a": _zeros(2, dtype=np.uint8), "b": _zeros(2)}, r"^C_zero_point must be in 0\.\.255"),
+    (Add(1, 0, 1, 0, 1, np.int16(0)), {"a": _zeros(2), "b": _zeros(2)}, "^y must be of type int8 or uint8 where"),
+    (Add(1, 0, 1, 0, 1, 0), {"a": _zeros(2, dtype=np.int16), "b": _zeros(2)}, "^a must be of type int8 or uint8 where"),
+    (Add(1, 0, 1, 0, 1, 0), {"a": _zeros(2, dtype=np.float32), "b": _zeros(2, dtype=np.float32)},
+     "^a must be of type int8 or uint8 where scales are given, not float32$"),
+    (AvgPool2d(2, x_scale=1, x_zero_point=-1, y_scale=1), {"x": _zeros(1, 1, 2, 2, dtype=np.uint8)},
+     r"^x_zero_point must be in 0\.\.255 for uint8, not -1$"),
+    (AvgPool2d(2, x_scale=1, y_scale=1), {"x": _zeros(1, 1, 2, 2, dtype=np.float32)},
+     "^x must be of type int8 or uint8 where scales are given, not float32$"),
+    (Softmax(X_scale=1, y_scale=1, y_zero_point=np.int16(0)), {"x": _zeros(2, 4)}, "^y must be of type int8 or uint8"),
+    (Linear(requant=Requant.tflite(1, 8)), {"x": _zeros(2, 3, dtype=np.int16), "w": _zeros(4, 3, dtype=np.int16)},
+     r"^shift must be in -31\.\.7 with 16-bit operands and double rounding, not 8$"),
 ])
 def test_bad_tensors(operator, tensors, message):
     """A shape or type that does not fit must be named with what is allowed."""
     with pytest.raises(PearrayError, match=message):
         Graph.of(operator, tensors)
+
+
+def _stored(real, scale, zero_point):
+    """Nearest stored values, and which of them are so near to half-way that float32 decides."""
+    info, quotient = np.iinfo(zero_point.dtype), real / scale
+    values = np.clip(np.rint(quotient) + int(zero_point), info.min, info.max).astype(zero_point.dtype)
+    return values, np.abs(quotient - np.floor(quotient) - 0.5) < 1e-4
+
+
+@pytest.mark.parametrize("types", list(itertools.product([np.int8, np.uint8], repeat=3)))
+def test_results_of_another_signedness(rng, types):
+    """The type of a result is that of its zero point, in the golden model and in the program."""
+    kinds, x = [np.dtype(kind) for kind in types], {}
+    for role, kind in zip(("a", "b"), kinds, strict=False):
+        info = np.iinfo(kind)
+        x[role] = rng.integers(info.min, info.max + 1, (2, 3, 8, 4)).astype(kind)
+    points = [kind.type(rng.integers(np.iinfo(kind).min + 60, np.iinfo(kind).max - 60)) for kind in kinds]
+    scales = [float(np.float32(scale)) for scale in rng.uniform([0.03, 0.03, 0.08], [0.05, 0.05, 0.1])]
+    a, b = (scales[i] * (x[role].astype(np.int64) - int(points[i])) for i, role in enumerate("ab"))
+    mean = {"x_scale": scales[0], "x_zero_point": points[0], "y_scale": scales[2], "y_zero_point": points[2]}
+    fields = [field for pair in zip(scales, points, strict=True) for field in pair]
+    for operator, tensors, real in (
+            (Add(*fields), x, a + b),
+            (AvgPool2d(2, **mean), {"x": x["a"]}, a.reshape(2, 3, 4, 2, 2, 2).mean((3, 5))),
+            (AvgPool2d(**mean), {"x": x["a"]}, a.mean((2, 3), keepdims=True))):
+        graph = Graph.of(operator, tensors)
+        expected, near = _stored(real, scales[2], points[2])
+        actual = graph.golden(tensors)["y"]
+        assert actual.dtype == kinds[2]
+        np.testing.assert_array_equal(actual[~near], expected[~near])
+        assert near.mean() < 0.1
+        interpret(graph, tensors, configuration())
+
+
+def test_softmax_of_another_signedness(rng):
+    """Probabilities may be unsigned where scores are signed."""
+    x = rng.integers(-128, 128, (5, 9)).astype(np.int8)
+    whole = Softmax(X_scale=0.05, y_scale=1 / 256, y_zero_point=np.int8(-128)).golden({"x": x})["y"]
+    other = Softmax(X_scale=0.05, y_scale=1 / 256, y_zero_point=np.uint8(0)).golden({"x": x})["y"]
+    assert other.dtype == np.uint8
+    np.testing.assert_array_equal(other, whole.astype(np.int16) + 128)
+
+
+@pytest.mark.parametrize(("rounding", "multiplier", "expected"), [
+    ("single", 1 << 30, 12287), ("double", 1 << 30, 12287),
+    # The single rule has all bits of the multiplier, the other one 15.
+    ("single", (1 << 30) + (1 << 15) - 1, 12288), ("double", (1 << 30) + (1 << 15) - 1, 12287),
+])
+def test_sums_beyond_32_bits_by_tflite_rules(rounding, multiplier, expected):
+    """A sum of 3,221,028,867 is no longer that when it is cut to 32 bits."""
+    x = np.full((1, 3), 32767, np.int16)
+    operator = Linear(requant=Requant.tflite(multiplier, -17, rounding=rounding, clamp=(-32768, 32767)))
+    graph = Graph.of(operator, {"x": x, "w": x})
+    assert graph.golden({"x": x})["y"].tolist() == [[expected]]
+    interpret(graph, {"x": x}, configuration(bits=16))
 
 
 def test_shapes_and_types():

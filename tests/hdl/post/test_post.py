@@ -162,9 +162,9 @@ def expected_bytes(target, sums, memories, commands):
                     else:
                         shift = ((int(entry[4]) & 63) ^ 32) - 32
                         rule = "double" if c["rounding"] == Rounding.TFLITE_DOUBLE else "single"
-                        narrow = np.clip([value], -1 << 31, (1 << 31) - 1)
+                        given = np.clip([value], -1 << 31, (1 << 31) - 1) if rule == "double" else np.array([value])
                         multiplier = entry[:4].view("<i4")[0]
-                        value = golden.tflite(narrow, multiplier, -shift, *clamp, rounding=rule)[0]
+                        value = golden.tflite(given, multiplier, -shift, *clamp, rounding=rule)[0]
                     if c["table"]:
                         value = table[column * 256 + value % 256]
                 elif c["table"]:
@@ -185,7 +185,7 @@ def random_memories(rng, target):
     scale[:half, :4] = np.exp2(rng.uniform(-top, -top + 8, half)).astype("<f4").view(np.uint8).reshape(-1, 4)
     multipliers = rng.integers(1 << 30, 1 << 31, half)
     scale[half:, :4] = multipliers.astype("<i4").view(np.uint8).reshape(-1, 4)
-    scale[half:, 4] = rng.integers(top - 12, top, half) & 63
+    scale[half:, 4] = rng.integers(top - 12, top if target.accumulator_bits == 32 else 32, half) & 63
     # Bits that mean nothing.
     scale[:, 4] |= rng.integers(0, 4, channels).astype(np.uint8) << 6
     scale[:, 5:] = rng.integers(0, 256, (channels, 3))

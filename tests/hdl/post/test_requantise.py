@@ -227,17 +227,24 @@ def test_tflite_small_multipliers(rng):
         check(result, expected, sums, multipliers, shifts)
 
 
+@pytest.mark.parametrize("width", [33, 35, 48])
 @pytest.mark.parametrize("double", [True, False])
-def test_tflite_wide(rng, double):
-    """A sum of more than 32 bits is saturated to 32 before a TFLite rule."""
-    sums = random_sums(rng, 1500, 48)
-    _, multipliers, shifts = tflite_cases(rng, 1500)
+def test_tflite_wide(rng, width, double):
+    """A sum of more than 32 bits is rounded as it is by the single rule, and saturated before the double one."""
+    sums = random_sums(rng, 3000, width)
+    sums[40] = 3221028867 >> 48 - width
+    _, multipliers, shifts = tflite_cases(rng, 3000)
+    fitting = np.clip(np.log2(np.maximum(np.abs(sums), 1)).astype(int) - rng.integers(0, 17, 3000), -30, 31)
+    shifts = np.where(rng.random(3000) < 0.7, fitting, shifts)
+    multipliers[40], shifts[40] = 1 << 30, 17
     rounding = Rounding.TFLITE_DOUBLE if double else Rounding.TFLITE_SINGLE
-    result, _ = requantise(Requantiser(48), rounding, sums, multipliers, shifts)
-    narrow = np.clip(sums, -1 << 31, (1 << 31) - 1)
+    result, _ = requantise(Requantiser(width), rounding, sums, multipliers, shifts)
+    given = np.clip(sums, -1 << 31, (1 << 31) - 1) if double else sums
     expected = np.array([tflite(*item, double) for item in
-                         zip(narrow.tolist(), multipliers.tolist(), shifts.tolist(), strict=True)])
+                         zip(given.tolist(), multipliers.tolist(), shifts.tolist(), strict=True)])
     check(result, expected, sums, multipliers, shifts)
+    wide = (np.abs(sums) >= 1 << 31) & (np.abs(expected) < LIMIT)
+    assert double or wide.sum() > 20, "too few wide sums have results within the outputs' range"
 
 
 @pytest.mark.parametrize("width", [32, 40, 48])

@@ -1,0 +1,173 @@
+"""What QuantizeLinear and DequantizeLinear say about a tensor, as the standard defines it, and biases in steps of sums.
+
+Scales are float32 constants, one for a tensor or one for each index of an axis; other precisions and blocks are
+refused.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ....golden.quantise import quantize_linear
+from ....hdl.errors import PearrayError
+from .builder import Builder, OnnxNode, Quantisation, optional, quantisation
+
+__all__ = ["NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes"]
+
+#: Types of fewer than 8 bits: the type that holds their values, and their range.
+NARROW: dict[str, tuple[Any, tuple[int, int]]] = {"int4": (np.int8, (-8, 7)), "uint4": (np.uint8, (0, 15))}
+
+_STORED = ("int8", "uint8", "int16", "uint16")
+
+#: Relative error that roundings of scales to float32 and of their product leave between equal scales.
+_ROUNDING = 2.0**-22
+
+
+def whole_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of 4 bits as bytes, which hold the same integers."""
+    return values.astype(NARROW[values.dtype.name][0]) if values.dtype.name in NARROW else values
+
+
+def _float_only(name: str, value: int) -> None:
+    """Check an attribute that states a float type."""
+    # 1 is TensorProto.FLOAT, and 0 leaves it to the scale.
+    if value not in (0, 1):
+        raise PearrayError(f"{name} must be float32 (1), not {value}")
+
+
+def _whole_tensors(taken: dict[str, Any]) -> None:
+    if taken["block_size"]:
+        raise PearrayError(f"block_size must be 0, not {taken['block_size']}")
+
+
+def _check_axis(found: Quantisation, what: str, axis: int, shape: tuple[int, ...]) -> None:
+    """Check that there is one scale for each index of an axis."""
+    if not found.scale.ndim:
+        return
+    if not -len(shape) <= axis < len(shape):
+        raise PearrayError(f"axis must be in {-len(shape)}..{len(shape) - 1}, not {axis}")
+    if found.scale.size != shape[axis]:
+        raise PearrayError(f"{what}_scale must have one value or {shape[axis]}, as axis {axis} of the tensor has, "
+                           f"not {found.scale.size}")
+
+
+def operand(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
+    """How the operand of a DequantizeLinear is stored, and the axis of its scales.
+
+    Raises
+    ------
+    PearrayError
+        If it is none of the supported types, or scale and zero point do not fit it.
+    """
+    taken = node.take(axis=1, block_size=0, output_dtype=0)
+    _whole_tensors(taken)
+    _float_only("output_dtype", taken["output_dtype"])
+    x = graph.tensor(node.inputs[0])
+    if x.dtype == np.int32:
+        if optional(node, 2) and graph.constant(node, 2, "x_zero_point").any():
+            raise PearrayError("x_zero_point must be absent or 0 for int32, not "
+                               f"{graph.constant(node, 2, 'x_zero_point').tolist()}")
+        scale = OnnxNode(node.op_type, node.domain, node.name, node.inputs[:2], node.outputs, {})
+        found = quantisation(scale, graph, 1, "x", absent=np.int32)
+    elif x.dtype.name in _STORED:
+        found = quantisation(node, graph, 1, "x", x.dtype, x.dtype)
+    else:
+        raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
+    _check_axis(found, "x", taken["axis"], x.shape)
+    return found, taken["axis"]
+
+
+def result(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
+    """How a QuantizeLinear stores its result, and the axis of its scales.
+
+    The type is that of the zero point, else `output_dtype`, else uint8. (`saturate` is for floats of 8 bits only.)
+
+    Raises
+    ------
+    PearrayError
+        If it is none of the supported types, or the node's fields contradict one another.
+    """
+    from onnx import TensorProto
+
+    taken = node.take(axis=1, block_size=0, output_dtype=0, precision=0, saturate=1)
+    _whole_tensors(taken)
+    _float_only("precision", taken["precision"])
+    kind = TensorProto.DataType.Name(taken["output_dtype"]).lower() if taken["output_dtype"] else "uint8"
+    held, bounds = NARROW.get(kind, (kind, None))
+    if held in _STORED or kind in NARROW:
+        found = quantisation(node, graph, 1, "y", absent=held)
+    else:
+        raise PearrayError(f"output_dtype must be {', '.join(_STORED)}, int4 or uint4, not {kind}")
+    if not optional(node, 2):
+        return found._replace(clamp=bounds), taken["axis"]
+    if taken["output_dtype"] and (found.zero_point.dtype != held or found.clamp != bounds):
+        raise PearrayError(f"output_dtype must be absent or the type of y_zero_point, not {kind}")
+    return found, taken["axis"]
+
+
+def quantised_constant(node: OnnxNode, graph: Builder) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Value of a QuantizeLinear whose operand is a constant, and its range if narrower than its type."""
+    found, axis = result(node, graph)
+    x = graph.constant(node, 0, "x")
+    _check_axis(found, "y", axis, x.shape)
+    value = quantize_linear(x, found.scale, found.zero_point, dtype=found.zero_point.dtype, axis=axis)
+    return value if found.clamp is None else np.clip(value, *found.clamp), found.clamp
+
+
+def steps_of_sums(graph: Builder, node: OnnxNode, name: str, scale: np.ndarray, axis: int, zero_point: Any,
+                  step: np.ndarray) -> str:
+    """Express a stored bias in the steps that a contraction's integer sums have.
+
+    A runtime adds ``scale * (bias - zero_point)`` as a real number. An integer sum has room for whole steps only, so
+    the bias must be whole ones, but for what float32 rounds off.
+
+    Parameters
+    ----------
+    graph, node
+        Graph under construction, and the node whose bias it is.
+    name : str
+        The stored bias.
+    scale : float32 array of shape () or (channels,)
+        Its scale.
+    axis : int
+        Axis of the bias that the scales belong to.
+    zero_point : integer or array of them
+        Its zero point.
+    step : float64 array of shape () or (channels,)
+        What one unit of a sum stands for, for each index of the last axis.
+
+    Returns
+    -------
+    str
+        Name of an int32 constant.
+
+    Raises
+    ------
+    PearrayError
+        If the bias is no constant, no whole number of steps, or beyond int32.
+    """
+    stored = graph.constants.get(name)
+    if stored is None:
+        raise PearrayError(f"bias {name!r} must be a constant")
+
+    def spread(values: Any) -> np.ndarray:
+        array = np.asarray(values, np.float64)
+        return array.reshape([-1 if index == axis % stored.ndim else 1 for index in range(stored.ndim)]) \
+            if array.ndim else array
+
+    steps = (stored - spread(zero_point)) * spread(scale) / step
+    whole = np.rint(steps)
+    wrong = np.abs(steps - whole) > _ROUNDING * np.abs(steps)
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0])
+        unit, factor = (np.broadcast_to(part, steps.shape)[place] for part in (step, spread(scale)))
+        raise PearrayError(f"scale of bias {name!r} must be {unit:.8g}, the product of the operands' scales (with "
+                           f"alpha and beta), or the bias a whole number of such steps, not {factor:.8g}, by which "
+                           f"{np.broadcast_to(stored, steps.shape)[place]} is {steps[place]:.6g} steps")
+    if whole.size and (whole.min() < -1 << 31 or whole.max() >= 1 << 31):
+        raise PearrayError(f"bias {name!r} must be within int32 in steps of {np.min(step):.8g}, the product of the "
+                           f"operands' scales, not {whole.flat[np.abs(whole).argmax()]:.8g}")
+    value = whole.astype(np.int32)
+    if stored.dtype == np.int32 and stored.shape == value.shape and np.array_equal(stored, value):
+        return name
+    return graph.store(f"{name}:{node.outputs[0]}", value)
