@@ -26,7 +26,8 @@ class Schedule:
 
     def operands(self, *shape):
         """Return random operands, the most negative ones often enough to matter."""
-        low, high = -(1 << self.dut.operand_bits - 1), (1 << self.dut.operand_bits - 1) - 1
+        half = 1 << self.dut.arithmetic.word.width - 1
+        low, high = -half, half - 1
         values = self.rng.integers(low, high + 1, size=shape)
         return np.where(self.rng.random(shape) < 0.1, low, values)
 
@@ -74,32 +75,34 @@ class Schedule:
             cycle += 1 + self.pause()
 
     def output_stationary(self, depth):
-        """Sum ``depth`` outer products in the PEs and drain them."""
-        a = self.operands(depth, self.dut.rows)
-        w = self.operands(depth, self.dut.cols)
+        """Sum ``depth`` outer products in the PEs and drain them, for each of the sums that take turns."""
+        turns = self.dut.os_sums
+        a = self.operands(turns, depth, self.dut.rows)
+        w = self.operands(turns, depth, self.dut.cols)
         lead = self.dut.os_weight_lead
         start = max(self.weight_free, self.swap)
-        cycle = max(start + lead, self.vector_free) + self.pause()
+        cycle = first = max(start + lead, self.vector_free) + self.pause()
         for k in range(depth):
-            if k == depth - 1:
-                cycle = max(cycle, self.drain + self.dut.drain_interval)
-            step = self.at(cycle - lead)
-            step["w_top"] = w[k]
-            step["w_control"] = {"left": 0, "capture": 1}
-            self.at(cycle).update(a=a[k], control={
-                "output_stationary": 1, "clear": k == 0, "drain": k == depth - 1,
-                "swap": self.rng.integers(2),
-            })
-            self.weight_free = cycle - lead + 1
-            self.vector_free, self.os_end = cycle + 1, cycle
-            cycle += 1 + self.pause()
-        for idle in range(self.vector_free - 1, 0, -1):
-            if self.at(idle).get("control", {}).get("clear"):
-                break
+            last = k == depth - 1
+            if last:
+                cycle += -(-max(self.drain + self.dut.drain_interval - cycle, 0) // turns) * turns
+                self.drain = cycle
+            for turn in range(turns):
+                step = self.at(cycle - lead)
+                step["w_top"] = w[turn, k]
+                step["w_control"] = {"left": 0, "capture": 1}
+                self.at(cycle).update(a=a[turn, k], control={
+                    "output_stationary": 1, "clear": k == 0 and turn == 0, "drain": last and turn == 0,
+                    "swap": self.rng.integers(2),
+                })
+                cycle += 1
+            self.weight_free, self.vector_free, self.os_end = cycle - lead, cycle, cycle - 1
+            cycle += turns * self.pause()
+        for idle in range(first, self.vector_free):
             if "a" not in self.at(idle):
                 self.at(idle).update(a=np.zeros(self.dut.rows, int), control={"output_stationary": 1})
-        self.drain = self.vector_free - 1
-        for i, row in enumerate((a.T @ w)[::-1]):
+        rows = (a.transpose(0, 2, 1) @ w)[:, ::-1].transpose(1, 0, 2).reshape(-1, self.dut.cols)
+        for i, row in enumerate(rows):
             self.expect(self.drain + self.dut.os_latency + i, row)
 
     def random(self, operations):

@@ -74,10 +74,12 @@ def execute(cfg, body, activation, weight, accumulators):
         w_base = body["w_base"] + n * body["w_nstep"]
         acc = body["acc_base"] + n * body["acc_nstep"]
         if body["output_stationary"]:
+            # As many times the rows of the array as sums take turns in a PE.
+            outputs = np.arange(rows * cfg.arithmetic.add_latency)
             lines = w_base + walk(body, body["jump2"], body["jump1"], body["w_pitch"])
-            a = operands(cfg, activation, bases[:, None] + np.arange(rows), *signs)
+            a = operands(cfg, activation, bases[:, None] + outputs, *signs)
             w = operands(cfg, weight, lines[:, None] + np.arange(cols), *weight_signs)
-            combine(cfg, body, bank, (acc + np.arange(rows)) % depth, a.T @ w, body["first"])
+            combine(cfg, body, bank, (acc + outputs) % depth, a.T @ w, body["first"])
             continue
         start, end = tiles[tile]
         k = np.arange(start, end)

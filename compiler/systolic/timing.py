@@ -21,8 +21,7 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.queues import QUEUES, slot_bits
-from ...hdl.systolic.accumulator import Accumulators
-from ...hdl.systolic.streamer import Streamer
+from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import tile_slots
 from ..program import Command
 
@@ -114,7 +113,7 @@ class Latencies:
         return Latencies(
             beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
             1 + Rotator.latency_of(config.beat_bytes),
-            Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD,
+            Execute.through_of(config),
             tile_slots(config, left=False), tile_slots(config, left=True),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
             read + Rotator.latency_of(config.beat_bytes) + 2)

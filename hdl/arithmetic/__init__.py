@@ -1,1 +1,1 @@
-"""Arithmetic: multipliers, and what else number formats are made of."""
+"""Number formats: operands, products, sums, what each takes in cycles, and the multipliers they are made of."""

@@ -50,7 +50,7 @@ class Delay(Unit):
 
 
 class Skew(Structure):
-    """Skew registers: element i of the output is what element i of the input was i cycles ago.
+    """Skew registers: element i of the output is what element i of the input was ``step`` times i cycles ago.
 
     Made of delay lines whose lengths are powers of two, so an array of any size has few distinct ones.
 
@@ -60,8 +60,10 @@ class Skew(Structure):
         Bits of an element.
     count : int
         Elements.
+    step : int
+        Cycles between an element and the next.
     reverse : bool
-        Delay element i by ``count`` - 1 - i cycles instead, which undoes a skew.
+        Delay element i by as much as element ``count`` - 1 - i instead, which undoes a skew.
 
     Members
     -------
@@ -69,9 +71,9 @@ class Skew(Structure):
         Elements.
     """
 
-    def __init__(self, width: int, count: int, *, reverse: bool = False):
+    def __init__(self, width: int, count: int, *, step: int = 1, reverse: bool = False):
         self._width = width
-        self._delays = range(count)[::-1 if reverse else 1]
+        self._delays = range(0, step * count, step)[::-1 if reverse else 1]
         super().__init__({"i": In(width).array(count), "o": Out(width).array(count)})
 
     def _lines(self):

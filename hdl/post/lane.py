@@ -82,7 +82,7 @@ class Lane(Unit):
             "valid": In(1),
             "group": In(range(max(self._groups, 2))),
             "rounding": In(Rounding),
-            "accumulator": In(signed(config.accumulator_bits)),
+            "accumulator": In(config.arithmetic.accumulator),
             "bias": In(signed(32)),
             "scale": In(32),
             "shift": In(signed(6)),
@@ -111,7 +111,7 @@ class Lane(Unit):
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:
         """Return the cycles from a value to its settings: the bias's addition and the requantiser."""
-        return 1 + Requantiser.latency_of(config.accumulator_bits)
+        return config.arithmetic.add_latency + Requantiser.latency_of(config.accumulator_bits)
 
     @classmethod
     def latency_of(cls, config: Config) -> int:
@@ -126,14 +126,12 @@ class Lane(Unit):
         m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
 
         m.submodules.requantiser = requantiser = Requantiser(width)
-        total = Signal(signed(width), reset_less=True)
-        m.d.sync += total.eq(self.accumulator + self.bias)
-        m.d.comb += [
-            requantiser.sum.eq(total),
-            requantiser.rounding.eq(delay(m, self.rounding, 1, "rounding", reset_less=True)),
-            requantiser.scale.eq(delay(m, self.scale, 1, "scale", reset_less=True)),
-            requantiser.shift.eq(delay(m, self.shift, 1, "shift", reset_less=True)),
-        ]
+        arithmetic = config.arithmetic
+        total = arithmetic.add(m, self.accumulator, self.bias, arithmetic.accumulator, "total")
+        m.d.comb += requantiser.sum.eq(total)
+        for name in ("rounding", "scale", "shift"):
+            value = delay(m, getattr(self, name), arithmetic.add_latency, name, reset_less=True)
+            m.d.comb += getattr(requantiser, name).eq(value)
 
         # Zero point, comparisons and clamp, a cycle each.
         later = [self.settings]

@@ -4,9 +4,10 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.fifo import StreamFIFO
 from .beats import Packer, Unpacker, beat_layout
-from .mac import combine, window_sum_layout
+from .mac import window_sum_layout
 from .scratchpad import QueueScratchpad
 
 __all__ = ["PsumChain"]
@@ -20,8 +21,8 @@ class PsumChain(wiring.Component):
 
     Parameters
     ----------
-    psum : Shape
-        Sum, signed; additions wrap around.
+    arithmetic : Arithmetic
+        What sums are.
     psum_words : int
         Words of the scratchpad.
     psum_lanes : int
@@ -46,7 +47,9 @@ class PsumChain(wiring.Component):
         No sum is waiting.
     """
 
-    def __init__(self, psum, psum_words, psum_lanes):
+    def __init__(self, arithmetic: Arithmetic, psum_words: int, psum_lanes: int):
+        psum = arithmetic.accumulator
+        self._arithmetic = arithmetic
         self._psum = psum
         self._psum_words = psum_words
         self._lanes = psum_lanes
@@ -95,7 +98,7 @@ class PsumChain(wiring.Component):
             self.below.ready.eq(waiting & ~self.bottom),
             results.i.valid.eq(added),
             other.eq(Mux(self.bottom, unpacker.o.payload, self.below.payload)),
-            results.i.payload.sum.eq(combine(m, own.sum, other, alone, self.maximum)),
+            results.i.payload.sum.eq(self._arithmetic.combine(m, own.sum, other, alone, self.maximum)),
             results.i.payload.end.eq(own.end),
             packer.i.valid.eq(results.o.valid & self.top),
             packer.i.payload.word.eq(results.o.payload.sum),

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..arithmetic.fixed_point import FixedPointArithmetic
+from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS
@@ -88,19 +90,19 @@ class RowStationaryConfig(Config):
         object.__setattr__(self, "post", Post(lanes=self.psum_lanes))
 
     @property
+    def arithmetic(self) -> IntegerArithmetic:
+        """Integers of 8 bits, or 16-bit fixed point."""
+        return FixedPointArithmetic() if self.array.operand_bits == 16 else IntegerArithmetic(self.array.operand_bits)
+
+    @property
     def has_post(self) -> bool:
         """Whether there is post-processing, and POST commands."""
-        return self.array.operand_bits == 8
+        return not self.truncate
 
     @property
     def psum_bits(self) -> int:
         """Width of a sum, in the array and in the global buffer."""
-        return 32 if self.array.operand_bits == 8 else 16
-
-    @property
-    def accumulator_bits(self) -> int:
-        """Width of a finished sum: that of every sum."""
-        return self.psum_bits
+        return self.accumulator_bits
 
     @property
     def sum_columns(self) -> int:
@@ -140,12 +142,12 @@ class RowStationaryConfig(Config):
     @property
     def word_bits(self) -> int:
         """Width of an ifmap or filter word in the array: 8-bit words have lost their zero points."""
-        return 9 if self.array.operand_bits == 8 else 16
+        return self.arithmetic.word.width
 
     @property
     def truncate(self) -> bool:
         """Whether sums take a window of each product."""
-        return self.array.operand_bits == 16
+        return isinstance(self.arithmetic, FixedPointArithmetic)
 
     @property
     def psum_lanes(self) -> int:

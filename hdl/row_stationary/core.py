@@ -41,8 +41,7 @@ class RowStationaryCore(Core):
         self._config = config
         self._ways = buffer_ways(config.beat_bytes)
         self._loader = Loader(config) if config.has_post else Loader(config, CodedLoad(config))
-        self._execute = PassEngine(array_shape(config), config.array.operand_bits, config.buffer_lines,
-                                   config.filter_lines)
+        self._execute = PassEngine(array_shape(config), config.buffer_lines, config.filter_lines)
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute}
         self._post = None
         if config.has_post:

@@ -41,7 +41,7 @@ class PsumDrain(wiring.Component):
     def __init__(self, shape: ArrayShape, lines: int):
         self._shape = shape
         self._lines = lines
-        self._width = shape.psum_lanes * shape.psum_bits
+        self._width = shape.psum_lanes * shape.psum.width
         self._walk = Walk(ceil_log2(lines), PSUM_COUNTS)
         super().__init__({
             "i": In(stream.Signature(walk_layout(ceil_log2(lines), PSUM_COUNTS))),
@@ -80,7 +80,7 @@ class PsumDrain(wiring.Component):
             self.ended.eq(self.written & places.o.payload.last),
             self.words.eq(Mux(self.written, beat.last + 1, 0)),
         ]
-        size = self._shape.psum_bits // 8
+        size = self._shape.psum.width // 8
         for lane in range(self._shape.psum_lanes):
             m.d.comb += self.result.payload.mask.word_select(lane, size).eq(Mux(lane <= beat.last, ~0, 0))
 

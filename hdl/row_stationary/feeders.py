@@ -26,11 +26,9 @@ def operand_layout() -> data.StructLayout:
     return data.StructLayout({"unsigned": 1, "zero_point": signed(9)})
 
 
-def _word(shape, operand, how):
-    """Word that an operand stands for."""
-    if shape.word_bits == len(operand):
-        return operand.as_signed()
-    return (Cat(operand, ~how.unsigned & operand[-1]).as_signed() - how.zero_point)[:shape.word_bits].as_signed()
+def _word(arithmetic, operand, how):
+    """Word of an operand."""
+    return arithmetic.prepare(operand, ~how.unsigned & operand[-1], how.zero_point)
 
 
 class _Feeder(wiring.Component):
@@ -115,8 +113,6 @@ class IfmapFeeder(_Feeder):
     ----------
     shape : ArrayShape
         Parameters of the array.
-    operand_bits : int
-        Width of an operand in the buffer.
     lines, width : int
         Lines of the buffer, and bits of a line.
 
@@ -130,9 +126,8 @@ class IfmapFeeder(_Feeder):
         See :class:`_Feeder`.
     """
 
-    def __init__(self, shape: ArrayShape, operand_bits: int, lines: int, width: int):
-        self._operand_bits = operand_bits
-        self._lane_bits = ceil_log2(width // operand_bits)
+    def __init__(self, shape: ArrayShape, lines: int, width: int):
+        self._lane_bits = ceil_log2(width // shape.arithmetic.bits)
         super().__init__(shape, "ifmap", lines, width, Walk(20, IFMAP_COUNTS), {"lane": self._lane_bits}, {
             "i": In(stream.Signature(walk_layout(20, IFMAP_COUNTS))),
             "how": In(operand_layout()),
@@ -145,11 +140,12 @@ class IfmapFeeder(_Feeder):
         place, reader = self._walk.o.payload, self._reader
         self._connect(m, place.index_2, place.index_1)
         wiring.connect(m, wiring.flipped(self.i), self._walk.i)
-        operand = reader.o.payload.line.word_select(reader.o.payload.along.lane, self._operand_bits)
+        arithmetic = self._shape.arithmetic
+        operand = reader.o.payload.line.word_select(reader.o.payload.along.lane, arithmetic.bits)
         m.d.comb += [
             reader.i.payload.address.eq(place.address >> self._lane_bits),
             reader.i.payload.along.lane.eq(place.address[:self._lane_bits]),
-            self._out.i.payload.data.eq(_word(self._shape, operand, self.how)),
+            self._out.i.payload.data.eq(_word(arithmetic, operand, self.how)),
         ]
 
         return m
@@ -162,8 +158,6 @@ class FilterFeeder(_Feeder):
     ----------
     shape : ArrayShape
         Parameters of the array.
-    operand_bits : int
-        Width of an operand in the buffer.
     lines, width : int
         Lines of the filter buffer, and bits of a line.
 
@@ -178,8 +172,7 @@ class FilterFeeder(_Feeder):
         See :class:`_Feeder`.
     """
 
-    def __init__(self, shape: ArrayShape, operand_bits: int, lines: int, width: int):
-        self._operand_bits = operand_bits
+    def __init__(self, shape: ArrayShape, lines: int, width: int):
         counts = dict(zip(("rows", "sets", "beats"), FILTER_COUNTS, strict=True))
         super().__init__(shape, "filters", lines, width, Walk(1, FILTER_COUNTS), {"last": _LAST_BITS}, {
             "i": In(stream.Signature(data.StructLayout({"base": range(lines), "last": _LAST_BITS} | counts))),
@@ -209,11 +202,9 @@ class FilterFeeder(_Feeder):
             m.d.sync += address.eq(item.base)
         with m.Elif(walk.o.valid & walk.o.ready):
             m.d.sync += address.eq(address + 1)
-        operands = self._reader.o.payload.line
-        m.d.comb += [
-            word.eq(_word(self._shape, operands.word_select(lane, self._operand_bits), self.how))
-            for lane, word in enumerate(self._out.i.payload.data.words)
-        ]
+        arithmetic, line = self._shape.arithmetic, self._reader.o.payload.line
+        for lane, word in enumerate(self._out.i.payload.data.words):
+            m.d.comb += word.eq(_word(arithmetic, line.word_select(lane, arithmetic.bits), self.how))
 
         return m
 
@@ -248,7 +239,7 @@ class PsumFeeder(_Feeder):
         item = data.StructLayout(
             {"walk": walk_layout(address_bits, PSUM_COUNTS), "last": _LAST_BITS, "fresh": 1, "bias": 1})
         walk = Walk(address_bits, PSUM_COUNTS)
-        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum_bits, walk, {"last": _LAST_BITS}, {
+        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum.width, walk, {"last": _LAST_BITS}, {
             "i": In(stream.Signature(item)),
             "written": In(1),
             "ended": In(1),

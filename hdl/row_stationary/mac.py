@@ -6,10 +6,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from .beats import Unpacker, beat_layout
 from .scratchpad import RingScratchpad
 
-__all__ = ["WindowMAC", "combine", "pass_shape_layout", "shift_range", "window_sum_layout"]
+__all__ = ["WindowMAC", "pass_shape_layout", "window_sum_layout"]
 
 
 def pass_shape_layout(ifmap_words: int, filter_words: int) -> data.StructLayout:
@@ -26,46 +27,9 @@ def pass_shape_layout(ifmap_words: int, filter_words: int) -> data.StructLayout:
                               "windows": 12, "rows": 8, "fresh": 1})
 
 
-def shift_range(word, psum, truncate: bool) -> range:
-    """Return the bits of a product at which the window of it that a sum takes may begin."""
-    return range(2 * word.width - psum.width + 1 if truncate else 1)
-
-
 def window_sum_layout(psum) -> data.StructLayout:
     """Layout of a finished sum: its value, ``fresh`` of its pass, and whether it is its window's last one."""
     return data.StructLayout({"sum": psum, "fresh": 1, "end": 1})
-
-
-def combine(m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
-    """Sum of two psums, which wraps around, or their maximum.
-
-    One adder does both: psums are compared by subtraction.
-
-    Parameters
-    ----------
-    m : Module
-        Module that gets the adder.
-    a, b : Value
-        Psums, signed and equally wide.
-    without : Value
-        ``b`` doesn't count: the result is ``a``.
-    maximum : Value
-        Whether the maximum is wanted.
-
-    Returns
-    -------
-    Value
-        The psum.
-    """
-    operand = Signal(a.shape())
-    total = Signal(signed(len(a) + 1))
-    result = Signal(a.shape())
-    m.d.comb += [
-        operand.eq(Mux(without, 0, b) ^ maximum.replicate(len(a))),
-        total.eq(a + operand + maximum),
-        result.eq(Mux(maximum, Mux(total[-1] & ~without, b, a), total)),
-    ]
-    return result
 
 
 class WindowMAC(wiring.Component):
@@ -84,17 +48,12 @@ class WindowMAC(wiring.Component):
 
     Parameters
     ----------
-    word : Shape
-        Ifmap or filter word, signed.
-    psum : Shape
-        Sum, signed; additions wrap around.
+    arithmetic : Arithmetic
+        What words and sums are. A sum takes :meth:`~.Arithmetic.term` of each product, and is finished when it leaves.
     ifmap_words, filter_words : int
         Words of the scratchpads.
     filter_lanes : int
         Words of a beat of filters.
-    truncate : bool
-        Whether sums take a window of each product, as wide as a sum, that begins at bit ``shift``. Without, they
-        take the whole product.
 
     Members
     -------
@@ -118,18 +77,19 @@ class WindowMAC(wiring.Component):
         A product begins, or is skipped, since its ifmap word is zero; a word enters a scratchpad.
     """
 
-    def __init__(self, word, psum, ifmap_words, filter_words, filter_lanes, truncate):
+    def __init__(self, arithmetic: Arithmetic, ifmap_words: int, filter_words: int, filter_lanes: int):
+        word, psum = arithmetic.word, arithmetic.accumulator
+        self._arithmetic = arithmetic
         self._word = word
         self._psum = psum
         self._ifmap_words = ifmap_words
         self._filter_words = filter_words
         self._lanes = filter_lanes
-        self._truncate = truncate
         super().__init__({
             "shape": In(stream.Signature(pass_shape_layout(ifmap_words, filter_words))),
             "ifmap": In(stream.Signature(word)),
             "filters": In(stream.Signature(beat_layout(word, filter_lanes))),
-            "shift": In(shift_range(word, psum, truncate)),
+            "shift": In(arithmetic.windows()),
             "maximum": In(1),
             "room": In(1),
             "begun": Out(1),
@@ -221,16 +181,16 @@ class WindowMAC(wiring.Component):
                 "fresh": shape.fresh, "end": last_word & last_filter}
 
     def _pipeline(self, m, step, ifmap, filters):
-        """Read in a first cycle, register operands in a second, multiply in a third, add in a fourth."""
+        """Read in a first cycle, register operands in a second, multiply in the next, and add in the last."""
+        arithmetic = self._arithmetic
         layout = data.StructLayout(dict.fromkeys(step, 1))
-        stages = [Signal(layout, name=f"stage_{number}") for number in range(3)]
+        stages = [Signal(layout, name=f"stage_{number}") for number in range(2 + arithmetic.product_latency)]
         m.d.sync += [stages[0][name].eq(value) for name, value in step.items()]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(stages)]
 
         read = Signal(self._word, reset_less=True)
         a = Signal(self._word, reset_less=True)
         w = Signal(self._word, reset_less=True)
-        product = Signal(signed(2 * self._word.width), reset_less=True)
         total = Signal(self._psum, reset_less=True)
         part = Signal(self._psum)
         base = Signal(self._psum)
@@ -238,17 +198,15 @@ class WindowMAC(wiring.Component):
             m.d.sync += read.eq(ifmap.word.word)
         with m.If(stages[0].valid & ~stages[0].gated):
             m.d.sync += [a.eq(read), w.eq(filters.word)]
-        with m.If(stages[1].valid & ~stages[1].gated):
-            m.d.sync += product.eq(a * w)
+        product = arithmetic.multiply(m, a, w, arithmetic.product, enable=stages[1].valid & ~stages[1].gated)
         # A product with a filter word of zero is left out too, which changes a maximum only.
         m.d.sync += stages[2].gated.eq(stages[1].gated | (w == 0))
-        last = stages[2]
-        least = Cat(Const(0, self._psum.width - 1), self.maximum).as_signed()
+        last = stages[-1]
         m.d.comb += [
-            part.eq(product >> self.shift if self._truncate else product),
-            base.eq(Mux(last.first, least, total)),
+            part.eq(arithmetic.term(product, self.shift)),
+            base.eq(Mux(last.first, arithmetic.neutral(self.maximum), total)),
         ]
-        result = combine(m, base, part, last.gated, self.maximum)
+        result = arithmetic.combine(m, base, part, last.gated, self.maximum)
         with m.If(last.valid):
             m.d.sync += total.eq(result)
         m.d.sync += [

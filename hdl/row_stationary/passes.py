@@ -35,8 +35,6 @@ class PassEngine(wiring.Component):
     ----------
     shape : ArrayShape
         Parameters of the array. A beat of filters and one of psums are as wide as a line of the buffers.
-    operand_bits : int
-        Width of an operand in the buffers, 8 or 16. Words are as wide, or one bit wider if they lose zero points.
     lines, filter_lines : int
         Lines of the global buffer and of the filter buffer.
 
@@ -67,20 +65,20 @@ class PassEngine(wiring.Component):
     Raises
     ------
     PearrayError
-        If a beat of filters and one of psums differ in width, or words don't fit operands.
+        If a beat of filters and one of psums differ in width, or an operand has not 8 or 16 bits.
     """
 
-    def __init__(self, shape: ArrayShape, operand_bits: int, lines: int, filter_lines: int):
-        width = shape.psum_lanes * shape.psum_bits
-        if operand_bits not in (8, 16) or shape.word_bits - operand_bits not in (0, 1):
-            raise PearrayError(f"operand_bits must be 8 or 16 and word_bits that or one more, not {operand_bits!r} and "
-                               f"{shape.word_bits}")
+    def __init__(self, shape: ArrayShape, lines: int, filter_lines: int):
+        width = shape.psum_lanes * shape.psum.width
+        operand_bits = shape.arithmetic.bits
+        if operand_bits not in (8, 16):
+            raise PearrayError(f"bits of an operand must be 8 or 16, not {operand_bits!r}")
         if shape.filter_lanes * operand_bits != width:
             raise PearrayError(f"filter_lanes * operand_bits must be psum_lanes * psum_bits = {width}, "
                                f"not {shape.filter_lanes} * {operand_bits}")
         self._array = RowStationaryArray(shape)
-        self._ifmap = IfmapFeeder(shape, operand_bits, lines, width)
-        self._filters = FilterFeeder(shape, operand_bits, filter_lines, width)
+        self._ifmap = IfmapFeeder(shape, lines, width)
+        self._filters = FilterFeeder(shape, filter_lines, width)
         self._psums = PsumFeeder(shape, lines)
         self._drain = PsumDrain(shape, lines)
         self._setups = SetupFeeder(shape, filter_lines, width)

@@ -4,12 +4,13 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.fifo import StreamFIFO
 from ..blocks.unit import Unit
 from ..errors import PearrayError
 from .beats import beat_layout
 from .chain import PsumChain
-from .mac import WindowMAC, pass_shape_layout, shift_range
+from .mac import WindowMAC, pass_shape_layout
 
 __all__ = ["PEEvents", "RowStationaryPE"]
 
@@ -37,16 +38,12 @@ class RowStationaryPE(Unit):
 
     Parameters
     ----------
-    word_bits : int
-        Width of a signed ifmap or filter word.
-    psum_bits : int
-        Width of a signed sum, at least `word_bits`; additions wrap around.
+    arithmetic : Arithmetic
+        What words and sums are. All sums are finished ones, which are added in one cycle.
     ifmap_words, filter_words, psum_words : int
         Words of the three scratchpads.
     filter_lanes, psum_lanes : int
         Words of a beat of filters, and sums of a beat of psums.
-    truncate : bool
-        Whether sums take a window of each product; see :class:`.mac.WindowMAC`.
 
     Members
     -------
@@ -69,19 +66,19 @@ class RowStationaryPE(Unit):
     Raises
     ------
     PearrayError
-        If `psum_bits` is below `word_bits` or, with `truncate`, above twice of it.
+        If the arithmetic takes more than one cycle to add.
     """
 
     _QUEUED = 8
 
-    def __init__(self, word_bits: int, psum_bits: int, ifmap_words: int, filter_words: int, psum_words: int,
-                 filter_lanes: int, psum_lanes: int, truncate: bool):
-        if psum_bits < word_bits or (truncate and psum_bits > 2 * word_bits):
-            raise PearrayError(f"psum_bits must be at least word_bits = {word_bits} and, with truncate, at most twice "
-                               f"that, not {psum_bits!r}")
-        word, psum = signed(word_bits), signed(psum_bits)
-        self._mac = word, psum, ifmap_words, filter_words, filter_lanes, truncate
-        self._chain = psum, psum_words, psum_lanes
+    def __init__(self, arithmetic: Arithmetic, ifmap_words: int, filter_words: int, psum_words: int,
+                 filter_lanes: int, psum_lanes: int):
+        if arithmetic.add_latency != 1:
+            raise PearrayError(f"add_latency must be 1 for a row-stationary array, whose PEs sum in one register, "
+                               f"not {arithmetic.add_latency}")
+        word, psum = arithmetic.word, arithmetic.accumulator
+        self._mac = arithmetic, ifmap_words, filter_words, filter_lanes
+        self._chain = arithmetic, psum_words, psum_lanes
         self._shape = pass_shape_layout(ifmap_words, filter_words)
         beats = stream.Signature(beat_layout(psum, psum_lanes))
         super().__init__({
@@ -94,7 +91,7 @@ class RowStationaryPE(Unit):
             "out": Out(beats),
             "bottom": In(1),
             "top": In(1),
-            "shift": In(shift_range(word, psum, truncate)),
+            "shift": In(arithmetic.windows()),
             "maximum": In(1),
             "idle": Out(1),
             "events": Out(PEEvents),

@@ -9,11 +9,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
 from amaranth.utils import ceil_log2
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.unit import Unit, add
 from ..errors import PearrayError
 from .beats import beat_layout
 from .config import RowStationaryConfig
-from .mac import pass_shape_layout, shift_range
+from .mac import pass_shape_layout
 from .pe import PEEvents, RowStationaryPE
 
 __all__ = ["ArrayShape", "PERow", "array_shape", "event_counts_layout", "tag_bits"]
@@ -27,14 +28,12 @@ class ArrayShape:
     ----------
     rows, cols : int
         Processing elements.
-    word_bits, psum_bits : int
-        Widths of signed words and sums.
+    arithmetic : Arithmetic
+        What words and sums are.
     ifmap_words, filter_words, psum_words : int
         Words of a PE's scratchpads.
     filter_lanes, psum_lanes : int
         Words of a beat on the filter and psum networks.
-    truncate : bool
-        Whether sums take a window of each product, as in :class:`.mac.WindowMAC`.
     row_tag_bits, col_tag_bits : int
         Widths of the two parts of a tag.
 
@@ -46,27 +45,35 @@ class ArrayShape:
 
     rows: int
     cols: int
-    word_bits: int
-    psum_bits: int
+    arithmetic: Arithmetic
     ifmap_words: int
     filter_words: int
     psum_words: int
     filter_lanes: int
     psum_lanes: int
-    truncate: bool
     row_tag_bits: int
     col_tag_bits: int
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name != "truncate" and (type(value) is not int or value < 1):
+            if name != "arithmetic" and (type(value) is not int or value < 1):
                 raise PearrayError(f"{name} must be an integer of at least 1, not {value!r}")
 
     @property
     def pe(self) -> tuple[Any, ...]:
         """Arguments of :class:`.pe.RowStationaryPE`."""
-        return (self.word_bits, self.psum_bits, self.ifmap_words, self.filter_words, self.psum_words,
-                self.filter_lanes, self.psum_lanes, self.truncate)
+        return (self.arithmetic, self.ifmap_words, self.filter_words, self.psum_words, self.filter_lanes,
+                self.psum_lanes)
+
+    @property
+    def word(self) -> Shape:
+        """Shape of a word."""
+        return self.arithmetic.word
+
+    @property
+    def psum(self) -> Shape:
+        """Shape of a sum."""
+        return self.arithmetic.accumulator
 
     @property
     def tag(self) -> data.StructLayout:
@@ -82,15 +89,15 @@ class ArrayShape:
     @property
     def shift(self) -> range:
         """Lowest bits that a product's window may have."""
-        return shift_range(signed(self.word_bits), signed(self.psum_bits), self.truncate)
+        return self.arithmetic.windows()
 
     @property
     def networks(self) -> Mapping[str, Any]:
         """Shape of a datum on each network to the PEs."""
         return {"shape": pass_shape_layout(self.ifmap_words, self.filter_words),
-                "ifmap": signed(self.word_bits),
-                "filters": beat_layout(signed(self.word_bits), self.filter_lanes),
-                "psums": beat_layout(signed(self.psum_bits), self.psum_lanes)}
+                "ifmap": self.word,
+                "filters": beat_layout(self.word, self.filter_lanes),
+                "psums": beat_layout(self.psum, self.psum_lanes)}
 
     def datum(self, network: str) -> data.StructLayout:
         """Layout of a datum and its tag; pass shapes have no tag, and go to all active PEs."""
@@ -137,7 +144,7 @@ class PERow(Unit):
 
     def __init__(self, shape: ArrayShape):
         self._shape = shape
-        sums = stream.Signature(signed(shape.psum_bits))
+        sums = stream.Signature(shape.psum)
         members: dict[str, Member] = {
             "setup_in": In(shape.setup),
             "setup": Out(shape.setup),
@@ -226,9 +233,9 @@ def array_shape(config: RowStationaryConfig) -> ArrayShape:
     """Parameters of the array of a configuration."""
     row_tag_bits, col_tag_bits = tag_bits(config.array.rows, config.array.cols)
     return ArrayShape(
-        rows=config.array.rows, cols=config.array.cols, word_bits=config.word_bits, psum_bits=config.psum_bits,
+        rows=config.array.rows, cols=config.array.cols, arithmetic=config.arithmetic,
         ifmap_words=config.pe.ifmap_words, filter_words=config.pe.filter_words, psum_words=config.pe.psum_words,
-        filter_lanes=config.filter_lanes, psum_lanes=config.psum_lanes, truncate=config.truncate,
+        filter_lanes=config.filter_lanes, psum_lanes=config.psum_lanes,
         row_tag_bits=row_tag_bits, col_tag_bits=col_tag_bits)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from amaranth.utils import ceil_log2
-
+from ..arithmetic.arithmetic import Arithmetic
+from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..memory import MemoryTiming
 from ..sections import Section, integer
@@ -95,19 +95,24 @@ class Config(ABC):
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
 
     @property
-    def operand_bytes(self) -> int:
-        """Bytes of an activation or weight in memory: 1 up to 8 bits, else 2."""
-        return 1 if self.array.operand_bits <= 8 else 2
+    def arithmetic(self) -> Arithmetic:
+        """Numbers that the array computes with, chosen by ``array.operand_bits``."""
+        return IntegerArithmetic(self.array.operand_bits)
 
     @property
-    @abstractmethod
+    def operand_bytes(self) -> int:
+        """Bytes of an activation or weight in memory: a power of two."""
+        return self.arithmetic.operand_bytes
+
+    @property
     def accumulator_bits(self) -> int:
         """Width of a finished sum."""
+        return self.arithmetic.accumulator.width
 
     @property
     def sum_bytes(self) -> int:
         """Bytes of an unrounded sum in memory: a power of two."""
-        return 1 << ceil_log2(self.accumulator_bits // 8)
+        return self.arithmetic.sum_bytes
 
     @property
     def has_post(self) -> bool:

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.pipeline import delay
 from ..blocks.unit import Unit, add
 from ..post.sums import AccumulatorRead
@@ -30,13 +31,16 @@ def control_layout(depth: int) -> data.StructLayout:
 class DrainRows(wiring.Component):
     """Makes the rows of an output-stationary drain of its one drain vector.
 
-    A weight-stationary row passes through. A drain becomes ``rows`` rows in consecutive cycles,
-    from ``i.row`` downwards. Latency is one cycle.
+    A weight-stationary row passes through. A drain becomes ``turns * rows`` rows in consecutive cycles. Those that
+    the PEs of a row of the array hold lie ``rows`` apart, from ``i.row`` upwards; those of the rows of the array
+    above follow, each a row further down. Latency is one cycle.
 
     Parameters
     ----------
     rows, depth : int
         Rows of the array and of a bank of accumulators.
+    turns : int
+        Sums that take turns in a PE.
 
     Members
     -------
@@ -46,8 +50,9 @@ class DrainRows(wiring.Component):
         Control of a vector, and of a row of sums.
     """
 
-    def __init__(self, rows: int, depth: int):
+    def __init__(self, rows: int, depth: int, turns: int = 1):
         self._rows = rows
+        self._turns = turns
         super().__init__({
             "drain": In(1),
             "i": In(control_layout(depth)),
@@ -58,20 +63,27 @@ class DrainRows(wiring.Component):
         """Build the row counter."""
         m = Module()
 
-        left = Signal(range(max(self._rows, 2)))
+        count = self._turns * self._rows
+        left = Signal(range(max(count, 2)))
         last = Signal()
+        following = self.o.row - 1
+        if self._turns > 1:
+            turn = Signal(range(self._turns))
+            end = turn == self._turns - 1
+            following = Mux(end, self.o.row - (self._turns - 1) * self._rows - 1, self.o.row + self._rows)
+            m.d.sync += turn.eq(Mux(self.i.valid | end, 0, turn + 1))
         with m.If(self.i.valid):
             m.d.sync += [
                 self.o.eq(self.i),
-                left.eq(Mux(self.drain, self._rows - 1, 0)),
+                left.eq(Mux(self.drain, count - 1, 0)),
                 last.eq(self.i.last),
             ]
-            if self._rows > 1:
+            if count > 1:
                 m.d.sync += self.o.last.eq(self.i.last & ~self.drain)
         with m.Else():
             m.d.sync += [
                 self.o.valid.eq(left != 0),
-                self.o.row.eq(self.o.row - 1),
+                self.o.row.eq(following),
                 self.o.last.eq(last & (left == 1)),
             ]
             with m.If(left != 0):
@@ -83,24 +95,27 @@ class DrainRows(wiring.Component):
 class AccumulatorColumn(Unit):
     """One column of accumulators.
 
-    A sum is read, combined and written back in five cycles, so the same row may come again after
-    :attr:`Accumulators.PERIOD` cycles, and other rows every cycle. The bank that post-processing
+    A sum is read, combined and written back, so the same row may come again after
+    :attr:`Accumulators.period` cycles, and other rows every cycle. The bank that post-processing
     reads must be another than the one at work: the latter's reads take precedence.
 
     Parameters
     ----------
     depth : int
         Rows of a bank.
-    accumulator_bits, psum_bits : int
-        Bits of a sum in the accumulators and of one from the array; additions wrap around.
+    arithmetic : Arithmetic
+        Numbers of the accelerator; says what a row's accumulator and a sum from the array become.
+    products : int
+        Products that a sum from the array can hold.
 
     Members
     -------
     reading, writing : In(control_layout(depth))
-        Row whose sum arrives three cycles later, and row to write, five cycles after its reading.
+        Row whose sum arrives :attr:`Accumulators.LEAD` cycles later, and row to write, ``period - 1`` cycles after its
+        reading.
     reading_next, writing_next : Out(control_layout(depth))
         The same one cycle later, for the column to the right.
-    psum : In(signed(psum_bits))
+    psum : In(psum)
         Sum from the array.
     read_en, read_bank, read_row, read_data : In, Out
         Port of post-processing, see :class:`AccumulatorRead`.
@@ -108,10 +123,11 @@ class AccumulatorColumn(Unit):
 
     unit_name = "accumulator_column"
 
-    def __init__(self, depth: int, accumulator_bits: int, psum_bits: int):
+    def __init__(self, depth: int, arithmetic: Arithmetic, products: int):
         self._depth = depth
-        self._accumulator = signed(accumulator_bits)
-        self._psum = signed(psum_bits)
+        self._arithmetic = arithmetic
+        self._accumulator = arithmetic.accumulator
+        self._psum = arithmetic.psum(products)
         control = control_layout(depth)
         super().__init__({
             "reading": In(control),
@@ -154,25 +170,12 @@ class AccumulatorColumn(Unit):
         read_bank = delay(m, self.read_bank, AccumulatorRead.LATENCY, "read_bank")
         m.d.comb += self.read_data.eq(Mux(read_bank, outputs[1], outputs[0]))
 
-        # One step a cycle: choice of the bank, comparison, clearing of what must not enter the sum
-        # (which costs registers' reset inputs instead of logic), addition.
-        control = delay(m, self.reading, 2, "reading")
+        # The choice of the bank takes a cycle; then the accumulator meets the sum.
+        control = delay(m, self.reading, AccumulatorRead.LATENCY, "reading")
         old = Signal(self._accumulator, reset_less=True)
         m.d.sync += old.eq(Mux(control.bank, outputs[1], outputs[0]))
         control = delay(m, control, 1, "reading_compare")
-        old_after = Signal(self._accumulator, reset_less=True)
-        new_after = Signal(self._psum, reset_less=True)
-        below = Signal(reset_less=True)
-        m.d.sync += [old_after.eq(old), new_after.eq(self.psum), below.eq(old < self.psum)]
-        control = delay(m, control, 1, "reading_clear")
-        kept = Signal(self._accumulator, reset_less=True)
-        added = Signal(self._psum, reset_less=True)
-        m.d.sync += [kept.eq(old_after), added.eq(new_after)]
-        with m.If(control.first | control.maximum & below):
-            m.d.sync += kept.eq(0)
-        with m.If(~control.first & control.maximum & ~below):
-            m.d.sync += added.eq(0)
-        m.d.comb += total.eq(kept + added)
+        m.d.comb += total.eq(self._arithmetic.accumulate(m, old, self.psum, control))
 
         return m
 
@@ -192,8 +195,8 @@ class Accumulators(wiring.Component):
     -------
     control : In(control_layout(depth))
         Row whose sum of column 0 arrives :attr:`LEAD` cycles later, one a cycle. The same row may
-        come again after :attr:`PERIOD` cycles.
-    psum : In(ArrayLayout(signed(psum_bits), C))
+        come again after :attr:`period` cycles.
+    psum : In(ArrayLayout(psum, C))
         Sums from the array.
     read : In(AccumulatorRead(config))
         Port of post-processing. While a row of one bank comes in, only the other can be read.
@@ -201,19 +204,27 @@ class Accumulators(wiring.Component):
         The last row of a command can be read.
     """
 
-    #: Cycles from ``control`` to ``psum`` of column 0.
-    LEAD = 3
-    #: Least number of cycles from a row to the same row.
-    PERIOD = 6
+    #: Cycles from ``control`` to ``psum`` of column 0: reading, and the choice of the bank.
+    LEAD = AccumulatorRead.LATENCY + 1
 
     def __init__(self, config: Config):
         self._config = config
         super().__init__({
             "control": In(control_layout(config.accumulators.depth)),
-            "psum": In(data.ArrayLayout(signed(config.psum_bits), config.array.cols)),
+            "psum": In(data.ArrayLayout(config.arithmetic.psum(config.os_depth), config.array.cols)),
             "read": In(AccumulatorRead(config)),
             "done": Out(1),
         })
+
+    @property
+    def period(self) -> int:
+        """Least number of cycles from a row to the same row."""
+        return self.period_of(self._config.arithmetic)
+
+    @classmethod
+    def period_of(cls, arithmetic: Arithmetic) -> int:
+        """Return the least number of cycles from a row to the same row: until it has been written and can be read."""
+        return cls.LEAD + arithmetic.accumulate_latency + 1
 
     def elaborate(self, platform):
         """Build the columns."""
@@ -221,9 +232,9 @@ class Accumulators(wiring.Component):
 
         config = self._config
         reading = self.control
-        writing = delay(m, self.control, self.PERIOD - 1, "writing")
+        writing = delay(m, self.control, self.period - 1, "writing")
         for index in range(config.array.cols):
-            column = AccumulatorColumn(config.accumulators.depth, config.accumulator_bits, config.psum_bits)
+            column = AccumulatorColumn(config.accumulators.depth, config.arithmetic, config.os_depth)
             add(m, f"column_{index}", column, platform)
             m.d.comb += [
                 column.reading.eq(reading),

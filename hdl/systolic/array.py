@@ -1,9 +1,10 @@
 """Systolic array of processing elements, weight- or output-stationary at run time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.delay import Skew
 from ..blocks.unit import Unit, add
 from ..errors import PearrayError
@@ -20,9 +21,10 @@ class ArrayControl(data.Struct):
     swap: unsigned(1)
     #: The vector is an element of sums that stay in the PEs.
     output_stationary: unsigned(1)
-    #: Output-stationary: the vector is the first of its sums.
+    #: Output-stationary: the vector, and those that take turns with it, are the first of their sums. Set with the
+    #: first of them only.
     clear: unsigned(1)
-    #: Output-stationary: the vector is the last of its sums, which then leave.
+    #: Output-stationary: they are the last of their sums, which then leave. Set with the first of them only.
     drain: unsigned(1)
 
 
@@ -40,7 +42,8 @@ class SystolicArray(Unit):
 
     The array provides no flow control: it takes one vector of activations and one of weights every
     cycle and never stalls. All inputs are unskewed; skew registers are inside. Whoever drives it
-    knows from the latencies below which outputs count. Sums wrap around at ``psum_bits``.
+    knows from the latencies below which outputs count. Row r works r additions after row 0, whatever cycles the
+    arithmetic takes for one (A below).
 
     Write t for the cycle in which an input is presented; an output "in cycle t + n" can be read
     after n clock edges.
@@ -61,36 +64,37 @@ class SystolicArray(Unit):
 
     **Output-stationary.** Vectors x and w with the same number are presented ``os_weight_lead``
     cycles apart, w first, from the top, with ``capture`` set; PE (r, c) adds x[r] * w[c] to its sum.
-    ``clear`` marks the first vector of a sum, ``drain`` the last. In between, idle cycles keep
-    ``output_stationary`` set and present x = 0. ``swap`` is of no effect. The sums of row R-1 are on
-    ``psum`` in cycle t + ``os_latency`` + c for column c, t being the cycle of the drain vector;
-    those of row R-2 follow in the next cycle, and so on up to row 0. The next sum may begin in the
-    cycle after the drain vector, but its own drain comes no earlier than ``drain_interval`` = R
-    cycles after that; nor does a weight-stationary vector. Vector 0 of a weight-stationary tile may be
-    presented in the cycle of the drain vector or any later one.
+    An addition of A cycles leaves room for A sums in each PE, which take turns: vectors come in groups of A
+    consecutive cycles, one for each sum. ``clear`` marks the first group of sums, ``drain`` the last. Between groups,
+    a multiple of A idle cycles keeps ``output_stationary`` set and presents x = 0. ``swap`` is of no effect. The A
+    sums of row R-1 are on ``psum`` in cycle t + ``os_latency`` + c for column c and in the A - 1 cycles
+    after it, t being the cycle of the drain vector; those of row R-2 follow, and so on up to row 0. The next
+    sums may begin in the cycle after the drain group, but their own drain comes no earlier than
+    ``drain_interval`` = A R cycles after that one; nor does a weight-stationary vector. Vector 0 of a
+    weight-stationary tile may be presented in the cycle of the last vector of the drain group or any later one.
 
     Parameters
     ----------
     rows, cols : int
         Processing elements, at least 1 x 1.
-    operand_bits : int
-        Width of an operand, 2 to 32.
-    psum_bits : int
-        Width of a partial sum, at least that of a product.
+    arithmetic : Arithmetic
+        Numbers that the array computes with.
+    products : int
+        Products that a partial sum can hold.
 
     Members
     -------
-    a : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+    a : :py:`In(ArrayLayout(word, rows))`
         Activation vector x.
     control : :py:`In(ArrayControl)`
         Its control bits.
-    w_top : :py:`In(ArrayLayout(signed(operand_bits), cols))`
+    w_top : :py:`In(ArrayLayout(word, cols))`
         Weight vector from the top.
-    w_left : :py:`In(ArrayLayout(signed(operand_bits), rows))`
+    w_left : :py:`In(ArrayLayout(word, rows))`
         Weight vector from the left.
     w_control : :py:`In(WeightControl)`
         Control bits of either.
-    psum : :py:`Out(ArrayLayout(signed(psum_bits), cols))`
+    psum : :py:`Out(ArrayLayout(psum, cols))`
         Sums, column c one cycle after column c-1.
 
     Raises
@@ -101,23 +105,21 @@ class SystolicArray(Unit):
 
     unit_name = "systolic_array"
 
-    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
-        for name, value, low, high in (("rows", rows, 1, 1024), ("cols", cols, 1, 1024),
-                                       ("operand_bits", operand_bits, 2, 32),
-                                       ("psum_bits", psum_bits, 2 * operand_bits, 128)):
-            if not isinstance(value, int) or not low <= value <= high:
-                raise PearrayError(f"{name} must be an integer in {low}..{high}, not {value!r}")
+    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int):
+        for name, value, high in (("rows", rows, 1024), ("cols", cols, 1024), ("products", products, 1 << 20)):
+            if not isinstance(value, int) or not 1 <= value <= high:
+                raise PearrayError(f"{name} must be an integer in 1..{high}, not {value!r}")
         self._rows = rows
         self._cols = cols
-        self._operand_bits = operand_bits
-        self._psum_bits = psum_bits
+        self._arithmetic = arithmetic
+        self._products = products
         super().__init__({
-            "a": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "a": In(data.ArrayLayout(arithmetic.word, rows)),
             "control": In(ArrayControl),
-            "w_top": In(data.ArrayLayout(signed(operand_bits), cols)),
-            "w_left": In(data.ArrayLayout(signed(operand_bits), rows)),
+            "w_top": In(data.ArrayLayout(arithmetic.word, cols)),
+            "w_left": In(data.ArrayLayout(arithmetic.word, rows)),
             "w_control": In(WeightControl),
-            "psum": Out(data.ArrayLayout(signed(psum_bits), cols)),
+            "psum": Out(data.ArrayLayout(arithmetic.psum(products), cols)),
         })
 
     @property
@@ -131,24 +133,37 @@ class SystolicArray(Unit):
         return self._cols
 
     @property
-    def operand_bits(self) -> int:
-        """Width of an operand."""
-        return self._operand_bits
+    def arithmetic(self) -> Arithmetic:
+        """Numbers that the array computes with."""
+        return self._arithmetic
 
     @property
-    def psum_bits(self) -> int:
-        """Width of a partial sum."""
-        return self._psum_bits
+    def psum_shape(self) -> Shape:
+        """Shape of a partial sum."""
+        return self._arithmetic.psum(self._products)
 
     @property
     def ws_latency(self) -> int:
         """Cycles from a weight-stationary vector to its sum in column 0."""
-        return self._rows + 4
+        return self.ws_latency_of(self._rows, self._arithmetic)
+
+    @staticmethod
+    def ws_latency_of(rows: int, arithmetic: Arithmetic) -> int:
+        """Return the cycles from a weight-stationary vector to its sum in column 0 of an array of some rows.
+
+        Two registers, the product, an addition a row, and the drain register.
+        """
+        return 2 + arithmetic.product_latency + (rows + 1) * arithmetic.add_latency
 
     @property
     def os_latency(self) -> int:
-        """Cycles from the drain vector to the sum of row R-1 in column 0."""
-        return self._rows + 4
+        """Cycles from the drain vector to the first sum of row R-1 in column 0."""
+        return self.ws_latency
+
+    @property
+    def os_sums(self) -> int:
+        """Output-stationary sums of a PE, which take turns."""
+        return self._arithmetic.add_latency
 
     @property
     def swap_lead_top(self) -> int:
@@ -173,42 +188,48 @@ class SystolicArray(Unit):
     @property
     def drain_interval(self) -> int:
         """Least number of cycles from a drain vector to the next, or to a weight-stationary vector."""
-        return self._rows
+        return self.drain_interval_of(self._rows, self._arithmetic)
+
+    @staticmethod
+    def drain_interval_of(rows: int, arithmetic: Arithmetic) -> int:
+        """Return the drain interval of an array of some rows: the cycles in which all sums of a column leave."""
+        return rows * arithmetic.add_latency
 
     def elaborate(self, platform):
         """Build the array."""
         m = Module()
 
-        block = PEBlock(self._rows, self._cols, self._operand_bits, self._psum_bits)
+        block = PEBlock(self._rows, self._cols, self._arithmetic, self._products)
         add(m, "pes", block, platform)
 
         # Operands. A token enters column c, or row r, with that element's share of vector 0.
+        addition = self._arithmetic.add_latency
         a = Signal.like(self.a, reset_less=True)
         m.d.sync += a.eq(self.a)
-        tokens = Signal(max(self._rows, self._cols))
+        tokens = Signal(max(addition * (self._rows - 1) + 1, self._cols))
         m.d.comb += tokens[0].eq(self.w_control.capture)
         m.d.sync += tokens[1:].eq(tokens[:-1])
-        for name, vector, wires in (("a_skew", a, block.a_left),
-                                    ("w_left_skew", self.w_left, block.weight_left),
-                                    ("w_top_skew", self.w_top, block.weight_above)):
-            skew = Skew(self._operand_bits, len(wires))
+        for name, vector, wires, step in (("a_skew", a, block.a_left, addition),
+                                          ("w_left_skew", self.w_left, block.weight_left, addition),
+                                          ("w_top_skew", self.w_top, block.weight_above, 1)):
+            skew = Skew(self._arithmetic.word.width, len(wires), step=step)
             add(m, name, skew, platform)
             for i, wire in enumerate(wires):
                 m.d.comb += [skew.i[i].eq(vector[i]), wire.eq(skew.o[i])]
-        for wires in (block.token_left, block.token_above):
-            for wire, token in zip(wires, tokens, strict=False):
+        for wires, step in ((block.token_left, addition), (block.token_above, 1)):
+            for wire, token in zip(wires, tokens[::step], strict=False):
                 m.d.comb += wire.eq(token)
 
         # Control bits.
         control, drains = self._control(m)
         for r, wire in enumerate(block.control_left):
-            if r:
-                entering = Signal(PEControl, name=f"control_{r}")
+            for stage in range(addition if r else 0):
+                entering = Signal(PEControl, name=f"control_{r}_{stage}" if stage else f"control_{r}")
                 m.d.sync += entering.eq(control)
                 control = entering
             move = Signal(name=f"move_{r}", init=1)
             if r < self._rows - 1:
-                # Row r has its sum rows-1-r cycles before the last row has, and keeps it until then, so
+                # Row r has its sums rows-1-r additions before the last row has, and keeps them until then, so
                 # that all sums of a column move down together.
                 hold = Signal(name=f"hold_{r}")
                 with m.If(drains[r]):
@@ -226,20 +247,23 @@ class SystolicArray(Unit):
     def _control(self, m):
         """Bring the control bits of a vector to the times at which the first PE needs them.
 
-        Return them, and a vector that tells which rows see a drain of output-stationary sums.
+        Return them, and a vector that tells which rows see the last drain of output-stationary sums.
         """
         control = Signal(PEControl)
         stationary = self.control.output_stationary
+        product, addition = self._arithmetic.product_latency, self._arithmetic.add_latency
 
-        # Weight-stationary sums leave through the last row's drain register too, which costs a cycle
-        # but no multiplexer. While drained sums move down, idle cycles must not look like those.
+        # Weight-stationary sums leave through the last row's drain register too, which costs the cycles of
+        # its depth but no multiplexer. While drained sums move down, idle cycles must not look like those.
         leave = Signal()
         drain = Signal()
         m.d.comb += leave.eq(stationary & self.control.drain)
+        leave, last = _turns(m, leave, addition, "leave")
+        clear, _ = _turns(m, self.control.clear, addition, "clear")
         if self._rows > 1:
-            draining = Signal(range(self._rows))
-            with m.If(leave):
-                m.d.sync += draining.eq(self._rows - 1)
+            draining = Signal(range(addition * (self._rows - 1) + 1))
+            with m.If(last):
+                m.d.sync += draining.eq(addition * (self._rows - 1))
             with m.Elif(draining != 0):
                 m.d.sync += draining.eq(draining - 1)
             m.d.comb += drain.eq(leave | ~stationary & (draining == 0))
@@ -253,12 +277,25 @@ class SystolicArray(Unit):
             control.through.eq(stationary),
         ]
         for name, value, delay in (("swap", self.control.swap | stationary, 1),
-                                   ("output_stationary", stationary, 2),
-                                   ("clear", self.control.clear, 2),
-                                   ("drain", drain, 3)):
+                                   ("output_stationary", stationary, 1 + product),
+                                   ("clear", clear, 1 + product),
+                                   ("drain", drain, 1 + product + addition)):
             line = Signal(delay, name=f"{name}_delay")
             m.d.sync += line.eq(Cat(value, line))
             m.d.comb += control[name].eq(line[-1])
-        drains = Signal(3 + self._rows - 1)
-        m.d.sync += drains.eq(Cat(leave, drains))
-        return control, drains[2:]
+        first = product + addition
+        drains = Signal(first + 1 + addition * (self._rows - 1))
+        m.d.sync += drains.eq(Cat(last, drains))
+        return control, drains[first::addition]
+
+
+def _turns(m: Module, bit: Value, turns: int, name: str) -> tuple[Value, Value]:
+    """Repeat a bit for all sums that take turns.
+
+    Return whether it was set in this cycle or one of the ``turns - 1`` before, and the bit of so many cycles before.
+    """
+    if turns == 1:
+        return bit, bit
+    line = Signal(turns - 1, name=f"{name}_turns")
+    m.d.sync += line.eq(Cat(bit, line))
+    return bit | line.any(), line[-1]

@@ -74,11 +74,6 @@ class SystolicConfig(Config):
                                f"not {self.accumulators.depth}")
 
     @property
-    def accumulator_bits(self) -> int:
-        """Width of an accumulator: 32 up to 8-bit operands, else 48."""
-        return 32 if self.array.operand_bits <= 8 else 48
-
-    @property
     def sum_columns(self) -> int:
         """Sums of a row that post-processing works through: the array's columns."""
         return self.array.cols
@@ -105,19 +100,9 @@ class SystolicConfig(Config):
         }
 
     @property
-    def pe_bits(self) -> int:
-        """Width of an operand inside the array: one bit more, after its zero point has gone."""
-        return self.array.operand_bits + 1
-
-    @property
     def os_depth(self) -> int:
-        """Products that a PE can sum in output-stationary mode before it must drain."""
+        """Products that a partial sum in the array can hold: at least R, and those that a PE sums before it drains."""
         return max(64, 2 << ceil_log2(self.array.rows))
-
-    @property
-    def psum_bits(self) -> int:
-        """Width of a partial sum inside the array: never overflows over R rows or ``os_depth`` products."""
-        return 2 * self.array.operand_bits + 1 + ceil_log2(max(self.array.rows, self.os_depth))
 
     @property
     def banks(self) -> int:

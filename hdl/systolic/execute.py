@@ -14,7 +14,7 @@ from .array import SystolicArray
 from .commands import ExecuteBody
 from .feeder import Feeder
 from .streamer import Streamer
-from .tiles import TileWalker, line_bits, tile_slots
+from .tiles import TileWalker, drain_cycles, line_bits, tile_slots
 
 __all__ = ["Events", "Execute", "execute_cycles"]
 
@@ -40,8 +40,8 @@ def execute_cycles(config: Config, tiles: int, vectors: int, *, left: bool = Fal
         streamer, array and accumulators.
     """
     slots = tile_slots(config, left=left)
-    through = Streamer.latency_of(config) + config.array.rows + config.array.cols + Accumulators.PERIOD
-    return 5 + slots + (tiles - 1) * max(vectors, slots) + vectors - 1 + through
+    return (TileWalker.PREPARATION + slots + (tiles - 1) * max(vectors, slots) + vectors - 1
+            + Execute.through_of(config))
 
 
 class Events(data.Struct):
@@ -67,11 +67,11 @@ class Execute(wiring.Component):
     Commands are worked through in order and overlap: while the vectors of one tile stream through
     the array, the weights of the next one load, be it of the same command or of the next one.
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
-    and S, the cycles in which weights load, is ``max(R, 6)`` from the top and ``max(R, C, 6)`` from
-    the left. (A sum can be added to every six cycles.) Between two commands, S is five cycles
-    longer. Between commands of different modes the array runs empty. Output-stationary tiles follow
-    one another without an idle cycle if one of the three loops has at least ``max(R, 6)`` turns,
-    else drains are kept that far apart.
+    and S, the cycles in which weights load, is ``max(R, P)`` from the top and ``max(R, C, P)`` from
+    the left. (A sum can be added to every P cycles: 6 with integers.) Between two commands, S is five cycles
+    longer. Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
+    an output-stationary tile takes A of them. Such tiles follow one another without an idle cycle if one of the
+    three loops has at least ``max(A R, P) / A`` turns, else drains are kept ``max(A R, P)`` cycles apart.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ class Execute(wiring.Component):
     def __init__(self, config: Config):
         array = config.array
         self._config = config
-        self._array = SystolicArray(array.rows, array.cols, config.pe_bits, config.psum_bits)
+        self._array = SystolicArray(array.rows, array.cols, config.arithmetic, config.os_depth)
         for name, value, most in (
                 ("swap_lead_top", self._array.swap_lead_top, tile_slots(config, left=False)),
                 ("swap_lead_left", self._array.swap_lead_left, tile_slots(config, left=True)),
                 ("turn_gap", self._array.turn_gap, 4),
                 ("os_latency", self._array.os_latency, self._array.ws_latency),
-                ("drain_interval", self._array.drain_interval, array.rows),
+                ("drain_interval", self._array.drain_interval, drain_cycles(config)),
                 ("os_weight_lead", self._array.os_weight_lead, 1)):
             if value > most:
                 raise PearrayError(f"{name} of the array must be at most {most}, not {value}")
@@ -123,6 +123,16 @@ class Execute(wiring.Component):
             "events": Out(Events),
         })
 
+    @staticmethod
+    def through_of(config: Config) -> int:
+        """Return the cycles from the last vector's address to completion of a weight-stationary command.
+
+        They are those of streamer, array and accumulators.
+        """
+        array, arithmetic = config.array, config.arithmetic
+        return (Streamer.latency_of(config) + SystolicArray.ws_latency_of(array.rows, arithmetic) - Accumulators.LEAD
+                + Accumulators.period_of(arithmetic) - 1 + array.cols)
+
     def elaborate(self, platform):
         """Connect the parts."""
         m = Module()
@@ -132,7 +142,7 @@ class Execute(wiring.Component):
         m.submodules.feeder = feeder = Feeder(config)
         m.submodules.streamer = streamer = Streamer(config)
         m.submodules.array = array = self._array
-        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth)
+        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth, array.os_sums)
         m.submodules.accumulators = accumulators = Accumulators(config)
 
         wiring.connect(m, wiring.flipped(self.commands), tiles.commands)
@@ -158,7 +168,7 @@ class Execute(wiring.Component):
         ]
 
         # Both latencies of the array are the same; DrainRows takes one cycle of it.
-        wait = array.ws_latency - accumulators.LEAD - 1
+        wait = array.ws_latency - Accumulators.LEAD - 1
         m.d.comb += [
             rows.i.eq(delay(m, streamer.sums, wait, "sums")),
             rows.drain.eq(tiles.output_stationary),

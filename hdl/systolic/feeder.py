@@ -51,8 +51,8 @@ class Feeder(wiring.Component):
             "tiles": In(weight_vector_layout(config)),
             "elements": In(weight_vector_layout(config)),
             "read": Out(BankRead(config.banks, lines, 8 * config.operand_bytes)),
-            "w_top": Out(data.ArrayLayout(signed(config.pe_bits), config.array.cols)),
-            "w_left": Out(data.ArrayLayout(signed(config.pe_bits), config.array.rows)),
+            "w_top": Out(data.ArrayLayout(config.arithmetic.word, config.array.cols)),
+            "w_left": Out(data.ArrayLayout(config.arithmetic.word, config.array.rows)),
             "w_control": Out(WeightControl),
         })
 
@@ -112,8 +112,8 @@ class Feeder(wiring.Component):
         flags = delay(m, flags, 1, "flags_late")
         for lane in range(lanes):
             operand = order.o[lane]
-            value = Signal(signed(config.pe_bits), name=f"value_{lane}", reset_less=True)
-            m.d.sync += value.eq(Cat(operand, operand[-1] & ~flags.unsigned).as_signed() - flags.zero_point)
+            value = Signal(config.arithmetic.word, name=f"value_{lane}", reset_less=True)
+            m.d.sync += value.eq(config.arithmetic.prepare(operand, operand[-1] & ~flags.unsigned, flags.zero_point))
             with m.If(~keep[lane]):
                 m.d.sync += value.eq(0)
             if lane < cols:

@@ -28,7 +28,7 @@ def _execute_cycles(config: SystolicConfig, body: Mapping[str, Any]) -> int:
 SYSTOLIC = ArrayHardware(
     config=SystolicConfig,
     core=SystolicCore,
-    pe=lambda config: StreamPE(config.pe_bits, config.psum_bits),
-    array=lambda config: StreamArray(config.array.rows, config.array.cols, config.pe_bits, config.psum_bits),
+    pe=lambda config: StreamPE(config.arithmetic, config.os_depth),
+    array=lambda config: StreamArray(config.array.rows, config.array.cols, config.arithmetic, config.os_depth),
     execute_cycles=_execute_cycles,
 )

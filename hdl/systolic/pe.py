@@ -1,9 +1,10 @@
 """Processing element of the systolic array."""
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.unit import Unit
 
 __all__ = ["PEControl", "ProcessingElement"]
@@ -13,7 +14,8 @@ class PEControl(data.Struct):
     """Control bits that move right through a row of PEs, one PE a cycle.
 
     Each bit enters the row just when the first PE needs it, so that one register a PE is enough.
-    Delays are relative to the activation that the bit belongs to, at the input of the same PE.
+    Delays are relative to the activation that the bit belongs to, at the input of the same PE; P and A are the
+    cycles that the arithmetic takes to multiply and to add.
     """
 
     #: 1 cycle earlier: the weight register before the next one takes the weight from the left,
@@ -23,13 +25,13 @@ class PEControl(data.Struct):
     through: unsigned(1)
     #: Together: the active weight becomes the next one, for this activation and later ones.
     swap: unsigned(1)
-    #: 1 cycle later: add the product to the PE's own sum, not to the one from above.
+    #: P cycles later: add the product to the PE's own sum, not to the one from above.
     output_stationary: unsigned(1)
-    #: 1 cycle later: the product is the first of a sum (only with ``output_stationary``).
+    #: P cycles later: the product is the first of a sum (only with ``output_stationary``).
     clear: unsigned(1)
-    #: 2 cycles later: the drain register takes the PE's sum, not the value from above.
+    #: P + A cycles later: the drain register takes the PE's sum, not the value from above.
     drain: unsigned(1)
-    #: 2 cycles later: the drain register takes a value at all.
+    #: P + A cycles later: the drain register takes a value at all.
     move: unsigned(1)
 
 
@@ -49,46 +51,49 @@ class ProcessingElement(Unit):
       Output-stationary: ``psum`` becomes the product plus the sum of the PE itself.
     * The drain register ``sum`` takes ``psum`` or the value from above.
 
-    An activation at the input in cycle t is registered in t + 1, its product in t + 2, ``psum`` in
-    t + 3, and ``sum`` in t + 4. Nothing is reset: what a reset cut short moves out ahead of what
-    comes next, like everything in the array.
+    With P and A the cycles that the arithmetic takes to multiply and to add, an activation at the input in
+    cycle t is registered in t + 1, its product in t + 1 + P, ``psum`` in t + 1 + P + A, and ``sum`` in
+    t + 1 + P + 2 A. The adder holds A sums of the PE itself, which take turns, and the drain register is A deep
+    and holds as many. Nothing is reset: what a reset cut short moves out ahead of what comes next, like
+    everything in the array.
 
     Parameters
     ----------
-    operand_bits : int
-        Width of a signed activation or weight.
-    psum_bits : int
-        Width of a signed sum; additions wrap around.
+    arithmetic : Arithmetic
+        Arithmetic of the array.
+    products : int
+        Products that a sum can hold.
 
     Members
     -------
-    a_left, a : :py:`In(signed(operand_bits))`, :py:`Out(signed(operand_bits))`
+    a_left, a : :py:`In(word)`, :py:`Out(word)`
         Activation from the left and to the right.
     control_left, control : :py:`In(PEControl)`, :py:`Out(PEControl)`
         Control bits from the left and to the right.
-    weight_above, weight_left, weight : :py:`In(signed(operand_bits))`, ..., :py:`Out(...)`
+    weight_above, weight_left, weight : :py:`In(word)`, ..., :py:`Out(...)`
         Weights from above and from the left; weight to below and to the right.
     token_above, token_left, token : :py:`In(1)`, :py:`In(1)`, :py:`Out(1)`
         Capture token, likewise.
-    psum_above, psum : :py:`In(signed(psum_bits))`, :py:`Out(signed(psum_bits))`
+    psum_above, psum : :py:`In(psum)`, :py:`Out(psum)`
         Partial sum from above and to below.
-    sum_above, sum : :py:`In(signed(psum_bits))`, :py:`Out(signed(psum_bits))`
+    sum_above, sum : :py:`In(psum)`, :py:`Out(psum)`
         Drained sum from above and to below.
     """
 
     unit_name = "pe"
 
-    def __init__(self, operand_bits: int, psum_bits: int):
-        self._operand = signed(operand_bits)
-        self._psum = signed(psum_bits)
+    def __init__(self, arithmetic: Arithmetic, products: int):
+        self._arithmetic = arithmetic
+        self._word = arithmetic.word
+        self._psum = arithmetic.psum(products)
         super().__init__({
-            "a_left": In(self._operand),
-            "a": Out(self._operand),
+            "a_left": In(self._word),
+            "a": Out(self._word),
             "control_left": In(PEControl),
             "control": Out(PEControl),
-            "weight_above": In(self._operand),
-            "weight_left": In(self._operand),
-            "weight": Out(self._operand),
+            "weight_above": In(self._word),
+            "weight_left": In(self._word),
+            "weight": Out(self._word),
             "token_above": In(1),
             "token_left": In(1),
             "token": Out(1),
@@ -103,10 +108,10 @@ class ProcessingElement(Unit):
         m = Module()
 
         # Operands: a swap is seen together with its activation, before either is registered.
-        activation = Signal(self._operand, reset_less=True)
-        weight_passing = Signal(self._operand, reset_less=True)
-        weight_next = Signal(self._operand, reset_less=True)
-        weight_active = Signal(self._operand, reset_less=True)
+        activation = Signal(self._word, reset_less=True)
+        weight_passing = Signal(self._word, reset_less=True)
+        weight_next = Signal(self._word, reset_less=True)
+        weight_active = Signal(self._word, reset_less=True)
         arrived = Signal(reset_less=True)
         token = Signal(reset_less=True)
         control = Signal(PEControl, reset_less=True)
@@ -128,23 +133,21 @@ class ProcessingElement(Unit):
             self.token.eq(token),
         ]
 
-        # Sum: the other operand of the adder is one 4-input function a bit. The product's register is
-        # as wide as a sum (synthesis merges the copies of its sign), which is less work to simulate
-        # than to extend the sign of both operands every cycle.
-        product = Signal(self._psum, reset_less=True)
-        total = Signal(self._psum, reset_less=True)
+        # Sum: the other operand of the adder is one 4-input function a bit.
+        arithmetic = self._arithmetic
+        product = arithmetic.multiply(m, activation, weight_active, self._psum)
         addend = Signal(self._psum.width)
+        total = arithmetic.add(m, addend, product.as_unsigned(), self._psum, "total")
         m.d.comb += addend.eq(Mux(control.output_stationary, Mux(control.clear, 0, total), self.psum_above))
-        m.d.sync += [
-            product.eq(activation * weight_active),
-            total.eq(addend + product.as_unsigned()),
-        ]
         m.d.comb += self.psum.eq(total)
 
         # Drain.
-        drained = Signal(self._psum, reset_less=True)
-        with m.If(control.move):
-            m.d.sync += drained.eq(Mux(control.drain, total, self.sum_above))
+        drained = Mux(control.drain, total, self.sum_above)
+        for stage in range(arithmetic.add_latency):
+            register = Signal(self._psum, name=f"drained_{stage}" if stage else "drained", reset_less=True)
+            with m.If(control.move):
+                m.d.sync += register.eq(drained)
+            drained = register
         m.d.comb += self.sum.eq(drained)
 
         return m

@@ -1,8 +1,9 @@
 """Rows of processing elements, and blocks of rows: the wiring of the systolic array, no logic."""
 
-from amaranth.hdl import signed
 from amaranth.lib.wiring import In, Member, Out
 
+from ..arithmetic.arithmetic import Arithmetic
+from ..blocks.delay import Delay
 from ..blocks.structure import Structure
 from .pe import PEControl, ProcessingElement
 
@@ -13,11 +14,11 @@ _DOWN = ("weight", "token", "psum", "sum")
 _RIGHT = ("a", "control", "weight", "token")
 
 
-def _down(cols: int, operand_bits: int, psum_bits: int) -> dict[str, Member]:
+def _down(cols: int, arithmetic: Arithmetic, products: int) -> dict[str, Member]:
     """Declare what enters from above and leaves below."""
     members: dict[str, Member] = {}
-    shapes = (signed(operand_bits), 1, signed(psum_bits), signed(psum_bits))
-    for name, shape in zip(_DOWN, shapes, strict=True):
+    psum = arithmetic.psum(products)
+    for name, shape in zip(_DOWN, (arithmetic.word, 1, psum, psum), strict=True):
         members[f"{name}_above"] = In(shape).array(cols)
         members[name] = Out(shape).array(cols)
     return members
@@ -26,13 +27,15 @@ def _down(cols: int, operand_bits: int, psum_bits: int) -> dict[str, Member]:
 class PERow(Structure):
     """Row of processing elements, wired side by side.
 
-    Timing is that of :class:`ProcessingElement`; column c works c cycles after column 0.
+    Timing is that of :class:`ProcessingElement`; column c works c cycles after column 0. A sum takes the cycles of an
+    addition to the row below. Weights and tokens keep up with it: where that is more than one cycle, they pass
+    delay lines on their way down.
 
     Parameters
     ----------
     cols : int
         Processing elements.
-    operand_bits, psum_bits : int
+    arithmetic, products : Arithmetic, int
         See :class:`ProcessingElement`.
 
     Members
@@ -47,29 +50,40 @@ class PERow(Structure):
 
     unit_name = "pe_row"
 
-    def __init__(self, cols: int, operand_bits: int, psum_bits: int):
+    def __init__(self, cols: int, arithmetic: Arithmetic, products: int):
         self._cols = cols
-        self._operand_bits = operand_bits
-        self._psum_bits = psum_bits
+        self._arithmetic = arithmetic
+        self._products = products
         super().__init__({
-            "a_left": In(signed(operand_bits)),
+            "a_left": In(arithmetic.word),
             "control_left": In(PEControl),
-            "weight_left": In(signed(operand_bits)),
+            "weight_left": In(arithmetic.word),
             "token_left": In(1),
-            **_down(cols, operand_bits, psum_bits),
+            **_down(cols, arithmetic, products),
         })
 
+    def _delays(self):
+        """Return, for each thing that is delayed on its way down, its bits and the cycles."""
+        cycles = self._arithmetic.add_latency - 1
+        return {"weight": (self._arithmetic.word.width, cycles), "token": (1, cycles)} if cycles else {}
+
     def parts(self):
-        """Return the elements."""
-        pe = ProcessingElement, (self._operand_bits, self._psum_bits)
-        return {f"pe_{c}": pe for c in range(self._cols)}
+        """Return the elements, and the delay lines below them."""
+        pe = ProcessingElement, (self._arithmetic, self._products)
+        parts = {f"pe_{c}": pe for c in range(self._cols)}
+        for name, size in self._delays().items():
+            parts |= {f"{name}_delay_{c}": (Delay, size) for c in range(self._cols)}
+        return parts
 
     def wires(self):
         """Wire them side by side."""
+        delayed = self._delays()
         for c in range(self._cols):
             for name in _DOWN:
                 yield f"pe_{c}.{name}_above", f"{name}_above_{c}"
-                yield f"{name}_{c}", f"pe_{c}.{name}"
+                if name in delayed:
+                    yield f"{name}_delay_{c}.i", f"pe_{c}.{name}"
+                yield f"{name}_{c}", f"{name}_delay_{c}.o" if name in delayed else f"pe_{c}.{name}"
             for name in _RIGHT:
                 yield f"pe_{c}.{name}_left", f"pe_{c - 1}.{name}" if c else f"{name}_left"
 
@@ -84,7 +98,7 @@ class PEBlock(Structure):
     ----------
     rows, cols : int
         Processing elements.
-    operand_bits, psum_bits : int
+    arithmetic, products : Arithmetic, int
         See :class:`ProcessingElement`.
 
     Members
@@ -97,15 +111,15 @@ class PEBlock(Structure):
         What leaves below.
     """
 
-    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
+    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int):
         self._rows = rows
-        self._parameters = cols, operand_bits, psum_bits
+        self._parameters = cols, arithmetic, products
         super().__init__({
-            "a_left": In(signed(operand_bits)).array(rows),
+            "a_left": In(arithmetic.word).array(rows),
             "control_left": In(PEControl).array(rows),
-            "weight_left": In(signed(operand_bits)).array(rows),
+            "weight_left": In(arithmetic.word).array(rows),
             "token_left": In(1).array(rows),
-            **_down(cols, operand_bits, psum_bits),
+            **_down(cols, arithmetic, products),
         })
 
     @property

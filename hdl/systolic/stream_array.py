@@ -1,15 +1,17 @@
 # amaranth: UnusedElaboratable=no
 """The systolic array alone, with stream ports and back-pressure."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.delay import Skew
 from ..blocks.stream_buffer import Credits, OperandStore, StreamBuffer
 from ..blocks.unit import add
 from .array import SystolicArray
+from .stream_pe import turn
 
 __all__ = ["StreamArray"]
 
@@ -28,15 +30,16 @@ class StreamArray(Component):
       set. After the one with ``drain``, the sums leave as R results, row R-1 first, row 0 last. The
       vectors of a sum follow one another, without others in between.
 
-    Sums wrap around at ``psum_bits``. Throughput is one activation vector a cycle, as long as a tile
-    meets at least R (C) vectors and sums have at least 2 R products; a tile takes R (C) cycles.
+    Throughput is one activation vector a cycle, as long as a tile
+    meets at least R (C) vectors and sums have at least 2 R products; a tile takes R (C) cycles. An
+    output-stationary vector takes as many cycles as an addition, since here one sum stays in each element at a time.
     ``latency`` is the time from an activation vector to its result in an idle array.
 
     Parameters
     ----------
     rows, cols : int
         Processing elements, at least 1 x 1.
-    operand_bits, psum_bits : int
+    arithmetic, products : Arithmetic, int
         See :class:`SystolicArray`.
 
     Members
@@ -45,7 +48,7 @@ class StreamArray(Component):
         Weight vectors; ``vector`` has max(R, C) elements, the first R or C of which count.
     activations : In(stream.Signature({vector, new_tile, output_stationary, clear, drain}))
         Activation vectors of R elements, with their control bits.
-    results : Out(stream.Signature(ArrayLayout(signed(psum_bits), cols)))
+    results : Out(stream.Signature(ArrayLayout(psum, cols)))
         Sums.
 
     Raises
@@ -54,21 +57,21 @@ class StreamArray(Component):
         If a parameter is out of range.
     """
 
-    def __init__(self, rows: int, cols: int, operand_bits: int, psum_bits: int):
-        self._array = SystolicArray(rows, cols, operand_bits, psum_bits)
+    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int):
+        self._array = SystolicArray(rows, cols, arithmetic, products)
         self._weight = data.StructLayout({
-            "vector": data.ArrayLayout(signed(operand_bits), max(rows, cols)),
+            "vector": data.ArrayLayout(arithmetic.word, max(rows, cols)),
             "left": 1,
             "output_stationary": 1,
         })
         self._activation = data.StructLayout({
-            "vector": data.ArrayLayout(signed(operand_bits), rows),
+            "vector": data.ArrayLayout(arithmetic.word, rows),
             "new_tile": 1,
             "output_stationary": 1,
             "clear": 1,
             "drain": 1,
         })
-        self._result = data.ArrayLayout(signed(psum_bits), cols)
+        self._result = data.ArrayLayout(self._array.psum_shape, cols)
         super().__init__({
             "weights": In(stream.Signature(self._weight)),
             "activations": In(stream.Signature(self._activation)),
@@ -84,11 +87,6 @@ class StreamArray(Component):
     def cols(self) -> int:
         """Columns of processing elements."""
         return self._array.cols
-
-    @property
-    def operand_bits(self) -> int:
-        """Width of an operand."""
-        return self._array.operand_bits
 
     @property
     def latency(self) -> int:
@@ -143,12 +141,19 @@ class StreamArray(Component):
         calm = Signal(init=1)
         go = Signal()
         gives = Signal()
-        depth = 1 << ceil_log2(max(rows + cols + 16, 3 * rows))
+        sums = array.os_sums
+        depth = 1 << ceil_log2(max(array.ws_latency + cols + 12, 3 * rows))
         m.submodules.credits = credits = Credits(depth, rows)
+        may_start = weights.o.valid & w.output_stationary & ~loading
+        leaves = ~calm
+        if sums > 1:
+            ours = turn(m, sums)
+            may_start &= ours
+            leaves &= ours
         m.d.comb += [
             go.eq(activations.o.valid & Mux(
                 x.output_stationary,
-                weights.o.valid & w.output_stationary & ~loading & (~x.drain | calm & credits.many),
+                may_start & (~x.drain | calm & credits.many),
                 (~x.new_tile | here | last) & calm & credits.one)),
             activations.o.ready.eq(go),
             element.eq(go & x.output_stationary),
@@ -158,10 +163,10 @@ class StreamArray(Component):
         ]
         with m.If(go):
             m.d.sync += in_sum.eq(x.output_stationary & ~x.drain)
-        if rows > 1:
-            draining = Signal(range(rows))
+        if array.drain_interval > 1:
+            draining = Signal(range(array.drain_interval))
             with m.If(element & x.drain):
-                m.d.sync += [draining.eq(rows - 1), calm.eq(0)]
+                m.d.sync += [draining.eq(array.drain_interval - 1), calm.eq(0)]
             with m.Elif(~calm):
                 m.d.sync += [draining.eq(draining - 1), calm.eq(draining == 1)]
 
@@ -198,11 +203,11 @@ class StreamArray(Component):
         m.d.comb += [array.w_left[r].eq(vector[r]) for r in range(rows)]
 
         # Results: deskew, and buffer what the array can't hold back.
-        deskew = Skew(array.psum_bits, cols, reverse=True)
+        deskew = Skew(array.psum_shape.width, cols, reverse=True)
         add(m, "deskew", deskew, platform)
         m.submodules.result_buffer = results = StreamBuffer(self._result, depth)
         due = Signal(4 + array.ws_latency + cols - 1)
-        m.d.sync += due.eq(Cat(gives | ~calm, due))
+        m.d.sync += due.eq(Cat(gives | leaves, due))
         m.d.comb += [deskew.i[c].eq(array.psum[c]) for c in range(cols)]
         m.d.comb += [
             results.i.payload.eq(Cat(deskew.o[c] for c in range(cols))),

@@ -1,15 +1,27 @@
 """One processing element alone, with stream ports and back-pressure."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
 
+from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.delay import Delay
 from ..blocks.stream_buffer import Credits, StreamBuffer, StreamRegister
 from ..blocks.unit import add
 from .pe import ProcessingElement
 
-__all__ = ["StreamPE"]
+__all__ = ["StreamPE", "turn"]
+
+
+def turn(m: Module, turns: int) -> Value:
+    """Whether it is the turn of the one sum, of those that fit into an adder, that stays in an element.
+
+    It is in every ``turns``-th cycle.
+    """
+    count = Signal(range(turns), name="turn")
+    m.d.sync += count.eq(Mux(count == turns - 1, 0, count + 1))
+    return count == 0
 
 
 class StreamPE(Component):
@@ -23,59 +35,73 @@ class StreamPE(Component):
       it first sets to zero if ``clear`` is set. One with ``drain`` gives the sum as result. The items
       of a sum follow one another, without others in between.
 
-    Sums wrap around. Throughput is one item a cycle. Latency is :attr:`LATENCY` cycles.
+    Throughput is one item a cycle; an output-stationary one takes as many cycles as an addition, since here one sum
+    stays in the element at a time. Latency is :attr:`latency` cycles.
 
     Parameters
     ----------
-    operand_bits, psum_bits : int
+    arithmetic, products : Arithmetic, int
         See :class:`ProcessingElement`.
 
     Members
     -------
-    weights : In(stream.Signature(signed(operand_bits)))
+    weights : In(stream.Signature(word))
         Weights.
     items : In(stream.Signature({a, psum, new_weight, output_stationary, clear, drain}))
         Activations with the partial sums that they are added to, and their control bits.
-    results : Out(stream.Signature(signed(psum_bits)))
+    results : Out(stream.Signature(psum))
         Sums.
     """
 
-    #: Cycles from the transfer of an item to that of its result, at least.
-    LATENCY = 11
-
-    def __init__(self, operand_bits: int, psum_bits: int):
-        self._operand_bits = operand_bits
-        self._psum_bits = psum_bits
+    def __init__(self, arithmetic: Arithmetic, products: int):
+        self._arithmetic = arithmetic
+        self._products = products
+        self._psum = arithmetic.psum(products)
         self._item = data.StructLayout({
-            "a": signed(operand_bits),
-            "psum": signed(psum_bits),
+            "a": arithmetic.word,
+            "psum": self._psum,
             "new_weight": 1,
             "output_stationary": 1,
             "clear": 1,
             "drain": 1,
         })
         super().__init__({
-            "weights": In(stream.Signature(signed(operand_bits))),
+            "weights": In(stream.Signature(arithmetic.word)),
             "items": In(stream.Signature(self._item)),
-            "results": Out(stream.Signature(signed(psum_bits))),
+            "results": Out(stream.Signature(self._psum)),
         })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer of a weight-stationary item to that of its result, at least."""
+        return self._due + 4
+
+    @property
+    def _due(self) -> int:
+        """Cycles from the decision that an item goes to its sum: three to the element, and those in it."""
+        return 4 + self._arithmetic.product_latency + 2 * self._arithmetic.add_latency
 
     def elaborate(self, platform):
         """Build the element, its control and its buffers."""
         m = Module()
 
-        pe = ProcessingElement(self._operand_bits, self._psum_bits)
+        arithmetic = self._arithmetic
+        pe = ProcessingElement(arithmetic, self._products)
         add(m, "pe", pe, platform)
-        m.submodules.weight_register = weights = StreamRegister(signed(self._operand_bits))
+        depth = 1 << ceil_log2(self.latency + 4)
+        m.submodules.weight_register = weights = StreamRegister(arithmetic.word)
         m.submodules.item_register = items = StreamRegister(self._item)
-        m.submodules.result_buffer = results = StreamBuffer(signed(self._psum_bits), 16)
-        m.submodules.credits = credits = Credits(16, 1)
+        m.submodules.result_buffer = results = StreamBuffer(self._psum, depth)
+        m.submodules.credits = credits = Credits(depth, 1)
         x = items.o.p
 
         # An item goes when there is a weight for it, if it takes one, and room for its result.
         takes = Signal()
         gives = Signal()
         go = Signal()
+        may_go = items.o.valid & (weights.o.valid | ~takes)
+        if arithmetic.add_latency > 1:
+            may_go &= ~x.output_stationary | turn(m, arithmetic.add_latency)
         m.d.comb += [
             weights.i.payload.eq(self.weights.payload),
             weights.i.valid.eq(self.weights.valid),
@@ -85,7 +111,7 @@ class StreamPE(Component):
             self.items.ready.eq(items.i.ready),
             takes.eq(x.new_weight | x.output_stationary),
             gives.eq(~x.output_stationary | x.drain),
-            go.eq(items.o.valid & (weights.o.valid | ~takes) & (credits.one | ~gives)),
+            go.eq(may_go & (credits.one | ~gives)),
             items.o.ready.eq(go),
             weights.o.ready.eq(go & takes),
             credits.take.eq(go & gives),
@@ -108,14 +134,14 @@ class StreamPE(Component):
             pe.control_left.through.eq(late("through_delay", taken, 2)),
             pe.control_left.swap.eq(late("swap_delay", taken, 3)),
             pe.a_left.eq(late("a_delay", Mux(go, x.a, 0), 3)),
-            pe.control_left.output_stationary.eq(late("own_delay", own, 4)),
-            pe.control_left.clear.eq(late("clear_delay", go & x.clear, 4)),
-            pe.psum_above.eq(late("psum_delay", x.psum, 5)),
+            pe.control_left.output_stationary.eq(late("own_delay", own, 3 + arithmetic.product_latency)),
+            pe.control_left.clear.eq(late("clear_delay", go & x.clear, 3 + arithmetic.product_latency)),
+            pe.psum_above.eq(late("psum_delay", x.psum, 4 + arithmetic.product_latency)),
             pe.control_left.drain.eq(1),
             pe.control_left.move.eq(1),
         ]
 
-        due = Signal(7)
+        due = Signal(self._due)
         m.d.sync += due.eq(Cat(go & gives, due))
         m.d.comb += [
             results.i.payload.eq(pe.sum),

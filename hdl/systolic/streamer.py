@@ -8,10 +8,11 @@ from amaranth.utils import ceil_log2
 from ..blocks.banks import BankRead
 from ..blocks.pipeline import delay
 from ..blocks.rotate import Rotator
+from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
-from .accumulator import Accumulators, control_layout
+from .accumulator import control_layout
 from .array import ArrayControl
-from .tiles import line_bits, tile_layout, weight_vector_layout
+from .tiles import drain_cycles, line_bits, tile_layout, weight_vector_layout
 from .walker import AddressWalk, LoopCounter
 
 __all__ = ["Streamer"]
@@ -24,6 +25,9 @@ class Streamer(wiring.Component):
     ``(address + j) % B``, whatever its displacement. So displacements are rotated to the banks,
     added to the line of ``address``, and the data are rotated back. Only then do they lose their
     zero point.
+
+    Where several output-stationary sums take turns in a PE, each address is walked once for each of them, R
+    operands further on every time, against the same weights.
 
     Latency is :attr:`latency` cycles from a vector's address (in the cycle after its tile was
     taken, for the first one) to ``a``.
@@ -50,7 +54,7 @@ class Streamer(wiring.Component):
         Activation vector and its control bits, for :class:`SystolicArray`. Zero in idle cycles.
     sums : Out(control_layout(depth))
         What happens to the sums of the vector in ``a``, or, with an output-stationary one that
-        ends its tile, to the last row of its sums.
+        ends its tile, to the sums of the array's last row.
     """
 
     def __init__(self, config: Config):
@@ -63,7 +67,7 @@ class Streamer(wiring.Component):
             "busy": Out(1),
             "weight": Out(weight_vector_layout(config)),
             "read": Out(BankRead(banks, lines, 8 * config.operand_bytes)),
-            "a": Out(data.ArrayLayout(signed(config.pe_bits), config.array.rows)),
+            "a": Out(data.ArrayLayout(config.arithmetic.word, config.array.rows)),
             "control": Out(ArrayControl),
             "sums": Out(control_layout(config.accumulators.depth)),
         })
@@ -75,7 +79,7 @@ class Streamer(wiring.Component):
 
     @staticmethod
     def latency_of(config: Config) -> int:
-        """Latency of the streamer of a configuration: two rotations, addition, reading, zero point."""
+        """Return the latency for a configuration: two rotations, addition, reading, zero point."""
         return 2 * Rotator.latency_of(config.banks) + BankRead.LATENCY + 2
 
     def elaborate(self, platform):
@@ -101,24 +105,28 @@ class Streamer(wiring.Component):
             weight_walk.start.eq(offered.weight),
             weight_walk.steps.eq(tile.weight_steps),
         ]
+        address, step, ends, drains = walk.address, self.busy, last_pixel, last_pixel
+        if config.arithmetic.add_latency > 1:
+            further, first_turn, last_turn = self._take_turns(m, tile)
+            address, step = address + further, step & last_turn
+            ends, drains = last_pixel & last_turn, last_pixel & first_turn
         for part in (counter, walk, weight_walk):
-            m.d.comb += [part.load.eq(take), part.step.eq(self.busy)]
+            m.d.comb += [part.load.eq(take), part.step.eq(step)]
             if part is not counter:
                 m.d.comb += part.last.eq(counter.last)
 
         # Sums of the tile before leave the array row by row; a tile must not drain into them. All that
         # decides whether a tile is taken comes from registers.
-        drain_cycles = max(rows, Accumulators.PERIOD)
-        draining = Signal(range(drain_cycles + 1))
+        draining = Signal(range(drain_cycles(config) + 1))
         unsafe = Signal()   # draining, or streaming what will have to drain
         stationary = Signal()
-        with m.If(last_pixel & tile.output_stationary):
-            m.d.sync += draining.eq(drain_cycles)
+        with m.If(drains & tile.output_stationary):
+            m.d.sync += draining.eq(drain_cycles(config))
         with m.Elif(draining != 0):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [
             stationary.eq(self.busy & tile.output_stationary),
-            self.tile.ready.eq((~self.busy | last_pixel) & (offered.long | ~unsafe)),
+            self.tile.ready.eq((~self.busy | ends) & (offered.long | ~unsafe)),
             take.eq(self.tile.valid & self.tile.ready),
         ]
         m.d.sync += unsafe.eq(stationary | (draining > 1) | take & offered.output_stationary)
@@ -132,14 +140,14 @@ class Streamer(wiring.Component):
             # All vectors of an output-stationary tile keep the row that it came with.
             with m.If(~tile.output_stationary):
                 m.d.sync += row.eq(row + 1)
-            with m.If(last_pixel):
+            with m.If(ends):
                 m.d.sync += self.busy.eq(0)
 
         # Rows that the array lacks have no displacement; nothing depends on it.
         rotation = ceil_log2(banks)
         lines = line_bits(config, config.scratchpads.activation_bytes)
-        line = walk.address[rotation:rotation + lines]
-        amount = walk.address[:rotation]
+        line = address[rotation:rotation + lines]
+        amount = address[:rotation]
         m.submodules.spread = spread = Rotator(banks, lines, reverse=True)
         m.d.comb += spread.amount.eq(amount)
         m.d.comb += [spread.i[index].eq(tile.displacement[index]) for index in range(1, rows)]
@@ -168,8 +176,8 @@ class Streamer(wiring.Component):
         is_unsigned = delay(m, tile.a_unsigned, late, "unsigned", reset_less=True)
         for index in range(rows):
             operand = order.o[index]
-            value = Cat(operand, operand[-1] & ~is_unsigned).as_signed()
-            m.d.sync += self.a[index].eq(value - zero_point)
+            word = config.arithmetic.prepare(operand, operand[-1] & ~is_unsigned, zero_point)
+            m.d.sync += self.a[index].eq(word)
             # Idle cycles of an output-stationary sum must add nothing.
             with m.If(~valid):
                 m.d.sync += self.a[index].eq(0)
@@ -187,13 +195,13 @@ class Streamer(wiring.Component):
         m.d.comb += [
             control.swap.eq(first_pixel & ~tile.output_stationary),
             control.clear.eq(first_pixel & tile.output_stationary),
-            control.drain.eq(last_pixel & tile.output_stationary),
-            sums.valid.eq(Mux(tile.output_stationary, last_pixel, self.busy)),
+            control.drain.eq(drains & tile.output_stationary),
+            sums.valid.eq(Mux(tile.output_stationary, drains, self.busy)),
             sums.bank.eq(tile.bank),
             sums.row.eq(row),
             sums.first.eq(tile.first),
             sums.maximum.eq(tile.maximum),
-            sums.last.eq(last_pixel & tile.last),
+            sums.last.eq(drains & tile.last),
         ]
         m.d.comb += [
             self.control.eq(delay(m, control, self.latency, "control")),
@@ -202,3 +210,20 @@ class Streamer(wiring.Component):
         ]
 
         return m
+
+    def _take_turns(self, m, tile):
+        """Count the output-stationary sums of a PE that take turns.
+
+        Return how much further the present one's operands stand than the walk's address, and whether it is the
+        first, and the last, of its group. In weight-stationary mode every vector is both.
+        """
+        turns, rows = self._config.arithmetic.add_latency, self._config.array.rows
+        turn = Signal(range(turns))
+        further = Signal(ADDRESS_BITS)
+        last = Signal()
+        m.d.comb += last.eq(~tile.output_stationary | (turn == turns - 1))
+        with m.If(self.busy & ~last):
+            m.d.sync += [turn.eq(turn + 1), further.eq(further + rows)]
+        with m.Else():
+            m.d.sync += [turn.eq(0), further.eq(0)]
+        return further, turn == 0, last

@@ -8,11 +8,12 @@ from amaranth.utils import ceil_log2
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import Accumulators
+from .array import SystolicArray
 from .commands import ExecuteBody
 from .fold import FoldWalk
 from .walker import COUNT_BITS, AddressStart, AddressSteps
 
-__all__ = ["TilePlan", "TileWalker", "line_bits", "tile_layout", "tile_slots", "weight_vector_layout"]
+__all__ = ["TilePlan", "TileWalker", "drain_cycles", "line_bits", "tile_layout", "tile_slots", "weight_vector_layout"]
 
 
 def line_bits(config: Config, scratchpad_bytes: int) -> int:
@@ -21,9 +22,18 @@ def line_bits(config: Config, scratchpad_bytes: int) -> int:
 
 
 def tile_slots(config: Config, *, left: bool) -> int:
-    """Cycles in which a tile's weights are loaded: the least distance between two tiles."""
+    """Cycles in which a tile's weights are loaded: the least distance between two tiles.
+
+    Rows of accumulators may not come again sooner, and the next tile must have been planned.
+    """
     vectors = max(config.array.rows, config.array.cols) if left else config.array.rows
-    return max(vectors, Accumulators.PERIOD)
+    return max(vectors, Accumulators.period_of(config.arithmetic), TilePlan.LATENCY + 1)
+
+
+def drain_cycles(config: Config) -> int:
+    """Least number of cycles from an output-stationary tile's drain to the next one's."""
+    return max(SystolicArray.drain_interval_of(config.array.rows, config.arithmetic),
+               Accumulators.period_of(config.arithmetic))
 
 
 def tile_layout(config: Config) -> data.StructLayout:
@@ -39,7 +49,7 @@ def tile_layout(config: Config) -> data.StructLayout:
                                          config.array.rows),
         "a_unsigned": 1,
         "a_zero_point": signed(9),
-        # First row of accumulators; in output-stationary mode the last one.
+        # First row of accumulators; in output-stationary mode that of the array's last row.
         "row": range(config.accumulators.depth),
         "first": 1,
         "maximum": 1,
@@ -84,13 +94,16 @@ class TilePlan(wiring.Component):
     restart : In(1)
         Plan the first tile.
     advance : In(1)
-        Plan the tile after the one that was planned last. Three cycles after either, the plan
-        stands; until two cycles after, the one before it.
+        Plan the tile after the one that was planned last. :attr:`LATENCY` cycles after either, the plan
+        stands; until a cycle before, the one before it.
     elements : Out(range(rows + 1))
         Elements of the planned tile.
     last : Out(1)
         No element is left after it.
     """
+
+    #: Cycles from ``restart`` or ``advance`` to the plan.
+    LATENCY = 3
 
     def __init__(self, rows: int):
         self._rows = rows
@@ -145,7 +158,7 @@ class TilePlan(wiring.Component):
 class TileWalker(wiring.Component):
     """Cuts commands into tiles, in the order in which the array contracts them.
 
-    A command takes five cycles to prepare. Each of its tiles then takes :func:`tile_slots` cycles,
+    A command takes :attr:`PREPARATION` cycles to prepare. Each of its tiles then takes :func:`tile_slots` cycles,
     in which one weight vector a cycle is asked for and, in weight-stationary mode, the addresses
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
@@ -173,6 +186,9 @@ class TileWalker(wiring.Component):
     tile : Out(stream.Signature(tile_layout(config)))
         Tile whose weights are loaded, up to the latencies on both ways into the array.
     """
+
+    #: Cycles from the acceptance of a command to the first slot of its first tile.
+    PREPARATION = TilePlan.LATENCY + 2
 
     def __init__(self, config: Config):
         self._config = config
@@ -378,7 +394,7 @@ class TileWalker(wiring.Component):
         for loop in range(3):
             count = command[f"m_count{loop}"]
             m.d.sync += counts[loop].eq(count - 2)
-            with m.If(count >= max(rows, Accumulators.PERIOD)):
+            with m.If(count >= -(-drain_cycles(config) // config.arithmetic.add_latency)):
                 m.d.sync += long.eq(1)
 
         m.d.comb += [

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.delay import Skew
 from pearray.hdl.systolic.pe_rows import PEBlock
 from pearray.sim import tools
@@ -31,7 +32,7 @@ def module(text, name):
 
 @pytest.fixture(scope="module")
 def block():
-    return emit(PEBlock(5, 7, 9, 21), "block")
+    return emit(PEBlock(5, 7, IntegerArithmetic(8), 16), "block")
 
 
 def test_every_output_in_every_cycle(block, tmp_path, seed):
@@ -89,6 +90,6 @@ def test_unknown_text_stays(block, change):
 
 def test_other_structures_stay():
     """Skew registers consist of different delay lines, and few PEs are not worth loops."""
-    for component in (Skew(8, 40), PEBlock(3, 5, 9, 21)):
+    for component in (Skew(8, 40), PEBlock(3, 5, IntegerArithmetic(8), 16)):
         text = emit(component, "small")
         assert rewrite(text) == text

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from pearray.hdl.arithmetic.fixed_point import FixedPointArithmetic
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.row_stationary.array import RowStationaryArray
 from pearray.hdl.row_stationary.row import ArrayShape, tag_bits
 from pearray.sim import tools
@@ -27,12 +29,11 @@ int main() {
 
 
 def emitted(bits):
-    word_bits, psum_bits = (16, 16) if bits == 16 else (9, 32)
+    arithmetic = FixedPointArithmetic(bits) if bits == 16 else IntegerArithmetic(bits)
     row_tag, col_tag = tag_bits(4, 4)
     return emit(RowStationaryArray(ArrayShape(
-        rows=4, cols=4, word_bits=word_bits, psum_bits=psum_bits, ifmap_words=5, filter_words=9, psum_words=3,
-        filter_lanes=64 // bits, psum_lanes=64 // psum_bits, truncate=bits == 16, row_tag_bits=row_tag,
-        col_tag_bits=col_tag)), "array")
+        rows=4, cols=4, arithmetic=arithmetic, ifmap_words=5, filter_words=9, psum_words=3, filter_lanes=64 // bits,
+        psum_lanes=64 // arithmetic.accumulator.width, row_tag_bits=row_tag, col_tag_bits=col_tag)), "array")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
 
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.fifo import StreamFIFO
 from pearray.hdl.blocks.unit import Unit, add
 from pearray.hdl.systolic.stream_array import StreamArray
@@ -20,10 +21,11 @@ from pearray.sim.tools import verilator_environment, verilator_root
 from pearray.sim.verilog import emit, generate, manifest
 
 SCRIPT = """
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.systolic.stream_array import StreamArray
 from pearray.sim.verilog import generate
 import json
-print(*generate(StreamArray(3, 2, 9, 23), "top"))
+print(*generate(StreamArray(3, 2, IntegerArithmetic(8), 64), "top"))
 """
 
 
@@ -89,9 +91,9 @@ class Awkward(Component):
 DESIGNS = {
     "ports": Doubler,
     "awkward": Awkward,
-    "pe": lambda: StreamPE(9, 23),
-    "array": lambda: StreamArray(3, 2, 9, 23),
-    "smallest": lambda: StreamArray(1, 1, 5, 12),
+    "pe": lambda: StreamPE(IntegerArithmetic(8), 64),
+    "array": lambda: StreamArray(3, 2, IntegerArithmetic(8), 64),
+    "smallest": lambda: StreamArray(1, 1, IntegerArithmetic(4), 8),
     "queue": lambda: StreamFIFO(8, 4),
 }
 

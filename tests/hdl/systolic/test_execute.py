@@ -5,6 +5,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
+from arithmetics import ARITHMETICS, with_arithmetic
 from execute_model import FIELDS, config, draw, execute
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
@@ -119,6 +120,17 @@ def test_operand_bits(rng, operand_bits):
     run(cfg, rng, [draw(cfg, rng, kind, pixels=10, elements=12) for kind in KINDS], gap=0.7)
 
 
+@pytest.mark.parametrize(("arithmetic", "shape", "bits"), [
+    ("direct", (1, 1), 8), ("direct", (4, 3), 8), ("slow product", (4, 4), 16), ("slow sum", (3, 5), 8),
+    ("float-like", (1, 2), 8), ("float-like", (4, 3), 8), ("float-like", (6, 2), 12)])
+def test_arithmetics(rng, arithmetic, shape, bits):
+    """If a delay were typed in somewhere, sums would meet others' products, rows or banks."""
+    cfg = with_arithmetic(config(*shape, operand_bits=bits, activation_bytes=512, weight_bytes=512),
+                          ARITHMETICS[arithmetic](bits))
+    kinds = rng.permutation(KINDS + KINDS[::2])
+    run(cfg, rng, [draw(cfg, rng, str(kind), pixels=10, elements=2 * shape[0] + 5) for kind in kinds])
+
+
 def command(**fields):
     """Command that contracts one tile with one vector, but for the fields given."""
     plain = {"m_count0": 1, "m_count1": 1, "m_count2": 1, "n_count": 1, "k_total": 1, "run": 100,
@@ -126,12 +138,13 @@ def command(**fields):
     return dict.fromkeys(FIELDS, 0) | plain | fields
 
 
-@pytest.mark.parametrize(("shape", "left", "more"), [((7, 4), 0, -6), ((4, 7), 1, 0), ((2, 3), 0, 5),
-                                                       ((3, 8), 1, -2)])
-def test_throughput(rng, shape, left, more):
+@pytest.mark.parametrize(("arithmetic", "shape", "left", "more"), [
+    ("integer", (7, 4), 0, -6), ("integer", (4, 7), 1, 0), ("integer", (2, 3), 0, 5), ("integer", (3, 8), 1, -2),
+    ("direct", (2, 2), 0, -3), ("slow product", (3, 2), 0, 1), ("float-like", (3, 4), 0, -2)])
+def test_throughput(rng, arithmetic, shape, left, more):
     """An idle cycle between tiles or commands would show in every network's speed."""
     rows, cols = shape
-    cfg = config(rows, cols)
+    cfg = with_arithmetic(config(rows, cols), ARITHMETICS[arithmetic](8))
     slots = tile_slots(cfg, left=bool(left))
     pixels = slots + more
     fold = command(m_count0=pixels, k_total=5 * rows - 1, fold=1, run=3, jump1=cfg.banks, left=left)
@@ -147,15 +160,16 @@ def test_throughput(rng, shape, left, more):
     assert completed[2] - accepted[0] == execute_cycles(cfg, 13, pixels, left=bool(left)) + 2 * pause
 
 
-def test_output_stationary_throughput(rng):
+@pytest.mark.parametrize(("arithmetic", "turns"), [("integer", 1), ("slow sum", 2), ("float-like", 4)])
+def test_output_stationary_throughput(rng, arithmetic, turns):
     """Sums must leave behind the next tile's back, if that is long enough."""
-    cfg = config(4, 3)
+    cfg = with_arithmetic(config(4, 3), ARITHMETICS[arithmetic](8))
     bodies = [command(output_stationary=1, m_count0=9, m_count1=2, n_count=3, acc_nstep=32, k_total=0,
                       run=0, run_count=0) for _ in range(2)]
     _, _, events = run(cfg, rng, bodies)
     first = events["active"][0]
-    assert events["active"] == list(range(first, first + 2 * 3 * 18))
-    assert len(events["accumulator_write"]) == 2 * 3 * 4
+    assert events["active"] == list(range(first, first + 2 * 3 * 18 * turns))
+    assert len(events["accumulator_write"]) == 2 * 3 * 4 * turns
 
 
 def test_events(rng):

@@ -3,15 +3,18 @@
 
 import pytest
 from amaranth.sim import Simulator
+from arithmetics import StagedArithmetic
 
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.systolic.pe import ProcessingElement
 
 LOW = -256
+INTEGERS = IntegerArithmetic(8)
 
 
-def drive(steps):
+def drive(steps, arithmetic=INTEGERS):
     """Apply input changes cycle by cycle; return the outputs seen before each clock edge."""
-    dut = ProcessingElement(9, 23)
+    dut = ProcessingElement(arithmetic, 64)
     seen = []
 
     async def testbench(ctx):
@@ -53,6 +56,15 @@ def test_timing():
     assert [step["a"] for step in seen[2:5]] == [0, 3, 0]
     assert [step["psum"] for step in seen[4:7]] == [0, 15, 0]
     assert [step["sum"] for step in seen[5:8]] == [0, 15, 0]
+
+
+def test_timing_of_another_arithmetic():
+    """A product of 3 cycles and an addition of 2 come to psum after 6 cycles, and to sum, two deep, after 8."""
+    steps = [{"weight_above": 5}, {"through": 1}, {"through": 0, "swap": 1, "a_left": 3}, {"swap": 0, "a_left": 0},
+             {}, {}, {"psum_above": -7}, {"psum_above": 0, "drain": 1, "move": 1}, {"move": 1}, {}, {}, {}]
+    seen = drive(steps, StagedArithmetic(8, product_latency=3, add_latency=2))
+    assert [step["psum"] for step in seen[7:10]] == [0, 8, 0]
+    assert [step["sum"] for step in seen[9:12]] == [0, 8, 8]
 
 
 def test_left():

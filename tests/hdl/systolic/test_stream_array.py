@@ -3,12 +3,17 @@
 
 import numpy as np
 import pytest
+from arithmetics import StagedArithmetic
 
 from pearray import PearrayError
+from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.stream_buffer import Credits, StreamBuffer
 from pearray.hdl.systolic.stream_array import StreamArray
 from pearray.hdl.systolic.stream_pe import StreamPE
 from pearray.sim.pysim import simulate, stream_check, stream_get, stream_put
+
+#: Slower than integers at everything.
+FLOAT_LIKE = StagedArithmetic(8, product_latency=2, add_latency=4)
 
 
 def run(rng, dut, inputs, count, output, stalls):
@@ -74,11 +79,17 @@ def workload(rng, rows, cols, operations):
     return weights, activations, np.array(results)
 
 
-@pytest.mark.parametrize("stalls", [(0, 0, 0), (0.6, 0, 0), (0, 0.6, 0), (0, 0, 0.6), (0.3, 0.3, 0.3)])
-def test_random_operations(rng, stalls):
+#: Arithmetics with stalls of weights, activations and results.
+CASES = [(IntegerArithmetic(8), stalls) for stalls in
+         ((0, 0, 0), (0.6, 0, 0), (0, 0.6, 0), (0, 0, 0.6), (0.3, 0.3, 0.3))]
+CASES += [(FLOAT_LIKE, (0, 0, 0)), (FLOAT_LIKE, (0.3, 0.3, 0.3))]
+
+
+@pytest.mark.parametrize(("arithmetic", "stalls"), CASES)
+def test_random_operations(rng, arithmetic, stalls):
     """Whatever stalls, no result is lost, doubled or wrong, and none is withdrawn."""
     for rows, cols in ((1, 1), (4, 3), (2, 5)):
-        dut = StreamArray(rows, cols, 9, 24)
+        dut = StreamArray(rows, cols, arithmetic, 128)
         weights, activations, expected = workload(rng, rows, cols, 8)
         got = run(rng, dut, [(dut.weights, weights), (dut.activations, activations)], len(expected),
                   dut.results, stalls)
@@ -89,7 +100,7 @@ def test_random_operations(rng, stalls):
                                                      (4, 4, 8), (8, 2, 16), (1, 1, 2)])
 def test_throughput(rng, rows, cols, depth):
     """An activation vector goes in every cycle: tiles that meet max(R, C) vectors, sums of 2 R products."""
-    dut = StreamArray(rows, cols, 9, 24)
+    dut = StreamArray(rows, cols, IntegerArithmetic(8), 128)
     count = 120
     meets = max(rows, cols)
     accepted = []
@@ -118,10 +129,10 @@ def test_throughput(rng, rows, cols, depth):
     assert len(accepted[first:]) <= count - 2 + meets + 8
 
 
-@pytest.mark.parametrize("stalls", [(0, 0, 0), (0.6, 0, 0), (0, 0.6, 0), (0, 0, 0.6)])
-def test_pe(rng, stalls):
+@pytest.mark.parametrize(("arithmetic", "stalls"), CASES)
+def test_pe(rng, arithmetic, stalls):
     """The PE alone multiplies, adds and accumulates whatever stalls."""
-    dut = StreamPE(9, 24)
+    dut = StreamPE(arithmetic, 128)
     weights, items, expected = [], [], []
     for _ in range(40):
         depth = int(rng.integers(1, 6))
@@ -137,11 +148,12 @@ def test_pe(rng, stalls):
     np.testing.assert_array_equal(got[:, 0], expected)
 
 
-def test_latencies(rng):
+@pytest.mark.parametrize("arithmetic", [IntegerArithmetic(8), FLOAT_LIKE])
+def test_latencies(rng, arithmetic):
     """Both say how long an idle one takes, and take as long."""
     for dut, port, item, latency in (
-            (array := StreamArray(4, 3, 9, 24), "activations", {}, array.latency),
-            (StreamPE(9, 24), "items", {}, StreamPE.LATENCY)):
+            (array := StreamArray(4, 3, arithmetic, 128), "activations", {}, array.latency),
+            (pe := StreamPE(arithmetic, 128), "items", {}, pe.latency)):
         waited = []
 
         async def testbench(ctx, dut=dut, port=port, item=item, waited=waited):
@@ -165,4 +177,4 @@ def test_bad_parameters():
     with pytest.raises(PearrayError, match=r"^total must be at least 10, not 9$"):
         Credits(9, 8)
     with pytest.raises(PearrayError, match=r"^rows must be"):
-        StreamArray(0, 1, 9, 24)
+        StreamArray(0, 1, IntegerArithmetic(8), 128)
