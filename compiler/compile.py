@@ -12,7 +12,6 @@ from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
 from .graph.graph import Graph, Node
 from .kernels.context import Context, Located
-from .kernels.layout import operand_array
 from .kernels.lowerings import LOWERINGS
 from .kinds import compiler_for
 from .operators import Dequantize, Quantize, Reshape
@@ -161,8 +160,7 @@ def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> No
     if item != config.operand_bytes:
         low, high = -(1 << 31), (1 << 31) - 1
     else:
-        bits = config.array.operand_bits
-        low, high = (0, (1 << bits) - 1) if values.dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        low, high = config.arithmetic.operand_range(values.dtype.kind == "u")
     if values.size and (values.min() < low or values.max() > high):
         wrong = values.min() if values.min() < low else values.max()
         raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
@@ -221,8 +219,8 @@ class _Compiler:
         program = self._planner.schedule(steps)
         encoded = program.encode()
         address = self._plan.reserve("program", len(encoded))
-        placed = {name: Placed(name, found.buffer.address, found.layout, graph.tensors[name].dtype, found.buffer.item)
-                  for name, found in context.located.items()}
+        placed = {name: Placed(name, found.buffer.address, found.layout, graph.tensors[name].dtype, found.buffer.item,
+                               config.arithmetic) for name, found in context.located.items()}
         placed |= self._planner.recoded(placed)
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted()},
@@ -252,7 +250,8 @@ class _Compiler:
         for buffer in self._context.made:
             buffer.address = self._plan.reserve(buffer.name, buffer.nbytes)
             if buffer.values is not None:
-                self._plan.segments.append((buffer.address, operand_array(buffer.values, buffer.item).tobytes()))
+                stored = self._config.arithmetic.to_memory(buffer.values, buffer.item)
+                self._plan.segments.append((buffer.address, stored.tobytes()))
                 self._plan.packed_bytes += buffer.nbytes
         self._context.made.clear()
 

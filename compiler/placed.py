@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.layout import Layout, operand_array
+from ..hdl.arithmetic.arithmetic import Arithmetic
+from .kernels.layout import Layout
 
 __all__ = ["Placed"]
 
@@ -28,6 +29,8 @@ class Placed:
         Type of the tensor.
     item : int
         Bytes of an element in memory.
+    arithmetic : Arithmetic
+        Numbers of the accelerator, which say how elements stand in memory.
     """
 
     name: str
@@ -35,16 +38,15 @@ class Placed:
     layout: Layout
     dtype: np.dtype
     item: int
+    arithmetic: Arithmetic
 
     def to_bytes(self, array: np.ndarray) -> bytes:
         """Bytes of a tensor as memory holds them."""
-        return operand_array(self.layout.to_memory(array), self.item).tobytes()
+        return self.arithmetic.to_memory(self.layout.to_memory(array), self.item).tobytes()
 
     def from_bytes(self, data: bytes) -> np.ndarray:
         """Tensor from memory's bytes."""
-        kind = {1: "1", 2: "2", 4: "4", 8: "8"}[self.item]
-        sign = "u" if self.dtype.kind == "u" else "i"
-        return self.layout.from_memory(np.frombuffer(data, f"<{sign}{kind}")).astype(self.dtype)
+        return self.layout.from_memory(self.arithmetic.from_memory(data, self.item, self.dtype))
 
     @property
     def nbytes(self) -> int:

@@ -53,8 +53,8 @@ def max_pool(context: Context, node: Node) -> list[Kernel]:
     operator = node.operator
     assert isinstance(operator, MaxPool2d)
     tensor = context.graph.tensors[node.inputs["x"]]
-    dtype, bits = tensor.dtype, context.config.array.operand_bits
-    least = 0 if dtype.kind == "u" else max(int(np.iinfo(dtype).min), -(1 << bits - 1))
+    dtype = tensor.dtype
+    least = max(int(np.iinfo(dtype).min), context.config.arithmetic.operand_range(dtype.kind == "u")[0])
     x = Access(context.image(node, least), {}, is_unsigned=dtype.kind == "u")
     y = context.result_image(node)
     top, left, _, _ = padding4(operator.padding)
@@ -127,7 +127,8 @@ def _add_tensors(context: Context, node: Node) -> list[Kernel]:
         return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
     # Weights are unsigned, so that there are fewer of them.
     target = context.graph.tensors[next(iter(node.outputs.values()))]
-    found = _residual(node, operator, a, b, target.dtype, (1 << context.config.array.operand_bits) - 1)
+    _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
+    found = _residual(node, operator, a, b, target.dtype, greatest)
     info = np.iinfo(target.dtype)
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout

@@ -104,14 +104,13 @@ class Context:
 
     def _limits(self, dtype: np.dtype) -> tuple[int, int]:
         """Least and greatest operand of the array."""
-        bits = self.config.array.operand_bits
-        return (0, (1 << bits) - 1) if dtype.kind == "u" else (-(1 << bits - 1), (1 << bits - 1) - 1)
+        return self.config.arithmetic.operand_range(dtype.kind == "u")
 
     def _check_made(self, node: Node, name: str) -> None:
         """Check that what a node before makes fits the array, whose operands may be narrower than a byte or two."""
         tensor = self.graph.tensors[name]
         made = stored_range(self.graph, name)
-        if made is None or self.config.array.operand_bits == 8 * tensor.dtype.itemsize:
+        if made is None or self.config.arithmetic.bits == 8 * tensor.dtype.itemsize:
             return
         low, high = self._limits(tensor.dtype)
         if made[0] < low or made[1] > high:

@@ -95,7 +95,7 @@ def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, choose
         outputs.add(lowering.outputs.codes, lowering.outputs.code_stores)
     for codes in (inputs, outputs):
         if codes.units:
-            chooser.codes[codes.stored.name] = codes.placed(memory)
+            chooser.codes[codes.stored.name] = codes.placed(memory, config)
     return steps
 
 
@@ -116,14 +116,14 @@ class _Codes:
             self._bodies.append(body)
             self._size += room(len(unit.elements))
 
-    def placed(self, memory: MemoryPlan) -> CodedTensor:
+    def placed(self, memory: MemoryPlan, config: RowStationaryConfig) -> CodedTensor:
         """Give the codes their place in memory."""
         address = memory.reserve(self.stored.name, self._size)
         for body in self._bodies:
             body["dram"] += address
         shape = self.stored.rows, self.stored.columns
-        return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16), 2, self.units,
-                           self._size)
+        return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16),
+                           config.operand_bytes, config.arithmetic, self.units, self._size)
 
 
 def _cut(problem: Nest, config: RowStationaryConfig) -> list[Nest]:

@@ -151,10 +151,9 @@ class RowStationaryInterpreter(Interpreter):
 
     def _words(self, values: np.ndarray, name: str) -> np.ndarray:
         """Words that operands in the buffers stand for."""
-        if self.config.operand_bytes == 2:
-            return values.view("<i2").astype(np.int64)
-        kind = np.uint8 if self._mode[f"{name}_unsigned"] else np.int8
-        return values.view(kind).astype(np.int64) - self._mode[f"{name}_zero_point"]
+        stored = values.view(f"<u{self.config.operand_bytes}")
+        return self.config.arithmetic.words(stored, bool(self._mode[f"{name}_unsigned"]),
+                                            self._mode[f"{name}_zero_point"])
 
     def _ifmap(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Words of a pass: (row, column, set, line, channel)."""
@@ -220,11 +219,7 @@ class RowStationaryInterpreter(Interpreter):
             raise ProgramError("sums can't be fresh and begin at biases")
 
     def _add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if self._mode["maximum"]:
-            return np.maximum(a, b)
-        bits = self.config.psum_bits
-        total: np.ndarray = (a + b + (1 << bits - 1) & (1 << bits) - 1) - (1 << bits - 1)
-        return total
+        return self.config.arithmetic.total(a, b, bool(self._mode["maximum"]))
 
     def _sums_of(self, ifmap: np.ndarray, filters: np.ndarray, setup: dict[str, int], at: np.ndarray) -> np.ndarray:
         """Sums of a PE: (row, window, filter)."""

@@ -198,7 +198,7 @@ class TileMaker:
         full = np.zeros((*words.shape[:2], beats * lanes), np.int64)
         full[:, :, :words.shape[2]] = words
         lines = full.reshape(*words.shape[:2], beats, lanes).transpose(2, 0, 1, 3)
-        return operand_array(lines, self._item).tobytes()
+        return self._config.arithmetic.to_memory(lines, self._item).tobytes()
 
     def _gather(self, matrix: View, zero: int, part: Part, filters: Filters, beats: int) -> Piece:
         """LOADs that gather a part of a matrix in memory in the order of beats."""

@@ -31,23 +31,17 @@ class SystolicInterpreter(Interpreter):
     def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:
         """Operands at addresses modulo 2**20, less their zero point."""
-        size, bits = self.config.operand_bytes, self.config.array.operand_bits
+        size = self.config.operand_bytes
         index = index % (1 << ADDRESS_BITS)
         race = self._races[memory]
         for byte in range(size):
             race.read(index * size + byte, ordinal, clock)
-        stored = self._bytes[memory].view("<u1" if size == 1 else "<u2")[index].astype(np.int64)
-        stored &= (1 << bits) - 1
-        if not is_unsigned:
-            stored -= (stored >> (bits - 1)) << bits
-        return stored - zero_point
+        stored = self._bytes[memory].view(f"<u{size}")[index]
+        return self.config.arithmetic.words(stored, bool(is_unsigned), zero_point)
 
     def _combine(self, rows: np.ndarray, sums: np.ndarray, body: dict[str, Any], first: bool) -> None:
         bank = self._sums[body["bank"]]
-        if not first:
-            sums = np.maximum(bank[rows], sums) if body["maximum"] else bank[rows] + sums
-        bits = self.config.accumulator_bits
-        bank[rows] = ((sums + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
+        bank[rows] = self.config.arithmetic.total(None if first else bank[rows], sums, bool(body["maximum"]))
 
     def _claim(self, rows: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         depth = self._depth

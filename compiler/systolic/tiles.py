@@ -162,7 +162,7 @@ class TileMaker:
             block_ = block_.reshape(box.size, valid)
             full = np.full((box.size, width), problem.w_zero, np.int64)
             full[:, :valid] = block_
-            return operand_array(full, item).tobytes()
+            return config.arithmetic.to_memory(full, item).tobytes()
 
         address = self._plan.constant(problem.name, box.size * width * item, pack)
         pieces = [Piece([block(dram=address + first * width * item, address=first * pitch * item,
@@ -198,12 +198,12 @@ class TileMaker:
         assert isinstance(values, np.ndarray)
         size, cols, reach = self.w_size(tiles, box), config.array.cols, reach_of(problem, config)
         if problem.repeat:
-            lines = operand_array(np.repeat(values, cols), config.operand_bytes).tobytes()
+            lines = config.arithmetic.to_memory(np.repeat(values, cols), config.operand_bytes).tobytes()
             address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
         elif values.size == 1:
-            address = self._plan.constant(
-                "ones", size, lambda: operand_array(np.full(cols, values.item()), config.operand_bytes).tobytes(),
-                key=("line", cols, values.item(), config.operand_bytes))
+            line = config.arithmetic.to_memory(np.full(cols, values.item()), config.operand_bytes)
+            address = self._plan.constant("ones", size, line.tobytes,
+                                          key=("line", cols, values.item(), config.operand_bytes))
         else:
             def pack() -> bytes:
                 count = tiles[1] - tiles[0]
@@ -213,7 +213,7 @@ class TileMaker:
                 for tile in range(count):
                     part = taps[:, (tiles[0] + tile) * reach:(tiles[0] + tile + 1) * reach]
                     full[tile, :, :part.shape[1]] = part
-                return operand_array(full, config.operand_bytes).tobytes()
+                return config.arithmetic.to_memory(full, config.operand_bytes).tobytes()
             address = self._plan.constant(problem.name, size, pack)
         return Tile(Destination.WEIGHT.value, size, [Piece([block(dram=address, length=size, dims=[])])])
 
