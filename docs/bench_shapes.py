@@ -7,6 +7,7 @@ import numpy as np
 import pearray as pe
 from pearray.compiler.systolic.timing import Latencies
 from pearray.hdl.shell.config import Config
+from pearray.hdl.shell.tokens import TokenGates
 from pearray.workloads.workload import load_workload
 
 __all__ = ["INTRODUCTION", "ROWS", "SEED", "bound", "shapes"]
@@ -45,7 +46,8 @@ def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> in
     begin = 3 + memory.read_latency + latencies.needed[0] + 6 + memory.read_latency + latencies.load_done
     end = latencies.through + latencies.post + latencies.store_data + memory.write_latency + 12
     beat = config.beat_bytes
-    return max(work, -(-read // beat), -(-written // beat), lanes) + begin + 7 + latencies.slots_top + end
+    begin += TokenGates.DONE_LATENCY + latencies.prepare + latencies.slots_top
+    return max(work, -(-read // beat), -(-written // beat), lanes) + begin + end
 
 
 def _draw(rng: np.random.Generator) -> tuple[str, tuple[int, int, int, int, int]]:

@@ -142,8 +142,11 @@ def _key(config: Config, design: Design) -> str:
 
 
 def _is_modified(config: Config) -> bool:
-    # The bug bank changes modules while they are imported; their files then say nothing.
+    # Parameters say nothing of a class that someone derived, for an arithmetic of their own for instance.
     hardware = kind(config.KIND)
+    if type(config) is not hardware.config:
+        return True
+    # The bug bank changes modules while they are imported; their files then say nothing.
     folders = [(f"{_PACKAGE}.hdl", _HDL), *((hardware.package, place) for place in hardware.sources if place.is_dir())]
     for package, folder in folders:
         for path in folder.rglob("*.py"):

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from ..hdl.kinds import kind
+from ..hdl.post.engine import Post
 from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, CommandSet, Opcode
 from ..hdl.shell.config import Config
 
@@ -83,7 +84,7 @@ def limits(config: Config, segments: Segments, address: int, stall: float = 0.0)
             computing.append(hardware.execute_cycles(config, body))
         else:
             groups = config.sum_columns // config.post.lanes
-            computing.append(body["n_count"] * body["m_count"] * groups + 256)
+            computing.append(body["n_count"] * body["m_count"] * groups + 2 * Post.latency_of(config))
     moving += commands * (config.memory.read_latency + COMMAND_BYTES / config.beat_bytes + 64)
     total = 50_000 + 4 * (moving * slowdown + sum(computing))
     # Commands that are already fetched may run without any traffic.

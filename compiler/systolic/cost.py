@@ -31,7 +31,7 @@ def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
     """Cycles in which an EXECUTE feeds the array, weights loading under the tiles."""
     pixels = body["m_count0"] * body["m_count1"] * body["m_count2"]
     if body.get("output_stationary"):
-        return float(body["n_count"] * max(pixels, config.array.rows))
+        return float(body["n_count"] * config.arithmetic.add_latency * max(pixels, config.array.rows))
     tiles = contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
     return float(body["n_count"] * tiles * max(pixels, config.array.rows))
 
@@ -89,10 +89,10 @@ def predict(config: Config, program: Program) -> dict[str, int]:
             counts["post_group"] += body["n_count"] * body["m_count"] * groups
         else:
             pixels, tiles = body["m_count0"] * body["m_count1"] * body["m_count2"], body["n_count"]
-            sums = tiles * rows
             if body.get("output_stationary"):
-                counts["execute_weight_read"] += tiles * pixels
-                first = sums
+                turns = config.arithmetic.add_latency
+                counts["execute_weight_read"] += tiles * turns * pixels
+                sums = first = tiles * turns * rows
             else:
                 cuts = contraction_tiles(rows, body["k_total"], body["run"], body.get("fold", 0))
                 counts["execute_weight_read"] += tiles * (cuts * cols if body.get("left") else body["k_total"])

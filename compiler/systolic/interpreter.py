@@ -70,11 +70,13 @@ class SystolicInterpreter(Interpreter):
                 step = (np.arange(body["m_count2"])[:, None, None] * body["jump2"]
                         + np.arange(body["m_count1"])[:, None] * body["jump1"]
                         + np.arange(body["m_count0"]) * body["w_pitch"]).reshape(-1)
-                a = self._operands(Destination.ACTIVATION, a_base + pixel[:, None] + np.arange(rows),
+                # As many sums as an addition takes cycles take turns in a PE.
+                outputs = np.arange(rows * self.config.arithmetic.add_latency)
+                a = self._operands(Destination.ACTIVATION, a_base + pixel[:, None] + outputs,
                                    body["a_unsigned"], body["a_zero_point"], ordinal, clock)
                 w = self._operands(Destination.WEIGHT, w_base + step[:, None] + np.arange(cols),
                                    body["w_unsigned"], body["w_zero_point"], ordinal, clock)
-                target = acc + np.arange(rows)
+                target = acc + outputs
                 self._claim(target, ordinal, clock, body)
                 self._combine(target, a.T @ w, body, bool(body["first"]))
                 continue

@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, product
 
+from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.commands import Rounding
+from ...hdl.shell.queues import CommandQueues
+from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, split_region
@@ -250,10 +253,14 @@ class _Lowering:
         region, tiles = self.last_part()
         array, latencies, memory = config.array, Latencies.of(config), config.memory
         depth = problem.r * problem.s if problem.channelwise else -(-problem.k // array.rows)
+        gate = TokenGates.DONE_LATENCY
+        # A POST is given back, the next one chosen, read and let go.
+        refill = latencies.beats + latencies.needed[2] + CommandQueues.LATENCY + 2 + TokenGates.SLOT_LATENCY
         rates = _Rates(
-            depth, array.cols // config.post.lanes, latencies.through + 2, 7 + latencies.slots_top,
-            latencies.post + 3, latencies.settings, 6 + latencies.beats + latencies.needed[2], latencies.store_data + 3,
-            config.beat_bytes, reach_of(problem, config) * problem.finish.item(config), memory.write_latency,
+            depth, array.cols // config.post.lanes, latencies.through + gate,
+            gate + latencies.prepare + latencies.slots_top, latencies.post + 1 + gate, latencies.settings, refill,
+            latencies.store_data + BlockWalker.LATENCY, config.beat_bytes,
+            reach_of(problem, config) * problem.finish.item(config), memory.write_latency,
             (memory.write_latency + 10) / memory.outstanding, array.rows, self._reload(tiles))
         whole = (tiles[1] - tiles[0]) * reach_of(problem, config) == problem.y.size("c")
         return _last_groups(region.pixels, pixel_step(region), tiles[1] - tiles[0], rates, whole)

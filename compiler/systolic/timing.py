@@ -12,17 +12,21 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from ...hdl.blocks.banks import BankRead
-from ...hdl.blocks.rotate import Rotator
 from ...hdl.errors import PearrayError
 from ...hdl.post.engine import Post, output_banks
-from ...hdl.shell.block_walk import burst_beats
+from ...hdl.shell.block_walk import BlockWalker, burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
-from ...hdl.shell.queues import QUEUES, slot_bits
+from ...hdl.shell.loader import Loader
+from ...hdl.shell.queues import QUEUES, CommandQueues, slot_bits
+from ...hdl.shell.reader import IN_FLIGHT
+from ...hdl.shell.storer import Storer
+from ...hdl.shell.tokens import TokenGates
+from ...hdl.shell.writer import Writer
+from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
-from ...hdl.systolic.tiles import tile_slots
+from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ..program import Command
 
 __all__ = ["Latencies", "Timeline", "UnendingError", "burst_sizes", "contraction_tiles", "timeline"]
@@ -30,8 +34,9 @@ __all__ = ["Latencies", "Timeline", "UnendingError", "burst_sizes", "contraction
 _NEVER = 1 << 62
 _LOAD, _EXECUTE, _POST, _STORE = range(4)
 _NAMES = ("load", "execute", "post", "store")
-#: Commands in a queue's memory, and bursts whose data the loader waits for, as in the RTL.
-_QUEUE_DEPTH, _PENDING = 16, 16
+#: Cycles of the shell: from a block's command to its first burst; from what a command waits for, and from its
+#: arrival, to its start.
+_WALK, _DONE, _CAME = BlockWalker.LATENCY, TokenGates.DONE_LATENCY, TokenGates.SLOT_LATENCY
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -92,9 +97,15 @@ class Latencies:
     load_done: int
     #: From the last operand vector of an EXECUTE to its completion.
     through: int
-    #: Of a tile's weights, from the top and from the left.
+    #: Of preparing an EXECUTE; of a tile's weights, from the top and from the left.
+    prepare: int
     slots_top: int
     slots_left: int
+    #: Output-stationary: sums that take turns in a PE, from the first to the last row of sums that leave, and
+    #: between two drains at least.
+    turns: int
+    leaving: int
+    drain: int
     #: Groups of lanes in a row; from a group to its output; and for how long a POST is held at least.
     groups: int
     post: int
@@ -108,15 +119,14 @@ class Latencies:
         """Latencies of a configuration."""
         beats = max(1, COMMAND_BYTES // config.beat_bytes)
         width = config.memory.data_width
-        banks = output_banks(config)
-        read = 1 + BankRead.LATENCY + (banks > config.beat_bytes)
+        rows, arithmetic = config.array.rows, config.arithmetic
         return Latencies(
             beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
-            1 + Rotator.latency_of(config.beat_bytes),
-            Execute.through_of(config),
-            tile_slots(config, left=False), tile_slots(config, left=True),
+            Loader.latency_of(config), Execute.through_of(config),
+            TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
+            arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
-            read + Rotator.latency_of(config.beat_bytes) + 2)
+            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
 
 
 @dataclass
@@ -205,7 +215,7 @@ class _Machine:
         self._load_wait = -1
         self._load_ready = 0
         self._load_end = -1
-        self._load_ends: deque[int] = deque([-1] * (_PENDING + 1), _PENDING + 1)
+        self._load_ends: deque[int] = deque([-1] * (IN_FLIGHT + 1), IN_FLIGHT + 1)
         self._accepting = -1
         # Execute, store.
         self._tiles_ready = 0
@@ -316,7 +326,7 @@ class _Machine:
             self._finished(_LOAD, block.number, self._load_end + self._c.load_done)
             self._blocks.popleft()
             self._burst = 0
-            self._burst_at = max(time + 1, self._blocks[0].accepted + 3) if self._blocks else _NEVER
+            self._burst_at = max(time + 1, self._blocks[0].accepted + _WALK) if self._blocks else _NEVER
         else:
             self._burst_at = time + 1
         if taken == self._load_wait:
@@ -355,12 +365,12 @@ class _Machine:
         queue = self._queue_of[index]
         if index not in self._direct:
             self._held[queue] += 1
-            if self._held[queue] == _QUEUE_DEPTH // 2:
+            if self._held[queue] == CommandQueues.DEPTH // 2:
                 self._at(time + 1, self.ROOM)
         self._may_fetch(time)
 
     def _see_room(self, time: int, _: int) -> None:
-        self._room = max(self._held) < _QUEUE_DEPTH // 2
+        self._room = max(self._held) < CommandQueues.DEPTH // 2
         self._fetch_at = _NEVER
         self._may_fetch(time)
 
@@ -386,7 +396,7 @@ class _Machine:
             read = max(time + self._c.beats, last + 1)
             self._filling[queue] = True
             self._slot[queue] = index
-            self._at(max(time + 1 + needed, first + needed + 1) + 3, self.SLOT, queue)
+            self._at(max(time, first) + 1 + needed + CommandQueues.LATENCY, self.SLOT, queue)
             self._read_until = read + 1
             self._at(max(read + 1, last + 2), self.UNHELD, queue)
             self._at(read + 1, self.CHOOSE)
@@ -402,12 +412,12 @@ class _Machine:
     def _gate(self, queue: int) -> None:
         """Let the command in a slot go once all it waits for is known to complete."""
         index = self._slot[queue]
-        ready = self._slot_at[queue] + 1
+        ready = self._slot_at[queue] + _CAME
         if index == len(self._commands):
             if any(len(self._counts[each]) <= self._queue_of.count(each) for each in range(4)):
                 return
             last = max(counts[-1] for counts in self._counts)
-            self.cycles = max(ready, last + 2) + 2
+            self.cycles = max(ready, last + _DONE) + 2
             self._count_stalls(max(self._tiles_ready, 2), _NEVER, _NEVER, self.cycles)
             return
         for each, name in enumerate(_NAMES):
@@ -416,7 +426,7 @@ class _Machine:
                 counts = self._posted if (queue, each) == (_EXECUTE, _POST) else self._counts[each]
                 if len(counts) <= count:
                     return
-                ready = max(ready, counts[count] + 2)
+                ready = max(ready, counts[count] + _DONE)
         self._gated[queue] = True
         self._at(ready, self.GO, queue)
 
@@ -456,7 +466,7 @@ class _Machine:
         self._at(time + 1, self.FREED, _LOAD)
         self._blocks.append(_Block(time, bursts, bool(body.get("fill")), index))
         if len(self._blocks) == 1:
-            self._burst_at = max(time + 3, self._taken[-1] + 1 if self._taken else 0)
+            self._burst_at = max(time + _WALK, self._taken[-1] + 1 if self._taken else 0)
         # The next block is taken when this one's last row has left the first stage.
         self._walked += len(bursts)
         before = self._walked - last_row - 2
@@ -478,10 +488,12 @@ class _Machine:
             time = max(time, self._counts[_EXECUTE][-1] + 1)
         if stationary:
             tiles = body["n_count"]
-            if max(body["m_count0"], body["m_count1"], body["m_count2"]) >= constants.slots_top:
-                period = max(pixels, constants.slots_top)
-            else:
-                period = pixels + constants.slots_top + 1
+            pixels *= constants.turns
+            longest = constants.turns * max(body["m_count0"], body["m_count1"], body["m_count2"])
+            # A tile that may be too short waits until the one before has drained.
+            period = max(pixels, constants.slots_top)
+            if longest < constants.drain:
+                period = pixels - constants.turns + constants.drain + 2
         else:
             tiles = body["n_count"] * contraction_tiles(
                 self._config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
@@ -490,14 +502,15 @@ class _Machine:
         came, idle = self._slot_at[_EXECUTE], max(self._tiles_ready, 2)
         loaded = max(came, self._counts[_LOAD][self._commands[index].waits.get("load", 0)] + 1)
         self._count_stalls(idle, came, loaded, time)
-        start = max(time + 5 + slots, self._array_end + 1)
+        start = max(time + constants.prepare + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - pixels)
         self.active += tiles * pixels
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + pixels - 1
         self._at(time + 1, self.FREED, _EXECUTE)
-        self._finished(_EXECUTE, index, self._array_end + constants.through + (
-            self._config.array.rows - 1 if stationary else 0))
+        # Sums that leave row by row begin to with the first of the last vectors that take turns.
+        left = constants.leaving - (constants.turns - 1) if stationary else 0
+        self._finished(_EXECUTE, index, self._array_end + constants.through + left)
 
     def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:
         """Count why the execute engine had nothing to do from `idle` to `begun`."""
@@ -522,7 +535,7 @@ class _Machine:
         bursts, last_row = burst_sizes(self._config, body)
         self.begun[index] = time
         rows = 1 if body.get("profile") else body["count1"] * body["count2"]
-        requested = time + 2
+        requested = time + _WALK - 1
         moved = [self._store_beat]
         acknowledged, rate = self._acknowledged, self._rate
         for beats in bursts:

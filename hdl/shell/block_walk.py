@@ -74,7 +74,7 @@ def burst_layout(config: Config, kind: Any) -> data.StructLayout:
 class BlockWalker(wiring.Component):
     """Walks over the rows of blocks and cuts each row into bursts.
 
-    The first burst follows three cycles after its block; then one burst leaves a cycle, across
+    The first burst follows :attr:`LATENCY` cycles after its block; then one burst leaves a cycle, across
     rows; between two blocks there is one idle cycle. Every stage stalls on its own.
 
     Bursts cover whole beats and are cut at multiples of :func:`burst_beats` beats. With
@@ -97,6 +97,9 @@ class BlockWalker(wiring.Component):
     o : Out(stream.Signature(burst_layout(config, kind)))
         Bursts.
     """
+
+    #: Cycles from a block to its first burst: a stage each for rows, their extent, and bursts.
+    LATENCY = 3
 
     def __init__(self, config: Config, kind: Any, *, record_bytes: int = 16):
         self._config = config

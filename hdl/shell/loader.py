@@ -63,6 +63,11 @@ class Loader(wiring.Component):
             "load": Out(LoadWrite(config)),
         })
 
+    @staticmethod
+    def latency_of(config: Config) -> int:
+        """Return the cycles from a beat to its bytes on ``load``: a register, and their rotation."""
+        return 1 + Rotator.latency_of(config.beat_bytes)
+
     def elaborate(self, platform):
         """Build the walker, the queue of bursts, and the alignment of their beats."""
         m = Module()

@@ -33,7 +33,7 @@ class CommandQueues(wiring.Component):
     The beats lie in one block RAM, a region for each queue. The oldest command of each queue is
     copied, a beat a cycle, to a slot of registers that its engine sees whole. A command that
     arrives at an empty queue while no other is copied goes straight to its slot, which is valid
-    in the cycle after the last beat that holds a bit of it; else it takes at least five cycles.
+    in the cycle after the last beat that holds a bit of it; else it takes at least :attr:`LATENCY` + 2 cycles.
 
     Parameters
     ----------
@@ -69,7 +69,12 @@ class CommandQueues(wiring.Component):
         If the depth is not a power of two of at least four.
     """
 
-    def __init__(self, config: Config, depth: int = 16):
+    #: Commands of each queue, unless said otherwise.
+    DEPTH = 16
+    #: Cycles from the reading of a beat to its place in a slot: memory, its output register, slot.
+    LATENCY = 3
+
+    def __init__(self, config: Config, depth: int = DEPTH):
         if type(depth) is not int or depth < 4 or depth & depth - 1:
             raise PearrayError(f"depth must be a power of two of at least 4, not {depth!r}")
         self._width = config.memory.data_width

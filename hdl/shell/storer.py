@@ -23,9 +23,8 @@ __all__ = ["Storer"]
 class Storer(wiring.Component):
     """Stores blocks of the output scratchpad, one beat a cycle, across rows and commands.
 
-    The first address follows four cycles after its command, its first data
-    ``6 + Rotator.latency`` cycles after it. A scratchpad line of several beats costs another
-    cycle.
+    The first address follows its command by the latency of :class:`.block_walk.BlockWalker`, and its first data follow
+    the address by :meth:`latency_of`, a cycle more where a line of the scratchpad holds several beats.
 
     Parameters
     ----------
@@ -193,9 +192,18 @@ class Storer(wiring.Component):
         """Return the bytes that were read."""
         return [self.read.data[bank] for bank in range(self._banks)]
 
+    @classmethod
+    def latency_of(cls, config: Config, banks: int) -> int:
+        """Return the cycles from a burst's address to its first beat, for an output scratchpad of some banks."""
+        return 1 + cls._read_latency_of(config, banks) + Rotator.latency_of(config.beat_bytes)
+
+    @staticmethod
+    def _read_latency_of(config: Config, banks: int) -> int:
+        return 1 + BankRead.LATENCY + (banks > config.beat_bytes)
+
     @property
     def _read_latency(self):
-        return 1 + BankRead.LATENCY + (self._banks > self._config.beat_bytes)
+        return self._read_latency_of(self._config, self._banks)
 
     @property
     def _latency(self):

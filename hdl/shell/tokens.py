@@ -49,6 +49,10 @@ class TokenGates(wiring.Component):
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
     """
 
+    #: Cycles from the last ``done`` that a command waited for, and from its arrival in its slot, to its start.
+    DONE_LATENCY = 2
+    SLOT_LATENCY = 1
+
     def __init__(self, commands: CommandSet):
         self._commands = commands
         #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.

@@ -33,7 +33,7 @@ class Writer(wiring.Component):
     """Writes bursts to memory, up to :data:`IN_FLIGHT` of them in flight.
 
     A burst's address appears on the bus in the cycle after its request if the bus is free. Its
-    data leave a queue of :data:`DATA_DEPTH` beats, one a cycle, as soon as they are there, whether
+    data leave a queue of :data:`DATA_DEPTH` beats, one a cycle, :attr:`LATENCY` cycles after they have come, whether
     or not the address has been taken.
 
     While ``drain`` is high requests and data are refused; bursts in flight are completed, with
@@ -67,6 +67,9 @@ class Writer(wiring.Component):
     bus : Out(AXI4Write(data_width))
         Write channels of the memory port.
     """
+
+    #: Cycles from a beat to the bus.
+    LATENCY = 1
 
     def __init__(self, config: Config):
         self._config = config

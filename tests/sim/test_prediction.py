@@ -1,7 +1,10 @@
 """The model of time and accesses is held to the RTL's counters."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from arithmetics import ARITHMETICS, with_arithmetic
 from random_workloads import operands
 
 import pearray as pe
@@ -9,6 +12,8 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.systolic.cost import EXACT, predict
 from pearray.sim.engine import Job, run
+
+SMALL = Path(__file__).parents[1] / "cocotb" / "configuration.toml"
 
 
 def _size(rng, most):
@@ -41,6 +46,26 @@ def test_counters_are_predicted(rng, on):
         assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}, shapes
         assert abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"], shapes
         assert expected.keys() == counters.keys()
+
+
+@pytest.mark.parametrize("arithmetic", ["slow product", "float-like"])
+def test_another_arithmetic(rng, arithmetic):
+    """A delay of an accelerator, or of the model of its time, that doesn't follow from the arithmetic's is wrong."""
+    config = with_arithmetic(pe.load_config(SMALL), ARITHMETICS[arithmetic](8))
+    requant = pe.Requant.onnx(1.0, 3, 1.0, -2, 300.0, 5)
+    for operator, tensors in (
+            (pe.Gemm(requant=requant), {"a": operands(rng, (11, 29)), "b": operands(rng, (29, 9)),
+                                        "c": rng.integers(-9999, 9999, 9, dtype=np.int32)}),
+            (pe.MaxPool2d(kernel=2), {"x": operands(rng, (1, 5, 4, 6))})):
+        compiled = compile_graph(Graph.of(operator, tensors), config)
+        inputs = {name: tensors[name] for name in compiled.inputs}
+        placed = compiled.outputs["y"]
+        job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
+                  [(placed.address, placed.nbytes)])
+        outcome, expected = run(job, "amaranth"), predict(config, compiled.program)
+        np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), pe.golden_run(operator, tensors)["y"])
+        assert {name: outcome.counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
+        assert abs(expected["cycles"] - outcome.cycles) <= 0.02 * outcome.cycles
 
 
 def test_cycles_do_not_depend_on_data(rng):
