@@ -86,8 +86,8 @@ class DirectArithmetic(IntegerArithmetic):
 ARITHMETICS = {
     "integer": IntegerArithmetic,
     "direct": DirectArithmetic,
-    "slow product": lambda bits: StagedArithmetic(bits, product_latency=3, add_latency=1),
-    "slow sum": lambda bits: StagedArithmetic(bits, product_latency=1, add_latency=2),
+    "slow-product": lambda bits: StagedArithmetic(bits, product_latency=3, add_latency=1),
+    "slow-sum": lambda bits: StagedArithmetic(bits, product_latency=1, add_latency=2),
     "float-like": lambda bits: StagedArithmetic(bits, product_latency=2, add_latency=4),
 }
 

@@ -5,13 +5,12 @@ from faults import Fault
 __all__ = ["BANK"]
 
 LOADER = "hdl/shell/test_loader.py::test_random_blocks[64-0.0]"
-ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[fast]"
+ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[integer-0.0]"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 
 BANK = [
-    Fault(name="pe-weight-unsigned", module="pearray.hdl.systolic.pe", test=ARRAY,
-          line="product.eq(activation * weight_active)",
-          fault="product.eq(activation * weight_active.as_unsigned())"),
+    Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
+          line="product.eq(a * w)", fault="product.eq(a * w.as_unsigned())"),
     Fault(name="pe-weights-swapped", module="pearray.hdl.systolic.pe", test=ARRAY,
           line="Mux(self.control_left.left, self.weight_left, self.weight_above)",
           fault="Mux(self.control_left.left, self.weight_above, self.weight_left)"),
@@ -25,9 +24,15 @@ BANK = [
           line="operand[-1] & ~is_unsigned", fault="operand[-1]"),
     Fault(name="tiles-n-count-off-by-one", module="pearray.hdl.systolic.tiles", test=EXECUTE,
           line="n_left.eq(command.n_count - 2)", fault="n_left.eq(command.n_count - 1)"),
-    Fault(name="accumulator-maximum-keeps-least", module="pearray.hdl.systolic.accumulator", test=EXECUTE,
-          line="below.eq(old < self.psum)", fault="below.eq(old > self.psum)"),
-    Fault(name="accumulator-first-adds", module="pearray.hdl.systolic.accumulator", test=EXECUTE,
+    Fault(name="array-ignores-cycles-of-a-sum", module="pearray.hdl.systolic.array",
+          test="hdl/systolic/test_systolic.py::test_random_operations[float-like-0.0]",
+          line="zip(wires, tokens[::step], strict=False)", fault="zip(wires, tokens, strict=False)"),
+    Fault(name="streamer-repeats-a-turn", module="pearray.hdl.systolic.streamer",
+          test="hdl/systolic/test_execute.py::test_arithmetics[float-like-shape5-8]",
+          line="further.eq(further + rows)", fault="further.eq(further)"),
+    Fault(name="accumulator-maximum-keeps-least", module="pearray.hdl.arithmetic.integer", test=EXECUTE,
+          line="below.eq(old < new)", fault="below.eq(old > new)"),
+    Fault(name="accumulator-first-adds", module="pearray.hdl.arithmetic.integer", test=EXECUTE,
           line="with m.If(control.first | control.maximum & below):",
           fault="with m.If(control.maximum & below):"),
     Fault(name="token-dropped", module="pearray.hdl.shell.tokens",

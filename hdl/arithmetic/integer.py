@@ -1,5 +1,6 @@
 """Integers: words without zero points, sums that wrap around."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +89,8 @@ class IntegerArithmetic(Arithmetic):
         simulate than to extend the sign of an adder's operands every cycle.
         """
         product = Signal(shape, name="product", reset_less=True)
-        if enable is None:
+        with nullcontext() if enable is None else m.If(enable):
             m.d.sync += product.eq(a * w)
-        else:
-            with m.If(enable):
-                m.d.sync += product.eq(a * w)
         return product
 
     def add(self, m: Module, a: Value, b: Value, shape: Shape, name: str) -> Value:

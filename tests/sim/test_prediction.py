@@ -48,7 +48,7 @@ def test_counters_are_predicted(rng, on):
         assert expected.keys() == counters.keys()
 
 
-@pytest.mark.parametrize("arithmetic", ["slow product", "float-like"])
+@pytest.mark.parametrize("arithmetic", ["slow-product", "float-like"])
 def test_another_arithmetic(rng, arithmetic):
     """A delay of an accelerator, or of the model of its time, that doesn't follow from the arithmetic's is wrong."""
     config = with_arithmetic(pe.load_config(SMALL), ARITHMETICS[arithmetic](8))

@@ -67,7 +67,7 @@ def test_accumulators(rng, arithmetic):
 def test_period():
     """The compiler cuts tiles, and the walker spaces them, by how soon a row may come again."""
     periods = {name: Accumulators.period_of(make(8)) for name, make in ARITHMETICS.items()}
-    assert periods == {"integer": 6, "direct": 4, "slow product": 6, "slow sum": 7, "float-like": 9}
+    assert periods == {"integer": 6, "direct": 4, "slow-product": 6, "slow-sum": 7, "float-like": 9}
 
 
 def test_drain_rows_of_sums_in_turns():

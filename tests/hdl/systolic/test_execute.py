@@ -121,7 +121,7 @@ def test_operand_bits(rng, operand_bits):
 
 
 @pytest.mark.parametrize(("arithmetic", "shape", "bits"), [
-    ("direct", (1, 1), 8), ("direct", (4, 3), 8), ("slow product", (4, 4), 16), ("slow sum", (3, 5), 8),
+    ("direct", (1, 1), 8), ("direct", (4, 3), 8), ("slow-product", (4, 4), 16), ("slow-sum", (3, 5), 8),
     ("float-like", (1, 2), 8), ("float-like", (4, 3), 8), ("float-like", (6, 2), 12)])
 def test_arithmetics(rng, arithmetic, shape, bits):
     """If a delay were typed in somewhere, sums would meet others' products, rows or banks."""
@@ -140,7 +140,7 @@ def command(**fields):
 
 @pytest.mark.parametrize(("arithmetic", "shape", "left", "more"), [
     ("integer", (7, 4), 0, -6), ("integer", (4, 7), 1, 0), ("integer", (2, 3), 0, 5), ("integer", (3, 8), 1, -2),
-    ("direct", (2, 2), 0, -3), ("slow product", (3, 2), 0, 1), ("float-like", (3, 4), 0, -2)])
+    ("direct", (2, 2), 0, -3), ("slow-product", (3, 2), 0, 1), ("float-like", (3, 4), 0, -2)])
 def test_throughput(rng, arithmetic, shape, left, more):
     """An idle cycle between tiles or commands would show in every network's speed."""
     rows, cols = shape
@@ -160,7 +160,7 @@ def test_throughput(rng, arithmetic, shape, left, more):
     assert completed[2] - accepted[0] == execute_cycles(cfg, 13, pixels, left=bool(left)) + 2 * pause
 
 
-@pytest.mark.parametrize(("arithmetic", "turns"), [("integer", 1), ("slow sum", 2), ("float-like", 4)])
+@pytest.mark.parametrize(("arithmetic", "turns"), [("integer", 1), ("slow-sum", 2), ("float-like", 4)])
 def test_output_stationary_throughput(rng, arithmetic, turns):
     """Sums must leave behind the next tile's back, if that is long enough."""
     cfg = with_arithmetic(config(4, 3), ARITHMETICS[arithmetic](8))

@@ -32,7 +32,7 @@ def run(schedule):
 #: Arithmetics and shapes: integers on all, the others where rows, columns and turns differ.
 CASES = [("integer", *shape) for shape in ((1, 1), (1, 5), (6, 1), (2, 2), (3, 5), (6, 4))]
 CASES += [(name, 4, 3) for name in ARITHMETICS if name not in ("integer", "direct")]
-CASES += [("float-like", 1, 2), ("slow sum", 3, 1)]
+CASES += [("float-like", 1, 2), ("slow-sum", 3, 1)]
 
 
 def array(rows, cols, arithmetic, bits=8):
@@ -75,7 +75,7 @@ def test_output_stationary_back_to_back(rng, arithmetic, rows, cols):
 
 
 @pytest.mark.parametrize(("arithmetic", "stall"), [
-    ("integer", 0.0), ("integer", 0.4), ("slow product", 0.2), ("slow sum", 0.0), ("float-like", 0.0),
+    ("integer", 0.0), ("integer", 0.4), ("slow-product", 0.2), ("slow-sum", 0.0), ("float-like", 0.0),
     ("float-like", 0.4)])
 def test_random_operations(rng, arithmetic, stall):
     """Modes, directions and partial tiles in any order, at the least distances that are documented."""
