@@ -52,15 +52,16 @@ class ExecuteBody(data.Struct):
     ``a_base + n * a_nstep + i2 * m_step2 + i1 * m_step1 + i0 * m_step0`` and C consecutive weights
     at ``w_base + n * w_nstep + i2 * jump2 + i1 * jump1 + i0 * w_pitch``. The sum of row r goes to
     accumulator row ``acc_base + n * acc_nstep + r``. ``k_total``, ``run``, ``run_count``,
-    ``left``, ``fold``, ``diagonal`` and ``k_outer`` are zero.
+    ``left``, ``fold``, ``diagonal`` and ``k_outer`` are zero. Where an addition takes A cycles, A sums take turns in
+    each PE, and R stands for A times the rows of the array; with integers A is 1.
 
     Before they meet, activations lose ``a_zero_point`` and weights ``w_zero_point``; both are
     read as signed unless ``a_unsigned`` or ``w_unsigned`` is set. Rows of a tile beyond its last
     element contribute nothing. Counts (``m_count``, ``n_count``, and, weight-stationary, ``k_total``,
     ``run`` and ``run_count``) are at least 1. Tiles that add to rows of the tile before, in this
     command or the one before, must begin at the same row: an addition to a row that was written less
-    than six cycles before may miss it. The command completes when its last sum stands in the
-    accumulators.
+    than six cycles before (with integers; else ``Accumulators.period``) may miss it. The command completes when its
+    last sum stands in the accumulators.
     """
 
     output_stationary: unsigned(1)
