@@ -6,7 +6,7 @@ As :mod:`onnx_draw`. Where the runtime has a kernel for the types, its result is
 import numpy as np
 import onnx
 import standard
-from onnx_draw import BYTES, MICROSOFT, Drawn, ceil_mode, geometry, window
+from onnx_case import BYTES, MICROSOFT, Drawn, ceil_mode, geometry, window
 from standard import KINDS, Real
 
 __all__ = ["FAMILIES"]
