@@ -19,6 +19,7 @@ from .placed import Placed
 from .placement import MemoryPlan
 from .program import Program
 from .steps import Step
+from .validate import validate
 
 __all__ = ["Compiled", "PlannedLayer", "compile_graph"]
 
@@ -218,6 +219,7 @@ class _Compiler:
             layers[index] = replace(layers[index], profile=step.group.profile)
         program = self._planner.schedule(steps)
         encoded = program.encode()
+        validate(encoded)
         address = self._plan.reserve("program", len(encoded))
         placed = {name: Placed(name, found.buffer.address, found.layout, graph.tensors[name].dtype, found.buffer.item,
                                config.arithmetic) for name, found in context.located.items()}

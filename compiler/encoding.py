@@ -113,7 +113,7 @@ def put_headers(commands: np.ndarray, opcodes: np.ndarray, waits: Mapping[str, n
     opcodes : ndarray of int, shape (n,)
         Values of their opcodes.
     waits : mapping of str to ndarray of int, shape (n,)
-        Ordinals of commands to wait for, by queue; each is taken modulo 2**16.
+        Ordinals of commands to wait for, by queue; each is taken modulo 2**16 (:mod:`pearray.hdl.shell.waits`).
     """
     fields, count = _header_fields(), len(commands)
     near_end = np.zeros(count, np.int64)

@@ -4,6 +4,10 @@ Written from ``hdl/shell/commands.py`` alone, so that it judges the compiler and
 computing, it checks that no command reads what a command it does not wait for has yet to write, or
 overwrites what such a command has yet to read. For this each command has a clock: the commands of each queue
 that have certainly completed when it starts.
+
+Waits are compared as gates compare them. When a command's turn comes, all before it have completed and none behind it,
+so each count of completed commands, and of what is given back early, is that of the commands before it. A gate
+that is closed then would open only by grace of commands behind, or never.
 """
 
 from abc import ABC, abstractmethod
@@ -15,24 +19,55 @@ import numpy as np
 from ..golden import requantise
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
+from ..hdl.shell.waits import WAIT_BITS, meant, reached
 from .program import QUEUES
 
-__all__ = ["Cells", "Interpreter", "ProgramError"]
+__all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
 
 _QUEUES = list(QUEUES.values())
+_POST = _QUEUES.index("post")
+
+#: Part of a clock besides completed commands: POSTs that have read their sums.
+POSTED = len(_QUEUES)
 
 
 class ProgramError(Exception):
     """A program does something that the format forbids, or a race."""
 
 
-class Cells:
-    """Cells with the ordinals of their last writer and reader, to find races."""
+def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_bits: int) -> list[int]:
+    """Commands of each queue that a command waits for, of those that stand before it."""
+    counts = []
+    for name, total in zip(_QUEUES, totals, strict=True):
+        count = meant(waits[name], total, count_bits)
+        if not reached(total, waits[name], count_bits):
+            raise ProgramError(f"{opcode.name} waits for ever, for {name} command {count} of {total} before it")
+        if opcode is Opcode.END and count < total:
+            raise ProgramError(f"END waits only for {count} of {total} {name} commands")
+        counts.append(count)
+    return counts
 
-    def __init__(self, name: str, cells: int, writer: str, reader: str):
+
+class Cells:
+    """Cells with the ordinals of their last writer and reader, to find races.
+
+    Parameters
+    ----------
+    name : str
+        Of the memory.
+    cells : int
+        How many.
+    writer, reader : str
+        Queues whose commands write and read them.
+    read_by : int, optional
+        Part of a clock that tells which readers have read; by default those that have completed.
+    """
+
+    def __init__(self, name: str, cells: int, writer: str, reader: str, read_by: int | None = None):
         self.name = name
         self.cells = cells
         self._writer_queue, self._reader_queue = _QUEUES.index(writer), _QUEUES.index(reader)
+        self._read_by = self._reader_queue if read_by is None else read_by
         self._written = np.zeros(cells, np.int32)
         self._read = np.zeros(cells, np.int32)
 
@@ -60,10 +95,10 @@ class Cells:
         if not index.size:
             return
         latest = self._read[index].max()
-        if latest > clock[self._reader_queue]:
+        if latest > clock[self._read_by]:
             raise ProgramError(f"{_QUEUES[self._writer_queue]} command {ordinal} overwrites {self.name} that "
                                f"{_QUEUES[self._reader_queue]} command {latest} reads, but waits only for "
-                               f"{clock[self._reader_queue]}")
+                               f"{clock[self._read_by]}")
         self._written[index] = ordinal
 
 
@@ -80,8 +115,8 @@ class Interpreter(ABC):
         Size of the memory behind the AXI port.
     """
 
-    #: Parts of a clock: completed commands of each queue.
-    _CLOCKS = 4
+    #: Parts of a clock: completed commands of each queue, and :data:`POSTED`.
+    _CLOCKS = POSTED + 1
 
     def __init__(self, config: Config, dram_bytes: int):
         self.config = config
@@ -108,8 +143,15 @@ class Interpreter(ABC):
         """Bytes of memory."""
         return self.dram[address:address + length].tobytes()
 
-    def run(self, program_address: int) -> int:
+    def run(self, program_address: int, count_bits: int = WAIT_BITS) -> int:
         """Run a program up to its END.
+
+        Parameters
+        ----------
+        program_address : int
+            Address of its first command.
+        count_bits : int
+            Width of the hardware's counts of completed commands.
 
         Returns
         -------
@@ -119,9 +161,9 @@ class Interpreter(ABC):
         Raises
         ------
         ProgramError
-            If a command is malformed or races.
+            If a command is malformed or races, waits for ever, or would not be waited for at the end.
         """
-        totals = np.zeros(4, np.int64)
+        totals = [0] * len(_QUEUES)
         clocks: list[list[np.ndarray]] = [[], [], [], []]
         steps = {Opcode.LOAD: self._load, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                  Opcode.STORE: self._store}
@@ -129,30 +171,30 @@ class Interpreter(ABC):
         while True:
             opcode, waits, body = self.config.commands.decode(
                 self.read(program_address + ran * COMMAND_BYTES, COMMAND_BYTES))
-            if opcode is Opcode.END:
-                return ran
-            queue = _QUEUES.index(QUEUES[opcode])
-            clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(self._CLOCKS, np.int64)
-            for other, name in enumerate(_QUEUES):
-                # The wait is the completed count modulo 2**16 nearest below the count so far.
-                behind = (int(totals[other]) - waits[name]) & 0xFFFF
-                if behind >= 1 << 15:
-                    raise ProgramError(f"{QUEUES[opcode]} command {totals[queue] + 1} waits for a later "
-                                       f"{name} command")
-                count = int(totals[other]) - behind
-                if count > 0:
-                    clock = np.maximum(clock, clocks[other][count - 1])
-                    self._met(clock, opcode, body, other, count)
-            clocks[queue].append(clock)
-            totals[queue] += 1
             try:
-                steps[opcode](int(totals[queue]), clock, body)
+                counts = _waited_for(opcode, waits, totals, count_bits)
+                if opcode is Opcode.END:
+                    return ran
+                queue = _QUEUES.index(QUEUES[opcode])
+                clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(self._CLOCKS, np.int64)
+                for other, count in enumerate(counts):
+                    if count > 0:
+                        clock = np.maximum(clock, clocks[other][count - 1])
+                        self._met(clock, opcode, body, other, count)
+                clocks[queue].append(clock)
+                totals[queue] += 1
+                steps[opcode](totals[queue], clock, body)
             except ProgramError as error:
                 raise ProgramError(f"command {ran}: {error}") from None
             ran += 1
 
     def _met(self, clock: np.ndarray, opcode: Opcode, body: dict[str, Any], other: int, count: int) -> None:
         """Note what is over when a command's wait for a count of another queue is met."""
+        if other == _POST:
+            clock[POSTED] = max(clock[POSTED], count)
+            if opcode is Opcode.EXECUTE:
+                # Given back as soon as it has read its sums, it may have outputs yet to write.
+                return
         clock[other] = max(clock[other], count)
 
     @staticmethod

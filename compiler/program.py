@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
+from ..hdl.shell.waits import WAIT_BITS, meant, near
 from .encoding import body_bytes, put_field, put_headers
 
 __all__ = ["QUEUES", "Command", "Program", "Stream", "disassemble"]
@@ -15,9 +16,6 @@ __all__ = ["QUEUES", "Command", "Program", "Stream", "disassemble"]
 QUEUES: dict[Opcode, str] = {
     Opcode.LOAD: "load", Opcode.EXECUTE: "execute", Opcode.POST: "post", Opcode.STORE: "store",
 }
-
-#: Farthest from the commands before it that a command's wait is encoded: counts are compared modulo 2**16.
-_NEAR = 1 << 14
 
 #: Columns of a stream's entries before the values of its fields: place in the program, body, and waits.
 _PLACE, _BODY, _WAITS, _VALUES = 0, 1, 2, 6
@@ -85,6 +83,8 @@ class Program:
     ----------
     format : CommandSet
         Commands of the kind of array.
+    count_bits : int
+        Width of the hardware's counts of completed commands.
 
     Members
     -------
@@ -98,8 +98,9 @@ class Program:
         Place in it of each, by identity.
     """
 
-    def __init__(self, format: CommandSet) -> None:
+    def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
         self.format = format
+        self._count_bits = count_bits
         self.counts = dict.fromkeys(QUEUES.values(), 0)
         self.length = 0
         self.bodies: list[Mapping[str, int]] = []
@@ -107,9 +108,9 @@ class Program:
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod
-    def of(cls, format: CommandSet, commands: Iterable[Command]) -> "Program":
+    def of(cls, format: CommandSet, commands: Iterable[Command], count_bits: int = WAIT_BITS) -> "Program":
         """Program of given commands."""
-        program = cls(format)
+        program = cls(format, count_bits)
         for command in commands:
             program.emit(command.opcode, command.waits, command.body)
         return program
@@ -187,6 +188,9 @@ class Program:
     def encode(self) -> bytes:
         """Bytes of the program, END included.
 
+        Waits for commands long past, and those left out, are moved up to commands near enough for the comparison
+        of counts (:mod:`pearray.hdl.shell.waits`).
+
         Raises
         ------
         ValueError
@@ -216,11 +220,12 @@ class Program:
         return commands.tobytes()
 
     def _bring_near(self, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
-        """Move waits up to commands that are near enough for counts to be compared modulo 2**16.
+        """Move waits up to commands that are near enough for counts to be compared.
 
         A wait for something long past is met for certain. And a command that stands far behind another of its queue
         waits for all that stand before that, lest those of other queues overtake it by too much.
         """
+        most = near(self._count_bits)
         places = {opcode: np.flatnonzero(opcodes == opcode.value) for opcode in QUEUES}
         for opcode, name in QUEUES.items():
             before = np.cumsum(opcodes == opcode.value, dtype=np.int32) - (opcodes == opcode.value)
@@ -228,9 +233,9 @@ class Program:
             if wrong.size:
                 at = int(wrong[0])
                 raise ValueError(f"command {at} waits for {name} command {waits[name][at]} of {before[at]}")
-            np.maximum(waits[name], before - _NEAR, out=waits[name])
+            np.maximum(waits[name], before - most, out=waits[name])
             for own in places.values():
-                behind = own[_NEAR - 1:]
+                behind = own[most - 1:]
                 waits[name][behind] = np.maximum(waits[name][behind], before[own[:len(behind)]])
 
     def listing(self) -> str:
@@ -238,12 +243,15 @@ class Program:
         return "\n".join(f"{index:5} {command}" for index, command in enumerate(self.commands))
 
 
-def disassemble(program: bytes, format: CommandSet) -> list[Command]:
-    """Commands of an encoded program, up to its END; waits are modulo 2**16."""
+def disassemble(program: bytes, format: CommandSet, count_bits: int = WAIT_BITS) -> list[Command]:
+    """Commands of an encoded program, up to its END, with the counts that their waits stand for."""
     commands: list[Command] = []
+    before = dict.fromkeys(QUEUES.values(), 0)
     for start in range(0, len(program), COMMAND_BYTES):
         opcode, waits, body = format.decode(program[start:start + COMMAND_BYTES])
         if opcode is Opcode.END:
             return commands
-        commands.append(Command(opcode, waits, body))
+        commands.append(Command(opcode, {name: meant(wait, before[name], count_bits) for name, wait in waits.items()},
+                                body))
+        before[QUEUES[opcode]] += 1
     raise ValueError("program has no END")

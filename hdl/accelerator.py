@@ -18,6 +18,7 @@ from .shell.queues import QUEUES, CommandQueues, slot_name
 from .shell.reader import IN_FLIGHT, Reader
 from .shell.registers import COUNTERS_OFFSET, Register, Registers, register_map
 from .shell.tokens import STALLS, TokenGates
+from .shell.waits import IN_ENGINE
 from .shell.writer import Writer
 
 __all__ = ["Accelerator", "counter_names", "counter_registers", "registers"]
@@ -154,8 +155,8 @@ class Accelerator(wiring.Component):
         rules.held(m, "s_axi_r", lite.rvalid, lite.rready, lite.rdata, lite.rresp)
         rules.held(m, "s_axi_b", lite.bvalid, lite.bready, lite.bresp)
         for index, opcode in enumerate(QUEUES):
-            # Far more than any engine holds: a count that wrapped would open gates too early.
-            rules.outstanding(m, f"{opcode.name.lower()}_tokens", gates.take[index], gates.done[index], 63,
+            # With more, a count could be so far behind what is waited for that the gate would open too early.
+            rules.outstanding(m, f"{opcode.name.lower()}_tokens", gates.take[index], gates.done[index], IN_ENGINE,
                               clear=~control.run)
 
     def _connect_control(self, m, registers, control, fetch, reader, writer):

@@ -10,6 +10,7 @@ from ..hdl.kinds import kind
 from ..hdl.post.engine import Post
 from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, CommandSet, Opcode
 from ..hdl.shell.config import Config
+from ..hdl.shell.waits import meant, reached
 
 __all__ = ["Limits", "limits", "program", "waiting"]
 
@@ -107,6 +108,8 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int],
             commands: CommandSet) -> list[str]:
     """Say which command of each queue has not completed, and for whom it waits.
 
+    What is given back early counts only as completed here: no register tells more.
+
     Parameters
     ----------
     segments : sequence of (int, bytes)
@@ -123,23 +126,16 @@ def waiting(segments: Segments, address: int, completed: Mapping[str, int],
     list of str
         One sentence for each queue that has work left.
     """
-    seen = dict.fromkeys(completed, 0)
-    sentences = {}
+    before = dict.fromkeys(completed, 0)
+    sentences = []
     for index, (opcode, waits, _) in enumerate(program(segments, address, commands)):
         queue = opcode.name.lower()
         if queue not in completed:
             continue
-        seen[queue] += 1
-        if seen[queue] != completed[queue] + 1:
-            continue
-        missing = [f"{other} {count} (has {completed[other] & 0xFFFF})" for other, count in waits.items()
-                   if other in completed and _is_ahead(count, completed[other])]
-        state = "waits for nothing but does not complete"
-        if missing:
-            state = f"waits for {' and '.join(missing)}"
-        sentences[queue] = f"{queue} command {seen[queue]} (program command {index}) {state}"
-    return list(sentences.values())
-
-
-def _is_ahead(count: int, reached: int) -> bool:
-    return 0 < (count - reached) % (1 << 16) < 1 << 15
+        if before[queue] == completed[queue]:
+            missing = [f"{other} {meant(wait, before[other])} (has {completed[other]})" for other, wait in waits.items()
+                       if other in completed and not reached(completed[other], wait)]
+            state = f"waits for {' and '.join(missing)}" if missing else "waits for nothing but does not complete"
+            sentences.append(f"{queue} command {before[queue] + 1} (program command {index}) {state}")
+        before[queue] += 1
+    return sentences

@@ -12,7 +12,7 @@ from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.commands import ADDRESS_BITS, Opcode
-from ..interpreter import Interpreter, ProgramError
+from ..interpreter import POSTED, Interpreter, ProgramError
 from .setup import decode_setups, setup_size
 
 __all__ = ["RowStationaryInterpreter"]
@@ -20,14 +20,14 @@ __all__ = ["RowStationaryInterpreter"]
 _LOAD, _EXECUTE, _POST, _STORE = range(4)
 
 #: Parts of a clock besides completed commands: passes that have read their ifmaps, and their filters.
-_IFMAP, _FILTERS = 4, 5
+_IFMAP, _FILTERS = POSTED + 1, POSTED + 2
 
 
 class _Buffer:
     """Lines of the global buffer, with the commands that last touched them, by what they did."""
 
     _QUEUES: ClassVar[dict[str, tuple[int, ...]]] = {
-        "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (_POST,),
+        "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (POSTED,),
         "store": (_STORE,)}
 
     def __init__(self, lines: int):
@@ -51,7 +51,7 @@ class RowStationaryInterpreter(Interpreter):
     """See :class:`~pearray.compiler.interpreter.Interpreter`."""
 
     config: RowStationaryConfig
-    _CLOCKS = 6
+    _CLOCKS = _FILTERS + 1
 
     def __init__(self, config: RowStationaryConfig, dram_bytes: int):
         super().__init__(config, dram_bytes)
@@ -71,8 +71,8 @@ class RowStationaryInterpreter(Interpreter):
             return
         early = _FILTERS if body["destination"] is Destination.FILTER_BUFFER else _IFMAP
         clock[early] = max(clock[early], count)
-        if count in self._setups:
-            clock[_EXECUTE] = max(clock[_EXECUTE], count)
+        # A setup gives both back when it completes, and all before it have completed then.
+        clock[_EXECUTE] = max([clock[_EXECUTE], *(setup for setup in self._setups if setup <= count)])
 
     def _load(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         destination = body["destination"]

@@ -7,7 +7,7 @@ import numpy as np
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ..interpreter import Cells, Interpreter, ProgramError
+from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 
 __all__ = ["SystolicInterpreter"]
 
@@ -26,7 +26,7 @@ class SystolicInterpreter(Interpreter):
         self._depth = config.accumulators.depth
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
-        self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post")
+        self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
 
     def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:

@@ -6,10 +6,14 @@ is another command for each, and what it adds to the others stands in bits that 
 names a queue (its opcode) and, for
 each of the four queues, how many of that queue's commands must have completed before this one may
 start. Completed commands are the tokens of this machine: a queue's count only grows, a command
-takes nothing away, and counts are compared modulo 2**16.
+takes nothing away, and counts are compared modulo 2**16: a wait has been reached if the count less the wait,
+modulo 2**16, is below 2**15.
 
 A program in which each command waits only for commands that stand before it can't deadlock,
-whatever the depth of the queues: the oldest command that has not completed can always go on.
+whatever the depth of the queues: the oldest command that has not completed can always go on. For counts to be
+compared rightly it is enough that no wait is for less than what stands before the command of the awaited queue, less
+2**14, and that each command waits for all that stand before the one 2**14 - 1 before it in its own queue. So
+zero stands for nothing to wait for only up to 2**14 commands.
 
 The headers of a program's last commands tell in ``near_end`` how many commands follow: 15 less that
 number, END included. So a program of which fetching has seen a command is not read beyond its end. Zero
@@ -26,11 +30,13 @@ generated from them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
+
+from .waits import WAIT_BITS, wait_field
 
 __all__ = [
     "ADDRESS_BITS", "BODY_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "HEADER", "RECORD",
@@ -90,11 +96,11 @@ HEADER = data.StructLayout({
     # 15 less the commands that follow, END included; 0 if there are as many or more.
     "near_end": 4,
     "reserved": 12,
-    # Commands of each queue that must have completed before this one starts (modulo 2**16).
-    "wait_load": 16,
-    "wait_execute": 16,
-    "wait_post": 16,
-    "wait_store": 16,
+    # Commands of each queue that must have completed before this one starts, modulo 2**16 (see waits.py).
+    "wait_load": WAIT_BITS,
+    "wait_execute": WAIT_BITS,
+    "wait_post": WAIT_BITS,
+    "wait_store": WAIT_BITS,
 })
 
 
@@ -286,7 +292,8 @@ class CommandSet:
             Queue of the command.
         waits : mapping
             Commands of the queues ``load``, ``execute``, ``post`` and ``store`` that must have
-            completed first; each is taken modulo 2**16, an absent one is zero.
+            completed first; each is taken modulo 2**16. An absent one is zero, which is nothing to wait for only in
+            a command before which at most 2**14 of that queue stand.
         body : mapping
             Fields of the body by name; an absent one is zero.
         following : int
@@ -302,56 +309,73 @@ class CommandSet:
         ValueError
             If a field is unknown or a value does not fit its field.
         """
-        header = {f"wait_{queue}": count & 0xFFFF for queue, count in waits.items()}
+        header = {f"wait_{queue}": wait_field(count) for queue, count in waits.items()}
         header |= {"opcode": opcode.value, "version": FORMAT_VERSION, "near_end": 15 - min(following, 15)}
-        bits = _pack(HEADER, header, "command header")
+        bits = _pack(_HEADER_PLACES, header, "command header")
         if opcode is not Opcode.END:
-            bits |= _pack(data.Layout.cast(self.bodies[opcode]), body, f"{opcode.name} command") << HEADER_BITS
+            bits |= _pack(_body_places(self.bodies[opcode]), body, f"{opcode.name} command") << HEADER_BITS
         return bits.to_bytes(COMMAND_BYTES, "little")
 
     def decode(self, command: bytes) -> tuple[Opcode, dict[str, int], dict[str, Any]]:
         """Decode one command into its opcode, waits and body fields, the inverse of :meth:`encode`."""
         bits = int.from_bytes(command, "little")
-        header = _unpack(HEADER, bits)
+        header = _unpack(_HEADER_PLACES, bits)
         opcode = Opcode(header["opcode"])
         waits = {name.removeprefix("wait_"): header[name] for name in header if name.startswith("wait_")}
         body = {}
         if opcode is not Opcode.END:
-            body = _unpack(data.Layout.cast(self.bodies[opcode]), bits >> HEADER_BITS)
+            body = _unpack(_body_places(self.bodies[opcode]), bits >> HEADER_BITS)
         return opcode, waits, body
 
 
-def _pack(layout: Any, fields: Mapping[str, int], context: str) -> int:
+class _Place(NamedTuple):
+    """Where a field stands, and what it may hold; looked up for every field of every command."""
+
+    offset: int
+    width: int
+    lower: int
+    upper: int
+    #: Members of an enumeration by value.
+    members: Mapping[int, Any]
+
+
+def _places(layout: Any) -> dict[str, _Place]:
+    places = {}
+    for name, item in layout:
+        shape = Shape.cast(item.shape)
+        lower = -(1 << shape.width - 1) if shape.signed else 0
+        members = {member.value: member for member in item.shape} if isinstance(item.shape, enum.EnumMeta) else {}
+        places[name] = _Place(item.offset, shape.width, lower, lower + (1 << shape.width) - 1, members)
+    return places
+
+
+_HEADER_PLACES = _places(HEADER)
+
+
+@cache
+def _body_places(body: type[data.Struct]) -> dict[str, _Place]:
+    return _places(data.Layout.cast(body))
+
+
+def _pack(places: Mapping[str, _Place], fields: Mapping[str, int], context: str) -> int:
     bits = 0
-    known = {name for name, _ in layout}
     for name, value in fields.items():
-        if name not in known:
+        if name not in places:
             raise ValueError(f"{context} has no field {name!r}")
-        item = layout[name]
+        place = places[name]
         value = int(getattr(value, "value", value))
-        width, is_signed = _width(item.shape)
-        lower = -(1 << width - 1) if is_signed else 0
-        upper = (1 << width - 1 if is_signed else 1 << width) - 1
-        if not lower <= value <= upper:
-            raise ValueError(f"{context} field {name} must be in {lower}..{upper}, not {value}")
-        bits |= (value & (1 << width) - 1) << item.offset
+        if not place.lower <= value <= place.upper:
+            raise ValueError(f"{context} field {name} must be in {place.lower}..{place.upper}, not {value}")
+        bits |= (value & (1 << place.width) - 1) << place.offset
     return bits
 
 
-def _width(shape: Any) -> tuple[int, bool]:
-    cast = Shape.cast(shape)
-    return cast.width, cast.signed
-
-
-def _unpack(layout: Any, bits: int) -> dict[str, Any]:
+def _unpack(places: Mapping[str, _Place], bits: int) -> dict[str, Any]:
     fields = {}
-    for name, item in layout:
-        width, is_signed = _width(item.shape)
-        value = bits >> item.offset & (1 << width) - 1
-        if is_signed and value >> width - 1:
-            value -= 1 << width
-        if isinstance(item.shape, enum.EnumMeta):
-            # A number that names nothing stays one.
-            value = {member.value: member for member in item.shape}.get(value, value)
-        fields[name] = value
+    for name, place in places.items():
+        value = bits >> place.offset & (1 << place.width) - 1
+        if value > place.upper:
+            value -= 1 << place.width
+        # A number that names nothing stays one.
+        fields[name] = place.members.get(value, value)
     return fields

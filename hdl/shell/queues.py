@@ -10,6 +10,7 @@ from ..blocks import rules
 from ..errors import PearrayError
 from .commands import COMMAND_BYTES, HEADER_BITS, CommandSet, Opcode
 from .config import Config
+from .waits import QUEUE_DEPTH
 
 __all__ = ["QUEUES", "CommandQueues", "slot_bits", "slot_name"]
 
@@ -70,7 +71,7 @@ class CommandQueues(wiring.Component):
     """
 
     #: Commands of each queue, unless said otherwise.
-    DEPTH = 16
+    DEPTH = QUEUE_DEPTH
     #: Cycles from the reading of a beat to its place in a slot: memory, its output register, slot.
     LATENCY = 3
 

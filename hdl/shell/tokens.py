@@ -5,8 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks import rules
+from ..errors import PearrayError
 from .commands import HEADER, HEADER_BITS, CommandSet, Opcode
 from .queues import QUEUES, slot_bits, slot_name
+from .waits import WAIT_BITS
 
 __all__ = ["STALLS", "TokenGates"]
 
@@ -17,17 +19,20 @@ STALLS = ("stall_load", "stall_post", "stall_empty")
 class TokenGates(wiring.Component):
     """Holds each queue's oldest command back until the counts it waits for have been reached.
 
-    Completed commands are counted modulo 2**16; a command may start when, for each queue, the
-    count minus the command's wait, modulo 2**16, is below 2**15. For an EXECUTE, a POST counts as
-    soon as it has read its last sums, which frees their bank. For a LOAD, an EXECUTE of a kind of array that gives
-    buffers back early counts as soon as what the LOAD writes over has been read. A command is seen by its engine
-    two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
+    Completed commands are counted modulo ``2**count_bits``; a command may start when, for each queue, the
+    count minus the command's wait, modulo that, is below half of it (:mod:`~pearray.hdl.shell.waits`). For an EXECUTE,
+    a POST counts as soon as it has read its last sums, which frees their bank. For a LOAD, an EXECUTE of a kind of
+    array that gives buffers back early counts as soon as what the LOAD writes over has been read. A command is seen by
+    its engine two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
     The end of the program stands in the load queue.
 
     Parameters
     ----------
     commands : CommandSet
         Commands of the kind of array.
+    count_bits : int
+        Width of the counts, which may be narrower than a command's waits: these are then compared modulo the
+        same.
 
     Members
     -------
@@ -47,19 +52,27 @@ class TokenGates(wiring.Component):
         The end of the program may be taken.
     stalls : Out(3)
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
+
+    Raises
+    ------
+    PearrayError
+        If the counts are wider than a command's waits, or too narrow to be told apart.
     """
 
     #: Cycles from the last ``done`` that a command waited for, and from its arrival in its slot, to its start.
     DONE_LATENCY = 2
     SLOT_LATENCY = 1
 
-    def __init__(self, commands: CommandSet):
+    def __init__(self, commands: CommandSet, count_bits: int = WAIT_BITS):
+        if not 2 <= count_bits <= WAIT_BITS:
+            raise PearrayError(f"count_bits must be in 2..{WAIT_BITS}, not {count_bits!r}")
         self._commands = commands
-        #: Completed commands of each queue, and POSTs given back, modulo 2**16; public for proofs.
-        self.completed = [Signal(16, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
-        self.posted = Signal(16)
-        #: EXECUTEs that have given each buffer back, modulo 2**16.
-        self.freed = {name: Signal(16) for name in commands.frees}
+        self._count_bits = count_bits
+        #: Completed commands of each queue, and POSTs given back, modulo ``2**count_bits``; public for proofs.
+        self.completed = [Signal(count_bits, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        self.posted = Signal(count_bits)
+        #: EXECUTEs that have given each buffer back, modulo the same.
+        self.freed = {name: Signal(count_bits) for name in commands.frees}
         super().__init__({
             **{name: In(1) for name in commands.frees},
             "valid": In(4),
@@ -94,17 +107,17 @@ class TokenGates(wiring.Component):
             m.d.comb += header.eq(slot)
             early = []
             for other, count in zip(QUEUES, counts, strict=True):
-                ahead = Signal(16, name=f"ahead_{name}_{other.name.lower()}")
+                ahead = Signal(self._count_bits, name=f"ahead_{name}_{other.name.lower()}")
                 if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
                     count = self.posted
                 if (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
                     count = freed
                 m.d.comb += [
                     ahead.eq(count - header[f"wait_{other.name.lower()}"]),
-                    reached[QUEUES.index(other)].eq(~ahead[15]),
+                    reached[QUEUES.index(other)].eq(~ahead[-1]),
                 ]
                 # A count that has come as far ahead as can be told may take one step more at the last moment.
-                early.append(ahead[15] & ahead[:15].any())
+                early.append(ahead[-1] & ahead[:-1].any())
             rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
             m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
 

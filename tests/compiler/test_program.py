@@ -1,13 +1,20 @@
 """Assembler and interpreter: the rule against deadlock, the format, and races that must be found."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from random_workloads import configuration
+from random_workloads import configuration, operands
 
+import pearray as pe
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.graph import Graph
 from pearray.compiler.interpreter import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program, disassemble
-from pearray.hdl.shell.commands import COMMAND_BYTES
+from pearray.compiler.validate import validate
+from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
+from pearray.hdl.shell.waits import near
 from pearray.hdl.systolic.commands import COMMANDS, Destination
 
 COPY = {"length": 16, "count1": 1, "count2": 1}
@@ -42,14 +49,93 @@ def test_encoding_is_read_back():
     assert (execute.waits["load"], execute.body["a_zero_point"], execute.body["m_step0"]) == (1, -5, (1 << 20) - 1)
 
 
-def test_waits_survive_long_programs():
-    """Counts are compared modulo 2**16; a wait for something long past must not look like one for the future."""
-    program = Program(COMMANDS)
-    for _ in range(40_000):
-        program.load({}, **COPY, fill=1)
+def test_waits_survive_long_programs(rng):
+    """Counts wrap; a wait for something long past, or one that is left out, must not look like one for the future."""
+    bits = 6
+    program = Program(COMMANDS, bits)
+    # A STORE that LOADs could leave far behind.
+    program.store({}, length=1)
+    for _ in range(300):
+        program.load({"load": int(rng.integers(program.counts["load"] + 1))} if rng.integers(2) else {}, **COPY, fill=1)
     program.execute({"load": 1}, **EXECUTE)
-    wait = disassemble(program.encode(), COMMANDS)[-1].waits["load"]
-    assert 0 <= (40_000 - wait) & 0xFFFF < 1 << 15
+    encoded = program.encode()
+    validate(encoded, bits, held=1 << bits - 1)
+    before = dict.fromkeys(program.counts, 0)
+    for wanted, command in zip(program.commands, disassemble(encoded, COMMANDS, bits), strict=True):
+        for name, total in before.items():
+            count = command.waits[name]
+            assert max(wanted.waits.get(name, 0), total - near(bits)) <= count <= total
+        before[command.opcode.name.lower()] += 1
+
+
+@pytest.mark.parametrize("name", ["configuration", "row_stationary"])
+def test_layers_whose_counts_wrap(rng, name):
+    """Waits that were moved would let a command overtake what it needs, or hold one back that must go on."""
+    config = pe.load_config(Path(__file__).parents[1] / "cocotb" / f"{name}.toml")
+    graph = Graph.of(pe.Gemm(), {"a": operands(rng, (40, 300)), "b": operands(rng, (300, 170))})
+    inputs = {role: operands(rng, graph.tensors[role].shape) for role in graph.inputs}
+    compiled = compile_graph(graph, config)
+    program = Program.of(config.commands, compiled.program.commands, 8)
+    assert max(program.counts.values()) > 512
+    encoded = program.encode()
+    validate(encoded, 8)
+    machine = interpreter(config, compiled.memory_bytes + 64)
+    machine.write([*compiled.segments, (compiled.program_address, encoded), *compiled.bind(inputs)])
+    machine.run(compiled.program_address, 8)
+    np.testing.assert_array_equal(compiled.extract("y", machine.read), graph.golden(inputs)["y"])
+
+
+def test_short_programs_are_encoded_as_they_are(rng):
+    """Waits that need not move would hold commands back, or change programs that are kept by their hash."""
+    program = Program(COMMANDS)
+    for _ in range(100):
+        program.load({"execute": program.counts["execute"] // 2}, **COPY)
+        program.execute({"load": int(rng.integers(program.counts["load"] + 1))}, **EXECUTE)
+    commands = disassemble(program.encode(), COMMANDS)
+    assert [command.waits for command in commands] == [
+        dict.fromkeys(program.counts, 0) | command.waits for command in program.commands]
+
+
+def test_the_interpreter_compares_as_gates_do():
+    """A program that hangs on hardware would pass on the interpreter."""
+    machine = interpreter(configuration(), 4096)
+    fill = COPY | {"fill": 1}
+    machine.write([(0, b"".join(COMMANDS.encode(Opcode.LOAD, {}, fill) for _ in range(9)))])
+    message = r"^command 8: LOAD waits for ever, for load command 16 of 8 before it$"
+    with pytest.raises(ProgramError, match=message):
+        machine.run(0, 4)
+    program = Program(COMMANDS, 4)
+    for _ in range(50):
+        program.load({}, **fill)
+    machine.write([(0, program.encode())])
+    assert machine.run(0, 4) == 50
+
+
+@pytest.mark.parametrize(("ending", "message"), [
+    ({"load": 0}, "command 1: END waits only for 0 of 1 load commands"),
+    ({"load": 1, "store": 2}, "command 1: END waits for ever, for store command 2 of 0 before it"),
+])
+def test_the_end_waits_for_all(ending, message):
+    """The run would end before all is done, or never; both would pass unseen."""
+    machine = interpreter(configuration(), 4096)
+    machine.write([(0, COMMANDS.encode(Opcode.LOAD, {}, COPY | {"fill": 1}) + COMMANDS.encode(Opcode.END, ending, {}))])
+    with pytest.raises(ProgramError, match=rf"^{message}$"):
+        machine.run(0)
+
+
+def test_a_post_given_back_has_not_written():
+    """An EXECUTE that waits for a POST knows its sums to be read, but not its outputs to be written."""
+    program = Program(COMMANDS)
+    program.load({}, **COPY, dram=1024)
+    program.load({}, **COPY, dram=1024, destination=Destination.WEIGHT.value)
+    program.execute({"load": 2}, **EXECUTE)
+    program.post({"execute": 1}, n_count=1, m_count=8, out_mstep=32)
+    # The bank may be used again as soon as the POST has been given back.
+    program.execute({"post": 1}, **EXECUTE)
+    assert _run(program)[1] == 5
+    program.store({"execute": 2}, length=256, count1=1, count2=1, dram=2048)
+    with pytest.raises(ProgramError, match=r"^command 5: store command 1 reads output that post command 1 writes"):
+        _run(program)
 
 
 def test_a_read_before_its_load_is_found():
