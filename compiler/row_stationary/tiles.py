@@ -79,7 +79,7 @@ class TileMaker:
         window = self._window(operand, images, strip, pixel)
         words = images[1] * window.image
         # PEs that hold channels beyond the last get what follows: at the end zeros, so that what they count is known.
-        held = max(part.q * self._mapped.mapping.r - part.channels for part in self._mapped.parts)
+        held = self._plan.held
         beyond = max(held, 2)
 
         def make() -> Tile:
