@@ -46,8 +46,7 @@ class SystolicInterpreter(Interpreter):
         bank = self._sums[body["bank"]]
         if not first:
             sums = np.maximum(bank[rows], sums) if body["maximum"] else bank[rows] + sums
-        bits = self.config.accumulator_bits
-        bank[rows] = ((sums + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
+        bank[rows] = self._wrapped(sums)
 
     def _claim(self, rows: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         depth = self._depth
