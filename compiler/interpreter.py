@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..golden import requantise
+from ..golden.tensors import wrap
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
@@ -239,7 +240,7 @@ class Interpreter(ABC):
         if body["bias"]:
             line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
             bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
-            sums = sums + bias.copy().view("<i4").reshape(sums.shape)
+            sums = self._wrapped(sums + bias.copy().view("<i4").reshape(sums.shape))
         if rounding is Rounding.NONE:
             sums = np.maximum(sums, 0) if body["table"] else sums
         else:
@@ -257,6 +258,10 @@ class Interpreter(ABC):
         index = base[:, None] + np.arange(columns * size)
         self._out_race.write(index.reshape(-1), ordinal, clock)
         self._out[index] = raw.reshape(len(sums), columns * size)
+
+    def _wrapped(self, sums: np.ndarray) -> np.ndarray:
+        """Sums modulo the width of an accumulator."""
+        return wrap(sums, self.config.accumulator_bits).astype(np.int64)
 
     @staticmethod
     def _round(sums: np.ndarray, entry: np.ndarray, body: dict[str, Any]) -> np.ndarray:

@@ -10,6 +10,7 @@ records. Where operands and sums stand, what a LOAD of them waits for, and how f
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -39,8 +40,10 @@ class Scratchpad:
     def __init__(self, capacity: int, alignment: int):
         self.capacity = capacity
         self._alignment = alignment
-        #: First byte, first beyond the place, and the tile in it.
-        self._places: list[tuple[int, int, Tile]] = []
+        #: Tiles in the order of their places, first bytes of these, and first bytes behind the tiles.
+        self._tiles: list[Tile] = []
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
         #: Tiles that have had to go.
         self.evicted = 0
 
@@ -49,26 +52,25 @@ class Scratchpad:
         if tile.size > self.capacity:
             raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
         size = -(-tile.size // self._alignment) * self._alignment
-        top, places = self.capacity - size, self._places
+        top, tiles, alignment = self.capacity - size, self._tiles, self._alignment
         starts = {0, top}
-        for first, beyond, _ in places:
-            starts.add(beyond)
+        for first, end in zip(self._firsts, self._ends, strict=True):
+            starts.add(first - (first - end) // alignment * alignment)
             starts.add(first - size)
         best: tuple[int, int, bool, int] | None = None
         for start in starts:
             if not 0 <= start <= top:
                 continue
-            end, wanted, latest = start + size, 0, 0
-            for first, _, other in places:
-                if first < end and start < first + other.size:
-                    if other.uses:
-                        if other.uses[0] <= step:
-                            break
-                        wanted += 1
-                    if other.last_use > latest:
-                        latest = other.last_use
-                    if other.clear > latest:
-                        latest = other.clear
+            wanted, latest = 0, 0
+            for other in tiles[bisect_right(self._ends, start):bisect_left(self._firsts, start + size)]:
+                if other.uses:
+                    if other.uses[0] <= step:
+                        break
+                    wanted += 1
+                if other.last_use > latest:
+                    latest = other.last_use
+                if other.clear > latest:
+                    latest = other.clear
             else:
                 # Tiles at either end leave the room between them in one piece, whatever their sizes.
                 cost = wanted, latest, 0 < start < top, start
@@ -77,21 +79,13 @@ class Scratchpad:
         if best is None:
             return False
         _, latest, _, start = best
-        self._clear(start, start + size)
+        low, high = bisect_right(self._ends, start), bisect_left(self._firsts, start + size)
+        for other in tiles[low:high]:
+            other.address, other.ordinals = -1, []
+        self.evicted += high - low
         tile.address, tile.clear, tile.last_use, tile.ordinals = start, latest, 0, []
-        places.append((start, start + size, tile))
+        tiles[low:high], self._firsts[low:high], self._ends[low:high] = [tile], [start], [start + tile.size]
         return True
-
-    def _clear(self, start: int, end: int) -> None:
-        kept = []
-        for entry in self._places:
-            first, _, other = entry
-            if first < end and start < first + other.size:
-                other.address, other.ordinals = -1, []
-                self.evicted += 1
-            else:
-                kept.append(entry)
-        self._places[:] = kept
 
 
 class OutputRing:

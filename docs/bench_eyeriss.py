@@ -197,7 +197,7 @@ read is what the layers before wrote. Its total is a mean whose weights it does 
 
 ## The closed-form model
 
-`golden/row_stationary.py` predicts what passes do from a layer's shape and mapping alone, and `golden/gating.py` from
+`golden/row_stationary` predicts what passes do from a layer's shape and mapping alone, and `golden/gating.py` from
 the ifmaps' zeros besides which products are gated. These are the counts of the RTL; where one is not as predicted,
 the prediction stands behind it.
 

@@ -7,6 +7,7 @@ come to 665,784,864, the number that the lecture rounds to 666 M.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from .tensors import Padding, four_sides, output_size, pair
 
@@ -52,7 +53,7 @@ class ConvLayer:
         if self.c % self.groups or self.m % self.groups:
             raise ValueError(f"groups must divide {self.c} and {self.m} channels, not {self.groups}")
 
-    @property
+    @cached_property
     def output(self) -> tuple[int, int, int]:
         """Channels, height and width of the output: (M, P, Q)."""
         return conv2d_shape((1, self.c, self.h, self.w), (self.m, self.c // self.groups, self.r, self.s),

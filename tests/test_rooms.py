@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = PROJECT["tool"]["setuptools"]["package-dir"]
 
 #: Models of a kind's mapping, in NumPy alone, and the list of all models.
-NAMING = {"golden/__init__.py", "golden/gating.py", "golden/row_stationary.py"}
+NAMING = {"golden/__init__.py", "golden/gating.py"}
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zer
     for point_inside in (False, True):
         for scale in _neighbours(middle):
             bias = round(y_zero / scale) if point_inside else 0
-            if abs(bias) >= 1 << 31:
+            if not -(1 << 31) <= bias < 1 << 31:
                 continue
             choice = Average(scale, bias, 0 if point_inside else y_zero)
             rounded = np.rint((sums + bias).astype(np.float32) * np.float32(scale)) + choice.point

@@ -205,8 +205,10 @@ def finish_of(context: Context, node: Node, channels: int) -> Finish:
         name = node.inputs[role]
         value = context.constant(name)
         if value is not None and value.size == channels:
-            if np.abs(value.astype(np.int64)).max() >= 1 << 31:
-                raise PearrayError(f"{node.name}: {role} must have 32-bit values")
+            least, greatest = int(value.min()), int(value.max())
+            if least < -(1 << 31) or greatest >= 1 << 31:
+                raise PearrayError(f"{node.name}: {role} must have values in {-(1 << 31)}..{(1 << 31) - 1} for this "
+                                   f"accelerator, not {least if least < -(1 << 31) else greatest}")
             bias = value.reshape(-1)
         else:
             if name not in context.located:

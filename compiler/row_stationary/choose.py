@@ -13,9 +13,9 @@ from ..kernels.nest import Nest
 from ..kernels.views import Buffer, View
 from ..placement import MemoryPlan
 from .codes import CodedTensor, Unit, room
-from .forms import Operand, merged, operands, rectangles, shape_of
+from .forms import Operand, folded, merged, operands, shape_of
 from .lower import Lowering
-from .mapper import mapping_of, plan_of
+from .mapper import mapping_of
 from .mapping import LayerPlan, Traffic
 from .steps import PassStep
 
@@ -58,15 +58,11 @@ class Chooser:
         traffic = Traffic(
             bias=bias is not None and not matrix, coded_input=coded_input,
             coded_output=config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs,
-            output_bytes=problem.finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS)
+            output_bytes=problem.finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS,
+            transposed=problem.columns)
         shape = shape_of(problem, first.groups, first.cg, first.ng)
-        plan = mapping_of(shape, config, self.given, problem.images, traffic,
+        return mapping_of(shape, config, self.given, problem.images, traffic,
                           lanes_only=isinstance(problem.weights, View), split_images=True)
-        if problem.columns and plan.mapped.mapping.r > 1 and any(
-                part.q * plan.mapped.mapping.r > part.channels for part in plan.mapped.parts):
-            # Rows behind the last channel are nowhere in the tile.
-            plan = plan_of(shape, replace(plan.mapped.mapping, r=1), config, problem.images, traffic)
-        return plan
 
 
 def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
@@ -77,7 +73,7 @@ def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, choose
     PearrayError
         If the buffers can't hold the smallest pass.
     """
-    layers = [(part, operands(part, config)) for part in _cut(problem, config)]
+    layers = [(part, operands(part, config)) for part in [_folded(problem, config)]]
     coded = config.truncate and not problem.columns and problem.x.name in chooser.coded_inputs
     plans = [chooser.plan(part, parts[0], config, coded) for part, parts in layers]
     if coded and any(len(plan.mapped.strips) > 1 for plan in plans):
@@ -126,11 +122,11 @@ class _Codes:
                            config.operand_bytes, config.arithmetic, self.units, self._size)
 
 
-def _cut(problem: Nest, config: RowStationaryConfig) -> list[Nest]:
-    """Rectangles of a row of pixels, so that the array's columns have ofmap rows to work on."""
+def _folded(problem: Nest, config: RowStationaryConfig) -> Nest:
+    """Fold a row of pixels, so that the array's columns have ofmap rows to work on."""
     if not problem.is_row:
-        return [problem]
+        return problem
     # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
     sets = 1 if problem.channelwise else -(-problem.ng // config.pe.psum_words) * problem.groups
     wide = min(config.array.cols, -(-config.pes // sets))
-    return rectangles(problem, max(1, min(256, -(-problem.q // wide))))
+    return folded(problem, max(1, min(256, -(-problem.q // wide))))

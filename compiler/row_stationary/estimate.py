@@ -1,13 +1,13 @@
 """Cycles and bytes of a layer on a row-stationary accelerator, in closed form."""
 
-from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from math import ceil, gcd
 from typing import Any
 
 import numpy as np
 
-from ...golden.row_stationary import Filters, LayerMapping, Part
+from ...golden.row_stationary import Filters, LayerMapping, Part, Strip
 from ...golden.tensors import four_sides, pair
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
@@ -63,7 +63,7 @@ def pass_cycles(mapped: LayerMapping, filter_words: int, images: int, groups: in
     """
     mapping, windows = mapped.mapping, mapped.layer.output[2]
     sums = images * windows
-    lines = mapped.ifmap_lines(mapped.strips[0] if rows == mapped.strips[0].rows else mapped.strips[-1])[0]
+    lines = mapped.ifmap_lines(Strip(0, rows))[0]
     own = part.window * filters.p
     beats = mapped.sets(groups) * mapped.height * mapped.filter_beats(part, filters)
     late = beats * max(0, 2 * own - filter_words) // own - 2 * own
@@ -95,24 +95,25 @@ def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
     top, left = four_sides(layer.padding)[:2]
     step = pair("stride", layer.stride)[0]
     columns = min(layer.w, mapped.tile_columns - left)
-    starts = [(step * strip.first - top, mapped.tile_lines(strip)) for strip in mapped.strips]
-    rows = sum(max(0, min(start + lines, layer.h) - max(start, 0)) for start, lines in starts)
-    ranges = Counter(part.channels for part in mapped.parts if part.row == 0 and part.column == 0)
+    starts = step * np.arange(0, layer.output[1], mapped.mapping.e) - top
+    lines = np.repeat(*np.array([(mapped.tile_lines(strip), number) for strip, number in mapped.strip_kinds]).T)
+    rows = int(np.maximum(0, np.minimum(starts + lines, layer.h) - np.maximum(starts, 0)).sum())
+    ranges = {count: number for (_, count), number in mapped.channel_kinds}
     if plan.resident:
-        ranges = Counter({mapped.per_group[0]: 1})
-    tiles = sum(len(mapped.pass_images(images)) for images in mapped.images)
+        ranges = {mapped.per_group[0]: 1}
     # Each block begins with the tiles with which the one before ended.
-    blocks = 1 if plan.resident else len(mapped.blocks)
+    blocks = 1 if plan.resident else mapped.block_count
     reloads = blocks - (blocks - 1) / sum(ranges.values())
-    commands = round(reloads * tiles * len(mapped.groups) * len(starts) * sum(ranges.values()))
+    commands = round(reloads * mapped.image_passes * mapped.group_count * len(starts) * sum(ranges.values()))
     words = round(reloads * mapped.batch * layer.c * rows * columns)
     if traffic.coded_input:
-        held = round(reloads * mapped.batch * layer.c * sum(lines for _, lines in starts) * mapped.tile_columns)
+        held = round(reloads * mapped.batch * layer.c * int(lines.sum()) * mapped.tile_columns)
         code = code_bytes(words, traffic.input_zeros, held - words)
         return int(code) + commands * behind_mark(config), held, commands
     used = 0
-    for _, groups in mapped.groups:
-        for channels, count in ranges.items():
+    for groups, often in mapped.group_kinds:
+        for channels, number in ranges.items():
+            count = number * often
             together = channels * (groups if channels == mapped.per_group[0] else 1)
             runs = rows * (groups * channels // together)
             if together == layer.c:
@@ -145,32 +146,21 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
     loading : float
         Cycles in which memory brings a line.
     """
-    images = Counter(count for together in mapped.images for _, count in mapped.pass_images(together))
-    groups = Counter(count for _, count in mapped.groups)
-    rows = Counter(strip.rows for strip in mapped.strips)
-    parts = Counter((part.q, part.taps) for part in mapped.parts)
-    kinds = {(part.q, part.taps): part for part in mapped.parts}
-    filters = Counter(some.p for block in mapped.blocks for some in block.filters)
-    of = {some.p: some for block in mapped.blocks for some in block.filters}
-    fetches = Counter(mapped.pass_images(together)[-1][1] for together in mapped.images)
     latency = config.memory.read_latency
     total, waits = 0, 0.0
-    for n, n_count in images.items():
-        for g, g_count in groups.items():
-            for e, e_count in rows.items():
-                for key, part_count in parts.items():
-                    for p, p_count in filters.items():
-                        many = g_count * e_count * part_count * p_count
-                        cycles = pass_cycles(mapped, config.pe.filter_words, n, g, e, kinds[key], of[p])
-                        lines = mapped.sets(g) * mapped.height * mapped.filter_beats(kinds[key], of[p])
-                        total += many * n_count * cycles
-                        waits += many * fetches[n] * max(0, lines * (1 + loading) + latency - cycles)
+    for (images, passes, last), (groups, some), (strip, strips), (part, parts), (filters, often) in product(
+            mapped.image_kinds, mapped.group_kinds, mapped.strip_kinds, mapped.part_kinds, mapped.filter_kinds):
+        many = some * strips * parts * often
+        cycles = pass_cycles(mapped, config.pe.filter_words, images, groups, strip.rows, part, filters)
+        lines = mapped.sets(groups) * mapped.height * mapped.filter_beats(part, filters)
+        total += many * passes * cycles
+        waits += many * last * max(0, lines * (1 + loading) + latency - cycles)
     return total, total + int(waits)
 
 
 def setups(mapped: LayerMapping) -> int:
     """Times that the array is set up: for each number of rows of a strip and of groups side by side."""
-    return len({strip.rows for strip in mapped.strips}) * len({count for _, count in mapped.groups})
+    return len(mapped.strip_kinds) * len(mapped.group_kinds)
 
 
 def estimate(plan: LayerPlan) -> Estimate:
@@ -183,15 +173,13 @@ def estimate(plan: LayerPlan) -> Estimate:
     rate = config.beat_bytes * config.memory.beats_per_cycle
     ifmap_bytes, decoding, loads = _ifmaps(plan)
     output_bytes, coding = _outputs(plan)
-    lines = sum(mapped.filter_beats(part, some) for part in mapped.parts for block in mapped.blocks
-                for some in block.filters)
-    reloads = len(mapped.images) * len(mapped.strips)
-    filter_bytes = reloads * mapped.sets(mapped.layer.groups) * mapped.height * lines * config.line_bytes
-    blocks = reloads * len(mapped.groups) * len(mapped.blocks)
-    fetches = reloads * len(mapped.groups) * mapped.filter_passes * len(mapped.parts)
-    if mapped.filter_passes == len(mapped.blocks):
+    reloads, parts = mapped.regions, mapped.part_count
+    filter_bytes = reloads * mapped.sets(mapped.layer.groups) * mapped.height * mapped.filter_lines * config.line_bytes
+    blocks = reloads * mapped.group_count * mapped.block_count
+    fetches = reloads * mapped.group_count * mapped.filter_passes * parts
+    if mapped.filter_passes == mapped.block_count:
         # Each region of ofmaps begins with the filters with which the one before ended.
-        kept = (reloads - 1) * len(mapped.groups)
+        kept = (reloads - 1) * mapped.group_count
         filter_bytes -= filter_bytes * kept // fetches
         fetches -= kept
     count = setups(mapped)
@@ -202,8 +190,8 @@ def estimate(plan: LayerPlan) -> Estimate:
         processing = single
     ifmap_cycles, output_cycles = max(ifmap_bytes / rate, decoding), max(output_bytes / rate, coding)
     beside = (filter_bytes + other) / rate
-    tiles = reloads * len(mapped.groups) * (1 if plan.resident else len(mapped.blocks) * len(
-        {part.channel for part in mapped.parts}))
+    tiles = reloads * mapped.group_count * (1 if plan.resident else mapped.block_count * sum(
+        number for _, number in mapped.channel_kinds))
     latency = config.memory.read_latency + config.memory.write_latency
     exposed = ifmap_cycles / tiles + output_cycles / blocks + latency + count * (plan.setup_lines + _FILL)
     beside += ifmap_cycles * (tiles - 1) / tiles
@@ -212,8 +200,8 @@ def estimate(plan: LayerPlan) -> Estimate:
     if plan.psum_blocks == 2:
         beside += output_cycles * (blocks - 1) / blocks
     else:
-        exposed += (blocks - 1) * waiting(output_cycles / blocks, processing / blocks / len(mapped.parts),
-                                          mapped.count / blocks / len(mapped.parts), latency)
+        exposed += (blocks - 1) * waiting(output_cycles / blocks, processing / blocks / parts,
+                                          mapped.count / blocks / parts, latency)
     return Estimate(processing=processing + _FILL * blocks, cycles=int(max(processing, beside) + exposed),
                     ifmap_bytes=ifmap_bytes, filter_bytes=filter_bytes, output_bytes=output_bytes, other_bytes=other)
 

@@ -1,4 +1,4 @@
-"""Forms of a layer: every problem as convolutions of rectangles of pixels, with their weights in one order."""
+"""Forms of a layer: every problem as a convolution of a rectangle of pixels, with its weights in one order."""
 
 from dataclasses import dataclass, replace
 
@@ -7,9 +7,10 @@ import numpy as np
 from ...golden.cost import ConvLayer
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.nest import Nest
-from ..kernels.views import Axis, View
+from ..kernels.regions import Region
+from ..kernels.views import View
 
-__all__ = ["Operand", "merged", "operands", "rectangles", "shape_of"]
+__all__ = ["Operand", "folded", "is_folded", "merged", "operands", "region_of", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +35,26 @@ class Operand:
     ng: int
 
 
-def rectangles(problem: Nest, columns: int) -> list[Nest]:
-    """Cut a row of pixels into a rectangle of `columns`, and a row of what is left."""
-    rows, rest = divmod(problem.q, columns)
+def folded(problem: Nest, columns: int) -> Nest:
+    """Fold a row of pixels into rows of at most `columns`, as even as can be.
 
-    def view(whole: View, first: int, rows: int, columns: int) -> View:
-        part = whole.part("w", first, rows * columns)
-        step = part.stride("w")
-        return replace(part, axes=(part.axis("n"), Axis("h", rows, columns * step), Axis("w", columns, step),
-                                   part.axis("c")))
+    The tensors stay rows, and may end before the last row does. What is computed there is not stored.
+    """
+    rows = -(-problem.q // columns)
+    columns = -(-problem.q // rows)
+    return replace(problem, p=rows, q=columns, added=tuple(replace(each, p=rows, q=columns) for each in problem.added))
 
-    def cut(part: Nest, first: int, rows: int, columns: int) -> Nest:
-        return replace(part, x=view(part.x, first, rows, columns), y=view(part.y, first, rows, columns), p=rows,
-                       q=columns, added=tuple(cut(each, first, rows, columns) for each in part.added))
 
-    return (([cut(problem, 0, rows, columns)] if rows else [])
-            + ([cut(problem, rows * columns, 1, rest)] if rest else []))
+def is_folded(problem: Nest) -> bool:
+    """Whether the tensors of a problem are rows of pixels that are worked on as several."""
+    return problem.p > problem.y.size("h")
+
+
+def region_of(problem: Nest, images: tuple[int, int], first: int, rows: int) -> Region:
+    """Outputs of some images (first, count), and some rows from `first` on, as they lie in the output."""
+    if not is_folded(problem):
+        return Region(images[0], images[0] + images[1], first, first + rows, 0, problem.q)
+    return Region(0, 1, 0, 1, first * problem.q, min((first + rows) * problem.q, problem.y.size("w")))
 
 
 def shape_of(problem: Nest, groups: int, cg: int, ng: int) -> ConvLayer:

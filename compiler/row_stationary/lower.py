@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from ...golden.row_stationary import Block, Filters, Part, Strip
 from ...golden.tensors import pair
 from ...hdl.shell.commands import ADDRESS_BITS
-from ..kernels.regions import Region
 from ..placement import MemoryPlan
 from ..steps import Group, Use
-from .forms import Operand
+from .forms import Operand, region_of
 from .mapping import LayerPlan
 from .outputs import OutputMaker
 from .setup import Placement
@@ -111,8 +110,7 @@ class Lowering:
                             step.body |= {"bias" if self._biased else "fresh": 1}
                             step.biased = self._biased
                         if ends:
-                            region = Region(images[0], images[0] + images[1], work.strip.first,
-                                            work.strip.first + work.strip.rows, 0, self._mapped.layer.output[2])
+                            region = region_of(self._parts[0].problem, images, work.strip.first, work.strip.rows)
                             step.group.outputs = list(self.outputs.outputs(
                                 work.groups, filters, region, work.sums, step.pixels[0]))
                         yield step

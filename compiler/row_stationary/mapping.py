@@ -24,6 +24,8 @@ class Traffic:
         Shares of zeros that codes are estimated with, those of padding not counted.
     output_bytes : int
         Bytes of an output.
+    transposed : bool
+        Whether ifmaps stand transposed, in memory and in tiles: [channel][pixel].
     """
 
     bias: bool = True
@@ -32,6 +34,7 @@ class Traffic:
     input_zeros: float = 0.0
     output_zeros: float = 0.0
     output_bytes: int = 2
+    transposed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,31 +86,40 @@ class LayerPlan:
         """Words of a tile: [image][row][column][channel], of the first, largest strip."""
         mapped = self.mapped
         images = mapped.mapping.images or mapped.mapping.n
-        return images * mapped.tile_lines(mapped.strips[0]) * mapped.tile_columns * self.tile_channels
+        return images * mapped.tile_lines(mapped.strip_kinds[0][0]) * mapped.tile_columns * self.tile_channels
 
     @cached_property
     def tiles_of_part(self) -> int:
         """Tiles that passes of a part of the contraction read: one for the ifmaps of each pass."""
-        return len(self.mapped.pass_images(self.mapped.images[0]))
+        mapping = self.mapped.mapping
+        together = min(mapping.n, self.mapped.batch)
+        return _up(together, mapping.images or together)
+
+    @cached_property
+    def held(self) -> int:
+        """Most channels that PEs hold beyond the last."""
+        return max(part.q * self.mapped.mapping.r - part.channels for part, _ in self.mapped.part_kinds)
 
     @cached_property
     def tile_buffer_lines(self) -> int:
         """Lines of a tile, with those behind it that are read for channels beyond the last, or decoded."""
-        mapping = self.mapped.mapping
-        beyond = max(part.q * mapping.r - part.channels for part in self.mapped.parts)
+        mapped = self.mapped
+        beyond = self.held
+        if self.traffic.transposed:
+            beyond *= mapped.strip_kinds[0][0].rows * mapped.layer.output[2]
         return _up(self.tile_words + max(beyond, 2), self.lanes) + 1
 
     @cached_property
     def block_buffer_lines(self) -> int:
         """Lines of a block of psums."""
         mapped = self.mapped
-        return (mapped.mapping.n * mapped.strips[0].rows * mapped.layer.output[2] * mapped.mapping.g
-                * max(block.lines for block in mapped.blocks))
+        return (mapped.mapping.n * mapped.strip_kinds[0][0].rows * mapped.layer.output[2] * mapped.mapping.g
+                * mapped.block_lines)
 
     @cached_property
     def bias_buffer_lines(self) -> int:
         """Lines of the biases of a block."""
-        return self.traffic.bias * self.mapped.mapping.g * max(block.lines for block in self.mapped.blocks)
+        return self.traffic.bias * self.mapped.mapping.g * self.mapped.block_lines
 
     @property
     def buffer_lines(self) -> int:
@@ -120,8 +132,7 @@ class LayerPlan:
         """Most lines of filters of a pass."""
         mapped = self.mapped
         return mapped.sets(mapped.mapping.g) * mapped.height * max(
-            mapped.filter_beats(part, filters) for part in mapped.parts for block in mapped.blocks
-            for filters in block.filters)
+            mapped.filter_beats(part, filters) for part, _ in mapped.part_kinds for filters, _ in mapped.filter_kinds)
 
     @cached_property
     def setup_lines(self) -> int:

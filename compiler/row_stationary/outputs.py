@@ -73,10 +73,8 @@ class OutputMaker:
             output = Output(body, piece.pixels * lines * size, [],
                             (self._problem.y.buffer, piece.numbers(self._problem.y), int((channels >= 0).sum())))
             if finish.bias_rows is not None:
-                # Pixels of a folded row, in its order.
-                first = piece.first(self._problem.y) // self._problem.y.stride("w")
                 body |= {"bias": 1, "bias_nstep": lines, "bias_mstep": 1}
-                output.bias = Use(self._maker.bias_rows(self._operand, channels, first, first + piece.pixels), 1)
+                output.bias = Use(self._maker.bias_rows(self._operand, channels, piece.q0, piece.q1), 1)
             if finish.rounding is not Rounding.NONE:
                 assert finish.entries is not None
                 output.scale = Use(self._maker.scale(self._operand, channels), 1)

@@ -11,6 +11,7 @@ In fixed point a layer's passes begin when the record of the layer before has be
 exactly what each layer did; its LOADs go ahead. That costs the time of the last STORE.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -63,6 +64,7 @@ class _Buffers(OperandMemory[PassStep]):
         self._config = config
         self._width = config.line_bytes
         self._lines = _Lines(config.buffer_lines)
+        #: Tiles of ifmaps that stand, by their addresses.
         self._ifmaps: list[Tile] = []
         self._filters = Scratchpad(config.filter_lines * self._width, self._width)
         self._block: PsumBlock | None = None
@@ -105,7 +107,11 @@ class _Buffers(OperandMemory[PassStep]):
             return self._bring_bias(self._block)
         if use is self.steps[index].filters:
             return self._bring_filters(use, index, None)
-        return self._bring_ifmap(use, index, None)
+        found = self._bring_ifmap(use, index, None)
+        if not found:
+            # What the layer before has given out frees its part of the buffer: only this one divides it now.
+            self._now = index
+        return found
 
     def _open(self, block: PsumBlock) -> None:
         """Give a block the place that has been free for longest."""
@@ -177,7 +183,7 @@ class _Buffers(OperandMemory[PassStep]):
             return False
         self._drop(start, start + self._size(tile))
         tile.address = start * self._width
-        self._ifmaps.append(tile)
+        insort(self._ifmaps, tile, key=lambda other: other.address)
         self._load(tile, self._lines.waits_of_load(start, start + self._size(tile)))
         self._note_load(tile)
         return True
@@ -186,16 +192,14 @@ class _Buffers(OperandMemory[PassStep]):
         """Line for a tile of ifmaps that step `step` needs."""
         size, lines = self._size(tile), self._lines
         limit = min(self._limit(step), self._config.buffer_lines)
-        starts = {0, limit - size}
-        for other in self._ifmaps:
-            first = other.address // self._width
-            starts |= {first + self._size(other), first - size}
+        firsts = [other.address // self._width for other in self._ifmaps]
+        ends = [first + self._size(other) for first, other in zip(firsts, self._ifmaps, strict=True)]
+        starts = {0, limit - size, *ends, *(first - size for first in firsts)}
         best: tuple[tuple[int, int, bool, int], int] | None = None
         for start in starts:
             if start < 0 or start + size > limit or lines.busy[start:start + size].any():
                 continue
-            victims = [other for other in self._ifmaps if other.address // self._width < start + size
-                       and start < other.address // self._width + self._size(other)]
+            victims = self._ifmaps[bisect_right(ends, start):bisect_left(firsts, start + size)]
             if any(other.uses and other.uses[0] <= step for other in victims):
                 continue
             latest = int(lines.ifmap[start:start + size].max())

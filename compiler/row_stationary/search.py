@@ -124,10 +124,12 @@ class Candidates:
                 continue
             mapped = LayerMapping(layer=self._layer, mapping=Mapping(
                 m=1, n=1, e=1, p=1, q=self._cg, r=1, t=1, rows=1, columns=columns))
-            parts = [part for part in mapped.parts if part.row == 0]
-            taps = [part.taps for part in parts]
-            if max(taps) <= self._config.pe.ifmap_words:
-                found.append(_Columns(columns, len(parts), sum(taps), sum(map(mapped.ifmap_columns, parts)), max(taps)))
+            parts = [(part, number // self._layer.r) for part, number in mapped.part_kinds]
+            most = max(part.taps for part, _ in parts)
+            if most <= self._config.pe.ifmap_words:
+                found.append(_Columns(columns, sum(number for _, number in parts),
+                                      sum(number * part.taps for part, number in parts),
+                                      sum(number * mapped.ifmap_columns(part) for part, number in parts), most))
         return found[:_FEW] + found[max(_FEW, len(found) - 1):]
 
     def _mappings(self, choice: _Columns) -> Iterator[tuple[int, ...]]:
@@ -229,7 +231,8 @@ class Candidates:
         rows = self._step * (e - 1) + self._dilation * (layer.r - 1) + 1
         columns = self._mapped.tile_columns
         held = g * (self._cg if resident else np.minimum(q * r, self._cg))
-        tile = up(np.where(several > 0, several, n) * rows * columns * held + q * r, config.filter_lanes) + 1
+        beyond = q * r * (e * windows if traffic.transposed else 1)
+        tile = up(np.where(several > 0, several, n) * rows * columns * held + beyond, config.filter_lanes) + 1
         room = (part_tiles + tiles) * tile
         psum = blocks * g * (n * e * windows + traffic.bias)
         m_lines = (config.buffer_lines - room) // psum

@@ -1,6 +1,7 @@
 """Tiles of a layer: which bytes of memory they hold, and how they stand in the global buffer and the filter buffer."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..placement import MemoryPlan
 from ..steps import Piece, Tile
 from ..transfers import Window, block, blocks, fill
 from .codes import Unit
-from .forms import Operand
+from .forms import Operand, is_folded
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
 
@@ -77,25 +78,25 @@ class TileMaker:
         ranges = self._ranges(operand, groups, part)
         pixel = sum(count for _, count in ranges)
         window = self._window(operand, images, strip, pixel)
-        words = images[1] * window.image
+        words, loaded = images[1] * window.image, self._loaded(operand, strip, window)
         # PEs that hold channels beyond the last get what follows: at the end zeros, so that what they count is known.
-        held = max(part.q * self._mapped.mapping.r - part.channels for part in self._mapped.parts)
+        held = self._plan.held
         beyond = max(held, 2)
 
         def make() -> Tile:
             behind = fill(operand.problem.x.outside, self._item, address=words * self._item, length=held,
                           dims=[]) if held else []
             if self._coded:
-                code = self._code(operand, ranges, window)
+                code = self._code(operand, ranges, loaded)
                 return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item,
                             [code, *([Piece(behind)] if behind else [])])
             pieces, at = [], 0
-            loads = window.padding(pixel) + behind
+            loads = loaded.padding(pixel) + behind
             sources: list[tuple[Buffer, int, int]] = []
             for first, count in ranges:
                 some = min(count, operand.problem.x.size("c") - first)
                 if some > 0:
-                    body, source = window.copy(first, some, at)
+                    body, source = loaded.copy(first, some, at)
                     loads += body
                     sources += source
                 at += count
@@ -112,16 +113,30 @@ class TileMaker:
         return Window(problem.x, (images[0], 1, images[1]), (strip.first * problem.stride[0] - problem.top, 1, rows),
                       (-problem.left, 1, columns), rows * columns * pixel, columns * pixel, pixel)
 
+    @staticmethod
+    def _loaded(operand: Operand, strip: Strip, window: Window) -> Window:
+        """How what a window holds lies in memory: the rows of a folded one are one row."""
+        if not is_folded(operand.problem):
+            return window
+        pixels, first = window.image // window.pixel, strip.first * operand.problem.q
+        return replace(window, rows=(0, 1, 1), columns=(first, 1, pixels), line=window.image)
+
     def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
         """Tile of a tensor that stands transposed: [channel][pixel]."""
         item, x = self._item, operand.problem.x
         first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
+        held = self._plan.held if self._plan.resident else part.q * self._mapped.mapping.r - part.channels
         pixels, start = strip.rows * self._mapped.layer.output[2], strip.first * self._mapped.layer.output[2]
 
         def make() -> Tile:
-            pitch = x.stride("c") * item
-            loads = blocks(x.address + first * pitch + start * item, 0, pixels * item, [(count, pitch, pixels * item)])
-            return Tile(Destination.GLOBAL_BUFFER.value, count * pixels * item,
+            pitch, some = x.stride("c") * item, min(pixels, x.size("w") - start)
+            loads = blocks(x.address + first * pitch + start * item, 0, some * item, [(count, pitch, pixels * item)])
+            # What is read besides is known, too: pixels and channels beyond the last.
+            if some < pixels:
+                loads += fill(x.outside, item, address=some * item, length=pixels - some, dims=[(count, pixels * item)])
+            if held:
+                loads += fill(x.outside, item, address=count * pixels * item, length=held * pixels, dims=[])
+            return Tile(Destination.GLOBAL_BUFFER.value, (count + held) * pixels * item,
                         [Piece(loads, [x.rows_of("c", first, first + count)])])
 
         return (self._once(("columns", x, start, pixels, first, count), make),

@@ -14,7 +14,7 @@ from pearray.compiler.row_stationary.traffic import moved
 from pearray.golden.cost import ConvLayer
 from pearray.golden.gating import accesses
 from pearray.golden.row_stationary import Mapping
-from pearray.golden.tensors import four_sides
+from pearray.golden.tensors import four_sides, pair
 
 #: Both are built by test_row_stationary_operators.py as well.
 NARROW = pe.load_config(Path(__file__).parents[1] / "cocotb" / "row_stationary.toml")
@@ -46,6 +46,17 @@ def graph_of(layers):
     return Graph(nodes, declared, constants, list(inputs), [node.outputs["y"] for node in nodes]), inputs
 
 
+def seen(plan, operator, tensors):
+    """Ifmap as a plan has it, less its zero point: with padding, or a row of pixels as a rectangle filled up."""
+    ifmap, layer = tensors["x"].astype(np.int64) - operator.zero_points[0], plan.mapped.layer
+    sides, stride = four_sides(getattr(operator, "padding", 0)), pair("stride", getattr(operator, "stride", 1))
+    if tensors["w"][0, 0].size > 1 or any(sides) or stride != (1, 1):
+        return np.pad(ifmap, ((0, 0), (0, 0), (sides[0], 0), (sides[1], 0)))
+    pixels = np.moveaxis(ifmap, 1, -1).reshape(-1, layer.c)
+    pixels = np.pad(pixels, ((0, layer.h * layer.w - len(pixels)), (0, 0)))
+    return pixels.reshape(1, layer.h, layer.w, layer.c).transpose(0, 3, 1, 2)
+
+
 def check(layers, config, mapping=None):
     """Run layers as one program; hold outputs to golden, records and counters to the prediction."""
     graph, inputs = graph_of(layers)
@@ -55,9 +66,7 @@ def check(layers, config, mapping=None):
     for made, planned, (name, operator, tensors) in zip(result.layers, compiled.layers, layers, strict=True):
         np.testing.assert_array_equal(result.outputs[f"{name}_y"], expected[f"{name}_y"], f"{operator}")
         (plan,) = planned.notes["plans"]
-        # The plan's layer counts the padding to the ifmap.
-        top, left = four_sides(operator.padding)[:2]
-        ifmap = np.pad(tensors["x"].astype(np.int64) - operator.zero_points[0], ((0, 0), (0, 0), (top, 0), (left, 0)))
+        ifmap = seen(plan, operator, tensors)
         predicted = accesses(plan.mapped, ifmap, bias=plan.traffic.bias, resident=plan.resident)
         assert {key: made.counters[key] for key in predicted} == predicted, (operator, plan)
     sums = {key: sum(layer.counters[key] for layer in result.layers) for key in ("fills", "read_beats", "write_beats")}
@@ -142,3 +151,16 @@ def test_eight_bits(seed, number):
         tensors["b"] = fixed["b"].astype(np.int32)
     operator = pe.Conv2d(stride=drawn.stride, padding=drawn.padding, groups=drawn.groups, requant=requant)
     check([("layer", operator, tensors)], NARROW)
+
+
+@pytest.mark.parametrize("pixels", [1, 7, 17, 50, 257])
+def test_rows_of_pixels(rng, pixels):
+    """Pixels behind the last of a folded row would be stored, or counted, or their weights packed a second time."""
+    c, m = (int(size) for size in rng.integers(1, 40, 2))
+    x, w, images = words(rng, pixels, c), words(rng, m, c), words(rng, pixels % 7 + 1, c, 3, 5)
+    fixed = pe.FixedPoint(7)
+    check([("linear", pe.Linear(requant=fixed, activation="relu"), {"x": x, "w": w}),
+           ("conv", pe.Conv2d(requant=fixed), {"x": images, "w": w[:, :, None, None], "b": words(rng, m)})], WIDE)
+    narrow = {"x": (x >> 8).astype(np.int8), "w": (w >> 8).astype(np.int8),
+              "b": rng.integers(-99, 99, m).astype(np.int32)}
+    check([("linear", pe.Linear(requant=pe.Requant.onnx(0.1, 3, 0.1, 0, 2.0, np.int8(5))), narrow)], NARROW)

@@ -49,6 +49,19 @@ def test_networks(rng):
         interpret(graph, inputs, random_configuration(rng, 8), keep="all")
 
 
+def test_large_tiles_behind_large_blocks(rng):
+    """A layer that needs what the one before had for its sums would find no place for its ifmaps."""
+    config = configuration(1, 6, 8, ifmap=9, filters=71, psums=9, banks=4, bank_lines=128, filter_banks=4,
+                           data_width=32)
+    requant = pe.Requant.onnx(0.5, 1, 0.01, 0, 2.0, np.int8(3))
+    nodes = [Node(f"conv{index}", pe.Conv2d(requant=requant), {"x": x, "w": f"w{index}"}, {"y": y})
+             for index, x, y in ((0, "x", "h"), (1, "h", "y"))]
+    shape = 1, 1, 28, 29
+    graph = Graph(nodes, {"x": Tensor("x", shape, np.dtype(np.int8))},
+                  {"w0": operands(rng, (67, 1, 1, 1)), "w1": operands(rng, (1, 67, 1, 1))}, ["x"], ["y"])
+    interpret(graph, {"x": operands(rng, shape)}, config)
+
+
 @pytest.mark.parametrize("maker", [fixed_conv, fixed_gemm])
 def test_fixed_point(rng, maker):
     """Windows of products, sums that wrap, stores from the global buffer, codes of inputs and outputs."""

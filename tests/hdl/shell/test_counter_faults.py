@@ -119,8 +119,8 @@ def _load(destination, number):
 
 
 _SUMS = 'rows.i.eq(delay(m, streamer.sums, wait, "sums"))'
-_DELAYED = ("wait = array.ws_latency - accumulators.LEAD - 1",
-            'wait = array.ws_latency - accumulators.LEAD - 1\n        sums = delay(m, streamer.sums, wait, "sums")')
+_DELAYED = ("wait = array.ws_latency - Accumulators.LEAD - 1",
+            'wait = array.ws_latency - Accumulators.LEAD - 1\n        sums = delay(m, streamer.sums, wait, "sums")')
 _QUEUED = "owed.o.valid & (beats.o.valid | draining)"
 
 FAULTS = {

@@ -1,0 +1,67 @@
+"""Parameters of a row-stationary mapping, and what they keep in the global buffer."""
+
+from dataclasses import dataclass
+
+from ..cost import ConvLayer
+from ..tensors import four_sides, pair
+
+__all__ = ["Mapping", "global_buffer_size"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapping:
+    """Parameters of a row-stationary mapping; see the module.
+
+    Parameters
+    ----------
+    m : int
+        Ofmap channels of a group whose psums the global buffer holds.
+    n : int
+        Ifmaps whose psums the global buffer holds, and of a pass.
+    e : int
+        Ofmap rows of a PE set.
+    p, q : int
+        Filters and channels of a PE.
+    r, t : int
+        PE sets on different channels, and on different filters.
+    g : int
+        Groups side by side. More than one only if a pass has all filters of each.
+    rows, columns : int
+        Filter rows of a PE set and filter columns of a PE; 0 for all.
+    images : int
+        Ifmaps of a pass; 0 for n.
+    """
+
+    m: int
+    n: int
+    e: int
+    p: int
+    q: int
+    r: int
+    t: int
+    g: int = 1
+    rows: int = 0
+    columns: int = 0
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 0 if name in ("rows", "columns", "images") else 1
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+
+
+def global_buffer_size(layer: ConvLayer, mapping: Mapping) -> dict[str, int]:
+    """Words that a mapping keeps in the global buffer: ``ifmap`` of one pass, ``psum`` of one block.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+        The convolution.
+    mapping : Mapping
+        Its mapping.
+    """
+    left, right = four_sides(layer.padding)[1::2]
+    rows = pair("stride", layer.stride)[0] * (mapping.e - 1) + layer.r
+    return {"ifmap": mapping.n * mapping.q * mapping.r * rows * (layer.w + left + right),
+            "psum": mapping.m * mapping.n * mapping.e * layer.output[2]}
