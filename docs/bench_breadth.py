@@ -22,7 +22,7 @@ INTRODUCTION = ("Operators whose shapes, types, scales and features hypothesis d
                 "no exact program exists, and say so.")
 
 #: Cases of each family; an exact addition is searched for, which takes about a second.
-CASES, ADDITIONS = 200, 40
+CASES, ADDITIONS = 30, 10
 
 PRESET = "systolic-8x8"
 
