@@ -21,7 +21,7 @@ DATA, RESULT = 0x4000, 0x8000
 
 
 def random_execute(rng, config):
-    """Draw an EXECUTE of a few lines, anywhere in the scratchpads: its sums are as many rows as a bank has, or fewer."""
+    """Draw an EXECUTE of a few lines, anywhere in the scratchpads; its sums are at most the rows of a bank."""
     counts = dict.fromkeys(LOOPS, 0) | {loop: int(rng.integers(3)) for loop in rng.choice(LOOPS, 3, replace=False)}
     pixels, address = lines_of({f"count_{loop}": counts[loop] for loop in ("m0", "m1", "m2")}), 1 << ADDRESS_BITS
     while pixels * (counts["n"] + 1) > config.accumulators.depth:
