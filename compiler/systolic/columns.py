@@ -18,7 +18,7 @@ from ..steps import Group, Piece, Tile, Use
 from ..transfers import block
 from .geometry import Box, tiles_of
 from .lower import Tiling, _Lowering
-from .schedule import ContractionStep
+from .steps import ContractionStep
 from .tiling import Chooser
 
 __all__ = ["lower_columns"]
@@ -64,7 +64,7 @@ class _Columns(_Lowering):
             for t0 in range(0, tiles_of(problem, self._config), self._block):
                 tiles = (t0, min(t0 + self._block, tiles_of(problem, self._config)))
                 part = Region(0, 1, 0, 1, m0, m1)
-                group = Group(list(self._outputs(part, 0, tiles)))
+                group = Group(self._outputs.outputs(part, 0, tiles))
                 for box in boxes:
                     a_use = Use(self._a_tile(m0, m1, box), 1)
                     w_use = Use(self._maker.weights(0, tiles, box, (box.size,)), 1)
