@@ -6,7 +6,8 @@ Operators without a lowering still have a golden model; compiling one names it.
 from .channelwise import Add, AvgPool2d, Dequantize, Lookup, MaxPool2d, Quantize, Relu, Reshape
 from .contraction import Contraction
 from .contractions import Conv2d, ConvTranspose2d, Gemm, Linear
-from .float_operators import SGD, Attention, AttentionGrad, Conv2dGrad, LinearGrad, MultiHeadAttention, Softmax
+from .float_operators import SGD, Attention, AttentionGrad, MultiHeadAttention, Softmax
+from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .requant import FixedPoint, Requant
 
