@@ -210,7 +210,7 @@ class _Compiler:
                 continue
             steps += made
             ends.append(made[-1])
-            (output,) = node.outputs.values()
+            output = next(iter(node.outputs.values()))
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))

@@ -82,25 +82,25 @@ class Context:
             return self.locate(name, value=self.fits(name, self.graph.constants[name]))
         return self.located[name]
 
-    def image(self, node: Node, outside: int = 0) -> View:
-        """Input x of a node as images with channels last, which it must be in memory."""
-        name = node.inputs["x"]
+    def image(self, node: Node, outside: int = 0, role: str = "x") -> View:
+        """Input of a node as images with channels last, which it must be in memory."""
+        name = node.inputs[role]
         if name in self.located and not self.located[name].is_plain():
             raise PearrayError(f"{node.name}: {name} does not stand in memory as NHWC; a reshape to images "
                                "is possible only where channels stay last")
         n, c, h, w = self.graph.tensors[name].shape
-        return View.rows(self.operand(node, "x").buffer, "nhwc", (n, h, w, c), outside)
+        return View.rows(self.operand(node, role).buffer, "nhwc", (n, h, w, c), outside)
 
-    def result(self, node: Node, layout: Layout | None = None) -> Buffer:
-        """The output's buffer, which STOREs will fill."""
-        buffer = self.locate(next(iter(node.outputs.values())), layout=layout).buffer
+    def result(self, node: Node, layout: Layout | None = None, role: str | None = None) -> Buffer:
+        """Buffer of an output, the first if `role` does not say which, that STOREs will fill."""
+        buffer = self.locate(node.outputs[role or next(iter(node.outputs))], layout=layout).buffer
         buffer.expect_stores()
         return buffer
 
-    def result_image(self, node: Node) -> View:
-        """The output's buffer as images with channels last."""
-        n, c, h, w = self.graph.tensors[next(iter(node.outputs.values()))].shape
-        return View.rows(self.result(node), "nhwc", (n, h, w, c))
+    def result_image(self, node: Node, role: str | None = None) -> View:
+        """Buffer of an output, the first if `role` does not say which, as images with channels last."""
+        n, c, h, w = self.graph.tensors[node.outputs[role or next(iter(node.outputs))]].shape
+        return View.rows(self.result(node, role=role), "nhwc", (n, h, w, c))
 
     def _limits(self, dtype: np.dtype) -> tuple[int, int]:
         """Least and greatest operand of the array."""
