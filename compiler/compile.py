@@ -45,6 +45,8 @@ class PlannedLayer:
         leaves none.
     notes : mapping
         How it was mapped; see :meth:`.kinds.LayerPlanner.notes`.
+    work : int
+        Work that it gives the array; see :meth:`.kinds.ArrayCompiler.work`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PlannedLayer:
     packed_bytes: int
     profile: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    work: int = 0
 
 
 @dataclass
@@ -213,7 +216,8 @@ class _Compiler:
             output = next(iter(node.outputs.values()))
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
+                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
+                work=sum(self._kind.work(config, step) for step in made)))
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
