@@ -31,21 +31,16 @@ def verify(graph: Graph) -> None:
             if name in known:
                 raise PearrayError(f"{node.name}: tensor {name!r} is made twice")
             known.add(name)
-        specs = node.operator.infer(graph.typed(node.inputs))
-        for role, name in node.outputs.items():
-            tensor = graph.tensors[name]
-            if (tensor.shape, tensor.dtype) != specs[role]:
-                raise PearrayError(f"{node.name}: {name} must be {specs[role][1]} of shape {specs[role][0]}, "
-                                   f"not {tensor.dtype} of shape {tensor.shape}")
+        graph.infer(node)
     for name in graph.outputs:
         if graph.source(name) not in known:
             raise PearrayError(f"output {name!r} of the graph is made by no node")
     for name, stated in statements(graph).items():
         declared = graph.tensors[name].quantisation
-        for node, quantisation in stated:
+        for reader, quantisation in stated:
             # Integers may be read with another scale than they were made with, unless their type says which is theirs.
             if declared is not None and quantisation != declared:
-                raise PearrayError(f"{node}: {name} must be stored with {declared}, as its type says, not with "
+                raise PearrayError(f"{reader}: {name} must be stored with {declared}, as its type says, not with "
                                    f"{quantisation}")
 
 

@@ -143,7 +143,7 @@ class Context:
 
 def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     """Least and greatest stored value that a tensor can have, or None if no node makes it."""
-    node = next((node for node in graph.nodes if name in node.outputs.values()), None)
+    node = next((node for node in graph.nodes if graph.source(name) in node.outputs.values()), None)
     if node is None:
         return None
     operator = node.operator

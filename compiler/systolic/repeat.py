@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..kernels.views import Buffer
 from ..program import Stream
 from ..schedule import Scheduler, Scratchpad
 from ..steps import Tile, Use
@@ -177,7 +178,7 @@ class Repeats:
         memory, scheduler, reach = self._memory, self._memory.scheduler, count + self._horizon
         loads, executes = scheduler.program.counts["load"], scheduler.program.counts["execute"]
         clock = scheduler.load_clock
-        states = []
+        states: list[tuple[object, ...]] = []
         for pad in memory.pads.values():
             for first, last, tile in zip(pad.firsts, pad.ends, pad.tiles, strict=True):
                 following = min(tile.uses[0] - index, reach) if tile.uses else 0
@@ -211,6 +212,7 @@ class Repeats:
             return False
         numbers: list[int] = []
         stores: list[int] = []
+        read: set[Buffer] = set()
         constants: list[tuple[int, int, Tile, tuple[int, int]]] = []
         for offset, name, which, cycles in record.log:
             if name in memory.pads:
@@ -226,6 +228,7 @@ class Repeats:
                 return False
             numbers += [program.number(body) for body in tile.pieces[0].loads]
             stores += [store] * len(cycles)
+            read |= {source[0] for source in tile.pieces[0].sources}
         assert record.loads is not None
         assert record.executes is not None
         length, load, execute = (now - then for now, then in zip(
@@ -240,10 +243,13 @@ class Repeats:
             loads[row:row + count, _POST] = clear
             loads[row:row + count, _SECOND] = [start + body["address"] for body in tile.pieces[0].loads]
             tile.ordinals = [program.counts["load"] + row + count]
+        scheduler.evicted = sum(pad.evicted for pad in scheduler.pads.values())
         executes[:, _PLACE] += np.uint32(length)
         executes[:, _LOAD] += np.uint32(load)
         executes[:, _POST], executes[:, _FIRST] = memory.sums_free()
         scheduler.loads.extend(loads)
+        for buffer in read:
+            buffer.load = program.counts["load"]
         memory.executes.extend(executes)
         self._advance(record, index, load, execute)
         return True
