@@ -13,6 +13,8 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.lowerings import LOWERINGS
+from .kernels.verify import verify
+from .kernels.views import Buffer
 from .kinds import compiler_for
 from .operators import Quantize
 from .placed import Placed
@@ -36,20 +38,22 @@ class _Compiler:
         self._planner = self._kind.planner(config, graph, **settings)
         self._plan = MemoryPlan()
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))
+        self._dies = self._last_readers()
         self._kernels: list[str] = []
+        self._written: set[Buffer] = set()
+        #: Nodes by number, and buffers that they read or write.
+        self._uses: list[tuple[int, Buffer]] = []
 
     def run(self) -> Compiled:
         graph, config = self._graph, self._config
         self._check_lowerings()
         inputs = self._place_inputs()
-        dies = self._last_readers()
         steps: list[Step] = []
         layers: list[PlannedLayer] = []
         ends: list[Step] = []
         for number, node in enumerate(self._nodes):
             packed = self._plan.packed_bytes
-            self._plan.begin(number)
-            made = self._lower(node, dies)
+            made = self._lower(number, node)
             if not made:
                 continue
             steps += made
@@ -61,11 +65,11 @@ class _Compiler:
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
-        self._plan.verify()
         program = self._planner.schedule(steps)
         encoded = program.encode()
         validate(encoded)
         address = self._plan.reserve("program", len(encoded))
+        self._plan.verify(self._uses)
         placed = self._placed()
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
@@ -89,7 +93,7 @@ class _Compiler:
                   if role != "b" or "a" not in node.inputs}
         for name in names:
             self._context.locate(name, bias=name in biases)
-        self._place({})
+        self._place()
         return names
 
     def _last_readers(self) -> dict[str, int]:
@@ -104,39 +108,42 @@ class _Compiler:
         kept |= {source(name) for node in self._device.nodes if node.on_host for name in node.inputs.values()}
         return {name: number for name, number in last.items() if name not in kept}
 
-    def _place(self, dies: Mapping[str, int]) -> None:
+    def _place(self) -> None:
         """Give buffers that want one their place."""
         for buffer in self._context.made:
-            self._plan.place(buffer, dies.get(buffer.name) if buffer.is_made else None)
+            self._plan.place(buffer, self._dies.get(buffer.name) if buffer.is_made else None)
             if buffer.values is not None:
                 stored = self._config.arithmetic.to_memory(buffer.values, buffer.item)
                 self._plan.segments.append((buffer.address, stored.tobytes()))
                 self._plan.packed_bytes += buffer.nbytes
         self._context.made.clear()
 
-    def _lower(self, node: Node, dies: Mapping[str, int]) -> list[Step]:
+    def _lower(self, number: int, node: Node) -> list[Step]:
         """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
-        context, device = self._context, self._device
-        for name in node.inputs.values():
-            if name in device.views and name not in context.located:
-                found = context.located[device.source(name)]
-                context.located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
-        kernels = LOWERINGS[type(node.operator)](context, node)
-        self._place(dies)
-        for kernel in kernels:
-            kernel.check()
+        self._plan.begin(number)
+        self._locate_views()
+        kernels = LOWERINGS[type(node.operator)](self._context, node)
+        verify(node.name, kernels, [self._context.located[name].buffer for name in node.outputs.values()],
+               self._written)
+        self._place()
+        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, kernel.y.view.buffer)]
         self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
+    def _locate_views(self) -> None:
+        """Views stand where their sources do."""
+        located, device = self._context.located, self._device
+        for name in device.views:
+            found = located.get(device.source(name))
+            if found is not None and name not in located:
+                located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
+
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""
-        context, device = self._context, self._device
-        for name in device.views:
-            if name not in context.located and device.source(name) in context.located:
-                found = context.located[device.source(name)]
-                context.located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
-        placed = {name: Placed(name, found.buffer.address, found.layout, device.tensors[name].dtype, found.buffer.item,
-                               self._config.arithmetic) for name, found in context.located.items()}
+        self._locate_views()
+        placed = {name: Placed(name, found.buffer.address, found.layout, self._device.tensors[name].dtype,
+                               found.buffer.item, self._config.arithmetic)
+                  for name, found in self._context.located.items()}
         return placed | self._planner.recoded(placed)
 
     def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:

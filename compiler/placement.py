@@ -1,7 +1,7 @@
 """Where everything stands in memory, and for how long: tensors, packed constants, profile records, the program."""
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..hdl.errors import PearrayError
@@ -25,10 +25,6 @@ class Reserved:
     dies: int | None = field(compare=False, default=None)
     buffer: Buffer | None = field(compare=False, default=None)
 
-    def meets(self, address: int, end: int) -> bool:
-        """Whether some of the bytes lie in a range."""
-        return self.address < end and address < self.address + self.length
-
     def __str__(self) -> str:
         until = "" if self.dies is None else self.dies
         return f"{self.address:#010x} {self.length:>12,} {self.born:>5}..{until:<5} {self.name}"
@@ -37,7 +33,9 @@ class Reserved:
 class MemoryPlan:
     """Allocation of memory, from address zero upwards, and the bytes of constants.
 
-    Nodes are placed in order. Bytes of a tensor that nobody reads any more are given out again.
+    Nodes are placed in order. Bytes of a tensor that nobody reads any more are given out again. No command has to wait
+    for that: a STORE waits for the EXECUTE of its sums, before which all EXECUTEs of nodes before have completed, and
+    these have waited for all that they read.
 
     Parameters
     ----------
@@ -91,8 +89,6 @@ class MemoryPlan:
             self._free.remove((buffer.address, end))
             if buffer.address + length < end:
                 insort(self._free, (buffer.address + length, end))
-            buffer.after = [item.buffer for item in self.reserved if item.buffer is not None and item.meets(
-                buffer.address, buffer.address + length)]
         else:
             buffer.address = self.reserve(buffer.name, buffer.nbytes)
             self.reserved.pop()
@@ -140,14 +136,24 @@ class MemoryPlan:
             self._keyed[key] = address
         return address
 
-    def verify(self) -> None:
-        """Check that nothing overlaps what is in use at the same time.
+    def verify(self, uses: Iterable[tuple[int, Buffer]] = ()) -> None:
+        """Check that nothing overlaps what is in use at the same time, and that all is used only while it stands.
+
+        Parameters
+        ----------
+        uses : iterable of (int, Buffer)
+            Numbers of nodes, and tensors that they read or write.
 
         Raises
         ------
         AssertionError
-            Naming both.
+            Naming both tensors, or the tensor and the node.
         """
+        standing = {id(item.buffer): item for item in self.reserved if item.buffer is not None}
+        for node, buffer in uses:
+            item = standing[id(buffer)]
+            if node < item.born or (item.dies is not None and node > item.dies):
+                raise AssertionError(f"{item.name} is used by node {node}, but stands only as {item}")
         near: list[Reserved] = []
         for item in sorted(self.reserved):
             near = [other for other in near if other.address + other.length > item.address]

@@ -16,7 +16,6 @@ from typing import Generic, TypeVar
 
 from ..hdl.shell.commands import Opcode, Parameter
 from ..hdl.shell.config import Config
-from .kernels.views import Buffer
 from .program import Program, Stream
 from .steps import Group, Output, Piece, Step, Tile, Use
 
@@ -325,14 +324,7 @@ class Scheduler(Generic[AnyStep]):
             ordinal = append(body, 0, execute, post, store, body.get("destination", tile.memory),
                              tile.address + body["address"])
             self.load_clock += cycles(body)
-        for buffer, _, _ in piece.sources:
-            buffer.load = ordinal
         return ordinal
-
-    @staticmethod
-    def overwrites(buffer: Buffer) -> int:
-        """LOAD to wait for before a buffer is stored to: the latest that reads what stood in its region."""
-        return max((other.load for other in buffer.after), default=0)
 
     def bring_constant(self, use: Use, step: int) -> bool:
         """Load a tile of constants if it does not stand; return whether it does."""
@@ -392,8 +384,8 @@ class Scheduler(Generic[AnyStep]):
         for use in output.constants:
             use.tile.uses.popleft()
             use.tile.last_use = ordinal
-        latest, read = 0, self.overwrites(output.target[0])
+        latest = 0
         for stored in output.stores:
-            latest = self._stores.append(stored, read, 0, ordinal, 0, place + stored["address"])
+            latest = self._stores.append(stored, 0, 0, ordinal, 0, place + stored["address"])
         self._outputs.take(place, output.size, latest)
         return ordinal, latest

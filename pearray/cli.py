@@ -198,10 +198,13 @@ def compile_workload(
 ) -> None:
     """Write a workload's program, memory image and tensor map, for any host and memory, or print how it is compiled."""
     from . import api
+    from .compiler.compiled import LEVELS
     from .workloads.workload import load_workload
 
     if output is None and dump is None:
         raise PearrayError("compile needs a folder to write to (-o DIR) or a level to print (--dump LEVEL)")
+    if dump is not None and dump not in LEVELS:
+        raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, config)

@@ -1,5 +1,7 @@
 """Verifier of graphs, which runs behind every pass."""
 
+import numpy as np
+
 from ...hdl.errors import PearrayError
 from .graph import Graph, Quantisation
 
@@ -32,6 +34,11 @@ def verify(graph: Graph) -> None:
                 raise PearrayError(f"{node.name}: tensor {name!r} is made twice")
             known.add(name)
         graph.infer(node)
+    for name, source in graph.views.items():
+        made, given = graph.tensors[name], graph.tensors[source]
+        if (np.prod(made.shape), made.dtype) != (np.prod(given.shape), given.dtype):
+            raise PearrayError(f"view {name} must have the elements of {source}, {given.dtype} of shape {given.shape}, "
+                               f"not be {made.dtype} of shape {made.shape}")
     for name in graph.outputs:
         if graph.source(name) not in known:
             raise PearrayError(f"output {name!r} of the graph is made by no node")

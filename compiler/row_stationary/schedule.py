@@ -323,9 +323,9 @@ class _Buffers(OperandMemory[PassStep]):
     def store_sums(self, output: Output, index: int, execute: int) -> int | None:
         if not self._config.truncate:
             return None
-        latest, base, read = 0, self._block_of(index).address * self._width, self.scheduler.overwrites(output.target[0])
+        latest, base = 0, self._block_of(index).address * self._width
         for fields in output.stores:
-            latest = self._stores.append(fields, read, execute, 0, 0, base + fields["address"])
+            latest = self._stores.append(fields, 0, execute, 0, 0, base + fields["address"])
         return latest
 
     def released(self, index: int, ordinal: int) -> None:

@@ -1,10 +1,9 @@
 """The systolic array's part of the compiler, behind the interface of every kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
-from ...hdl.errors import unknown
 from ...hdl.shell.config import Config
 from ...hdl.systolic.config import SystolicConfig
 from ..graph.arithmetic import check_integers
@@ -12,7 +11,7 @@ from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
-from ..kinds import ArrayCompiler, LayerPlanner, Setting
+from ..kinds import ArrayCompiler, LayerPlanner
 from ..placement import MemoryPlan
 from ..program import Program
 from ..steps import Step, all_of
@@ -28,15 +27,6 @@ from .timing import UnendingError
 
 __all__ = ["COMPILER"]
 
-#: How long the beginning and the end of a layer are searched, relative to the default.
-_EFFORTS = {"fast": 0.0, "default": 1.0, "thorough": 8.0}
-
-
-def _read_effort(value: Any, graph: Graph) -> float:
-    if value not in _EFFORTS:
-        raise unknown("effort", str(value), _EFFORTS)
-    return _EFFORTS[value]
-
 
 def _checked(config: Config) -> SystolicConfig:
     assert isinstance(config, SystolicConfig)
@@ -46,8 +36,8 @@ def _checked(config: Config) -> SystolicConfig:
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
-    def __init__(self, config: SystolicConfig, effort: float = 1.0):
-        self._config, self._effort = config, effort
+    def __init__(self, config: SystolicConfig):
+        self._config = config
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         steps: list[Step] = []
@@ -55,7 +45,7 @@ class _Planner(LayerPlanner):
             if part.columns:
                 steps += lower_columns(part, self._config, plan)
             else:
-                steps += lower(part, self._config, plan, choose_tiling(part, self._config, self._effort))
+                steps += lower(part, self._config, plan, choose_tiling(part, self._config))
         return steps
 
     def schedule(self, steps: Sequence[Step]) -> Program:
@@ -65,16 +55,11 @@ class _Planner(LayerPlanner):
 class _Compiler(ArrayCompiler):
     """Weight-stationary contractions, and channel by channel on the diagonal."""
 
-    settings: ClassVar[Mapping[str, Setting]] = {
-        "effort": Setting("fast for no search of how layers begin and end, default, or thorough for one eight times as "
-                          "long", _read_effort),
-    }
-
     def check(self, graph: Graph, config: Config) -> None:
         check_integers(graph, config)
 
     def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config), **settings)
+        return _Planner(_checked(config))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return SystolicInterpreter(_checked(config), dram_bytes)

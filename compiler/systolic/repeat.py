@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..kernels.views import Buffer
 from ..program import Stream
 from ..schedule import Scheduler, Scratchpad
 from ..steps import Tile, Use
@@ -212,7 +211,6 @@ class Repeats:
             return False
         numbers: list[int] = []
         stores: list[int] = []
-        read: set[Buffer] = set()
         constants: list[tuple[int, int, Tile, tuple[int, int]]] = []
         for offset, name, which, cycles in record.log:
             if name in memory.pads:
@@ -228,7 +226,6 @@ class Repeats:
                 return False
             numbers += [program.number(body) for body in tile.pieces[0].loads]
             stores += [store] * len(cycles)
-            read |= {source[0] for source in tile.pieces[0].sources}
         assert record.loads is not None
         assert record.executes is not None
         length, load, execute = (now - then for now, then in zip(
@@ -248,8 +245,6 @@ class Repeats:
         executes[:, _LOAD] += np.uint32(load)
         executes[:, _POST], executes[:, _FIRST] = memory.sums_free()
         scheduler.loads.extend(loads)
-        for buffer in read:
-            buffer.load = program.counts["load"]
         memory.executes.extend(executes)
         self._advance(record, index, load, execute)
         return True

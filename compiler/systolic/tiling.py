@@ -355,7 +355,7 @@ def _posts(problem: Nest, config: SystolicConfig) -> int:
     return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Nest, config: SystolicConfig, effort: float = 1.0) -> Tiling:
+def choose_tiling(problem: Nest, config: SystolicConfig) -> Tiling:
     """Choose how to cut a layer.
 
     Parameters
@@ -364,8 +364,6 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: float = 1.0) ->
         The layer.
     config : SystolicConfig
         Configuration.
-    effort : float
-        How much longer than usual ramps are searched; 0 for not at all.
 
     Returns
     -------
@@ -391,8 +389,7 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: float = 1.0) ->
             return best
     if not _SHORT <= cycles < float("inf") or timing.steps == 0:
         return best
-    return improve(problem, config, best, cycles, timing.cycles,
-                   int(effort * _RAMP_STEPS) // timing.steps)
+    return improve(problem, config, best, cycles, timing.cycles, _RAMP_STEPS // timing.steps)
 
 
 class _Timing:
