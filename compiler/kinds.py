@@ -183,10 +183,11 @@ def kinds() -> dict[str, EntryPoint]:
     """
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        other = found.setdefault(entry.name, entry)
-        if other is not entry:
-            raise PearrayError(f"name of a kind of array must be its own, but compilers of {origin_of(other)} and "
-                               f"{origin_of(entry)} both have {entry.name!r}: uninstall one of them")
+        if entry.name in found:
+            raise PearrayError(f"name of a kind of array must be its own, but compilers of "
+                               f"{origin_of(found[entry.name])} and {origin_of(entry)} both have {entry.name!r}: "
+                               "uninstall one of them")
+        found[entry.name] = entry
     return found
 
 

@@ -51,7 +51,8 @@ class Handle:
         Parameters
         ----------
         inputs : mapping of str to array_like
-            Values of the graph's inputs, of the shapes and types that it was compiled for.
+            Values of the graph's inputs, of the shapes and types that it was compiled for. Constants may be among them
+            if they are what they were.
         engine, keep, progress
             As for :func:`pearray.run`. Tensors between whose memory others take are kept by a variant of the program,
             which is compiled once, too.
@@ -64,7 +65,16 @@ class Handle:
         wanted = {keep} if isinstance(keep, str) else set(keep or ())
         whole = "outputs" not in self._compiled and "all" in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
-        return _run(compiled, arrays(inputs), engine, keep, progress)
+        return _run(compiled, self._inputs(inputs), engine, keep, progress)
+
+    def _inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Tensors of a run without constants."""
+        found = arrays(tensors)
+        for name in found.keys() & self.graph.constants.keys():
+            if not np.array_equal(found.pop(name), self.graph.constants[name]):
+                raise PearrayError(f"{name} must be what it was when it was compiled, since it is part of the program; "
+                                   "compile again for another")
+        return found
 
     def write(self, folder: Path, inputs: Mapping[str, np.ndarray]) -> None:
         """Write what somebody else's host and memory need; see :func:`pearray.compile`.
