@@ -83,21 +83,31 @@ class Graph:
                 self.tensors[name] = Tensor(name, value.shape, value.dtype)
         self.nodes = self._sorted()
         for node in self.nodes:
-            try:
-                specs = node.operator.infer(self.typed(node.inputs))
-            except PearrayError as error:
-                if len(self.nodes) == 1:
-                    raise
-                raise PearrayError(f"{node.name}: {error}") from None
-            for role, name in node.outputs.items():
-                shape, dtype = specs[role]
-                known = self.tensors.setdefault(name, Tensor(name, shape, dtype))
-                if known.shape != shape or known.dtype != dtype:
-                    raise PearrayError(f"{node.name}: {name} must be {dtype} of shape {shape}, "
-                                       f"not {known.dtype} of shape {known.shape}")
+            self.infer(node)
         for name in self.outputs:
             if name not in self.tensors:
                 raise PearrayError(f"output {name!r} of the graph is made by no node")
+
+    def infer(self, node: Node) -> None:
+        """Give a node's outputs their types, or check those that they have.
+
+        Raises
+        ------
+        PearrayError
+            Naming the node, if a type does not fit.
+        """
+        try:
+            specs = node.operator.infer(self.typed(node.inputs))
+        except PearrayError as error:
+            if len(self.nodes) == 1:
+                raise
+            raise PearrayError(f"{node.name}: {error}") from None
+        for role, name in node.outputs.items():
+            shape, dtype = specs[role]
+            known = self.tensors.setdefault(name, Tensor(name, shape, dtype))
+            if known.shape != shape or known.dtype != dtype:
+                raise PearrayError(f"{node.name}: {name} must be {dtype} of shape {shape}, "
+                                   f"not {known.dtype} of shape {known.shape}")
 
     def _sorted(self) -> list[Node]:
         producer: dict[str, Node] = {}
@@ -204,3 +214,19 @@ class Graph:
     def macs(self, node: Node) -> int:
         """Multiply-accumulates of one node."""
         return node.operator.macs(self.typed(node.inputs))
+
+    def __str__(self) -> str:
+        """One line for each tensor that is given, and for each node with what it makes."""
+        def typed(name: str) -> str:
+            tensor = self.tensors[name]
+            stored = f", {tensor.quantisation}" if tensor.quantisation is not None else ""
+            return f"{name}: {tensor.dtype}{list(tensor.shape)}{stored}"
+
+        lines = [f"input {typed(name)}" for name in self.inputs]
+        lines += [f"constant {typed(name)}" for name in self.constants]
+        lines += [f"view {typed(name)} of {source}" for name, source in self.views.items()]
+        for node in self.nodes:
+            inputs = ", ".join(f"{role}={name}" for role, name in node.inputs.items())
+            made = ", ".join(map(typed, node.outputs.values()))
+            lines.append(f"{'host ' if node.on_host else ''}{node.name}: {made} = {node.operator.kind}({inputs})")
+        return "\n".join([*lines, f"output {', '.join(self.outputs)}"])

@@ -1,5 +1,7 @@
 """Verifier of graphs, which runs behind every pass."""
 
+import numpy as np
+
 from ...hdl.errors import PearrayError
 from .graph import Graph, Quantisation
 
@@ -31,21 +33,21 @@ def verify(graph: Graph) -> None:
             if name in known:
                 raise PearrayError(f"{node.name}: tensor {name!r} is made twice")
             known.add(name)
-        specs = node.operator.infer(graph.typed(node.inputs))
-        for role, name in node.outputs.items():
-            tensor = graph.tensors[name]
-            if (tensor.shape, tensor.dtype) != specs[role]:
-                raise PearrayError(f"{node.name}: {name} must be {specs[role][1]} of shape {specs[role][0]}, "
-                                   f"not {tensor.dtype} of shape {tensor.shape}")
+        graph.infer(node)
+    for name, source in graph.views.items():
+        made, given = graph.tensors[name], graph.tensors[source]
+        if (np.prod(made.shape), made.dtype) != (np.prod(given.shape), given.dtype):
+            raise PearrayError(f"view {name} must have the elements of {source}, {given.dtype} of shape {given.shape}, "
+                               f"not be {made.dtype} of shape {made.shape}")
     for name in graph.outputs:
         if graph.source(name) not in known:
             raise PearrayError(f"output {name!r} of the graph is made by no node")
     for name, stated in statements(graph).items():
         declared = graph.tensors[name].quantisation
-        for node, quantisation in stated:
+        for reader, quantisation in stated:
             # Integers may be read with another scale than they were made with, unless their type says which is theirs.
             if declared is not None and quantisation != declared:
-                raise PearrayError(f"{node}: {name} must be stored with {declared}, as its type says, not with "
+                raise PearrayError(f"{reader}: {name} must be stored with {declared}, as its type says, not with "
                                    f"{quantisation}")
 
 

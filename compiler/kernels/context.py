@@ -9,7 +9,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
-from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
+from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant
 from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
@@ -143,7 +143,7 @@ class Context:
 
 def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     """Least and greatest stored value that a tensor can have, or None if no node makes it."""
-    node = next((node for node in graph.nodes if name in node.outputs.values()), None)
+    node = next((node for node in graph.nodes if graph.source(name) in node.outputs.values()), None)
     if node is None:
         return None
     operator = node.operator
@@ -157,7 +157,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if isinstance(operator, Quantize):
         # The host quantises, and inputs are checked when they are given.
         return None
-    if isinstance(operator, (MaxPool2d, Relu, Reshape)):
+    if isinstance(operator, (MaxPool2d, Relu)):
         return stored_range(graph, node.inputs["x"])
     return int(info.min), int(info.max)
 

@@ -84,7 +84,8 @@ class Operator:
         names = self.stated.get(role)
         if names is None or getattr(self, names[0]) is None:
             return None
-        return Quantisation(float(np.float32(getattr(self, names[0]))), int(getattr(self, names[1])))
+        scale, zero_point = (np.asarray(getattr(self, name)) for name in names)
+        return Quantisation(scale.astype(np.float32).item(), zero_point.item())
 
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
         """Check that all required inputs are there and no unknown ones.

@@ -177,7 +177,7 @@ class Repeats:
         memory, scheduler, reach = self._memory, self._memory.scheduler, count + self._horizon
         loads, executes = scheduler.program.counts["load"], scheduler.program.counts["execute"]
         clock = scheduler.load_clock
-        states = []
+        states: list[tuple[object, ...]] = []
         for pad in memory.pads.values():
             for first, last, tile in zip(pad.firsts, pad.ends, pad.tiles, strict=True):
                 following = min(tile.uses[0] - index, reach) if tile.uses else 0
@@ -240,6 +240,7 @@ class Repeats:
             loads[row:row + count, _POST] = clear
             loads[row:row + count, _SECOND] = [start + body["address"] for body in tile.pieces[0].loads]
             tile.ordinals = [program.counts["load"] + row + count]
+        scheduler.evicted = sum(pad.evicted for pad in scheduler.pads.values())
         executes[:, _PLACE] += np.uint32(length)
         executes[:, _LOAD] += np.uint32(load)
         executes[:, _POST], executes[:, _FIRST] = memory.sums_free()
