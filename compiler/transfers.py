@@ -7,7 +7,7 @@ from math import prod
 from .kernels.regions import Region
 from .kernels.views import Buffer, View
 
-__all__ = ["Window", "block", "blocks", "fill", "pixel_dims", "ranges"]
+__all__ = ["Window", "block", "blocks", "fill", "nested", "pixel_dims", "ranges", "rows"]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -101,6 +101,26 @@ def ranges(dims: list[tuple[int, int]], first: int, end: int) -> Iterator[tuple[
         outer = start // size
         for number, far, found in ranges(inner, start - outer * size, stop - outer * size):
             yield outer * size + number, outer * step + far, [*found, (1, step)]
+
+
+def rows(dims: list[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a range as :func:`ranges` into parts of the innermost loop: first number, distance, and count."""
+    while first < end:
+        count = min(end - first, dims[0][0] - first % dims[0][0])
+        far, rest = 0, first
+        for size, step in dims:
+            far, rest = far + rest % size * step, rest // size
+        yield first, far, count
+        first += count
+
+
+def nested(dims: list[tuple[int, int]], item: int, near: int) -> list[tuple[int, int, int]]:
+    """Dimensions of a block of loops over elements of `item` bytes, whose iterations stand `near` bytes apart."""
+    found = []
+    for count, step in dims:
+        found.append((count, step * item, near))
+        near *= count
+    return found
 
 
 def pixel_dims(y: View, region: Region, pitch: int) -> list[tuple[int, int, int]]:

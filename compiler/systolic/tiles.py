@@ -14,7 +14,7 @@ from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import Window, block, blocks, ranges
+from ..transfers import Window, block, blocks, nested, ranges
 from .cost import row_beats
 from .geometry import Box, Geometry, reach_of, tiles_of
 
@@ -175,27 +175,22 @@ class TileMaker:
         view, item, cols = problem.weights, config.operand_bytes, config.array.cols
         assert isinstance(view, View)
         base, valid = tiles[0] * cols, min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols)
-        corner = {"r": box.r0, "s": box.s0, "c": box.c0}
-        sizes = {"c": box.c1 - box.c0, "s": box.s1 - box.s0, "r": box.r1 - box.r0}
-        names = [axis.name for axis in view.axes]
-        start = view.element(m=base, **{name: at for name, at in corner.items() if name in names})
-        dims = [(size, view.stride(name)) for name, size in sizes.items() if name in names]
+        part = view.part("m", base, valid)
+        for name, first, end in (("r", box.r0, box.r1), ("s", box.s0, box.s1), ("c", box.c0, box.c1)):
+            if view.loops(name):
+                part = part.part(name, first, end - first)
+        start, dims = part.offset, part.loops("csr")
         pitch, _ = self.w_pitches(tiles, box)
         pieces = []
         for first, last in zip((0, *cuts[:-1]), cuts, strict=True):
             piece = Piece([])
             for number, far, some in ranges(dims, first, last):
-                steps, count = [], 1
-                for size, step in some:
-                    steps.append((size, step * item, count * item))
-                    count *= size
                 dram = view.buffer.address + (start + far) * item
                 if view.stride("m") != 1:
-                    piece.loads += blocks(dram, number * item, item,
-                                          [*steps, (valid, view.stride("m") * item, pitch * item)])
+                    piece.loads += blocks(dram, number * item, item, [
+                        *nested(some, item, item), (valid, view.stride("m") * item, pitch * item)])
                 else:
-                    piece.loads += blocks(dram, number * pitch * item, valid * item,
-                                          [(size, far, near * pitch) for size, far, near in steps])
+                    piece.loads += blocks(dram, number * pitch * item, valid * item, nested(some, item, pitch * item))
                 reach = sum((size - 1) * step for size, step in [*some, (valid, view.stride("m"))])
                 piece.sources.append((view.buffer, start + far, start + far + reach + 1))
             pieces.append(piece)
