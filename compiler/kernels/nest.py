@@ -99,13 +99,8 @@ class Nest:
 
     @property
     def columns(self) -> bool:
-        """Whether the tensor stands transposed: pixels, or images, side by side, channels rows apart.
-
-        Axes ``r`` and ``s`` of the tensor are further rows of channels.
-        """
-        x = self.x
-        return bool(x.loops("rs")) or (x.stride("c") != 1 and (
-            (self.cg > 1 and x.stride("w") == 1) or x.stride("n") == 1))
+        """Whether the tensor stands transposed: pixels, or images, side by side, channels rows apart."""
+        return self.x.stride("c") != 1 and ((self.cg > 1 and self.x.stride("w") == 1) or self.x.stride("n") == 1)
 
     @property
     def is_row(self) -> bool:

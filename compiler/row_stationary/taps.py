@@ -1,67 +1,122 @@
-"""Contractions over pixels as matrix products: one for each tap, which meets what of the pixels lies in the image.
+"""Contractions over pixels as matrix products, whose rows are the channels of a pixel as each tap sees it.
 
-Channels of the input are rows of outputs that stand side by side in memory, and pixels what is contracted, row by row
-and image by image. No pixel of the padding is among them.
+Channels of the input are outputs that stand side by side in memory, and there is a row of them for each tap. Pixels are
+what is contracted, row by row and image by image. So what they meet is loaded once for several taps.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import product
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 from ...hdl.errors import PearrayError
 from ..kernels.nest import Nest
-from ..kernels.views import Axis, View
+from ..kernels.views import Axis, Buffer, View
+from ..transfers import blocks, fill, ranges
 
-__all__ = ["forms"]
+__all__ = ["PixelProduct", "as_product"]
 
 
-def forms(problem: Nest) -> Iterator[Nest]:
-    """Layers to lower in the place of one, which together make its outputs.
+@dataclass(kw_only=True, eq=False)
+class PixelProduct(Nest):
+    """A contraction over pixels as a product: rows of its output are taps, their columns channels of the input.
+
+    Parameters
+    ----------
+    pixels : Nest
+        The contraction, as a convolution whose images are channels and whose taps are pixels.
+    """
+
+    pixels: Nest
+
+    @property
+    def columns(self) -> bool:
+        """Do as :attr:`Nest.columns`."""
+        return True
+
+    def loads(self, first: int, count: int, rows: Sequence[tuple[int, int, int]], width: int,
+              item: int) -> tuple[list[dict[str, int]], list[tuple[Buffer, int, int]]]:
+        """LOADs of a tile [pixel][output] of some pixels.
+
+        Parameters
+        ----------
+        first, count : int
+            Pixels.
+        rows : sequence of (int, int, int)
+            For each part of the outputs the tap, the first channel, and how many.
+        width : int
+            Outputs of a pixel in the tile, where parts follow one another.
+        item : int
+            Bytes of an element.
+
+        Returns
+        -------
+        list, list
+            LOADs, and the elements that they read: buffer, first and end.
+        """
+        over, loads, sources = self.pixels, list[dict[str, int]](), list[tuple[Buffer, int, int]]()
+        at, left = 0, count * width
+        for tap, channel, channels in rows:
+            for number, _, dims in ranges([(over.s, 0), (over.r, 0), (over.cg, 0)], first, first + count):
+                place, element, seen = self._seen(tap, number, [size for size, _ in dims])
+                element += channel * over.x.stride("n")
+                if prod(size for size, _, _ in seen):
+                    left -= channels * prod(size for size, _, _ in seen)
+                    loads += blocks(
+                        over.x.buffer.address + element * item, ((number - first + place) * width + at) * item,
+                        channels * item, [(size, far * item, near * width * item) for size, far, near in seen])
+                    reach = sum((size - 1) * far for size, far, _ in seen)
+                    sources.append((over.x.buffer, element, element + reach + channels))
+            at += channels
+        if left:
+            # Padding, and outputs and pixels beyond the last.
+            loads[:0] = fill(over.x.outside, item, address=0, length=count * width, dims=[])
+        return loads, sources
+
+    def _seen(self, tap: int, number: int, sizes: Sequence[int]) -> tuple[int, int, list[tuple[int, int, int]]]:
+        """What a tap sees of `sizes` columns, rows and images of pixels from one of a number on.
+
+        Returns
+        -------
+        int, int, list of (int, int, int)
+            The first that lies in the image: how many pixels it comes later, and its element; for columns, rows and
+            images how many there are, and their distances in elements and in pixels.
+        """
+        over, x = self.pixels, self.pixels.x
+        place, element, seen, near = 0, x.offset + number // (over.s * over.r) * x.stride("c"), [], 1
+        for axis, edge, count, start, size, first, step in (
+                ("w", over.width, over.s, number % over.s, sizes[0], over.stride[1] * (tap % over.q) - over.left,
+                 over.dilation[1]),
+                ("h", over.height, over.r, number // over.s % over.r, sizes[1],
+                 over.stride[0] * (tap // over.q) - over.top, over.dilation[0])):
+            row = first + step * start
+            low = min(max(-(row // step), 0), size)
+            high = max(min(-((row - edge) // step), size), low)
+            element += (row + low * step) * x.stride(axis)
+            place += low * near
+            seen.append((high - low, step * x.stride(axis), near))
+            near *= count
+        return place, element, [*seen, (sizes[2], x.stride("c"), near)]
+
+
+def as_product(problem: Nest) -> Nest:
+    """A contraction over pixels as a product, and any other problem as it is.
 
     Raises
     ------
     PearrayError
-        If it is a convolution by filters that are no constants: they can't be gathered tap by tap.
+        If it is a convolution by filters that are no constants.
     """
-    weights = problem.weights
+    weights, x, y, taps = problem.weights, problem.x, problem.y, problem.p * problem.q
     if not isinstance(weights, View) or problem.r * problem.s * problem.p * problem.images == 1:
-        yield problem
-        return
-    if problem.images > 1 and problem.x.stride("n") != 1:
+        return problem
+    if problem.images > 1 and x.stride("n") != 1:
         raise PearrayError(f"{problem.name}: w must be constant on this accelerator")
-    for r, s in product(range(problem.p), range(problem.q)):
-        yield _tap(problem, weights, r, s)
-
-
-def _inside(taps: int, step: int, first: int, size: int) -> tuple[int, int]:
-    """Pixels from one to another, `step` rows apart and the first at row `first`, that lie in `size` rows."""
-    low = min(max(-(first // step), 0), taps)
-    return low, max(min(-((first - size) // step), taps), low)
-
-
-def _tap(problem: Nest, weights: View, r: int, s: int) -> Nest:
-    """The outputs of one tap: a row of pixels, which are the input's channels."""
-    x, (u, v) = problem.x, problem.dilation
-    row, column = problem.stride[0] * r - problem.top, problem.stride[1] * s - problem.left
-    rows, columns = _inside(problem.r, u, row, problem.height), _inside(problem.s, v, column, problem.width)
-    y = problem.y.part("h", r, 1).part("w", s, 1)
-    channels = problem.images
-    y = replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), Axis("w", channels, y.stride("n")), y.axis("c")))
-    one = Axis("n", 1, 0), Axis("h", 1, 0), Axis("w", channels, 1)
-    count = (rows[1] - rows[0]) * (columns[1] - columns[0])
-    made = replace(problem, y=y, images=1, p=1, q=channels, r=1, s=1, cg=problem.cg * count, stride=(1, 1),
-                   dilation=(1, 1), top=0, left=0)
-    if not count:
-        # No pixel meets this tap: one that weighs nothing makes its zeros.
-        return replace(made, x=replace(x, axes=(*one, Axis("c", 1, 1))), cg=1, w_zero=0,
-                       weights=np.zeros((1, 1, problem.ng), np.int64))
-    sizes = columns[1] - columns[0], rows[1] - rows[0], problem.cg
-    sees = zip("csr", sizes, (v * x.stride("w"), u * x.stride("h"), x.stride("c")), strict=True)
-    meets = zip("csr", sizes, map(weights.stride, "src"), strict=True)
-    first = x.element(h=row + u * rows[0], w=column + v * columns[0])
-    return replace(
-        made, x=replace(x, axes=(*one, *(Axis(*axis) for axis in sees)), offset=first),
-        weights=replace(weights, axes=(weights.axis("m"), *(Axis(*axis) for axis in meets)),
-                        offset=weights.element(r=rows[0], s=columns[0])))
+    channels, count = problem.images, problem.r * problem.s * problem.cg
+    step = y.stride("w") if problem.q > 1 else y.stride("h")
+    rows = replace(y, axes=(Axis("n", 1, 0), Axis("h", taps, step), Axis("w", channels, y.stride("n")), y.axis("c")))
+    inputs = replace(x, axes=(Axis("n", 1, 0), Axis("h", taps, 0), Axis("w", channels, 1), Axis("c", count, 0)))
+    return PixelProduct(**vars(problem) | {
+        "x": inputs, "y": rows, "images": 1, "p": taps, "q": channels, "r": 1, "s": 1, "cg": count, "stride": (1, 1),
+        "dilation": (1, 1), "top": 0, "left": 0, "pixels": problem,
+        "weights": weights.renamed(*({"s": "c", "r": "s", "c": "r"}.get(axis.name, axis.name)
+                                     for axis in weights.axes))})

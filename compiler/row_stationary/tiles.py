@@ -13,11 +13,12 @@ from ..kernels.layout import operand_array
 from ..kernels.views import Buffer, View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import Window, block, blocks, fill, nested, ranges, rows
+from ..transfers import Window, block, blocks, fill, rows
 from .codes import Unit
 from .forms import Operand, is_folded
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
+from .taps import PixelProduct
 
 __all__ = ["TileMaker", "runs"]
 
@@ -123,28 +124,32 @@ class TileMaker:
 
     def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
         """Tile of a tensor that stands transposed: [channel][pixel]."""
-        item, x = self._item, operand.problem.x
+        item, problem, x = self._item, operand.problem, operand.problem.x
         first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
         held = self._plan.held if self._plan.resident else part.q * self._mapped.mapping.r - part.channels
         pixels, start = strip.rows * self._mapped.layer.output[2], strip.first * self._mapped.layer.output[2]
 
         def make() -> Tile:
             some = min(pixels, x.size("w") - start)
-            loads, sources = list[dict[str, int]](), list[tuple[Buffer, int, int]]()
-            for number, far, dims in ranges(x.loops("csr"), first, first + count):
-                steps = nested(dims, item, pixels * item)
-                at = x.offset + far + start
-                loads += blocks(x.buffer.address + at * item, (number - first) * pixels * item, some * item, steps)
-                sources.append((x.buffer, at, at + some + sum((size - 1) * step for size, step in dims)))
+            if isinstance(problem, PixelProduct):
+                rows = [(0, start, some)] if is_folded(problem) else [
+                    (tap, -problem.left, problem.q) for tap in range(strip.first, strip.first + strip.rows)]
+                loads, sources = problem.loads(first, count, rows, pixels, item)
+            else:
+                pitch = x.stride("c") * item
+                loads = blocks(x.address + first * pitch + start * item, 0, some * item,
+                               [(count, pitch, pixels * item)])
+                sources = [x.rows_of("c", first, first + count)]
+                if some < pixels:
+                    loads += fill(x.outside, item, address=some * item, length=pixels - some,
+                                  dims=[(count, pixels * item)])
             # What is read besides is known, too: pixels and channels beyond the last.
-            if some < pixels:
-                loads += fill(x.outside, item, address=some * item, length=pixels - some, dims=[(count, pixels * item)])
             if held:
                 loads += fill(x.outside, item, address=count * pixels * item, length=held * pixels, dims=[])
             return Tile(Destination.GLOBAL_BUFFER.value, (count + held) * pixels * item,
                         [Piece(loads, sources)])
 
-        return (self._once(("columns", x, start, pixels, first, count), make),
+        return (self._once(("columns", x, problem.left, start, pixels, first, count), make),
                 self._window(operand, (0, 1), strip, count))
 
     def _code(self, operand: Operand, ranges: list[tuple[int, int]], window: Window) -> Piece:
