@@ -152,7 +152,9 @@ def linear_grad(rng, bits):
 
 def conv_grad(rng, bits):
     """Padding may exceed the filter, the filter the image, and the stride the filter."""
-    (r, s), stride, dilation = _window(rng)
+    (r, s), _, dilation = _window(rng)
+    # Each phase of the stride is a layer of its own.
+    stride = [(1, 1), (1, 1), (2, 1), (1, 3), (2, 2)][rng.integers(5)]
     groups, cg, ng = int(rng.choice([1, 1, 1, 2, 3])), _upto(rng, 12), _upto(rng, 12)
     if rng.integers(4) == 0:
         groups, cg, ng = _upto(rng, 10), 1, int(rng.choice([1, 1, 2]))

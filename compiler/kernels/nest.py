@@ -103,6 +103,15 @@ class Nest:
         return self.x.stride("c") != 1 and ((self.cg > 1 and self.x.stride("w") == 1) or self.x.stride("n") == 1)
 
     @property
+    def sums_images(self) -> bool:
+        """Whether each output is the sum of one channel of a whole image."""
+        weights = self.weights
+        return (self.channelwise and not self.maximum and not self.added and self.r * self.s > 1
+                and isinstance(weights, np.ndarray) and weights.shape == (1, 1) and self.x.is_dense("h", "w")
+                and (self.p, self.q, self.top, self.left) == (1, 1, 0, 0)
+                and (self.r, self.s) == (self.height, self.width))
+
+    @property
     def is_row(self) -> bool:
         """Whether it is one row of pixels that see nothing but themselves, so that it may be cut anywhere."""
         return (self.r == self.s == self.images == self.height == self.p == 1 and self.stride == (1, 1)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
+
 from ...hdl.errors import PearrayError
 from ..kernels.nest import Nest
 from ..kernels.views import Axis, Buffer, View
@@ -98,8 +100,18 @@ class PixelProduct(Nest):
         return place, element, [*seen, (sizes[2], x.stride("c"), near)]
 
 
+def _summed(problem: Nest) -> Nest:
+    """Sums of an image's channels as the product of its pixels, whose channels are outputs, and ones."""
+    x, y, count = problem.x, problem.y, problem.r * problem.s
+    one, row = (Axis("n", 1, 0), Axis("h", 1, 0)), replace(x.axis("c"), name="w")
+    return replace(
+        problem, channelwise=False, q=problem.ng, ng=1, cg=count, r=1, s=1, weights=np.ones((1, count, 1), np.int64),
+        x=replace(x, axes=(*one, row, Axis("c", count, x.stride("w")))),
+        y=replace(y, axes=(*one, replace(y.axis("c"), name="w"), Axis("c", 1, 1))))
+
+
 def as_product(problem: Nest) -> Nest:
-    """A contraction over pixels as a product, and any other problem as it is.
+    """A contraction over pixels, or a sum of them, as a product, and any other problem as it is.
 
     Raises
     ------
@@ -107,6 +119,8 @@ def as_product(problem: Nest) -> Nest:
         If it is a convolution by filters that are no constants.
     """
     weights, x, y, taps = problem.weights, problem.x, problem.y, problem.p * problem.q
+    if problem.sums_images and problem.images == 1 and problem.finish.is_plain:
+        return _summed(problem)
     if not isinstance(weights, View) or problem.r * problem.s * problem.p * problem.images == 1:
         return problem
     if problem.images > 1 and x.stride("n") != 1:

@@ -17,7 +17,7 @@ SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
-    *(f"operator {name}" for name in ("gemm", "conv")),
+    *(f"operator {name}" for name in ("gemm", "conv", "gradient")),
     *(f"output {name}" for name in ("int8", "int32")),
     *(f"error {cause.name}" for cause in (Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                           Cause.WRITE_DECERR)),
@@ -62,8 +62,21 @@ def random_convolution(rng):
     return Case(operator, tensors, CONFIG)
 
 
+def random_gradient(rng):
+    n, c, m = (int(size) for size in rng.integers(1, [3, 6, 10]))
+    r, s = (int(size) for size in rng.integers(1, 4, 2))
+    h, w = (int(size) for size in rng.integers(3, 8, 2))
+    COVERAGE.hit("operator gradient")
+    operator = pe.Conv2dGrad(stride=int(rng.integers(1, 3)), padding=int(rng.integers(0, 3)))
+    tensors = {"x": draw(rng, (n, c, h, w)), "w": draw(rng, (m, c, r, s))}
+    if rng.random() < 0.3:
+        operator, tensors = pe.LinearGrad(), {"x": draw(rng, (h, c * w)), "w": draw(rng, (m, c * w))}
+    tensors["dy"] = draw(rng, operator.forward.infer(tensors)["y"][0])
+    return Case(operator, tensors, CONFIG)
+
+
 def random_case(rng):
-    return [random_gemm, random_convolution][int(rng.integers(2))](rng)
+    return [random_gemm, random_convolution, random_gradient][int(rng.integers(3))](rng)
 
 
 async def environment(dut, number):
