@@ -59,7 +59,7 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
         }
 
     layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,
-               "shape": list(layer.shape), **figures(layer, [layer.output]),
+               "shape": list(layer.shape), **figures(layer, layer.outputs),
                **({"counters": layer.counters} if layer.counters else {})}
               for layer in result.layers]
     return {
