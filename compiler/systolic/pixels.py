@@ -17,6 +17,9 @@ __all__ = ["Cut", "PixelGeometry", "choose_cut", "parts"]
 #: Cuts of least estimated cycles that are timed, each of this many steps at most.
 _FINALISTS, _MOST_STEPS = 6, 200
 
+#: Rows whose rate is that of endlessly many.
+_MANY = 1 << 10
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -124,8 +127,8 @@ class _Price:
         groups, blocks, steps = self.counts(cut)
         compute = self._tiles * problem.cg * sum(-(-size // rows) for size in sizes) * outputs / taps * sum(
             max(width, rows) for width in widths)
-        a_pass = steps * row_beats(config, cut.channels * item, geometry.rows * geometry.columns)
-        w_pass = steps * row_beats(config, min(cut.tiles * cols, problem.ng) * item, max(sizes))
+        a_pass = steps * geometry.rows * geometry.columns * _row(config, cut.channels * item)
+        w_pass = steps * max(sizes) * _row(config, min(cut.tiles * cols, problem.ng) * item)
         loads = groups * a_pass * (1 if steps * a_size <= pads.activation_bytes else blocks)
         loads += blocks * w_pass * (1 if steps * blocks * w_size <= pads.weight_bytes else groups)
         width = min(cut.tiles * cols, problem.ng)
@@ -141,6 +144,11 @@ class _Price:
         # Commands come through the port that loads use.
         loads += 3 * COMMAND_BYTES / config.beat_bytes * visits
         return max(compute + 8.0 * visits, loads, stores, posts) + serial + ends
+
+
+def _row(config: SystolicConfig, length: int) -> float:
+    """Cycles of a row of bytes among many: however few a LOAD brings, others follow."""
+    return row_beats(config, length, _MANY) / _MANY
 
 
 def choose_cut(problem: Nest, config: SystolicConfig, time: Callable[[Cut], float]) -> Cut:
