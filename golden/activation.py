@@ -12,8 +12,8 @@ from .quantise import dequantize_linear, fused_multiply_add, quantize_linear
 from .tensors import Array
 
 __all__ = [
-    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "leaky_relu", "listed", "quantised_bounds",
-    "relu", "sigmoid", "table", "tanh",
+    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "hard_sigmoid", "leaky_relu", "listed",
+    "quantised_bounds", "relu", "sigmoid", "table", "tanh",
 ]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -133,6 +133,11 @@ def gelu(x: Array) -> Array:
     return np.asarray(0.5 * values * (1 + _erf(values / math.sqrt(2))), np.float32)
 
 
+def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
+    """Line ``alpha * x + beta`` limited to 0..1, in float32, each operation rounded."""
+    return np.clip(np.asarray(x, np.float32) * np.float32(alpha) + np.float32(beta), np.float32(0), np.float32(1))
+
+
 @dataclass(frozen=True)
 class Function:
     """Function of a real number, element by element.
@@ -156,6 +161,7 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(sigmoid),
     "tanh": Function(tanh),
     "gelu": Function(gelu),
+    "hard_sigmoid": Function(hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
 }
 
 

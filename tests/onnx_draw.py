@@ -1,5 +1,6 @@
 """ONNX models of one quantised float operator each, drawn over what the standard allows, with what may come out."""
 
+import inspect
 import math
 
 import numpy as np
@@ -208,8 +209,9 @@ UNARY = {
     "Relu": (lambda x: np.maximum(x, 0), 0),
     "LeakyRelu": (lambda x, alpha=0.01: np.where(x < 0, np.float64(np.float32(alpha)) * x, x), 0),
     "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 4e-7),
-    "Tanh": (np.tanh, 4e-7),
+    "Tanh": (lambda x: np.tanh(x), 4e-7),
     "Gelu": (lambda x: x * (1 + _ERF(x / math.sqrt(2))) / 2, 4e-7),
+    "HardSigmoid": (lambda x, alpha=0.2, beta=0.5: np.clip(x * np.float32(alpha) + np.float32(beta), 0, 1), 4e-7),
 }
 
 #: Versions of the standard that have an operator first, where that is later than 13.
@@ -228,8 +230,9 @@ def unary(rng):
         return draft.end(*draft.clip(x_d, x), kinds)
     function, own = UNARY[kind]
     attributes = {}
-    if kind == "LeakyRelu" and draft.chance(0.7):
-        attributes["alpha"] = float(np.float32(draft.one_of(0.3, 1.5, -0.2)))
+    for attribute in [*inspect.signature(function).parameters][1:]:
+        if draft.chance(0.6):
+            attributes[attribute] = float(np.float32(draft.one_of(0.3, 1.5, -0.2)))
     name = draft.node(kind, [x_d], ["activated" if kind == "Relu" else "f"], **attributes)
     return draft.end(name, standard.elementwise(x, lambda x: function(x, **attributes), 2.0, own), kinds)
 
