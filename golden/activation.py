@@ -12,8 +12,8 @@ from .quantise import dequantize_linear, fused_multiply_add, quantize_linear
 from .tensors import Array
 
 __all__ = [
-    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "hard_sigmoid", "leaky_relu", "listed",
-    "quantised_bounds", "relu", "sigmoid", "table", "tanh",
+    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu",
+    "listed", "quantised_bounds", "relu", "sigmoid", "table", "tanh",
 ]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -138,6 +138,11 @@ def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
     return np.clip(np.asarray(x, np.float32) * np.float32(alpha) + np.float32(beta), np.float32(0), np.float32(1))
 
 
+def hard_swish(x: Array) -> Array:
+    """``x * hard_sigmoid(x, 1 / 6, 1 / 2)``, in float32, each operation rounded."""
+    return np.asarray(x, np.float32) * hard_sigmoid(x, 1 / 6, 0.5)
+
+
 @dataclass(frozen=True)
 class Function:
     """Function of a real number, element by element.
@@ -162,6 +167,7 @@ FUNCTIONS: dict[str, Function] = {
     "tanh": Function(tanh),
     "gelu": Function(gelu),
     "hard_sigmoid": Function(hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "hard_swish": Function(hard_swish),
 }
 
 

@@ -212,10 +212,11 @@ UNARY = {
     "Tanh": (lambda x: np.tanh(x), 4e-7),
     "Gelu": (lambda x: x * (1 + _ERF(x / math.sqrt(2))) / 2, 4e-7),
     "HardSigmoid": (lambda x, alpha=0.2, beta=0.5: np.clip(x * np.float32(alpha) + np.float32(beta), 0, 1), 4e-7),
+    "HardSwish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), 4e-7),
 }
 
 #: Versions of the standard that have an operator first, where that is later than 13.
-_SINCE = {"Gelu": 20}
+_SINCE = {"Gelu": 20, "HardSwish": 14}
 
 
 def unary(rng):
