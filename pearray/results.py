@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.compile import Compiled
+from .compiler.compiled import Compiled
 from .compiler.kinds import compiler_for
 from .hdl.shell.config import Config
 from .sim.engine import Outcome

@@ -10,7 +10,6 @@ import pytest
 from random_workloads import check_operator, conv, gemm, linear, lookup, max_pool, relu
 
 import pearray as pe
-from pearray.api import compiled_for, run_compiled
 from pearray.compiler import kinds as compilers
 from pearray.hdl.kinds import kinds as hardware
 from pearray.workloads.workload import load_workload
@@ -54,8 +53,7 @@ def test_operators(installed, rng, maker):
 
 def _check(config, name, engine):
     workload = load_workload(name, 0, {}, config)
-    compiled = compiled_for(workload.graph, config, workload.inputs)
-    result = run_compiled(compiled, workload.inputs, engine, "all")
+    result = pe.run(workload.graph, workload.inputs, config, engine, "all")
     expected = workload.graph.golden(workload.inputs)
     assert result.outputs
     for tensor, values in result.outputs.items():

@@ -20,7 +20,8 @@ from .cost import estimate, predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
 from .lower import lower
-from .schedule import ContractionStep, schedule
+from .schedule import schedule
+from .steps import ContractionStep
 from .tiling import choose_tiling
 from .timing import UnendingError
 
