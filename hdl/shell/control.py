@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..blocks import rules
 from ..blocks.axi import Response
 from .registers import Cause
 
@@ -139,4 +140,5 @@ class Control(wiring.Component):
                 moved.eq(0),
             ]
 
+        rules.drained(m, "end", self.done & self.error, self.ports_idle, self.progress, self.timeout)
         return m

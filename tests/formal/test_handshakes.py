@@ -10,7 +10,7 @@ from pearray.hdl.kinds import kinds
 from pearray.hdl.shell.commands import HEADER_BITS, Opcode
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.queues import QUEUES, slot_name
-from pearray.hdl.shell.reader import Reader
+from pearray.hdl.shell.reader import IN_FLIGHT, Reader
 from pearray.hdl.shell.tokens import TokenGates
 from pearray.hdl.shell.writer import Writer
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
@@ -169,13 +169,33 @@ def test_reader_addresses(tmp_path):
     prove(m, inputs(*ports, dut.defer, dut.drain, bus.arready, bus.rvalid, bus.rlast, bus.rdata, bus.rresp), tmp_path)
 
 
+def test_reader_idle(tmp_path):
+    """The port would be called idle with a burst in flight, whatever clients and drains do. For 8 cycles."""
+    m = Module()
+    m.submodules.dut = dut = Reader(CONFIG, 2)
+    bus = dut.bus
+    begun, ended = bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast
+    rules.outstanding(m, "reads", begun, ended, IN_FLIGHT, idle=dut.idle)
+    rules.never(m, "ar_idle", dut.idle & bus.arvalid, "a burst is offered while idle")
+    # Memory answers only bursts whose address it has.
+    bursts = Signal(5)
+    m.d.sync += bursts.eq(bursts + begun - ended)
+    m.d.comb += Assume(~bus.rvalid | (bursts != 0))
+    ports = [part for request in dut.request for part in (request.valid, request.payload)]
+    ports += [response.ready for response in dut.response]
+    prove(m, inputs(*ports, dut.defer, dut.drain, bus.arready, bus.rvalid, bus.rlast, bus.rdata, bus.rresp), tmp_path,
+          steps=8)
+
+
 def test_writer_channels(tmp_path):
-    """An address or a beat would change or vanish before memory took it, also while draining. For 8 cycles."""
+    """An address or a beat would change or vanish before memory took it, or idle be said too early. For 8 cycles."""
     m = Module()
     m.submodules.dut = dut = Writer(CONFIG)
     bus = dut.bus
     rules.held(m, "aw", bus.awvalid, bus.awready, bus.awaddr, bus.awlen)
     rules.held(m, "w", bus.wvalid, bus.wready, bus.wdata, bus.wstrb, bus.wlast)
+    rules.outstanding(m, "writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT, idle=dut.idle)
+    rules.never(m, "aw_idle", dut.idle & (bus.awvalid | bus.wvalid), "a burst is offered while idle")
     # Memory acknowledges only bursts whose address and last beat it has.
     addresses, bursts = Signal(5), Signal(5)
     acknowledged = bus.bvalid & bus.bready
