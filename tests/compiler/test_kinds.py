@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_preset_has_its_compiler():
     """A kind that is not in the table could be generated but not programmed."""
-    assert {pe.load_config(name).array.kind for name in pe.presets()} == set(kinds.kinds())
+    assert {pe.load_config(name).array.kind for name in pe.presets()} <= set(kinds.kinds())
     for name in pe.presets():
         assert isinstance(compiler_for(pe.load_config(name)), ArrayCompiler)
 
