@@ -106,7 +106,7 @@ BANK = [
           test="formal/test_handshakes.py::test_tokens",
           line="may_start.eq(self.valid[queue] & reached.all()",
           fault="may_start.eq(self.valid[queue] & reached.any()"),
-    Fault(name="scratchpad-writes-both-bytes", module="pearray.hdl.blocks.scratchpad",
+    Fault(name="scratchpad-writes-both-bytes", module="pearray.hdl.shell.load_port",
           test="hdl/blocks/test_scratchpad.py::test_load[64-4-16-16]",
           line="Mux(here, self.load.mask[byte:byte + bank_bytes], 0)",
           fault="Mux(here, self.load.mask[byte].replicate(bank_bytes), 0)"),

@@ -112,7 +112,7 @@ def test_large_array():
 @pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_skew(rng, reverse, step):
-    """Element i is delayed by i steps, or, reversed, by count - 1 - i."""
+    """Element i is delayed by i steps of some cycles, or, reversed, by count - 1 - i of them."""
     count = 6
     dut = Skew(8, count, step=step, reverse=reverse)
     given = rng.integers(256, size=(30, count))
@@ -130,7 +130,7 @@ def test_skew(rng, reverse, step):
     simulator.add_testbench(testbench)
     simulator.run()
     for element in range(count):
-        cycles = count - 1 - element if reverse else element
+        cycles = step * (count - 1 - element if reverse else element)
         np.testing.assert_array_equal(np.array(seen)[cycles:, element], given[:len(given) - cycles, element])
 
 
