@@ -20,7 +20,13 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "dot_array"
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Install the example as pip would: its folder on the path, and its table of entry points beside it."""
+    """Load the example's configuration; install it as pip would if that has not been done.
+
+    That is to put its folder on the path, and its table of entry points beside it.
+    """
+    if "dot" in hardware():
+        yield pe.load_config(EXAMPLE / "dot-8x8.toml")
+        return
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     described = tmp_path / "pearray_dot_array-0.1.0.dist-info"
     described.mkdir()
