@@ -1,6 +1,7 @@
 """The example of a kind of array in a package of its own: it runs without a change to any file of pearray."""
 
 import importlib
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -20,7 +21,13 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "dot_array"
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Install the example as pip would: its folder on the path, and its table of entry points beside it."""
+    """Load the example's configuration; install it as pip would if that has not been done.
+
+    That is to put its folder on the path, and its table of entry points beside it.
+    """
+    if "dot" in hardware():
+        yield pe.load_config(EXAMPLE / "dot-8x8.toml")
+        return
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     described = tmp_path / "pearray_dot_array-0.1.0.dist-info"
     described.mkdir()
@@ -72,3 +79,21 @@ def test_on_rtl(installed, name):
 def test_other_engines(installed, engine):
     """An engine that knows pearray's own kinds only would fail for all others."""
     _check(installed, "gemm:5x19x11", engine)
+
+
+def test_page_walks_through_every_file():
+    """A file that the page does not explain is one that a newcomer has to guess; a name on it that is gone misleads."""
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    named = set(re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", page))
+    files = {path.name for path in (EXAMPLE / "dot_array").glob("*.py")} - {"__init__.py"}
+    assert files <= named
+    assert {path.name for path in (EXAMPLE / "tests").glob("*.py")} - {"conftest.py"} <= named
+    for path in re.findall(r"`((?:compiler|examples|tests)/[\w/]+(?:\.py)?)`", page):
+        assert (EXAMPLE.parents[1] / path).exists(), path
+
+
+def test_product_does_not_know_it():
+    """An example for which pearray had been changed would show nothing."""
+    for folder in ("boards", "compiler", "golden", "hdl", "pearray", "sim"):
+        for path in (EXAMPLE.parents[1] / folder).rglob("*.py"):
+            assert "dot_array" not in path.read_text(), path
