@@ -116,7 +116,7 @@ class Accelerator(wiring.Component):
         loader, storer = core.engines[Opcode.LOAD], core.engines[Opcode.STORE]
 
         self._connect_ports(m, registers, reader, writer)
-        self._state_rules(m, control, gates, reader, writer)
+        self._state_rules(m, control, gates)
         self._connect_control(m, registers, control, fetch, reader, writer)
         self._connect_queues(m, control, fetch, queues, gates, core.engines)
         core.connect(m, gates)
@@ -140,7 +140,7 @@ class Accelerator(wiring.Component):
                 m.d.comb += outside.eq(inside) if member.flow == Out else inside.eq(outside)
         m.d.comb += self.irq.eq(registers.irq)
 
-    def _state_rules(self, m, control, gates, reader, writer):
+    def _state_rules(self, m, control, gates):
         bus, lite = self.m_axi, self.s_axi
         for name in ("ar", "aw"):
             valid, ready, address, length, size, burst = (
@@ -150,13 +150,8 @@ class Accelerator(wiring.Component):
         rules.held(m, "m_axi_w", bus.wvalid, bus.wready, bus.wdata, bus.wstrb, bus.wlast)
         rules.write_bursts(m, "m_axi_w_bursts", bus.awvalid & bus.awready, bus.awlen, bus.wvalid & bus.wready,
                            bus.wlast, IN_FLIGHT)
-        # What ends a run after an error, and lets the next one start, must be true at the pins.
-        rules.outstanding(m, "m_axi_reads", bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast, IN_FLIGHT,
-                          idle=reader.idle)
-        rules.outstanding(m, "m_axi_writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT,
-                          idle=writer.idle)
-        rules.never(m, "m_axi_ar_idle", reader.idle & bus.arvalid, "a burst is offered while idle")
-        rules.never(m, "m_axi_aw_idle", writer.idle & (bus.awvalid | bus.wvalid), "a burst is offered while idle")
+        rules.outstanding(m, "m_axi_reads", bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast, IN_FLIGHT)
+        rules.outstanding(m, "m_axi_writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT)
         rules.held(m, "s_axi_r", lite.rvalid, lite.rready, lite.rdata, lite.rresp)
         rules.held(m, "s_axi_b", lite.bvalid, lite.bready, lite.bresp)
         for index, opcode in enumerate(QUEUES):

@@ -14,7 +14,7 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "drained", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
+__all__ = ["PREFIX", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"
@@ -77,8 +77,8 @@ def held(m, name, valid, ready, *payload):
     _state(m, name, build)
 
 
-def outstanding(m, name, begun, ended, limit, clear=0, idle=0):
-    """State that nothing ends that has not begun, and that at most ``limit`` are under way, none while ``idle``.
+def outstanding(m, name, begun, ended, limit, clear=0):
+    """State that nothing ends that has not begun, and that at most ``limit`` are under way.
 
     While ``clear`` is high nothing counts, and none is under way afterwards.
     """
@@ -90,7 +90,6 @@ def outstanding(m, name, begun, ended, limit, clear=0, idle=0):
             count.eq(Mux(counts, count + begun - ended, 0)),
             Assert((count != 0) | ~(ended & counts), f"{name}: ended without having begun"),
             Assert((count != limit) | ~(begun & counts) | ended, f"{name}: more than {limit} under way"),
-            Assert((count == 0) | ~Value.cast(idle).any(), f"{name}: under way while idle"),
         ]
 
     _state(m, name, build)
@@ -106,36 +105,6 @@ def queue(m, name, put, get, some, full, put_at, get_at, depth):
             Assert((level != 0) | ~get, f"{name}: underflow"),
             Assert((some == (level != 0)) & (full == (level == depth)), f"{name}: flags do not tell the level"),
             Assert((put_at - get_at - level)[:len(put_at)] == 0, f"{name}: pointers do not tell the level"),
-        ]
-
-    _state(m, name, build)
-
-
-def drained(m, name, failed, idle, progress, timeout):
-    """State that a run that failed ends when the memory ports are idle, or have not moved for as long as they may.
-
-    Parameters
-    ----------
-    m, name
-        As for :func:`never`.
-    failed : value-like
-        The run has ended with an error; only its first cycle counts.
-    idle : value-like
-        Nothing is in flight to or from memory.
-    progress : value-like
-        Something moved.
-    timeout : value-like
-        Cycles without progress after which a run may end with bursts in flight; 0: never.
-    """
-    def build(rules):
-        before, was_idle = Signal(), Signal()
-        quiet = Signal(len(timeout) + 1)
-        rules.d.sync += [
-            before.eq(failed),
-            was_idle.eq(idle),
-            quiet.eq(Mux(progress, 0, quiet + ~quiet.all())),
-            Assert(~(failed & ~before) | was_idle | (timeout != 0) & (quiet >= timeout),
-                   f"{name}: with bursts in flight"),
         ]
 
     _state(m, name, build)

@@ -4,7 +4,6 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..blocks import rules
 from ..blocks.axi import Response
 from .registers import Cause
 
@@ -140,5 +139,4 @@ class Control(wiring.Component):
                 moved.eq(0),
             ]
 
-        rules.drained(m, "end", self.done & self.error, self.ports_idle, self.progress, self.timeout)
         return m

@@ -10,7 +10,7 @@ from pearray.hdl.kinds import kinds
 from pearray.hdl.shell.commands import HEADER_BITS, Opcode
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.queues import QUEUES, slot_name
-from pearray.hdl.shell.reader import IN_FLIGHT, Reader
+from pearray.hdl.shell.reader import Reader
 from pearray.hdl.shell.tokens import TokenGates
 from pearray.hdl.shell.writer import Writer
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
@@ -175,12 +175,13 @@ def test_reader_idle(tmp_path):
     m.submodules.dut = dut = Reader(CONFIG, 2)
     bus = dut.bus
     begun, ended = bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast
-    rules.outstanding(m, "reads", begun, ended, IN_FLIGHT, idle=dut.idle)
-    rules.never(m, "ar_idle", dut.idle & bus.arvalid, "a burst is offered while idle")
     # Memory answers only bursts whose address it has.
     bursts = Signal(5)
     m.d.sync += bursts.eq(bursts + begun - ended)
-    m.d.comb += Assume(~bus.rvalid | (bursts != 0))
+    m.d.comb += [
+        Assume(~bus.rvalid | (bursts != 0)),
+        Assert(~dut.idle | ~bus.arvalid & (bursts == 0), "a burst is under way"),
+    ]
     ports = [part for request in dut.request for part in (request.valid, request.payload)]
     ports += [response.ready for response in dut.response]
     prove(m, inputs(*ports, dut.defer, dut.drain, bus.arready, bus.rvalid, bus.rlast, bus.rdata, bus.rresp), tmp_path,
@@ -194,8 +195,6 @@ def test_writer_channels(tmp_path):
     bus = dut.bus
     rules.held(m, "aw", bus.awvalid, bus.awready, bus.awaddr, bus.awlen)
     rules.held(m, "w", bus.wvalid, bus.wready, bus.wdata, bus.wstrb, bus.wlast)
-    rules.outstanding(m, "writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT, idle=dut.idle)
-    rules.never(m, "aw_idle", dut.idle & (bus.awvalid | bus.wvalid), "a burst is offered while idle")
     # Memory acknowledges only bursts whose address and last beat it has.
     addresses, bursts = Signal(5), Signal(5)
     acknowledged = bus.bvalid & bus.bready
@@ -203,7 +202,10 @@ def test_writer_channels(tmp_path):
         addresses.eq(addresses + (bus.awvalid & bus.awready) - acknowledged),
         bursts.eq(bursts + (bus.wvalid & bus.wready & bus.wlast) - acknowledged),
     ]
-    m.d.comb += Assume(~bus.bvalid | (addresses != 0) & (bursts != 0))
+    m.d.comb += [
+        Assume(~bus.bvalid | (addresses != 0) & (bursts != 0)),
+        Assert(~dut.idle | ~bus.awvalid & ~bus.wvalid & (addresses == 0) & (bursts == 0), "a burst is under way"),
+    ]
     prove(m, inputs(dut.request.valid, dut.request.payload, dut.data.valid, dut.data.payload, dut.drain, bus.awready,
                     bus.wready, bus.bvalid, bus.bresp), tmp_path, steps=8)
 
