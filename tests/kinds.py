@@ -6,6 +6,7 @@ tested for each entry. Another kind of array gets all of these tests by an entry
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import fixed_layers
 import numpy as np
 import pytest
 import random_workloads
+from example import EXAMPLE
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
@@ -206,6 +208,10 @@ def _tiny_row_stationary(bits: int) -> RowStationaryConfig:
         scratchpads=OutputScratchpads(output_bytes=64, channels=16), memory=Memory(data_width=32))
 
 
+_DOT = partial(pe.load_config, EXAMPLE / "dot-8x8.toml")
+_TINY_DOT = _DOT({
+    "array.rows": 2, "array.cols": 4, "scratchpads.activation_bytes": 256, "scratchpads.weight_bytes": 256,
+    "scratchpads.output_bytes": 256, "accumulators.depth": 16, "memory.data_width": 32})
 _SYSTOLIC = pe.load_config(HERE / "cocotb" / "configuration.toml")
 _NARROW = {"dtype": np.int8, "biases": np.int32, "outputs": ("int8", "int32"), "requant": _requant,
            "makers": random_workloads.OPERATORS | random_workloads.NARROW_OPERATORS}
@@ -225,6 +231,9 @@ KINDS = [
              "global_buffer.bank_lines": 256, "memory.data_width": 32}),
          dtype=np.int16, biases=np.int16, outputs=("int16",), requant=_fixed_point,
          makers={maker.__name__: _fixed(maker) for maker in (fixed_layers.fixed_conv, fixed_layers.fixed_gemm)}),
+    # A plug-in.
+    Kind(name="dot", tiny=_TINY_DOT, bench=_TINY_DOT,
+         small=_DOT({"array.rows": 16, "array.cols": 4, "accumulators.depth": 64, "memory.data_width": 32}), **_NARROW),
 ]
 
 #: Accelerators for compiled simulation, by the kind's name.
