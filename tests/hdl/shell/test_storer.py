@@ -136,7 +136,7 @@ def test_random_blocks(rng, data_width, banks, stall):
 def test_beats_wait_for_room(rng, data_width, banks):
     """Strobes of a row's first or last beat, or a beat itself, would be lost while there is no room for it."""
     bench = Bench(rng, data_width, banks, write_pace=20)
-    bench.run([draw(rng, 0.2) for _ in range(15)])
+    bench.run([draw(rng, 0.2) for _ in range(8)])
     # Room for a beat comes when memory takes one: most of the rest have waited for most of that time.
     assert np.count_nonzero(np.diff(bench.given_cycles) > 10) > 2 * DATA_DEPTH
 
