@@ -62,7 +62,8 @@ class _Compiler:
             output = next(iter(node.outputs.values()))
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
+                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
+                work=sum(self._kind.work(config, step) for step in made)))
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)

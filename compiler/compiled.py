@@ -43,6 +43,8 @@ class PlannedLayer:
         leaves none.
     notes : mapping
         How it was mapped; see :meth:`.kinds.LayerPlanner.notes`.
+    work : int
+        Work that it gives the array; see :meth:`.kinds.ArrayCompiler.work`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class PlannedLayer:
     packed_bytes: int
     profile: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    work: int = 0
 
 
 @dataclass

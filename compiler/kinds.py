@@ -142,6 +142,26 @@ class ArrayCompiler(ABC):
         """Predict counters of a run; those that the kind does not predict are left out."""
         return {}
 
+    def work(self, config: Config, step: Step) -> int:
+        """Work that the EXECUTE of a step gives the array, in the unit in which :meth:`ahead` counts it."""
+        return 0
+
+    def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
+        """Cycles that the array must have worked for the layers behind when a layer's record was written.
+
+        A record comes when a layer's last output is in memory. The array may have begun the next layer by then.
+
+        Parameters
+        ----------
+        config : Config
+            Accelerator.
+        counts : mapping of str to int
+            The record, counts since the start.
+        work : int
+            :meth:`work` of all steps of this layer and those before it.
+        """
+        return 0
+
     def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
                       counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Figures of a layer that this kind alone has.

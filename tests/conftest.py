@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from example import provide
 
 # Every simulation of a test checks the rules of the hardware.
 os.environ.setdefault("PEARRAY_RULES", "1")
@@ -23,6 +24,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    provide(config.add_cleanup)
     name = config.getoption("--fault")
     if name is not None:
         from bug_bank import BANK
@@ -32,6 +34,22 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
     return f"seed: {config.getoption('--seed')} (replay with --seed {config.getoption('--seed')})"
+
+
+@pytest.fixture(autouse=True)
+def _figures_of_layers(monkeypatch):
+    """Hold every run of every test to what must be true of its layers: no cycle is lost, and none does too much."""
+    from pearray import api
+    result_of = api.result_of
+
+    def checked(*args):
+        result = result_of(*args)
+        assert sum(layer.cycles for layer in result.layers) == result.cycles
+        assert all(0 <= layer.utilisation <= 1 for layer in result.layers), [
+            (layer.name, layer.utilisation) for layer in result.layers]
+        return result
+
+    monkeypatch.setattr(api, "result_of", checked)
 
 
 @pytest.fixture
