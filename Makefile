@@ -37,6 +37,8 @@ lint: .venv/ready-to-test
 .venv/ready-to-test: .venv/ready-to-run
 	rm -f $@
 	$(INSTALL) --editable '.[dev,torch]'
+	# A plug-in, whose tests run with ours.
+	$(INSTALL) --no-deps --editable examples/dot_array
 	touch $@
 
 clean:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..hdl.errors import PearrayError, unknown
+from ..hdl.shell.block_walk import burst_beats
 from ..hdl.shell.config import Config
 from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
@@ -36,7 +37,7 @@ class _Compiler:
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._kind = compiler_for(config)
         self._planner = self._kind.planner(config, graph, **settings)
-        self._plan = MemoryPlan()
+        self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))
         self._dies = self._last_readers()
         self._kernels: list[str] = []

@@ -1,7 +1,9 @@
 """Activation functions: clamps of integers, and tables of 256 entries for everything else."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,8 @@ from .quantise import dequantize_linear, fused_multiply_add, quantize_linear
 from .tensors import Array
 
 __all__ = [
-    "apply_table", "clip", "gelu", "leaky_relu", "quantised_bounds", "relu", "sigmoid", "table", "tanh",
+    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu",
+    "listed", "quantised_bounds", "relu", "sigmoid", "table", "tanh",
 ]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -130,17 +133,75 @@ def gelu(x: Array) -> Array:
     return np.asarray(0.5 * values * (1 + _erf(values / math.sqrt(2))), np.float32)
 
 
-_FUNCTIONS: dict[str, Callable[[Array], Array]] = {"sigmoid": sigmoid, "tanh": tanh, "gelu": gelu}
+def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
+    """Line ``alpha * x + beta`` limited to 0..1, in float32, each operation rounded."""
+    return np.clip(np.asarray(x, np.float32) * np.float32(alpha) + np.float32(beta), np.float32(0), np.float32(1))
 
 
-def table(function: str | tuple[str, float], x_scale: float, x_zero_point: int, y_scale: float,
+def hard_swish(x: Array) -> Array:
+    """``x * hard_sigmoid(x, 1 / 6, 1 / 2)``, in float32, each operation rounded."""
+    return np.asarray(x, np.float32) * hard_sigmoid(x, 1 / 6, 0.5)
+
+
+@dataclass(frozen=True)
+class Function:
+    """Function of a real number, element by element.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Result of a float32 array and the parameters, in float32 and in the order of onnxruntime's operations.
+    parameters : mapping of str to float
+        What it takes beside the array, with ONNX's defaults.
+    """
+
+    evaluate: Callable[..., Array]
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+#: Functions by name. An activation is a name, or a tuple of it and all parameters. The ONNX operator of a function has
+#: the same name in capitals (hard_swish: HardSwish) and the parameters for attributes.
+FUNCTIONS: dict[str, Function] = {
+    "leaky_relu": Function(leaky_relu, {"alpha": 0.01}),
+    "sigmoid": Function(sigmoid),
+    "tanh": Function(tanh),
+    "gelu": Function(gelu),
+    "hard_sigmoid": Function(hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
+    "hard_swish": Function(hard_swish),
+}
+
+
+def listed(*others: str) -> str:
+    """Forms of activations, `others` first, for a message."""
+    forms = [*others, *(f"({', '.join([repr(name), *found.parameters])})" if found.parameters else repr(name)
+                        for name, found in FUNCTIONS.items())]
+    return f"{', '.join(forms[:-1])} or {forms[-1]}"
+
+
+def function_of(activation: Any) -> Callable[[Array], Array]:
+    """Return the function of a float32 array that an activation of :data:`FUNCTIONS` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it stands for none, or a parameter is missing or no finite number.
+    """
+    name, *values = activation if isinstance(activation, tuple) and activation else (activation,)
+    found = FUNCTIONS.get(name) if isinstance(name, str) else None
+    if found is None or len(values) != len(found.parameters) or not all(
+            isinstance(value, (int, float, np.number)) and np.isfinite(value) for value in values):
+        raise ValueError(f"activation must be {listed()}, not {activation!r}")
+    return lambda x: found.evaluate(x, *values)
+
+
+def table(activation: Any, x_scale: float, x_zero_point: int, y_scale: float,
           y_zero_point: int, dtype: npt.DTypeLike = np.int8) -> Array:
     """Tabulate a function of a quantised number, as onnxruntime's QLinearSigmoid and QLinearLeakyRelu do.
 
     Parameters
     ----------
-    function : "sigmoid", "tanh", "gelu", or ("leaky_relu", alpha)
-        Function of the real number.
+    activation : str or tuple
+        Function of the real number; see :data:`FUNCTIONS`.
     x_scale, y_scale : float
         Scales of argument and result.
     x_zero_point, y_zero_point : int
@@ -162,14 +223,7 @@ def table(function: str | tuple[str, float], x_scale: float, x_zero_point: int, 
     if kind not in (np.int8, np.uint8):
         raise ValueError(f"dtype must be int8 or uint8, not {kind}")
     arguments = dequantize_linear(np.arange(256, dtype=np.uint8).view(kind), x_scale, x_zero_point)
-    if isinstance(function, str) and function in _FUNCTIONS:
-        results = _FUNCTIONS[function](arguments)
-    elif isinstance(function, tuple) and len(function) == 2 and function[0] == "leaky_relu":
-        results = leaky_relu(arguments, function[1])
-    else:
-        raise ValueError("activation must be 'sigmoid', 'tanh', 'gelu' or ('leaky_relu', alpha), "
-                         f"not {function!r}")
-    return quantize_linear(results, y_scale, y_zero_point, dtype=kind)
+    return quantize_linear(function_of(activation)(arguments), y_scale, y_zero_point, dtype=kind)
 
 
 def apply_table(x: Array, entries: Array) -> Array:

@@ -38,6 +38,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
         async for _, _, irq in ctx.tick().sample(dut.irq):
             report.simulated += 1
             if irq or report.simulated >= bounds.total:
+                report.reads, report.writes = memory.reads_in_flight, memory.writes_in_flight
                 break
             if progress is not None and time.monotonic() - shown > 0.25:
                 shown = time.monotonic()

@@ -24,7 +24,8 @@ from .watchdog import Limits
 
 __all__ = ["build", "execute", "simulate"]
 
-_BUILD_ARGUMENTS = ["-Wno-WIDTHEXPAND", "-Wno-fatal"]
+# Cocotb would have Verilator keep every signal of the design: only the ports of its top are used.
+_BUILD_ARGUMENTS = ["-Wno-WIDTHEXPAND", "-Wno-fatal", "--no-public-flat-rw", "--public-depth", "1"]
 _TIMESCALE = ("1ns", "1ps")
 #: Time of a cycle as Verilator prints it, which is in units of the precision.
 _PERIOD = 10_000

@@ -17,6 +17,7 @@
 namespace pearray {
 
 constexpr uint64_t kFormat = 1;  // Changes with the order of the files' contents.
+constexpr bool kAsEmitted = PEARRAY_AS_EMITTED;
 enum Result : uint64_t { kDone = 0, kTooLong = 1, kQuiet = 2, kProtocol = 3 };
 
 class Reader {
@@ -90,17 +91,13 @@ Job read_job(Reader& file, SparseMemory& memory) {
 // The top level with its clock: one call of `cycle` is one clock cycle.
 //
 // Inputs pass through registers (sim/sampled.py): those set before an edge belong to the cycle after
-// it, like the state that the edge brings about. So outputs can be read behind the edge.
+// it, like the state that the edge brings about. So outputs can be read behind the edge. With the text as
+// it was emitted, inputs are set behind the edge, and a second evaluation finds what depends on them.
 class Simulation {
 public:
     Simulation(SparseMemory& memory, const Job& job) : memory_(memory, job.memory), host_(job.host), job_(job) {
-        top_.clk = 0;
         top_.rst = 1;
-        for (int edge = 0; edge < 8; ++edge) {
-            top_.clk = edge & 1;
-            top_.eval();
-        }
-        top_.rst = 0;
+        for (int cycle = 0; cycle < 4; ++cycle) edge();
     }
 
     Result run() {
@@ -129,8 +126,14 @@ public:
                 }
             }
         }
+        note_bursts();
         return result;
     }
+
+    // Address and beats of each burst that was in flight when the accelerator said that it is done, or was stopped.
+    using Bursts = std::vector<std::pair<uint32_t, uint32_t>>;
+    const Bursts& reads() const { return reads_; }
+    const Bursts& writes() const { return writes_; }
 
     void finish() { top_.final(); }
     const AxiMemory& memory() const { return memory_; }
@@ -138,8 +141,24 @@ public:
     uint64_t now = 0;
 
 private:
+    void note_bursts() {
+        if (ended_) return;
+        ended_ = true;
+        for (const Burst& burst : memory_.reads()) reads_.emplace_back(burst.address, burst.beats);
+        for (const Burst& burst : memory_.writes()) writes_.emplace_back(burst.address, burst.beats);
+    }
+
+    void edge() {
+        top_.clk = 0;
+        top_.eval();
+        top_.clk = 1;
+        top_.eval();
+    }
+
     void cycle() {
         const ToAccelerator& bus = memory_.drive(now);
+        if (kAsEmitted) edge();
+        top_.rst = 0;
         top_.m_axi_arready = bus.ar_ready;
         top_.m_axi_rvalid = bus.r_valid;
         top_.m_axi_rlast = bus.r_last;
@@ -160,10 +179,12 @@ private:
         top_.s_axi_arvalid = host_.out.ar_valid;
         top_.s_axi_araddr = host_.out.ar_address;
         top_.s_axi_rready = host_.out.r_ready;
-        top_.clk = 0;
-        top_.eval();
-        top_.clk = 1;
-        top_.eval();
+        if (kAsEmitted) {
+            top_.clk = 0;
+            top_.eval();
+        } else {
+            edge();
+        }
 
         const FromAccelerator in{
             .ar_valid = top_.m_axi_arvalid != 0, .r_ready = top_.m_axi_rready != 0,
@@ -182,19 +203,22 @@ private:
         };
         memory_.sample(now, in);
         host_.sample(now, lite);
+        if (lite.irq) note_bursts();
     }
 
     Vtop top_;
     AxiMemory memory_;
     Host host_;
     const Job& job_;
+    Bursts reads_, writes_;
+    bool ended_ = false;
 };
 
-void write_bursts(Writer& file, const std::deque<Burst>& bursts) {
+void write_bursts(Writer& file, const Simulation::Bursts& bursts) {
     file.number(bursts.size());
-    for (const Burst& burst : bursts) {
-        file.number(burst.address);
-        file.number(burst.beats);
+    for (const auto& [address, beats] : bursts) {
+        file.number(address);
+        file.number(beats);
     }
 }
 
@@ -228,8 +252,8 @@ void run(const char* job_path, const char* outcome_path) {
     file.bytes(reinterpret_cast<const uint8_t*>(message.data()), message.size());
     file.number(simulation.host().values.size());
     for (uint32_t value : simulation.host().values) file.number(value);
-    write_bursts(file, simulation.memory().reads());
-    write_bursts(file, simulation.memory().writes());
+    write_bursts(file, simulation.reads());
+    write_bursts(file, simulation.writes());
     for (const auto& [address, length] : job.regions)
         memory.each_page(address, length, [&](uint8_t* from, uint64_t, uint64_t size) { file.bytes(from, size); });
     file.close();

@@ -70,7 +70,8 @@ class Report:
     bus_error : bool
         Whether a register access was answered with an error.
     reads, writes : list of (int, int)
-        Addresses and beats of bursts in flight.
+        Addresses and beats of the bursts that were in flight when the accelerator said that it is done, or when it
+        was stopped.
     """
 
     ending: Ending
@@ -126,7 +127,9 @@ def conclude(job: "Job", design: Design, report: Report) -> dict[str, int]:
     if report.status & _ERROR:
         cause = report.status >> 8 & 0xFF
         text = design.causes.get(cause, "unknown")
-        parts = [f"the accelerator stopped with error {cause} ({text}) at address {error_address:#010x}"]
+        # None is in flight, unless memory hung.
+        parts = [f"the accelerator stopped with error {cause} ({text}) at address {error_address:#010x}",
+                 *_in_flight(report)]
         if text == "timeout":
             parts = [f"the accelerator is stuck: it made no progress (error {cause}, {text})",
                      *_waiting(job, report, counters)]
@@ -146,7 +149,11 @@ def _stuck(job: "Job", report: Report, counters: dict[str, int]) -> str:
 def _waiting(job: "Job", report: Report, counters: dict[str, int]) -> list[str]:
     completed = {name: counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")
                  if f"{name}_commands" in counters}
-    parts = waiting(job.segments, job.program_address, completed, job.config.commands)
+    return waiting(job.segments, job.program_address, completed, job.config.commands) + _in_flight(report)
+
+
+def _in_flight(report: Report) -> list[str]:
+    parts = []
     for kind, bursts in (("read", report.reads), ("write", report.writes)):
         if bursts:
             address, beats = bursts[0]

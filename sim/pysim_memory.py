@@ -35,6 +35,8 @@ class MemoryModel:
         Cycles from an address to its first beat, and from the last beat to its response.
     outstanding : int
         Bursts in flight each way.
+    write_pace : int
+        Cycles from one beat of data that is taken to the next one, at the least.
     stall : float
         Probability that a channel pauses in a cycle.
     rng : numpy.random.Generator
@@ -52,6 +54,8 @@ class MemoryModel:
         Address and beats of each burst, in order.
     read_beats, write_beats : int
         Beats transferred.
+    reads_in_flight, writes_in_flight : list of (int, int)
+        Address and beats of each burst whose last beat, or response, has not been taken.
     """
 
     bus: Any
@@ -59,6 +63,7 @@ class MemoryModel:
     read_latency: int = 8
     write_latency: int = 8
     outstanding: int = 8
+    write_pace: int = 1
     stall: float = 0.0
     rng: np.random.Generator | None = None
     read_errors: dict[int, int] = field(default_factory=dict)
@@ -72,6 +77,18 @@ class MemoryModel:
         self.read_beats = 0
         self.write_beats = 0
         self.cycle = 0
+        self._reading: deque[_Burst] = deque()
+        self._writing: deque[_Burst] = deque()
+
+    @property
+    def reads_in_flight(self) -> list[tuple[int, int]]:
+        """Bursts whose last beat has not been taken."""
+        return [(burst.address, burst.beats) for burst in self._reading]
+
+    @property
+    def writes_in_flight(self) -> list[tuple[int, int]]:
+        """Bursts whose response has not been taken."""
+        return [(burst.address, burst.beats) for burst in self._writing]
 
     def _pause(self) -> bool:
         return self.hung or bool(self.stall and self.rng is not None and self.rng.random() < self.stall)
@@ -97,7 +114,7 @@ class MemoryModel:
     async def _read(self, ctx):
         bus = self.bus
         width = len(bus.rdata) // 8
-        queue: deque[_Burst] = deque()
+        queue = self._reading
         offered = False
         held = None
         ar_ready = False
@@ -142,11 +159,12 @@ class MemoryModel:
     async def _write(self, ctx):
         bus = self.bus
         width = len(bus.wdata) // 8
-        queue: deque[_Burst] = deque()
+        queue = self._writing
         beats: deque[tuple[int, int, int]] = deque()
         offered = False
         held = held_beat = None
         aw_ready = w_ready = False
+        paced = 0
         sample = ctx.tick().sample(bus.awvalid, bus.awaddr, bus.awlen, bus.awsize, bus.awburst,
                                    bus.wvalid, bus.wdata, bus.wstrb, bus.wlast, bus.bready)
         cycle = 0
@@ -173,6 +191,7 @@ class MemoryModel:
             if w_valid and w_ready:
                 beats.append((data, strobe, last))
                 self.write_beats += 1
+                paced = cycle + self.write_pace - 1
             if offered and b_ready:
                 offered = False
                 queue.popleft()
@@ -186,7 +205,7 @@ class MemoryModel:
                 offered = True
             ctx.set(bus.bvalid, offered)
             aw_ready = len(queue) < self.outstanding and not self._pause()
-            w_ready = len(beats) < 16 and not self._pause()
+            w_ready = len(beats) < 16 and cycle >= paced and not self._pause()
             ctx.set(bus.awready, aw_ready)
             ctx.set(bus.wready, w_ready)
 

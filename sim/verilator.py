@@ -24,17 +24,21 @@ from .replicas import replicas
 from .sampled import SAMPLED, sampled
 from .watchdog import Limits
 
-__all__ = ["CHECK", "build", "execute"]
+__all__ = ["AS_EMITTED", "CHECK", "build", "changed", "execute"]
 
 #: Environment variable that, set to 1, compiles the design's rules (:mod:`pearray.hdl.blocks.rules`) in. They cost a
 #: tenth of the speed.
 CHECK = "PEARRAY_RULES"
 
+#: Environment variable that, set to 1, compiles the Verilog as it was emitted, without the changes that make its
+#: simulation fast: what the two compute must not differ. It is compiled quickly, and runs many times slower.
+AS_EMITTED = "PEARRAY_AS_EMITTED"
+
 _FORMAT = 1
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
-                         "netlist.py", "branchless.py")]
+                         "rows.py", "netlist.py", "branchless.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [
@@ -45,10 +49,21 @@ _VERILATOR_FLAGS = [
 # Evaluating the model is what takes time: its loops want vector instructions, the rest no more than -O1.
 _MAKE_OPTIONS = {"OPT_FAST": "-O1 -ftree-vectorize -ftree-vrp -fvect-cost-model=dynamic", "OPT_SLOW": "-O0",
                  "OPT_GLOBAL": "-O2"}
+# What is compiled to compare a few runs with is not worth more.
+_QUICK_OPTIONS = {"OPT_FAST": "-O0"}
 
 
-def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
+def build(config: Config, verilog: Emitted, *, as_emitted: bool = False) -> tuple[Path, bool]:
     """Compile a design and the harness, or find them in the cache.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the design.
+    verilog : Emitted
+        The design, with its rules if they are to be checked.
+    as_emitted : bool
+        Change nothing in the text before it is compiled, and compile quickly.
 
     Returns
     -------
@@ -63,32 +78,41 @@ def build(config: Config, verilog: Emitted) -> tuple[Path, bool]:
         If a tool is missing or fails.
     """
     flags = [*_VERILATOR_FLAGS, f"-DPEARRAY_BEAT_BYTES={config.beat_bytes}"]
+    options = _MAKE_OPTIONS | (_QUICK_OPTIONS if as_emitted else {})
     key = cache.digest(verilog.text, verilog.rules, verilog.top, cache.sources_digest(_HARNESS), *flags,
-                       str(_MAKE_OPTIONS), tools.verilator_version(), tools.compiler_version())
-    place, built = cache.entry("verilator", key, lambda folder: _compile(folder, config, verilog))
+                       str(options), str(as_emitted), tools.verilator_version(), tools.compiler_version())
+    place, built = cache.entry("verilator", key, lambda folder: _compile(folder, config, verilog, as_emitted))
     return place / "model", built
 
 
-def _compile(folder: Path, config: Config, verilog: Emitted) -> None:
+def changed(config: Config, verilog: Emitted) -> str:
+    """Text of a design that simulates faster, with :data:`SAMPLED` around it.
+
+    Modules that have rules stay as they are.
+    """
+    # Rules look into the modules that state them.
+    watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
+    text = rewrite(verilog.text, watched)
+    if row := kind(config.KIND).row_module:
+        text = replicas(text, row, watched)
+    return sampled(text, verilog.top)
+
+
+def _compile(folder: Path, config: Config, verilog: Emitted, as_emitted: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
         work = Path(name)
         source, beside = work / f"{verilog.top}.v", work / "rules.sv"
-        # Rules look into the modules that state them.
-        watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
-        text = rewrite(verilog.text, watched)
-        if row := kind(config.KIND).row_module:
-            text = replicas(text, row, watched)
-        source.write_text(sampled(text, verilog.top))
+        source.write_text(verilog.text if as_emitted else changed(config, verilog))
         beside.write_text(verilog.rules)
         environment = tools.verilator_environment()
         _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
-               "--top-module", SAMPLED, "--Mdir", str(work / "model"), "-o", "model",
+               "--top-module", verilog.top if as_emitted else SAMPLED, "--Mdir", str(work / "model"), "-o", "model",
                "-CFLAGS", f"-DVL_TIME_CONTEXT -DVL_USER_STOP -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
-               "-CFLAGS", f"-I{Path(__file__).parent}",
+               "-CFLAGS", f"-DPEARRAY_AS_EMITTED={int(as_emitted)} -I{Path(__file__).parent}",
                "-LDFLAGS", "-pthread", str(source), str(beside), str(_HARNESS[0])], environment, "Verilator")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
-        _make(work / "model", variables, environment)
+        _make(work / "model", variables | (_QUICK_OPTIONS if as_emitted else {}), environment)
         shutil.copy2(work / "model" / "model", folder / "model")
 
 
@@ -131,7 +155,7 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     verilog = emitted(job.config, design)
     if os.environ.get(CHECK) != "1":
         verilog = replace(verilog, rules="")
-    model, _ = build(job.config, verilog)
+    model, _ = build(job.config, verilog, as_emitted=os.environ.get(AS_EMITTED) == "1")
     built = time.perf_counter()
     host = plan(job, design, bounds)
     with tempfile.TemporaryDirectory(prefix="pearray-") as name:

@@ -6,6 +6,7 @@ __all__ = ["BANK"]
 
 LOADER = "hdl/shell/test_loader.py::test_random_blocks[64-0.0]"
 ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[integer-0.0]"
+ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 
 BANK = [
@@ -68,6 +69,33 @@ BANK = [
     Fault(name="writer-credit-of-an-old-run", module="pearray.hdl.shell.writer",
           test="hdl/test_accelerator.py::test_hung_memory",
           line="self.sent.eq(sent & beats.o.valid & ~refuse)", fault="self.sent.eq(sent & beats.o.valid)"),
+    Fault(name="reader-always-idle", module="pearray.hdl.shell.reader", test=f"{ERRORS}[row-stationary-8]",
+          line="self.idle.eq((in_flight == 0) & ~draining)", fault="self.idle.eq(1)"),
+    Fault(name="reader-idle-before-the-last-burst", module="pearray.hdl.shell.reader", test=f"{ERRORS}[systolic]",
+          line="self.idle.eq((in_flight == 0) & ~draining)", fault="self.idle.eq(in_flight[1:] == 0)"),
+    Fault(name="writer-always-idle", module="pearray.hdl.shell.writer", test=f"{ERRORS}[row-stationary-16]",
+          line="self.idle.eq((in_flight == 0) & ~draining)", fault="self.idle.eq(1)"),
+    Fault(name="writer-idle-before-the-last-burst", module="pearray.hdl.shell.writer", test=f"{ERRORS}[systolic]",
+          line="self.idle.eq((in_flight == 0) & ~draining)", fault="self.idle.eq(in_flight[1:] == 0)"),
+    Fault(name="end-does-not-wait-for-the-ports", module="pearray.hdl.shell.control", test=f"{ERRORS}[systolic]",
+          line="with m.If(self.ports_idle | expired):", fault="with m.If(1):"),
+    # With every kind of array.
+    Fault(name="not-reset-between-programs", module="pearray.hdl.accelerator", test=ERRORS, every=True,
+          line="in_run = PartReset(~control.run)", fault="in_run = PartReset(Const(0))"),
+    Fault(name="strobes-without-room-lost", module="pearray.hdl.shell.storer", every=True,
+          test="hdl/test_accelerator.py::test_stores_without_room",
+          line="left.eq(left - 1), head.eq(0), word.eq(word + 1)]",
+          fault="left.eq(left - 1), word.eq(word + 1)]\n        with m.If(valid):\n            m.d.sync += head.eq(0)"),
+    Fault(name="rows-without-room", module="pearray.hdl.shell.storer",
+          test="hdl/shell/test_storer.py::test_beats_wait_for_room",
+          every=True, line="walker.o.valid, self.request.ready, credit != 0, beat",
+          fault="walker.o.valid, self.request.ready, Const(1), beat"),
+    Fault(name="words-without-room", module="pearray.hdl.row_stationary.word_storer", every=True,
+          test="hdl/row_stationary/test_word_storer.py::test_beats_wait_for_room",
+          line="Mux(burst.kind.coded, code.room, credit != 0)", fault="Mux(burst.kind.coded, code.room, 1)"),
+    Fault(name="codes-without-room", module="pearray.hdl.row_stationary.word_storer", every=True,
+          test="hdl/row_stationary/test_word_storer.py::test_beats_wait_for_room",
+          line="code.data.ready.eq(credit != 0)", fault="code.data.ready.eq(1)"),
     Fault(name="queue-overflows", module="pearray.hdl.blocks.fifo",
           test="formal/test_handshakes.py::test_queue_flags[4]",
           line="put.eq(self.i.valid & ~full)", fault="put.eq(self.i.valid)"),

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from example import provide
 
 # Every simulation of a test checks the rules of the hardware.
 os.environ.setdefault("PEARRAY_RULES", "1")
@@ -23,6 +24,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    provide(config.add_cleanup)
     name = config.getoption("--fault")
     if name is not None:
         from bug_bank import BANK

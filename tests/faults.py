@@ -30,6 +30,8 @@ class Fault:
         Text in its place.
     test : str
         Test that must fail, as pytest names it, relative to ``tests``.
+    every : bool
+        Whether it must fail with each of its parameters, not with one at least.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Fault:
     line: str
     fault: str
     test: str
+    every: bool = False
 
 
 class _Loader(importlib.abc.Loader):

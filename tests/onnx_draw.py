@@ -1,5 +1,6 @@
 """ONNX models of one quantised float operator each, drawn over what the standard allows, with what may come out."""
 
+import inspect
 import math
 
 import numpy as np
@@ -200,6 +201,24 @@ def moved(rng):
     return draft
 
 
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+#: Functions of one operand, as the standard defines them: in float64, of an array and the attributes, with what the
+#: runtime's approximation is off by.
+UNARY = {
+    "Relu": (lambda x: np.maximum(x, 0), 0),
+    "LeakyRelu": (lambda x, alpha=0.01: np.where(x < 0, np.float64(np.float32(alpha)) * x, x), 0),
+    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 4e-7),
+    "Tanh": (lambda x: np.tanh(x), 4e-7),
+    "Gelu": (lambda x: x * (1 + _ERF(x / math.sqrt(2))) / 2, 4e-7),
+    "HardSigmoid": (lambda x, alpha=0.2, beta=0.5: np.clip(x * np.float32(alpha) + np.float32(beta), 0, 1), 4e-7),
+    "HardSwish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), 4e-7),
+}
+
+#: Versions of the standard that have an operator first, where that is later than 13.
+_SINCE = {"Gelu": 20, "HardSwish": 14}
+
+
 def unary(rng):
     """Functions of one operand, by table."""
     draft = _begin(rng, (13, 20, 21, 23))
@@ -207,23 +226,16 @@ def unary(rng):
     x_kind = draft.one_of(*BYTES)
     x_d, x = draft.operand("x", x_kind, shape, 0.03)
     kinds = (x_kind,) if draft.plain else _results(draft)
-    kind, attributes = draft.one_of("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "Gelu"), {}
-    kind = "Clip" if kind == "Gelu" and draft.opset < 20 else kind
-    if kind == "Clip":
+    kind = draft.one_of("Clip", *UNARY)
+    if kind == "Clip" or draft.opset < _SINCE.get(kind, 0):
         return draft.end(*draft.clip(x_d, x), kinds)
-    alpha = np.float32(0.01)
-    if kind == "LeakyRelu" and draft.chance(0.7):
-        alpha = np.float32(draft.one_of(0.3, 1.5, -0.2))
-        attributes["alpha"] = float(alpha)
+    function, own = UNARY[kind]
+    attributes = {}
+    for attribute in [*inspect.signature(function).parameters][1:]:
+        if draft.chance(0.6):
+            attributes[attribute] = float(np.float32(draft.one_of(0.3, 1.5, -0.2)))
     name = draft.node(kind, [x_d], ["activated" if kind == "Relu" else "f"], **attributes)
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    real = standard.elementwise(x, {
-        "Relu": lambda x: np.maximum(x, 0), "LeakyRelu": lambda x: np.where(x < 0, np.float64(alpha) * x, x),
-        "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Tanh": np.tanh,
-        "Gelu": lambda x: x * (1 + erf(x / math.sqrt(2))) / 2}[kind], 2.0,
-        # What the runtime's approximations of the functions are off by.
-        0 if kind in ("Relu", "LeakyRelu") else 4e-7)
-    return draft.end(name, real, kinds)
+    return draft.end(name, standard.elementwise(x, lambda x: function(x, **attributes), 2.0, own), kinds)
 
 
 #: Families of models by name.

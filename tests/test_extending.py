@@ -1,53 +1,26 @@
 """The example of a kind of array in a package of its own: it runs without a change to any file of pearray."""
 
-import importlib
-import sys
-import tomllib
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
+from example import EXAMPLE
 from random_workloads import check_operator, conv, gemm, linear, lookup, max_pool, relu
 
 import pearray as pe
-from pearray.compiler import kinds as compilers
-from pearray.hdl.kinds import kinds as hardware
 from pearray.workloads.workload import load_workload
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "dot_array"
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """Install the example as pip would: its folder on the path, and its table of entry points beside it."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    described = tmp_path / "pearray_dot_array-0.1.0.dist-info"
-    described.mkdir()
-    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
-    (described / "entry_points.txt").write_text("".join(
-        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
-        for group, entries in project["entry-points"].items()))
-    monkeypatch.syspath_prepend(EXAMPLE)
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
-    _forget()
-    yield pe.load_config(EXAMPLE / "dot-8x8.toml")
-    _forget()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "dot_array"]:
-        del sys.modules[name]
-
-
-def _forget():
-    hardware.cache_clear()
-    for value in vars(compilers).values():
-        if hasattr(value, "cache_clear"):
-            value.cache_clear()
+def config():
+    """The example's configuration."""
+    return pe.load_config(EXAMPLE / "dot-8x8.toml")
 
 
 @pytest.mark.parametrize("maker", [gemm, linear, conv, max_pool, relu, lookup], ids=lambda maker: maker.__name__)
-def test_operators(installed, rng, maker):
+def test_operators(config, rng, maker):
     """A kernel that the example lowers wrongly would show students a compiler that is wrong."""
-    done = [check_operator(rng, maker, installed) for _ in range(8)]
+    done = [check_operator(rng, maker, config) for _ in range(8)]
     assert any(compiled is not None for compiled in done)
 
 
@@ -61,12 +34,30 @@ def _check(config, name, engine):
 
 
 @pytest.mark.parametrize("name", ["gemm:64x64x64", "conv:1,6,13,13,10,3,3,2,1", "mnist"])
-def test_on_rtl(installed, name):
+def test_on_rtl(config, name):
     """A plug-in whose hardware and compiler disagree gives wrong tensors."""
-    _check(installed, name, "verilator")
+    _check(config, name, "verilator")
 
 
 @pytest.mark.parametrize("engine", ["amaranth", "cocotb"])
-def test_other_engines(installed, engine):
+def test_other_engines(config, engine):
     """An engine that knows pearray's own kinds only would fail for all others."""
-    _check(installed, "gemm:5x19x11", engine)
+    _check(config, "gemm:5x19x11", engine)
+
+
+def test_page_walks_through_every_file():
+    """A file that the page does not explain is one that a newcomer has to guess; a name on it that is gone misleads."""
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    named = set(re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", page))
+    files = {path.name for path in (EXAMPLE / "dot_array").glob("*.py")} - {"__init__.py"}
+    assert files <= named
+    assert {path.name for path in (EXAMPLE / "tests").glob("*.py")} - {"conftest.py"} <= named
+    for path in re.findall(r"`((?:compiler|examples|tests)/[\w/]+(?:\.py)?)`", page):
+        assert (EXAMPLE.parents[1] / path).exists(), path
+
+
+def test_product_does_not_know_it():
+    """An example for which pearray had been changed would show nothing."""
+    for folder in ("boards", "compiler", "golden", "hdl", "pearray", "sim"):
+        for path in (EXAMPLE.parents[1] / folder).rglob("*.py"):
+            assert "dot_array" not in path.read_text(), path

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ...golden.activation import function_of, listed
 from ...hdl.errors import PearrayError
 
 __all__ = ["Activation", "Operator", "Quantisation", "Spec", "Typed", "check_activation", "padding4", "pair"]
 
-#: None, "relu", ("clip", low, high), ("leaky_relu", alpha), "sigmoid", "tanh" or "gelu".
+#: None, "relu", ("clip", low, high), or a function of the table :data:`.golden.activation.FUNCTIONS`.
 Activation = Any
 
 #: Shape and type of a tensor.
@@ -156,13 +157,19 @@ def check_activation(activation: Activation) -> None:
     PearrayError
         If it is none of the known ones, or a parameter is not a finite number.
     """
-    if activation is None or activation in ("relu", "sigmoid", "tanh", "gelu"):
+    if activation is None or activation == "relu":
         return
-    lengths = {"clip": 3, "leaky_relu": 2}
-    if (isinstance(activation, tuple) and activation and activation[0] in lengths
-            and len(activation) == lengths[activation[0]]
-            and all(isinstance(item, (int, float, np.number)) and np.isfinite(item) for item in activation[1:])
-            and (activation[0] != "clip" or activation[1] <= activation[2])):
-        return
-    raise PearrayError("activation must be None, 'relu', ('clip', low, high), ('leaky_relu', alpha), 'sigmoid', "
-                       f"'tanh' or 'gelu', not {activation!r}")
+    if isinstance(activation, tuple) and activation[:1] == ("clip",):
+        limits = activation[1:]
+        if len(limits) == 2 and all(isinstance(limit, (int, float, np.number)) and np.isfinite(limit)
+                                    for limit in limits) and limits[0] <= limits[1]:
+            return
+    else:
+        try:
+            function_of(activation)
+        except ValueError:
+            pass
+        else:
+            return
+    raise PearrayError(f"activation must be {listed('None', repr('relu'), '(' + repr('clip') + ', low, high)')}, "
+                       f"not {activation!r}")

@@ -91,11 +91,9 @@ def float_activation(sums: np.ndarray, activation: Any) -> np.ndarray:
         return sums
     if activation == "relu":
         return activations.relu(sums)
-    if isinstance(activation, tuple):
-        name, *values = activation
-        return activations.clip(sums, *values) if name == "clip" else activations.leaky_relu(sums, values[0])
-    functions = {"sigmoid": activations.sigmoid, "tanh": activations.tanh, "gelu": activations.gelu}
-    return np.asarray(functions[activation](sums)).astype(sums.dtype)
+    if isinstance(activation, tuple) and activation[0] == "clip":
+        return activations.clip(sums, *activation[1:])
+    return activations.function_of(activation)(sums).astype(sums.dtype)
 
 
 def average_pool(operator: Any, x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int],

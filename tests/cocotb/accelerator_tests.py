@@ -2,51 +2,48 @@
 
 import json
 import os
-from pathlib import Path
 
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
-from environment import CHANNELS, ERROR, Case, Coverage, Environment
+from environment import CHANNELS, ERROR, Coverage, Environment
+from kinds import KINDS, Case
 
 import pearray as pe
 from pearray.hdl.shell.registers import Cause
 
-CONFIG = pe.load_config(Path(os.environ["CONFIG"]))
+KIND = {kind.name: kind for kind in KINDS}[os.environ["KIND"]]
 SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
+
+#: Operators that a run draws. Gradients are exact sums, which an array of fixed point does not have.
+NAMES = ("gemm", "conv") if KIND.dtype == np.int16 else ("gemm", "conv", "gradient")
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
-    *(f"operator {name}" for name in ("gemm", "conv", "gradient")),
-    *(f"output {name}" for name in ("int8", "int32")),
+    *(f"operator {name}" for name in NAMES),
+    *(f"output {name}" for name in KIND.outputs),
     *(f"error {cause.name}" for cause in (Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                           Cause.WRITE_DECERR)),
     "reset in mid-run",
 ])
 
 
-def draw(rng, shape):
-    return rng.integers(-128, 128, shape, dtype=np.int8)
-
-
-def requantisation(rng, operator, tensors, **arguments):
-    """Give an operator int8 results that spread over the whole range, or leave it its sums."""
-    if rng.random() < 0.3:
-        COVERAGE.hit("output int32")
-        return operator(**arguments)
-    COVERAGE.hit("output int8")
-    deviation = float(np.std(operator(**arguments).golden(tensors)["y"])) or 1.0
-    requant = pe.Requant.onnx(1.0, 0, 1.0, 0, deviation / 40, int(rng.integers(-20, 20)))
-    return operator(**arguments, requant=requant)
+def case_of(rng, operator, tensors, role, **arguments):
+    """Compile an operator, with a bias or none, whose outputs spread over their range, or are sums."""
+    sums = operator(**arguments).golden(tensors)["y"]
+    made = operator(**arguments, requant=KIND.requant(rng, float(np.std(sums)) or 1.0))
+    if rng.random() < 0.5:
+        tensors[role] = rng.integers(-1000, 1000, sums.shape[1]).astype(KIND.biases)
+    case = Case(made, tensors).compile(KIND.bench)
+    COVERAGE.hit(f"output {case.expected['y'].dtype}")
+    return case
 
 
 def random_gemm(rng):
     m, k, n = (int(size) for size in rng.integers(1, 20, 3))
     COVERAGE.hit("operator gemm")
-    tensors = {"a": draw(rng, (m, k)), "b": draw(rng, (k, n))}
-    if rng.random() < 0.5:
-        tensors["c"] = rng.integers(-1000, 1000, n).astype(np.int32)
-    return Case(requantisation(rng, pe.Gemm, tensors), tensors, CONFIG)
+    tensors = {"a": KIND.operands(rng, (m, k)), "b": KIND.operands(rng, (k, n))}
+    return case_of(rng, pe.Gemm, tensors, "c")
 
 
 def random_convolution(rng):
@@ -54,12 +51,9 @@ def random_convolution(rng):
     r, s = (int(size) for size in rng.integers(1, 4, 2))
     h, w = (int(size) for size in rng.integers(3, 8, 2))
     COVERAGE.hit("operator conv")
-    tensors = {"x": draw(rng, (n, c, h, w)), "w": draw(rng, (m, c, r, s))}
-    if rng.random() < 0.5:
-        tensors["b"] = rng.integers(-1000, 1000, m).astype(np.int32)
-    operator = requantisation(rng, pe.Conv2d, tensors, stride=int(rng.integers(1, 3)),
-                              padding=int(rng.integers(0, min(r, s))))
-    return Case(operator, tensors, CONFIG)
+    tensors = {"x": KIND.operands(rng, (n, c, h, w)), "w": KIND.operands(rng, (m, c, r, s))}
+    return case_of(rng, pe.Conv2d, tensors, "b", stride=int(rng.integers(1, 3)),
+                   padding=int(rng.integers(0, min(r, s))))
 
 
 def random_gradient(rng):
@@ -68,18 +62,19 @@ def random_gradient(rng):
     h, w = (int(size) for size in rng.integers(3, 8, 2))
     COVERAGE.hit("operator gradient")
     operator = pe.Conv2dGrad(stride=int(rng.integers(1, 3)), padding=int(rng.integers(0, 3)))
-    tensors = {"x": draw(rng, (n, c, h, w)), "w": draw(rng, (m, c, r, s))}
+    shapes = {"x": (n, c, h, w), "w": (m, c, r, s)}
     if rng.random() < 0.3:
-        operator, tensors = pe.LinearGrad(), {"x": draw(rng, (h, c * w)), "w": draw(rng, (m, c * w))}
-    tensors["dy"] = draw(rng, operator.forward.infer(tensors)["y"][0])
-    return Case(operator, tensors, CONFIG)
-
-
-MAKERS = [random_gemm, random_convolution, random_gradient]
+        operator, shapes = pe.LinearGrad(), {"x": (h, c * w), "w": (m, c * w)}
+    tensors = {role: KIND.operands(rng, shape) for role, shape in shapes.items()}
+    tensors["dy"] = KIND.operands(rng, operator.forward.infer(tensors)["y"][0])
+    return Case(operator, tensors).compile(KIND.bench)
 
 
 def random_case(rng):
-    return MAKERS[int(rng.integers(len(MAKERS)))](rng)
+    return MAKERS[NAMES[int(rng.integers(len(NAMES)))]](rng)
+
+
+MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient}
 
 
 async def environment(dut, number):
@@ -94,7 +89,7 @@ async def random_shapes_and_stalls(dut):
     bench, rng = await environment(dut, 0)
     for number in range(CASES):
         bench.stall([0.0, 0.2, 0.5, 0.8][number % 4])
-        case = MAKERS[number % len(MAKERS)](rng)
+        case = MAKERS[NAMES[number % len(NAMES)]](rng)
         dut._log.warning("case %d: %s", number, case.operator)
         await bench.check(case)
 
@@ -109,8 +104,7 @@ async def error_responses(dut):
         bench.stall([0.0, 0.3][number % 2])
         bench.load(case)
         blocks = case.compiled.inputs if "READ" in cause.name else case.compiled.outputs
-        placed = rng.choice(list(blocks.values()))
-        address = placed.address + int(rng.integers(placed.nbytes))
+        address = case.address(rng, list(blocks.values())[int(rng.integers(len(blocks)))])
         bench.decode_error = "DECERR" in cause.name
         if "READ" in cause.name:
             bench.read_error = address
@@ -122,7 +116,7 @@ async def error_responses(dut):
         assert Cause(status >> 8 & 0xFF) is cause
         start = await bench.read("error_address")
         assert start // 4096 == address // 4096
-        assert start <= address + CONFIG.beat_bytes
+        assert start <= address + KIND.bench.beat_bytes
         COVERAGE.hit(f"error {cause.name}")
         bench.read_error = bench.write_error = None
         await bench.check(case)

@@ -5,23 +5,24 @@ import os
 from pathlib import Path
 
 import pytest
+from kinds import each_kind
 
-import pearray as pe
 from pearray.sim import cocotb_engine
 from pearray.sim.design import emitted
 
 HERE = Path(__file__).parent
 
 
+@each_kind
 @pytest.mark.timeout(900)
-def test_accelerator(tmp_path, seed, monkeypatch):
+def test_accelerator(tmp_path, seed, kind, monkeypatch):
     """Random shapes, stalls on every channel, error responses and resets, against the golden models."""
-    verilog = emitted(pe.load_config(HERE / "configuration.toml"))
+    verilog = emitted(kind.bench)
     # The simulator is another process, which finds its test modules by the path.
     monkeypatch.syspath_prepend(HERE)
     tests, failures = cocotb_engine.simulate(
         cocotb_engine.build(verilog), verilog.top, "accelerator_tests", tmp_path,
-        {"CONFIG": str(HERE / "configuration.toml"), "SEED": json.dumps(seed),
+        {"KIND": kind.name, "SEED": json.dumps(seed),
          "CASES": os.environ.get("PEARRAY_COCOTB_CASES", "12")})
     log = (tmp_path / "log").read_text()
     assert (tests, failures) == (4, 0), log[-5000:]

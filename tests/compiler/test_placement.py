@@ -16,6 +16,7 @@ from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Conv2d, Requant, Reshape
 from pearray.compiler.placement import MemoryPlan
 from pearray.configuration import load_config
+from pearray.hdl.shell.block_walk import burst_beats
 
 #: One configuration of each kind of array.
 KINDS = ["systolic-8x8", "tests/cocotb/row_stationary.toml"]
@@ -160,6 +161,22 @@ def test_inputs_and_constants_outlive_a_run(rng):
             for name in graph.outputs:
                 np.testing.assert_array_equal(compiled.extract(name, again.read), expected[name])
             machine = again
+
+
+@pytest.mark.parametrize("on", KINDS)
+def test_sharing_costs_nothing(rng, on):
+    """Commands must be the same whatever is kept but for addresses in memory, and bursts must be cut alike."""
+    config, saved = load_config(on), 0
+    grain = burst_beats(config) * config.beat_bytes
+    for _ in range(4):
+        graph, _ = branches(rng)
+        kept, shared = (compile_graph(graph, config, keep) for keep in ("all", "outputs"))
+        saved += kept.memory_bytes - shared.memory_bytes
+        for one, other in zip(kept.program.commands, shared.program.commands, strict=True):
+            assert (one.opcode, one.waits) == (other.opcode, other.waits)
+            assert {**one.body, "dram": 0} == {**other.body, "dram": 0}
+            assert (one.body.get("dram", 0) - other.body.get("dram", 0)) % grain == 0
+    assert saved > 0
 
 
 def _buffer(name, nbytes):

@@ -169,8 +169,27 @@ def test_reader_addresses(tmp_path):
     prove(m, inputs(*ports, dut.defer, dut.drain, bus.arready, bus.rvalid, bus.rlast, bus.rdata, bus.rresp), tmp_path)
 
 
+def test_reader_idle(tmp_path):
+    """The port would be called idle with a burst in flight, whatever clients and drains do. For 8 cycles."""
+    m = Module()
+    m.submodules.dut = dut = Reader(CONFIG, 2)
+    bus = dut.bus
+    begun, ended = bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast
+    # Memory answers only bursts whose address it has.
+    bursts = Signal(5)
+    m.d.sync += bursts.eq(bursts + begun - ended)
+    m.d.comb += [
+        Assume(~bus.rvalid | (bursts != 0)),
+        Assert(~dut.idle | ~bus.arvalid & (bursts == 0), "a burst is under way"),
+    ]
+    ports = [part for request in dut.request for part in (request.valid, request.payload)]
+    ports += [response.ready for response in dut.response]
+    prove(m, inputs(*ports, dut.defer, dut.drain, bus.arready, bus.rvalid, bus.rlast, bus.rdata, bus.rresp), tmp_path,
+          steps=8)
+
+
 def test_writer_channels(tmp_path):
-    """An address or a beat would change or vanish before memory took it, also while draining. For 8 cycles."""
+    """An address or a beat would change or vanish before memory took it, or idle be said too early. For 8 cycles."""
     m = Module()
     m.submodules.dut = dut = Writer(CONFIG)
     bus = dut.bus
@@ -183,7 +202,10 @@ def test_writer_channels(tmp_path):
         addresses.eq(addresses + (bus.awvalid & bus.awready) - acknowledged),
         bursts.eq(bursts + (bus.wvalid & bus.wready & bus.wlast) - acknowledged),
     ]
-    m.d.comb += Assume(~bus.bvalid | (addresses != 0) & (bursts != 0))
+    m.d.comb += [
+        Assume(~bus.bvalid | (addresses != 0) & (bursts != 0)),
+        Assert(~dut.idle | ~bus.awvalid & ~bus.wvalid & (addresses == 0) & (bursts == 0), "a burst is under way"),
+    ]
     prove(m, inputs(dut.request.valid, dut.request.payload, dut.data.valid, dut.data.payload, dut.drain, bus.awready,
                     bus.wready, bus.bvalid, bus.bresp), tmp_path, steps=8)
 

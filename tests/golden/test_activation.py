@@ -42,15 +42,21 @@ def test_tables_equal_onnxruntime(dtype, name, alpha, number):
     assert_equal(activation.apply_table(every(dtype), entries), theirs)
 
 
-@settings(max_examples=80)
-@given(TYPES, st.sampled_from(("tanh", "gelu")), SEED)
-def test_tables_equal_dequantise_function_quantise(dtype, name, number):
+@pytest.mark.parametrize("name", activation.FUNCTIONS)
+@settings(max_examples=40)
+@given(TYPES, st.booleans(), SEED)
+def test_tables_equal_dequantise_function_quantise(name, dtype, usual, number):
     """If it failed, a table would differ from onnxruntime's float operator between (de)quantisations."""
     x_scale, x_zero, y_scale, y_zero = parameters(dtype, number)
     real = dequantize_linear(every(dtype), x_scale, x_zero)
-    theirs = run_node({"tanh": "Tanh", "gelu": "Gelu"}[name], [real], output=np.float32)
+    defaults = activation.FUNCTIONS[name].parameters
+    taken = defaults if usual else dict(zip(defaults, np.random.default_rng(number).uniform(0.01, 2, len(defaults)),
+                                            strict=True))
+    attributes = {} if usual else {role: float(value) for role, value in taken.items()}
+    theirs = run_node("".join(map(str.capitalize, name.split("_"))), [real], output=np.float32, **attributes)
     expected = quantize_linear(theirs, y_scale, y_zero, dtype=dtype)
-    entries = activation.table(name, x_scale, x_zero, y_scale, y_zero, dtype)
+    function = (name, *taken.values()) if taken else name
+    entries = activation.table(function, x_scale, x_zero, y_scale, y_zero, dtype)
     assert_equal(activation.apply_table(every(dtype), entries), expected)
 
 
@@ -86,7 +92,9 @@ def test_quantised_bounds_equal_clamping_real_numbers(dtype, low, width, number)
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: activation.table("swish", 1, 0, 1, 0),
-     r"^activation must be 'sigmoid', 'tanh', 'gelu' or .* not 'swish'$"),
+     r"^activation must be \('leaky_relu', alpha\), 'sigmoid', .* or .* not 'swish'$"),
+    (lambda: activation.table("leaky_relu", 1, 0, 1, 0), "^activation must be .* not 'leaky_relu'$"),
+    (lambda: activation.table(("leaky_relu", math.nan), 1, 0, 1, 0), "^activation must be .* not .*nan"),
     (lambda: activation.table("tanh", 1, 0, 1, 0, np.int16), r"^dtype must be int8 or uint8, not int16$"),
     (lambda: activation.clip(np.zeros(2, np.int8), 1, 0), r"^clip must have low <= high, not 1, 0$"),
     (lambda: activation.quantised_bounds(math.nan, 0, 1, 0), r"^clip must have low <= high, not nan, 0$"),

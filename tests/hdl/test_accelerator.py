@@ -1,9 +1,10 @@
-"""The whole accelerator on a small configuration, with programs written by hand."""
+"""The whole accelerator on small configurations: a program written by hand, and layers on every kind of array."""
 
 import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
+from kinds import each_kind, stores
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.shell.commands import HEADER_BITS, Opcode, Rounding
@@ -51,70 +52,92 @@ def program(c, *, rows=5, inner=7):
 class Bench:
     """An accelerator with its memory."""
 
-    def __init__(self, rng, data_width=32, **memory):
+    def __init__(self, rng, config, **memory):
         self.rng = rng
-        self.dut = Accelerator(configuration(data_width))
+        self.dut = Accelerator(config)
         self.memory = MemoryModel(self.dut.m_axi, rng=rng, **memory)
         self.memory.data[:] = rng.integers(0, 256, self.memory.size)
 
-    def prepare(self, c, **shape):
-        """Put a program into memory; return what it should compute."""
-        rows, inner = shape.get("rows", 5), shape.get("inner", 7)
-        text = np.frombuffer(program(c, **shape), np.uint8)
-        self.memory.data[PROGRAM:PROGRAM + len(text)] = text
-        signed = self.memory.data.view(np.int8).astype(np.int64)
-        a = signed[A:A + rows * inner].reshape(rows, inner)
-        b = signed[B:B + inner * COLS].reshape(inner, COLS)
-        return a @ b
+    def put(self, address, image):
+        """Put bytes into memory."""
+        self.memory.data[address:address + len(image)] = np.frombuffer(image, np.uint8)
 
-    def result(self, c, rows=5):
-        """Read the product back."""
-        return self.memory.data[c:c + rows * 4 * COLS].view("<i4").reshape(rows, COLS)
+    def read(self, address, length):
+        """Bytes of memory."""
+        return self.memory.data[address:address + length].tobytes()
 
-    async def start(self, ctx, address=PROGRAM):
-        """Start a program and wait until it is done; return the status and the cycles it took."""
-        bus = self.dut.s_axi
-        await lite_write(ctx, bus, PROGRAM_ADDRESS, address)
-        await lite_write(ctx, bus, CONTROL, 1)
+    def prepare(self, case):
+        """Put a compiled case into memory, and noise where its outputs go."""
+        for placed in case.compiled.outputs.values():
+            self.put(placed.address, self.rng.bytes(placed.nbytes))
+        for address, image in case.segments:
+            self.put(address, image)
+
+    async def counter(self, ctx, name):
+        """Read a performance counter."""
+        words = [await lite_read(ctx, self.dut.s_axi, word) for word in counter_registers(self.dut.config)[name]]
+        return sum(value << 32 * index for index, value in enumerate(words))
+
+    async def begin(self, ctx, address):
+        """Start a program."""
+        await lite_write(ctx, self.dut.s_axi, PROGRAM_ADDRESS, address)
+        await lite_write(ctx, self.dut.s_axi, CONTROL, 1)
+
+    async def end(self, ctx):
+        """Wait until the program is done; return the status. After an error, nothing is in flight."""
         status = 0
         while not status & DONE:
-            status = await lite_read(ctx, bus, STATUS)
+            status = await lite_read(ctx, self.dut.s_axi, STATUS)
+        if status & ERROR and Cause(status >> 8 & 0xFF) is not Cause.TIMEOUT:
+            assert (self.memory.reads_in_flight, self.memory.writes_in_flight) == ([], [])
         return status
 
-    async def cause(self, ctx):
+    async def start(self, ctx, address=PROGRAM):
+        """Start a program and wait until it is done; return the status."""
+        await self.begin(ctx, address)
+        return await self.end(ctx)
+
+    async def cause(self, ctx, address=PROGRAM):
         """Wait for the end of a run that must fail; return its cause and address."""
-        status = await self.start(ctx)
+        status = await self.start(ctx, address)
         assert status & ERROR
         return Cause(status >> 8 & 0xFF), await lite_read(ctx, self.dut.s_axi, ERROR_ADDRESS)
 
-    async def succeed(self, ctx, c):
-        """Run the program and compare its product."""
-        expected = self.prepare(c)
-        assert await self.start(ctx) == DONE
-        np.testing.assert_array_equal(self.result(c), expected)
+    async def succeed(self, ctx, case):
+        """Run a case and compare its outputs; return the cycles that it took."""
+        self.prepare(case)
+        assert await self.start(ctx, case.compiled.program_address) == DONE
+        case.compare(self.read)
+        return await self.counter(ctx, "cycles")
 
-    def simulate(self, testbench):
+    def simulate(self, testbench, dut=None):
         """Run a testbench beside the memory."""
-        simulate(self.dut, testbench, background=self.memory.testbenches, timeout=4_000)
+        simulate(dut or self.dut, testbench, background=self.memory.testbenches, timeout=20_000)
+
+
+def layers(rng, kind):
+    """Draw a small layer of several commands of every kind and a smaller one, for the kind's least accelerator."""
+    return [kind.layer(rng, *shape).compile(kind.tiny) for shape in ((2, int(rng.integers(3, 5)), 3), (1, 2, 2))]
 
 
 @pytest.mark.parametrize(("data_width", "stall"), [(32, 0.0), (64, 0.4), (128, 0.2)])
-def test_back_to_back_programs(rng, data_width, stall):
-    """A second program would meet leftovers of the first: counts, queued commands, or stale beats."""
-    bench = Bench(rng, data_width, stall=stall)
+def test_counters_of_a_program(rng, data_width, stall):
+    """A command or access would be counted twice, never, or for another engine, or a record differ from counters."""
+    bench = Bench(rng, configuration(data_width), stall=stall)
+    beat = data_width // 8
+
+    def span(start, size):
+        return -(-(start % beat + size) // beat)
 
     async def testbench(ctx):
-        await bench.succeed(ctx, 0x3000)
-        await bench.succeed(ctx, 0x3805)
-        counters = {}
-        for name, words in counter_registers(bench.dut.config).items():
-            values = [await lite_read(ctx, bench.dut.s_axi, word) for word in words]
-            counters[name] = sum(value << 32 * index for index, value in enumerate(values))
-        beat = data_width // 8
-
-        def span(start, size):
-            return -(-(start % beat + size) // beat)
-
+        for c in (0x3000, 0x3805):
+            bench.put(PROGRAM, program(c))
+            assert await bench.start(ctx) == DONE
+            signed = bench.memory.data.view(np.int8).astype(np.int64)
+            expected = signed[A:A + 35].reshape(5, 7) @ signed[B:B + 7 * COLS].reshape(7, COLS)
+            found = np.frombuffer(bench.read(c, 20 * COLS), "<i4").reshape(5, COLS)
+            np.testing.assert_array_equal(found, expected)
+        counters = {name: await bench.counter(ctx, name) for name in counter_registers(bench.dut.config)}
         assert counters["commands"] == 7
         assert [counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")] == [2, 1, 1, 2]
         assert counters["load_beats"] == span(A, 35) + span(B, 7 * COLS)
@@ -130,117 +153,156 @@ def test_back_to_back_programs(rng, data_width, stall):
     bench.simulate(testbench)
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.3])
-def test_error_response(rng, stall):
-    """An error would be lost, hang the ports, be reported wrongly, or spoil the next program."""
-    bench = Bench(rng, stall=stall)
-    c = 0x3000
+@each_kind
+def test_back_to_back_programs(rng, kind):
+    """A second program would meet leftovers of the first, or, at the end of memory, fail as the fetch reads ahead."""
+    bench = Bench(rng, kind.tiny, stall=0.2)
+    case, other = layers(rng, kind)
+    commands = other.commands
+    place = bench.memory.size - 64 * len(commands)
+    bad = place + 64 * int(rng.integers(1, len(commands)))
 
     async def testbench(ctx):
-        for where in ("fetch", "load", "store"):
-            beat = int(rng.integers(0, 6)) * 4
-            errors, address, direction = {
-                "fetch": (bench.memory.read_errors, PROGRAM + 64 * int(rng.integers(0, 6)) + beat, "READ"),
-                "load": (bench.memory.read_errors, A - A % 4 + beat, "READ"),
-                "store": (bench.memory.write_errors, c, "WRITE"),
-            }[where]
-            burst = {"fetch": address - address % 64, "load": A - A % 4, "store": c}[where]
-            response, kind = [(SLVERR, "SLVERR"), (DECERR, "DECERR")][rng.integers(0, 2)]
-            bench.prepare(c)
-            errors[address] = response
-            assert await bench.cause(ctx) == (Cause[f"{direction}_{kind}"], burst), where
-            errors.clear()
-        await bench.succeed(ctx, c)
-
-    bench.simulate(testbench)
-
-
-def test_errors_beyond_the_end(rng):
-    """A program at the end of memory would fail, as the fetch reads ahead; a corrupt one would run on."""
-    bench = Bench(rng)
-    bench.prepare(0x3000)
-    place = bench.memory.size - 64 * 7
-    bench.memory.data[place:] = bench.memory.data[PROGRAM:PROGRAM + 64 * 7]
-
-    async def testbench(ctx):
+        await bench.succeed(ctx, case)
+        assert await bench.counter(ctx, "commands") == len(case.commands)
+        bench.prepare(other)
+        bench.put(place, b"".join(commands))
         assert await bench.start(ctx, place) == DONE
-        bench.memory.data[PROGRAM + 3 * 64] = 9
-        assert await bench.cause(ctx) == (Cause.BAD_COMMAND, PROGRAM + 3 * 64)
-        await bench.succeed(ctx, 0x3000)
+        other.compare(bench.read)
+        assert await bench.counter(ctx, "commands") == len(commands)
+        bench.memory.data[bad] = 9
+        assert await bench.cause(ctx, place) == (Cause.BAD_COMMAND, bad)
 
     bench.simulate(testbench)
 
 
-def test_empty_commands(rng):
+@each_kind
+def test_error_response(rng, kind):
+    """An error would be lost, hang the ports, end the run with bursts in flight, or spoil the next program."""
+    # Some bursts are long under way when the error comes.
+    bench = Bench(rng, kind.tiny, stall=float(rng.choice([0.0, 0.2])), write_latency=30)
+    case, other = layers(rng, kind)
+
+    async def testbench(ctx):
+        memory = bench.memory
+        await bench.succeed(ctx, case)
+        start, x = case.compiled.program_address, case.compiled.inputs["x"]
+        blocks = {"fetch": range(start, start + 64 * len(case.commands)),
+                  "load": range(x.address, x.address + x.nbytes)}
+        reads, writes = memory.reads.copy(), memory.writes.copy()
+        for where in ("fetch", "load", "store"):
+            if where == "store":
+                # The first one, behind which others are under way.
+                address, errors, direction, bursts = writes[0][0], memory.write_errors, "WRITE", {writes[0][0]}
+            else:
+                begin, beats = rng.choice([burst for burst in reads if burst[0] in blocks[where]])
+                address, errors, direction = int(begin + 4 * rng.integers(beats)), memory.read_errors, "READ"
+                bursts = {burst for burst, beats in reads if burst <= address < burst + 4 * beats}
+            response, name = [(SLVERR, "SLVERR"), (DECERR, "DECERR")][rng.integers(2)]
+            bench.prepare(case)
+            errors[address] = response
+            cause, burst = await bench.cause(ctx, case.compiled.program_address)
+            assert cause is Cause[f"{direction}_{name}"], where
+            assert burst in bursts, where
+            errors.clear()
+        await bench.succeed(ctx, other)
+
+    bench.simulate(testbench)
+
+
+@each_kind
+def test_empty_commands(rng, kind):
     """A length or count of zero would hang, move 65,536 rows, or spoil the program after it."""
-    bench = Bench(rng)
-    c = 0x3000
+    bench = Bench(rng, kind.tiny)
+    case, other = layers(rng, kind)
+    command_set = kind.tiny.commands
+    opcodes = [Opcode(command[0]) for command in case.commands]
+    counted, excepted = command_set.counts, command_set.counts_except
 
     async def testbench(ctx):
-        for index, opcode in enumerate((Opcode.LOAD, Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)):
-            name = str(rng.choice(COMMANDS.counts[opcode]))
-            field = data.Layout.cast(COMMANDS.bodies[opcode])[name]
-            bench.prepare(c)
-            place = PROGRAM + 64 * index
-            command = int.from_bytes(bench.memory.data[place:place + 64].tobytes(), "little")
+        for opcode, names in counted.items():
+            if not names or opcode not in opcodes:
+                continue
+            place = case.compiled.program_address + 64 * opcodes.index(opcode)
+            name = str(rng.choice(names))
+            layout = data.Layout.cast(command_set.bodies[opcode])
+            field = layout[name]
+            bench.prepare(case)
+            command = int.from_bytes(bench.read(place, 64), "little")
+            if name in excepted.get(opcode, ()):
+                command &= ~(1 << HEADER_BITS)
             command &= ~((1 << field.width) - 1 << HEADER_BITS + field.offset)
-            bench.memory.data[place:place + 64] = np.frombuffer(command.to_bytes(64, "little"), np.uint8)
-            before = bench.memory.data.copy()
-            assert await bench.cause(ctx) == (Cause.BAD_COMMAND, place), name
-            np.testing.assert_array_equal(bench.memory.data, before)
-        bench.prepare(c)
-        bus = bench.dut.s_axi
-        status = await bench.start(ctx, PROGRAM + 8)
-        assert (status & ERROR, Cause(status >> 8 & 0xFF)) == (ERROR, Cause.BAD_COMMAND)
-        assert await lite_read(ctx, bus, ERROR_ADDRESS) == PROGRAM
-        await bench.succeed(ctx, c)
+            bench.put(place, command.to_bytes(64, "little"))
+            assert await bench.cause(ctx, case.compiled.program_address) == (Cause.BAD_COMMAND, place), name
+        bench.prepare(case)
+        assert await bench.cause(ctx, case.compiled.program_address + 8) == (
+            Cause.BAD_COMMAND, case.compiled.program_address)
+        await bench.succeed(ctx, other)
 
     bench.simulate(testbench)
 
 
-def test_hung_memory(rng):
+@each_kind
+def test_hung_memory(rng, kind):
     """A memory that stops answering would hang the host; one that comes back would spoil the next run."""
-    bench = Bench(rng)
+    bench = Bench(rng, kind.tiny)
+    case, other = layers(rng, kind)
 
     async def testbench(ctx):
-        bus = bench.dut.s_axi
-        await lite_write(ctx, bus, TIMEOUT, 100)
-        await lite_write(ctx, bus, PROGRAM_ADDRESS, PROGRAM)
-        for cycles in (50, 120, 190):
-            bench.prepare(0x3000)
-            await lite_write(ctx, bus, CONTROL, 1)
-            await ctx.tick().repeat(cycles)
+        await lite_write(ctx, bench.dut.s_axi, TIMEOUT, 100)
+        for cycles in (150, 300):
+            bench.prepare(case)
+            await bench.begin(ctx, case.compiled.program_address)
+            await ctx.tick().repeat(cycles - int(rng.integers(100)))
             bench.memory.hung = True
-            status = 0
-            while not status & DONE:
-                status = await lite_read(ctx, bus, STATUS)
+            status = await bench.end(ctx)
             assert (status & ERROR, Cause(status >> 8 & 0xFF)) == (ERROR, Cause.TIMEOUT)
-            if cycles == 120:
-                assert (await bench.cause(ctx))[0] is Cause.TIMEOUT
+            if cycles == 150:
+                assert (await bench.cause(ctx, case.compiled.program_address))[0] is Cause.TIMEOUT
             bench.memory.hung = False
-        await bench.succeed(ctx, 0x3000)
+        await bench.succeed(ctx, other)
 
     bench.simulate(testbench)
 
 
-def test_reset_in_mid_run(rng):
+@each_kind
+def test_reset_in_mid_run(rng, kind):
     """Some state would survive reset and spoil the next run."""
-    bench = Bench(rng)
+    bench = Bench(rng, kind.tiny)
+    case, other = layers(rng, kind)
     module = Module()
     module.domains.sync = domain = ClockDomain("sync")
     module.submodules.dut = bench.dut
 
     async def testbench(ctx):
-        bus = bench.dut.s_axi
-        for cycles in (40, 110, 180):
-            bench.prepare(0x3000)
-            await lite_write(ctx, bus, PROGRAM_ADDRESS, PROGRAM)
-            await lite_write(ctx, bus, CONTROL, 1)
-            await ctx.tick().repeat(cycles + int(rng.integers(0, 30)))
+        for cycles in (150, 300):
+            bench.prepare(case)
+            await bench.begin(ctx, case.compiled.program_address)
+            await ctx.tick().repeat(cycles - int(rng.integers(100)))
             for level in (1, 0):
                 ctx.set(domain.rst, level)
                 await ctx.tick()
-            assert await lite_read(ctx, bus, STATUS) == 0
-        await bench.succeed(ctx, 0x3000)
+            assert await lite_read(ctx, bench.dut.s_axi, STATUS) == 0
+        await bench.succeed(ctx, other)
 
-    simulate(module, testbench, background=bench.memory.testbenches, timeout=4_000)
+    bench.simulate(testbench, module)
+
+
+@each_kind
+def test_stores_without_room(rng, kind):
+    """A row's first or last bytes would be lost, or others written, when a beat must wait for room in the writer."""
+    # Behind the first 16 beats, none finds room: each comes when one has left.
+    bench = Bench(rng, kind.tiny, write_pace=3)
+
+    async def testbench(ctx):
+        for _ in range(2):
+            text, written = stores(rng, kind.tiny, 0x2000, 2)
+            bench.put(PROGRAM, text)
+            expected, beats = bench.memory.data.copy(), bench.memory.write_beats
+            expected[0x2000:0x2000 + len(written)][written] = 0
+            assert await bench.start(ctx) == DONE
+            np.testing.assert_array_equal(bench.memory.data, expected)
+            assert bench.memory.write_beats > beats + 40
+            bench.put(0x2000, rng.bytes(len(written)))
+
+    bench.simulate(testbench)

@@ -121,10 +121,11 @@ def test_compile_writes_what_a_foreign_host_needs(tmp_path, rng):
     assert tensors["y"]["dtype"] == "int32"
 
 
-def test_handle_runs_often(mnist, digits):
+@pytest.mark.parametrize("on", [ON, "tests/cocotb/row_stationary.toml"])
+def test_handle_runs_often(mnist, digits, on):
     """A handle's runs must be those of their inputs, and tensors between must not be what others have overwritten."""
     model = pe.load_onnx(mnist)
-    handle = pe.compile(model, {"Input3": digits[0][:1]}, on=ON)
+    handle = pe.compile(model, {"Input3": digits[0][:1]}, on=on)
     first = handle.compiled()
     for index in range(2):
         inputs = {"Input3": digits[0][index:index + 1]}

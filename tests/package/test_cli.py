@@ -82,6 +82,7 @@ def test_run_on_a_row_stationary_array(tmp_path):
     mapping = {"m": 8, "n": 1, "e": 4, "p": 4, "q": 2, "r": 1, "t": 1}
     (tmp_path / "mapping.toml").write_text("[Conv2d]\n" + "".join(f"{key} = {mapping[key]}\n" for key in mapping))
     done = pearray("run", "conv:1,4,8,8,8,3,3,1,1", "--on", config, "--json", tmp_path / "out.json",
+                   "--set", "array.rows=5", "--set", "array.cols=4",
                    "--set", f"workload.mapping={tmp_path / 'mapping.toml'}")
     assert "m8 n1 e4 p4 q2 r1 t1" in done.stdout
     record = json.loads((tmp_path / "out.json").read_text())

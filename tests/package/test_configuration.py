@@ -9,6 +9,10 @@ import pytest
 
 import pearray as pe
 from pearray.configuration import configuration_keys
+from pearray.hdl.kinds import kinds
+
+#: pearray's own, and those of plug-ins that happen to be installed.
+KINDS = " or ".join(map(repr, kinds()))
 
 MINIMAL = """
 [array]
@@ -70,7 +74,7 @@ def test_toml_file_and_overrides(tmp_path):
     ({"array.rows": True}, "array.rows must be an integer in 1..256, not True"),
     ({"array.rows": 0}, "array.rows must be an integer in 1..256, not 0"),
     ({"array.rows": 8.0}, "array.rows must be an integer in 1..256, not 8.0"),
-    ({"array.kind": "systolik"}, "array.kind must be 'systolic' or 'row-stationary', not 'systolik'"),
+    ({"array.kind": "systolik"}, f"array.kind must be {KINDS}, not 'systolik'"),
     ({"array.kind": "row-stationary"}, "array.kind of systolic-8x8 is 'systolic' and cannot be overridden with "),
     ({"pe.filter_words": 100}, "unknown configuration key 'pe.filter_words': "),
     ({"memory.data_width": 48}, "memory.data_width must be a power of two in 32..512, not 48"),
@@ -117,7 +121,7 @@ def test_wrong_overrides_of_the_other_kind(overrides, message):
     ("\xff\x00", "cannot be read as TOML: "),
     ("[arrays]\nrows = 8", "'arrays': did you mean 'array'? allowed: array, scratchpads, "),
     ("array = 3", "array of "),
-    (MINIMAL.replace("rows = 4", "rows = 4\nkind = []"), "array.kind must be 'systolic' or 'row-stationary', not []"),
+    (MINIMAL.replace("rows = 4", "rows = 4\nkind = []"), f"array.kind must be {KINDS}, not []"),
     ("[array]\nkind = 'row-stationary'\n[accumulators]\n", "'accumulators': allowed: array, pe, global_buffer, "),
     (MINIMAL.replace("rows = 4", ""), "array.rows is missing from "),
     (MINIMAL + "read_latency = 0", "memory.read_latency must be an integer in 1..10000, not 0"),

@@ -1,16 +1,15 @@
-"""The engines on the accelerator itself, in the configuration of the cocotb environment."""
-
-from pathlib import Path
+"""The engines on accelerators of every kind of array, and what they report of runs that fail."""
 
 import numpy as np
 import pytest
+from kinds import KINDS, each_kind
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.sim import Disturbance, Job, run
 
-CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml")
+CONFIG = KINDS[0].small
 
 
 def gemm_job(rng, m, k, n):
@@ -54,38 +53,39 @@ def test_stalls_change_no_result(number, seed):
     np.testing.assert_array_equal(result(outcome, expected), expected)
 
 
-@pytest.mark.parametrize(("kind", "decode_error", "cause"), [
+@each_kind
+@pytest.mark.parametrize(("direction", "decode_error", "cause"), [
     ("read_error", False, "read slverr"), ("read_error", True, "read decerr"),
     ("write_error", False, "write slverr"), ("write_error", True, "write decerr"),
 ])
-def test_bus_error_is_reported(kind, decode_error, cause, rng):
+def test_bus_error_is_reported(rng, kind, direction, decode_error, cause):
     """An error response anywhere must end the run with its cause and address."""
-    job, _, inputs = gemm_job(rng, 20, 20, 20)
-    address, length = job.read[0]
-    if kind == "read_error":
-        address, length = inputs["b"].address, inputs["b"].nbytes
-    target = address + int(rng.integers(length))
+    case = kind.layer(rng, 5, 9, 7).compile(kind.small)
+    placed = case.compiled.inputs["x"] if direction == "read_error" else case.compiled.outputs["y"]
+    target = case.address(rng, placed)
     with pytest.raises(pe.PearrayError, match=rf"^the accelerator stopped with error \d \({cause}\) at address"):
-        run(job, disturbance=Disturbance(**{kind: target}, decode_error=decode_error))
+        run(case.job(kind.small), disturbance=Disturbance(**{direction: target}, decode_error=decode_error))
 
 
-def test_hung_memory_is_reported(rng):
+@each_kind
+def test_hung_memory_is_reported(rng, kind):
     """Who waits for whom must be in the message: without it a stuck program is hard to find."""
-    job, _, inputs = gemm_job(rng, 20, 20, 20)
+    case = kind.layer(rng, 5, 9, 7).compile(kind.small)
     with pytest.raises(pe.PearrayError, match=r"^the accelerator is stuck: ") as caught:
-        run(job, disturbance=Disturbance(hang=inputs["b"].address))
+        run(case.job(kind.small), disturbance=Disturbance(hang=case.compiled.inputs["x"].address))
     message = str(caught.value)
     assert "load command" in message
-    assert "execute command 1 (program command" in message
+    assert "execute command" in message
     assert "waits for load" in message
     assert "read bursts are in flight" in message
 
 
-def test_bad_program_is_reported(rng):
+@each_kind
+def test_bad_program_is_reported(rng, kind):
     """A program that isn't one must be refused by the hardware, with the address of the command."""
-    job, _, _ = gemm_job(rng, 3, 3, 3)
-    segments = [(address, data if address != job.program_address else b"\x07" + data[1:])
-                for address, data in job.segments]
-    message = rf"^the accelerator stopped with error \d \(bad command\) at address {job.program_address:#010x}$"
+    case = kind.layer(rng, 1, 1, 3).compile(kind.small)
+    address = case.compiled.program_address
+    case.segments = [(start, data if start != address else b"\x07" + data[1:]) for start, data in case.segments]
+    message = rf"^the accelerator stopped with error \d \(bad command\) at address {address:#010x}$"
     with pytest.raises(pe.PearrayError, match=message):
-        run(Job(CONFIG, segments, job.program_address, job.read))
+        run(case.job(kind.small))

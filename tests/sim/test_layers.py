@@ -7,8 +7,6 @@ import pytest
 from random_workloads import network, operands
 
 import pearray as pe
-from pearray.api import run_compiled
-from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 
 CONFIGURATIONS = Path(__file__).parents[1] / "cocotb"
@@ -47,8 +45,8 @@ def test_work_is_what_the_array_counts(rng, name):
     config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
     for _ in range(4):
         graph, inputs = network(rng)
-        compiled = compile_graph(graph, config)
-        counters = run_compiled(compiled, inputs).counters
+        handle = pe.compile(graph, inputs, config)
+        compiled, counters = handle.compiled(), handle.run(inputs).counters
         counted = counters["execute_active"] if name == "configuration" else (
             counters["execute_macs"] + counters["execute_gated"])
         assert sum(layer.work for layer in compiled.layers) == counted

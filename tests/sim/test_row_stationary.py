@@ -1,10 +1,10 @@
 """Accelerators with the row-stationary array: whole layers by hand-made programs, both arithmetic modes."""
 
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import SMALL
 from pass_layers import Layer
 from words import pack, wrap
 
@@ -18,12 +18,8 @@ from pearray.sim import Disturbance, Job, run
 from pearray.sim.design import emitted
 from pearray.sim.tools import verilator_environment, verilator_root
 
-CONFIGS = {
-    8: pe.load_config(Path(__file__).parents[1] / "cocotb" / "row_stationary.toml"),
-    16: pe.load_config("eyeriss", overrides={
-        "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,
-        "global_buffer.bank_lines": 256, "memory.data_width": 32}),
-}
+KIND = "row-stationary"
+CONFIGS = {bits: SMALL[f"row-stationary-{bits}"] for bits in (8, 16)}
 
 #: Places in DRAM, and lines of the buffers.
 PROGRAM, IFMAP, BIASES, FILTERS, SCALES, RECORD_AT, OFMAP = (0x10000 * index for index in range(1, 8))

@@ -1,10 +1,9 @@
 """Every counter of a row-stationary accelerator against its prediction in closed form, on the RTL."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from fixed_layers import words
+from kinds import SMALL
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
@@ -16,7 +15,7 @@ from pearray.golden.row_stationary import Mapping
 from pearray.golden.tensors import four_sides, pair
 
 #: Both are built by test_row_stationary_operators.py as well.
-NARROW = pe.load_config(Path(__file__).parents[1] / "cocotb" / "row_stationary.toml")
+NARROW = SMALL["row-stationary-8"]
 WIDE = pe.load_config("eyeriss", overrides={
     "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 20,
     "global_buffer.bank_lines": 64, "memory.data_width": 32})

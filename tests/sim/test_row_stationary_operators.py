@@ -1,12 +1,11 @@
 """Operators and layers on the RTL of row-stationary accelerators, from the compiler to the bits of the outputs."""
 
-from pathlib import Path
-
 import hypothesis
 import numpy as np
 import pytest
 from fixed_layers import fixed_conv, fixed_gemm, gradients, words
 from hypothesis import HealthCheck, Phase
+from kinds import SMALL
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
@@ -18,8 +17,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platf
 
 from operator_cases import FAMILIES
 
-#: Both are built by test_row_stationary.py as well.
-NARROW = pe.load_config(Path(__file__).parents[1] / "cocotb" / "row_stationary.toml")
+#: Both are built by other tests as well.
+NARROW = SMALL["row-stationary-8"]
 WIDE = pe.load_config("eyeriss", overrides={
     "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 20,
     "global_buffer.bank_lines": 64, "memory.data_width": 32})

@@ -1,6 +1,6 @@
 """Networks in QDQ form: float operators between DequantizeLinear and QuantizeLinear become quantised ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,19 +18,14 @@ __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
 
-#: Operators of one operand, each by the float32 function of an array that it applies.
-_UNARY: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {
-    "Relu": lambda x, _: np.maximum(x, np.float32(0)),
-    "LeakyRelu": lambda x, taken: golden_activation.leaky_relu(x, taken["alpha"]),
-    "Sigmoid": lambda x, _: golden_activation.sigmoid(x),
-    "Tanh": lambda x, _: golden_activation.tanh(x),
-    "Gelu": lambda x, _: golden_activation.gelu(x),
-    "Clip": lambda x, taken: np.clip(x, np.float32(taken["low"]), np.float32(taken["high"])),
-}
+#: Operators of one operand, each by the name of the function that it applies: those of the golden models.
+_UNARY = {"".join(map(str.capitalize, name.split("_"))): name for name in golden_activation.FUNCTIONS}
 
+#: Operators that limit a tensor, alone or behind another operator.
+_LIMITING = ("Relu", "Clip")
 
-#: Attributes of those that have any, with their defaults.
-_ATTRIBUTES: dict[str, dict[str, Any]] = {"LeakyRelu": {"alpha": 0.01}, "Gelu": {"approximate": "none"}}
+#: Attributes of which one value is supported.
+_FIXED = {"Gelu": {"approximate": "none"}}
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -102,9 +97,9 @@ class FloatNodes:
             self._quantise(node, operands[0])
         elif node.op_type in _MOVING and isinstance(operands[0], _Stored):
             self._move(node, operands[0])
-        elif node.op_type in ("Relu", "Clip") and isinstance(operands[0], _Pending):
+        elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
-        elif node.op_type in _UNARY and isinstance(operands[0], _Stored):
+        elif node.op_type in (*_LIMITING, *_UNARY) and isinstance(operands[0], _Stored):
             self._map(node, operands[0])
         elif node.op_type in _QUANTISED and all(isinstance(operand, _Stored) for operand in operands):
             self._known[node.outputs[0]] = self._pending(node)
@@ -172,12 +167,17 @@ class FloatNodes:
         return min(limits), limits[1]
 
     def _map(self, node: OnnxNode, source: _Stored) -> None:
-        function, taken = _UNARY[node.op_type], node.take(**_ATTRIBUTES.get(node.op_type, {}))
-        if node.op_type == "Clip":
-            taken["low"], taken["high"] = self._limits(node)
-        if taken.get("approximate", "none") != "none":
-            raise PearrayError(f"approximate must be 'none', not {taken['approximate']!r}")
-        self._known[node.outputs[0]] = _Mapped(source, lambda x: function(x, taken))
+        if node.op_type in _LIMITING:
+            node.take()
+            low, high = map(np.float32, self._limits(node) if node.op_type == "Clip" else (0, np.inf))
+            self._known[node.outputs[0]] = _Mapped(source, lambda x: np.clip(x, low, high))
+            return
+        name, fixed = _UNARY[node.op_type], _FIXED.get(node.op_type, {})
+        taken = node.take(**golden_activation.FUNCTIONS[name].parameters, **fixed)
+        for attribute, value in fixed.items():
+            if (given := taken.pop(attribute)) != value:
+                raise PearrayError(f"{attribute} must be {value!r}, not {given!r}")
+        self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target, _ = result(node, self._graph)
@@ -311,4 +311,4 @@ _QUANTISED: dict[str, Callable[[Builder, OnnxNode, _Operands, OnnxNode], OnnxNod
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_UNARY, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *_UNARY, *_QUANTISED}))

@@ -33,8 +33,8 @@ class DotBody(data.Struct):
 
     With ``maximum`` the greatest of the lines' sums counts instead of the sum of them. Unless ``first`` is set the
     row's content counts as well. Before they meet, activations lose ``a_zero_point`` and weights ``w_zero_point``;
-    both are read as signed unless ``a_unsigned`` or ``w_unsigned`` is set. The command completes when its last row
-    can be read.
+    both, and their zero points, are signed unless ``a_unsigned`` or ``w_unsigned`` is set. No two sums of a command go
+    to the same row. The command completes when its last row can be read.
     """
 
     first: unsigned(1)

@@ -21,16 +21,19 @@ DATA, RESULT = 0x4000, 0x8000
 
 
 def random_execute(rng, config):
-    """Draw an EXECUTE of a few lines, anywhere in the scratchpads; its sums are at most the rows of a bank."""
+    """Draw an EXECUTE of a few lines, anywhere in the scratchpads; a bank has rows for all its sums."""
     counts = dict.fromkeys(LOOPS, 0) | {loop: int(rng.integers(3)) for loop in rng.choice(LOOPS, 3, replace=False)}
     pixels, address = lines_of({f"count_{loop}": counts[loop] for loop in ("m0", "m1", "m2")}), 1 << ADDRESS_BITS
     while pixels * (counts["n"] + 1) > config.accumulators.depth:
         counts["n"] -= 1
     body = {f"count_{loop}": count for loop, count in counts.items()}
     body |= {f"a_{loop}": int(rng.integers(address)) for loop in LOOPS}
+    for operand in "aw":
+        is_unsigned = int(rng.integers(2))
+        low, high = config.arithmetic.operand_range(bool(is_unsigned))
+        body |= {f"{operand}_unsigned": is_unsigned, f"{operand}_zero_point": int(rng.integers(low, high + 1))}
     return body | {
-        "maximum": int(rng.integers(2)), "a_unsigned": int(rng.integers(2)), "w_unsigned": int(rng.integers(2)),
-        "a_zero_point": int(rng.integers(-128, 256)), "w_zero_point": int(rng.integers(-128, 256)),
+        "maximum": int(rng.integers(2)),
         "a_base": int(rng.integers(address)), "w_base": int(rng.integers(address)), "w_n": int(rng.integers(address)),
         "acc_base": int(rng.integers(1 << 16)), "acc_n": pixels}
 
@@ -51,15 +54,16 @@ def random_program(rng, config, groups):
             whole = {"count_m0": config.accumulators.depth - 1, "count_m1": 0, "count_m2": 0, "count_n": 0}
             executes = program.execute({"load": 2, "post": posts[bank]}, bank=bank, first=int(index == 0),
                                        **random_execute(rng, config) | (whole if index == 0 else {}))
-        posts[bank] = program.post({"execute": executes, "store": max(group, 0)}, rounding=Rounding.NONE, bank=bank,
-                                   n_count=1, m_count=config.accumulators.depth, out_mstep=row)
+        posts[bank] = program.post(
+            {"execute": executes, "store": group}, rounding=Rounding.NONE.value, bank=bank, n_count=1,
+            m_count=config.accumulators.depth, out_mstep=row)
         program.store({"post": posts[bank]}, dram=RESULT + group * size, length=size, **one)
     return program
 
 
 @pytest.mark.parametrize("array", [(1, 4), (4, 4), (2, 8)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_random_commands(rng, array):
-    """A command's every field, at its limits, too: one that hardware and model read differently is a wrong sum."""
+    """Every field of a command over its range: one that hardware and model read differently would be a wrong sum."""
     config = pe.load_config(CONFIG, SMALL | {"array.rows": array[0], "array.cols": array[1]})
     groups = 8
     program = random_program(rng, config, groups).encode()

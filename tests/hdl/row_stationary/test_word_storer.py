@@ -11,7 +11,7 @@ from pearray.hdl.row_stationary.buffer import buffer_ways
 from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
 from pearray.hdl.row_stationary.word_storer import WordStorer
 from pearray.hdl.shell.config import Array, Memory
-from pearray.hdl.shell.writer import Writer
+from pearray.hdl.shell.writer import DATA_DEPTH, Writer
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 
@@ -51,7 +51,7 @@ class Bench:
             words[start:start + rng.choice([31, 32, 33, 64])] = 0
         self.contents = words.view(np.uint8)
         self.expected = self.memory.data.copy()
-        self.beat_cycles, self.done = [], 0
+        self.beat_cycles, self.given_cycles, self.done = [], [], 0
 
     def expect(self, body):
         """Do to ``expected`` what a command does, byte by byte."""
@@ -78,10 +78,13 @@ class Bench:
         """Note what comes out, cycle by cycle."""
         bus = self.writer.bus
         cycle = 0
-        async for _, _, valid, ready, done in ctx.tick().sample(bus.wvalid, bus.wready, self.storer.done):
+        async for _, _, valid, ready, given, done in ctx.tick().sample(bus.wvalid, bus.wready, self.storer.data.valid,
+                                                                       self.storer.done):
             cycle += 1
             if valid and ready:
                 self.beat_cycles.append(cycle)
+            if given:
+                self.given_cycles.append(cycle)
             self.done += done
 
     def run(self, bodies):
@@ -142,6 +145,17 @@ def test_random_blocks(rng, data_width, stall):
     """Words would come from other lines, negative ones stay, codes differ, or overtake what comes behind them."""
     bench = Bench(rng, data_width, stall=stall, write_latency=int(rng.integers(1, 20)))
     bench.run([draw(rng, slot) for slot in range(15)])
+
+
+@pytest.mark.parametrize("data_width", [32, 64])
+def test_beats_wait_for_room(rng, data_width):
+    """Strobes of a row's first or last beat, or a word of a code, would be lost while there is no room for it."""
+    bench = Bench(rng, data_width, write_pace=20)
+    code = {"profile": 0, "coded": 1, "relu": 0, "dram": 4096, "address": 8 * int(rng.integers(64)), "step1": 0,
+            "step2": 0, "length": 240, "count1": 1, "count2": 1, "dram_step1": 0, "dram_step2": 0}
+    bench.run([draw(rng, 0), code, *(draw(rng, slot) for slot in range(2, 4))])
+    # Room for a beat comes when memory takes one: most of the rest have waited for most of that time.
+    assert np.count_nonzero(np.diff(bench.given_cycles) > 10) > 2 * DATA_DEPTH
 
 
 @pytest.mark.parametrize("data_width", [32, 64, 256])

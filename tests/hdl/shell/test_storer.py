@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.storer import Storer
-from pearray.hdl.shell.writer import Writer
+from pearray.hdl.shell.writer import DATA_DEPTH, Writer
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
@@ -48,8 +48,7 @@ class Bench:
         self.memory.data[:] = rng.integers(0, 256, self.memory.size)
         self.contents = rng.integers(0, 256, SPACE).astype(np.uint8)
         self.expected = self.memory.data.copy()
-        self.beat_cycles = []
-        self.done = 0
+        self.beat_cycles, self.given_cycles, self.done = [], [], 0
 
     def expect(self, body):
         """Do to ``expected`` what a command does, byte by byte."""
@@ -68,10 +67,13 @@ class Bench:
         """Note what comes out, cycle by cycle."""
         bus = self.writer.bus
         cycle = 0
-        async for _, _, valid, ready, done in ctx.tick().sample(bus.wvalid, bus.wready, self.storer.done):
+        async for _, _, valid, ready, given, done in ctx.tick().sample(bus.wvalid, bus.wready, self.storer.data.valid,
+                                                                       self.storer.done):
             cycle += 1
             if valid and ready:
                 self.beat_cycles.append(cycle)
+            if given:
+                self.given_cycles.append(cycle)
             self.done += done
 
     def run(self, bodies):
@@ -128,6 +130,15 @@ def test_random_blocks(rng, data_width, banks, stall):
     """Bytes would come from wrong lanes or lines, strobes leave a row, or done precede its response."""
     bench = Bench(rng, data_width, banks, stall=stall, write_latency=int(rng.integers(1, 20)))
     bench.run([draw(rng, 0.2) for _ in range(15)])
+
+
+@pytest.mark.parametrize(("data_width", "banks"), [(32, 16), (64, 8)])
+def test_beats_wait_for_room(rng, data_width, banks):
+    """Strobes of a row's first or last beat, or a beat itself, would be lost while there is no room for it."""
+    bench = Bench(rng, data_width, banks, write_pace=20)
+    bench.run([draw(rng, 0.2) for _ in range(8)])
+    # Room for a beat comes when memory takes one: most of the rest have waited for most of that time.
+    assert np.count_nonzero(np.diff(bench.given_cycles) > 10) > 2 * DATA_DEPTH
 
 
 def test_long_row(rng):
