@@ -25,7 +25,7 @@ from ..transfers import Window
 from .cost import estimate
 from .geometry import Box, tiles_of
 from .outputs import OutputMaker
-from .pixels import Cut, PixelGeometry, choose_cut, parts
+from .pixels import Cut, PixelGeometry, choose_cut, parts, widened
 from .schedule import schedule
 from .steps import ContractionStep
 from .tiles import TileMaker
@@ -79,16 +79,18 @@ def _renamed(view: View, names: dict[str, str]) -> View:
 class _Columns:
     """Steps of a contraction over pixels: images of `problem.x` are channels of pixels, its channels are images."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, cut: Cut):
-        self._problem, self._config, self._cut = problem, config, cut
-        self._maker = TileMaker(problem, config, plan)
+    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, cut: Cut, tiles: dict[object, Tile]):
+        self._problem, self._config, self._cut, self._tiles = problem, config, cut, tiles
+        wide, self._a_base, self._w_base = widened(problem, config)
+        if cut.channels < problem.images:
+            wide, self._a_base = replace(wide, x=problem.x, images=problem.images), 0
+        self._wide, self._maker = wide, TileMaker(wide, config, plan)
         # Outputs are those of a tap's row, column and channel.
         rows = replace(problem, images=problem.p, p=problem.q, q=problem.images,
                        y=_renamed(problem.y, {"h": "n", "w": "h", "n": "w"}))
         self._outputs = OutputMaker(rows, config, TileMaker(rows, config, plan))
         self._left = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
-        self._x = _renamed(problem.x, {"n": "c", "c": "n"})
-        self._a_tiles: dict[tuple[Region, Box], Tile] = {}
+        self._x = _renamed(wide.x, {"n": "c", "c": "n"})
 
     def steps(self) -> Iterator[ContractionStep]:
         """Yield steps: for each part of the outputs all of the contraction."""
@@ -100,26 +102,41 @@ class _Columns:
         for part, tiles in product(regions, parts(tiles_of(problem, self._config), cut.tiles)):
             group = Group(self._outputs.outputs(part, 0, tiles))
             for box in boxes:
-                weights = self._maker.weights(0, tiles, box, (box.size,))
-                yield ContractionStep(group, Use(self._a_tile(part, box), 1), Use(weights, 1),
+                yield ContractionStep(group, Use(self._a_tile(part, box), 1), Use(self._w_tile(tiles, box), 1),
                                       self._walk(part, tiles, box))
 
+    def _channels(self, part: Region) -> tuple[int, int]:
+        """Channels that a tile for a part of the outputs holds: the first and how many."""
+        return (0, self._wide.images) if self._cut.channels == self._problem.images else (part.q0, part.q1 - part.q0)
+
     def _geometry(self, part: Region, box: Box) -> PixelGeometry:
-        cut = Cut(part.q1 - part.q0, (part.image1 - part.image0, part.p1 - part.p0), 1,
+        cut = Cut(self._channels(part)[1], (part.image1 - part.image0, part.p1 - part.p0), 1,
                   (box.r1 - box.r0, box.s1 - box.s0))
         return PixelGeometry.of(self._problem.stride, cut, self._config.banks)
 
     def _a_tile(self, part: Region, box: Box) -> Tile:
-        if (part, box) not in self._a_tiles:
-            problem, geometry, channels = self._problem, self._geometry(part, box), part.q1 - part.q0
-            window = Window(
-                self._x, (box.c0, 1, 1), (box.r0 + problem.stride[0] * part.image0 - problem.top, 1, geometry.rows),
-                (box.s0 + problem.stride[1] * part.p0 - problem.left, 1, geometry.columns), geometry.size,
-                geometry.line, geometry.pitch)
-            loads, sources = window.copy(part.q0, channels)
-            self._a_tiles[part, box] = Tile(Destination.ACTIVATION.value, geometry.size * self._config.operand_bytes,
-                                            [Piece(window.padding(channels) + loads, sources)])
-        return self._a_tiles[part, box]
+        problem, geometry, (first, channels) = self._problem, self._geometry(part, box), self._channels(part)
+        window = Window(
+            self._x, (box.c0, 1, 1), (box.r0 + problem.stride[0] * part.image0 - problem.top, 1, geometry.rows),
+            (box.s0 + problem.stride[1] * part.p0 - problem.left, 1, geometry.columns), geometry.size,
+            geometry.line, geometry.pitch)
+        key = window, first, channels
+        if key not in self._tiles:
+            loads, sources = window.copy(first, channels)
+            self._tiles[key] = Tile(Destination.ACTIVATION.value, geometry.size * self._config.operand_bytes,
+                                    [Piece(window.padding(channels) + loads, sources)])
+        return self._tiles[key]
+
+    def _w_tile(self, tiles: tuple[int, int], box: Box) -> Tile:
+        if self._wide.ng == self._problem.ng:
+            return self._maker.weights(0, tiles, box, (box.size,))
+        key = self._wide.weights, box
+        if key not in self._tiles:
+            tile = self._maker.weights(0, tiles, box, (box.size,))
+            # Columns behind the last that are read, too, have a place of their own.
+            tile.size += self._config.array.cols * self._config.operand_bytes
+            self._tiles[key] = tile
+        return self._tiles[key]
 
     def _walk(self, part: Region, tiles: tuple[int, int], box: Box) -> dict[str, int]:
         problem, geometry = self._problem, self._geometry(part, box)
@@ -128,7 +145,8 @@ class _Columns:
         return {
             "first": int((box.r0, box.s0, box.c0) == (0, 0, 0)), "a_zero_point": problem.a_zero,
             "w_zero_point": problem.w_zero, "a_unsigned": int(problem.a_unsigned),
-            "w_unsigned": int(problem.w_unsigned), "n_count": tiles[1] - tiles[0], "a_base": 0, "w_base": 0,
+            "w_unsigned": int(problem.w_unsigned), "n_count": tiles[1] - tiles[0], "a_base": self._a_base,
+            "w_base": self._w_base,
             "m_count0": part.q1 - part.q0, "m_count1": part.p1 - part.p0, "m_count2": part.image1 - part.image0,
             "m_step0": 1, "m_step1": problem.stride[1] * geometry.pitch % modulus,
             "m_step2": problem.stride[0] * geometry.line % modulus, "k_total": box.size, "run": 1,
@@ -137,8 +155,16 @@ class _Columns:
             "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan,
+                  tiles: dict[object, Tile]) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
+
+    Parameters
+    ----------
+    problem, config, plan
+        The layer, the configuration, and where packed constants go.
+    tiles : dict
+        Tiles that other layers of the program may use, too: groups share the rows in which their channels lie.
 
     Raises
     ------
@@ -147,13 +173,14 @@ def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> li
     """
     steps: list[ContractionStep] = []
     for nest in _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]:
-        steps += _Columns(nest, config, plan, choose_cut(nest, config, partial(_cycles, nest, config))).steps()
+        cut = choose_cut(nest, config, partial(_cycles, nest, config))
+        steps += _Columns(nest, config, plan, cut, tiles).steps()
     return steps
 
 
 def _cycles(problem: Nest, config: SystolicConfig, cut: Cut) -> float:
     """Cycles of the layer alone under a cut, infinitely many if it would never end."""
-    steps = list(_Columns(problem.alone(), config, MemoryPlan(keep=False), cut).steps())
+    steps = list(_Columns(problem.alone(), config, MemoryPlan(keep=False), cut, {}).steps())
     with suppress(UnendingError):
         return float(estimate(config, schedule(config, steps)))
     return float("inf")

@@ -14,7 +14,7 @@ from ..kernels.nest import Nest
 from ..kinds import ArrayCompiler, LayerPlanner
 from ..placement import MemoryPlan
 from ..program import Program
-from ..steps import Step, all_of
+from ..steps import Step, Tile, all_of
 from .columns import lower_columns
 from .cost import estimate, operand_vectors, predict
 from .forms import forms
@@ -38,12 +38,13 @@ class _Planner(LayerPlanner):
 
     def __init__(self, config: SystolicConfig):
         self._config = config
+        self._tiles: dict[object, Tile] = {}
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         steps: list[Step] = []
         for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan):
             if part.columns:
-                steps += lower_columns(part, self._config, plan)
+                steps += lower_columns(part, self._config, plan, self._tiles)
             else:
                 steps += lower(part, self._config, plan, choose_tiling(part, self._config))
         return steps

@@ -1,18 +1,19 @@
 """How a contraction over pixels is cut: parts of its outputs and of its pixels, weighed in closed form."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
+from ..kernels.views import View
 from .cost import row_beats
 from .geometry import tiles_of
 from .tiling import Chooser
 
-__all__ = ["Cut", "PixelGeometry", "choose_cut", "parts"]
+__all__ = ["Cut", "PixelGeometry", "choose_cut", "parts", "widened"]
 
 #: Cuts of least estimated cycles that are timed, each of this many steps at most.
 _FINALISTS, _MOST_STEPS = 6, 200
@@ -85,11 +86,43 @@ def _halves(size: int) -> list[int]:
     return found
 
 
+def _beside(view: View, name: str, least: int) -> tuple[View, int]:
+    """A view with what lies beside its few elements along an axis, up to `least`, and where its own begin."""
+    size, columns = view.size(name), view.buffer.columns
+    at = view.offset % columns
+    low = at // least * least
+    high = min(low + least, columns)
+    if view.stride(name) != 1 or at + size > high or any(
+            axis.stride % columns for axis in view.axes if axis.name != name and axis.size > 1):
+        return view, 0
+    axes = tuple(replace(axis, size=high - low) if axis.name == name else axis for axis in view.axes)
+    return replace(view, axes=axes, offset=view.offset - at + low), at - low
+
+
+def widened(problem: Nest, config: SystolicConfig) -> tuple[Nest, int, int]:
+    """A layer with the channels beside its few ones, as many as a beat has.
+
+    A row of fewer takes as long, and layers of other channels find theirs loaded.
+
+    Returns
+    -------
+    Nest, int, int
+        The layer with these, and where its own channels of activations and of weights begin.
+    """
+    least = config.beat_bytes // config.operand_bytes
+    x, a_base = _beside(problem.x, "n", least)
+    wide, w_base = replace(problem, x=x, images=x.size("n")), 0
+    if isinstance(problem.weights, View):
+        weights, w_base = _beside(problem.weights, "m", min(least, config.array.cols))
+        wide = replace(wide, weights=weights, ng=weights.size("m"))
+    return wide, a_base, w_base
+
+
 class _Price:
     """Cycles of a contraction over pixels, as it is cut."""
 
     def __init__(self, problem: Nest, config: SystolicConfig):
-        self._problem, self._config = problem, config
+        self._problem, self._config, self._wide = problem, config, widened(problem, config)[0]
         self._tiles, self._most = tiles_of(problem, config), Chooser(problem, config).most_block
         self._depth = min(config.accumulators.depth, 1 << 15)
 
@@ -115,8 +148,10 @@ class _Price:
         """Estimated cycles, or None if a tile has no room."""
         problem, config = self._problem, self._config
         item, cols, rows = config.operand_bytes, config.array.cols, config.array.rows
-        geometry = PixelGeometry.of(problem.stride, cut, config.banks)
+        loaded = self._wide.images if cut.channels == problem.images else cut.channels
+        geometry = PixelGeometry.of(problem.stride, replace(cut, channels=loaded), config.banks)
         a_size, w_size = geometry.size * item, cut.pixels[0] * cut.pixels[1] * cut.tiles * cols * item
+        w_size += cols * item * (self._wide.ng > problem.ng)
         pads = config.scratchpads
         if a_size > pads.activation_bytes or w_size > pads.weight_bytes:
             return None
