@@ -29,6 +29,7 @@ def _check(config, name, engine):
     result = pe.run(workload.graph, workload.inputs, config, engine, "all")
     expected = workload.graph.golden(workload.inputs)
     assert result.outputs
+    assert sum(layer.work for layer in compiled.layers) == result.counters["execute_active"]
     for tensor, values in result.outputs.items():
         np.testing.assert_array_equal(values, expected[tensor], tensor)
 

@@ -121,7 +121,8 @@ class Cutter:
 
     def _in_pieces(self, filters: tuple[int, int]) -> list[tuple[Nest, LayerPlan]]:
         """Cut columns into as few pieces as have room, or more if that is cheaper."""
-        problem, found, count = self._problem, [], 1
+        problem, count = self._problem, 1
+        found: list[tuple[list[Nest], LayerPlan]] = []
         while len(found) < 3:
             parts = pieces(problem, count)
             plan = self._plan(parts[0], filters)
