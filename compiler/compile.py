@@ -59,9 +59,9 @@ class _Compiler:
                 continue
             steps += made
             ends.append(made[-1])
-            output = next(iter(node.outputs.values()))
+            outputs = tuple(node.outputs.values())
             layers.append(PlannedLayer(
-                node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
+                node.name, node.operator.kind, graph.macs(node), graph.tensors[outputs[0]].shape, outputs,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
                 work=sum(self._kind.work(config, step) for step in made)))
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):

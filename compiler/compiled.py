@@ -33,9 +33,9 @@ class PlannedLayer:
     macs : int
         Multiply-accumulates, unpadded.
     shape : tuple of int
-        Of the output.
-    output : str
-        Tensor it makes.
+        Of its first output.
+    outputs : tuple of str
+        Tensors it makes.
     packed_bytes : int
         Constants that the host packed for it.
     profile : int or None
@@ -51,7 +51,7 @@ class PlannedLayer:
     kind: str
     macs: int
     shape: tuple[int, ...]
-    output: str
+    outputs: tuple[str, ...]
     packed_bytes: int
     profile: int | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)

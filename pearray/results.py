@@ -64,15 +64,15 @@ class Layer(Figures):
     ----------
     name, operator : str
         Name of the node and of its operator.
-    output : str
-        Name of the tensor it makes.
+    outputs : tuple of str
+        Names of the tensors it makes.
     shape : tuple of int
-        Shape of that tensor.
+        Shape of the first.
     """
 
     name: str
     operator: str
-    output: str
+    outputs: tuple[str, ...]
     shape: tuple[int, ...]
 
 
@@ -156,7 +156,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         lent = 0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work)
         done["cycles"] += borrowed - lent
         made = Layer(
-            name=layer.name, operator=layer.kind, output=layer.output, shape=layer.shape, macs=layer.macs,
+            name=layer.name, operator=layer.kind, outputs=layer.outputs, shape=layer.shape, macs=layer.macs,
             cycles=done["cycles"], utilisation=_share(layer.macs, config.pes, done["cycles"]),
             dram_read_bytes=done["read_beats"] * config.beat_bytes,
             dram_write_bytes=done["write_beats"] * config.beat_bytes, host_packed_bytes=layer.packed_bytes)

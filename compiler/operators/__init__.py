@@ -3,9 +3,10 @@
 Operators without a lowering still have a golden model; compiling one names it.
 """
 
-from .channelwise import Add, AvgPool2d, Dequantize, Lookup, MaxPool2d, Quantize, Relu, Reshape
+from .channelwise import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from .contraction import Contraction
 from .contractions import Conv2d, ConvTranspose2d, Gemm, Linear
+from .edges import Dequantize, Quantize, Reshape
 from .float_operators import SGD, Attention, AttentionGrad, Conv2dGrad, LinearGrad, MultiHeadAttention, Softmax
 from .operator import Operator
 from .requant import FixedPoint, Requant

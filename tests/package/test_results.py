@@ -11,7 +11,7 @@ from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import compiler_for
 from pearray.golden.row_stationary import Mapping
 from pearray.hdl.row_stationary.commands import COMMANDS
-from pearray.report import figure_table, run_record
+from pearray.report import compare, figure_table, run_record
 from pearray.results import record_bytes, result_of
 from pearray.sim.engine import Outcome
 
@@ -37,7 +37,7 @@ def _ran(rng, config, ends, totals, work=(0, 0)):
     graph, inputs = _graph(rng)
     chosen = Mapping(m=3, n=2, e=3, p=3, q=2, r=1, t=1)
     layers = [SimpleNamespace(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
-                              output=node.outputs["y"], packed_bytes=108, profile=0, notes={"mapping": chosen},
+                              outputs=(node.outputs["y"],), packed_bytes=108, profile=0, notes={"mapping": chosen},
                               work=some)
               for node, some in zip(graph.nodes, work, strict=True)]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=216)
@@ -106,7 +106,7 @@ def test_systolic_runs_have_none_of_them(rng):
     """The figures of the other array would otherwise appear as zeros, as if they had been counted."""
     graph, inputs = _graph(rng)
     config = pe.load_config("systolic-8x8")
-    layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), output="first_y",
+    layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
                               packed_bytes=0, profile=None, notes={}, work=0)]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
@@ -117,3 +117,16 @@ def test_systolic_runs_have_none_of_them(rng):
     document = run_record("one", "systolic-8x8", "verilator", 0, result, {"first_y": (54, 0)})
     assert "active_pes" not in document
     assert "counters" not in document["layers"][0]
+
+
+def test_every_output_of_a_layer_is_checked(rng, chip):
+    """Gradients make three tensors: one that is wrong must not be missing from its layer's account."""
+    totals = {"cycles": 30, "fetch_beats": 10, "load_beats": 20, "write_beats": 30}
+    _, _, result = _ran(rng, chip, [], totals)
+    result.layers[0].outputs = ("first_y", "second_y")
+    wrong = result.outputs | {"second_y": result.outputs["second_y"] + 1}
+    record = run_record("two", "eyeriss", "verilator", 0, result, compare(wrong, result.outputs))
+    size = result.outputs["first_y"].size
+    assert (record["checked"], record["mismatches"]) == (2 * size, size)
+    assert [(layer["output"], layer["checked"], layer["mismatches"]) for layer in record["layers"]] == [
+        ("first_y", 2 * size, size), ("second_y", size, size)]

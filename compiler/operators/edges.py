@@ -1,0 +1,99 @@
+"""Operators that take no array: other shapes of tensors, and quantisation at a graph's edges."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from .operator import Operator, Spec, Typed
+from .requant import check_scale, storage_dtype
+
+__all__ = ["Dequantize", "Quantize", "Reshape"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Operator):
+    """The same elements in ONNX's order under another shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        New shape; one entry may be -1.
+    """
+
+    shape: tuple[int, ...]
+
+    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
+        """Do as :meth:`Operator.infer`."""
+        self.check_roles(tensors)
+        x = tensors["x"]
+        count = int(np.prod(x.shape, dtype=np.int64))
+        shape = [int(size) for size in self.shape]
+        if shape.count(-1) == 1:
+            known = int(np.prod([size for size in shape if size != -1], dtype=np.int64))
+            shape[shape.index(-1)] = count // known if known and count % known == 0 else -1
+        if any(size < 0 for size in shape) or int(np.prod(shape, dtype=np.int64)) != count:
+            raise PearrayError(f"shape must hold the {count} elements of x of shape {tuple(x.shape)}, "
+                               f"not be {self.shape}")
+        return {"y": (tuple(shape), np.dtype(x.dtype))}
+
+    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Do as :meth:`Operator.golden`."""
+        return {"y": tensors["x"].reshape(self.infer(tensors)["y"][0])}
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Operator):
+    """ONNX QuantizeLinear of one scale, at a graph's edge, on the host.
+
+    Parameters
+    ----------
+    scale : float
+        Scale of the output.
+    zero_point : NumPy integer
+        Zero point, whose type is the output's.
+    clamp : (int, int), optional
+        Bounds of the output, if narrower than those of its type.
+    """
+
+    stated: ClassVar = {"y": ("scale", "zero_point")}
+
+    scale: Any
+    zero_point: Any
+    clamp: tuple[int, int] | None = None
+
+    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
+        """Do as :meth:`Operator.infer`."""
+        self.check_roles(tensors)
+        return {"y": (tuple(tensors["x"].shape), storage_dtype(self.zero_point) or np.dtype(np.int8))}
+
+    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Do as :meth:`Operator.golden`."""
+        _, dtype = self.infer(tensors)["y"]
+        info = np.iinfo(dtype)
+        low, high = (info.min, info.max) if self.clamp is None else self.clamp
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = np.rint(tensors["x"].astype(np.float32) / check_scale("scale", self.scale))
+        return {"y": np.clip(scaled + int(self.zero_point), low, high).astype(dtype)}
+
+
+@dataclass(frozen=True, eq=False)
+class Dequantize(Operator):
+    """ONNX DequantizeLinear to float32 of one scale, at a graph's edge, on the host."""
+
+    stated: ClassVar = {"x": ("scale", "zero_point")}
+
+    scale: Any
+    zero_point: Any = 0
+
+    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
+        """Do as :meth:`Operator.infer`."""
+        self.check_roles(tensors)
+        return {"y": (tuple(tensors["x"].shape), np.dtype(np.float32))}
+
+    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Do as :meth:`Operator.golden`."""
+        difference = tensors["x"].astype(np.int32) - int(self.zero_point)
+        return {"y": difference.astype(np.float32) * check_scale("scale", self.scale)}
