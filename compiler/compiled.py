@@ -33,7 +33,7 @@ class PlannedLayer:
     macs : int
         Multiply-accumulates, unpadded.
     shape : tuple of int
-        Of its first output.
+        Of the first output.
     outputs : tuple of str
         Tensors it makes.
     packed_bytes : int

@@ -58,7 +58,7 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
             **{name: round(value, 6) if isinstance(value, float) else value for name, value in of.extras.items()},
         }
 
-    layers = [{"name": layer.name, "operator": layer.operator, "output": layer.outputs[0],
+    layers = [{"name": layer.name, "operator": layer.operator, "output": layer.output,
                "shape": list(layer.shape), **figures(layer, layer.outputs),
                **({"counters": layer.counters} if layer.counters else {})}
               for layer in result.layers]

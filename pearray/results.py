@@ -75,6 +75,11 @@ class Layer(Figures):
     outputs: tuple[str, ...]
     shape: tuple[int, ...]
 
+    @property
+    def output(self) -> str:
+        """Name of the first tensor it makes."""
+        return self.outputs[0]
+
 
 @dataclass(kw_only=True)
 class Result(Figures):
