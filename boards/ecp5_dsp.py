@@ -115,6 +115,45 @@ def _set(multiplier: dict[str, Any], stage: str, control: tuple[_Bit, _Bit], ena
         multiplier["port_directions"][port] = "input"
 
 
+def _find(netlist: _Netlist) -> dict[str, dict[str, list[str | None]]]:
+    """Return the registers that could move into each multiplier, by stage: both operands and the product."""
+    found: dict[str, dict[str, list[str | None]]] = {}
+    for name, cell in netlist.cells.items():
+        if cell["type"] == "MULT18X18D" and not any(key.startswith("REG_") for key in cell["parameters"]):
+            pins = cell["connections"]
+            candidates = {"INPUTA": _operand(netlist, pins, "A"), "INPUTB": _operand(netlist, pins, "B"),
+                          "OUTPUT": _product(netlist, pins)}
+            found[name] = {stage: registers for stage, registers in candidates.items() if registers is not None}
+
+    # A register between two multipliers is the first one's product, not the second one's operand.
+    products = {register for stages in found.values() for register in stages.get("OUTPUT", []) if register}
+    for stages in found.values():
+        for stage in ("INPUTA", "INPUTB"):
+            if not products.isdisjoint(stages.get(stage, [])):
+                del stages[stage]
+    return found
+
+
+def _move(netlist: _Netlist, name: str, stage: str, registers: list[str | None]) -> set[str]:
+    """Connect a multiplier past its registers; return those of an operand, which others may read too."""
+    pins = netlist.cells[name]["connections"]
+    operands = set()
+    for index, register in enumerate(registers):
+        if register is None:
+            continue
+        if stage == "OUTPUT":
+            pins[f"P{index}"] = list(netlist.cells[register]["connections"]["Q"])
+            netlist.remove(register)
+        else:
+            pin = f"{stage[-1]}{index}"
+            bit, value = pins[pin][0], netlist.data(register)
+            netlist.readers[bit].remove(name)
+            netlist.readers.setdefault(value, []).append(name)
+            pins[pin] = [value]
+            operands.add(register)
+    return operands
+
+
 def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[str]:
     """Move registers into the multipliers of a mapped module, in place.
 
@@ -137,20 +176,7 @@ def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[
         Registers by place: ``INPUTA``, ``INPUTB``, ``OUTPUT``, each a multiplier's whole operand or product.
     """
     netlist = _Netlist(module)
-    found: dict[str, dict[str, list[str | None]]] = {}
-    for name, cell in netlist.cells.items():
-        if cell["type"] == "MULT18X18D" and not any(key.startswith("REG_") for key in cell["parameters"]):
-            pins = cell["connections"]
-            candidates = {"INPUTA": _operand(netlist, pins, "A"), "INPUTB": _operand(netlist, pins, "B"),
-                      "OUTPUT": _product(netlist, pins)}
-            found[name] = {stage: registers for stage, registers in candidates.items() if registers is not None}
-
-    # A register between two multipliers is the first one's product, not the second one's operand.
-    products = {register for stages in found.values() for register in stages.get("OUTPUT", []) if register}
-    for stages in found.values():
-        for stage in ("INPUTA", "INPUTB"):
-            if not products.isdisjoint(stages.get(stage, [])):
-                del stages[stage]
+    found = _find(netlist)
 
     def control(registers: list[str | None]) -> tuple[_Bit, _Bit]:
         shared = _control(netlist, registers)
@@ -171,19 +197,7 @@ def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[
             _set(cell, stage, control(registers), enables)
             packed[stage] += 1
         for stage, registers in stages.items():
-            for index, register in enumerate(registers):
-                if register is None:
-                    continue
-                if stage == "OUTPUT":
-                    cell["connections"][f"P{index}"] = list(netlist.cells[register]["connections"]["Q"])
-                    netlist.remove(register)
-                else:
-                    pin = f"{stage[-1]}{index}"
-                    bit, value = cell["connections"][pin][0], netlist.data(register)
-                    netlist.readers[bit].remove(name)
-                    netlist.readers.setdefault(value, []).append(name)
-                    cell["connections"][pin] = [value]
-                    operands.add(register)
+            operands |= _move(netlist, name, stage, registers)
     for register in operands:
         if register in netlist.cells:
             bit = netlist.cells[register]["connections"]["Q"][0]

@@ -1,219 +1,69 @@
-"""Compile a graph for a configuration: plan memory, lower each node, schedule, and hand out the bytes."""
+"""Compile a graph for a configuration: passes, kernels, placement, steps, commands, each level verified."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..hdl.errors import PearrayError, unknown
+from ..hdl.shell.block_walk import burst_beats
 from ..hdl.shell.config import Config
+from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
+from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.lowerings import LOWERINGS
+from .kernels.verify import verify
+from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Dequantize, Quantize, Reshape
+from .operators import Quantize
 from .placed import Placed
 from .placement import MemoryPlan
-from .program import Program
 from .steps import Step
 from .validate import validate
 
-__all__ = ["Compiled", "PlannedLayer", "compile_graph"]
-
-
-@dataclass(frozen=True)
-class PlannedLayer:
-    """One node as it runs.
-
-    Parameters
-    ----------
-    name, kind : str
-        Node and operator.
-    macs : int
-        Multiply-accumulates, unpadded.
-    shape : tuple of int
-        Of the output.
-    output : str
-        Tensor it makes.
-    packed_bytes : int
-        Constants that the host packed for it.
-    profile : int or None
-        Address of its profile record; None for the last layer, which ends with the run, where the kind of array
-        leaves none.
-    notes : mapping
-        How it was mapped; see :meth:`.kinds.LayerPlanner.notes`.
-    """
-
-    name: str
-    kind: str
-    macs: int
-    shape: tuple[int, ...]
-    output: str
-    packed_bytes: int
-    profile: int | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Compiled:
-    """A program with everything around it.
-
-    Members
-    -------
-    program : Program
-        Commands, for reading.
-    program_address : int
-        What the host writes to the start register's companion.
-    segments : list of (int, bytes)
-        Program and packed constants.
-    inputs, outputs : dict of str to Placed
-        Tensors that the host writes and reads.
-    layers : list of PlannedLayer
-        In program order.
-    host_packed_bytes : int
-        Bytes of constants that were packed.
-    memory_bytes : int
-        First address beyond everything.
-    """
-
-    config: Config
-    graph: Graph
-    program: Program
-    program_address: int
-    segments: list[tuple[int, bytes]]
-    inputs: dict[str, Placed]
-    outputs: dict[str, Placed]
-    layers: list[PlannedLayer]
-    host_packed_bytes: int
-    memory_bytes: int
-    constants: dict[str, Placed] = field(default_factory=dict)
-    host_before: list[Node] = field(default_factory=list)
-    host_after: list[Node] = field(default_factory=list)
-
-    @property
-    def tensors(self) -> list[dict[str, Any]]:
-        """Tensor map: a description of every tensor that the host writes or reads."""
-        return ([placed.describe() | {"role": "input"} for placed in self.inputs.values()]
-                + [placed.describe() | {"role": "output"} for placed in self.outputs.values()])
-
-    @property
-    def commands(self) -> str:
-        """Listing of the program."""
-        return self.program.listing()
-
-    def bind(self, inputs: Mapping[str, np.ndarray]) -> list[tuple[int, bytes]]:
-        """Segments of the inputs of one run, in memory's layout.
-
-        Raises
-        ------
-        PearrayError
-            If an input is missing or wrong, or has values beyond the configuration's operands.
-        """
-        arrays = {name: np.asarray(value) for name, value in inputs.items()}
-        self.graph.check_inputs(arrays)
-        for node in self.host_before:
-            results = node.operator.golden({role: arrays[name] for role, name in node.inputs.items()})
-            arrays |= {node.outputs[role]: value for role, value in results.items()}
-        segments = []
-        for name, placed in self.inputs.items():
-            _check_range(name, arrays[name], self.config, placed.item)
-            segments.append((placed.address, placed.to_bytes(arrays[name])))
-        return segments
-
-    def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
-        """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
-        for node in self.host_after:
-            if name in node.outputs.values():
-                source = self.extract(next(iter(node.inputs.values())), read)
-                return node.operator.golden({next(iter(node.inputs)): source})["y"]
-        placed = self.outputs[name]
-        return placed.from_bytes(read(placed.address, placed.nbytes))
-
-    @property
-    def output_names(self) -> list[str]:
-        """Tensors that :meth:`extract` knows."""
-        return [*self.outputs, *(name for node in self.host_after for name in node.outputs.values())]
-
-    def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
-        """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        segments = self.segments + (self.bind(inputs) if inputs is not None else [])
-        image = bytearray(self.memory_bytes)
-        for address, data in segments:
-            image[address:address + len(data)] = data
-        program = next(data for address, data in self.segments if address == self.program_address)
-        (target / "program.bin").write_bytes(program)
-        (target / "memory.bin").write_bytes(image)
-        (target / "tensors.json").write_text(json.dumps({
-            "config": self.config.name, "program_address": self.program_address, "program_bytes": len(program),
-            "memory_bytes": self.memory_bytes, "host_packed_bytes": self.host_packed_bytes,
-            "layers": [{"name": layer.name, "kind": layer.kind, "macs": layer.macs, "profile": layer.profile}
-                       for layer in self.layers],
-            "tensors": self.tensors,
-        }, indent=2) + "\n")
-
-
-def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> None:
-    if item != config.operand_bytes:
-        low, high = -(1 << 31), (1 << 31) - 1
-    else:
-        low, high = config.arithmetic.operand_range(values.dtype.kind == "u")
-    if values.size and (values.min() < low or values.max() > high):
-        wrong = values.min() if values.min() < low else values.max()
-        raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+__all__ = ["compile_graph"]
 
 
 class _Compiler:
-    """Compilation of one graph: host edges, kernels, placement and steps node by node, commands."""
+    """Compilation of one graph, node by node."""
 
     def __init__(self, graph: Graph, config: Config, keep: str, settings: Mapping[str, Any]):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
         self._graph, self._config, self._keep = graph, config, keep
-        self._plan = MemoryPlan()
-        self._host_before, self._device, self._host_after = self._split()
+        self._device = run_passes(graph)
+        self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._kind = compiler_for(config)
         self._planner = self._kind.planner(config, graph, **settings)
-        self._context = Context(graph, config, self._kind.is_fixed_point(config))
-
-    def _split(self) -> tuple[list[Node], list[Node], list[Node]]:
-        """Take quantisation at the graph's edges to the host."""
-        graph = self._graph
-        before = [node for node in graph.nodes if isinstance(node.operator, Quantize)
-                  and all(name in graph.inputs for name in node.inputs.values())]
-        rest = [node for node in graph.nodes if node not in before]
-        read = {name for node in rest for name in node.inputs.values()}
-        after = [node for node in rest if isinstance(node.operator, Dequantize)
-                 and not read & set(node.outputs.values())]
-        return before, [node for node in rest if node not in after], after
+        self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
+        self._context = Context(self._device, config, self._kind.is_fixed_point(config))
+        self._dies = self._last_readers()
+        self._kernels: list[str] = []
+        self._written: set[Buffer] = set()
+        #: Nodes by number, and buffers that they read or write.
+        self._uses: list[tuple[int, Buffer]] = []
 
     def run(self) -> Compiled:
-        graph, config, context = self._graph, self._config, self._context
+        graph, config = self._graph, self._config
         self._check_lowerings()
         inputs = self._place_inputs()
         steps: list[Step] = []
         layers: list[PlannedLayer] = []
         ends: list[Step] = []
-        for node in self._device:
-            if isinstance(node.operator, Reshape):
-                source = context.located[node.inputs["x"]]
-                name = node.outputs["y"]
-                context.located[name] = Located(source.buffer, source.layout.reshaped(graph.tensors[name].shape))
-                continue
+        for number, node in enumerate(self._nodes):
             packed = self._plan.packed_bytes
-            made = self._lower(node)
+            made = self._lower(number, node)
             if not made:
                 continue
             steps += made
             ends.append(made[-1])
-            (output,) = node.outputs.values()
+            output = next(iter(node.outputs.values()))
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, graph.macs(node), graph.tensors[output].shape, output,
-                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
+                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
+                work=sum(self._kind.work(config, step) for step in made)))
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
             step.group.profile = self._plan.reserve("profile", 64)
             layers[index] = replace(layers[index], profile=step.group.profile)
@@ -221,59 +71,90 @@ class _Compiler:
         encoded = program.encode()
         validate(encoded)
         address = self._plan.reserve("program", len(encoded))
-        placed = {name: Placed(name, found.buffer.address, found.layout, graph.tensors[name].dtype, found.buffer.item,
-                               config.arithmetic) for name, found in context.located.items()}
-        placed |= self._planner.recoded(placed)
+        self._plan.verify(self._uses)
+        placed = self._placed()
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
-                        {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted()},
-                        layers, self._plan.packed_bytes, self._plan.end, host_before=self._host_before,
-                        host_after=self._host_after)
+                        {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
+                        layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan)
 
     def _check_lowerings(self) -> None:
-        for node in self._device:
-            if type(node.operator) not in LOWERINGS and not isinstance(node.operator, Reshape):
+        for node in self._nodes:
+            if type(node.operator) not in LOWERINGS:
                 where = f"{node.name}: " if len(self._graph.nodes) > 1 else ""
                 raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
 
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
-        made_before = {name for node in self._host_before for name in node.outputs.values()}
-        given = [name for name in self._graph.inputs
-                 if any(name in node.inputs.values() for node in self._device + self._host_after)]
-        biases = {node.inputs[role] for node in self._device for role in ("b", "c") if role in node.inputs
+        device = self._device
+        before = [node for node in device.nodes if node.on_host and isinstance(node.operator, Quantize)]
+        read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
+        read |= {device.source(name) for name in device.views}
+        names = [name for name in self._graph.inputs if name in read]
+        names += [name for node in before for name in node.outputs.values()]
+        biases = {node.inputs[role] for node in self._nodes for role in ("b", "c") if role in node.inputs
                   if role != "b" or "a" not in node.inputs}
-        for name in (*given, *made_before):
+        for name in names:
             self._context.locate(name, bias=name in biases)
         self._place()
-        return [*given, *made_before]
+        return names
+
+    def _last_readers(self) -> dict[str, int]:
+        """Number of the node that reads a tensor last, for those that may be overwritten then."""
+        if self._keep == "all":
+            return {}
+        source = self._device.source
+        last: dict[str, int] = {}
+        for number, node in enumerate(self._nodes):
+            last |= {source(name): number for name in (*node.outputs.values(), *node.inputs.values())}
+        kept = {source(name) for name in self._graph.outputs}
+        kept |= {source(name) for node in self._device.nodes if node.on_host for name in node.inputs.values()}
+        return {name: number for name, number in last.items() if name not in kept}
 
     def _place(self) -> None:
         """Give buffers that want one their place."""
         for buffer in self._context.made:
-            buffer.address = self._plan.reserve(buffer.name, buffer.nbytes)
+            self._plan.place(buffer, self._dies.get(buffer.name) if buffer.is_made else None)
             if buffer.values is not None:
                 stored = self._config.arithmetic.to_memory(buffer.values, buffer.item)
                 self._plan.segments.append((buffer.address, stored.tobytes()))
                 self._plan.packed_bytes += buffer.nbytes
         self._context.made.clear()
 
-    def _lower(self, node: Node) -> list[Step]:
+    def _lower(self, number: int, node: Node) -> list[Step]:
         """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
+        self._plan.begin(number)
+        self._locate_views()
         kernels = LOWERINGS[type(node.operator)](self._context, node)
+        verify(node.name, kernels, [self._context.located[name].buffer for name in node.outputs.values()],
+               self._written)
         self._place()
-        for kernel in kernels:
-            kernel.check()
+        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, kernel.y.view.buffer)]
+        self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
-    def _wanted(self) -> list[str]:
-        made = {name for node in self._device for name in node.outputs.values()}
-        host = {name for node in self._host_before for name in node.outputs.values()}
-        sources = {name for node in self._host_after for name in node.inputs.values()}
-        located = self._context.located
+    def _locate_views(self) -> None:
+        """Views stand where their sources do."""
+        located, device = self._context.located, self._device
+        for name in device.views:
+            found = located.get(device.source(name))
+            if found is not None and name not in located:
+                located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
+
+    def _placed(self) -> dict[str, Placed]:
+        """Tensors that stand in memory."""
+        self._locate_views()
+        placed = {name: Placed(name, found.buffer.address, found.layout, self._device.tensors[name].dtype,
+                               found.buffer.item, self._config.arithmetic)
+                  for name, found in self._context.located.items()}
+        return placed | self._planner.recoded(placed)
+
+    def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:
+        made = {name for node in self._nodes for name in node.outputs.values()} | {*self._device.views}
+        host = {name for node in self._device.nodes if node.on_host for name in node.outputs.values()}
         if self._keep == "all":
-            return [name for name in located if name in made | host]
-        wanted = sources | set(self._graph.outputs)
-        return [name for name in located if name in made | host and name in wanted]
+            return [name for name in placed if name in made | host]
+        sources = {name for node in self._device.nodes if node.on_host for name in node.inputs.values()}
+        return [name for name in placed if name in made | host and name in sources | {*self._graph.outputs}]
 
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,

@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..hdl.errors import PearrayError
+from ..hdl.kinds import load_kind, origin_of
 from ..hdl.shell.config import Config
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
@@ -24,9 +25,10 @@ from .placement import MemoryPlan
 from .program import Program
 from .steps import Step
 
-__all__ = ["ArrayCompiler", "FigureTable", "LayerPlanner", "Setting", "compiler_for", "interpreter", "kinds"]
+__all__ = ["GROUP", "ArrayCompiler", "FigureTable", "LayerPlanner", "Setting", "compiler_for", "interpreter", "kinds"]
 
-_GROUP = "pearray.array_compiler"
+#: Group of entry points.
+GROUP = "pearray.array_compiler"
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,26 @@ class ArrayCompiler(ABC):
         """Predict counters of a run; those that the kind does not predict are left out."""
         return {}
 
+    def work(self, config: Config, step: Step) -> int:
+        """Work that the EXECUTE of a step gives the array, in the unit in which :meth:`ahead` counts it."""
+        return 0
+
+    def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
+        """Cycles that the array must have worked for the layers behind when a layer's record was written.
+
+        A record comes when a layer's last output is in memory. The array may have begun the next layer by then.
+
+        Parameters
+        ----------
+        config : Config
+            Accelerator.
+        counts : mapping of str to int
+            The record, counts since the start.
+        work : int
+            :meth:`work` of all steps of this layer and those before it.
+        """
+        return 0
+
     def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
                       counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Figures of a layer that this kind alone has.
@@ -171,9 +193,22 @@ class ArrayCompiler(ABC):
 
 
 @cache
-def kinds() -> dict[str, Any]:
-    """Entry point of each kind of array that is installed, by name."""
-    return {entry.name: entry for entry in sorted(entry_points(group=_GROUP), key=lambda entry: entry.name)}
+def kinds() -> dict[str, EntryPoint]:
+    """Entry point of each kind of array that is installed, by name.
+
+    Raises
+    ------
+    PearrayError
+        If two have the same name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in found:
+            raise PearrayError(f"name of a kind of array must be its own, but compilers of "
+                               f"{origin_of(found[entry.name])} and {origin_of(entry)} both have {entry.name!r}: "
+                               "uninstall one of them")
+        found[entry.name] = entry
+    return found
 
 
 @cache
@@ -181,10 +216,8 @@ def _load(kind: str) -> ArrayCompiler:
     if kind not in kinds():
         raise PearrayError(f"array.kind must be one that a compiler is installed for ({', '.join(kinds())}), "
                            f"not {kind!r}")
-    found = kinds()[kind].load()
-    if not isinstance(found, ArrayCompiler):
-        raise PearrayError(f"entry point {kind!r} of {_GROUP} must name an ArrayCompiler, not {found!r}")
-    return found
+    # A kind brings an object of a class of its own, which is abstract here.
+    return load_kind(kinds()[kind], ArrayCompiler)  # type: ignore[type-abstract]
 
 
 def compiler_for(config: Config) -> ArrayCompiler:
@@ -193,7 +226,7 @@ def compiler_for(config: Config) -> ArrayCompiler:
     Raises
     ------
     PearrayError
-        If none is installed.
+        If none is installed, or it cannot be loaded.
     """
     return _load(config.array.kind)
 

@@ -64,16 +64,21 @@ class Stream:
         program = self._program
         number = program.numbers.get(id(body))
         if number is None:
-            number = program.numbers[id(body)] = len(program.bodies)
-            program.bodies.append(body)
+            number = program.number(body)
         self.entries.extend((program.length, number, load, execute, post, store, *values))
         program.length += 1
         ordinal = program.counts[self._queue] = program.counts[self._queue] + 1
         return ordinal
 
-    def table(self) -> np.ndarray:
-        """Entries as rows."""
-        return np.frombuffer(self.entries, np.uintc).reshape(-1, _VALUES + len(self.fields))
+    def extend(self, rows: np.ndarray) -> None:
+        """Append commands as entries, whose places are among those that come next in the program."""
+        self.entries.frombytes(rows.astype(np.uintc).tobytes())
+        self._program.length += len(rows)
+        self._program.counts[self._queue] += len(rows)
+
+    def table(self, first: int = 0) -> np.ndarray:
+        """Entries from number `first` of the array on as rows, copied."""
+        return np.array(self.entries[first:], np.uintc).reshape(-1, _VALUES + len(self.fields))
 
 
 class Program:
@@ -114,6 +119,13 @@ class Program:
         for command in commands:
             program.emit(command.opcode, command.waits, command.body)
         return program
+
+    def number(self, body: Mapping[str, int]) -> int:
+        """Place of a body among :attr:`bodies`, where it is put if it is not there."""
+        number = self.numbers.setdefault(id(body), len(self.bodies))
+        if number == len(self.bodies):
+            self.bodies.append(body)
+        return number
 
     def stream(self, opcode: Opcode, fields: tuple[str, ...] = ()) -> Stream:
         """Make a way to append commands of a queue, whose bodies are shared but for some fields.

@@ -25,6 +25,9 @@ __all__ = ["OperandMemory", "OutputRing", "Scheduler", "Scratchpad"]
 _CONSTANTS = {Parameter.BIAS.value: "bias_base", Parameter.SCALE.value: "scale_base",
               Parameter.TABLE.value: ""}
 
+#: More than any ordinal.
+_NEVER = 1 << 62
+
 AnyStep = TypeVar("AnyStep", bound=Step)
 
 
@@ -35,34 +38,72 @@ class Scratchpad:
     ----------
     capacity, alignment : int
         Bytes, and what places are multiples of.
+
+    Members
+    -------
+    tiles, firsts, ends : list of Tile, list of int, list of int
+        Tiles in the order of their places, first bytes of these, and first bytes behind the tiles.
+    evicted : int
+        Tiles that have had to go.
+    refused : Tile or None
+        Tile for which there was no room when :meth:`find` was asked last.
+    retry : int
+        Least `newest` with which there may be room for it.
     """
 
     def __init__(self, capacity: int, alignment: int):
         self.capacity = capacity
         self._alignment = alignment
-        #: Tiles in the order of their places, first bytes of these, and first bytes behind the tiles.
-        self._tiles: list[Tile] = []
-        self._firsts: list[int] = []
-        self._ends: list[int] = []
-        #: Tiles that have had to go.
+        self.tiles: list[Tile] = []
+        self.firsts: list[int] = []
+        self.ends: list[int] = []
         self.evicted = 0
+        self.refused: Tile | None = None
+        self.retry = 0
 
     def place(self, tile: Tile, step: int, newest: int | None) -> bool:
-        """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then."""
+        """Give `tile`, needed by `step`, a place if :meth:`find` finds one."""
+        found = self.find(tile, step, newest)
+        if found is not None:
+            self.put(tile, *found)
+        return found is not None
+
+    def put(self, tile: Tile, start: int, clear: int) -> None:
+        """Give a tile its place, over whatever stands there; `clear` is what must be over before it is loaded."""
+        size = -(-tile.size // self._alignment) * self._alignment
+        low, high = bisect_right(self.ends, start), bisect_left(self.firsts, start + size)
+        for other in self.tiles[low:high]:
+            other.address, other.ordinals = -1, []
+        self.evicted += high - low
+        self.refused = None
+        tile.address, tile.clear, tile.last_use, tile.ordinals = start, clear, 0, []
+        self.tiles[low:high], self.firsts[low:high], self.ends[low:high] = [tile], [start], [start + tile.size]
+
+    def find(self, tile: Tile, step: int, newest: int | None) -> tuple[int, int] | None:
+        """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then.
+
+        Each step is one EXECUTE, so that step n has ordinal n + 1.
+
+        Returns
+        -------
+        (int, int) or None
+            Address, and the command that was the last to use what stands there.
+        """
         if tile.size > self.capacity:
             raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
-        size = -(-tile.size // self._alignment) * self._alignment
-        top, tiles, alignment = self.capacity - size, self._tiles, self._alignment
+        alignment, limit = self._alignment, _NEVER if newest is None else newest
+        size = -(-tile.size // alignment) * alignment
+        top, tiles, firsts, ends = self.capacity - size, self.tiles, self.firsts, self.ends
         starts = {0, top}
-        for first, end in zip(self._firsts, self._ends, strict=True):
+        for first, end in zip(firsts, ends, strict=True):
             starts.add(first - (first - end) // alignment * alignment)
             starts.add(first - size)
         best: tuple[int, int, bool, int] | None = None
         for start in starts:
             if not 0 <= start <= top:
                 continue
-            wanted, latest = 0, 0
-            for other in tiles[bisect_right(self._ends, start):bisect_left(self._firsts, start + size)]:
+            wanted = latest = 0
+            for other in tiles[bisect_right(ends, start):bisect_left(firsts, start + size)]:
                 if other.uses:
                     if other.uses[0] <= step:
                         break
@@ -74,18 +115,15 @@ class Scratchpad:
             else:
                 # Tiles at either end leave the room between them in one piece, whatever their sizes.
                 cost = wanted, latest, 0 < start < top, start
-                if (newest is None or latest <= newest) and (best is None or cost < best):
+                if latest <= limit and (best is None or cost < best):
                     best = cost
-        if best is None:
-            return False
-        _, latest, _, start = best
-        low, high = bisect_right(self._ends, start), bisect_left(self._firsts, start + size)
-        for other in tiles[low:high]:
-            other.address, other.ordinals = -1, []
-        self.evicted += high - low
-        tile.address, tile.clear, tile.last_use, tile.ordinals = start, latest, 0, []
-        tiles[low:high], self._firsts[low:high], self._ends[low:high] = [tile], [start], [start + tile.size]
-        return True
+        if best is not None:
+            return best[3], best[1]
+        # Each place is over a tile that has been used too lately, or will be used too soon.
+        self.refused, self.retry = tile, min(
+            tile.uses[0] + 1 if tile.uses and tile.uses[0] <= step else max(tile.last_use, tile.clear)
+            for tile in tiles)
+        return None
 
 
 class OutputRing:
@@ -144,19 +182,26 @@ class OperandMemory(ABC, Generic[AnyStep]):
 
     @abstractmethod
     def needs(self, index: int) -> Iterable[Use]:
-        """Tiles that a step can't do without, in the order in which they are loaded, and constants that it wants."""
+        """Tiles that a step can't do without and that do not stand yet, in the order in which they are loaded.
+
+        Constants that it wants may be among them.
+        """
 
     @abstractmethod
     def bring(self, use: Use, index: int) -> bool:
         """Load what a step needs of a tile, over whatever no step before it needs; return whether all stands."""
 
     @abstractmethod
-    def execute(self, index: int) -> int:
-        """Emit a step's EXECUTE, and return its ordinal."""
+    def execute(self, index: int) -> None:
+        """Emit a step's EXECUTE."""
 
     @abstractmethod
     def look_ahead(self, index: int) -> None:
         """Emit LOADs for steps behind the one whose EXECUTE has just been emitted."""
+
+    def repeat(self, index: int) -> int:
+        """Emit further steps of a group, of which the first has been emitted, at once; return how many."""
+        return 0
 
     @abstractmethod
     def post_fields(self, index: int) -> tuple[int, ...]:
@@ -197,6 +242,8 @@ class Scheduler(Generic[AnyStep]):
         The commands so far.
     load_clock : float
         When, in cycles, what has been emitted will have been loaded.
+    evicted : int
+        Tiles of constants that have had to go.
     """
 
     def __init__(self, config: Config, memory: OperandMemory[AnyStep]):
@@ -204,16 +251,16 @@ class Scheduler(Generic[AnyStep]):
         self.program = program = Program(config.commands)
         lanes, channels = config.post.lanes, config.scratchpads.channels
         self._line = {Parameter.BIAS.value: lanes * 4, Parameter.SCALE.value: lanes * 8}
-        self._pads = {
+        self.pads = {
             Parameter.BIAS.value: Scratchpad(channels * 4, lanes * 4),
             Parameter.SCALE.value: Scratchpad(channels * 8, lanes * 8),
             Parameter.TABLE.value: Scratchpad(config.sum_columns * 256, config.sum_columns * 256),
         }
         self._outputs = OutputRing(config.scratchpads.output_bytes, lanes * config.sum_bytes)
-        self._loads = program.stream(Opcode.LOAD, ("destination", "address"))
+        self.loads = program.stream(Opcode.LOAD, ("destination", "address"))
         self._stores = program.stream(Opcode.STORE, ("address",))
         self._posts: dict[tuple[str, ...], Stream] = {}
-        self.load_clock = 0.0
+        self.load_clock, self.evicted = 0.0, 0
         #: Group whose outputs have not been emitted: the group, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int] | None = None
 
@@ -240,16 +287,19 @@ class Scheduler(Generic[AnyStep]):
                     for use in output.constants:
                         use.tile.uses.append(index)
         memory.begin(self, steps)
-        for index, step in enumerate(steps):
+        index = 0
+        while index <= last:
             memory.enter(index)
             self._ensure(index)
-            ordinal = memory.execute(index)
+            memory.execute(index)
             memory.look_ahead(index)
             # Only now: the next group's first EXECUTE need not stand behind POSTs that wait.
             self.flush()
-            group = step.group
+            index += memory.repeat(index)
+            group = steps[index].group
             if (index == last or steps[index + 1].group is not group) and (group.outputs or group.profile is not None):
-                self._deferred = group, ordinal, index
+                self._deferred = group, self.program.counts["execute"], index
+            index += 1
         self.flush()
         return self.program
 
@@ -269,17 +319,12 @@ class Scheduler(Generic[AnyStep]):
 
     def load(self, tile: Tile, piece: Piece, execute: int, post: int, store: int) -> int:
         """Emit the LOADs of a piece of a tile that has its place, and return the last."""
-        append, cycles, ordinal = self._loads.append, self._memory.load_cycles, 0
+        append, cycles, ordinal = self.loads.append, self._memory.load_cycles, 0
         for body in piece.loads:
             ordinal = append(body, 0, execute, post, store, body.get("destination", tile.memory),
                              tile.address + body["address"])
             self.load_clock += cycles(body)
         return ordinal
-
-    @property
-    def evicted(self) -> int:
-        """Tiles of constants that have had to go."""
-        return sum(pad.evicted for pad in self._pads.values())
 
     def bring_constant(self, use: Use, step: int) -> bool:
         """Load a tile of constants if it does not stand; return whether it does."""
@@ -287,9 +332,10 @@ class Scheduler(Generic[AnyStep]):
         if tile.ordinals:
             return True
         (piece,) = tile.pieces
-        store = piece.ready()
-        if store is None or not (tile.address >= 0 or self._pads[tile.memory].place(tile, step, None)):
+        store, pad = piece.ready(), self.pads[tile.memory]
+        if store is None or not (tile.address >= 0 or pad.place(tile, step, None)):
             return False
+        self.evicted = sum(each.evicted for each in self.pads.values())
         tile.ordinals.append(self.load(tile, piece, 0, tile.clear, store))
         return True
 

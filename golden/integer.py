@@ -5,6 +5,8 @@ which :mod:`.requantise` turns into outputs. Zero points are subtracted before t
 padding, which stands for the value zero, contributes nothing.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -256,27 +258,35 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, *, stride: int 
     step, taps = pair("stride", stride), pair("dilation", dilation)
     extra = pair("output_padding", output_padding, 0)
     top, left, bottom, right = four_sides(padding)
-    (n, c, height, width), (rows, per_group, r, s) = activations.shape, weights.shape
+    c = activations.shape[1]
     if groups < 1 or c % groups:
         raise ValueError(f"groups must divide the {c} input channels, not {groups!r}")
-    if rows != c:
-        raise ValueError(f"w must have {c} input channels, as x has, not {rows}")
+    if weights.shape[0] != c:
+        raise ValueError(f"w must have {c} input channels, as x has, not {weights.shape[0]}")
     if extra[0] >= step[0] or extra[1] >= step[1]:
         raise ValueError(f"output_padding must be less than stride {step}, not {output_padding!r}")
-    spread_h = step[0] * (height - 1) + taps[0] * (r - 1) + 1 + extra[0]
-    spread_w = step[1] * (width - 1) + taps[1] * (s - 1) + 1 + extra[1]
-    p, q = spread_h - top - bottom, spread_w - left - right
+    size = [step[axis] * (activations.shape[2 + axis] - 1) + taps[axis] * (weights.shape[2 + axis] - 1) + 1
+            + extra[axis] for axis in (0, 1)]
+    p, q = size[0] - top - bottom, size[1] - left - right
     if p < 1 or q < 1:
         raise ValueError(f"padding must leave an output of at least 1 x 1, not {p} x {q}")
-    inputs = centre("x", activations, x_zero_point).reshape(n, groups, c // groups, height * width)
-    filters = centre("w", weights, w_zero_point).reshape(groups, c // groups, per_group, r, s)
-    sums = np.zeros((n, groups, per_group, spread_h, spread_w), np.int64)
+    sums = _spread(centre("x", activations, x_zero_point), centre("w", weights, w_zero_point), groups, size, step, taps)
+    sums = sums[..., top:top + p, left:left + q]
+    if b is not None:
+        sums = sums + _bias("b", b, ((sums.shape[1],),))[:, None, None]
+    return wrap(sums, acc_bits)
+
+
+def _spread(x: Array, w: Array, groups: int, size: Sequence[int], step: tuple[int, int],
+            taps: tuple[int, int]) -> Array:
+    """Spread inputs (N, C, H, W) by filters (C, M / G, R, S) over all outputs (N, M, *size) that they reach."""
+    (n, c, height, width), (_, per_group, r, s) = x.shape, w.shape
+    inputs = x.reshape(n, groups, c // groups, height * width)
+    filters = w.reshape(groups, c // groups, per_group, r, s)
+    sums = np.zeros((n, groups, per_group, *size), np.int64)
     for i in range(r):
         for j in range(s):
             products = exact_matmul(filters[..., i, j].swapaxes(1, 2), inputs)
             target = patch(sums, i * taps[0], j * taps[1], height, width, step)
             target += products.reshape(target.shape)
-    sums = sums[..., top:top + p, left:left + q].reshape(n, groups * per_group, p, q)
-    if b is not None:
-        sums = sums + _bias("b", b, ((groups * per_group,),))[:, None, None]
-    return wrap(sums, acc_bits)
+    return sums.reshape(n, groups * per_group, *size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from amaranth.lib import wiring
 
@@ -18,7 +18,9 @@ from .errors import PearrayError
 from .shell.config import Config
 from .shell.core import Core
 
-__all__ = ["GROUP", "ArrayHardware", "kind", "kinds"]
+__all__ = ["GROUP", "ArrayHardware", "kind", "kinds", "load_kind", "origin_of"]
+
+Part = TypeVar("Part")
 
 #: Group of entry points.
 GROUP = "pearray.array_hardware"
@@ -93,8 +95,10 @@ def kinds() -> dict[str, ArrayHardware]:
     found: dict[str, ArrayHardware] = {}
     origins: dict[str | int, str] = {}
     for entry in entry_points(group=GROUP):
-        origin = entry.dist.name if entry.dist is not None else entry.value
-        hardware = _load(entry, origin)
+        hardware, origin = load_kind(entry, ArrayHardware), origin_of(entry)
+        if hardware.name != entry.name:
+            raise PearrayError(f"kind of array {entry.name!r} ({entry.value}) of {origin} must be named as its "
+                               f"configurations' KIND = {hardware.name!r}")
         for what, value in (("name", hardware.name), ("number", hardware.config.NUMBER)):
             if value in origins:
                 raise PearrayError(f"{what} of a kind of array must be its own, but {origins[value]} and {origin} both "
@@ -106,19 +110,29 @@ def kinds() -> dict[str, ArrayHardware]:
     return dict(sorted(found.items(), key=lambda item: item[1].config.NUMBER))
 
 
-def _load(entry: EntryPoint, origin: str) -> ArrayHardware:
-    context = f"kind of array {entry.name!r} ({entry.value}) of {origin}"
+def origin_of(entry: EntryPoint) -> str:
+    """Package that an entry point comes from."""
+    return entry.dist.name if entry.dist is not None else entry.value
+
+
+def load_kind(entry: EntryPoint, wanted: type[Part]) -> Part:
+    """Load a part of a kind of array, its hardware or its compiler.
+
+    Raises
+    ------
+    PearrayError
+        If it cannot be imported or is none, naming the package.
+    """
+    context = f"kind of array {entry.name!r} ({entry.value}) of {origin_of(entry)}"
     try:
-        hardware = entry.load()
+        part = entry.load()
     except Exception as error:
         reason = " ".join(str(error).split())
         raise PearrayError(f"{context} cannot be loaded: {type(error).__name__}: {reason}; repair or uninstall "
-                           f"{origin}") from error
-    if not isinstance(hardware, ArrayHardware):
-        raise PearrayError(f"{context} must be an ArrayHardware, not {hardware!r}")
-    if hardware.name != entry.name:
-        raise PearrayError(f"{context} must be named as its configurations' KIND = {hardware.name!r}")
-    return hardware
+                           f"{origin_of(entry)}") from error
+    if not isinstance(part, wanted):
+        raise PearrayError(f"{context} must be an {wanted.__name__}, not {part!r}")
+    return part
 
 
 def kind(name: object) -> ArrayHardware:

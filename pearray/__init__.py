@@ -15,6 +15,7 @@ if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
+    from .api import Handle as Handle
     from .api import Layer as Layer
     from .api import Model as Model
     from .api import Result as Result
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 #: Modules and the public names that they define.
 _MODULES = {
-    "api": ["Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
+    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
         "FixedPoint", "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",

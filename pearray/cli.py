@@ -190,23 +190,34 @@ def generate(
 
 @app.command("compile")
 def compile_workload(
-    workload: WorkloadName, on: On, output: Folder, seed: Seed = "0", settings: Set = None,
-    json_file: Json = None,
+    workload: WorkloadName, on: On,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")] = None,
+    dump: Annotated[str | None, typer.Option(
+        metavar="LEVEL", help="Print a level of the compilation: graph, kernels, placement or commands.")] = None,
+    seed: Seed = "0", settings: Set = None, json_file: Json = None,
 ) -> None:
-    """Write a workload's program, memory image and tensor map, for any host and memory."""
+    """Write a workload's program, memory image and tensor map, for any host and memory, or print how it is compiled."""
     from . import api
+    from .compiler.compiled import LEVELS
     from .workloads.workload import load_workload
 
+    if output is None and dump is None:
+        raise PearrayError("compile needs a folder to write to (-o DIR) or a level to print (--dump LEVEL)")
+    if dump is not None and dump not in LEVELS:
+        raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
     config = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, config)
-    compiled = api.compile(made.graph, made.inputs, config, output, **made.settings)
+    compiled = api.compile(made.graph, made.inputs, config, output, **made.settings).compiled()
+    if dump is not None:
+        print(compiled.dump(dump))
     console = _console()
-    for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
-        path = output / name
-        console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
-    console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
-                  f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
+    if output is not None:
+        for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
+            path = output / name
+            console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
+        console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
+                      f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
     _write_json(json_file, {
         "workload": workload, "config": config.name, "seed": _seed(seed),
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
@@ -250,9 +261,10 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     """Run a workload behind a progress bar, whose end is the compiler's estimate, or at least all PEs busy."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from .api import compiled_for, run_compiled
     from .compiler.kinds import compiler_for
+    from .handle import Handle
     from .sim.engine import ENGINES
+    from .workloads.published import named_settings
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -261,7 +273,9 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     # Progress is for people who wait; results alone go to standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None, cycles="")
-        compiled = compiled_for(workload.graph, config, workload.inputs, workload.settings)
+        handle = Handle(workload.graph, config, workload.inputs,
+                        **named_settings(workload.settings, workload.graph))
+        compiled = handle.compiled("all")
         bar.update(task, description="building hardware")
 
         def progress(cycles: int) -> None:
@@ -271,7 +285,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
         # The simulation itself tells whether a program ends.
         expected = (compiler_for(config).cycles(config, compiled.program)
                     or sum(layer.macs for layer in compiled.layers) / config.pes)
-        return run_compiled(compiled, workload.inputs, engine, "all", progress)
+        return handle.run(workload.inputs, engine, "all", progress)
 
 
 @app.command()

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .api import Result, run_compiled
 from .cli import exit_with
-from .compiler.compile import compile_graph
 from .compiler.frontends.onnx.importer import load_onnx
 from .configuration import load_config
 from .generation import generate
+from .handle import Handle
 from .report import compare, layer_table, run_record
+from .results import Result
 from .workloads.digits import mnist_digits, quantise_mnist
 
 __all__ = ["main"]
@@ -77,7 +77,8 @@ def demonstrate(images: int, on: str, engine: str, output: Path) -> dict[str, An
     manifest = generate(config, output)
     console.print(f"generated {output / manifest['name']}.v, "
                   f"{(output / manifest['name']).with_suffix('.v').stat().st_size:,} bytes")
-    compiled = compile_graph(graph, config, "all")
+    handle = Handle(graph, config)
+    compiled = handle.compiled("all")
     console.print(f"compiled {len(compiled.layers)} layers to {len(compiled.program.commands)} commands; "
                   f"building the simulator (a minute or so, the first time)")
     pixels, labels = _digits(images)
@@ -87,7 +88,7 @@ def demonstrate(images: int, on: str, engine: str, output: Path) -> dict[str, An
         task = bar.add_task("classifying digits on the RTL", total=images)
         for image, label in zip(pixels, labels, strict=True):
             inputs = {next(iter(model.inputs)): image[None]}
-            result: Result = run_compiled(compiled, inputs, engine, "all")
+            result: Result = handle.run(inputs, engine, "all")
             counts = compare(result.outputs, graph.golden(inputs))
             records.append(run_record("mnist", config.name, engine, 0, result, counts))
             correct += int(result.outputs[model.outputs[0]].argmax() == label)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.compile import Compiled
+from .compiler.compiled import Compiled
 from .compiler.kinds import compiler_for
 from .hdl.shell.config import Config
 from .sim.engine import Outcome
@@ -25,15 +25,17 @@ class Figures:
         Multiply-accumulates, unpadded.
     cycles : int
         Of a run from the start write to the done flag; of a layer from the end of the one before (or the start) to
-        its own end.
+        its own end, when its last output is in memory. Cycles in which the array has worked for the next layer before
+        that are the next layer's. Those of all layers are those of the run.
     utilisation : float
         ``macs / (pes * cycles)``.
     dram_read_bytes, dram_write_bytes : int
-        Beats in that time, times the width of the data; the program is included.
+        Beats between these ends, times the width of the data; the program is included.
     host_packed_bytes : int
         Constants that the host packed.
     counters : dict of str to int
-        Performance counters of the hardware: all of a run; of a layer those of its record that the kind of array tells.
+        Performance counters of the hardware: all of a run; of a layer those of its record that the kind of array tells,
+        less those of the record before: what was counted between the ends of layers, whichever layer it was for.
     extras : dict
         Figures that the kind of array alone has, by name; they can be asked for as attributes, too.
     """
@@ -140,7 +142,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
     names = config.commands.record
     nodes = {node.name: node for node in compiled.graph.nodes}
     before = dict.fromkeys(names, 0)
-    layers = []
+    layers, work, lent = [], 0, 0
     for index, layer in enumerate(compiled.layers):
         end, words = dict(before), {}
         if index < len(records):
@@ -150,7 +152,9 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         if layer is compiled.layers[-1]:
             end |= {name: count for name, count in _totals(outcome).items() if name in end}
         done = {name: end[name] - before[name] for name in names}
-        before = end
+        before, work, borrowed = end, work + layer.work, lent
+        lent = 0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work)
+        done["cycles"] += borrowed - lent
         made = Layer(
             name=layer.name, operator=layer.kind, output=layer.output, shape=layer.shape, macs=layer.macs,
             cycles=done["cycles"], utilisation=_share(layer.macs, config.pes, done["cycles"]),

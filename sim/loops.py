@@ -227,6 +227,13 @@ def _logic(module: _Module) -> _Logic:
     return _Logic(wires, registers, outputs)
 
 
+def _shared(leaf: _Module, leaves: list[dict[str, _Source]]) -> dict[str, str]:
+    """Return the inputs that come from the same port everywhere, such as the reset, which need no array."""
+    common = {port: {one[port] for one in leaves} for port in leaf.ports("input")}
+    return {port: next(iter(sources))[1] for port, sources in common.items()
+            if len(sources) == 1 and next(iter(sources))[0] == _PORT}
+
+
 def _loops(name: str, leaf: _Module, modules: Mapping[str, _Module]) -> str:
     """Write a module that consists of many instances of one other."""
     module, logic = modules[name], _logic(leaf)
@@ -235,10 +242,7 @@ def _loops(name: str, leaf: _Module, modules: Mapping[str, _Module]) -> str:
     if len(leaves) < _LEAST or any(number == _PORT for number, _ in outputs.values()):
         raise _UnknownError(name)
 
-    # An input that comes from the same port everywhere, such as the reset, needs no array.
-    common = {port: {one[port] for one in leaves} for port in leaf.ports("input")}
-    shared = {port: next(iter(sources))[1] for port, sources in common.items()
-              if len(sources) == 1 and next(iter(sources))[0] == _PORT}
+    shared = _shared(leaf, leaves)
     if shared.get("clk") != "clk":
         raise _UnknownError("clk")
     used = set().union(*map(_names, (*logic.wires.values(), *logic.registers.values())))

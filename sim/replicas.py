@@ -3,34 +3,21 @@
 :mod:`.loops` does this for modules whose outputs are registers. Here outputs may depend on inputs in the same cycle,
 and replicas may stand in rows that have logic of their own, as where networks lead along them: an array of rows of
 processing elements. A combinational signal of a replica becomes an array of one element for each replica. Signals
-that can be found in the same order of evaluation become one loop, a *phase*; what comes from neighbours, or has gone
-through logic around the replicas, belongs to a later phase than what it is made of. A last loop at the clock's edge
-finds the rest and updates registers and memories. What is the same for all replicas is found once.
+of a phase (:mod:`.rows`) become one loop. A last loop at the clock's edge finds the rest and updates registers and
+memories. What is the same for all replicas is found once.
 """
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 from .branchless import branchless
-from .netlist import MODULE, Module, UnknownTextError, bare, escaped, flatten, names, parse, renamed
+from .netlist import MODULE, UnknownTextError, bare, escaped, names, parse, renamed
+from .rows import WRITE, Node, Root, Rows, natural
 
 __all__ = ["replicas"]
 
-_PLAIN = re.compile(r"^ *(\\\S+ |[A-Za-z_][\w$]*) ?;?\n?$")
-
 _COMPARISON = re.compile(r" (?:[=!]=|[<>]=?) |= ~?[|&] ")
-
-#: Replicas below which loops don't pay.
-_LEAST = 16
-
-#: What a write to a memory consists of.
-_WRITE = ("enable", "address", "data")
-
-#: What an input is connected to: text of the surrounding module, or (level, replica, name).
-_Root = str | tuple[int, int, str]
-_Node = tuple[int, str]
 
 
 def replicas(text: str, row: str, watched: Collection[str] = ()) -> str:
@@ -58,7 +45,7 @@ def replicas(text: str, row: str, watched: Collection[str] = ()) -> str:
     match = bodies[around[0]]
     try:
         modules = {name: parse(bodies[name][3]) for name in inside}
-        added = _Rows(parse(match[3]), row, modules).verilog()
+        added = _Text(Rows(parse(match[3]), row, modules)).verilog()
     except UnknownTextError:
         return text
     module = instance.sub("", match[0]).removesuffix("endmodule\n") + added + "endmodule\n"
@@ -71,205 +58,45 @@ def _inside(kind: str, bodies: Mapping[str, re.Match[str]]) -> set[str]:
     return {kind}.union(*(_inside(name, bodies) for name in found))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+class _Text:
+    """Text of arrays and processes that stand for rows of replicas."""
 
-
-@dataclass
-class _Use:
-    """What a statement reads, by kind."""
-
-    same: set[_Node]
-    other: set[_Node]
-    around: set[str]
-
-
-class _Rows:
-    """Rows of replicas: level 0 is the module around them, level 1 a row, level 2 a replica."""
-
-    def __init__(self, around: Module, row: str, modules: Mapping[str, Module]):
-        (leaf, beside), = Counter(kind for kind, _ in modules[row].instances.values()).most_common(1)
-        flat = [around, flatten(row, modules, [leaf]), flatten(leaf, modules, [])]
-        rows = sorted((name for name, (kind, _) in around.instances.items() if kind == row), key=_natural)
-        if len(flat[1].instances) != beside or len(rows) * beside < _LEAST:
-            raise UnknownTextError(row)
-        self._flat = flat
-        self._children = [rows, sorted(flat[1].instances, key=_natural)]
-        self._beside = beside
-        self._count = [1, len(rows), len(rows) * beside]
-        self._places = [{f"{child}/{port}": (index, port) for index, child in enumerate(self._children[level])
-                         for port in flat[level].instances[child][1]} for level in (0, 1)]
-        # Wires around the rows that rows drive.
-        self._driven: dict[str, tuple[int, str]] = {}
-        for index, name in enumerate(rows):
-            for port, wire in around.instances[name][1].items():
-                if port in flat[1].outputs:
-                    self._driven[bare(wire)] = index, port
-        self._same: list[dict[str, str]] = [{}, {}, {}]
-        self._hoisted: dict[str, tuple[str, str, str]] = {}
-        self._exported: set[_Node] = set()
-        self._phases: dict[_Node | str, int] = {}
-        self._uses: dict[_Node, _Use] = {}
+    def __init__(self, rows: Rows):
+        self._rows = rows
+        self._flat, self._count, self._beside = rows.flat, rows.count, rows.beside
+        self._places, self._same = rows.places, rows.same
         self._arrays: dict[str, tuple[str, int]] = {}
+
+    def verilog(self) -> str:
+        """Write declarations and processes that stand for the rows."""
+        wires = self._wires()
+        needed, ahead, stored = self._rows.divide()
+        groups: dict[tuple[int, int], set[Node]] = {}
+        for node in ahead:
+            groups.setdefault((self._rows.phase(node), node[0]), set()).add(node)
+        lines: list[str] = []
+        for (phase, level), nodes in sorted(groups.items()):
+            lines += self._process(f"phase_{phase}_{level}", "@*", level, nodes, stored)
         for level in (1, 2):
-            self._hoist(level)
+            nodes = {node for node in needed - ahead if node[0] == level}
+            lines += self._process(f"edge_{level}", "@(posedge clk)", level, nodes, stored)
+        common = [f"  reg {width}{name};\n  always @* {name}{right}"
+                  for name, width, right in self._rows.hoisted.values()]
+        arrays = [f"  reg {width}{name}[0:{size - 1}];\n" for name, (width, size) in sorted(self._arrays.items())]
+        return "".join([*common, *arrays, *self._start(1), *self._start(2), *lines, *wires])
 
-    # What signals are.
-
-    def _copy(self, level: int, name: str) -> str | None:
-        """Name of the signal that one is a mere copy of."""
-        text = self._flat[level].statements.get(name, "")
-        left, _, right = text.partition("= ")
-        match = _PLAIN.match(right)
-        if match is None or bare(left) != name or self._flat[level].widths.get(bare(match[1])) is None:
-            return None
-        return bare(match[1])
-
-    def _root(self, level: int, index: int, name: str) -> _Root:
-        """Find where the value of a signal comes from."""
-        flat = self._flat[level]
-        if name in self._same[level]:
-            return self._same[level][name]
-        if level == 0:
-            if name in self._driven:
-                return self._root(1, *self._driven[name])
-            copied = self._copy(0, name)
-            return escaped(name) if copied is None else self._root(0, 0, copied)
-        if name in flat.inputs:
-            if level == 1:
-                wire = flat_text = self._flat[0].instances[self._children[0][index]][1][name]
-                match = _PLAIN.match(wire)
-                return flat_text if match is None else self._root(0, 0, bare(match[1]))
-            row, place = divmod(index, self._beside)
-            port = f"{self._children[1][place]}/{name}"
-            copied = self._copy(1, port)
-            if port in self._same[1]:
-                return self._same[1][port]
-            return (2, index, name) if copied is None else self._root(1, row, copied)
-        if level == 1 and name in self._places[1] and name not in flat.statements:
-            place, port = self._places[1][name]
-            return self._root(2, index * self._beside + place, port)
-        copied = self._copy(level, name)
-        return (level, index, name) if copied is None else self._root(level, index, copied)
-
-    def _hoist(self, level: int) -> None:
-        """Find signals that are the same in all replicas."""
-        flat, same = self._flat[level], self._same[level]
-        for port in flat.inputs:
-            roots = {self._root(level, index, port) for index in range(self._count[level])}
-            if len(roots) == 1 and isinstance(root := roots.pop(), str):
-                same[port] = root if _PLAIN.match(root) else self._common(f"= {root};\n", flat.widths[port])
-        for name in flat.registers.keys() | flat.memories.keys():
-            flat.statements.pop(name, None)
-        driven = flat.statements.keys() | flat.registers.keys() | flat.memories.keys() | set(flat.inputs)
-        for name, initial in flat.initial.items():
-            if name not in driven:
-                same[name] = initial
-        found = True
-        while found:
-            found = False
-            for name, text in flat.statements.items():
-                left, _, right = text.partition("= ")
-                if (name not in same and bare(left) == name and text.count("\n") == 1
-                        and names(right) <= same.keys()):
-                    same[name] = self._common(f"= {renamed(right, same.get)}", flat.widths[name])
-                    found = True
-
-    def _common(self, right: str, width: str) -> str:
-        if right not in self._hoisted:
-            self._hoisted[right] = f"common_{len(self._hoisted)} ", width, right
-        return self._hoisted[right][0]
-
-    def _export(self, node: _Node) -> _Node:
-        """Give a signal an array that others may read."""
-        level, name = node
-        flat = self._flat[level]
-        if name in flat.registers:
-            now = f"{name}/now"
-            flat.statements[now] = f"    {escaped(now)}= {escaped(name)};\n"
-            flat.widths[now] = flat.widths[name]
-            # A statement that only copies would be seen through.
-            flat.statements[now] = flat.statements[now].replace("= ", "= 0 | ", 1)
-            node = level, now
-        self._exported.add(node)
-        return node
-
-    def _element(self, root: _Root) -> str:
+    def _element(self, root: Root) -> str:
         """Text of a root."""
         if isinstance(root, str):
             return root
         level, index, name = root
-        return f"{self._array(self._export((level, name)))}[{index}]"
-
-    def _use(self, node: _Node) -> _Use:
-        """Find what the statement of a signal reads."""
-        if node not in self._uses:
-            level, name = node
-            flat = self._flat[level]
-            use = self._uses[node] = _Use(set(), set(), set())
-            if name in flat.inputs and name not in flat.statements:
-                for index in range(self._count[level]):
-                    root = self._root(level, index, name)
-                    if isinstance(root, str):
-                        use.around |= names(root)
-                    elif root == (level, index, name):
-                        port = f"{self._children[1][index % self._beside]}/{name}"
-                        use.other.add((1, port))
-                    else:
-                        use.other.add(self._export((root[0], root[2])))
-            else:
-                self._read(level, flat.statements[name], use, name)
-        return self._uses[node]
-
-    def _read(self, level: int, text: str, use: _Use, target: str = "") -> None:
-        flat = self._flat[level]
-        for name in names(text) - {target}:
-            if name in self._same[level]:
-                use.around |= names(self._same[level][name])
-            elif name in flat.registers or name in flat.memories:
-                continue
-            elif level == 1 and name in self._places[1] and name not in flat.statements:
-                root = self._root(1, 0, name)
-                assert not isinstance(root, str)
-                use.other.add(self._export((root[0], root[2])))
-            elif name in flat.statements or name in flat.inputs:
-                use.same.add((level, name))
-            else:
-                raise UnknownTextError(name)
-
-    def _phase(self, node: _Node) -> int:
-        if node not in self._phases:
-            self._phases[node] = 1 << 20
-            use = self._use(node)
-            self._phases[node] = max([0, *map(self._phase, use.same), *(self._phase(one) + 1 for one in use.other),
-                                      *(self._phase_around(name) + 1 for name in use.around)])
-        if self._phases[node] >= 1 << 20:
-            raise UnknownTextError(f"a loop through {node}")
-        return self._phases[node]
-
-    def _phase_around(self, name: str) -> int:
-        """Return the last phase that a signal around the rows depends on, -1 if it depends on none."""
-        if name not in self._phases:
-            self._phases[name] = -1
-            texts = [right for common, _, right in self._hoisted.values() if bare(common) == name]
-            texts += [self._flat[0].statements.get(name, "")]
-            phase = max((self._phase_around(one) for text in texts for one in names(text) - {name}), default=-1)
-            if name in self._driven:
-                root = self._root(0, 0, name)
-                if isinstance(root, str):
-                    phase = max([phase, *map(self._phase_around, names(root) - {name})])
-                else:
-                    phase = self._phase(self._export((root[0], root[2])))
-            self._phases[name] = phase
-        return self._phases[name]
-
-    # Text.
+        return f"{self._array(self._rows.export((level, name)))}[{index}]"
 
     def _crosses(self, level: int, name: str) -> bool:
         """Whether a signal of a row is an input of a replica."""
         return level == 1 and name in self._places[1] and name in self._flat[1].statements
 
-    def _array(self, node: _Node) -> str:
+    def _array(self, node: Node) -> str:
         """Return the array of a signal; asking for it declares it."""
         level, name = node
         if self._crosses(level, name):
@@ -284,63 +111,6 @@ class _Rows:
         self._arrays[called] = width, size
         return called
 
-    def verilog(self) -> str:
-        """Write declarations and processes that stand for the rows."""
-        wires = self._wires()
-        edges: set[_Node] = set()
-        for level in (1, 2):
-            edges |= {(level, name) for name in self._next_values(level)}
-        needed: set[_Node] = set()
-        ahead: set[_Node] = set()
-
-        def need(node: _Node, found: set[_Node], *, everywhere: bool) -> None:
-            if node not in found:
-                found.add(node)
-                use = self._use(node)
-                for one in use.same | (use.other if everywhere else set()):
-                    need(one, found, everywhere=everywhere)
-
-        for node in edges | self._exported:
-            need(node, needed, everywhere=True)
-        # What others read is found before the edge, the rest at the edge.
-        stored = self._exported | {node for node in needed if node[1] in self._flat[node[0]].inputs
-                                   or (node[0] == 1 and node[1] in self._places[1])}
-        for node in stored:
-            need(node, ahead, everywhere=False)
-        for node in needed:
-            stored |= {one for one in self._use(node).same & ahead
-                       if node not in ahead or self._phase(one) != self._phase(node)}
-        groups: dict[tuple[int, int], set[_Node]] = {}
-        for node in ahead:
-            groups.setdefault((self._phase(node), node[0]), set()).add(node)
-        lines: list[str] = []
-        for (phase, level), nodes in sorted(groups.items()):
-            lines += self._process(f"phase_{phase}_{level}", "@*", level, nodes, stored)
-        for level in (1, 2):
-            nodes = {node for node in needed - ahead if node[0] == level}
-            lines += self._process(f"edge_{level}", "@(posedge clk)", level, nodes, stored)
-        common = [f"  reg {width}{name};\n  always @* {name}{right}" for name, width, right in self._hoisted.values()]
-        arrays = [f"  reg {width}{name}[0:{size - 1}];\n" for name, (width, size) in sorted(self._arrays.items())]
-        return "".join([*common, *arrays, *self._start(1), *self._start(2), *lines, *wires])
-
-    def _next_values(self, level: int) -> list[str]:
-        """Add statements for the next values of registers, and for what is written to memories."""
-        flat = self._flat[level]
-        added: dict[str, tuple[str, str]] = {}
-        for name, (enable, value) in flat.registers.items():
-            target = escaped(f"{name}/next")
-            text = f"    {target}= {escaped(name)};\n    if ({enable}) " if enable else "    "
-            added[f"{name}/next"] = flat.widths[name], f"{text}{target}= {value};\n"
-        for name, memory in flat.memories.items():
-            address = f"[{max(1, (memory.depth - 1).bit_length()) - 1}:0] "
-            for number, write in enumerate(memory.writes):
-                for part, width, value in zip(_WRITE, ("", address, memory.width), write, strict=True):
-                    target = f"{name}/{number}/{part}"
-                    added[target] = width, f"    {escaped(target)}= {value};\n"
-        for name, (width, text) in added.items():
-            flat.widths[name], flat.statements[name] = width, text
-        return list(added)
-
     def _wires(self) -> list[str]:
         """Connect what the module around the rows reads of them."""
         around = self._flat[0]
@@ -348,21 +118,21 @@ class _Rows:
             names(part) for parts in around.registers.values() for part in parts))
         used |= {name for kind, ports in around.instances.values() if kind not in self._kinds()
                  for wire in ports.values() for name in names(wire)}
-        used |= {name for _, _, right in self._hoisted.values() for name in names(right)}
+        used |= {name for _, _, right in self._rows.hoisted.values() for name in names(right)}
         for level in (1, 2):
             used |= {name for text in self._same[level].values() for name in names(text)}
-        return [f"  assign {escaped(name)}= {self._element(self._root(0, 0, name))};\n"
-                for name in sorted(self._driven.keys() & used, key=_natural)]
+        return [f"  assign {escaped(name)}= {self._element(self._rows.root(0, 0, name))};\n"
+                for name in sorted(self._rows.driven.keys() & used, key=natural)]
 
     def _kinds(self) -> set[str]:
-        return {self._flat[0].instances[name][0] for name in self._children[0]}
+        return {self._flat[0].instances[name][0] for name in self._rows.children[0]}
 
     def _width_around(self, text: str) -> str:
         """Range of a signal around the rows, or of a constant."""
         if "'" in text:
             return f"[{int(text.partition(chr(39))[0]) - 1}:0] "
         name = bare(text)
-        return next((width for common, width, _ in self._hoisted.values() if bare(common) == name),
+        return next((width for common, width, _ in self._rows.hoisted.values() if bare(common) == name),
                     self._flat[0].widths.get(name, ""))
 
     def _start(self, level: int) -> Iterator[str]:
@@ -377,19 +147,19 @@ class _Rows:
             yield f"      {self._array((level, name))}[i] = 0;\n    end\n"
         yield "  end\n"
 
-    def _process(self, label: str, event: str, level: int, nodes: set[_Node], stored: set[_Node]) -> Iterator[str]:
+    def _process(self, label: str, event: str, level: int, nodes: set[Node], stored: set[Node]) -> Iterator[str]:
         """Write the loops that find signals of a level."""
         flat = self._flat[level]
-        inputs = sorted((node for node in nodes if node[1] in flat.inputs), key=lambda node: _natural(node[1]))
+        inputs = sorted((node for node in nodes if node[1] in flat.inputs), key=lambda node: natural(node[1]))
         order: dict[str, None] = {}
 
-        def visit(node: _Node) -> None:
+        def visit(node: Node) -> None:
             if node[1] not in order and node in nodes and node[1] not in flat.inputs:
-                for one in sorted(self._use(node).same):
+                for one in sorted(self._rows.use(node).same):
                     visit(one)
                 order[node[1]] = None
 
-        for node in sorted(nodes, key=lambda node: _natural(node[1])):
+        for node in sorted(nodes, key=lambda node: natural(node[1])):
             visit(node)
         edge = event != "@*"
         stages = [*self._stages(level, list(order)), *[[]] * edge]
@@ -451,7 +221,7 @@ class _Rows:
         loaded = sorted({name for one in order for name in names(flat.statements[one])
                          if name not in order and name not in self._same[level] and name not in flat.memories
                          and not (level == 1 and name in self._places[1])}
-                        | {f"{name}/next" for name in updated if f"{name}/next" not in order}, key=_natural)
+                        | {f"{name}/next" for name in updated if f"{name}/next" not in order}, key=natural)
         local: dict[str, str] = {}
         for name in [*loaded, *order]:
             local[name] = f"here_{len(locals_)}"
@@ -465,9 +235,9 @@ class _Rows:
                 return f"{common.setdefault(self._same[level][name], f'common_here_{len(common)}')} "
             if name in flat.memories:
                 return f"\\{name} "
-            root = self._root(1, 0, name)
+            root = self._rows.root(1, 0, name)
             assert not isinstance(root, str)
-            return f"{self._array(self._export((root[0], root[2])))}[i * {self._beside} + {root[1]}]"
+            return f"{self._array(self._rows.export((root[0], root[2])))}[i * {self._beside} + {root[1]}]"
 
         def text(name: str) -> str:
             part = branchless(flat.statements[name], flat.widths)
@@ -498,15 +268,15 @@ class _Rows:
         yield from _for(self._count[level])
         for name, memory in memories.items():
             for number in range(len(memory.writes)):
-                enable, address, data = (self._array((level, f"{name}/{number}/{part}")) for part in _WRITE)
+                enable, address, data = (self._array((level, f"{name}/{number}/{part}")) for part in WRITE)
                 yield (f"      if ({enable}[i]) {self._array((level, name))}[i * {_power(memory.depth)} + {address}[i]]"
                        f" = {data}[i];\n")
         yield "    end\n"
 
     def _gather(self, level: int, port: str) -> Iterator[str]:
         """Copy what enters: from most replicas' neighbours in one loop, the rest one by one."""
-        roots = [self._root(level, index, port) for index in range(self._count[level])]
-        found: Counter[tuple[int, _Node]] = Counter()
+        roots = [self._rows.root(level, index, port) for index in range(self._count[level])]
+        found: Counter[tuple[int, Node]] = Counter()
         for index, root in enumerate(roots):
             if not isinstance(root, str) and root[0] == level and root[2] != port:
                 found[root[1] - index, (level, root[2])] += 1
@@ -519,7 +289,7 @@ class _Rows:
             first, end = inside[0], inside[-1] + 1
             if len(inside) == end - first:
                 yield from _for(end, first)
-                yield (f"      {target}[i] = {self._array(self._export(node))}"
+                yield (f"      {target}[i] = {self._array(self._rows.export(node))}"
                        f"[i {'-' if distance < 0 else '+'} {abs(distance)}];\n    end\n")
                 roots[first:end] = [(level, index, port) for index in inside]
         for index, root in enumerate(roots):
@@ -532,7 +302,7 @@ def _bits(width: str) -> int:
 
 
 def _written(name: str, memories: Mapping[str, object]) -> bool:
-    return name.rpartition("/")[2] in _WRITE and name.rsplit("/", 2)[0] in memories
+    return name.rpartition("/")[2] in WRITE and name.rsplit("/", 2)[0] in memories
 
 
 def _power(number: int) -> int:

@@ -38,7 +38,7 @@ _FORMAT = 1
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
-                         "netlist.py", "branchless.py")]
+                         "rows.py", "netlist.py", "branchless.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [

@@ -36,6 +36,22 @@ def pytest_report_header(config):
     return f"seed: {config.getoption('--seed')} (replay with --seed {config.getoption('--seed')})"
 
 
+@pytest.fixture(autouse=True)
+def _figures_of_layers(monkeypatch):
+    """Hold every run of every test to what must be true of its layers: no cycle is lost, and none does too much."""
+    from pearray import api
+    result_of = api.result_of
+
+    def checked(*args):
+        result = result_of(*args)
+        assert sum(layer.cycles for layer in result.layers) == result.cycles
+        assert all(0 <= layer.utilisation <= 1 for layer in result.layers), [
+            (layer.name, layer.utilisation) for layer in result.layers]
+        return result
+
+    monkeypatch.setattr(api, "result_of", checked)
+
+
 @pytest.fixture
 def seed(request):
     """Seed of this run."""

@@ -240,6 +240,37 @@ def network(rng):
     return Graph(nodes, tensors, constants, ["x"], ["out"]), {"x": x}
 
 
+def branches(rng, count=10):
+    """Draw layers that each read some of the tensors before them, of several sizes, some of them outputs or views."""
+    def requant(k):
+        return Requant.onnx(1.0, 0, rng.uniform(0.5, 2) / (256 * np.sqrt(k)), 0, 1.0, np.int8(rng.integers(-20, 20)))
+
+    shape = (_upto(rng, 2), _upto(rng, 9), _upto(rng, 5), _upto(rng, 5))
+    shapes, constants, nodes, flat = {"x": shape}, {}, [], []
+    for index in range(count):
+        name, source = f"t{index}", str(rng.choice(list(shapes)[-3:]))
+        alike = [other for other, found in shapes.items() if found == shapes[source]]
+        kind, inputs = rng.choice(["conv", "relu", "lookup", "residual"]), {"x": source}
+        shapes[name] = shapes[source]
+        if kind == "conv":
+            m, c = _upto(rng, 12), shapes[source][1]
+            constants[f"w{index}"] = operands(rng, (m, c, 1, 1))
+            operator, inputs["w"] = Conv2d(requant=requant(c)), f"w{index}"
+            shapes[name] = (shapes[source][0], m, *shapes[source][2:])
+        elif kind == "residual":
+            operator = Add(0.1, 3, 0.2, -5, 0.15, np.int8(7))
+            inputs = {"a": source, "b": str(rng.choice(alike))}
+        else:
+            operator = Relu(3) if kind == "relu" else Lookup(operands(rng, (256,)))
+        nodes.append(Node(f"node{index}", operator, inputs, {"y": name}))
+        if rng.integers(4) == 0:
+            nodes.append(Node(f"flat{index}", Reshape((shapes[name][0], -1)), {"x": name}, {"y": f"flat{index}"}))
+            flat.append(f"flat{index}")
+    outputs = sorted({f"t{count - 1}", str(rng.choice(list(shapes)[1:])), *flat[:1]})
+    x = operands(rng, shape)
+    return Graph(nodes, {"x": Tensor("x", shape, x.dtype)}, constants, ["x"], outputs), {"x": x}
+
+
 def interpret(graph, inputs, config, keep="outputs"):
     """Compile, interpret and compare every tensor that can be extracted with golden, exactly."""
     compiled = compile_graph(graph, config, keep)

@@ -8,7 +8,6 @@ from example import EXAMPLE
 from random_workloads import check_operator, conv, gemm, linear, lookup, max_pool, relu
 
 import pearray as pe
-from pearray.api import compiled_for, run_compiled
 from pearray.workloads.workload import load_workload
 
 
@@ -27,8 +26,7 @@ def test_operators(config, rng, maker):
 
 def _check(config, name, engine):
     workload = load_workload(name, 0, {}, config)
-    compiled = compiled_for(workload.graph, config, workload.inputs)
-    result = run_compiled(compiled, workload.inputs, engine, "all")
+    result = pe.run(workload.graph, workload.inputs, config, engine, "all")
     expected = workload.graph.golden(workload.inputs)
     assert result.outputs
     for tensor, values in result.outputs.items():

@@ -1,24 +1,26 @@
 """Graphs of operators over named tensors."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from ..operators.operator import Operator
+from ..operators.operator import Operator, Quantisation
 
-__all__ = ["Graph", "Node", "Tensor"]
+__all__ = ["Graph", "Node", "Quantisation", "Tensor"]
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Name, shape and type of a tensor, in ONNX's layout (NCHW for images)."""
+    """Name, shape and type of a tensor, in ONNX's layout (NCHW for images), and how it stands for real numbers."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    quantisation: Quantisation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +35,15 @@ class Node:
         What it computes.
     inputs, outputs : dict of str to str
         Tensor of each role; an absent optional input is left out.
+    on_host : bool
+        Whether the host computes it, before or after the accelerator.
     """
 
     name: str
     operator: Operator
     inputs: dict[str, str]
     outputs: dict[str, str]
+    on_host: bool = False
 
 
 @dataclass(eq=False)
@@ -55,6 +60,8 @@ class Graph:
         Tensors known at compile time.
     inputs, outputs : list of str
         Tensors given at and wanted from each run.
+    views : dict of str to str
+        Tensors that are other shapes of others' elements, by name, with those others.
 
     Raises
     ------
@@ -67,27 +74,40 @@ class Graph:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    views: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self.constants.items():
-            self.tensors[name] = Tensor(name, value.shape, value.dtype)
+            known = self.tensors.get(name)
+            if known is None or (known.shape, known.dtype) != (value.shape, value.dtype):
+                self.tensors[name] = Tensor(name, value.shape, value.dtype)
         self.nodes = self._sorted()
         for node in self.nodes:
-            try:
-                specs = node.operator.infer(self.typed(node.inputs))
-            except PearrayError as error:
-                if len(self.nodes) == 1:
-                    raise
-                raise PearrayError(f"{node.name}: {error}") from None
-            for role, name in node.outputs.items():
-                shape, dtype = specs[role]
-                known = self.tensors.setdefault(name, Tensor(name, shape, dtype))
-                if known.shape != shape or known.dtype != dtype:
-                    raise PearrayError(f"{node.name}: {name} must be {dtype} of shape {shape}, "
-                                       f"not {known.dtype} of shape {known.shape}")
+            self.infer(node)
         for name in self.outputs:
             if name not in self.tensors:
                 raise PearrayError(f"output {name!r} of the graph is made by no node")
+
+    def infer(self, node: Node) -> None:
+        """Give a node's outputs their types, or check those that they have.
+
+        Raises
+        ------
+        PearrayError
+            Naming the node, if a type does not fit.
+        """
+        try:
+            specs = node.operator.infer(self.typed(node.inputs))
+        except PearrayError as error:
+            if len(self.nodes) == 1:
+                raise
+            raise PearrayError(f"{node.name}: {error}") from None
+        for role, name in node.outputs.items():
+            shape, dtype = specs[role]
+            known = self.tensors.setdefault(name, Tensor(name, shape, dtype))
+            if known.shape != shape or known.dtype != dtype:
+                raise PearrayError(f"{node.name}: {name} must be {dtype} of shape {shape}, "
+                                   f"not {known.dtype} of shape {known.shape}")
 
     def _sorted(self) -> list[Node]:
         producer: dict[str, Node] = {}
@@ -100,10 +120,10 @@ class Graph:
         ordered: list[Node] = []
         waiting = list(self.nodes)
         while waiting:
-            ready = [node for node in waiting if all(name in known for name in node.inputs.values())]
+            ready = [node for node in waiting if all(self.source(name) in known for name in node.inputs.values())]
             if not ready:
                 node = waiting[0]
-                missing = next(name for name in node.inputs.values() if name not in known)
+                missing = next(name for name in node.inputs.values() if self.source(name) not in known)
                 reason = "depends on itself" if missing in producer else "is made by no node"
                 raise PearrayError(f"{node.name}: tensor {missing!r} {reason}")
             for node in ready:
@@ -111,6 +131,18 @@ class Graph:
             ordered += ready
             waiting = [node for node in waiting if node not in ready]
         return ordered
+
+    def source(self, name: str) -> str:
+        """Tensor whose elements a tensor has: its own name but for views."""
+        while name in self.views:
+            name = self.views[name]
+        return name
+
+    def changed(self, **fields: Any) -> "Graph":
+        """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
+        made = copy(self)
+        vars(made).update({"tensors": dict(self.tensors)} | fields)
+        return made
 
     def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensor of each role."""
@@ -182,3 +214,19 @@ class Graph:
     def macs(self, node: Node) -> int:
         """Multiply-accumulates of one node."""
         return node.operator.macs(self.typed(node.inputs))
+
+    def __str__(self) -> str:
+        """One line for each tensor that is given, and for each node with what it makes."""
+        def typed(name: str) -> str:
+            tensor = self.tensors[name]
+            stored = f", {tensor.quantisation}" if tensor.quantisation is not None else ""
+            return f"{name}: {tensor.dtype}{list(tensor.shape)}{stored}"
+
+        lines = [f"input {typed(name)}" for name in self.inputs]
+        lines += [f"constant {typed(name)}" for name in self.constants]
+        lines += [f"view {typed(name)} of {source}" for name, source in self.views.items()]
+        for node in self.nodes:
+            inputs = ", ".join(f"{role}={name}" for role, name in node.inputs.items())
+            made = ", ".join(map(typed, node.outputs.values()))
+            lines.append(f"{'host ' if node.on_host else ''}{node.name}: {made} = {node.operator.kind}({inputs})")
+        return "\n".join([*lines, f"output {', '.join(self.outputs)}"])

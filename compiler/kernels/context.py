@@ -9,7 +9,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
-from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant, Reshape
+from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant
 from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
@@ -82,25 +82,25 @@ class Context:
             return self.locate(name, value=self.fits(name, self.graph.constants[name]))
         return self.located[name]
 
-    def image(self, node: Node, outside: int = 0) -> View:
-        """Input x of a node as images with channels last, which it must be in memory."""
-        name = node.inputs["x"]
+    def image(self, node: Node, outside: int = 0, role: str = "x") -> View:
+        """Input of a node as images with channels last, which it must be in memory."""
+        name = node.inputs[role]
         if name in self.located and not self.located[name].is_plain():
             raise PearrayError(f"{node.name}: {name} does not stand in memory as NHWC; a reshape to images "
                                "is possible only where channels stay last")
         n, c, h, w = self.graph.tensors[name].shape
-        return View.rows(self.operand(node, "x").buffer, "nhwc", (n, h, w, c), outside)
+        return View.rows(self.operand(node, role).buffer, "nhwc", (n, h, w, c), outside)
 
-    def result(self, node: Node, layout: Layout | None = None) -> Buffer:
-        """The output's buffer, which STOREs will fill."""
-        buffer = self.locate(next(iter(node.outputs.values())), layout=layout).buffer
+    def result(self, node: Node, layout: Layout | None = None, role: str | None = None) -> Buffer:
+        """Buffer of an output, the first if `role` does not say which, that STOREs will fill."""
+        buffer = self.locate(node.outputs[role or next(iter(node.outputs))], layout=layout).buffer
         buffer.expect_stores()
         return buffer
 
-    def result_image(self, node: Node) -> View:
-        """The output's buffer as images with channels last."""
-        n, c, h, w = self.graph.tensors[next(iter(node.outputs.values()))].shape
-        return View.rows(self.result(node), "nhwc", (n, h, w, c))
+    def result_image(self, node: Node, role: str | None = None) -> View:
+        """Buffer of an output, the first if `role` does not say which, as images with channels last."""
+        n, c, h, w = self.graph.tensors[node.outputs[role or next(iter(node.outputs))]].shape
+        return View.rows(self.result(node, role=role), "nhwc", (n, h, w, c))
 
     def _limits(self, dtype: np.dtype) -> tuple[int, int]:
         """Least and greatest operand of the array."""
@@ -143,7 +143,7 @@ class Context:
 
 def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     """Least and greatest stored value that a tensor can have, or None if no node makes it."""
-    node = next((node for node in graph.nodes if name in node.outputs.values()), None)
+    node = next((node for node in graph.nodes if graph.source(name) in node.outputs.values()), None)
     if node is None:
         return None
     operator = node.operator
@@ -157,7 +157,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if isinstance(operator, Quantize):
         # The host quantises, and inputs are checked when they are given.
         return None
-    if isinstance(operator, (MaxPool2d, Relu, Reshape)):
+    if isinstance(operator, (MaxPool2d, Relu)):
         return stored_range(graph, node.inputs["x"])
     return int(info.min), int(info.max)
 

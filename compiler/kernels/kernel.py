@@ -191,9 +191,12 @@ class Kernel:
 
     @property
     def buffers(self) -> Iterator[Buffer]:
-        """Buffers that are read."""
+        """Buffers that are read, biases included."""
         for access in self.accesses:
             yield access.view.buffer
+        bias = self.finish.bias if isinstance(self, Contraction | Chain) else None
+        if isinstance(bias, View):
+            yield bias.buffer
 
     def check(self) -> None:
         """Raise an error unless every index stays inside its buffer, and the output's inside its view.

@@ -7,6 +7,7 @@ beyond an operand are sums of several. Candidates are fractions n / m in order o
 compared with the golden model over all pairs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,23 +84,31 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
         rounded = np.rint(sums.astype(np.float32) * np.float32(choice.scale)) + choice.point
         return np.array_equal(np.clip(rounded, info.min, info.max), expected[pairs])
 
+    for m, n in _weights(ra, rb, greatest):
+        if separates(m, n):
+            for choice in _choices(m, n, ra, rb, y_zero):
+                if exact(choice, hard) and exact(choice, slice(None)):
+                    return choice
+    return None
+
+
+def _weights(ra: float, rb: float, greatest: int) -> Iterator[tuple[int, int]]:
+    """Yield weights (m, n), few before many, in the order of how well n / m fits rb / ra."""
     for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
         m = np.arange(1, greatest * count + 1)
         n = np.rint(m * rb / ra).astype(np.int64)
         kept = (n >= 1) & (n <= greatest * count)
         m, n = m[kept], n[kept]
         for index in np.argsort(np.abs(n / m * ra - rb), kind="stable")[:_CANDIDATES]:
-            first, second = int(m[index]), int(n[index])
-            if not separates(first, second):
-                continue
-            scale = np.float32((ra * first + rb * second) / (first**2 + second**2))
-            for ulps in _ULPS:
-                factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
-                # The zero point inside the rounding, as in the golden model, matters where sums tie.
-                inside = round(y_zero / factor)
-                for bias, point in ((0, y_zero), (inside, 0), (1, y_zero), (-1, y_zero), (inside + 1, 0),
-                                    (inside - 1, 0)):
-                    choice = Residual(first, second, factor, bias, point)
-                    if exact(choice, hard) and exact(choice, slice(None)):
-                        return choice
-    return None
+            yield int(m[index]), int(n[index])
+
+
+def _choices(m: int, n: int, ra: float, rb: float, zero: int) -> Iterator[Residual]:
+    """Yield what may stand with two weights: scales near the best one, and the zero point outside or inside."""
+    scale = np.float32((ra * m + rb * n) / (m**2 + n**2))
+    for ulps in _ULPS:
+        factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
+        # The zero point inside the rounding, as in the golden model, matters where sums tie.
+        inside = round(zero / factor)
+        for bias, point in ((0, zero), (inside, 0), (1, zero), (-1, zero), (inside + 1, 0), (inside - 1, 0)):
+            yield Residual(m, n, factor, bias, point)

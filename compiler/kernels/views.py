@@ -1,7 +1,7 @@
 """Operands of kernels: named buffers in memory, and strided views of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -31,10 +31,6 @@ class Buffer:
     -------
     address : int
         First byte, once it has been placed.
-    load : int
-        Latest LOAD that reads it, as far as commands have been emitted.
-    after : list of Buffer
-        Buffers whose region it takes, which must have been read before it is written.
     """
 
     name: str
@@ -43,8 +39,6 @@ class Buffer:
     item: int
     values: np.ndarray | None = None
     address: int = -1
-    load: int = 0
-    after: "list[Buffer]" = field(default_factory=list)
     #: For each row, elements for which no STORE has been emitted yet, and the latest STORE so far; None: never stored.
     _missing: np.ndarray | None = None
     _ordinal: np.ndarray | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -143,6 +143,8 @@ class AvgPool2d(_Pool):
         AVERAGE_POOL_2D: input and output are stored alike, so it takes no scales.
     """
 
+    stated: ClassVar = {"x": ("x_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
+
     x_scale: Any = None
     x_zero_point: Any = 0
     y_scale: Any = None
@@ -208,6 +210,9 @@ class Add(Operator):
         How a, b and y are stored; y has the type of `C_zero_point` if that is a NumPy integer, else that of a.
         Without scales a and b are added as they are.
     """
+
+    stated: ClassVar = {"a": ("A_scale", "A_zero_point"), "b": ("B_scale", "B_zero_point"),
+                        "y": ("C_scale", "C_zero_point")}
 
     A_scale: Any = None
     A_zero_point: Any = 0
@@ -359,6 +364,8 @@ class Quantize(Operator):
         Bounds of the output, if narrower than those of its type.
     """
 
+    stated: ClassVar = {"y": ("scale", "zero_point")}
+
     scale: Any
     zero_point: Any
     clamp: tuple[int, int] | None = None
@@ -381,6 +388,8 @@ class Quantize(Operator):
 @dataclass(frozen=True, eq=False)
 class Dequantize(Operator):
     """ONNX DequantizeLinear to float32 of one scale, at a graph's edge, on the host."""
+
+    stated: ClassVar = {"x": ("scale", "zero_point")}
 
     scale: Any
     zero_point: Any = 0

@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from . import reference
 from .activation import activation_bounds, activation_table
-from .operator import Activation, Operator, Spec, Typed, check_activation
+from .operator import Activation, Operator, Quantisation, Spec, Typed, check_activation
 from .requant import FixedPoint, Requant
 
 __all__ = ["Contraction"]
@@ -43,6 +43,13 @@ class Contraction(Operator):
             raise PearrayError(f"requant must be None, a Requant or a FixedPoint, not {self.requant!r}")
         if isinstance(self.requant, FixedPoint) and self.activation not in (None, "relu"):
             raise PearrayError(f"activation must be None or 'relu' in fixed point, not {self.activation!r}")
+
+    def quantisation(self, role: str) -> Quantisation | None:
+        """How the requantisation says that the output is stored; ONNX's factors alone tell no other scale."""
+        requant = self.requant
+        if role != "y" or not isinstance(requant, Requant) or requant.y_scale is None:
+            return None
+        return Quantisation(float(np.float32(requant.y_scale)), requant.y_zero_point)
 
     def _operands(self, tensors: Mapping[str, Typed], ranks: tuple[int, int]) -> None:
         self.check_roles(tensors)

@@ -1,6 +1,7 @@
 """What every operator has: roles of its tensors, shape inference, a golden model and a price."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -8,13 +9,35 @@ import numpy as np
 from ...golden.activation import function_of, listed
 from ...hdl.errors import PearrayError
 
-__all__ = ["Activation", "Operator", "Spec", "Typed", "check_activation", "padding4", "pair"]
+__all__ = ["Activation", "Operator", "Quantisation", "Spec", "Typed", "check_activation", "padding4", "pair"]
 
 #: None, "relu", ("clip", low, high), or a function of the table :data:`.golden.activation.FUNCTIONS`.
 Activation = Any
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How a tensor stands for real numbers: ``(stored - zero_point) * scale``.
+
+    Parameters
+    ----------
+    scale : float or tuple of float
+        Factor, or one for each index of `axis`; float32 values.
+    zero_point : int
+        Stored value of zero.
+    axis : int or None
+        Axis of the factors.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int = 0
+    axis: int | None = None
+
+    def __str__(self) -> str:
+        return f"scale {self.scale} and zero point {self.zero_point}"
 
 
 class Typed(Protocol):
@@ -42,17 +65,28 @@ class Operator:
         Roles of the outputs.
     constants : tuple of str
         Roles that :meth:`Graph.of` takes as known at compile time.
+    stated : mapping of str to (str, str)
+        Fields with the scale and the zero point of roles whose quantisation the operator tells.
     """
 
     required: ClassVar[tuple[str, ...]] = ("x",)
     optional: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = ("y",)
     constants: ClassVar[tuple[str, ...]] = ()
+    stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @property
     def kind(self) -> str:
         """Name of the operator in reports and messages."""
         return type(self).__name__
+
+    def quantisation(self, role: str) -> Quantisation | None:
+        """How the operator says that a tensor is stored, or None if it does not tell its scale."""
+        names = self.stated.get(role)
+        if names is None or getattr(self, names[0]) is None:
+            return None
+        scale, zero_point = (np.asarray(getattr(self, name)) for name in names)
+        return Quantisation(scale.astype(np.float32).item(), zero_point.item())
 
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
         """Check that all required inputs are there and no unknown ones.

@@ -1,4 +1,4 @@
-"""Layers of a graph for a row-stationary array: their rectangles, mappings and codes, and the steps that follow."""
+"""Layers of a graph for a row-stationary array: how they are cut, mapped and coded, and the steps that follow."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,19 +10,16 @@ from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.layout import Layout
 from ..kernels.nest import Nest
-from ..kernels.views import Buffer, View
+from ..kernels.views import Buffer
 from ..placement import MemoryPlan
 from .codes import CodedTensor, Unit, room
-from .forms import Operand, folded, merged, operands, shape_of
+from .cut import Cut, Cutter, traffic_of
+from .forms import merged, operands
 from .lower import Lowering
-from .mapper import mapping_of
-from .mapping import LayerPlan, Traffic
+from .mapping import LayerPlan
 from .steps import PassStep
 
 __all__ = ["Chooser", "lower"]
-
-#: Share of zeros with which codes are estimated, since values are not known yet.
-_ZEROS = 0.5
 
 
 @dataclass
@@ -40,29 +37,32 @@ class Chooser:
     given: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     coded_inputs: Collection[str] = frozenset()
     coded_outputs: Collection[str] = frozenset()
-    #: Mapping of each layer that has been lowered, by its name: that of its first rectangle.
+    #: Mapping of each layer that has been lowered, by its name: that of its first part.
     chosen: dict[str, PassMapping] = field(default_factory=dict)
-    #: Plans of each layer's rectangles.
+    #: Plans of the parts of each layer.
     plans: dict[str, list[LayerPlan]] = field(default_factory=dict)
     #: Tensors that stand in memory as codes.
     codes: dict[str, CodedTensor] = field(default_factory=dict)
     #: How the array is set up behind the last layer.
     setup: object = None
 
-    def plan(self, problem: Nest, first: Operand, config: RowStationaryConfig, coded_input: bool) -> LayerPlan:
-        """Plan of a rectangle of a layer."""
-        bias = problem.finish.bias
-        matrix = problem.finish.bias_rows is not None
-        if matrix and config.truncate:
+    def cut(self, problem: Nest, config: RowStationaryConfig) -> Cut:
+        """Cut a layer, and plan its parts.
+
+        Raises
+        ------
+        PearrayError
+            If the buffers can't hold the smallest pass, or not the mapping that is given.
+        """
+        if problem.finish.bias_rows is not None and config.truncate:
             raise PearrayError(f"{problem.name}: c must have one row in fixed point, not {problem.q}")
-        traffic = Traffic(
-            bias=bias is not None and not matrix, coded_input=coded_input,
-            coded_output=config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs,
-            output_bytes=problem.finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS,
-            transposed=problem.columns)
-        shape = shape_of(problem, first.groups, first.cg, first.ng)
-        return mapping_of(shape, config, self.given, problem.images, traffic,
-                          lanes_only=isinstance(problem.weights, View), split_images=True)
+        coded_output = config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs
+        if config.truncate and not problem.columns and problem.x.name in self.coded_inputs:
+            found = Cutter(problem, config, traffic_of(problem, config, True, coded_output), self.given).cut()
+            # A code can't be read from its middle.
+            if len(found.parts) == 1 and len(found.parts[0][1].mapped.strips) == 1:
+                return found
+        return Cutter(problem, config, traffic_of(problem, config, False, coded_output), self.given).cut()
 
 
 def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:
@@ -71,20 +71,16 @@ def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, choose
     Raises
     ------
     PearrayError
-        If the buffers can't hold the smallest pass.
+        If the buffers can't hold the smallest pass, or not the mapping that is given.
     """
-    layers = [(part, operands(part, config)) for part in [_folded(problem, config)]]
-    coded = config.truncate and not problem.columns and problem.x.name in chooser.coded_inputs
-    plans = [chooser.plan(part, parts[0], config, coded) for part, parts in layers]
-    if coded and any(len(plan.mapped.strips) > 1 for plan in plans):
-        # A code can't be read from its middle.
-        plans = [chooser.plan(part, parts[0], config, False) for part, parts in layers]
-    chooser.chosen.setdefault(problem.name, plans[0].mapped.mapping)
-    chooser.plans.setdefault(problem.name, []).extend(plans)
+    cut = chooser.cut(problem, config)
+    chooser.chosen.setdefault(problem.name, cut.parts[0][1].mapped.mapping)
+    chooser.plans.setdefault(problem.name, []).extend(plan for _, plan in cut.parts)
     steps: list[PassStep] = []
     inputs, outputs = _Codes(problem.x.buffer), _Codes(problem.y.buffer)
-    for (_, parts), plan in zip(layers, plans, strict=True):
-        lowering = Lowering([merged(operand, plan.merged) for operand in parts], plan, memory, chooser.setup)
+    for part, plan in cut.parts:
+        found = [merged(operand, plan.merged) for operand in operands(part, config, cut.filters)]
+        lowering = Lowering(found, plan, memory, chooser.setup)
         steps += lowering.steps()
         chooser.setup = lowering.setup
         inputs.add(lowering.maker.codes, lowering.maker.code_loads)
@@ -96,7 +92,7 @@ def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, choose
 
 
 class _Codes:
-    """Codes of a tensor, from all rectangles of a layer."""
+    """Codes of a tensor, from all parts of a layer."""
 
     def __init__(self, stored: Buffer):
         self.stored = stored
@@ -105,7 +101,7 @@ class _Codes:
         self._size = 0
 
     def add(self, units: list[Unit], bodies: list[dict[str, int]]) -> None:
-        """Add those of a rectangle."""
+        """Add those of a part."""
         for unit, body in zip(units, bodies, strict=True):
             body["dram"] = self._size
             self.units.append(replace(unit, offset=self._size))
@@ -120,13 +116,3 @@ class _Codes:
         shape = self.stored.rows, self.stored.columns
         return CodedTensor(self.stored.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16),
                            config.operand_bytes, config.arithmetic, self.units, self._size)
-
-
-def _folded(problem: Nest, config: RowStationaryConfig) -> Nest:
-    """Fold a row of pixels, so that the array's columns have ofmap rows to work on."""
-    if not problem.is_row:
-        return problem
-    # Sets on different channels and filters need no ofmap rows: only where they are few are rows better.
-    sets = 1 if problem.channelwise else -(-problem.ng // config.pe.psum_words) * problem.groups
-    wide = min(config.array.cols, -(-config.pes // sets))
-    return folded(problem, max(1, min(256, -(-problem.q // wide))))

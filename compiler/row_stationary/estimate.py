@@ -12,10 +12,10 @@ from ...golden.tensors import four_sides, pair
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
-from .mapping import LayerPlan
+from .mapping import LayerPlan, Traffic
 
-__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "code_bytes", "estimate", "missing", "pass_cycles",
-           "processing_cycles", "waiting"]
+__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "code_bytes", "estimate", "gather_bytes", "line_bytes", "missing",
+           "pass_cycles", "processing_cycles", "waiting"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared: a word from memory takes the
 #: energy of hundreds of products.
@@ -81,6 +81,23 @@ def code_bytes(words: Any, zeros: float, padding: float = 0) -> Any:
 def behind_mark(config: RowStationaryConfig) -> int:
     """Bytes that a load of a code reads behind its last word: on average half a burst."""
     return burst_beats(config) * config.beat_bytes // 2
+
+
+def line_bytes(config: RowStationaryConfig, traffic: Traffic, q: Any) -> tuple[Any, Any]:
+    """Bytes that memory reads for a line of filters of `q` channels, and bytes for which it would take as long."""
+    if not traffic.gathered:
+        return config.line_bytes, config.line_bytes
+    lanes, memory = config.filter_lanes, config.memory
+    run = np.minimum(q, lanes) if traffic.gathered == "channels" else np.where(q == 1, lanes, 1)
+    beats = -(-run * config.operand_bytes // config.beat_bytes)
+    # Bursts in flight bound the rate of short ones.
+    least = (memory.read_latency + 2) / memory.outstanding * memory.beats_per_cycle
+    return lanes / run * beats * config.beat_bytes, lanes / run * np.maximum(beats, least) * config.beat_bytes
+
+
+def gather_bytes(config: RowStationaryConfig, traffic: Traffic, words: Any) -> Any:
+    """Bytes of commands for each line of filters that are gathered, with a command for the words of a PE."""
+    return COMMAND_BYTES * config.filter_lanes / words if traffic.gathered else 0
 
 
 def _row_bytes(length: int, pitch: int, beat: int) -> int:
@@ -174,7 +191,8 @@ def estimate(plan: LayerPlan) -> Estimate:
     ifmap_bytes, decoding, loads = _ifmaps(plan)
     output_bytes, coding = _outputs(plan)
     reloads, parts = mapped.regions, mapped.part_count
-    filter_bytes = reloads * mapped.sets(mapped.layer.groups) * mapped.height * mapped.filter_lines * config.line_bytes
+    read, taken = line_bytes(config, plan.traffic, mapped.mapping.q)
+    filter_bytes = int(reloads * mapped.sets(mapped.layer.groups) * mapped.height * mapped.filter_lines * read)
     blocks = reloads * mapped.group_count * mapped.block_count
     fetches = reloads * mapped.group_count * mapped.filter_passes * parts
     if mapped.filter_passes == mapped.block_count:
@@ -183,13 +201,16 @@ def estimate(plan: LayerPlan) -> Estimate:
         filter_bytes -= filter_bytes * kept // fetches
         fetches -= kept
     count = setups(mapped)
-    other = COMMAND_BYTES * (mapped.count + fetches + loads + 2 * blocks + 2 * count)
+    gathers = mapped.mapping.t * mapped.mapping.r if plan.traffic.gathered else 1
+    other = COMMAND_BYTES * (mapped.count + fetches * gathers + loads + 2 * blocks + 2 * count)
     other += count * plan.setup_lines * config.line_bytes + blocks * plan.bias_buffer_lines * config.line_bytes
-    processing, single = processing_cycles(mapped, config, config.line_bytes / rate)
+    processing, single = processing_cycles(mapped, config, (taken + gather_bytes(config, plan.traffic, mapped.mapping.p
+                                                                                  * mapped.mapping.q)) / rate)
     if plan.filter_slots == 1:
         processing = single
     ifmap_cycles, output_cycles = max(ifmap_bytes / rate, decoding), max(output_bytes / rate, coding)
-    beside = (filter_bytes + other) / rate
+    filter_cycles = filter_bytes * (taken / read) / rate
+    beside = filter_cycles + other / rate
     tiles = reloads * mapped.group_count * (1 if plan.resident else mapped.block_count * sum(
         number for _, number in mapped.channel_kinds))
     latency = config.memory.read_latency + config.memory.write_latency
@@ -200,8 +221,10 @@ def estimate(plan: LayerPlan) -> Estimate:
     if plan.psum_blocks == 2:
         beside += output_cycles * (blocks - 1) / blocks
     else:
+        # Commands that let a block leave stand behind the many that gather the next one's filters.
+        behind = filter_cycles / blocks if plan.traffic.gathered else 0
         exposed += (blocks - 1) * waiting(output_cycles / blocks, processing / blocks / parts,
-                                          mapped.count / blocks / parts, latency)
+                                          mapped.count / blocks / parts, latency + behind)
     return Estimate(processing=processing + _FILL * blocks, cycles=int(max(processing, beside) + exposed),
                     ifmap_bytes=ifmap_bytes, filter_bytes=filter_bytes, output_bytes=output_bytes, other_bytes=other)
 

@@ -1,6 +1,8 @@
 """Forms of a layer: every problem as a convolution of a rectangle of pixels, with its weights in one order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from ..kernels.nest import Nest
 from ..kernels.regions import Region
 from ..kernels.views import View
 
-__all__ = ["Operand", "folded", "is_folded", "merged", "operands", "region_of", "shape_of"]
+__all__ = ["Operand", "folded", "is_folded", "merged", "operands", "pieces", "region_of", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +59,59 @@ def region_of(problem: Nest, images: tuple[int, int], first: int, rows: int) -> 
     return Region(0, 1, 0, 1, first * problem.q, min((first + rows) * problem.q, problem.y.size("w")))
 
 
-def shape_of(problem: Nest, groups: int, cg: int, ng: int) -> ConvLayer:
-    """Shape of a layer, its padding counted to the ifmap."""
-    (u, v), (dr, ds) = problem.stride, problem.dilation
-    return ConvLayer(name=problem.name, c=groups * cg, h=(problem.p - 1) * u + dr * (problem.r - 1) + 1,
-                     w=(problem.q - 1) * v + ds * (problem.s - 1) + 1, m=groups * ng, r=problem.r, s=problem.s,
-                     stride=problem.stride, dilation=problem.dilation, groups=groups)
+def pieces(problem: Nest, count: int) -> list[Nest]:
+    """Cut the columns of the output into pieces, as even as can be, the widest first."""
+    narrow, wider = divmod(problem.q, count)
+    found, at = [], 0
+    for index in range(count):
+        size = narrow + (index < wider)
+
+        def piece(nest: Nest, at: int = at, size: int = size) -> Nest:
+            return replace(nest, y=nest.y.part("w", at, size), q=size, left=nest.left - at * nest.stride[1])
+
+        found.append(replace(piece(problem), added=tuple(map(piece, problem.added))))
+        at += size
+    return found
 
 
-def operands(problem: Nest, config: RowStationaryConfig) -> list[Operand]:
-    """Operands of a layer.
+def _groups(problem: Nest, config: RowStationaryConfig) -> tuple[int, int, int]:
+    """Groups, and input and output channels of each: channel by channel, as many as a line has sums are one group."""
+    if not problem.channelwise:
+        return problem.groups, problem.cg, problem.ng
+    joined = min(config.psum_lanes, problem.ng)
+    return -(-problem.ng // joined), joined, joined
 
-    Channel by channel, as many channels as a line has sums are one group, with zeros between them.
-    """
-    return [_channelwise(part, config) if part.channelwise else _dense(part) for part in (problem, *problem.added)]
+
+def shape_of(problem: Nest, config: RowStationaryConfig, filters: tuple[int, int]) -> ConvLayer:
+    """Shape of a layer with some rows and columns of the filter, its padding counted to the ifmap."""
+    (u, v), (dr, ds), (r, s) = problem.stride, problem.dilation, filters
+    groups, cg, ng = _groups(problem, config)
+    return ConvLayer(name=problem.name, c=groups * cg, h=(problem.p - 1) * u + dr * (r - 1) + 1,
+                     w=(problem.q - 1) * v + ds * (s - 1) + 1, m=groups * ng, r=r, s=s, stride=problem.stride,
+                     dilation=problem.dilation, groups=groups)
+
+
+def operands(problem: Nest, config: RowStationaryConfig, filters: tuple[int, int]) -> list[Operand]:
+    """Operands of a layer, whose filters are cut into parts of some rows and columns; zeros fill the last ones up."""
+    whole = [_channelwise(part, config) if part.channelwise else _dense(part) for part in (problem, *problem.added)]
+    return [part for operand in whole for part in _parts(operand, *filters)]
+
+
+def _parts(operand: Operand, rows: int, columns: int) -> Iterator[Operand]:
+    problem, (down, right) = operand.problem, operand.problem.dilation
+    if (rows, columns) == (problem.r, problem.s):
+        yield operand
+        return
+    for row, column in product(range(0, problem.r, rows), range(0, problem.s, columns)):
+        weights = []
+        for values in operand.weights:
+            assert isinstance(values, np.ndarray)
+            part = values[:, row:row + rows, column:column + columns]
+            rest = rows - part.shape[1], columns - part.shape[2]
+            weights.append(np.pad(part, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0), (0, 0)),
+                                  constant_values=problem.w_zero))
+        yield replace(operand, weights=tuple(weights), problem=replace(
+            problem, r=rows, s=columns, top=problem.top - row * down, left=problem.left - column * right))
 
 
 def merged(operand: Operand, count: int) -> Operand:
@@ -100,8 +141,7 @@ def _channelwise(problem: Nest, config: RowStationaryConfig) -> Operand:
     values = problem.weights
     assert isinstance(values, np.ndarray)
     channels, taps = problem.ng, problem.r * problem.s
-    joined = min(config.psum_lanes, channels)
-    groups = -(-channels // joined)
+    groups, joined, _ = _groups(problem, config)
     several = values if problem.repeat else [None]
     weights = []
     for factor in several:

@@ -102,6 +102,13 @@ class _Compiler(ArrayCompiler):
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return RowStationaryInterpreter(_checked(config), dram_bytes)
 
+    def work(self, config: Config, step: Step) -> int:
+        assert isinstance(step, PassStep)
+        return step.products
+
+    def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
+        return (counts["macs"] + counts["gated"] - work) // config.pes
+
     def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
                       counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return layer_figures(_checked(config), node, notes.get("mapping"), record, counts, tensors)

@@ -13,7 +13,7 @@ from .estimate import BYTES_WEIGHT, estimate
 from .mapping import LayerPlan, Traffic
 from .search import Candidates
 
-__all__ = ["best_plan", "mapping_of", "plan_of", "price"]
+__all__ = ["best_plan", "find_plan", "mapping_of", "misfit", "plan_of", "price"]
 
 #: Candidates that are priced exactly.
 _EXACT = 48
@@ -30,7 +30,7 @@ def price(plan: LayerPlan) -> float:
 
 
 def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, traffic: Traffic | None = None, *,
-              lanes_only: bool = False, split_images: bool = True) -> LayerPlan:
+              split_images: bool = True) -> LayerPlan:
     """Find the cheapest legal plan of a layer.
 
     Groups that have fewer filters than a line has psums may be merged, with zero filters between them.
@@ -45,8 +45,6 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
         Images.
     traffic : Traffic, optional
         What is in memory.
-    lanes_only : bool
-        Whether the channels of a PE must divide a line of filters.
     split_images : bool
         Whether several passes may share the filters, each with some of the ifmaps.
 
@@ -55,24 +53,38 @@ def best_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, tra
     PearrayError
         If no mapping fits the buffers.
     """
-    traffic = traffic or Traffic(output_bytes=config.operand_bytes)
-    plan = _best(replace(layer, name=""), config, batch, traffic, lanes_only, split_images)
+    plan = find_plan(layer, config, batch, traffic, split_images=split_images)
     if plan is None:
-        raise PearrayError(f"{layer.name}: no mapping fits {config.name}; make global_buffer.banks or "
-                           "global_buffer.filter_banks larger, or the layer smaller")
+        raise misfit(layer.name, config)
+    return plan
+
+
+def misfit(name: str, config: RowStationaryConfig) -> PearrayError:
+    """Error for a layer that no mapping fits."""
+    return PearrayError(f"{name}: no mapping fits {config.name}; make global_buffer.banks or "
+                        "global_buffer.filter_banks larger, or the layer smaller")
+
+
+def find_plan(layer: ConvLayer, config: RowStationaryConfig, batch: int = 1, traffic: Traffic | None = None, *,
+              split_images: bool = True) -> LayerPlan | None:
+    """Find the cheapest legal plan as :func:`best_plan`; None if no mapping fits the buffers."""
+    traffic = traffic or Traffic(output_bytes=config.operand_bytes)
+    plan = _best(replace(layer, name=""), config, batch, traffic, split_images)
+    if plan is None:
+        return None
     return replace(plan, mapped=replace(plan.mapped, layer=replace(plan.mapped.layer, name=layer.name)))
 
 
-@lru_cache(maxsize=256)
-def _best(layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic, lanes_only: bool,
+@lru_cache(maxsize=4096)
+def _best(layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic,
           split_images: bool) -> LayerPlan | None:
     """Find the cheapest plan; networks have many layers of the same shape."""
     joined = config.psum_lanes // gcd(config.psum_lanes, layer.m // layer.groups)
     best: tuple[float, LayerPlan] | None = None
     for small in (False, True):
-        for merged in (1, joined) if joined > 1 and layer.groups % joined == 0 and not lanes_only else (1,):
+        for merged in (1, joined) if joined > 1 and layer.groups % joined == 0 and not traffic.gathered else (1,):
             seen = replace(layer, groups=layer.groups // merged)
-            for plan in Candidates(seen, config, batch, traffic, lanes_only, split_images, small).best(_EXACT):
+            for plan in Candidates(seen, config, batch, traffic, split_images, small).best(_EXACT):
                 chosen = _fitting(replace(plan, merged=merged))
                 if chosen is not None:
                     cost = price(chosen)
@@ -121,6 +133,7 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
     mapped = LayerMapping(layer=layer, mapping=mapping, batch=batch, filter_lanes=config.filter_lanes,
                           psum_lanes=config.psum_lanes)
     least = LayerPlan(mapped=mapped, config=config, traffic=traffic)
+    least = replace(least, ifmap_tiles=least.tiles_of_part)
     least.check()
     plans = [_fitting(replace(least, resident=resident, ifmap_tiles=least.tiles_of_part + tiles, psum_blocks=blocks))
              for resident in (True, False) for tiles in (1, 0) for blocks in (2, 1)]
@@ -128,8 +141,7 @@ def plan_of(layer: ConvLayer, mapping: Mapping, config: RowStationaryConfig, bat
 
 
 def mapping_of(layer: ConvLayer, config: RowStationaryConfig, given: MappingOf[str, MappingOf[str, int]],
-               batch: int = 1, traffic: Traffic | None = None, *, lanes_only: bool = False,
-               split_images: bool = True) -> LayerPlan:
+               batch: int = 1, traffic: Traffic | None = None, *, split_images: bool = True) -> LayerPlan:
     """Plan a layer as told, or else the cheapest way.
 
     Parameters
@@ -144,8 +156,6 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, given: MappingOf[s
         Images.
     traffic : Traffic, optional
         What is in memory.
-    lanes_only : bool
-        Whether the channels of a PE must divide a line of filters.
     split_images : bool
         Whether several passes may share the filters, each with some of the ifmaps.
 
@@ -155,7 +165,7 @@ def mapping_of(layer: ConvLayer, config: RowStationaryConfig, given: MappingOf[s
         If the mapping that is given does not fit, or none does.
     """
     if layer.name not in given:
-        return best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split_images)
+        return best_plan(layer, config, batch, traffic, split_images=split_images)
     try:
         return plan_of(layer, Mapping(**given[layer.name]), config, batch, traffic)
     except (TypeError, ValueError) as error:

@@ -8,7 +8,12 @@ from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from .setup import setup_size
 
-__all__ = ["LayerPlan", "Traffic"]
+__all__ = ["COLUMNS", "IMAGES", "LINES", "SETS", "LayerPlan", "Traffic"]
+
+#: Largest counts of the loops of a pass, by the fields of its command: ifmap lines, ifmap columns and windows, images
+#: (rows of pixels that stand transposed, too), and sets.
+LINES, COLUMNS, IMAGES, SETS = 256, 4096, 256, 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
@@ -26,6 +31,9 @@ class Traffic:
         Bytes of an output.
     transposed : bool
         Whether ifmaps stand transposed, in memory and in tiles: [channel][pixel].
+    gathered : str
+        What adjoins in memory where filters are gathered word by word, since they are no constants: ``channels`` of
+        a filter, or ``filters`` of a channel; empty for filters that are packed as the array takes them.
     """
 
     bias: bool = True
@@ -35,6 +43,7 @@ class Traffic:
     output_zeros: float = 0.0
     output_bytes: int = 2
     transposed: bool = False
+    gathered: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +167,12 @@ class LayerPlan:
                   PEStorage(ifmap=pe.ifmap_words, filter=pe.filter_words, psum=pe.psum_words))
         except ValueError as error:
             raise PearrayError(f"mapping of {self.mapped.layer.name}: {error}") from None
+        mapped, windows = self.mapped, self.mapped.layer.output[2]
         for name, used, limit in (
+                ("columns of the ofmap", windows, IMAGES if self.traffic.transposed else COLUMNS),
+                ("columns that a pass reads", max(map(mapped.ifmap_columns, (part for part, _ in mapped.part_kinds))),
+                 COLUMNS),
+                ("images of a pass", min(mapped.mapping.images or mapped.mapping.n, mapped.batch), IMAGES),
                 ("lines of the global buffer", self.buffer_lines, self.config.buffer_lines),
                 ("lines of the filter buffer", max(self.filter_slots * self.filter_buffer_lines, self.setup_lines),
                  self.config.filter_lines)):

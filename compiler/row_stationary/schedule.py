@@ -231,7 +231,7 @@ class _Buffers(OperandMemory[PassStep]):
         self._load(tile, {"execute": tile.clear})
         return True
 
-    def execute(self, index: int) -> int:
+    def execute(self, index: int) -> None:
         """Emit the EXECUTE of a step, which waits for the record of the layer before, too."""
         step, lines = self.steps[index], self._lines
         filters, block = step.filters.tile, step.block
@@ -269,7 +269,6 @@ class _Buffers(OperandMemory[PassStep]):
             tile.uses.popleft()
             start = tile.address // self._width
             lines.ifmap[start:start + self._size(tile)] = ordinal
-        return ordinal
 
     @staticmethod
     def _sums(block: PsumBlock, step: PassStep) -> np.ndarray:

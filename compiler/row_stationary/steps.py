@@ -1,6 +1,7 @@
 """What a layer's lowering gives to the scheduler: passes and setups, and blocks of psums."""
 
 from dataclasses import dataclass
+from math import prod
 
 from ..steps import Step, Use
 
@@ -84,3 +85,11 @@ class PassStep(Step):
     def operands(self) -> tuple[Use, ...]:
         """Tiles that the pass reads, in the order in which they are loaded."""
         return (self.filters,) if self.ifmap is None else (self.filters, self.ifmap)
+
+    @property
+    def products(self) -> int:
+        """Products that the pass begins, those of padding and of zero filters included."""
+        if self.ifmap is None:
+            return 0
+        body, loops = self.body, ("filter_height", "filter_sets", "psum_rows", "filters", "window", "windows", "rows")
+        return prod(body[name] + 1 for name in loops)

@@ -103,8 +103,7 @@ class TileMaker:
             pieces.append(Piece(loads, sources))
             return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item, pieces)
 
-        key = "ifmap", operand.problem.x, images, strip, groups, tuple(ranges)
-        return self._once(key, make), window
+        return self._once(("ifmap", loaded, tuple(ranges)), make), window
 
     def _window(self, operand: Operand, images: tuple[int, int], strip: Strip, pixel: int) -> Window:
         """How the ifmaps of passes stand in a tile: [image][row][column][channel]."""
@@ -181,9 +180,11 @@ class TileMaker:
                 [self._gather(weights, operand.problem.w_zero, part, filters, beats)]))
 
         def make() -> Tile:
-            address = self._memory.constant(operand.problem.name, size, lambda: self._packed(
-                weights, operand.problem.w_zero, groups, part, filters, beats))
-            return Tile(Destination.FILTER_BUFFER.value, size, [Piece([block(dram=address, length=size, dims=[])])])
+            # The same filters are packed and loaded once, whatever they meet.
+            data = self._packed(weights, operand.problem.w_zero, groups, part, filters, beats)
+            address = self._memory.constant(operand.problem.name, size, lambda: data, key=("filters", data))
+            return self._once(("filters", address), lambda: Tile(
+                Destination.FILTER_BUFFER.value, size, [Piece([block(dram=address, length=size, dims=[])])]))
 
         return self._once((id(operand), copy, groups, part, filters), make)
 

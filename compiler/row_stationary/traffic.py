@@ -10,7 +10,7 @@ from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES, Opcode
-from ..compile import Compiled
+from ..compiled import Compiled
 from .codes import CodedTensor
 
 __all__ = ["moved"]

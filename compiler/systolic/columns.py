@@ -18,7 +18,7 @@ from ..steps import Group, Piece, Tile, Use
 from ..transfers import block
 from .geometry import Box, tiles_of
 from .lower import Tiling, _Lowering
-from .schedule import ContractionStep
+from .steps import ContractionStep
 from .tiling import Chooser
 
 __all__ = ["lower_columns"]
@@ -42,19 +42,19 @@ class _Columns(_Lowering):
         super().__init__(problem, config, plan, Tiling((), (), (), (), 0))
         self._rows, self._block, self._deep = rows, tiles, depth
         self._left = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
-        self._a_tiles: dict[tuple[int, int, int], Tile] = {}
+        self._columns: dict[tuple[int, int, int], Tile] = {}
 
-    def _a_tile(self, m0: int, m1: int, box: Box) -> Tile:
+    def _column_tile(self, m0: int, m1: int, box: Box) -> Tile:
         key = (m0, m1, box.c0)
-        if key not in self._a_tiles:
+        if key not in self._columns:
             x, item, pitch = self._problem.x, self._config.operand_bytes, _pitch(m1 - m0, self._config)
             row = x.stride("c") * item
             body = block(dram=x.address + box.c0 * row + m0 * item, length=(m1 - m0) * item,
                          dims=[(box.size, row, pitch * item)])
             size = ((box.size - 1) * pitch + m1 - m0) * item
-            self._a_tiles[key] = Tile(Destination.ACTIVATION.value, size,
+            self._columns[key] = Tile(Destination.ACTIVATION.value, size,
                                       [Piece([body], [x.rows_of("c", box.c0, box.c1)])])
-        return self._a_tiles[key]
+        return self._columns[key]
 
     def steps(self) -> Iterator[ContractionStep]:
         problem = self._problem
@@ -64,9 +64,9 @@ class _Columns(_Lowering):
             for t0 in range(0, tiles_of(problem, self._config), self._block):
                 tiles = (t0, min(t0 + self._block, tiles_of(problem, self._config)))
                 part = Region(0, 1, 0, 1, m0, m1)
-                group = Group(list(self._outputs(part, 0, tiles)))
+                group = Group(self._outputs.outputs(part, 0, tiles))
                 for box in boxes:
-                    a_use = Use(self._a_tile(m0, m1, box), 1)
+                    a_use = Use(self._column_tile(m0, m1, box), 1)
                     w_use = Use(self._maker.weights(0, tiles, box, (box.size,)), 1)
                     yield ContractionStep(group, a_use, w_use, self._walk(part, tiles, box))
 

@@ -15,7 +15,8 @@ from ...hdl.systolic.commands import Destination
 from ..program import Program
 from .timing import burst_sizes, contraction_tiles, timeline
 
-__all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "predict", "row_beats"]
+__all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "operand_vectors",
+           "predict", "row_beats"]
 
 
 def row_beats(config: Config, length: int, rows: int = 1) -> float:
@@ -34,6 +35,14 @@ def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
         return float(body["n_count"] * config.arithmetic.add_latency * max(pixels, config.array.rows))
     tiles = contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
     return float(body["n_count"] * tiles * max(pixels, config.array.rows))
+
+
+def operand_vectors(config: Config, body: Mapping[str, int]) -> int:
+    """Cycles in which an EXECUTE gives the array an operand vector."""
+    pixels = body["n_count"] * body["m_count0"] * body["m_count1"] * body["m_count2"]
+    if body.get("output_stationary"):
+        return pixels * config.arithmetic.add_latency
+    return pixels * contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
 
 
 def load_cycles(config: Config, body: Mapping[str, int]) -> float:
@@ -97,13 +106,14 @@ def predict(config: Config, program: Program) -> dict[str, int]:
                 cuts = contraction_tiles(rows, body["k_total"], body["run"], body.get("fold", 0))
                 counts["execute_weight_read"] += tiles * (cuts * cols if body.get("left") else body["k_total"])
                 sums, first = tiles * cuts * pixels, tiles * pixels
+            counts["execute_active"] += operand_vectors(config, body)
             counts["execute_accumulator_write"] += sums
             counts["execute_accumulator_read"] += sums - (first if body.get("first") else 0)
     beats = max(1, COMMAND_BYTES // config.beat_bytes)
     stalls = dict(zip(("stall_load", "stall_post", "stall_empty"), found.stalls, strict=True))
     return counts | stalls | {
         "cycles": found.cycles, "commands": len(program.commands) + 1, "fetch_beats": found.fetched * beats,
-        "execute_active": found.active, "execute_activation_read": found.active,
+        "execute_activation_read": counts["execute_active"],
         "execute_stall_weights": found.waiting, "post_accumulator_read": counts["post_group"],
         "post_output_write": counts["post_group"], "output_read_beats": counts["write_beats"],
     }

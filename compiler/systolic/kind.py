@@ -1,6 +1,6 @@
 """The systolic array's part of the compiler, behind the interface of every kind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +16,12 @@ from ..placement import MemoryPlan
 from ..program import Program
 from ..steps import Step, all_of
 from .columns import lower_columns
-from .cost import estimate, predict
+from .cost import estimate, operand_vectors, predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
 from .lower import lower
-from .schedule import ContractionStep, schedule
+from .schedule import schedule
+from .steps import ContractionStep
 from .tiling import choose_tiling
 from .timing import UnendingError
 
@@ -70,6 +71,13 @@ class _Compiler(ArrayCompiler):
 
     def counters(self, config: Config, program: Program) -> dict[str, int]:
         return predict(config, program)
+
+    def work(self, config: Config, step: Step) -> int:
+        assert isinstance(step, ContractionStep)
+        return operand_vectors(config, step.body)
+
+    def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
+        return counts["active"] - work
 
 
 COMPILER = _Compiler()

@@ -153,7 +153,6 @@ class Timeline:
     done: np.ndarray
     cycles: int
     fetched: int
-    active: int
     waiting: int
     stalls: tuple[int, int, int]
 
@@ -227,7 +226,7 @@ class _Machine:
         self._write_free = 0
         self._response = -1
         self._acknowledged: deque[int] = deque([-1] * self._outstanding, self._outstanding)
-        self.active = self.waiting = 0
+        self.waiting = 0
         self.stalls = [0, 0, 0]
         self._counts: list[list[int]] = [[0], [0], [0], [0]]
         self._posted = [0]
@@ -504,7 +503,6 @@ class _Machine:
         self._count_stalls(idle, came, loaded, time)
         start = max(time + constants.prepare + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - pixels)
-        self.active += tiles * pixels
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + pixels - 1
         self._at(time + 1, self.FREED, _EXECUTE)
@@ -577,5 +575,5 @@ def timeline(config: Config, commands: Sequence[Command]) -> Timeline:
     machine = _Machine(config, commands)
     machine.run()
     fetched = sum(end < machine.cycles for end in machine._fetch_ends)
-    return Timeline(machine.begun, machine.done, machine.cycles, fetched, machine.active, machine.waiting,
+    return Timeline(machine.begun, machine.done, machine.cycles, fetched, machine.waiting,
                     (machine.stalls[0], machine.stalls[1], machine.stalls[2]))

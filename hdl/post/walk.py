@@ -104,6 +104,14 @@ class PostWalk(wiring.Component):
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
 
+        self._find_addresses(m, end_row, end_tile)
+
+        return m
+
+    def _find_addresses(self, m, end_row, end_tile):
+        """Walk the addresses of sums, of their parameters and of outputs."""
+        command = self.command
+
         def walk(name, current, base, group_step, row_step, tile_step):
             bits = len(current)
             row = Signal(bits, name=f"{name}_of_row", reset_less=True)
@@ -118,7 +126,7 @@ class PostWalk(wiring.Component):
             ]
             with m.If(self.start):
                 m.d.sync += [current.eq(base), row.eq(base), tile.eq(base)]
-            with m.Elif(valid):
+            with m.Elif(self.valid):
                 m.d.sync += current.eq(following)
                 with m.If(end_row):
                     m.d.sync += row.eq(following)
@@ -138,5 +146,3 @@ class PostWalk(wiring.Component):
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
              command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
-
-        return m

@@ -66,6 +66,17 @@ def line_write_layout(lines: int, width: int) -> data.StructLayout:
     return data.StructLayout({"address": range(lines), "data": width, "mask": width // 8})
 
 
+class _Answers:
+    """What each memory says to each client, in lists by client: that it takes an access, and the line that it read."""
+
+    def __init__(self, ways: int, readers: int, writers: int):
+        self.write_ready: list[list[Value]] = [[] for _ in range(writers)]
+        self.read_ready: list[list[Value]] = [[] for _ in range(readers)]
+        self.lines: list[list[Value]] = [[] for _ in range(readers)]
+        #: By way, the line that it read for the wide port.
+        self.wide_lines: list[list[Value]] = [[] for _ in range(ways)]
+
+
 class GlobalBuffer(wiring.Component):
     """Memory of banks that can each be read and written once a cycle, by different clients.
 
@@ -130,68 +141,75 @@ class GlobalBuffer(wiring.Component):
         """Build the memories with their arbiters, and bring their lines together."""
         m = Module()
 
-        way_bits = ceil_log2(self._ways)
-        depth = self._bank_lines // self._ways
-        place_bits = ceil_log2(depth)
-        # Which way, and which line of it.
-        writes = [(port.payload.address[:way_bits], port.payload.address[way_bits:]) for port in self.write]
-        reads = [(port.address.payload[:way_bits], port.address.payload[way_bits:]) for port in self.read]
-        write_ready = [[] for _ in self.write]
-        read_ready = [[] for _ in self.read]
-        lines = [[] for _ in self.read]
-        wide_lines = [[] for _ in range(self._ways)]
+        answers = _Answers(self._ways, len(self.read), len(self.write))
         for bank, way in [(bank, way) for bank in range(self._banks) for way in range(self._ways)]:
             name = f"{bank}_{way}" if self._ways > 1 else f"{bank}"
-            memory = Memory(shape=unsigned(self._width), depth=depth, init=[], attrs={"no_rw_check": 1})
+            memory = Memory(shape=unsigned(self._width), depth=self._bank_lines // self._ways, init=[],
+                            attrs={"no_rw_check": 1})
             m.submodules[f"bank_{name}"] = memory
             write = memory.write_port(granularity=8)
             read = memory.read_port()
             line = Signal(self._width, name=f"line_{name}", reset_less=True)
             m.d.sync += line.eq(read.data)
+            self._write(m, write, name, bank, way, answers)
+            self._read(m, read, line, name, bank, way, answers)
 
-            def place_in(place, bank=bank):
-                return place[place_bits:] == bank
-
-            mask = self.load.en.word_select(way, self._width // 8)
-            load = Signal(name=f"load_{name}")
-            m.d.comb += load.eq(mask.any() & place_in(self.load.line[way]))
-            with m.If(load):
-                m.d.comb += [write.addr.eq(self.load.line[way]), write.data.eq(self.load.data[way]), write.en.eq(mask)]
-            free = ~load
-            for client, (port, (of_way, place)) in enumerate(zip(self.write, writes, strict=True)):
-                here = Signal(name=f"write_{name}_{client}")
-                m.d.comb += here.eq(port.valid & (of_way == way) & place_in(place))
-                with m.If(here & free):
-                    m.d.comb += [write.addr.eq(place), write.data.eq(port.payload.data),
-                                 write.en.eq(port.payload.mask)]
-                write_ready[client].append(here & free)
-                free &= ~here
-
-            free = Const(1)
-            if self._wide:
-                wide = Signal(name=f"wide_{name}")
-                m.d.comb += wide.eq(self.wide.en[way] & place_in(self.wide.line[way]))
-                with m.If(wide):
-                    m.d.comb += [read.addr.eq(self.wide.line[way]), read.en.eq(1)]
-                wide_lines[way].append(_taken(m, line, wide, f"wide_{name}"))
-                free = ~wide
-            for client, (port, (of_way, place)) in enumerate(zip(self.read, reads, strict=True)):
-                here = Signal(name=f"read_{name}_{client}")
-                m.d.comb += here.eq(port.address.valid & (of_way == way) & place_in(place))
-                with m.If(here & free):
-                    m.d.comb += [read.addr.eq(place), read.en.eq(1)]
-                lines[client].append(_taken(m, line, here & free, f"read_{name}_{client}"))
-                read_ready[client].append(here & free)
-                free &= ~here
-
-        for port, ready in zip(self.write, write_ready, strict=True):
+        for port, ready in zip(self.write, answers.write_ready, strict=True):
             m.d.comb += port.ready.eq(Cat(ready).any())
-        for port, ready, parts in zip(self.read, read_ready, lines, strict=True):
+        for port, ready, parts in zip(self.read, answers.read_ready, answers.lines, strict=True):
             m.d.comb += [port.address.ready.eq(Cat(ready).any()), port.line.eq(_any_of(parts))]
         if self._wide:
-            m.d.comb += [value.eq(_any_of(parts)) for value, parts in zip(self.wide.data, wide_lines, strict=True)]
+            m.d.comb += [value.eq(_any_of(parts))
+                         for value, parts in zip(self.wide.data, answers.wide_lines, strict=True)]
 
         return m
+
+    def _place(self, address):
+        """Return the way in which a line is, and its place there."""
+        way_bits = ceil_log2(self._ways)
+        return address[:way_bits], address[way_bits:]
+
+    def _in_bank(self, place, bank):
+        """Return whether a place of a way is in a bank."""
+        return place[ceil_log2(self._bank_lines // self._ways):] == bank
+
+    def _write(self, m, write, name, bank, way, answers):
+        """Write what a load, or else the first of the clients, has for a memory."""
+        mask = self.load.en.word_select(way, self._width // 8)
+        load = Signal(name=f"load_{name}")
+        m.d.comb += load.eq(mask.any() & self._in_bank(self.load.line[way], bank))
+        with m.If(load):
+            m.d.comb += [write.addr.eq(self.load.line[way]), write.data.eq(self.load.data[way]), write.en.eq(mask)]
+        free = ~load
+        for client, port in enumerate(self.write):
+            of_way, place = self._place(port.payload.address)
+            here = Signal(name=f"write_{name}_{client}")
+            m.d.comb += here.eq(port.valid & (of_way == way) & self._in_bank(place, bank))
+            with m.If(here & free):
+                m.d.comb += [write.addr.eq(place), write.data.eq(port.payload.data),
+                             write.en.eq(port.payload.mask)]
+            answers.write_ready[client].append(here & free)
+            free &= ~here
+
+    def _read(self, m, read, line, name, bank, way, answers):
+        """Read what the wide port, or else the first of the clients, wants of a memory."""
+        free = Const(1)
+        if self._wide:
+            wide = Signal(name=f"wide_{name}")
+            m.d.comb += wide.eq(self.wide.en[way] & self._in_bank(self.wide.line[way], bank))
+            with m.If(wide):
+                m.d.comb += [read.addr.eq(self.wide.line[way]), read.en.eq(1)]
+            answers.wide_lines[way].append(_taken(m, line, wide, f"wide_{name}"))
+            free = ~wide
+        for client, port in enumerate(self.read):
+            of_way, place = self._place(port.address.payload)
+            here = Signal(name=f"read_{name}_{client}")
+            m.d.comb += here.eq(port.address.valid & (of_way == way) & self._in_bank(place, bank))
+            with m.If(here & free):
+                m.d.comb += [read.addr.eq(place), read.en.eq(1)]
+            answers.lines[client].append(_taken(m, line, here & free, f"read_{name}_{client}"))
+            answers.read_ready[client].append(here & free)
+            free &= ~here
 
 
 def _taken(m, line, chosen, name):

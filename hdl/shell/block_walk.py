@@ -115,7 +115,8 @@ class BlockWalker(wiring.Component):
         m = Module()
         row = stream.Signature(_row_layout(self._kind)).create(path=("row",))
         self._walk_rows(m, row)
-        self._cut(m, row)
+        cut, cut_last = self._cut(m, row)
+        self._give(m, cut, cut_last)
         return m
 
     def _walk_rows(self, m, row):
@@ -169,6 +170,7 @@ class BlockWalker(wiring.Component):
             ]
 
     def _cut(self, m, row):
+        """Cut a row where bursts must end; return what is left of it, and whether that is the last burst."""
         lane_bits = exact_log2(self._config.beat_bytes)
         beat_bits = exact_log2(burst_beats(self._config))
         low_bits = lane_bits + beat_bits
@@ -218,7 +220,10 @@ class BlockWalker(wiring.Component):
                 cut.p.low.eq(0),
                 cut.p.burst.head.eq(0),
             ]
+        return cut, cut_last
 
+    def _give(self, m, cut, cut_last):
+        """Give the first burst of what is left of a row."""
         # A queue's `ready` comes from a register, so that the way of ready through all stages ends here.
         m.submodules.bursts = bursts = StreamFIFO(self.o.p.shape(), 2)
         wiring.connect(m, bursts.o, wiring.flipped(self.o))
@@ -227,7 +232,7 @@ class BlockWalker(wiring.Component):
             bursts.i.valid.eq(cut.valid),
             bursts.i.p.eq(cut.p.burst),
             bursts.i.p.beat.eq(Cat(cut.p.low, cut.p.block)),
-            bursts.i.p.more.eq(Mux(cut_last, cut.p.high, (1 << beat_bits) - 1) - cut.p.low),
+            bursts.i.p.more.eq(Mux(cut_last, cut.p.high, burst_beats(self._config) - 1) - cut.p.low),
             bursts.i.p.tail.eq(cut_last),
             bursts.i.p.end.eq(cut_last & cut.p.burst.end),
         ]

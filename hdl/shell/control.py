@@ -76,38 +76,8 @@ class Control(wiring.Component):
         """Build the states and the timer."""
         m = Module()
 
-        # Progress and expiry are registered: a timeout may come two cycles late.
-        waited = Signal(32)
-        moved = Signal()
-        expired = Signal()
-        m.d.sync += [
-            moved.eq(self.progress),
-            waited.eq(waited + 1),
-            expired.eq((waited == self.timeout) & (self.timeout != 0) & ~moved),
-        ]
-        with m.If(moved | expired):
-            m.d.sync += waited.eq(0)
-
-        failed = Signal()
-        cause = Signal(Cause)
-        address = Signal(32)
-        with m.If(self.read_error):
-            m.d.comb += [
-                failed.eq(1),
-                cause.eq(Mux(self.read_response == Response.DECERR, Cause.READ_DECERR, Cause.READ_SLVERR)),
-                address.eq(self.read_address),
-            ]
-        with m.Elif(self.write_error):
-            m.d.comb += [
-                failed.eq(1),
-                cause.eq(Mux(self.write_response == Response.DECERR, Cause.WRITE_DECERR, Cause.WRITE_SLVERR)),
-                address.eq(self.write_address),
-            ]
-        with m.Elif(self.bad_command):
-            m.d.comb += [failed.eq(1), cause.eq(Cause.BAD_COMMAND), address.eq(self.command_address)]
-        with m.Elif(expired):
-            m.d.comb += [failed.eq(1), cause.eq(Cause.TIMEOUT)]
-
+        waited, moved, expired = self._watch(m)
+        failed, cause, address = self._find_error(m, expired)
         draining = Signal()
         m.d.comb += self.busy.eq(self.run | draining)
         with m.If(self.run):
@@ -140,3 +110,41 @@ class Control(wiring.Component):
             ]
 
         return m
+
+    def _watch(self, m):
+        """Count the cycles without progress; return them, whether there was any, and whether they are too many."""
+        # Progress and expiry are registered: a timeout may come two cycles late.
+        waited = Signal(32)
+        moved = Signal()
+        expired = Signal()
+        m.d.sync += [
+            moved.eq(self.progress),
+            waited.eq(waited + 1),
+            expired.eq((waited == self.timeout) & (self.timeout != 0) & ~moved),
+        ]
+        with m.If(moved | expired):
+            m.d.sync += waited.eq(0)
+        return waited, moved, expired
+
+    def _find_error(self, m, expired):
+        """Return whether something failed, why, and at which address."""
+        failed = Signal()
+        cause = Signal(Cause)
+        address = Signal(32)
+        with m.If(self.read_error):
+            m.d.comb += [
+                failed.eq(1),
+                cause.eq(Mux(self.read_response == Response.DECERR, Cause.READ_DECERR, Cause.READ_SLVERR)),
+                address.eq(self.read_address),
+            ]
+        with m.Elif(self.write_error):
+            m.d.comb += [
+                failed.eq(1),
+                cause.eq(Mux(self.write_response == Response.DECERR, Cause.WRITE_DECERR, Cause.WRITE_SLVERR)),
+                address.eq(self.write_address),
+            ]
+        with m.Elif(self.bad_command):
+            m.d.comb += [failed.eq(1), cause.eq(Cause.BAD_COMMAND), address.eq(self.command_address)]
+        with m.Elif(expired):
+            m.d.comb += [failed.eq(1), cause.eq(Cause.TIMEOUT)]
+        return failed, cause, address

@@ -15,6 +15,39 @@ from .reader import beats_layout, request_layout
 __all__ = ["Fetch"]
 
 
+class _State:
+    """Signals that the parts of the fetch share."""
+
+    def __init__(self, ahead: int, beat_bits: int):
+        #: Next command to request and to arrive, in units of commands, and those between.
+        self.request_at = Signal(32 - exact_log2(COMMAND_BYTES))
+        self.arrived_at = Signal(32 - exact_log2(COMMAND_BYTES))
+        self.in_flight = Signal(range(ahead + 1))
+        self.requested = Signal()
+        #: Commands behind the one that arrives, or from the next one on, as far as its header tells.
+        self.following = Signal(4)
+        #: A beat arrives, this one of its command; it is the first, the last.
+        self.arrives = Signal()
+        self.beat = Signal(beat_bits)
+        self.first = Signal()
+        self.last = Signal()
+        #: What the first beat says: queue of the command, whether it is the end; both are kept for the other beats.
+        self.queue = Signal(2)
+        self.queue_held = Signal(2)
+        self.is_end = Signal()
+        self.ending = Signal()
+        #: No further beat counts; the one that arrives does.
+        self.stopped = Signal()
+        self.accepted = Signal()
+        #: A beat before was the first of an unknown command; it was of a bad one.
+        self.unknown = Signal()
+        self.bad = Signal()
+
+    def of_end(self):
+        """Whether the beat is of the end."""
+        return Mux(self.first, self.is_end, self.ending)
+
+
 class Fetch(wiring.Component):
     """Reads a program, a command a burst, and gives its beats to the command queues.
 
@@ -99,114 +132,121 @@ class Fetch(wiring.Component):
         """Build the requests and the check of headers."""
         m = Module()
 
-        command_bits = exact_log2(COMMAND_BYTES)
-        request_at = Signal(32 - command_bits)
-        arrived_at = Signal(32 - command_bits)
-        in_flight = Signal(range(self.ahead + 1))
-        beat = Signal(self._beat_bits)
-        stopped = Signal()
-        arrives = Signal()
-        first = Signal()
-        last = Signal()
-        requested = Signal()
-        # Commands behind the one that arrives, or from the next one on, as far as its header tells.
-        following = Signal(4)
+        state = _State(self.ahead, self._beat_bits)
+        self._request(m, state)
+        self._read_header(m, state)
+        self._report(m, state)
+        self._count_beats(m, state)
+        self._count_commands(m, state)
+        self._reset(m, state)
+
+        return m
+
+    def _request(self, m, state):
+        """Request the next command while there is room for it, and the program has it as far as is known."""
+        in_flight = state.in_flight
         m.d.comb += [
-            arrives.eq(self.response.valid & self.run),
-            first.eq(beat == 0),
-            last.eq(arrives & (beat == (1 << self._beat_bits) - 1)),
-            requested.eq(self.request.valid & self.request.ready),
-            self.request.valid.eq(self.run & self.room & ~stopped & (in_flight != self.ahead)
-                                  & (in_flight <= following)),
-            self.request.p.beat.eq(request_at << self._beat_bits),
+            state.arrives.eq(self.response.valid & self.run),
+            state.first.eq(state.beat == 0),
+            state.last.eq(state.arrives & (state.beat == (1 << self._beat_bits) - 1)),
+            state.requested.eq(self.request.valid & self.request.ready),
+            self.request.valid.eq(self.run & self.room & ~state.stopped & (in_flight != self.ahead)
+                                  & (in_flight <= state.following)),
+            self.request.p.beat.eq(state.request_at << self._beat_bits),
             self.request.p.more.eq((1 << self._beat_bits) - 1),
             self.response.ready.eq(1),
             self.defer.eq(~self.hungry | (in_flight >= self.PRESSING)),
         ]
 
+    def _read_header(self, m, state):
+        """Find the queue of a command, and put its beats there if it is known."""
         header = self.response.p.data
         opcode, version = header[:8], header[8:16]
-        queue = Signal(2)
         known = Signal()
-        is_end = Signal()
-        queue_held = Signal(2)
-        ending = Signal()
-        accepted = Signal()
         # The end waits in the queue of loads. The last bits tell the known opcodes apart.
         with m.Switch(opcode[:3]):
             with m.Case(Opcode.END.value):
-                m.d.comb += queue.eq(QUEUES.index(Opcode.LOAD))
+                m.d.comb += state.queue.eq(QUEUES.index(Opcode.LOAD))
             for index, each in enumerate(QUEUES):
                 with m.Case(each.value):
-                    m.d.comb += queue.eq(index)
+                    m.d.comb += state.queue.eq(index)
         is_known = opcode <= max(each.value for each in Opcode)
         if not self._config.has_post:
             is_known &= opcode != Opcode.POST.value
         m.d.comb += [
             known.eq(is_known & (version == FORMAT_VERSION)),
-            is_end.eq(opcode == Opcode.END.value),
-            accepted.eq(~stopped & (~first | known)),
+            state.is_end.eq(opcode == Opcode.END.value),
+            state.accepted.eq(~state.stopped & (~state.first | known)),
             # A command of several beats is found to be unknown before it is whole, so its first beat
             # need not wait for the check.
-            self.put.eq(arrives & (accepted if self._beat_bits == 0 else ~stopped)),
-            self.queue.eq(Mux(first, queue, queue_held)),
-            self.beat.eq(beat),
+            self.put.eq(state.arrives & (state.accepted if self._beat_bits == 0 else ~state.stopped)),
+            self.queue.eq(Mux(state.first, state.queue, state.queue_held)),
+            self.beat.eq(state.beat),
             self.data.eq(self.response.p.data),
         ]
 
-        unknown = Signal()
-        bad = Signal()
-        empty = self._find_zeros(m, arrives & accepted & ~Mux(first, is_end, ending))
+    def _report(self, m, state):
+        """Report commands, those that are bad, and the end."""
+        empty = self._find_zeros(m, state.arrives & state.accepted & ~state.of_end())
         # One cycle after the last beat but one at the earliest, the address is still the command's.
-        bad_at = Signal.like(arrived_at)
+        bad_at = Signal.like(state.arrived_at)
         if self._beat_bits > 1:
-            m.d.comb += bad_at.eq(arrived_at)
+            m.d.comb += bad_at.eq(state.arrived_at)
         else:
-            m.d.sync += bad_at.eq(arrived_at)
-        m.d.comb += bad.eq(unknown | empty)
+            m.d.sync += bad_at.eq(state.arrived_at)
+        m.d.comb += state.bad.eq(state.unknown | empty)
         m.d.sync += [
-            unknown.eq(arrives & first & ~stopped & ~accepted),
-            self.bad.eq(bad),
-            self.bad_address.eq(bad_at << command_bits),
-            self.command.eq(last & accepted),
+            state.unknown.eq(state.arrives & state.first & ~state.stopped & ~state.accepted),
+            self.bad.eq(state.bad),
+            self.bad_address.eq(bad_at << exact_log2(COMMAND_BYTES)),
+            self.command.eq(state.last & state.accepted),
             # An error response to the last beat of the end comes one cycle later.
-            self.ended.eq(stopped),
+            self.ended.eq(state.stopped),
         ]
-        with m.If(arrives):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(first):
-                m.d.sync += [queue_held.eq(queue), ending.eq(is_end)]
-                with m.If(~accepted):
-                    m.d.sync += stopped.eq(1)
-        with m.If(bad):
-            m.d.sync += stopped.eq(1)
+
+    def _count_beats(self, m, state):
+        """Keep what a command's first beat says for the others; stop behind a bad command."""
+        with m.If(state.arrives):
+            m.d.sync += state.beat.eq(state.beat + 1)
+            with m.If(state.first):
+                m.d.sync += [state.queue_held.eq(state.queue), state.ending.eq(state.is_end)]
+                with m.If(~state.accepted):
+                    m.d.sync += state.stopped.eq(1)
+        with m.If(state.bad):
+            m.d.sync += state.stopped.eq(1)
+
+    def _count_commands(self, m, state):
+        """Count the commands that are to come, have come, and are on their way; stop behind the end."""
+        following = state.following
         behind = Signal.like(following)
         near_end = Signal(4)
-        m.d.comb += [near_end.eq(header[16:]), behind.eq(Mux(first, ~near_end, following))]
-        with m.If(arrives):
-            m.d.sync += following.eq(Mux(last, behind - 1, behind))
-        with m.If(last):
-            m.d.sync += arrived_at.eq(arrived_at + 1)
-            with m.If(Mux(first, is_end, ending)):
-                m.d.sync += stopped.eq(1)
-        with m.If(requested):
-            m.d.sync += request_at.eq(request_at + 1)
-        m.d.sync += in_flight.eq(in_flight + requested - last)
+        m.d.comb += [near_end.eq(self.response.p.data[16:]), behind.eq(Mux(state.first, ~near_end, following))]
+        with m.If(state.arrives):
+            m.d.sync += following.eq(Mux(state.last, behind - 1, behind))
+        with m.If(state.last):
+            m.d.sync += state.arrived_at.eq(state.arrived_at + 1)
+            with m.If(state.of_end()):
+                m.d.sync += state.stopped.eq(1)
+        with m.If(state.requested):
+            m.d.sync += state.request_at.eq(state.request_at + 1)
+        m.d.sync += state.in_flight.eq(state.in_flight + state.requested - state.last)
+
+    def _reset(self, m, state):
+        """Begin at the program's start, whatever was before."""
+        command_bits = exact_log2(COMMAND_BYTES)
         with m.If(~self.run):
             m.d.sync += [
-                request_at.eq(self.program_address[command_bits:]),
-                arrived_at.eq(self.program_address[command_bits:]),
-                in_flight.eq(0),
-                following.eq(15),
-                beat.eq(0),
+                state.request_at.eq(self.program_address[command_bits:]),
+                state.arrived_at.eq(self.program_address[command_bits:]),
+                state.in_flight.eq(0),
+                state.following.eq(15),
+                state.beat.eq(0),
                 # A misaligned program counts as an unknown command, in the first cycle of the run.
-                stopped.eq(self.program_address[:command_bits].any()),
-                unknown.eq(self.program_address[:command_bits].any()),
+                state.stopped.eq(self.program_address[:command_bits].any()),
+                state.unknown.eq(self.program_address[:command_bits].any()),
                 self.ended.eq(0),
                 self.bad.eq(0),
             ]
-
-        return m
 
     def _find_zeros(self, m, look):
         """Return a signal that is high one cycle after a beat with ``look`` in which a count is zero."""

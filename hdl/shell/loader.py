@@ -20,6 +20,20 @@ from .reader import IN_FLIGHT, beats_layout, request_layout
 __all__ = ["Loader"]
 
 
+class _Current:
+    """Signals of the burst whose beats come now."""
+
+    def __init__(self, config: Config, layout: data.StructLayout):
+        self.burst = Signal(layout)
+        self.valid = Signal()
+        #: The next beat is the burst's first one, its last one; the word under its lane 0.
+        self.head = Signal()
+        self.burst_last = Signal()
+        self.word = Signal(ADDRESS_BITS - exact_log2(config.beat_bytes))
+        #: It is here.
+        self.beat = Signal()
+
+
 class Loader(wiring.Component):
     """Loads blocks into the scratchpads, one beat a cycle, across rows and commands.
 
@@ -132,58 +146,70 @@ class Loader(wiring.Component):
         ]
 
     def _write(self, m, pending, layout, code):
-        lanes = self._config.beat_bytes
-        lane_bits = exact_log2(lanes)
-        word_bits = ADDRESS_BITS - lane_bits
+        """Write what comes of the bursts to the scratchpads."""
+        now = _Current(self._config, layout)
+        self._follow(m, pending, code, now)
+        written = now.beat if code is None else self._decode(m, code, now)
+        rotator = self._rotate(m, code, now)
+        self._place(m, code, rotator, now, written)
 
-        # The burst whose beats come now, and which of its beats is next.
-        burst = Signal(layout)
-        valid = Signal()
+    def _follow(self, m, pending, code, now):
+        """Follow the beats of one burst after the other."""
+        burst, valid, fill = now.burst, now.valid, now.burst.kind.fill
         left = Signal(exact_log2(burst_beats(self._config)))
-        head = Signal()
-        word = Signal(word_bits)
-        fill = burst.kind.fill
-        beat = Signal()
-        burst_last = Signal()
-        free = ~valid | beat & burst_last
+        free = ~valid | now.beat & now.burst_last
         if code is not None:
             # Behind a code only more of it comes before its last word.
             free = free & (pending.o.p.kind.coded & ~pending.o.p.head | ~code.busy & ~code.begin)
         m.d.comb += [
             self.response.ready.eq(valid & ~fill),
-            beat.eq(valid & (fill | self.response.valid)),
-            burst_last.eq(left == 0),
+            now.beat.eq(valid & (fill | self.response.valid)),
+            now.burst_last.eq(left == 0),
             pending.o.ready.eq(free),
         ]
-        with m.If(beat):
-            m.d.sync += [left.eq(left - 1), head.eq(0), word.eq(word + 1)]
+        with m.If(now.beat):
+            m.d.sync += [left.eq(left - 1), now.head.eq(0), now.word.eq(now.word + 1)]
             if code is not None:
-                with m.If(burst_last):
+                with m.If(now.burst_last):
                     m.d.sync += valid.eq(0)
         with m.If(pending.o.ready):
             m.d.sync += [
                 valid.eq(pending.o.valid),
                 burst.eq(pending.o.p),
                 left.eq(pending.o.p.more),
-                head.eq(pending.o.p.head),
+                now.head.eq(pending.o.p.head),
             ]
             # The rest of a row may be late, and an empty queue shows an old burst.
             with m.If(pending.o.valid & pending.o.p.head):
-                m.d.sync += word.eq(pending.o.p.word)
+                m.d.sync += now.word.eq(pending.o.p.word)
 
-        written = beat
-        if code is not None:
-            written = self._decode(m, code, burst, valid, head, word, burst.tail & burst_last)
+    def _decode(self, m, code, now):
+        """Give beats of codes to their decoder; return whether a beat of bytes, or a decoded word, is written."""
+        burst = now.burst
+        coded = now.valid & burst.kind.coded
+        beat = coded & self.response.valid
+        m.d.comb += [
+            code.begin.eq(coded & now.head),
+            code.address.eq(Cat(Const(0, len(burst.first)), now.word) + burst.first + burst.rotation),
+            code.part.eq(burst.first[exact_log2(CODE_BYTES):]),
+            code.beats.valid.eq(beat),
+            code.beats.p.data.eq(self.response.p.data),
+            code.beats.p.last.eq(self.response.p.last),
+            code.beats.p.end.eq(burst.tail & now.burst_last),
+        ]
+        return now.valid & ~burst.kind.coded & (burst.kind.fill | self.response.valid) | code.valid
 
-        # Rotate each lane together with its enable.
+    def _rotate(self, m, code, now):
+        """Rotate each lane together with its enable; return what does."""
+        lanes, burst, head = self._config.beat_bytes, now.burst, now.head
         m.submodules.rotator = rotator = Rotator(lanes, 9, reverse=True)
         lane = Signal(data.ArrayLayout(data.StructLayout({"data": 8, "mask": 1}), lanes))
         tail = Signal()
-        m.d.comb += tail.eq(burst.tail & burst_last)
+        m.d.comb += tail.eq(burst.tail & now.burst_last)
         for index in range(lanes):
             byte = self.response.p.data.word_select(index, 8)
             m.d.sync += [
-                lane[index].data.eq(Mux(fill, burst.kind.value, byte)),
+                lane[index].data.eq(Mux(burst.kind.fill, burst.kind.value, byte)),
                 lane[index].mask.eq(~(head & (index < burst.first)) & ~(tail & (index > burst.last))),
             ]
             m.d.comb += rotator.i[index].eq(lane[index])
@@ -192,21 +218,24 @@ class Loader(wiring.Component):
                 for index in range(lanes):
                     m.d.sync += lane[index].mask.eq(index < len(code.word) // 8)
                 m.d.sync += Cat(lane[index].data for index in range(len(code.word) // 8)).eq(code.word)
+        return rotator
 
-        # What stays beside the lanes.
+    def _place(self, m, code, rotator, now, written):
+        """Write the rotated lanes to where they belong, which goes beside them."""
+        lanes, burst = self._config.beat_bytes, now.burst
         beside_layout = data.StructLayout({
             "valid": 1,
             "end": 1,
             "destination": self._config.commands.destination,
-            "word": word_bits,
-            "rotation": lane_bits,
+            "word": len(now.word),
+            "rotation": exact_log2(lanes),
         })
         first = Signal(beside_layout, name="beside_0")
         m.d.sync += [
             first.valid.eq(written),
-            first.end.eq(written & burst.end & burst_last),
+            first.end.eq(written & burst.end & now.burst_last),
             first.destination.eq(burst.kind.destination),
-            first.word.eq(word),
+            first.word.eq(now.word),
             first.rotation.eq(burst.rotation),
         ]
         if code is not None:
@@ -234,18 +263,3 @@ class Loader(wiring.Component):
                 self.load.data[index].eq(rotator.o[index][:8]),
                 self.load.mask[index].eq(rotator.o[index][8]),
             ]
-
-    def _decode(self, m, code, burst, valid, head, word, end):
-        """Give beats of codes to their decoder; return whether a beat of bytes, or a decoded word, is written."""
-        coded = valid & burst.kind.coded
-        beat = coded & self.response.valid
-        m.d.comb += [
-            code.begin.eq(coded & head),
-            code.address.eq(Cat(Const(0, len(burst.first)), word) + burst.first + burst.rotation),
-            code.part.eq(burst.first[exact_log2(CODE_BYTES):]),
-            code.beats.valid.eq(beat),
-            code.beats.p.data.eq(self.response.p.data),
-            code.beats.p.last.eq(self.response.p.last),
-            code.beats.p.end.eq(end),
-        ]
-        return valid & ~burst.kind.coded & (burst.kind.fill | self.response.valid) | code.valid

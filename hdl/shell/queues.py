@@ -28,6 +28,37 @@ def slot_name(opcode: Opcode) -> str:
     return f"slot_{opcode.name.lower()}"
 
 
+class _State:
+    """Signals that the parts of the queues share."""
+
+    def __init__(self, depth: int, beat_bits: int):
+        pointers = data.ArrayLayout(exact_log2(depth), len(QUEUES))
+        #: Next command of each queue to write and to read, and commands in the memory.
+        self.put_at = Signal(pointers)
+        self.get_at = Signal(pointers)
+        self.held = Signal(data.ArrayLayout(range(depth + 1), len(QUEUES)))
+        #: The beat is its command's first, last; it goes to the memory.
+        self.first = Signal()
+        self.put_last = Signal()
+        self.store = Signal()
+        #: A command that begins goes straight to its slot; one that has begun does, this queue's.
+        self.direct_first = Signal()
+        self.direct_on = Signal()
+        self.direct_queue = Signal(2)
+        #: Queue and beats of the command of which the memory holds a part.
+        self.coming = Signal(2)
+        self.come = Signal(beat_bits)
+        #: A command is read, of this queue; its next beat; this is read now, and is the last one.
+        self.reading = Signal()
+        self.source = Signal(2)
+        self.beat = Signal(beat_bits)
+        self.read_now = Signal()
+        self.read_last = Signal()
+        #: Queues whose next command is read from the next cycle on; those whose slot is being filled so.
+        self.chosen = Signal(len(QUEUES))
+        self.filling = Signal(len(QUEUES))
+
+
 class CommandQueues(wiring.Component):
     """Four queues of commands that arrive beat by beat, in program order.
 
@@ -80,7 +111,8 @@ class CommandQueues(wiring.Component):
             raise PearrayError(f"depth must be a power of two of at least 4, not {depth!r}")
         self._width = config.memory.data_width
         self._depth = depth
-        self._beat_bits = exact_log2(COMMAND_BYTES // config.beat_bytes)
+        self._beats = COMMAND_BYTES // config.beat_bytes
+        self._beat_bits = exact_log2(self._beats)
         super().__init__({
             "put": In(1),
             "queue": In(2),
@@ -96,112 +128,115 @@ class CommandQueues(wiring.Component):
         """Build the memory, its two sides, and the slots."""
         m = Module()
 
-        pointer_bits = exact_log2(self._depth)
-        beats = 1 << self._beat_bits
-        memory = Memory(shape=self._width, depth=len(QUEUES) * self._depth * beats, init=[],
+        memory = Memory(shape=self._width, depth=len(QUEUES) * self._depth * self._beats, init=[],
                         attrs={"no_rw_check": 1})
         m.submodules.storage = memory
         write = memory.write_port()
         read = memory.read_port()
 
-        put_at = Signal(data.ArrayLayout(pointer_bits, len(QUEUES)))
-        get_at = Signal(data.ArrayLayout(pointer_bits, len(QUEUES)))
-        held = Signal(data.ArrayLayout(range(self._depth + 1), len(QUEUES)))
+        state = _State(self._depth, self._beat_bits)
+        self._choose_way(m, state)
+        self._write(m, write, state)
+        self._read(m, read, state)
+        self._choose_queue(m, state)
+        self._count(m, state)
+        self._fill_slots(m, read.data, state)
 
-        # Straight to a slot, if nothing else is on its way to one. While this goes on, beats of
-        # other queues stay in the memory. What beats after the first do depends on registers only.
-        put_last = Signal()
-        first = Signal()
+        return m
+
+    def _choose_way(self, m, state):
+        """Send a command straight to its slot, if nothing else is on its way to one, else to the memory.
+
+        While one goes straight, beats of other queues stay in the memory. What beats after the first do depends on
+        registers only.
+        """
         busy_slots = Signal(len(QUEUES))
-        filling = Signal(len(QUEUES))
-        direct_first = Signal()
-        direct_on = Signal()
-        direct_queue = Signal(2)
-        store = Signal()
         m.d.comb += [
-            first.eq(self.beat[:self._beat_bits] == 0),
-            direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~filling.any()),
-            store.eq(self.put & ~Mux(first, direct_first, direct_on)),
+            state.first.eq(self.beat[:self._beat_bits] == 0),
+            state.direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~state.filling.any()),
+            state.store.eq(self.put & ~Mux(state.first, state.direct_first, state.direct_on)),
         ]
         for queue in range(len(QUEUES)):
-            m.d.comb += busy_slots[queue].eq(self.valid[queue] | (held[queue] != 0))
+            m.d.comb += busy_slots[queue].eq(self.valid[queue] | (state.held[queue] != 0))
         watched = [QUEUES.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
-        m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | filling[queue] for queue in watched).all())
+        m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | state.filling[queue] for queue in watched).all())
         with m.If(self.put):
-            with m.If(first):
-                m.d.sync += [direct_on.eq(direct_first), direct_queue.eq(self.queue)]
-            with m.If(put_last):
-                m.d.sync += direct_on.eq(0)
+            with m.If(state.first):
+                m.d.sync += [state.direct_on.eq(state.direct_first), state.direct_queue.eq(self.queue)]
+            with m.If(state.put_last):
+                m.d.sync += state.direct_on.eq(0)
 
-        # Writing. `coming` and `come` say how much of a command that is not complete is there.
-        coming = Signal(2)
-        come = Signal(self._beat_bits)
+    def _write(self, m, write, state):
+        """Write a beat to the memory."""
         m.d.comb += [
-            put_last.eq(self.put & (self.beat[:self._beat_bits] == beats - 1)),
-            write.en.eq(store),
-            write.addr.eq(Cat(self.beat[:self._beat_bits], put_at[self.queue], self.queue)),
+            state.put_last.eq(self.put & (self.beat[:self._beat_bits] == self._beats - 1)),
+            write.en.eq(state.store),
+            write.addr.eq(Cat(self.beat[:self._beat_bits], state.put_at[self.queue], self.queue)),
             write.data.eq(self.data),
         ]
-        with m.If(store):
-            m.d.sync += [come.eq(come + 1), coming.eq(self.queue)]
+        with m.If(state.store):
+            m.d.sync += [state.come.eq(state.come + 1), state.coming.eq(self.queue)]
 
-        # Reading: one command after the other, for whichever slot is empty.
-        reading = Signal()
-        source = Signal(2)
-        beat = Signal(self._beat_bits)
+    def _read(self, m, read, state):
+        """Read the beats of one command after the other, as far as they are there."""
         there = Signal()
-        read_now = Signal()
-        read_last = Signal()
-        wanted = Signal(len(QUEUES))
-        chosen = Signal(len(QUEUES))
         m.d.comb += [
-            there.eq((held[source] != 0) | (coming == source) & (beat < come)),
-            read_now.eq(reading & there),
-            read_last.eq(read_now & (beat == beats - 1)),
+            there.eq((state.held[state.source] != 0) | (state.coming == state.source) & (state.beat < state.come)),
+            state.read_now.eq(state.reading & there),
+            state.read_last.eq(state.read_now & (state.beat == self._beats - 1)),
             read.en.eq(1),
-            read.addr.eq(Cat(beat, get_at[source], source)),
+            read.addr.eq(Cat(state.beat, state.get_at[state.source], state.source)),
         ]
+        with m.If(state.read_now):
+            m.d.sync += state.beat.eq(state.beat + 1)
+
+    def _choose_queue(self, m, state):
+        """Choose whose next command is read: the first queue's whose slot is empty."""
+        wanted = Signal(len(QUEUES))
         for queue in range(len(QUEUES)):
-            some = (held[queue] != 0) | (come != 0) & (coming == queue)
-            m.d.comb += wanted[queue].eq(~self.valid[queue] & ~filling[queue] & some)
-        with m.If(read_now):
-            m.d.sync += beat.eq(beat + 1)
+            some = (state.held[queue] != 0) | (state.come != 0) & (state.coming == queue)
+            m.d.comb += wanted[queue].eq(~self.valid[queue] & ~state.filling[queue] & some)
         # Choosing waits until `held` tells what the command read last has left.
-        with m.If(read_last):
-            m.d.sync += reading.eq(0)
-        with m.If(~reading & ~(self.put & first) & ~direct_on):
-            m.d.comb += chosen.eq(wanted & -wanted)
-            m.d.sync += reading.eq(wanted.any())
+        with m.If(state.read_last):
+            m.d.sync += state.reading.eq(0)
+        with m.If(~state.reading & ~(self.put & state.first) & ~state.direct_on):
+            m.d.comb += state.chosen.eq(wanted & -wanted)
+            m.d.sync += state.reading.eq(wanted.any())
         for queue in range(len(QUEUES)):
-            with m.If(chosen[queue]):
-                m.d.sync += source.eq(queue)
+            with m.If(state.chosen[queue]):
+                m.d.sync += state.source.eq(queue)
+
+    def _count(self, m, state):
+        """Count the commands of each queue in the memory, and watch that there is room for more."""
         full = Signal(len(QUEUES))
         for queue in range(len(QUEUES)):
-            put = store & put_last & (self.queue == queue)
-            get = read_last & (source == queue)
+            held = state.held[queue]
+            put = state.store & state.put_last & (self.queue == queue)
+            get = state.read_last & (state.source == queue)
             with m.If(put):
-                m.d.sync += put_at[queue].eq(put_at[queue] + 1)
+                m.d.sync += state.put_at[queue].eq(state.put_at[queue] + 1)
             with m.If(get):
-                m.d.sync += get_at[queue].eq(get_at[queue] + 1)
-            m.d.sync += held[queue].eq(held[queue] + put - get)
-            m.d.comb += full[queue].eq(held[queue] >= self._depth // 2)
-            rules.never(m, f"{QUEUES[queue].name.lower()}_queue", put & (held[queue] == self._depth), "overflow")
+                m.d.sync += state.get_at[queue].eq(state.get_at[queue] + 1)
+            m.d.sync += held.eq(held + put - get)
+            m.d.comb += full[queue].eq(held >= self._depth // 2)
+            rules.never(m, f"{QUEUES[queue].name.lower()}_queue", put & (held == self._depth), "overflow")
         m.d.sync += self.room.eq(~full.any())
 
-        # From the memory through its output register to the slots.
+    def _fill_slots(self, m, read_data, state):
+        """Fill the slots, from the memory through its output register, or straight."""
         word = Signal(self._width, reset_less=True)
         arrived = Signal(2)
         target_1, target_2 = Signal(2), Signal(2)
         place_1, place_2 = Signal(self._beat_bits), Signal(self._beat_bits)
         m.d.sync += [
-            word.eq(read.data),
-            arrived.eq(Cat(read_now, arrived)),
-            target_1.eq(source), target_2.eq(target_1),
-            place_1.eq(beat), place_2.eq(place_1),
+            word.eq(read_data),
+            arrived.eq(Cat(state.read_now, arrived)),
+            target_1.eq(state.source), target_2.eq(target_1),
+            place_1.eq(state.beat), place_2.eq(place_1),
         ]
         # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
-        m.d.comb += to_slot.eq(Mux(filling.any(), word, self.data))
+        m.d.comb += to_slot.eq(Mux(state.filling.any(), word, self.data))
         overwritten = Signal(len(QUEUES))
         rules.never(m, "slots", overwritten, "a command was overwritten before it was taken")
         for queue, opcode in enumerate(QUEUES):
@@ -210,19 +245,17 @@ class CommandQueues(wiring.Component):
             with m.If(self.take[queue]):
                 m.d.sync += self.valid[queue].eq(0)
             # Until its slot is valid, a queue that is being read must not be chosen again.
-            with m.If(chosen[queue]):
-                m.d.sync += filling[queue].eq(1)
+            with m.If(state.chosen[queue]):
+                m.d.sync += state.filling[queue].eq(1)
             for index in range(last + 1):
                 part = slot[index * self._width:(index + 1) * self._width]
                 if index:
-                    straight = direct_on & (direct_queue == queue) & (self.beat == index)
+                    straight = state.direct_on & (state.direct_queue == queue) & (self.beat == index)
                 else:
-                    straight = first & direct_first & (self.queue == queue)
-                from_memory = arrived[1] & filling[queue] & (target_2 == queue) & (place_2 == index)
+                    straight = state.first & state.direct_first & (self.queue == queue)
+                from_memory = arrived[1] & state.filling[queue] & (target_2 == queue) & (place_2 == index)
                 with m.If(self.put & straight | from_memory):
                     m.d.sync += part.eq(to_slot)
                     m.d.comb += overwritten[queue].eq(self.valid[queue])
                     if index == last:
-                        m.d.sync += [self.valid[queue].eq(1), filling[queue].eq(0)]
-
-        return m
+                        m.d.sync += [self.valid[queue].eq(1), state.filling[queue].eq(0)]

@@ -88,8 +88,6 @@ class Reader(wiring.Component):
         """Build the arbiter, the record of bursts in flight, and the way back."""
         m = Module()
 
-        bus = self.bus
-        lane_bits = exact_log2(self._config.beat_bytes)
         draining = Signal()
         in_flight = Signal(range(IN_FLIGHT + 1))
         m.d.comb += self.idle.eq((in_flight == 0) & ~draining)
@@ -99,13 +97,17 @@ class Reader(wiring.Component):
             m.d.sync += draining.eq(1)
 
         # One entry for each burst from when its address is offered until its last beat.
-        client_bits = len(self.error_client)
-        entry = data.StructLayout({"client": client_bits, "beat": 32 - lane_bits})
+        entry = data.StructLayout({"client": len(self.error_client), "beat": len(self.request[0].p.beat)})
         m.submodules.bursts = bursts = StreamFIFO(entry, IN_FLIGHT)
 
-        # Address channel: the client whose turn it is, else one that does not defer, else any.
-        turn = Signal(client_bits)
-        chosen = Signal(client_bits)
+        self._request(m, bursts, draining)
+        self._respond(m, bursts, draining, in_flight)
+
+        return m
+
+    def _choose(self, m, turn):
+        """Choose the client whose turn it is, else one that does not defer, else any."""
+        chosen = Signal(len(self.error_client))
         pressing = Signal(self._clients)
         for client in reversed(range(self._clients)):
             m.d.comb += pressing[client].eq(self.request[client].valid & ~self.defer[client])
@@ -118,6 +120,14 @@ class Reader(wiring.Component):
             for client in range(self._clients):
                 with m.Case(client), m.If(pressing[client]):
                     m.d.comb += chosen.eq(client)
+        return chosen
+
+    def _request(self, m, bursts, draining):
+        """Address channel: offer the chosen client's burst, and keep a record of it."""
+        bus = self.bus
+        lane_bits = exact_log2(self._config.beat_bytes)
+        turn = Signal(len(self.error_client))
+        chosen = self._choose(m, turn)
         any_request = Signal()
         payload = Signal(request_layout(self._config))
         take = Signal()
@@ -147,7 +157,9 @@ class Reader(wiring.Component):
         with m.Elif(bus.arready):
             m.d.sync += bus.arvalid.eq(0)
 
-        # Data channel: to the client of the oldest burst. Beats nobody waits for are dropped.
+    def _respond(self, m, bursts, draining, in_flight):
+        """Data channel: give beats to the client of the oldest burst, or drop those that nobody waits for."""
+        bus = self.bus
         drop = Signal()
         done = Signal()
         m.d.comb += [
@@ -165,8 +177,6 @@ class Reader(wiring.Component):
             in_flight.eq(in_flight + bursts.i.valid - (done & bursts.o.valid)),
             self.error.eq(bus.rvalid & bus.rready & ~drop & bus.rresp.as_value()[1]),
             self.error_response.eq(bus.rresp),
-            self.error_address.eq(bursts.o.p.beat << lane_bits),
+            self.error_address.eq(bursts.o.p.beat << exact_log2(self._config.beat_bytes)),
             self.error_client.eq(bursts.o.p.client),
         ]
-
-        return m

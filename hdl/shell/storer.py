@@ -86,21 +86,7 @@ class Storer(wiring.Component):
         """Build the walker, the reading of beats, and their alignment."""
         m = Module()
 
-        m.submodules.walker = walker = BlockWalker(self._config, self._KIND, record_bytes=4 * self._record_words)
-        body = self.commands.p
-        m.d.comb += [
-            walker.i.valid.eq(self.commands.valid),
-            self.commands.ready.eq(walker.i.ready),
-            *self._describe(walker.i.p, body),
-            walker.i.p.record.eq(body.profile),
-            self.done.eq(self.marked),
-        ]
-        m.d.comb += [
-            walker.i.p[name].eq(getattr(body, name))
-            for name in ("dram", "dram_step1", "dram_step2", "address", "step1", "step2", "length",
-                         "count1", "count2")
-        ]
-
+        walker = self._walk(m)
         # The burst that is read now. Its address is requested when it becomes the current one.
         lanes = self._config.beat_bytes
         lane_bits = exact_log2(lanes)
@@ -145,6 +131,24 @@ class Storer(wiring.Component):
         rules.never(m, "credit", Mux(spent, credit == 0, self.sent & (credit == DATA_DEPTH)),
                     "more or less than the writer holds")
         return m
+
+    def _walk(self, m):
+        """Take commands; return the walker over their bursts."""
+        m.submodules.walker = walker = BlockWalker(self._config, self._KIND, record_bytes=4 * self._record_words)
+        body = self.commands.p
+        m.d.comb += [
+            walker.i.valid.eq(self.commands.valid),
+            self.commands.ready.eq(walker.i.ready),
+            *self._describe(walker.i.p, body),
+            walker.i.p.record.eq(body.profile),
+            self.done.eq(self.marked),
+        ]
+        m.d.comb += [
+            walker.i.p[name].eq(getattr(body, name))
+            for name in ("dram", "dram_step1", "dram_step2", "address", "step1", "step2", "length",
+                         "count1", "count2")
+        ]
+        return walker
 
     def _describe(self, block, body):
         """Return what is said of a command's block besides its rows."""

@@ -97,55 +97,65 @@ class TokenGates(wiring.Component):
             m.d.sync += self.posted.eq(self.posted + 1)
 
         freed = self._count_freed(m, counts[QUEUES.index(Opcode.EXECUTE)])
-        is_end = Signal()
         for queue, opcode in enumerate(QUEUES):
-            name = opcode.name.lower()
-            slot = getattr(self, slot_name(opcode))
-            header = Signal(HEADER, name=f"header_{name}")
-            reached = Signal(len(QUEUES), name=f"reached_{name}")
-            may_start = Signal(name=f"may_start_{name}")
-            m.d.comb += header.eq(slot)
-            early = []
-            for other, count in zip(QUEUES, counts, strict=True):
-                ahead = Signal(self._count_bits, name=f"ahead_{name}_{other.name.lower()}")
-                if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
-                    count = self.posted
-                if (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
-                    count = freed
-                m.d.comb += [
-                    ahead.eq(count - header[f"wait_{other.name.lower()}"]),
-                    reached[QUEUES.index(other)].eq(~ahead[-1]),
-                ]
-                # A count that has come as far ahead as can be told may take one step more at the last moment.
-                early.append(ahead[-1] & ahead[:-1].any())
-            rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
-            m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
-
-            commands = getattr(self, name)
-            m.d.comb += [
-                commands.valid.eq(may_start),
-                commands.p.eq(slot[HEADER_BITS:]),
-                self.take[queue].eq(commands.valid & commands.ready),
-            ]
-            # The body stands in the queue's slot, which has a rule of its own.
-            rules.held(m, f"{name}_commands", commands.valid, commands.ready)
-            if opcode is Opcode.LOAD:
-                m.d.comb += [
-                    is_end.eq(header.opcode == Opcode.END),
-                    commands.valid.eq(may_start & ~is_end),
-                    self.finished.eq(may_start & is_end),
-                ]
-            if opcode is Opcode.EXECUTE:
-                waits = Signal(len(STALLS))
-                load_reached = reached[QUEUES.index(Opcode.LOAD)]
-                m.d.comb += waits.eq(Cat(
-                    self.valid[queue] & ~load_reached,
-                    self.valid[queue] & load_reached,
-                    ~self.valid[queue],
-                ))
-                m.d.sync += self.stalls.eq(waits & (commands.ready & ~commands.valid).replicate(len(STALLS)))
+            self._gate(m, queue, opcode, freed)
 
         return m
+
+    def _gate(self, m, queue, opcode, freed):
+        """Let a queue's oldest command start when what it waits for has been reached."""
+        name = opcode.name.lower()
+        slot = getattr(self, slot_name(opcode))
+        header = Signal(HEADER, name=f"header_{name}")
+        may_start = Signal(name=f"may_start_{name}")
+        m.d.comb += header.eq(slot)
+        reached, early = self._compare(m, opcode, header, freed)
+        rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
+        m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
+
+        commands = getattr(self, name)
+        m.d.comb += [
+            commands.valid.eq(may_start),
+            commands.p.eq(slot[HEADER_BITS:]),
+            self.take[queue].eq(commands.valid & commands.ready),
+        ]
+        # The body stands in the queue's slot, which has a rule of its own.
+        rules.held(m, f"{name}_commands", commands.valid, commands.ready)
+        if opcode is Opcode.LOAD:
+            is_end = Signal()
+            m.d.comb += [
+                is_end.eq(header.opcode == Opcode.END),
+                commands.valid.eq(may_start & ~is_end),
+                self.finished.eq(may_start & is_end),
+            ]
+        if opcode is Opcode.EXECUTE:
+            waits = Signal(len(STALLS))
+            load_reached = reached[QUEUES.index(Opcode.LOAD)]
+            m.d.comb += waits.eq(Cat(
+                self.valid[queue] & ~load_reached,
+                self.valid[queue] & load_reached,
+                ~self.valid[queue],
+            ))
+            m.d.sync += self.stalls.eq(waits & (commands.ready & ~commands.valid).replicate(len(STALLS)))
+
+    def _compare(self, m, opcode, header, freed):
+        """Return which of the counts that a command waits for have been reached, and which surely have not."""
+        name = opcode.name.lower()
+        reached = Signal(len(QUEUES), name=f"reached_{name}")
+        early = []
+        for other, count in zip(QUEUES, self.completed, strict=True):
+            ahead = Signal(self._count_bits, name=f"ahead_{name}_{other.name.lower()}")
+            if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
+                count = self.posted
+            if (opcode, other) == (Opcode.LOAD, Opcode.EXECUTE):
+                count = freed
+            m.d.comb += [
+                ahead.eq(count - header[f"wait_{other.name.lower()}"]),
+                reached[QUEUES.index(other)].eq(~ahead[-1]),
+            ]
+            # A count that has come as far ahead as can be told may take one step more at the last moment.
+            early.append(ahead[-1] & ahead[:-1].any())
+        return reached, early
 
     def _count_freed(self, m, completed):
         """Count the EXECUTEs that are done with what the oldest LOAD writes over, those completed at least."""

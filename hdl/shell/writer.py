@@ -90,8 +90,6 @@ class Writer(wiring.Component):
         """Build the three channels and the records of bursts in flight."""
         m = Module()
 
-        bus = self.bus
-        lane_bits = exact_log2(self._config.beat_bytes)
         draining = Signal()
         refuse = Signal()
         in_flight = Signal(range(IN_FLIGHT + 1))
@@ -106,10 +104,19 @@ class Writer(wiring.Component):
 
         # One entry for each burst whose beats are owed, and one until it is acknowledged.
         m.submodules.owed = owed = StreamFIFO(8, IN_FLIGHT)
-        entry = data.StructLayout({"mark": 1, "beat": 32 - lane_bits})
+        entry = data.StructLayout({"mark": 1, "beat": len(self.request.p.beat)})
         m.submodules.bursts = bursts = StreamFIFO(entry, IN_FLIGHT)
 
-        # Address channel.
+        taken = self._request(m, owed, bursts, refuse)
+        self._send(m, owed, draining, refuse)
+        self._acknowledge(m, bursts, refuse, in_flight, taken)
+
+        return m
+
+    def _request(self, m, owed, bursts, refuse):
+        """Address channel: offer bursts, and keep records of them; return whether one is taken."""
+        bus = self.bus
+        lane_bits = exact_log2(self._config.beat_bytes)
         take = Signal()
         taken = Signal()
         m.d.comb += [
@@ -136,9 +143,15 @@ class Writer(wiring.Component):
             ]
         with m.Elif(bus.awready):
             m.d.sync += bus.awvalid.eq(0)
+        return taken
 
-        # Data channel. Data that were queued before draining began are still written; after them,
-        # beats without strobes complete the bursts that are owed.
+    def _send(self, m, owed, draining, refuse):
+        """Data channel: send the beats of bursts that are owed.
+
+        Data that were queued before draining began are still written; after them, beats without strobes complete
+        the bursts.
+        """
+        bus = self.bus
         m.submodules.beats = beats = StreamFIFO(lanes_layout(self._config), DATA_DEPTH)
         moved = Signal(8)
         sent = Signal()
@@ -160,7 +173,9 @@ class Writer(wiring.Component):
         with m.If(sent):
             m.d.sync += moved.eq(Mux(bus.wlast, 0, moved + 1))
 
-        # Response channel.
+    def _acknowledge(self, m, bursts, refuse, in_flight, taken):
+        """Response channel: count the bursts in flight, and report marks and errors."""
+        bus = self.bus
         acknowledged = Signal()
         m.d.comb += [
             bus.bready.eq(1),
@@ -172,7 +187,5 @@ class Writer(wiring.Component):
             self.marked.eq(acknowledged & bursts.o.p.mark & ~refuse),
             self.error.eq(acknowledged & ~refuse & bus.bresp.as_value()[1]),
             self.error_response.eq(bus.bresp),
-            self.error_address.eq(bursts.o.p.beat << lane_bits),
+            self.error_address.eq(bursts.o.p.beat << exact_log2(self._config.beat_bytes)),
         ]
-
-        return m

@@ -16,7 +16,7 @@ from ..shell.storer import Storer
 from .commands import Destination
 from .execute import Events as ExecuteEvents
 from .execute import Execute
-from .tiles import line_bits
+from .tile_layouts import line_bits
 
 __all__ = ["SystolicCore"]
 

@@ -14,7 +14,8 @@ from .array import SystolicArray
 from .commands import ExecuteBody
 from .feeder import Feeder
 from .streamer import Streamer
-from .tiles import TileWalker, drain_cycles, line_bits, tile_slots
+from .tile_layouts import line_bits
+from .tiles import TileWalker, drain_cycles, tile_slots
 
 __all__ = ["Events", "Execute", "execute_cycles"]
 

@@ -11,7 +11,7 @@ from ..blocks.rotate import Rotator
 from ..shell.config import Config
 from .array import WeightControl
 from .streamer import Streamer
-from .tiles import line_bits, weight_vector_layout
+from .tile_layouts import line_bits, weight_vector_layout
 
 __all__ = ["Feeder"]
 
@@ -71,15 +71,30 @@ class Feeder(wiring.Component):
         m = Module()
 
         config = self._config
-        rows, cols, banks = config.array.rows, config.array.cols, config.banks
-        rotation = ceil_log2(banks)
-        lines = line_bits(config, config.scratchpads.weight_bytes)
-        m.submodules.order = order = Rotator(banks, config.array.operand_bits)
-
+        m.submodules.order = order = Rotator(config.banks, config.array.operand_bits)
         chosen = Signal(weight_vector_layout(config))
         m.d.comb += chosen.eq(Mux(self.elements.valid, self.elements, self.tiles))
         pad = self.latency - (1 + BankRead.LATENCY + order.latency + 1)
         vector = delay(m, chosen, pad, "vector")
+        self._read(m, vector, order)
+        # Masks are made one cycle before the vector leaves the rotator.
+        flags = delay(m, vector, BankRead.LATENCY + order.latency, "flags")
+        keep = self._keep(m, flags)
+        flags = delay(m, flags, 1, "flags_late")
+        self._subtract_zero_point(m, flags, order.o, keep)
+        flags = delay(m, flags, 1, "flags_out")
+        m.d.comb += [
+            self.w_control.left.eq(flags.left),
+            self.w_control.capture.eq(flags.valid & flags.first),
+        ]
+
+        return m
+
+    def _read(self, m, vector, order):
+        """Read the vector's operands, and rotate them to their places."""
+        config, banks = self._config, self._config.banks
+        rotation = ceil_log2(banks)
+        lines = line_bits(config, config.scratchpads.weight_bytes)
         line = vector.address[rotation:rotation + lines]
         amount = vector.address[:rotation]
         for bank in range(banks):
@@ -96,8 +111,9 @@ class Feeder(wiring.Component):
         m.d.sync += reading.eq(vector.valid)
         m.d.comb += self.read.en.eq(reading)
 
-        # Masks are made one cycle before the vector leaves the rotator.
-        flags = delay(m, vector, BankRead.LATENCY + order.latency, "flags")
+    def _keep(self, m, flags):
+        """Return, a cycle later, which lanes of the vector belong to the tile."""
+        rows, cols = self._config.array.rows, self._config.array.cols
         column = Signal(cols)
         column_after = Signal(cols, reset_less=True)
         m.d.comb += column.eq(Mux(flags.first, 1, column_after))
@@ -108,22 +124,18 @@ class Feeder(wiring.Component):
             in_left = lane < flags.elements if lane < rows else 0
             in_top = ~flags.diagonal | column[lane] if lane < cols else 0
             m.d.sync += keep[lane].eq(flags.valid & Mux(flags.left, in_left, in_top))
+        return keep
 
-        flags = delay(m, flags, 1, "flags_late")
-        for lane in range(lanes):
-            operand = order.o[lane]
-            value = Signal(config.arithmetic.word, name=f"value_{lane}", reset_less=True)
-            m.d.sync += value.eq(config.arithmetic.prepare(operand, operand[-1] & ~flags.unsigned, flags.zero_point))
+    def _subtract_zero_point(self, m, flags, operands, keep):
+        """Give the array both forms of the vector without its zero point, and zeros where nothing is kept."""
+        rows, cols, arithmetic = self._config.array.rows, self._config.array.cols, self._config.arithmetic
+        for lane in range(max(rows, cols)):
+            operand = operands[lane]
+            value = Signal(arithmetic.word, name=f"value_{lane}", reset_less=True)
+            m.d.sync += value.eq(arithmetic.prepare(operand, operand[-1] & ~flags.unsigned, flags.zero_point))
             with m.If(~keep[lane]):
                 m.d.sync += value.eq(0)
             if lane < cols:
                 m.d.comb += self.w_top[lane].eq(value)
             if lane < rows:
                 m.d.comb += self.w_left[lane].eq(value)
-        flags = delay(m, flags, 1, "flags_out")
-        m.d.comb += [
-            self.w_control.left.eq(flags.left),
-            self.w_control.capture.eq(flags.valid & flags.first),
-        ]
-
-        return m

@@ -16,6 +16,26 @@ from .stream_pe import turn
 __all__ = ["StreamArray"]
 
 
+class _Going:
+    """Signals that the parts of the control share."""
+
+    def __init__(self):
+        #: A weight vector goes; it is a tile's first one, a tile's last one.
+        self.take_weight = Signal()
+        self.start = Signal()
+        self.last = Signal()
+        #: Further vectors of a tile go; all of them have gone, and the tile isn't in use yet.
+        self.loading = Signal()
+        self.here = Signal()
+        #: An activation vector goes; it takes the tile, it takes a weight vector, it gives results.
+        self.go = Signal()
+        self.swap = Signal()
+        self.element = Signal()
+        self.gives = Signal()
+        #: The activation vector before was of sums that go on.
+        self.in_sum = Signal()
+
+
 class StreamArray(Component):
     """R x C systolic array between streams.
 
@@ -104,90 +124,101 @@ class StreamArray(Component):
         sizes = (rows, cols)
         weights, weight_store = self._queue(m, "weight", self.weights, max(4, 2 << ceil_log2(max(sizes))), sizes)
         activations, activation_store = self._queue(m, "activation", self.activations, 4, ())
-        w, x = weights.o.p, activations.o.p
+        depth = 1 << ceil_log2(max(array.ws_latency + cols + 12, 3 * rows))
+        going = _Going()
+        self._load_tiles(m, weights, going)
+        m.submodules.credits = credits = Credits(depth, rows)
+        leaves = self._decide(m, weights.o, activations.o, credits, going)
+        control, w_control = self._control(m, weights.o.p, activations.o.p, going)
+        self._feed(m, weight_store, activation_store, control, w_control, going)
+        self._collect(m, platform, depth, going.gives | leaves, credits)
 
-        # Weights: one tile is loaded ahead.
-        more = Signal(range(max(sizes) + 1))    # vectors that the tile being loaded still wants
-        loading = Signal()                      # some
-        final = Signal()                        # one
-        owed = Signal()                         # a tile has been begun, and isn't in use yet
-        here = Signal()                         # and all of it has been loaded
+        return m
+
+    def _load_tiles(self, m, weights, going):
+        """Let the weights go: one tile ahead of the activations, or with them, one vector for each element."""
+        rows, cols, w = self.rows, self.cols, weights.o.p
+        more = Signal(range(max(rows, cols) + 1))   # vectors that the tile being loaded still wants
+        final = Signal()                            # one
+        owed = Signal()                             # a tile has been begun, and isn't in use yet
         size = Signal.like(more)
-        start = Signal()
-        last = Signal()
-        element = Signal()
-        swap = Signal()
-        take_weight = Signal()
         m.d.comb += [
             size.eq(Mux(w.left, cols, rows)),
-            start.eq(weights.o.valid & ~w.output_stationary & ~owed
-                     & Mux(w.left, weights.enough[1], weights.enough[0])),
-            last.eq(final | start & (size == 1)),
-            take_weight.eq(start | loading | element),
-            weights.o.ready.eq(take_weight),
+            going.start.eq(weights.o.valid & ~w.output_stationary & ~owed
+                           & Mux(w.left, weights.enough[1], weights.enough[0])),
+            going.last.eq(final | going.start & (size == 1)),
+            going.take_weight.eq(going.start | going.loading | going.element),
+            weights.o.ready.eq(going.take_weight),
         ]
-        with m.If(start):
-            m.d.sync += [more.eq(size - 1), loading.eq(size != 1), final.eq(size == 2)]
-        with m.Elif(loading):
-            m.d.sync += [more.eq(more - 1), loading.eq(~final), final.eq(more == 2)]
+        with m.If(going.start):
+            m.d.sync += [more.eq(size - 1), going.loading.eq(size != 1), final.eq(size == 2)]
+        with m.Elif(going.loading):
+            m.d.sync += [more.eq(more - 1), going.loading.eq(~final), final.eq(more == 2)]
         m.d.sync += [
-            owed.eq((owed | start) & ~swap),
-            here.eq((here | last) & ~swap),
+            owed.eq((owed | going.start) & ~going.swap),
+            going.here.eq((going.here | going.last) & ~going.swap),
         ]
 
-        # Activations: go when there is a tile or an element for them, and room for their results.
-        # While R sums drain, nothing else may leave the array.
-        in_sum = Signal()
+    def _decide(self, m, weights, activations, credits, going):
+        """Let an activation vector go when there are weights for it, and room for its results.
+
+        Return whether a row of sums leaves in this cycle. While R sums drain, nothing else may leave the array.
+        """
+        rows, array, x = self.rows, self._array, activations.p
         calm = Signal(init=1)
-        go = Signal()
-        gives = Signal()
         sums = array.os_sums
-        depth = 1 << ceil_log2(max(array.ws_latency + cols + 12, 3 * rows))
-        m.submodules.credits = credits = Credits(depth, rows)
-        may_start = weights.o.valid & w.output_stationary & ~loading
+        may_start = weights.valid & weights.p.output_stationary & ~going.loading
         leaves = ~calm
         if sums > 1:
             ours = turn(m, sums)
             may_start &= ours
             leaves &= ours
         m.d.comb += [
-            go.eq(activations.o.valid & Mux(
+            going.go.eq(activations.valid & Mux(
                 x.output_stationary,
                 may_start & (~x.drain | calm & credits.many),
-                (~x.new_tile | here | last) & calm & credits.one)),
-            activations.o.ready.eq(go),
-            element.eq(go & x.output_stationary),
-            swap.eq(go & ~x.output_stationary & x.new_tile),
-            gives.eq(go & (~x.output_stationary | x.drain)),
-            credits.take.eq(Mux(gives, Mux(x.output_stationary, rows, 1), 0)),
+                (~x.new_tile | going.here | going.last) & calm & credits.one)),
+            activations.ready.eq(going.go),
+            going.element.eq(going.go & x.output_stationary),
+            going.swap.eq(going.go & ~x.output_stationary & x.new_tile),
+            going.gives.eq(going.go & (~x.output_stationary | x.drain)),
+            credits.take.eq(Mux(going.gives, Mux(x.output_stationary, rows, 1), 0)),
         ]
-        with m.If(go):
-            m.d.sync += in_sum.eq(x.output_stationary & ~x.drain)
+        with m.If(going.go):
+            m.d.sync += going.in_sum.eq(x.output_stationary & ~x.drain)
         if array.drain_interval > 1:
             draining = Signal(range(array.drain_interval))
-            with m.If(element & x.drain):
+            with m.If(going.element & x.drain):
                 m.d.sync += [draining.eq(array.drain_interval - 1), calm.eq(0)]
             with m.Elif(~calm):
                 m.d.sync += [draining.eq(draining - 1), calm.eq(draining == 1)]
+        return leaves
 
-        # Both vectors follow the decision; the weights reach the array a cycle ahead of the activations.
+    def _control(self, m, w, x, going):
+        """Return what the array is to do with the activation vector and the weight vector that go."""
+        array = self._array
         control = Signal.like(array.control)
         w_control = Signal.like(array.w_control)
         m.d.comb += [
             w_control.left.eq(w.left & ~w.output_stationary),
-            w_control.capture.eq(start | element),
-            control.swap.eq(swap),
-            control.output_stationary.eq(Mux(go, x.output_stationary, in_sum)),
-            control.clear.eq(element & x.clear),
-            control.drain.eq(element & x.drain),
+            w_control.capture.eq(going.start | going.element),
+            control.swap.eq(going.swap),
+            control.output_stationary.eq(Mux(going.go, x.output_stationary, going.in_sum)),
+            control.clear.eq(going.element & x.clear),
+            control.drain.eq(going.element & x.drain),
         ]
+        return control, w_control
+
+    def _feed(self, m, weight_store, activation_store, control, w_control, going):
+        """Give the array both vectors, which follow the decision: the weights a cycle ahead of the activations."""
+        array = self._array
         gone = Signal(2)
         a = Signal.like(array.a)
         vector = Signal.like(weight_store.o, reset_less=True)
         m.d.sync += [
-            weight_store.pop.eq(take_weight),
-            activation_store.pop.eq(go),
-            gone.eq(Cat(go, gone)),
+            weight_store.pop.eq(going.take_weight),
+            activation_store.pop.eq(going.go),
+            gone.eq(Cat(going.go, gone)),
             vector.eq(weight_store.o),
             # Idle cycles of a sum add nothing to it.
             a.eq(Mux(gone[-1], activation_store.o.as_value(), 0)),
@@ -199,15 +230,17 @@ class StreamArray(Component):
                 following = Signal.like(value, name=f"{name}_{stage}") if stage < cycles - 1 else target
                 m.d.sync += following.eq(value)
                 value = following
-        m.d.comb += [array.w_top[c].eq(vector[c]) for c in range(cols)]
-        m.d.comb += [array.w_left[r].eq(vector[r]) for r in range(rows)]
+        m.d.comb += [array.w_top[c].eq(vector[c]) for c in range(self.cols)]
+        m.d.comb += [array.w_left[r].eq(vector[r]) for r in range(self.rows)]
 
-        # Results: deskew, and buffer what the array can't hold back.
+    def _collect(self, m, platform, depth, given, credits):
+        """Deskew results, and buffer what the array can't hold back."""
+        cols, array = self.cols, self._array
         deskew = Skew(array.psum_shape.width, cols, reverse=True)
         add(m, "deskew", deskew, platform)
         m.submodules.result_buffer = results = StreamBuffer(self._result, depth)
         due = Signal(4 + array.ws_latency + cols - 1)
-        m.d.sync += due.eq(Cat(gives | leaves, due))
+        m.d.sync += due.eq(Cat(given, due))
         m.d.comb += [deskew.i[c].eq(array.psum[c]) for c in range(cols)]
         m.d.comb += [
             results.i.payload.eq(Cat(deskew.o[c] for c in range(cols))),
@@ -217,8 +250,6 @@ class StreamArray(Component):
             results.o.ready.eq(self.results.ready),
             credits.give.eq(results.o.valid & results.o.ready),
         ]
-
-        return m
 
     def _queue(self, m, name, port, depth, bursts):
         """Return the buffer of a stream's control bits, and the store of its vectors."""

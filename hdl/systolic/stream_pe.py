@@ -85,23 +85,41 @@ class StreamPE(Component):
         """Build the element, its control and its buffers."""
         m = Module()
 
-        arithmetic = self._arithmetic
-        pe = ProcessingElement(arithmetic, self._products)
+        pe = ProcessingElement(self._arithmetic, self._products)
         add(m, "pe", pe, platform)
         depth = 1 << ceil_log2(self.latency + 4)
-        m.submodules.weight_register = weights = StreamRegister(arithmetic.word)
+        m.submodules.weight_register = weights = StreamRegister(self._arithmetic.word)
         m.submodules.item_register = items = StreamRegister(self._item)
         m.submodules.result_buffer = results = StreamBuffer(self._psum, depth)
         m.submodules.credits = credits = Credits(depth, 1)
-        x = items.o.p
+        go, takes, gives = self._decide(m, weights, items, credits)
+        self._feed(m, platform, pe, weights.o.payload, items.o.p, go, takes)
 
-        # An item goes when there is a weight for it, if it takes one, and room for its result.
+        due = Signal(self._due)
+        m.d.sync += due.eq(Cat(go & gives, due))
+        m.d.comb += [
+            results.i.payload.eq(pe.sum),
+            results.i.valid.eq(due[-1]),
+            self.results.payload.eq(results.o.payload),
+            self.results.valid.eq(results.o.valid),
+            results.o.ready.eq(self.results.ready),
+            credits.give.eq(results.o.valid & results.o.ready),
+        ]
+
+        return m
+
+    def _decide(self, m, weights, items, credits):
+        """Let an item go when there is a weight for it, if it takes one, and room for its result.
+
+        Return whether one goes, and whether the next one takes a weight and gives a result.
+        """
+        x = items.o.p
         takes = Signal()
         gives = Signal()
         go = Signal()
         may_go = items.o.valid & (weights.o.valid | ~takes)
-        if arithmetic.add_latency > 1:
-            may_go &= ~x.output_stationary | turn(m, arithmetic.add_latency)
+        if self._arithmetic.add_latency > 1:
+            may_go &= ~x.output_stationary | turn(m, self._arithmetic.add_latency)
         m.d.comb += [
             weights.i.payload.eq(self.weights.payload),
             weights.i.valid.eq(self.weights.valid),
@@ -116,9 +134,13 @@ class StreamPE(Component):
             weights.o.ready.eq(go & takes),
             credits.take.eq(go & gives),
         ]
+        return go, takes, gives
 
-        # What belongs to an item reaches the element in the order in which the element needs it; see
-        # PEControl. An idle cycle adds 0 to the element's own sum.
+    def _feed(self, m, platform, pe, weight, x, go, takes):
+        """Give the element what belongs to an item, in the order in which it is needed; see PEControl.
+
+        An idle cycle adds 0 to the element's own sum.
+        """
         def late(name, value, cycles):
             """Delay a value."""
             line = Delay(len(value), cycles)
@@ -126,30 +148,18 @@ class StreamPE(Component):
             m.d.comb += line.i.eq(value)
             return line.o
 
+        multiplied = 3 + self._arithmetic.product_latency
         own = Signal()
         taken = go & takes
         m.d.comb += own.eq(~go | x.output_stationary)
         m.d.comb += [
-            pe.weight_above.eq(late("weight_delay", weights.o.payload, 1)),
+            pe.weight_above.eq(late("weight_delay", weight, 1)),
             pe.control_left.through.eq(late("through_delay", taken, 2)),
             pe.control_left.swap.eq(late("swap_delay", taken, 3)),
             pe.a_left.eq(late("a_delay", Mux(go, x.a, 0), 3)),
-            pe.control_left.output_stationary.eq(late("own_delay", own, 3 + arithmetic.product_latency)),
-            pe.control_left.clear.eq(late("clear_delay", go & x.clear, 3 + arithmetic.product_latency)),
-            pe.psum_above.eq(late("psum_delay", x.psum, 4 + arithmetic.product_latency)),
+            pe.control_left.output_stationary.eq(late("own_delay", own, multiplied)),
+            pe.control_left.clear.eq(late("clear_delay", go & x.clear, multiplied)),
+            pe.psum_above.eq(late("psum_delay", x.psum, 1 + multiplied)),
             pe.control_left.drain.eq(1),
             pe.control_left.move.eq(1),
         ]
-
-        due = Signal(self._due)
-        m.d.sync += due.eq(Cat(go & gives, due))
-        m.d.comb += [
-            results.i.payload.eq(pe.sum),
-            results.i.valid.eq(due[-1]),
-            self.results.payload.eq(results.o.payload),
-            self.results.valid.eq(results.o.valid),
-            results.o.ready.eq(self.results.ready),
-            credits.give.eq(results.o.valid & results.o.ready),
-        ]
-
-        return m

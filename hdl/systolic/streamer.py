@@ -12,7 +12,8 @@ from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import control_layout
 from .array import ArrayControl
-from .tiles import drain_cycles, line_bits, tile_layout, weight_vector_layout
+from .tile_layouts import line_bits, tile_layout, weight_vector_layout
+from .tiles import drain_cycles
 from .walker import AddressWalk, LoopCounter
 
 __all__ = ["Streamer"]
@@ -86,13 +87,24 @@ class Streamer(wiring.Component):
         """Build the walk, then the way of a vector through the banks."""
         m = Module()
 
-        config = self._config
-        rows, banks = config.array.rows, config.banks
-        offered = self.tile.p
-        tile = Signal(tile_layout(config), reset_less=True)
+        tile = Signal(tile_layout(self._config), reset_less=True)
         take = Signal()
-        last_pixel = Signal()
+        address, weight_address, ends, drains = self._walk(m, tile, take)
+        row, first_pixel = self._take(m, tile, take, ends, drains)
+        operands, valid = self._read(m, tile, address)
+        self._subtract_zero_point(m, tile, operands, valid)
+        self._ask_for_weight(m, tile, weight_address)
+        self._control(m, tile, row, first_pixel, drains)
 
+        return m
+
+    def _walk(self, m, tile, take):
+        """Walk the pixels of the tile.
+
+        Return the addresses of activations and weights, and whether the vector ends the tile, and drains its sums.
+        """
+        offered = self.tile.p
+        last_pixel = Signal()
         m.submodules.counter = counter = LoopCounter()
         m.submodules.activations = walk = AddressWalk()
         m.submodules.weights = weight_walk = AddressWalk()
@@ -106,7 +118,7 @@ class Streamer(wiring.Component):
             weight_walk.steps.eq(tile.weight_steps),
         ]
         address, step, ends, drains = walk.address, self.busy, last_pixel, last_pixel
-        if config.arithmetic.add_latency > 1:
+        if self._config.arithmetic.add_latency > 1:
             further, first_turn, last_turn = self._take_turns(m, tile)
             address, step = address + further, step & last_turn
             ends, drains = last_pixel & last_turn, last_pixel & first_turn
@@ -114,7 +126,11 @@ class Streamer(wiring.Component):
             m.d.comb += [part.load.eq(take), part.step.eq(step)]
             if part is not counter:
                 m.d.comb += part.last.eq(counter.last)
+        return address, weight_walk.address, ends, drains
 
+    def _take(self, m, tile, take, ends, drains):
+        """Take the next tile when it may follow; return the row of sums, and whether the pixel is the first."""
+        config, offered = self._config, self.tile.p
         # Sums of the tile before leave the array row by row; a tile must not drain into them. All that
         # decides whether a tile is taken comes from registers.
         draining = Signal(range(drain_cycles(config) + 1))
@@ -142,7 +158,12 @@ class Streamer(wiring.Component):
                 m.d.sync += row.eq(row + 1)
             with m.If(ends):
                 m.d.sync += self.busy.eq(0)
+        return row, first_pixel
 
+    def _read(self, m, tile, address):
+        """Read a vector from the banks; return its operands in order, and whether there are any."""
+        config = self._config
+        rows, banks = config.array.rows, config.banks
         # Rows that the array lacks have no displacement; nothing depends on it.
         rotation = ceil_log2(banks)
         lines = line_bits(config, config.scratchpads.activation_bytes)
@@ -168,28 +189,36 @@ class Streamer(wiring.Component):
         for bank in range(banks):
             m.d.comb += order.i[bank].eq(self.read.data[bank][:config.array.operand_bits])
 
-        late = self.latency - 1
         valid_read = delay(m, self.busy, spread.latency + 1, "valid")
-        valid = delay(m, valid_read, late - spread.latency - 1, "valid_late")
         m.d.comb += self.read.en.eq(valid_read)
+        return order.o, delay(m, valid_read, self.latency - spread.latency - 2, "valid_late")
+
+    def _subtract_zero_point(self, m, tile, operands, valid):
+        """Give the array the vector without its zero point."""
+        late = self.latency - 1
+        arithmetic = self._config.arithmetic
         zero_point = delay(m, tile.a_zero_point, late, "zero_point", reset_less=True)
         is_unsigned = delay(m, tile.a_unsigned, late, "unsigned", reset_less=True)
-        for index in range(rows):
-            operand = order.o[index]
-            word = config.arithmetic.prepare(operand, operand[-1] & ~is_unsigned, zero_point)
+        for index in range(self._config.array.rows):
+            operand = operands[index]
+            word = arithmetic.prepare(operand, operand[-1] & ~is_unsigned, zero_point)
             m.d.sync += self.a[index].eq(word)
             # Idle cycles of an output-stationary sum must add nothing.
             with m.If(~valid):
                 m.d.sync += self.a[index].eq(0)
 
+    def _ask_for_weight(self, m, tile, address):
+        """Ask for the weight vector of an output-stationary element."""
         m.d.comb += [
             self.weight.valid.eq(self.busy & tile.output_stationary),
             self.weight.first.eq(1),
             self.weight.unsigned.eq(tile.w_unsigned),
             self.weight.zero_point.eq(tile.w_zero_point),
-            self.weight.address.eq(weight_walk.address),
+            self.weight.address.eq(address),
         ]
 
+    def _control(self, m, tile, row, first_pixel, drains):
+        """Tell the array, and the accumulators below it, what to do with the vector."""
         control = Signal(ArrayControl)
         sums = Signal.like(self.sums)
         m.d.comb += [
@@ -208,8 +237,6 @@ class Streamer(wiring.Component):
             self.control.output_stationary.eq(self.output_stationary),
             self.sums.eq(delay(m, sums, self.latency, "sums")),
         ]
-
-        return m
 
     def _take_turns(self, m, tile):
         """Count the output-stationary sums of a PE that take turns.

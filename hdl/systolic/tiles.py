@@ -1,7 +1,7 @@
 """Tiles of an execute command: what the feeder loads and the streamer then streams against."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -11,14 +11,11 @@ from .accumulator import Accumulators
 from .array import SystolicArray
 from .commands import ExecuteBody
 from .fold import FoldWalk
-from .walker import COUNT_BITS, AddressStart, AddressSteps
+from .tile_layouts import line_bits, tile_layout, weight_vector_layout
+from .tile_plan import TilePlan
+from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TilePlan", "TileWalker", "drain_cycles", "line_bits", "tile_layout", "tile_slots", "weight_vector_layout"]
-
-
-def line_bits(config: Config, scratchpad_bytes: int) -> int:
-    """Bits of a line number of a bank of the activation or weight scratchpad."""
-    return ceil_log2(scratchpad_bytes // (config.banks * config.operand_bytes))
+__all__ = ["TileWalker", "drain_cycles", "tile_slots"]
 
 
 def tile_slots(config: Config, *, left: bool) -> int:
@@ -36,123 +33,39 @@ def drain_cycles(config: Config) -> int:
                Accumulators.period_of(config.arithmetic))
 
 
-def tile_layout(config: Config) -> data.StructLayout:
-    """Layout of what the streamer must know of a tile."""
-    return data.StructLayout({
-        # Turns of each loop over pixels, minus two.
-        "counts": data.ArrayLayout(signed(COUNT_BITS), 3),
-        "activation": AddressStart,
-        "activation_steps": AddressSteps,
-        # Lines by which the element of a row lies further than the number of the row says. That of
-        # row 0 is zero.
-        "displacement": data.ArrayLayout(line_bits(config, config.scratchpads.activation_bytes),
-                                         config.array.rows),
-        "a_unsigned": 1,
-        "a_zero_point": signed(9),
-        # First row of accumulators; in output-stationary mode that of the array's last row.
-        "row": range(config.accumulators.depth),
-        "first": 1,
-        "maximum": 1,
-        "bank": 1,
-        # Last tile of the command.
-        "last": 1,
-        "output_stationary": 1,
-        # The tile is weight-stationary, or long enough to drain all sums of the one before.
-        "long": 1,
-        # Output-stationary: the weights, which then walk with the activations.
-        "weight": AddressStart,
-        "weight_steps": AddressSteps,
-        "w_unsigned": 1,
-        "w_zero_point": signed(9),
-    })
+class _Walk:
+    """Signals that the parts of the walker share: those of the command, and of the tile at hand."""
 
-
-def weight_vector_layout(config: Config) -> data.StructLayout:
-    """Layout of a weight vector to be read."""
-    return data.StructLayout({
-        "valid": 1,
-        # First vector of a tile; each vector in output-stationary mode.
-        "first": 1,
-        "left": 1,
-        "diagonal": 1,
-        "unsigned": 1,
-        "zero_point": signed(9),
-        # Elements of the tile, 1 ... rows.
-        "elements": range(config.array.rows + 1),
-        # Of its first operand.
-        "address": ADDRESS_BITS,
-    })
-
-
-class TilePlan(wiring.Component):
-    """Number of elements of the next tile.
-
-    Members
-    -------
-    command : In(ExecuteBody)
-        Command; uses ``k_total``, ``run``, ``fold`` and ``output_stationary``.
-    restart : In(1)
-        Plan the first tile.
-    advance : In(1)
-        Plan the tile after the one that was planned last. :attr:`LATENCY` cycles after either, the plan
-        stands; until a cycle before, the one before it.
-    elements : Out(range(rows + 1))
-        Elements of the planned tile.
-    last : Out(1)
-        No element is left after it.
-    """
-
-    #: Cycles from ``restart`` or ``advance`` to the plan.
-    LATENCY = 3
-
-    def __init__(self, rows: int):
-        self._rows = rows
-        super().__init__({
-            "command": In(ExecuteBody),
-            "restart": In(1),
-            "advance": In(1),
-            "elements": Out(range(rows + 1)),
-            "last": Out(1),
-        })
-
-    def elaborate(self, platform):
-        """Build a step of what is left, a comparison, and a choice, in a cycle each."""
-        m = Module()
-
-        k_left = Signal(16, reset_less=True)
-        run_left = Signal(16, reset_less=True)
-        run_ends = Signal(reset_less=True)
-        with m.If(self.restart):
-            m.d.sync += [k_left.eq(self.command.k_total), run_left.eq(self.command.run)]
-        with m.Elif(self.advance):
-            m.d.sync += [
-                k_left.eq(k_left - self.elements),
-                run_left.eq(Mux(run_ends, self.command.run, run_left - self.elements)),
-            ]
-
-        compare = Signal()
-        choose = Signal()
-        k_short = Signal(reset_less=True)
-        run_short = Signal(reset_less=True)
-        k_first = Signal(reset_less=True)
-        m.d.sync += [
-            compare.eq(self.restart | self.advance),
-            choose.eq(compare),
-            k_short.eq(k_left <= self._rows),
-            run_short.eq(~self.command.fold & (run_left <= self._rows)),
-            # Matters only where both are short.
-            k_first.eq(k_left[:self.elements.shape().width] <= run_left[:self.elements.shape().width]),
-        ]
-        ends = Signal()
-        m.d.comb += ends.eq(k_short & (~run_short | k_first))
-        with m.If(choose):
-            m.d.sync += [
-                self.last.eq(ends | self.command.output_stationary),
-                run_ends.eq(run_short),
-                self.elements.eq(Mux(ends, k_left, Mux(run_short, run_left, self._rows))),
-            ]
-
-        return m
+    def __init__(self, config: Config):
+        self.command = Signal(ExecuteBody, reset_less=True)
+        self.stationary = Signal()
+        #: Bit i is high i + 1 cycles after the command was accepted.
+        self.prepare = Signal(3)
+        #: The command has tiles that have not been taken; the first of them has begun.
+        self.cutting = Signal()
+        self.begun = Signal()
+        #: The next tile begins in the cycle after this one; there is one before it in the command.
+        self.go = Signal()
+        self.step = Signal()
+        #: The tile is in its slots; in the first one.
+        self.loading = Signal()
+        self.first_slot = Signal()
+        #: The tile has the last elements, the last columns, both.
+        self.last_k = Signal()
+        self.last_n = Signal()
+        self.finish = Signal()
+        #: The next tile has the next elements, the first ones again, the same.
+        self.advance = Signal()
+        self.restart = Signal()
+        self.repeat = Signal()
+        #: Number of elements; they are the first ones; they are the same as those of the tile before.
+        self.elements = Signal(range(config.array.rows + 1), reset_less=True)
+        self.first_k = Signal(reset_less=True)
+        self.again = Signal(reset_less=True)
+        #: Where the tile's columns begin.
+        self.weight_base = Signal(ADDRESS_BITS, reset_less=True)
+        self.activation_base = Signal(ADDRESS_BITS, reset_less=True)
+        self.row_base = Signal(range(config.accumulators.depth), reset_less=True)
 
 
 class TileWalker(wiring.Component):
@@ -205,143 +118,149 @@ class TileWalker(wiring.Component):
         """Build the control, then the walks."""
         m = Module()
 
-        config = self._config
-        rows, cols = config.array.rows, config.array.cols
-        slots_top = tile_slots(config, left=False)
-        slots_left = tile_slots(config, left=True)
-        tile = self.tile.p
+        walk = _Walk(self._config)
+        self._accept(m, walk)
+        self._give_slots(m, walk)
+        self._choose_next(m, walk)
+        planned = self._plan_elements(m, walk)
+        in_element, in_column, in_row = self._count_in_slots(m, walk, planned)
+        self._ask_for_weights(m, walk, in_element, in_column)
+        start, displacement = self._find_activations(m, walk, in_element, in_row)
+        self._offer(m, walk, start, displacement)
 
-        command = Signal(ExecuteBody, reset_less=True)
-        stationary = Signal()
+        return m
+
+    def _accept(self, m, walk):
+        """Take the next command when the one before has been cut; when all are done, if its mode is another."""
         accepted = Signal()
-        prepare = Signal(3)
-        cutting = Signal()
         m.d.comb += [
-            self.output_stationary.eq(stationary),
-            self.busy.eq(cutting | prepare.any()),
+            self.output_stationary.eq(walk.stationary),
+            self.busy.eq(walk.cutting | walk.prepare.any()),
             self.commands.ready.eq(~self.busy & (self.quiet
-                                                 | (self.commands.p.output_stationary == stationary))),
+                                                 | (self.commands.p.output_stationary == walk.stationary))),
             accepted.eq(self.commands.valid & self.commands.ready),
         ]
-        m.d.sync += prepare.eq(Cat(accepted, prepare))
+        m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
         with m.If(accepted):
             m.d.sync += [
-                command.eq(self.commands.payload),
-                stationary.eq(self.commands.p.output_stationary),
+                walk.command.eq(self.commands.payload),
+                walk.stationary.eq(self.commands.p.output_stationary),
             ]
 
-        # The tile at hand: `loading` in its slots, then `held` until it is taken.
-        begun = Signal()
-        last_k = Signal()
-        last_n = Signal()
-        finish = Signal()
+    def _give_slots(self, m, walk):
+        """Give each tile its slots, hold it until it is taken, and begin the next one then."""
+        slots_top = tile_slots(self._config, left=False)
+        slots_left = tile_slots(self._config, left=True)
         slot = Signal(signed(ceil_log2(max(slots_top, slots_left)) + 1), reset_less=True)
-        loading = Signal()
         held = Signal()
-        first_slot = Signal()
         more = Signal()
-        go = Signal()
-        step = Signal()
         taken = Signal()
         m.d.comb += [
-            finish.eq(last_k & last_n),
-            self.tile.valid.eq(loading & slot[-1] | held),
+            walk.finish.eq(walk.last_k & walk.last_n),
+            self.tile.valid.eq(walk.loading & slot[-1] | held),
             taken.eq(self.tile.valid & self.tile.ready),
-            more.eq(cutting & (~begun | ~finish)),
-            go.eq(more & (taken | ~loading & ~held)),
-            step.eq(go & begun),
+            more.eq(walk.cutting & (~walk.begun | ~walk.finish)),
+            walk.go.eq(more & (taken | ~walk.loading & ~held)),
+            walk.step.eq(walk.go & walk.begun),
         ]
         m.d.sync += [
-            first_slot.eq(go),
-            loading.eq(go | loading & ~slot[-1]),
+            walk.first_slot.eq(walk.go),
+            walk.loading.eq(walk.go | walk.loading & ~slot[-1]),
             held.eq(self.tile.valid & ~self.tile.ready),
             slot.eq(slot - 1),
         ]
-        with m.If(go):
-            m.d.sync += slot.eq(Mux(command.left, slots_left - 2, slots_top - 2))
-        with m.If(prepare[-1]):
-            m.d.sync += [cutting.eq(1), begun.eq(0)]
-        with m.Elif(go):
-            m.d.sync += begun.eq(1)
-        with m.Elif(taken & finish):
-            m.d.sync += cutting.eq(0)
+        with m.If(walk.go):
+            m.d.sync += slot.eq(Mux(walk.command.left, slots_left - 2, slots_top - 2))
+        with m.If(walk.prepare[-1]):
+            m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
+        with m.Elif(walk.go):
+            m.d.sync += walk.begun.eq(1)
+        with m.Elif(taken & walk.finish):
+            m.d.sync += walk.cutting.eq(0)
 
-        # From this tile to the next: to the next elements (and perhaps back to the first tile of
-        # columns), or to the next tile of columns with the same or the first elements.
-        advance = Signal()
-        restart = Signal()
-        repeat = Signal()
+    def _choose_next(self, m, walk):
+        """Go on to the next elements or the next columns, whichever the command has in its inner loop.
+
+        After the last elements come the first ones of the next columns, or the other way round.
+        """
+        command = walk.command
         moves = Signal()
         m.d.comb += [
-            advance.eq(Mux(command.k_outer, last_n, ~last_k)),
-            restart.eq(~command.k_outer & last_k),
-            repeat.eq(command.k_outer & ~last_n),
-            moves.eq(begun & (command.k_outer | last_k)),
+            walk.advance.eq(Mux(command.k_outer, walk.last_n, ~walk.last_k)),
+            walk.restart.eq(~command.k_outer & walk.last_k),
+            walk.repeat.eq(command.k_outer & ~walk.last_n),
+            moves.eq(walk.begun & (command.k_outer | walk.last_k)),
         ]
 
         n_left = Signal(signed(COUNT_BITS), reset_less=True)
-        weight_base = Signal(ADDRESS_BITS, reset_less=True)
-        activation_base = Signal(ADDRESS_BITS, reset_less=True)
-        row_base = Signal(range(config.accumulators.depth), reset_less=True)
-        m.d.comb += last_n.eq(n_left[-1])
+        m.d.comb += walk.last_n.eq(n_left[-1])
         # Written so that `go`, which comes late, decides last.
-        with m.If(prepare[0] | go & moves):
-            with m.If(prepare[0] | command.k_outer & last_n):
+        with m.If(walk.prepare[0] | walk.go & moves):
+            with m.If(walk.prepare[0] | command.k_outer & walk.last_n):
                 m.d.sync += [
                     n_left.eq(command.n_count - 2),
-                    weight_base.eq(command.w_base),
-                    activation_base.eq(command.a_base),
-                    row_base.eq(command.acc_base),
+                    walk.weight_base.eq(command.w_base),
+                    walk.activation_base.eq(command.a_base),
+                    walk.row_base.eq(command.acc_base),
                 ]
             with m.Else():
                 m.d.sync += [
                     n_left.eq(n_left - 1),
-                    weight_base.eq(weight_base + command.w_nstep),
-                    activation_base.eq(activation_base + command.a_nstep),
-                    row_base.eq(row_base + command.acc_nstep),
+                    walk.weight_base.eq(walk.weight_base + command.w_nstep),
+                    walk.activation_base.eq(walk.activation_base + command.a_nstep),
+                    walk.row_base.eq(walk.row_base + command.acc_nstep),
                 ]
 
-        m.submodules.plan = plan = TilePlan(rows)
-        first_k = Signal(reset_less=True)
-        again = Signal(reset_less=True)
-        elements = Signal.like(plan.elements, reset_less=True)
+    def _plan_elements(self, m, walk):
+        """Have the tile after this one planned; return the number of its elements."""
+        m.submodules.plan = plan = TilePlan(self._config.array.rows)
         m.d.comb += [
-            plan.command.eq(command),
-            plan.restart.eq(prepare[0] | first_slot & restart),
-            plan.advance.eq(first_slot & advance),
+            plan.command.eq(walk.command),
+            plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.restart),
+            plan.advance.eq(walk.first_slot & walk.advance),
         ]
-        with m.If(go):
-            m.d.sync += [elements.eq(plan.elements), last_k.eq(plan.last), again.eq(begun & repeat)]
-        with m.If(prepare[0] | step & restart):
-            m.d.sync += first_k.eq(1)
-        with m.Elif(step & advance):
-            m.d.sync += first_k.eq(0)
+        with m.If(walk.go):
+            m.d.sync += [
+                walk.elements.eq(plan.elements),
+                walk.last_k.eq(plan.last),
+                walk.again.eq(walk.begun & walk.repeat),
+            ]
+        with m.If(walk.prepare[0] | walk.step & walk.restart):
+            m.d.sync += walk.first_k.eq(1)
+        with m.Elif(walk.step & walk.advance):
+            m.d.sync += walk.first_k.eq(0)
+        return plan.elements
 
-        # Slots of elements, of columns and of displacements: what is left minus one.
-        def countdown(start, count, name):
-            left = Signal(signed(ceil_log2(count + 1) + 1), name=f"{name}_left", reset_less=True)
-            running = Signal(name=f"{name}_running")
-            m.d.comb += running.eq(loading & ~left[-1])
-            with m.If(go):
-                m.d.sync += left.eq(start)
-            with m.Elif(running):
-                m.d.sync += left.eq(left - 1)
-            return running
-
+    def _count_in_slots(self, m, walk, planned):
+        """Return whether the slot is one of the tile's elements, of its columns, and of its displacements."""
+        rows, cols = self._config.array.rows, self._config.array.cols
         # An output-stationary tile has no weights of its own, and displacements of zero.
-        in_element = countdown(plan.elements - 1, rows, "element") & ~stationary
-        in_column = countdown(cols - 1, cols, "column") & ~stationary
-        in_row = countdown(rows - 2, rows, "row")
+        return (self._countdown(m, walk, planned - 1, rows, "element") & ~walk.stationary,
+                self._countdown(m, walk, cols - 1, cols, "column") & ~walk.stationary,
+                self._countdown(m, walk, rows - 2, rows, "row"))
 
-        # Weight vectors. A tile from the top ends where the next one begins.
+    def _countdown(self, m, walk, start, most, name):
+        """Count what is left minus one, from the first slot on; return whether some is left."""
+        left = Signal(signed(ceil_log2(most + 1) + 1), name=f"{name}_left", reset_less=True)
+        running = Signal(name=f"{name}_running")
+        m.d.comb += running.eq(walk.loading & ~left[-1])
+        with m.If(walk.go):
+            m.d.sync += left.eq(start)
+        with m.Elif(running):
+            m.d.sync += left.eq(left - 1)
+        return running
+
+    def _ask_for_weights(self, m, walk, in_element, in_column):
+        """Ask for a weight vector in each slot that has one. A tile from the top ends where the next one begins."""
+        command, step, restart, advance = walk.command, walk.step, walk.restart, walk.advance
         offset = Signal(ADDRESS_BITS, reset_less=True)
         tile_offset = Signal(ADDRESS_BITS, reset_less=True)
         next_offset = Signal(ADDRESS_BITS, reset_less=True)
-        with m.If(first_slot):
+        with m.If(walk.first_slot):
             m.d.sync += tile_offset.eq(offset)
         m.d.sync += next_offset.eq(Mux(restart, 0, tile_offset)
-                                   + Mux(advance, Mux(command.left, elements, command.w_pitch), 0))
-        with m.If(prepare[0]):
+                                   + Mux(advance, Mux(command.left, walk.elements, command.w_pitch), 0))
+        with m.If(walk.prepare[0]):
             m.d.sync += offset.eq(0)
         with m.Elif(step & ~(advance & ~command.left & ~command.diagonal)):
             m.d.sync += offset.eq(next_offset)
@@ -350,46 +269,51 @@ class TileWalker(wiring.Component):
         vector = self.vector
         m.d.sync += [
             vector.valid.eq(Mux(command.left, in_column, in_element)),
-            vector.first.eq(first_slot & ~stationary),
+            vector.first.eq(walk.first_slot & ~walk.stationary),
             vector.left.eq(command.left),
             vector.diagonal.eq(command.diagonal),
             vector.unsigned.eq(command.w_unsigned),
             vector.zero_point.eq(command.w_zero_point),
-            vector.elements.eq(elements),
-            vector.address.eq(weight_base + offset),
+            vector.elements.eq(walk.elements),
+            vector.address.eq(walk.weight_base + offset),
         ]
 
-        # Activations.
-        m.submodules.fold = fold = FoldWalk(config, line_bits(config, config.scratchpads.activation_bytes))
+    def _find_activations(self, m, walk, in_element, in_row):
+        """Return where the walk over the tile's pixels starts, and the displacements of its rows."""
+        m.submodules.fold = fold = FoldWalk(self._config, line_bits(self._config,
+                                                                    self._config.scratchpads.activation_bytes))
         m.d.comb += [
-            fold.command.eq(command),
-            fold.restart.eq(prepare[1] | step & restart),
-            fold.tile.eq(go),
-            fold.step.eq(in_element & ~again),
-            fold.shift.eq(in_row & ~again),
+            fold.command.eq(walk.command),
+            fold.restart.eq(walk.prepare[1] | walk.step & walk.restart),
+            fold.tile.eq(walk.go),
+            fold.step.eq(in_element & ~walk.again),
+            fold.shift.eq(in_row & ~walk.again),
         ]
         tile_fold = Signal(ADDRESS_BITS, reset_less=True)
         start = Signal(AddressStart, reset_less=True)
-        with m.If(first_slot):
-            m.d.sync += start.now.eq(activation_base + Mux(again, tile_fold, fold.offset))
-            with m.If(~again):
+        with m.If(walk.first_slot):
+            m.d.sync += start.now.eq(walk.activation_base + Mux(walk.again, tile_fold, fold.offset))
+            with m.If(~walk.again):
                 m.d.sync += tile_fold.eq(fold.offset)
         m.d.sync += [
-            start.row.eq(start.now + command.m_step1),
-            start.plane.eq(start.now + command.m_step2),
+            start.row.eq(start.now + walk.command.m_step1),
+            start.plane.eq(start.now + walk.command.m_step2),
         ]
+        return start, fold.displacement
 
-        # Weights and rows of output-stationary tiles; numbers that are the same in all tiles.
+    def _offer(self, m, walk, start, displacement):
+        """Offer the tile, with the weights and rows of output-stationary ones, and what all tiles have in common."""
+        config, command, tile = self._config, walk.command, self.tile.p
         weight = Signal(AddressStart, reset_less=True)
-        row = Signal.like(row_base)
+        row = Signal.like(walk.row_base)
         counts = Signal.like(tile.counts, reset_less=True)
         long = Signal()
         m.d.sync += [
-            weight.now.eq(weight_base),
-            weight.row.eq(weight_base + command.jump1),
-            weight.plane.eq(weight_base + command.jump2),
-            row.eq(row_base + Mux(stationary, rows - 1, 0)),
-            long.eq(~stationary),
+            weight.now.eq(walk.weight_base),
+            weight.row.eq(walk.weight_base + command.jump1),
+            weight.plane.eq(walk.weight_base + command.jump2),
+            row.eq(walk.row_base + Mux(walk.stationary, config.array.rows - 1, 0)),
+            long.eq(~walk.stationary),
         ]
         for loop in range(3):
             count = command[f"m_count{loop}"]
@@ -403,15 +327,15 @@ class TileWalker(wiring.Component):
             tile.activation_steps.step0.eq(command.m_step0),
             tile.activation_steps.step1.eq(command.m_step1),
             tile.activation_steps.step2.eq(command.m_step2),
-            tile.displacement.eq(fold.displacement),
+            tile.displacement.eq(displacement),
             tile.a_unsigned.eq(command.a_unsigned),
             tile.a_zero_point.eq(command.a_zero_point),
             tile.row.eq(row),
-            tile.first.eq(command.first & first_k),
+            tile.first.eq(command.first & walk.first_k),
             tile.maximum.eq(command.maximum),
             tile.bank.eq(command.bank),
-            tile.last.eq(finish),
-            tile.output_stationary.eq(stationary),
+            tile.last.eq(walk.finish),
+            tile.output_stationary.eq(walk.stationary),
             tile.long.eq(long),
             tile.weight.eq(weight),
             tile.weight_steps.step0.eq(command.w_pitch),
@@ -420,5 +344,3 @@ class TileWalker(wiring.Component):
             tile.w_unsigned.eq(command.w_unsigned),
             tile.w_zero_point.eq(command.w_zero_point),
         ]
-
-        return m

@@ -92,7 +92,7 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, for
     try:
         import onnx
         from onnx import version_converter
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
         raise PearrayError(f"quantising needs onnx and onnxruntime ({error}): "
@@ -109,20 +109,24 @@ def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, for
         prepared = onnx.load(folded).graph
         constants = {item.name for item in prepared.initializer}
         name = next(item.name for item in prepared.input if item.name not in constants)
-
-        class Samples(CalibrationDataReader):  # type: ignore[misc]
-            """Calibration samples, one a call."""
-
-            def __init__(self) -> None:
-                self._samples: Iterator[dict[str, Any]] = iter([{name: item[None]} for item in calibration])
-
-            def get_next(self) -> dict[str, Any] | None:
-                return next(self._samples, None)
-
         _quietly(lambda: quantize_static(
-            folded, str(output), Samples(), quant_format=QuantFormat[form],
+            folded, str(output), _samples(name, calibration), quant_format=QuantFormat[form],
             activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, per_channel=per_channel))
     return Path(output)
+
+
+def _samples(name: str, calibration: np.ndarray) -> Any:
+    """Give the quantiser the calibration samples, one a call, as input ``name``."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Samples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._samples: Iterator[dict[str, Any]] = iter([{name: item[None]} for item in calibration])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._samples, None)
+
+    return Samples()
 
 
 def quantise_mnist(output: str | Path, images: np.ndarray | None = None, form: str = "QOperator") -> Path:

@@ -1,6 +1,7 @@
 """The table of kinds of array, and what each must bring."""
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,32 @@ def test_unknown_kinds_are_named(monkeypatch):
     with pytest.raises(pe.PearrayError, match=r"^array.kind must be one that a compiler is installed for \(\), not "):
         compiler_for(pe.load_config("systolic-8x8"))
     kinds._load.cache_clear()
+
+
+def _entry(name, value):
+    return EntryPoint(name, value, kinds.GROUP)
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ([_entry("systolic", "no_such_package:DOTS")], r"^kind of array 'systolic' \(no_such_package:DOTS\) of .* cannot "
+     r"be loaded: ModuleNotFoundError: No module named 'no_such_package'; repair or uninstall "),
+    ([_entry("systolic", "pearray.compiler.steps:NOTHING")], r"cannot be loaded: AttributeError: "),
+    ([_entry("systolic", "math:pi")], r"^kind of array 'systolic' \(math:pi\) of .* must be an ArrayCompiler, not 3"),
+    ([_entry("systolic", "pearray.compiler.systolic.kind:COMPILER")] * 2, r"^name of a kind of array must be its own, "
+     r"but compilers of .* and .* both have 'systolic': uninstall one of them$"),
+])
+def test_wrong_plug_ins(monkeypatch, entries, message):
+    """A compiler that cannot be imported, or hides another, must be told in a line that names its package."""
+    monkeypatch.setattr(kinds, "entry_points", lambda group: entries)
+    kinds.kinds.cache_clear()
+    kinds._load.cache_clear()
+    try:
+        with pytest.raises(pe.PearrayError, match=message) as caught:
+            compiler_for(pe.load_config("systolic-8x8"))
+        assert "\n" not in str(caught.value)
+    finally:
+        kinds.kinds.cache_clear()
+        kinds._load.cache_clear()
 
 
 def test_no_kind_is_named_outside_its_room():

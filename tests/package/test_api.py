@@ -108,7 +108,7 @@ def test_keep(mnist, digits):
 def test_compile_writes_what_a_foreign_host_needs(tmp_path, rng):
     """Program, image and map must agree with one another."""
     a, b = int8(rng, 6, 10), int8(rng, 10, 4)
-    compiled = pe.compile(pe.Gemm(), {"a": a, "b": b}, on=ON, to=tmp_path / "deep" / "er")
+    compiled = pe.compile(pe.Gemm(), {"a": a, "b": b}, on=ON, to=tmp_path / "deep" / "er").compiled()
     folder = tmp_path / "deep" / "er"
     document = json.loads((folder / "tensors.json").read_text())
     image = (folder / "memory.bin").read_bytes()
@@ -119,6 +119,49 @@ def test_compile_writes_what_a_foreign_host_needs(tmp_path, rng):
         stored = np.frombuffer(image, np.int8, value.size, tensors[name]["address"])
         np.testing.assert_array_equal(stored.reshape(value.shape), value)
     assert tensors["y"]["dtype"] == "int32"
+
+
+@pytest.mark.parametrize("on", [ON, "tests/cocotb/row_stationary.toml"])
+def test_handle_runs_often(mnist, digits, on):
+    """A handle's runs must be those of their inputs, and tensors between must not be what others have overwritten."""
+    model = pe.load_onnx(mnist)
+    handle = pe.compile(model, {"Input3": digits[0][:1]}, on=on)
+    first = handle.compiled()
+    for index in range(2):
+        inputs = {"Input3": digits[0][index:index + 1]}
+        result = handle.run(inputs)
+        np.testing.assert_array_equal(result.outputs["Plus214_Output_0"],
+                                      pe.golden_run(model, inputs)["Plus214_Output_0"])
+    assert handle.compiled() is first
+    kept = handle.run(inputs, keep="all")
+    golden = pe.golden_run(model, inputs, keep="all")
+    assert len(kept.outputs) > 5
+    for name, values in kept.outputs.items():
+        np.testing.assert_array_equal(values, golden[name])
+    assert handle.compiled("all").memory_bytes > first.memory_bytes
+
+
+def test_handle_of_an_operator(tmp_path, rng):
+    """What is written must be what runs, inputs may differ from those given, and wrong ones must be refused."""
+    operator, w = pe.Linear(), int8(rng, 7, 20)
+    handle = pe.compile(operator, {"x": int8(rng, 6, 20), "w": w}, on=ON, to=tmp_path)
+    assert (tmp_path / "program.bin").read_bytes() == handle.compiled().program.encode()
+    for values in (int8(rng, 6, 20), np.zeros((6, 20), np.int8)):
+        result = handle.run({"x": values})
+        np.testing.assert_array_equal(result.outputs["y"], pe.golden_run(operator, {"x": values, "w": w})["y"])
+    with pytest.raises(pe.PearrayError, match=r"^input 'x' must be int8 of shape \(6, 20\), not int8 of shape \(5, "):
+        handle.run({"x": int8(rng, 5, 20)})
+    with pytest.raises(pe.PearrayError, match=r"^'z' is no input; the graph takes x$"):
+        handle.run({"x": values, "z": w})
+    assert (handle.run({"x": values, "w": w}).outputs["y"] == 0).all()
+    with pytest.raises(pe.PearrayError, match=r"^w must be what it was when it was compiled, since it is part of the "):
+        handle.run({"x": values, "w": w + 1})
+    with pytest.raises(pe.PearrayError, match=r"^keep must be None, 'all' or names among y, not 'z'$"):
+        handle.run({"x": values}, keep="z")
+    with pytest.raises(pe.PearrayError, match=r"^engine must be one of verilator, cocotb, amar"):
+        handle.run({"x": values}, engine="verilatr")
+    with pytest.raises(pe.PearrayError, match=r"^folder '.*' cannot be written: Not a directory$"):
+        pe.compile(operator, {"x": values, "w": w}, on=ON, to=tmp_path / "program.bin" / "inside")
 
 
 A, B = np.zeros((3, 4), np.int8), np.zeros((4, 5), np.int8)

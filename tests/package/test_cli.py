@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_compile(tmp_path):
     assert tensors["y"]["role"] == "output"
 
 
+@pytest.mark.parametrize(("level", "line"), [
+    ("graph", r"Conv2d: y: int8\[1, 4, 6, 5\], scale .* and zero point 0 = Conv2d\(x=x, w=w, b=b\)"),
+    ("kernels", r"Conv2d: y\[n, p, q, 4 g \+ m\] = sum\(r < 3, s < 3, c < 3\) x\[.*\] w\[g, r, s, c, m\]; bias; req.*"),
+    ("placement", r"0x00000000 +90 +0\.\. +x"),
+    ("commands", r" +0 LOAD +\[.*\] .*"),
+])
+def test_dump(level, line):
+    """Each level must be readable alone on standard output, the same each time, and nothing be written."""
+    arguments = ("compile", "conv:1,3,6,5,4,3,3,1,1", "--on", "systolic-8x8", "--dump", level)
+    dumped = pearray(*arguments).stdout
+    assert any(re.fullmatch(line, each) for each in dumped.splitlines()), dumped
+    assert pearray(*arguments).stdout == dumped
+
+
 RUN = "run gemm:8x8x8 --on systolic-8x8"
 
 
@@ -155,6 +170,8 @@ RUN = "run gemm:8x8x8 --on systolic-8x8"
     ("run conv:1,3,8,8,4,3,3,1 --on systolic-8x8", "workload 'conv:1,3,8,8,4,3,3,1' must have"),
     ("run conv:1,3,2,2,4,3,3,1,0 --on systolic-8x8", "w of shape (4, 3, 3, 3) is larger than"),
     ("run nowhere.onnx --on systolic-8x8", "ONNX file 'nowhere.onnx' is not a file"),
+    ("compile gemm:8x8x8 --on systolic-8x8", "compile needs a folder to write to (-o DIR) or a level to print"),
+    ("compile gemm:8x8x8 --on systolic-8x8 --dump kernel", "unknown level 'kernel': did you mean 'kernels'? allowed: "),
     (f"{RUN} --engine verilatr", "unknown engine 'verilatr': did you mean 'verilator'? allowed: "),
     (f"{RUN} --seed -1", "seed must be an integer of at least 0, not '-1'"),
     (f"{RUN} --seed x", "seed must be an integer of at least 0, not 'x'"),

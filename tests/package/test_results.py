@@ -33,12 +33,13 @@ def _graph(rng):
     return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, {"w": w}, ["x"], ["first_y", "second_y"]), {"x": x}
 
 
-def _ran(rng, config, ends, totals):
+def _ran(rng, config, ends, totals, work=(0, 0)):
     graph, inputs = _graph(rng)
     chosen = Mapping(m=3, n=2, e=3, p=3, q=2, r=1, t=1)
     layers = [SimpleNamespace(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
-                              output=node.outputs["y"], packed_bytes=108, profile=0, notes={"mapping": chosen})
-              for node in graph.nodes]
+                              output=node.outputs["y"], packed_bytes=108, profile=0, notes={"mapping": chosen},
+                              work=some)
+              for node, some in zip(graph.nodes, work, strict=True)]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=216)
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
                       verilog_sha256="0" * 64)
@@ -54,7 +55,7 @@ def test_layers_are_differences_of_records(rng, chip):
     totals = {f"execute_{name}": count for name, count in second.items() if name != "active_pes"} | {
         "cycles": second["cycles"] + 40, "fetch_beats": 100, "load_beats": second["read_beats"] - 93,
         "write_beats": second["write_beats"]}
-    graph, inputs, result = _ran(rng, chip, [first, second], totals)
+    graph, inputs, result = _ran(rng, chip, [first, second], totals, (first["macs"] + first["gated"], 0))
     assert record_bytes(chip) == 64
     for name in COUNTS:
         later = {"cycles": 40, "read_beats": 7}.get(name, 0)
@@ -73,6 +74,17 @@ def test_layers_are_differences_of_records(rng, chip):
     assert result.processing_cycles == sum(layer.processing_cycles for layer in result.layers)
     assert 135 < result.active_pes < 154
     assert result.dram_read_bytes == sum(layer.dram_read_bytes for layer in result.layers)
+
+
+def test_layers_that_overlap(rng, chip):
+    """Cycles in which the array worked for the second layer before the first one's record must be the second one's."""
+    first = dict.fromkeys(NAMES, 0) | {"cycles": 1000, "macs": 60 * chip.pes, "gated": 40 * chip.pes + 7}
+    second = dict.fromkeys(NAMES, 0) | {"cycles": 1050, "macs": 140 * chip.pes, "gated": 60 * chip.pes}
+    totals = {f"execute_{name}": count for name, count in second.items()} | {
+        "cycles": 1070, "fetch_beats": 0, "load_beats": 0, "write_beats": 0}
+    _, _, result = _ran(rng, chip, [first, second], totals, (70 * chip.pes, 130 * chip.pes))
+    assert [layer.cycles for layer in result.layers] == [970, 100]
+    assert [layer.processing_cycles for layer in result.layers] == [970, 100]
 
 
 def test_record_and_table_hold_them(rng, chip):
@@ -95,7 +107,7 @@ def test_systolic_runs_have_none_of_them(rng):
     graph, inputs = _graph(rng)
     config = pe.load_config("systolic-8x8")
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), output="first_y",
-                              packed_bytes=0, profile=None, notes={})]
+                              packed_bytes=0, profile=None, notes={}, work=0)]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")

@@ -6,7 +6,6 @@ from fixed_layers import words
 from kinds import SMALL
 
 import pearray as pe
-from pearray.api import compiled_for, run_compiled
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.row_stationary.mapper import plan_of
 from pearray.compiler.row_stationary.traffic import moved
@@ -59,8 +58,8 @@ def seen(plan, operator, tensors):
 def check(layers, config, mapping=None):
     """Run layers as one program; hold outputs to golden, records and counters to the prediction."""
     graph, inputs = graph_of(layers)
-    compiled = compiled_for(graph, config, inputs, {"mapping": mapping})
-    result = run_compiled(compiled, inputs)
+    handle = pe.compile(graph, inputs, config, mapping=mapping)
+    compiled, result = handle.compiled("all"), handle.run(inputs, keep="all")
     expected = pe.golden_run(graph, inputs)
     for made, planned, (name, operator, tensors) in zip(result.layers, compiled.layers, layers, strict=True):
         np.testing.assert_array_equal(result.outputs[f"{name}_y"], expected[f"{name}_y"], f"{operator}")

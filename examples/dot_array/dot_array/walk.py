@@ -65,12 +65,7 @@ class LineWalk(wiring.Component):
         place = self.place
 
         ends = [turn == count for turn, count in zip(turns, counts, strict=True)]
-        # A loop turns when all loops inside it are in their last turn.
-        turning = [Signal(name=f"turning_{loop}") for loop in LOOPS]
-        inner = 1
-        for loop, end in enumerate(ends):
-            m.d.comb += turning[loop].eq(inner & ~end)
-            inner = inner & end
+        turning, inner = self._choose_loop(m, ends)
         done = Signal()
         sum_ends = Signal()
         m.d.comb += [
@@ -114,3 +109,12 @@ class LineWalk(wiring.Component):
             ]
 
         return m
+
+    def _choose_loop(self, m, ends):
+        """Return the loop that turns, when all inside it are in their last turn, and whether all of them are."""
+        turning = [Signal(name=f"turning_{loop}") for loop in LOOPS]
+        inner = 1
+        for loop, end in enumerate(ends):
+            m.d.comb += turning[loop].eq(inner & ~end)
+            inner = inner & end
+        return turning, inner

@@ -8,8 +8,6 @@ from dot_array.price import price
 from dot_cases import load
 
 import pearray as pe
-from pearray.api import run_compiled
-from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 
 REQUANT = pe.Requant.onnx(1.0, 0, 1.0, 0, 3000.0, 0)
@@ -37,8 +35,8 @@ def test_prices(name, rng, monkeypatch):
     tensors = {role: rng.integers(-128, 128, shape, np.int8) for role, shape in shapes.items()}
     graph = Graph.of(operator, tensors, constants)
     inputs = {role: tensors[role] for role in graph.inputs}
-    compiled = compile_graph(graph, config)
-    result = run_compiled(compiled, inputs)
+    handle = pe.compile(graph, inputs, config)
+    compiled, result = handle.compiled(), handle.run(inputs)
     np.testing.assert_array_equal(result.outputs["y"], graph.golden(inputs)["y"])
     assert sum(priced) == pytest.approx(result.cycles, rel=0.1)
     assert estimate(config, compiled.program) == pytest.approx(result.cycles, rel=0.15)

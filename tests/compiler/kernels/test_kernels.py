@@ -11,6 +11,7 @@ from pearray.compiler.kernels.context import Context
 from pearray.compiler.kernels.kernel import Access, Chain, Contraction, Finish, Index, Move, Product, Scaled
 from pearray.compiler.kernels.lowerings import LOWERINGS
 from pearray.compiler.kernels.nest import Nest
+from pearray.compiler.kernels.verify import verify
 from pearray.compiler.kernels.views import Buffer, View
 
 
@@ -115,3 +116,29 @@ def test_what_has_been_stored(rng):
     assert [buffer.ready(0, 12), buffer.ready(3, 9), buffer.ready(11, 13), buffer.ready(7, 7)] == [5, 5, None, 0]
     buffer.note_store(np.array([4, 5]), 2, 9)
     assert (buffer.ready(16, 24), buffer.ready(0, 24)) == (9, None)
+
+
+def test_views_of_what_is_not_written_are_refused():
+    """A kernel that reads what none before it writes would read what stood in memory before."""
+    given, middle, out = Buffer("x", 4, 4, 1), Buffer("h", 4, 4, 1), Buffer("y", 4, 4, 1)
+    middle.expect_stores()
+    out.expect_stores()
+    row = {"w": Index({"q": 1}), "c": Index({"c": 1})}
+
+    def copy(name, source, target):
+        x, y = (Access(View.rows(buffer, "wc", (4, 4)), row) for buffer in (source, target))
+        return Move(name=name, ranks={"q": 4, "c": 4}, x=x, y=y)
+
+    first, second = copy("first", given, middle), copy("second", middle, out)
+    written = set()
+    verify("node", [first, second], [middle, out], written)
+    assert written == {middle, out}
+    for kernels, outputs, message in (([second, first], [out], "^second: h is read before a kernel writes it$"),
+                                      ([first], [middle, out], "^node: no kernel writes y$")):
+        with pytest.raises(PearrayError, match=message):
+            verify("node", kernels, outputs, set())
+    biased = Contraction(name="biased", ranks={"q": 4, "m": 4, "c": 4}, y=Access(View.rows(out, "wc", (4, 4)), {
+        "w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(first.x, Access(View.rows(given, "cm", (4, 4)), {
+            "c": Index({"c": 1}), "m": Index({"m": 1})})),), finish=Finish(bias=View.rows(middle, "wc", (4, 4))))
+    with pytest.raises(PearrayError, match=r"^biased: h is read before a kernel writes it$"):
+        verify("node", [biased], [out], set())

@@ -93,17 +93,17 @@ def test_any_layer_has_a_plan_that_fits(rng):
     """If it failed, a legal layer would be refused, or lowered to more than the buffers hold."""
     for _ in range(25):
         layer, config, batch = drawn(rng), small(rng), int(rng.integers(1, 6))
-        traffic = Traffic(bias=bool(rng.integers(2)), output_bytes=config.operand_bytes)
-        split, lanes_only = (bool(rng.integers(2)) for _ in range(2))
-        plan = best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split)
+        split, gathered = bool(rng.integers(2)), str(rng.choice(["", "channels", "filters"]))
+        traffic = Traffic(bias=bool(rng.integers(2)), output_bytes=config.operand_bytes, gathered=gathered)
+        plan = best_plan(layer, config, batch, traffic, split_images=split)
         plan.check()
         mapped = plan.mapped
         assert plan.buffer_lines <= config.buffer_lines
         assert plan.filter_slots * plan.filter_buffer_lines <= config.filter_lines
         assert mapped.layer.groups * plan.merged == layer.groups
-        assert not lanes_only or config.filter_lanes % mapped.mapping.q == 0
+        assert not gathered or config.filter_lanes % mapped.mapping.q == 0
         assert mapped.counts()["products"] >= layer.macs(batch)
-        again = best_plan(layer, config, batch, traffic, lanes_only=lanes_only, split_images=split)
+        again = best_plan(layer, config, batch, traffic, split_images=split)
         assert again == plan
 
 

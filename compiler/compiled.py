@@ -1,0 +1,193 @@
+"""Compiled programs: commands, memory image and tensor map, and how values go in and out."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hdl.errors import PearrayError, unknown
+from ..hdl.shell.config import Config
+from .graph.graph import Graph, Node
+from .operators import Dequantize, Operator, Quantize
+from .placed import Placed
+from .placement import MemoryPlan
+from .program import Program
+
+__all__ = ["LEVELS", "Compiled", "PlannedLayer"]
+
+#: Levels of a compilation that can be printed.
+LEVELS = ("graph", "kernels", "placement", "commands")
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One node as it runs.
+
+    Parameters
+    ----------
+    name, kind : str
+        Node and operator.
+    macs : int
+        Multiply-accumulates, unpadded.
+    shape : tuple of int
+        Of the output.
+    output : str
+        Tensor it makes.
+    packed_bytes : int
+        Constants that the host packed for it.
+    profile : int or None
+        Address of its profile record; None for the last layer, which ends with the run, where the kind of array
+        leaves none.
+    notes : mapping
+        How it was mapped; see :meth:`.kinds.LayerPlanner.notes`.
+    work : int
+        Work that it gives the array; see :meth:`.kinds.ArrayCompiler.work`.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    shape: tuple[int, ...]
+    output: str
+    packed_bytes: int
+    profile: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    work: int = 0
+
+
+@dataclass
+class Compiled:
+    """A program with everything around it.
+
+    Members
+    -------
+    program : Program
+        Commands, for reading.
+    program_address : int
+        What the host writes to the start register's companion.
+    segments : list of (int, bytes)
+        Program and packed constants.
+    inputs, outputs : dict of str to Placed
+        Tensors that the host writes and reads.
+    layers : list of PlannedLayer
+        In program order.
+    host_packed_bytes : int
+        Bytes of constants that were packed.
+    memory_bytes : int
+        First address beyond everything.
+    device : Graph
+        The graph behind all passes, with what the host computes marked.
+    kernels : list of str
+        Kernels in order, for reading.
+    placement : MemoryPlan
+        What stands where in memory, and for how long.
+    """
+
+    config: Config
+    graph: Graph
+    program: Program
+    program_address: int
+    segments: list[tuple[int, bytes]]
+    inputs: dict[str, Placed]
+    outputs: dict[str, Placed]
+    layers: list[PlannedLayer]
+    host_packed_bytes: int
+    memory_bytes: int
+    device: Graph
+    kernels: list[str]
+    placement: MemoryPlan
+
+    def _host(self, kind: type[Operator]) -> list[Node]:
+        """What the host computes: Quantize before a run, Dequantize after it."""
+        return [node for node in self.device.nodes if node.on_host and isinstance(node.operator, kind)]
+
+    @property
+    def tensors(self) -> list[dict[str, Any]]:
+        """Tensor map: a description of every tensor that the host writes or reads."""
+        return ([placed.describe() | {"role": "input"} for placed in self.inputs.values()]
+                + [placed.describe() | {"role": "output"} for placed in self.outputs.values()])
+
+    @property
+    def commands(self) -> str:
+        """Listing of the program."""
+        return self.program.listing()
+
+    def dump(self, level: str) -> str:
+        """Print one of the :data:`LEVELS`.
+
+        Raises
+        ------
+        PearrayError
+            If there is no such level.
+        """
+        if level not in LEVELS:
+            raise unknown("level", level, LEVELS)
+        return {"graph": lambda: str(self.device), "kernels": lambda: "\n".join(self.kernels),
+                "placement": lambda: str(self.placement), "commands": self.program.listing}[level]()
+
+    def bind(self, inputs: Mapping[str, np.ndarray]) -> list[tuple[int, bytes]]:
+        """Segments of the inputs of one run, in memory's layout.
+
+        Raises
+        ------
+        PearrayError
+            If an input is missing or wrong, or has values beyond the configuration's operands.
+        """
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        self.graph.check_inputs(arrays)
+        for node in self._host(Quantize):
+            results = node.operator.golden({role: arrays[name] for role, name in node.inputs.items()})
+            arrays |= {node.outputs[role]: value for role, value in results.items()}
+        segments = []
+        for name, placed in self.inputs.items():
+            _check_range(name, arrays[name], self.config, placed.item)
+            segments.append((placed.address, placed.to_bytes(arrays[name])))
+        return segments
+
+    def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
+        """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
+        for node in self._host(Dequantize):
+            if name in node.outputs.values():
+                source = self.extract(next(iter(node.inputs.values())), read)
+                return node.operator.golden({next(iter(node.inputs)): source})["y"]
+        placed = self.outputs[name]
+        return placed.from_bytes(read(placed.address, placed.nbytes))
+
+    @property
+    def output_names(self) -> list[str]:
+        """Tensors that :meth:`extract` knows."""
+        return [*self.outputs, *(name for node in self._host(Dequantize) for name in node.outputs.values())]
+
+    def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        segments = self.segments + (self.bind(inputs) if inputs is not None else [])
+        image = bytearray(self.memory_bytes)
+        for address, data in segments:
+            image[address:address + len(data)] = data
+        program = next(data for address, data in self.segments if address == self.program_address)
+        (target / "program.bin").write_bytes(program)
+        (target / "memory.bin").write_bytes(image)
+        (target / "tensors.json").write_text(json.dumps({
+            "config": self.config.name, "program_address": self.program_address, "program_bytes": len(program),
+            "memory_bytes": self.memory_bytes, "host_packed_bytes": self.host_packed_bytes,
+            "layers": [{"name": layer.name, "kind": layer.kind, "macs": layer.macs, "profile": layer.profile}
+                       for layer in self.layers],
+            "tensors": self.tensors,
+        }, indent=2) + "\n")
+
+
+def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> None:
+    if item != config.operand_bytes:
+        low, high = -(1 << 31), (1 << 31) - 1
+    else:
+        low, high = config.arithmetic.operand_range(values.dtype.kind == "u")
+    if values.size and (values.min() < low or values.max() > high):
+        wrong = values.min() if values.min() < low else values.max()
+        raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+
+

@@ -1,0 +1,135 @@
+"""What becomes of the sums of a group: POSTs, and STOREs of what they write."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+from ...hdl.shell.commands import Rounding
+from ...hdl.systolic.config import SystolicConfig
+from ..kernels.nest import Nest
+from ..kernels.regions import Region, split_region
+from ..kernels.views import Axis, View
+from ..steps import Output, Use
+from ..transfers import blocks, pixel_dims
+from .geometry import reach_of, tiles_of
+from .tiles import TileMaker
+
+__all__ = ["OutputMaker"]
+
+
+class OutputMaker:
+    """Make the outputs of groups.
+
+    Parameters
+    ----------
+    problem : Nest
+        The layer.
+    config : SystolicConfig
+        Configuration.
+    maker : TileMaker
+        Makes tiles of constants.
+    """
+
+    def __init__(self, problem: Nest, config: SystolicConfig, maker: TileMaker):
+        self._problem, self._config, self._maker = problem, config, maker
+
+    def outputs(self, part: Region, group: int, tiles: tuple[int, int], pieces: int = 1) -> list[Output]:
+        """Outputs of a group; its pixels are cut into `pieces` parts at least."""
+        finish = self._problem.finish
+        if finish.table is not None and finish.table.ndim == 2:
+            return [output for tile in range(*tiles)
+                    for output in self._rows(part, group, (tile, tile + 1), tile - tiles[0], pieces)]
+        return list(self._rows(part, group, tiles, 0, pieces))
+
+    def _rows(self, part: Region, group: int, tiles: tuple[int, int], tile0: int,
+                     pieces: int) -> Iterator[Output]:
+        problem, config = self._problem, self._config
+        finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
+        item, reach, count = problem.finish.item(config), reach_of(problem, config), tiles[1] - tiles[0]
+        wide = -(-reach // lanes) * lanes
+        valid = min(problem.ng - tiles[0] * reach, count * reach)
+        # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
+        pitch = (count - 1) * wide + cols
+        if count == 1 and valid % lanes == 0:
+            pitch = valid
+
+        def size(rows: int) -> int:
+            return ((rows - 1) * pitch + (count - 1) * wide + cols) * item
+
+        capacity = config.scratchpads.output_bytes
+        most = max(1, (capacity // 2 // item - (count - 1) * wide - cols) // pitch + 1)
+        if finish.bias_rows is not None:
+            most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
+        pixels, start = part.pixels, 0
+        y, cut = self._pieces(part, most, pieces)
+        for piece in cut:
+            rows = piece.pixels
+            body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
+                    "high": finish.high, "n_count": count, "m_count": rows,
+                    "acc_base": tile0 * pixels + start, "acc_nstep": pixels, "out_nstep": wide * item,
+                    "out_mstep": pitch * item}
+            output = Output(body, size(rows), [], (y.buffer, piece.numbers(y), valid))
+            if finish.bias is not None:
+                if finish.bias_rows is not None:
+                    tile = self._maker.bias_rows(tiles, piece.q0, piece.q0 + rows)
+                    body |= {"bias_mstep": count * cols // lanes}
+                else:
+                    tile = self._maker.bias(group, self._const_span(tiles))
+                    body |= {"bias_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
+                output.bias = Use(tile, 1)
+                body |= {"bias": 1, "bias_nstep": cols // lanes}
+            if finish.rounding is not Rounding.NONE:
+                assert finish.entries is not None
+                output.scale = Use(self._maker.scale(group, self._const_span(tiles)), 1)
+                if finish.entries.size > 1:
+                    body |= {"per_channel": 1, "scale_nstep": cols // lanes,
+                             "scale_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
+                if finish.table is not None:
+                    body["table"] = 1
+                    output.table = Use(self._maker.table(tiles[0]), 1)
+            elif finish.relu:
+                body["table"] = 1
+            output.stores = self._stores(y, piece, group, tiles, item, pitch, wide)
+            yield output
+            start += rows
+
+    def _pieces(self, part: Region, most: int, pieces: int) -> tuple[View, list[Region]]:
+        """Cut a group's pixels into what POSTs write at once, at most `most` pixels, at least `pieces` parts.
+
+        Returns
+        -------
+        View, list of Region
+            The output, and the parts of it.
+        """
+        most, problem, y = max(1, min(most, -(-part.pixels // pieces))), self._problem, self._problem.y
+        if most >= part.pixels or not y.is_whole or not y.is_dense("n", "h", "w"):
+            return y, split_region(part, most)
+        # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
+        row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))
+        first, parts = (part.image0 * problem.p + part.p0) * problem.q + part.q0, -(-part.pixels // most)
+        cuts = [first + part.pixels * index // parts for index in range(parts + 1)]
+        return (replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), row, y.axis("c"))),
+                [Region(0, 1, 0, 1, start, end) for start, end in pairwise(cuts)])
+
+    def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
+        """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
+        per_group = tiles_of(self._problem, self._config)
+        if per_group * self._config.array.cols * 2 <= self._config.scratchpads.channels:
+            return 0, per_group
+        return tiles
+
+    def _stores(self, y: View, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
+                wide: int) -> list[dict[str, int]]:
+        problem = self._problem
+        reach, count = reach_of(problem, self._config), tiles[1] - tiles[0]
+        dram = y.buffer.address + (piece.first(y) + group * problem.ng + tiles[0] * reach) * item
+        valid = min(problem.ng - tiles[0] * reach, count * reach)
+        dims = pixel_dims(y, piece, pitch * item)
+        if wide == reach or count == 1:
+            return blocks(dram, 0, valid * item, dims)
+        whole, ragged = divmod(valid, reach)
+        stores = [body for tile in range(whole)
+                  for body in blocks(dram + tile * reach * item, tile * wide * item, reach * item, dims)]
+        if ragged:
+            stores += blocks(dram + whole * reach * item, whole * wide * item, ragged * item, dims)
+        return stores

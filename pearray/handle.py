@@ -1,0 +1,145 @@
+"""Programs that are compiled once and run often."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compiler.compile import compile_graph
+from .compiler.compiled import Compiled
+from .compiler.graph.graph import Graph
+from .hdl.errors import PearrayError
+from .hdl.shell.config import Config
+from .results import Result, record_bytes, result_of
+from .sim.engine import Job
+from .sim.engine import run as simulate
+
+__all__ = ["Handle", "arrays", "kept"]
+
+
+class Handle:
+    """A graph for an accelerator, compiled when it is first needed. Made by :func:`pearray.compile`.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute.
+    config : Config
+        Accelerator.
+    inputs : mapping of str to ndarray, optional
+        Inputs that are like those of runs.
+    **settings
+        Settings of the kind of array; see :attr:`.compiler.kinds.ArrayCompiler.settings`.
+    """
+
+    def __init__(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray] | None = None, **settings: Any):
+        self.graph, self.config = graph, config
+        self._like, self._settings = inputs, settings
+        self._compiled: dict[str, Compiled] = {}
+
+    def compiled(self, keep: str = "outputs") -> Compiled:
+        """The program: with "outputs" tensors between may share memory, with "all" each keeps its own."""
+        if keep not in self._compiled:
+            self._compiled[keep] = compile_graph(self.graph, self.config, keep, inputs=self._like, **self._settings)
+        return self._compiled[keep]
+
+    def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
+            progress: Callable[[int], None] | None = None) -> Result:
+        """Run it.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array_like
+            Values of the graph's inputs, of the shapes and types that it was compiled for. Constants may be among them
+            if they are what they were.
+        engine, keep, progress
+            As for :func:`pearray.run`. Tensors between whose memory others take are kept by a variant of the program,
+            which is compiled once, too.
+
+        Raises
+        ------
+        PearrayError
+            If an input, the engine or `keep` is wrong.
+        """
+        wanted = {keep} if isinstance(keep, str) else set(keep or ())
+        whole = "outputs" not in self._compiled and "all" in self._compiled
+        compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
+        return _run(compiled, self._inputs(inputs), engine, keep, progress)
+
+    def _inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Tensors of a run without constants."""
+        found = arrays(tensors)
+        for name in found.keys() & self.graph.constants.keys():
+            if not np.array_equal(found.pop(name), self.graph.constants[name]):
+                raise PearrayError(f"{name} must be what it was when it was compiled, since it is part of the program; "
+                                   "compile again for another")
+        return found
+
+    def write(self, folder: Path, inputs: Mapping[str, np.ndarray]) -> None:
+        """Write what somebody else's host and memory need; see :func:`pearray.compile`.
+
+        Raises
+        ------
+        PearrayError
+            If the folder cannot be written.
+        """
+        compiled = self.compiled()
+        try:
+            compiled.write(folder, inputs)
+            (folder / "program.txt").write_text(compiled.commands + "\n")
+        except OSError as error:
+            raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Tensors as arrays of finite numbers, without those that are None.
+
+    Raises
+    ------
+    PearrayError
+        Naming the tensor that is none.
+    """
+    if not isinstance(tensors, Mapping):
+        raise PearrayError(f"tensors must be a dict of arrays by name, not {type(tensors).__name__}")
+    found = {}
+    for name, value in tensors.items():
+        if value is None:
+            continue
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise PearrayError(f"tensor {name!r} must be an array, not {value!r}") from None
+        if array.dtype.kind not in "iuf":
+            raise PearrayError(f"tensor {name!r} must hold numbers, not {array.dtype}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise PearrayError(f"tensor {name!r} must be finite, not {array[~np.isfinite(array)].flat[0]}")
+        found[name] = array
+    return found
+
+
+def _run(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str, keep: str | Collection[str] | None,
+         progress: Callable[[int], None] | None) -> Result:
+    wanted = kept(compiled.graph, compiled.output_names, keep)
+    regions = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
+    records = [(layer.profile, record_bytes(compiled.config)) for layer in compiled.layers if layer.profile is not None]
+    job = Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
+              [*regions, *records])
+    outcome = simulate(job, engine, progress)
+    contents = dict(zip(job.read, outcome.regions, strict=True))
+    outputs = {name: compiled.extract(name, lambda address, length: contents[address, length])
+               for name in wanted}
+    return result_of(compiled, outcome, [contents[record] for record in records], outputs, inputs)
+
+
+def kept(graph: Graph, known: Collection[str], keep: str | Collection[str] | None) -> list[str]:
+    """Names of the tensors to return."""
+    if keep is None:
+        return list(graph.outputs)
+    if keep == "all":
+        return list(known)
+    names = [keep] if isinstance(keep, str) else list(keep)
+    for name in names:
+        if name not in known:
+            raise PearrayError(f"keep must be None, 'all' or names among {', '.join(known)}, not {name!r}")
+    return list(dict.fromkeys([*graph.outputs, *names]))
