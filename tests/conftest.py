@@ -39,8 +39,8 @@ def pytest_report_header(config):
 @pytest.fixture(autouse=True)
 def _figures_of_layers(monkeypatch):
     """Hold every run of every test to what must be true of its layers: no cycle is lost, and none does too much."""
-    from pearray import api
-    result_of = api.result_of
+    from pearray import handle
+    result_of = handle.result_of
 
     def checked(*args):
         result = result_of(*args)
@@ -49,7 +49,7 @@ def _figures_of_layers(monkeypatch):
             (layer.name, layer.utilisation) for layer in result.layers]
         return result
 
-    monkeypatch.setattr(api, "result_of", checked)
+    monkeypatch.setattr(handle, "result_of", checked)
 
 
 @pytest.fixture
