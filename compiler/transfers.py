@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from .kernels.regions import Region
 from .kernels.views import Buffer, View
 
-__all__ = ["Window", "block", "blocks", "fill", "pixel_dims"]
+__all__ = ["Window", "block", "blocks", "fill", "nested", "pixel_dims", "ranges", "rows"]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -72,6 +73,54 @@ def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]
     count, far, near = left[-1]
     return [block(dram=dram + index * far, address=address + index * near, length=length, dims=left[:2])
             for index in range(count)]
+
+
+def ranges(dims: list[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Cut a range of nested loops into nested loops: first number, distance from loop 0's element, and dimensions.
+
+    Parameters
+    ----------
+    dims : list of (count, step)
+        Loops, innermost first.
+    first, end : int
+        Numbers of the first iteration, and of that behind the last.
+    """
+    if first >= end:
+        return
+    if len(dims) == 1:
+        yield first, first * dims[0][1], [(end - first, dims[0][1])]
+        return
+    *inner, (_, step) = dims
+    size = prod(count for count, _ in inner)
+    low, high = -(-first // size), end // size
+    parts = [(first, end)] if high < low else [(first, low * size), (low * size, high * size), (high * size, end)]
+    for place, (start, stop) in enumerate(parts):
+        if place == 1 and start < stop:
+            yield start, low * step, [*inner, (high - low, step)]
+            continue
+        outer = start // size
+        for number, far, found in ranges(inner, start - outer * size, stop - outer * size):
+            yield outer * size + number, outer * step + far, [*found, (1, step)]
+
+
+def rows(dims: list[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Cut a range as :func:`ranges` into parts of the innermost loop: first number, distance, and count."""
+    while first < end:
+        count = min(end - first, dims[0][0] - first % dims[0][0])
+        far, rest = 0, first
+        for size, step in dims:
+            far, rest = far + rest % size * step, rest // size
+        yield first, far, count
+        first += count
+
+
+def nested(dims: list[tuple[int, int]], item: int, near: int) -> list[tuple[int, int, int]]:
+    """Dimensions of a block of loops over elements of `item` bytes, whose iterations stand `near` bytes apart."""
+    found = []
+    for count, step in dims:
+        found.append((count, step * item, near))
+        near *= count
+    return found
 
 
 def pixel_dims(y: View, region: Region, pitch: int) -> list[tuple[int, int, int]]:

@@ -1,23 +1,24 @@
 """NumPy golden models: the definition of what the hardware must compute, and what it costs.
 
-=======================  =============================================================================
+=========================  ===========================================================================
 module                   what it defines
-=======================  =============================================================================
-:mod:`.integer`          exact integer sums: add, Gemm, Linear, convolution, transposed convolution
-:mod:`.fixed_point`      convolution of 16-bit words with 16-bit sums, as Eyeriss
-:mod:`.pool`             maximum of windows; sums and counts that averages are made of
-:mod:`.requantise`       the two rules from a sum to an output: onnxruntime's and TensorFlow Lite's
-:mod:`.quantise`         real numbers to quantised ones and back
-:mod:`.quantised`        add, average pooling and softmax of quantised tensors, as onnxruntime
-:mod:`.activation`       clamps, and tables for sigmoid, tanh, GELU and leaky ReLU
-:mod:`.floating`         float contractions in the array's own order
-:mod:`.attention`        softmax and attention, in one pass and in two
-:mod:`.gradients`        gradients of Linear, convolution and attention; the optimiser's step
-:mod:`.cost`             multiply-accumulates, weights and shapes in closed form
-:mod:`.row_stationary`   mappings of a row-stationary array, and their accesses
-:mod:`.run_length`       code of feature maps in DRAM, as Eyeriss writes them
-:mod:`.models`           layer tables of AlexNet and VGG-16
-=======================  =============================================================================
+=========================  ===========================================================================
+:mod:`.integer`            exact integer sums: add, Gemm, Linear, convolution, transposed convolution
+:mod:`.fixed_point`        convolution of 16-bit words with 16-bit sums, as Eyeriss
+:mod:`.pool`               maximum of windows; sums and counts that averages are made of
+:mod:`.requantise`         the two rules from a sum to an output: onnxruntime's and TensorFlow Lite's
+:mod:`.quantise`           real numbers to quantised ones and back
+:mod:`.quantised`          add, average pooling and softmax of quantised tensors, as onnxruntime
+:mod:`.activation`         clamps, and tables for sigmoid, tanh, GELU and leaky ReLU
+:mod:`.floating`           float contractions in the array's own order
+:mod:`.attention`          softmax and attention, in one pass and in two
+:mod:`.gradients`          gradients of Linear, convolution and attention; the optimiser's step
+:mod:`.integer_gradients`  exact integer gradients of Linear and convolution
+:mod:`.cost`               multiply-accumulates, weights and shapes in closed form
+:mod:`.row_stationary`     mappings of a row-stationary array, and their accesses
+:mod:`.run_length`         code of feature maps in DRAM, as Eyeriss writes them
+:mod:`.models`             layer tables of AlexNet and VGG-16
+=========================  ===========================================================================
 
 Every function is pure, takes NumPy arrays in ONNX's layouts, and raises :class:`ValueError` with one
 line that names the field, its value and what is allowed.

@@ -9,9 +9,11 @@ from pearray.compiler.operators import (
     Add,
     AvgPool2d,
     Conv2d,
+    Conv2dGrad,
     ConvTranspose2d,
     Gemm,
     Linear,
+    LinearGrad,
     Lookup,
     MaxPool2d,
     Relu,
@@ -140,6 +142,34 @@ def conv_transpose(rng, bits):
     return operator, _bias(rng, tensors, "b", (groups * ng,)), None
 
 
+def linear_grad(rng, bits):
+    m, k, n = _upto(rng, 40), _upto(rng, 40), _upto(rng, 40)
+    x_type, w_type = operand_types(rng, bits)
+    tensors = {"x": operands(rng, (m, k), x_type, bits), "w": operands(rng, (n, k), w_type, bits),
+               "dy": operands(rng, (m, n), operand_types(rng, bits)[0], bits)}
+    return LinearGrad(), tensors, None if rng.integers(2) else []
+
+
+def conv_grad(rng, bits):
+    """Padding may exceed the filter, the filter the image, and the stride the filter."""
+    (r, s), _, dilation = _window(rng)
+    # Each phase of the stride is a layer of its own.
+    stride = [(1, 1), (1, 1), (2, 1), (1, 3), (2, 2)][rng.integers(5)]
+    groups, cg, ng = int(rng.choice([1, 1, 1, 2, 3])), _upto(rng, 12), _upto(rng, 12)
+    if rng.integers(4) == 0:
+        groups, cg, ng = _upto(rng, 10), 1, int(rng.choice([1, 1, 2]))
+    padding = tuple(rng.integers(0, 2 + 2 * int(rng.integers(3)), 4).tolist())
+    least = [max(1, step * (taps - 1) + 1 - padding[i] - padding[i + 2]) for i, (step, taps) in enumerate(
+        zip(dilation, (r, s), strict=True))]
+    types = operand_types(rng, bits)
+    operator = Conv2dGrad(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    tensors = {"x": operands(rng, (_upto(rng, 3), groups * cg, *(size + _upto(rng, 8) - 1 for size in least)),
+                             types[0], bits),
+               "w": operands(rng, (groups * ng, cg, r, s), types[1], bits)}
+    shape = operator.forward.infer(tensors)["y"][0]
+    return operator, tensors | {"dy": operands(rng, shape, operand_types(rng, bits)[0], bits)}, None
+
+
 def max_pool(rng, bits):
     window = _upto(rng, 3), _upto(rng, 3)
     operator = MaxPool2d(window, (_upto(rng, 3), _upto(rng, 3)), tuple(rng.integers(0, min(window), 4).tolist()),
@@ -196,7 +226,8 @@ def residual(rng, bits):
 
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
-OPERATORS = {maker.__name__: maker for maker in (gemm, linear, conv, conv_transpose, max_pool, relu)}
+OPERATORS = {maker.__name__: maker for maker in (
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu)}
 NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual)}
 
 

@@ -7,38 +7,33 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
-from ..operators import Conv2d, ConvTranspose2d
+from ..operators import Conv2d, Conv2dGrad, ConvTranspose2d
 from ..operators.operator import padding4, pair
 from .context import Context, finish_of
 from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
 from .views import View
 
-__all__ = ["conv", "conv_transpose"]
+__all__ = ["constant_weights", "conv", "conv_transpose", "spread"]
 
 
 def conv(context: Context, node: Node) -> list[Kernel]:
     """State Conv2d as ``y[n, p, q, g ng + m] = x[n, u p + dr r, v q + ds s, g cg + c] w[g, r, s, c, m]``."""
     operator = node.operator
     assert isinstance(operator, Conv2d)
-    w = _weights(context, node)
+    w = constant_weights(context, node)
     m, cg, r, s = w.shape
     x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
     finish = finish_of(context, node, m)
     y = context.result_image(node)
     top, left, _, _ = padding4(operator.padding)
     stride, groups = pair("stride", operator.stride), operator.groups
-    if (r, s, stride) == (1, 1, (1, 1)) and x.size("h") == y.size("h") and x.size("w") == y.size("w") and not (
-            groups == m == cg * groups > 1):
-        # A pointwise filter sees one long row of pixels.
-        x, y = (View.rows(view.buffer, "nhwc", (1, 1, view.buffer.size // view.size("c"), view.size("c")), view.outside)
-                for view in (x, y))
-        top = left = 0
     # (M, C, R, S) to (G, R, S, C, N).
     weights = w.reshape(groups, m // groups, cg, r, s).transpose(0, 3, 4, 2, 1)
     return [_kernel(node, x, weights, y, finish, stride, pair("dilation", operator.dilation), (top, left), fields)]
 
 
-def _weights(context: Context, node: Node) -> np.ndarray:
+def constant_weights(context: Context, node: Node) -> np.ndarray:
+    """Weights of a convolution, checked, which may be packed."""
     value = context.constant(node.inputs["w"])
     if value is None:
         raise PearrayError(f"{node.name}: w must be constant")
@@ -55,6 +50,11 @@ def _kernel(node: Node, x: View, weights: np.ndarray, y: View, finish: Finish, s
             dilation: tuple[int, int], padding: tuple[int, int], fields: list[dict[str, Any]]) -> Kernel:
     """Convolution of an image by weights (G, R, S, C, N)."""
     groups, r, s, cg, ng = weights.shape
+    same = all(x.size(axis) == y.size(axis) for axis in "hw") and x.is_whole and y.is_whole
+    if (r, s, stride, padding) == (1, 1, (1, 1), (0, 0)) and same and not groups > cg == ng == 1:
+        # A pointwise filter sees one long row of pixels.
+        x, y = (View.rows(view.buffer, "nhwc", (1, 1, view.buffer.size // view.size("c"), view.size("c")), view.outside)
+                for view in (x, y))
     inputs = {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
               "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1]), "c": Index({"g": cg, "c": 1})}
     outputs = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"g": ng, "m": 1})}
@@ -64,20 +64,25 @@ def _kernel(node: Node, x: View, weights: np.ndarray, y: View, finish: Finish, s
 
 
 def conv_transpose(context: Context, node: Node) -> list[Kernel]:
-    """State ConvTranspose2d: outputs of one phase of the stride are a convolution by some of the taps.
+    """State ConvTranspose2d: each input spreads over outputs."""
+    operator = node.operator
+    assert isinstance(operator, ConvTranspose2d)
+    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
+    w = constant_weights(context, node)
+    finish = finish_of(context, node, w.shape[1] * operator.groups)
+    return spread(node, operator, x, w, context.result_image(node), finish, fields)
+
+
+def spread(node: Node, operator: ConvTranspose2d | Conv2dGrad, x: View, w: np.ndarray, y: View, finish: Finish,
+           fields: list[dict[str, Any]]) -> list[Kernel]:
+    """State a transposed convolution by w (C, N, R, S): outputs of one phase of the stride see some of the taps.
 
     Output row ``u * i + a`` gets tap r of input row ``i + (a + top - d * r) / u`` where that is whole.
     Such taps lie ``u / gcd(u, d)`` apart, and their input rows go down by ``d / gcd(u, d)`` from one to
     the next: turned round they are a convolution of stride 1 with that dilation.
     """
-    operator = node.operator
-    assert isinstance(operator, ConvTranspose2d)
-    w = _weights(context, node)
-    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
     c, ng, r, s = w.shape
     groups = operator.groups
-    finish = finish_of(context, node, ng * groups)
-    y = context.result_image(node)
     top, left, _, _ = padding4(operator.padding)
     (u, v), (dr, ds) = pair("stride", operator.stride), pair("dilation", operator.dilation)
     # (C, N, R, S) to (G, R, S, C / G, N).
@@ -90,7 +95,7 @@ def conv_transpose(context: Context, node: Node) -> list[Kernel]:
             taps = filters[:, rows][:, :, columns]
             if not taps.size:
                 # No tap reaches these outputs: one that weighs nothing leaves them their bias.
-                taps = np.full((groups, 1, 1, c // groups, ng), operator.zero_points[1], w.dtype)
+                taps = np.full((groups, 1, 1, c // groups, ng), fields[1]["zero"], w.dtype)
             part = y.part("h", a, len(range(a, y.size("h"), u)), u).part("w", b, len(range(b, y.size("w"), v)), v)
             kernels.append(_kernel(node, x, taps, part, finish, (1, 1), (down, right), (above, before), fields))
     return kernels

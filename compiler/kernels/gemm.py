@@ -8,11 +8,11 @@ from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Gemm, Linear
 from .context import Context, finish_of
-from .kernel import Access, Constant, Contraction, Index, Kernel, Product
+from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
 from .layout import Layout
-from .views import View
+from .views import Buffer, View
 
-__all__ = ["gemm"]
+__all__ = ["gemm", "matrix", "matrix_product"]
 
 
 def gemm(context: Context, node: Node) -> list[Kernel]:
@@ -22,7 +22,7 @@ def gemm(context: Context, node: Node) -> list[Kernel]:
     a_role, b_role, _ = operator.roles
     trans_a = isinstance(operator, Gemm) and operator.trans_a
     trans_b = isinstance(operator, Linear) or operator.trans_b
-    a, order = _matrix(context, node, a_role, "cw" if trans_a else "wc")
+    a, order = matrix(context, node, a_role, "cw" if trans_a else "wc")
     if trans_a and order is not None:
         raise PearrayError(f"{node.name}: {node.inputs[a_role]} must stand row-major in memory")
     value = context.constant(node.inputs[b_role])
@@ -39,22 +39,26 @@ def gemm(context: Context, node: Node) -> list[Kernel]:
         if order is not None:
             raise PearrayError(f"{node.name}: {node.inputs[b_role]} must be constant, since "
                                f"{node.inputs[a_role]} does not stand row-major in memory")
-        b, b_order = _matrix(context, node, b_role, "mc" if trans_b else "cm")
+        b, b_order = matrix(context, node, b_role, "mc" if trans_b else "cm")
         if b_order is not None:
             raise PearrayError(f"{node.name}: {node.inputs[b_role]} must stand row-major in memory")
         w, n = Access(b, {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1]), b.size("m")
-    finish = finish_of(context, node, n)
-    m = a.size("w")
-    y = View.rows(context.result(node), "nhwc", (1, 1, m, n))
-    a = replace(a.renamed("n", "h", *(axis.name for axis in a.axes)), outside=operator.zero_points[0])
-    x = Access(a, {"w": Index({"q": 1}), "c": Index({"c": 1})},
-               **fields[0])
-    return [Contraction(name=node.name, ranks={"q": m, "m": n, "c": a.size("c")},
-                        y=Access(y, {"w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(x, w),),
-                        finish=finish)]
+    finish, a = finish_of(context, node, n), replace(a, outside=operator.zero_points[0])
+    return [matrix_product(node, Access(a, {}, **fields[0]), w, context.result(node), finish)]
 
 
-def _matrix(context: Context, node: Node, role: str, names: str) -> tuple[View, np.ndarray | None]:
+def matrix_product(node: Node, a: Access, w: Access | Constant, result: Buffer, finish: Finish) -> Contraction:
+    """State the product of a view with axes ``w`` and ``c`` and weights of ranks c and m."""
+    view = a.view
+    m, n = view.size("w"), result.size // view.size("w")
+    x = replace(a, view=view.renamed("n", "h", *(axis.name for axis in view.axes)),
+                indices={"w": Index({"q": 1}), "c": Index({"c": 1})})
+    y = Access(View.rows(result, "nhwc", (1, 1, m, n)), {"w": Index({"q": 1}), "c": Index({"m": 1})})
+    return Contraction(name=node.name, ranks={"q": m, "m": n, "c": view.size("c")}, y=y, terms=(Product(x, w),),
+                       finish=finish)
+
+
+def matrix(context: Context, node: Node, role: str, names: str) -> tuple[View, np.ndarray | None]:
     """A two-dimensional operand as rows in memory, and the order in which a row's elements stand there."""
     found = context.operand(node, role)
     layout = found.layout

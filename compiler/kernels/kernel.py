@@ -153,6 +153,11 @@ class Finish:
         return config.sum_bytes if self.rounding is Rounding.NONE else config.operand_bytes
 
     @property
+    def is_plain(self) -> bool:
+        """Whether sums are outputs as they are."""
+        return self.rounding is Rounding.NONE and self.bias is None and not self.relu
+
+    @property
     def bias_rows(self) -> View | None:
         """Biases that differ from pixel to pixel, or None."""
         return self.bias if isinstance(self.bias, View) and self.bias.size("w") > 1 else None

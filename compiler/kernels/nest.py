@@ -5,6 +5,7 @@ depthwise convolution, a window's sum or maximum, a table) is channelwise: chann
 the input only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,7 +41,8 @@ class Nest:
     top, left : int
         Padding; the other sides follow from p and q.
     weights : ndarray or View
-        (groups, r * s * cg, ng) integers, or a view with axes ``c`` and ``m``. With `channelwise` (r * s, channels), or
+        (groups, r * s * cg, ng) integers, or a view with axes ``r``, ``s``, ``c`` and ``m``; those that it has not
+        have one element. With `channelwise` (r * s, channels), or
         (1, 1) for the same weight everywhere, or (k,) for `repeat` weights that all meet the same element.
     channelwise, maximum : bool
         Whether channels stay apart; and whether products are compared, not added.
@@ -97,8 +99,17 @@ class Nest:
 
     @property
     def columns(self) -> bool:
-        """Whether the tensor stands transposed: pixels side by side, channels rows apart."""
-        return self.x.stride("c") != 1 and self.cg > 1 and self.x.stride("w") == 1
+        """Whether the tensor stands transposed: pixels, or images, side by side, channels rows apart."""
+        return self.x.stride("c") != 1 and ((self.cg > 1 and self.x.stride("w") == 1) or self.x.stride("n") == 1)
+
+    @property
+    def sums_images(self) -> bool:
+        """Whether each output is the sum of one channel of a whole image."""
+        weights = self.weights
+        return (self.channelwise and not self.maximum and not self.added and self.r * self.s > 1
+                and isinstance(weights, np.ndarray) and weights.shape == (1, 1) and self.x.is_dense("h", "w")
+                and (self.p, self.q, self.top, self.left) == (1, 1, 0, 0)
+                and (self.r, self.s) == (self.height, self.width))
 
     @property
     def is_row(self) -> bool:
@@ -128,9 +139,10 @@ class Nest:
         Raises
         ------
         PearrayError
-            If it is no convolution: a contraction over pixels, say.
+            If it is no convolution.
         """
         if isinstance(kernel, Contraction):
+            kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)
             first.finish = kernel.finish
         elif isinstance(kernel, Chain):
@@ -143,6 +155,30 @@ class Nest:
             first, others = _chain(kernel, Scaled(kernel.x), False, operand_bits), []
         first.added = tuple(others)
         return first
+
+
+#: A sum over pixels is a convolution in which each rank has the part of another.
+_ROLES = {"n": "c", "c": "n", "p": "r", "r": "p", "q": "s", "s": "q"}
+
+
+def _exchanged(kernel: Contraction) -> Contraction:
+    """A contraction over pixels as a convolution.
+
+    Taps are its pixels and pixels its taps, so that its dilation is the stride; channels of the input are its images,
+    and images the channels that it contracts. Others are returned as they are.
+    """
+    def renamed(access: Access, axes: Mapping[str, str]) -> Access:
+        names = [axes.get(axis.name, axis.name) for axis in access.view.axes]
+        indices = {axes.get(axis, axis): Index({_ROLES.get(rank, rank): size for rank, size in index.factors.items()},
+                                               index.offset) for axis, index in access.indices.items()}
+        return replace(access, view=access.view.renamed(*names), indices=indices)
+
+    (term, *others), summed = kernel.terms, {"n", "p", "q"} & kernel.ranks.keys()
+    if others or not isinstance(term.w, Access) or not summed or summed & kernel.y.ranks:
+        return kernel
+    product = Product(renamed(term.a, {"n": "c", "c": "n"}), renamed(term.w, {}))
+    return replace(kernel, ranks={_ROLES.get(rank, rank): size for rank, size in kernel.ranks.items()},
+                   y=renamed(kernel.y, {}), terms=(product,))
 
 
 def _loops(kernel: Kernel, a: Access) -> Nest:
@@ -188,10 +224,11 @@ def _contraction(kernel: Contraction, term: Product) -> Nest:
             weights = values.reshape(groups, -1, ng)
         nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
     else:
-        weights, indices = term.w.view, term.w.indices
-        if groups * nest.r * nest.s > 1 or {name: str(index) for name, index in indices.items()} != {
-                "c": "c", "m": "m"}:
+        ranks_of = [[*term.w.indices.get(axis.name, _NONE).factors.items()] for axis in term.w.view.axes]
+        if groups > 1 or any(len(each) != 1 or each[0][0] not in "rscm" or each[0][1] != 1 for each in ranks_of) or (
+                ng > 1 and kernel.y.view.stride("c") != 1):
             raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+        weights = term.w.view.renamed(*(rank for ((rank, _),) in ranks_of))
         nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
     return replace(nest, groups=groups, cg=cg, ng=ng, weights=weights)
 

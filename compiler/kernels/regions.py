@@ -25,6 +25,11 @@ class Region:
         """Number of output pixels."""
         return (self.image1 - self.image0) * (self.p1 - self.p0) * (self.q1 - self.q0)
 
+    def is_run(self, p: int, q: int) -> bool:
+        """Whether its pixels follow one another among images of p rows and q columns."""
+        images, rows = self.image1 - self.image0, self.p1 - self.p0
+        return (self.q1 - self.q0 == q or images * rows == 1) and (rows == p or images == 1)
+
     def first(self, y: View) -> int:
         """Element of the buffer at which the first pixel begins, of an output view with axes ``n, h, w``."""
         return y.element(n=self.image0, h=self.p0, w=self.q0)

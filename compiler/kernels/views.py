@@ -132,6 +132,10 @@ class View:
         """Distance of elements along an axis."""
         return self.axis(name).stride
 
+    def loops(self, names: str) -> list[tuple[int, int]]:
+        """Sizes and strides of axes, those that it has not left out."""
+        return [(axis.size, axis.stride) for name in names for axis in self.axes if axis.name == name]
+
     @property
     def name(self) -> str:
         """Name of the buffer."""

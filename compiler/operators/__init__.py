@@ -7,7 +7,8 @@ from .channelwise import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from .contraction import Contraction
 from .contractions import Conv2d, ConvTranspose2d, Gemm, Linear
 from .edges import Dequantize, Quantize, Reshape
-from .float_operators import SGD, Attention, AttentionGrad, Conv2dGrad, LinearGrad, MultiHeadAttention, Softmax
+from .float_operators import SGD, Attention, AttentionGrad, MultiHeadAttention, Softmax
+from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .requant import FixedPoint, Requant
 

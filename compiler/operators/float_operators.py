@@ -1,4 +1,4 @@
-"""Softmax, attention, gradients and the optimiser: operators that have a golden model but no lowering yet."""
+"""Softmax, attention, its gradients and the optimiser: operators that have a golden model but no lowering yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from . import reference
-from .operator import Operator, Spec, Typed, padding4, pair
+from .operator import Operator, Spec, Typed
 from .requant import check_quantised, check_scale, check_zero_point, storage_dtype
 
-__all__ = ["SGD", "Attention", "AttentionGrad", "Conv2dGrad", "LinearGrad", "MultiHeadAttention", "Softmax"]
+__all__ = ["SGD", "Attention", "AttentionGrad", "MultiHeadAttention", "Softmax"]
 
 
 def _like(tensors: Mapping[str, Typed], pairs: Mapping[str, str]) -> dict[str, Spec]:
@@ -120,62 +120,6 @@ class MultiHeadAttention(Operator):
         """Do as :meth:`Operator.macs`."""
         (n, length, width), keys = tensors["q"].shape, tensors["k"].shape[1]
         return 2 * n * length * width * keys
-
-
-@dataclass(frozen=True, eq=False)
-class LinearGrad(Operator):
-    """Gradients of :class:`Linear`: x (N, in), w (out, in), dy (N, out) give dx, dw and db (out,)."""
-
-    required = ("x", "w", "dy")
-    outputs = ("dx", "dw", "db")
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        specs = _like(tensors, {"dx": "x", "dw": "w"})
-        return specs | {"db": ((tensors["w"].shape[0],), np.dtype(tensors["dy"].dtype))}
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        return reference.linear_grad(tensors)
-
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        return 2 * int(np.prod(tensors["x"].shape, dtype=np.int64)) * tensors["w"].shape[0]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2dGrad(Operator):
-    """Gradients of :class:`Conv2d`: x (N, C, H, W), w (M, C / groups, R, S), dy (N, M, P, Q) give dx, dw, db."""
-
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-
-    required = ("x", "w", "dy")
-    outputs = ("dx", "dw", "db")
-
-    def __post_init__(self) -> None:
-        pair("stride", self.stride)
-        pair("dilation", self.dilation)
-        padding4(self.padding)
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        specs = _like(tensors, {"dx": "x", "dw": "w"})
-        return specs | {"db": ((tensors["w"].shape[0],), np.dtype(tensors["dy"].dtype))}
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        return reference.conv_grad(tensors, pair("stride", self.stride), padding4(self.padding),
-                                   pair("dilation", self.dilation), self.groups)
-
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        n, _, p, q = tensors["dy"].shape
-        return 2 * n * p * q * int(np.prod(tensors["w"].shape, dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...golden import activation as activations
 from ...golden import attention as attentions
-from ...golden import fixed_point, floating, gradients, integer, pool, quantised
+from ...golden import fixed_point, floating, gradients, integer, integer_gradients, pool, quantised
 from ...golden import requantise as rule
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
@@ -150,18 +150,18 @@ def multi_head_attention(operator: Any, tensors: Mapping[str, np.ndarray]) -> np
     return np.concatenate(list(np.moveaxis(y, 1, 0)), axis=-1)
 
 
-def linear_grad(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Gradients of Linear."""
-    results = gradients.linear_grad(tensors["x"], tensors["w"], tensors["dy"])
-    return dict(zip(("dx", "dw", "db"), results, strict=True))
+def linear_grad(x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Gradients of Linear: exact, or in float32."""
+    if x.dtype.kind == "f":
+        return gradients.linear_grad(x, w, dy)
+    return integer_gradients.linear_grad(x, w, dy, acc_bits=_wide(x))
 
 
-def conv_grad(tensors: Mapping[str, np.ndarray], stride: tuple[int, int], padding: tuple[int, int, int, int],
-              dilation: tuple[int, int], groups: int) -> dict[str, np.ndarray]:
-    """Gradients of Conv2d."""
-    results = gradients.conv2d_grad(tensors["x"], tensors["w"], tensors["dy"], stride=stride, padding=padding,
-                                    dilation=dilation, groups=groups)
-    return dict(zip(("dx", "dw", "db"), results, strict=True))
+def conv_grad(x: np.ndarray, w: np.ndarray, dy: np.ndarray, **window: Any) -> tuple[np.ndarray, ...]:
+    """Gradients of Conv2d: exact, or in float32; `window` is its stride, padding, dilation and groups."""
+    if x.dtype.kind == "f":
+        return gradients.conv2d_grad(x, w, dy, **window)
+    return integer_gradients.conv2d_grad(x, w, dy, **window, acc_bits=_wide(x))
 
 
 def attention_grad(operator: Any, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from .interpreter import RowStationaryInterpreter
 from .schedule import schedule
 from .settings import read_mappings
 from .steps import PassStep
+from .taps import as_product
 
 __all__ = ["CODED_FROM", "COMPILER"]
 
@@ -61,7 +62,7 @@ class _Planner(LayerPlanner):
         self._config, self._chooser = config, chooser
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
-        return lower(Nest.of(kernel, self._config.array.operand_bits), self._config, plan, self._chooser)
+        return lower(as_product(Nest.of(kernel, self._config.array.operand_bits)), self._config, plan, self._chooser)
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         return schedule(self._config, all_of(PassStep, steps))

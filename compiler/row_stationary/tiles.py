@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from ..kernels.layout import operand_array
 from ..kernels.views import Buffer, View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import Window, block, blocks, fill
+from ..transfers import Window, block, blocks, fill, rows
 from .codes import Unit
 from .forms import Operand, is_folded
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
+from .taps import PixelProduct
 
 __all__ = ["TileMaker", "runs"]
 
@@ -122,23 +124,32 @@ class TileMaker:
 
     def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
         """Tile of a tensor that stands transposed: [channel][pixel]."""
-        item, x = self._item, operand.problem.x
+        item, problem, x = self._item, operand.problem, operand.problem.x
         first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
         held = self._plan.held if self._plan.resident else part.q * self._mapped.mapping.r - part.channels
         pixels, start = strip.rows * self._mapped.layer.output[2], strip.first * self._mapped.layer.output[2]
 
         def make() -> Tile:
-            pitch, some = x.stride("c") * item, min(pixels, x.size("w") - start)
-            loads = blocks(x.address + first * pitch + start * item, 0, some * item, [(count, pitch, pixels * item)])
+            some = min(pixels, x.size("w") - start)
+            if isinstance(problem, PixelProduct):
+                rows = [(0, start, some)] if is_folded(problem) else [
+                    (tap, -problem.left, problem.q) for tap in range(strip.first, strip.first + strip.rows)]
+                loads, sources = problem.loads(first, count, rows, pixels, item)
+            else:
+                pitch = x.stride("c") * item
+                loads = blocks(x.address + first * pitch + start * item, 0, some * item,
+                               [(count, pitch, pixels * item)])
+                sources = [x.rows_of("c", first, first + count)]
+                if some < pixels:
+                    loads += fill(x.outside, item, address=some * item, length=pixels - some,
+                                  dims=[(count, pixels * item)])
             # What is read besides is known, too: pixels and channels beyond the last.
-            if some < pixels:
-                loads += fill(x.outside, item, address=some * item, length=pixels - some, dims=[(count, pixels * item)])
             if held:
                 loads += fill(x.outside, item, address=count * pixels * item, length=held * pixels, dims=[])
             return Tile(Destination.GLOBAL_BUFFER.value, (count + held) * pixels * item,
-                        [Piece(loads, [x.rows_of("c", first, first + count)])])
+                        [Piece(loads, sources)])
 
-        return (self._once(("columns", x, start, pixels, first, count), make),
+        return (self._once(("columns", x, problem.left, start, pixels, first, count), make),
                 self._window(operand, (0, 1), strip, count))
 
     def _code(self, operand: Operand, ranges: list[tuple[int, int]], window: Window) -> Piece:
@@ -219,30 +230,32 @@ class TileMaker:
     def _gather(self, matrix: View, zero: int, part: Part, filters: Filters, beats: int) -> Piece:
         """LOADs that gather a part of a matrix in memory in the order of beats."""
         mapping, item, line = self._mapped.mapping, self._item, self._config.line_bytes
-        lanes, near_k, near_n = self._config.filter_lanes, matrix.stride("c"), matrix.stride("m")
+        lanes, step = self._config.filter_lanes, matrix.stride("m")
         sets, q = mapping.t * mapping.r, part.q
-        loads: list[dict[str, int]] = []
+        loads, sources = list[dict[str, int]](), list[tuple[Buffer, int, int]]()
         if part.channels < mapping.r * q:
             # Channels that there are not must meet zeros.
             loads += fill(zero, item, address=0, length=sets * beats * lanes, dims=[])
-        for t in range(mapping.t):
+        for t, r in product(range(mapping.t), range(mapping.r)):
             first = filters.first + t * filters.p
-            count = min(filters.p, filters.first + filters.count - first)
-            for r in range(mapping.r):
-                depth = min(q, part.channels - r * q)
-                if count <= 0 or depth <= 0:
-                    continue
-                base = matrix.address + ((part.channel + r * q) * near_k + first * near_n) * item
-                own = (t * mapping.r + r) * line
-                loads += self._spread(base, own, sets * line, q, count, depth, near_k * item, near_n * item, lanes)
-        if near_n != 1:
-            return Piece(loads, [matrix.rows_of("m", filters.first, filters.first + filters.count)])
-        return Piece(loads, [matrix.rows_of("c", part.channel, part.channel + part.channels)])
+            count, depth = min(filters.p, filters.first + filters.count - first), min(q, part.channels - r * q)
+            if count <= 0 or depth <= 0:
+                continue
+            start, own = part.channel + r * q, (t * mapping.r + r) * line
+            for number, far, length in rows(matrix.loops("csr"), start, start + depth):
+                base, near = matrix.offset + far + first * step, matrix.stride("c")
+                loads += self._spread(matrix.buffer.address + base * item, own, sets * line, q, count,
+                                      (number - start, length), near * item, step * item, lanes)
+                sources.append((matrix.buffer, base, base + (length - 1) * near + (count - 1) * step + 1))
+        return Piece(loads, sources)
 
-    def _spread(self, dram: int, address: int, beat: int, q: int, count: int, depth: int, k_step: int, n_step: int,
-                lanes: int) -> list[dict[str, int]]:
-        """LOADs of one PE's words, (filter, channel) one after another in lines `beat` bytes apart."""
-        item, loads = self._item, []
+    def _spread(self, dram: int, address: int, beat: int, q: int, count: int, some: tuple[int, int], k_step: int,
+                n_step: int, lanes: int) -> list[dict[str, int]]:
+        """LOADs of some of one PE's words, (filter, channel) one after another in lines `beat` bytes apart.
+
+        `some` is the first channel of each filter, and how many.
+        """
+        item, loads, (at, depth) = self._item, list[dict[str, int]](), some
 
         def copy(far: int, near: int, length: int, dims: list[tuple[int, int, int]]) -> None:
             if k_step == item:
@@ -253,16 +266,17 @@ class TileMaker:
         if lanes % q == 0:
             each = lanes // q
             whole, rest = divmod(count, each)
+            address += at * item
             if whole:
                 copy(dram, address, depth, [(each, n_step, q * item), (whole, each * n_step, beat)])
             if rest:
                 copy(dram + whole * each * n_step, address + whole * beat, depth, [(rest, n_step, q * item)])
             return loads
         for filter_ in range(count):
-            start, end = filter_ * q, filter_ * q + depth
+            start, end = filter_ * q + at, filter_ * q + at + depth
             while start < end:
                 stop = min(end, (start // lanes + 1) * lanes)
-                copy(dram + filter_ * n_step + (start - filter_ * q) * k_step,
+                copy(dram + filter_ * n_step + (start - filter_ * q - at) * k_step,
                      address + start // lanes * beat + start % lanes * item, stop - start, [])
                 start = stop
         return loads

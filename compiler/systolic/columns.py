@@ -1,13 +1,19 @@
-"""Matrix products whose first operand is transposed in memory: A stands as (K, M), rows of the contraction.
+"""Products whose activations stand transposed in memory: what is contracted lies rows apart, outputs side by side.
 
-Element k of a pixel stands one row of A behind element k - 1. Rows whose pitch in the scratchpad is one more than a
-multiple of its banks put R of them in R different banks, as the taps of a convolution, so that tiles of the
-contraction fold them at full speed, whichever way B stands.
+A stands as (K, M) in a matrix product, rows of the contraction. In a contraction over the pixels of images, which a
+filter's gradient is, rows are pixels, and outputs are the channels of a pixel, seen at each tap. Element k of an output
+stands one row of A behind element k - 1. Rows whose pitch in the scratchpad is one more than a multiple of its banks
+put R of them in R different banks, as the taps of a convolution, so that tiles of the contraction fold them at full
+speed, whichever way B stands.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from math import gcd
 
-from ...hdl.errors import PearrayError
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
@@ -15,104 +21,139 @@ from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Group, Piece, Tile, Use
-from ..transfers import block
+from ..transfers import Window
+from .cost import estimate
 from .geometry import Box, tiles_of
-from .lower import Tiling, _Lowering
+from .outputs import OutputMaker
+from .pixels import Cut, PixelGeometry, choose_cut, parts
+from .schedule import schedule
 from .steps import ContractionStep
-from .tiling import Chooser
+from .tiles import TileMaker
+from .timing import UnendingError
 
 __all__ = ["lower_columns"]
 
-#: Parts of a contraction at least, so that the first computes while the next comes.
-_PARTS = 8
 
-#: Groups of outputs at least, if that costs no memory traffic, so that post-processing overlaps with the next.
-_GROUPS = 8
+def _phases(dilation: int, stride: int, taps: int, top: int, size: int) -> Iterator[tuple[int, ...]]:
+    """Outputs whose pixels' rows are the same but for their first, where the contraction takes every `dilation`-th row.
+
+    Yields
+    ------
+    first, step, first row, distance, padding, rows
+        First output and distance of outputs; first of their rows, each `dilation` behind the last; rows from one output
+        to the next, rows of padding and rows there are, counting only these.
+    """
+    step = dilation // gcd(dilation, stride)
+    for first in range(min(step, taps)):
+        at = stride * first - top
+        row = at % dilation
+        yield first, step, row, stride * step // dilation, -(at // dilation), len(range(row, size, dilation))
 
 
-def _pitch(pixels: int, config: SystolicConfig) -> int:
-    """Least distance of rows of `pixels` operands that is one more than a multiple of the banks."""
-    return pixels + (1 - pixels) % config.banks
+def _phased(problem: Nest) -> Iterator[Nest]:
+    """Cut a contraction over every u-th row and v-th column so that each part takes every row and column."""
+    x, y = problem.x, problem.y
+    (u, v), (down, right) = problem.dilation, problem.stride
+    for p, p_step, row, dr, top, rows in _phases(u, down, problem.p, problem.top, problem.height):
+        for q, q_step, column, ds, left, columns in _phases(v, right, problem.q, problem.left, problem.width):
+            counts = len(range(p, problem.p, p_step)), len(range(q, problem.q, q_step))
+            yield replace(
+                problem, x=x.part("h", row, rows, u).part("w", column, columns, v), stride=(dr, ds), dilation=(1, 1),
+                top=top, left=left, p=counts[0], q=counts[1],
+                y=y.part("h", p, counts[0], p_step).part("w", q, counts[1], q_step))
 
 
-class _Columns(_Lowering):
-    """A product with A (K, M): channels of `problem.x` are rows of pixels."""
+def _matrix(problem: Nest) -> Nest:
+    """A matrix product as a contraction over one row of K pixels: they have M channels, of which each is an output."""
+    x, y, weights = problem.x, problem.y, problem.weights
+    if isinstance(weights, View):
+        weights = weights.renamed(*({"c": "s"}.get(axis.name, axis.name) for axis in weights.axes))
+    return replace(problem, images=problem.q, q=1, s=problem.cg, cg=1, weights=weights,
+                   x=_renamed(x, {"w": "n", "c": "w", "n": "c"}), y=_renamed(y, {"w": "n", "n": "w"}))
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, rows: int, tiles: int, depth: int):
-        super().__init__(problem, config, plan, Tiling((), (), (), (), 0))
-        self._rows, self._block, self._deep = rows, tiles, depth
+
+def _renamed(view: View, names: dict[str, str]) -> View:
+    return view.renamed(*(names.get(axis.name, axis.name) for axis in view.axes))
+
+
+class _Columns:
+    """Steps of a contraction over pixels: images of `problem.x` are channels of pixels, its channels are images."""
+
+    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, cut: Cut):
+        self._problem, self._config, self._cut = problem, config, cut
+        self._maker = TileMaker(problem, config, plan)
+        # Outputs are those of a tap's row, column and channel.
+        rows = replace(problem, images=problem.p, p=problem.q, q=problem.images,
+                       y=_renamed(problem.y, {"h": "n", "w": "h", "n": "w"}))
+        self._outputs = OutputMaker(rows, config, TileMaker(rows, config, plan))
         self._left = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
-        self._columns: dict[tuple[int, int, int], Tile] = {}
-
-    def _column_tile(self, m0: int, m1: int, box: Box) -> Tile:
-        key = (m0, m1, box.c0)
-        if key not in self._columns:
-            x, item, pitch = self._problem.x, self._config.operand_bytes, _pitch(m1 - m0, self._config)
-            row = x.stride("c") * item
-            body = block(dram=x.address + box.c0 * row + m0 * item, length=(m1 - m0) * item,
-                         dims=[(box.size, row, pitch * item)])
-            size = ((box.size - 1) * pitch + m1 - m0) * item
-            self._columns[key] = Tile(Destination.ACTIVATION.value, size,
-                                      [Piece([body], [x.rows_of("c", box.c0, box.c1)])])
-        return self._columns[key]
+        self._x = _renamed(problem.x, {"n": "c", "c": "n"})
+        self._a_tiles: dict[tuple[Region, Box], Tile] = {}
 
     def steps(self) -> Iterator[ContractionStep]:
-        problem = self._problem
-        boxes = [Box(0, 1, 0, 1, k, min(k + self._deep, problem.cg)) for k in range(0, problem.cg, self._deep)]
-        for m0 in range(0, problem.q, self._rows):
-            m1 = min(m0 + self._rows, problem.q)
-            for t0 in range(0, tiles_of(problem, self._config), self._block):
-                tiles = (t0, min(t0 + self._block, tiles_of(problem, self._config)))
-                part = Region(0, 1, 0, 1, m0, m1)
-                group = Group(self._outputs.outputs(part, 0, tiles))
-                for box in boxes:
-                    a_use = Use(self._column_tile(m0, m1, box), 1)
-                    w_use = Use(self._maker.weights(0, tiles, box, (box.size,)), 1)
-                    yield ContractionStep(group, a_use, w_use, self._walk(part, tiles, box))
+        """Yield steps: for each part of the outputs all of the contraction."""
+        problem, cut = self._problem, self._cut
+        boxes = [Box(*p, *q, image, image + 1) for image in range(problem.cg)
+                 for p in parts(problem.r, cut.pixels[0]) for q in parts(problem.s, cut.pixels[1])]
+        regions = [Region(*r, *s, *channels) for channels in parts(problem.images, cut.channels)
+                   for r in parts(problem.p, cut.taps[0]) for s in parts(problem.q, cut.taps[1])]
+        for part, tiles in product(regions, parts(tiles_of(problem, self._config), cut.tiles)):
+            group = Group(self._outputs.outputs(part, 0, tiles))
+            for box in boxes:
+                weights = self._maker.weights(0, tiles, box, (box.size,))
+                yield ContractionStep(group, Use(self._a_tile(part, box), 1), Use(weights, 1),
+                                      self._walk(part, tiles, box))
+
+    def _geometry(self, part: Region, box: Box) -> PixelGeometry:
+        cut = Cut(part.q1 - part.q0, (part.image1 - part.image0, part.p1 - part.p0), 1,
+                  (box.r1 - box.r0, box.s1 - box.s0))
+        return PixelGeometry.of(self._problem.stride, cut, self._config.banks)
+
+    def _a_tile(self, part: Region, box: Box) -> Tile:
+        if (part, box) not in self._a_tiles:
+            problem, geometry, channels = self._problem, self._geometry(part, box), part.q1 - part.q0
+            window = Window(
+                self._x, (box.c0, 1, 1), (box.r0 + problem.stride[0] * part.image0 - problem.top, 1, geometry.rows),
+                (box.s0 + problem.stride[1] * part.p0 - problem.left, 1, geometry.columns), geometry.size,
+                geometry.line, geometry.pitch)
+            loads, sources = window.copy(part.q0, channels)
+            self._a_tiles[part, box] = Tile(Destination.ACTIVATION.value, geometry.size * self._config.operand_bytes,
+                                            [Piece(window.padding(channels) + loads, sources)])
+        return self._a_tiles[part, box]
 
     def _walk(self, part: Region, tiles: tuple[int, int], box: Box) -> dict[str, int]:
-        problem = self._problem
+        problem, geometry = self._problem, self._geometry(part, box)
         w_pitch, w_nstep = self._maker.w_pitches(tiles, box)
+        columns, modulus = box.s1 - box.s0, 1 << 20
         return {
-            "first": int(box.c0 == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
-            "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
-            "n_count": tiles[1] - tiles[0], "a_base": 0, "w_base": 0, "m_count0": part.pixels, "m_count1": 1,
-            "m_count2": 1, "m_step0": 1, "k_total": box.size, "run": 1, "run_count": box.size, "fold": 1,
-            "jump1": _pitch(part.pixels, self._config) - 1, "left": int(self._left), "w_pitch": w_pitch,
-            "w_nstep": w_nstep, "acc_nstep": part.pixels}
+            "first": int((box.r0, box.s0, box.c0) == (0, 0, 0)), "a_zero_point": problem.a_zero,
+            "w_zero_point": problem.w_zero, "a_unsigned": int(problem.a_unsigned),
+            "w_unsigned": int(problem.w_unsigned), "n_count": tiles[1] - tiles[0], "a_base": 0, "w_base": 0,
+            "m_count0": part.q1 - part.q0, "m_count1": part.p1 - part.p0, "m_count2": part.image1 - part.image0,
+            "m_step0": 1, "m_step1": problem.stride[1] * geometry.pitch % modulus,
+            "m_step2": problem.stride[0] * geometry.line % modulus, "k_total": box.size, "run": 1,
+            "run_count": columns, "fold": 1, "jump1": geometry.pitch - 1,
+            "jump2": (geometry.line - columns * geometry.pitch) % modulus if box.r1 - box.r0 > 1 else 0,
+            "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
 def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
-    """Steps of a product with A (K, M) in memory.
+    """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
     Raises
     ------
     PearrayError
         If the scratchpads can't hold the smallest tiles.
     """
-    rows, cols, item = config.array.rows, config.array.cols, config.operand_bytes
-    pads, tiles = config.scratchpads, tiles_of(problem, config)
-    a_room, w_room = pads.activation_bytes // item, pads.weight_bytes // item
-    wanted = min(problem.cg, max(2 * rows, -(-problem.cg // _PARTS // rows) * rows))
-    block_ = min(tiles, Chooser(problem, config).most_block, max(1, config.accumulators.depth // rows))
-    height = min(problem.q, max(1, min(config.accumulators.depth, 1 << 15) // block_))
-    if 4 * rows <= height == problem.q and problem.cg * _pitch(height, config) <= a_room:
-        # A stays while B passes in parts: outputs of one are made while the next is computed.
-        block_ = min(block_, -(-tiles // _GROUPS))
-    while True:
-        # Half of each scratchpad, so that the next tile comes while this one is used.
-        a_deep = a_room // 2 // _pitch(height, config)
-        w_deep = w_room // 2 // (block_ * cols)
-        if min(a_deep, w_deep) >= min(wanted, 2 * rows) or (height == 1 and block_ == 1):
-            break
-        if (w_deep <= a_deep and block_ > 1) or height == 1:
-            block_ = -(-block_ // 2)
-        else:
-            height = -(-height // 2)
-    deep = min(a_deep, w_deep, wanted)
-    if deep < 1:
-        deep = min(a_room // _pitch(height, config), w_room // (block_ * cols))
-    if deep < 1:
-        raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
-                           "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
-    return list(_Columns(problem, config, plan, height, block_, deep // rows * rows or deep).steps())
+    steps: list[ContractionStep] = []
+    for nest in _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]:
+        steps += _Columns(nest, config, plan, choose_cut(nest, config, partial(_cycles, nest, config))).steps()
+    return steps
+
+
+def _cycles(problem: Nest, config: SystolicConfig, cut: Cut) -> float:
+    """Cycles of the layer alone under a cut, infinitely many if it would never end."""
+    steps = list(_Columns(problem.alone(), config, MemoryPlan(keep=False), cut).steps())
+    with suppress(UnendingError):
+        return float(estimate(config, schedule(config, steps)))
+    return float("inf")

@@ -15,19 +15,10 @@ __all__ = ["forms"]
 
 def forms(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[Nest]:
     """Layers to lower in the place of one, which together make its outputs."""
-    if _sums_images(problem):
+    if problem.sums_images:
         yield from _whole_images(problem, config, plan)
     else:
         yield _joined(problem, config)
-
-
-def _sums_images(problem: Nest) -> bool:
-    """Whether each output is the sum of one channel of a whole image."""
-    weights = problem.weights
-    return (problem.channelwise and not problem.maximum and not problem.added and problem.r * problem.s > 1
-            and isinstance(weights, np.ndarray) and weights.shape == (1, 1) and problem.x.is_dense("h", "w")
-            and (problem.p, problem.q, problem.top, problem.left) == (1, 1, 0, 0)
-            and (problem.r, problem.s) == (problem.height, problem.width))
 
 
 def _whole_images(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[Nest]:

@@ -102,7 +102,8 @@ class OutputMaker:
             The output, and the parts of it.
         """
         most, problem, y = max(1, min(most, -(-part.pixels // pieces))), self._problem, self._problem.y
-        if most >= part.pixels or not y.is_whole or not y.is_dense("n", "h", "w"):
+        whole = y.is_whole and y.is_dense("n", "h", "w") and part.is_run(problem.p, problem.q)
+        if most >= part.pixels or not whole:
             return y, split_region(part, most)
         # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
         row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))

@@ -14,7 +14,7 @@ from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
-from ..transfers import Window, block
+from ..transfers import Window, block, blocks, nested, ranges
 from .cost import row_beats
 from .geometry import Box, Geometry, reach_of, tiles_of
 
@@ -172,24 +172,28 @@ class TileMaker:
 
     def _matrix(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config
-        assert isinstance(problem.weights, View)
         view, item, cols = problem.weights, config.operand_bytes, config.array.cols
-        c_step, m_step = view.stride("c") * item, view.stride("m") * item
-        n0 = tiles[0] * cols
-        valid = min(problem.ng - n0, (tiles[1] - tiles[0]) * cols)
+        assert isinstance(view, View)
+        base, valid = tiles[0] * cols, min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols)
+        part = view.part("m", base, valid)
+        for name, first, end in (("r", box.r0, box.r1), ("s", box.s0, box.s1), ("c", box.c0, box.c1)):
+            if view.loops(name):
+                part = part.part(name, first, end - first)
+        start, dims = part.offset, part.loops("csr")
         pitch, _ = self.w_pitches(tiles, box)
         pieces = []
         for first, last in zip((0, *cuts[:-1]), cuts, strict=True):
-            k = box.c0 + first
-            if m_step != item:
-                body = block(dram=view.address + n0 * m_step + k * c_step, address=first * item,
-                             length=(last - first) * item, dims=[(valid, m_step, pitch * item)])
-                source = view.rows_of("m", n0, n0 + valid)
-            else:
-                body = block(dram=view.address + k * c_step + n0 * m_step, address=first * pitch * item,
-                             length=valid * item, dims=[(last - first, c_step, pitch * item)])
-                source = view.rows_of("c", k, k + last - first)
-            pieces.append(Piece([body], [source]))
+            piece = Piece([])
+            for number, far, some in ranges(dims, first, last):
+                dram = view.buffer.address + (start + far) * item
+                if view.stride("m") != 1:
+                    piece.loads += blocks(dram, number * item, item, [
+                        *nested(some, item, item), (valid, view.stride("m") * item, pitch * item)])
+                else:
+                    piece.loads += blocks(dram, number * pitch * item, valid * item, nested(some, item, pitch * item))
+                reach = sum((size - 1) * step for size, step in [*some, (valid, view.stride("m"))])
+                piece.sources.append((view.buffer, start + far, start + far + reach + 1))
+            pieces.append(piece)
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
     def _diagonal(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:

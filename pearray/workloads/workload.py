@@ -12,7 +12,17 @@ import numpy as np
 from ..compiler.frontends.onnx.importer import load_onnx
 from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
-from ..compiler.operators import Contraction, Conv2d, FixedPoint, Gemm, Linear, Quantize, Requant
+from ..compiler.operators import (
+    Contraction,
+    Conv2d,
+    Conv2dGrad,
+    FixedPoint,
+    Gemm,
+    Linear,
+    LinearGrad,
+    Quantize,
+    Requant,
+)
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
 from .settings import Settings
@@ -31,6 +41,8 @@ FORMS = {
     "gemm:MxKxN": "y = a b + c, all of them activations",
     "conv:N,C,H,W,M,R,S,stride,padding": "one convolution",
     "linear:N,IN,OUT": "y = x w' + b with constant weights",
+    "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
+    "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -70,13 +82,12 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     Parameters
     ----------
     name : str
-        ``gemm:MxKxN``, ``conv:N,C,H,W,M,R,S,stride,padding``, ``linear:N,IN,OUT``, a name in
-        :data:`BUILT_IN`, or the path of an ONNX file.
+        One of :data:`FORMS`, a name in :data:`BUILT_IN`, or the path of an ONNX file.
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of all others and of conv; in fixed point ``shift`` instead of ``out``.
+        ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -100,7 +111,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
 
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
-    for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear)):
+    for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
+                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -179,10 +191,7 @@ def _gemm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) 
 
 
 def _convolution(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    n, c, h, w, m, r, s, stride, padding = _sizes(
-        name, "conv:" + ",".join([r"(\d+)"] * 9), "conv:N,C,H,W,M,R,S,stride,padding")
-    _at_least_one(name, N=n, C=c, H=h, W=w, M=m, R=r, S=s, stride=stride)
-    n = settings.integer("batch", n)
+    (n, c, h, w), (m, r, s), stride, padding = _window(name, "conv", settings)
     arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
     settings.finish()
     tensors = {"x": _draw(rng, arithmetic, (n, c, h, w)), "w": _draw(rng, arithmetic, (m, c, r, s))}
@@ -190,6 +199,14 @@ def _convolution(name: str, rng: np.random.Generator, settings: Settings, fixed:
         tensors["b"] = _draw_bias(rng, arithmetic, m)
     operator = arithmetic.operator(Conv2d, tensors, stride=stride, padding=padding)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _window(name: str, form: str, settings: Settings) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+    """Shape of x, M, R and S of w, stride and padding."""
+    n, c, h, w, m, r, s, stride, padding = _sizes(
+        name, f"{form}:" + ",".join([r"(\d+)"] * 9), f"{form}:N,C,H,W,M,R,S,stride,padding")
+    _at_least_one(name, N=n, C=c, H=h, W=w, M=m, R=r, S=s, stride=stride)
+    return (settings.integer("batch", n), c, h, w), (m, r, s), stride, padding
 
 
 def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
@@ -202,6 +219,28 @@ def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
         tensors["b"] = _draw_bias(rng, arithmetic, outputs)
     operator = arithmetic.operator(Linear, tensors)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _gradients(name: str, rng: np.random.Generator, operator: LinearGrad | Conv2dGrad, x: tuple[int, ...],
+               w: tuple[int, ...]) -> Workload:
+    """Gradients of int8 operands, drawn in the order x, w, dy."""
+    tensors = {role: rng.integers(-128, 128, shape, dtype=np.int8) for role, shape in (("x", x), ("w", w))}
+    shape = operator.forward.infer(tensors)["y"][0]
+    tensors["dy"] = rng.integers(-128, 128, shape, dtype=np.int8)
+    return Workload(name, Graph.of(operator, tensors), {role: tensors[role] for role in ("x", "dy")})
+
+
+def _linear_grad(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    n, inputs, outputs = _sizes(name, r"linear-grad:(\d+),(\d+),(\d+)", "linear-grad:N,IN,OUT")
+    _at_least_one(name, N=n, IN=inputs, OUT=outputs)
+    settings.finish()
+    return _gradients(name, rng, LinearGrad(), (n, inputs), (outputs, inputs))
+
+
+def _convolution_grad(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    x, (m, r, s), stride, padding = _window(name, "conv-grad", settings)
+    settings.finish()
+    return _gradients(name, rng, Conv2dGrad(stride=stride, padding=padding), x, (m, x[1], r, s))
 
 
 def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

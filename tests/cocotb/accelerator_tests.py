@@ -15,9 +15,12 @@ from pearray.hdl.shell.registers import Cause
 KIND = {kind.name: kind for kind in KINDS}[os.environ["KIND"]]
 SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
 
+#: Operators that a run draws. Gradients are exact sums, which an array of fixed point does not have.
+NAMES = ("gemm", "conv") if KIND.dtype == np.int16 else ("gemm", "conv", "gradient")
+
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
-    *(f"operator {name}" for name in ("gemm", "conv")),
+    *(f"operator {name}" for name in NAMES),
     *(f"output {name}" for name in KIND.outputs),
     *(f"error {cause.name}" for cause in (Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                           Cause.WRITE_DECERR)),
@@ -53,8 +56,25 @@ def random_convolution(rng):
                    padding=int(rng.integers(0, min(r, s))))
 
 
+def random_gradient(rng):
+    n, c, m = (int(size) for size in rng.integers(1, [3, 6, 10]))
+    r, s = (int(size) for size in rng.integers(1, 4, 2))
+    h, w = (int(size) for size in rng.integers(3, 8, 2))
+    COVERAGE.hit("operator gradient")
+    operator = pe.Conv2dGrad(stride=int(rng.integers(1, 3)), padding=int(rng.integers(0, 3)))
+    shapes = {"x": (n, c, h, w), "w": (m, c, r, s)}
+    if rng.random() < 0.3:
+        operator, shapes = pe.LinearGrad(), {"x": (h, c * w), "w": (m, c * w)}
+    tensors = {role: KIND.operands(rng, shape) for role, shape in shapes.items()}
+    tensors["dy"] = KIND.operands(rng, operator.forward.infer(tensors)["y"][0])
+    return Case(operator, tensors).compile(KIND.bench)
+
+
 def random_case(rng):
-    return [random_gemm, random_convolution][int(rng.integers(2))](rng)
+    return MAKERS[NAMES[int(rng.integers(len(NAMES)))]](rng)
+
+
+MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient}
 
 
 async def environment(dut, number):
@@ -69,7 +89,7 @@ async def random_shapes_and_stalls(dut):
     bench, rng = await environment(dut, 0)
     for number in range(CASES):
         bench.stall([0.0, 0.2, 0.5, 0.8][number % 4])
-        case = random_case(rng)
+        case = MAKERS[NAMES[number % len(NAMES)]](rng)
         dut._log.warning("case %d: %s", number, case.operator)
         await bench.check(case)
 

@@ -1,6 +1,7 @@
 """Tiles of activations and weights: the LOADs that bring them, and the EXECUTEs that walk them."""
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 
@@ -130,20 +131,23 @@ class OperandMaker:
         nest, units, view = self._nest, self._config.array.rows, self._nest.weights
         assert isinstance(view, View)
         (c0, c1), far_c, far_m = part.channels, view.stride("c"), view.stride("m")
-        size = depth_of(nest, part, self._config) * self._config.pes
+        tap = depth_of(nest, part, self._config) * self._config.pes
+        size = part.taps[0] * part.taps[1] * tap
         first, end = tiles[0] * units, min(tiles[1] * units, nest.ng)
         whole, rest = divmod(end - first, units)
         loads: list[dict[str, int]] = []
-        for at, count, valid in ((0, whole, units), (whole, 1, rest)):
-            if count and valid:
-                dims = [(c1 - c0, far_c, units), (count, units * far_m, size)]
-                if far_m != 1 and valid > 1:
-                    dims.insert(1, (valid, far_m, 1))
-                loads += _copies(view.buffer.address + view.element(c=c0, m=first + at * units), at * size,
-                                 1 if far_m != 1 else valid, dims)
-        if (c1 - c0) * units < size:
-            loads += fill(nest.w_zero, 1, address=(c1 - c0) * units, length=size - (c1 - c0) * units,
-                          dims=[(tiles[1] - tiles[0], size)])
+        for number, (r, s) in enumerate(product(range(*part.rows), range(*part.columns))):
+            corner = {"c": c0} | {name: at for name, at in (("r", r), ("s", s)) if view.loops(name)}
+            for at, count, valid in ((0, whole, units), (whole, 1, rest)):
+                if count and valid:
+                    dims = [(c1 - c0, far_c, units), (count, units * far_m, size)]
+                    if far_m != 1 and valid > 1:
+                        dims.insert(1, (valid, far_m, 1))
+                    loads += _copies(view.buffer.address + view.element(m=first + at * units, **corner),
+                                     at * size + number * tap, 1 if far_m != 1 else valid, dims)
+            if (c1 - c0) * units < tap:
+                loads += fill(nest.w_zero, 1, address=number * tap + (c1 - c0) * units,
+                              length=tap - (c1 - c0) * units, dims=[(tiles[1] - tiles[0], size)])
         return Piece(loads, _sources(view.buffer, loads))
 
     def _of_each_channel(self, group: int, tiles: tuple[int, int], part: Part) -> Piece:

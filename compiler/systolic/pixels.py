@@ -1,0 +1,169 @@
+"""How a contraction over pixels is cut: parts of its outputs and of its pixels, weighed in closed form."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import COMMAND_BYTES
+from ...hdl.systolic.config import SystolicConfig
+from ..kernels.nest import Nest
+from .cost import row_beats
+from .geometry import tiles_of
+from .tiling import Chooser
+
+__all__ = ["Cut", "PixelGeometry", "choose_cut", "parts"]
+
+#: Cuts of least estimated cycles that are timed, each of this many steps at most.
+_FINALISTS, _MOST_STEPS = 6, 200
+
+#: Rows whose rate is that of endlessly many.
+_MANY = 1 << 10
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Sizes of parts.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of a group's outputs.
+    taps : (int, int)
+        Rows and columns of them.
+    tiles : int
+        Tiles of output channels.
+    pixels : (int, int)
+        Rows and columns of pixels that an EXECUTE contracts.
+    """
+
+    channels: int
+    taps: tuple[int, int]
+    tiles: int
+    pixels: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PixelGeometry:
+    """How pixels stand in the activation scratchpad, in operands.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Rows of pixels, and pixels of a row.
+    pitch, line : int
+        Distance of pixels, one more than a multiple of the banks, and of rows: as many more as pixels are contracted.
+    size : int
+        Of all.
+    """
+
+    rows: int
+    columns: int
+    pitch: int
+    line: int
+    size: int
+
+    @classmethod
+    def of(cls, stride: tuple[int, int], cut: Cut, banks: int) -> "PixelGeometry":
+        """Place what all taps of a part see, `stride` rows and columns from one to the next."""
+        rows, columns = ((taps - 1) * step + count for taps, step, count in zip(
+            cut.taps, stride, cut.pixels, strict=True))
+        pitch = cut.channels + (1 - cut.channels) % banks
+        line = columns * pitch + (cut.pixels[1] - columns) % banks
+        return cls(rows, columns, pitch, line, (rows - 1) * line + (columns - 1) * pitch + cut.channels)
+
+
+def parts(total: int, most: int) -> list[tuple[int, int]]:
+    """Cut a range into parts of `most`, but for the last."""
+    return [(start, min(start + most, total)) for start in range(0, total, most)]
+
+
+def _halves(size: int) -> list[int]:
+    found = [size]
+    while found[-1] > 1:
+        found.append(-(-found[-1] // 2))
+    return found
+
+
+class _Price:
+    """Cycles of a contraction over pixels, as it is cut."""
+
+    def __init__(self, problem: Nest, config: SystolicConfig):
+        self._problem, self._config = problem, config
+        self._tiles, self._most = tiles_of(problem, config), Chooser(problem, config).most_block
+        self._depth = min(config.accumulators.depth, 1 << 15)
+
+    def cuts(self) -> Iterator[Cut]:
+        """Yield cuts whose sums have room."""
+        problem, rows = self._problem, self._config.array.rows
+        pixels = [(count, problem.s) for count in _halves(problem.r)]
+        pixels += [(1, max(1, count // rows * rows)) for count in _halves(problem.s)[1:]]
+        for taps in {(problem.p, problem.q), (1, problem.q), (1, 1)}:
+            for tiles in _halves(min(self._tiles, self._most)):
+                room = self._depth // (tiles * taps[0] * taps[1])
+                for channels in {min(count, room) for count in _halves(problem.images)} - {0}:
+                    yield from (Cut(channels, taps, tiles, each) for each in pixels)
+
+    def counts(self, cut: Cut) -> tuple[int, int, int]:
+        """Parts of the outputs' channels and taps, of the tiles, and of what is contracted."""
+        problem = self._problem
+        return (-(-problem.images // cut.channels) * -(-problem.p // cut.taps[0]) * -(-problem.q // cut.taps[1]),
+                -(-self._tiles // cut.tiles),
+                problem.cg * -(-problem.r // cut.pixels[0]) * -(-problem.s // cut.pixels[1]))
+
+    def cycles(self, cut: Cut) -> float | None:
+        """Estimated cycles, or None if a tile has no room."""
+        problem, config = self._problem, self._config
+        item, cols, rows = config.operand_bytes, config.array.cols, config.array.rows
+        geometry = PixelGeometry.of(problem.stride, cut, config.banks)
+        a_size, w_size = geometry.size * item, cut.pixels[0] * cut.pixels[1] * cut.tiles * cols * item
+        pads = config.scratchpads
+        if a_size > pads.activation_bytes or w_size > pads.weight_bytes:
+            return None
+        taps, outputs = cut.taps[0] * cut.taps[1], problem.p * problem.q
+        widths = [(end - start) * taps for start, end in parts(problem.images, cut.channels)]
+        sizes = [(p1 - p0) * (q1 - q0) for p0, p1 in parts(problem.r, cut.pixels[0])
+                 for q0, q1 in parts(problem.s, cut.pixels[1])]
+        groups, blocks, steps = self.counts(cut)
+        compute = self._tiles * problem.cg * sum(-(-size // rows) for size in sizes) * outputs / taps * sum(
+            max(width, rows) for width in widths)
+        a_pass = steps * geometry.rows * geometry.columns * _row(config, cut.channels * item)
+        w_pass = steps * max(sizes) * _row(config, min(cut.tiles * cols, problem.ng) * item)
+        loads = groups * a_pass * (1 if steps * a_size <= pads.activation_bytes else blocks)
+        loads += blocks * w_pass * (1 if steps * blocks * w_size <= pads.weight_bytes else groups)
+        width = min(cut.tiles * cols, problem.ng)
+        stores = row_beats(config, width * problem.finish.item(config), problem.images * outputs) * blocks
+        lanes = cols // config.post.lanes
+        posts = problem.images * outputs * self._tiles * lanes
+        # What is replaced while nothing else can be used costs its time in full.
+        serial = sum(cost for cost, size, room in ((groups * a_pass, a_size, pads.activation_bytes),
+                                                   (groups * blocks * w_pass, w_size, pads.weight_bytes))
+                     if 2 * size > room and steps * groups * blocks > 1)
+        ends = (a_pass + w_pass) / steps + (stores + posts) / (groups * blocks)
+        visits = groups * blocks * steps
+        # Commands come through the port that loads use.
+        loads += 3 * COMMAND_BYTES / config.beat_bytes * visits
+        return max(compute + 8.0 * visits, loads, stores, posts) + serial + ends
+
+
+def _row(config: SystolicConfig, length: int) -> float:
+    """Cycles of a row of bytes among many: however few a LOAD brings, others follow."""
+    return row_beats(config, length, _MANY) / _MANY
+
+
+def choose_cut(problem: Nest, config: SystolicConfig, time: Callable[[Cut], float]) -> Cut:
+    """Choose the cut of least cycles: those of least estimated cycles are timed, if that is soon done.
+
+    Raises
+    ------
+    PearrayError
+        If the scratchpads can't hold the smallest tiles.
+    """
+    price = _Price(problem, config)
+    found = sorted((cost, index, cut) for index, cut in enumerate(price.cuts())
+                   if (cost := price.cycles(cut)) is not None)
+    if not found:
+        raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
+                           "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
+    best = [cut for _, _, cut in found[:_FINALISTS] if prod(price.counts(cut)) <= _MOST_STEPS]
+    return min(best, key=time) if len(best) > 1 else found[0][2]
