@@ -16,10 +16,10 @@ from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Group, Piece, Tile, Use
 from ..transfers import block
+from .candidates import Chooser
 from .geometry import Box, tiles_of
 from .lower import Tiling, _Lowering
 from .steps import ContractionStep
-from .tiling import Chooser
 
 __all__ = ["lower_columns"]
 
