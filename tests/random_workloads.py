@@ -240,9 +240,9 @@ def network(rng):
     return Graph(nodes, tensors, constants, ["x"], ["out"]), {"x": x}
 
 
-def interpret(graph, inputs, config, keep="outputs"):
+def interpret(graph, inputs, config, keep="outputs", **settings):
     """Compile, interpret and compare every tensor that can be extracted with golden, exactly."""
-    compiled = compile_graph(graph, config, keep)
+    compiled = compile_graph(graph, config, keep, **settings)
     machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write(compiled.segments)
     machine.write(compiled.bind(inputs))
@@ -255,13 +255,13 @@ def interpret(graph, inputs, config, keep="outputs"):
     return compiled
 
 
-def check_operator(rng, maker, config):
+def check_operator(rng, maker, config, **settings):
     """Check one random operator; a layer that the configuration can't hold must say so."""
     operator, tensors, constants = maker(rng, config.array.operand_bits)
     graph = Graph.of(operator, tensors, constants)
     inputs = {name: tensors[name] for name in graph.inputs}
     try:
-        return interpret(graph, inputs, config)
+        return interpret(graph, inputs, config, **settings)
     except PearrayError as error:
         if not any(part in str(error) for part in ("can't hold", "must be at least", "can't be computed exactly")):
             raise

@@ -21,7 +21,7 @@ from .geometry import Box, Geometry, reach_of, tiles_of
 from .lower import Tiling
 from .tiles import TileMaker
 
-__all__ = ["Chooser"]
+__all__ = ["Chooser", "even"]
 
 _Part = TypeVar("_Part")
 
@@ -112,7 +112,7 @@ class Chooser:
     def _blocks(self, most: int) -> tuple[tuple[int, int], ...]:
         """Blocks of at most `most` tiles of channels."""
         count = -(-self._tiles // min(most, self._tiles))
-        return self._once(("blocks", count), lambda: tuple(_even(self._tiles, count)))
+        return self._once(("blocks", count), lambda: tuple(even(self._tiles, count)))
 
     def _a_boxes(self, channels: int, taps: str = "all") -> tuple[Box, ...]:
         """Boxes of at most `channels` channels, with all taps or one filter row or tap each."""
@@ -131,11 +131,11 @@ class Chooser:
             return (box,)
         if columns * channels <= most:
             count = -(-rows // (most // (columns * channels)))
-            cuts = _even(rows, count)
+            cuts = even(rows, count)
             return tuple(replace(box, r0=box.r0 + a, r1=box.r0 + b) for a, b in cuts)
         single = [replace(box, r0=r, r1=r + 1) for r in range(box.r0, box.r1)]
         if channels <= most:
-            cuts = _even(columns, -(-columns // (most // channels)))
+            cuts = even(columns, -(-columns // (most // channels)))
             return tuple(replace(row, s0=box.s0 + a, s1=box.s0 + b) for row in single for a, b in cuts)
         step = self._round(most)
         return tuple(replace(row, s0=s, s1=s + 1, c0=c, c1=min(c + step, box.c1))
@@ -315,8 +315,8 @@ class Chooser:
             return row_beats(config, geometry.columns * channels * item, geometry.rows * images)
         return row_beats(config, channels * item, geometry.rows * geometry.columns * images)
 
-    def best(self, count: int) -> list[Tiling]:
-        """Tilings of least estimated cycles, the best first."""
+    def best(self, count: int) -> list[tuple[float, Tiling]]:
+        """Tilings of least estimated cycles, and these, the best first."""
         found: dict[object, tuple[float, _Candidate]] = {}
         fewest = 1 << 30
         for candidate in dict.fromkeys(self._candidates()):
@@ -335,9 +335,10 @@ class Chooser:
                 fewest = min(fewest, parts)
         if not found:
             return [self._smallest()]
-        return [self._tiling(candidate) for _, candidate in sorted(found.values(), key=lambda cost: cost[0])[:count]]
+        return [(cost, self._tiling(candidate))
+                for cost, candidate in sorted(found.values(), key=lambda cost: cost[0])[:count]]
 
-    def _smallest(self) -> Tiling:
+    def _smallest(self) -> tuple[float, Tiling]:
         """Tiling of the smallest tiles, for scratchpads that hold no more."""
         problem, config = self._problem, self._config
         for taps in ("row", "tap"):
@@ -345,12 +346,14 @@ class Chooser:
                 for region in (problem.p * problem.q, problem.q, max(1, problem.q // 4), 1):
                     for k in (problem.k, config.array.rows, 1):
                         candidate = _Candidate(region, channels, 1, k)
-                        if self._cost(candidate, taps) is not None:
-                            return self._tiling(candidate, taps)
+                        cost = self._cost(candidate, taps)
+                        if cost is not None:
+                            return cost, self._tiling(candidate, taps)
         raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
                            "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
 
 
-def _even(total: int, parts: int) -> list[tuple[int, int]]:
+def even(total: int, parts: int) -> list[tuple[int, int]]:
+    """Cut `total` into as many parts as even as can be: first and end of each."""
     cuts = [total * index // parts for index in range(parts + 1)]
     return list(pairwise(cuts))

@@ -82,7 +82,7 @@ class _Columns(_Lowering):
             "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(config: SystolicConfig, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory.
 
     Raises

@@ -19,7 +19,7 @@ from ..steps import Step, all_of
 from .cost import estimate, predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
-from .mapper import Mapper
+from .mapper import DATAFLOWS, Mapper
 from .schedule import schedule
 from .steps import ContractionStep
 from .timing import UnendingError
@@ -48,6 +48,12 @@ class _Planner(LayerPlanner):
         return schedule(self._config, all_of(ContractionStep, steps))
 
 
+def _dataflow(value: Any, graph: Graph) -> str:
+    if value not in DATAFLOWS:
+        raise PearrayError(f"dataflow must be {', '.join(DATAFLOWS[:-1])} or {DATAFLOWS[-1]}, not {value!r}")
+    return str(value)
+
+
 def _effort(value: Any, graph: Graph) -> int:
     if type(value) is not int or value < 0:
         raise PearrayError(f"effort must be an integer of at least 0, not {value!r}")
@@ -55,9 +61,11 @@ def _effort(value: Any, graph: Graph) -> int:
 
 
 class _Compiler(ArrayCompiler):
-    """Weight-stationary contractions, and channel by channel on the diagonal."""
+    """Contractions with weights or outputs stationary, and channel by channel on the diagonal."""
 
     settings: ClassVar[Mapping[str, Setting]] = {
+        "dataflow": Setting("what stays in the array during a product: weight-stationary, output-stationary, or "
+                            "cheapest, for each layer what takes fewer cycles", _dataflow),
         "effort": Setting("how many times as long as usual to search for the best beginning and end of a layer: 0 "
                           "or more, 1 unless it is given", _effort),
     }

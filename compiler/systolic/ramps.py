@@ -19,8 +19,8 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float,
-            time: Callable[[Tiling, float], float], tries: int) -> tuple[Tiling, float]:
+def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
+            time: Callable[[Tiling, float], float], tries: int) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
@@ -29,10 +29,8 @@ def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float
         The layer.
     config : SystolicConfig
         Configuration.
-    tiling : Tiling
-        Where to begin.
-    cycles : float
-        What it takes.
+    best : float, Tiling
+        Where to begin, and the cycles that it takes.
     time : callable
         ``time(tiling, most)`` gives the cycles of a tiling, infinitely many if there are more than `most`.
     tries : int
@@ -40,10 +38,11 @@ def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float
 
     Returns
     -------
-    Tiling, float
+    float, Tiling
         The best that was found, and its cycles. The search is the same each time.
     """
     # Random changes come back to what has been timed.
+    cycles, tiling = best
     known = {tiling: cycles}
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
@@ -64,7 +63,7 @@ def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float
                 idle = 0
             if found <= cycles:
                 cycles, tiling = found, changed
-    return tiling, cycles
+    return cycles, tiling
 
 
 class _Changes:

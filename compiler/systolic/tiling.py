@@ -76,7 +76,7 @@ def _posts(problem: Nest, config: SystolicConfig) -> int:
     return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tuple[Tiling, float]:
+def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
@@ -90,8 +90,9 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
 
     Returns
     -------
-    Tiling, float
-        The tiling whose cycles are least, as far as was looked, and these; infinitely many of one that is not timed.
+    float, Tiling
+        The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
+        steps to be timed.
 
     Raises
     ------
@@ -99,19 +100,22 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
         If the scratchpads can't hold even the smallest tiles.
     """
     tilings = Chooser(problem, config).best(_FINALISTS)
+    cost, first = tilings[0]
     # Only short layers feel how they begin and end.
-    if len(tilings[0].regions) * len(tilings[0].blocks) * problem.groups > 64:
-        return replace(tilings[0], first_pixels=2 * config.array.rows), float("inf")
+    if len(first.regions) * len(first.blocks) * problem.groups > 64:
+        return cost, replace(first, first_pixels=2 * config.array.rows)
     timing = _Timing(problem, config)
     enough = _ENOUGH * _work(problem, config)
-    cycles, best = float("inf"), tilings[0]
-    for tiling in tilings:
-        cycles, best = timing.least(tiling, _usual(problem, config, tiling), enough, (cycles, best))
-        if cycles <= enough:
-            return best, cycles
-    if not _SHORT <= cycles < float("inf") or timing.steps == 0:
-        return best, cycles
-    return improve(problem, config, best, cycles, timing.cycles, effort * _RAMP_STEPS // timing.steps)
+    best = float("inf"), first
+    for _, tiling in tilings:
+        best = timing.least(tiling, _usual(problem, config, tiling), enough, best)
+        if best[0] <= enough:
+            return best
+    if best[0] == float("inf"):
+        return cost, best[1]
+    if best[0] < _SHORT or timing.steps == 0:
+        return best
+    return improve(problem, config, best, timing.cycles, effort * _RAMP_STEPS // timing.steps)
 
 
 class _Timing:
@@ -141,7 +145,7 @@ class _Timing:
 
     def cycles(self, tiling: Tiling, most: float) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end."""
-        steps = lower(self._problem, self._config, MemoryPlan(keep=False), tiling)
+        steps = lower(self._config, tiling, self._problem, MemoryPlan(keep=False))
         self._left -= len(steps)
         self.steps = len(steps)
         if self._bounds.least_cycles(steps) > most:
