@@ -137,7 +137,7 @@ class _Columns:
             "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(config: SystolicConfig, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
     Raises

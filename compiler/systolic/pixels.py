@@ -8,9 +8,9 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
+from .candidates import Chooser
 from .cost import row_beats
 from .geometry import tiles_of
-from .tiling import Chooser
 
 __all__ = ["Cut", "PixelGeometry", "choose_cut", "parts"]
 
