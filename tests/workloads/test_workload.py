@@ -36,6 +36,25 @@ def test_convolution_draws_in_the_documented_order():
     np.testing.assert_array_equal(workload.graph.golden(workload.inputs)["y"], expected)
 
 
+@pytest.mark.parametrize(("name", "operator", "shapes", "macs"), [
+    ("linear-grad:5,7,3", pe.LinearGrad(), ((5, 7), (3, 7), (5, 3)), 2 * 5 * 7 * 3),
+    ("conv-grad:2,3,5,6,4,2,3,2,1", pe.Conv2dGrad(stride=2, padding=1), ((2, 3, 5, 6), (4, 3, 2, 3), (2, 4, 3, 3)),
+     2 * 2 * 9 * 4 * 3 * 6),
+])
+def test_gradients_draw_in_the_documented_order(name, operator, shapes, macs):
+    """The same for x, w, dy, of which only w is part of the program."""
+    rng, workload = np.random.default_rng(1), load_workload(name, 1)
+    tensors = {role: rng.integers(-128, 128, shape, dtype=np.int8) for role, shape in zip(
+        ("x", "w", "dy"), shapes, strict=True)}
+    assert set(workload.inputs) == {"x", "dy"}
+    assert workload.graph.macs(workload.graph.nodes[0]) == macs
+    made = workload.graph.golden(workload.inputs)
+    for role, expected in pe.golden_run(operator, tensors).items():
+        np.testing.assert_array_equal(made[role], expected)
+    with pytest.raises(pe.PearrayError, match=r"^workload 'linear-grad:5' must have the form linear-grad:N,IN,OUT"):
+        load_workload("linear-grad:5")
+
+
 def test_settings():
     """Settings change what they say, and nothing else."""
     assert load_workload("gemm:4x5x6", settings={"trans_a": True}).inputs["a"].shape == (5, 4)
