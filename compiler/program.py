@@ -1,7 +1,7 @@
 """Assembler: commands in program order, with waits that can't deadlock."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,19 +182,21 @@ class Program:
         """Append a STORE; see :meth:`emit`."""
         return self.emit(Opcode.STORE, waits, body)
 
+    def entries(self) -> Iterator[tuple[Stream, int, Mapping[str, int], list[int], list[int]]]:
+        """Stream, place, body and waits of each command, and what the stream's fields are instead; out of order."""
+        for stream in self._streams.values():
+            width, entries = _VALUES + len(stream.fields), stream.entries.tolist()
+            for at in range(0, len(entries), width):
+                yield (stream, entries[at], self.bodies[entries[at + _BODY]], entries[at + _WAITS:at + _VALUES],
+                       entries[at + _VALUES:at + width])
+
     @property
     def commands(self) -> list[Command]:
         """Commands in order, each made anew."""
         found: list[Command | None] = [None] * self.length
-        names = list(self.counts)
-        for stream in self._streams.values():
-            width, fields, opcode = _VALUES + len(stream.fields), stream.fields, stream.opcode
-            entries = stream.entries.tolist()
-            for at in range(0, len(entries), width):
-                body = self.bodies[entries[at + _BODY]]
-                found[entries[at]] = Command(
-                    opcode, dict(zip(names, entries[at + _WAITS:at + _VALUES], strict=True)),
-                    {**body, **dict(zip(fields, entries[at + _VALUES:at + width], strict=True))})
+        for stream, place, body, waits, values in self.entries():
+            found[place] = Command(stream.opcode, dict(zip(self.counts, waits, strict=True)),
+                                   {**body, **dict(zip(stream.fields, values, strict=True))})
         return [command for command in found if command is not None]
 
     def encode(self) -> bytes:

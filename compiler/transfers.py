@@ -123,11 +123,15 @@ def nested(dims: list[tuple[int, int]], item: int, near: int) -> list[tuple[int,
     return found
 
 
-def pixel_dims(y: View, region: Region, pitch: int) -> list[tuple[int, int, int]]:
-    """Dimensions of a block of the pixels of a region of `y`, which stand `pitch` bytes apart in a scratchpad."""
+def pixel_dims(y: View, region: Region, pitch: int, line: int | None = None) -> list[tuple[int, int, int]]:
+    """Dimensions of a block of the pixels of a region of `y`, which stand `pitch` bytes apart in a scratchpad.
+
+    Rows of pixels are `line` pixels apart there, if not as many as there are in one.
+    """
     item, columns, rows = y.buffer.item, region.q1 - region.q0, region.p1 - region.p0
-    return [(columns, y.stride("w") * item, pitch), (rows, y.stride("h") * item, columns * pitch),
-            (region.image1 - region.image0, y.stride("n") * item, rows * columns * pitch)]
+    line = columns if line is None else line
+    return [(columns, y.stride("w") * item, pitch), (rows, y.stride("h") * item, line * pitch),
+            (region.image1 - region.image0, y.stride("n") * item, rows * line * pitch)]
 
 
 @dataclass(frozen=True)

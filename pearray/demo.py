@@ -96,8 +96,7 @@ def demonstrate(images: int, on: str, engine: str, output: Path) -> dict[str, An
     whole = _sum(records)
     title = f"{images} digits on {config.name}, {whole['pes']} PEs"
     console.print(layer_table(title, whole["layers"], whole))
-    console.print("A layer is counted from the end of the one before; it loads and computes before that "
-                  "already, so one layer alone may show more than 100 %.")
+    console.print("A layer is counted from the end of the one before; what the array has done for it before that, too.")
     console.print(f"accuracy {correct} of {images} = {100 * correct / images:.1f} % "
                   "(on training images of MNIST, so this says nothing about unseen digits)")
     console.print(f"{whole['mismatches']:,} mismatches with NumPy in {whole['checked']:,} elements; "

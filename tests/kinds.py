@@ -43,7 +43,7 @@ class Kind:
     bench : Config
         One for the environment in cocotb.
     small : Config
-        One for compiled simulation, with so many processing elements (16 or more) that they become loops there.
+        One for compiled simulation; with loops, of so many processing elements (16 or more) that they become some.
     dtype : dtype
         Operands.
     biases : dtype
@@ -233,7 +233,8 @@ KINDS = [
          makers={maker.__name__: _fixed(maker) for maker in (fixed_layers.fixed_conv, fixed_layers.fixed_gemm)}),
     # A plug-in.
     Kind(name="dot", tiny=_TINY_DOT, bench=_TINY_DOT,
-         small=_DOT({"array.rows": 16, "array.cols": 4, "accumulators.depth": 64, "memory.data_width": 32}), **_NARROW),
+         small=_DOT({"array.rows": 4, "array.cols": 4, "accumulators.depth": 64, "memory.data_width": 32}),
+         loops=False, **_NARROW),
 ]
 
 #: Accelerators for compiled simulation, by the kind's name.

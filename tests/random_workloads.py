@@ -302,9 +302,9 @@ def branches(rng, count=10):
     return Graph(nodes, {"x": Tensor("x", shape, x.dtype)}, constants, ["x"], outputs), {"x": x}
 
 
-def interpret(graph, inputs, config, keep="outputs"):
+def interpret(graph, inputs, config, keep="outputs", **settings):
     """Compile, interpret and compare every tensor that can be extracted with golden, exactly."""
-    compiled = compile_graph(graph, config, keep)
+    compiled = compile_graph(graph, config, keep, **settings)
     machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write(compiled.segments)
     machine.write(compiled.bind(inputs))

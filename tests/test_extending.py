@@ -26,9 +26,11 @@ def test_operators(config, rng, maker):
 
 def _check(config, name, engine):
     workload = load_workload(name, 0, {}, config)
-    result = pe.run(workload.graph, workload.inputs, config, engine, "all")
+    handle = pe.compile(workload.graph, workload.inputs, config)
+    compiled, result = handle.compiled("all"), handle.run(workload.inputs, engine, "all")
     expected = workload.graph.golden(workload.inputs)
     assert result.outputs
+    assert sum(layer.work for layer in compiled.layers) == result.counters["execute_active"]
     for tensor, values in result.outputs.items():
         np.testing.assert_array_equal(values, expected[tensor], tensor)
 

@@ -155,16 +155,20 @@ class _Columns:
             "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(problem: Nest, config: SystolicConfig, plan: MemoryPlan,
-                  tiles: dict[object, Tile]) -> list[ContractionStep]:
+def lower_columns(config: SystolicConfig, tiles: dict[object, Tile], problem: Nest,
+                  plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
     Parameters
     ----------
-    problem, config, plan
-        The layer, the configuration, and where packed constants go.
+    config : SystolicConfig
+        Configuration.
     tiles : dict
         Tiles that other layers of the program may use, too: groups share the rows in which their channels lie.
+    problem : Nest
+        The layer.
+    plan : MemoryPlan
+        Where packed constants go.
 
     Raises
     ------

@@ -13,7 +13,8 @@ from ...hdl.shell.commands import COMMAND_BYTES, Opcode
 from ...hdl.shell.config import Config
 from ...hdl.systolic.commands import Destination
 from ..program import Program
-from .timing import burst_sizes, contraction_tiles, timeline
+from .timeline import timeline
+from .timing import bursts, contraction_tiles, execution
 
 __all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "operand_vectors",
            "predict", "row_beats"]
@@ -39,10 +40,8 @@ def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
 
 def operand_vectors(config: Config, body: Mapping[str, int]) -> int:
     """Cycles in which an EXECUTE gives the array an operand vector."""
-    pixels = body["n_count"] * body["m_count0"] * body["m_count1"] * body["m_count2"]
-    if body.get("output_stationary"):
-        return pixels * config.arithmetic.add_latency
-    return pixels * contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
+    found = execution(config, body)
+    return found.vectors * found.tiles
 
 
 def load_cycles(config: Config, body: Mapping[str, int]) -> float:
@@ -67,7 +66,7 @@ def predict(config: Config, program: Program) -> dict[str, int]:
 
     Accesses and work follow from the program in closed form, and are exact (:data:`EXACT`): beats of memory by
     client, beats written to each scratchpad and read from the output's, vectors read for the array, sums read and
-    written, groups of lanes. Cycles, and stalls by cause, come of :func:`~.timing.timeline`, which follows the
+    written, groups of lanes. Cycles, and stalls by cause, come of :func:`~.timeline.timeline`, which follows the
     hardware's rules; they are within 2 %, and mostly exact, if memory never stalls.
 
     Parameters
@@ -82,18 +81,18 @@ def predict(config: Config, program: Program) -> dict[str, int]:
     dict of str to int
         Counters by the names of :func:`pearray.hdl.accelerator.counter_names`.
     """
-    found = timeline(config, program.commands)
+    found = timeline(config, program)
     groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols
     counts = dict.fromkeys((*EXACT, "stall_load", "stall_post", "stall_empty"), 0)
     for command in program.commands:
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
         if command.opcode is Opcode.LOAD:
-            beats = sum(burst_sizes(config, body)[0])
+            beats = sum(bursts(config, body).sizes)
             counts["load_beats"] += 0 if body.get("fill") else beats
             counts[_WRITES.get(body["destination"], "parameter_write_beats")] += beats
         elif command.opcode is Opcode.STORE:
-            counts["write_beats"] += sum(burst_sizes(config, body)[0])
+            counts["write_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
             counts["post_group"] += body["n_count"] * body["m_count"] * groups
         else:
@@ -135,5 +134,5 @@ def estimate(config: Config, program: Program, detail: bool = False) -> Any:
     detail : bool
         Return the start and end of each command instead, as an array of shape (commands, 2).
     """
-    found = timeline(config, program.commands)
+    found = timeline(config, program)
     return np.stack([found.begun, found.done], 1) if detail else float(found.cycles)

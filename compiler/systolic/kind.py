@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
+from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
 from ...hdl.systolic.config import SystolicConfig
 from ..graph.arithmetic import check_integers
@@ -11,18 +12,16 @@ from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
-from ..kinds import ArrayCompiler, LayerPlanner
+from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
-from ..steps import Step, Tile, all_of
-from .columns import lower_columns
+from ..steps import Step, all_of
 from .cost import estimate, operand_vectors, predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
-from .lower import lower
+from .mapper import DATAFLOWS, Mapper
 from .schedule import schedule
 from .steps import ContractionStep
-from .tiling import choose_tiling
 from .timing import UnendingError
 
 __all__ = ["COMPILER"]
@@ -36,31 +35,46 @@ def _checked(config: Config) -> SystolicConfig:
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
-    def __init__(self, config: SystolicConfig):
-        self._config = config
-        self._tiles: dict[object, Tile] = {}
+    def __init__(self, config: SystolicConfig, mapper: Mapper):
+        self._config, self._mapper = config, mapper
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         steps: list[Step] = []
         for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan):
-            if part.columns:
-                steps += lower_columns(part, self._config, plan, self._tiles)
-            else:
-                steps += lower(part, self._config, plan, choose_tiling(part, self._config))
+            steps += self._mapper.steps(part, plan)
         return steps
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         return schedule(self._config, all_of(ContractionStep, steps))
 
 
+def _dataflow(value: Any, graph: Graph) -> str:
+    if value not in DATAFLOWS:
+        raise PearrayError(f"dataflow must be {', '.join(DATAFLOWS[:-1])} or {DATAFLOWS[-1]}, not {value!r}")
+    return str(value)
+
+
+def _effort(value: Any, graph: Graph) -> int:
+    if type(value) is not int or value < 0:
+        raise PearrayError(f"effort must be an integer of at least 0, not {value!r}")
+    return value
+
+
 class _Compiler(ArrayCompiler):
-    """Weight-stationary contractions, and channel by channel on the diagonal."""
+    """Contractions with weights or outputs stationary, and channel by channel on the diagonal."""
+
+    settings: ClassVar[Mapping[str, Setting]] = {
+        "dataflow": Setting("what stays in the array during a product: weight-stationary, output-stationary, or "
+                            "cheapest, for each layer what takes fewer cycles", _dataflow),
+        "effort": Setting("how many times as long as usual to search for the best beginning and end of a layer: 0 "
+                          "or more, 1 unless it is given", _effort),
+    }
 
     def check(self, graph: Graph, config: Config) -> None:
         check_integers(graph, config)
 
     def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config))
+        return _Planner(_checked(config), Mapper(_checked(config), **settings))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return SystolicInterpreter(_checked(config), dram_bytes)

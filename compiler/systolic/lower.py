@@ -364,6 +364,6 @@ def last_part(
     return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
-def lower(problem: Nest, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling) -> list[ContractionStep]:
+def lower(config: SystolicConfig, tiling: Tiling, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a layer, in order."""
     return list(_Lowering(problem, config, plan, tiling).steps())

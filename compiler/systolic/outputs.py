@@ -1,7 +1,7 @@
 """What becomes of the sums of a group: POSTs, and STOREs of what they write."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ...hdl.shell.commands import Rounding
@@ -14,7 +14,23 @@ from ..transfers import blocks, pixel_dims
 from .geometry import reach_of, tiles_of
 from .tiles import TileMaker
 
-__all__ = ["OutputMaker"]
+__all__ = ["Grid", "OutputMaker"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the sums of a group's pixels stand in the accumulators.
+
+    Parameters
+    ----------
+    line : int
+        Rows from a row of pixels to the next; those beyond its columns are dropped.
+    tile : int
+        Rows from a tile of channels to the next.
+    """
+
+    line: int
+    tile: int
 
 
 class OutputMaker:
@@ -33,16 +49,19 @@ class OutputMaker:
     def __init__(self, problem: Nest, config: SystolicConfig, maker: TileMaker):
         self._problem, self._config, self._maker = problem, config, maker
 
-    def outputs(self, part: Region, group: int, tiles: tuple[int, int], pieces: int = 1) -> list[Output]:
-        """Outputs of a group; its pixels are cut into `pieces` parts at least."""
+    def outputs(self, part: Region, group: int, tiles: tuple[int, int], pieces: int = 1,
+                grid: Grid | None = None) -> list[Output]:
+        """Outputs of a group; its pixels are cut into `pieces` parts at least, and fill the `grid` without a gap."""
         finish = self._problem.finish
+        grid = grid or Grid(part.q1 - part.q0, part.pixels)
         if finish.table is not None and finish.table.ndim == 2:
             return [output for tile in range(*tiles)
-                    for output in self._rows(part, group, (tile, tile + 1), tile - tiles[0], pieces)]
-        return list(self._rows(part, group, tiles, 0, pieces))
+                    for output in self._rows(part, group, (tile, tile + 1), (tile - tiles[0]) * grid.tile, pieces,
+                                             grid)]
+        return list(self._rows(part, group, tiles, 0, pieces, grid))
 
-    def _rows(self, part: Region, group: int, tiles: tuple[int, int], tile0: int,
-                     pieces: int) -> Iterator[Output]:
+    def _rows(self, part: Region, group: int, tiles: tuple[int, int], start: int, pieces: int,
+              grid: Grid) -> Iterator[Output]:
         problem, config = self._problem, self._config
         finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
         item, reach, count = problem.finish.item(config), reach_of(problem, config), tiles[1] - tiles[0]
@@ -60,13 +79,13 @@ class OutputMaker:
         most = max(1, (capacity // 2 // item - (count - 1) * wide - cols) // pitch + 1)
         if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
-        pixels, start = part.pixels, 0
-        y, cut = self._pieces(part, most, pieces)
-        for piece in cut:
-            rows = piece.pixels
+        y, cut = self._pieces(part, most, pieces, grid)
+        for at, piece in cut:
+            # Sums between two rows of pixels are made into outputs that nothing stores.
+            rows = (piece.pixels // (piece.q1 - piece.q0) - 1) * grid.line + piece.q1 - piece.q0
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "n_count": count, "m_count": rows,
-                    "acc_base": tile0 * pixels + start, "acc_nstep": pixels, "out_nstep": wide * item,
+                    "acc_base": start + at, "acc_nstep": grid.tile, "out_nstep": wide * item,
                     "out_mstep": pitch * item}
             output = Output(body, size(rows), [], (y.buffer, piece.numbers(y), valid))
             if finish.bias is not None:
@@ -89,28 +108,32 @@ class OutputMaker:
                     output.table = Use(self._maker.table(tiles[0]), 1)
             elif finish.relu:
                 body["table"] = 1
-            output.stores = self._stores(y, piece, group, tiles, item, pitch, wide)
+            output.stores = self._stores(y, piece, group, tiles, item, pitch, wide, grid.line)
             yield output
-            start += rows
 
-    def _pieces(self, part: Region, most: int, pieces: int) -> tuple[View, list[Region]]:
-        """Cut a group's pixels into what POSTs write at once, at most `most` pixels, at least `pieces` parts.
+    def _pieces(self, part: Region, most: int, pieces: int, grid: Grid) -> tuple[View, list[tuple[int, Region]]]:
+        """Cut a group's pixels into what POSTs write at once, at most `most` rows of sums, at least `pieces` parts.
 
         Returns
         -------
-        View, list of Region
-            The output, and the parts of it.
+        View, list of (int, Region)
+            The output, and the parts of it, each with the row of its first sum.
         """
         most, problem, y = max(1, min(most, -(-part.pixels // pieces))), self._problem, self._problem.y
+        columns = part.q1 - part.q0
         whole = y.is_whole and y.is_dense("n", "h", "w") and part.is_run(problem.p, problem.q)
-        if most >= part.pixels or not whole:
-            return y, split_region(part, most)
+        if grid.line != columns or most >= part.pixels or not whole:
+            # With columns that are dropped behind it, a row takes more of the room.
+            lines = most // grid.line if most >= columns else 0
+            cut = split_region(part, max(lines, 1) * columns if grid.line != columns and most >= columns else most)
+            return y, [(((piece.image0 - part.image0) * (part.p1 - part.p0) + piece.p0 - part.p0) * grid.line
+                        + piece.q0 - part.q0, piece) for piece in cut]
         # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
         row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))
         first, parts = (part.image0 * problem.p + part.p0) * problem.q + part.q0, -(-part.pixels // most)
         cuts = [first + part.pixels * index // parts for index in range(parts + 1)]
         return (replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), row, y.axis("c"))),
-                [Region(0, 1, 0, 1, start, end) for start, end in pairwise(cuts)])
+                [(start - first, Region(0, 1, 0, 1, start, end)) for start, end in pairwise(cuts)])
 
     def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
         """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
@@ -120,12 +143,12 @@ class OutputMaker:
         return tiles
 
     def _stores(self, y: View, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
-                wide: int) -> list[dict[str, int]]:
+                wide: int, line: int) -> list[dict[str, int]]:
         problem = self._problem
         reach, count = reach_of(problem, self._config), tiles[1] - tiles[0]
         dram = y.buffer.address + (piece.first(y) + group * problem.ng + tiles[0] * reach) * item
         valid = min(problem.ng - tiles[0] * reach, count * reach)
-        dims = pixel_dims(y, piece, pitch * item)
+        dims = pixel_dims(y, piece, pitch * item, line)
         if wide == reach or count == 1:
             return blocks(dram, 0, valid * item, dims)
         whole, ragged = divmod(valid, reach)

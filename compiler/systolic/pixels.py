@@ -9,9 +9,9 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
 from ..kernels.views import View
+from .candidates import Chooser
 from .cost import row_beats
 from .geometry import tiles_of
-from .tiling import Chooser
 
 __all__ = ["Cut", "PixelGeometry", "choose_cut", "parts", "widened"]
 

@@ -19,8 +19,8 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float, time: Callable[[Tiling], float],
-            tries: int) -> Tiling:
+def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
+            time: Callable[[Tiling, float], float], tries: int) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
@@ -29,20 +29,21 @@ def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float
         The layer.
     config : SystolicConfig
         Configuration.
-    tiling : Tiling
-        Where to begin.
-    cycles : float
-        What it takes.
+    best : float, Tiling
+        Where to begin, and the cycles that it takes.
     time : callable
-        Cycles of a tiling.
+        ``time(tiling, most)`` gives the cycles of a tiling, infinitely many if there are more than `most`.
     tries : int
         Tilings to time at most.
 
     Returns
     -------
-    Tiling
-        The best that was found. The search is the same each time.
+    float, Tiling
+        The best that was found, and its cycles. The search is the same each time.
     """
+    # Random changes come back to what has been timed.
+    cycles, tiling = best
+    known = {tiling: cycles}
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
@@ -55,12 +56,14 @@ def improve(problem: Nest, config: SystolicConfig, tiling: Tiling, cycles: float
             changed = changes.beginning(tiling) if change == "beginning" else changes.end(tiling)
             if changed is None or changed == tiling:
                 continue
-            found = time(changed)
+            if changed not in known:
+                known[changed] = time(changed, cycles)
+            found = known[changed]
             if found < cycles:
                 idle = 0
             if found <= cycles:
                 cycles, tiling = found, changed
-    return tiling
+    return cycles, tiling
 
 
 class _Changes:

@@ -137,8 +137,9 @@ class Repeats:
         if count < LEAST or index + count + self._horizon > len(self._memory.steps):
             return 0
         key, record = self._key(index, count), self._record
-        if record is not None and record.valid and record.count == count and record.key == key and self._same(
-                record.index, index, count) and self._replay(record, index):
+        if (record is not None and record.valid and record.count == count and record.key == key
+                and self._is_timed_alike(record) and self._same(record.index, index, count)
+                and self._replay(record, index)):
             return count - 1
         memory, program = self._memory, self._memory.scheduler.program
         self._record = _Record(
@@ -187,7 +188,13 @@ class Repeats:
             states.append(())
         standing = [tuple(bool(use.tile.ordinals) for use in memory.constants(at))
                     for at in (index + np.flatnonzero(self._opens[index + 1:index + reach]) + 1).tolist()]
-        return memory.execute_clock - clock, states, standing
+        return states, standing
+
+    def _is_timed_alike(self, record: _Record) -> bool:
+        """Whether clocks stand as they did, or LOADs so far behind the array that none of a group is ever too early."""
+        behind = self._memory.execute_clock - self._memory.scheduler.load_clock
+        before = record.clocks[1] - record.clocks[0]
+        return behind == before or min(behind, before) >= record.moved[3]
 
     def _same(self, first: int, second: int, count: int) -> bool:
         """Whether the steps ahead of two groups use tiles in the same pattern."""

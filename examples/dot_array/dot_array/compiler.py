@@ -1,6 +1,6 @@
 """What the kind brings to the compiler."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,7 @@ from pearray.hdl.shell.config import Config
 
 from .config import DotConfig
 from .cost import estimate
+from .hardware import lines_of
 from .interpreter import DotInterpreter
 from .lower import lower
 from .mapper import choose
@@ -63,6 +64,13 @@ class _Compiler(ArrayCompiler):
 
     def cycles(self, config: Config, program: Program) -> float | None:
         return estimate(_checked(config), program)
+
+    def work(self, config: Config, step: Step) -> int:
+        assert isinstance(step, DotStep)
+        return lines_of(step.body)
+
+    def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
+        return counts["active"] - work
 
 
 COMPILER = _Compiler()

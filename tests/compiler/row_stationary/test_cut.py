@@ -54,14 +54,14 @@ def test_windows_of_pools(rng):
 def test_columns_share_their_weights(rng):
     """Each piece of a wide image would have packed weights of its own."""
     shape, weights = (1, 3, 4, 700), (5, 3, 3, 3)
-    images = []
-    for value in (77, 78):
-        tensors = {"x": np.zeros(shape, np.int8), "w": np.full(weights, value, np.int8)}
+    even, images = 2 * rng.integers(-60, 60, weights), []
+    for values in (even, even + 1):
+        tensors = {"x": np.zeros(shape, np.int8), "w": values.astype(np.int8)}
         compiled = compile_graph(Graph.of(pe.Conv2d(), tensors), tiny(8))
         assert len(compiled.layers[0].notes["plans"]) > 1
         images.append(np.frombuffer(b"".join(data for address, data in compiled.segments
                                              if address != compiled.program_address), np.uint8))
-    assert np.count_nonzero(images[0] != images[1]) == np.prod(weights)
+    assert 0.8 * np.prod(weights) < np.count_nonzero(images[0] != images[1]) <= np.prod(weights)
 
 
 @pytest.mark.parametrize("width", [4096, 4097, 9000])

@@ -32,13 +32,14 @@ def test_weights_are_packed_once(rng, name, pixels, bits):
     """A weight that stood in two places would take two bytes of memory, and be read for some of the pixels only."""
     operator, shape, weights = layers(pixels)[name]
     kind, requant = (np.int8, None) if bits == 8 else (np.int16, pe.FixedPoint(0))
-    images = []
-    for value in (77, 78):
-        tensors = {"x": np.zeros(shape, kind), "w": np.full(weights, value, kind)}
+    # The lowest bit of each weight differs. Filters that are the same by chance stand in memory once.
+    even, images = 2 * rng.integers(-60, 60, weights), []
+    for values in (even, even + 1):
+        tensors = {"x": np.zeros(shape, kind), "w": values.astype(kind)}
         compiled = compile_graph(Graph.of(operator(requant=requant), tensors), random_configuration(
             np.random.default_rng([rng.bit_generator.seed_seq.entropy, pixels]), bits))
         images.append(np.frombuffer(b"".join(data for _, data in compiled.segments), np.uint8))
-    assert np.count_nonzero(images[0] != images[1]) == np.prod(weights)
+    assert 0.8 * np.prod(weights) < np.count_nonzero(images[0] != images[1]) <= np.prod(weights)
 
 
 def test_host_packed_bytes_of_a_linear_layer():

@@ -10,7 +10,8 @@ from pearray.compiler.operators import Gemm, Requant
 from pearray.compiler.program import Program
 from pearray.compiler.systolic import tiling
 from pearray.compiler.systolic.cost import contraction_tiles, estimate, execute_cycles
-from pearray.compiler.systolic.timing import UnendingError, timeline
+from pearray.compiler.systolic.timeline import timeline
+from pearray.compiler.systolic.timing import UnendingError
 from pearray.hdl.shell.commands import Opcode
 
 
@@ -58,11 +59,10 @@ def test_command_times_are_ordered(rng):
 def test_unending_programs(rng):
     """A program that waits for itself would hang the model, or end it with an error that no user can read."""
     program = _gemm(rng, 8, 8, 8)
-    commands = program.commands
-    command = next(each for each in commands if each.opcode is Opcode.EXECUTE)
-    command.waits["execute"] = 2
+    body = next(each.body for each in program.commands if each.opcode is Opcode.EXECUTE)
+    program.stream(Opcode.EXECUTE).append(body, 0, program.counts["execute"] + 1, 0, 0)
     with pytest.raises(UnendingError, match=r"^a program of \d+ commands waits for what never happens") as caught:
-        timeline(configuration(), commands)
+        timeline(configuration(), program)
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,82 @@
+"""Fewest cycles that steps can take, however they are scheduled: what need not be timed to be refused.
+
+The bound follows the array, the ports and post-processing in the order of the steps, each as busy as it can be. A tile
+is loaded once at least, a bank of sums is free when its POSTs have read it, and the last outputs have to leave.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...hdl.shell.block_walk import BlockWalker
+from ...hdl.shell.tokens import TokenGates
+from ...hdl.systolic.config import SystolicConfig
+from ..steps import Group
+from .steps import ContractionStep
+from .timing import Latencies, bursts, execution
+
+__all__ = ["Bounds"]
+
+
+class Bounds:
+    """Bounds of steps of one configuration; what a body of a command costs is found once."""
+
+    def __init__(self, config: SystolicConfig):
+        self._config = config
+        self._c = Latencies.of(config)
+        #: Bodies are kept, lest another takes the identity of one.
+        self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
+
+    def least_cycles(self, steps: Sequence[ContractionStep]) -> int:
+        """Cycles from the start write to the done flag, at least."""
+        c, memory = self._c, self._config.memory
+        # The first command is fetched, put into its slot, taken and walked; its first beat comes a latency later.
+        loaded = 2 * memory.read_latency + 3 + c.needed[0] + BlockWalker.LATENCY
+        seen: dict[int, int] = {}
+        tiles_ready = array_end = posted = written = last = 0
+        free = [0, 0]
+        group: Group | None = None
+        bank = 1
+        for index, step in enumerate(steps):
+            for use in step.operands:
+                pieces = seen.get(id(use.tile), 0)
+                if pieces < use.pieces:
+                    seen[id(use.tile)] = use.pieces
+                    loaded += sum(self._transfer(body) for piece in use.tile.pieces[pieces:use.pieces]
+                                  for body in piece.loads)
+            if step.group is not group:
+                group, bank = step.group, bank ^ 1
+            time = max(loaded + c.load_done + TokenGates.DONE_LATENCY, tiles_ready, free[bank])
+            pixels, tiles, period, slots, leaving = self._execute(step.body)
+            tiles_ready = max(time + c.prepare + slots, array_end + 1) + (tiles - 1) * period
+            array_end = tiles_ready + pixels - 1
+            last = max(last, done := array_end + c.through + leaving)
+            if index + 1 < len(steps) and steps[index + 1].group is group:
+                continue
+            begun = done + TokenGates.DONE_LATENCY
+            for output in group.outputs:
+                rows = output.body["n_count"] * output.body["m_count"] * c.groups
+                begun = max(begun, posted)
+                # The next one waits at least until this one's slot has been filled again.
+                posted = begun + 1 + max(rows, c.settings) + c.needed[2] + 1
+                free[bank] = begun + 1 + max(rows, c.settings) + TokenGates.DONE_LATENCY
+                last = max(last, stored := begun + rows + c.post + 1)
+                for body in output.stores:
+                    written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
+                    written += self._transfer(body)
+                    last = max(last, written + memory.write_latency)
+        return last + TokenGates.DONE_LATENCY + 2
+
+    def _execute(self, body: Mapping[str, int]) -> Any:
+        known = self._costs.get(id(body))
+        if known is None:
+            known = self._costs[id(body)] = body, execution(self._config, body)
+        return known[1]
+
+    def _transfer(self, body: Mapping[str, int]) -> Any:
+        known = self._costs.get(id(body))
+        if known is None:
+            rate = self._config.memory.beats_per_cycle
+            cycles = sum(beats if rate == 1 else max(beats, round(beats / rate))
+                         for beats in bursts(self._config, body).sizes) if not body.get("fill") else 0
+            known = self._costs[id(body)] = body, cycles
+        return known[1]

@@ -1,0 +1,129 @@
+"""Layers of a program to steps: what stays in the array, and how each is cut. Equal layers are planned once."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from ...hdl.systolic.config import SystolicConfig
+from ..kernels.kernel import Finish
+from ..kernels.nest import Nest
+from ..kernels.views import View
+from ..placement import MemoryPlan
+from ..steps import Tile
+from .bounds import Bounds
+from .columns import lower_columns
+from .cost import estimate
+from .lower import lower
+from .output_stationary import can_stay, choose_cut, least_vectors, lower_output_stationary
+from .schedule import schedule
+from .steps import ContractionStep
+from .tiling import choose_tiling
+from .timing import UnendingError
+
+__all__ = ["DATAFLOWS", "Mapper"]
+
+#: What stays in the array while a product is computed.
+DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
+
+#: Steps of a program that is timed to compare dataflows; of longer ones the estimates are compared.
+_MOST_STEPS = 3000
+
+#: Share of a layer's cycles that another dataflow must be able to spare to be looked at.
+_WORTH = 0.01
+
+#: Values that commands carry and no cycle depends on.
+_VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "zero_point", "low", "high", "shift"}
+
+_Lower = Callable[[Nest, MemoryPlan], list[ContractionStep]]
+
+
+class Mapper:
+    """Maps the layers of one program.
+
+    Parameters
+    ----------
+    config : SystolicConfig
+        Configuration.
+    dataflow : str
+        One of :data:`DATAFLOWS`, for all products. What is no product has its own.
+    effort : int
+        How many times as long as usual to search for the ramps of a layer.
+    """
+
+    def __init__(self, config: SystolicConfig, dataflow: str = "cheapest", effort: int = 1):
+        self._config, self._dataflow, self._effort = config, dataflow, effort
+        self._chosen: dict[object, _Lower] = {}
+        self._tiles: dict[object, Tile] = {}
+
+    def steps(self, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
+        """Steps of a layer, in order.
+
+        Raises
+        ------
+        PearrayError
+            If the scratchpads can't hold even the smallest tiles.
+        """
+        key = self._shape(problem)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(problem)
+        return self._chosen[key](problem, plan)
+
+    def _choose(self, problem: Nest) -> _Lower:
+        """Choose how to lower layers like this."""
+        config, is_product = self._config, can_stay(problem)
+        if is_product and self._dataflow == "output-stationary":
+            return self._output_stationary(problem)[1]
+        if problem.columns:
+            cycles, usual = None, partial(lower_columns, config, self._tiles)
+        else:
+            cycles, tiling = choose_tiling(problem, config, self._effort)
+            usual = partial(lower, config, tiling)
+        if not is_product or self._dataflow == "weight-stationary":
+            return usual
+        return self._cheaper(problem, usual, cycles)
+
+    def _output_stationary(self, problem: Nest) -> tuple[float, _Lower]:
+        cost, cut = choose_cut(problem, self._config)
+        return cost, partial(lower_output_stationary, self._config, cut)
+
+    def _cheaper(self, problem: Nest, usual: _Lower, cycles: float | None) -> _Lower:
+        """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
+        if cycles is None:
+            cycles = self._cycles(usual(problem.alone(), MemoryPlan(keep=False)), float("inf"))
+        if least_vectors(problem, self._config) > (1 - _WORTH) * cycles:
+            return usual
+        try:
+            cost, other = self._output_stationary(problem)
+        except PearrayError:
+            return usual
+        if cost >= cycles:
+            return usual
+        return other if self._cycles(other(problem.alone(), MemoryPlan(keep=False)), cycles) < cycles else usual
+
+    def _cycles(self, steps: list[ContractionStep], most: float) -> float:
+        """Cycles of steps alone, as exactly as there is time for; infinitely many if there are at least `most`."""
+        least = Bounds(self._config).least_cycles(steps)
+        if least >= most:
+            return float("inf")
+        if len(steps) > _MOST_STEPS:
+            return least
+        try:
+            return float(estimate(self._config, schedule(self._config, steps)))
+        except UnendingError:
+            return float("inf")
+
+    def _shape(self, part: Any) -> object:
+        """What decides how long a layer takes: not its values, nor where its tensors stand."""
+        if isinstance(part, Nest | Finish):
+            return tuple(self._shape(getattr(part, each.name)) for each in fields(part) if each.name not in _VALUES)
+        if isinstance(part, View):
+            # Operands of two bytes are filled in one LOAD only if both bytes are the same.
+            halves = {part.outside >> 8 * byte & 255 for byte in range(self._config.operand_bytes)}
+            return part.axes, part.buffer.item, part.buffer.rows, part.buffer.columns, len(halves)
+        if isinstance(part, tuple) and part and isinstance(part[0], Nest):
+            return tuple(map(self._shape, part))
+        return part.shape if isinstance(part, np.ndarray) else part
