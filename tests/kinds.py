@@ -170,8 +170,9 @@ def stores(rng: np.random.Generator, config: Config, target: int, count: int = 6
     written = np.zeros(count * 1024, bool)
     commands = []
     for index in range(count):
-        # Rows of one to three beats, at any alignment, with at least a byte between them.
-        length = grain * int(rng.integers(1, 2 * beat // grain + 1))
+        # Rows of one to five beats, at any alignment, with at least a byte between them. The writer takes so many
+        # bursts that, were they of a beat each, there would be room for all of their beats.
+        length = grain * int(rng.integers(1, 4 * beat // grain + 1))
         step = length + grain * int(rng.integers(1, beat // grain + 1))
         rows = min(int(rng.integers(12, 24)), 1000 // step)
         start = 1024 * index + grain * int(rng.integers(0, beat // grain))
