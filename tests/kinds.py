@@ -40,10 +40,9 @@ class Kind:
         Name in the tests' names.
     tiny : Config
         The least accelerator, for Amaranth's simulator.
-    bench : Config
-        One for the environment in cocotb.
     small : Config
-        One for compiled simulation; with loops, of so many processing elements (16 or more) that they become some.
+        One for compiled simulation and cocotb; with loops, of so many processing elements (16 or more) that they
+        become some.
     dtype : dtype
         Operands.
     biases : dtype
@@ -61,7 +60,6 @@ class Kind:
 
     name: str
     tiny: Config
-    bench: Config
     small: Config
     dtype: Any
     biases: Any
@@ -213,7 +211,6 @@ _DOT = partial(pe.load_config, EXAMPLE / "dot-8x8.toml")
 _TINY_DOT = _DOT({
     "array.rows": 2, "array.cols": 4, "scratchpads.activation_bytes": 256, "scratchpads.weight_bytes": 256,
     "scratchpads.output_bytes": 256, "accumulators.depth": 16, "memory.data_width": 32})
-_SYSTOLIC = pe.load_config(HERE / "cocotb" / "configuration.toml")
 _NARROW = {"dtype": np.int8, "biases": np.int32, "outputs": ("int8", "int32"), "requant": _requant,
            "makers": random_workloads.OPERATORS | random_workloads.NARROW_OPERATORS}
 
@@ -223,17 +220,17 @@ KINDS = [
              name="tiny", array=Array(rows=2, cols=2),
              scratchpads=Scratchpads(activation_bytes=256, weight_bytes=256, output_bytes=256),
              accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=32)),
-         bench=_SYSTOLIC, small=_SYSTOLIC, **_NARROW),
-    Kind(name="row-stationary-8", tiny=_tiny_row_stationary(8), bench=_tiny_row_stationary(8),
+         small=pe.load_config(HERE / "cocotb" / "configuration.toml"), **_NARROW),
+    Kind(name="row-stationary-8", tiny=_tiny_row_stationary(8),
          small=pe.load_config(HERE / "cocotb" / "row_stationary.toml", {"array.rows": 5, "array.cols": 4}), **_NARROW),
-    Kind(name="row-stationary-16", tiny=_tiny_row_stationary(16), bench=_tiny_row_stationary(16),
+    Kind(name="row-stationary-16", tiny=_tiny_row_stationary(16),
          small=pe.load_config("eyeriss", {
              "array.rows": 4, "array.cols": 5, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,
              "global_buffer.bank_lines": 256, "memory.data_width": 32}),
          dtype=np.int16, biases=np.int16, outputs=("int16",), requant=_fixed_point,
          makers={maker.__name__: _fixed(maker) for maker in (fixed_layers.fixed_conv, fixed_layers.fixed_gemm)}),
     # A plug-in.
-    Kind(name="dot", tiny=_TINY_DOT, bench=_TINY_DOT,
+    Kind(name="dot", tiny=_TINY_DOT,
          small=_DOT({"array.rows": 4, "array.cols": 4, "accumulators.depth": 64, "memory.data_width": 32}),
          loops=False, **_NARROW),
 ]

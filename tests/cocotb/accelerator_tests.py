@@ -34,7 +34,7 @@ def case_of(rng, operator, tensors, role, **arguments):
     made = operator(**arguments, requant=KIND.requant(rng, float(np.std(sums)) or 1.0))
     if rng.random() < 0.5:
         tensors[role] = rng.integers(-1000, 1000, sums.shape[1]).astype(KIND.biases)
-    case = Case(made, tensors).compile(KIND.bench)
+    case = Case(made, tensors).compile(KIND.small)
     COVERAGE.hit(f"output {case.expected['y'].dtype}")
     return case
 
@@ -116,7 +116,7 @@ async def error_responses(dut):
         assert Cause(status >> 8 & 0xFF) is cause
         start = await bench.read("error_address")
         assert start // 4096 == address // 4096
-        assert start <= address + KIND.bench.beat_bytes
+        assert start <= address + KIND.small.beat_bytes
         COVERAGE.hit(f"error {cause.name}")
         bench.read_error = bench.write_error = None
         await bench.check(case)
