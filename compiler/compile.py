@@ -9,6 +9,7 @@ import numpy as np
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.block_walk import burst_beats
 from ..hdl.shell.config import Config
+from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
@@ -29,14 +30,14 @@ __all__ = ["compile_graph"]
 class _Compiler:
     """Compilation of one graph, node by node."""
 
-    def __init__(self, graph: Graph, config: Config, keep: str, settings: Mapping[str, Any]):
+    def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, settings: Mapping[str, Any]):
         if keep not in ("outputs", "all"):
             raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
-        self._graph, self._config, self._keep = graph, config, keep
+        self._graph, self._config, self._memory, self._keep = graph, config, memory, keep
         self._device = run_passes(graph)
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._kind = compiler_for(config)
-        self._planner = self._kind.planner(config, graph, **settings)
+        self._planner = self._kind.planner(config, memory, graph, **settings)
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))
         self._dies = self._last_readers()
@@ -75,7 +76,8 @@ class _Compiler:
         placed = self._placed()
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
-                        layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan)
+                        layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
+                        self._memory)
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
@@ -158,7 +160,8 @@ class _Compiler:
 
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
-                  inputs: Mapping[str, np.ndarray] | None = None, **settings: Any) -> Compiled:
+                  inputs: Mapping[str, np.ndarray] | None = None, memory: MemoryTiming = DEFAULT_MEMORY,
+                  **settings: Any) -> Compiled:
     """Compile a graph.
 
     Parameters
@@ -171,6 +174,8 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
         Whether intermediate tensors can be extracted after a run.
     inputs : mapping of str to ndarray, optional
         Inputs of a run, of which the kind of array may observe what helps it with others that are like them.
+    memory : MemoryTiming
+        Memory behind the accelerator.
     **settings
         Settings of the kind of array; see :attr:`.kinds.ArrayCompiler.settings`.
 
@@ -194,4 +199,4 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen
-    return _Compiler(graph, config, keep, chosen).run()
+    return _Compiler(graph, config, memory, keep, chosen).run()

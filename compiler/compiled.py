@@ -10,6 +10,7 @@ import numpy as np
 
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
+from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .operators import Dequantize, Operator, Quantize
 from .placed import Placed
@@ -84,6 +85,8 @@ class Compiled:
         Kernels in order, for reading.
     placement : MemoryPlan
         What stands where in memory, and for how long.
+    memory : MemoryTiming
+        Memory that it was planned for.
     """
 
     config: Config
@@ -99,6 +102,7 @@ class Compiled:
     device: Graph
     kernels: list[str]
     placement: MemoryPlan
+    memory: MemoryTiming = DEFAULT_MEMORY
 
     def _host(self, kind: type[Operator]) -> list[Node]:
         """What the host computes: Quantize before a run, Dequantize after it."""

@@ -17,6 +17,7 @@ import numpy as np
 from ..hdl.errors import PearrayError
 from ..hdl.kinds import load_kind, origin_of
 from ..hdl.shell.config import Config
+from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
 from .kernels.kernel import Kernel
@@ -117,13 +118,15 @@ class ArrayCompiler(ABC):
         return {}
 
     @abstractmethod
-    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
+    def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
         """Begin a program.
 
         Parameters
         ----------
         config : Config
             Accelerator.
+        timing : MemoryTiming
+            Memory behind it.
         graph : Graph
             What to compute, with all that the accelerator and not the host computes.
         **settings
@@ -134,11 +137,11 @@ class ArrayCompiler(ABC):
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         """Functional model of an accelerator, with a memory of some bytes."""
 
-    def cycles(self, config: Config, program: Program) -> float | None:
+    def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
         """Estimate the cycles of a program, or None if the kind has no price for programs, or this has no end."""
         return None
 
-    def counters(self, config: Config, program: Program) -> dict[str, int]:
+    def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
         """Predict counters of a run; those that the kind does not predict are left out."""
         return {}
 

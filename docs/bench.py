@@ -79,7 +79,7 @@ def speed() -> Iterator[str]:
         values = record["distinct_outputs"]
         few = ", **too few**" if most is not None and values < VALUES else ""
         goal = "" if most is None else f"{most:,}" if record["cycles"] <= most else f"{most:,}: **missed**"
-        beat_bytes = load_config(config).beat_bytes
+        beat_bytes = load_config(config).hardware.beat_bytes
         beats = (record["dram_read_bytes"] + record["dram_write_bytes"]) / beat_bytes / record["cycles"]
         yield (f"| {command} | {record['cycles']:,} | {-(-record['macs'] // record['pes']):,} | {goal} "
                f"| {100 * record['utilisation']:.1f} % | {100 * beats:.0f} % "

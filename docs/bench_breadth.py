@@ -52,7 +52,7 @@ def breadth(seed: int = 0) -> Iterator[str]:
         yield _line(name, strategy, PRESET, PRESET, seed)
     small = ROOT / "tests" / "cocotb" / "configuration.toml"
     for strategy, bits in widths.items():
-        config = pe.load_config(small, overrides={"array.operand_bits": bits})
+        config = pe.load_config(small, overrides={"array.operand_bits": bits}).hardware
         yield _line(strategy.__name__, strategy, config, f"6 x 4 of {bits} bits", seed)
 
 

@@ -78,13 +78,13 @@ def eyeriss(measure: Measure) -> Iterator[str]:
                f"| {record['mismatches']} of {record['checked']:,} | {record['wall_s']:.0f} "
                f"| `{record['verilog_sha256'][:12]}` |")
     if not any("error" in record for record in records.values()):
-        workload = load_workload("alexnet-conv", 0, {"batch": BATCH}, pe.load_config("eyeriss"))
+        workload = load_workload("alexnet-conv", 0, {"batch": BATCH}, pe.load_config("eyeriss").hardware)
         PAGE.write_text(page(records["own"], records["paper"], list(workload.inputs.values())))
 
 
 def predictions(layers: list[Record], ifmaps: list[np.ndarray]) -> list[dict[str, int]]:
     """Counts of the layers of a run as the closed-form model has them, by the names of :data:`PREDICTED`."""
-    config = pe.load_config("eyeriss")
+    config = pe.load_config("eyeriss").hardware
     predicted = []
     for shape, layer, ifmap in zip(ALEXNET_CONV, layers, ifmaps, strict=True):
         mapped = LayerMapping(layer=shape, mapping=Mapping(**layer["mapping"]), batch=len(ifmap),

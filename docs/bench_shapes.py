@@ -8,6 +8,7 @@ import pearray as pe
 from pearray.compiler.systolic.timing import Latencies
 from pearray.hdl.shell.config import Config
 from pearray.hdl.shell.tokens import TokenGates
+from pearray.memory import DEFAULT_MEMORY
 from pearray.workloads.workload import load_workload
 
 __all__ = ["INTRODUCTION", "ROWS", "SEED", "bound", "shapes"]
@@ -39,7 +40,7 @@ def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> in
     read, written : int
         Bytes that have to be read and written at least.
     """
-    array, memory, latencies = config.array, config.memory, Latencies.of(config)
+    array, memory, latencies = config.array, DEFAULT_MEMORY, Latencies.of(config)
     tiles = -(-n // array.cols)
     work = -(-k // array.rows) * tiles * max(m, array.rows)
     lanes = m * tiles * latencies.groups
@@ -64,7 +65,7 @@ def _draw(rng: np.random.Generator) -> tuple[str, tuple[int, int, int, int, int]
 
 def shapes(seed: int = SEED) -> Iterator[str]:
     """Table of how far cycles lie above the bound."""
-    config, rng = pe.load_config("systolic-8x8"), np.random.default_rng(seed)
+    config, rng = pe.load_config("systolic-8x8").hardware, np.random.default_rng(seed)
     over = []
     for _ in range(_COUNT):
         name, sizes = _draw(rng)

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from pearray.compiler.graph.graph import Graph
 from pearray.compiler.operators import Gemm
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.config import Config
+from pearray.memory import MemoryTiming
 from pearray.sim import Disturbance, Job, run
 from pearray.sim.design import emitted
 
@@ -107,11 +107,11 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
 
 def _mismatches(rng: np.random.Generator, config: Config, graph: Graph, inputs: Any, compiled: Any) -> tuple[int, int]:
     """Run on RTL with a random memory, in one run of two with stalls; return mismatches and elements."""
-    config = replace(config, memory=replace(
-        config.memory, read_latency=int(rng.choice([1, 3, 32, 32, 100])), write_latency=int(rng.choice([1, 32, 100])),
-        outstanding=int(rng.choice([1, 2, 8, 8])), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.3]))))
+    memory = MemoryTiming(
+        read_latency=int(rng.choice([1, 3, 32, 32, 100])), write_latency=int(rng.choice([1, 32, 100])),
+        outstanding=int(rng.choice([1, 2, 8, 8])), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.3])))
     regions = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
-    job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address, regions)
+    job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address, regions, memory)
     stall = float(rng.choice([0.0, 0.0, 0.1, 0.5]))
     outcome = run(job, disturbance=Disturbance(stall=stall, seed=int(rng.integers(1 << 30))))
     contents = dict(zip(regions, outcome.regions, strict=True))

@@ -108,7 +108,7 @@ def registers_page() -> str:
         lines += ["", f"## Capabilities and counters of `{hardware.name}`", "",
                   "With post-processing; without it there are no counters of it and of parameters, and what stands "
                   "behind them follows those of execution.", "", "| offset | register | meaning |", "|---|---|---|"]
-        config = load_config(preset, overrides)
+        config = load_config(preset, overrides).hardware
         assert config.KIND == hardware.name
         for item in registers(config):
             if item["offset"] >= CAPABILITIES_OFFSET:

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Requant as Requant
     from .compiler.operators import Softmax as Softmax
+    from .configuration import System as System
     from .configuration import load_config as load_config
     from .configuration import presets as presets
     from .hdl.errors import PearrayError as PearrayError
     from .hdl.shell.config import Config as Config
+    from .memory import MemoryTiming as MemoryTiming
 
 #: Modules and the public names that they define.
 _MODULES = {
@@ -51,9 +53,10 @@ _MODULES = {
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
         "FixedPoint", "Gemm", "Linear", "LinearGrad", "MaxPool2d", "MultiHeadAttention", "Requant", "Softmax",
     ],
-    "configuration": ["load_config", "presets"],
+    "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],
     "hdl.errors": ["PearrayError"],
+    "memory": ["MemoryTiming"],
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 

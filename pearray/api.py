@@ -10,7 +10,7 @@ import numpy as np
 from .compiler.frontends.onnx.importer import Model, load_onnx
 from .compiler.graph.graph import Graph
 from .compiler.operators.operator import Operator
-from .configuration import load_config
+from .configuration import System, load_config
 from .handle import Handle, arrays, kept
 from .hdl.errors import PearrayError
 from .hdl.shell.config import Config
@@ -23,8 +23,10 @@ __all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_
 Runnable = Operator | Model | Graph
 
 
-def _configured(on: str | PathLike[str] | Config) -> Config:
-    return on if isinstance(on, Config) else load_config(on)
+def _system(on: str | PathLike[str] | System | Config) -> System:
+    if isinstance(on, Config):
+        return System(on)
+    return on if isinstance(on, System) else load_config(on)
 
 
 def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -40,7 +42,7 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, di
                        f"pearray.load_onnx, not {what!r}")
 
 
-def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
+def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
         engine: str = "verilator", keep: str | Collection[str] | None = None,
         progress: Callable[[int], None] | None = None, **settings: Any) -> Result:
     """Run an operator or a network on generated hardware.
@@ -51,8 +53,8 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         What to compute.
     tensors : mapping of str to array_like
         Inputs by name, in ONNX's layouts.
-    on : str, path or Config
-        Configuration; see :func:`pearray.load_config`.
+    on : str, path, System or Config
+        Accelerator and the memory behind it; see :func:`pearray.load_config`.
     engine : str
         ``"verilator"``, ``"cocotb"`` or ``"amaranth"``; all give the same tensors.
     keep : "all" or collection of str, optional
@@ -71,9 +73,9 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     PearrayError
         If an input, the configuration or the engine is wrong, or the operator cannot be mapped.
     """
-    config = _configured(on)
+    system = _system(on)
     graph, inputs = _graph(op_or_model, arrays(tensors))
-    handle = Handle(graph, config, inputs, **named_settings(settings, graph))
+    handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     return handle.run(inputs, engine, keep, progress)
 
 
@@ -105,7 +107,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
     return {name: made[name] for name in kept(graph, list(made), keep)}
 
 
-def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | Config,
+def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
             to: str | PathLike[str] | None = None, **settings: Any) -> Handle:
     """Compile an operator or a network, to be run often.
 
@@ -116,8 +118,8 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
     tensors : mapping of str to array_like
         Inputs by name, in ONNX's layouts: their shapes and types count. Constants among them become part of the
         program, and with `to` the values of the rest go into the memory image.
-    on : str, path or Config
-        Configuration; see :func:`pearray.load_config`.
+    on : str, path, System or Config
+        Accelerator and the memory behind it; see :func:`pearray.load_config`.
     to : path, optional
         Folder to write what somebody else's host and memory need: ``program.bin``; ``program.txt``, the same for
         reading; ``memory.bin``, the memory image from address 0 with program, packed constants and inputs;
@@ -136,9 +138,9 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         If an input or the configuration is wrong, an operator cannot be mapped, or the folder
         cannot be written.
     """
-    config = _configured(on)
+    system = _system(on)
     graph, inputs = _graph(op_or_model, arrays(tensors))
-    handle = Handle(graph, config, inputs, **named_settings(settings, graph))
+    handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     handle.compiled()
     if to is not None:
         handle.write(Path(to), inputs)

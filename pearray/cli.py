@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .configuration import load_config, presets
+from .configuration import System, load_config, presets
 from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
 
@@ -100,7 +100,7 @@ def _seed(text: str) -> int:
 
 def _config(name: str, given: list[str] | None) -> Config:
     config, workload = _overrides(given)
-    loaded = load_config(name, config)
+    loaded = load_config(name, config).hardware
     for key in workload:
         raise unknown("configuration key", f"workload.{key}", loaded.SECTIONS)
     return loaded
@@ -150,7 +150,7 @@ def list_all(json_file: Json = None) -> None:
 
     console = _console()
     table = Table("configuration", "array", "PEs", "memory bits", "on-chip memories")
-    configs = [load_config(name) for name in presets()]
+    configs = [load_config(name).hardware for name in presets()]
     for config in configs:
         memories = ", ".join(f"{name} {size >> 10} KiB" for name, size in config.memories.items())
         table.add_row(config.name, f"{config.array.kind}, {config.array.operand_bits} bits",
@@ -206,9 +206,9 @@ def compile_workload(
     if dump is not None and dump not in LEVELS:
         raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
-    config = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, config)
-    compiled = api.compile(made.graph, made.inputs, config, output, **made.settings).compiled()
+    system = load_config(on, config_keys)
+    made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
+    compiled = api.compile(made.graph, made.inputs, system, output, **made.settings).compiled()
     if dump is not None:
         print(compiled.dump(dump))
     console = _console()
@@ -219,7 +219,7 @@ def compile_workload(
         console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
                       f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
     _write_json(json_file, {
-        "workload": workload, "config": config.name, "seed": _seed(seed),
+        "workload": workload, "config": system.name, "seed": _seed(seed),
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
 
@@ -236,16 +236,16 @@ def run(
     from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
-    config = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, config)
-    result = _simulate(made, config, engine)
+    system = load_config(on, config_keys)
+    made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
+    result = _simulate(made, system, engine)
     counts = report.compare(result.outputs, made.graph.golden(made.inputs))
-    record = report.run_record(workload, config.name, engine, _seed(seed), result, counts)
+    record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
-    title = f"{workload} on {config.name}, engine {engine}, seed {seed}"
+    title = f"{workload} on {system.name}, engine {engine}, seed {seed}"
     console.print(report.layer_table(escape(title), record["layers"], record))
-    figures = compiler_for(config).figure_table(record["layers"], record)
+    figures = compiler_for(system.hardware).figure_table(record["layers"], record)
     if figures is not None:
         console.print(report.figure_table(figures))
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
@@ -257,7 +257,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
+def _simulate(workload: "Workload", system: System, engine: str) -> "Result":
     """Run a workload behind a progress bar, whose end is the compiler's estimate, or at least all PEs busy."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -273,7 +273,7 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
     # Progress is for people who wait; results alone go to standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None, cycles="")
-        handle = Handle(workload.graph, config, workload.inputs,
+        handle = Handle(workload.graph, system, workload.inputs,
                         **named_settings(workload.settings, workload.graph))
         compiled = handle.compiled("all")
         bar.update(task, description="building hardware")
@@ -283,8 +283,8 @@ def _simulate(workload: "Workload", config: Config, engine: str) -> "Result":
                        cycles=f"{cycles:,} cycles")
 
         # The simulation itself tells whether a program ends.
-        expected = (compiler_for(config).cycles(config, compiled.program)
-                    or sum(layer.macs for layer in compiled.layers) / config.pes)
+        expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
+                    or sum(layer.macs for layer in compiled.layers) / system.pes)
         return handle.run(workload.inputs, engine, "all", progress)
 
 

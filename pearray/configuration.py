@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,43 @@ from typing import Any
 from .hdl.errors import PearrayError, unknown
 from .hdl.kinds import kind as kind_named
 from .hdl.kinds import kinds
-from .hdl.shell.config import Config
+from .hdl.shell.config import Array, Config
+from .memory import DEFAULT_MEMORY, MemoryTiming
 
-__all__ = ["configuration_keys", "load_config", "presets"]
+__all__ = ["System", "configuration_keys", "load_config", "presets"]
 
 _PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class System:
+    """An accelerator and the memory behind it.
+
+    Parameters
+    ----------
+    hardware : Config
+        What is generated.
+    memory : MemoryTiming
+        What programs are planned for and simulated with; the Verilog knows nothing of it.
+    """
+
+    hardware: Config
+    memory: MemoryTiming = DEFAULT_MEMORY
+
+    @property
+    def name(self) -> str:
+        """Name of the configuration."""
+        return self.hardware.name
+
+    @property
+    def array(self) -> Array:
+        """The array."""
+        return self.hardware.array
+
+    @property
+    def pes(self) -> int:
+        """Processing elements."""
+        return self.hardware.pes
 
 
 def presets() -> list[str]:
@@ -29,7 +61,13 @@ def presets() -> list[str]:
 def configuration_keys(kind: str | None = None) -> list[str]:
     """Every key of a configuration of a kind of array, by default the first, as ``section.key``."""
     sections = _class_of(kind).SECTIONS
-    return [f"{section}.{item.name}" for section, table in sections.items() for item in fields(table)]
+    return [f"{section}.{name}" for section in sections for name in _keys(sections, section)]
+
+
+def _keys(sections: Mapping[str, type[Any]], section: str) -> list[str]:
+    """Keys of a table: those of the hardware, and in that of the memory those of its timing."""
+    tables = [sections[section], *([MemoryTiming] if section == MemoryTiming.SECTION else [])]
+    return [item.name for table in tables for item in fields(table)]
 
 
 def _class_of(kind: object = None) -> type[Config]:
@@ -37,12 +75,13 @@ def _class_of(kind: object = None) -> type[Config]:
     return (next(iter(kinds().values())) if kind is None else kind_named(kind)).config
 
 
-def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(source: str | PathLike[str] | System | Config,
+                overrides: Mapping[str, Any] | None = None) -> System:
     """Load a configuration.
 
     Parameters
     ----------
-    source : str, path or Config
+    source : str, path, System or Config
         Name of a preset (see :func:`presets`), path of a TOML file, or a configuration to start from.
         ``array.kind`` decides which tables there are: ``array``, ``memory``, and those of the kind
         (``SECTIONS`` of the class of its configurations).
@@ -51,8 +90,9 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
 
     Returns
     -------
-    Config
-        The checked configuration. Its name is the preset's, or the file's without ``.toml``.
+    System
+        The checked configuration: the hardware, and the timing of its memory. Its name is the preset's, or the
+        file's without ``.toml``.
 
     Raises
     ------
@@ -60,9 +100,12 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
         If there is no such configuration, the file is not TOML, or a key or value is not allowed.
     """
     if isinstance(source, Config):
+        source = System(source)
+    if isinstance(source, System):
         name = origin = source.name
-        made: type[Config] = type(source)
-        tables = {key: asdict(getattr(source, key)) for key in source.SECTIONS}
+        made: type[Config] = type(source.hardware)
+        tables = {key: asdict(getattr(source.hardware, key)) for key in made.SECTIONS}
+        tables[MemoryTiming.SECTION] |= asdict(source.memory)
     else:
         path = _locate(source)
         name, origin = path.stem, _origin(path)
@@ -75,14 +118,21 @@ def load_config(source: str | PathLike[str] | Config, overrides: Mapping[str, An
             raise PearrayError(f"array.kind of {origin} is {made.KIND!r} and cannot be overridden with {value!r}, "
                                "which has other tables")
         tables.setdefault(section, {})[item] = value
-    sections = {key: _section(origin, key, table, tables.get(key, {})) for key, table in made.SECTIONS.items()}
-    return made(name=name, **sections)
+    sections = {}
+    for section, table in made.SECTIONS.items():
+        given, known = tables.get(section, {}), _keys(made.SECTIONS, section)
+        for item in given:
+            if item not in known:
+                raise unknown(f"key of {origin}", f"{section}.{item}", [f"{section}.{name}" for name in known])
+        sections[section] = _section(origin, section, table, given)
+    timing = _section(origin, MemoryTiming.SECTION, MemoryTiming, tables[MemoryTiming.SECTION])
+    return System(made(name=name, **sections), timing)
 
 
 def _locate(source: object) -> Path:
     if not isinstance(source, str | PathLike):
-        raise PearrayError(f"configuration must be a preset's name, the path of a TOML file or a Config, "
-                           f"not {source!r}")
+        raise PearrayError(f"configuration must be a preset's name, the path of a TOML file, a System or a "
+                           f"Config, not {source!r}")
     text = str(fspath(source))
     if text in presets():
         return _PRESETS / f"{text}.toml"
@@ -116,14 +166,12 @@ def _read(path: Path) -> tuple[type[Config], dict[str, dict[str, Any]]]:
 
 
 def _section(origin: str, section: str, kind: type[Any], table: Mapping[str, Any]) -> Any:
+    """Make a section of those of a table's values that are its own."""
     known = {item.name: item for item in fields(kind)}
-    for key in table:
-        if key not in known:
-            raise unknown(f"key of {origin}", f"{section}.{key}", [f"{section}.{name}" for name in known])
     for name, item in known.items():
         if item.default is MISSING and name not in table:
             low, high = item.metadata["low"], item.metadata["high"]
             allowed = "a power of two" if item.metadata["power"] else "an integer"
             raise PearrayError(f"{section}.{name} is missing from {origin}: "
                                f"it must be {allowed} in {low}..{high}")
-    return kind(**table)
+    return kind(**{name: value for name, value in table.items() if name in known})

@@ -69,15 +69,15 @@ def demonstrate(images: int, on: str, engine: str, output: Path) -> dict[str, An
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     begin = time.perf_counter()
-    config = load_config(on)
+    system = load_config(on)
     output.mkdir(parents=True, exist_ok=True)
     model = load_onnx(quantise_mnist(output / "mnist-int8.onnx"))
     graph = model.graph()
     console.print(f"quantised the trained CNN to int8: {output / 'mnist-int8.onnx'}")
-    manifest = generate(config, output)
+    manifest = generate(system.hardware, output)
     console.print(f"generated {output / manifest['name']}.v, "
                   f"{(output / manifest['name']).with_suffix('.v').stat().st_size:,} bytes")
-    handle = Handle(graph, config)
+    handle = Handle(graph, system)
     compiled = handle.compiled("all")
     console.print(f"compiled {len(compiled.layers)} layers to {len(compiled.program.commands)} commands; "
                   f"building the simulator (a minute or so, the first time)")
@@ -90,11 +90,11 @@ def demonstrate(images: int, on: str, engine: str, output: Path) -> dict[str, An
             inputs = {next(iter(model.inputs)): image[None]}
             result: Result = handle.run(inputs, engine, "all")
             counts = compare(result.outputs, graph.golden(inputs))
-            records.append(run_record("mnist", config.name, engine, 0, result, counts))
+            records.append(run_record("mnist", system.name, engine, 0, result, counts))
             correct += int(result.outputs[model.outputs[0]].argmax() == label)
             bar.update(task, advance=1)
     whole = _sum(records)
-    title = f"{images} digits on {config.name}, {whole['pes']} PEs"
+    title = f"{images} digits on {system.name}, {whole['pes']} PEs"
     console.print(layer_table(title, whole["layers"], whole))
     console.print("A layer is counted from the end of the one before; what the array has done for it before that, too.")
     console.print(f"accuracy {correct} of {images} = {100 * correct / images:.1f} % "

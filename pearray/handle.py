@@ -9,6 +9,7 @@ import numpy as np
 from .compiler.compile import compile_graph
 from .compiler.compiled import Compiled
 from .compiler.graph.graph import Graph
+from .configuration import System
 from .hdl.errors import PearrayError
 from .hdl.shell.config import Config
 from .results import Result, record_bytes, result_of
@@ -25,23 +26,25 @@ class Handle:
     ----------
     graph : Graph
         What to compute.
-    config : Config
-        Accelerator.
+    on : System or Config
+        Accelerator and the memory behind it.
     inputs : mapping of str to ndarray, optional
         Inputs that are like those of runs.
     **settings
         Settings of the kind of array; see :attr:`.compiler.kinds.ArrayCompiler.settings`.
     """
 
-    def __init__(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray] | None = None, **settings: Any):
-        self.graph, self.config = graph, config
+    def __init__(self, graph: Graph, on: System | Config, inputs: Mapping[str, np.ndarray] | None = None,
+                 **settings: Any):
+        self.graph, self.system = graph, on if isinstance(on, System) else System(on)
         self._like, self._settings = inputs, settings
         self._compiled: dict[str, Compiled] = {}
 
     def compiled(self, keep: str = "outputs") -> Compiled:
         """The program: with "outputs" tensors between may share memory, with "all" each keeps its own."""
         if keep not in self._compiled:
-            self._compiled[keep] = compile_graph(self.graph, self.config, keep, inputs=self._like, **self._settings)
+            self._compiled[keep] = compile_graph(
+                self.graph, self.system.hardware, keep, inputs=self._like, memory=self.system.memory, **self._settings)
         return self._compiled[keep]
 
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
@@ -124,7 +127,7 @@ def _run(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str, keep
     regions = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
     records = [(layer.profile, record_bytes(compiled.config)) for layer in compiled.layers if layer.profile is not None]
     job = Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
-              [*regions, *records])
+              [*regions, *records], compiled.memory)
     outcome = simulate(job, engine, progress)
     contents = dict(zip(job.read, outcome.regions, strict=True))
     outputs = {name: compiled.extract(name, lambda address, length: contents[address, length])

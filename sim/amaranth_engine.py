@@ -71,7 +71,7 @@ def _memory(job: Job, bus: Any, disturbance: Disturbance) -> MemoryModel:
                            "use engine verilator")
     if disturbance.hang is not None:
         raise PearrayError("engine amaranth does not know the disturbance hang: use engine verilator")
-    timing = job.config.memory
+    timing = job.memory
     code = 3 if disturbance.decode_error else 2
     memory = MemoryModel(
         bus, size=size, read_latency=timing.read_latency, write_latency=timing.write_latency,

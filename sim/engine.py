@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..hdl.errors import PearrayError
 from ..hdl.shell.config import Config
+from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .design import ACCELERATOR, Design
 from .watchdog import Limits, limits
 
@@ -38,12 +39,15 @@ class Job:
         Address of the first command, a multiple of 64.
     read : sequence of (int, int)
         Addresses and lengths in bytes of the regions to read back.
+    memory : MemoryTiming
+        Memory behind the accelerator.
     """
 
     config: Config
     segments: Sequence[tuple[int, bytes]]
     program_address: int
     read: Sequence[tuple[int, int]]
+    memory: MemoryTiming = DEFAULT_MEMORY
 
     def __post_init__(self) -> None:
         if not 0 <= self.program_address < 1 << 32 or self.program_address % 64:
@@ -162,7 +166,7 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     if engine not in ENGINES:
         raise PearrayError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     disturbance = disturbance or Disturbance()
-    bounds = limits(job.config, job.segments, job.program_address, disturbance.stall)
+    bounds = limits(job.config, job.memory, job.segments, job.program_address, disturbance.stall)
     if max_cycles is not None:
         bounds = Limits(max_cycles, min(max_cycles, bounds.quiet), bounds.timeout)
     module: _Engine = importlib.import_module(ENGINES[engine], __package__)  # type: ignore[assignment]

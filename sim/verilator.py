@@ -177,7 +177,7 @@ def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturban
     def address(value: int | None) -> int:
         return _NEVER if value is None else value
 
-    memory = job.config.memory
+    memory = job.memory
     numbers(_FORMAT, bounds.total, bounds.quiet)
     numbers(memory.read_latency, memory.write_latency, memory.outstanding,
             round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed)

@@ -11,6 +11,7 @@ from ..hdl.post.engine import Post
 from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, CommandSet, Opcode
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import meant, reached
+from ..memory import MemoryTiming
 
 __all__ = ["Limits", "limits", "program", "waiting"]
 
@@ -55,13 +56,15 @@ def program(segments: Segments, address: int,
                 yield opcode, waits, body
 
 
-def limits(config: Config, segments: Segments, address: int, stall: float = 0.0) -> Limits:
+def limits(config: Config, memory: MemoryTiming, segments: Segments, address: int, stall: float = 0.0) -> Limits:
     """Bound the cycles of a program from above, as if nothing in it overlapped.
 
     Parameters
     ----------
     config : Config
-        Accelerator and the timing of its memory.
+        Accelerator.
+    memory : MemoryTiming
+        Memory behind it.
     segments : sequence of (int, bytes)
         Memory image.
     address : int
@@ -74,30 +77,30 @@ def limits(config: Config, segments: Segments, address: int, stall: float = 0.0)
     Limits
     """
     moving, computing = 0.0, []
-    slowdown = 1 / ((1 - stall) ** 2 * config.memory.beats_per_cycle)
+    slowdown = 1 / ((1 - stall) ** 2 * memory.beats_per_cycle)
     hardware = kind(config.KIND)
     commands = 0
     for opcode, _, body in program(segments, address, config.commands):
         commands += 1
         if opcode in (Opcode.LOAD, Opcode.STORE):
-            moving += _block_cycles(config, body) + hardware.transfer_cycles(config, body)
+            moving += _block_cycles(config, memory, body) + hardware.transfer_cycles(config, body)
         elif opcode is Opcode.EXECUTE:
             computing.append(hardware.execute_cycles(config, body))
         else:
             groups = config.sum_columns // config.post.lanes
             computing.append(body["n_count"] * body["m_count"] * groups + 2 * Post.latency_of(config))
-    moving += commands * (config.memory.read_latency + COMMAND_BYTES / config.beat_bytes + 64)
+    moving += commands * (memory.read_latency + COMMAND_BYTES / config.beat_bytes + 64)
     total = 50_000 + 4 * (moving * slowdown + sum(computing))
     # Commands that are already fetched may run without any traffic.
-    latency = config.memory.read_latency + config.memory.write_latency
+    latency = memory.read_latency + memory.write_latency
     timeout = min(1 << 20, ceil(10_000 + 16 * slowdown * latency))
     # The hardware reports first: it takes its timeout, and as long again for bursts in flight.
     quiet = 4 * (timeout + sum(nlargest(_IN_FLIGHT, computing)))
     return Limits(ceil(total) + quiet, ceil(quiet), timeout)
 
 
-def _block_cycles(config: Config, body: Mapping[str, Any]) -> float:
-    latency = config.memory.read_latency + config.memory.write_latency
+def _block_cycles(config: Config, memory: MemoryTiming, body: Mapping[str, Any]) -> float:
+    latency = memory.read_latency + memory.write_latency
     rows = max(1, body["count1"]) * max(1, body["count2"])
     beats = body["length"] / config.beat_bytes + 2
     bursts = beats / 16 + 1

@@ -23,6 +23,7 @@ from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, R
 from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 from pearray.hdl.shell.config import Array, Config, Memory, OutputScratchpads, Post
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
+from pearray.memory import DEFAULT_MEMORY
 from pearray.sim import Job
 
 __all__ = ["KINDS", "SMALL", "Case", "Kind", "each_kind", "stores"]
@@ -130,10 +131,10 @@ class Case:
             return int(placed.address + rng.choice([unit.offset for unit in units]) + rng.integers(8))
         return int(placed.address + rng.choice([0, placed.nbytes - 1, rng.integers(placed.nbytes)]))
 
-    def job(self, config: Config) -> Job:
+    def job(self, config: Config, memory: pe.MemoryTiming = DEFAULT_MEMORY) -> Job:
         """Job that reads the outputs back."""
         regions = [(placed.address, placed.nbytes) for placed in self.compiled.outputs.values()]
-        return Job(config, self.segments, self.compiled.program_address, regions)
+        return Job(config, self.segments, self.compiled.program_address, regions, memory)
 
     def compare(self, read: Callable[[int, int], bytes]) -> None:
         """Compare every element of every output, given what reads (address, length) of memory."""
@@ -207,7 +208,12 @@ def _tiny_row_stationary(bits: int) -> RowStationaryConfig:
         scratchpads=OutputScratchpads(output_bytes=64, channels=16), memory=Memory(data_width=32))
 
 
-_DOT = partial(pe.load_config, EXAMPLE / "dot-8x8.toml")
+
+def _load(*args: Any) -> Config:
+    return pe.load_config(*args).hardware
+
+
+_DOT = partial(_load, EXAMPLE / "dot-8x8.toml")
 _TINY_DOT = _DOT({
     "array.rows": 2, "array.cols": 4, "scratchpads.activation_bytes": 256, "scratchpads.weight_bytes": 256,
     "scratchpads.output_bytes": 256, "accumulators.depth": 16, "memory.data_width": 32})
@@ -220,11 +226,11 @@ KINDS = [
              name="tiny", array=Array(rows=2, cols=2),
              scratchpads=Scratchpads(activation_bytes=256, weight_bytes=256, output_bytes=256),
              accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=32)),
-         small=pe.load_config(HERE / "cocotb" / "configuration.toml"), **_NARROW),
+         small=_load(HERE / "cocotb" / "configuration.toml"), **_NARROW),
     Kind(name="row-stationary-8", tiny=_tiny_row_stationary(8),
-         small=pe.load_config(HERE / "cocotb" / "row_stationary.toml", {"array.rows": 5, "array.cols": 4}), **_NARROW),
+         small=_load(HERE / "cocotb" / "row_stationary.toml", {"array.rows": 5, "array.cols": 4}), **_NARROW),
     Kind(name="row-stationary-16", tiny=_tiny_row_stationary(16),
-         small=pe.load_config("eyeriss", {
+         small=_load("eyeriss", {
              "array.rows": 4, "array.cols": 5, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,
              "global_buffer.bank_lines": 256, "memory.data_width": 32}),
          dtype=np.int16, biases=np.int16, outputs=("int16",), requant=_fixed_point,

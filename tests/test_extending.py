@@ -14,7 +14,7 @@ from pearray.workloads.workload import load_workload
 @pytest.fixture
 def config():
     """The example's configuration."""
-    return pe.load_config(EXAMPLE / "dot-8x8.toml")
+    return pe.load_config(EXAMPLE / "dot-8x8.toml").hardware
 
 
 @pytest.mark.parametrize("maker", [gemm, linear, conv, max_pool, relu, lookup], ids=lambda maker: maker.__name__)

@@ -8,6 +8,7 @@ import numpy as np
 from ...golden.row_stationary import Mapping as PassMapping
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..kernels.layout import Layout
 from ..kernels.nest import Nest
 from ..kernels.views import Buffer
@@ -32,11 +33,14 @@ class Chooser:
         Parameters of mappings by layer, as for :func:`.mapper.mapping_of`.
     coded_inputs, coded_outputs : collection of str
         Tensors that shall stand in memory as run-length codes, where a layer can read and write them.
+    timing : MemoryTiming
+        Memory behind the accelerator.
     """
 
     given: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     coded_inputs: Collection[str] = frozenset()
     coded_outputs: Collection[str] = frozenset()
+    timing: MemoryTiming = DEFAULT_MEMORY
     #: Mapping of each layer that has been lowered, by its name: that of its first part.
     chosen: dict[str, PassMapping] = field(default_factory=dict)
     #: Plans of the parts of each layer.
@@ -58,11 +62,13 @@ class Chooser:
             raise PearrayError(f"{problem.name}: c must have one row in fixed point, not {problem.q}")
         coded_output = config.truncate and problem.finish.relu and problem.y.name in self.coded_outputs
         if config.truncate and not problem.columns and problem.x.name in self.coded_inputs:
-            found = Cutter(problem, config, traffic_of(problem, config, True, coded_output), self.given).cut()
+            traffic = traffic_of(problem, config, self.timing, True, coded_output)
+            found = Cutter(problem, config, traffic, self.given).cut()
             # A code can't be read from its middle.
             if len(found.parts) == 1 and len(found.parts[0][1].mapped.strips) == 1:
                 return found
-        return Cutter(problem, config, traffic_of(problem, config, False, coded_output), self.given).cut()
+        traffic = traffic_of(problem, config, self.timing, False, coded_output)
+        return Cutter(problem, config, traffic, self.given).cut()
 
 
 def lower(problem: Nest, config: RowStationaryConfig, memory: MemoryPlan, chooser: Chooser) -> list[PassStep]:

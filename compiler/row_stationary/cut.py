@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ...hdl.row_stationary.config import RowStationaryConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.views import View
 from .forms import folded, pieces, shape_of
@@ -35,7 +36,8 @@ class Cut:
     filters: tuple[int, int]
 
 
-def traffic_of(problem: Nest, config: RowStationaryConfig, coded_input: bool, coded_output: bool) -> Traffic:
+def traffic_of(problem: Nest, config: RowStationaryConfig, timing: MemoryTiming, coded_input: bool,
+               coded_output: bool) -> Traffic:
     """What a layer's tensors are in memory."""
     finish, gathered = problem.finish, ""
     if isinstance(problem.weights, View):
@@ -43,7 +45,7 @@ def traffic_of(problem: Nest, config: RowStationaryConfig, coded_input: bool, co
     return Traffic(
         bias=finish.bias is not None and finish.bias_rows is None, coded_input=coded_input, coded_output=coded_output,
         output_bytes=finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS,
-        transposed=problem.columns, gathered=gathered)
+        transposed=problem.columns, gathered=gathered, timing=timing)
 
 
 class Cutter:

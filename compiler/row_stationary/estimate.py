@@ -87,7 +87,7 @@ def line_bytes(config: RowStationaryConfig, traffic: Traffic, q: Any) -> tuple[A
     """Bytes that memory reads for a line of filters of `q` channels, and bytes for which it would take as long."""
     if not traffic.gathered:
         return config.line_bytes, config.line_bytes
-    lanes, memory = config.filter_lanes, config.memory
+    lanes, memory = config.filter_lanes, traffic.timing
     run = np.minimum(q, lanes) if traffic.gathered == "channels" else np.where(q == 1, lanes, 1)
     beats = -(-run * config.operand_bytes // config.beat_bytes)
     # Bursts in flight bound the rate of short ones.
@@ -151,7 +151,8 @@ def _outputs(plan: LayerPlan) -> tuple[int, int]:
     return words * traffic.output_bytes, words * traffic.output_bytes // plan.config.line_bytes
 
 
-def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading: float = 0.0) -> tuple[int, int]:
+def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading: float = 0.0,
+                      latency: int = 0) -> tuple[int, int]:
     """Cycles of all passes, and cycles if filters are loaded only when those before have been read for the last time.
 
     Parameters
@@ -162,8 +163,9 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
         The accelerator.
     loading : float
         Cycles in which memory brings a line.
+    latency : int
+        Cycles until the first one comes.
     """
-    latency = config.memory.read_latency
     total, waits = 0, 0.0
     for (images, passes, last), (groups, some), (strip, strips), (part, parts), (filters, often) in product(
             mapped.image_kinds, mapped.group_kinds, mapped.strip_kinds, mapped.part_kinds, mapped.filter_kinds):
@@ -186,8 +188,8 @@ def estimate(plan: LayerPlan) -> Estimate:
     Loads of filters, and those of ifmaps and stores of outputs that have a second place, run beside the
     passes; the others stop them.
     """
-    mapped, config = plan.mapped, plan.config
-    rate = config.beat_bytes * config.memory.beats_per_cycle
+    mapped, config, timing = plan.mapped, plan.config, plan.traffic.timing
+    rate = config.beat_bytes * timing.beats_per_cycle
     ifmap_bytes, decoding, loads = _ifmaps(plan)
     output_bytes, coding = _outputs(plan)
     reloads, parts = mapped.regions, mapped.part_count
@@ -204,8 +206,8 @@ def estimate(plan: LayerPlan) -> Estimate:
     gathers = mapped.mapping.t * mapped.mapping.r if plan.traffic.gathered else 1
     other = COMMAND_BYTES * (mapped.count + fetches * gathers + loads + 2 * blocks + 2 * count)
     other += count * plan.setup_lines * config.line_bytes + blocks * plan.bias_buffer_lines * config.line_bytes
-    processing, single = processing_cycles(mapped, config, (taken + gather_bytes(config, plan.traffic, mapped.mapping.p
-                                                                                  * mapped.mapping.q)) / rate)
+    line = taken + gather_bytes(config, plan.traffic, mapped.mapping.p * mapped.mapping.q)
+    processing, single = processing_cycles(mapped, config, line / rate, timing.read_latency)
     if plan.filter_slots == 1:
         processing = single
     ifmap_cycles, output_cycles = max(ifmap_bytes / rate, decoding), max(output_bytes / rate, coding)
@@ -213,7 +215,7 @@ def estimate(plan: LayerPlan) -> Estimate:
     beside = filter_cycles + other / rate
     tiles = reloads * mapped.group_count * (1 if plan.resident else mapped.block_count * sum(
         number for _, number in mapped.channel_kinds))
-    latency = config.memory.read_latency + config.memory.write_latency
+    latency = timing.read_latency + timing.write_latency
     exposed = ifmap_cycles / tiles + output_cycles / blocks + latency + count * (plan.setup_lines + _FILL)
     beside += ifmap_cycles * (tiles - 1) / tiles
     if plan.ifmap_tiles == plan.tiles_of_part:

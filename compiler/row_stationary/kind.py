@@ -8,6 +8,7 @@ import numpy as np
 
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.config import Config
+from ...memory import MemoryTiming
 from ..graph.arithmetic import check_fixed_point, check_integers
 from ..graph.graph import Graph, Node
 from ..interpreter import Interpreter
@@ -96,9 +97,9 @@ class _Compiler(ArrayCompiler):
             return {}
         return {"coded": frozenset(name for name in graph.inputs if zero_share(inputs[name]) > CODED_FROM)}
 
-    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
+    def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
         coded = _readable(settings.get("coded", ()), graph)
-        return _Planner(_checked(config), Chooser(settings.get("mapping", {}), coded, _last(graph)))
+        return _Planner(_checked(config), Chooser(settings.get("mapping", {}), coded, _last(graph), timing))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return RowStationaryInterpreter(_checked(config), dram_bytes)

@@ -24,7 +24,7 @@ _WORD_WEIGHT = 0.01
 def price(plan: LayerPlan) -> float:
     """What a plan is chosen by: its cycles, those that memory is busy for it, and its words of the global buffer."""
     config, cost, counts = plan.config, estimate(plan), plan.mapped.counts(plan.traffic.bias)
-    rate = config.beat_bytes * config.memory.beats_per_cycle
+    rate = config.beat_bytes * plan.traffic.timing.beats_per_cycle
     words = counts["ifmap_reads"] + counts["psum_reads"] + counts["psum_writes"]
     return cost.cycles + BYTES_WEIGHT * cost.dram_bytes / rate + _WORD_WEIGHT * words
 

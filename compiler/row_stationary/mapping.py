@@ -6,6 +6,7 @@ from functools import cached_property
 from ...golden.row_stationary import LayerMapping, PEStorage, check
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from .setup import setup_size
 
 __all__ = ["COLUMNS", "IMAGES", "LINES", "SETS", "LayerPlan", "Traffic"]
@@ -34,6 +35,8 @@ class Traffic:
     gathered : str
         What adjoins in memory where filters are gathered word by word, since they are no constants: ``channels`` of
         a filter, or ``filters`` of a channel; empty for filters that are packed as the array takes them.
+    timing : MemoryTiming
+        How fast memory is.
     """
 
     bias: bool = True
@@ -44,6 +47,7 @@ class Traffic:
     output_bytes: int = 2
     transposed: bool = False
     gathered: str = ""
+    timing: MemoryTiming = DEFAULT_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)

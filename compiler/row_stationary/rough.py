@@ -66,7 +66,7 @@ class RoughPrices:
         self._tile_columns = tile_columns
         (self._height, _, self._r, self._q, self._e, self._p, self._t, self._g, self._n, self._several,
          self._column_parts, self._taps, self._read, self._most) = table
-        self._rate = config.beat_bytes * config.memory.beats_per_cycle
+        self._rate = config.beat_bytes * traffic.timing.beats_per_cycle
         self._line = line_bytes(config, traffic, self._q)[1]
         self._count_passes()
         self._processing = self._processing_cycles()
@@ -112,7 +112,7 @@ class RoughPrices:
             self._filter_lines * self._part_tiles], axis=0)
         single = 2 * beats > config.filter_lines
         line = self._line + gather_bytes(config, self._traffic, own)
-        each = beats * (1 + line / self._rate) + config.memory.read_latency - processing / self._passes
+        each = beats * (1 + line / self._rate) + self._traffic.timing.read_latency - processing / self._passes
         return processing + np.where(single, self._fetches * np.maximum(0, each), 0)
 
     def _ifmap_lines(self, rows: Any) -> Any:
@@ -174,7 +174,7 @@ class RoughPrices:
         blocks : int
             Blocks of psums that have room.
         """
-        config, traffic, rate = self._config, self._traffic, self._rate
+        traffic, rate = self._traffic, self._rate
         m, legal = self._filters_at_once(resident, tiles, blocks)
         count = up(self._ng, m)
         ifmap = self._ifmap_cycles(resident, 1 if resident else count)
@@ -185,7 +185,7 @@ class RoughPrices:
             output = max(code_bytes(outputs, traffic.output_zeros) / rate, outputs)
         stores = self._images * self._groups * self._strips * count
         loads = self._images * self._groups * self._strips * (1 if resident else count * self._ranges)
-        latency = config.memory.read_latency + config.memory.write_latency
+        latency = traffic.timing.read_latency + traffic.timing.write_latency
         gathers = self._t * self._r if traffic.gathered else 1
         commands = self._fetches * gathers + self._passes + loads * self._part_tiles
         filters = self._filter_lines * self._line / rate

@@ -10,6 +10,7 @@ from typing import Any
 from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
 from .timing import Latencies, bursts, execution
@@ -18,19 +19,19 @@ __all__ = ["Bounds"]
 
 
 class Bounds:
-    """Bounds of steps of one configuration; what a body of a command costs is found once."""
+    """Bounds of steps of one configuration and memory; what a body of a command costs is found once."""
 
-    def __init__(self, config: SystolicConfig):
-        self._config = config
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming):
+        self._config, self._timing = config, timing
         self._c = Latencies.of(config)
         #: Bodies are kept, lest another takes the identity of one.
         self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
 
     def least_cycles(self, steps: Sequence[ContractionStep]) -> int:
         """Cycles from the start write to the done flag, at least."""
-        c, memory = self._c, self._config.memory
+        c, timing = self._c, self._timing
         # The first command is fetched, put into its slot, taken and walked; its first beat comes a latency later.
-        loaded = 2 * memory.read_latency + 3 + c.needed[0] + BlockWalker.LATENCY
+        loaded = 2 * timing.read_latency + 3 + c.needed[0] + BlockWalker.LATENCY
         seen: dict[int, int] = {}
         tiles_ready = array_end = posted = written = last = 0
         free = [0, 0]
@@ -63,7 +64,7 @@ class Bounds:
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
                     written += self._transfer(body)
-                    last = max(last, written + memory.write_latency)
+                    last = max(last, written + timing.write_latency)
         return last + TokenGates.DONE_LATENCY + 2
 
     def _execute(self, body: Mapping[str, int]) -> Any:
@@ -75,7 +76,7 @@ class Bounds:
     def _transfer(self, body: Mapping[str, int]) -> Any:
         known = self._costs.get(id(body))
         if known is None:
-            rate = self._config.memory.beats_per_cycle
+            rate = self._timing.beats_per_cycle
             cycles = sum(beats if rate == 1 else max(beats, round(beats / rate))
                          for beats in bursts(self._config, body).sizes) if not body.get("fill") else 0
             known = self._costs[id(body)] = body, cycles

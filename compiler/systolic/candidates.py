@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, split_region
 from ..placement import MemoryPlan
@@ -68,9 +69,9 @@ class _Boxes:
 class Chooser:
     """Candidates of a layer and what they cost."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig):
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming):
         self._problem = problem
-        self._config = config
+        self._config, self._timing = config, timing
         self._maker = TileMaker(problem, config, MemoryPlan(keep=False))
         pads = config.scratchpads
         self._a_room, self._w_room, self._o_room = pads.activation_bytes, pads.weight_bytes, pads.output_bytes
@@ -267,8 +268,8 @@ class Chooser:
         outputs, channels = problem.images * problem.p * problem.q, min((block[1] - block[0]) * self._reach, problem.ng)
         row = channels * problem.finish.item(config)
         if channels == problem.y.size("c") and channels % self._reach == 0:
-            return row_beats(config, row * outputs)
-        return row_beats(config, row, outputs) * blocks * problem.groups
+            return row_beats(config, self._timing, row * outputs)
+        return row_beats(config, self._timing, row, outputs) * blocks * problem.groups
 
     def _a_sizes(self, region: Region, boxes: tuple[Box, ...]) -> tuple[int, int]:
         """Bytes of the largest tile of activations, and of all."""
@@ -282,7 +283,7 @@ class Chooser:
         """Bytes of the largest tile of weights and of all, and the cycles to load all."""
         def make() -> tuple[int, int, float]:
             sizes = [self._maker.w_size(block, box) for box in boxes.flat]
-            return max(sizes), sum(sizes), sum(self._maker.w_cycles(block, box) for box in boxes.flat)
+            return max(sizes), sum(sizes), sum(self._maker.w_cycles(self._timing, block, box) for box in boxes.flat)
 
         return self._once(("w", block[1] - block[0], boxes), make)
 
@@ -311,9 +312,9 @@ class Chooser:
         channels = box.c1 - box.c0
         if channels == problem.x.stride("w") and geometry.pixel == channels and geometry.column_step == 1:
             if geometry.line == geometry.columns * geometry.pixel and geometry.row_step == 1:
-                return row_beats(config, geometry.rows * geometry.line * item * images)
-            return row_beats(config, geometry.columns * channels * item, geometry.rows * images)
-        return row_beats(config, channels * item, geometry.rows * geometry.columns * images)
+                return row_beats(config, self._timing, geometry.rows * geometry.line * item * images)
+            return row_beats(config, self._timing, geometry.columns * channels * item, geometry.rows * images)
+        return row_beats(config, self._timing, channels * item, geometry.rows * geometry.columns * images)
 
     def best(self, count: int) -> list[tuple[float, Tiling]]:
         """Tilings of least estimated cycles, and these, the best first."""

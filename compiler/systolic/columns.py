@@ -16,6 +16,7 @@ from math import gcd
 
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 from ..kernels.views import View
@@ -155,7 +156,7 @@ class _Columns:
             "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(config: SystolicConfig, tiles: dict[object, Tile], problem: Nest,
+def lower_columns(config: SystolicConfig, timing: MemoryTiming, tiles: dict[object, Tile], problem: Nest,
                   plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
@@ -177,14 +178,14 @@ def lower_columns(config: SystolicConfig, tiles: dict[object, Tile], problem: Ne
     """
     steps: list[ContractionStep] = []
     for nest in _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]:
-        cut = choose_cut(nest, config, partial(_cycles, nest, config))
+        cut = choose_cut(nest, config, timing, partial(_cycles, nest, config, timing))
         steps += _Columns(nest, config, plan, cut, tiles).steps()
     return steps
 
 
-def _cycles(problem: Nest, config: SystolicConfig, cut: Cut) -> float:
+def _cycles(problem: Nest, config: SystolicConfig, timing: MemoryTiming, cut: Cut) -> float:
     """Cycles of the layer alone under a cut, infinitely many if it would never end."""
     steps = list(_Columns(problem.alone(), config, MemoryPlan(keep=False), cut, {}).steps())
     with suppress(UnendingError):
-        return float(estimate(config, schedule(config, steps)))
+        return float(estimate(config, schedule(config, timing, steps), timing))
     return float("inf")

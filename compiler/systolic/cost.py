@@ -12,6 +12,7 @@ import numpy as np
 from ...hdl.shell.commands import COMMAND_BYTES, Opcode
 from ...hdl.shell.config import Config
 from ...hdl.systolic.commands import Destination
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
 from .timing import bursts, contraction_tiles, execution
@@ -20,13 +21,12 @@ __all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cyc
            "predict", "row_beats"]
 
 
-def row_beats(config: Config, length: int, rows: int = 1) -> float:
+def row_beats(config: Config, timing: MemoryTiming, length: int, rows: int = 1) -> float:
     """Cycles to move `rows` rows of `length` bytes, each its own burst, at the memory's rate."""
-    memory = config.memory
     beats = -(-length // config.beat_bytes)
     # Bursts in flight bound the rate of short ones.
-    floor = (max(memory.read_latency, memory.write_latency) + 4) / memory.outstanding
-    return rows * max(beats / memory.beats_per_cycle, floor if rows > memory.outstanding else beats)
+    floor = (max(timing.read_latency, timing.write_latency) + 4) / timing.outstanding
+    return rows * max(beats / timing.beats_per_cycle, floor if rows > timing.outstanding else beats)
 
 
 def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
@@ -44,12 +44,12 @@ def operand_vectors(config: Config, body: Mapping[str, int]) -> int:
     return found.vectors * found.tiles
 
 
-def load_cycles(config: Config, body: Mapping[str, int]) -> float:
+def load_cycles(config: Config, timing: MemoryTiming, body: Mapping[str, int]) -> float:
     """Cycles of the port that a LOAD takes, its own command included."""
     count, fetch = body["count1"] * body["count2"], COMMAND_BYTES / config.beat_bytes
     if body.get("fill"):
         return fetch
-    return fetch + row_beats(config, body["length"], count)
+    return fetch + row_beats(config, timing, body["length"], count)
 
 
 #: Counters that :func:`predict` gives exactly; the others depend on single cycles of arbitration.
@@ -61,8 +61,8 @@ EXACT = (
 )
 
 
-def predict(config: Config, program: Program) -> dict[str, int]:
-    """Predict every counter of a run with the default memory.
+def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
+    """Predict every counter of a run.
 
     Accesses and work follow from the program in closed form, and are exact (:data:`EXACT`): beats of memory by
     client, beats written to each scratchpad and read from the output's, vectors read for the array, sums read and
@@ -75,13 +75,15 @@ def predict(config: Config, program: Program) -> dict[str, int]:
         Configuration.
     program : Program
         The program.
+    timing : MemoryTiming
+        Memory behind the accelerator.
 
     Returns
     -------
     dict of str to int
         Counters by the names of :func:`pearray.hdl.accelerator.counter_names`.
     """
-    found = timeline(config, program)
+    found = timeline(config, program, timing)
     groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols
     counts = dict.fromkeys((*EXACT, "stall_load", "stall_post", "stall_empty"), 0)
     for command in program.commands:
@@ -122,7 +124,7 @@ def predict(config: Config, program: Program) -> dict[str, int]:
 _WRITES = {Destination.ACTIVATION.value: "activation_write_beats", Destination.WEIGHT.value: "weight_write_beats"}
 
 
-def estimate(config: Config, program: Program, detail: bool = False) -> Any:
+def estimate(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY, detail: bool = False) -> Any:
     """Cycles from the start write to the done flag, by running the queues against each other.
 
     Parameters
@@ -131,8 +133,10 @@ def estimate(config: Config, program: Program, detail: bool = False) -> Any:
         Configuration.
     program : Program
         The program.
+    timing : MemoryTiming
+        Memory behind the accelerator.
     detail : bool
         Return the start and end of each command instead, as an array of shape (commands, 2).
     """
-    found = timeline(config, program)
+    found = timeline(config, program, timing)
     return np.stack([found.begun, found.done], 1) if detail else float(found.cycles)

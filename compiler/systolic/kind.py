@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..graph.arithmetic import check_integers
 from ..graph.graph import Graph
 from ..interpreter import Interpreter
@@ -35,8 +36,8 @@ def _checked(config: Config) -> SystolicConfig:
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
-    def __init__(self, config: SystolicConfig, mapper: Mapper):
-        self._config, self._mapper = config, mapper
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, mapper: Mapper):
+        self._config, self._timing, self._mapper = config, timing, mapper
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         steps: list[Step] = []
@@ -45,7 +46,7 @@ class _Planner(LayerPlanner):
         return steps
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return schedule(self._config, all_of(ContractionStep, steps))
+        return schedule(self._config, self._timing, all_of(ContractionStep, steps))
 
 
 def _dataflow(value: Any, graph: Graph) -> str:
@@ -73,19 +74,19 @@ class _Compiler(ArrayCompiler):
     def check(self, graph: Graph, config: Config) -> None:
         check_integers(graph, config)
 
-    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config), Mapper(_checked(config), **settings))
+    def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
+        return _Planner(_checked(config), timing, Mapper(_checked(config), timing, **settings))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return SystolicInterpreter(_checked(config), dram_bytes)
 
-    def cycles(self, config: Config, program: Program) -> float | None:
+    def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
         with suppress(UnendingError):
-            return float(estimate(config, program))
+            return float(estimate(config, program, timing))
         return None
 
-    def counters(self, config: Config, program: Program) -> dict[str, int]:
-        return predict(config, program)
+    def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
+        return predict(config, program, timing)
 
     def work(self, config: Config, step: Step) -> int:
         assert isinstance(step, ContractionStep)

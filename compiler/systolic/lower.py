@@ -7,6 +7,7 @@ from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.queues import CommandQueues
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, split_region
 from ..kernels.views import View
@@ -94,9 +95,9 @@ _Visit = tuple[Region, int, tuple[int, int], list[tuple[Region, tuple[int, int]]
 
 
 class _Lowering:
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, tiling: Tiling):
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, tiling: Tiling):
         self._problem = problem
-        self._config = config
+        self._config, self._timing = config, timing
         self._tiling = tiling
         self._maker = TileMaker(problem, config, plan)
         self._outputs = OutputMaker(problem, config, self._maker)
@@ -164,7 +165,7 @@ class _Lowering:
         """Pixels and tiles of the groups into which the last one is cut, by the rates of the hardware."""
         problem, config = self._problem, self._config
         region, tiles = self.last_part()
-        array, latencies, memory = config.array, Latencies.of(config), config.memory
+        array, latencies, timing = config.array, Latencies.of(config), self._timing
         depth = problem.r * problem.s if problem.channelwise else -(-problem.k // array.rows)
         gate = TokenGates.DONE_LATENCY
         # A POST is given back, the next one chosen, read and let go.
@@ -173,8 +174,8 @@ class _Lowering:
             depth, array.cols // config.post.lanes, latencies.through + gate,
             gate + latencies.prepare + latencies.slots_top, latencies.post + 1 + gate, latencies.settings, refill,
             latencies.store_data + BlockWalker.LATENCY, config.beat_bytes,
-            reach_of(problem, config) * problem.finish.item(config), memory.write_latency,
-            (memory.write_latency + 10) / memory.outstanding, array.rows, self._reload(tiles))
+            reach_of(problem, config) * problem.finish.item(config), timing.write_latency,
+            (timing.write_latency + 10) / timing.outstanding, array.rows, self._reload(tiles))
         whole = (tiles[1] - tiles[0]) * reach_of(problem, config) == problem.y.size("c")
         return last_groups(region.pixels, pixel_step(region), tiles[1] - tiles[0], rates, whole)
 
@@ -196,7 +197,7 @@ class _Lowering:
         size = sum(self._maker.w_size(tiles, box) for box in boxes)
         if size <= self._config.scratchpads.weight_bytes:
             return 0.0
-        return sum(self._maker.w_cycles(tiles, box) for box in boxes)
+        return sum(self._maker.w_cycles(self._timing, tiles, box) for box in boxes)
 
     def _line(self, region: Region, part: Region, box: Box) -> int:
         """Lines of the region's tile that a part of it needs."""
@@ -356,14 +357,15 @@ class _Lowering:
 
 
 def last_part(
-    problem: Nest, config: SystolicConfig, tiling: Tiling,
+    problem: Nest, config: SystolicConfig, timing: MemoryTiming, tiling: Tiling,
 ) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
     """The last group of a layer: its pixels, what parts of them are multiples of, its tiles, and how it is cut."""
-    lowering = _Lowering(problem, config, MemoryPlan(keep=False), tiling)
+    lowering = _Lowering(problem, config, timing, MemoryPlan(keep=False), tiling)
     region, tiles = lowering.last_part()
     return region.pixels, pixel_step(region), tiles[1] - tiles[0], tiling.ends or lowering.last_groups()
 
 
-def lower(config: SystolicConfig, tiling: Tiling, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
+def lower(config: SystolicConfig, timing: MemoryTiming, tiling: Tiling, problem: Nest,
+          plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a layer, in order."""
-    return list(_Lowering(problem, config, plan, tiling).steps())
+    return list(_Lowering(problem, config, timing, plan, tiling).steps())

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.kernel import Finish
 from ..kernels.nest import Nest
 from ..kernels.views import View
@@ -48,14 +49,16 @@ class Mapper:
     ----------
     config : SystolicConfig
         Configuration.
+    timing : MemoryTiming
+        Memory behind the accelerator.
     dataflow : str
         One of :data:`DATAFLOWS`, for all products. What is no product has its own.
     effort : int
         How many times as long as usual to search for the ramps of a layer.
     """
 
-    def __init__(self, config: SystolicConfig, dataflow: str = "cheapest", effort: int = 1):
-        self._config, self._dataflow, self._effort = config, dataflow, effort
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, dataflow: str = "cheapest", effort: int = 1):
+        self._config, self._timing, self._dataflow, self._effort = config, timing, dataflow, effort
         self._chosen: dict[object, _Lower] = {}
         self._tiles: dict[object, Tile] = {}
 
@@ -74,21 +77,21 @@ class Mapper:
 
     def _choose(self, problem: Nest) -> _Lower:
         """Choose how to lower layers like this."""
-        config, is_product = self._config, can_stay(problem)
+        config, timing, is_product = self._config, self._timing, can_stay(problem)
         if is_product and self._dataflow == "output-stationary":
             return self._output_stationary(problem)[1]
         if problem.columns:
-            cycles, usual = None, partial(lower_columns, config, self._tiles)
+            cycles, usual = None, partial(lower_columns, config, timing, self._tiles)
         else:
-            cycles, tiling = choose_tiling(problem, config, self._effort)
-            usual = partial(lower, config, tiling)
+            cycles, tiling = choose_tiling(problem, config, timing, self._effort)
+            usual = partial(lower, config, timing, tiling)
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(problem, usual, cycles)
 
     def _output_stationary(self, problem: Nest) -> tuple[float, _Lower]:
-        cost, cut = choose_cut(problem, self._config)
-        return cost, partial(lower_output_stationary, self._config, cut)
+        cost, cut = choose_cut(problem, self._config, self._timing)
+        return cost, partial(lower_output_stationary, self._config, self._timing, cut)
 
     def _cheaper(self, problem: Nest, usual: _Lower, cycles: float | None) -> _Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
@@ -106,13 +109,13 @@ class Mapper:
 
     def _cycles(self, steps: list[ContractionStep], most: float) -> float:
         """Cycles of steps alone, as exactly as there is time for; infinitely many if there are at least `most`."""
-        least = Bounds(self._config).least_cycles(steps)
+        least = Bounds(self._config, self._timing).least_cycles(steps)
         if least >= most:
             return float("inf")
         if len(steps) > _MOST_STEPS:
             return least
         try:
-            return float(estimate(self._config, schedule(self._config, steps)))
+            return float(estimate(self._config, schedule(self._config, self._timing, steps), self._timing))
         except UnendingError:
             return float("inf")
 

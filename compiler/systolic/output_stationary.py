@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, split_region
 from ..kernels.views import Axis, View
@@ -115,8 +116,8 @@ def _walks(config: SystolicConfig, rows: int, columns: int, channels: int) -> tu
 class _Product:
     """A product whose operands stand in planes."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan):
-        self._problem, self._config = problem, config
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan):
+        self._problem, self._config, self._timing = problem, config, timing
         self._maker = TileMaker(problem, config, plan)
         self._outputs = OutputMaker(problem, config, self._maker)
         #: Outputs of a tile: as many sums as an addition takes cycles take turns in a PE.
@@ -145,7 +146,8 @@ class _Product:
 
     def _candidates(self) -> Iterator[Cut]:
         problem, total = self._problem, self._problem.p * self._problem.q
-        depth, most = min(self._config.accumulators.depth, 1 << 15), Chooser(problem, self._config).most_block
+        depth = min(self._config.accumulators.depth, 1 << 15)
+        most = Chooser(problem, self._config, self._timing).most_block
         for block in sorted({min(size, most) for size in (1, 2, 3, 4, 6, 8, 16, 32, 64)}):
             pixels = {min(total, max(1, depth // block >> shift)) for shift in range(4)}
             pixels |= {problem.q * count for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -190,7 +192,7 @@ class _Product:
                 tiles, walks, period = tiles + count, walks + count * len(found[1]), period + count * found[0]
                 bytes_ = self._maker.w_size((0, block), box)
                 most, total = max(most, bytes_), total + count * bytes_
-                cycles += count * self._maker.w_cycles((0, block), box)
+                cycles += count * self._maker.w_cycles(self._timing, (0, block), box)
         return tiles, walks, period, most, total, cycles
 
     def _cost(self, cut: Cut) -> float | None:
@@ -210,7 +212,7 @@ class _Product:
             number * min(plane.blocks * count, self._tiles) for plane, number in planes.items())
         compute = blocks * self._tiles * groups * period + 8 * commands
         a_all = groups * problem.images * problem.cg * sum(
-            number * row_beats(config, plane.columns * config.operand_bytes, plane.rows)
+            number * row_beats(config, self._timing, plane.columns * config.operand_bytes, plane.rows)
             for plane, number in planes.items())
         w_all *= count * groups
         a_bytes = max(sizes) * parts
@@ -296,7 +298,7 @@ class _Product:
         return self._a_uses[key]
 
 
-def choose_cut(problem: Nest, config: SystolicConfig) -> tuple[float, Cut]:
+def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming) -> tuple[float, Cut]:
     """Choose how to cut a dense product; its estimated cycles, without those of copies, and the cut.
 
     Raises
@@ -305,7 +307,7 @@ def choose_cut(problem: Nest, config: SystolicConfig) -> tuple[float, Cut]:
         If the scratchpads can't hold the smallest tiles.
     """
     plan = MemoryPlan(keep=False)
-    return _Product(in_planes(problem, config, plan)[1], config, plan).best()
+    return _Product(in_planes(problem, config, plan)[1], config, timing, plan).best()
 
 
 def can_stay(problem: Nest) -> bool:
@@ -322,7 +324,8 @@ def least_vectors(problem: Nest, config: SystolicConfig) -> int:
     return problem.groups * tiles_of(problem, config) * blocks * turns + copied(problem) // config.array.cols
 
 
-def lower_output_stationary(config: SystolicConfig, cut: Cut, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_output_stationary(config: SystolicConfig, timing: MemoryTiming, cut: Cut, problem: Nest,
+                            plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a dense product, copies of operands that do not stand in planes before it."""
     copies, problem = in_planes(problem, config, plan)
-    return [*copies, *_Product(problem, config, plan).steps(cut)]
+    return [*copies, *_Product(problem, config, timing, plan).steps(cut)]

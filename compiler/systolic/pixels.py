@@ -7,6 +7,7 @@ from math import prod
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.views import View
 from .candidates import Chooser
@@ -121,9 +122,10 @@ def widened(problem: Nest, config: SystolicConfig) -> tuple[Nest, int, int]:
 class _Price:
     """Cycles of a contraction over pixels, as it is cut."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig):
-        self._problem, self._config, self._wide = problem, config, widened(problem, config)[0]
-        self._tiles, self._most = tiles_of(problem, config), Chooser(problem, config).most_block
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming):
+        self._problem, self._config, self._timing = problem, config, timing
+        self._wide = widened(problem, config)[0]
+        self._tiles, self._most = tiles_of(problem, config), Chooser(problem, config, timing).most_block
         self._depth = min(config.accumulators.depth, 1 << 15)
 
     def cuts(self) -> Iterator[Cut]:
@@ -146,7 +148,7 @@ class _Price:
 
     def cycles(self, cut: Cut) -> float | None:
         """Estimated cycles, or None if a tile has no room."""
-        problem, config = self._problem, self._config
+        problem, config, timing = self._problem, self._config, self._timing
         item, cols, rows = config.operand_bytes, config.array.cols, config.array.rows
         loaded = self._wide.images if cut.channels == problem.images else cut.channels
         geometry = PixelGeometry.of(problem.stride, replace(cut, channels=loaded), config.banks)
@@ -162,12 +164,12 @@ class _Price:
         groups, blocks, steps = self.counts(cut)
         compute = self._tiles * problem.cg * sum(-(-size // rows) for size in sizes) * outputs / taps * sum(
             max(width, rows) for width in widths)
-        a_pass = steps * geometry.rows * geometry.columns * _row(config, cut.channels * item)
-        w_pass = steps * max(sizes) * _row(config, min(cut.tiles * cols, problem.ng) * item)
+        a_pass = steps * geometry.rows * geometry.columns * _row(config, timing, cut.channels * item)
+        w_pass = steps * max(sizes) * _row(config, timing, min(cut.tiles * cols, problem.ng) * item)
         loads = groups * a_pass * (1 if steps * a_size <= pads.activation_bytes else blocks)
         loads += blocks * w_pass * (1 if steps * blocks * w_size <= pads.weight_bytes else groups)
         width = min(cut.tiles * cols, problem.ng)
-        stores = row_beats(config, width * problem.finish.item(config), problem.images * outputs) * blocks
+        stores = row_beats(config, timing, width * problem.finish.item(config), problem.images * outputs) * blocks
         lanes = cols // config.post.lanes
         posts = problem.images * outputs * self._tiles * lanes
         # What is replaced while nothing else can be used costs its time in full.
@@ -181,12 +183,12 @@ class _Price:
         return max(compute + 8.0 * visits, loads, stores, posts) + serial + ends
 
 
-def _row(config: SystolicConfig, length: int) -> float:
+def _row(config: SystolicConfig, timing: MemoryTiming, length: int) -> float:
     """Cycles of a row of bytes among many: however few a LOAD brings, others follow."""
-    return row_beats(config, length, _MANY) / _MANY
+    return row_beats(config, timing, length, _MANY) / _MANY
 
 
-def choose_cut(problem: Nest, config: SystolicConfig, time: Callable[[Cut], float]) -> Cut:
+def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming, time: Callable[[Cut], float]) -> Cut:
     """Choose the cut of least cycles: those of least estimated cycles are timed, if that is soon done.
 
     Raises
@@ -194,7 +196,7 @@ def choose_cut(problem: Nest, config: SystolicConfig, time: Callable[[Cut], floa
     PearrayError
         If the scratchpads can't hold the smallest tiles.
     """
-    price = _Price(problem, config)
+    price = _Price(problem, config, timing)
     found = sorted((cost, index, cut) for index, cut in enumerate(price.cuts())
                    if (cost := price.cycles(cut)) is not None)
     if not found:

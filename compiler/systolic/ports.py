@@ -11,6 +11,7 @@ from ...hdl.shell.block_walk import BlockWalker, burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.reader import IN_FLIGHT
+from ...memory import MemoryTiming
 from .timing import Bursts
 
 __all__ = ["NEVER", "Block", "ReadPort", "WritePort"]
@@ -28,9 +29,9 @@ class Block:
     number: int
 
 
-def _cycles(config: Config) -> list[int]:
+def _cycles(config: Config, timing: MemoryTiming) -> list[int]:
     """Cycles of the data channel for as many beats as the index says."""
-    rate = config.memory.beats_per_cycle
+    rate = timing.beats_per_cycle
     most = max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
     return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
 
@@ -52,9 +53,9 @@ class ReadPort:
         Cycle of the last beat of the LOADs' bursts taken so far.
     """
 
-    def __init__(self, config: Config):
-        outstanding = config.memory.outstanding
-        self._latency, self._cycles, self._period = config.memory.read_latency, _cycles(config), outstanding
+    def __init__(self, config: Config, timing: MemoryTiming):
+        outstanding = timing.outstanding
+        self._latency, self._cycles, self._period = timing.read_latency, _cycles(config, timing), outstanding
         self.free = 0
         self.load_at, self.fills = NEVER, False
         self.taken: list[int] = []
@@ -195,9 +196,9 @@ class ReadPort:
 class WritePort:
     """Write channel: bursts of STOREs, in order."""
 
-    def __init__(self, config: Config, data_delay: int):
-        outstanding = config.memory.outstanding
-        self._latency, self._cycles, self._period = config.memory.write_latency, _cycles(config), outstanding
+    def __init__(self, config: Config, timing: MemoryTiming, data_delay: int):
+        outstanding = timing.outstanding
+        self._latency, self._cycles, self._period = timing.write_latency, _cycles(config, timing), outstanding
         self._data_delay = data_delay
         self._beat = self._address_free = self._data_free = 0
         self._response = -1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from .lower import Tiling, can_slice, last_part
 
@@ -19,7 +20,7 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
+def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: tuple[float, Tiling],
             time: Callable[[Tiling, float], float], tries: int) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
@@ -29,6 +30,8 @@ def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
         The layer.
     config : SystolicConfig
         Configuration.
+    timing : MemoryTiming
+        Memory behind the accelerator.
     best : float, Tiling
         Where to begin, and the cycles that it takes.
     time : callable
@@ -47,7 +50,7 @@ def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
-        changes = _Changes(problem, config, random.Random(0))
+        changes = _Changes(problem, config, timing, random.Random(0))
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -69,9 +72,9 @@ def improve(problem: Nest, config: SystolicConfig, best: tuple[float, Tiling],
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, choice: random.Random):
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, choice: random.Random):
         self._problem = problem
-        self._config = config
+        self._config, self._timing = config, timing
         self._choice = choice
         self._slices = can_slice(problem)
 
@@ -123,7 +126,7 @@ class _Changes:
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""
         choice = self._choice
-        pixels, step, tiles, groups = last_part(self._problem, self._config, tiling)
+        pixels, step, tiles, groups = last_part(self._problem, self._config, self._timing, tiling)
         cuts: list[tuple[bool, int]] = []
         left, span = pixels, tiles
         for rows, count in groups[:-1]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ...hdl.shell.commands import ADDRESS_BITS, Opcode
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..program import Program
 from ..schedule import OperandMemory, Scheduler, Scratchpad
 from ..steps import Use
@@ -32,8 +33,8 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     posted = ("bank",)
 
-    def __init__(self, config: SystolicConfig):
-        self._config, self._item = config, config.operand_bytes
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming):
+        self._config, self._timing, self._item = config, timing, config.operand_bytes
         pads, alignment = config.scratchpads, max(config.beat_bytes, config.operand_bytes)
         self.pads = {_ACTIVATION: Scratchpad(pads.activation_bytes, alignment),
                      _WEIGHT: Scratchpad(pads.weight_bytes, alignment)}
@@ -119,7 +120,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
     def load_cycles(self, body: Mapping[str, int]) -> float:
         cycles = self._cycles.get(id(body))
         if cycles is None:
-            cycles = self._cycles[id(body)] = load_cycles(self._config, body)
+            cycles = self._cycles[id(body)] = load_cycles(self._config, self._timing, body)
             self.is_exact &= (cycles * 64).is_integer()
         return cycles
 
@@ -203,6 +204,6 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         self._bank_post[self.post_fields(index)[0]] = ordinal
 
 
-def schedule(config: SystolicConfig, steps: Sequence[ContractionStep]) -> Program:
+def schedule(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
     """Commands of steps."""
-    return Scheduler(config, _Scratchpads(config)).run(steps)
+    return Scheduler(config, _Scratchpads(config, timing)).run(steps)

@@ -8,6 +8,7 @@ import numpy as np
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.layout import operand_array
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
@@ -133,18 +134,18 @@ class TileMaker:
             return lines * self._config.array.cols * self._config.operand_bytes
         return count * self._config.array.cols * box.size * self._config.operand_bytes
 
-    def w_cycles(self, tiles: tuple[int, int], box: Box) -> float:
+    def w_cycles(self, timing: MemoryTiming, tiles: tuple[int, int], box: Box) -> float:
         """Cycles of the port to load a tile of weights."""
         problem, config = self._problem, self._config
         weights, item = problem.weights, config.operand_bytes
         if isinstance(weights, View):
             valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
             if weights.stride("m") != 1:
-                return row_beats(config, box.size * item, valid)
+                return row_beats(config, timing, box.size * item, valid)
             if valid == weights.stride("c"):
-                return row_beats(config, box.size * valid * item)
-            return row_beats(config, valid * item, box.size)
-        return row_beats(config, self.w_size(tiles, box))
+                return row_beats(config, timing, box.size * valid * item)
+            return row_beats(config, timing, valid * item, box.size)
+        return row_beats(config, timing, self.w_size(tiles, box))
 
     def _packed(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
         problem, config = self._problem, self._config

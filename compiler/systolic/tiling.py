@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..placement import MemoryPlan
 from .bounds import Bounds
@@ -76,7 +77,8 @@ def _posts(problem: Nest, config: SystolicConfig) -> int:
     return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tuple[float, Tiling]:
+def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
+                  effort: int = 1) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
@@ -85,6 +87,8 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
         The layer.
     config : SystolicConfig
         Configuration.
+    timing : MemoryTiming
+        Memory behind the accelerator.
     effort : int
         How many times as long as usual to search for its ramps.
 
@@ -99,32 +103,32 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
     PearrayError
         If the scratchpads can't hold even the smallest tiles.
     """
-    tilings = Chooser(problem, config).best(_FINALISTS)
+    tilings = Chooser(problem, config, timing).best(_FINALISTS)
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * problem.groups > 64:
         return cost, replace(first, first_pixels=2 * config.array.rows)
-    timing = _Timing(problem, config)
+    timer = _Timer(problem, config, timing)
     enough = _ENOUGH * _work(problem, config)
     best = float("inf"), first
     for _, tiling in tilings:
-        best = timing.least(tiling, _usual(problem, config, tiling), enough, best)
+        best = timer.least(tiling, _usual(problem, config, tiling), enough, best)
         if best[0] <= enough:
             return best
     if best[0] == float("inf"):
         return cost, best[1]
-    if best[0] < _SHORT or timing.steps == 0:
+    if best[0] < _SHORT or timer.steps == 0:
         return best
-    return improve(problem, config, best, timing.cycles, effort * _RAMP_STEPS // timing.steps)
+    return improve(problem, config, timing, best, timer.cycles, effort * _RAMP_STEPS // timer.steps)
 
 
-class _Timing:
+class _Timer:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig):
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming):
         self._problem = problem.alone()
-        self._config = config
-        self._bounds = Bounds(config)
+        self._config, self._timing = config, timing
+        self._bounds = Bounds(config, timing)
         self._left = _MOST_STEPS
         #: Of the program timed last.
         self.steps = 0
@@ -145,12 +149,12 @@ class _Timing:
 
     def cycles(self, tiling: Tiling, most: float) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end."""
-        steps = lower(self._config, tiling, self._problem, MemoryPlan(keep=False))
+        steps = lower(self._config, self._timing, tiling, self._problem, MemoryPlan(keep=False))
         self._left -= len(steps)
         self.steps = len(steps)
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
         try:
-            return float(estimate(self._config, schedule(self._config, steps)))
+            return float(estimate(self._config, schedule(self._config, self._timing, steps), self._timing))
         except UnendingError:
             return float("inf")

@@ -17,6 +17,7 @@ from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.queues import CommandQueues
 from ...hdl.shell.tokens import TokenGates
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
 from .timing import Latencies, Timeline, UnendingError, bursts, execution
@@ -38,7 +39,7 @@ _ARRIVED, _UNHELD, _FREED, _SLOT, _ROOM, _GO, _ARRIVES, _CHOOSE = (kind << _KIND
 class _Machine:
     """State of the shell while a program runs."""
 
-    def __init__(self, config: Config, program: Program):
+    def __init__(self, config: Config, program: Program, timing: MemoryTiming):
         self._config = config
         self._c = Latencies.of(config)
         #: Cycles in which the commands of each queue completed, and in which POSTs had read their sums.
@@ -71,7 +72,7 @@ class _Machine:
         self._slot_at = [0] * 4
         self._gated = [False] * 4
         # Ports, loader and storer.
-        self._reads, self._writes = ReadPort(config), WritePort(config, self._c.store_data)
+        self._reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
         self._walked = 0
         self._load_wait = -1
         self._load_ready = 0
@@ -369,15 +370,17 @@ class _Machine:
         self._finished(_STORE, index, response + 1)
 
 
-def timeline(config: Config, program: Program) -> Timeline:
+def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:
     """Run a program's queues, ports and engines against each other.
 
     Parameters
     ----------
     config : Config
-        Configuration; its memory's timing counts.
+        Configuration.
     program : Program
         The program.
+    timing : MemoryTiming
+        Memory behind the accelerator.
 
     Returns
     -------
@@ -388,7 +391,7 @@ def timeline(config: Config, program: Program) -> Timeline:
     UnendingError
         If the program would never end.
     """
-    machine = _Machine(config, program)
+    machine = _Machine(config, program, timing)
     machine.run()
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,

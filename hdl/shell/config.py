@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from ..arithmetic.arithmetic import Arithmetic
 from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
-from ..memory import MemoryTiming
 from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
 
@@ -47,8 +46,8 @@ class Post(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory(MemoryTiming):
-    """AXI4 port, and the timing of what is behind it, on which the Verilog does not depend."""
+class Memory(Section):
+    """AXI4 port."""
 
     SECTION = "memory"
 

@@ -73,7 +73,7 @@ def test_multiplier_registers(tmp_path):
 
 def test_array(tmp_path):
     """A generated array goes through the flow, with one multiplier a PE and names from the hierarchy."""
-    config = load_config("systolic-8x8", overrides={"array.rows": 2, "array.cols": 2, "post.lanes": 2})
+    config = load_config("systolic-8x8", overrides={"array.rows": 2, "array.cols": 2, "post.lanes": 2}).hardware
     report = generation.synthesise(config, "ecp5-25", "array", tmp_path)
     assert report["mult18"] == 4
     assert report["memories_in_logic"] == []

@@ -67,7 +67,7 @@ def random_gradient(rng):
         operator, shapes = pe.LinearGrad(), {"x": (h, c * w), "w": (m, c * w)}
     tensors = {role: KIND.operands(rng, shape) for role, shape in shapes.items()}
     tensors["dy"] = KIND.operands(rng, operator.forward.infer(tensors)["y"][0])
-    return Case(operator, tensors).compile(KIND.bench)
+    return Case(operator, tensors).compile(KIND.small)
 
 
 def random_case(rng):

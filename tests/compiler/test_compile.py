@@ -14,7 +14,7 @@ from pearray.compiler.kernels.channelwise import relu
 from pearray.compiler.kernels.lowerings import LOWERINGS
 from pearray.compiler.operators import Gemm, Linear, Operator, Relu, Requant
 
-ON = [configuration(), pe.load_config("tests/cocotb/row_stationary.toml")]
+ON = [configuration(), pe.load_config("tests/cocotb/row_stationary.toml").hardware]
 
 
 def _layers(rng):

@@ -12,15 +12,16 @@ from pearray.compiler.kinds import ArrayCompiler, compiler_for
 from pearray.compiler.program import Program
 from pearray.compiler.steps import Group, Step, all_of
 from pearray.hdl.shell.commands import Opcode
+from pearray.memory import MemoryTiming
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_preset_has_its_compiler():
     """A kind that is not in the table could be generated but not programmed."""
-    assert {pe.load_config(name).array.kind for name in pe.presets()} <= set(kinds.kinds())
+    assert {pe.load_config(name).hardware.array.kind for name in pe.presets()} <= set(kinds.kinds())
     for name in pe.presets():
-        assert isinstance(compiler_for(pe.load_config(name)), ArrayCompiler)
+        assert isinstance(compiler_for(pe.load_config(name).hardware), ArrayCompiler)
 
 
 def test_unknown_kinds_are_named(monkeypatch):
@@ -28,7 +29,7 @@ def test_unknown_kinds_are_named(monkeypatch):
     monkeypatch.setattr(kinds, "kinds", lambda: {})
     kinds._load.cache_clear()
     with pytest.raises(pe.PearrayError, match=r"^array.kind must be one that a compiler is installed for \(\), not "):
-        compiler_for(pe.load_config("systolic-8x8"))
+        compiler_for(pe.load_config("systolic-8x8").hardware)
     kinds._load.cache_clear()
 
 
@@ -51,7 +52,7 @@ def test_wrong_plug_ins(monkeypatch, entries, message):
     kinds._load.cache_clear()
     try:
         with pytest.raises(pe.PearrayError, match=message) as caught:
-            compiler_for(pe.load_config("systolic-8x8"))
+            compiler_for(pe.load_config("systolic-8x8").hardware)
         assert "\n" not in str(caught.value)
     finally:
         kinds.kinds.cache_clear()
@@ -90,10 +91,11 @@ def test_steps_are_never_dropped():
 
 def test_a_program_has_a_price(rng):
     """Progress of a run, and comparisons of programs, rest on it."""
-    config = pe.load_config("systolic-8x8")
+    config = pe.load_config("systolic-8x8").hardware
     program = Program(config.commands)
     copy = {"length": 64, "count1": 1, "count2": 1, "destination": 0} | dict.fromkeys(
         ("address", "dram", "dram_step1", "dram_step2"), 0)
     program.emit(Opcode.LOAD, {}, copy)
-    assert compiler_for(config).cycles(config, program) > config.memory.read_latency
+    late = MemoryTiming(read_latency=500)
+    assert 32 < compiler_for(config).cycles(config, program) < 500 < compiler_for(config).cycles(config, program, late)
     assert compiler_for(config).counters(config, program)["load_beats"] == 8

@@ -99,7 +99,7 @@ def test_lives_that_overlap_share_no_bytes(rng):
     shared = 0
     for _ in range(20):
         graph, _ = branches(rng)
-        compiled = compile_graph(graph, load_config(KINDS[1]))
+        compiled = compile_graph(graph, load_config(KINDS[1]).hardware)
         lives = _lives(graph)
         items = {item.name: item for item in compiled.placement.reserved if item.name in lives}
         fixed = [item for item in compiled.placement.reserved if item.name not in lives]
@@ -119,12 +119,12 @@ def test_shared_memory_is_right(rng, on):
     saved = 0
     for draw in (branches, branches, network, network):
         graph, inputs = draw(rng)
-        saved += (interpret(graph, inputs, load_config(on), "all").memory_bytes
-                  - interpret(graph, inputs, load_config(on)).memory_bytes)
+        saved += (interpret(graph, inputs, load_config(on).hardware, "all").memory_bytes
+                  - interpret(graph, inputs, load_config(on).hardware).memory_bytes)
     assert saved > 0
 
 
-@pytest.mark.parametrize("config", [configuration(8, 8, 2048, 2048, 2048), load_config(KINDS[1])],
+@pytest.mark.parametrize("config", [configuration(8, 8, 2048, 2048, 2048), load_config(KINDS[1]).hardware],
                          ids=["small", "row-stationary"])
 def test_sharing_too_early_is_seen(rng, monkeypatch, config):
     """If a node's own input is overwritten, the interpreter must see a race, or the tests above see nothing either."""
@@ -145,7 +145,7 @@ def test_sharing_too_early_is_seen(rng, monkeypatch, config):
 
 def test_inputs_and_constants_outlive_a_run(rng):
     """Whoever runs a program again writes the inputs that differ, and nothing else."""
-    for config in map(load_config, KINDS):
+    for config in (load_config(on).hardware for on in KINDS):
         graph, inputs = branches(rng)
         compiled = compile_graph(graph, config)
         machine = interpreter(config, compiled.memory_bytes + 64)
@@ -166,7 +166,7 @@ def test_inputs_and_constants_outlive_a_run(rng):
 @pytest.mark.parametrize("on", KINDS)
 def test_sharing_costs_nothing(rng, on):
     """Commands must be the same whatever is kept but for addresses in memory, and bursts must be cut alike."""
-    config, saved = load_config(on), 0
+    config, saved = load_config(on).hardware, 0
     grain = burst_beats(config) * config.beat_bytes
     for _ in range(4):
         graph, _ = branches(rng)

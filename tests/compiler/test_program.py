@@ -71,7 +71,7 @@ def test_waits_survive_long_programs(rng):
 @pytest.mark.parametrize("name", ["configuration", "row_stationary"])
 def test_layers_whose_counts_wrap(rng, name):
     """Waits that were moved would let a command overtake what it needs, or hold one back that must go on."""
-    config = pe.load_config(Path(__file__).parents[1] / "cocotb" / f"{name}.toml")
+    config = pe.load_config(Path(__file__).parents[1] / "cocotb" / f"{name}.toml").hardware
     graph = Graph.of(pe.Gemm(), {"a": operands(rng, (40, 300)), "b": operands(rng, (300, 170))})
     inputs = {role: operands(rng, graph.tensors[role].shape) for role in graph.inputs}
     compiled = compile_graph(graph, config)

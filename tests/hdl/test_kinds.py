@@ -82,7 +82,7 @@ def test_plug_in_runs(mirror, rng):
     """A kind that pearray does not know could not be configured, elaborated, run or looked into."""
     path, source = mirror
     assert list(kinds())[:3] == ["systolic", "row-stationary", "mirror"]
-    config = pe.load_config(path)
+    config = pe.load_config(path).hardware
     assert (config.array.kind, type(config).__module__) == ("mirror", "mirror_array.hardware")
     assert kind("mirror").sources == (source.parent,)
     for top in ("pe", "array"):
@@ -118,7 +118,7 @@ def test_plug_in_runs(mirror, rng):
 def test_plug_in_is_emitted_again_when_it_changes(mirror):
     """A plug-in under development would go on running as it was when it was run first."""
     path, source = mirror
-    config = pe.load_config(path)
+    config = pe.load_config(path).hardware
     before = emitted(config)
     cached = source.parents[1] / "cache" / "verilog"
     assert emitted(config).sha256 == before.sha256

@@ -9,6 +9,7 @@ import pytest
 
 import pearray as pe
 from pearray.configuration import configuration_keys
+from pearray.generation import describe
 from pearray.hdl.kinds import kinds
 
 #: pearray's own, and those of plug-ins that happen to be installed.
@@ -43,13 +44,13 @@ def test_presets():
 ])
 def test_presets_keep_the_contract(name, pes, width, scratchpad_kib, accumulator_kib):
     """A preset that outgrows its promised memory makes every published figure unfair."""
-    config = pe.load_config(name)
+    system = pe.load_config(name)
+    config, memory = system.hardware, system.memory
     pads = config.scratchpads
-    assert config.name == name
+    assert (system.name, system.pes, system.array) == (name, pes, config.array)
     assert (config.pes, config.memory.data_width) == (pes, width)
     assert pads.activation_bytes + pads.weight_bytes + pads.output_bytes <= scratchpad_kib << 10
     assert 2 * config.accumulators.depth * config.array.cols * config.sum_bytes <= accumulator_kib << 10
-    memory = config.memory
     assert (memory.read_latency, memory.write_latency) == (32, 32)
     assert (memory.outstanding, memory.beats_per_cycle) == (8, 1)
 
@@ -62,8 +63,20 @@ def test_toml_file_and_overrides(tmp_path):
     assert (config.name, config.array.rows, config.array.cols) == ("mine", 3, 6)
     assert (config.memory.read_latency, config.memory.write_latency) == (7, 32)
     assert pe.load_config(str(path)).array.rows == 4
-    assert pe.load_config(config, overrides={"array.rows": 4}) == dataclasses.replace(
-        config, array=dataclasses.replace(config.array, rows=4))
+    assert pe.load_config(config, overrides={"array.rows": 4}) == pe.System(dataclasses.replace(
+        config.hardware, array=dataclasses.replace(config.array, rows=4)), config.memory)
+    assert pe.load_config(config.hardware) == pe.System(config.hardware, pe.MemoryTiming())
+
+
+@pytest.mark.parametrize("name", pe.presets())
+def test_no_hardware_knows_how_fast_memory_is(name):
+    """Verilog that depended on the timing of a model would be other hardware in simulation than on a board."""
+    plain, slow = pe.load_config(name), pe.load_config(name, {
+        "memory.read_latency": 77, "memory.write_latency": 1, "memory.outstanding": 3, "memory.beats_per_cycle": 0.5})
+    assert slow.memory == pe.MemoryTiming(read_latency=77, write_latency=1, outstanding=3, beats_per_cycle=0.5)
+    assert slow.hardware == plain.hardware
+    assert {field.name for field in dataclasses.fields(slow.hardware.memory)} == {"data_width"}
+    assert describe(slow.hardware, "pe")[1]["verilog_sha256"] == describe(plain.hardware, "pe")[1]["verilog_sha256"]
 
 
 @pytest.mark.parametrize(("overrides", "message"), [
@@ -90,15 +103,19 @@ def test_wrong_overrides(overrides, message):
 
 def test_eyeriss_is_the_chip():
     """Figures of another machine would be compared with those published for the chip."""
-    config = pe.load_config("eyeriss")
+    system = pe.load_config("eyeriss")
+    config = system.hardware
+    assert system.memory == pe.MemoryTiming(beats_per_cycle=0.3)
     assert (config.array.rows, config.array.cols, config.array.operand_bits) == (12, 14, 16)
     assert (config.pe.ifmap_words, config.pe.filter_words, config.pe.psum_words) == (12, 224, 24)
     assert (config.buffer_lines * config.line_bytes, config.filter_lines * config.line_bytes) == (100 << 10, 8 << 10)
     assert (config.word_bits, config.psum_bits, config.psum_lanes, config.filter_lanes) == (16, 16, 4, 4)
     assert config.memories["PEs"] == 168 * (224 + 12 + 24) * 2
-    smaller = pe.load_config(config, overrides={"pe.filter_words": 100, "memory.beats_per_cycle": 1})
+    smaller = pe.load_config(system, overrides={"pe.filter_words": 100, "memory.outstanding": 2})
+    assert smaller.memory == pe.MemoryTiming(outstanding=2, beats_per_cycle=0.3)
+    smaller = smaller.hardware
     assert (smaller.pe.filter_words, smaller.global_buffer) == (100, config.global_buffer)
-    other = pe.load_config("eyeriss", overrides={"array.operand_bits": 8})
+    other = pe.load_config("eyeriss", overrides={"array.operand_bits": 8}).hardware
     assert (other.word_bits, other.psum_bits, other.post.lanes, other.filter_lanes) == (9, 32, 2, 8)
 
 
@@ -138,7 +155,7 @@ def test_wrong_files(tmp_path, text, message):
 @pytest.mark.parametrize(("source", "message"), [
     ("systolic-9x9", "unknown configuration 'systolic-9x9': did you mean 'systolic-8x8'? allowed: "),
     ("nowhere.toml", "configuration 'nowhere.toml' is not a file"),
-    (3, "configuration must be a preset's name, the path of a TOML file or a Config, not 3"),
+    (3, "configuration must be a preset's name, the path of a TOML file, a System or a Config, not 3"),
 ])
 def test_wrong_sources(source, message):
     """A misspelt configuration must name the ones there are."""

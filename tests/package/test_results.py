@@ -21,7 +21,7 @@ COUNTS = [name for name in NAMES if name != "active_pes"]
 
 @pytest.fixture(scope="module")
 def chip():
-    return pe.load_config("eyeriss")
+    return pe.load_config("eyeriss").hardware
 
 
 def _graph(rng):
@@ -105,7 +105,7 @@ def test_record_and_table_hold_them(rng, chip):
 def test_systolic_runs_have_none_of_them(rng):
     """The figures of the other array would otherwise appear as zeros, as if they had been counted."""
     graph, inputs = _graph(rng)
-    config = pe.load_config("systolic-8x8")
+    config = pe.load_config("systolic-8x8").hardware
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
                               packed_bytes=0, profile=None, notes={}, work=0)]
     compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)

@@ -54,7 +54,7 @@ def _check(config, graph, tensors, dataflow):
 @pytest.mark.parametrize(("on", "bits"), [("systolic-8x8", 8), (SMALL, 8), (SMALL, 16)])
 def test_each_dataflow_equals_golden(rng, case, on, bits):
     """A pixel, channel, tap or part of a long contraction that one dataflow leaves out shows as an element."""
-    config = pe.load_config(on, overrides={"array.operand_bits": bits})
+    config = pe.load_config(on, overrides={"array.operand_bits": bits}).hardware
     operator, tensors, _ = CASES[case](rng, bits)
     graph = Graph.of(operator, tensors)
     chosen = [_check(config, graph, tensors, dataflow) for dataflow in DATAFLOWS]

@@ -7,21 +7,22 @@ import pytest
 from standin import BROKEN, BURST, STANDIN
 
 import pearray as pe
+from pearray.memory import DEFAULT_MEMORY
 from pearray.sim import Disturbance, Job, run, verilator
 from pearray.sim.engine import ENGINES
 
-CONFIG = pe.load_config("systolic-8x8", {"memory.data_width": 64})
+CONFIG = pe.load_config("systolic-8x8", {"memory.data_width": 64}).hardware
 SOURCE, TARGET, PROGRAM = 0x1_0000, 0x80_0000, 0x400
 
 
-def copy_job(rng, bursts, config=CONFIG):
+def copy_job(rng, bursts, memory=DEFAULT_MEMORY):
     """Job that copies bursts, and the bytes that it copies."""
-    data = rng.integers(0, 256, bursts * BURST * config.beat_bytes).astype("uint8").tobytes()
+    data = rng.integers(0, 256, bursts * BURST * CONFIG.beat_bytes).astype("uint8").tobytes()
     words = (SOURCE, TARGET, bursts)
     program = b"".join(word.to_bytes(4, "little") for word in words).ljust(64, b"\0")
     length = len(data)
-    return Job(config, [(SOURCE, data), (PROGRAM, program)], PROGRAM,
-               [(TARGET, length), (TARGET - 3, 3), (SOURCE + 1, 5), (TARGET + length, 2)]), data
+    return Job(CONFIG, [(SOURCE, data), (PROGRAM, program)], PROGRAM,
+               [(TARGET, length), (TARGET - 3, 3), (SOURCE + 1, 5), (TARGET + length, 2)], memory), data
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -119,7 +120,7 @@ def test_second_run_builds_nothing(rng, monkeypatch):
 
 def test_verilog_does_not_depend_on_timing(rng):
     """Memory timing is the model's: changing it must not compile anything, but change the cycles."""
-    slow = pe.load_config("systolic-8x8", {"memory.data_width": 64, "memory.read_latency": 100})
+    slow = pe.MemoryTiming(read_latency=100)
     fast, late = run(copy_job(rng, 9)[0], design=STANDIN), run(copy_job(rng, 9, slow)[0], design=STANDIN)
     assert late.verilog_sha256 == fast.verilog_sha256
     assert late.cycles > fast.cycles + 100

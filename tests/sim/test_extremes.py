@@ -32,7 +32,7 @@ def products(rng, bias, kind):
 @pytest.mark.parametrize("name", ["configuration", "row_stationary"])
 def test_biases(rng, name):
     """The most negative bias would be refused, or a sum beyond 32 bits not come round as the standard's sums do."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
+    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
     for operator, tensors, constants in products(rng, LOW, np.int32):
         graph = Graph.of(operator, tensors, constants)
         inputs = {role: tensors[role] for role in graph.inputs}
@@ -45,7 +45,7 @@ def test_biases(rng, name):
 @pytest.mark.parametrize("value", [LOW - 1, HIGH + 1])
 def test_biases_of_more_bits(rng, name, value):
     """A bias that 32 bits can't hold would be another one."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
+    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
     operator, tensors, _ = next(products(rng, value, np.int64))
     with pytest.raises(pe.PearrayError, match=rf"^Linear: b must have values in {LOW}\.\.{HIGH} .*, not {value}$"):
         pe.run(operator, tensors, on=config)
@@ -54,7 +54,7 @@ def test_biases_of_more_bits(rng, name, value):
 @pytest.mark.parametrize("name", ["configuration", "row_stationary"])
 def test_operands_and_zero_points(name):
     """Operands, zero points and clamps at the ends of their ranges would leave a field or a sum of the hardware."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
+    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
     biases = np.array([LOW, HIGH, 0, 1, -1], np.int32)
     for x_type, w_type in ((np.int8, np.uint8), (np.uint8, np.int8)):
         ends = [(np.iinfo(kind).min, np.iinfo(kind).max) for kind in (x_type, w_type)]

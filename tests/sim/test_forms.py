@@ -48,9 +48,9 @@ def draw(rng, kind):
 
 def job_of(rng, kind, case):
     """Draw a memory; return the case's job."""
-    memory = replace(kind.small.memory, read_latency=int(rng.integers(1, 40)), write_latency=int(rng.integers(1, 40)),
-                     outstanding=int(rng.integers(1, 9)), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.4])))
-    return case.job(replace(kind.small, memory=memory))
+    return case.job(kind.small, pe.MemoryTiming(
+        read_latency=int(rng.integers(1, 40)), write_latency=int(rng.integers(1, 40)),
+        outstanding=int(rng.integers(1, 9)), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.4]))))
 
 
 @each_kind

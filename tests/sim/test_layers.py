@@ -26,7 +26,7 @@ def side_by_side(rng, first, second):
 @pytest.mark.parametrize("name", ["configuration", "row_stationary"])
 def test_a_layer_that_begins_before_the_last_one_has_ended(rng, name):
     """Its cycles would be counted for the layer whose outputs are on their way, and its utilisation exceed 100 %."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
+    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
     busiest = 0
     for first, second in (((64, 8, 64), (16, 64, 16)), ((64, 8, 64), (32, 32, 32)), ((256, 4, 16), (8, 64, 8))):
         graph, inputs = side_by_side(rng, first, second)
@@ -42,7 +42,7 @@ def test_a_layer_that_begins_before_the_last_one_has_ended(rng, name):
 @pytest.mark.parametrize("name", ["configuration", "row_stationary"])
 def test_work_is_what_the_array_counts(rng, name):
     """If a layer's work were not what the array's counter tells, the next one would lend or borrow cycles for it."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml")
+    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
     for _ in range(4):
         graph, inputs = network(rng)
         handle = pe.compile(graph, inputs, config)

@@ -10,7 +10,7 @@ from pearray.compiler.validate import validate
 from pearray.hdl.systolic.commands import COMMANDS, Destination
 from pearray.sim import Job, run
 
-CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml")
+CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml").hardware
 
 #: Places in memory: operands, results, and the program.
 A, W, Y, PROGRAM = (0x1000 * index for index in range(1, 5))

@@ -17,7 +17,7 @@ from operator_cases import FAMILIES, WIDTHS
 SMALL = Path(__file__).parents[1] / "cocotb" / "configuration.toml"
 
 #: Both are built by other tests as well.
-CONFIGURATIONS = ("systolic-8x8", pe.load_config(SMALL))
+CONFIGURATIONS = ("systolic-8x8", pe.load_config(SMALL).hardware)
 
 #: Drawn cases of a family; an exact addition is searched for, which takes long.
 EXAMPLES = {"add": 8}
@@ -55,4 +55,4 @@ def test_rtl_equals_the_runtime(family, seed):
 @pytest.mark.parametrize(("family", "bits"), [(family, bits) for family, bits in WIDTHS.items()])
 def test_rtl_of_other_widths_equals_an_einsum(family, bits, seed):
     """Operands of another width take other paths through scratchpads, PEs, accumulators and requantisation."""
-    check(family, seed, 16, [pe.load_config(SMALL, overrides={"array.operand_bits": bits})])
+    check(family, seed, 16, [pe.load_config(SMALL, overrides={"array.operand_bits": bits}).hardware])

@@ -35,7 +35,7 @@ def _workload(rng):
 @pytest.mark.parametrize("on", ["systolic-8x8"])
 def test_counters_are_predicted(rng, on):
     """A model that misses an access or a cycle misleads the choice of tilings and everyone who reads its figures."""
-    config = pe.load_config(on)
+    config = pe.load_config(on).hardware
     for _ in range(4):
         operator, tensors = _workload(rng)
         compiled = compile_graph(Graph.of(operator, tensors), config)
@@ -51,7 +51,7 @@ def test_counters_are_predicted(rng, on):
 @pytest.mark.parametrize("arithmetic", ["slow-product", "float-like"])
 def test_another_arithmetic(rng, arithmetic):
     """A delay of an accelerator, or of the model of its time, that doesn't follow from the arithmetic's is wrong."""
-    config = with_arithmetic(pe.load_config(SMALL), ARITHMETICS[arithmetic](8))
+    config = with_arithmetic(pe.load_config(SMALL).hardware, ARITHMETICS[arithmetic](8))
     requant = pe.Requant.onnx(1.0, 3, 1.0, -2, 300.0, 5)
     for operator, tensors in (
             (pe.Gemm(requant=requant), {"a": operands(rng, (11, 29)), "b": operands(rng, (29, 9)),

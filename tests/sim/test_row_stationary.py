@@ -195,7 +195,7 @@ def test_sixteen_bits(seed, number):
     check_record(outcome, outcome.regions[1], layer, config)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS.values(), pe.load_config("eyeriss")], ids=["8", "16", "eyeriss"])
+@pytest.mark.parametrize("config", [*CONFIGS.values(), pe.load_config("eyeriss").hardware], ids=["8", "16", "eyeriss"])
 def test_lint(config, tmp_path):
     """A tool would read the Verilog otherwise than we do, or not at all."""
     verilog = emitted(config)

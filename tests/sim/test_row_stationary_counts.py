@@ -119,7 +119,7 @@ def test_random_layers(seed, number):
     layers, mappings = [], {}
     for index in range(TOGETHER):
         operator, tensors = random_layer(rng)
-        mapping = random_mapping(rng, operator, tensors, WIDE) if index % 2 else None
+        mapping = random_mapping(rng, operator, tensors, WIDE.hardware) if index % 2 else None
         if mapping is not None:
             mappings[f"layer{index}"] = mapping
         layers.append((f"layer{index}", operator, tensors))

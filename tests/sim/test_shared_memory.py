@@ -12,7 +12,7 @@ from pearray.sim import Disturbance, Job, run
 @pytest.mark.parametrize("on", ["systolic-8x8", "tests/cocotb/row_stationary.toml"])
 def test_stalls_change_nothing(rng, on):
     """No command waits for memory to be free: a reader that could be overtaken would show under stalls."""
-    config = pe.load_config(on)
+    config = pe.load_config(on).hardware
     for draw in (branches, network, branches):
         graph, inputs = draw(rng)
         compiled = compile_graph(graph, config)

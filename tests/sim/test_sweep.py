@@ -14,7 +14,7 @@ def test_sweep(seed, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
     from bench_sweep import check
 
-    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml"), (seed,), 60)
+    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml").hardware, (seed,), 60)
     assert len(cases) == 60, f"{refused} refused"
     assert all(case["checked"] for case in cases)
     assert not [case for case in cases if case["mismatches"] or "error" in case]

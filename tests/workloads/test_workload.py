@@ -78,7 +78,7 @@ def test_alexnet():
 
 @pytest.fixture(scope="module")
 def chip():
-    return pe.load_config("eyeriss")
+    return pe.load_config("eyeriss").hardware
 
 
 def test_alexnet_in_fixed_point(chip):
@@ -145,7 +145,7 @@ def test_mapping(chip, tmp_path):
 def test_mistakes(name, settings, config, message):
     """Settings of the other arithmetic or the other array are named, not ignored."""
     with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}"):
-        load_workload(name, 0, settings, pe.load_config(config))
+        load_workload(name, 0, settings, pe.load_config(config).hardware)
 
 
 def test_single_sum():

@@ -14,6 +14,7 @@ from pearray.compiler.placement import MemoryPlan
 from pearray.compiler.program import Program
 from pearray.compiler.steps import Step, all_of
 from pearray.hdl.shell.config import Config
+from pearray.memory import DEFAULT_MEMORY, MemoryTiming
 
 from .config import DotConfig
 from .cost import estimate
@@ -34,12 +35,12 @@ def _checked(config: Config) -> DotConfig:
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
-    def __init__(self, config: DotConfig):
-        self._config = config
+    def __init__(self, config: DotConfig, timing: MemoryTiming):
+        self._config, self._timing = config, timing
         self._notes: dict[str, dict[str, Any]] = {}
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
-        nest, mapping = choose(Nest.of(kernel, self._config.array.operand_bits), self._config)
+        nest, mapping = choose(Nest.of(kernel, self._config.array.operand_bits), self._config, self._timing)
         self._notes[kernel.name] = asdict(mapping)
         return list(lower(nest, self._config, plan, mapping))
 
@@ -56,14 +57,14 @@ class _Compiler(ArrayCompiler):
     def check(self, graph: Graph, config: Config) -> None:
         check_integers(graph, config)
 
-    def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config))
+    def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
+        return _Planner(_checked(config), timing)
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return DotInterpreter(_checked(config), dram_bytes)
 
-    def cycles(self, config: Config, program: Program) -> float | None:
-        return estimate(_checked(config), program)
+    def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
+        return estimate(_checked(config), program, timing)
 
     def work(self, config: Config, step: Step) -> int:
         assert isinstance(step, DotStep)

@@ -6,6 +6,7 @@ from pearray.compiler.program import QUEUES, Program
 from pearray.hdl.post.engine import Post
 from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 from pearray.hdl.shell.config import Config
+from pearray.memory import DEFAULT_MEMORY, MemoryTiming
 
 from .config import DotConfig
 from .engine import DotEngine
@@ -14,43 +15,42 @@ from .hardware import lines_of
 __all__ = ["estimate", "row_cycles"]
 
 
-def row_cycles(config: Config, length: int, rows: int = 1) -> float:
+def row_cycles(config: Config, timing: MemoryTiming, length: int, rows: int = 1) -> float:
     """Cycles in which memory moves rows of `length` bytes, each a burst of its own or several."""
-    memory = config.memory
-    beats = -(-length // config.beat_bytes) / memory.beats_per_cycle
+    beats = -(-length // config.beat_bytes) / timing.beats_per_cycle
     # Only so many bursts are on their way at a time, which short ones feel.
-    return rows * max(beats, (memory.read_latency + 4) / memory.outstanding if rows > memory.outstanding else beats)
+    return rows * max(beats, (timing.read_latency + 4) / timing.outstanding if rows > timing.outstanding else beats)
 
 
-def _busy(config: DotConfig, opcode: Opcode, body: Mapping[str, int]) -> tuple[float, float]:
+def _busy(config: DotConfig, timing: MemoryTiming, opcode: Opcode,
+          body: Mapping[str, int]) -> tuple[float, float]:
     """Cycles in which a command keeps its engine from the next one, and cycles more until it has completed."""
-    memory = config.memory
     if opcode is Opcode.EXECUTE:
         return 1 + lines_of(body), DotEngine.latency_of(config)
     if opcode is Opcode.POST:
         groups = body["n_count"] * body["m_count"] * config.array.rows // config.post.lanes
         return max(groups, Post.settings_cycle_of(config)) + 2, Post.latency_of(config)
     if body.get("profile"):
-        return 16 / min(config.beat_bytes, 64), memory.write_latency
+        return 16 / min(config.beat_bytes, 64), timing.write_latency
     if body.get("fill"):
         return body["count1"] * body["count2"] * -(-body["length"] // config.beat_bytes), 6
     rows = body["count1"] * body["count2"]
-    return row_cycles(config, body["length"], rows), 8 + (
-        memory.read_latency if opcode is Opcode.LOAD else memory.write_latency)
+    return row_cycles(config, timing, body["length"], rows), 8 + (
+        timing.read_latency if opcode is Opcode.LOAD else timing.write_latency)
 
 
 #: Commands that a queue holds.
 _DEPTH = 16
 
 
-def estimate(config: DotConfig, program: Program) -> float:
+def estimate(config: DotConfig, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float:
     """Cycles from the start to the end of a program, if each engine works through its own queue.
 
     Memory is taken to serve rows at its rate, and a fetched command to cost the loader its beats. Not counted are
     what reads and writes cost each other, and single cycles of arbitration.
     """
     fetch = COMMAND_BYTES / config.beat_bytes
-    fetched, owed = float(config.memory.read_latency + 10), 0.0
+    fetched, owed = float(timing.read_latency + 10), 0.0
     begun: dict[str, list[float]] = {name: [] for name in QUEUES.values()}
     done: dict[str, list[float]] = {name: [0.0] for name in QUEUES.values()}
     free = dict.fromkeys(QUEUES.values(), 0.0)
@@ -60,7 +60,7 @@ def estimate(config: DotConfig, program: Program) -> float:
         # A full queue keeps its next command, and all behind it, in memory.
         fetched = max(fetched + fetch, begun[queue][-_DEPTH] if len(begun[queue]) >= _DEPTH else 0.0)
         begin = max(fetched, free[queue], *(done[name][count] for name, count in command.waits.items()))
-        busy, after = _busy(config, command.opcode, command.body)
+        busy, after = _busy(config, timing, command.opcode, command.body)
         if queue == QUEUES[Opcode.LOAD]:
             busy, owed = busy + owed, 0.0
         begun[queue].append(begin)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pearray import PearrayError
 from pearray.compiler.kernels.nest import Nest
+from pearray.memory import MemoryTiming
 
 from .config import DotConfig
 from .footprint import Footprint
@@ -17,7 +18,7 @@ __all__ = ["choose"]
 _MOST_TAPS, _MOST_CHANNELS = 256, 1 << 15
 
 
-def choose(nest: Nest, config: DotConfig) -> tuple[Nest, Mapping]:
+def choose(nest: Nest, config: DotConfig, timing: MemoryTiming) -> tuple[Nest, Mapping]:
     """Cheapest mapping of a layer, and the form of it that is mapped.
 
     Raises
@@ -28,7 +29,7 @@ def choose(nest: Nest, config: DotConfig) -> tuple[Nest, Mapping]:
     forms = [nest, *fold(nest, config)]
     # Half of each scratchpad is left for what comes next, if that is possible.
     for share in (2, 1):
-        found = [(price(form, config, mapping), form, mapping)
+        found = [(price(form, config, timing, mapping), form, mapping)
                  for form in forms for mapping in _candidates(form, config, share)]
         if found:
             return min(found, key=lambda each: each[0])[1:]

@@ -5,6 +5,7 @@ from pearray.compiler.kernels.regions import Region
 from pearray.compiler.kernels.views import View
 from pearray.hdl.post.engine import Post
 from pearray.hdl.shell.commands import COMMAND_BYTES
+from pearray.memory import MemoryTiming
 
 from .config import DotConfig
 from .cost import row_cycles
@@ -46,7 +47,7 @@ def _turns(cycles: float, size: int, room: int, inner: int, is_inner: bool) -> t
     return each, each
 
 
-def price(nest: Nest, config: DotConfig, mapping: Mapping) -> float:
+def price(nest: Nest, config: DotConfig, timing: MemoryTiming, mapping: Mapping) -> float:
     """Cycles of a layer: for each turn of the outer loop those of the engine that has most to do."""
     region, regions = largest_region(nest, mapping.pixels)
     tiles, blocks = mapping.tiles, -(-tiles_of(nest, config) // mapping.tiles)
@@ -56,9 +57,9 @@ def price(nest: Nest, config: DotConfig, mapping: Mapping) -> float:
         for part in parts_of(each, config, mapping, (0, tiles)):
             at = Footprint.of(each, region, part, config)
             a_size += at.lines * config.array.cols
-            a_cycles += _activation_cycles(each, config, at, part)
+            a_cycles += _activation_cycles(each, config, timing, at, part)
             w_size += weight_lines(each, part, tiles, config) * config.pes
-            w_cycles += _weight_cycles(each, config, part, tiles)
+            w_cycles += _weight_cycles(each, config, timing, part, tiles)
             lines += part.taps[0] * part.taps[1] * depth_of(each, part, config)
             steps += 1
     pads, by_channels = config.scratchpads, mapping.by_channels
@@ -73,37 +74,37 @@ def price(nest: Nest, config: DotConfig, mapping: Mapping) -> float:
     execute = region.pixels * tiles * lines + 2 * steps + (steps - 1) * DotEngine.latency_of(config)
     sums = region.pixels * tiles * config.array.rows
     post = max(sums / config.post.lanes, Post.settings_cycle_of(config)) + 2
-    store = _store_cycles(nest, config, region, tiles)
+    store = _store_cycles(nest, config, timing, region, tiles)
     first, later = (max(a_turn + w_turn + inner * fetch, inner * max(execute, post, store))
                     for a_turn, w_turn in zip(a, w, strict=True))
     # The first loads and the last outputs overlap with nothing.
     return nest.groups * (first + (outer - 1) * later) + (a_cycles + w_cycles) / steps + post + store
 
 
-def _activation_cycles(nest: Nest, config: DotConfig, at: Footprint, part: Part) -> float:
+def _activation_cycles(nest: Nest, config: DotConfig, timing: MemoryTiming, at: Footprint, part: Part) -> float:
     """Cycles to load a tile of activations."""
     x, rows, columns = nest.x, at.images[2] * at.rows[2], at.columns[2]
     if x.stride("c") != 1 and part.width > 1:
-        return row_cycles(config, 1, part.width * columns * rows)
+        return row_cycles(config, timing, 1, part.width * columns * rows)
     if part.width % config.array.cols == 0 and at.columns[1] * x.stride("w") == part.width:
         # Pixels adjoin in memory and in the scratchpad.
-        return row_cycles(config, part.width * columns, rows)
-    return row_cycles(config, part.width, columns * rows)
+        return row_cycles(config, timing, part.width * columns, rows)
+    return row_cycles(config, timing, part.width, columns * rows)
 
 
-def _weight_cycles(nest: Nest, config: DotConfig, part: Part, tiles: int) -> float:
+def _weight_cycles(nest: Nest, config: DotConfig, timing: MemoryTiming, part: Part, tiles: int) -> float:
     """Cycles to load a tile of weights."""
     units, weights = config.array.rows, nest.weights
     if not isinstance(weights, View):
-        return row_cycles(config, weight_lines(nest, part, tiles, config) * config.pes)
+        return row_cycles(config, timing, weight_lines(nest, part, tiles, config) * config.pes)
     if weights.stride("m") != 1:
-        return row_cycles(config, 1, min(tiles * units, nest.ng) * part.width)
-    return row_cycles(config, units, tiles * part.width)
+        return row_cycles(config, timing, 1, min(tiles * units, nest.ng) * part.width)
+    return row_cycles(config, timing, units, tiles * part.width)
 
 
-def _store_cycles(nest: Nest, config: DotConfig, region: Region, tiles: int) -> float:
+def _store_cycles(nest: Nest, config: DotConfig, timing: MemoryTiming, region: Region, tiles: int) -> float:
     """Cycles to store the outputs of a group of sums."""
     valid, item = min(tiles * reach_of(nest, config), nest.ng), nest.finish.item(config)
     if valid == nest.y.size("c") and row_pitch(nest, config, tiles, valid) == valid:
-        return row_cycles(config, valid * item * region.pixels)
-    return row_cycles(config, valid * item, region.pixels)
+        return row_cycles(config, timing, valid * item * region.pixels)
+    return row_cycles(config, timing, valid * item, region.pixels)

@@ -15,7 +15,7 @@ CONFIG = Path(__file__).parents[1] / "dot-8x8.toml"
 
 def load(**overrides):
     """Load the configuration of the example with some keys changed, ``array__rows`` for ``array.rows``."""
-    return pe.load_config(CONFIG, {name.replace("__", "."): value for name, value in overrides.items()})
+    return pe.load_config(CONFIG, {name.replace("__", "."): value for name, value in overrides.items()}).hardware
 
 
 def compiled(operator, tensors, config, constants=None):

@@ -64,7 +64,7 @@ def random_program(rng, config, groups):
 @pytest.mark.parametrize("array", [(1, 4), (4, 4), (2, 8)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_random_commands(rng, array):
     """Every field of a command over its range: one that hardware and model read differently would be a wrong sum."""
-    config = pe.load_config(CONFIG, SMALL | {"array.rows": array[0], "array.cols": array[1]})
+    config = pe.load_config(CONFIG, SMALL | {"array.rows": array[0], "array.cols": array[1]}).hardware
     groups = 8
     program = random_program(rng, config, groups).encode()
     size = groups * config.accumulators.depth * config.array.rows * config.sum_bytes
@@ -80,7 +80,7 @@ def test_random_commands(rng, array):
 
 def test_throughput(rng):
     """A line a cycle, and the time that the watchdog is told: a stall nobody counts makes every price wrong."""
-    config = pe.load_config(CONFIG, SMALL | {"array.rows": 2, "array.cols": 4})
+    config = pe.load_config(CONFIG, SMALL | {"array.rows": 2, "array.cols": 4}).hardware
     body = {"count_t0": 15, "count_m0": 15, "a_t0": 1, "first": 1}
     cycles = []
     for count in (1, 5):

@@ -26,9 +26,9 @@ def test_prices(name, rng, monkeypatch):
     operator, shapes, constants = LAYERS[name]
     config, priced = load(), []
 
-    def noted(nest, config):
-        form, mapping = choose(nest, config)
-        priced.append(price(form, config, mapping))
+    def noted(nest, config, timing):
+        form, mapping = choose(nest, config, timing)
+        priced.append(price(form, config, timing, mapping))
         return form, mapping
 
     monkeypatch.setattr("dot_array.compiler.choose", noted)

@@ -70,7 +70,7 @@ def test_extremes(a, w):
 
 def test_rows(rng):
     """Rows replace, raise or add to what stands there; one that comes again too soon would miss the one before."""
-    config = pe.load_config(CONFIG, {"array.rows": 2, "accumulators.depth": 4})
+    config = pe.load_config(CONFIG, {"array.rows": 2, "accumulators.depth": 4}).hardware
     dut, model, latest, plan = FinishedSums(config), {}, {}, []
     for cycle in range(300):
         place, sums, control = (int(rng.integers(2)), int(rng.integers(2))), rng.integers(-1 << 20, 1 << 20, 2), {}

@@ -36,7 +36,7 @@ def _linear(requant, dtype=np.int16):
 ])
 def test_accelerator_that_an_operator_needs(config, overrides, graph, message):
     """An operator on an array of other arithmetic would give other results, so it must be refused in one line."""
-    chosen = pe.load_config(config, overrides)
+    chosen = pe.load_config(config, overrides).hardware
     if message is None:
         compiler_for(chosen).check(graph, chosen)
         return
@@ -49,7 +49,7 @@ def test_inputs_with_many_zeros_are_coded():
     """A code of an input with few zeros is longer than the input; on other arrays there are no codes."""
     x = np.ones((4, 10), np.int16)
     graph = Graph.of(pe.Linear(requant=FIXED), {"x": x, "w": _words(4, 10)})
-    chip, systolic = pe.load_config("eyeriss"), pe.load_config("systolic-8x8")
+    chip, systolic = pe.load_config("eyeriss").hardware, pe.load_config("systolic-8x8").hardware
     for zeros, coded in ((0, False), (12, False), (13, True), (40, True)):
         x.reshape(-1)[:zeros] = 0
         assert compiler_for(chip).observe(graph, chip, {"x": x}) == {"coded": {"x"} if coded else set()}

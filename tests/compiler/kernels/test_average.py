@@ -35,7 +35,7 @@ def test_ties_that_float_additions_decide_are_refused():
     x = np.zeros((1, 1, 4, 4), np.int8)
     operator = pe.AvgPool2d(2, x_scale=0.1, y_scale=0.1)
     with pytest.raises(pe.PearrayError, match=r"^AvgPool2d: AvgPool2d can't be computed exactly by this accelerator"):
-        compile_graph(Graph.of(operator, {"x": x}), pe.load_config("systolic-8x8"))
+        compile_graph(Graph.of(operator, {"x": x}), pe.load_config("systolic-8x8").hardware)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 6, 9, 12, 49, 256])

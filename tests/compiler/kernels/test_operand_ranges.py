@@ -30,7 +30,7 @@ def chain(requant, second):
 ])
 def test_operands_of_four_bits(clamp, zero, message):
     """The array would cut the upper bits off, and the network would be another one."""
-    config = pe.load_config(SMALL, overrides={"array.operand_bits": 4})
+    config = pe.load_config(SMALL, overrides={"array.operand_bits": 4}).hardware
     graph = chain(pe.Requant.onnx(1, 0, 0.1, 0, 1, 0, clamp=clamp), pe.Requant.onnx(1, zero, 0.1, 0, 1, 0))
     if message is None:
         compile_graph(graph, config)

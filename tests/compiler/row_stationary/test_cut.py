@@ -19,7 +19,7 @@ HUGE = 70_000
 
 @pytest.fixture(scope="module")
 def array():
-    return pe.load_config("tests/cocotb/row_stationary.toml")
+    return pe.load_config("tests/cocotb/row_stationary.toml").hardware
 
 
 def tiny(bits):

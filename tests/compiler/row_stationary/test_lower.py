@@ -141,7 +141,7 @@ def test_published_mappings(rng):
                "w": operands(rng, (layer.m, layer.c // 2, 3, 3), np.int16, 16)}
     operator = pe.Conv2d(padding=1, groups=2, requant=pe.FixedPoint(8), activation="relu")
     graph = Graph.of(operator, tensors)
-    compiled = compile_graph(graph, pe.load_config("eyeriss"), **named_settings({"mapping": "paper"}, graph))
+    compiled = compile_graph(graph, pe.load_config("eyeriss").hardware, **named_settings({"mapping": "paper"}, graph))
     mapping = compiled.layers[0].notes["mapping"]
     assert (mapping.m, mapping.p, mapping.t) == (64, 16, 2)
     assert compiled.program.counts["execute"] == 1 + 2 * (128 // 32) * (192 // 6)

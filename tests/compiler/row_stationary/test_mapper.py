@@ -21,7 +21,7 @@ from pearray.workloads.published import ALEXNET_FIGURES, ALEXNET_MAPPINGS
 
 @pytest.fixture(scope="module")
 def eyeriss():
-    return pearray.load_config("eyeriss")
+    return pearray.load_config("eyeriss").hardware
 
 
 def small(rng):
@@ -46,8 +46,10 @@ def drawn(rng):
         stride=tuple(int(pick([1, 2, 4, 5])) for _ in range(2)), dilation=dilation, groups=groups)
 
 
+MEMORY = pearray.load_config("eyeriss").memory
 #: What AlexNet's CONV layers have in memory: all feature maps as codes but the images.
-TRAFFIC = tuple(Traffic(coded_input=index > 0, coded_output=True, input_zeros=before, output_zeros=after)
+TRAFFIC = tuple(Traffic(coded_input=index > 0, coded_output=True, input_zeros=before, output_zeros=after,
+                        timing=MEMORY)
                 for index, (before, after) in enumerate(zip(IFMAP_ZEROS, OFMAP_ZEROS, strict=True)))
 
 
@@ -84,7 +86,7 @@ def test_layers_of_vgg(eyeriss):
     """If it failed, large layers would have no mapping, or one far from the products that the array can make."""
     for layer in VGG16_CONV[1::5]:
         start = time.process_time()
-        plan = best_plan(layer, eyeriss, 3)
+        plan = best_plan(layer, eyeriss, 3, Traffic(timing=MEMORY))
         assert time.process_time() - start < 5
         assert estimate(plan).processing < 2.2 * layer.macs(3) / eyeriss.pes, layer.name
 

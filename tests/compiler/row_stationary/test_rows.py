@@ -44,7 +44,7 @@ def test_weights_are_packed_once(rng, name, pixels, bits):
 
 def test_host_packed_bytes_of_a_linear_layer():
     """Weights that did not divide the array would be packed with padding, or once for each cut of the pixels."""
-    config = pe.load_config("tests/cocotb/row_stationary.toml")
+    config = pe.load_config("tests/cocotb/row_stationary.toml").hardware
     tensors = {"x": np.zeros((17, 128), np.int8), "w": np.ones((128, 128), np.int8)}
     compiled = compile_graph(Graph.of(pe.Linear(), tensors), config)
     # Besides them a setup of the array: a line for each PE.

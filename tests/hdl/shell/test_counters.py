@@ -59,7 +59,7 @@ def test_counters_count_every_event(rng, widths):
     simulate(dut, testbench)
 
 
-@pytest.mark.parametrize("config", [CONFIG, load_config("eyeriss")], ids=["systolic", "row-stationary"])
+@pytest.mark.parametrize("config", [CONFIG, load_config("eyeriss").hardware], ids=["systolic", "row-stationary"])
 def test_registers(rng, config):
     """The host would read or write a wrong register."""
     counters = len(counter_names(config))
@@ -115,7 +115,7 @@ def test_registers(rng, config):
 @pytest.mark.parametrize("bits", [8, 16])
 def test_both_kinds_have_their_common_registers_in_place(bits):
     """A host that asks what it talks to would read another figure."""
-    ours, other = capabilities(CONFIG), capabilities(load_config("eyeriss", {"array.operand_bits": bits}))
+    ours, other = capabilities(CONFIG), capabilities(load_config("eyeriss", {"array.operand_bits": bits}).hardware)
     places = [list(block).index for block in (ours, other)]
     for name in ours.keys() & other.keys():
         assert len({place(name) for place in places}) == 1
@@ -123,7 +123,8 @@ def test_both_kinds_have_their_common_registers_in_place(bits):
     assert len(other) <= 16
 
 
-@pytest.mark.parametrize("config", [CONFIG, load_config("eyeriss"), load_config("eyeriss", {"array.operand_bits": 8})])
+@pytest.mark.parametrize("config", [
+    CONFIG, load_config("eyeriss").hardware, load_config("eyeriss", {"array.operand_bits": 8}).hardware])
 def test_map_has_no_overlap(config):
     """Two registers would share an address, or one would lie outside the port's 4 KB."""
     offsets = [register.offset for register in registers(config)]

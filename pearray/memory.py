@@ -1,11 +1,11 @@
-"""Timing of the memory behind an accelerator: what those assume who simulate or time programs. No hardware knows it."""
+"""Timing of the memory behind an accelerator: what those assume who simulate or plan programs. No hardware knows it."""
 
 from dataclasses import dataclass
 
-from .errors import PearrayError
-from .sections import Section, integer
+from .hdl.errors import PearrayError
+from .hdl.sections import Section, integer
 
-__all__ = ["MemoryTiming"]
+__all__ = ["DEFAULT_MEMORY", "MemoryTiming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +39,7 @@ class MemoryTiming(Section):
         value = self.beats_per_cycle
         if type(value) not in (int, float) or not 0 < value <= 1:
             raise PearrayError(f"memory.beats_per_cycle must be a number above 0 and at most 1, not {value!r}")
+
+
+#: The memory that every figure assumes which says nothing else.
+DEFAULT_MEMORY = MemoryTiming()
