@@ -170,7 +170,7 @@ class _Product:
         """
         self._planes_of, self._parts_of = cache(self._planes), cache(self._parts)
         costs = ((self._cost(cut), cut) for cut in dict.fromkeys(self._candidates()))
-        best = min((found for found in costs if found[0] is not None), default=None)
+        best = min(((cost, cut) for cost, cut in costs if cost is not None), default=None)
         if best is None:
             raise PearrayError(f"{self._problem.name}: the scratchpads can't hold the smallest output-stationary tile "
                                "of this layer; make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
@@ -236,9 +236,9 @@ class _Product:
         regions = [part for image in range(problem.images)
                    for part in split_region(Region(image, image + 1, 0, problem.p, 0, problem.q), cut.pixels)]
         blocks, channels = even(self._tiles, -(-self._tiles // cut.block)), range(0, problem.cg, cut.channels)
-        outer, inner = (blocks, regions) if cut.channels_outer else (regions, blocks)
-        for group, *visit in product(range(problem.groups), outer, inner):
-            region, tiles = reversed(visit) if cut.channels_outer else visit
+        visits = ([(region, tiles) for tiles in blocks for region in regions] if cut.channels_outer
+                  else [*product(regions, blocks)])
+        for group, (region, tiles) in product(range(problem.groups), visits):
             plane = self._plane(region)
             grid = Grid(plane.columns, plane.blocks * self._side)
             sums, first = Group(self._outputs.outputs(region, group, tiles, 1, grid)), 1

@@ -281,7 +281,8 @@ class _Copy:
         body = {"rounding": self._finish.rounding.value, "low": self._finish.low, "high": self._finish.high,
                 "zero_point": 0, "n_count": -(-count // cols), "m_count": rows, "acc_nstep": rows,
                 "out_nstep": cols * item, "out_mstep": pitch}
-        stores, planes = [], []
+        stores: list[dict[str, int]] = []
+        planes: list[int] = []
         width = channels[1] - channels[0]
         element = part[0]
         while element < part[1]:

@@ -88,7 +88,7 @@ class _Memory(OperandMemory[DotStep]):
         tile.ordinals.append(self.scheduler.load(tile, piece, tile.clear, 0, store))
         return True
 
-    def execute(self, index: int) -> int:
+    def execute(self, index: int) -> None:
         step, bank = self.steps[index], self._banks[index]
         load, bases = 0, []
         for use, base in ((step.a, "a_base"), (step.w, "w_base")):
@@ -98,7 +98,6 @@ class _Memory(OperandMemory[DotStep]):
         for use in step.operands:
             use.tile.uses.popleft()
             use.tile.last_use = ordinal
-        return ordinal
 
     def look_ahead(self, index: int) -> None:
         # Over what the EXECUTE just emitted reads, nothing can be loaded before it ends.
