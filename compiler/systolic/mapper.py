@@ -1,6 +1,7 @@
 """Layers of a program to steps: what stays in the array, and how each is cut. Equal layers are planned once."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ __all__ = ["DATAFLOWS", "Mapper"]
 #: What stays in the array while a product is computed.
 DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
 
-#: Steps of a program that is timed to compare dataflows; of longer ones the estimates are compared.
+#: Steps of a program that is timed to compare dataflows.
 _MOST_STEPS = 3000
 
 #: Share of a layer's cycles that another dataflow must be able to spare to be looked at.
@@ -90,25 +91,22 @@ class Mapper:
 
     def _cheaper(self, problem: Nest, usual: _Lower, cycles: float | None) -> _Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
+        alone, plan = problem.alone(), MemoryPlan(keep=False)
         if cycles is None:
-            cycles = self._cycles(usual(problem.alone(), MemoryPlan(keep=False)), float("inf"))
+            cycles = self._cycles(usual(alone, plan))
         if least_vectors(problem, self._config) > (1 - _WORTH) * cycles:
             return usual
-        try:
+        with suppress(PearrayError):
             cost, other = self._output_stationary(problem)
-        except PearrayError:
-            return usual
-        if cost >= cycles:
-            return usual
-        return other if self._cycles(other(problem.alone(), MemoryPlan(keep=False)), cycles) < cycles else usual
+            # What is too long to be timed must be better by its estimate than the other can be at all.
+            if cost < cycles and max(cost, self._cycles(other(alone, plan))) < self._cycles(usual(alone, plan)):
+                return other
+        return usual
 
-    def _cycles(self, steps: list[ContractionStep], most: float) -> float:
-        """Cycles of steps alone, as exactly as there is time for; infinitely many if there are at least `most`."""
-        least = Bounds(self._config).least_cycles(steps)
-        if least >= most:
-            return float("inf")
+    def _cycles(self, steps: list[ContractionStep]) -> float:
+        """Cycles of steps alone; of many steps what they take at least."""
         if len(steps) > _MOST_STEPS:
-            return least
+            return Bounds(self._config).least_cycles(steps)
         try:
             return float(estimate(self._config, schedule(self._config, steps)))
         except UnendingError:
