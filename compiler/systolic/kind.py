@@ -74,7 +74,7 @@ class _Compiler(ArrayCompiler):
         check_integers(graph, config)
 
     def planner(self, config: Config, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config), Mapper(_checked(config), **settings))
+        return _Planner(_checked(config), Mapper(_checked(config), max(1, len(graph.nodes)), **settings))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return SystolicInterpreter(_checked(config), dram_bytes)

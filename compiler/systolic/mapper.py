@@ -32,6 +32,9 @@ DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
 #: Steps of a program that is timed to compare dataflows.
 _MOST_STEPS = 3000
 
+#: Layers that are each searched for as long as one alone.
+_FEW = 16
+
 #: Share of a layer's cycles that another dataflow must be able to spare to be looked at.
 _WORTH = 0.01
 
@@ -50,12 +53,14 @@ class Mapper:
         Configuration.
     dataflow : str
         One of :data:`DATAFLOWS`, for all products. What is no product has its own.
-    effort : int
+    effort : float
         How many times as long as usual to search for the ramps of a layer.
+    layers : int
+        Layers of the program, which share the time of the search if they are many.
     """
 
-    def __init__(self, config: SystolicConfig, dataflow: str = "cheapest", effort: int = 1):
-        self._config, self._dataflow, self._effort = config, dataflow, effort
+    def __init__(self, config: SystolicConfig, layers: int, dataflow: str = "cheapest", effort: float = 1):
+        self._config, self._dataflow, self._effort = config, dataflow, effort * min(1, _FEW / layers)
         self._chosen: dict[object, _Lower] = {}
 
     def steps(self, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:

@@ -76,7 +76,7 @@ def _posts(problem: Nest, config: SystolicConfig) -> int:
     return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
 
 
-def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tuple[float, Tiling]:
+def choose_tiling(problem: Nest, config: SystolicConfig, effort: float = 1) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
@@ -85,8 +85,8 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
         The layer.
     config : SystolicConfig
         Configuration.
-    effort : int
-        How many times as long as usual to search for its ramps.
+    effort : float
+        How many times as long as usual to search for its ramps; below 1, fewer candidates are timed, too.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * problem.groups > 64:
         return cost, replace(first, first_pixels=2 * config.array.rows)
-    timing = _Timing(problem, config)
+    timing = _Timing(problem, config, effort)
     enough = _ENOUGH * _work(problem, config)
     best = float("inf"), first
     for _, tiling in tilings:
@@ -115,17 +115,17 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: int = 1) -> tup
         return cost, best[1]
     if best[0] < _SHORT or timing.steps == 0:
         return best
-    return improve(problem, config, best, timing.cycles, effort * _RAMP_STEPS // timing.steps)
+    return improve(problem, config, best, timing.cycles, int(effort * _RAMP_STEPS / timing.steps))
 
 
 class _Timing:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig):
+    def __init__(self, problem: Nest, config: SystolicConfig, effort: float):
         self._problem = problem.alone()
         self._config = config
         self._bounds = Bounds(config)
-        self._left = _MOST_STEPS
+        self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
         #: Of the program timed last.
         self.steps = 0
 
