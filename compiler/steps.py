@@ -118,7 +118,7 @@ class Group:
     profile: int | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """What one EXECUTE does; a kind of array derives its own.
 

@@ -188,9 +188,11 @@ def function_of(activation: Any) -> Callable[[Array], Array]:
     """
     name, *values = activation if isinstance(activation, tuple) and activation else (activation,)
     found = FUNCTIONS.get(name) if isinstance(name, str) else None
-    if found is None or len(values) != len(found.parameters) or not all(
-            isinstance(value, (int, float, np.number)) and np.isfinite(value) for value in values):
+    if found is None or len(values) != len(found.parameters):
         raise ValueError(f"activation must be {listed()}, not {activation!r}")
+    for parameter, value in zip(found.parameters, values, strict=True):
+        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+            raise ValueError(f"{parameter} of {name} must be a finite number, not {value!r}")
     return lambda x: found.evaluate(x, *values)
 
 

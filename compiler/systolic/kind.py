@@ -75,7 +75,8 @@ class _Compiler(ArrayCompiler):
         check_integers(graph, config)
 
     def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
-        return _Planner(_checked(config), timing, Mapper(_checked(config), timing, **settings))
+        mapper = Mapper(_checked(config), timing, max(1, len(graph.nodes)), **settings)
+        return _Planner(_checked(config), timing, mapper)
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return SystolicInterpreter(_checked(config), dram_bytes)

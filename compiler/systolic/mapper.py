@@ -1,6 +1,7 @@
 """Layers of a program to steps: what stays in the array, and how each is cut. Equal layers are planned once."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -30,8 +31,11 @@ __all__ = ["DATAFLOWS", "Mapper"]
 #: What stays in the array while a product is computed.
 DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
 
-#: Steps of a program that is timed to compare dataflows; of longer ones the estimates are compared.
+#: Steps of a program that is timed to compare dataflows.
 _MOST_STEPS = 3000
+
+#: Layers that are each searched for as long as one alone.
+_FEW = 16
 
 #: Share of a layer's cycles that another dataflow must be able to spare to be looked at.
 _WORTH = 0.01
@@ -53,12 +57,16 @@ class Mapper:
         Memory behind the accelerator.
     dataflow : str
         One of :data:`DATAFLOWS`, for all products. What is no product has its own.
-    effort : int
+    effort : float
         How many times as long as usual to search for the ramps of a layer.
+    layers : int
+        Layers of the program, which share the time of the search if they are many.
     """
 
-    def __init__(self, config: SystolicConfig, timing: MemoryTiming, dataflow: str = "cheapest", effort: int = 1):
-        self._config, self._timing, self._dataflow, self._effort = config, timing, dataflow, effort
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, layers: int, dataflow: str = "cheapest",
+                 effort: float = 1):
+        self._config, self._timing = config, timing
+        self._dataflow, self._effort = dataflow, effort * min(1, _FEW / layers)
         self._chosen: dict[object, _Lower] = {}
         self._tiles: dict[object, Tile] = {}
 
@@ -95,25 +103,22 @@ class Mapper:
 
     def _cheaper(self, problem: Nest, usual: _Lower, cycles: float | None) -> _Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
+        alone, plan = problem.alone(), MemoryPlan(keep=False)
         if cycles is None:
-            cycles = self._cycles(usual(problem.alone(), MemoryPlan(keep=False)), float("inf"))
+            cycles = self._cycles(usual(alone, plan))
         if least_vectors(problem, self._config) > (1 - _WORTH) * cycles:
             return usual
-        try:
+        with suppress(PearrayError):
             cost, other = self._output_stationary(problem)
-        except PearrayError:
-            return usual
-        if cost >= cycles:
-            return usual
-        return other if self._cycles(other(problem.alone(), MemoryPlan(keep=False)), cycles) < cycles else usual
+            # What is too long to be timed must be better by its estimate than the other can be at all.
+            if cost < cycles and max(cost, self._cycles(other(alone, plan))) < self._cycles(usual(alone, plan)):
+                return other
+        return usual
 
-    def _cycles(self, steps: list[ContractionStep], most: float) -> float:
-        """Cycles of steps alone, as exactly as there is time for; infinitely many if there are at least `most`."""
-        least = Bounds(self._config, self._timing).least_cycles(steps)
-        if least >= most:
-            return float("inf")
+    def _cycles(self, steps: list[ContractionStep]) -> float:
+        """Cycles of steps alone; of many steps what they take at least."""
         if len(steps) > _MOST_STEPS:
-            return least
+            return Bounds(self._config, self._timing).least_cycles(steps)
         try:
             return float(estimate(self._config, schedule(self._config, self._timing, steps), self._timing))
         except UnendingError:

@@ -12,6 +12,7 @@ many channels more as it had phases.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from math import isqrt
 
 import numpy as np
@@ -98,7 +99,7 @@ def copied(problem: Nest) -> int:
     return problem.groups * problem.cg * ((0 if stand else problem.ng) + (0 if _stands(problem) else pixels))
 
 
-def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[list[ContractionStep], Nest]:
+def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[Iterator[ContractionStep], Nest]:
     """The same product of operands that stand in planes, and the steps that copy those that do not.
 
     Parameters
@@ -110,7 +111,7 @@ def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[
     plan : MemoryPlan
         Where copies go.
     """
-    steps: list[ContractionStep] = []
+    copies: list[_Copy] = []
     weights = problem.weights
     if isinstance(weights, View) and problem.ng == 1:
         # A column of one operand, however far from the next.
@@ -120,14 +121,14 @@ def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[
                                       weights.axis("c")))
         copy = _Copy(replace(_plain(problem), x=rows, q=problem.ng, cg=problem.cg, groups=1,
                              a_unsigned=problem.w_unsigned), config, plan)
-        steps += copy.steps()
+        copies.append(copy)
         problem = replace(problem, weights=replace(copy.view, axes=(
             replace(copy.view.axis("c"), name="c"), replace(copy.view.axis("w"), name="m"))))
     if not _stands(problem):
         copy = _Copy(problem, config, plan)
-        steps += copy.steps()
+        copies.append(copy)
         problem = copy.problem()
-    return steps, problem
+    return chain.from_iterable(copy.steps() for copy in copies), problem
 
 
 def _plain(problem: Nest) -> Nest:

@@ -7,7 +7,7 @@ from ..steps import Step, Use
 __all__ = ["ContractionStep"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ContractionStep(Step):
     """One EXECUTE of the systolic array.
 

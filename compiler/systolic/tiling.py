@@ -78,7 +78,7 @@ def _posts(problem: Nest, config: SystolicConfig) -> int:
 
 
 def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
-                  effort: int = 1) -> tuple[float, Tiling]:
+                  effort: float = 1) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
@@ -89,8 +89,8 @@ def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
         Configuration.
     timing : MemoryTiming
         Memory behind the accelerator.
-    effort : int
-        How many times as long as usual to search for its ramps.
+    effort : float
+        How many times as long as usual to search for its ramps; below 1, fewer candidates are timed, too.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * problem.groups > 64:
         return cost, replace(first, first_pixels=2 * config.array.rows)
-    timer = _Timer(problem, config, timing)
+    timer = _Timer(problem, config, timing, effort)
     enough = _ENOUGH * _work(problem, config)
     best = float("inf"), first
     for _, tiling in tilings:
@@ -119,17 +119,17 @@ def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
         return cost, best[1]
     if best[0] < _SHORT or timer.steps == 0:
         return best
-    return improve(problem, config, timing, best, timer.cycles, effort * _RAMP_STEPS // timer.steps)
+    return improve(problem, config, timing, best, timer.cycles, int(effort * _RAMP_STEPS / timer.steps))
 
 
 class _Timer:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming):
+    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, effort: float):
         self._problem = problem.alone()
         self._config, self._timing = config, timing
         self._bounds = Bounds(config, timing)
-        self._left = _MOST_STEPS
+        self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
         #: Of the program timed last.
         self.steps = 0
 

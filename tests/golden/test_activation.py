@@ -94,7 +94,7 @@ def test_quantised_bounds_equal_clamping_real_numbers(dtype, low, width, number)
     (lambda: activation.table("swish", 1, 0, 1, 0),
      r"^activation must be \('leaky_relu', alpha\), 'sigmoid', .* or .* not 'swish'$"),
     (lambda: activation.table("leaky_relu", 1, 0, 1, 0), "^activation must be .* not 'leaky_relu'$"),
-    (lambda: activation.table(("leaky_relu", math.nan), 1, 0, 1, 0), "^activation must be .* not .*nan"),
+    (lambda: activation.table(("leaky_relu", math.nan), 1, 0, 1, 0), "^alpha of leaky_relu must be a finite number, not nan$"),
     (lambda: activation.table("tanh", 1, 0, 1, 0, np.int16), r"^dtype must be int8 or uint8, not int16$"),
     (lambda: activation.clip(np.zeros(2, np.int8), 1, 0), r"^clip must have low <= high, not 1, 0$"),
     (lambda: activation.quantised_bounds(math.nan, 0, 1, 0), r"^clip must have low <= high, not nan, 0$"),

@@ -177,7 +177,10 @@ class FloatNodes:
         for attribute, value in fixed.items():
             if (given := taken.pop(attribute)) != value:
                 raise PearrayError(f"{attribute} must be {value!r}, not {given!r}")
-        self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
+        try:
+            self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
+        except ValueError as error:
+            raise PearrayError(str(error)) from None
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target, _ = result(node, self._graph)

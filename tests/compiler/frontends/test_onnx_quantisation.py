@@ -259,7 +259,7 @@ AXIS = {"m": np.zeros((4, 6), np.int8), "m_s": np.full(4, 0.5, np.float32), "m_z
      {"g": np.zeros((4, 4), np.int8), "column": np.full((4, 1), 0.5, np.float32)},
      "b_scale must be a scalar or a vector, not an array of shape (4, 1)"),
     ([("LeakyRelu", ["d"], ["f"], {"alpha": float("nan")}), ("QuantizeLinear", ["f", "s", "z"], ["y"], {})], {},
-     "x must be numbers, not NaN"),
+     "alpha of leaky_relu must be a finite number, not nan"),
     ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z"], ["y"], {})], {}, "C_scale must be a constant, not ''"),
     ([(f"{MICROSOFT}:QLinearSigmoid", [], ["y"], {})], {}, "inputs must be more than 0"),
     ([(f"{MICROSOFT}:QLinearSigmoid", ["x", "s", "z", "s", "z"], ["y"], {"activation": "relu"})], {},

@@ -78,7 +78,7 @@ def test_every_operand_is_int16(operator, tensors, wrong):
     (lambda: pe.ConvTranspose2d(requant=FIXED),
      "requant must be None or a Requant for ConvTranspose2d, not a FixedPoint"),
     (lambda: pe.run(pe.Linear(), {"x": _words(1, 2), "w": _words(1, 2)}, on="systolic-8x8", mapping="own"),
-     "unknown setting of a systolic array 'mapping': allowed: "),
+     "unknown setting of a systolic array 'mapping': allowed: dataflow, effort"),
 ])
 def test_mistakes(make, message):
     """What fixed point does not have must be told before anything is built."""
