@@ -112,7 +112,7 @@ class Bench:
 
     def simulate(self, testbench, dut=None):
         """Run a testbench beside the memory."""
-        simulate(dut or self.dut, testbench, background=self.memory.testbenches, timeout=20_000)
+        simulate(dut or self.dut, testbench, background=self.memory.testbenches, timeout=5000)
 
 
 def layers(rng, kind):
