@@ -15,6 +15,7 @@ import bench_breadth
 import bench_demo
 import bench_eyeriss
 import bench_generate
+import bench_products
 import bench_shapes
 import bench_simulation
 import bench_sweep
@@ -131,6 +132,8 @@ PARTS = {
         "Cycles", "End to end, from the start write to the done flag, with the default memory: 32 cycles of latency, "
         "8 bursts in flight, one beat a cycle. The limit is MACs over PEs. Memory is beats over cycles, reads and "
         "writes together. Values are the distinct ones among the outputs.", speed, speed_rows()),
+    "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
+                     bench_products.rows()),
     "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
                  "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),
     "eyeriss": Part("Eyeriss", bench_eyeriss.INTRODUCTION, partial(bench_eyeriss.eyeriss, measure),
