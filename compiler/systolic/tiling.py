@@ -7,7 +7,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
 from ..placement import MemoryPlan
 from .bounds import Bounds
-from .candidates import Chooser
+from .candidates import LONG, Chooser
 from .cost import estimate
 from .geometry import tiles_of
 from .lower import Tiling, lower
@@ -102,7 +102,7 @@ def choose_tiling(problem: Nest, config: SystolicConfig, effort: float = 1) -> t
     tilings = Chooser(problem, config).best(_FINALISTS)
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
-    if len(first.regions) * len(first.blocks) * problem.groups > 64:
+    if len(first.regions) * len(first.blocks) * problem.groups > LONG:
         return cost, replace(first, first_pixels=2 * config.array.rows)
     timing = _Timing(problem, config, effort)
     enough = _ENOUGH * _work(problem, config)
