@@ -12,19 +12,24 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from ...hdl.errors import PearrayError
+from ...hdl.shell.block_walk import burst_beats
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, split_region
+from ..kernels.views import View
 from ..placement import MemoryPlan
 from .cost import contraction_tiles, row_beats
 from .geometry import Box, Geometry, reach_of, tiles_of
 from .lower import Tiling
 from .tiles import TileMaker
 
-__all__ = ["Chooser", "even"]
+__all__ = ["LONG", "Chooser", "even"]
 
 _Part = TypeVar("_Part")
+
+#: Parts of a layer from which on it hardly feels how it begins and ends.
+LONG = 64
 
 #: Regions at most: a layer cut finer than that is all commands.
 _MOST_REGIONS = 1 << 14
@@ -227,7 +232,7 @@ class Chooser:
         if splits:
             a_boxes = self._tiling(candidate, taps).boxes(problem, config, block)
         a_most, a_sum = self._a_sizes(regions.largest, a_boxes)
-        w_most, w_sum, w_block = self._w_sizes(block, boxes)
+        w_most, w_sum = self._w_sizes(block, boxes)
         if a_most > self._a_room or w_most > self._w_room:
             return None
         groups, steps = problem.groups, len(boxes.flat)
@@ -249,6 +254,7 @@ class Chooser:
             a_all *= len(blocks)
         elif not candidate.n_outer and not a_fits:
             a_all *= len(blocks) * float(parts) / len(regions.parts)
+        w_block = self._once(("w cycles", blocks, boxes), lambda: self._w_cycles(blocks, boxes))
         w_all = w_block * len(blocks) * groups
         if w_sum * len(blocks) * groups > self._w_room:
             if w_sum > self._w_room * (1 if len(blocks) * groups == 1 else 0.67):
@@ -260,7 +266,13 @@ class Chooser:
         serial = (a_all if a_serial else 0.0) + (w_all if w_serial else 0.0)
         # Commands have their own price; ramps at both ends are shaped later.
         read = a_all + w_all + commands
-        return max(compute, read, post, store) + serial + 8.0 * visits * steps + 0.05 * (read + store)
+        # Few pixels do not hide how long weights take: a tile is asked for when the array has done with the one in its
+        # place: as many as there is room for take no less than one on the port, one in the array, and both latencies.
+        loads, room, turns = w_all / w_block * steps, self._w_room // w_most, 0.0
+        if loads > LONG and room > 1 and outputs <= config.array.rows:
+            latency = self._timing.read_latency + config.array.rows + config.array.cols + 8
+            turns = (compute + read + loads * latency) / room
+        return max(compute, read, turns, post, store) + serial + 8.0 * visits * steps + 0.05 * (read + store)
 
     def _store_cycles(self, block: tuple[int, int], blocks: int) -> float:
         """Cycles of the port to store all outputs."""
@@ -279,11 +291,28 @@ class Chooser:
 
         return self._once(("a", region, boxes), make)
 
-    def _w_sizes(self, block: tuple[int, int], boxes: _Boxes) -> tuple[int, int, float]:
-        """Bytes of the largest tile of weights and of all, and the cycles to load all."""
-        def make() -> tuple[int, int, float]:
+    def _w_cycles(self, blocks: tuple[tuple[int, int], ...], boxes: _Boxes) -> float:
+        """Cycles to load the weights of a block, on the average."""
+        config, sizes = self._config, {box.size: box for box in boxes.flat}
+        many = Counter(box.size for box in boxes.flat)
+
+        def cycles(block: tuple[int, int]) -> float:
+            return sum(count * self._maker.w_cycles(self._timing, block, sizes[size]) for size, count in many.items())
+
+        if not isinstance(self._problem.weights, View):
+            return cycles(max(blocks, key=lambda part: part[1] - part[0]))
+        # Blocks are alike if they are as wide, and rows in memory stand alike to the ends of bursts.
+        tile, burst = config.array.cols * config.operand_bytes, burst_beats(config) * config.beat_bytes
+        kinds: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for start, end in blocks:
+            kinds.setdefault((end - start, start * tile % burst), []).append((start, end))
+        return sum(len(alike) * cycles(alike[0]) for alike in kinds.values()) / len(blocks)
+
+    def _w_sizes(self, block: tuple[int, int], boxes: _Boxes) -> tuple[int, int]:
+        """Bytes of the largest tile of weights, and of all."""
+        def make() -> tuple[int, int]:
             sizes = [self._maker.w_size(block, box) for box in boxes.flat]
-            return max(sizes), sum(sizes), sum(self._maker.w_cycles(self._timing, block, box) for box in boxes.flat)
+            return max(sizes), sum(sizes)
 
         return self._once(("w", block[1] - block[0], boxes), make)
 
@@ -319,11 +348,11 @@ class Chooser:
     def best(self, count: int) -> list[tuple[float, Tiling]]:
         """Tilings of least estimated cycles, and these, the best first."""
         found: dict[object, tuple[float, _Candidate]] = {}
-        fewest = 1 << 30
+        fewest: dict[int, int] = {}
         for candidate in dict.fromkeys(self._candidates()):
             # Pieces of a small part of what fits have no merit of their own.
             parts = -(-self._problem.k // candidate.k) + -(-self._problem.cg // candidate.channels)
-            if found and parts > 64 and parts > 4 * fewest:
+            if found and parts > 64 and parts > 4 * fewest.get(candidate.block, 1 << 30):
                 continue
             regions = self._regions(candidate.region)
             key = (regions, self._boxes(candidate.channels, candidate.k, "all"), self._blocks(candidate.block),
@@ -333,7 +362,7 @@ class Chooser:
             cost = self._cost(candidate)
             if cost is not None:
                 found[key] = cost, candidate
-                fewest = min(fewest, parts)
+                fewest[candidate.block] = min(fewest.get(candidate.block, parts), parts)
         if not found:
             return [self._smallest()]
         return [(cost, self._tiling(candidate))

@@ -5,20 +5,23 @@ operand vector a cycle into the array, `lanes` outputs a cycle in post-processin
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
+from math import gcd
 from typing import Any
 
 import numpy as np
 
+from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES, Opcode
 from ...hdl.shell.config import Config
 from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
-from .timing import bursts, contraction_tiles, execution
+from .timing import bursts, contraction_tiles, execution, row_bursts
 
-__all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "operand_vectors",
-           "predict", "row_beats"]
+__all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "operand_vectors", "predict",
+           "row_beats", "strided_beats"]
 
 
 def row_beats(config: Config, timing: MemoryTiming, length: int, rows: int = 1) -> float:
@@ -27,6 +30,21 @@ def row_beats(config: Config, timing: MemoryTiming, length: int, rows: int = 1) 
     # Bursts in flight bound the rate of short ones.
     floor = (max(timing.read_latency, timing.write_latency) + 4) / timing.outstanding
     return rows * max(beats / timing.beats_per_cycle, floor if rows > timing.outstanding else beats)
+
+
+@lru_cache(1 << 12)
+def strided_beats(config: Config, timing: MemoryTiming, start: int, pitch: int, length: int, rows: int) -> float:
+    """Cycles to move `rows` rows of `length` bytes that stand `pitch` bytes apart, from address `start` on.
+
+    Unlike :func:`row_beats`, this knows which rows are cut in two where bursts end.
+    """
+    size = burst_beats(config) * config.beat_bytes
+    # After so many rows they stand again as the first one to the ends of bursts.
+    some = min(rows, size // gcd(pitch, size))
+    sizes = row_bursts(config, start, length, (some, pitch)).sizes
+    beats = sum(sizes) / some / timing.beats_per_cycle
+    floor = (timing.read_latency + 4) / timing.outstanding * len(sizes) / some
+    return rows * max(beats, floor if rows > timing.outstanding else 0.0)
 
 
 def execute_cycles(config: Config, body: Mapping[str, int]) -> float:

@@ -16,7 +16,7 @@ from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
 from ..transfers import Window, block, blocks, nested, ranges
-from .cost import row_beats
+from .cost import row_beats, strided_beats
 from .geometry import Box, Geometry, reach_of, tiles_of
 
 __all__ = ["TileMaker"]
@@ -139,12 +139,14 @@ class TileMaker:
         problem, config = self._problem, self._config
         weights, item = problem.weights, config.operand_bytes
         if isinstance(weights, View):
-            valid = min((tiles[1] - tiles[0]) * config.array.cols, problem.ng)
+            first = tiles[0] * config.array.cols
+            valid = min(tiles[1] * config.array.cols, problem.ng) - first
+            start, pitch = weights.address + first * weights.stride("m") * item, weights.stride("c") * item
             if weights.stride("m") != 1:
-                return row_beats(config, timing, box.size * item, valid)
-            if valid == weights.stride("c"):
+                return strided_beats(config, timing, start, weights.stride("m") * item, box.size * item, valid)
+            if valid * item == pitch:
                 return row_beats(config, timing, box.size * valid * item)
-            return row_beats(config, timing, valid * item, box.size)
+            return strided_beats(config, timing, start, pitch, valid * item, box.size)
         return row_beats(config, timing, self.w_size(tiles, box))
 
     def _packed(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:

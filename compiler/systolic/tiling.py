@@ -8,7 +8,7 @@ from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..placement import MemoryPlan
 from .bounds import Bounds
-from .candidates import Chooser
+from .candidates import LONG, Chooser
 from .cost import estimate
 from .geometry import tiles_of
 from .lower import Tiling, lower
@@ -106,7 +106,7 @@ def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
     tilings = Chooser(problem, config, timing).best(_FINALISTS)
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
-    if len(first.regions) * len(first.blocks) * problem.groups > 64:
+    if len(first.regions) * len(first.blocks) * problem.groups > LONG:
         return cost, replace(first, first_pixels=2 * config.array.rows)
     timer = _Timer(problem, config, timing, effort)
     enough = _ENOUGH * _work(problem, config)

@@ -21,7 +21,8 @@ from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 
-__all__ = ["Bursts", "Execution", "Latencies", "Timeline", "UnendingError", "bursts", "contraction_tiles", "execution"]
+__all__ = ["Bursts", "Execution", "Latencies", "Timeline", "UnendingError", "bursts", "contraction_tiles", "execution",
+           "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -106,6 +107,12 @@ def _block_bursts(beat: int, burst: int, start: int, length: int, inner: tuple[i
             row = rows[at]
             sizes += row
     return Bursts(tuple(sizes), len(row), min(sizes) == max(sizes))
+
+
+def row_bursts(config: Config, start: int, length: int, rows: tuple[int, int]) -> Bursts:
+    """Bursts of rows of `length` bytes from address `start` on: how many, and how far from one to the next."""
+    beat, burst = config.beat_bytes, burst_beats(config)
+    return _block_bursts(beat, burst, start % (beat * burst), length, (rows[0], rows[1] % (beat * burst)), (1, 0))
 
 
 def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
