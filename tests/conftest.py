@@ -44,7 +44,8 @@ def _figures_of_layers(monkeypatch):
 
     def checked(*args):
         result = result_of(*args)
-        assert sum(layer.cycles for layer in result.layers) == result.cycles
+        # What the host computes has no layer.
+        assert not result.layers or sum(layer.cycles for layer in result.layers) == result.cycles
         assert all(0 <= layer.utilisation <= 1 for layer in result.layers), [
             (layer.name, layer.utilisation) for layer in result.layers]
         return result
