@@ -23,10 +23,10 @@ def test_repeated_groups_are_what_the_scheduler_would_emit(seed, monkeypatch):
     emit = repeat.Repeats.emit
     monkeypatch.setattr(repeat.Repeats, "emit", lambda self, index: emitted.append(emit(self, index)) or emitted[-1])
     config = load_config("systolic-8x8").hardware
-    fast = _gemm(np.random.default_rng(seed), 512, 4096, 256, config).program.encode()
+    fast = _gemm(np.random.default_rng(seed), 1024, 1024, 1024, config).program.encode()
     assert sum(map(bool, emitted)) > 10
     monkeypatch.setattr(repeat, "_WORTH", 1 << 30)
-    assert _gemm(np.random.default_rng(seed), 512, 4096, 256, config).program.encode() == fast
+    assert _gemm(np.random.default_rng(seed), 1024, 1024, 1024, config).program.encode() == fast
 
 
 def test_equal_layers_are_planned_once(rng, monkeypatch):
