@@ -1,12 +1,13 @@
 """Parts of an output: ranges of pixels, and how they are cut."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from .views import View
 
-__all__ = ["Region", "split_region"]
+__all__ = ["Region", "even", "split_region"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Region:
         images = np.arange(self.image1 - self.image0)[:, None, None] * y.stride("n")
         rows = np.arange(self.p1 - self.p0)[:, None] * y.stride("h")
         return ((self.first(y) + images + rows + np.arange(self.q1 - self.q0) * step) // columns).reshape(-1)
+
+
+def even(total: int, parts: int) -> list[tuple[int, int]]:
+    """Cut `total` into as many parts as even as can be: first and end of each."""
+    return list(pairwise(total * index // parts for index in range(parts + 1)))
 
 
 def _sizes(total: int, most: int, first: int) -> list[int]:

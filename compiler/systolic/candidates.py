@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from ...hdl.errors import PearrayError
@@ -16,7 +15,7 @@ from ...hdl.shell.block_walk import burst_beats
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
-from ..kernels.regions import Region, split_region
+from ..kernels.regions import Region, even, split_region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from .cost import contraction_tiles, row_beats
@@ -24,7 +23,7 @@ from .geometry import Box, Geometry, reach_of, tiles_of
 from .lower import Tiling
 from .tiles import TileMaker
 
-__all__ = ["LONG", "Chooser", "even"]
+__all__ = ["LONG", "Chooser"]
 
 _Part = TypeVar("_Part")
 
@@ -381,9 +380,3 @@ class Chooser:
                             return cost, self._tiling(candidate, taps)
         raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
                            "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
-
-
-def even(total: int, parts: int) -> list[tuple[int, int]]:
-    """Cut `total` into as many parts as even as can be: first and end of each."""
-    cuts = [total * index // parts for index in range(parts + 1)]
-    return list(pairwise(cuts))

@@ -18,12 +18,12 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
-from ..kernels.regions import Region, split_region
+from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..placement import MemoryPlan
 from ..steps import Group, Piece, Tile, Use
 from ..transfers import Window
-from .candidates import Chooser, even
+from .candidates import Chooser
 from .cost import row_beats
 from .geometry import Box, tiles_of
 from .outputs import Grid, OutputMaker

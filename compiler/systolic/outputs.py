@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
-from ..kernels.regions import Region, split_region
+from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..steps import Output, Use
 from ..transfers import blocks, pixel_dims
@@ -131,9 +130,8 @@ class OutputMaker:
         # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
         row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))
         first, parts = (part.image0 * problem.p + part.p0) * problem.q + part.q0, -(-part.pixels // most)
-        cuts = [first + part.pixels * index // parts for index in range(parts + 1)]
         return (replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), row, y.axis("c"))),
-                [(start - first, Region(0, 1, 0, 1, start, end)) for start, end in pairwise(cuts)])
+                [(start, Region(0, 1, 0, 1, first + start, first + end)) for start, end in even(part.pixels, parts)])
 
     def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
         """Tiles whose constants are loaded together: all of the group if they take at most half the room."""

@@ -177,10 +177,7 @@ class FloatNodes:
         for attribute, value in fixed.items():
             if (given := taken.pop(attribute)) != value:
                 raise PearrayError(f"{attribute} must be {value!r}, not {given!r}")
-        try:
-            self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
-        except ValueError as error:
-            raise PearrayError(str(error)) from None
+        self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target, _ = result(node, self._graph)
