@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bench_breadth
+import bench_compile
 import bench_demo
 import bench_eyeriss
 import bench_generate
@@ -134,6 +135,7 @@ PARTS = {
         "writes together. Values are the distinct ones among the outputs.", speed, speed_rows()),
     "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
                      bench_products.rows()),
+    "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),
     "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
                  "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),
     "eyeriss": Part("Eyeriss", bench_eyeriss.INTRODUCTION, partial(bench_eyeriss.eyeriss, measure),

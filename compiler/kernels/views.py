@@ -122,7 +122,10 @@ class View:
 
     def axis(self, name: str) -> Axis:
         """Axis of a name."""
-        return next(axis for axis in self.axes if axis.name == name)
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        raise KeyError(name)
 
     def size(self, name: str) -> int:
         """Elements of an axis."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from ..arithmetic.arithmetic import Arithmetic
@@ -98,7 +99,7 @@ class Config(ABC):
         """Numbers that the array computes with, chosen by ``array.operand_bits``."""
         return IntegerArithmetic(self.array.operand_bits)
 
-    @property
+    @cached_property
     def operand_bytes(self) -> int:
         """Bytes of an activation or weight in memory: a power of two."""
         return self.arithmetic.operand_bytes
@@ -108,7 +109,7 @@ class Config(ABC):
         """Width of a finished sum."""
         return self.arithmetic.accumulator.width
 
-    @property
+    @cached_property
     def sum_bytes(self) -> int:
         """Bytes of an unrounded sum in memory: a power of two."""
         return self.arithmetic.sum_bytes
@@ -141,7 +142,7 @@ class Config(ABC):
         At least three, of which the third has to do with sums; see :func:`.registers.capabilities`.
         """
 
-    @property
+    @cached_property
     def beat_bytes(self) -> int:
         """Bytes of an AXI beat."""
         return self.memory.data_width // 8

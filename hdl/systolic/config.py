@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from amaranth.utils import ceil_log2
@@ -104,7 +105,7 @@ class SystolicConfig(Config):
         """Products that a partial sum in the array can hold: at least R, and those that a PE sums before it drains."""
         return max(64, 2 << ceil_log2(self.array.rows))
 
-    @property
+    @cached_property
     def banks(self) -> int:
         """Operand-wide banks of the activation and weight scratchpads (a power of two)."""
         return 1 << ceil_log2(max(self.array.rows, self.array.cols, self.beat_bytes // self.operand_bytes))
