@@ -35,7 +35,7 @@ DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
 _MOST_STEPS = 3000
 
 #: Layers that are each searched for as long as one alone.
-_FEW = 16
+_FEW = 12
 
 #: Share of a layer's cycles that another dataflow must be able to spare to be looked at.
 _WORTH = 0.01
