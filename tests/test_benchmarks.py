@@ -25,7 +25,8 @@ def page():
     return (ROOT / "docs" / "benchmarks.md").read_text()
 
 
-PARTS = ["breadth", "compile", "cost", "demo", "eyeriss", "generation", "products", "shapes", "simulation", "speed", "sweep"]
+PARTS = ["breadth", "compile", "cost", "demo", "eyeriss", "generation", "products", "shapes", "simulation", "speed",
+         "sweep"]
 
 
 def test_parts(bench):

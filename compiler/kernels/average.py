@@ -1,11 +1,10 @@
 """Averages as one requantisation of an exact integer sum, compared with the golden rule over every sum.
 
 onnxruntime's QLinearAveragePool adds dequantised elements in float32, in order, and divides. The array has the
-exact sum. Where float32's additions are exact too, as with scales that are powers of two, the output is a function
-of the sum, and a factor is sought that gives it for every sum that a window can have. Otherwise the output is
-certain for all sums but those within float32's error of half-way between two outputs. For scales of a simple ratio
-these are many, and no accelerator that adds integers can follow: that is an error. For others they are
-next to none.
+exact sum. Elements of one sum can add up to several float32 numbers, the least and the greatest of which are found
+for every sum that a window can have. Where both give one output, it is a function of the sum, and a factor is
+sought that gives it for every sum. Where they don't, as often with scales of a simple ratio, whose means lie half-way
+between two outputs, no accelerator that adds integers can follow: that is an error.
 """
 
 from collections.abc import Iterator
@@ -18,9 +17,6 @@ __all__ = ["Average", "find_average", "find_integer_average"]
 
 #: Neighbours of the best factor to try, in units of its last place.
 _ULPS = sorted(range(-48, 49), key=abs)
-
-#: Share of the sums that may lie too near half-way. Accidental ones are some in 10,000.
-_UNCERTAIN = 1 / 200
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,23 @@ def _neighbours(scale: np.float32) -> Iterator[float]:
             yield float((bits + np.int32(ulps)).view(np.float32))
 
 
-def _exact(scale: float, greatest: int) -> bool:
-    """Whether float32 holds the product of `scale` and any integer up to `greatest`."""
-    significand = int(np.float32(scale).view(np.int32)) & 0x7FFFFF | 0x800000
-    odd = significand // (significand & -significand)
-    return odd * greatest < 1 << 24
+def _float_sums(x_scale: np.float32, x_range: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest float32 number that `count` elements in some order add up to, for each of their sums.
+
+    Rounding never changes which of two numbers is greater, so the extremes of a sum follow from those without its
+    last element.
+    """
+    elements = np.arange(x_range[0], x_range[1] + 1).astype(np.float32) * x_scale
+    least = greatest = np.zeros(1, np.float32)
+    for _ in range(count):
+        size = len(least) + len(elements) - 1
+        lower, upper = np.full(size, np.inf, np.float32), np.full(size, -np.inf, np.float32)
+        for first, element in enumerate(elements):
+            sums = slice(first, first + len(least))
+            np.minimum(lower[sums], least + element, out=lower[sums])
+            np.maximum(upper[sums], greatest + element, out=upper[sums])
+        least, greatest = lower, upper
+    return least, greatest
 
 
 @cache
@@ -67,26 +75,19 @@ def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zer
     Returns
     -------
     Average or None
-        None if the outputs of too many sums depend on the order of float32's additions.
+        None if the output of some sum depends on the elements that add up to it, or no factor gives all outputs.
     """
     x, y = np.float32(x_scale), np.float32(y_scale)
     sums = np.arange(count * x_range[0], count * x_range[1] + 1, dtype=np.int64)
     real = sums * float(x) / count / float(y)
     # Sums far beyond the output's range need no comparison.
     inside = (real > y_range[0] - y_zero - 2) & (real < y_range[1] - y_zero + 2)
-    sums, real = sums[inside], real[inside]
-    means = sums.astype(np.float32) * x / np.float32(count) / y + np.float32(y_zero)
-    expected = np.clip(np.rint(means), *y_range)
-    certain = np.ones(sums.shape, bool)
-    greatest = max(map(abs, x_range))
-    if not _exact(float(x), count * greatest):
-        # Roundings of elements and of partial sums, which grow with the square root of their number.
-        noise = 2.0**-24 * (greatest * float(x) * 2 * count**1.5 / count / float(y)
-                            + 3 * (np.abs(real) + abs(y_zero)))
-        certain = np.abs(real - np.floor(real) - 0.5) > noise
-        if (~certain).mean() > _UNCERTAIN:
-            return None
-    best: tuple[int, Average] | None = None
+    sums = sums[inside]
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected, other = (np.clip(np.rint(found[inside] / np.float32(count) / y + np.float32(y_zero)), *y_range)
+                           for found in _float_sums(x, x_range, count))
+    if not np.array_equal(expected, other):
+        return None
     middle = np.float32(float(x) / count / float(y))
     for point_inside in (False, True):
         for scale in _neighbours(middle):
@@ -95,12 +96,9 @@ def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zer
                 continue
             choice = Average(scale, bias, 0 if point_inside else y_zero)
             rounded = np.rint((sums + bias).astype(np.float32) * np.float32(scale)) + choice.point
-            wrong = np.clip(rounded, *y_range) != expected
-            if not wrong.any():
+            if np.array_equal(np.clip(rounded, *y_range), expected):
                 return choice
-            if not (wrong & certain).any() and (best is None or wrong.sum() < best[0]):
-                best = int(wrong.sum()), choice
-    return None if best is None else best[1]
+    return None
 
 
 @cache

@@ -145,7 +145,7 @@ def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, y_dtype: np.dtype
                           str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
     if found is None:
         raise PearrayError(
-            f"{node.name}: Add can't be computed exactly by this accelerator for scales {scales}: too many sums lie "
+            f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
             "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
             "simple multiple of the others, or powers of two")
     return found
@@ -240,8 +240,8 @@ def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
     found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count)
     if found is None:
         raise PearrayError(
-            f"{node.name}: AvgPool2d can't be computed exactly by this accelerator: with x_scale {x}, y_scale {y} and "
-            f"{count} elements many means lie half-way between two outputs, where the runtime's float32 additions "
-            "decide; use scales that are powers of two, or rounding='tflite'")
+            f"{node.name}: a mean over {count} elements with x_scale {x} and y_scale {y} can't be computed exactly by "
+            "this accelerator: some sums lie so near half-way between two outputs that the runtime's float32 "
+            "additions decide; use scales that are powers of two, or rounding='tflite'")
     bias = np.full(channels, found.bias) if found.bias else None
     return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)

@@ -30,12 +30,37 @@ def test_found_averages_are_those_of_the_golden_model(rng, kernel, simple):
         np.testing.assert_array_equal(np.clip(rounded, -128, 127), expected[0, 0])
 
 
-def test_ties_that_float_additions_decide_are_refused():
-    """Half of the means of two elements of one scale lie half-way; any answer would be wrong now and then."""
+@pytest.mark.parametrize(("x_scale", "y_scale"), [
+    (0.1, 0.1),  # half of all means lie half-way
+    (0.0492, 0.05),  # one sum in a thousand does: 250 * 0.0492 / 4 / 0.05 = 61.5
+])
+def test_ties_that_float_additions_decide_are_refused(x_scale, y_scale):
+    """Any answer would be wrong now and then, without a word."""
     x = np.zeros((1, 1, 4, 4), np.int8)
-    operator = pe.AvgPool2d(2, x_scale=0.1, y_scale=0.1)
-    with pytest.raises(pe.PearrayError, match=r"^AvgPool2d: AvgPool2d can't be computed exactly by this accelerator"):
+    operator = pe.AvgPool2d(2, x_scale=x_scale, y_scale=y_scale)
+    with pytest.raises(pe.PearrayError, match=r"^AvgPool2d: a mean over 4 elements .* can't be computed exactly by"):
         compile_graph(Graph.of(operator, {"x": x}), pe.load_config("systolic-8x8").hardware)
+
+
+def test_an_average_is_found_where_each_sum_has_one_output(rng):
+    """A factor for sums of several outputs would be wrong, and where each has one it would be a pity to refuse.
+
+    Of two elements all windows can be tried.
+    """
+    values = np.arange(-128, 128)
+    sums = np.add.outer(values, values).ravel()
+    refused = 0
+    for _ in range(40):
+        x_scale, y_scale = (np.float32(scale) for scale in rng.integers(1, 40, 2) / rng.choice([100, 128, 255]))
+        elements = values.astype(np.float32) * x_scale
+        outputs = np.rint(np.add.outer(elements, elements).ravel() / np.float32(2) / y_scale).clip(-128, 127)
+        least, greatest = np.full(511, 999.0), np.full(511, -999.0)
+        np.minimum.at(least, sums + 256, outputs)
+        np.maximum.at(greatest, sums + 256, outputs)
+        found = find_average(float(x_scale), (-128, 127), float(y_scale), 0, (-128, 127), 2)
+        assert (found is None) == (least != greatest).any()
+        refused += found is None
+    assert 0 < refused < 40
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 6, 9, 12, 49, 256])
