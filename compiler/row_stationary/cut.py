@@ -14,6 +14,7 @@ from ..kernels.views import View
 from .forms import folded, pieces, shape_of
 from .mapper import best_plan, plan_of, price
 from .mapping import IMAGES, LayerPlan, Traffic
+from .taps import PixelProduct
 
 __all__ = ["Cut", "cut", "traffic_of"]
 
@@ -45,7 +46,7 @@ def traffic_of(problem: Nest, config: RowStationaryConfig, timing: MemoryTiming,
     return Traffic(
         bias=finish.bias is not None and finish.bias_rows is None, coded_output=coded_output,
         output_bytes=finish.item(config), input_zeros=_ZEROS, output_zeros=_ZEROS, transposed=problem.columns,
-        gathered=gathered, timing=timing)
+        by_taps=isinstance(problem, PixelProduct) and not problem.is_row, gathered=gathered, timing=timing)
 
 
 def cut(problem: Nest, config: RowStationaryConfig, traffic: Traffic, given: Mapping | None) -> Cut:

@@ -12,11 +12,12 @@ from ...golden.tensors import four_sides
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
+from ...memory import MemoryTiming
 from .mapping import LayerPlan, Traffic
 from .setup import setup_size
 
-__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "code_bytes", "elapsed", "estimate", "gather_bytes", "line_bytes",
-           "pass_cycles", "processing_cycles"]
+__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "burst_cycles", "code_bytes", "elapsed", "estimate",
+           "gather_bytes", "gather_loads", "line_bytes", "pass_cycles", "processing_cycles", "row_loads"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared: a word from memory takes the
 #: energy of hundreds of products.
@@ -91,14 +92,31 @@ def line_bytes(config: RowStationaryConfig, traffic: Traffic, q: Any) -> tuple[A
     lanes, memory = config.filter_lanes, traffic.timing
     run = np.minimum(q, lanes) if traffic.gathered == "channels" else np.where(q == 1, lanes, 1)
     beats = -(-run * config.operand_bytes // config.beat_bytes)
-    # Bursts in flight bound the rate of short ones.
-    least = (memory.read_latency + 2) / memory.outstanding * memory.beats_per_cycle
+    least = burst_cycles(memory) * memory.beats_per_cycle
     return lanes / run * beats * config.beat_bytes, lanes / run * np.maximum(beats, least) * config.beat_bytes
 
 
-def gather_bytes(config: RowStationaryConfig, traffic: Traffic, words: Any) -> Any:
-    """Bytes of commands for each line of filters that are gathered, with a command for the words of a PE."""
-    return COMMAND_BYTES * config.filter_lanes / words if traffic.gathered else 0
+def burst_cycles(memory: MemoryTiming) -> float:
+    """Cycles that a burst takes at least: those in flight bound the rate of short ones."""
+    return (memory.read_latency + 2) / memory.outstanding
+
+
+def gather_loads(config: RowStationaryConfig, traffic: Traffic, q: Any, words: Any) -> Any:
+    """LOADs that gather the words of a PE: one for each line where neither its channels nor its filters adjoin."""
+    if traffic.gathered != "filters":
+        return 1
+    return np.where((q > 1) & (q < config.filter_lanes), -(-words // config.filter_lanes), 1)
+
+
+def gather_bytes(config: RowStationaryConfig, traffic: Traffic, q: Any, words: Any) -> Any:
+    """Bytes of commands for each line of filters that are gathered, of PEs with `words` each."""
+    loads = gather_loads(config, traffic, q, words)
+    return COMMAND_BYTES * config.filter_lanes / words * loads if traffic.gathered else 0
+
+
+def row_loads(traffic: Traffic, resident: bool, rows: Any) -> Any:
+    """LOADs of a tile of ofmap rows: for each tap its own, two if the pixels begin within a row of the image."""
+    return rows * (1 if resident else 2) if traffic.by_taps else 2
 
 
 def _row_bytes(length: int, pitch: int, beat: int) -> int:
@@ -106,8 +124,20 @@ def _row_bytes(length: int, pitch: int, beat: int) -> int:
     return beat * ceil((length + beat - gcd(length, pitch, beat)) / beat)
 
 
+def _columns(plan: LayerPlan) -> tuple[int, int]:
+    """Bytes and bursts of an ifmap that stands transposed, of one channel."""
+    mapped, size = plan.mapped, plan.config.operand_bytes
+    used, bursts = 0, 0
+    for strip, number in mapped.strips.kinds:
+        rows = strip.size if plan.traffic.by_taps else 1
+        run = mapped.tile_columns * strip.size // rows * size
+        used += number * rows * _row_bytes(run, run, plan.config.beat_bytes)
+        bursts += number * rows
+    return used, bursts
+
+
 def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
-    """Bytes, cycles of the decoder, and commands of all loads of ifmaps."""
+    """Bytes, cycles of the decoder or of short bursts, and commands of all loads of ifmaps."""
     mapped, traffic, config = plan.mapped, plan.traffic, plan.config
     layer, size, channels = mapped.layer, config.operand_bytes, mapped.per_group[0]
     top, left = four_sides(layer.padding)[:2]
@@ -126,6 +156,10 @@ def _ifmaps(plan: LayerPlan) -> tuple[int, int, int]:
         held = round(reloads * mapped.batch * layer.c * int((ends - starts).sum()) * mapped.tile_columns)
         code = code_bytes(words, traffic.input_zeros, held - words)
         return int(code) + commands * behind_mark(config), held, commands
+    if traffic.transposed:
+        each, bursts = _columns(plan)
+        cycles = reloads * layer.c * bursts * burst_cycles(traffic.timing)
+        return round(reloads * layer.c * each), round(cycles), commands * row_loads(traffic, plan.resident, mapped.rows)
     used = 0
     for (groups, often), (some, number) in product(mapped.groups.kinds, ranges.items()):
         together = some * (groups.size if some == channels else 1)
@@ -181,10 +215,11 @@ def estimate(plan: LayerPlan) -> Estimate:
         fetches -= kept
     # The array is set up for each number of rows of a strip and of groups side by side.
     setups = len(mapped.strips.kinds) * len(mapped.groups.kinds)
-    gathers = mapped.mapping.t * mapped.mapping.r if plan.traffic.gathered else 1
+    p, q = mapped.mapping.p, mapped.mapping.q
+    gathers = mapped.sets(1) * int(gather_loads(config, plan.traffic, q, p * q)) if plan.traffic.gathered else 1
     other = COMMAND_BYTES * (mapped.count + fetches * gathers + loads + 2 * blocks + 2 * setups)
     other += (setups * setup_size(config) + blocks * plan.bias_buffer_lines) * config.line_bytes
-    line = taken + gather_bytes(config, plan.traffic, mapped.mapping.p * mapped.mapping.q)
+    line = taken + gather_bytes(config, plan.traffic, q, p * q)
     processing = processing_cycles(mapped, config, line / rate, timing.read_latency)[plan.filter_slots == 1]
     cycles = elapsed(
         plan.traffic, processing=processing, passes=mapped.count, parts=mapped.part_count, blocks=blocks,

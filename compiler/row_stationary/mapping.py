@@ -32,6 +32,8 @@ class Traffic:
         Bytes of an output.
     transposed : bool
         Whether ifmaps stand transposed, in memory and in tiles: [channel][pixel].
+    by_taps : bool
+        Whether each row of pixels of such an ifmap is what another tap sees, loaded by itself.
     gathered : str
         What adjoins in memory where filters are gathered word by word, since they are no constants: ``channels`` of
         a filter, or ``filters`` of a channel; empty for filters that are packed as the array takes them.
@@ -46,6 +48,7 @@ class Traffic:
     output_zeros: float = 0.0
     output_bytes: int = 2
     transposed: bool = False
+    by_taps: bool = False
     gathered: str = ""
     timing: MemoryTiming = DEFAULT_MEMORY
 

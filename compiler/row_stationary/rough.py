@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 
 from ...hdl.shell.commands import COMMAND_BYTES
-from .estimate import BYTES_WEIGHT, behind_mark, code_bytes, elapsed, gather_bytes, line_bytes
+from .estimate import (
+    BYTES_WEIGHT,
+    behind_mark,
+    burst_cycles,
+    code_bytes,
+    elapsed,
+    gather_bytes,
+    gather_loads,
+    line_bytes,
+    row_loads,
+)
 from .mapping import LayerPlan
 
 __all__ = ["Columns", "RoughPrices"]
@@ -99,7 +109,7 @@ class RoughPrices:
             batch * windows * out_rows * layer.groups * t * self._all_beats * self._parts,
             self._filter_lines * self._part_tiles], axis=0)
         single = 2 * beats > config.filter_lines
-        line = self._line + gather_bytes(config, self._traffic, own)
+        line = self._line + gather_bytes(config, self._traffic, self._q, own)
         each = beats * (1 + line / self._start.rate) + self._traffic.timing.read_latency - processing / self._passes
         return processing + np.where(single, self._fetches * np.maximum(0, each), 0)
 
@@ -145,6 +155,11 @@ class RoughPrices:
             behind = (behind_mark(config) * self._images * self._part_tiles * self._groups * strips * reloads
                       * (1 if resident else self._ranges))
             return np.maximum((code_bytes(words, traffic.input_zeros) + behind) / self._start.rate, words)
+        if traffic.transposed:
+            bursts = layer.output[1] if traffic.by_taps else strips
+            beats = _up(columns * layer.output[1] * config.operand_bytes / bursts, config.beat_bytes)
+            return layer.c * reloads * bursts * np.maximum(
+                beats * config.beat_bytes / self._start.rate, burst_cycles(traffic.timing))
         run = (self._cg if resident else np.minimum(self._q * self._r, self._cg)) * config.operand_bytes
         run = np.where(self._held(resident) >= layer.c, columns * run, run)
         ragged = config.beat_bytes * (run % config.beat_bytes > 0)
@@ -172,8 +187,11 @@ class RoughPrices:
             outputs = max(code_bytes(words, traffic.output_zeros) / rate, words)
         regions = self._images * self._groups * self._strips
         loads = regions * (1 if resident else count * self._ranges)
-        gathers = self._t * self._r if traffic.gathered else 1
-        commands = self._fetches * gathers + self._passes + loads * self._part_tiles
+        gathers = 1
+        if traffic.gathered:
+            gathers = self._t * self._r * gather_loads(self._config, traffic, self._q, self._p * self._q)
+        tiles_loads = row_loads(traffic, resident, self._e) if traffic.by_taps else 1
+        commands = self._fetches * gathers + self._passes + loads * self._part_tiles * tiles_loads
         filters, others = self._filter_lines * self._line / rate, COMMAND_BYTES * commands / rate
         cycles = elapsed(
             traffic, processing=self._processing, passes=self._passes, parts=self._parts, blocks=regions * count,
