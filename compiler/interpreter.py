@@ -205,17 +205,21 @@ class Interpreter(ABC):
         return ((starts[..., None] + np.arange(body["length"], dtype=np.int64)) % modulus).reshape(-1)
 
     def _load(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        destination = body["destination"]
         target = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
         if not target.size:
             raise ProgramError("load of nothing")
-        self._races[destination].write(target, ordinal, clock)
         if body["fill"]:
-            self._bytes[destination][target] = body["value"]
-            return
-        source = self._rows(body["dram"], body["dram_step2"], body["dram_step1"], body, 1 << 32)
-        self._dram_race.read(source, ordinal, clock)
-        self._bytes[destination][target] = self.dram[source]
+            values = np.full(target.size, body["value"], np.uint8)
+        else:
+            source = self._rows(body["dram"], body["dram_step2"], body["dram_step1"], body, 1 << 32)
+            self._dram_race.read(source, ordinal, clock)
+            values = self.dram[source]
+        self._put(body["destination"], target, values, ordinal, clock)
+
+    def _put(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
+        """Write the bytes that a LOAD brings to a memory."""
+        self._races[destination].write(target, ordinal, clock)
+        self._bytes[destination][target] = values
 
     @abstractmethod
     def _execute(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .row_stationary import LayerMapping, Part
-from .tensors import Array, four_sides, pair
+from .tensors import Array, four_sides
 
 __all__ = ["accesses", "gated_products"]
 
@@ -40,22 +40,18 @@ def gated_products(mapped: LayerMapping, ifmap: Array, resident: bool = False) -
 def _frame(mapped: LayerMapping, ifmap: Array) -> npt.NDArray[np.bool_]:
     """Where ifmaps of a group (N, C, H, W) are zero, in the rows and columns that passes read: (N, H', W', C)."""
     top, left = four_sides(mapped.layer.padding)[:2]
-    rows = max(_first_row(mapped, strip.first) + mapped.tile_lines(strip) for strip in mapped.strips)
+    rows = max(mapped.stride[0] * strip.first + mapped.tile_lines(strip.size) for strip in mapped.strips)
     frame = np.ones((ifmap.shape[0], rows, mapped.tile_columns, mapped.per_group[0]), bool)
     seen = ifmap[:, :, :rows - top, :mapped.tile_columns - left].transpose(0, 2, 3, 1) == 0
     frame[:, top:top + seen.shape[1], left:left + seen.shape[2], :seen.shape[3]] = seen
     return frame
 
 
-def _first_row(mapped: LayerMapping, row: int) -> int:
-    return pair("stride", mapped.layer.stride)[0] * row
-
-
 def _zeros(mapped: LayerMapping, frame: npt.NDArray[np.bool_], part: Part, resident: bool) -> int:
     """Zeros that the PEs of one filter meet in a part, if each PE had one filter."""
     held = part.q * mapped.mapping.r
-    dilation = pair("dilation", mapped.layer.dilation)
-    step = _first_row(mapped, 1)
+    dilation = mapped.dilation
+    step = mapped.stride[0]
     starts = np.arange(mapped.layer.output[2])[:, None] * part.stride + np.arange(part.taps)
     columns = np.bincount((part.column * dilation[1] + starts * part.pitch).reshape(-1), minlength=frame.shape[2])
     lines = (part.row + np.arange(mapped.height)) * dilation[0]
@@ -65,9 +61,9 @@ def _zeros(mapped: LayerMapping, frame: npt.NDArray[np.bool_], part: Part, resid
         return int(np.bincount(seen.reshape(-1), minlength=frame.shape[1]) @ own @ columns)
     total = 0
     for strip in mapped.strips:
-        seen = step * np.arange(strip.rows)[:, None] + lines
-        rows = np.bincount(seen.reshape(-1), minlength=mapped.tile_lines(strip))
-        begin = _first_row(mapped, strip.first)
+        seen = step * np.arange(strip.size)[:, None] + lines
+        rows = np.bincount(seen.reshape(-1), minlength=mapped.tile_lines(strip.size))
+        begin = mapped.stride[0] * strip.first
         for together in mapped.images:
             for image, images in mapped.pass_images(together):
                 tile = frame[image:image + images, begin:begin + len(rows)]

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from ...golden import run_length
+from ...hdl.row_stationary.config import RowStationaryConfig
+from ..kernels.layout import Layout
+from ..kernels.views import Buffer
 from ..placed import Placed
+from ..placement import MemoryPlan
 
-__all__ = ["CodedTensor", "Unit", "room"]
+__all__ = ["CodedTensor", "Codes", "Unit"]
 
 _ALIGNMENT = 64
-
-
-def room(words: int) -> int:
-    """Bytes for the code of a number of words, whatever they are."""
-    return -(-8 * -(-words // 3) // _ALIGNMENT) * _ALIGNMENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +86,38 @@ class CodedTensor(Placed):
             "dtype": str(self.dtype), "item_bytes": self.item, "layout": "run-length",
             "codes": [{"offset": unit.offset, "words": len(unit.elements)} | unit.note for unit in self.units],
         }
+
+
+class Codes:
+    """Codes of a layer's input or output, with the LOADs or STOREs that move them.
+
+    Parameters
+    ----------
+    buffer : Buffer
+        The tensor.
+    """
+
+    def __init__(self, buffer: Buffer):
+        self._buffer = buffer
+        self._units: list[Unit] = []
+        self._bodies: list[dict[str, int]] = []
+        self._size = 0
+
+    def add(self, elements: np.ndarray, note: dict[str, Any], body: dict[str, int]) -> dict[str, int]:
+        """Add a :class:`Unit`, and return the body of what moves it, whose address follows when all are known."""
+        body["dram"] = self._size
+        self._units.append(Unit(self._size, elements, note))
+        self._bodies.append(body)
+        self._size += -(-8 * -(-len(elements) // 3) // _ALIGNMENT) * _ALIGNMENT
+        return body
+
+    def place(self, memory: MemoryPlan, config: RowStationaryConfig) -> CodedTensor | None:
+        """Give the codes their place in memory, if there are any."""
+        if not self._units:
+            return None
+        address = memory.reserve(self._buffer.name, self._size)
+        for body in self._bodies:
+            body["dram"] += address
+        shape = self._buffer.rows, self._buffer.columns
+        return CodedTensor(self._buffer.name, address, Layout(shape, (0, 1), shape), np.dtype(np.int16),
+                           config.operand_bytes, config.arithmetic, self._units, self._size)

@@ -3,18 +3,20 @@
 The parts of a layer have one mapping, so that its weights are packed once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ...golden.row_stationary import Mapping
+from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.views import View
 from .forms import folded, pieces, shape_of
-from .mapper import find_plan, mapping_of, misfit, price
+from .mapper import best_plan, plan_of, price
 from .mapping import IMAGES, LayerPlan, Traffic
+from .taps import PixelProduct
 
-__all__ = ["Cut", "Cutter", "traffic_of"]
+__all__ = ["Cut", "cut", "traffic_of"]
 
 #: Share of zeros with which codes are estimated, since values are not known yet.
 _ZEROS = 0.5
@@ -36,69 +38,54 @@ class Cut:
     filters: tuple[int, int]
 
 
-def traffic_of(problem: Nest, config: RowStationaryConfig, timing: MemoryTiming, coded_input: bool,
-               coded_output: bool) -> Traffic:
-    """What a layer's tensors are in memory."""
+def traffic_of(problem: Nest, config: RowStationaryConfig, timing: MemoryTiming, coded_output: bool) -> Traffic:
+    """What a layer's tensors are in memory, ifmaps as they are."""
     finish, gathered = problem.finish, ""
     if isinstance(problem.weights, View):
         gathered = "channels" if problem.weights.stride("c") == 1 else "filters"
     return Traffic(
-        bias=finish.bias is not None and finish.bias_rows is None, coded_input=coded_input, coded_output=coded_output,
-        output_bytes=finish.item(config), input_zeros=_ZEROS * coded_input, output_zeros=_ZEROS,
-        transposed=problem.columns, gathered=gathered, timing=timing)
+        bias=finish.bias is not None and finish.bias_rows is None, coded_output=coded_output,
+        output_bytes=finish.item(config), input_zeros=_ZEROS, output_zeros=_ZEROS, transposed=problem.columns,
+        by_taps=isinstance(problem, PixelProduct) and not problem.is_row, gathered=gathered, timing=timing)
 
 
-class Cutter:
-    """Finds how a layer is cut.
+def cut(problem: Nest, config: RowStationaryConfig, traffic: Traffic, given: Mapping | None) -> Cut:
+    """Cut a layer as little as the buffers allow; with a mapping that is given, not at all.
 
-    Parameters
-    ----------
-    problem : Nest
-        The layer.
-    config : RowStationaryConfig
-        The accelerator.
-    traffic : Traffic
-        What is in memory.
-    given : mapping
-        Parameters of mappings by layer, as for :func:`.mapper.mapping_of`.
+    Raises
+    ------
+    PearrayError
+        If they can't hold the smallest pass, or not the mapping that is given.
     """
+    cutter, filters = _Cutter(problem, config, traffic), (problem.r, problem.s)
+    if given is not None:
+        nest = cutter.folds()[0]
+        return Cut([(nest, plan_of(shape_of(nest, config, filters), given, config, nest.images, traffic))], filters)
+    while True:
+        found = cutter.folded(filters) if problem.is_row else cutter.in_pieces(filters)
+        if found:
+            return Cut(found, filters)
+        if filters == (1, 1):
+            raise PearrayError(f"{problem.name}: no mapping fits {config.name}; make global_buffer.banks or "
+                               "global_buffer.filter_banks larger, or the layer smaller")
+        # The larger side of what a filter sees is halved.
+        rows, columns = filters
+        if (rows - 1) * problem.dilation[0] >= (columns - 1) * problem.dilation[1]:
+            filters = -(-rows // 2), columns
+        else:
+            filters = rows, -(-columns // 2)
 
-    def __init__(self, problem: Nest, config: RowStationaryConfig, traffic: Traffic,
-                 given: Mapping[str, Mapping[str, int]]):
-        self._problem, self._config, self._traffic, self._given = problem, config, traffic, given
 
-    def cut(self) -> Cut:
-        """Cut the layer as little as the buffers allow.
+class _Cutter:
+    """Finds how a layer is cut, if its filters come in parts of some rows and columns."""
 
-        Raises
-        ------
-        PearrayError
-            If they can't hold the smallest pass, or not the mapping that is given.
-        """
-        problem = self._problem
-        filters = problem.r, problem.s
-        if problem.name in self._given:
-            nest = self._folds()[0]
-            plan = mapping_of(shape_of(nest, self._config, filters), self._config, self._given, nest.images,
-                              self._traffic)
-            return Cut([(nest, plan)], filters)
-        while True:
-            found = self._folded(filters) if problem.is_row else self._in_pieces(filters)
-            if found:
-                return Cut(found, filters)
-            if filters == (1, 1):
-                raise misfit(problem.name, self._config)
-            # The larger side of what a filter sees is halved.
-            rows, columns = filters
-            if (rows - 1) * problem.dilation[0] >= (columns - 1) * problem.dilation[1]:
-                filters = -(-rows // 2), columns
-            else:
-                filters = rows, -(-columns // 2)
+    def __init__(self, problem: Nest, config: RowStationaryConfig, traffic: Traffic):
+        self._problem, self._config, self._traffic = problem, config, traffic
 
     def _plan(self, nest: Nest, filters: tuple[int, int]) -> LayerPlan | None:
-        return find_plan(shape_of(nest, self._config, filters), self._config, nest.images, self._traffic)
+        return best_plan(shape_of(nest, self._config, filters), self._config, nest.images, self._traffic)
 
-    def _folds(self) -> list[Nest]:
+    def folds(self) -> list[Nest]:
         """Ways to fold a row of pixels, so that the array's columns have ofmap rows to work on."""
         problem, config = self._problem, self._config
         if not problem.is_row:
@@ -111,9 +98,9 @@ class Cutter:
                                for rows in (wide, 1, 2, 4, 2 * wide, max(1, wide // 2), *even))
         return [folded(problem, width) for width in widths]
 
-    def _folded(self, filters: tuple[int, int]) -> list[tuple[Nest, LayerPlan]]:
+    def folded(self, filters: tuple[int, int]) -> list[tuple[Nest, LayerPlan]]:
         """Fold a row in the cheapest way; narrower where the buffers have no room."""
-        folds = self._folds()
+        folds = self.folds()
         while True:
             found = [(nest, plan) for nest in folds if (plan := self._plan(nest, filters)) is not None]
             narrowest = min(nest.q for nest in folds)
@@ -121,7 +108,7 @@ class Cutter:
                 return [min(found, key=lambda part: price(part[1]))] if found else []
             folds = [folded(self._problem, -(-narrowest // 2))]
 
-    def _in_pieces(self, filters: tuple[int, int]) -> list[tuple[Nest, LayerPlan]]:
+    def in_pieces(self, filters: tuple[int, int]) -> list[tuple[Nest, LayerPlan]]:
         """Cut columns into as few pieces as have room, or more if that is cheaper."""
         problem, count = self._problem, 1
         found: list[tuple[list[Nest], LayerPlan]] = []

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from ...golden.cost import ConvLayer
+from ...golden.row_stationary import Span
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
@@ -52,11 +53,12 @@ def is_folded(problem: Nest) -> bool:
     return problem.p > problem.y.size("h")
 
 
-def region_of(problem: Nest, images: tuple[int, int], first: int, rows: int) -> Region:
-    """Outputs of some images (first, count), and some rows from `first` on, as they lie in the output."""
+def region_of(problem: Nest, images: Span, rows: Span) -> Region:
+    """Outputs of some images and rows, as they lie in the output."""
+    first, end = rows.first, rows.first + rows.size
     if not is_folded(problem):
-        return Region(images[0], images[0] + images[1], first, first + rows, 0, problem.q)
-    return Region(0, 1, 0, 1, first * problem.q, min((first + rows) * problem.q, problem.y.size("w")))
+        return Region(images.first, images.first + images.size, first, end, 0, problem.q)
+    return Region(0, 1, 0, 1, first * problem.q, min(end * problem.q, problem.y.size("w")))
 
 
 def pieces(problem: Nest, count: int) -> list[Nest]:
@@ -93,8 +95,7 @@ def shape_of(problem: Nest, config: RowStationaryConfig, filters: tuple[int, int
 
 def operands(problem: Nest, config: RowStationaryConfig, filters: tuple[int, int]) -> list[Operand]:
     """Operands of a layer, whose filters are cut into parts of some rows and columns; zeros fill the last ones up."""
-    whole = [_channelwise(part, config) if part.channelwise else _dense(part) for part in (problem, *problem.added)]
-    return [part for operand in whole for part in _parts(operand, *filters)]
+    return [part for each in (problem, *problem.added) for part in _parts(_whole(each, config), *filters)]
 
 
 def _parts(operand: Operand, rows: int, columns: int) -> Iterator[Operand]:
@@ -130,25 +131,16 @@ def merged(operand: Operand, count: int) -> Operand:
     return Operand(operand.problem, tuple(weights), groups, count * cg, count * ng)
 
 
-def _dense(problem: Nest) -> Operand:
-    weights = problem.weights
-    if not isinstance(weights, View):
-        weights = weights.reshape(problem.groups, problem.r, problem.s, problem.cg, problem.ng)
-    return Operand(problem, (weights,), problem.groups, problem.cg, problem.ng)
-
-
-def _channelwise(problem: Nest, config: RowStationaryConfig) -> Operand:
-    values = problem.weights
-    assert isinstance(values, np.ndarray)
-    channels, taps = problem.ng, problem.r * problem.s
-    groups, joined, _ = _groups(problem, config)
-    several = values if problem.repeat else [None]
+def _whole(problem: Nest, config: RowStationaryConfig) -> Operand:
+    groups, cg, ng = _groups(problem, config)
+    given, channels, taps = problem.weights, groups * cg, (problem.r, problem.s)
+    if isinstance(given, View):
+        return Operand(problem, (given,), groups, cg, ng)
+    if not problem.channelwise:
+        return Operand(problem, (given.reshape(groups, *taps, cg, ng),), groups, cg, ng)
     weights = []
-    for factor in several:
-        each = np.full((taps, groups * joined), problem.w_zero, np.int64)
-        each[:, :channels] = values if factor is None else factor
-        full = np.full((groups, taps, joined, joined), problem.w_zero, np.int64)
-        for lane in range(joined):
-            full[:, :, lane, lane] = each.reshape(taps, groups, joined)[:, :, lane].T
-        weights.append(full.reshape(groups, problem.r, problem.s, joined, joined))
-    return Operand(problem, tuple(weights), groups, joined, joined)
+    for factor in given if problem.repeat else [given]:
+        full = np.full((problem.r * problem.s, channels), problem.w_zero, np.int64)
+        full[:, :problem.ng] = factor
+        weights.append(full.T.reshape(channels, *taps, 1, 1))
+    return merged(Operand(problem, tuple(weights), channels, 1, 1), cg)

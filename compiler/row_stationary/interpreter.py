@@ -23,21 +23,21 @@ _LOAD, _EXECUTE, _POST, _STORE = range(4)
 _IFMAP, _FILTERS = POSTED + 1, POSTED + 2
 
 
-class _Buffer:
-    """Lines of the global buffer, with the commands that last touched them, by what they did."""
+class _Lines:
+    """Lines of a buffer, with the commands that last touched them, by what they did."""
 
     _QUEUES: ClassVar[dict[str, tuple[int, ...]]] = {
-        "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "psums": (_EXECUTE,), "post": (POSTED,),
-        "store": (_STORE,)}
+        "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "filters": (_EXECUTE, _FILTERS), "psums": (_EXECUTE,),
+        "post": (POSTED,), "store": (_STORE,)}
 
-    def __init__(self, lines: int):
-        self.lines = lines
-        self._last = {name: np.zeros(lines, np.int64) for name in self._QUEUES}
+    def __init__(self, name: str, lines: int):
+        self._name, self._count = name, lines
+        self._last = {what: np.zeros(lines, np.int64) for what in self._QUEUES}
 
     def touch(self, what: str, lines: np.ndarray, ordinal: int, clock: np.ndarray, after: tuple[str, ...]) -> None:
         """Note an access, and check that what it must follow is over."""
-        if lines.size and (lines.min() < 0 or lines.max() >= self.lines):
-            raise ProgramError(f"the global buffer has {self.lines} lines, {lines.max()} is outside")
+        if lines.size and (lines.min() < 0 or lines.max() >= self._count):
+            raise ProgramError(f"the {self._name} buffer has {self._count} lines, {lines.max()} is outside")
         for name in after:
             latest = int(self._last[name][lines].max(initial=0))
             known = max(int(clock[part]) for part in self._QUEUES[name])
@@ -45,6 +45,14 @@ class _Buffer:
                 raise ProgramError(f"{what} of command {ordinal} touches lines of {name} of command {latest}, but "
                                    f"waits only for {known}")
         self._last[what][lines] = ordinal
+
+
+def _walk(base: int, loops: list[tuple[int, int]]) -> np.ndarray:
+    """Addresses of nested loops, each of a number of further iterations and a step, the outermost first."""
+    found = np.array(base, np.int64)
+    for count, step in loops:
+        found = found[..., None] + np.arange(count + 1) * step
+    return found
 
 
 class RowStationaryInterpreter(Interpreter):
@@ -57,10 +65,9 @@ class RowStationaryInterpreter(Interpreter):
         super().__init__(config, dram_bytes)
         self._width = config.line_bytes
         self._buffer = np.zeros(config.buffer_lines * self._width, np.uint8)
-        self._buffer_race = _Buffer(config.buffer_lines)
+        self._buffer_race = _Lines("global", config.buffer_lines)
         self._filters = np.zeros(config.filter_lines * self._width, np.uint8)
-        self._filter_load = np.zeros(config.filter_lines, np.int64)
-        self._filter_read = np.zeros(config.filter_lines, np.int64)
+        self._filter_race = _Lines("filter", config.filter_lines)
         self._setups: set[int] = set()
         self._setup: dict[str, np.ndarray] | None = None
         self._mode: dict[str, Any] = {}
@@ -75,41 +82,23 @@ class RowStationaryInterpreter(Interpreter):
         clock[_EXECUTE] = max([clock[_EXECUTE], *(setup for setup in self._setups if setup <= count)])
 
     def _load(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        destination = body["destination"]
-        if destination in self._bytes:
-            super()._load(ordinal, clock, body)
-            return
-        if destination is Destination.GLOBAL_BUFFER_CODED:
+        if body["destination"] is Destination.GLOBAL_BUFFER_CODED:
             self._load_coded(ordinal, clock, body)
-            return
-        target = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
-        if not target.size:
-            raise ProgramError("load of nothing")
-        if body["fill"]:
-            values = np.full(target.size, body["value"], np.uint8)
         else:
-            source = self._rows(body["dram"], body["dram_step2"], body["dram_step1"], body, 1 << 32)
-            self._dram_race.read(source, ordinal, clock)
-            values = self.dram[source]
-        if destination is Destination.FILTER_BUFFER:
-            lines = np.unique(target // self._width)
-            if lines.max() >= len(self._filter_load):
-                raise ProgramError(f"the filter buffer has {len(self._filter_load)} lines, {lines.max()} is outside")
-            latest, known = self._filter_read[lines].max(), max(clock[_EXECUTE], clock[_FILTERS])
-            if latest > known:
-                raise ProgramError(f"load command {ordinal} overwrites filters of execute command {latest}, but waits "
-                                   f"only for {known}")
-            self._filter_load[lines] = ordinal
-            self._filters[target] = values
-            return
-        if destination is not Destination.GLOBAL_BUFFER:
-            raise ProgramError(f"no memory {destination} in this kind of array")
-        self._write_buffer(target, values, ordinal, clock)
+            super()._load(ordinal, clock, body)
 
-    def _write_buffer(self, target: np.ndarray, values: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
-        self._buffer_race.touch("load", np.unique(target // self._width), ordinal, clock,
-                                ("ifmap", "psums", "post", "store"))
-        self._buffer[target] = values
+    def _put(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
+        lines = np.unique(target // self._width)
+        if destination is Destination.FILTER_BUFFER:
+            self._filter_race.touch("load", lines, ordinal, clock, ("filters",))
+            self._filters[target] = values
+        elif destination is Destination.GLOBAL_BUFFER:
+            self._buffer_race.touch("load", lines, ordinal, clock, ("ifmap", "psums", "post", "store"))
+            self._buffer[target] = values
+        elif destination in self._bytes:
+            super()._put(destination, target, values, ordinal, clock)
+        else:
+            raise ProgramError(f"no memory {destination} in this kind of array")
 
     def _load_coded(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["count1"] != 1 or body["count2"] != 1 or body["dram"] % 8 or body["length"] % 8 or body["address"] % 2:
@@ -122,16 +111,11 @@ class RowStationaryInterpreter(Interpreter):
         self._dram_race.read(body["dram"] + np.arange(8 * len(code)), ordinal, clock)
         runs = sum(int((code >> np.uint64(21 * pair) & np.uint64(31)).astype(np.int64).sum()) for pair in range(3))
         words = run_length.decode(code, runs + 3 * len(code))
-        self._write_buffer(body["address"] + np.arange(2 * len(words)), words.astype("<u2").view(np.uint8), ordinal,
-                           clock)
+        self._put(Destination.GLOBAL_BUFFER, body["address"] + np.arange(2 * len(words)),
+                  words.astype("<u2").view(np.uint8), ordinal, clock)
 
     def _read_filters(self, lines: np.ndarray, ordinal: int, clock: np.ndarray) -> np.ndarray:
-        if lines.max() >= len(self._filter_load):
-            raise ProgramError(f"the filter buffer has {len(self._filter_load)} lines, {lines.max()} is outside")
-        if self._filter_load[lines].max() > clock[_LOAD]:
-            raise ProgramError(f"execute command {ordinal} reads filters of load command "
-                               f"{self._filter_load[lines].max()}, but waits only for {clock[_LOAD]}")
-        self._filter_read[lines] = ordinal
+        self._filter_race.touch("filters", lines, ordinal, clock, ("load",))
         read: np.ndarray = self._filters.reshape(-1, self._width)[lines]
         return read
 
@@ -157,11 +141,9 @@ class RowStationaryInterpreter(Interpreter):
 
     def _ifmap(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Words of a pass: (row, column, set, line, channel)."""
-        address = np.array(body["ifmap_base"], np.int64)
         loops = [(body[f"ifmap_{name}s"], body[f"ifmap_{name}_step"]) for name in ("column", "set", "line")]
-        for count, step in ((body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)):
-            address = address[..., None] + np.arange(count + 1) * step
-        address %= 1 << ADDRESS_BITS
+        address = _walk(body["ifmap_base"], [
+            (body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)]) % (1 << ADDRESS_BITS)
         size = self.config.operand_bytes
         self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load",))
         return self._words(self._buffer, "ifmap")[address]
@@ -249,19 +231,11 @@ class RowStationaryInterpreter(Interpreter):
         loops = [(body["rows"], body["psum_image_step"]), (body["windows"], body["psum_window_step"]),
                  (body["psum_beats"], 1), (body["psum_sets"], body["psum_set_step"]),
                  (body["psum_rows"], body["psum_row_step"])]
-
-        def walk(base: int, loops: list[tuple[int, int]]) -> np.ndarray:
-            lines = np.array(base, np.int64)
-            for count, step in loops:
-                lines = lines[..., None] + np.arange(count + 1) * step
-            return lines % (1 << 16)
-
-        write = walk(body["psum_write"], loops)
-        read = None
+        write, read = _walk(body["psum_write"], loops) % (1 << 16), None
         if not body["fresh"]:
             steps = [(count, step if index in (2, 3) or not body["bias"] else 0)
                      for index, (count, step) in enumerate(loops)]
-            read = walk(body["psum_read"], steps)
+            read = _walk(body["psum_read"], steps) % (1 << 16)
             self._buffer_race.touch("psums", np.unique(read), ordinal, clock, ("load",))
         self._buffer_race.touch("psums", np.unique(write), ordinal, clock, ("load", "post", "store"))
         sums = body["psum_beats"] * self.config.psum_lanes + body["psum_last"] + 1

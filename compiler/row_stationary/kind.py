@@ -1,7 +1,6 @@
 """The row-stationary array's part of the compiler, behind the interface of every kind."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,23 +9,16 @@ from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.config import Config
 from ...memory import MemoryTiming
 from ..graph.arithmetic import check_fixed_point, check_integers
-from ..graph.graph import Graph, Node
+from ..graph.graph import Graph
 from ..interpreter import Interpreter
-from ..kernels.kernel import Kernel
-from ..kernels.nest import Nest
-from ..kinds import ArrayCompiler, FigureTable, LayerPlanner, Setting
+from ..kinds import LayerPlanner, Setting
 from ..operators import Contraction
-from ..placed import Placed
-from ..placement import MemoryPlan
-from ..program import Program
-from ..steps import Step, all_of
-from .choose import Chooser, lower
-from .figures import layer_figures, run_figures, table, zero_share
+from ..steps import Step
+from .figures import FigureCompiler, zero_share
 from .interpreter import RowStationaryInterpreter
-from .schedule import schedule
+from .planner import RowStationaryPlanner
 from .settings import read_mappings
 from .steps import PassStep
-from .taps import as_product
 
 __all__ = ["CODED_FROM", "COMPILER"]
 
@@ -56,26 +48,7 @@ def _last(graph: Graph) -> set[str]:
     return {name for node in graph.nodes for name in node.outputs.values() if name not in read}
 
 
-class _Planner(LayerPlanner):
-    """Layers of one program."""
-
-    def __init__(self, config: RowStationaryConfig, chooser: Chooser):
-        self._config, self._chooser = config, chooser
-
-    def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
-        return lower(as_product(Nest.of(kernel, self._config.array.operand_bits)), self._config, plan, self._chooser)
-
-    def schedule(self, steps: Sequence[Step]) -> Program:
-        return schedule(self._config, all_of(PassStep, steps))
-
-    def notes(self, name: str) -> Mapping[str, Any]:
-        return {"mapping": self._chooser.chosen.get(name), "plans": tuple(self._chooser.plans.get(name, ()))}
-
-    def recoded(self, placed: Mapping[str, Placed]) -> dict[str, Placed]:
-        return {name: replace(tensor, layout=placed[name].layout) for name, tensor in self._chooser.codes.items()}
-
-
-class _Compiler(ArrayCompiler):
+class _Compiler(FigureCompiler):
     """Processing passes under a mapping, in integers or in 16-bit fixed point."""
 
     settings: ClassVar[Mapping[str, Setting]] = {
@@ -99,7 +72,7 @@ class _Compiler(ArrayCompiler):
 
     def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
         coded = _readable(settings.get("coded", ()), graph)
-        return _Planner(_checked(config), Chooser(settings.get("mapping", {}), coded, _last(graph), timing))
+        return RowStationaryPlanner(_checked(config), timing, settings.get("mapping", {}), coded, _last(graph))
 
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return RowStationaryInterpreter(_checked(config), dram_bytes)
@@ -110,16 +83,6 @@ class _Compiler(ArrayCompiler):
 
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return (counts["macs"] + counts["gated"] - work) // config.pes
-
-    def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
-                      counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        return layer_figures(_checked(config), node, notes.get("mapping"), record, counts, tensors)
-
-    def run_figures(self, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return run_figures(layers)
-
-    def figure_table(self, layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> FigureTable | None:
-        return table(layers, total)
 
 
 COMPILER = _Compiler()

@@ -1,9 +1,9 @@
 """A layer on a row-stationary accelerator: its mapping, what the buffers hold, and what that costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ...golden.row_stationary import LayerMapping, PEStorage, check
+from ...golden.row_stationary import LayerMapping, Mapping, check
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...memory import DEFAULT_MEMORY, MemoryTiming
@@ -32,6 +32,8 @@ class Traffic:
         Bytes of an output.
     transposed : bool
         Whether ifmaps stand transposed, in memory and in tiles: [channel][pixel].
+    by_taps : bool
+        Whether each row of pixels of such an ifmap is what another tap sees, loaded by itself.
     gathered : str
         What adjoins in memory where filters are gathered word by word, since they are no constants: ``channels`` of
         a filter, or ``filters`` of a channel; empty for filters that are packed as the array takes them.
@@ -46,6 +48,7 @@ class Traffic:
     output_zeros: float = 0.0
     output_bytes: int = 2
     transposed: bool = False
+    by_taps: bool = False
     gathered: str = ""
     timing: MemoryTiming = DEFAULT_MEMORY
 
@@ -54,7 +57,7 @@ class Traffic:
 class LayerPlan:
     """Mapping of a layer with what the global buffer and the filter buffer hold.
 
-    The global buffer holds ``ifmap_tiles`` tiles, ``psum_blocks`` blocks of psums, and a block's biases.
+    The global buffer holds tiles of ifmaps, ``psum_blocks`` blocks of psums, and a block's biases.
 
     Parameters
     ----------
@@ -70,8 +73,8 @@ class LayerPlan:
     resident : bool
         Whether a tile holds all channels of the groups of a pass, and is loaded once for each (images, groups,
         strip); else those of one channel range, ``q r`` of each group, and is loaded again for each block.
-    ifmap_tiles : int
-        Tiles that have room: `tiles_of_part`, or one more if a tile is loaded while the others are read.
+    spare_tiles : int
+        Tiles that have room beside `tiles_of_part`: 1 if a tile is loaded while the others are read, else 0.
     psum_blocks : int
         2 if a block leaves while the sums of the next are made, else 1.
     filter_slots : int
@@ -83,9 +86,17 @@ class LayerPlan:
     traffic: Traffic
     merged: int = 1
     resident: bool = False
-    ifmap_tiles: int = 1
+    spare_tiles: int = 0
     psum_blocks: int = 1
     filter_slots: int = 1
+
+    def under(self, mapping: Mapping) -> "LayerPlan":
+        """The layer under another mapping."""
+        return replace(self, mapped=replace(self.mapped, mapping=mapping))
+
+    def using(self, resident: bool, spare_tiles: int, psum_blocks: int) -> "LayerPlan":
+        """The mapping with another use of the global buffer."""
+        return replace(self, resident=resident, spare_tiles=spare_tiles, psum_blocks=psum_blocks)
 
     @cached_property
     def tile_channels(self) -> int:
@@ -99,14 +110,14 @@ class LayerPlan:
         """Words of a tile: [image][row][column][channel], of the first, largest strip."""
         mapped = self.mapped
         images = mapped.mapping.images or mapped.mapping.n
-        return images * mapped.tile_lines(mapped.strip_kinds[0][0]) * mapped.tile_columns * self.tile_channels
+        return images * mapped.tile_lines(mapped.rows) * mapped.tile_columns * self.tile_channels
 
     @cached_property
     def tiles_of_part(self) -> int:
         """Tiles that passes of a part of the contraction read: one for the ifmaps of each pass."""
         mapping = self.mapped.mapping
         together = min(mapping.n, self.mapped.batch)
-        return _up(together, mapping.images or together)
+        return -(-together // (mapping.images or together))
 
     @cached_property
     def held(self) -> int:
@@ -119,15 +130,14 @@ class LayerPlan:
         mapped = self.mapped
         beyond = self.held
         if self.traffic.transposed:
-            beyond *= mapped.strip_kinds[0][0].rows * mapped.layer.output[2]
-        return _up(self.tile_words + max(beyond, 2), self.lanes) + 1
+            beyond *= mapped.rows * mapped.layer.output[2]
+        return -(-(self.tile_words + max(beyond, 2)) // self.config.filter_lanes) + 1
 
     @cached_property
     def block_buffer_lines(self) -> int:
         """Lines of a block of psums."""
         mapped = self.mapped
-        return (mapped.mapping.n * mapped.strip_kinds[0][0].rows * mapped.layer.output[2] * mapped.mapping.g
-                * mapped.block_lines)
+        return mapped.mapping.n * mapped.rows * mapped.layer.output[2] * mapped.mapping.g * mapped.block_lines
 
     @cached_property
     def bias_buffer_lines(self) -> int:
@@ -137,7 +147,7 @@ class LayerPlan:
     @property
     def buffer_lines(self) -> int:
         """Lines of the global buffer that are used."""
-        return (self.ifmap_tiles * self.tile_buffer_lines
+        return ((self.tiles_of_part + self.spare_tiles) * self.tile_buffer_lines
                 + self.psum_blocks * (self.block_buffer_lines + self.bias_buffer_lines))
 
     @cached_property
@@ -147,15 +157,10 @@ class LayerPlan:
         return mapped.sets(mapped.mapping.g) * mapped.height * max(
             mapped.filter_beats(part, filters) for part, _ in mapped.part_kinds for filters, _ in mapped.filter_kinds)
 
-    @cached_property
-    def setup_lines(self) -> int:
-        """Lines of a setup in the filter buffer."""
-        return setup_size(self.config)
-
     @property
-    def lanes(self) -> int:
-        """Operands of a line of the global buffer."""
-        return self.config.filter_lanes
+    def rate(self) -> float:
+        """Bytes that memory moves in a cycle."""
+        return self.config.beat_bytes * self.traffic.timing.beats_per_cycle
 
     def check(self) -> None:
         """Raise an error unless the array and the buffers hold the mapping.
@@ -165,24 +170,18 @@ class LayerPlan:
         PearrayError
             Naming what does not fit.
         """
-        pe = self.config.pe
+        mapped, config, pe, windows = self.mapped, self.config, self.config.pe, self.mapped.layer.output[2]
+        limits = (
+            ("columns of the ofmap", windows, IMAGES if self.traffic.transposed else COLUMNS),
+            ("columns that a pass reads", max(mapped.ifmap_columns(part) for part, _ in mapped.part_kinds), COLUMNS),
+            ("images of a pass", min(mapped.mapping.images or mapped.mapping.n, mapped.batch), IMAGES),
+            ("lines of the global buffer", self.buffer_lines, config.buffer_lines),
+            ("lines of the filter buffer", max(self.filter_slots * self.filter_buffer_lines, setup_size(config)),
+             config.filter_lines))
         try:
-            check(self.mapped, self.config.array.rows, self.config.array.cols,
-                  PEStorage(ifmap=pe.ifmap_words, filter=pe.filter_words, psum=pe.psum_words))
+            check(mapped, config.array.rows, config.array.cols, (pe.ifmap_words, pe.filter_words, pe.psum_words))
+            for name, used, limit in limits:
+                if used > limit:
+                    raise ValueError(f"{name} must be at most {limit}, not {used}")
         except ValueError as error:
-            raise PearrayError(f"mapping of {self.mapped.layer.name}: {error}") from None
-        mapped, windows = self.mapped, self.mapped.layer.output[2]
-        for name, used, limit in (
-                ("columns of the ofmap", windows, IMAGES if self.traffic.transposed else COLUMNS),
-                ("columns that a pass reads", max(map(mapped.ifmap_columns, (part for part, _ in mapped.part_kinds))),
-                 COLUMNS),
-                ("images of a pass", min(mapped.mapping.images or mapped.mapping.n, mapped.batch), IMAGES),
-                ("lines of the global buffer", self.buffer_lines, self.config.buffer_lines),
-                ("lines of the filter buffer", max(self.filter_slots * self.filter_buffer_lines, self.setup_lines),
-                 self.config.filter_lines)):
-            if used > limit:
-                raise PearrayError(f"mapping of {self.mapped.layer.name}: {name} must be at most {limit}, not {used}")
-
-
-def _up(value: int, size: int) -> int:
-    return -(-value // size)
+            raise PearrayError(f"mapping of {mapped.layer.name}: {error}") from None

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...golden.row_stationary import Filters
+from ...golden.row_stationary import Filters, Span
 from ...hdl.shell.commands import Rounding
 from ..kernels.regions import Region, split_region
 from ..steps import Output, Use
 from ..transfers import block, blocks, pixel_dims
-from .codes import Unit
+from .codes import Codes
 from .forms import Operand
 from .mapping import LayerPlan
 from .steps import PsumBlock
@@ -29,16 +29,15 @@ class OutputMaker:
         Its mapping.
     maker : TileMaker
         Makes tiles of constants.
+    codes : Codes
+        Where codes of ofmaps go.
     """
 
-    def __init__(self, operand: Operand, plan: LayerPlan, maker: TileMaker):
-        self._operand, self._problem, self._maker = operand, operand.problem, maker
+    def __init__(self, operand: Operand, plan: LayerPlan, maker: TileMaker, codes: Codes):
+        self._operand, self._problem, self._maker, self._codes = operand, operand.problem, maker, codes
         self._plan, self._config = plan, plan.config
-        #: Codes of ofmaps, and their STOREs; neither has an address yet.
-        self.codes: list[Unit] = []
-        self.code_stores: list[dict[str, int]] = []
 
-    def outputs(self, groups: tuple[int, int], filters: Filters, region: Region, sums: PsumBlock,
+    def outputs(self, groups: Span, filters: Filters, region: Region, sums: PsumBlock,
                 pixel: int) -> Iterator[Output]:
         """Outputs of a pass, whose pixels begin at `pixel` of the block."""
         channels = self._maker.channels(self._operand, groups, filters)
@@ -105,13 +104,11 @@ class OutputMaker:
         channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
         numbers = np.arange(problem.y.buffer.rows)[region.numbers(problem.y)]
         elements = numbers[:, None] * problem.y.buffer.columns + channels
-        self.codes.append(Unit(0, np.where(channels < 0, -1, elements).reshape(-1), {
-            "images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
-            "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}))
+        note = {"images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
+                "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}
         body = block(address=line * width, length=channels.size * self._config.sum_bytes,
-                     dims=[(region.pixels, 0, sums.lines * width)])
-        self.code_stores.append(body | {"coded": 1, "relu": 1})
-        return self.code_stores[-1]
+                     dims=[(region.pixels, 0, sums.lines * width)]) | {"coded": 1, "relu": 1}
+        return self._codes.add(np.where(channels < 0, -1, elements).reshape(-1), note, body)
 
     def _stores(self, channels: np.ndarray, region: Region, address: int, pitch: int) -> list[dict[str, int]]:
         """STOREs of the channels of a region's pixels, which stand `pitch` bytes apart from `address` on."""

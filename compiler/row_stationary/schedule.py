@@ -48,12 +48,6 @@ class _Lines:
         self.busy = np.zeros(lines, np.int32)
         self.owner = np.zeros(lines, np.int64)
 
-    def waits_of_load(self, start: int, end: int) -> dict[str, int]:
-        """Commands that a LOAD of these lines waits for."""
-        part = slice(start, end)
-        return {"execute": int(self.ifmap[part].max()), "post": int(self.post[part].max()),
-                "store": int(self.store[part].max())}
-
 
 class _Buffers(OperandMemory[PassStep]):
     """The global buffer, of ifmaps and psums, and the filter buffer."""
@@ -115,13 +109,10 @@ class _Buffers(OperandMemory[PassStep]):
 
     def _open(self, block: PsumBlock) -> None:
         """Give a block the place that has been free for longest."""
-        now = self._block
-        places = block.areas.blocks
-        place = 0
-        if now is not None and now.areas is block.areas and now.place == 0 and len(places) > 1:
-            place = 1
-        block.place, block.address = place, places[place]
-        self._block = block
+        now, places = self._block, block.areas.blocks
+        again = now is not None and now.areas is block.areas and now.place == 0
+        block.place = int(again and len(places) > 1)
+        block.address, self._block = places[block.place], block
         self._drop(block.address, block.address + block.pixels * block.lines)
         if block.bias:
             self._missing_bias = block.bias[block.bias_place]
@@ -145,27 +136,21 @@ class _Buffers(OperandMemory[PassStep]):
             return True
         if lines.busy[part].any() or not self._ready(tile):
             return False
-        self._drop(part.start, part.stop)
-        tile.address = line * self._width
-        self._load(tile, lines.waits_of_load(part.start, part.stop))
-        self._note_load(tile)
+        self._put(tile, line)
         return True
 
-    def _load(self, tile: Tile, waits: dict[str, int]) -> None:
-        """Emit the LOADs of a tile."""
-        store, ordinal = waits.get("store", 0), 0
-        for piece in tile.pieces:
-            ready = piece.ready()
-            assert ready is not None
-            store = max(store, ready)
-        for piece in tile.pieces:
-            ordinal = self.scheduler.load(tile, piece, waits["execute"], waits.get("post", 0), store)
-        tile.ordinals = [ordinal]
+    def _put(self, tile: Tile, line: int) -> None:
+        """Load a tile to a line of the global buffer and those behind it, over whatever stands there."""
+        part, lines = slice(line, line + self._size(tile)), self._lines
+        self._drop(part.start, part.stop)
+        tile.address = line * self._width
+        self._load(tile, *(int(last[part].max()) for last in (lines.ifmap, lines.post, lines.store)))
+        lines.owner[part], lines.load[part] = id(tile), tile.ordinals[-1]
 
-    def _note_load(self, tile: Tile) -> None:
-        part = slice(tile.address // self._width, tile.address // self._width + self._size(tile))
-        self._lines.owner[part] = id(tile)
-        self._lines.load[part] = tile.ordinals[-1]
+    def _load(self, tile: Tile, execute: int, post: int = 0, store: int = 0) -> None:
+        """Emit the LOADs of a tile."""
+        store = max(store, *(piece.ready() or 0 for piece in tile.pieces))
+        tile.ordinals = [self.scheduler.load(tile, piece, execute, post, store) for piece in tile.pieces][-1:]
 
     @staticmethod
     def _ready(tile: Tile) -> bool:
@@ -181,17 +166,14 @@ class _Buffers(OperandMemory[PassStep]):
         start = self._place(tile, step, newest)
         if start is None:
             return False
-        self._drop(start, start + self._size(tile))
-        tile.address = start * self._width
+        self._put(tile, start)
         insort(self._ifmaps, tile, key=lambda other: other.address)
-        self._load(tile, self._lines.waits_of_load(start, start + self._size(tile)))
-        self._note_load(tile)
         return True
 
     def _place(self, tile: Tile, step: int, newest: int | None) -> int | None:
         """Line for a tile of ifmaps that step `step` needs."""
         size, lines = self._size(tile), self._lines
-        limit = min(self._limit(step), self._config.buffer_lines)
+        limit = self._limit(step)
         firsts = [other.address // self._width for other in self._ifmaps]
         ends = [first + self._size(other) for first, other in zip(firsts, self._ifmaps, strict=True)]
         starts = {0, limit - size, *ends, *(first - size for first in firsts)}
@@ -212,15 +194,8 @@ class _Buffers(OperandMemory[PassStep]):
 
     def _limit(self, step: int) -> int:
         """Lines below all blocks of psums from now up to a step."""
-        limit = self._config.buffer_lines
-        areas = {id(self._block): self._block}
-        for index in range(self._now, step + 1):
-            block = self.steps[index].block
-            areas[id(block)] = block
-        for block in areas.values():
-            if block is not None:
-                limit = min(limit, block.areas.ifmaps)
-        return limit
+        blocks = self._block, *(self.steps[index].block for index in range(self._now, step + 1))
+        return min((block.areas.ifmaps for block in blocks if block is not None), default=self._config.buffer_lines)
 
     def _bring_filters(self, use: Use, step: int, newest: int | None) -> bool:
         tile = use.tile
@@ -228,7 +203,7 @@ class _Buffers(OperandMemory[PassStep]):
             return True
         if not self._ready(tile) or not self._filters.place(tile, step, newest):
             return False
-        self._load(tile, {"execute": tile.clear})
+        self._load(tile, tile.clear)
         return True
 
     def execute(self, index: int) -> None:

@@ -1,20 +1,19 @@
 """Candidates for the mapping of a layer, the best first by a rough price."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from ...golden.cost import ConvLayer
-from ...golden.row_stationary import LayerMapping, Mapping
-from ...golden.tensors import pair
-from ...hdl.row_stationary.config import RowStationaryConfig
+from ...golden.row_stationary import Mapping
 from ...hdl.row_stationary.row import tag_bits
-from .mapping import IMAGES, LINES, SETS, LayerPlan, Traffic
+from .mapping import IMAGES, LINES, SETS, LayerPlan
 from .rough import Columns, RoughPrices
 
-__all__ = ["Candidates", "cuts"]
+__all__ = ["USES", "Candidates", "cuts"]
+
+#: Uses of the buffers: whether a tile holds all channels, spare tiles, and blocks of psums.
+USES = tuple(product((True, False), (1, 0), (2, 1)))
 
 #: Candidates that keep the PEs this many times longer at work than the best are not priced, but for the small ones.
 _WASTE = 4
@@ -39,65 +38,38 @@ class Candidates:
 
     Parameters
     ----------
-    layer : ConvLayer
-        Shape.
-    config : RowStationaryConfig
-        The accelerator.
-    batch : int
-        Images.
-    traffic : Traffic
-        What is in memory.
-    split_images : bool
-        Whether several passes may share the filters, each with some of the ifmaps.
+    start : LayerPlan
+        The layer, the accelerator and what is in memory, under any mapping.
     small : bool
         Whether the smallest choices are tried, not the largest.
     """
 
-    def __init__(self, layer: ConvLayer, config: RowStationaryConfig, batch: int, traffic: Traffic,
-                 split_images: bool, small: bool = False):
-        self._layer, self._config, self._batch, self._traffic = layer, config, batch, traffic
-        self._split_images, self._small = split_images, small
-        self._cg, self._ng = layer.c // layer.groups, layer.m // layer.groups
-        self._step, self._dilation = pair("stride", layer.stride)[0], pair("dilation", layer.dilation)[0]
-        self._mapped = LayerMapping(layer=layer, mapping=Mapping(m=1, n=1, e=1, p=1, q=1, r=1, t=1), batch=batch)
+    def __init__(self, start: LayerPlan, small: bool = False):
+        self._start, self._mapped, self._layer, self._config = start, start.mapped, start.mapped.layer, start.config
+        self._small, (self._cg, self._ng) = small, start.mapped.per_group
 
     def best(self, count: int) -> Iterator[LayerPlan]:
         """Yield plans, at most `count`, the cheapest by the rough price first."""
-        choices = self._columns()
-        rows = [item for choice in choices for item in self._mappings(choice)]
-        if self._traffic.coded_input:
+        rows = [item for choice in self._columns() for item in self._mappings(choice)]
+        if self._start.traffic.coded_input:
             # A code can't be read from its middle.
             rows = [row for row in rows if row[4] == self._layer.output[1]] or rows
         if not rows:
             return
         table = np.array(rows, np.float64).T
-        products = self._rough(table).products
+        products = RoughPrices(self._start, table).products
         keep = products <= (np.inf if self._small else _WASTE) * products.min()
         rows = [row for row, kept in zip(rows, keep, strict=True) if kept]
-        rough, prices, plans = self._rough(table[:, keep]), [], []
-        for resident, tiles, blocks in product((True, False), (1, 0), (2, 1)):
-            price, m = rough.of(resident, tiles, blocks)
-            prices.append(price)
-            plans.append((resident, tiles, blocks, m))
-        all_prices = np.array(prices)
-        for index in np.argsort(all_prices, axis=None, kind="stable")[:count]:
+        rough = RoughPrices(self._start, table[:, keep])
+        prices, filters = map(np.array, zip(*(rough.of(*use) for use in USES), strict=True))
+        for index in np.argsort(prices, axis=None, kind="stable")[:count]:
             which, at = divmod(int(index), len(rows))
-            if not np.isfinite(all_prices[which, at]):
+            if not np.isfinite(prices[which, at]):
                 return
-            resident, tiles, blocks, m = plans[which]
-            row = rows[at]
-            values = dict(zip(("rows", "columns", "r", "q", "e", "p", "t", "g", "n", "images"), row[:10],
-                              strict=True))
+            values = dict(zip(("rows", "columns", "r", "q", "e", "p", "t", "g", "n", "images"), rows[at], strict=False))
             values["rows"] *= values["rows"] != self._layer.r
             values["columns"] *= values["columns"] != self._layer.s
-            mapped = LayerMapping(layer=self._layer, mapping=Mapping(m=int(m[at]), **values), batch=self._batch,
-                                  filter_lanes=self._config.filter_lanes, psum_lanes=self._config.psum_lanes)
-            plan = LayerPlan(mapped=mapped, config=self._config, traffic=self._traffic, resident=resident,
-                             psum_blocks=blocks)
-            yield replace(plan, ifmap_tiles=plan.tiles_of_part + tiles)
-
-    def _rough(self, table: np.ndarray) -> RoughPrices:
-        return RoughPrices(self._layer, self._config, self._batch, self._traffic, self._mapped.tile_columns, table)
+            yield self._start.under(Mapping(m=int(filters[which, at]), **values)).using(*USES[which])
 
     def _columns(self) -> list[Columns]:
         """Filter columns of a PE."""
@@ -106,8 +78,8 @@ class Candidates:
             # What fits best, what cuts evenly, and one column, which may leave out those between windows.
             if found and columns != 1 and columns != -(-self._layer.s // -(-self._layer.s // columns)):
                 continue
-            mapped = LayerMapping(layer=self._layer, mapping=Mapping(
-                m=1, n=1, e=1, p=1, q=self._cg, r=1, t=1, rows=1, columns=columns))
+            mapped = self._start.under(
+                Mapping(m=1, n=1, e=1, p=1, q=self._cg, r=1, t=1, rows=1, columns=columns)).mapped
             parts = [(part, number // self._layer.r) for part, number in mapped.part_kinds]
             most = max(part.taps for part, _ in parts)
             if most <= self._config.pe.ifmap_words:
@@ -137,8 +109,8 @@ class Candidates:
                             whole = layer.groups > 1 and p * t >= self._ng and (r == 1 or q * r == self._cg)
                             room = min(chains // (e * t), SETS // (t * r)) if whole else 1
                             for g in few(layer.groups, room):
-                                for n in cuts(self._batch, IMAGES, _MORE):
-                                    for images in cuts(n, n, _FEW) if self._split_images else [n]:
+                                for n in cuts(self._mapped.batch, IMAGES, _MORE):
+                                    for images in cuts(n, n, _FEW):
                                         key = height, choice.columns, r, q, e, p, t, g, n, images % n
                                         if key not in seen:
                                             seen.add(key)
@@ -147,7 +119,7 @@ class Candidates:
     def _widths(self, r: int, limit: int) -> list[int]:
         """Channels of a PE. Where filters are gathered, those of a line must begin at places of it."""
         sizes = self._few(-(-self._cg // r), limit)
-        if not self._traffic.gathered:
+        if not self._start.traffic.gathered:
             return sizes
         lanes = self._config.filter_lanes
         # With one channel, filters side by side in memory are side by side in a line.
@@ -160,8 +132,8 @@ class Candidates:
     def _most_rows(self, height: int) -> int:
         """Most ofmap rows of a set, of which the ifmap rows have tags."""
         tags = min(LINES, 1 << tag_bits(self._config.array.rows, self._config.array.cols)[1])
-        step = 1 if height == 1 else self._step
-        return max(1, (tags - 1 - (height > 1) * self._dilation * (height - 1)) // step + 1)
+        step = 1 if height == 1 else self._mapped.stride[0]
+        return max(1, (tags - 1 - (height > 1) * self._mapped.dilation[0] * (height - 1)) // step + 1)
 
     def _filters(self, most: int, sets: int) -> list[tuple[int, int]]:
         """Filters of a PE, and sets on different ones."""

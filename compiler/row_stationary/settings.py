@@ -17,7 +17,7 @@ _NAMES = [item.name for item in fields(Parameters)]
 _NEEDED = [item.name for item in fields(Parameters) if item.default is MISSING]
 
 
-def read_mappings(given: Any, graph: Graph) -> dict[str, dict[str, int]]:
+def read_mappings(given: Any, graph: Graph) -> dict[str, Parameters]:
     """Read and check what a user gave.
 
     Parameters
@@ -32,7 +32,7 @@ def read_mappings(given: Any, graph: Graph) -> dict[str, dict[str, int]]:
     Returns
     -------
     dict
-        Parameters by layer. Other layers get their own.
+        Mappings by layer. Other layers get their own.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def _read(source: Any) -> dict[str, Any]:
         raise PearrayError(f"mapping {str(fspath(source))!r} cannot be read as TOML: {reason}") from None
 
 
-def _parameters(layer: str, table: Any, graph: Graph) -> dict[str, int]:
+def _parameters(layer: str, table: Any, graph: Graph) -> Parameters:
     layers = [node.name for node in graph.nodes]
     if layer not in layers:
         raise unknown("layer of the mapping", layer, layers)
@@ -68,7 +68,6 @@ def _parameters(layer: str, table: Any, graph: Graph) -> dict[str, int]:
         if name not in table:
             raise PearrayError(f"{name} is missing from the mapping of {layer}: it must be an integer of at least 1")
     try:
-        Parameters(**table)
+        return Parameters(**table)
     except ValueError as error:
         raise PearrayError(f"mapping of {layer}: {error}") from None
-    return dict(table)

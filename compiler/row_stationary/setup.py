@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Shape
 
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.row_stationary.row import ArrayShape, array_shape
+from ...hdl.row_stationary.row import array_shape
 
 __all__ = ["Placement", "decode_setups", "setup_lines", "setup_size"]
 
@@ -35,22 +34,24 @@ class Placement:
     dilation: int
 
 
+def _fields(config: RowStationaryConfig) -> dict[str, tuple[int, int]]:
+    """Offset and width of each field of a PE's setup; a tag is two."""
+    layout = array_shape(config).setup
+    fields = {name: (layout[name].offset, layout[name].width) for name in ("active", "top", "bottom")}
+    for name in ("ifmap", "filters", "psums"):
+        tag = layout[name]
+        fields |= {f"{name}_{part}": (tag.offset + at.offset, at.width) for part, at in tag.shape}
+    return fields
+
+
+def _pe_bytes(config: RowStationaryConfig) -> int:
+    """Bytes of one PE's lines."""
+    return -(-array_shape(config).setup.size // (8 * config.line_bytes)) * config.line_bytes
+
+
 def setup_size(config: RowStationaryConfig) -> int:
     """Lines that a setup of the array takes."""
-    return config.pes * _setup_bytes(config) // config.line_bytes
-
-
-def _setup_bytes(config: RowStationaryConfig) -> int:
-    """Bytes of one PE's lines."""
-    return -(-_bits(config) // (8 * config.line_bytes)) * config.line_bytes
-
-
-def _bits(config: RowStationaryConfig) -> int:
-    return int(Shape.cast(_shape(config).setup).width)
-
-
-def _shape(config: RowStationaryConfig) -> ArrayShape:
-    return array_shape(config)
+    return config.pes * _pe_bytes(config) // config.line_bytes
 
 
 def setup_lines(placement: Placement, config: RowStationaryConfig) -> bytes:
@@ -59,46 +60,26 @@ def setup_lines(placement: Placement, config: RowStationaryConfig) -> bytes:
     A chain is a column of sets, whose sums are added. Chains (group, t, ofmap row), numbered in this order, stand
     beside one another, and go on in the rows below where the array is full.
     """
-    rows, cols = config.array.rows, config.array.cols
-    layout = _shape(config).setup
-    part = _setup_bytes(config)
+    fields, cols = _fields(config), config.array.cols
     tall = placement.height * placement.r
-    grid = [[0] * cols for _ in range(rows)]
-
-    def field(name: str, value: int, inner: str | None = None) -> int:
-        at = layout[name]
-        offset = at.offset + (at.shape[inner].offset if inner else 0)
-        return value << int(offset)
-
+    grid = [[0] * cols for _ in range(config.array.rows)]
     for chain in range(placement.groups * placement.t * placement.e):
         block, j = divmod(chain, placement.e)
         for above in range(tall):
             r, i = divmod(above, placement.height)
-            grid[chain // cols * tall + above][chain % cols] = (
-                field("active", 1) | field("top", int(above == 0)) | field("bottom", int(above == tall - 1))
-                | field("ifmap", block // placement.t * placement.r + r, "row")
-                | field("ifmap", placement.step * j + placement.dilation * i, "col")
-                | field("filters", block * placement.r + r, "row") | field("filters", i, "col")
-                | field("psums", block, "row") | field("psums", j, "col"))
-    return b"".join(setup.to_bytes(part, "little") for row in reversed(grid) for setup in reversed(row))
+            values = {
+                "active": 1, "top": above == 0, "bottom": above == tall - 1,
+                "ifmap_row": block // placement.t * placement.r + r,
+                "ifmap_col": placement.step * j + placement.dilation * i,
+                "filters_row": block * placement.r + r, "filters_col": i, "psums_row": block, "psums_col": j}
+            grid[chain // cols * tall + above][chain % cols] = sum(
+                int(value) << fields[name][0] for name, value in values.items())
+    return b"".join(setup.to_bytes(_pe_bytes(config), "little") for row in reversed(grid) for setup in reversed(row))
 
 
 def decode_setups(data: bytes, config: RowStationaryConfig) -> dict[str, np.ndarray]:
     """Fields of all PEs' setups, arrays of shape (rows, cols), from the bytes of :func:`setup_lines`."""
-    layout = _shape(config).setup
-    part = _setup_bytes(config)
-    values = [int.from_bytes(data[start:start + part], "little") for start in range(0, len(data), part)][::-1]
-
-    def bits(offset: int, shape: object) -> np.ndarray:
-        width = int(Shape.cast(shape).width)  # type: ignore[arg-type]
-        taken = [value >> offset & (1 << width) - 1 for value in values]
-        return np.array(taken).reshape(config.array.rows, config.array.cols)
-
-    fields: dict[str, np.ndarray] = {}
-    for name in ("active", "top", "bottom"):
-        fields[name] = bits(layout[name].offset, layout[name].shape)
-    for name in ("ifmap", "filters", "psums"):
-        for inner in ("row", "col"):
-            at = layout[name].shape[inner]
-            fields[f"{name}_{inner}"] = bits(layout[name].offset + at.offset, at.shape)
-    return fields
+    size = _pe_bytes(config)
+    values = [int.from_bytes(data[start:start + size], "little") for start in range(0, len(data), size)][::-1]
+    return {name: np.array([value >> offset & (1 << width) - 1 for value in values]).reshape(
+        config.array.rows, config.array.cols) for name, (offset, width) in _fields(config).items()}

@@ -6,15 +6,14 @@ from itertools import product
 
 import numpy as np
 
-from ...golden.row_stationary import Block, Filters, Part, Strip
-from ...golden.tensors import pair
+from ...golden.row_stationary import Block, Filters, Part, Span
 from ...hdl.row_stationary.commands import Destination
 from ..kernels.layout import operand_array
 from ..kernels.views import Buffer, View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
 from ..transfers import Window, block, blocks, fill, rows
-from .codes import Unit
+from .codes import Codes
 from .forms import Operand, is_folded
 from .mapping import LayerPlan
 from .setup import Placement, setup_lines, setup_size
@@ -45,95 +44,87 @@ class TileMaker:
         Mapping of the layer.
     memory : MemoryPlan
         Where packed constants go.
-    coded : bool
-        Whether ifmaps stand in memory as codes, one for each tile: :attr:`codes`.
+    codes : Codes
+        Where codes of ifmaps go.
     """
 
-    def __init__(self, plan: LayerPlan, memory: MemoryPlan, coded: bool = False):
+    def __init__(self, plan: LayerPlan, memory: MemoryPlan, codes: Codes):
         self._plan, self._mapped, self._config = plan, plan.mapped, plan.config
-        self._memory = memory
-        self._item = plan.config.operand_bytes
+        self._memory, self._codes, self._item = memory, codes, plan.config.operand_bytes
         self._made: dict[object, Tile] = {}
-        self._coded = coded
-        #: Codes of ifmaps so far, and their LOADs; neither has an address yet.
-        self.codes: list[Unit] = []
-        self.code_loads: list[dict[str, int]] = []
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
-    def setup(self, placement: Placement) -> Tile:
-        """Lines that set the array up."""
-        size = setup_size(self._config) * self._config.line_bytes
-        address = self._memory.constant("setup", size, lambda: setup_lines(placement, self._config),
-                                        key=("setup", placement))
-        return self._once(("setup", placement), lambda: Tile(
+    def _packed_tile(self, name: str, size: int, make: Callable[[], bytes], key: tuple[object, ...]) -> Tile:
+        """Tile of the filter buffer that is a constant in memory, as it is."""
+        address = self._memory.constant(name, size, make, key=key)
+        return self._once(("packed", address), lambda: Tile(
             Destination.FILTER_BUFFER.value, size, [Piece([block(dram=address, length=size, dims=[])])]))
 
-    def ifmap(self, operand: Operand, images: tuple[int, int], strip: Strip, groups: tuple[int, int],
-              part: Part) -> tuple[Tile, Window]:
+    def setup(self, placement: Placement) -> Tile:
+        """Lines that set the array up."""
+        return self._packed_tile("setup", setup_size(self._config) * self._config.line_bytes,
+                                 lambda: setup_lines(placement, self._config), ("setup", placement))
+
+    def ifmap(self, operand: Operand, images: Span, strip: Span, groups: Span, part: Part) -> tuple[Tile, Window]:
         """Tile of ifmaps of a pass, and how it stands."""
         if operand.problem.columns:
             return self._columns(operand, strip, part)
-        ranges = self._ranges(operand, groups, part)
+        x, ranges = operand.problem.x, self._ranges(operand, groups, part)
         pixel = sum(count for _, count in ranges)
         window = self._window(operand, images, strip, pixel)
-        words, loaded = images[1] * window.image, self._loaded(operand, strip, window)
+        words, loaded = images.size * window.image, self._loaded(operand, strip, window)
         # PEs that hold channels beyond the last get what follows: at the end zeros, so that what they count is known.
         held = self._plan.held
-        beyond = max(held, 2)
 
         def make() -> Tile:
-            behind = fill(operand.problem.x.outside, self._item, address=words * self._item, length=held,
-                          dims=[]) if held else []
-            if self._coded:
-                code = self._code(operand, ranges, loaded)
-                return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item,
-                            [code, *([Piece(behind)] if behind else [])])
-            pieces, at = [], 0
-            loads = loaded.padding(pixel) + behind
-            sources: list[tuple[Buffer, int, int]] = []
-            for first, count in ranges:
-                some = min(count, operand.problem.x.size("c") - first)
-                if some > 0:
-                    body, source = loaded.copy(first, some, at)
-                    loads += body
-                    sources += source
-                at += count
-            pieces.append(Piece(loads, sources))
-            return Tile(Destination.GLOBAL_BUFFER.value, (words + beyond) * self._item, pieces)
+            behind = fill(x.outside, self._item, address=words * self._item, length=held, dims=[]) if held else []
+            if self._plan.traffic.coded_input:
+                pieces = [self._code(operand, ranges, loaded), *([Piece(behind)] if behind else [])]
+            else:
+                at, one = 0, Piece(loaded.padding(pixel) + behind)
+                for first, count in ranges:
+                    some = min(count, x.size("c") - first)
+                    if some > 0:
+                        body, source = loaded.copy(first, some, at)
+                        one.loads += body
+                        one.sources += source
+                    at += count
+                pieces = [one]
+            return Tile(Destination.GLOBAL_BUFFER.value, (words + max(held, 2)) * self._item, pieces)
 
         return self._once(("ifmap", loaded, tuple(ranges)), make), window
 
-    def _window(self, operand: Operand, images: tuple[int, int], strip: Strip, pixel: int) -> Window:
+    def _window(self, operand: Operand, images: Span, strip: Span, pixel: int) -> Window:
         """How the ifmaps of passes stand in a tile: [image][row][column][channel]."""
-        problem, mapped = operand.problem, self._mapped
-        rows, columns = mapped.tile_lines(strip), mapped.tile_columns
-        return Window(problem.x, (images[0], 1, images[1]), (strip.first * problem.stride[0] - problem.top, 1, rows),
-                      (-problem.left, 1, columns), rows * columns * pixel, columns * pixel, pixel)
+        problem, rows, columns = operand.problem, self._mapped.tile_lines(strip.size), self._mapped.tile_columns
+        top = strip.first * problem.stride[0] - problem.top
+        return Window(problem.x, (images.first, 1, images.size), (top, 1, rows), (-problem.left, 1, columns),
+                      rows * columns * pixel, columns * pixel, pixel)
 
     @staticmethod
-    def _loaded(operand: Operand, strip: Strip, window: Window) -> Window:
+    def _loaded(operand: Operand, strip: Span, window: Window) -> Window:
         """How what a window holds lies in memory: the rows of a folded one are one row."""
         if not is_folded(operand.problem):
             return window
         pixels, first = window.image // window.pixel, strip.first * operand.problem.q
         return replace(window, rows=(0, 1, 1), columns=(first, 1, pixels), line=window.image)
 
-    def _columns(self, operand: Operand, strip: Strip, part: Part) -> tuple[Tile, Window]:
+    def _columns(self, operand: Operand, strip: Span, part: Part) -> tuple[Tile, Window]:
         """Tile of a tensor that stands transposed: [channel][pixel]."""
         item, problem, x = self._item, operand.problem, operand.problem.x
         first, count = (0, operand.cg) if self._plan.resident else (part.channel, part.channels)
         held = self._plan.held if self._plan.resident else part.q * self._mapped.mapping.r - part.channels
-        pixels, start = strip.rows * self._mapped.layer.output[2], strip.first * self._mapped.layer.output[2]
+        pixels, start = (size * self._mapped.layer.output[2] for size in (strip.size, strip.first))
 
         def make() -> Tile:
             some = min(pixels, x.size("w") - start)
             if isinstance(problem, PixelProduct):
                 rows = [(0, start, some)] if is_folded(problem) else [
-                    (tap, -problem.left, problem.q) for tap in range(strip.first, strip.first + strip.rows)]
+                    (tap, -problem.left, problem.q) for tap in range(strip.first, strip.first + strip.size)]
                 loads, sources = problem.loads(first, count, rows, pixels, item)
             else:
                 pitch = x.stride("c") * item
@@ -146,11 +137,10 @@ class TileMaker:
             # What is read besides is known, too: pixels and channels beyond the last.
             if held:
                 loads += fill(x.outside, item, address=count * pixels * item, length=held * pixels, dims=[])
-            return Tile(Destination.GLOBAL_BUFFER.value, (count + held) * pixels * item,
-                        [Piece(loads, sources)])
+            return Tile(Destination.GLOBAL_BUFFER.value, (count + held) * pixels * item, [Piece(loads, sources)])
 
         return (self._once(("columns", x, problem.left, start, pixels, first, count), make),
-                self._window(operand, (0, 1), strip, count))
+                self._window(operand, Span(0, 1), strip, count))
 
     def _code(self, operand: Operand, ranges: list[tuple[int, int]], window: Window) -> Piece:
         """LOAD of the code of a tile."""
@@ -162,56 +152,45 @@ class TileMaker:
             (column >= 0) & (column < x.size("w")))[:, None] & (channel < x.size("c"))
         elements = (x.offset + image[:, None, None, None] * x.stride("n") + row[:, None, None] * x.stride("h")
                     + column[:, None] * x.stride("w") + channel)
-        self.codes.append(Unit(0, np.where(inside, elements, -1).reshape(-1), {
-            "images": list(window.images[::2]), "rows": list(window.rows[::2]), "columns": list(window.columns[::2]),
-            "channels": [list(part) for part in ranges]}))
-        length = 8 * -(-window.images[2] * window.image // 3)
-        self.code_loads.append(block(length=length, dims=[]) | {
-            "destination": Destination.GLOBAL_BUFFER_CODED.value})
-        return Piece([self.code_loads[-1]])
+        note = {"images": list(window.images[::2]), "rows": list(window.rows[::2]),
+                "columns": list(window.columns[::2]), "channels": [list(part) for part in ranges]}
+        body = block(length=8 * -(-window.images[2] * window.image // 3), dims=[])
+        body["destination"] = Destination.GLOBAL_BUFFER_CODED.value
+        return Piece([self._codes.add(np.where(inside, elements, -1).reshape(-1), note, body)])
 
-    def _ranges(self, operand: Operand, groups: tuple[int, int], part: Part) -> list[tuple[int, int]]:
+    def _ranges(self, operand: Operand, groups: Span, part: Part) -> list[tuple[int, int]]:
         """Channels of a tile: first and count, of each group if they don't adjoin."""
-        first = groups[0] * operand.cg
-        if self._plan.resident:
-            return [(first, groups[1] * operand.cg)]
-        if part.channels == operand.cg:
-            return [(first, groups[1] * operand.cg)]
-        return [(first + group * operand.cg + part.channel, part.channels) for group in range(groups[1])]
+        first = groups.first * operand.cg
+        if self._plan.resident or part.channels == operand.cg:
+            return [(first, groups.size * operand.cg)]
+        return [(first + group * operand.cg + part.channel, part.channels) for group in range(groups.size)]
 
-    def filters(self, operand: Operand, copy: int, groups: tuple[int, int], part: Part, filters: Filters) -> Tile:
+    def filters(self, operand: Operand, copy: int, groups: Span, part: Part, filters: Filters) -> Tile:
         """Filters of a pass."""
-        weights = operand.weights[copy]
-        sets = self._mapped.sets(groups[1])
-        beats = self._mapped.filter_beats(part, filters)
-        size = sets * self._mapped.height * beats * self._config.line_bytes
-        if isinstance(weights, View):
-            return self._once((id(operand), groups, part, filters), lambda: Tile(
-                Destination.FILTER_BUFFER.value, size,
-                [self._gather(weights, operand.problem.w_zero, part, filters, beats)]))
+        weights, zero, beats = operand.weights[copy], operand.problem.w_zero, self._mapped.filter_beats(part, filters)
+        size = self._mapped.sets(groups.size) * self._mapped.height * beats * self._config.line_bytes
 
         def make() -> Tile:
+            if isinstance(weights, View):
+                return Tile(Destination.FILTER_BUFFER.value, size, [self._gather(weights, zero, part, filters, beats)])
             # The same filters are packed and loaded once, whatever they meet.
-            data = self._packed(weights, operand.problem.w_zero, groups, part, filters, beats)
-            address = self._memory.constant(operand.problem.name, size, lambda: data, key=("filters", data))
-            return self._once(("filters", address), lambda: Tile(
-                Destination.FILTER_BUFFER.value, size, [Piece([block(dram=address, length=size, dims=[])])]))
+            data = self._packed(weights, zero, groups, part, filters, beats)
+            return self._packed_tile(operand.problem.name, size, lambda: data, ("filters", data))
 
         return self._once((id(operand), copy, groups, part, filters), make)
 
-    def _packed(self, weights: np.ndarray, zero: int, groups: tuple[int, int], part: Part, filters: Filters,
+    def _packed(self, weights: np.ndarray, zero: int, groups: Span, part: Part, filters: Filters,
                 beats: int) -> bytes:
         """Filters in the order of beats: beat, set, filter row; words of a PE: filter, column, channel."""
         mapping, height = self._mapped.mapping, self._mapped.height
-        dilation = pair("dilation", self._mapped.layer.dilation)[1]
-        columns = np.full(part.taps, -1)
-        columns[np.arange(part.columns) * dilation // part.pitch] = part.column + np.arange(part.columns)
+        columns, seen = np.full(part.taps, -1), np.arange(part.columns)
+        columns[seen * self._mapped.dilation[1] // part.pitch] = part.column + seen
         rows = np.where(np.arange(height) >= part.skipped, part.row + np.arange(height), -1)
         channels = np.arange(mapping.r * part.q)
         channels = np.where(channels < part.channels, channels, -1)
         some = np.arange(mapping.t * filters.p)
         some = np.where(some < filters.count, some, -1)
-        own = weights[groups[0]:groups[0] + groups[1], :, :, part.channel:part.channel + part.channels,
+        own = weights[groups.first:groups.first + groups.size, :, :, part.channel:part.channel + part.channels,
                       filters.first:filters.first + filters.count]
         for axis, index in enumerate((rows, columns, channels, some), 1):
             own = np.take(own, np.maximum(index, 0), axis)
@@ -219,8 +198,8 @@ class TileMaker:
                 shape = [1] * 5
                 shape[axis] = len(index)
                 own = np.where(index.reshape(shape) < 0, zero, own)
-        words = own.reshape(groups[1], height, part.taps, mapping.r, part.q, mapping.t, filters.p)
-        words = words.transpose(0, 5, 3, 1, 6, 2, 4).reshape(self._mapped.sets(groups[1]), height, -1)
+        words = own.reshape(groups.size, height, part.taps, mapping.r, part.q, mapping.t, filters.p)
+        words = words.transpose(0, 5, 3, 1, 6, 2, 4).reshape(self._mapped.sets(groups.size), height, -1)
         lanes = self._config.filter_lanes
         full = np.zeros((*words.shape[:2], beats * lanes), np.int64)
         full[:, :, :words.shape[2]] = words
@@ -281,18 +260,18 @@ class TileMaker:
                 start = stop
         return loads
 
-    def channels(self, operand: Operand, groups: tuple[int, int], filters: Filters) -> np.ndarray:
+    def channels(self, operand: Operand, groups: Span, filters: Filters) -> np.ndarray:
         """Output channel of each sum of a filter group's lines, (lines, lanes); -1 for none."""
         mapping, lanes = self._mapped.mapping, self._config.psum_lanes
         beats = self._mapped.psum_beats(filters.p)
         place = np.arange(beats * lanes)
         index = np.arange(mapping.t)[:, None] * filters.p + place
         valid = (place < filters.p) & (index < filters.count)
-        found = (groups[0] + np.arange(groups[1]))[:, None, None] * operand.ng + filters.first + index
+        found = (groups.first + np.arange(groups.size))[:, None, None] * operand.ng + filters.first + index
         found = np.where(valid & (found < operand.problem.y.size("c")), found, -1)
         return found.reshape(-1, lanes)
 
-    def bias(self, operand: Operand, groups: tuple[int, int], block_: Block) -> Tile:
+    def bias(self, operand: Operand, groups: Span, block_: Block) -> Tile:
         """Biases of a block as lines of the global buffer, in the order of a pixel's psums."""
         bias, item = operand.problem.finish.bias, self._config.sum_bytes
         channels = np.concatenate([self.channels(operand, groups, filters) for filters in block_.filters])

@@ -12,11 +12,9 @@ Four parameters are our own: ``g`` groups of a convolution side by side; ``rows`
 a pass, where not all fit; and ``images`` of a pass, where the n ifmaps take several, which use the same filters.
 """
 
-from .legality import PEStorage, check
-from .mapping import Mapping, global_buffer_size
+from .legality import check
+from .mapping import Mapping
 from .passes import LayerMapping
-from .pieces import Block, Filters, Part, Pass, Strip
+from .pieces import Block, Filters, Loop, Part, Span, Work
 
-__all__ = [
-    "Block", "Filters", "LayerMapping", "Mapping", "PEStorage", "Part", "Pass", "Strip", "check", "global_buffer_size",
-]
+__all__ = ["Block", "Filters", "LayerMapping", "Loop", "Mapping", "Part", "Span", "Work", "check"]

@@ -1,28 +1,11 @@
 """What a mapping needs of an array."""
 
-from dataclasses import dataclass
-
 from .passes import LayerMapping
 
-__all__ = ["PEStorage", "check"]
+__all__ = ["check"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PEStorage:
-    """Words of the three scratchpads of a PE; by default those of the chip.
-
-    Parameters
-    ----------
-    ifmap, filter, psum : int
-        Words of each.
-    """
-
-    ifmap: int = 12
-    filter: int = 224
-    psum: int = 24
-
-
-def check(mapped: LayerMapping, rows: int, cols: int, storage: PEStorage) -> None:
+def check(mapped: LayerMapping, rows: int, cols: int, storage: tuple[int, int, int] = (12, 224, 24)) -> None:
     """Raise an error unless a mapping fits an array.
 
     A chain of PEs, whose sums are added, stands in one column. Chains may stand anywhere: so a set that is wider than
@@ -34,8 +17,8 @@ def check(mapped: LayerMapping, rows: int, cols: int, storage: PEStorage) -> Non
         The layer and its mapping.
     rows, cols : int
         PEs of the array.
-    storage : PEStorage
-        Words of a PE.
+    storage : (int, int, int)
+        Words of the ifmap, filter and psum scratchpads of a PE; by default those of the chip.
 
     Raises
     ------
@@ -44,6 +27,7 @@ def check(mapped: LayerMapping, rows: int, cols: int, storage: PEStorage) -> Non
     """
     layer, mapping = mapped.layer, mapped.mapping
     channels, filters = mapped.per_group
+    window = max(part.window for part, _ in mapped.part_kinds)
     limits = {
         "rows": (mapping.rows, layer.r, "rows of the filter"),
         "columns": (mapping.columns, layer.s, "columns of the filter"),
@@ -53,15 +37,9 @@ def check(mapped: LayerMapping, rows: int, cols: int, storage: PEStorage) -> Non
         "e": (mapping.e, layer.output[1], "rows of the ofmap"),
         "q * r": (mapping.q * mapping.r, channels, "channels of a group"),
         "m": (mapping.m, filters, "filters of a group"),
-    }
-    for name, (value, limit, what) in limits.items():
-        if value > limit:
-            raise ValueError(f"{name} must be at most {limit} ({what}), not {value}")
-    window = max(part.window for part, _ in mapped.part_kinds)
-    limits = {
-        "q * s": (window, storage.ifmap, "words of the ifmap scratchpad"),
-        "p * q * s": (mapping.p * window, storage.filter, "words of the filter scratchpad"),
-        "p": (mapping.p, storage.psum, "words of the psum scratchpad"),
+        "q * s": (window, storage[0], "words of the ifmap scratchpad"),
+        "p * q * s": (mapping.p * window, storage[1], "words of the filter scratchpad"),
+        "p": (mapping.p, storage[2], "words of the psum scratchpad"),
     }
     for name, (value, limit, what) in limits.items():
         if value > limit:

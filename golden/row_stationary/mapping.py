@@ -1,11 +1,8 @@
-"""Parameters of a row-stationary mapping, and what they keep in the global buffer."""
+"""Parameters of a row-stationary mapping."""
 
 from dataclasses import dataclass
 
-from ..cost import ConvLayer
-from ..tensors import four_sides, pair
-
-__all__ = ["Mapping", "global_buffer_size"]
+__all__ = ["Mapping"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +46,3 @@ class Mapping:
             least = 0 if name in ("rows", "columns", "images") else 1
             if type(value) is not int or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
-
-
-def global_buffer_size(layer: ConvLayer, mapping: Mapping) -> dict[str, int]:
-    """Words that a mapping keeps in the global buffer: ``ifmap`` of one pass, ``psum`` of one block.
-
-    Parameters
-    ----------
-    layer : ConvLayer
-        The convolution.
-    mapping : Mapping
-        Its mapping.
-    """
-    left, right = four_sides(layer.padding)[1::2]
-    rows = pair("stride", layer.stride)[0] * (mapping.e - 1) + layer.r
-    return {"ifmap": mapping.n * mapping.q * mapping.r * rows * (layer.w + left + right),
-            "psum": mapping.m * mapping.n * mapping.e * layer.output[2]}

@@ -4,25 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
-from typing import Any
 
 from ..cost import ConvLayer
 from ..tensors import pair
 from .mapping import Mapping
-from .pieces import Block, Filters, Part, Pass, Strip
+from .pieces import Block, Filters, Loop, Part, Span, Work
 
 __all__ = ["LayerMapping"]
-
-
-def _cut(total: int, size: int) -> list[tuple[int, int]]:
-    """Cut a range into pieces: first and count of each."""
-    return [(first, min(size, total - first)) for first in range(0, total, size)]
-
-
-def _kinds(total: int, size: int) -> list[tuple[tuple[int, int], int]]:
-    """Pieces of :func:`_cut` that differ in size: the last of each, and how many there are of it."""
-    whole, rest = divmod(total, size)
-    return ([((whole * size - size, size), whole)] if whole else []) + ([((whole * size, rest), 1)] if rest else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +20,8 @@ class LayerMapping:
     Passes are nested groups, strips, ifmaps, blocks, parts of the contraction, filters, ifmaps of a pass, the last
     innermost. Groups and strips that differ in size from the others come last: the array is set up anew for them.
 
-    What is counted needs no list of them: there are few kinds of each, which differ in size, and properties named
-    `..._kinds` give an example of each with its number.
+    What is counted needs no list of them: there are few kinds of each, which differ in size (:attr:`.Loop.kinds`), and
+    properties named `..._kinds` give an example of each with its number.
 
     Parameters
     ----------
@@ -54,6 +42,16 @@ class LayerMapping:
     psum_lanes: int = 4
 
     @cached_property
+    def stride(self) -> tuple[int, int]:
+        """Rows and columns from a window to the next."""
+        return pair("stride", self.layer.stride)
+
+    @cached_property
+    def dilation(self) -> tuple[int, int]:
+        """Rows and columns from a tap to the next."""
+        return pair("dilation", self.layer.dilation)
+
+    @cached_property
     def height(self) -> int:
         """Filter rows of a PE set."""
         return self.mapping.rows or self.layer.r
@@ -69,50 +67,51 @@ class LayerMapping:
         return self.height * self.mapping.r
 
     @cached_property
-    def images(self) -> tuple[tuple[int, int], ...]:
-        """Ifmaps whose psums are together: first and count."""
-        return tuple(_cut(self.batch, self.mapping.n))
+    def images(self) -> Loop:
+        """Ifmaps whose psums are together."""
+        return Loop(self.batch, self.mapping.n)
 
-    def pass_images(self, images: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        """Ifmaps of each pass: first and count."""
-        return tuple((images[0] + first, count) for first, count in _cut(images[1], self.mapping.images or images[1]))
+    def pass_images(self, together: Span) -> list[Span]:
+        """Ifmaps of each pass."""
+        passes = Loop(together.size, self.mapping.images or together.size)
+        return [Span(together.first + first, count) for first, count in passes]
 
     @cached_property
     def image_kinds(self) -> tuple[tuple[int, int, int], ...]:
         """Ifmaps of a pass, the number of such passes, and of how many regions' ifmaps they are the last."""
         kinds = []
-        for (_, together), number in _kinds(self.batch, self.mapping.n):
-            passes = _kinds(together, self.mapping.images or together)
+        for (_, together), number in self.images.kinds:
+            passes = Loop(together, self.mapping.images or together).kinds
             kinds += [(count, number * some, number * (index == len(passes) - 1))
                       for index, ((_, count), some) in enumerate(passes)]
         return tuple(kinds)
 
     @cached_property
-    def groups(self) -> tuple[tuple[int, int], ...]:
-        """Groups side by side: first and count."""
-        return tuple(_cut(self.layer.groups, self.mapping.g))
+    def groups(self) -> Loop:
+        """Groups side by side."""
+        return Loop(self.layer.groups, self.mapping.g)
 
     @cached_property
-    def group_kinds(self) -> tuple[tuple[int, int], ...]:
-        """Groups side by side, and how often."""
-        return tuple((count, number) for (_, count), number in _kinds(self.layer.groups, self.mapping.g))
+    def strips(self) -> Loop:
+        """Ofmap rows of a pass."""
+        return Loop(self.layer.output[1], self.mapping.e)
 
     @cached_property
-    def strips(self) -> tuple[Strip, ...]:
-        """Strips: ``e`` rows each, and what is left for the last one."""
-        return tuple(Strip(*piece) for piece in _cut(self.layer.output[1], self.mapping.e))
+    def rows(self) -> int:
+        """Most ofmap rows of a pass."""
+        return self.strips.kinds[0][0].size
 
     @cached_property
-    def strip_kinds(self) -> tuple[tuple[Strip, int], ...]:
-        """Kinds of strips, the highest first."""
-        return tuple((Strip(*piece), number) for piece, number in _kinds(self.layer.output[1], self.mapping.e))
+    def filter_blocks(self) -> Loop:
+        """Filters of a group whose psums are together."""
+        return Loop(self.per_group[1], self.mapping.m)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """Blocks of m filters. The last pass of a block has fewer filters in each PE if fewer will do."""
         blocks = []
-        for start, count in _cut(self.per_group[1], self.mapping.m):
-            filters = tuple(self._filters(start, *piece) for piece in _cut(count, self.mapping.p * self.mapping.t))
+        for start, count in self.filter_blocks:
+            filters = tuple(self._filters(start, *piece) for piece in Loop(count, self.mapping.p * self.mapping.t))
             blocks.append(Block(start, count, filters, self._end(filters[-1])))
         return tuple(blocks)
 
@@ -135,8 +134,8 @@ class LayerMapping:
         """Kinds of the filters of a pass, over all blocks."""
         at_once = self.mapping.p * self.mapping.t
         return tuple((self._filters(start, *piece), blocks * number)
-                     for (start, count), blocks in _kinds(self.per_group[1], self.mapping.m)
-                     for piece, number in _kinds(count, at_once))
+                     for (start, count), blocks in self.filter_blocks.kinds
+                     for piece, number in Loop(count, at_once).kinds)
 
     @cached_property
     def block_lines(self) -> int:
@@ -144,60 +143,64 @@ class LayerMapping:
         return max(self._end(filters) for filters, _ in self.filter_kinds)
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """Parts of the contraction: channels, in them filter rows, in them filter columns."""
-        rows, columns = (range(0, self.layer.r, self.height),
-                         _cut(self.layer.s, self.mapping.columns or self.layer.s))
-        return tuple(self._part(channels, row, piece)
-                     for channels in _cut(self.per_group[0], self.mapping.q * self.mapping.r)
-                     for row in rows for piece in columns)
-
-    def _part(self, channels: tuple[int, int], row: int, columns: tuple[int, int]) -> Part:
-        pitch, taps, stride = self._window(columns[1])
-        first = min(row, self.layer.r - self.height)
-        return Part(*channels, -(-channels[1] // self.mapping.r), first, row - first, *columns, pitch, taps, stride)
+    def channels(self) -> Loop:
+        """Channels of a pass."""
+        return Loop(self.per_group[0], self.mapping.q * self.mapping.r)
 
     @cached_property
-    def channel_kinds(self) -> tuple[tuple[tuple[int, int], int], ...]:
-        """Kinds of ranges of channels: the last one's first channel and its count."""
-        return tuple(_kinds(self.per_group[0], self.mapping.q * self.mapping.r))
+    def filter_rows(self) -> Loop:
+        """Filter rows of a pass."""
+        return Loop(self.layer.r, self.height)
+
+    @cached_property
+    def filter_columns(self) -> Loop:
+        """Filter columns of a pass."""
+        return Loop(self.layer.s, self.mapping.columns or self.layer.s)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts of the contraction: channels, in them filter rows, in them filter columns."""
+        return tuple(self._part(channels, row, columns) for channels in self.channels
+                     for row, _ in self.filter_rows for columns in self.filter_columns)
 
     @cached_property
     def part_kinds(self) -> tuple[tuple[Part, int], ...]:
         """Kinds of parts, which differ in channels or columns."""
-        rows = range(0, self.layer.r, self.height)
-        return tuple((self._part(channels, rows[-1], columns), number * len(rows) * some)
-                     for channels, number in self.channel_kinds
-                     for columns, some in _kinds(self.layer.s, self.mapping.columns or self.layer.s))
+        rows = self.filter_rows
+        last = rows.kinds[-1][0].first
+        return tuple((self._part(channels, last, columns), number * len(rows) * some)
+                     for channels, number in self.channels.kinds for columns, some in self.filter_columns.kinds)
+
+    def _part(self, channels: Span, row: int, columns: Span) -> Part:
+        pitch, taps, stride = self._window(columns.size)
+        first = min(row, self.layer.r - self.height)
+        return Part(*channels, -(-channels.size // self.mapping.r), first, row - first, *columns, pitch, taps, stride)
 
     def _window(self, columns: int) -> tuple[int, int, int]:
         """Pitch, taps and stride of a window of some filter columns."""
-        step, dilation = pair("stride", self.layer.stride)[1], pair("dilation", self.layer.dilation)[1]
-        windows = self.layer.output[2]
+        step, dilation, windows = self.stride[1], self.dilation[1], self.layer.output[2]
         pitch = gcd(step if windows > 1 else 0, dilation if columns > 1 else 0) or 1
         stride = step // pitch if windows > 1 else 1
         return pitch, max((columns - 1) * dilation // pitch + 1, stride), stride
 
-    def ifmap_lines(self, strip: Strip) -> tuple[int, int]:
-        """Ifmap rows that a pass reads for a strip, and their pitch: PE (i, j) has row ``(U j + D i) / pitch``."""
-        step, dilation = pair("stride", self.layer.stride)[0], pair("dilation", self.layer.dilation)[0]
-        pitch = gcd(step if strip.rows > 1 else 0, dilation if self.height > 1 else 0) or 1
-        return (step * (strip.rows - 1) + dilation * (self.height - 1)) // pitch + 1, pitch
+    def ifmap_lines(self, rows: int) -> tuple[int, int]:
+        """Ifmap rows that a pass reads for ofmap rows, and their pitch: PE (i, j) has row ``(U j + D i) / pitch``."""
+        step, dilation = self.stride[0], self.dilation[0]
+        pitch = gcd(step if rows > 1 else 0, dilation if self.height > 1 else 0) or 1
+        return (step * (rows - 1) + dilation * (self.height - 1)) // pitch + 1, pitch
 
     def ifmap_columns(self, part: Part) -> int:
         """Ifmap columns that a pass reads."""
         return part.stride * (self.layer.output[2] - 1) + part.taps
 
-    def tile_lines(self, strip: Strip) -> int:
-        """Ifmap rows, padding included, from the first to the last that all parts of a strip read."""
-        step, dilation = pair("stride", self.layer.stride)[0], pair("dilation", self.layer.dilation)[0]
-        return step * (strip.rows - 1) + dilation * (self.layer.r - 1) + 1
+    def tile_lines(self, rows: int) -> int:
+        """Ifmap rows, padding included, from the first to the last that all parts read for some ofmap rows."""
+        return self.stride[0] * (rows - 1) + self.dilation[0] * (self.layer.r - 1) + 1
 
     @cached_property
     def tile_columns(self) -> int:
         """Ifmap columns, padding included, from the first to the last that a pass reads."""
-        dilation = pair("dilation", self.layer.dilation)[1]
-        return max(part.column * dilation + (self.ifmap_columns(part) - 1) * part.pitch + 1
+        return max(part.column * self.dilation[1] + (self.ifmap_columns(part) - 1) * part.pitch + 1
                    for part, _ in self.part_kinds)
 
     def psum_beats(self, p: int) -> int:
@@ -218,35 +221,26 @@ class LayerMapping:
         """PE sets with different filters."""
         return groups * self.mapping.t * self.mapping.r
 
-    def passes(self) -> Iterator[Pass]:
-        """Passes in order."""
-        last = len(self.parts) - 1
-        for groups, strip, together, block, parts in self.work():
-            for index, part in enumerate(parts):
-                for filters in block.filters:
-                    for images in self.pass_images(together):
-                        yield Pass(*images, *groups, strip, block, part, filters, index == 0, index == last)
-
-    def work(self) -> Iterator[tuple[tuple[int, int], Strip, tuple[int, int], Block, tuple[Part, ...]]]:
-        """Blocks of psums in order: groups, strip, ifmaps, block of filters, and the parts that are added up in it.
+    def work(self) -> Iterator[Work]:
+        """Blocks of psums in order.
 
         Work goes to and fro: a block begins with the part with which the one before ended, and a region of
         ofmaps with the block, so that what is on chip is used once more.
         """
         regions = [(groups, strip, together) for groups in self.groups for strip in self.strips
                    for together in self.images]
-        regions.sort(key=lambda region: (-region[0][1], -region[1].rows))
-        blocks, parts = tuple(self.blocks), tuple(self.parts)
+        regions.sort(key=lambda region: (-region[0].size, -region[1].size))
+        blocks, parts = self.blocks, self.parts
         for groups, strip, together in regions:
             for block in blocks:
-                yield groups, strip, together, block, parts
+                yield Work(groups, strip, together, block, parts)
                 parts = parts[::-1]
             blocks = blocks[::-1]
 
     @cached_property
     def regions(self) -> int:
         """Regions of ofmaps, of some images and a strip each, for which filters are loaded."""
-        return -(-self.batch // self.mapping.n) * _number(self.strip_kinds)
+        return len(self.images) * len(self.strips)
 
     @cached_property
     def image_passes(self) -> int:
@@ -256,37 +250,27 @@ class LayerMapping:
     @cached_property
     def reloads(self) -> int:
         """Times that the array reads each filter of a block: once for each strip and the ifmaps of a pass."""
-        return self.image_passes * _number(self.strip_kinds)
+        return self.image_passes * len(self.strips)
 
     @cached_property
     def filter_passes(self) -> int:
         """Passes in which the array works through all filters of a group."""
-        return _number(self.filter_kinds)
+        return sum(number for _, number in self.filter_kinds)
 
     @cached_property
     def part_count(self) -> int:
         """Parts of the contraction."""
-        return _number(self.part_kinds)
-
-    @cached_property
-    def group_count(self) -> int:
-        """Times that groups are worked on side by side."""
-        return _number(self.group_kinds)
-
-    @cached_property
-    def block_count(self) -> int:
-        """Blocks of filters."""
-        return -(-self.per_group[1] // self.mapping.m)
+        return len(self.channels) * len(self.filter_rows) * len(self.filter_columns)
 
     @cached_property
     def count(self) -> int:
         """Number of passes."""
-        return self.reloads * self.group_count * self.part_count * self.filter_passes
+        return self.reloads * len(self.groups) * self.part_count * self.filter_passes
 
     @cached_property
     def active_pes(self) -> int:
         """Most PEs that a pass uses: ``R e r t``, by as many groups as are side by side."""
-        return self.chain * self.strip_kinds[0][0].rows * self.mapping.t * self.group_kinds[0][0]
+        return self.chain * self.rows * self.mapping.t * self.groups.kinds[0][0].size
 
     def counts(self, bias: bool = True) -> dict[str, int]:
         """Count what all passes do.
@@ -314,7 +298,7 @@ class LayerMapping:
         sums = self.batch * windows * chains * filters
         read = sum(number * part.q * self.ifmap_columns(part) for part, number in self.part_kinds)
         window = sum(number * part.window for part, number in self.part_kinds)
-        lines = sum(number * self.ifmap_lines(strip)[0] for strip, number in self.strip_kinds)
+        lines = sum(number * self.ifmap_lines(strip.size)[0] for strip, number in self.strips.kinds)
         return {
             "products": sums * self.chain * window,
             "passed": sums * self.part_count * (self.chain - 1),
@@ -325,8 +309,3 @@ class LayerMapping:
             "ifmap_spad_writes": self.batch * chains * self.chain * read * self.filter_passes,
             "filter_spad_writes": self.image_passes * chains * self.chain * window * filters,
         }
-
-
-def _number(kinds: tuple[tuple[Any, int], ...]) -> int:
-    """How many there are of all kinds together."""
-    return sum(number for _, number in kinds)

@@ -1,16 +1,39 @@
-"""What a processing pass works on: pieces of the ofmap, of the contraction and of the filters."""
+"""What a processing pass works on: pieces of loops, and of the contraction and the filters."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-__all__ = ["Block", "Filters", "Part", "Pass", "Strip"]
+__all__ = ["Block", "Filters", "Loop", "Part", "Span", "Work"]
+
+
+class Span(NamedTuple):
+    """Part of a loop: `size` from `first` on."""
+
+    first: int
+    size: int
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Ofmap rows of a pass: `rows` from `first` on."""
+class Loop:
+    """Loop over `total`, `size` at a time, and in its last piece what is left."""
 
-    first: int
-    rows: int
+    total: int
+    size: int
+
+    def __iter__(self) -> Iterator[Span]:
+        return (Span(first, min(self.size, self.total - first)) for first in range(0, self.total, self.size))
+
+    def __len__(self) -> int:
+        return (self.total + self.size - 1) // self.size
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[Span, int], ...]:
+        """Pieces that differ in size, the larger first: the last of each, and how many there are of it."""
+        whole, rest = divmod(self.total, self.size)
+        kinds = (Span((whole - 1) * self.size, self.size), whole), (Span(whole * self.size, rest), 1)
+        return tuple((piece, number) for piece, number in kinds if piece.size * number)
 
 
 @dataclass(frozen=True)
@@ -79,19 +102,21 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Processing pass: `images` from `image` on, `groups` from `group` on, and the rest of the loops.
+class Work:
+    """A block of psums: the block of filters, the parts of the contraction that are added up in it, and where it lies.
 
-    It is the `first` or the `last` of the passes that add to its psums.
+    Parameters
+    ----------
+    groups, strip, images : Span
+        Groups side by side, ofmap rows, and ifmaps.
+    block : Block
+        Filters.
+    parts : tuple of Part
+        Parts, in order.
     """
 
-    image: int
-    images: int
-    group: int
-    groups: int
-    strip: Strip
+    groups: Span
+    strip: Span
+    images: Span
     block: Block
-    part: Part
-    filters: Filters
-    first: bool
-    last: bool
+    parts: tuple[Part, ...]

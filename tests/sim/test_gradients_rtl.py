@@ -10,6 +10,7 @@ import pearray as pe
 from pearray import PearrayError
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.operators.operator import padding4
+from pearray.compiler.row_stationary.estimate import estimate
 
 pytest.importorskip("torch")
 
@@ -87,3 +88,20 @@ def test_fixed_point_arrays_refuse():
     with pytest.raises(PearrayError, match=r"^operator must be Conv2d, Linear or Gemm on a row-stationary array of 16 "
                                            r"bits, not LinearGrad$"):
         pe.run(pe.LinearGrad(), tensors, on="eyeriss")
+
+
+@pytest.mark.parametrize(("operator", "shapes"), [
+    (pe.LinearGrad(), {"x": (64, 96), "w": (80, 96), "dy": (64, 80)}),
+    (pe.Conv2dGrad(padding=1), {"x": (1, 8, 10, 10), "w": (16, 8, 3, 3), "dy": (1, 16, 10, 10)}),
+    (pe.Conv2dGrad(), {"x": (4, 3, 9, 9), "w": (8, 3, 2, 2), "dy": (4, 8, 8, 8)}),
+    (pe.Conv2dGrad(padding=1, stride=2), {"x": (2, 6, 13, 11), "w": (10, 6, 3, 3), "dy": (2, 10, 7, 6)}),
+])
+def test_estimates_of_row_stationary_gradients(rng, operator, shapes):
+    """Short bursts and the many LOADs of gathered words and taps would be taken for free, and be chosen."""
+    tensors = {role: operands(rng, shape) for role, shape in shapes.items()}
+    graph = Graph.of(operator, tensors)
+    handle = pe.compile(graph, {role: tensors[role] for role in graph.inputs}, CONFIGURATIONS["row-stationary"])
+    (layer,) = handle.compiled().layers
+    estimated = sum(estimate(plan).cycles for plan in layer.notes["plans"])
+    cycles = handle.run({role: tensors[role] for role in graph.inputs}).cycles
+    assert 0.9 * cycles < estimated < 1.1 * cycles

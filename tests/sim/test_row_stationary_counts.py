@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from fixed_layers import words
 from kinds import SMALL
+from row_stationary_traffic import moved
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.row_stationary.mapper import plan_of
-from pearray.compiler.row_stationary.traffic import moved
 from pearray.golden.cost import ConvLayer
 from pearray.golden.gating import accesses
 from pearray.golden.row_stationary import Mapping

@@ -11,6 +11,7 @@ from pearray.compiler.graph.graph import Graph
 from pearray.compiler.kernels.nest import Nest
 from pearray.compiler.kernels.views import Buffer, View
 from pearray.compiler.row_stationary.forms import folded, region_of
+from pearray.golden.row_stationary import Span
 
 #: Rows of pixels; few of them are a multiple of anything.
 PIXELS = [1, 7, 16, 17, 50, 257]
@@ -88,5 +89,5 @@ def test_folds_are_even(rng):
         nest = folded(Nest(name="row", x=x, y=y, q=pixels, cg=3, ng=3), columns)
         assert nest.q <= columns
         assert 0 <= nest.p * nest.q - pixels < nest.p
-        rows = [np.arange(pixels)[region_of(nest, (0, 1), row, 1).numbers(y)] for row in range(nest.p)]
+        rows = [np.arange(pixels)[region_of(nest, Span(0, 1), Span(row, 1)).numbers(y)] for row in range(nest.p)]
         assert np.array_equal(np.concatenate(rows), np.arange(pixels))

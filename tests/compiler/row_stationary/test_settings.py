@@ -8,6 +8,7 @@ import pytest
 import pearray as pe
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.row_stationary.settings import read_mappings
+from pearray.golden.row_stationary import Mapping
 
 TABLE = {"m": 4, "n": 1, "e": 2, "p": 4, "q": 1, "r": 1, "t": 1}
 
@@ -21,10 +22,10 @@ def graph():
 def test_words_files_and_tables(graph, tmp_path):
     """All three must reach the compiler in one form."""
     assert read_mappings("own", graph) == {}
-    assert read_mappings({"Conv2d": TABLE}, graph) == {"Conv2d": TABLE}
+    assert read_mappings({"Conv2d": TABLE}, graph) == {"Conv2d": Mapping(**TABLE)}
     file = tmp_path / "mapping.toml"
     file.write_text("[Conv2d]\n" + "".join(f"{name} = {value}\n" for name, value in {**TABLE, "rows": 1}.items()))
-    assert read_mappings(file, graph) == read_mappings(str(file), graph) == {"Conv2d": {**TABLE, "rows": 1}}
+    assert read_mappings(file, graph) == read_mappings(str(file), graph) == {"Conv2d": Mapping(**TABLE, rows=1)}
 
 
 @pytest.mark.parametrize(("given", "message"), [

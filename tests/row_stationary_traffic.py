@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from ...golden import run_length
-from ...hdl.row_stationary.commands import Destination
-from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.shell.block_walk import burst_beats
-from ...hdl.shell.commands import COMMAND_BYTES, Opcode
-from ..compiled import Compiled
-from .codes import CodedTensor
+from pearray.compiler.compiled import Compiled
+from pearray.compiler.row_stationary.codes import CodedTensor
+from pearray.golden import run_length
+from pearray.hdl.row_stationary.commands import Destination
+from pearray.hdl.row_stationary.config import RowStationaryConfig
+from pearray.hdl.shell.block_walk import burst_beats
+from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 
 __all__ = ["moved"]
 
