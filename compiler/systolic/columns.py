@@ -8,29 +8,25 @@ speed, whichever way B stands.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import gcd
 
 from ...hdl.systolic.commands import Destination
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
-from ..steps import Group, Piece, Tile, Use
+from ..steps import Group, Tile, Use
 from ..transfers import Window
-from .cost import estimate
-from .geometry import Box, tiles_of
+from .geometry import Box
+from .layer import Layer, Tiles
 from .outputs import OutputMaker
 from .pixels import Cut, PixelGeometry, choose_cut, parts, widened
-from .schedule import schedule
+from .schedule import cycles_of
 from .steps import ContractionStep
-from .tiles import TileMaker
-from .timing import UnendingError
+from .tiles import TileMaker, piece_of
 
 __all__ = ["lower_columns"]
 
@@ -80,18 +76,19 @@ def _renamed(view: View, names: dict[str, str]) -> View:
 class _Columns:
     """Steps of a contraction over pixels: images of `problem.x` are channels of pixels, its channels are images."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan, cut: Cut, tiles: dict[object, Tile]):
-        self._problem, self._config, self._cut, self._tiles = problem, config, cut, tiles
-        wide, self._a_base, self._w_base = widened(problem, config)
+    def __init__(self, layer: Layer, plan: MemoryPlan, cut: Cut, tiles: dict[object, Tile]):
+        self._layer, self._problem, self._config = layer, layer.problem, layer.config
+        self._cut, self._tiles, problem = cut, tiles, layer.problem
+        wide, self._a_base, self._w_base = widened(layer)
         if cut.channels < problem.images:
-            wide, self._a_base = replace(wide, x=problem.x, images=problem.images), 0
-        self._wide, self._maker = wide, TileMaker(wide, config, plan)
+            wide = replace(wide, problem=replace(wide.problem, x=problem.x, images=problem.images))
+            self._a_base = 0
+        self._wide, self._maker = wide.problem, TileMaker(wide, plan)
         # Outputs are those of a tap's row, column and channel.
         rows = replace(problem, images=problem.p, p=problem.q, q=problem.images,
                        y=_renamed(problem.y, {"h": "n", "w": "h", "n": "w"}))
-        self._outputs = OutputMaker(rows, config, TileMaker(rows, config, plan))
-        self._left = isinstance(problem.weights, View) and problem.weights.stride("m") != 1
-        self._x = _renamed(wide.x, {"n": "c", "c": "n"})
+        self._outputs = OutputMaker(TileMaker(replace(layer, problem=rows), plan))
+        self._x = _renamed(wide.problem.x, {"n": "c", "c": "n"})
 
     def steps(self) -> Iterator[ContractionStep]:
         """Yield steps: for each part of the outputs all of the contraction."""
@@ -100,7 +97,7 @@ class _Columns:
                  for p in parts(problem.r, cut.pixels[0]) for q in parts(problem.s, cut.pixels[1])]
         regions = [Region(*r, *s, *channels) for channels in parts(problem.images, cut.channels)
                    for r in parts(problem.p, cut.taps[0]) for s in parts(problem.q, cut.taps[1])]
-        for part, tiles in product(regions, parts(tiles_of(problem, self._config), cut.tiles)):
+        for part, tiles in product(regions, parts(self._layer.tiles, cut.tiles)):
             group = Group(self._outputs.outputs(part, 0, tiles))
             for box in boxes:
                 yield ContractionStep(group, Use(self._a_tile(part, box), 1), Use(self._w_tile(tiles, box), 1),
@@ -108,11 +105,10 @@ class _Columns:
 
     def _channels(self, part: Region) -> tuple[int, int]:
         """Channels that a tile for a part of the outputs holds: the first and how many."""
-        return (0, self._wide.images) if self._cut.channels == self._problem.images else (part.q0, part.q1 - part.q0)
+        return (0, self._wide.images) if self._cut.channels == self._problem.images else (part.q0, part.columns)
 
     def _geometry(self, part: Region, box: Box) -> PixelGeometry:
-        cut = Cut(self._channels(part)[1], (part.image1 - part.image0, part.p1 - part.p0), 1,
-                  (box.r1 - box.r0, box.s1 - box.s0))
+        cut = Cut(self._channels(part)[1], (part.images, part.rows), 1, (box.rows, box.columns))
         return PixelGeometry.of(self._problem.stride, cut, self._config.banks)
 
     def _a_tile(self, part: Region, box: Box) -> Tile:
@@ -123,12 +119,11 @@ class _Columns:
             geometry.line, geometry.pitch)
         key = window, first, channels
         if key not in self._tiles:
-            loads, sources = window.copy(first, channels)
             self._tiles[key] = Tile(Destination.ACTIVATION.value, geometry.size * self._config.operand_bytes,
-                                    [Piece(window.padding(channels) + loads, sources)])
+                                    [piece_of(window, first, channels)])
         return self._tiles[key]
 
-    def _w_tile(self, tiles: tuple[int, int], box: Box) -> Tile:
+    def _w_tile(self, tiles: Tiles, box: Box) -> Tile:
         if self._wide.ng == self._problem.ng:
             return self._maker.weights(0, tiles, box, (box.size,))
         key = self._wide.weights, box
@@ -139,34 +134,31 @@ class _Columns:
             self._tiles[key] = tile
         return self._tiles[key]
 
-    def _walk(self, part: Region, tiles: tuple[int, int], box: Box) -> dict[str, int]:
+    def _walk(self, part: Region, tiles: Tiles, box: Box) -> dict[str, int]:
         problem, geometry = self._problem, self._geometry(part, box)
         w_pitch, w_nstep = self._maker.w_pitches(tiles, box)
-        columns, modulus = box.s1 - box.s0, 1 << 20
+        modulus = 1 << 20
         return {
             "first": int((box.r0, box.s0, box.c0) == (0, 0, 0)), "a_zero_point": problem.a_zero,
             "w_zero_point": problem.w_zero, "a_unsigned": int(problem.a_unsigned),
             "w_unsigned": int(problem.w_unsigned), "n_count": tiles[1] - tiles[0], "a_base": self._a_base,
             "w_base": self._w_base,
-            "m_count0": part.q1 - part.q0, "m_count1": part.p1 - part.p0, "m_count2": part.image1 - part.image0,
+            "m_count0": part.columns, "m_count1": part.rows, "m_count2": part.images,
             "m_step0": 1, "m_step1": problem.stride[1] * geometry.pitch % modulus,
             "m_step2": problem.stride[0] * geometry.line % modulus, "k_total": box.size, "run": 1,
-            "run_count": columns, "fold": 1, "jump1": geometry.pitch - 1,
-            "jump2": (geometry.line - columns * geometry.pitch) % modulus if box.r1 - box.r0 > 1 else 0,
-            "left": int(self._left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
+            "run_count": box.columns, "fold": 1, "jump1": geometry.pitch - 1,
+            "jump2": (geometry.line - box.columns * geometry.pitch) % modulus if box.rows > 1 else 0,
+            "left": int(self._layer.left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(config: SystolicConfig, timing: MemoryTiming, tiles: dict[object, Tile], problem: Nest,
-                  plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(tiles: dict[object, Tile], layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
     Parameters
     ----------
-    config : SystolicConfig
-        Configuration.
     tiles : dict
         Tiles that other layers of the program may use, too: groups share the rows in which their channels lie.
-    problem : Nest
+    layer : Layer
         The layer.
     plan : MemoryPlan
         Where packed constants go.
@@ -177,15 +169,14 @@ def lower_columns(config: SystolicConfig, timing: MemoryTiming, tiles: dict[obje
         If the scratchpads can't hold the smallest tiles.
     """
     steps: list[ContractionStep] = []
+    problem = layer.problem
     for nest in _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]:
-        cut = choose_cut(nest, config, timing, partial(_cycles, nest, config, timing))
-        steps += _Columns(nest, config, plan, cut, tiles).steps()
+        part = replace(layer, problem=nest)
+        steps += _Columns(part, plan, choose_cut(part, partial(_cycles, part)), tiles).steps()
     return steps
 
 
-def _cycles(problem: Nest, config: SystolicConfig, timing: MemoryTiming, cut: Cut) -> float:
+def _cycles(layer: Layer, cut: Cut) -> float:
     """Cycles of the layer alone under a cut, infinitely many if it would never end."""
-    steps = list(_Columns(problem.alone(), config, MemoryPlan(keep=False), cut, {}).steps())
-    with suppress(UnendingError):
-        return float(estimate(config, schedule(config, timing, steps), timing))
-    return float("inf")
+    steps = _Columns(layer.alone(), MemoryPlan(keep=False), cut, {}).steps()
+    return cycles_of(layer.config, layer.timing, list(steps))

@@ -1,60 +1,72 @@
 """How the last groups of a layer are cut, so that little is left to post-process and store when the array is done."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
+from ...hdl.shell.block_walk import BlockWalker
+from ...hdl.shell.queues import CommandQueues
+from ...hdl.shell.tokens import TokenGates
+from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
 from ..kernels.regions import Region
+from .layer import Layer, Tiling
+from .tiles import TileMaker
+from .timing import Latencies
 
-__all__ = ["Rates", "last_groups", "pixel_step", "split_at"]
+__all__ = ["ending", "pixel_step", "split_at"]
 
-
-@dataclass(frozen=True)
-class Rates:
-    """What decides when the last groups are done, in cycles."""
-
-    #: For each row of the accumulators: tiles of the contraction, and groups of lanes.
-    execute: int
-    post: int
-    #: From the last operand of a group to the start of post-processing.
-    through: int
-    #: From when a bank is free to the first operand of the group that fills it next.
-    refill: int
-    #: From the last group of lanes to the start of a store; the shortest POST; between two POSTs.
-    post_latency: int
-    least_post: int
-    post_gap: int
-    #: From the start of a store to its first beat; bytes of a beat, and of a tile's row of outputs.
-    store_data: int
-    beat: int
-    row: int
-    #: Latency of writes, and cycles for each of many short bursts.
-    latency: int
-    burst: float
-    #: Fewest pixels that hide the loading of weights.
-    least: int
-    #: To load weights again for each group, if the scratchpad can't keep them; else 0.
-    reload: float
+#: Pixels and tiles of groups, in order.
+_Groups = tuple[tuple[int, int], ...]
 
 
-def _end(groups: list[tuple[int, int]], rates: Rates, whole: bool) -> float:
-    """Cycle in which the last of groups of (pixels, tiles) is in memory, counted from the first operand."""
-    done = posted = stored = 0.0
-    free = [0.0, 0.0]
-    for index, (pixels, tiles) in enumerate(groups):
-        start = max(done, free[index % 2])
-        done = start + max(rates.execute * tiles * max(pixels, rates.least), rates.reload)
-        begun = max(done + rates.through, posted + rates.post_gap)
-        posted = begun + max(rates.post * pixels * tiles, rates.least_post)
-        free[index % 2] = posted + rates.refill
-        written = begun + rates.post * pixels * tiles + rates.post_latency
-        if whole and tiles == groups[0][1]:
-            moved = pixels * tiles * rates.row / rates.beat
-        else:
-            beats = -(-tiles * rates.row // rates.beat)
-            # Bursts in flight bound the rate of short ones, but not the first of them.
-            moved = max(pixels * beats, pixels * rates.burst - (rates.latency if written > stored else 0))
-        stored = max(written, stored) + moved
-    return stored + rates.store_data + rates.latency
+def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool,
+           reload: float) -> Callable[[_Groups], float]:
+    """What gives the cycle in which the last of some groups is in memory, counted from the first operand.
+
+    Parameters
+    ----------
+    depth : int
+        Tiles of the contraction.
+    row : int
+        Bytes of a tile's row of outputs.
+    whole : bool
+        Whether rows of all tiles follow one another in memory.
+    reload : float
+        Cycles to load weights again for each group, if the scratchpad can't keep them; else 0.
+    """
+    c, gate = Latencies.of(config), TokenGates.DONE_LATENCY
+    # From the last operand of a group to the start of post-processing; from when a bank is free to the first operand
+    # of the group that fills it next; from the last group of lanes to the start of a store.
+    through, refill, posting = c.through + gate, gate + c.prepare + c.slots_top, c.post + 1 + gate
+    # A POST is given back, the next one chosen, read and let go.
+    gap = c.beats + c.needed[2] + CommandQueues.LATENCY + 2 + TokenGates.SLOT_LATENCY
+    storing = c.store_data + BlockWalker.LATENCY + timing.write_latency
+    # Each of many short bursts.
+    burst = (timing.write_latency + 10) / timing.outstanding
+
+    def end(groups: _Groups) -> float:
+        done = posted = stored = 0.0
+        free = [0.0, 0.0]
+        for index, (pixels, tiles) in enumerate(groups):
+            start = max(done, free[index % 2])
+            # Few pixels do not hide the loading of weights.
+            done = start + max(depth * tiles * max(pixels, config.array.rows), reload)
+            begun = max(done + through, posted + gap)
+            posts = c.groups * pixels * tiles
+            posted = begun + max(posts, c.settings)
+            free[index % 2] = posted + refill
+            written = begun + posts + posting
+            if whole and tiles == groups[0][1]:
+                moved = pixels * tiles * row / config.beat_bytes
+            else:
+                beats = -(-tiles * row // config.beat_bytes)
+                # Bursts in flight bound the rate of short ones, but not the first of them.
+                moved = max(pixels * beats, pixels * burst - (timing.write_latency if written > stored else 0))
+            stored = max(written, stored) + moved
+        return stored + storing
+
+    return end
 
 
 def _cuts(size: int, step: int) -> set[int]:
@@ -66,45 +78,53 @@ def _cuts(size: int, step: int) -> set[int]:
 
 
 @cache
-def last_groups(pixels: int, step: int, tiles: int, rates: Rates, whole: bool) -> tuple[tuple[int, int], ...]:
+def _last_groups(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool, reload: float,
+                 pixels: int, step: int, tiles: int) -> _Groups:
     """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
-    best: tuple[float, list[tuple[int, int]]] = (_end([(pixels, tiles)], rates, whole), [(pixels, tiles)])
+    end, least = _clock(config, timing, depth, row, whole, reload), config.array.rows
+    best: tuple[float, _Groups] = (end(((pixels, tiles),)), ((pixels, tiles),))
     beam = [best]
     for _ in range(9):
         grown = []
         for _, groups in beam:
             rows, count = groups[-1]
             for cut in _cuts(rows, step):
-                if rows - cut >= rates.least or rows >= rates.least > cut:
-                    grown.append(groups[:-1] + [(rows - cut, count), (cut, count)])
-            for cut in _cuts(count, 1):
-                grown.append(groups[:-1] + [(rows, count - cut), (rows, cut)])
+                if rows - cut >= least or rows >= least > cut:
+                    grown.append((*groups[:-1], (rows - cut, count), (cut, count)))
+            grown += [(*groups[:-1], (rows, count - cut), (rows, cut)) for cut in _cuts(count, 1)]
         # Each group has commands of its own.
-        timed = sorted(((_end(groups, rates, whole) + 2 * len(groups), groups) for groups in grown),
-                       key=lambda found: found[0])
+        timed = sorted(((end(groups) + 2 * len(groups), groups) for groups in grown), key=lambda found: found[0])
         beam = timed[:24]
         if beam and beam[0][0] < best[0]:
             best = beam[0]
-    return tuple(best[1])
+    return best[1]
+
+
+def ending(layer: Layer, maker: TileMaker, tiling: Tiling) -> _Groups:
+    """Pixels and tiles of the groups into which the last one of a layer is cut: those given, else by rates."""
+    if tiling.ends:
+        return tiling.ends
+    problem, config = layer.problem, layer.config
+    region, block = tiling.last_part(problem.groups)
+    boxes, reload = [box for group in tiling.w_boxes for box in group], 0.0
+    if sum(maker.w_size(block, box) for box in boxes) > config.scratchpads.weight_bytes:
+        reload = sum(maker.w_cycles(block, box) for box in boxes)
+    depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
+    tiles = block[1] - block[0]
+    return _last_groups(config, layer.timing, depth, layer.reach * problem.finish.item(config),
+                        tiles * layer.reach == problem.y.size("c"), reload, region.pixels, pixel_step(region), tiles)
 
 
 def pixel_step(region: Region) -> int:
     """Pixels of which the parts of a region are multiples."""
-    rows, columns = region.p1 - region.p0, region.q1 - region.q0
-    return rows * columns if region.image1 - region.image0 > 1 else columns if rows > 1 else 1
+    return region.rows * region.columns if region.images > 1 else region.columns if region.rows > 1 else 1
 
 
 def split_at(region: Region, pixels: int) -> list[Region]:
     """Cut a region in two, the first of about `pixels` pixels; in one if its shape does not allow it."""
-    rows, columns = region.p1 - region.p0, region.q1 - region.q0
-    if region.image1 - region.image0 > 1:
-        at = region.image0 + round(pixels / (rows * columns))
-        if region.image0 < at < region.image1:
-            return [replace(region, image1=at), replace(region, image0=at)]
-    elif rows > 1:
-        at = region.p0 + round(pixels / columns)
-        if region.p0 < at < region.p1:
-            return [replace(region, p1=at), replace(region, p0=at)]
-    elif 0 < pixels < columns:
-        return [replace(region, q1=region.q0 + pixels), replace(region, q0=region.q0 + pixels)]
-    return [region]
+    at = round(pixels / pixel_step(region))
+    name, first, count = ("image", region.image0, region.images) if region.images > 1 else (
+        ("p", region.p0, region.rows) if region.rows > 1 else ("q", region.q0, region.columns))
+    if not 0 < at < count:
+        return [region]
+    return [replace(region, **{f"{name}1": first + at}), replace(region, **{f"{name}0": first + at})]

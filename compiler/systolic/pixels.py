@@ -4,15 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
-from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import COMMAND_BYTES
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
-from ..kernels.nest import Nest
 from ..kernels.views import View
-from .candidates import Chooser
-from .cost import row_beats
-from .geometry import tiles_of
+from .candidates import halves
+from .layer import Layer
 
 __all__ = ["Cut", "PixelGeometry", "choose_cut", "parts", "widened"]
 
@@ -80,13 +75,6 @@ def parts(total: int, most: int) -> list[tuple[int, int]]:
     return [(start, min(start + most, total)) for start in range(0, total, most)]
 
 
-def _halves(size: int) -> list[int]:
-    found = [size]
-    while found[-1] > 1:
-        found.append(-(-found[-1] // 2))
-    return found
-
-
 def _beside(view: View, name: str, least: int) -> tuple[View, int]:
     """A view with what lies beside its few elements along an axis, up to `least`, and where its own begin."""
     size, columns = view.size(name), view.buffer.columns
@@ -100,55 +88,53 @@ def _beside(view: View, name: str, least: int) -> tuple[View, int]:
     return replace(view, axes=axes, offset=view.offset - at + low), at - low
 
 
-def widened(problem: Nest, config: SystolicConfig) -> tuple[Nest, int, int]:
+def widened(layer: Layer) -> tuple[Layer, int, int]:
     """A layer with the channels beside its few ones, as many as a beat has.
 
     A row of fewer takes as long, and layers of other channels find theirs loaded.
 
     Returns
     -------
-    Nest, int, int
+    Layer, int, int
         The layer with these, and where its own channels of activations and of weights begin.
     """
+    problem, config = layer.problem, layer.config
     least = config.beat_bytes // config.operand_bytes
     x, a_base = _beside(problem.x, "n", least)
     wide, w_base = replace(problem, x=x, images=x.size("n")), 0
     if isinstance(problem.weights, View):
         weights, w_base = _beside(problem.weights, "m", min(least, config.array.cols))
         wide = replace(wide, weights=weights, ng=weights.size("m"))
-    return wide, a_base, w_base
+    return replace(layer, problem=wide), a_base, w_base
 
 
 class _Price:
     """Cycles of a contraction over pixels, as it is cut."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming):
-        self._problem, self._config, self._timing = problem, config, timing
-        self._wide = widened(problem, config)[0]
-        self._tiles, self._most = tiles_of(problem, config), Chooser(problem, config, timing).most_block
-        self._depth = min(config.accumulators.depth, 1 << 15)
+    def __init__(self, layer: Layer):
+        self._layer, self._problem, self._wide = layer, layer.problem, widened(layer)[0].problem
 
     def cuts(self) -> Iterator[Cut]:
         """Yield cuts whose sums have room."""
-        problem, rows = self._problem, self._config.array.rows
-        pixels = [(count, problem.s) for count in _halves(problem.r)]
-        pixels += [(1, max(1, count // rows * rows)) for count in _halves(problem.s)[1:]]
+        problem, layer, rows = self._problem, self._layer, self._layer.config.array.rows
+        pixels = [(count, problem.s) for count in halves(problem.r)]
+        pixels += [(1, max(1, count // rows * rows)) for count in halves(problem.s)[1:]]
         for taps in {(problem.p, problem.q), (1, problem.q), (1, 1)}:
-            for tiles in _halves(min(self._tiles, self._most)):
-                room = self._depth // (tiles * taps[0] * taps[1])
-                for channels in {min(count, room) for count in _halves(problem.images)} - {0}:
+            for tiles in halves(layer.most_block):
+                room = layer.depth // (tiles * taps[0] * taps[1])
+                for channels in {min(count, room) for count in halves(problem.images)} - {0}:
                     yield from (Cut(channels, taps, tiles, each) for each in pixels)
 
     def counts(self, cut: Cut) -> tuple[int, int, int]:
         """Parts of the outputs' channels and taps, of the tiles, and of what is contracted."""
         problem = self._problem
         return (-(-problem.images // cut.channels) * -(-problem.p // cut.taps[0]) * -(-problem.q // cut.taps[1]),
-                -(-self._tiles // cut.tiles),
+                -(-self._layer.tiles // cut.tiles),
                 problem.cg * -(-problem.r // cut.pixels[0]) * -(-problem.s // cut.pixels[1]))
 
     def cycles(self, cut: Cut) -> float | None:
         """Estimated cycles, or None if a tile has no room."""
-        problem, config, timing = self._problem, self._config, self._timing
+        problem, layer, config = self._problem, self._layer, self._layer.config
         item, cols, rows = config.operand_bytes, config.array.cols, config.array.rows
         loaded = self._wide.images if cut.channels == problem.images else cut.channels
         geometry = PixelGeometry.of(problem.stride, replace(cut, channels=loaded), config.banks)
@@ -162,33 +148,31 @@ class _Price:
         sizes = [(p1 - p0) * (q1 - q0) for p0, p1 in parts(problem.r, cut.pixels[0])
                  for q0, q1 in parts(problem.s, cut.pixels[1])]
         groups, blocks, steps = self.counts(cut)
-        compute = self._tiles * problem.cg * sum(-(-size // rows) for size in sizes) * outputs / taps * sum(
+        compute = layer.tiles * problem.cg * sum(-(-size // rows) for size in sizes) * outputs / taps * sum(
             max(width, rows) for width in widths)
-        a_pass = steps * geometry.rows * geometry.columns * _row(config, timing, cut.channels * item)
-        w_pass = steps * max(sizes) * _row(config, timing, min(cut.tiles * cols, problem.ng) * item)
+        width = min(cut.tiles * cols, problem.ng)
+        a_pass = steps * geometry.rows * geometry.columns * _row(layer, cut.channels * item)
+        w_pass = steps * max(sizes) * _row(layer, width * item)
         loads = groups * a_pass * (1 if steps * a_size <= pads.activation_bytes else blocks)
         loads += blocks * w_pass * (1 if steps * blocks * w_size <= pads.weight_bytes else groups)
-        width = min(cut.tiles * cols, problem.ng)
-        stores = row_beats(config, timing, width * problem.finish.item(config), problem.images * outputs) * blocks
-        lanes = cols // config.post.lanes
-        posts = problem.images * outputs * self._tiles * lanes
+        stores = layer.row_beats(width * problem.finish.item(config), problem.images * outputs) * blocks
         # What is replaced while nothing else can be used costs its time in full.
         serial = sum(cost for cost, size, room in ((groups * a_pass, a_size, pads.activation_bytes),
                                                    (groups * blocks * w_pass, w_size, pads.weight_bytes))
                      if 2 * size > room and steps * groups * blocks > 1)
-        ends = (a_pass + w_pass) / steps + (stores + posts) / (groups * blocks)
+        ends = (a_pass + w_pass) / steps + (stores + layer.posts) / (groups * blocks)
         visits = groups * blocks * steps
         # Commands come through the port that loads use.
         loads += 3 * COMMAND_BYTES / config.beat_bytes * visits
-        return max(compute + 8.0 * visits, loads, stores, posts) + serial + ends
+        return max(compute + 8.0 * visits, loads, stores, layer.posts) + serial + ends
 
 
-def _row(config: SystolicConfig, timing: MemoryTiming, length: int) -> float:
+def _row(layer: Layer, length: int) -> float:
     """Cycles of a row of bytes among many: however few a LOAD brings, others follow."""
-    return row_beats(config, timing, length, _MANY) / _MANY
+    return layer.row_beats(length, _MANY) / _MANY
 
 
-def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming, time: Callable[[Cut], float]) -> Cut:
+def choose_cut(layer: Layer, time: Callable[[Cut], float]) -> Cut:
     """Choose the cut of least cycles: those of least estimated cycles are timed, if that is soon done.
 
     Raises
@@ -196,11 +180,10 @@ def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming, time
     PearrayError
         If the scratchpads can't hold the smallest tiles.
     """
-    price = _Price(problem, config, timing)
+    price = _Price(layer)
     found = sorted((cost, index, cut) for index, cut in enumerate(price.cuts())
                    if (cost := price.cycles(cut)) is not None)
     if not found:
-        raise PearrayError(f"{problem.name}: the scratchpads can't hold the smallest tile of this layer; "
-                           "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
+        raise layer.no_room()
     best = [cut for _, _, cut in found[:_FINALISTS] if prod(price.counts(cut)) <= _MOST_STEPS]
     return min(best, key=time) if len(best) > 1 else found[0][2]

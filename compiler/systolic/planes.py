@@ -20,15 +20,15 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.commands import Destination
-from ...hdl.systolic.config import SystolicConfig
 from ..kernels.kernel import Finish
 from ..kernels.nest import Nest
 from ..kernels.views import Axis, Buffer, View
 from ..placement import MemoryPlan
-from ..steps import Group, Output, Piece, Tile, Use
+from ..steps import Group, Output, Tile, Use
 from ..transfers import Window, block
+from .layer import Layer
 from .steps import ContractionStep
-from .tiles import TileMaker
+from .tiles import TileMaker, piece_of, stored
 
 __all__ = ["copied", "in_planes"]
 
@@ -91,49 +91,33 @@ def _stands(problem: Nest) -> bool:
     return problem.stride == (1, 1) and (problem.x.stride("w") == 1 or problem.width == 1)
 
 
-def copied(problem: Nest) -> int:
+def copied(layer: Layer) -> int:
     """Operands that :func:`in_planes` copies at least."""
-    weights = problem.weights
-    stand = not isinstance(weights, View) or problem.ng == 1 or weights.stride("m") == 1
-    pixels = problem.images * problem.p * problem.q
-    return problem.groups * problem.cg * ((0 if stand else problem.ng) + (0 if _stands(problem) else pixels))
+    problem, pixels = layer.problem, layer.problem.images * layer.problem.p * layer.problem.q
+    rows = problem.ng if layer.left and problem.ng > 1 else 0
+    return problem.groups * problem.cg * (rows + (0 if _stands(problem) else pixels))
 
 
-def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[Iterator[ContractionStep], Nest]:
-    """The same product of operands that stand in planes, and the steps that copy those that do not.
-
-    Parameters
-    ----------
-    problem : Nest
-        A dense product, grouped or not.
-    config : SystolicConfig
-        Configuration.
-    plan : MemoryPlan
-        Where copies go.
-    """
+def in_planes(layer: Layer, plan: MemoryPlan) -> tuple[Iterator[ContractionStep], Layer]:
+    """The same product, grouped or not, of operands in planes, and the steps that copy those that are not."""
     copies: list[_Copy] = []
-    weights = problem.weights
+    problem, weights = layer.problem, layer.problem.weights
     if isinstance(weights, View) and problem.ng == 1:
         # A column of one operand, however far from the next.
         problem = replace(problem, weights=replace(weights, axes=(weights.axis("c"), Axis("m", 1, 1))))
-    elif isinstance(weights, View) and weights.stride("m") != 1:
+    elif isinstance(weights, View) and layer.left:
         rows = replace(weights, axes=(Axis("n", 1, 0), Axis("h", 1, 0), replace(weights.axis("m"), name="w"),
                                       weights.axis("c")))
-        copy = _Copy(replace(_plain(problem), x=rows, q=problem.ng, cg=problem.cg, groups=1,
-                             a_unsigned=problem.w_unsigned), config, plan)
-        copies.append(copy)
-        problem = replace(problem, weights=replace(copy.view, axes=(
-            replace(copy.view.axis("c"), name="c"), replace(copy.view.axis("w"), name="m"))))
+        # A row of pixels that see nothing but themselves, in the place of a convolution.
+        plain = replace(problem, images=1, p=1, r=1, s=1, stride=(1, 1), dilation=(1, 1), top=0, left=0, x=rows,
+                        q=problem.ng, groups=1, a_unsigned=problem.w_unsigned)
+        copies.append(_Copy(replace(layer, problem=plain), plan))
+        view = copies[0].view
+        problem = replace(problem, weights=replace(view, axes=(view.axis("c"), replace(view.axis("w"), name="m"))))
     if not _stands(problem):
-        copy = _Copy(problem, config, plan)
-        copies.append(copy)
-        problem = copy.problem()
-    return chain.from_iterable(copy.steps() for copy in copies), problem
-
-
-def _plain(problem: Nest) -> Nest:
-    """A row of pixels that see nothing but themselves, in the place of a convolution."""
-    return replace(problem, images=1, p=1, r=1, s=1, stride=(1, 1), dilation=(1, 1), top=0, left=0)
+        copies.append(_Copy(replace(layer, problem=problem), plan))
+        problem = copies[-1].problem()
+    return chain.from_iterable(copy.steps() for copy in copies), replace(layer, problem=problem)
 
 
 class _Copy:
@@ -142,8 +126,8 @@ class _Copy:
     Planes follow one another by image, group, phase of the rows, phase of the columns, and channel.
     """
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan):
-        self._problem, self._config = problem, config
+    def __init__(self, layer: Layer, plan: MemoryPlan):
+        self._problem, self._config = problem, config = layer.problem, layer.config
         self._rows = _Direction(problem.stride[0], problem.dilation[0], problem.r, problem.top, problem.p)
         self._columns = _Direction(problem.stride[1], problem.dilation[1], problem.s, problem.left, problem.q)
         self._channels = problem.groups * problem.cg
@@ -160,12 +144,10 @@ class _Copy:
                                 pads.output_bytes // 2 // item // config.array.cols))
         identity = config.arithmetic.to_memory(np.eye(self._side, dtype=int), item).tobytes()
         address = plan.constant(problem.name, len(identity), lambda: identity, key=("identity", self._side, item))
-        self._identity = Tile(Destination.ACTIVATION.value, len(identity), [Piece([
-            block(dram=address, length=len(identity), dims=[])])])
+        self._identity = stored(Destination.ACTIVATION.value, len(identity), address)
         low, high = config.arithmetic.operand_range(problem.a_unsigned)
-        finish = Finish(Rounding.ONNX, 0, low, high, np.ones(1, np.float32).view(np.uint32).astype(np.uint64))
-        self._scale = TileMaker(replace(problem, finish=finish), config, plan).scale(0, (0, 1))
-        self._finish = finish
+        self._finish = Finish(Rounding.ONNX, 0, low, high, np.ones(1, np.float32).view(np.uint32).astype(np.uint64))
+        self._scale = TileMaker(replace(layer, problem=replace(problem, finish=self._finish)), plan).scale(0, (0, 1))
 
     @property
     def view(self) -> View:
@@ -268,10 +250,8 @@ class _Copy:
         window = Window(
             problem.x, (image, 1, 1), (u * (self._rows.first + rows[0]) + a, u, rows[1] - rows[0]),
             (v * (self._columns.first + columns[0]) + phases[0], step, number), 0, turns * count * width, width)
-        loads, sources = window.copy(channels[0], width)
         pixels = -(-(rows[1] - rows[0]) * turns // cols) * cols
-        return Tile(Destination.WEIGHT.value, pixels * count * width * item,
-                    [Piece(window.padding(width) + loads, sources)])
+        return Tile(Destination.WEIGHT.value, pixels * count * width * item, [piece_of(window, channels[0], width)])
 
     def _output(self, image: int, a: int, phases: list[int], channels: tuple[int, int], part: tuple[int, int],
                 at: int, count: int) -> Output:

@@ -12,7 +12,7 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.reader import IN_FLIGHT
 from ...memory import MemoryTiming
-from .timing import Bursts
+from .timing import Bursts, beat_cycles
 
 __all__ = ["NEVER", "Block", "ReadPort", "WritePort"]
 
@@ -31,9 +31,8 @@ class Block:
 
 def _cycles(config: Config, timing: MemoryTiming) -> list[int]:
     """Cycles of the data channel for as many beats as the index says."""
-    rate = timing.beats_per_cycle
     most = max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
-    return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
+    return [beat_cycles(timing, beats) for beats in range(most + 1)]
 
 
 class ReadPort:

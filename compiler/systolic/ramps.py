@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
-from ..kernels.nest import Nest
-from .lower import Tiling, can_slice, last_part
+from ..placement import MemoryPlan
+from .endings import ending, pixel_step
+from .layer import Layer, Tiling
+from .tiles import TileMaker
 
 __all__ = ["improve"]
 
@@ -20,18 +20,12 @@ __all__ = ["improve"]
 _PATIENCE = 80
 
 
-def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: tuple[float, Tiling],
-            time: Callable[[Tiling, float], float], tries: int) -> tuple[float, Tiling]:
+def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
+            tries: int) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
     ----------
-    problem : Nest
-        The layer.
-    config : SystolicConfig
-        Configuration.
-    timing : MemoryTiming
-        Memory behind the accelerator.
     best : float, Tiling
         Where to begin, and the cycles that it takes.
     time : callable
@@ -50,7 +44,7 @@ def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: t
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
-        changes = _Changes(problem, config, timing, random.Random(0))
+        changes = _Changes(layer, random.Random(0))
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -72,24 +66,23 @@ def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: t
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, choice: random.Random):
-        self._problem = problem
-        self._config, self._timing = config, timing
-        self._choice = choice
-        self._slices = can_slice(problem)
+    def __init__(self, layer: Layer, choice: random.Random):
+        self._layer, self._rows, self._choice = layer, layer.config.array.rows, choice
+        self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""
-        rows = self._config.array.rows
+        rows, first = self._rows, tiling.w_boxes[0][0]
         for _ in range(self._choice.choice((1, 1, 2, 3))):
             drawn = self._choice.random()
             if drawn < 0.3:
                 step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
                 tiling = replace(tiling, first_pixels=max(rows, tiling.first_pixels + step))
             elif drawn < 0.6:
-                tiling = replace(tiling, k_cuts=self._toggled(tiling, tiling.k_cuts, last=True))
-            elif drawn < 0.9 and self._slices:
-                tiling = replace(tiling, a_cuts=self._toggled(tiling, tiling.a_cuts, last=False))
+                tiling = replace(tiling, k_cuts=self._toggled(
+                    tiling.k_cuts, first.size, tiling.unit(self._layer), (first.size,)))
+            elif drawn < 0.9 and self._layer.can_slice:
+                tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
             else:
                 tiling = replace(tiling, w_first=not tiling.w_first)
         return tiling
@@ -105,28 +98,18 @@ class _Changes:
                 tiling = replace(tiling, ends=ends)
         return tiling
 
-    def _toggled(self, tiling: Tiling, cuts: tuple[int, ...], last: bool) -> tuple[int, ...]:
-        """Make or drop one cut of the first box of weights; with `last`, its size ends the tuple."""
-        problem, rows = self._problem, self._config.array.rows
-        box = tiling.w_boxes[0][0]
-        unit = rows
-        if not last:
-            size = tiling.a_boxes[0].c1 - tiling.a_boxes[0].c0
-        else:
-            size = box.size
-            if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
-                unit = (box.s1 - box.s0) * (box.c1 - box.c0)
-        if problem.channelwise or unit % rows or size <= unit:
+    def _toggled(self, cuts: tuple[int, ...], size: int, unit: int, end: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Make or drop one cut, a multiple of `unit` below `size`; behind those that are left stands `end`."""
+        if not 0 < unit < size:
             return cuts
         kept = {cut for cut in cuts if cut < size} ^ {unit * self._choice.randint(1, (size - 1) // unit)}
-        if last:
-            return (*sorted(kept), size) if kept else ()
-        return tuple(sorted(kept))
+        return (*sorted(kept), *end) if kept else ()
 
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""
-        choice = self._choice
-        pixels, step, tiles, groups = last_part(self._problem, self._config, self._timing, tiling)
+        choice, groups = self._choice, ending(self._layer, self._maker, tiling)
+        region, block = tiling.last_part(self._layer.problem.groups)
+        pixels, step, tiles = region.pixels, pixel_step(region), block[1] - block[0]
         cuts: list[tuple[bool, int]] = []
         left, span = pixels, tiles
         for rows, count in groups[:-1]:
@@ -141,7 +124,7 @@ class _Changes:
             cuts.pop(choice.randrange(len(cuts)))
         elif drawn < 0.85:
             cuts.insert(choice.randint(0, len(cuts)),
-                        (choice.random() < 0.5, choice.randint(1, 2 * self._config.array.rows)))
+                        (choice.random() < 0.5, choice.randint(1, 2 * self._rows)))
         elif len(cuts) > 1:
             at = choice.randrange(len(cuts) - 1)
             cuts[at], cuts[at + 1] = cuts[at + 1], cuts[at]

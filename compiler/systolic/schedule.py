@@ -16,8 +16,10 @@ from ..steps import Use
 from .cost import execute_cycles, load_cycles
 from .repeat import Repeats
 from .steps import ContractionStep
+from .timeline import timeline
+from .timing import UnendingError
 
-__all__ = ["schedule"]
+__all__ = ["cycles_of", "schedule"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
 _ACTIVATION, _WEIGHT = Destination.ACTIVATION.value, Destination.WEIGHT.value
@@ -207,3 +209,11 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 def schedule(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
     """Commands of steps."""
     return Scheduler(config, _Scratchpads(config, timing)).run(steps)
+
+
+def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> float:
+    """Cycles of a program of some steps, infinitely many if it would never end."""
+    try:
+        return float(timeline(config, schedule(config, timing, steps), timing).cycles)
+    except UnendingError:
+        return float("inf")

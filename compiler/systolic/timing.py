@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from ...hdl.errors import PearrayError
 from ...hdl.post.engine import Post, output_banks
 from ...hdl.shell.block_walk import burst_beats
@@ -20,9 +18,10 @@ from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
+from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "Timeline", "UnendingError", "bursts", "contraction_tiles", "execution",
-           "row_bursts"]
+__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "beat_cycles", "bursts", "contraction_tiles",
+           "execution", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -35,32 +34,6 @@ def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
 
 class UnendingError(PearrayError):
     """A program that would never end, as far as the model of time can tell."""
-
-
-@dataclass
-class Timeline:
-    """What :func:`.timeline.timeline` finds.
-
-    Parameters
-    ----------
-    begun, done : ndarray of int
-        Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
-    cycles : int
-        From the start write to the done flag.
-    fetched : int
-        Commands fetched, END and those read ahead beyond it included.
-    waiting : int
-        Cycles in which it had a command but waited for weights.
-    stalls : tuple of int
-        Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
-    """
-
-    begun: np.ndarray
-    done: np.ndarray
-    cycles: int
-    fetched: int
-    waiting: int
-    stalls: tuple[int, int, int]
 
 
 class Bursts(NamedTuple):
@@ -127,6 +100,12 @@ def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
         start, step1, step2 = body["dram"], body["dram_step1"], body["dram_step2"]
     return _block_bursts(beat, burst, start % modulus, body["length"], (body["count1"], step1 % modulus),
                          (body["count2"], step2 % modulus))
+
+
+def beat_cycles(timing: MemoryTiming, beats: int) -> int:
+    """Cycles of the data channel for the beats of a burst."""
+    rate = timing.beats_per_cycle
+    return beats if rate == 1 else max(beats, round(beats / rate))
 
 
 @dataclass(frozen=True)
@@ -198,9 +177,9 @@ class Execution(NamedTuple):
     leaving: int
 
     @property
-    def cycles(self) -> int:
-        """Cycles in which the array is given operand vectors, or waits for weights between them."""
-        return (self.tiles - 1) * self.period + max(self.vectors, self.slots)
+    def active(self) -> int:
+        """Cycles in which the array is given an operand vector."""
+        return self.vectors * self.tiles
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:
