@@ -4,7 +4,7 @@ Steps of a group add up in one bank, those of the next in the other. LOADs go ah
 them while the array is at work.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...hdl.shell.commands import ADDRESS_BITS, Opcode
 from ...hdl.systolic.commands import Destination
@@ -120,9 +120,12 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         return True
 
     def load_cycles(self, body: Mapping[str, int]) -> float:
+        return self._once(body, lambda: load_cycles(self._config, self._timing, body))
+
+    def _once(self, body: Mapping[str, int], price: Callable[[], float]) -> float:
         cycles = self._cycles.get(id(body))
         if cycles is None:
-            cycles = self._cycles[id(body)] = load_cycles(self._config, self._timing, body)
+            cycles = self._cycles[id(body)] = price()
             self.is_exact &= (cycles * 64).is_integer()
         return cycles
 
@@ -141,10 +144,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         a.uses.popleft()
         w.uses.popleft()
         a.last_use = w.last_use = ordinal
-        cycles = self._cycles.get(id(body))
-        if cycles is None:
-            cycles = self._cycles[id(body)] = execute_cycles(self._config, body)
-            self.is_exact &= (cycles * 64).is_integer()
+        cycles = self._once(body, lambda: execute_cycles(self._config, body))
         self.execute_clock = max(self.execute_clock, a.loaded, w.loaded) + cycles
 
     def look_ahead(self, index: int) -> None:
