@@ -47,29 +47,21 @@ class Box:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the input of a region stands in the activation scratchpad, in operands.
+    """How the input of a region stands in the activation scratchpad, in operands."""
 
-    Parameters
-    ----------
-    row0, rows, row_step : int
-        First input row (negative above the image), rows that stand, input rows from one to the next.
-    column0, columns, column_step : int
-        The same for columns.
-    pixel, line, image : int
-        Distance between columns, rows and images in the scratchpad.
-    pixel_m, line_m : int
-        Distance between output columns and rows.
-    """
-
+    #: First input row (negative above the image), rows that stand, input rows from one to the next.
     row0: int
     rows: int
     row_step: int
+    #: The same for columns.
     column0: int
     columns: int
     column_step: int
+    #: Distance between columns, rows and images in the scratchpad.
     pixel: int
     line: int
     image: int
+    #: Distance between output columns and rows.
     pixel_m: int
     line_m: int
 

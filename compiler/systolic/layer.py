@@ -127,53 +127,35 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a layer is cut.
+    """How a layer is cut."""
 
-    Parameters
-    ----------
-    regions : tuple of Region
-        Output pixels whose input stands in the activation scratchpad as one tile (for each of `a_boxes`).
-    a_boxes : tuple of Box
-        Parts of the contraction that a tile of activations holds.
-    w_boxes : tuple of tuple of Box
-        For each of them, the parts that a tile of weights holds.
-    blocks : tuple of (int, int)
-        Ranges of tiles of output channels that one group computes.
-    pixels : int
-        Most output pixels of a group.
-    n_outer : bool
-        Walk blocks of channels outside of regions.
-    first_pixels : int
-        Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
-    k_cuts : tuple of int
-        Pieces in which the first tile of weights comes.
-    shrink : bool
-        Cut the last group into ever smaller ones, so that little is left when the array is done.
-    split_channels : bool
-        With the diagonal, let a tile of activations hold only the channels of the block it is for.
-    a_cuts : tuple of int
-        Channels at whose ends the first pixels' activations are cut into pieces, where :attr:`Layer.can_slice`.
-    w_first : bool
-        Load the first weights before the first activations.
-    ends : tuple of (int, int)
-        Pixels and tiles of the last groups, which take the place of the last one; () for a choice by rates.
-    posts : int
-        POSTs of the last group.
-    """
-
+    #: Output pixels whose input stands in the activation scratchpad as one tile (for each of `a_boxes`).
     regions: tuple[Region, ...]
+    #: Parts of the contraction that a tile of activations holds.
     a_boxes: tuple[Box, ...]
+    #: For each of them, the parts that a tile of weights holds.
     w_boxes: tuple[tuple[Box, ...], ...]
+    #: Ranges of tiles of output channels that one group computes.
     blocks: tuple[Tiles, ...]
+    #: Most output pixels of a group.
     pixels: int
+    #: Walk blocks of channels outside of regions.
     n_outer: bool = False
+    #: Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
     first_pixels: int = 0
+    #: Pieces in which the first tile of weights comes.
     k_cuts: tuple[int, ...] = ()
+    #: Cut the last group into ever smaller ones, so that little is left when the array is done.
     shrink: bool = True
+    #: With the diagonal, let a tile of activations hold only the channels of the block it is for.
     split_channels: bool = False
+    #: Channels at whose ends the first pixels' activations are cut into pieces, where :attr:`Layer.can_slice`.
     a_cuts: tuple[int, ...] = ()
+    #: Load the first weights before the first activations.
     w_first: bool = False
+    #: Pixels and tiles of the last groups, which take the place of the last one; () for a choice by rates.
     ends: tuple[tuple[int, int], ...] = ()
+    #: POSTs of the last group.
     posts: int = 2
 
     def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:

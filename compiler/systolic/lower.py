@@ -18,26 +18,18 @@ __all__ = ["lower"]
 
 
 class _Execute(NamedTuple):
-    """An EXECUTE of a group of some shape.
+    """An EXECUTE of a group of some shape."""
 
-    Parameters
-    ----------
-    term, place, inner : int
-        Numbers of the product, of the box of its activations, and of that of its weights.
-    lines, channels : int
-        Lines of the tile of activations that it needs, and channels of the first ones.
-    pieces : int
-        Pieces of the tile of weights that it needs; 0 for all.
-    body : dict
-        Its body.
-    """
-
+    #: Numbers of the product, of the box of its activations, and of that of its weights.
     term: int
     place: int
     inner: int
+    #: Lines of the tile of activations that it needs, and channels of the first ones.
     lines: int
     channels: int
+    #: Pieces of the tile of weights that it needs; 0 for all.
     pieces: int
+    #: Its body.
     body: dict[str, int]
 
 

@@ -34,45 +34,29 @@ __all__ = ["Cut", "can_stay", "choose_cut", "least_vectors", "lower_output_stati
 
 
 class Cut(NamedTuple):
-    """How a product is cut.
+    """How a product is cut."""
 
-    Parameters
-    ----------
-    pixels : int
-        Most output pixels of a region, whose sums stand in the accumulators together.
-    block : int
-        Tiles of output channels that stand there with them.
-    channels : int
-        Planes of a tile of activations.
-    taps : bool
-        Whether a tile of weights has all taps of these planes, or those of one filter row.
-    channels_outer : bool
-        Walk blocks of channels outside of regions.
-    """
-
+    #: Most output pixels of a region, whose sums stand in the accumulators together.
     pixels: int
+    #: Tiles of output channels that stand there with them.
     block: int
+    #: Planes of a tile of activations.
     channels: int
+    #: Whether a tile of weights has all taps of these planes, or those of one filter row.
     taps: bool
+    #: Walk blocks of channels outside of regions.
     channels_outer: bool
 
 
 class _Plane(NamedTuple):
-    """The part of a plane that a region's outputs see.
+    """The part of a plane that a region's outputs see."""
 
-    Parameters
-    ----------
-    rows, columns : int
-        Its size.
-    blocks : int
-        Blocks of outputs that a tile computes, those between rows that are dropped included.
-    reach : int
-        Operands from an output's first tap to its last.
-    """
-
+    #: Its size.
     rows: int
     columns: int
+    #: Blocks of outputs that a tile computes, those between rows that are dropped included.
     blocks: int
+    #: Operands from an output's first tap to its last.
     reach: int
 
 

@@ -16,17 +16,11 @@ __all__ = ["Grid", "OutputMaker"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the sums of a group's pixels stand in the accumulators.
+    """Where the sums of a group's pixels stand in the accumulators."""
 
-    Parameters
-    ----------
-    line : int
-        Rows from a row of pixels to the next; those beyond its columns are dropped.
-    tile : int
-        Rows from a tile of channels to the next.
-    """
-
+    #: Rows from a row of pixels to the next; those beyond its columns are dropped.
     line: int
+    #: Rows from a tile of channels to the next.
     tile: int
 
 

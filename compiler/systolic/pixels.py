@@ -20,44 +20,29 @@ _MANY = 1 << 10
 
 @dataclass(frozen=True)
 class Cut:
-    """Sizes of parts.
+    """Sizes of parts."""
 
-    Parameters
-    ----------
-    channels : int
-        Channels of a group's outputs.
-    taps : (int, int)
-        Rows and columns of them.
-    tiles : int
-        Tiles of output channels.
-    pixels : (int, int)
-        Rows and columns of pixels that an EXECUTE contracts.
-    """
-
+    #: Channels of a group's outputs.
     channels: int
+    #: Rows and columns of them.
     taps: tuple[int, int]
+    #: Tiles of output channels.
     tiles: int
+    #: Rows and columns of pixels that an EXECUTE contracts.
     pixels: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class PixelGeometry:
-    """How pixels stand in the activation scratchpad, in operands.
+    """How pixels stand in the activation scratchpad, in operands."""
 
-    Parameters
-    ----------
-    rows, columns : int
-        Rows of pixels, and pixels of a row.
-    pitch, line : int
-        Distance of pixels, one more than a multiple of the banks, and of rows: as many more as pixels are contracted.
-    size : int
-        Of all.
-    """
-
+    #: Rows of pixels, and pixels of a row.
     rows: int
     columns: int
+    #: Distance of pixels, one more than a multiple of the banks, and of rows: as many more as pixels are contracted.
     pitch: int
     line: int
+    #: Of all.
     size: int
 
     @classmethod

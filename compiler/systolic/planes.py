@@ -35,14 +35,9 @@ __all__ = ["copied", "in_planes"]
 
 @dataclass(frozen=True)
 class _Direction:
-    """Rows or columns of a convolution, counted in strides.
+    """Rows or columns of a convolution, counted in strides."""
 
-    Parameters
-    ----------
-    stride, dilation, taps, before, outputs : int
-        Of the convolution; `before` is its padding.
-    """
-
+    #: Of the convolution; `before` is its padding.
     stride: int
     dilation: int
     taps: int

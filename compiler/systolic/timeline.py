@@ -39,27 +39,18 @@ _ARRIVED, _UNHELD, _FREED, _SLOT, _ROOM, _GO, _ARRIVES, _CHOOSE = (kind << _KIND
 
 @dataclass
 class Timeline:
-    """What :func:`timeline` finds.
+    """What :func:`timeline` finds."""
 
-    Parameters
-    ----------
-    begun, done : ndarray of int
-        Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
-    cycles : int
-        From the start write to the done flag.
-    fetched : int
-        Commands fetched, END and those read ahead beyond it included.
-    waiting : int
-        Cycles in which it had a command but waited for weights.
-    stalls : tuple of int
-        Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
-    """
-
+    #: Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
     begun: np.ndarray
     done: np.ndarray
+    #: From the start write to the done flag.
     cycles: int
+    #: Commands fetched, END and those read ahead beyond it included.
     fetched: int
+    #: Cycles in which it had a command but waited for weights.
     waiting: int
+    #: Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
     stalls: tuple[int, int, int]
 
 

@@ -37,20 +37,13 @@ class UnendingError(PearrayError):
 
 
 class Bursts(NamedTuple):
-    """Bursts of a LOAD or STORE.
+    """Bursts of a LOAD or STORE."""
 
-    Parameters
-    ----------
-    sizes : tuple of int
-        Beats of each, in order.
-    last_row : int
-        Bursts of the last row.
-    even : bool
-        Whether all have the same beats.
-    """
-
+    #: Beats of each, in order.
     sizes: tuple[int, ...]
+    #: Bursts of the last row.
     last_row: int
+    #: Whether all have the same beats.
     even: bool
 
 
@@ -154,26 +147,17 @@ class Latencies:
 
 
 class Execution(NamedTuple):
-    """What an EXECUTE takes.
+    """What an EXECUTE takes."""
 
-    Parameters
-    ----------
-    vectors : int
-        Operand vectors of a tile, one a cycle.
-    tiles : int
-        Tiles.
-    period : int
-        Cycles from one tile to the next.
-    slots : int
-        Cycles in which the first tile's weights are loaded.
-    leaving : int
-        Cycles in which sums still leave the array when the last of them would otherwise be done.
-    """
-
+    #: Operand vectors of a tile, one a cycle.
     vectors: int
+    #: Tiles.
     tiles: int
+    #: Cycles from one tile to the next.
     period: int
+    #: Cycles in which the first tile's weights are loaded.
     slots: int
+    #: Cycles in which sums still leave the array when the last of them would otherwise be done.
     leaving: int
 
     @property
