@@ -154,19 +154,7 @@ class _Columns:
 def lower_columns(tiles: dict[object, Tile], layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
-    Parameters
-    ----------
-    tiles : dict
-        Tiles that other layers of the program may use, too: groups share the rows in which their channels lie.
-    layer : Layer
-        The layer.
-    plan : MemoryPlan
-        Where packed constants go.
-
-    Raises
-    ------
-    PearrayError
-        If the scratchpads can't hold the smallest tiles.
+    Other layers of the program may use the same `tiles`: groups share the rows in which their channels lie.
     """
     steps: list[ContractionStep] = []
     problem = layer.problem

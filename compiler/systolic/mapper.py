@@ -50,10 +50,6 @@ class Mapper:
 
     Parameters
     ----------
-    config : SystolicConfig
-        Configuration.
-    timing : MemoryTiming
-        Memory behind the accelerator.
     dataflow : str
         One of :data:`DATAFLOWS`, for all products. What is no product has its own.
     effort : float

@@ -12,8 +12,9 @@ many channels more as it had phases.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 
@@ -115,6 +116,29 @@ def in_planes(layer: Layer, plan: MemoryPlan) -> tuple[Iterator[ContractionStep]
     return chain.from_iterable(copy.steps() for copy in copies), replace(layer, problem=problem)
 
 
+class _Chunk(NamedTuple):
+    """Pixels of an image that stand in the weight scratchpad together."""
+
+    image: int
+    #: Phase of their rows, phases of their columns, and their channels.
+    phase: int
+    phases: list[int]
+    channels: tuple[int, int]
+    #: Rows and columns of the planes that they become.
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def width(self) -> int:
+        """Channels of a phase."""
+        return self.channels[1] - self.channels[0]
+
+    @property
+    def depth(self) -> int:
+        """Operands of a pixel of a plane."""
+        return len(self.phases) * self.width
+
+
 class _Copy:
     """A copy of a layer's input in planes.
 
@@ -171,11 +195,10 @@ class _Copy:
 
     def steps(self) -> Iterator[ContractionStep]:
         """Steps that make the copy."""
-        for image in range(self._problem.images):
-            for a in self._rows.phases:
-                for phases, channels in self._parts():
-                    for rows, columns in self._chunks(len(phases) * (channels[1] - channels[0])):
-                        yield from self._chunk(image, a, phases, channels, rows, columns)
+        for image, phase in product(range(self._problem.images), self._rows.phases):
+            for phases, channels in self._parts():
+                for rows, columns in self._chunks(len(phases) * (channels[1] - channels[0])):
+                    yield from self._chunk(_Chunk(image, phase, phases, channels, rows, columns))
 
     def _parts(self) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Phases of columns, and channels, that are copied together: all, if enough pixels fit."""
@@ -207,72 +230,59 @@ class _Copy:
             for first in range(0, columns, most):
                 yield (row, row + 1), (first, min(first + most, columns))
 
-    def _chunk(self, image: int, a: int, phases: list[int], channels: tuple[int, int], rows: tuple[int, int],
-               columns: tuple[int, int]) -> Iterator[ContractionStep]:
+    def _chunk(self, chunk: _Chunk) -> Iterator[ContractionStep]:
         """Copy some pixels of one image: groups of outputs of as many as the accumulators have rows for."""
-        config, item, cols = self._config, self._config.operand_bytes, self._config.array.cols
-        width = channels[1] - channels[0]
-        depth = len(phases) * width
-        pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
-        tile = Use(self._pixels(image, a, phases, channels, rows, columns), 1)
-        most = config.scratchpads.output_bytes // 2 // item
-        start = 0
-        while start < depth:
-            # A row of the identity for each channel; channels of one plane after another are stored at once.
-            end = min(start + self._side, depth)
-            tiles = max(1, min(-(-pixels // cols), config.accumulators.depth // (end - start),
-                               most // ((end - start) * cols)))
+        config, cols, depth = self._config, self._config.array.cols, chunk.depth
+        pixels = (chunk.rows[1] - chunk.rows[0]) * (chunk.columns[1] - chunk.columns[0])
+        tile = Use(self._pixels(chunk), 1)
+        most = config.scratchpads.output_bytes // 2 // config.operand_bytes
+        # A row of the identity for each channel; channels of one plane after another are stored at once.
+        for start in range(0, depth, self._side):
+            size = min(self._side, depth - start)
+            tiles = max(1, min(-(-pixels // cols), config.accumulators.depth // size, most // (size * cols)))
             for first in range(0, pixels, tiles * cols):
                 count = min(tiles * cols, pixels - first)
                 body = {
                     "first": 1, "left": 1, "fold": 1, "w_unsigned": int(self._problem.a_unsigned),
-                    "n_count": -(-count // cols), "a_base": 0, "w_base": first * depth + start, "m_count0": end - start,
-                    "m_count1": 1, "m_count2": 1, "m_step0": self._side, "k_total": end - start,
-                    "run": end - start, "run_count": 1, "w_pitch": depth, "w_nstep": cols * depth,
-                    "acc_nstep": end - start}
-                at = rows[0] * self._columns.size + columns[0] + first
-                outputs = [self._output(image, a, phases, channels, (start, end), at, count)]
+                    "n_count": -(-count // cols), "a_base": 0, "w_base": first * depth + start, "m_count0": size,
+                    "m_count1": 1, "m_count2": 1, "m_step0": self._side, "k_total": size,
+                    "run": size, "run_count": 1, "w_pitch": depth, "w_nstep": cols * depth, "acc_nstep": size}
+                at = chunk.rows[0] * self._columns.size + chunk.columns[0] + first
+                outputs = [self._output(chunk, start, size, at, count)]
                 yield ContractionStep(Group(outputs), Use(self._identity, 1), tile, body)
-            start = end
 
-    def _pixels(self, image: int, a: int, phases: list[int], channels: tuple[int, int], rows: tuple[int, int],
-                columns: tuple[int, int]) -> Tile:
+    def _pixels(self, chunk: _Chunk) -> Tile:
         """Tile of weights: pixels one after another, of each some channels of some phases."""
-        problem, (u, v), count = self._problem, self._problem.stride, len(phases)
-        width, cols, item = channels[1] - channels[0], self._config.array.cols, self._config.operand_bytes
-        turns = columns[1] - columns[0]
-        step, number = (1, turns * count) if count > 1 else (v, turns)
+        (u, v), count, width = self._problem.stride, len(chunk.phases), chunk.width
+        (row, last), (column, end), cols = chunk.rows, chunk.columns, self._config.array.cols
+        step, number = (1, (end - column) * count) if count > 1 else (v, end - column)
         window = Window(
-            problem.x, (image, 1, 1), (u * (self._rows.first + rows[0]) + a, u, rows[1] - rows[0]),
-            (v * (self._columns.first + columns[0]) + phases[0], step, number), 0, turns * count * width, width)
-        pixels = -(-(rows[1] - rows[0]) * turns // cols) * cols
-        return Tile(Destination.WEIGHT.value, pixels * count * width * item, [piece_of(window, channels[0], width)])
+            self._problem.x, (chunk.image, 1, 1), (u * (self._rows.first + row) + chunk.phase, u, last - row),
+            (v * (self._columns.first + column) + chunk.phases[0], step, number), 0, (end - column) * chunk.depth,
+            width)
+        pixels = -(-(last - row) * (end - column) // cols) * cols
+        return Tile(Destination.WEIGHT.value, pixels * chunk.depth * self._config.operand_bytes,
+                    [piece_of(window, chunk.channels[0], width)])
 
-    def _output(self, image: int, a: int, phases: list[int], channels: tuple[int, int], part: tuple[int, int],
-                at: int, count: int) -> Output:
-        """POST and STOREs of pixels `at` and on of some planes: those of elements `part` of a pixel."""
-        config, item = self._config, self._config.operand_bytes
-        cols, rows = config.array.cols, part[1] - part[0]
-        pitch = -(-count // cols) * cols * item
+    def _output(self, chunk: _Chunk, first: int, rows: int, at: int, count: int) -> Output:
+        """POST and STOREs of pixels `at` and on of some planes: those of `rows` elements of a pixel from `first` on."""
+        cols, item, cg = self._config.array.cols, self._config.operand_bytes, self._problem.cg
+        tiles = -(-count // cols)
+        pitch = tiles * cols * item
         body = {"rounding": self._finish.rounding.value, "low": self._finish.low, "high": self._finish.high,
-                "zero_point": 0, "n_count": -(-count // cols), "m_count": rows, "acc_nstep": rows,
-                "out_nstep": cols * item, "out_mstep": pitch}
+                "zero_point": 0, "n_count": tiles, "m_count": rows, "acc_nstep": rows, "out_nstep": cols * item,
+                "out_mstep": pitch}
         stores: list[dict[str, int]] = []
         planes: list[int] = []
-        width = channels[1] - channels[0]
-        element = part[0]
-        while element < part[1]:
-            phase, channel = divmod(element, width)
-            channel += channels[0]
+        while len(planes) < rows:
+            phase, channel = divmod(first + len(planes), chunk.width)
             # Planes that follow one another: to the end of a group's channels, of a phase's, or of the part.
-            size = min(part[1] - element, width - (element % width),
-                       self._problem.cg - channel % self._problem.cg)
-            plane = self._number(image, a, phases[phase], channel)
+            size = min(rows - len(planes), chunk.width - channel, cg - (channel + chunk.channels[0]) % cg)
+            plane = self._number(chunk.image, chunk.phase, chunk.phases[phase], channel + chunk.channels[0])
             stores.append(block(
-                dram=self._buffer.address + (plane * self._plane + at) * item, address=(element - part[0]) * pitch,
+                dram=self._buffer.address + (plane * self._plane + at) * item, address=len(planes) * pitch,
                 length=count * item, dims=[(size, self._plane * item, pitch)]))
             planes += range(plane, plane + size)
-            element += size
         return Output(body, rows * pitch, stores, (self._buffer, np.array(planes), count), scale=Use(self._scale, 1))
 
     def _number(self, image: int, a: int, b: int, channel: int) -> int:

@@ -80,15 +80,7 @@ class _Record:
 
 
 class Repeats:
-    """Records groups, and emits those that repeat them.
-
-    Parameters
-    ----------
-    memory : Memory
-        The scratchpads.
-    horizon : int
-        Steps that decisions look ahead.
-    """
+    """Records groups, and emits those that repeat them; decisions look `horizon` steps ahead."""
 
     def __init__(self, memory: Memory, horizon: int):
         self._memory, self._horizon = memory, horizon

@@ -67,8 +67,6 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
 
     Parameters
     ----------
-    layer : Layer
-        The layer.
     effort : float
         How many times as long as usual to search for its ramps; below 1, fewer candidates are timed, too.
 
@@ -77,11 +75,6 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     float, Tiling
         The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
         steps to be timed.
-
-    Raises
-    ------
-    PearrayError
-        If the scratchpads can't hold even the smallest tiles.
     """
     tilings = Chooser(layer).best(_FINALISTS)
     cost, first = tilings[0]
