@@ -7,10 +7,10 @@ from typing import NamedTuple
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
 from ..steps import Group, Tile, Use
-from .endings import ending, split_at
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
+from .ramps import ending, split_at
 from .steps import ContractionStep
 from .tiles import TileMaker
 
