@@ -79,7 +79,7 @@ class SystolicInterpreter(Interpreter):
 
     def _output_stationary(self, pixel: np.ndarray, w_base: int, acc: int, body: dict[str, Any], ordinal: int,
                            clock: np.ndarray) -> None:
-        for name in ("k_total", "run", "run_count", "left", "fold", "diagonal", "k_outer"):
+        for name in ("k_total", "run", "run_count", "left", "fold", "diagonal"):
             if body[name]:
                 raise ProgramError(f"{name} must be zero with output_stationary")
         if pixel.size > self._os_depth:
