@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, beat_cycles, bursts, execution
+from .timing import Execution, Latencies, bursts, data_cycles, execution
 
 __all__ = ["Bounds"]
 
@@ -23,7 +23,7 @@ class Bounds:
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming):
         self._config, self._timing = config, timing
-        self._c = Latencies.of(config)
+        self._c, self._cycles = Latencies.of(config), data_cycles(config, timing)
         #: Bodies are kept, lest another takes the identity of one.
         self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
 
@@ -79,4 +79,4 @@ class Bounds:
     def _beats(self, body: Mapping[str, int]) -> int:
         if body.get("fill"):
             return 0
-        return sum(beat_cycles(self._timing, beats) for beats in bursts(self._config, body).sizes)
+        return sum(map(self._cycles.__getitem__, bursts(self._config, body).sizes))

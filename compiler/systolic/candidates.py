@@ -263,15 +263,15 @@ class Chooser:
 
     def _k_tiles(self, region: Region, boxes: _Boxes) -> int:
         """Tiles of the contraction for a group."""
-        problem, config, total = self._problem, self._config, 0
+        problem, total = self._problem, 0
         if problem.channelwise:
             repeats = problem.repeat + sum(each.repeat for each in problem.added)
             return sum(repeats or box.taps for box in boxes.flat)
         for a_box, w_boxes in zip(boxes.a_boxes, boxes.w_boxes, strict=True):
             geometry = self._maker.geometry(region, a_box)
             for box in w_boxes:
-                _, walk = geometry.walk(problem, a_box, box, config.banks)
-                total += contraction_tiles(config.array.rows, walk["k_total"], walk["run"], walk["fold"])
+                _, walk = geometry.walk(problem, a_box, box, self._layer.banks)
+                total += contraction_tiles(self._config.array.rows, walk["k_total"], walk["run"], walk["fold"])
         return total
 
     def _a_cycles(self, region: Region, boxes: tuple[Box, ...]) -> float:

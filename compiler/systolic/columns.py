@@ -142,7 +142,7 @@ class _Price:
         problem, layer, config = self._problem, self._layer, self._layer.config
         item, cols, rows = config.operand_bytes, config.array.cols, config.array.rows
         loaded = self._wide.images if cut.channels == problem.images else cut.channels
-        geometry = _Geometry.of(problem.stride, replace(cut, channels=loaded), config.banks)
+        geometry = _Geometry.of(problem.stride, replace(cut, channels=loaded), layer.banks)
         a_size, w_size = geometry.size * item, cut.pixels[0] * cut.pixels[1] * cut.tiles * cols * item
         w_size += cols * item * (self._wide.ng > problem.ng)
         pads = config.scratchpads
@@ -272,7 +272,7 @@ class _Columns:
 
     def _geometry(self, part: Region, box: Box) -> _Geometry:
         cut = _Cut(self._channels(part)[1], (part.images, part.rows), 1, (box.rows, box.columns))
-        return _Geometry.of(self._problem.stride, cut, self._config.banks)
+        return _Geometry.of(self._problem.stride, cut, self._layer.banks)
 
     def _a_tile(self, part: Region, box: Box) -> Tile:
         problem, geometry, (first, channels) = self._problem, self._geometry(part, box), self._channels(part)

@@ -43,6 +43,11 @@ class Layer:
         return -(-self.problem.ng // self.reach)
 
     @cached_property
+    def banks(self) -> int:
+        """Banks of the activation scratchpad."""
+        return self.config.banks
+
+    @cached_property
     def depth(self) -> int:
         """Rows of the accumulators that a group may fill."""
         return min(self.config.accumulators.depth, 1 << 15)

@@ -36,8 +36,8 @@ class _Execute(NamedTuple):
 class _Lowering:
     def __init__(self, tiling: Tiling, layer: Layer, plan: MemoryPlan):
         self._layer, self._problem, self._tiling = layer, layer.problem, tiling
-        self._makers = [TileMaker(Layer(each, layer.config, layer.timing), plan)
-                        for each in (layer.problem, *layer.problem.added)]
+        added = [Layer(each, layer.config, layer.timing) for each in layer.problem.added]
+        self._makers = [TileMaker(each, plan) for each in (layer, *added)]
         self._outputs = OutputMaker(self._makers[0])
         #: Lines at which activation tiles are cut into pieces; EXECUTEs of a group of some shape; tiles. Keys name
         #: regions by their identity, and boxes by their places.
@@ -172,7 +172,7 @@ class _Lowering:
     def _bodies(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
                 span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """EXECUTEs of elements `span` of a box of weights, for each of which a walk has one form."""
-        region, block, problem, banks = visit.region, visit.block, maker.problem, self._layer.config.banks
+        region, block, problem, banks = visit.region, visit.block, maker.problem, self._layer.banks
         geometry = maker.geometry(region, a_box)
         base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * geometry.line_m
                 + (part.q0 - region.q0) * geometry.pixel_m)

@@ -7,12 +7,11 @@ number of cycles, so will all that follows, and is not walked one by one.
 from collections import deque
 from dataclasses import dataclass
 
-from ...hdl.shell.block_walk import BlockWalker, burst_beats
-from ...hdl.shell.commands import COMMAND_BYTES
+from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.config import Config
 from ...hdl.shell.reader import IN_FLIGHT
 from ...memory import MemoryTiming
-from .timing import Bursts, beat_cycles
+from .timing import Bursts, data_cycles
 
 __all__ = ["NEVER", "Block", "ReadPort", "WritePort"]
 
@@ -27,12 +26,6 @@ class Block:
     bursts: Bursts
     fill: bool
     number: int
-
-
-def _cycles(config: Config, timing: MemoryTiming) -> list[int]:
-    """Cycles of the data channel for as many beats as the index says."""
-    most = max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
-    return [beat_cycles(timing, beats) for beats in range(most + 1)]
 
 
 def _moved(old: list[int], new: list[int], shift: int) -> bool:
@@ -59,7 +52,7 @@ class ReadPort:
 
     def __init__(self, config: Config, timing: MemoryTiming):
         outstanding = timing.outstanding
-        self._latency, self._cycles, self._period = timing.read_latency, _cycles(config, timing), outstanding
+        self._latency, self._cycles, self._period = timing.read_latency, data_cycles(config, timing), outstanding
         self.free = 0
         self.load_at, self.fills = NEVER, False
         self.taken: list[int] = []
@@ -189,7 +182,7 @@ class WritePort:
 
     def __init__(self, config: Config, timing: MemoryTiming, data_delay: int):
         outstanding = timing.outstanding
-        self._latency, self._cycles, self._period = timing.write_latency, _cycles(config, timing), outstanding
+        self._latency, self._cycles, self._period = timing.write_latency, data_cycles(config, timing), outstanding
         self._data_delay = data_delay
         self._beat = self._address_free = self._data_free = 0
         self._response = -1

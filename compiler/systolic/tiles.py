@@ -45,7 +45,7 @@ class TileMaker:
 
     def geometry(self, region: Region, box: Box) -> Geometry:
         """How the input of `region` for `box` stands."""
-        return Geometry.of(self.problem, region, box, self._config.banks)
+        return Geometry.of(self.problem, region, box, self.layer.banks)
 
     def a_size(self, region: Region, box: Box) -> int:
         """Bytes of a tile of activations."""

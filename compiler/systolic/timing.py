@@ -20,7 +20,7 @@ from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "beat_cycles", "bursts", "contraction_tiles",
+__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
            "execution", "row_bursts"]
 
 
@@ -95,10 +95,10 @@ def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
                          (body["count2"], step2 % modulus))
 
 
-def beat_cycles(timing: MemoryTiming, beats: int) -> int:
-    """Cycles of the data channel for the beats of a burst."""
-    rate = timing.beats_per_cycle
-    return beats if rate == 1 else max(beats, round(beats / rate))
+def data_cycles(config: Config, timing: MemoryTiming) -> list[int]:
+    """Cycles of the data channel for a burst of as many beats as the index says."""
+    rate, most = timing.beats_per_cycle, max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
+    return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
 
 
 @dataclass(frozen=True)
