@@ -1,5 +1,7 @@
 """Model of an execute command, element by element as ``ExecuteBody`` says, and random commands."""
 
+from itertools import product
+
 import numpy as np
 
 from pearray.hdl.shell.commands import ADDRESS_BITS
@@ -66,10 +68,7 @@ def execute(cfg, body, activation, weight, accumulators):
     signs = body["a_unsigned"], body["a_zero_point"]
     weight_signs = body["w_unsigned"], body["w_zero_point"]
     offsets, tiles = cut(cfg, body)
-    order = [(n, tile) for n in range(body["n_count"]) for tile in range(max(len(tiles), 1))]
-    if body["k_outer"]:
-        order.sort(key=lambda step: step[1])
-    for n, tile in order:
+    for n, tile in product(range(body["n_count"]), range(max(len(tiles), 1))):
         bases = body["a_base"] + n * body["a_nstep"] + pixels
         w_base = body["w_base"] + n * body["w_nstep"]
         acc = body["acc_base"] + n * body["acc_nstep"]
@@ -140,8 +139,7 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
     if kind == "outer":
         body |= counts(min(cfg.os_depth, pixels)) | {"output_stationary": 1}
         return body
-    body |= {"k_total": integer(1, elements), "run": integer(1, elements), "run_count": integer(1, 3),
-             "k_outer": integer(0, 1)}
+    body |= {"k_total": integer(1, elements), "run": integer(1, elements), "run_count": integer(1, 3)}
     if kind == "fold":
         body |= {"fold": 1, "jump1": body["jump1"] // banks * banks, "jump2": body["jump2"] // banks * banks,
                  "left": integer(0, 1)}

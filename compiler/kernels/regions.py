@@ -22,9 +22,24 @@ class Region:
     q1: int
 
     @property
+    def images(self) -> int:
+        """Number of images."""
+        return self.image1 - self.image0
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of an image."""
+        return self.p1 - self.p0
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.q1 - self.q0
+
+    @property
     def pixels(self) -> int:
         """Number of output pixels."""
-        return (self.image1 - self.image0) * (self.p1 - self.p0) * (self.q1 - self.q0)
+        return self.images * self.rows * self.columns
 
     def is_run(self, p: int, q: int) -> bool:
         """Whether its pixels follow one another among images of p rows and q columns."""

@@ -4,7 +4,7 @@ The bound follows the array, the ports and post-processing in the order of the s
 is loaded once at least, a bank of sums is free when its POSTs have read it, and the last outputs have to leave.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...hdl.shell.block_walk import BlockWalker
@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Latencies, bursts, execution
+from .timing import Execution, Latencies, bursts, data_cycles, execution
 
 __all__ = ["Bounds"]
 
@@ -23,7 +23,7 @@ class Bounds:
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming):
         self._config, self._timing = config, timing
-        self._c = Latencies.of(config)
+        self._c, self._cycles = Latencies.of(config), data_cycles(config, timing)
         #: Bodies are kept, lest another takes the identity of one.
         self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
 
@@ -42,12 +42,12 @@ class Bounds:
                 pieces = seen.get(id(use.tile), 0)
                 if pieces < use.pieces:
                     seen[id(use.tile)] = use.pieces
-                    loaded += sum(self._transfer(body) for piece in use.tile.pieces[pieces:use.pieces]
+                    loaded += sum(self._once(body, self._beats) for piece in use.tile.pieces[pieces:use.pieces]
                                   for body in piece.loads)
             if step.group is not group:
                 group, bank = step.group, bank ^ 1
             time = max(loaded + c.load_done + TokenGates.DONE_LATENCY, tiles_ready, free[bank])
-            pixels, tiles, period, slots, leaving = self._execute(step.body)
+            pixels, tiles, period, slots, leaving = self._once(step.body, self._execution)
             tiles_ready = max(time + c.prepare + slots, array_end + 1) + (tiles - 1) * period
             array_end = tiles_ready + pixels - 1
             last = max(last, done := array_end + c.through + leaving)
@@ -63,21 +63,20 @@ class Bounds:
                 last = max(last, stored := begun + rows + c.post + 1)
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
-                    written += self._transfer(body)
+                    written += self._once(body, self._beats)
                     last = max(last, written + timing.write_latency)
         return last + TokenGates.DONE_LATENCY + 2
 
-    def _execute(self, body: Mapping[str, int]) -> Any:
+    def _once(self, body: Mapping[str, int], price: Callable[[Mapping[str, int]], Any]) -> Any:
         known = self._costs.get(id(body))
         if known is None:
-            known = self._costs[id(body)] = body, execution(self._config, body)
+            known = self._costs[id(body)] = body, price(body)
         return known[1]
 
-    def _transfer(self, body: Mapping[str, int]) -> Any:
-        known = self._costs.get(id(body))
-        if known is None:
-            rate = self._timing.beats_per_cycle
-            cycles = sum(beats if rate == 1 else max(beats, round(beats / rate))
-                         for beats in bursts(self._config, body).sizes) if not body.get("fill") else 0
-            known = self._costs[id(body)] = body, cycles
-        return known[1]
+    def _execution(self, body: Mapping[str, int]) -> Execution:
+        return execution(self._config, body)
+
+    def _beats(self, body: Mapping[str, int]) -> int:
+        if body.get("fill"):
+            return 0
+        return sum(map(self._cycles.__getitem__, bursts(self._config, body).sizes))

@@ -1,4 +1,4 @@
-"""What commands cost, in closed form, and when a program's commands run.
+"""What commands cost in closed form, and the counters of a run.
 
 The figures follow from the hardware's rates: one beat a cycle on the read and on the write channel, one
 operand vector a cycle into the array, `lanes` outputs a cycle in post-processing.
@@ -7,9 +7,6 @@ operand vector a cycle into the array, `lanes` outputs a cycle in post-processin
 from collections.abc import Mapping
 from functools import lru_cache
 from math import gcd
-from typing import Any
-
-import numpy as np
 
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES, Opcode
@@ -20,8 +17,7 @@ from ..program import Program
 from .timeline import timeline
 from .timing import bursts, contraction_tiles, execution, row_bursts
 
-__all__ = ["EXACT", "contraction_tiles", "estimate", "execute_cycles", "load_cycles", "operand_vectors", "predict",
-           "row_beats", "strided_beats"]
+__all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 
 
 def row_beats(config: Config, timing: MemoryTiming, length: int, rows: int = 1) -> float:
@@ -49,25 +45,17 @@ def strided_beats(config: Config, timing: MemoryTiming, start: int, pitch: int, 
 
 def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
     """Cycles in which an EXECUTE feeds the array, weights loading under the tiles."""
-    pixels = body["m_count0"] * body["m_count1"] * body["m_count2"]
-    if body.get("output_stationary"):
-        return float(body["n_count"] * config.arithmetic.add_latency * max(pixels, config.array.rows))
-    tiles = contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
-    return float(body["n_count"] * tiles * max(pixels, config.array.rows))
-
-
-def operand_vectors(config: Config, body: Mapping[str, int]) -> int:
-    """Cycles in which an EXECUTE gives the array an operand vector."""
     found = execution(config, body)
-    return found.vectors * found.tiles
+    turns = config.arithmetic.add_latency if body.get("output_stationary") else 1
+    return float(found.tiles * max(found.vectors, turns * config.array.rows))
 
 
 def load_cycles(config: Config, timing: MemoryTiming, body: Mapping[str, int]) -> float:
     """Cycles of the port that a LOAD takes, its own command included."""
-    count, fetch = body["count1"] * body["count2"], COMMAND_BYTES / config.beat_bytes
+    fetch = COMMAND_BYTES / config.beat_bytes
     if body.get("fill"):
         return fetch
-    return fetch + row_beats(config, timing, body["length"], count)
+    return fetch + row_beats(config, timing, body["length"], body["count1"] * body["count2"])
 
 
 #: Counters that :func:`predict` gives exactly; the others depend on single cycles of arbitration.
@@ -86,15 +74,6 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     client, beats written to each scratchpad and read from the output's, vectors read for the array, sums read and
     written, groups of lanes. Cycles, and stalls by cause, come of :func:`~.timeline.timeline`, which follows the
     hardware's rules; they are within 2 %, and mostly exact, if memory never stalls.
-
-    Parameters
-    ----------
-    config : Config
-        Configuration.
-    program : Program
-        The program.
-    timing : MemoryTiming
-        Memory behind the accelerator.
 
     Returns
     -------
@@ -116,16 +95,15 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         elif command.opcode is Opcode.POST:
             counts["post_group"] += body["n_count"] * body["m_count"] * groups
         else:
-            pixels, tiles = body["m_count0"] * body["m_count1"] * body["m_count2"], body["n_count"]
+            taken, tiles = execution(config, body), body["n_count"]
+            weights = sums = taken.active
+            first = tiles * taken.vectors
             if body.get("output_stationary"):
-                turns = config.arithmetic.add_latency
-                counts["execute_weight_read"] += tiles * turns * pixels
-                sums = first = tiles * turns * rows
+                sums = first = tiles * config.arithmetic.add_latency * rows
             else:
-                cuts = contraction_tiles(rows, body["k_total"], body["run"], body.get("fold", 0))
-                counts["execute_weight_read"] += tiles * (cuts * cols if body.get("left") else body["k_total"])
-                sums, first = tiles * cuts * pixels, tiles * pixels
-            counts["execute_active"] += operand_vectors(config, body)
+                weights = taken.tiles * cols if body.get("left") else tiles * body["k_total"]
+            counts["execute_active"] += taken.active
+            counts["execute_weight_read"] += weights
             counts["execute_accumulator_write"] += sums
             counts["execute_accumulator_read"] += sums - (first if body.get("first") else 0)
     beats = max(1, COMMAND_BYTES // config.beat_bytes)
@@ -140,21 +118,3 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
 
 #: Counters of what a LOAD writes, by destination; all others are parameters of post-processing.
 _WRITES = {Destination.ACTIVATION.value: "activation_write_beats", Destination.WEIGHT.value: "weight_write_beats"}
-
-
-def estimate(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY, detail: bool = False) -> Any:
-    """Cycles from the start write to the done flag, by running the queues against each other.
-
-    Parameters
-    ----------
-    config : Config
-        Configuration.
-    program : Program
-        The program.
-    timing : MemoryTiming
-        Memory behind the accelerator.
-    detail : bool
-        Return the start and end of each command instead, as an array of shape (commands, 2).
-    """
-    found = timeline(config, program, timing)
-    return np.stack([found.begun, found.done], 1) if detail else float(found.cycles)

@@ -2,25 +2,10 @@
 
 from dataclasses import dataclass
 
-from ...hdl.systolic.config import SystolicConfig
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 
-__all__ = ["Box", "Geometry", "reach_of", "tiles_of"]
-
-
-def reach_of(problem: Nest, config: SystolicConfig) -> int:
-    """Output channels of a tile: C, or as many as the diagonal has."""
-    if not problem.channelwise:
-        return config.array.cols
-    reach = min(config.array.rows, config.array.cols)
-    lanes = config.post.lanes
-    return reach if reach < lanes else reach // lanes * lanes
-
-
-def tiles_of(problem: Nest, config: SystolicConfig) -> int:
-    """Tiles of output channels in a group."""
-    return -(-problem.ng // reach_of(problem, config))
+__all__ = ["Box", "Geometry"]
 
 
 @dataclass(frozen=True)
@@ -35,36 +20,48 @@ class Box:
     c1: int
 
     @property
+    def rows(self) -> int:
+        """Filter rows."""
+        return self.r1 - self.r0
+
+    @property
+    def columns(self) -> int:
+        """Filter columns."""
+        return self.s1 - self.s0
+
+    @property
+    def channels(self) -> int:
+        """Channels."""
+        return self.c1 - self.c0
+
+    @property
+    def taps(self) -> int:
+        """Taps."""
+        return self.rows * self.columns
+
+    @property
     def size(self) -> int:
         """Elements."""
-        return (self.r1 - self.r0) * (self.s1 - self.s0) * (self.c1 - self.c0)
+        return self.taps * self.channels
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the input of a region stands in the activation scratchpad, in operands.
+    """How the input of a region stands in the activation scratchpad, in operands."""
 
-    Parameters
-    ----------
-    row0, rows, row_step : int
-        First input row (negative above the image), rows that stand, input rows from one to the next.
-    column0, columns, column_step : int
-        The same for columns.
-    pixel, line, image : int
-        Distance between columns, rows and images in the scratchpad.
-    pixel_m, line_m : int
-        Distance between output columns and rows.
-    """
-
+    #: First input row (negative above the image), rows that stand, input rows from one to the next.
     row0: int
     rows: int
     row_step: int
+    #: The same for columns.
     column0: int
     columns: int
     column_step: int
+    #: Distance between columns, rows and images in the scratchpad.
     pixel: int
     line: int
     image: int
+    #: Distance between output columns and rows.
     pixel_m: int
     line_m: int
 
@@ -72,22 +69,21 @@ class Geometry:
     def of(cls, problem: Nest, region: Region, box: Box, banks: int) -> "Geometry":
         """Choose pitches so that tiles of the contraction fold, if there are such pitches."""
         (u, v), (dr, ds) = problem.stride, problem.dilation
-        rows_f, columns_f, channels = box.r1 - box.r0, box.s1 - box.s0, box.c1 - box.c0
+        channels = box.channels
         # With one filter row only each stride-th input row matters.
-        row_step = u if rows_f == 1 else 1
-        column_step = v if columns_f == 1 else 1
-        rows = (region.p1 - region.p0 - 1) * u // row_step + dr * (rows_f - 1) + 1
-        columns = (region.q1 - region.q0 - 1) * v // column_step + ds * (columns_f - 1) + 1
+        row_step = u if box.rows == 1 else 1
+        column_step = v if box.columns == 1 else 1
+        rows = (region.rows - 1) * u // row_step + dr * (box.rows - 1) + 1
+        columns = (region.columns - 1) * v // column_step + ds * (box.columns - 1) + 1
         pixel = channels
-        if not problem.channelwise and columns_f > 1 and ds > 1:
+        if not problem.channelwise and box.columns > 1 and ds > 1:
             pixel = _congruent(channels, ds, channels, banks)
         line = columns * pixel
-        if not problem.channelwise and rows_f > 1:
-            line = _congruent(line, dr, columns_f * (channels if columns_f > 1 and ds > 1 else pixel), banks)
+        if not problem.channelwise and box.rows > 1:
+            line = _congruent(line, dr, box.columns * channels, banks)
         return cls(region.p0 * u - problem.top + dr * box.r0, rows, row_step,
                    region.q0 * v - problem.left + ds * box.s0, columns, column_step, pixel, line, rows * line,
-                   pixel * (v // column_step if column_step > 1 else v),
-                   line * (u // row_step if row_step > 1 else u))
+                   pixel * (v // column_step), line * (u // row_step))
 
     def walk(self, problem: Nest, box: Box, inner: Box, banks: int) -> tuple[int, dict[str, int]]:
         """Offset of the first element of `inner`, and the fields that walk its elements.
@@ -97,7 +93,7 @@ class Geometry:
         (dr, ds) = problem.dilation
         offset = ((inner.r0 - box.r0) * dr * self.line + (inner.s0 - box.s0) * ds * self.pixel
                   + inner.c0 - box.c0)
-        rows, columns, channels = inner.r1 - inner.r0, inner.s1 - inner.s0, inner.c1 - inner.c0
+        rows, columns, channels = inner.rows, inner.columns, inner.channels
         if columns == 1:
             run, jump1, run_count, jump2 = channels, dr * self.line - channels, rows, 0
         elif ds * self.pixel == channels and not problem.channelwise:

@@ -1,5 +1,6 @@
 """Functional model of the systolic array's commands."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ from ...hdl.systolic.config import SystolicConfig
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 
 __all__ = ["SystolicInterpreter"]
+
+
+def _walk(body: dict[str, Any], *steps: str) -> np.ndarray:
+    """Offsets of three nested loops, the innermost first, whose steps stand in these fields."""
+    loops = [np.arange(body[f"m_count{loop}"]) * body[step] for loop, step in enumerate(steps)]
+    return (loops[2][:, None, None] + loops[1][:, None] + loops[0]).reshape(-1)
 
 
 class SystolicInterpreter(Interpreter):
@@ -50,10 +57,7 @@ class SystolicInterpreter(Interpreter):
         self._sums_race.write(rows + body["bank"] * depth, ordinal, clock)
 
     def _execute(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
-        rows, cols = self.config.array.rows, self.config.array.cols
-        pixel = (np.arange(body["m_count2"])[:, None, None] * body["m_step2"]
-                 + np.arange(body["m_count1"])[:, None] * body["m_step1"]
-                 + np.arange(body["m_count0"]) * body["m_step0"]).reshape(-1)
+        pixel = _walk(body, "m_step0", "m_step1", "m_step2")
         if not pixel.size or not body["n_count"]:
             raise ProgramError("execute of nothing")
         for n in range(body["n_count"]):
@@ -61,68 +65,61 @@ class SystolicInterpreter(Interpreter):
             w_base = body["w_base"] + n * body["w_nstep"]
             acc = body["acc_base"] + n * body["acc_nstep"]
             if body["output_stationary"]:
-                for name in ("k_total", "run", "run_count", "left", "fold", "diagonal", "k_outer"):
-                    if body[name]:
-                        raise ProgramError(f"{name} must be zero with output_stationary")
-                if pixel.size > self._os_depth:
-                    raise ProgramError(f"output-stationary contraction of {pixel.size}, at most "
-                                       f"{self._os_depth}")
-                step = (np.arange(body["m_count2"])[:, None, None] * body["jump2"]
-                        + np.arange(body["m_count1"])[:, None] * body["jump1"]
-                        + np.arange(body["m_count0"]) * body["w_pitch"]).reshape(-1)
-                # As many sums as an addition takes cycles take turns in a PE.
-                outputs = np.arange(rows * self.config.arithmetic.add_latency)
-                a = self._operands(Destination.ACTIVATION, a_base + pixel[:, None] + outputs,
-                                   body["a_unsigned"], body["a_zero_point"], ordinal, clock)
-                w = self._operands(Destination.WEIGHT, w_base + step[:, None] + np.arange(cols),
-                                   body["w_unsigned"], body["w_zero_point"], ordinal, clock)
-                target = acc + outputs
-                self._claim(target, ordinal, clock, body)
-                self._combine(target, a.T @ w, body, bool(body["first"]))
+                self._output_stationary(a_base + pixel, w_base, acc, body, ordinal, clock)
                 continue
             target = acc + np.arange(pixel.size)
             self._claim(target, ordinal, clock, body)
             self._weight_stationary(a_base + pixel, w_base, target, body, ordinal, clock)
 
+    def _both(self, a: np.ndarray, w: np.ndarray, body: dict[str, Any], ordinal: int,
+              clock: np.ndarray) -> list[np.ndarray]:
+        """Activations and weights at some places."""
+        return [self._operands(memory, index, body[f"{name}_unsigned"], body[f"{name}_zero_point"], ordinal, clock)
+                for memory, name, index in ((Destination.ACTIVATION, "a", a), (Destination.WEIGHT, "w", w))]
+
+    def _output_stationary(self, pixel: np.ndarray, w_base: int, acc: int, body: dict[str, Any], ordinal: int,
+                           clock: np.ndarray) -> None:
+        for name in ("k_total", "run", "run_count", "left", "fold", "diagonal"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with output_stationary")
+        if pixel.size > self._os_depth:
+            raise ProgramError(f"output-stationary contraction of {pixel.size}, at most {self._os_depth}")
+        # As many sums as an addition takes cycles take turns in a PE.
+        outputs = np.arange(self.config.array.rows * self.config.arithmetic.add_latency)
+        index = w_base + _walk(body, "w_pitch", "jump1", "jump2")[:, None] + np.arange(self.config.array.cols)
+        a, w = self._both(pixel[:, None] + outputs, index, body, ordinal, clock)
+        self._claim(acc + outputs, ordinal, clock, body)
+        self._combine(acc + outputs, a.T @ w, body, bool(body["first"]))
+
     def _weight_stationary(self, pixel: np.ndarray, w_base: int, target: np.ndarray, body: dict[str, Any],
                            ordinal: int, clock: np.ndarray) -> None:
-        rows, cols = self.config.array.rows, self.config.array.cols
+        rows, cols, pitch = self.config.array.rows, self.config.array.cols, body["w_pitch"]
         total, run, run_count = body["k_total"], body["run"], body["run_count"]
         if not total or not run or not run_count:
             raise ProgramError("k_total, run and run_count must be at least 1")
         k = np.arange(total, dtype=np.int64)
         offset = k + (k // run) * body["jump1"] + (k // (run * run_count)) * body["jump2"]
+        cuts = [start for base in range(0, total, run) for start in range(base, min(base + run, total), rows)]
         if body["fold"]:
             for name, used in (("jump1", run < total), ("jump2", run * run_count < total)):
                 if used and body[name] % self._banks:
                     raise ProgramError(f"{name} must be a multiple of {self._banks} with fold")
             cuts = list(range(0, total, rows))
-        else:
-            cuts = [start for base in range(0, total, run) for start in range(base, min(base + run, total), rows)]
         if body["diagonal"] and (body["left"] or body["fold"] or run > min(rows, cols)):
             raise ProgramError("diagonal excludes left, fold and runs longer than the array")
-        a_kwargs = (body["a_unsigned"], body["a_zero_point"], ordinal, clock)
-        w_kwargs = (body["w_unsigned"], body["w_zero_point"], ordinal, clock)
-        for tile, start in enumerate(cuts):
-            end = cuts[tile + 1] if tile + 1 < len(cuts) else total
-            a = self._operands(Destination.ACTIVATION, pixel[:, None] + offset[start:end], *a_kwargs)
+        for tile, (start, end) in enumerate(pairwise((*cuts, total))):
+            place = pixel[:, None] + offset[start:end]
             if body["diagonal"]:
-                line = w_base + tile * body["w_pitch"] + np.arange(end - start)
+                a, w = self._both(place, w_base + tile * pitch + np.arange(end - start), body, ordinal, clock)
                 sums = np.zeros((pixel.size, cols), np.int64)
-                sums[:, :end - start] = a * self._operands(Destination.WEIGHT, line, *w_kwargs)
-            elif body["left"]:
-                index = w_base + np.arange(cols) * body["w_pitch"] + k[start:end, None]
-                sums = self._product(a, self._operands(Destination.WEIGHT, index, *w_kwargs))
+                sums[:, :end - start] = a * w
             else:
-                index = w_base + k[start:end, None] * body["w_pitch"] + np.arange(cols)
-                sums = self._product(a, self._operands(Destination.WEIGHT, index, *w_kwargs))
+                along, across = (1, pitch) if body["left"] else (pitch, 1)
+                index = w_base + k[start:end, None] * along + np.arange(cols) * across
+                a, w = self._both(place, index, body, ordinal, clock)
+                # Sums of at most 2**24 products of 17-bit operands are exact in float64, and BLAS is fast.
+                sums = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
             self._combine(target, sums, body, bool(body["first"]) and tile == 0)
-
-    @staticmethod
-    def _product(a: np.ndarray, w: np.ndarray) -> np.ndarray:
-        # Sums of at most 2**24 products of 17-bit operands are exact in float64, and BLAS is fast.
-        product: np.ndarray = a.astype(np.float64) @ w.astype(np.float64)
-        return product.astype(np.int64)
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         m = np.arange(body["m_count"])

@@ -17,13 +17,14 @@ from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
 from ..steps import Step, all_of
-from .cost import estimate, operand_vectors, predict
+from .cost import predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
 from .mapper import DATAFLOWS, Mapper
 from .schedule import schedule
 from .steps import ContractionStep
-from .timing import UnendingError
+from .timeline import timeline
+from .timing import UnendingError, execution
 
 __all__ = ["COMPILER"]
 
@@ -83,7 +84,7 @@ class _Compiler(ArrayCompiler):
 
     def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
         with suppress(UnendingError):
-            return float(estimate(config, program, timing))
+            return float(timeline(config, program, timing).cycles)
         return None
 
     def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
@@ -91,7 +92,7 @@ class _Compiler(ArrayCompiler):
 
     def work(self, config: Config, step: Step) -> int:
         assert isinstance(step, ContractionStep)
-        return operand_vectors(config, step.body)
+        return execution(config, step.body).active
 
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return counts["active"] - work

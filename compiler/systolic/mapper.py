@@ -18,13 +18,12 @@ from ..placement import MemoryPlan
 from ..steps import Tile
 from .bounds import Bounds
 from .columns import lower_columns
-from .cost import estimate
+from .layer import Layer
 from .lower import lower
 from .output_stationary import can_stay, choose_cut, least_vectors, lower_output_stationary
-from .schedule import schedule
+from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiling import choose_tiling
-from .timing import UnendingError
 
 __all__ = ["DATAFLOWS", "Mapper"]
 
@@ -43,7 +42,7 @@ _WORTH = 0.01
 #: Values that commands carry and no cycle depends on.
 _VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "zero_point", "low", "high", "shift"}
 
-_Lower = Callable[[Nest, MemoryPlan], list[ContractionStep]]
+_Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
 
 class Mapper:
@@ -51,10 +50,6 @@ class Mapper:
 
     Parameters
     ----------
-    config : SystolicConfig
-        Configuration.
-    timing : MemoryTiming
-        Memory behind the accelerator.
     dataflow : str
         One of :data:`DATAFLOWS`, for all products. What is no product has its own.
     effort : float
@@ -78,51 +73,46 @@ class Mapper:
         PearrayError
             If the scratchpads can't hold even the smallest tiles.
         """
-        key = self._shape(problem)
+        key, layer = self._shape(problem), Layer(problem, self._config, self._timing)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(problem)
-        return self._chosen[key](problem, plan)
+            self._chosen[key] = self._choose(layer)
+        return self._chosen[key](layer, plan)
 
-    def _choose(self, problem: Nest) -> _Lower:
+    def _choose(self, layer: Layer) -> _Lower:
         """Choose how to lower layers like this."""
-        config, timing, is_product = self._config, self._timing, can_stay(problem)
+        is_product = can_stay(layer.problem)
         if is_product and self._dataflow == "output-stationary":
-            return self._output_stationary(problem)[1]
-        if problem.columns:
-            cycles, usual = None, partial(lower_columns, config, timing, self._tiles)
-        else:
-            cycles, tiling = choose_tiling(problem, config, timing, self._effort)
-            usual = partial(lower, config, timing, tiling)
+            return partial(lower_output_stationary, choose_cut(layer)[1])
+        cycles: float | None = None
+        usual: _Lower = partial(lower_columns, self._tiles)
+        if not layer.problem.columns:
+            cycles, tiling = choose_tiling(layer, self._effort)
+            usual = partial(lower, tiling)
         if not is_product or self._dataflow == "weight-stationary":
             return usual
-        return self._cheaper(problem, usual, cycles)
+        return self._cheaper(layer, usual, cycles)
 
-    def _output_stationary(self, problem: Nest) -> tuple[float, _Lower]:
-        cost, cut = choose_cut(problem, self._config, self._timing)
-        return cost, partial(lower_output_stationary, self._config, self._timing, cut)
-
-    def _cheaper(self, problem: Nest, usual: _Lower, cycles: float | None) -> _Lower:
+    def _cheaper(self, layer: Layer, usual: _Lower, cycles: float | None) -> _Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
-        alone, plan = problem.alone(), MemoryPlan(keep=False)
         if cycles is None:
-            cycles = self._cycles(usual(alone, plan))
-        if least_vectors(problem, self._config) > (1 - _WORTH) * cycles:
+            cycles = self._cycles(layer, usual)
+        if least_vectors(layer) > (1 - _WORTH) * cycles:
             return usual
         with suppress(PearrayError):
-            cost, other = self._output_stationary(problem)
+            cost, cut = choose_cut(layer)
+            other = partial(lower_output_stationary, cut)
             # What is too long to be timed must be better by its estimate than the other can be at all.
-            if cost < cycles and max(cost, self._cycles(other(alone, plan))) < self._cycles(usual(alone, plan)):
+            if cost < cycles and max(cost, self._cycles(layer, other)) < self._cycles(layer, usual):
                 return other
         return usual
 
-    def _cycles(self, steps: list[ContractionStep]) -> float:
-        """Cycles of steps alone; of many steps what they take at least."""
+    def _cycles(self, layer: Layer, way: _Lower) -> float:
+        """Cycles of a layer alone that is lowered in some way; of many steps what they take at least."""
+        # Not of the same buffers each time: their tiles stand where the last schedule left them.
+        steps = way(layer.alone(), MemoryPlan(keep=False))
         if len(steps) > _MOST_STEPS:
             return Bounds(self._config, self._timing).least_cycles(steps)
-        try:
-            return float(estimate(self._config, schedule(self._config, self._timing, steps), self._timing))
-        except UnendingError:
-            return float("inf")
+        return cycles_of(self._config, self._timing, steps)
 
     def _shape(self, part: Any) -> object:
         """What decides how long a layer takes: not its values, nor where its tensors stand."""

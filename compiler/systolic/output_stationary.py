@@ -13,68 +13,50 @@ from functools import cache
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from ...hdl.errors import PearrayError
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
 from ..kernels.nest import Nest
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..placement import MemoryPlan
-from ..steps import Group, Piece, Tile, Use
+from ..steps import Group, Tile, Use
 from ..transfers import Window
-from .candidates import Chooser
-from .cost import row_beats
-from .geometry import Box, tiles_of
+from .candidates import halves
+from .geometry import Box
+from .layer import Layer, Tiles
 from .outputs import Grid, OutputMaker
 from .planes import copied, in_planes
 from .steps import ContractionStep
-from .tiles import TileMaker
+from .tiles import TileMaker, piece_of
 from .timing import execution
 
 __all__ = ["Cut", "can_stay", "choose_cut", "least_vectors", "lower_output_stationary"]
 
 
 class Cut(NamedTuple):
-    """How a product is cut.
+    """How a product is cut."""
 
-    Parameters
-    ----------
-    pixels : int
-        Most output pixels of a region, whose sums stand in the accumulators together.
-    block : int
-        Tiles of output channels that stand there with them.
-    channels : int
-        Planes of a tile of activations.
-    taps : bool
-        Whether a tile of weights has all taps of these planes, or those of one filter row.
-    channels_outer : bool
-        Walk blocks of channels outside of regions.
-    """
-
+    #: Most output pixels of a region, whose sums stand in the accumulators together.
     pixels: int
+    #: Tiles of output channels that stand there with them.
     block: int
+    #: Planes of a tile of activations.
     channels: int
+    #: Whether a tile of weights has all taps of these planes, or those of one filter row.
     taps: bool
+    #: Walk blocks of channels outside of regions.
     channels_outer: bool
 
 
 class _Plane(NamedTuple):
-    """The part of a plane that a region's outputs see.
+    """The part of a plane that a region's outputs see."""
 
-    Parameters
-    ----------
-    rows, columns : int
-        Its size.
-    blocks : int
-        Blocks of outputs that a tile computes, those between rows that are dropped included.
-    reach : int
-        Operands from an output's first tap to its last.
-    """
-
+    #: Its size.
     rows: int
     columns: int
+    #: Blocks of outputs that a tile computes, those between rows that are dropped included.
     blocks: int
+    #: Operands from an output's first tap to its last.
     reach: int
 
 
@@ -85,10 +67,6 @@ class _Walk(NamedTuple):
     s: int
     c: int
     counts: tuple[int, int, int]
-
-
-def _period(config: SystolicConfig, counts: tuple[int, int, int]) -> int:
-    return execution(config, {"output_stationary": 1, "n_count": 1} | _counts(counts)).period
 
 
 def _counts(counts: tuple[int, int, int]) -> dict[str, int]:
@@ -109,25 +87,25 @@ def _walks(config: SystolicConfig, rows: int, columns: int, channels: int) -> tu
         parts = [even(size, -(-size // most)) for size, most in zip((channels, columns, rows), option, strict=True)]
         walks = tuple(_Walk(r, s, c, (c_end - c, s_end - s, r_end - r)) for (r, r_end), (s, s_end), (c, c_end)
                       in product(*reversed(parts)))
-        found.append((sum(_period(config, walk.counts) for walk in walks), walks))
+        found.append((sum(execution(config, {"output_stationary": 1, "n_count": 1} | _counts(walk.counts)).period
+                          for walk in walks), walks))
     return min(found, key=lambda option: option[0])
 
 
 class _Product:
     """A product whose operands stand in planes."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan):
-        self._problem, self._config, self._timing = problem, config, timing
-        self._maker = TileMaker(problem, config, plan)
-        self._outputs = OutputMaker(problem, config, self._maker)
+    def __init__(self, layer: Layer, plan: MemoryPlan):
+        self._layer, self._problem, self._config = layer, layer.problem, layer.config
+        self._maker = TileMaker(layer, plan)
+        self._outputs = OutputMaker(self._maker)
         #: Outputs of a tile: as many sums as an addition takes cycles take turns in a PE.
-        self._side = config.array.rows * config.arithmetic.add_latency
-        self._tiles = tiles_of(problem, config)
+        self._side = layer.config.array.rows * layer.config.arithmetic.add_latency
         self._a_uses: dict[object, Use] = {}
         self._made: dict[object, list[dict[str, int]]] = {}
 
     def _plane(self, region: Region) -> _Plane:
-        problem, rows, columns = self._problem, region.p1 - region.p0, region.q1 - region.q0
+        problem, rows, columns = self._problem, region.rows, region.columns
         down, right = (problem.r - 1) * problem.dilation[0], (problem.s - 1) * problem.dilation[1]
         width = columns + right
         return _Plane(rows + down, width, -(-((rows - 1) * width + columns) // self._side), down * width + right)
@@ -145,20 +123,14 @@ class _Product:
     # The choice of a cut.
 
     def _candidates(self) -> Iterator[Cut]:
-        problem, total = self._problem, self._problem.p * self._problem.q
-        depth = min(self._config.accumulators.depth, 1 << 15)
-        most = Chooser(problem, self._config, self._timing).most_block
-        for block in sorted({min(size, most) for size in (1, 2, 3, 4, 6, 8, 16, 32, 64)}):
+        problem, total, depth = self._problem, self._problem.p * self._problem.q, self._layer.depth
+        for block in sorted({min(size, self._layer.most_block) for size in (1, 2, 3, 4, 6, 8, 16, 32, 64)}):
             pixels = {min(total, max(1, depth // block >> shift)) for shift in range(4)}
             pixels |= {problem.q * count for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
                        if count < problem.p and problem.q * count <= depth // block}
-            for size in sorted(pixels | {min(total, self._side), 1}):
-                channels = [problem.cg]
-                while channels[-1] > 1:
-                    channels.append(-(-channels[-1] // 2))
-                for each, taps, outer in product(channels, (True, False), (True, False)):
-                    if taps or problem.r > 1:
-                        yield Cut(size, block, each, taps, outer)
+            pixels |= {min(total, self._side), 1}
+            taps = (True, False) if problem.r > 1 else (True,)
+            yield from map(Cut._make, product(sorted(pixels), [block], halves(problem.cg), taps, (True, False)))
 
     def best(self) -> tuple[float, Cut]:
         """The cut of least estimated cycles, and these.
@@ -172,8 +144,7 @@ class _Product:
         costs = ((self._cost(cut), cut) for cut in dict.fromkeys(self._candidates()))
         best = min(((cost, cut) for cost, cut in costs if cost is not None), default=None)
         if best is None:
-            raise PearrayError(f"{self._problem.name}: the scratchpads can't hold the smallest output-stationary tile "
-                               "of this layer; make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
+            raise self._layer.no_room("output-stationary tile")
         return best
 
     def _planes(self, pixels: int) -> dict[_Plane, int]:
@@ -188,31 +159,31 @@ class _Product:
         cycles = 0.0
         for size, count in ((channels, whole), (rest, 1)):
             for box in self._boxes((0, size), taps) if size and count else ():
-                found = _walks(self._config, box.r1 - box.r0, box.s1 - box.s0, size)
+                found = _walks(self._config, box.rows, box.columns, size)
                 tiles, walks, period = tiles + count, walks + count * len(found[1]), period + count * found[0]
                 bytes_ = self._maker.w_size((0, block), box)
                 most, total = max(most, bytes_), total + count * bytes_
-                cycles += count * self._maker.w_cycles(self._timing, (0, block), box)
+                cycles += count * self._maker.w_cycles((0, block), box)
         return tiles, walks, period, most, total, cycles
 
     def _cost(self, cut: Cut) -> float | None:
         """Estimated cycles, or None if a tile has no room."""
-        problem, config, groups = self._problem, self._config, self._problem.groups
-        pads, count = config.scratchpads, -(-self._tiles // cut.block)
-        largest = -(-self._tiles // count)
+        problem, config, groups, tiles = self._problem, self._config, self._problem.groups, self._layer.tiles
+        pads, count = config.scratchpads, -(-tiles // cut.block)
+        largest = -(-tiles // count)
         planes = self._planes_of(cut.pixels)
         w_tiles, walks, period, w_most, w_sum, w_all = self._parts_of(cut.channels, cut.taps, largest)
         sizes = [self._a_size(plane, cut.channels) for plane in planes]
-        if (max(plane.blocks for plane in planes) * self._side * largest > min(config.accumulators.depth, 1 << 15)
+        if (max(plane.blocks for plane in planes) * self._side * largest > self._layer.depth
                 or max(sizes) > pads.activation_bytes or w_most > pads.weight_bytes):
             return None
         regions, parts = problem.images * sum(planes.values()), -(-problem.cg // cut.channels)
         blocks = problem.images * sum(plane.blocks * number for plane, number in planes.items())
         commands = walks * groups * problem.images * sum(
-            number * min(plane.blocks * count, self._tiles) for plane, number in planes.items())
-        compute = blocks * self._tiles * groups * period + 8 * commands
+            number * min(plane.blocks * count, tiles) for plane, number in planes.items())
+        compute = blocks * tiles * groups * period + 8 * commands
         a_all = groups * problem.images * problem.cg * sum(
-            number * row_beats(config, self._timing, plane.columns * config.operand_bytes, plane.rows)
+            number * self._layer.row_beats(plane.columns * config.operand_bytes, plane.rows)
             for plane, number in planes.items())
         w_all *= count * groups
         a_bytes = max(sizes) * parts
@@ -221,7 +192,7 @@ class _Product:
             a_all *= count
         if w_sum * count * groups > pads.weight_bytes and not (cut.channels_outer and w_sum <= pads.weight_bytes / 2):
             w_all *= regions
-        post = blocks * self._side * self._tiles * groups * (config.array.cols // config.post.lanes)
+        post = blocks * self._side * tiles * groups * (config.array.cols // config.post.lanes)
         read = a_all + w_all + commands * 2 * 64 / config.beat_bytes
         # What is replaced while nothing else can be used costs its time in full.
         serial = (a_all if 2 * max(sizes) > pads.activation_bytes and parts * regions > 1 else 0) + (
@@ -235,7 +206,8 @@ class _Product:
         problem = self._problem
         regions = [part for image in range(problem.images)
                    for part in split_region(Region(image, image + 1, 0, problem.p, 0, problem.q), cut.pixels)]
-        blocks, channels = even(self._tiles, -(-self._tiles // cut.block)), range(0, problem.cg, cut.channels)
+        blocks = even(self._layer.tiles, -(-self._layer.tiles // cut.block))
+        channels = range(0, problem.cg, cut.channels)
         visits = ([(region, tiles) for tiles in blocks for region in regions] if cut.channels_outer
                   else [*product(regions, blocks)])
         for group, (region, tiles) in product(range(problem.groups), visits):
@@ -250,10 +222,10 @@ class _Product:
                         yield ContractionStep(sums, self._activations(group, region, part), w_use, body)
                     first = 0
 
-    def _bodies(self, plane: _Plane, tiles: tuple[int, int], box: Box, first: int) -> list[dict[str, int]]:
+    def _bodies(self, plane: _Plane, tiles: Tiles, box: Box, first: int) -> list[dict[str, int]]:
         """EXECUTEs of a box: for each walk one for each block of pixels, or for each tile of channels if fewer."""
         problem, cols, count = self._problem, self._config.array.cols, tiles[1] - tiles[0]
-        size = box.r1 - box.r0, box.s1 - box.s0, box.c1 - box.c0
+        size = box.rows, box.columns, box.channels
         key = plane, count, size, box.r0, first
         if key in self._made:
             return self._made[key]
@@ -292,13 +264,12 @@ class _Product:
                 planes, (group * problem.cg + channels[0], 1, channels[1] - channels[0]),
                 (region.p0 - problem.top, 1, plane.rows), (region.q0 - problem.left, 1, plane.columns),
                 plane.rows * plane.columns, plane.columns, 1)
-            loads, sources = window.copy(0, 1)
             self._a_uses[key] = Use(Tile(Destination.ACTIVATION.value, self._a_size(plane, channels[1] - channels[0]),
-                                         [Piece(window.padding(1) + loads, sources)]), 1)
+                                         [piece_of(window, 0, 1)]), 1)
         return self._a_uses[key]
 
 
-def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming) -> tuple[float, Cut]:
+def choose_cut(layer: Layer) -> tuple[float, Cut]:
     """Choose how to cut a dense product; its estimated cycles, without those of copies, and the cut.
 
     Raises
@@ -307,7 +278,7 @@ def choose_cut(problem: Nest, config: SystolicConfig, timing: MemoryTiming) -> t
         If the scratchpads can't hold the smallest tiles.
     """
     plan = MemoryPlan(keep=False)
-    return _Product(in_planes(problem, config, plan)[1], config, timing, plan).best()
+    return _Product(in_planes(layer, plan)[1], plan).best()
 
 
 def can_stay(problem: Nest) -> bool:
@@ -317,15 +288,14 @@ def can_stay(problem: Nest) -> bool:
                 or (isinstance(weights, View) and bool(weights.loops("rs"))))
 
 
-def least_vectors(problem: Nest, config: SystolicConfig) -> int:
+def least_vectors(layer: Layer) -> int:
     """Operand vectors that a dense product takes at least, those of copies included."""
-    blocks = problem.images * -(-problem.p * problem.q // (config.array.rows * config.arithmetic.add_latency))
-    turns = config.arithmetic.add_latency * problem.k
-    return problem.groups * tiles_of(problem, config) * blocks * turns + copied(problem) // config.array.cols
+    problem, array, turns = layer.problem, layer.config.array, layer.config.arithmetic.add_latency
+    blocks = problem.images * -(-problem.p * problem.q // (array.rows * turns))
+    return problem.groups * layer.tiles * blocks * turns * problem.k + copied(layer) // array.cols
 
 
-def lower_output_stationary(config: SystolicConfig, timing: MemoryTiming, cut: Cut, problem: Nest,
-                            plan: MemoryPlan) -> list[ContractionStep]:
+def lower_output_stationary(cut: Cut, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:
     """Steps of a dense product, copies of operands that do not stand in planes before it."""
-    copies, problem = in_planes(problem, config, plan)
-    return [*copies, *_Product(problem, config, timing, plan).steps(cut)]
+    copies, layer = in_planes(layer, plan)
+    return [*copies, *_Product(layer, plan).steps(cut)]

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...hdl.shell.commands import Rounding
-from ...hdl.systolic.config import SystolicConfig
-from ..kernels.nest import Nest
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..steps import Output, Use
 from ..transfers import blocks, pixel_dims
-from .geometry import reach_of, tiles_of
+from .layer import Tiles
 from .tiles import TileMaker
 
 __all__ = ["Grid", "OutputMaker"]
@@ -18,97 +16,76 @@ __all__ = ["Grid", "OutputMaker"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the sums of a group's pixels stand in the accumulators.
+    """Where the sums of a group's pixels stand in the accumulators."""
 
-    Parameters
-    ----------
-    line : int
-        Rows from a row of pixels to the next; those beyond its columns are dropped.
-    tile : int
-        Rows from a tile of channels to the next.
-    """
-
+    #: Rows from a row of pixels to the next; those beyond its columns are dropped.
     line: int
+    #: Rows from a tile of channels to the next.
     tile: int
 
 
 class OutputMaker:
-    """Make the outputs of groups.
+    """Makes the outputs of a layer's groups, with tiles of constants that `maker` makes."""
 
-    Parameters
-    ----------
-    problem : Nest
-        The layer.
-    config : SystolicConfig
-        Configuration.
-    maker : TileMaker
-        Makes tiles of constants.
-    """
+    def __init__(self, maker: TileMaker):
+        self._layer, self._problem, self._config = maker.layer, maker.problem, maker.layer.config
+        self._maker = maker
 
-    def __init__(self, problem: Nest, config: SystolicConfig, maker: TileMaker):
-        self._problem, self._config, self._maker = problem, config, maker
-
-    def outputs(self, part: Region, group: int, tiles: tuple[int, int], pieces: int = 1,
+    def outputs(self, part: Region, group: int, tiles: Tiles, pieces: int = 1,
                 grid: Grid | None = None) -> list[Output]:
         """Outputs of a group; its pixels are cut into `pieces` parts at least, and fill the `grid` without a gap."""
-        finish = self._problem.finish
-        grid = grid or Grid(part.q1 - part.q0, part.pixels)
-        if finish.table is not None and finish.table.ndim == 2:
-            return [output for tile in range(*tiles)
-                    for output in self._rows(part, group, (tile, tile + 1), (tile - tiles[0]) * grid.tile, pieces,
-                                             grid)]
-        return list(self._rows(part, group, tiles, 0, pieces, grid))
+        table = self._problem.finish.table
+        grid = grid or Grid(part.columns, part.pixels)
+        alike = [tiles] if table is None or table.ndim == 1 else [(tile, tile + 1) for tile in range(*tiles)]
+        return [output for each in alike
+                for output in self._rows(part, group, each, (each[0] - tiles[0]) * grid.tile, pieces, grid)]
 
-    def _rows(self, part: Region, group: int, tiles: tuple[int, int], start: int, pieces: int,
-              grid: Grid) -> Iterator[Output]:
-        problem, config = self._problem, self._config
-        finish, cols, lanes = problem.finish, config.array.cols, config.post.lanes
-        item, reach, count = problem.finish.item(config), reach_of(problem, config), tiles[1] - tiles[0]
-        wide = -(-reach // lanes) * lanes
-        valid = min(problem.ng - tiles[0] * reach, count * reach)
+    def _rows(self, part: Region, group: int, tiles: Tiles, start: int, pieces: int, grid: Grid) -> Iterator[Output]:
+        """Outputs of tiles that share constants, whose sums stand from row `start` on."""
+        config, finish, wide, (_, valid) = self._config, self._problem.finish, self._layer.wide, self._layer.span(tiles)
+        cols, item, count = config.array.cols, finish.item(config), tiles[1] - tiles[0]
         # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
-        pitch = (count - 1) * wide + cols
-        if count == 1 and valid % lanes == 0:
-            pitch = valid
-
-        def size(rows: int) -> int:
-            return ((rows - 1) * pitch + (count - 1) * wide + cols) * item
-
-        capacity = config.scratchpads.output_bytes
-        most = max(1, (capacity // 2 // item - (count - 1) * wide - cols) // pitch + 1)
+        last = (count - 1) * wide + cols
+        pitch = valid if count == 1 and valid % config.post.lanes == 0 else last
+        most = max(1, (config.scratchpads.output_bytes // 2 // item - last) // pitch + 1)
         if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
         y, cut = self._pieces(part, most, pieces, grid)
         for at, piece in cut:
             # Sums between two rows of pixels are made into outputs that nothing stores.
-            rows = (piece.pixels // (piece.q1 - piece.q0) - 1) * grid.line + piece.q1 - piece.q0
+            rows = (piece.pixels // piece.columns - 1) * grid.line + piece.columns
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "n_count": count, "m_count": rows,
                     "acc_base": start + at, "acc_nstep": grid.tile, "out_nstep": wide * item,
                     "out_mstep": pitch * item}
-            output = Output(body, size(rows), [], (y.buffer, piece.numbers(y), valid))
-            if finish.bias is not None:
-                if finish.bias_rows is not None:
-                    tile = self._maker.bias_rows(tiles, piece.q0, piece.q0 + rows)
-                    body |= {"bias_mstep": count * cols // lanes}
-                else:
-                    tile = self._maker.bias(group, self._const_span(tiles))
-                    body |= {"bias_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
-                output.bias = Use(tile, 1)
-                body |= {"bias": 1, "bias_nstep": cols // lanes}
-            if finish.rounding is not Rounding.NONE:
-                assert finish.entries is not None
-                output.scale = Use(self._maker.scale(group, self._const_span(tiles)), 1)
-                if finish.entries.size > 1:
-                    body |= {"per_channel": 1, "scale_nstep": cols // lanes,
-                             "scale_base": (tiles[0] - self._const_span(tiles)[0]) * cols // lanes}
-                if finish.table is not None:
-                    body["table"] = 1
-                    output.table = Use(self._maker.table(tiles[0]), 1)
-            elif finish.relu:
-                body["table"] = 1
-            output.stores = self._stores(y, piece, group, tiles, item, pitch, wide, grid.line)
+            output = Output(body, ((rows - 1) * pitch + last) * item,
+                            self._stores(y, piece, group, tiles, pitch, grid.line),
+                            (y.buffer, piece.numbers(y), valid))
+            self._add_constants(output, group, tiles, piece.q0, rows)
             yield output
+
+    def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
+        """Let an output of rows `first` and on use its biases, scales and table."""
+        finish, maker, body = self._problem.finish, self._maker, output.body
+        step, span = self._config.array.cols // self._config.post.lanes, self._const_span(tiles)
+        base = (tiles[0] - span[0]) * step
+        if finish.bias_rows is not None:
+            output.bias = Use(maker.bias_rows(tiles, first, first + rows), 1)
+            body |= {"bias_mstep": (tiles[1] - tiles[0]) * step, "bias": 1, "bias_nstep": step}
+        elif finish.bias is not None:
+            output.bias = Use(maker.bias(group, span), 1)
+            body |= {"bias_base": base, "bias": 1, "bias_nstep": step}
+        if finish.rounding is Rounding.NONE:
+            if finish.relu:
+                body["table"] = 1
+            return
+        assert finish.entries is not None
+        output.scale = Use(maker.scale(group, span), 1)
+        if finish.entries.size > 1:
+            body |= {"per_channel": 1, "scale_nstep": step, "scale_base": base}
+        if finish.table is not None:
+            body["table"] = 1
+            output.table = Use(maker.table(tiles[0]), 1)
 
     def _pieces(self, part: Region, most: int, pieces: int, grid: Grid) -> tuple[View, list[tuple[int, Region]]]:
         """Cut a group's pixels into what POSTs write at once, at most `most` rows of sums, at least `pieces` parts.
@@ -119,13 +96,13 @@ class OutputMaker:
             The output, and the parts of it, each with the row of its first sum.
         """
         most, problem, y = max(1, min(most, -(-part.pixels // pieces))), self._problem, self._problem.y
-        columns = part.q1 - part.q0
+        columns = part.columns
         whole = y.is_whole and y.is_dense("n", "h", "w") and part.is_run(problem.p, problem.q)
         if grid.line != columns or most >= part.pixels or not whole:
             # With columns that are dropped behind it, a row takes more of the room.
             lines = most // grid.line if most >= columns else 0
             cut = split_region(part, max(lines, 1) * columns if grid.line != columns and most >= columns else most)
-            return y, [(((piece.image0 - part.image0) * (part.p1 - part.p0) + piece.p0 - part.p0) * grid.line
+            return y, [(((piece.image0 - part.image0) * part.rows + piece.p0 - part.p0) * grid.line
                         + piece.q0 - part.q0, piece) for piece in cut]
         # Pixels follow one another in memory, wherever rows end: as one row they cut evenly.
         row = Axis("w", problem.images * problem.p * problem.q, y.stride("w"))
@@ -133,25 +110,17 @@ class OutputMaker:
         return (replace(y, axes=(Axis("n", 1, 0), Axis("h", 1, 0), row, y.axis("c"))),
                 [(start, Region(0, 1, 0, 1, first + start, first + end)) for start, end in even(part.pixels, parts)])
 
-    def _const_span(self, tiles: tuple[int, int]) -> tuple[int, int]:
+    def _const_span(self, tiles: Tiles) -> Tiles:
         """Tiles whose constants are loaded together: all of the group if they take at most half the room."""
-        per_group = tiles_of(self._problem, self._config)
-        if per_group * self._config.array.cols * 2 <= self._config.scratchpads.channels:
-            return 0, per_group
-        return tiles
+        whole = self._layer.tiles * self._config.array.cols * 2 <= self._config.scratchpads.channels
+        return (0, self._layer.tiles) if whole else tiles
 
-    def _stores(self, y: View, piece: Region, group: int, tiles: tuple[int, int], item: int, pitch: int,
-                wide: int, line: int) -> list[dict[str, int]]:
-        problem = self._problem
-        reach, count = reach_of(problem, self._config), tiles[1] - tiles[0]
-        dram = y.buffer.address + (piece.first(y) + group * problem.ng + tiles[0] * reach) * item
-        valid = min(problem.ng - tiles[0] * reach, count * reach)
+    def _stores(self, y: View, piece: Region, group: int, tiles: Tiles, pitch: int, line: int) -> list[dict[str, int]]:
+        layer, item = self._layer, self._problem.finish.item(self._config)
+        reach, (first, valid) = layer.reach, layer.span(tiles)
+        dram = y.buffer.address + (piece.first(y) + group * self._problem.ng + first) * item
         dims = pixel_dims(y, piece, pitch * item, line)
-        if wide == reach or count == 1:
-            return blocks(dram, 0, valid * item, dims)
-        whole, ragged = divmod(valid, reach)
-        stores = [body for tile in range(whole)
-                  for body in blocks(dram + tile * reach * item, tile * wide * item, reach * item, dims)]
-        if ragged:
-            stores += blocks(dram + whole * reach * item, whole * wide * item, ragged * item, dims)
-        return stores
+        # Tiles that adjoin in the scratchpad as they do in memory are stored as one.
+        size = valid if layer.wide == reach or tiles[1] - tiles[0] == 1 else reach
+        return [body for tile, at in enumerate(range(0, valid, size))
+                for body in blocks(dram + at * item, tile * layer.wide * item, min(size, valid - at) * item, dims)]

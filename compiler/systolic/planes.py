@@ -12,37 +12,33 @@ many channels more as it had phases.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.commands import Destination
-from ...hdl.systolic.config import SystolicConfig
 from ..kernels.kernel import Finish
 from ..kernels.nest import Nest
 from ..kernels.views import Axis, Buffer, View
 from ..placement import MemoryPlan
-from ..steps import Group, Output, Piece, Tile, Use
+from ..steps import Group, Output, Tile, Use
 from ..transfers import Window, block
+from .layer import Layer
 from .steps import ContractionStep
-from .tiles import TileMaker
+from .tiles import TileMaker, piece_of, stored
 
 __all__ = ["copied", "in_planes"]
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """Rows or columns of a convolution, counted in strides.
+    """Rows or columns of a convolution, counted in strides."""
 
-    Parameters
-    ----------
-    stride, dilation, taps, before, outputs : int
-        Of the convolution; `before` is its padding.
-    """
-
+    #: Of the convolution; `before` is its padding.
     stride: int
     dilation: int
     taps: int
@@ -91,49 +87,56 @@ def _stands(problem: Nest) -> bool:
     return problem.stride == (1, 1) and (problem.x.stride("w") == 1 or problem.width == 1)
 
 
-def copied(problem: Nest) -> int:
+def copied(layer: Layer) -> int:
     """Operands that :func:`in_planes` copies at least."""
-    weights = problem.weights
-    stand = not isinstance(weights, View) or problem.ng == 1 or weights.stride("m") == 1
-    pixels = problem.images * problem.p * problem.q
-    return problem.groups * problem.cg * ((0 if stand else problem.ng) + (0 if _stands(problem) else pixels))
+    problem, pixels = layer.problem, layer.problem.images * layer.problem.p * layer.problem.q
+    rows = problem.ng if layer.left and problem.ng > 1 else 0
+    return problem.groups * problem.cg * (rows + (0 if _stands(problem) else pixels))
 
 
-def in_planes(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> tuple[Iterator[ContractionStep], Nest]:
-    """The same product of operands that stand in planes, and the steps that copy those that do not.
-
-    Parameters
-    ----------
-    problem : Nest
-        A dense product, grouped or not.
-    config : SystolicConfig
-        Configuration.
-    plan : MemoryPlan
-        Where copies go.
-    """
+def in_planes(layer: Layer, plan: MemoryPlan) -> tuple[Iterator[ContractionStep], Layer]:
+    """The same product, grouped or not, of operands in planes, and the steps that copy those that are not."""
     copies: list[_Copy] = []
-    weights = problem.weights
+    problem, weights = layer.problem, layer.problem.weights
     if isinstance(weights, View) and problem.ng == 1:
         # A column of one operand, however far from the next.
         problem = replace(problem, weights=replace(weights, axes=(weights.axis("c"), Axis("m", 1, 1))))
-    elif isinstance(weights, View) and weights.stride("m") != 1:
+    elif isinstance(weights, View) and layer.left:
         rows = replace(weights, axes=(Axis("n", 1, 0), Axis("h", 1, 0), replace(weights.axis("m"), name="w"),
                                       weights.axis("c")))
-        copy = _Copy(replace(_plain(problem), x=rows, q=problem.ng, cg=problem.cg, groups=1,
-                             a_unsigned=problem.w_unsigned), config, plan)
-        copies.append(copy)
-        problem = replace(problem, weights=replace(copy.view, axes=(
-            replace(copy.view.axis("c"), name="c"), replace(copy.view.axis("w"), name="m"))))
+        # A row of pixels that see nothing but themselves, in the place of a convolution.
+        plain = replace(problem, images=1, p=1, r=1, s=1, stride=(1, 1), dilation=(1, 1), top=0, left=0, x=rows,
+                        q=problem.ng, groups=1, a_unsigned=problem.w_unsigned)
+        copies.append(_Copy(replace(layer, problem=plain), plan))
+        view = copies[0].view
+        problem = replace(problem, weights=replace(view, axes=(view.axis("c"), replace(view.axis("w"), name="m"))))
     if not _stands(problem):
-        copy = _Copy(problem, config, plan)
-        copies.append(copy)
-        problem = copy.problem()
-    return chain.from_iterable(copy.steps() for copy in copies), problem
+        copies.append(_Copy(replace(layer, problem=problem), plan))
+        problem = copies[-1].problem()
+    return chain.from_iterable(copy.steps() for copy in copies), replace(layer, problem=problem)
 
 
-def _plain(problem: Nest) -> Nest:
-    """A row of pixels that see nothing but themselves, in the place of a convolution."""
-    return replace(problem, images=1, p=1, r=1, s=1, stride=(1, 1), dilation=(1, 1), top=0, left=0)
+class _Chunk(NamedTuple):
+    """Pixels of an image that stand in the weight scratchpad together."""
+
+    image: int
+    #: Phase of their rows, phases of their columns, and their channels.
+    phase: int
+    phases: list[int]
+    channels: tuple[int, int]
+    #: Rows and columns of the planes that they become.
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def width(self) -> int:
+        """Channels of a phase."""
+        return self.channels[1] - self.channels[0]
+
+    @property
+    def depth(self) -> int:
+        """Operands of a pixel of a plane."""
+        return len(self.phases) * self.width
 
 
 class _Copy:
@@ -142,8 +145,8 @@ class _Copy:
     Planes follow one another by image, group, phase of the rows, phase of the columns, and channel.
     """
 
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan):
-        self._problem, self._config = problem, config
+    def __init__(self, layer: Layer, plan: MemoryPlan):
+        self._problem, self._config = problem, config = layer.problem, layer.config
         self._rows = _Direction(problem.stride[0], problem.dilation[0], problem.r, problem.top, problem.p)
         self._columns = _Direction(problem.stride[1], problem.dilation[1], problem.s, problem.left, problem.q)
         self._channels = problem.groups * problem.cg
@@ -160,12 +163,10 @@ class _Copy:
                                 pads.output_bytes // 2 // item // config.array.cols))
         identity = config.arithmetic.to_memory(np.eye(self._side, dtype=int), item).tobytes()
         address = plan.constant(problem.name, len(identity), lambda: identity, key=("identity", self._side, item))
-        self._identity = Tile(Destination.ACTIVATION.value, len(identity), [Piece([
-            block(dram=address, length=len(identity), dims=[])])])
+        self._identity = stored(Destination.ACTIVATION.value, len(identity), address)
         low, high = config.arithmetic.operand_range(problem.a_unsigned)
-        finish = Finish(Rounding.ONNX, 0, low, high, np.ones(1, np.float32).view(np.uint32).astype(np.uint64))
-        self._scale = TileMaker(replace(problem, finish=finish), config, plan).scale(0, (0, 1))
-        self._finish = finish
+        self._finish = Finish(Rounding.ONNX, 0, low, high, np.ones(1, np.float32).view(np.uint32).astype(np.uint64))
+        self._scale = TileMaker(replace(layer, problem=replace(problem, finish=self._finish)), plan).scale(0, (0, 1))
 
     @property
     def view(self) -> View:
@@ -194,11 +195,10 @@ class _Copy:
 
     def steps(self) -> Iterator[ContractionStep]:
         """Steps that make the copy."""
-        for image in range(self._problem.images):
-            for a in self._rows.phases:
-                for phases, channels in self._parts():
-                    for rows, columns in self._chunks(len(phases) * (channels[1] - channels[0])):
-                        yield from self._chunk(image, a, phases, channels, rows, columns)
+        for image, phase in product(range(self._problem.images), self._rows.phases):
+            for phases, channels in self._parts():
+                for rows, columns in self._chunks(len(phases) * (channels[1] - channels[0])):
+                    yield from self._chunk(_Chunk(image, phase, phases, channels, rows, columns))
 
     def _parts(self) -> Iterator[tuple[list[int], tuple[int, int]]]:
         """Phases of columns, and channels, that are copied together: all, if enough pixels fit."""
@@ -230,74 +230,59 @@ class _Copy:
             for first in range(0, columns, most):
                 yield (row, row + 1), (first, min(first + most, columns))
 
-    def _chunk(self, image: int, a: int, phases: list[int], channels: tuple[int, int], rows: tuple[int, int],
-               columns: tuple[int, int]) -> Iterator[ContractionStep]:
+    def _chunk(self, chunk: _Chunk) -> Iterator[ContractionStep]:
         """Copy some pixels of one image: groups of outputs of as many as the accumulators have rows for."""
-        config, item, cols = self._config, self._config.operand_bytes, self._config.array.cols
-        width = channels[1] - channels[0]
-        depth = len(phases) * width
-        pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
-        tile = Use(self._pixels(image, a, phases, channels, rows, columns), 1)
-        most = config.scratchpads.output_bytes // 2 // item
-        start = 0
-        while start < depth:
-            # A row of the identity for each channel; channels of one plane after another are stored at once.
-            end = min(start + self._side, depth)
-            tiles = max(1, min(-(-pixels // cols), config.accumulators.depth // (end - start),
-                               most // ((end - start) * cols)))
+        config, cols, depth = self._config, self._config.array.cols, chunk.depth
+        pixels = (chunk.rows[1] - chunk.rows[0]) * (chunk.columns[1] - chunk.columns[0])
+        tile = Use(self._pixels(chunk), 1)
+        most = config.scratchpads.output_bytes // 2 // config.operand_bytes
+        # A row of the identity for each channel; channels of one plane after another are stored at once.
+        for start in range(0, depth, self._side):
+            size = min(self._side, depth - start)
+            tiles = max(1, min(-(-pixels // cols), config.accumulators.depth // size, most // (size * cols)))
             for first in range(0, pixels, tiles * cols):
                 count = min(tiles * cols, pixels - first)
                 body = {
                     "first": 1, "left": 1, "fold": 1, "w_unsigned": int(self._problem.a_unsigned),
-                    "n_count": -(-count // cols), "a_base": 0, "w_base": first * depth + start, "m_count0": end - start,
-                    "m_count1": 1, "m_count2": 1, "m_step0": self._side, "k_total": end - start,
-                    "run": end - start, "run_count": 1, "w_pitch": depth, "w_nstep": cols * depth,
-                    "acc_nstep": end - start}
-                at = rows[0] * self._columns.size + columns[0] + first
-                outputs = [self._output(image, a, phases, channels, (start, end), at, count)]
+                    "n_count": -(-count // cols), "a_base": 0, "w_base": first * depth + start, "m_count0": size,
+                    "m_count1": 1, "m_count2": 1, "m_step0": self._side, "k_total": size,
+                    "run": size, "run_count": 1, "w_pitch": depth, "w_nstep": cols * depth, "acc_nstep": size}
+                at = chunk.rows[0] * self._columns.size + chunk.columns[0] + first
+                outputs = [self._output(chunk, start, size, at, count)]
                 yield ContractionStep(Group(outputs), Use(self._identity, 1), tile, body)
-            start = end
 
-    def _pixels(self, image: int, a: int, phases: list[int], channels: tuple[int, int], rows: tuple[int, int],
-                columns: tuple[int, int]) -> Tile:
+    def _pixels(self, chunk: _Chunk) -> Tile:
         """Tile of weights: pixels one after another, of each some channels of some phases."""
-        problem, (u, v), count = self._problem, self._problem.stride, len(phases)
-        width, cols, item = channels[1] - channels[0], self._config.array.cols, self._config.operand_bytes
-        turns = columns[1] - columns[0]
-        step, number = (1, turns * count) if count > 1 else (v, turns)
+        (u, v), count, width = self._problem.stride, len(chunk.phases), chunk.width
+        (row, last), (column, end), cols = chunk.rows, chunk.columns, self._config.array.cols
+        step, number = (1, (end - column) * count) if count > 1 else (v, end - column)
         window = Window(
-            problem.x, (image, 1, 1), (u * (self._rows.first + rows[0]) + a, u, rows[1] - rows[0]),
-            (v * (self._columns.first + columns[0]) + phases[0], step, number), 0, turns * count * width, width)
-        loads, sources = window.copy(channels[0], width)
-        pixels = -(-(rows[1] - rows[0]) * turns // cols) * cols
-        return Tile(Destination.WEIGHT.value, pixels * count * width * item,
-                    [Piece(window.padding(width) + loads, sources)])
+            self._problem.x, (chunk.image, 1, 1), (u * (self._rows.first + row) + chunk.phase, u, last - row),
+            (v * (self._columns.first + column) + chunk.phases[0], step, number), 0, (end - column) * chunk.depth,
+            width)
+        pixels = -(-(last - row) * (end - column) // cols) * cols
+        return Tile(Destination.WEIGHT.value, pixels * chunk.depth * self._config.operand_bytes,
+                    [piece_of(window, chunk.channels[0], width)])
 
-    def _output(self, image: int, a: int, phases: list[int], channels: tuple[int, int], part: tuple[int, int],
-                at: int, count: int) -> Output:
-        """POST and STOREs of pixels `at` and on of some planes: those of elements `part` of a pixel."""
-        config, item = self._config, self._config.operand_bytes
-        cols, rows = config.array.cols, part[1] - part[0]
-        pitch = -(-count // cols) * cols * item
+    def _output(self, chunk: _Chunk, first: int, rows: int, at: int, count: int) -> Output:
+        """POST and STOREs of pixels `at` and on of some planes: those of `rows` elements of a pixel from `first` on."""
+        cols, item, cg = self._config.array.cols, self._config.operand_bytes, self._problem.cg
+        tiles = -(-count // cols)
+        pitch = tiles * cols * item
         body = {"rounding": self._finish.rounding.value, "low": self._finish.low, "high": self._finish.high,
-                "zero_point": 0, "n_count": -(-count // cols), "m_count": rows, "acc_nstep": rows,
-                "out_nstep": cols * item, "out_mstep": pitch}
+                "zero_point": 0, "n_count": tiles, "m_count": rows, "acc_nstep": rows, "out_nstep": cols * item,
+                "out_mstep": pitch}
         stores: list[dict[str, int]] = []
         planes: list[int] = []
-        width = channels[1] - channels[0]
-        element = part[0]
-        while element < part[1]:
-            phase, channel = divmod(element, width)
-            channel += channels[0]
+        while len(planes) < rows:
+            phase, channel = divmod(first + len(planes), chunk.width)
             # Planes that follow one another: to the end of a group's channels, of a phase's, or of the part.
-            size = min(part[1] - element, width - (element % width),
-                       self._problem.cg - channel % self._problem.cg)
-            plane = self._number(image, a, phases[phase], channel)
+            size = min(rows - len(planes), chunk.width - channel, cg - (channel + chunk.channels[0]) % cg)
+            plane = self._number(chunk.image, chunk.phase, chunk.phases[phase], channel + chunk.channels[0])
             stores.append(block(
-                dram=self._buffer.address + (plane * self._plane + at) * item, address=(element - part[0]) * pitch,
+                dram=self._buffer.address + (plane * self._plane + at) * item, address=len(planes) * pitch,
                 length=count * item, dims=[(size, self._plane * item, pitch)]))
             planes += range(plane, plane + size)
-            element += size
         return Output(body, rows * pitch, stores, (self._buffer, np.array(planes), count), scale=Use(self._scale, 1))
 
     def _number(self, image: int, a: int, b: int, channel: int) -> int:

@@ -7,12 +7,11 @@ number of cycles, so will all that follows, and is not walked one by one.
 from collections import deque
 from dataclasses import dataclass
 
-from ...hdl.shell.block_walk import BlockWalker, burst_beats
-from ...hdl.shell.commands import COMMAND_BYTES
+from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.config import Config
 from ...hdl.shell.reader import IN_FLIGHT
 from ...memory import MemoryTiming
-from .timing import Bursts
+from .timing import Bursts, data_cycles
 
 __all__ = ["NEVER", "Block", "ReadPort", "WritePort"]
 
@@ -29,11 +28,9 @@ class Block:
     number: int
 
 
-def _cycles(config: Config, timing: MemoryTiming) -> list[int]:
-    """Cycles of the data channel for as many beats as the index says."""
-    rate = timing.beats_per_cycle
-    most = max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
-    return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
+def _moved(old: list[int], new: list[int], shift: int) -> bool:
+    """Whether all has moved on by as many cycles."""
+    return len(old) == len(new) and all(then + shift == now for then, now in zip(old, new, strict=True))
 
 
 class ReadPort:
@@ -55,7 +52,7 @@ class ReadPort:
 
     def __init__(self, config: Config, timing: MemoryTiming):
         outstanding = timing.outstanding
-        self._latency, self._cycles, self._period = timing.read_latency, _cycles(config, timing), outstanding
+        self._latency, self._cycles, self._period = timing.read_latency, data_cycles(config, timing), outstanding
         self.free = 0
         self.load_at, self.fills = NEVER, False
         self.taken: list[int] = []
@@ -99,23 +96,16 @@ class ReadPort:
         return self._advance(block, time)
 
     def load(self, time: int, limit: int, fetch_at: int, stop: int) -> Block | None:
-        """Take bursts of the oldest LOAD.
+        """Take bursts of the oldest LOAD from cycle `time` on; return the LOAD if its last burst was taken.
 
         Parameters
         ----------
-        time : int
-            Cycle in which the first is taken.
         limit : int
             Cycle from which on something else may be decided.
         fetch_at : int
             Cycle from which on a fetch takes the channel when no LOAD's burst can.
         stop : int
             Number of the burst after which somebody waits to be told.
-
-        Returns
-        -------
-        Block or None
-            The LOAD if its last burst was taken.
         """
         block = self._blocks[0]
         sizes, cycles, latency = block.bursts.sizes, self._cycles, self._latency
@@ -159,17 +149,11 @@ class ReadPort:
     def _repeat(self, old: list[int], new: list[int], left: int, limit: int) -> int:
         """Repeat the last bursts if all has moved on by the same number of cycles since; return how often.
 
-        Parameters
-        ----------
-        old, new : list of int
-            What decides about the next burst, as many bursts ago as are in flight at most, and now.
-        left : int
-            Bursts to go, of which one is left.
-        limit : int
-            Cycle before which the last must be taken.
+        `old` and `new` decide about the next burst, as many bursts ago as are in flight at most, and now. Of `left`
+        bursts one is left, and the last must be taken before cycle `limit`.
         """
         period, shift = self._period, new[0] - old[0]
-        if len(old) != len(new) or any(then + shift != now for then, now in zip(old, new, strict=True)):
+        if not _moved(old, new, shift):
             return 0
         turns = max(0, min((left - 1) // period, (limit - 1 - new[0]) // shift))
         last = self.taken[-period:]
@@ -198,28 +182,20 @@ class WritePort:
 
     def __init__(self, config: Config, timing: MemoryTiming, data_delay: int):
         outstanding = timing.outstanding
-        self._latency, self._cycles, self._period = timing.write_latency, _cycles(config, timing), outstanding
+        self._latency, self._cycles, self._period = timing.write_latency, data_cycles(config, timing), outstanding
         self._data_delay = data_delay
         self._beat = self._address_free = self._data_free = 0
         self._response = -1
         self._acknowledged: deque[int] = deque([-1] * outstanding, outstanding)
 
     def store(self, time: int, bursts: Bursts, wanted: int) -> tuple[int, int]:
-        """Move the bursts of a STORE.
-
-        Parameters
-        ----------
-        time : int
-            Cycle in which the storer takes the STORE.
-        bursts : Bursts
-            Its bursts.
-        wanted : int
-            Number of the burst, from one, whose request the storer waits for before it takes another STORE.
+        """Move the bursts of a STORE that the storer takes in cycle `time`.
 
         Returns
         -------
         (int, int)
-            Cycle of that request, and of the response to the last burst.
+            Cycle of the request of burst `wanted`, counted from one, for which the storer waits before it takes another
+            STORE, and of the response to the last burst.
         """
         sizes, period, delay = bursts.sizes, self._period, self._data_delay
         latency, cycles = self._latency, self._cycles
@@ -250,7 +226,7 @@ class WritePort:
             if number == check:
                 now = [requested, address, free, response, *acknowledged]
                 shift = requested - mark[0]
-                if len(mark) == len(now) and all(then + shift == each for then, each in zip(mark, now, strict=True)):
+                if _moved(mark, now, shift):
                     turns = ((wanted - 1 if number < wanted else count) - number) // period
                     ahead = turns * shift
                     number, requested, beat, address = number + turns * period, requested + ahead, beat + ahead, \

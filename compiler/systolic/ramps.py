@@ -1,37 +1,152 @@
-"""How a layer begins and ends: a search over small changes, each timed as the hardware would run it.
+"""How a layer begins and ends.
 
-Between its ramps a layer keeps the array busy whatever its tiling. At the beginning it waits for its first
-operands, so these come in small pieces; at the end for post-processing and stores, so the last groups shrink.
-Sizes that suit one another follow from no simple rule, but a try takes only milliseconds.
+Between its ramps a layer keeps the array busy whatever its tiling. At the beginning it waits for its first operands, so
+these come in small pieces; at the end for post-processing and stores, so the last groups shrink, at first by the rates
+of the hardware. Then small changes are tried, each timed as the hardware would run it: sizes that suit one another
+follow from no simple rule, but a try takes only milliseconds.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
+from ...hdl.shell.block_walk import BlockWalker
+from ...hdl.shell.queues import CommandQueues
+from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
-from ..kernels.nest import Nest
-from .lower import Tiling, can_slice, last_part
+from ..kernels.regions import Region
+from ..placement import MemoryPlan
+from .layer import Layer, Tiling
+from .tiles import TileMaker
+from .timing import Latencies
 
-__all__ = ["improve"]
+__all__ = ["ending", "improve", "split_at"]
 
 #: Tries without success after which the search ends.
 _PATIENCE = 80
 
+#: Pixels and tiles of groups, in order.
+_Groups = tuple[tuple[int, int], ...]
 
-def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: tuple[float, Tiling],
-            time: Callable[[Tiling, float], float], tries: int) -> tuple[float, Tiling]:
+
+def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool,
+           reload: float) -> Callable[[_Groups], float]:
+    """What gives the cycle in which the last of some groups is in memory, counted from the first operand.
+
+    Parameters
+    ----------
+    depth : int
+        Tiles of the contraction.
+    row : int
+        Bytes of a tile's row of outputs.
+    whole : bool
+        Whether rows of all tiles follow one another in memory.
+    reload : float
+        Cycles to load weights again for each group, if the scratchpad can't keep them; else 0.
+    """
+    c, gate = Latencies.of(config), TokenGates.DONE_LATENCY
+    # From the last operand of a group to the start of post-processing; from when a bank is free to the first operand
+    # of the group that fills it next; from the last group of lanes to the start of a store.
+    through, refill, posting = c.through + gate, gate + c.prepare + c.slots_top, c.post + 1 + gate
+    # A POST is given back, the next one chosen, read and let go.
+    gap = c.beats + c.needed[2] + CommandQueues.LATENCY + 2 + TokenGates.SLOT_LATENCY
+    storing = c.store_data + BlockWalker.LATENCY + timing.write_latency
+    # Each of many short bursts.
+    burst = (timing.write_latency + 10) / timing.outstanding
+
+    def end(groups: _Groups) -> float:
+        done = posted = stored = 0.0
+        free = [0.0, 0.0]
+        for index, (pixels, tiles) in enumerate(groups):
+            start = max(done, free[index % 2])
+            # Few pixels do not hide the loading of weights.
+            done = start + max(depth * tiles * max(pixels, config.array.rows), reload)
+            begun = max(done + through, posted + gap)
+            posts = c.groups * pixels * tiles
+            posted = begun + max(posts, c.settings)
+            free[index % 2] = posted + refill
+            written = begun + posts + posting
+            if whole and tiles == groups[0][1]:
+                moved = pixels * tiles * row / config.beat_bytes
+            else:
+                beats = -(-tiles * row // config.beat_bytes)
+                # Bursts in flight bound the rate of short ones, but not the first of them.
+                moved = max(pixels * beats, pixels * burst - (timing.write_latency if written > stored else 0))
+            stored = max(written, stored) + moved
+        return stored + storing
+
+    return end
+
+
+def _cuts(size: int, step: int) -> set[int]:
+    """Where to cut `size` in two: at each multiple of `step`, or, if there are many, at some of them."""
+    units = size // step
+    if units <= 32:
+        return {step * unit for unit in range(1, units)}
+    return {step * max(1, round(units * part / 32)) for part in range(1, 32)}
+
+
+@cache
+def _last_groups(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool, reload: float,
+                 pixels: int, step: int, tiles: int) -> _Groups:
+    """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
+    end, least = _clock(config, timing, depth, row, whole, reload), config.array.rows
+    best: tuple[float, _Groups] = (end(((pixels, tiles),)), ((pixels, tiles),))
+    beam = [best]
+    for _ in range(9):
+        grown = []
+        for _, groups in beam:
+            rows, count = groups[-1]
+            for cut in _cuts(rows, step):
+                if rows - cut >= least or rows >= least > cut:
+                    grown.append((*groups[:-1], (rows - cut, count), (cut, count)))
+            grown += [(*groups[:-1], (rows, count - cut), (rows, cut)) for cut in _cuts(count, 1)]
+        # Each group has commands of its own.
+        timed = sorted(((end(groups) + 2 * len(groups), groups) for groups in grown), key=lambda found: found[0])
+        beam = timed[:24]
+        if beam and beam[0][0] < best[0]:
+            best = beam[0]
+    return best[1]
+
+
+def ending(layer: Layer, maker: TileMaker, tiling: Tiling) -> _Groups:
+    """Pixels and tiles of the groups into which the last one of a layer is cut: those given, else by rates."""
+    if tiling.ends:
+        return tiling.ends
+    problem, config = layer.problem, layer.config
+    region, block = tiling.last_part(problem.groups)
+    boxes, reload = [box for group in tiling.w_boxes for box in group], 0.0
+    if sum(maker.w_size(block, box) for box in boxes) > config.scratchpads.weight_bytes:
+        reload = sum(maker.w_cycles(block, box) for box in boxes)
+    depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
+    tiles = block[1] - block[0]
+    return _last_groups(config, layer.timing, depth, layer.reach * problem.finish.item(config),
+                        tiles * layer.reach == problem.y.size("c"), reload, region.pixels, _step(region), tiles)
+
+
+def _step(region: Region) -> int:
+    """Pixels of which the parts of a region are multiples."""
+    return region.rows * region.columns if region.images > 1 else region.columns if region.rows > 1 else 1
+
+
+def split_at(region: Region, pixels: int) -> list[Region]:
+    """Cut a region in two, the first of about `pixels` pixels; in one if its shape does not allow it."""
+    at = round(pixels / _step(region))
+    name, first, count = ("image", region.image0, region.images) if region.images > 1 else (
+        ("p", region.p0, region.rows) if region.rows > 1 else ("q", region.q0, region.columns))
+    if not 0 < at < count:
+        return [region]
+    return [replace(region, **{f"{name}1": first + at}), replace(region, **{f"{name}0": first + at})]
+
+
+def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
+            tries: int) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
     ----------
-    problem : Nest
-        The layer.
-    config : SystolicConfig
-        Configuration.
-    timing : MemoryTiming
-        Memory behind the accelerator.
     best : float, Tiling
         Where to begin, and the cycles that it takes.
     time : callable
@@ -50,7 +165,7 @@ def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: t
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
-        changes = _Changes(problem, config, timing, random.Random(0))
+        changes = _Changes(layer, random.Random(0))
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -72,24 +187,23 @@ def improve(problem: Nest, config: SystolicConfig, timing: MemoryTiming, best: t
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, choice: random.Random):
-        self._problem = problem
-        self._config, self._timing = config, timing
-        self._choice = choice
-        self._slices = can_slice(problem)
+    def __init__(self, layer: Layer, choice: random.Random):
+        self._layer, self._rows, self._choice = layer, layer.config.array.rows, choice
+        self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""
-        rows = self._config.array.rows
+        rows, first = self._rows, tiling.w_boxes[0][0]
         for _ in range(self._choice.choice((1, 1, 2, 3))):
             drawn = self._choice.random()
             if drawn < 0.3:
                 step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
                 tiling = replace(tiling, first_pixels=max(rows, tiling.first_pixels + step))
             elif drawn < 0.6:
-                tiling = replace(tiling, k_cuts=self._toggled(tiling, tiling.k_cuts, last=True))
-            elif drawn < 0.9 and self._slices:
-                tiling = replace(tiling, a_cuts=self._toggled(tiling, tiling.a_cuts, last=False))
+                tiling = replace(tiling, k_cuts=self._toggled(
+                    tiling.k_cuts, first.size, tiling.unit(self._layer), (first.size,)))
+            elif drawn < 0.9 and self._layer.can_slice:
+                tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
             else:
                 tiling = replace(tiling, w_first=not tiling.w_first)
         return tiling
@@ -105,28 +219,18 @@ class _Changes:
                 tiling = replace(tiling, ends=ends)
         return tiling
 
-    def _toggled(self, tiling: Tiling, cuts: tuple[int, ...], last: bool) -> tuple[int, ...]:
-        """Make or drop one cut of the first box of weights; with `last`, its size ends the tuple."""
-        problem, rows = self._problem, self._config.array.rows
-        box = tiling.w_boxes[0][0]
-        unit = rows
-        if not last:
-            size = tiling.a_boxes[0].c1 - tiling.a_boxes[0].c0
-        else:
-            size = box.size
-            if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
-                unit = (box.s1 - box.s0) * (box.c1 - box.c0)
-        if problem.channelwise or unit % rows or size <= unit:
+    def _toggled(self, cuts: tuple[int, ...], size: int, unit: int, end: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Make or drop one cut, a multiple of `unit` below `size`; behind those that are left stands `end`."""
+        if not 0 < unit < size:
             return cuts
         kept = {cut for cut in cuts if cut < size} ^ {unit * self._choice.randint(1, (size - 1) // unit)}
-        if last:
-            return (*sorted(kept), size) if kept else ()
-        return tuple(sorted(kept))
+        return (*sorted(kept), *end) if kept else ()
 
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""
-        choice = self._choice
-        pixels, step, tiles, groups = last_part(self._problem, self._config, self._timing, tiling)
+        choice, groups = self._choice, ending(self._layer, self._maker, tiling)
+        region, block = tiling.last_part(self._layer.problem.groups)
+        pixels, step, tiles = region.pixels, _step(region), block[1] - block[0]
         cuts: list[tuple[bool, int]] = []
         left, span = pixels, tiles
         for rows, count in groups[:-1]:
@@ -141,7 +245,7 @@ class _Changes:
             cuts.pop(choice.randrange(len(cuts)))
         elif drawn < 0.85:
             cuts.insert(choice.randint(0, len(cuts)),
-                        (choice.random() < 0.5, choice.randint(1, 2 * self._config.array.rows)))
+                        (choice.random() < 0.5, choice.randint(1, 2 * self._rows)))
         elif len(cuts) > 1:
             at = choice.randrange(len(cuts) - 1)
             cuts[at], cuts[at + 1] = cuts[at + 1], cuts[at]

@@ -55,7 +55,7 @@ class _Placed:
 
     span: tuple[int, int]
     source: tuple[bool, int]
-    state: tuple[int | None, int | None, tuple[int, ...], float]
+    state: "_State"
 
 
 @dataclass
@@ -80,15 +80,7 @@ class _Record:
 
 
 class Repeats:
-    """Records groups, and emits those that repeat them.
-
-    Parameters
-    ----------
-    memory : Memory
-        The scratchpads.
-    horizon : int
-        Steps that decisions look ahead.
-    """
+    """Records groups, and emits those that repeat them; decisions look `horizon` steps ahead."""
 
     def __init__(self, memory: Memory, horizon: int):
         self._memory, self._horizon = memory, horizon
@@ -166,8 +158,7 @@ class Repeats:
             record.ends[name] = [_Placed(
                 (first, last),
                 (True, offsets[id(tile)]) if id(tile) in offsets else (False, slots[id(tile)]),
-                (_since(tile.last_use, execute), _since(tile.clear, execute),
-                 tuple(ordinal - load for ordinal in tile.ordinals), tile.loaded - record.clocks[0]))
+                _state(tile, load, execute, record.clocks[0]))
                 for first, last, tile in zip(pad.firsts, pad.ends, pad.tiles, strict=True)]
         program = scheduler.program
         record.moved = (program.length - length, program.counts["load"] - load, program.counts["execute"] - execute,
@@ -182,9 +173,7 @@ class Repeats:
         for pad in memory.pads.values():
             for first, last, tile in zip(pad.firsts, pad.ends, pad.tiles, strict=True):
                 following = min(tile.uses[0] - index, reach) if tile.uses else 0
-                states.append((first, last, following, _since(tile.last_use, executes),
-                               _since(tile.clear, executes), tuple(ordinal - loads for ordinal in tile.ordinals),
-                               tile.loaded - clock))
+                states.append((first, last, following, *_state(tile, loads, executes, clock)))
             states.append(())
         standing = [tuple(bool(use.tile.ordinals) for use in memory.constants(at))
                     for at in (index + np.flatnonzero(self._opens[index + 1:index + reach]) + 1).tolist()]
@@ -285,9 +274,13 @@ class Repeats:
         memory.execute_clock += record.moved[4]
 
 
-def _since(ordinal: int, base: int) -> int | None:
-    """Ordinal relative to another; None for that of no command."""
-    return ordinal - base if ordinal else None
+#: Of a tile, relative to some LOAD, EXECUTE and cycle: its last use, what it waited for, its LOADs, when it came.
+_State = tuple[int | None, int | None, tuple[int, ...], float]
+
+
+def _state(tile: Tile, load: int, execute: int, clock: float) -> _State:
+    last_use, clear = (ordinal - execute if ordinal else None for ordinal in (tile.last_use, tile.clear))
+    return last_use, clear, tuple(ordinal - load for ordinal in tile.ordinals), tile.loaded - clock
 
 
 def _operand(step: ContractionStep, memory: int) -> Tile:

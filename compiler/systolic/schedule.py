@@ -4,7 +4,7 @@ Steps of a group add up in one bank, those of the next in the other. LOADs go ah
 them while the array is at work.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...hdl.shell.commands import ADDRESS_BITS, Opcode
 from ...hdl.systolic.commands import Destination
@@ -16,8 +16,10 @@ from ..steps import Use
 from .cost import execute_cycles, load_cycles
 from .repeat import Repeats
 from .steps import ContractionStep
+from .timeline import timeline
+from .timing import UnendingError
 
-__all__ = ["schedule"]
+__all__ = ["cycles_of", "schedule"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
 _ACTIVATION, _WEIGHT = Destination.ACTIVATION.value, Destination.WEIGHT.value
@@ -118,9 +120,12 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         return True
 
     def load_cycles(self, body: Mapping[str, int]) -> float:
+        return self._once(body, lambda: load_cycles(self._config, self._timing, body))
+
+    def _once(self, body: Mapping[str, int], price: Callable[[], float]) -> float:
         cycles = self._cycles.get(id(body))
         if cycles is None:
-            cycles = self._cycles[id(body)] = load_cycles(self._config, self._timing, body)
+            cycles = self._cycles[id(body)] = price()
             self.is_exact &= (cycles * 64).is_integer()
         return cycles
 
@@ -139,10 +144,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         a.uses.popleft()
         w.uses.popleft()
         a.last_use = w.last_use = ordinal
-        cycles = self._cycles.get(id(body))
-        if cycles is None:
-            cycles = self._cycles[id(body)] = execute_cycles(self._config, body)
-            self.is_exact &= (cycles * 64).is_integer()
+        cycles = self._once(body, lambda: execute_cycles(self._config, body))
         self.execute_clock = max(self.execute_clock, a.loaded, w.loaded) + cycles
 
     def look_ahead(self, index: int) -> None:
@@ -207,3 +209,11 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 def schedule(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
     """Commands of steps."""
     return Scheduler(config, _Scratchpads(config, timing)).run(steps)
+
+
+def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> float:
+    """Cycles of a program of some steps, infinitely many if it would never end."""
+    try:
+        return float(timeline(config, schedule(config, timing, steps), timing).cycles)
+    except UnendingError:
+        return float("inf")

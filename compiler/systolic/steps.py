@@ -9,23 +9,14 @@ __all__ = ["ContractionStep"]
 
 @dataclass(eq=False, slots=True)
 class ContractionStep(Step):
-    """One EXECUTE of the systolic array.
+    """One EXECUTE of the systolic array."""
 
-    Parameters
-    ----------
-    group : Group
-        Group it adds to.
-    a, w : Use
-        Tiles of activations and weights.
-    body : dict
-        EXECUTE body without bank, with ``a_base`` and ``w_base`` relative to the tiles, in operands.
-    w_first : bool
-        Load weights before activations.
-    """
-
+    #: Tiles of activations and weights.
     a: Use
     w: Use
+    #: EXECUTE body without bank, with ``a_base`` and ``w_base`` relative to the tiles, in operands.
     body: dict[str, int]
+    #: Load weights before activations.
     w_first: bool = False
 
     @property

@@ -5,40 +5,37 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...hdl.shell.commands import Rounding
 from ...hdl.systolic.commands import Destination
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
 from ..kernels.layout import operand_array
-from ..kernels.nest import Nest
 from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Piece, Tile
 from ..transfers import Window, block, blocks, nested, ranges
-from .cost import row_beats, strided_beats
-from .geometry import Box, Geometry, reach_of, tiles_of
+from .cost import strided_beats
+from .geometry import Box, Geometry
+from .layer import Layer, Tiles
 
-__all__ = ["TileMaker"]
+__all__ = ["TileMaker", "piece_of", "stored"]
+
+
+def piece_of(window: Window, channel: int, channels: int, at: int = 0) -> Piece:
+    """LOADs of some channels of a window's pixels to place `at` of each, what lies outside the image filled."""
+    loads, sources = window.copy(channel, channels, at)
+    return Piece(window.padding(channels, at) + loads, sources)
+
+
+def stored(memory: int, size: int, dram: int) -> Tile:
+    """Tile of bytes that follow one another in memory."""
+    return Tile(memory, size, [Piece([block(dram=dram, length=size, dims=[])])])
 
 
 class TileMaker:
-    """Make each tile of a layer once.
+    """Makes each tile of a layer once; the plan says where packed constants go."""
 
-    Parameters
-    ----------
-    problem : Nest
-        The layer.
-    config : SystolicConfig
-        Configuration.
-    plan : MemoryPlan
-        Where packed constants go.
-    """
-
-    def __init__(self, problem: Nest, config: SystolicConfig, plan: MemoryPlan):
-        self._problem = problem
-        self._config = config
-        self._plan = plan
+    def __init__(self, layer: Layer, plan: MemoryPlan):
+        self.layer, self.problem = layer, layer.problem
+        self._config, self._plan = layer.config, plan
         self._made: dict[object, Tile] = {}
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
@@ -48,265 +45,230 @@ class TileMaker:
 
     def geometry(self, region: Region, box: Box) -> Geometry:
         """How the input of `region` for `box` stands."""
-        return Geometry.of(self._problem, region, box, self._config.banks)
+        return Geometry.of(self.problem, region, box, self.layer.banks)
 
     def a_size(self, region: Region, box: Box) -> int:
         """Bytes of a tile of activations."""
         geometry = self.geometry(region, box)
-        images = region.image1 - region.image0
         # The last pixel of the last line ends the tile, whatever the pitch.
-        extent = ((images - 1) * geometry.image + (geometry.rows - 1) * geometry.line
-                  + (geometry.columns - 1) * geometry.pixel + box.c1 - box.c0)
+        extent = ((region.images - 1) * geometry.image + (geometry.rows - 1) * geometry.line
+                  + (geometry.columns - 1) * geometry.pixel + box.channels)
         return extent * self._config.operand_bytes
 
     def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...],
-                    slices: tuple[int, ...] = (0,)) -> Tile:
+                    slices: tuple[int, ...]) -> Tile:
         """Tile of activations, whose piece i brings lines ``cuts[i - 1]`` to ``cuts[i]``.
 
-        Lines are images if there are several, else rows, else columns if there is one row. With several
-        `slices` the first lines come in as many pieces, channels ``slices[j - 1]`` to ``slices[j]`` of the box.
+        Lines are images if there are several, else rows, else columns if there is one row. The first lines come in as
+        many pieces as there are `slices`, channels ``slices[j - 1]`` to ``slices[j]`` of the box.
         """
         def make() -> Tile:
-            pieces = [self._piece(region, group, box, first, last)
-                      for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
-            if len(slices) > 1:
-                pieces[:1] = [self._piece(region, group, box, 0, cuts[0], channels)
-                              for channels in pairwise((0, *slices))]
+            pieces = [self._piece(region, group, box, lines, channels)
+                      for lines in pairwise((0, *cuts))
+                      for channels in (pairwise((0, *slices)) if lines[0] == 0 else [(0, box.channels)])]
             return Tile(Destination.ACTIVATION.value, self.a_size(region, box), pieces)
 
         return self._once(("a", region, group, box), make)
 
     def lines(self, region: Region, box: Box) -> int:
         """Number of lines by which a tile of activations can be cut."""
-        images = region.image1 - region.image0
         geometry = self.geometry(region, box)
-        return images if images > 1 else geometry.rows if geometry.rows > 1 else geometry.columns
+        return next((count for count in (region.images, geometry.rows) if count > 1), geometry.columns)
 
-    def _piece(self, region: Region, group: int, box: Box, first: int, last: int,
-               channels: tuple[int, int] | None = None) -> Piece:
-        problem, geometry = self._problem, self.geometry(region, box)
-        images, rows, columns = (0, region.image1 - region.image0), (0, geometry.rows), (0, geometry.columns)
-        if images[1] > 1:
-            images = (first, last)
+    def _piece(self, region: Region, group: int, box: Box, lines: tuple[int, int], channels: tuple[int, int]) -> Piece:
+        problem, geometry = self.problem, self.geometry(region, box)
+        images, rows, columns = (0, region.images), (0, geometry.rows), (0, geometry.columns)
+        if region.images > 1:
+            images = lines
         elif geometry.rows > 1:
-            rows = (first, last)
+            rows = lines
         else:
-            columns = (first, last)
+            columns = lines
         window = Window(
             problem.x, (region.image0 + images[0], 1, images[1] - images[0]),
             (geometry.row0 + rows[0] * geometry.row_step, geometry.row_step, rows[1] - rows[0]),
             (geometry.column0 + columns[0] * geometry.column_step, geometry.column_step, columns[1] - columns[0]),
             geometry.image, geometry.line, geometry.pixel,
             images[0] * geometry.image + rows[0] * geometry.line + columns[0] * geometry.pixel)
-        at, end = channels or (0, box.c1 - box.c0)
-        loads, sources = window.copy(group * problem.cg + box.c0 + at, end - at, at)
-        return Piece(window.padding(end - at, at) + loads, sources)
+        at, end = channels
+        return piece_of(window, group * problem.cg + box.c0 + at, end - at, at)
 
-    def weights(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
+    def weights(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
         """Tile of weights, whose piece i brings elements ``cuts[i - 1]`` to ``cuts[i]`` of the contraction."""
-        make = self._diagonal if self._problem.channelwise else self._packed
-        if isinstance(self._problem.weights, View):
+        make = self._diagonal if self.problem.channelwise else self._packed
+        if isinstance(self.problem.weights, View):
             make = self._matrix
         return self._once(("w", group, tiles, box), lambda: make(group, tiles, box, cuts))
 
-    def w_pitches(self, tiles: tuple[int, int], box: Box) -> tuple[int, int]:
+    def w_pitches(self, tiles: Tiles, box: Box) -> tuple[int, int]:
         """``w_pitch`` and ``w_nstep`` of a tile of weights."""
-        problem, cols = self._problem, self._config.array.cols
+        problem, cols = self.problem, self._config.array.cols
         if problem.channelwise:
             assert isinstance(problem.weights, np.ndarray)
             if problem.repeat:
                 return cols, 0
-            return (0, 0) if problem.weights.size == 1 else (cols, self._taps(box) * cols)
-        if isinstance(problem.weights, View) and problem.weights.stride("m") != 1:
+            return (0, 0) if problem.weights.size == 1 else (cols, box.taps * cols)
+        if self.layer.left:
             return box.size, cols * box.size
         return (tiles[1] - tiles[0]) * cols, cols
 
-    @staticmethod
-    def _taps(box: Box) -> int:
-        return (box.r1 - box.r0) * (box.s1 - box.s0)
-
-    def w_size(self, tiles: tuple[int, int], box: Box) -> int:
+    def w_size(self, tiles: Tiles, box: Box) -> int:
         """Bytes of a tile of weights."""
-        problem, count = self._problem, tiles[1] - tiles[0]
+        problem, lines = self.problem, (tiles[1] - tiles[0]) * box.size
         if problem.channelwise:
             assert isinstance(problem.weights, np.ndarray)
-            lines = 1 if problem.weights.size == 1 else problem.repeat or self._taps(box) * count
-            return lines * self._config.array.cols * self._config.operand_bytes
-        return count * self._config.array.cols * box.size * self._config.operand_bytes
+            lines = 1 if problem.weights.size == 1 else problem.repeat or (tiles[1] - tiles[0]) * box.taps
+        return lines * self._config.array.cols * self._config.operand_bytes
 
-    def w_cycles(self, timing: MemoryTiming, tiles: tuple[int, int], box: Box) -> float:
+    def w_cycles(self, tiles: Tiles, box: Box) -> float:
         """Cycles of the port to load a tile of weights."""
-        problem, config = self._problem, self._config
-        weights, item = problem.weights, config.operand_bytes
-        if isinstance(weights, View):
-            first = tiles[0] * config.array.cols
-            valid = min(tiles[1] * config.array.cols, problem.ng) - first
-            start, pitch = weights.address + first * weights.stride("m") * item, weights.stride("c") * item
-            if weights.stride("m") != 1:
-                return strided_beats(config, timing, start, weights.stride("m") * item, box.size * item, valid)
-            if valid * item == pitch:
-                return row_beats(config, timing, box.size * valid * item)
-            return strided_beats(config, timing, start, pitch, valid * item, box.size)
-        return row_beats(config, timing, self.w_size(tiles, box))
+        layer, weights, item = self.layer, self.problem.weights, self._config.operand_bytes
+        if not isinstance(weights, View):
+            return layer.row_beats(self.w_size(tiles, box))
+        first, valid = layer.span(tiles)
+        across, along = weights.stride("m") * item, weights.stride("c") * item
+        start = weights.address + first * across
+        if layer.left:
+            return strided_beats(layer.config, layer.timing, start, across, box.size * item, valid)
+        if valid * item == along:
+            return layer.row_beats(box.size * valid * item)
+        return strided_beats(layer.config, layer.timing, start, along, valid * item, box.size)
 
-    def _packed(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
-        problem, config = self._problem, self._config
-        assert isinstance(problem.weights, np.ndarray)
-        cols, item = config.array.cols, config.operand_bytes
-        pitch = (tiles[1] - tiles[0]) * cols
-        valid = min(problem.ng - tiles[0] * cols, pitch)
+    def _padded(self, values: np.ndarray, outside: int = 0) -> np.ndarray:
+        """Values of output channels (..., N) as (..., tiles, C): each tile of channels padded to C."""
+        reach, count = self.layer.reach, -(-values.shape[-1] // self.layer.reach)
+        full = np.full((*values.shape[:-1], count, self._config.array.cols), outside, np.int64)
+        for tile in range(count):
+            part = values[..., tile * reach:(tile + 1) * reach]
+            full[..., tile, :part.shape[-1]] = part
+        return full
+
+    def _packed(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
+        problem, config, values = self.problem, self._config, self.problem.weights
+        assert isinstance(values, np.ndarray)
+        item, pitch = config.operand_bytes, self.w_pitches(tiles, box)[0]
+        channel, valid = self.layer.span(tiles)
         # Zero padding makes one long burst of many short rows, if there is little of it.
         width = pitch if pitch * item <= max(valid * item + 2, 5 * config.beat_bytes) else valid
-        values = problem.weights
 
         def pack() -> bytes:
-            block_ = values[group].reshape(problem.r, problem.s, problem.cg, problem.ng)[
-                box.r0:box.r1, box.s0:box.s1, box.c0:box.c1, tiles[0] * cols:tiles[0] * cols + valid]
-            block_ = block_.reshape(box.size, valid)
+            part = values[group].reshape(problem.r, problem.s, problem.cg, problem.ng)[
+                box.r0:box.r1, box.s0:box.s1, box.c0:box.c1, channel:channel + valid]
             full = np.full((box.size, width), problem.w_zero, np.int64)
-            full[:, :valid] = block_
+            full[:, :valid] = part.reshape(box.size, valid)
             return config.arithmetic.to_memory(full, item).tobytes()
 
         address = self._plan.constant(problem.name, box.size * width * item, pack)
         pieces = [Piece([block(dram=address + first * width * item, address=first * pitch * item,
                                length=width * item, dims=[(last - first, width * item, pitch * item)])])
-                  for first, last in zip((0, *cuts[:-1]), cuts, strict=True)]
+                  for first, last in pairwise((0, *cuts))]
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
-    def _matrix(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
-        problem, config = self._problem, self._config
-        view, item, cols = problem.weights, config.operand_bytes, config.array.cols
+    def _matrix(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
+        view, item, pitch = self.problem.weights, self._config.operand_bytes, self.w_pitches(tiles, box)[0]
         assert isinstance(view, View)
-        base, valid = tiles[0] * cols, min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols)
-        part = view.part("m", base, valid)
+        channel, valid = self.layer.span(tiles)
+        part, across = view.part("m", channel, valid), view.stride("m")
         for name, first, end in (("r", box.r0, box.r1), ("s", box.s0, box.s1), ("c", box.c0, box.c1)):
             if view.loops(name):
                 part = part.part(name, first, end - first)
-        start, dims = part.offset, part.loops("csr")
-        pitch, _ = self.w_pitches(tiles, box)
         pieces = []
-        for first, last in zip((0, *cuts[:-1]), cuts, strict=True):
+        for first, last in pairwise((0, *cuts)):
             piece = Piece([])
-            for number, far, some in ranges(dims, first, last):
-                dram = view.buffer.address + (start + far) * item
-                if view.stride("m") != 1:
+            for number, far, some in ranges(part.loops("csr"), first, last):
+                begin = part.offset + far
+                dram = view.buffer.address + begin * item
+                if self.layer.left:
                     piece.loads += blocks(dram, number * item, item, [
-                        *nested(some, item, item), (valid, view.stride("m") * item, pitch * item)])
+                        *nested(some, item, item), (valid, across * item, pitch * item)])
                 else:
                     piece.loads += blocks(dram, number * pitch * item, valid * item, nested(some, item, pitch * item))
-                reach = sum((size - 1) * step for size, step in [*some, (valid, view.stride("m"))])
-                piece.sources.append((view.buffer, start + far, start + far + reach + 1))
+                reach = sum((size - 1) * step for size, step in [*some, (valid, across)])
+                piece.sources.append((view.buffer, begin, begin + reach + 1))
             pieces.append(piece)
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
-    def _diagonal(self, group: int, tiles: tuple[int, int], box: Box, cuts: tuple[int, ...]) -> Tile:
-        problem, config = self._problem, self._config
-        values = problem.weights
+    def _diagonal(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
+        problem, arithmetic, item = self.problem, self._config.arithmetic, self._config.operand_bytes
+        values, size, cols = problem.weights, self.w_size(tiles, box), self._config.array.cols
         assert isinstance(values, np.ndarray)
-        size, cols, reach = self.w_size(tiles, box), config.array.cols, reach_of(problem, config)
         if problem.repeat:
-            lines = config.arithmetic.to_memory(np.repeat(values, cols), config.operand_bytes).tobytes()
+            lines = arithmetic.to_memory(np.repeat(values, cols), item).tobytes()
             address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
         elif values.size == 1:
-            line = config.arithmetic.to_memory(np.full(cols, values.item()), config.operand_bytes)
-            address = self._plan.constant("ones", size, line.tobytes,
-                                          key=("line", cols, values.item(), config.operand_bytes))
+            line = arithmetic.to_memory(np.full(cols, values.item()), item)
+            address = self._plan.constant("ones", size, line.tobytes, key=("line", cols, values.item(), item))
         else:
             def pack() -> bytes:
-                count = tiles[1] - tiles[0]
-                taps = values.reshape(problem.r, problem.s, -1)[box.r0:box.r1, box.s0:box.s1]
-                taps = taps.reshape(self._taps(box), -1)
-                full = np.full((count, taps.shape[0], cols), problem.w_zero, np.int64)
-                for tile in range(count):
-                    part = taps[:, (tiles[0] + tile) * reach:(tiles[0] + tile + 1) * reach]
-                    full[tile, :, :part.shape[1]] = part
-                return config.arithmetic.to_memory(full, config.operand_bytes).tobytes()
+                first, count = self.layer.span(tiles)
+                taps = values.reshape(problem.r, problem.s, -1)[box.r0:box.r1, box.s0:box.s1, first:first + count]
+                full = self._padded(taps.reshape(box.taps, -1), problem.w_zero).swapaxes(0, 1)
+                return arithmetic.to_memory(full, item).tobytes()
             address = self._plan.constant(problem.name, size, pack)
-        return Tile(Destination.WEIGHT.value, size, [Piece([block(dram=address, length=size, dims=[])])])
+        return stored(Destination.WEIGHT.value, size, address)
 
-    def bias(self, group: int, tiles: tuple[int, int]) -> Tile:
+    def bias(self, group: int, tiles: Tiles) -> Tile:
         """Tile of constant biases, or of a stored vector, for tiles of one group."""
-        problem, config = self._problem, self._config
-        bias = problem.finish.bias
-        assert bias is not None
-        cols, count = config.array.cols, tiles[1] - tiles[0]
-        if isinstance(bias, View):
-            n0 = group * problem.ng + tiles[0] * cols
-            valid = min(problem.ng - tiles[0] * cols, count * cols)
-            return self._once(("bias", group, tiles), lambda: Tile(
-                Destination.BIAS.value, count * cols * 4,
-                [Piece([block(dram=bias.address + n0 * 4, length=valid * 4, dims=[])], [bias.rows_of("w", 0, 1)])]))
-        return self._entries("bias", Destination.BIAS.value, bias, 4, group, tiles)
+        bias, size = self.problem.finish.bias, (tiles[1] - tiles[0]) * self._config.array.cols * 4
+        if not isinstance(bias, View):
+            return self._entries("bias", Destination.BIAS.value, 4, group, tiles)
+        first, valid = self.layer.span(tiles)
+        return self._once(("bias", group, tiles), lambda: Tile(Destination.BIAS.value, size, [Piece(
+            [block(dram=bias.address + (group * self.problem.ng + first) * 4, length=valid * 4, dims=[])],
+            [bias.rows_of("w", 0, 1)])]))
 
-    def bias_rows(self, tiles: tuple[int, int], first: int, last: int) -> Tile:
+    def bias_rows(self, tiles: Tiles, first: int, last: int) -> Tile:
         """Tile of rows first..last of a stored matrix of biases (M, N)."""
-        problem, cols = self._problem, self._config.array.cols
-        bias = problem.finish.bias_rows
+        bias = self.problem.finish.bias_rows
         assert bias is not None
-        pitch = (tiles[1] - tiles[0]) * cols * 4
-        valid = min(problem.ng - tiles[0] * cols, (tiles[1] - tiles[0]) * cols) * 4
-        row = bias.stride("w") * 4
+        (channel, valid), row = self.layer.span(tiles), bias.stride("w") * 4
+        pitch = (tiles[1] - tiles[0]) * self._config.array.cols * 4
         return Tile(Destination.BIAS.value, (last - first) * pitch, [Piece(
-            [block(dram=bias.address + first * row + tiles[0] * cols * 4, length=valid,
-                   dims=[(last - first, row, pitch)])], [bias.rows_of("w", first, last)])])
+            [block(dram=bias.address + first * row + channel * 4, length=valid * 4, dims=[(last - first, row, pitch)])],
+            [bias.rows_of("w", first, last)])])
 
-    def scale(self, group: int, tiles: tuple[int, int]) -> Tile:
+    def scale(self, group: int, tiles: Tiles) -> Tile:
         """Tile of scale entries: one line for all, or one entry for each output channel."""
-        entries, config = self._problem.finish.entries, self._config
+        entries, lanes = self.problem.finish.entries, self._config.post.lanes
         assert entries is not None
         if entries.size > 1:
-            return self._entries("scale", Destination.SCALE.value, entries, 8, group, tiles)
-        size = config.post.lanes * 8
+            return self._entries("scale", Destination.SCALE.value, 8, group, tiles)
 
         def make() -> Tile:
-            address = self._plan.constant("scale", size, lambda: operand_array(
-                np.repeat(entries.astype(np.int64), config.post.lanes), 8).tobytes(),
-                key=("scale", int(entries.item())))
-            return Tile(Destination.SCALE.value, size, [Piece([block(dram=address, length=size, dims=[])])])
+            line = operand_array(np.repeat(entries.astype(np.int64), lanes), 8)
+            address = self._plan.constant("scale", lanes * 8, line.tobytes, key=("scale", int(entries.item())))
+            return stored(Destination.SCALE.value, lanes * 8, address)
 
         return self._once("scale", make)
 
-    def _entries(self, name: str, memory: int, values: np.ndarray, item: int, group: int,
-                 tiles: tuple[int, int]) -> Tile:
+    def _entries(self, name: str, memory: int, item: int, group: int, tiles: Tiles) -> Tile:
         """Tile of constants of output channels, each tile of channels padded to C entries."""
-        problem, config = self._problem, self._config
-        cols, reach, per_group = config.array.cols, reach_of(problem, config), tiles_of(problem, config)
+        problem, line = self.problem, self._config.array.cols * item
+        values = problem.finish.bias if name == "bias" else problem.finish.entries
+        assert isinstance(values, np.ndarray)
 
         def make() -> Tile:
-            full = np.zeros((problem.groups, per_group, cols), np.int64)
-            grouped = values.astype(np.int64).reshape(problem.groups, problem.ng)
-            for each in range(per_group):
-                part = grouped[:, each * reach:(each + 1) * reach]
-                full[:, each, :part.shape[1]] = part
-            data = operand_array(full, item).tobytes()
+            data = operand_array(self._padded(values.astype(np.int64).reshape(problem.groups, problem.ng)),
+                                 item).tobytes()
             address = self._plan.constant(problem.name, len(data), lambda: data, key=(name, data))
-            first = group * per_group + tiles[0]
-            size = (tiles[1] - tiles[0]) * cols * item
-            return Tile(memory, size, [Piece([block(dram=address + first * cols * item, length=size, dims=[])])])
+            return stored(memory, (tiles[1] - tiles[0]) * line,
+                          address + (group * self.layer.tiles + tiles[0]) * line)
 
         return self._once((name, group, tiles), make)
 
     def table(self, tile: int) -> Tile:
         """Tile of the activation's table: one for all columns, or one for each channel of a tile."""
-        problem, config = self._problem, self._config
+        problem, cols = self.problem, self._config.array.cols
         table = problem.finish.table
         assert table is not None
-        cols, reach = config.array.cols, reach_of(problem, config)
         data = operand_array(table, 1).tobytes()
+        first, count, step = 0, cols, 0
+        if table.ndim == 2:
+            (first, count), step = self.layer.span((tile, tile + 1)), 256
 
         def make() -> Tile:
             address = self._plan.constant(problem.name, len(data), lambda: data, key=("table", data))
-            count = cols
-            if table.ndim == 2:
-                count = min(reach, table.shape[0] - tile * reach)
-                address += tile * reach * 256
-            step = 256 if table.ndim == 2 else 0
             return Tile(Destination.TABLE.value, cols * 256, [Piece([block(
-                dram=address, length=256, dims=[(count, step, 256)])])])
+                dram=address + first * 256, length=256, dims=[(count, step, 256)])])])
 
-        return self._once(("table", tile if table.ndim == 2 else 0), make)
-
-    @property
-    def rounds(self) -> bool:
-        """Whether outputs are requantised."""
-        return self._problem.finish.rounding is not Rounding.NONE
+        return self._once(("table", first), make)

@@ -3,33 +3,22 @@
 from dataclasses import replace
 from typing import Any
 
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
-from ..kernels.nest import Nest
 from ..placement import MemoryPlan
 from .bounds import Bounds
 from .candidates import LONG, Chooser
-from .cost import estimate
-from .geometry import tiles_of
-from .lower import Tiling, lower
+from .layer import Layer, Tiling
+from .lower import lower
 from .ramps import improve
-from .schedule import schedule
-from .timing import UnendingError
+from .schedule import cycles_of
 
 __all__ = ["choose_tiling"]
 
 
-def _k_cuts(problem: Nest, config: SystolicConfig, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
+def _k_cuts(layer: Layer, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
     """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
-    rows, box = config.array.rows, tiling.w_boxes[0][0]
-    if problem.channelwise or box.size <= rows:
+    box, unit = tiling.w_boxes[0][0], tiling.unit(layer)
+    if not unit or box.size <= layer.config.array.rows:
         return ()
-    unit = rows
-    if (box.r1 - box.r0) * (box.s1 - box.s0) > 1:
-        unit = (box.s1 - box.s0) * (box.c1 - box.c0)
-        # A piece that is no whole number of tiles of the array wastes some.
-        if unit % rows:
-            return ()
     part, at = float(first), 0
     ends: list[int] = []
     while at + unit * round(part) + unit <= box.size and len(ends) < 12:
@@ -39,14 +28,15 @@ def _k_cuts(problem: Nest, config: SystolicConfig, tiling: Tiling, first: int, g
     return (*ends, box.size)
 
 
-def _usual(problem: Nest, config: SystolicConfig, tiling: Tiling) -> list[dict[str, Any]]:
-    rows = config.array.rows
-    begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(problem, config, tiling, 1, 1.5)}
+def _usual(layer: Layer, tiling: Tiling) -> list[dict[str, Any]]:
+    """Ramps that are good for many layers, as changes of a tiling."""
+    rows = layer.config.array.rows
+    begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(layer, tiling, 1, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
     usual = [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
     # Where post-processing takes about as long as the array, small groups let each follow the other sooner.
     for pixels in (6 * rows, 3 * rows, rows + rows // 2):
-        if pixels < tiling.pixels and _posts(problem, config) > 0.25 * _work(problem, config):
+        if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
     return usual
 
@@ -65,30 +55,18 @@ _ENOUGH = 1.005
 _FINALISTS = 4
 
 
-def _work(problem: Nest, config: SystolicConfig) -> int:
+def _work(layer: Layer) -> int:
     """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
-    array, pixels = config.array, problem.images * problem.p * problem.q
-    return problem.groups * -(-problem.k // array.rows) * tiles_of(problem, config) * max(pixels, array.rows)
-
-
-def _posts(problem: Nest, config: SystolicConfig) -> int:
-    """Cycles of post-processing for a layer, without an idle one."""
+    problem, rows = layer.problem, layer.config.array.rows
     pixels = problem.images * problem.p * problem.q
-    return problem.groups * tiles_of(problem, config) * pixels * (config.array.cols // config.post.lanes)
+    return problem.groups * -(-problem.k // rows) * layer.tiles * max(pixels, rows)
 
 
-def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
-                  effort: float = 1) -> tuple[float, Tiling]:
+def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
     ----------
-    problem : Nest
-        The layer.
-    config : SystolicConfig
-        Configuration.
-    timing : MemoryTiming
-        Memory behind the accelerator.
     effort : float
         How many times as long as usual to search for its ramps; below 1, fewer candidates are timed, too.
 
@@ -97,38 +75,31 @@ def choose_tiling(problem: Nest, config: SystolicConfig, timing: MemoryTiming,
     float, Tiling
         The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
         steps to be timed.
-
-    Raises
-    ------
-    PearrayError
-        If the scratchpads can't hold even the smallest tiles.
     """
-    tilings = Chooser(problem, config, timing).best(_FINALISTS)
+    tilings = Chooser(layer).best(_FINALISTS)
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
-    if len(first.regions) * len(first.blocks) * problem.groups > LONG:
-        return cost, replace(first, first_pixels=2 * config.array.rows)
-    timer = _Timer(problem, config, timing, effort)
-    enough = _ENOUGH * _work(problem, config)
+    if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
+        return cost, replace(first, first_pixels=2 * layer.config.array.rows)
+    timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
     best = float("inf"), first
     for _, tiling in tilings:
-        best = timer.least(tiling, _usual(problem, config, tiling), enough, best)
+        best = timer.least(tiling, _usual(layer, tiling), enough, best)
         if best[0] <= enough:
             return best
     if best[0] == float("inf"):
         return cost, best[1]
     if best[0] < _SHORT or timer.steps == 0:
         return best
-    return improve(problem, config, timing, best, timer.cycles, int(effort * _RAMP_STEPS / timer.steps))
+    return improve(layer, best, timer.cycles, int(effort * _RAMP_STEPS / timer.steps))
 
 
 class _Timer:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, problem: Nest, config: SystolicConfig, timing: MemoryTiming, effort: float):
-        self._problem = problem.alone()
-        self._config, self._timing = config, timing
-        self._bounds = Bounds(config, timing)
+    def __init__(self, layer: Layer, effort: float):
+        self._layer = layer.alone()
+        self._bounds = Bounds(layer.config, layer.timing)
         self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
         #: Of the program timed last.
         self.steps = 0
@@ -149,12 +120,9 @@ class _Timer:
 
     def cycles(self, tiling: Tiling, most: float) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end."""
-        steps = lower(self._config, self._timing, tiling, self._problem, MemoryPlan(keep=False))
-        self._left -= len(steps)
+        steps = lower(tiling, self._layer, MemoryPlan(keep=False))
         self.steps = len(steps)
+        self._left -= len(steps)
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
-        try:
-            return float(estimate(self._config, schedule(self._config, self._timing, steps), self._timing))
-        except UnendingError:
-            return float("inf")
+        return cycles_of(self._layer.config, self._layer.timing, steps)

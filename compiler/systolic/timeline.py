@@ -7,6 +7,7 @@ nothing is decided cost nothing.
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
@@ -20,9 +21,9 @@ from ...hdl.shell.tokens import TokenGates
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
-from .timing import Latencies, Timeline, UnendingError, bursts, execution
+from .timing import Latencies, UnendingError, bursts, execution
 
-__all__ = ["timeline"]
+__all__ = ["Timeline", "timeline"]
 
 _LOAD, _EXECUTE, _POST, _STORE = range(4)
 #: Cycles of the shell: from a block's command to its first burst; from what a command waits for, and from its
@@ -36,12 +37,30 @@ _TIME, _KIND, _ORDER, _VALUE = 67, 64, 32, (1 << 32) - 1
 _ARRIVED, _UNHELD, _FREED, _SLOT, _ROOM, _GO, _ARRIVES, _CHOOSE = (kind << _KIND for kind in range(8))
 
 
+@dataclass
+class Timeline:
+    """What :func:`timeline` finds."""
+
+    #: Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
+    begun: np.ndarray
+    done: np.ndarray
+    #: From the start write to the done flag.
+    cycles: int
+    #: Commands fetched, END and those read ahead beyond it included.
+    fetched: int
+    #: Cycles in which it had a command but waited for weights.
+    waiting: int
+    #: Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
+    stalls: tuple[int, int, int]
+
+
 class _Machine:
     """State of the shell while a program runs."""
 
     def __init__(self, config: Config, program: Program, timing: MemoryTiming):
         self._config = config
         self._c = Latencies.of(config)
+        self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs had read their sums.
         self._counts: list[list[int]] = [[0], [0], [0], [0]]
         self._posted = [0]
@@ -55,11 +74,8 @@ class _Machine:
         self._order = count(0, 1 << _ORDER)
         self._chosen = -1
         # Fetch.
-        self._next = self._in_flight = 0
-        self._stopped = False
-        self._room = True
-        self._fetch_at = 2
-        self._turn = 0
+        self._next = self._in_flight = self._turn = 0
+        self._stopped, self._room, self._fetch_at = False, True, 2
         self.fetch_ends: list[int] = []
         # Queue memory and slots.
         self._held = [0, 0, 0, 0]
@@ -73,20 +89,13 @@ class _Machine:
         self._gated = [False] * 4
         # Ports, loader and storer.
         self._reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
-        self._walked = 0
-        self._load_wait = -1
-        self._load_ready = 0
-        self._accepting = -1
-        self._store_ready = 0
+        self._walked = self._load_ready = self._store_ready = 0
+        self._load_wait = self._accepting = -1
         # Execute.
-        self._tiles_ready = 0
-        self._array_end = 0
-        self._mode = 0
-        self.waiting = 0
+        self._tiles_ready = self._array_end = self._mode = self.waiting = 0
         self.stalls = [0, 0, 0]
         self.begun = [0] * length
         self.done = [0] * length
-        self.cycles = 0
 
     def _read(self, program: Program) -> None:
         """Take queue and body of each command, and what it waits for: lists of completions, how long they must be."""
@@ -241,12 +250,9 @@ class _Machine:
                 self._at(time + 1, _CHOOSE)
                 return
             index, first, last = stored.popleft()
-            needed = self._c.needed[queue]
             read = max(time + self._c.beats, last + 1)
-            self._filling[queue] = True
-            self._slot[queue] = index
-            self._at(max(time, first) + 1 + needed + CommandQueues.LATENCY, _SLOT, queue)
-            self._read_until = read + 1
+            self._filling[queue], self._slot[queue], self._read_until = True, index, read + 1
+            self._at(max(time, first) + 1 + self._c.needed[queue] + CommandQueues.LATENCY, _SLOT, queue)
             unheld = max(read + 1, last + 2)
             self._at(unheld, _UNHELD, queue)
             if unheld > read + 1:
@@ -257,9 +263,7 @@ class _Machine:
         if not self._filling[queue] and any(self._stored):
             # It came past the queue's memory, which nothing could be copied from meanwhile.
             self._at(max(time, self._direct_until), _CHOOSE)
-        self._valid[queue], self._filling[queue] = True, False
-        self._slot_at[queue] = time
-        self._gated[queue] = False
+        self._valid[queue], self._filling[queue], self._gated[queue], self._slot_at[queue] = True, False, False, time
         self._gate(queue)
 
     def _gate(self, queue: int) -> None:
@@ -290,8 +294,7 @@ class _Machine:
                 self._gate(each)
 
     def _freed(self, time: int, queue: int) -> None:
-        self._valid[queue] = False
-        self._slot[queue] = -1
+        self._valid[queue], self._slot[queue] = False, -1
         if self._stored[queue]:
             self._at(time, _CHOOSE)
 
@@ -372,19 +375,6 @@ class _Machine:
 
 def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:
     """Run a program's queues, ports and engines against each other.
-
-    Parameters
-    ----------
-    config : Config
-        Configuration.
-    program : Program
-        The program.
-    timing : MemoryTiming
-        Memory behind the accelerator.
-
-    Returns
-    -------
-    Timeline
 
     Raises
     ------

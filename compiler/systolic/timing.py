@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from ...hdl.errors import PearrayError
 from ...hdl.post.engine import Post, output_banks
 from ...hdl.shell.block_walk import burst_beats
@@ -20,9 +18,10 @@ from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
+from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "Timeline", "UnendingError", "bursts", "contraction_tiles", "execution",
-           "row_bursts"]
+__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
+           "execution", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -37,47 +36,14 @@ class UnendingError(PearrayError):
     """A program that would never end, as far as the model of time can tell."""
 
 
-@dataclass
-class Timeline:
-    """What :func:`.timeline.timeline` finds.
-
-    Parameters
-    ----------
-    begun, done : ndarray of int
-        Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
-    cycles : int
-        From the start write to the done flag.
-    fetched : int
-        Commands fetched, END and those read ahead beyond it included.
-    waiting : int
-        Cycles in which it had a command but waited for weights.
-    stalls : tuple of int
-        Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
-    """
-
-    begun: np.ndarray
-    done: np.ndarray
-    cycles: int
-    fetched: int
-    waiting: int
-    stalls: tuple[int, int, int]
-
-
 class Bursts(NamedTuple):
-    """Bursts of a LOAD or STORE.
+    """Bursts of a LOAD or STORE."""
 
-    Parameters
-    ----------
-    sizes : tuple of int
-        Beats of each, in order.
-    last_row : int
-        Bursts of the last row.
-    even : bool
-        Whether all have the same beats.
-    """
-
+    #: Beats of each, in order.
     sizes: tuple[int, ...]
+    #: Bursts of the last row.
     last_row: int
+    #: Whether all have the same beats.
     even: bool
 
 
@@ -129,6 +95,12 @@ def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
                          (body["count2"], step2 % modulus))
 
 
+def data_cycles(config: Config, timing: MemoryTiming) -> list[int]:
+    """Cycles of the data channel for a burst of as many beats as the index says."""
+    rate, most = timing.beats_per_cycle, max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
+    return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
+
+
 @dataclass(frozen=True)
 class Latencies:
     """What a configuration's engines take, in cycles."""
@@ -175,32 +147,23 @@ class Latencies:
 
 
 class Execution(NamedTuple):
-    """What an EXECUTE takes.
+    """What an EXECUTE takes."""
 
-    Parameters
-    ----------
-    vectors : int
-        Operand vectors of a tile, one a cycle.
-    tiles : int
-        Tiles.
-    period : int
-        Cycles from one tile to the next.
-    slots : int
-        Cycles in which the first tile's weights are loaded.
-    leaving : int
-        Cycles in which sums still leave the array when the last of them would otherwise be done.
-    """
-
+    #: Operand vectors of a tile, one a cycle.
     vectors: int
+    #: Tiles.
     tiles: int
+    #: Cycles from one tile to the next.
     period: int
+    #: Cycles in which the first tile's weights are loaded.
     slots: int
+    #: Cycles in which sums still leave the array when the last of them would otherwise be done.
     leaving: int
 
     @property
-    def cycles(self) -> int:
-        """Cycles in which the array is given operand vectors, or waits for weights between them."""
-        return (self.tiles - 1) * self.period + max(self.vectors, self.slots)
+    def active(self) -> int:
+        """Cycles in which the array is given an operand vector."""
+        return self.vectors * self.tiles
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:

@@ -269,6 +269,7 @@ class Fetch(wiring.Component):
             for name in commands.counts[opcode]:
                 field = data.Layout.cast(commands.bodies[opcode])[name]
                 number, start = divmod(HEADER_BITS + field.offset, width)
+                assert start + field.width <= width, f"{name} lies in two beats"
                 edges = [start, *range(start // 16 * 16 + 16, start + field.width, 16), start + field.width]
                 for low, high in pairwise(edges):
                     if (low, high) not in groups:

@@ -44,7 +44,7 @@ class ExecuteBody(data.Struct):
 
     The sum over a tile is combined into row ``acc_base + n * acc_nstep + m`` of the bank: added,
     or, with ``maximum`` set, compared. The first tile overwrites if ``first`` is set. Tiles are
-    walked tile by tile for each n, or, with ``k_outer`` set, n by n for each tile.
+    walked tile by tile for each n.
 
     **Output-stationary** (``output_stationary`` = 1). Tile n of R x C sums contracts
     ``m_count0 * m_count1 * m_count2`` elements, at most ``Config.os_depth``. Element (i2, i1, i0)
@@ -52,7 +52,7 @@ class ExecuteBody(data.Struct):
     ``a_base + n * a_nstep + i2 * m_step2 + i1 * m_step1 + i0 * m_step0`` and C consecutive weights
     at ``w_base + n * w_nstep + i2 * jump2 + i1 * jump1 + i0 * w_pitch``. The sum of row r goes to
     accumulator row ``acc_base + n * acc_nstep + r``. ``k_total``, ``run``, ``run_count``,
-    ``left``, ``fold``, ``diagonal`` and ``k_outer`` are zero. Where an addition takes A cycles, A sums take turns in
+    ``left``, ``fold`` and ``diagonal`` are zero. Where an addition takes A cycles, A sums take turns in
     each PE, and R stands for A times the rows of the array; with integers A is 1.
 
     Before they meet, activations lose ``a_zero_point`` and weights ``w_zero_point``; both are
@@ -68,19 +68,11 @@ class ExecuteBody(data.Struct):
     left: unsigned(1)
     fold: unsigned(1)
     diagonal: unsigned(1)
-    k_outer: unsigned(1)
     first: unsigned(1)
     maximum: unsigned(1)
     bank: unsigned(1)
-    a_unsigned: unsigned(1)
-    w_unsigned: unsigned(1)
     a_zero_point: signed(9)
-    w_zero_point: signed(9)
-    a_base: unsigned(ADDRESS_BITS)
-    a_nstep: unsigned(ADDRESS_BITS)
-    m_step0: unsigned(ADDRESS_BITS)
-    m_step1: unsigned(ADDRESS_BITS)
-    m_step2: unsigned(ADDRESS_BITS)
+    # Counts are aligned to 16 bits.
     m_count0: unsigned(16)
     m_count1: unsigned(16)
     m_count2: unsigned(16)
@@ -88,6 +80,14 @@ class ExecuteBody(data.Struct):
     run: unsigned(16)
     run_count: unsigned(16)
     n_count: unsigned(16)
+    a_unsigned: unsigned(1)
+    w_unsigned: unsigned(1)
+    w_zero_point: signed(9)
+    a_base: unsigned(ADDRESS_BITS)
+    a_nstep: unsigned(ADDRESS_BITS)
+    m_step0: unsigned(ADDRESS_BITS)
+    m_step1: unsigned(ADDRESS_BITS)
+    m_step2: unsigned(ADDRESS_BITS)
     jump1: unsigned(ADDRESS_BITS)
     jump2: unsigned(ADDRESS_BITS)
     w_base: unsigned(ADDRESS_BITS)

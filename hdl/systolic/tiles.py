@@ -54,14 +54,9 @@ class _Walk:
         self.last_k = Signal()
         self.last_n = Signal()
         self.finish = Signal()
-        #: The next tile has the next elements, the first ones again, the same.
-        self.advance = Signal()
-        self.restart = Signal()
-        self.repeat = Signal()
-        #: Number of elements; they are the first ones; they are the same as those of the tile before.
+        #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
-        self.again = Signal(reset_less=True)
         #: Where the tile's columns begin.
         self.weight_base = Signal(ADDRESS_BITS, reset_less=True)
         self.activation_base = Signal(ADDRESS_BITS, reset_less=True)
@@ -179,24 +174,13 @@ class TileWalker(wiring.Component):
             m.d.sync += walk.cutting.eq(0)
 
     def _choose_next(self, m, walk):
-        """Go on to the next elements or the next columns, whichever the command has in its inner loop.
-
-        After the last elements come the first ones of the next columns, or the other way round.
-        """
+        """Go on to the next columns after the last elements."""
         command = walk.command
-        moves = Signal()
-        m.d.comb += [
-            walk.advance.eq(Mux(command.k_outer, walk.last_n, ~walk.last_k)),
-            walk.restart.eq(~command.k_outer & walk.last_k),
-            walk.repeat.eq(command.k_outer & ~walk.last_n),
-            moves.eq(walk.begun & (command.k_outer | walk.last_k)),
-        ]
-
         n_left = Signal(signed(COUNT_BITS), reset_less=True)
         m.d.comb += walk.last_n.eq(n_left[-1])
         # Written so that `go`, which comes late, decides last.
-        with m.If(walk.prepare[0] | walk.go & moves):
-            with m.If(walk.prepare[0] | command.k_outer & walk.last_n):
+        with m.If(walk.prepare[0] | walk.go & (walk.begun & walk.last_k)):
+            with m.If(walk.prepare[0]):
                 m.d.sync += [
                     n_left.eq(command.n_count - 2),
                     walk.weight_base.eq(command.w_base),
@@ -216,18 +200,17 @@ class TileWalker(wiring.Component):
         m.submodules.plan = plan = TilePlan(self._config.array.rows)
         m.d.comb += [
             plan.command.eq(walk.command),
-            plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.restart),
-            plan.advance.eq(walk.first_slot & walk.advance),
+            plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.last_k),
+            plan.advance.eq(walk.first_slot & ~walk.last_k),
         ]
         with m.If(walk.go):
             m.d.sync += [
                 walk.elements.eq(plan.elements),
                 walk.last_k.eq(plan.last),
-                walk.again.eq(walk.begun & walk.repeat),
             ]
-        with m.If(walk.prepare[0] | walk.step & walk.restart):
+        with m.If(walk.prepare[0] | walk.step & walk.last_k):
             m.d.sync += walk.first_k.eq(1)
-        with m.Elif(walk.step & walk.advance):
+        with m.Elif(walk.step):
             m.d.sync += walk.first_k.eq(0)
         return plan.elements
 
@@ -252,17 +235,16 @@ class TileWalker(wiring.Component):
 
     def _ask_for_weights(self, m, walk, in_element, in_column):
         """Ask for a weight vector in each slot that has one. A tile from the top ends where the next one begins."""
-        command, step, restart, advance = walk.command, walk.step, walk.restart, walk.advance
+        command, step, last_k = walk.command, walk.step, walk.last_k
         offset = Signal(ADDRESS_BITS, reset_less=True)
         tile_offset = Signal(ADDRESS_BITS, reset_less=True)
         next_offset = Signal(ADDRESS_BITS, reset_less=True)
         with m.If(walk.first_slot):
             m.d.sync += tile_offset.eq(offset)
-        m.d.sync += next_offset.eq(Mux(restart, 0, tile_offset)
-                                   + Mux(advance, Mux(command.left, walk.elements, command.w_pitch), 0))
+        m.d.sync += next_offset.eq(Mux(last_k, 0, tile_offset + Mux(command.left, walk.elements, command.w_pitch)))
         with m.If(walk.prepare[0]):
             m.d.sync += offset.eq(0)
-        with m.Elif(step & ~(advance & ~command.left & ~command.diagonal)):
+        with m.Elif(step & (last_k | command.left | command.diagonal)):
             m.d.sync += offset.eq(next_offset)
         with m.Elif(Mux(command.left, in_column, in_element & ~command.diagonal)):
             m.d.sync += offset.eq(offset + command.w_pitch)
@@ -284,17 +266,14 @@ class TileWalker(wiring.Component):
                                                                     self._config.scratchpads.activation_bytes))
         m.d.comb += [
             fold.command.eq(walk.command),
-            fold.restart.eq(walk.prepare[1] | walk.step & walk.restart),
+            fold.restart.eq(walk.prepare[1] | walk.step & walk.last_k),
             fold.tile.eq(walk.go),
-            fold.step.eq(in_element & ~walk.again),
-            fold.shift.eq(in_row & ~walk.again),
+            fold.step.eq(in_element),
+            fold.shift.eq(in_row),
         ]
-        tile_fold = Signal(ADDRESS_BITS, reset_less=True)
         start = Signal(AddressStart, reset_less=True)
         with m.If(walk.first_slot):
-            m.d.sync += start.now.eq(walk.activation_base + Mux(walk.again, tile_fold, fold.offset))
-            with m.If(~walk.again):
-                m.d.sync += tile_fold.eq(fold.offset)
+            m.d.sync += start.now.eq(walk.activation_base + fold.offset)
         m.d.sync += [
             start.row.eq(start.now + walk.command.m_step1),
             start.plane.eq(start.now + walk.command.m_step2),

@@ -1,0 +1,193 @@
+"""A layer on a configuration of the array, and how it is cut."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import NamedTuple
+
+from ...hdl.errors import PearrayError
+from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
+from ..kernels.nest import Nest
+from ..kernels.regions import Region, split_region
+from ..kernels.views import View
+from .cost import row_beats
+from .geometry import Box
+
+__all__ = ["Layer", "Tiles", "Tiling", "Visit"]
+
+#: A range of tiles of output channels of a group: the first, and that behind the last.
+Tiles = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer, the configuration that computes it, and the memory behind that: what all its tilings have in common."""
+
+    problem: Nest
+    config: SystolicConfig
+    timing: MemoryTiming
+
+    @cached_property
+    def reach(self) -> int:
+        """Output channels of a tile: C, or as many as the diagonal has."""
+        array, lanes = self.config.array, self.config.post.lanes
+        if not self.problem.channelwise:
+            return array.cols
+        reach = min(array.rows, array.cols)
+        return reach if reach < lanes else reach // lanes * lanes
+
+    @cached_property
+    def tiles(self) -> int:
+        """Tiles of output channels in a group."""
+        return -(-self.problem.ng // self.reach)
+
+    @cached_property
+    def banks(self) -> int:
+        """Banks of the activation scratchpad."""
+        return self.config.banks
+
+    @cached_property
+    def depth(self) -> int:
+        """Rows of the accumulators that a group may fill."""
+        return min(self.config.accumulators.depth, 1 << 15)
+
+    @cached_property
+    def left(self) -> bool:
+        """Whether weights of an output channel stand side by side in memory, and enter the array from the left."""
+        weights = self.problem.weights
+        return isinstance(weights, View) and weights.stride("m") != 1
+
+    @cached_property
+    def can_slice(self) -> bool:
+        """Whether channels are all there is to cut of a contraction, and no padding stands among them."""
+        problem = self.problem
+        (u, v), padded = problem.stride, problem.top or problem.left
+        return (not problem.channelwise and not problem.added and problem.r * problem.s == 1 and not padded
+                and (problem.p - 1) * u < problem.height and (problem.q - 1) * v < problem.width)
+
+    @cached_property
+    def posts(self) -> int:
+        """Cycles of post-processing, without an idle one."""
+        problem, config = self.problem, self.config
+        pixels = problem.images * problem.p * problem.q
+        return pixels * self.tiles * problem.groups * (config.array.cols // config.post.lanes)
+
+    @cached_property
+    def wide(self) -> int:
+        """Output channels from a tile to the next in the output scratchpad."""
+        lanes = self.config.post.lanes
+        return -(-self.reach // lanes) * lanes
+
+    @cached_property
+    def most_block(self) -> int:
+        """Most tiles of channels of a group that output, biases and scales have room for.
+
+        Raises
+        ------
+        PearrayError
+            If there is none for one.
+        """
+        finish, config, cols = self.problem.finish, self.config, self.config.array.cols
+        item, room, channels = finish.item(config), config.scratchpads.output_bytes, config.scratchpads.channels
+        if cols * item > room:
+            raise PearrayError(f"{self.problem.name}: scratchpads.output_bytes must be at least {cols * item} to hold "
+                               f"a row of {cols} outputs, not {room}")
+        most = (room // item - cols) // self.wide + 1
+        if most > 1 and room // 2 // item >= cols:
+            most = (room // 2 // item - cols) // self.wide + 1
+        if finish.bias is not None or (finish.entries is not None and finish.entries.size > 1):
+            if cols > channels:
+                raise PearrayError(f"{self.problem.name}: scratchpads.channels must be at least array.cols = {cols}, "
+                                   f"not {channels}")
+            most = min(most, max(1, channels // 2 // cols))
+        return max(1, min(most, self.tiles, self.depth))
+
+    def no_room(self, kind: str = "tile") -> PearrayError:
+        """What to raise if not even the smallest tiles fit."""
+        return PearrayError(f"{self.problem.name}: the scratchpads can't hold the smallest {kind} of this layer; "
+                            "make scratchpads.activation_bytes or scratchpads.weight_bytes larger")
+
+    def span(self, tiles: Tiles) -> tuple[int, int]:
+        """First output channel of some tiles, and how many they have."""
+        first = tiles[0] * self.reach
+        return first, min(tiles[1] * self.reach, self.problem.ng) - first
+
+    def row_beats(self, length: int, rows: int = 1) -> float:
+        """See :func:`~.cost.row_beats`."""
+        return row_beats(self.config, self.timing, length, rows)
+
+    def alone(self) -> "Layer":
+        """The same layer with all that it reads in memory from the beginning."""
+        return replace(self, problem=self.problem.alone())
+
+
+class Visit(NamedTuple):
+    """A region of outputs, a group of channels, and a block of its tiles: what they need stands together."""
+
+    region: Region
+    group: int
+    block: Tiles
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut."""
+
+    #: Output pixels whose input stands in the activation scratchpad as one tile (for each of `a_boxes`).
+    regions: tuple[Region, ...]
+    #: Parts of the contraction that a tile of activations holds.
+    a_boxes: tuple[Box, ...]
+    #: For each of them, the parts that a tile of weights holds.
+    w_boxes: tuple[tuple[Box, ...], ...]
+    #: Ranges of tiles of output channels that one group computes.
+    blocks: tuple[Tiles, ...]
+    #: Most output pixels of a group.
+    pixels: int
+    #: Walk blocks of channels outside of regions.
+    n_outer: bool = False
+    #: Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
+    first_pixels: int = 0
+    #: Pieces in which the first tile of weights comes.
+    k_cuts: tuple[int, ...] = ()
+    #: Cut the last group into ever smaller ones, so that little is left when the array is done.
+    shrink: bool = True
+    #: With the diagonal, let a tile of activations hold only the channels of the block it is for.
+    split_channels: bool = False
+    #: Channels at whose ends the first pixels' activations are cut into pieces, where :attr:`Layer.can_slice`.
+    a_cuts: tuple[int, ...] = ()
+    #: Load the first weights before the first activations.
+    w_first: bool = False
+    #: Pixels and tiles of the last groups, which take the place of the last one; () for a choice by rates.
+    ends: tuple[tuple[int, int], ...] = ()
+    #: POSTs of the last group.
+    posts: int = 2
+
+    def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:
+        """Parts of the contraction that tiles of activations hold for a block of channels."""
+        if not self.split_channels:
+            return self.a_boxes
+        first, count = layer.span(block)
+        return tuple(replace(box, c0=first, c1=first + count) for box in self.a_boxes)
+
+    def unit(self, layer: Layer) -> int:
+        """Elements of which pieces of the first tile of weights are multiples; 0 if it stays whole."""
+        box, rows = self.w_boxes[0][0], layer.config.array.rows
+        # A piece lies in one run, or is made of whole runs; one that is no whole number of tiles wastes some.
+        unit = rows if box.taps == 1 else box.columns * box.channels
+        return 0 if layer.problem.channelwise or unit % rows else unit
+
+    def visits(self, groups: int) -> list[Visit]:
+        """Regions and blocks of all groups, in order."""
+        pairs = ([(region, block) for block in self.blocks for region in self.regions] if self.n_outer
+                 else [*product(self.regions, self.blocks)])
+        return [Visit(region, group, block) for group in range(groups) for region, block in pairs]
+
+    def parts(self, region: Region, is_first: bool) -> list[Region]:
+        """Pixels of the groups of a region."""
+        return split_region(region, self.pixels, self.first_pixels if is_first else 0)
+
+    def last_part(self, groups: int) -> tuple[Region, Tiles]:
+        """The last group before it is cut into smaller ones: its pixels, and its tiles."""
+        is_only = groups * len(self.regions) * len(self.blocks) == 1
+        return self.parts(self.regions[-1], is_only)[-1], self.blocks[-1]
