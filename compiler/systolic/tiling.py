@@ -51,8 +51,11 @@ _MOST_STEPS, _RAMP_STEPS = 3000, 6000
 #: Cycles over those of the array itself at which a layer needs no further look.
 _ENOUGH = 1.005
 
-#: Tilings of least closed-form cost whose programs are timed.
-_FINALISTS = 4
+#: Tilings of least closed-form cost whose programs are timed: where there is time, and at least.
+_FINALISTS, _FEWEST = 8, 4
+
+#: Of those timed, how many have their ramps improved where there is time: the second best may come to be the best.
+_IMPROVED = 2
 
 
 def _work(layer: Layer) -> int:
@@ -76,22 +79,27 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
         The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
         steps to be timed.
     """
-    tilings = Chooser(layer).best(_FINALISTS)
+    tilings = Chooser(layer).best(max(_FEWEST, round(min(effort, 1) * _FINALISTS)))
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
         return cost, replace(first, first_pixels=2 * layer.config.array.rows)
     timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
-    best = float("inf"), first
+    best, ever_best = (float("inf"), first), []
     for _, tiling in tilings:
-        best = timer.least(tiling, _usual(layer, tiling), enough, best)
-        if best[0] <= enough:
-            return best
-    if best[0] == float("inf"):
-        return cost, best[1]
-    if best[0] < _SHORT or timer.steps == 0:
+        found = timer.least(tiling, _usual(layer, tiling), enough, best)
+        if found[0] <= enough:
+            return found
+        if found[0] < best[0]:
+            best = found
+            ever_best.append(found)
+    if not ever_best:
+        return cost, first
+    if best[0] < _SHORT:
         return best
-    return improve(layer, best, timer.cycles, int(effort * _RAMP_STEPS / timer.steps))
+    tries = int(effort * _RAMP_STEPS / timer.steps)
+    return min((improve(layer, each, timer.cycles, tries) for each in ever_best[-_IMPROVED if effort >= 1 else -1:]),
+               key=lambda improved: improved[0])
 
 
 class _Timer:
