@@ -18,7 +18,7 @@ from .kernels.lowerings import LOWERINGS
 from .kernels.verify import verify
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Quantize
+from .operators import Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
 from .steps import Step
@@ -93,8 +93,8 @@ class _Compiler:
         read |= {device.source(name) for name in device.views}
         names = [name for name in self._graph.inputs if name in read]
         names += [name for node in before for name in node.outputs.values()]
-        biases = {node.inputs[role] for node in self._nodes for role in ("b", "c") if role in node.inputs
-                  if role != "b" or "a" not in node.inputs}
+        biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
+                  if isinstance(node.operator, Contraction)}
         for name in names:
             self._context.locate(name, bias=name in biases)
         self._place()

@@ -105,13 +105,7 @@ class ArrayCompiler(ABC):
 
     @abstractmethod
     def check(self, graph: Graph, config: Config) -> None:
-        """Raise an error unless a configuration can compute every operator of a graph.
-
-        Raises
-        ------
-        PearrayError
-            Naming the first operator that it cannot.
-        """
+        """Raise an error unless a configuration can compute every operator of a graph."""
 
     def observe(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What the mapper takes from the inputs of a run beside their shapes, as keywords of :meth:`planner`."""
@@ -197,13 +191,7 @@ class ArrayCompiler(ABC):
 
 @cache
 def kinds() -> dict[str, EntryPoint]:
-    """Entry point of each kind of array that is installed, by name.
-
-    Raises
-    ------
-    PearrayError
-        If two have the same name.
-    """
+    """Entry point of each kind of array that is installed, by name."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in found:
@@ -224,13 +212,7 @@ def _load(kind: str) -> ArrayCompiler:
 
 
 def compiler_for(config: Config) -> ArrayCompiler:
-    """Compiler of a configuration's kind of array.
-
-    Raises
-    ------
-    PearrayError
-        If none is installed, or it cannot be loaded.
-    """
+    """Compiler of a configuration's kind of array."""
     return _load(config.array.kind)
 
 

@@ -95,13 +95,7 @@ class MemoryPlan:
             self._living.append(item)
 
     def reserve(self, name: str, length: int) -> int:
-        """Address of `length` fresh bytes.
-
-        Raises
-        ------
-        PearrayError
-            If 32-bit addresses do not reach.
-        """
+        """Address of `length` fresh bytes."""
         address = self._address(name, length, False)
         self.reserved.append(Reserved(address, length, name, self.node))
         return address

@@ -22,11 +22,6 @@ def verify(name: str, kernels: Sequence[Kernel], outputs: Iterable[Buffer], writ
         What they must write.
     written : set of Buffer
         What kernels of nodes before write; what these do is added.
-
-    Raises
-    ------
-    PearrayError
-        Naming the kernel and the buffer.
     """
     for kernel in kernels:
         kernel.check()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....golden.quantise import quantize_linear
 from ....hdl.errors import PearrayError
-from .builder import Builder, OnnxNode, Quantisation, optional, quantisation
+from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = ["NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes"]
 
@@ -28,16 +28,13 @@ def whole_bytes(values: np.ndarray) -> np.ndarray:
     return values.astype(NARROW[values.dtype.name][0]) if values.dtype.name in NARROW else values
 
 
-def _float_only(name: str, value: int) -> None:
-    """Check an attribute that states a float type."""
-    # 1 is TensorProto.FLOAT, and 0 leaves it to the scale.
-    if value not in (0, 1):
-        raise PearrayError(f"{name} must be float32 (1), not {value}")
-
-
-def _whole_tensors(taken: dict[str, Any]) -> None:
+def _check_attributes(taken: dict[str, Any], float_type: str) -> None:
+    """Check that scales are for whole tensors, and numbers float32; `float_type` is the attribute that tells."""
     if taken["block_size"]:
         raise PearrayError(f"block_size must be 0, not {taken['block_size']}")
+    # 1 is TensorProto.FLOAT, and 0 leaves it to the scale.
+    if taken[float_type] not in (0, 1):
+        raise PearrayError(f"{float_type} must be float32 (1), not {taken[float_type]}")
 
 
 def _check_axis(found: Quantisation, what: str, axis: int, shape: tuple[int, ...]) -> None:
@@ -60,17 +57,16 @@ def operand(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
         If it is none of the supported types, or scale and zero point do not fit it.
     """
     taken = node.take(axis=1, block_size=0, output_dtype=0)
-    _whole_tensors(taken)
-    _float_only("output_dtype", taken["output_dtype"])
+    _check_attributes(taken, "output_dtype")
     x = graph.tensor(node.inputs[0])
     if x.dtype == np.int32:
-        if optional(node, 2) and graph.constant(node, 2, "x_zero_point").any():
+        if node.input(2) and graph.constant(node, 2, "x_zero_point").any():
             raise PearrayError("x_zero_point must be absent or 0 for int32, not "
                                f"{graph.constant(node, 2, 'x_zero_point').tolist()}")
         scale = OnnxNode(node.op_type, node.domain, node.name, node.inputs[:2], node.outputs, {})
-        found = quantisation(scale, graph, 1, "x", absent=np.int32)
+        found = graph.quantisation(scale, 1, "x", absent=np.int32)
     elif x.dtype.name in _STORED:
-        found = quantisation(node, graph, 1, "x", x.dtype, x.dtype)
+        found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)
     else:
         raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
     _check_axis(found, "x", taken["axis"], x.shape)
@@ -90,15 +86,14 @@ def result(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
     from onnx import TensorProto
 
     taken = node.take(axis=1, block_size=0, output_dtype=0, precision=0, saturate=1)
-    _whole_tensors(taken)
-    _float_only("precision", taken["precision"])
+    _check_attributes(taken, "precision")
     kind = TensorProto.DataType.Name(taken["output_dtype"]).lower() if taken["output_dtype"] else "uint8"
     held, bounds = NARROW.get(kind, (kind, None))
     if held in _STORED or kind in NARROW:
-        found = quantisation(node, graph, 1, "y", absent=held)
+        found = graph.quantisation(node, 1, "y", absent=held)
     else:
         raise PearrayError(f"output_dtype must be {', '.join(_STORED)}, int4 or uint4, not {kind}")
-    if not optional(node, 2):
+    if not node.input(2):
         return found._replace(clamp=bounds), taken["axis"]
     if taken["output_dtype"] and (found.zero_point.dtype != held or found.clamp != bounds):
         raise PearrayError(f"output_dtype must be absent or the type of y_zero_point, not {kind}")
