@@ -32,18 +32,7 @@ def _limits(shape: Any) -> tuple[int, int, int]:
 
 
 def body_bytes(format: CommandSet, opcode: Opcode, body: Mapping[str, int], without: Sequence[str] = ()) -> bytes:
-    """Bytes of a command of which only the body is there.
-
-    Parameters
-    ----------
-    format : CommandSet
-        Commands of the kind of array.
-    opcode : Opcode
-        Queue.
-    body : mapping of str to int
-        Fields by name; absent ones are zero.
-    without : sequence of str
-        Fields that stay zero whatever `body` says.
+    """Bytes of a command of which only the body is there; fields `without` stay zero whatever it says.
 
     Raises
     ------
@@ -62,16 +51,7 @@ def _put(commands: np.ndarray, offset: int, width: int, values: np.ndarray) -> N
 
 
 def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: str, values: np.ndarray) -> None:
-    """Write a field of the bodies of commands of one queue.
-
-    Parameters
-    ----------
-    commands : ndarray of uint8, shape (n, 64)
-        Their bytes, in which the field is zero so far.
-    format, opcode, name : CommandSet, Opcode, str
-        Commands of the kind of array, queue, and field.
-    values : ndarray of int, shape (n,)
-        Values.
+    """Write a field, zero so far, of the bodies of commands (n, 64) of one queue; `values` are (n,).
 
     Raises
     ------
@@ -89,16 +69,10 @@ def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: st
 
 
 def put_headers(commands: np.ndarray, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
-    """Write the headers of a whole program.
+    """Write the headers, zero so far, of all commands (n, 64) of a program, END included, in order.
 
-    Parameters
-    ----------
-    commands : ndarray of uint8, shape (n, 64)
-        Bytes of the commands in order, END included, in which headers are zero so far.
-    opcodes : ndarray of int, shape (n,)
-        Values of their opcodes.
-    waits : mapping of str to ndarray of int, shape (n,)
-        Ordinals of commands to wait for, by queue; each is taken modulo 2**16 (:mod:`pearray.hdl.shell.waits`).
+    `waits`, (n,) for each queue, are ordinals of commands to wait for, which are taken modulo 2**16
+    (:mod:`pearray.hdl.shell.waits`).
     """
     fields, count = _header_fields(), len(commands)
     near_end = np.zeros(count, np.int64)

@@ -265,18 +265,7 @@ class Scheduler(Generic[AnyStep]):
         self._deferred: tuple[Group, int, int] | None = None
 
     def run(self, steps: Sequence[AnyStep]) -> Program:
-        """Emit everything.
-
-        Parameters
-        ----------
-        steps : sequence of Step
-            Steps of all layers in order; those of a group stand together.
-
-        Returns
-        -------
-        Program
-            The program.
-        """
+        """Emit the steps of all layers, in order; those of a group stand together."""
         memory = self._memory
         last = len(steps) - 1
         for index, step in enumerate(steps):

@@ -46,12 +46,10 @@ def _bias(context: Context, node: Node, dy: View, stored: dict[str, dict[str, An
     """State the gradient of a bias: sums over all rows of dy."""
     if "db" not in node.outputs:
         return []
-    m = dy.size("c")
-    count = dy.buffer.size // m
-    x = Access(View.rows(dy.buffer, "nhwc", (1, 1, count, m)), {"w": Index({"s": 1}), "c": Index({"c": 1})},
-               **stored["dy"])
+    row, m = dy.as_row(), dy.size("c")
+    x = Access(row, {"w": Index({"s": 1}), "c": Index({"c": 1})}, **stored["dy"])
     y = Access(View.rows(context.result(node, role="db"), "nhwc", (1, 1, 1, m)), {"c": Index({"c": 1})})
-    return [Chain(name=node.name, ranks={"s": count, "c": m}, y=y, terms=(Scaled(x),))]
+    return [Chain(name=node.name, ranks={"s": row.size("w"), "c": m}, y=y, terms=(Scaled(x),))]
 
 
 def conv_grad(context: Context, node: Node[Conv2dGrad]) -> list[Kernel]:
@@ -80,9 +78,9 @@ def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[
     n, p, q = (view.size(axis) for axis in "nhw")
     padding = operator.padding[:2]
     if (r, s, *operator.stride) == (1, 1, 1, 1) and (p, q) == (x.size("h"), x.size("w")):
-        # A pointwise filter sees one long row of pixels.
+        # A pointwise filter sees nothing but its pixel.
         n, p, q, padding = 1, 1, n * p * q, (0, 0)
-        x, view = (View.rows(each.buffer, "nhwc", (1, 1, q, each.size("c"))) for each in (x, view))
+        x, view = x.as_row(), view.as_row()
     sees = {**windows(operator.stride, operator.dilation, padding), "c": Index({"c": 1})}
     meets = {**PIXELS, "c": Index({"m": 1})}
     makes = {"h": Index({"r": 1}), "w": Index({"s": 1}), "n": Index({"c": 1}), "c": Index({"m": 1})}

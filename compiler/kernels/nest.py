@@ -127,15 +127,7 @@ class Nest:
 
     @classmethod
     def of(cls, kernel: Kernel, operand_bits: int) -> "Nest":
-        """Loops of a kernel.
-
-        Parameters
-        ----------
-        kernel : Kernel
-            The kernel.
-        operand_bits : int
-            Width of an operand: larger factors are sums of several weights.
-        """
+        """Loops of a kernel, if it is a convolution; factors beyond an operand are sums of several weights."""
         if isinstance(kernel, Contraction):
             kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)

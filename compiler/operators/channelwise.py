@@ -220,20 +220,9 @@ class Add(Scaled):
 
 
     def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
-        """Tabulate sums with a constant over all that the other operand can store.
+        """Tabulate sums over all that the operand `other` can store where `role`, the other operand, is constant.
 
-        Parameters
-        ----------
-        role : str
-            Whether `value` is a or b.
-        value : ndarray
-            The constant: one value, or one for each channel (axis 1) of the other operand.
-        other : array or tensor
-            The other operand.
-
-        Returns
-        -------
-        ndarray of shape (256,) or (channels, 256)
+        The table is (256,), or (channels, 256) if there is one value for each channel (axis 1).
 
         Raises
         ------

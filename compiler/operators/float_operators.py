@@ -44,13 +44,13 @@ class Softmax(Scaled):
 
 
 @dataclass(frozen=True, eq=False)
-class Attention(Operator):
-    """``softmax(q k' * scale) v`` over the last two axes: q (..., L, E), k (..., S, E), v (..., S, F).
+class _Scores(Operator):
+    """Parameters of attention.
 
     Parameters
     ----------
     scale : float, optional
-        Factor of the scores, 1 / sqrt(E) if absent.
+        Factor of the scores, 1 / sqrt(E) if absent, E being how wide a head is.
     causal : bool
         Let position i see only positions up to i.
     """
@@ -58,7 +58,12 @@ class Attention(Operator):
     scale: float | None = None
     causal: bool = False
 
-    required = ("q", "k", "v")
+    required: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(_Scores):
+    """``softmax(q k' * scale) v`` over the last two axes: q (..., L, E), k (..., S, E), v (..., S, F)."""
 
     def _types(self, **tensors: Typed) -> list[Spec]:
         q, k, v = (tuple(tensors[role].shape) for role in self.required)
@@ -74,14 +79,10 @@ class Attention(Operator):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MultiHeadAttention(Operator):
+class MultiHeadAttention(_Scores):
     """Attention of `heads` heads over q (N, L, D), k and v (N, S, D), each head D / heads wide; y (N, L, D)."""
 
     heads: int
-    scale: float | None = None
-    causal: bool = False
-
-    required = ("q", "k", "v")
 
     def _types(self, **tensors: Typed) -> list[Spec]:
         q, k, v = (tuple(tensors[role].shape) for role in self.required)
@@ -101,11 +102,8 @@ class MultiHeadAttention(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionGrad(Operator):
+class AttentionGrad(_Scores):
     """Gradients of :class:`Attention`: q, k, v and dy (..., L, F) give dq, dk and dv."""
-
-    scale: float | None = None
-    causal: bool = False
 
     required = ("q", "k", "v", "dy")
     outputs = ("dq", "dk", "dv")

@@ -123,11 +123,14 @@ class Quantisation(NamedTuple):
         Zero point, in the type of the stored tensor.
     clamp : (int, int) or None
         Range of the stored values, if narrower than that of their type.
+    axis : int
+        Axis of the scales.
     """
 
     scale: np.ndarray
     zero_point: Any
-    clamp: tuple[int, int] | None
+    clamp: tuple[int, int] | None = None
+    axis: int = 1
 
 
 @dataclass
@@ -184,20 +187,10 @@ class Builder:
 
     def quantisation(self, node: OnnxNode, index: int, what: str, dtype: Any = None,
                      absent: Any = None) -> Quantisation:
-        """Scale and zero point that stand at `index` and the one after it.
+        """Scale and zero point of a tensor, which messages call `what`: the inputs at `index` and the one after it.
 
-        Parameters
-        ----------
-        node : OnnxNode
-            Node.
-        index : int
-            Place of the scale among the node's inputs.
-        what : str
-            Name of the tensor, for messages.
-        dtype : data type, optional
-            Type that the zero point must have.
-        absent : data type, optional
-            Type of the zero point 0 that stands for an absent one; without it there must be one.
+        The zero point must be of type `dtype`, if that is given. An absent one is 0 of type `absent`; without that
+        there must be one.
 
         Raises
         ------
@@ -212,7 +205,7 @@ class Builder:
         if not node.input(index + 1):
             if absent is None:
                 raise PearrayError(f"{what}_zero_point is missing; give one of the type that {what} is stored in")
-            return Quantisation(scale, np.dtype(absent).type(0), None)
+            return Quantisation(scale, np.dtype(absent).type(0))
         point = _vector(self.constant(node, index + 1, f"{what}_zero_point"))
         if point.dtype.name not in ("int8", "uint8", "int16", "uint16") or (dtype is not None and point.dtype != dtype):
             allowed = "int8, uint8, int16 or uint16" if dtype is None else f"{np.dtype(dtype)}, as {what} is"

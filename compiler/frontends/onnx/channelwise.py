@@ -43,8 +43,8 @@ def _max_pool(node: OnnxNode, graph: Builder) -> None:
 def _input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> tuple[float, Any]:
     """Scale and zero point of the operand that stands before them; an absent zero point is 0."""
     dtype = graph.tensor(node.inputs[tensor]).dtype
-    scale, zero_point, _ = graph.quantisation(node, tensor + 1, what, dtype, dtype)
-    return one(f"{what}_scale", scale), zero_point
+    found = graph.quantisation(node, tensor + 1, what, dtype, dtype)
+    return one(f"{what}_scale", found.scale), found.zero_point
 
 
 def _output(node: OnnxNode, graph: Builder, what: str, index: int, activation: Any = None) -> Quantisation:
@@ -88,26 +88,26 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
     x_scale, x_zero = _input(node, graph, "x", 0)
-    y_scale, y_zero, clamp = _output(node, graph, "y", 3, taken["activation"])
-    operator = AvgPool2d(**window, x_scale=x_scale, x_zero_point=x_zero, y_scale=float(y_scale), y_zero_point=y_zero)
-    _add_node(node, graph, operator, {"x": node.inputs[0]}, clamp)
+    y = _output(node, graph, "y", 3, taken["activation"])
+    operator = AvgPool2d(**window, x_scale=x_scale, x_zero_point=x_zero, y_scale=float(y.scale),
+                         y_zero_point=y.zero_point)
+    _add_node(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
 
 
 @handles("QLinearAdd", domain=MICROSOFT)
 def _add(node: OnnxNode, graph: Builder) -> None:
-    activation = node.take(activation=None)["activation"]
-    c_scale, c_zero, clamp = _output(node, graph, "C", 6, activation)
-    operator = Add(*_input(node, graph, "A", 0), *_input(node, graph, "B", 3), float(c_scale), c_zero)
+    y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
+    operator = Add(*_input(node, graph, "A", 0), *_input(node, graph, "B", 3), float(y.scale), y.zero_point)
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
     a, b = (graph.tensor(name).shape for name in inputs.values())
     # A constant of many values is a tensor as any other.
     if fixed is None or (a == b and prod(a) > max((1, *a[1:2]))):
-        _add_node(node, graph, operator, inputs, clamp)
+        _add_node(node, graph, operator, inputs, y.clamp)
         return
     x = graph.tensor(inputs["b" if fixed == "a" else "a"])
     table = operator.constant_table(fixed, graph.constants[inputs[fixed]], x)
-    graph.add(node, Lookup(_narrowed(table, clamp)), {"x": x.name}, bounds=clamp)
+    graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name}, bounds=y.clamp)
 
 
 @handles("Relu")
@@ -136,9 +136,9 @@ def _clip(node: OnnxNode, graph: Builder) -> None:
 def _function(node: OnnxNode, graph: Builder) -> None:
     name = UNARY[node.op_type.removeprefix("QLinear")]
     parameters = node.take(**golden_activation.FUNCTIONS[name].parameters)
-    x, (y_scale, y_zero, clamp) = graph.tensor(node.inputs[0]), _output(node, graph, "Y", 3)
-    if y_zero.dtype != x.dtype:
-        raise PearrayError(f"Y_zero_point must be {x.dtype}, as X is, not {y_zero.dtype}")
-    table = golden_activation.table((name, *parameters.values()), *_input(node, graph, "X", 0), float(y_scale), y_zero,
-                                    x.dtype)
-    graph.add(node, Lookup(_narrowed(table, clamp)), {"x": x.name})
+    x, y = graph.tensor(node.inputs[0]), _output(node, graph, "Y", 3)
+    if y.zero_point.dtype != x.dtype:
+        raise PearrayError(f"Y_zero_point must be {x.dtype}, as X is, not {y.zero_point.dtype}")
+    table = golden_activation.table((name, *parameters.values()), *_input(node, graph, "X", 0), float(y.scale),
+                                    y.zero_point, x.dtype)
+    graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name})

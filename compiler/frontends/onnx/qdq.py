@@ -30,13 +30,12 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class _Stored:
-    """A float tensor as its stored integers: names of the tensor, its scale and its zero point, axis of the scales."""
+    """A float tensor as its stored integers: names of the tensor, its scale and its zero point, and what these say."""
 
     name: str
     scale: str
     zero_point: str
     quantisation: Quantisation
-    axis: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,9 @@ class FloatNodes:
         if node.domain:
             return False
         if node.op_type == "DequantizeLinear":
-            found, axis = operand(node, self._graph)
+            found = operand(node, self._graph)
             names = node.inputs[0], node.inputs[1], self._zero_point(node, found)
-            self._known[node.outputs[0]] = _Stored(*names, found, axis)
+            self._known[node.outputs[0]] = _Stored(*names, found)
             # A tensor for the user is made on the host; stored ones go on in any case.
             return node.outputs[0] not in self._outputs
         operands = [self._known[name] for name in node.inputs if name in self._known]
@@ -129,8 +128,8 @@ class FloatNodes:
         weights = self._known[node.inputs[1]] if node.op_type in axes else None
         if isinstance(weights, _Stored) and weights.quantisation.scale.ndim:
             rank, wanted = len(self._graph.tensor(weights.name).shape), axes[node.op_type]
-            if weights.axis % rank != wanted:
-                raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {wanted}, not {weights.axis}")
+            if (axis := weights.quantisation.axis) % rank != wanted:
+                raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {wanted}, not {axis}")
 
     def _emit(self, node: OnnxNode) -> None:
         HANDLERS[node.domain, node.op_type](node, self._graph)
@@ -179,7 +178,7 @@ class FloatNodes:
         self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
-        target, _ = result(node, self._graph)
+        target = result(node, self._graph)
         if isinstance(found, _Pending):
             end = replace(node, inputs=[*node.inputs[:2], self._zero_point(node, target)])
             attempt(found.node, self._finish, found, end)
@@ -210,10 +209,10 @@ class FloatNodes:
 
     def _same(self, source: _Stored, dtype: np.dtype, target: Quantisation) -> bool:
         """Whether stored values are what a QuantizeLinear makes of them."""
-        scale, zero_point, clamp = target
+        stored, clamp = source.quantisation, target.clamp
         low, high = self._graph.ranges.get(source.name, (np.iinfo(dtype).min, np.iinfo(dtype).max))
-        return bool(dtype == zero_point.dtype and np.array_equal(source.quantisation.scale, scale)
-                    and np.array_equal(source.quantisation.zero_point, zero_point)
+        return bool(dtype == target.zero_point.dtype and np.array_equal(stored.scale, target.scale)
+                    and np.array_equal(stored.zero_point, target.zero_point)
                     and (clamp is None or (clamp[0] <= low and high <= clamp[1])))
 
 
@@ -231,7 +230,7 @@ def _bias(graph: Builder, node: OnnxNode, operands: Sequence[_Stored], end: Onnx
     if node.op_type == "ConvTranspose" and step.ndim:
         # Scales of weights are those of each group's outputs.
         step = np.tile(step, node.attributes.get("group", 1))
-    return steps_of_sums(graph, end, operands[2].name, bias.scale, operands[2].axis, bias.zero_point, step)
+    return steps_of_sums(graph, end, operands[2].name, bias, step)
 
 
 def _check_average(graph: Builder, node: OnnxNode, operands: Sequence[_Stored]) -> None:

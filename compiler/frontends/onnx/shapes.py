@@ -55,14 +55,14 @@ def _identity(node: OnnxNode, graph: Builder) -> None:
 
 @handles("QuantizeLinear")
 def _quantise(node: OnnxNode, graph: Builder) -> None:
-    (scale, zero_point, clamp), _ = result(node, graph)
+    y = result(node, graph)
     x = graph.tensor(node.inputs[0])
     if x.dtype != np.float32:
         raise PearrayError(f"input {x.name!r} must be float32, not {x.dtype}")
-    graph.add(node, Quantize(one("y_scale", scale), zero_point, clamp), {"x": x.name}, bounds=clamp)
+    graph.add(node, Quantize(one("y_scale", y.scale), y.zero_point, y.clamp), {"x": x.name}, bounds=y.clamp)
 
 
 @handles("DequantizeLinear")
 def _dequantise(node: OnnxNode, graph: Builder) -> None:
-    (scale, zero_point, _), _ = operand(node, graph)
-    graph.add(node, Dequantize(one("x_scale", scale), zero_point), {"x": node.inputs[0]})
+    x = operand(node, graph)
+    graph.add(node, Dequantize(one("x_scale", x.scale), x.zero_point), {"x": node.inputs[0]})
