@@ -10,7 +10,6 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node, Tensor
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
-from ..operators.requant import check_scale
 from .average import find_average, find_integer_average
 from .context import Context, float_entry
 from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled, windows
@@ -129,11 +128,10 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
 
 def _residual(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
     """Integer weights that add two tensors as their scales say."""
-    stored = [node.operator.stored(role) for role in "aby"]
-    scales = [float(check_scale("scale", scale)) for scale, _ in stored]
-    operands = [(scale, zero, str(dtype)) for scale, (_, zero), dtype in zip(
-        scales, stored, (a.dtype, b.dtype, y_dtype), strict=True)]
-    found = find_residual(*operands[0], *operands[1], *operands[2], greatest, first_is_spread(a.shape, b.shape))
+    (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
+    scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
+    found = find_residual(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero,
+                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
     if found is None:
         raise PearrayError(
             f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
@@ -203,8 +201,7 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
             raise PearrayError(f"{node.name}: kernel must be smaller for rounding 'tflite' on this accelerator, "
                                f"not {count} elements")
         return _clamped(*bounds, scale=found.scale)
-    (x_scale, zero), (y_scale, point) = operator.stored("x"), operator.stored("y")
-    x, y = check_scale("x_scale", x_scale), check_scale("y_scale", y_scale)
+    (x, zero), (y, point) = operator.stored("x"), operator.stored("y")
     if operator.is_global:
         # QLinearGlobalAveragePool adds integers, as the array does.
         return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))

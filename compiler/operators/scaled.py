@@ -35,9 +35,9 @@ class Scaled(Operator):
         return getattr(self, self.stated["y"][0]) is not None
 
     def stored(self, role: str) -> tuple[Any, int]:
-        """Scale and zero point of a tensor."""
-        scale, zero_point = (getattr(self, name) for name in self.stated[role])
-        return scale, int(zero_point)
+        """Scale, as float32, and zero point of a tensor."""
+        scale, zero_point = self.stated[role]
+        return check_scale(scale, getattr(self, scale))[()], int(getattr(self, zero_point))
 
     def _output_dtype(self, **tensors: Typed) -> np.dtype:
         """Type of y where scales are given, after checking that each tensor has 8 bits and can hold its zero point."""

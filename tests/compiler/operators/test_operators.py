@@ -103,6 +103,15 @@ def test_bad_tensors(operator, tensors, message):
         Graph.of(operator, tensors)
 
 
+def test_windows_are_kept_in_one_form():
+    """Lowerings and golden models read them as they are: a number that stays one would be no pair there."""
+    conv = Conv2d(stride=2, padding=(1, 2))
+    assert (conv.stride, conv.dilation, conv.padding) == ((2, 2), (1, 1), (1, 2, 1, 2))
+    pool = MaxPool2d(np.int64(3), padding=1, dilation=[2, 1])
+    assert (pool.kernel, pool.stride, pool.dilation, pool.padding) == ((3, 3), None, (2, 1), (1, 1, 1, 1))
+    assert ConvTranspose2d(output_padding=1).output_padding == (1, 1)
+
+
 def _stored(real, scale, zero_point):
     """Nearest stored values, and which of them are so near to half-way that float32 decides."""
     info, quotient = np.iinfo(zero_point.dtype), real / scale
