@@ -18,7 +18,7 @@ from .kernels.lowerings import LOWERINGS
 from .kernels.verify import verify
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Quantize
+from .operators import Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
 from .steps import Step
@@ -93,8 +93,8 @@ class _Compiler:
         read |= {device.source(name) for name in device.views}
         names = [name for name in self._graph.inputs if name in read]
         names += [name for node in before for name in node.outputs.values()]
-        biases = {node.inputs[role] for node in self._nodes for role in ("b", "c") if role in node.inputs
-                  if role != "b" or "a" not in node.inputs}
+        biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
+                  if isinstance(node.operator, Contraction)}
         for name in names:
             self._context.locate(name, bias=name in biases)
         self._place()
@@ -108,8 +108,7 @@ class _Compiler:
         last: dict[str, int] = {}
         for number, node in enumerate(self._nodes):
             last |= {source(name): number for name in (*node.outputs.values(), *node.inputs.values())}
-        kept = {source(name) for name in self._graph.outputs}
-        kept |= {source(name) for node in self._device.nodes if node.on_host for name in node.inputs.values()}
+        kept = {source(name) for name in {*self._graph.outputs} | self._read_by_host()}
         return {name: number for name, number in last.items() if name not in kept}
 
     def _place(self) -> None:
@@ -151,12 +150,13 @@ class _Compiler:
         return placed | self._planner.recoded(placed)
 
     def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:
-        made = {name for node in self._nodes for name in node.outputs.values()} | {*self._device.views}
-        host = {name for node in self._device.nodes if node.on_host for name in node.outputs.values()}
-        if self._keep == "all":
-            return [name for name in placed if name in made | host]
-        sources = {name for node in self._device.nodes if node.on_host for name in node.inputs.values()}
-        return [name for name in placed if name in made | host and name in sources | {*self._graph.outputs}]
+        wanted = {name for node in self._device.nodes for name in node.outputs.values()} | {*self._device.views}
+        if self._keep != "all":
+            wanted &= {*self._graph.outputs} | self._read_by_host()
+        return [name for name in placed if name in wanted]
+
+    def _read_by_host(self) -> set[str]:
+        return {name for node in self._device.nodes if node.on_host for name in node.inputs.values()}
 
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.errors import PearrayError, unknown
+from ..hdl.errors import unknown
 from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
+from .kernels.context import check_range
 from .operators import Dequantize, Operator, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
@@ -120,13 +121,7 @@ class Compiled:
         return self.program.listing()
 
     def dump(self, level: str) -> str:
-        """Print one of the :data:`LEVELS`.
-
-        Raises
-        ------
-        PearrayError
-            If there is no such level.
-        """
+        """Print one of the :data:`LEVELS`."""
         if level not in LEVELS:
             raise unknown("level", level, LEVELS)
         return {"graph": lambda: str(self.device), "kernels": lambda: "\n".join(self.kernels),
@@ -147,7 +142,9 @@ class Compiled:
             arrays |= {node.outputs[role]: value for role, value in results.items()}
         segments = []
         for name, placed in self.inputs.items():
-            _check_range(name, arrays[name], self.config, placed.item)
+            is_operand, is_unsigned = placed.item == self.config.operand_bytes, arrays[name].dtype.kind == "u"
+            check_range(name, arrays[name], *(self.config.arithmetic.operand_range(is_unsigned) if is_operand
+                                              else (-(1 << 31), (1 << 31) - 1)))
             segments.append((placed.address, placed.to_bytes(arrays[name])))
         return segments
 
@@ -183,15 +180,3 @@ class Compiled:
                        for layer in self.layers],
             "tensors": self.tensors,
         }, indent=2) + "\n")
-
-
-def _check_range(name: str, values: np.ndarray, config: Config, item: int) -> None:
-    if item != config.operand_bytes:
-        low, high = -(1 << 31), (1 << 31) - 1
-    else:
-        low, high = config.arithmetic.operand_range(values.dtype.kind == "u")
-    if values.size and (values.min() < low or values.max() > high):
-        wrong = values.min() if values.min() < low else values.max()
-        raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
-
-

@@ -8,7 +8,7 @@ import numpy as np
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, HEADER, HEADER_BITS, CommandSet, Opcode
+from ..hdl.shell.commands import FORMAT_VERSION, HEADER, HEADER_BITS, CommandSet, Opcode
 
 __all__ = ["body_bytes", "put_field", "put_headers"]
 
@@ -31,46 +31,16 @@ def _limits(shape: Any) -> tuple[int, int, int]:
     return cast.width, 0, (1 << cast.width) - 1
 
 
-def _field(format: CommandSet, opcode: Opcode, name: str) -> tuple[int, int, int, int]:
-    fields = _fields(format.bodies[opcode])
-    if name not in fields:
-        raise ValueError(f"{opcode.name} command has no field {name!r}")
-    return fields[name]
-
-
-def _refuse(opcode: Opcode, name: str, low: int, high: int, value: int) -> ValueError:
-    return ValueError(f"{opcode.name} command field {name} must be in {low}..{high}, not {value}")
-
-
 def body_bytes(format: CommandSet, opcode: Opcode, body: Mapping[str, int], without: Sequence[str] = ()) -> bytes:
-    """Bytes of a command of which only the body is there.
-
-    Parameters
-    ----------
-    format : CommandSet
-        Commands of the kind of array.
-    opcode : Opcode
-        Queue.
-    body : mapping of str to int
-        Fields by name; absent ones are zero.
-    without : sequence of str
-        Fields that stay zero whatever `body` says.
+    """Bytes of a command of which only the body is there; fields `without` stay zero whatever it says.
 
     Raises
     ------
     ValueError
         If a field is unknown or a value does not fit its field.
     """
-    bits = 0
-    for name, value in body.items():
-        offset, width, low, high = _field(format, opcode, name)
-        value = int(value)
-        if name in without:
-            continue
-        if not low <= value <= high:
-            raise _refuse(opcode, name, low, high, value)
-        bits |= (value & (1 << width) - 1) << offset
-    return bits.to_bytes(COMMAND_BYTES, "little")
+    kept = {name: 0 if name in without else value for name, value in body.items()}
+    return bytes(HEADER_BITS // 8) + format.encode(opcode, {}, kept)[HEADER_BITS // 8:]
 
 
 def _put(commands: np.ndarray, offset: int, width: int, values: np.ndarray) -> None:
@@ -81,39 +51,28 @@ def _put(commands: np.ndarray, offset: int, width: int, values: np.ndarray) -> N
 
 
 def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: str, values: np.ndarray) -> None:
-    """Write a field of the bodies of commands of one queue.
-
-    Parameters
-    ----------
-    commands : ndarray of uint8, shape (n, 64)
-        Their bytes, in which the field is zero so far.
-    format, opcode, name : CommandSet, Opcode, str
-        Commands of the kind of array, queue, and field.
-    values : ndarray of int, shape (n,)
-        Values.
+    """Write a field, zero so far, of the bodies of commands (n, 64) of one queue; `values` are (n,).
 
     Raises
     ------
     ValueError
         If the field is unknown or a value does not fit it.
     """
-    offset, width, low, high = _field(format, opcode, name)
+    fields = _fields(format.bodies[opcode])
+    if name not in fields:
+        raise ValueError(f"{opcode.name} command has no field {name!r}")
+    offset, width, low, high = fields[name]
     if values.size and not low <= values.min() <= values.max() <= high:
-        raise _refuse(opcode, name, low, high, int(values.min() if values.min() < low else values.max()))
+        raise ValueError(f"{opcode.name} command field {name} must be in {low}..{high}, not "
+                         f"{values.min() if values.min() < low else values.max()}")
     _put(commands, offset, width, values)
 
 
 def put_headers(commands: np.ndarray, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
-    """Write the headers of a whole program.
+    """Write the headers, zero so far, of all commands (n, 64) of a program, END included, in order.
 
-    Parameters
-    ----------
-    commands : ndarray of uint8, shape (n, 64)
-        Bytes of the commands in order, END included, in which headers are zero so far.
-    opcodes : ndarray of int, shape (n,)
-        Values of their opcodes.
-    waits : mapping of str to ndarray of int, shape (n,)
-        Ordinals of commands to wait for, by queue; each is taken modulo 2**16 (:mod:`pearray.hdl.shell.waits`).
+    `waits`, (n,) for each queue, are ordinals of commands to wait for, which are taken modulo 2**16
+    (:mod:`pearray.hdl.shell.waits`).
     """
     fields, count = _header_fields(), len(commands)
     near_end = np.zeros(count, np.int64)

@@ -145,19 +145,7 @@ class Interpreter(ABC):
         return self.dram[address:address + length].tobytes()
 
     def run(self, program_address: int, count_bits: int = WAIT_BITS) -> int:
-        """Run a program up to its END.
-
-        Parameters
-        ----------
-        program_address : int
-            Address of its first command.
-        count_bits : int
-            Width of the hardware's counts of completed commands.
-
-        Returns
-        -------
-        int
-            Commands that ran.
+        """Run a program up to its END, for hardware whose counts have `count_bits`; return how many commands ran.
 
         Raises
         ------

@@ -62,14 +62,7 @@ class LayerPlanner(ABC):
 
     @abstractmethod
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
-        """Map a kernel, and state it as steps.
-
-        Parameters
-        ----------
-        kernel : Kernel
-            The kernel, whose buffers have their places.
-        plan : MemoryPlan
-            Where its packed constants go.
+        """Map a kernel, whose buffers have their places, and state it as steps; its packed constants go to `plan`.
 
         Raises
         ------
@@ -105,13 +98,7 @@ class ArrayCompiler(ABC):
 
     @abstractmethod
     def check(self, graph: Graph, config: Config) -> None:
-        """Raise an error unless a configuration can compute every operator of a graph.
-
-        Raises
-        ------
-        PearrayError
-            Naming the first operator that it cannot.
-        """
+        """Raise an error unless a configuration can compute every operator of a graph."""
 
     def observe(self, graph: Graph, config: Config, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What the mapper takes from the inputs of a run beside their shapes, as keywords of :meth:`planner`."""
@@ -119,18 +106,9 @@ class ArrayCompiler(ABC):
 
     @abstractmethod
     def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
-        """Begin a program.
+        """Begin a program for an accelerator, the memory behind it, and what both it and the host compute.
 
-        Parameters
-        ----------
-        config : Config
-            Accelerator.
-        timing : MemoryTiming
-            Memory behind it.
-        graph : Graph
-            What to compute, with all that the accelerator and not the host computes.
-        **settings
-            Those of :attr:`settings` that were given, as read, and what :meth:`observe` found.
+        `settings` are those of :attr:`settings` that were given, as read, and what :meth:`observe` found.
         """
 
     @abstractmethod
@@ -153,15 +131,7 @@ class ArrayCompiler(ABC):
         """Cycles that the array must have worked for the layers behind when a layer's record was written.
 
         A record comes when a layer's last output is in memory. The array may have begun the next layer by then.
-
-        Parameters
-        ----------
-        config : Config
-            Accelerator.
-        counts : mapping of str to int
-            The record, counts since the start.
-        work : int
-            :meth:`work` of all steps of this layer and those before it.
+        `counts` are the record's, since the start, and `work` is that of all steps of this layer and those before it.
         """
         return 0
 
@@ -169,20 +139,8 @@ class ArrayCompiler(ABC):
                       counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Figures of a layer that this kind alone has.
 
-        Parameters
-        ----------
-        config : Config
-            Accelerator.
-        node : Node
-            The layer.
-        notes : mapping
-            :meth:`LayerPlanner.notes` of it.
-        record : mapping of str to int
-            Words of its profile record as they are.
-        counts : mapping of str to int
-            Their differences to those of the layer before.
-        tensors : mapping of str to ndarray
-            Those that were given and kept.
+        They follow from its :meth:`LayerPlanner.notes`, the words of its profile record as they are, `counts`, which
+        are their differences to those of the layer before, and the tensors that were given and kept.
         """
         return {}
 
@@ -197,13 +155,7 @@ class ArrayCompiler(ABC):
 
 @cache
 def kinds() -> dict[str, EntryPoint]:
-    """Entry point of each kind of array that is installed, by name.
-
-    Raises
-    ------
-    PearrayError
-        If two have the same name.
-    """
+    """Entry point of each kind of array that is installed, by name."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in found:
@@ -224,13 +176,7 @@ def _load(kind: str) -> ArrayCompiler:
 
 
 def compiler_for(config: Config) -> ArrayCompiler:
-    """Compiler of a configuration's kind of array.
-
-    Raises
-    ------
-    PearrayError
-        If none is installed, or it cannot be loaded.
-    """
+    """Compiler of a configuration's kind of array."""
     return _load(config.array.kind)
 
 

@@ -95,13 +95,7 @@ class MemoryPlan:
             self._living.append(item)
 
     def reserve(self, name: str, length: int) -> int:
-        """Address of `length` fresh bytes.
-
-        Raises
-        ------
-        PearrayError
-            If 32-bit addresses do not reach.
-        """
+        """Address of `length` fresh bytes."""
         address = self._address(name, length, False)
         self.reserved.append(Reserved(address, length, name, self.node))
         return address
@@ -130,18 +124,9 @@ class MemoryPlan:
         return address
 
     def constant(self, name: str, length: int, make: Callable[[], bytes], key: object = None) -> int:
-        """Address of packed constant bytes, which count as packed by the host.
+        """Address of packed constant bytes of a layer, which count as packed by the host.
 
-        Parameters
-        ----------
-        name : str
-            Layer, for messages.
-        length : int
-            Bytes.
-        make : callable
-            Packs them. A plan that only weighs a tiling does not call it.
-        key : object, optional
-            Constants of the same key are packed once.
+        `make` packs them; a plan that only weighs a tiling does not call it. Constants of the same key are packed once.
         """
         if key is not None and key in self._keyed:
             return self._keyed[key]
@@ -154,17 +139,9 @@ class MemoryPlan:
         return address
 
     def verify(self, uses: Iterable[tuple[int, Buffer]] = ()) -> None:
-        """Check that nothing overlaps what is in use at the same time, and that all is used only while it stands.
+        """Assert that nothing overlaps what is in use at the same time, and that all is used only while it stands.
 
-        Parameters
-        ----------
-        uses : iterable of (int, Buffer)
-            Numbers of nodes, and tensors that they read or write.
-
-        Raises
-        ------
-        AssertionError
-            Naming both tensors, or the tensor and the node.
+        `uses` are numbers of nodes, and tensors that they read or write.
         """
         standing = {id(item.buffer): item for item in self.reserved if item.buffer is not None}
         for node, buffer in uses:

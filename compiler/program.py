@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partialmethod
 
 import numpy as np
 
@@ -45,21 +46,11 @@ class Stream:
         self.entries = array("I")
 
     def append(self, body: Mapping[str, int], load: int, execute: int, post: int, store: int, *values: int) -> int:
-        """Append a command to the program.
+        """Append a command to the program, and return its ordinal in its queue, from one: what others wait for.
 
-        Parameters
-        ----------
-        body : mapping of str to int
-            Fields; absent ones are zero. It must stay as it is, and may be given again: it is encoded once.
-        load, execute, post, store : int
-            Ordinal, in each queue, of the latest command that must have completed; 0 for none.
-        *values : int
-            What :attr:`fields` are instead, at least 0.
-
-        Returns
-        -------
-        int
-            Ordinal of the command in its queue, from one: what others wait for.
+        `load` to `store` are the ordinals of the latest commands of these queues that must have completed, 0 for none.
+        Absent fields of `body` are zero, and :attr:`fields` are `values`, at least 0, instead. It must stay as it is,
+        and may be given again: it is encoded once.
         """
         program = self._program
         number = program.numbers.get(id(body))
@@ -138,21 +129,7 @@ class Program:
         return self._streams[key]
 
     def emit(self, opcode: Opcode, waits: Mapping[str, int], body: Mapping[str, int]) -> int:
-        """Append a command.
-
-        Parameters
-        ----------
-        opcode : Opcode
-            Queue.
-        waits : mapping of str to int
-            Ordinal, in each queue, of the latest command that must have completed.
-        body : mapping of str to int
-            Fields; absent ones are zero.
-
-        Returns
-        -------
-        int
-            Ordinal of the command in its queue, from one: what others wait for.
+        """Append a command whose absent waits and fields are zero; see :meth:`Stream.append`.
 
         Raises
         ------
@@ -166,21 +143,14 @@ class Program:
                                  f"of {self.counts[name]}")
         return self.stream(opcode).append(dict(body), *(waits.get(name, 0) for name in self.counts))
 
-    def load(self, waits: Mapping[str, int], **body: int) -> int:
-        """Append a LOAD; see :meth:`emit`."""
-        return self.emit(Opcode.LOAD, waits, body)
+    def _emit_fields(self, opcode: Opcode, waits: Mapping[str, int], **body: int) -> int:
+        return self.emit(opcode, waits, body)
 
-    def execute(self, waits: Mapping[str, int], **body: int) -> int:
-        """Append an EXECUTE; see :meth:`emit`."""
-        return self.emit(Opcode.EXECUTE, waits, body)
-
-    def post(self, waits: Mapping[str, int], **body: int) -> int:
-        """Append a POST; see :meth:`emit`."""
-        return self.emit(Opcode.POST, waits, body)
-
-    def store(self, waits: Mapping[str, int], **body: int) -> int:
-        """Append a STORE; see :meth:`emit`."""
-        return self.emit(Opcode.STORE, waits, body)
+    #: Append a command of a queue by its waits and, as keywords, its fields; see :meth:`emit`.
+    load = partialmethod(_emit_fields, Opcode.LOAD)
+    execute = partialmethod(_emit_fields, Opcode.EXECUTE)
+    post = partialmethod(_emit_fields, Opcode.POST)
+    store = partialmethod(_emit_fields, Opcode.STORE)
 
     def entries(self) -> Iterator[tuple[Stream, int, Mapping[str, int], list[int], list[int]]]:
         """Stream, place, body and waits of each command, and what the stream's fields are instead; out of order."""

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from ..hdl.shell.commands import Opcode, Parameter
 from ..hdl.shell.config import Config
-from .program import Program, Stream
+from .program import Program
 from .steps import Group, Output, Piece, Step, Tile, Use
 
 __all__ = ["OperandMemory", "OutputRing", "Scheduler", "Scratchpad"]
@@ -259,24 +259,12 @@ class Scheduler(Generic[AnyStep]):
         self._outputs = OutputRing(config.scratchpads.output_bytes, lanes * config.sum_bytes)
         self.loads = program.stream(Opcode.LOAD, ("destination", "address"))
         self._stores = program.stream(Opcode.STORE, ("address",))
-        self._posts: dict[tuple[str, ...], Stream] = {}
         self.load_clock, self.evicted = 0.0, 0
         #: Group whose outputs have not been emitted: the group, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int] | None = None
 
     def run(self, steps: Sequence[AnyStep]) -> Program:
-        """Emit everything.
-
-        Parameters
-        ----------
-        steps : sequence of Step
-            Steps of all layers in order; those of a group stand together.
-
-        Returns
-        -------
-        Program
-            The program.
-        """
+        """Emit the steps of all layers, in order; those of a group stand together."""
         memory = self._memory
         last = len(steps) - 1
         for index, step in enumerate(steps):
@@ -377,10 +365,8 @@ class Scheduler(Generic[AnyStep]):
                 fields[name] = body.get(name, 0) + tile.address // self._line[tile.memory]
         place, store = self._outputs.place(output.size)
         fields["out_base"] = body.get("out_base", 0) + place
-        names = tuple(fields)
-        if names not in self._posts:
-            self._posts[names] = self.program.stream(Opcode.POST, names)
-        ordinal = self._posts[names].append(body, load, execute, 0, store, *fields.values())
+        ordinal = self.program.stream(Opcode.POST, tuple(fields)).append(body, load, execute, 0, store,
+                                                                         *fields.values())
         for use in output.constants:
             use.tile.uses.popleft()
             use.tile.last_use = ordinal

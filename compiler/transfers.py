@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 from .kernels.regions import Region
@@ -10,8 +11,8 @@ from .kernels.views import Buffer, View
 __all__ = ["Window", "block", "blocks", "fill", "nested", "pixel_dims", "ranges", "rows"]
 
 
-def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
-    """Body of a LOAD or STORE of nested rows, merged where rows adjoin.
+def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
+    """Bodies of LOADs or STOREs of nested rows, merged where rows adjoin.
 
     Parameters
     ----------
@@ -20,18 +21,26 @@ def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int,
     length : int
         Bytes of a row.
     dims : list of (count, step in memory, step in the scratchpad)
-        Innermost first; at most two may remain after merging.
+        Up to three, innermost first. A third that is left after merging takes a command for each of its indices.
     """
-    left = [(count, far, near) for count, far, near in dims if count > 1]
+    left = [dim for dim in dims if dim[0] > 1]
     while left and left[0][1] == left[0][2] == length:
         length *= left.pop(0)[0]
-    if len(left) == 2 and left[1][1] == left[0][1] * left[0][0] and left[1][2] == left[0][2] * left[0][0]:
-        left = [(left[0][0] * left[1][0], left[0][1], left[0][2])]
-    assert len(left) <= 2
-    left += [(1, 0, 0)] * (2 - len(left))
-    (count1, far1, near1), (count2, far2, near2) = left
-    return {"dram": dram, "address": address, "length": length, "count1": count1, "dram_step1": far1,
-            "step1": near1, "count2": count2, "dram_step2": far2, "step2": near2}
+    while len(left) > 1 and left[1][1:] == (left[0][0] * left[0][1], left[0][0] * left[0][2]):
+        left[:2] = [(left[0][0] * left[1][0], *left[0][1:])]
+    if len(left) > 2:
+        *inner, (count, far, near) = left
+        return [body for index in range(count)
+                for body in blocks(dram + index * far, address + index * near, length, inner)]
+    (count1, far1, near1), (count2, far2, near2) = left + [(1, 0, 0)] * (2 - len(left))
+    return [{"dram": dram, "address": address, "length": length, "count1": count1, "dram_step1": far1, "step1": near1,
+             "count2": count2, "dram_step2": far2, "step2": near2}]
+
+
+def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
+    """Body of a LOAD or STORE of nested rows that one command takes; see :func:`blocks`."""
+    (body,) = blocks(dram, address, length, dims)
+    return body
 
 
 def fill(value: int, item: int, *, address: int, length: int, dims: list[tuple[int, int]]) -> list[dict[str, int]]:
@@ -42,37 +51,13 @@ def fill(value: int, item: int, *, address: int, length: int, dims: list[tuple[i
         body = block(address=address, length=length * item, dims=nested)
         return [body | {"fill": 1, "value": parts[0], "dram_step1": 0, "dram_step2": 0}]
     bodies = []
+    (count, step), *others = dims or [(1, 0)]
     # One byte at a time: rows of the outer dimensions are walked here, they are few.
-    for outer in _offsets(dims[1:]):
+    for outer in product(*([index * step for index in range(count)] for count, step in reversed(others))):
         for byte, part in enumerate(parts):
-            count, step = dims[0] if dims else (1, 0)
-            bodies.append({"fill": 1, "value": part, "address": address + outer + byte, "length": 1,
+            bodies.append({"fill": 1, "value": part, "address": address + sum(outer) + byte, "length": 1,
                            "count1": length, "step1": item, "count2": count, "step2": step})
     return bodies
-
-
-def _offsets(dims: list[tuple[int, int]]) -> Iterator[int]:
-    if not dims:
-        yield 0
-        return
-    count, step = dims[-1]
-    for index in range(count):
-        for inner in _offsets(dims[:-1]):
-            yield index * step + inner
-
-
-def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
-    """Bodies of LOADs or STOREs of up to three dimensions: a third takes a command for each of its indices."""
-    left = [dim for dim in dims if dim[0] > 1]
-    while left and left[0][1] == left[0][2] == length:
-        length *= left.pop(0)[0]
-    if len(left) == 3 and left[1][1:] == (left[0][1] * left[0][0], left[0][2] * left[0][0]):
-        left = [(left[0][0] * left[1][0], *left[0][1:]), left[2]]
-    if len(left) <= 2:
-        return [block(dram=dram, address=address, length=length, dims=left)]
-    count, far, near = left[-1]
-    return [block(dram=dram + index * far, address=address + index * near, length=length, dims=left[:2])
-            for index in range(count)]
 
 
 def ranges(dims: list[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:

@@ -22,16 +22,9 @@ _UNTOLD = 15
 
 
 def commands_before(queues: np.ndarray) -> np.ndarray:
-    """Commands of each queue that stand before each command.
+    """Commands of each queue that stand before each command, of shape (commands, queues).
 
-    Parameters
-    ----------
-    queues : ndarray of int, shape (commands,)
-        Number of each command's queue, its place in :data:`QUEUES`; an END has another.
-
-    Returns
-    -------
-    ndarray of int, shape (commands, queues)
+    `queues`, of shape (commands,), are places in :data:`QUEUES`; an END has another number.
     """
     own = queues[:, None] == np.arange(len(QUEUES))
     before: np.ndarray = np.cumsum(own, axis=0) - own

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from pearray.compiler.kernels.kernel import Access, Chain, Constant, Contraction, Move
+from pearray.compiler.kernels.kernel import Access, Chain, Constant, Contraction
 from pearray.compiler.kernels.views import View
 from pearray.golden import requantise
 from pearray.hdl.shell.commands import Rounding
@@ -88,9 +88,7 @@ def evaluate(kernels, memory):
         over = {rank: size for rank, size in kernel.ranks.items() if rank not in out}
         ranks = out | over
         axes = tuple(range(len(out), len(ranks)))
-        if isinstance(kernel, Move):
-            values = _elements(kernel.x, ranks, memory)
-        elif isinstance(kernel, Chain):
+        if isinstance(kernel, Chain):
             terms = [term.factor * _elements(term.a, ranks, memory) for term in kernel.terms]
             stacked = sum(terms) if kernel.combine == "sum" else np.maximum.reduce(terms)
             combined = stacked.sum(axes) if kernel.combine == "sum" else stacked.max(axes) if axes else stacked

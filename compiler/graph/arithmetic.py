@@ -9,13 +9,7 @@ __all__ = ["check_fixed_point", "check_integers"]
 
 
 def check_integers(graph: Graph, config: Config) -> None:
-    """Check that no operator of a graph is in fixed point, for an accelerator of integers.
-
-    Raises
-    ------
-    PearrayError
-        Naming the first operator that is.
-    """
+    """Check that no operator of a graph is in fixed point, for an accelerator of integers."""
     for node in graph.nodes:
         if _wants_fixed_point(node.operator):
             raise PearrayError(
@@ -24,13 +18,7 @@ def check_integers(graph: Graph, config: Config) -> None:
 
 
 def check_fixed_point(graph: Graph, config: Config) -> None:
-    """Check that every operator of a graph is in fixed point, for an accelerator that has nothing else.
-
-    Raises
-    ------
-    PearrayError
-        Naming the first operator that is not.
-    """
+    """Check that every operator of a graph is in fixed point, for an accelerator that has nothing else."""
     array = f"a {config.array.kind} array of {config.array.operand_bits} bits"
     for node in graph.nodes:
         operator = node.operator

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from ...hdl.errors import PearrayError
 from ..operators.operator import Operator, Quantisation
 
 __all__ = ["Graph", "Node", "Quantisation", "Tensor"]
+
+AnyOperator = TypeVar("AnyOperator", bound=Operator, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class Node(Generic[AnyOperator]):
     """An operator between tensors.
 
     Parameters
@@ -40,7 +42,7 @@ class Node:
     """
 
     name: str
-    operator: Operator
+    operator: AnyOperator
     inputs: dict[str, str]
     outputs: dict[str, str]
     on_host: bool = False
@@ -89,13 +91,7 @@ class Graph:
                 raise PearrayError(f"output {name!r} of the graph is made by no node")
 
     def infer(self, node: Node) -> None:
-        """Give a node's outputs their types, or check those that they have.
-
-        Raises
-        ------
-        PearrayError
-            Naming the node, if a type does not fit.
-        """
+        """Give a node's outputs their types, or check those that they have."""
         try:
             specs = node.operator.infer(self.typed(node.inputs))
         except PearrayError as error:
@@ -177,13 +173,7 @@ class Graph:
         )
 
     def check_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Check names, shapes and types of the inputs of a run.
-
-        Raises
-        ------
-        PearrayError
-            If one is missing, unknown, or of the wrong shape or type.
-        """
+        """Check names, shapes and types of the inputs of a run."""
         for name in self.inputs:
             if name not in inputs:
                 raise PearrayError(f"input {name!r} is missing; the graph takes {', '.join(self.inputs)}")

@@ -9,13 +9,7 @@ __all__ = ["statements", "verify"]
 
 
 def verify(graph: Graph) -> None:
-    """Check that a graph is whole: every tensor typed, made once and before it is read, and quantised in one way.
-
-    Raises
-    ------
-    PearrayError
-        Naming the node and the tensor.
-    """
+    """Check that a graph is whole: every tensor typed, made once and before it is read, and quantised in one way."""
     known = {*graph.inputs, *graph.constants}
     for name, value in graph.constants.items():
         tensor = graph.tensors[name]

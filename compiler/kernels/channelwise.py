@@ -1,20 +1,18 @@
 """Pooling, tables, additions, and whatever else treats each channel by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ...golden import quantised
 from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node, Tensor
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
-from ..operators.operator import padding4, pair
-from ..operators.requant import check_scale
 from .average import find_average, find_integer_average
 from .context import Context, float_entry
-from .kernel import Access, Chain, Finish, Index, Kernel, Scaled
+from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled, windows
 from .residual import Residual, find_residual
 from .views import View
 
@@ -40,25 +38,21 @@ def _whole(dtype: np.dtype, table: np.ndarray | None = None) -> Finish:
 def _window(node: Node, x: Access, y: View, taps: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
             padding: tuple[int, int], combine: str, finish: Finish) -> Kernel:
     """Chain over the windows of images; `x` has no indices yet."""
-    indices = {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
-               "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1]), "c": Index({"c": 1})}
-    outputs = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"c": 1})}
+    channel = {"c": Index({"c": 1})}
     ranks = {"n": y.size("n"), "p": y.size("h"), "q": y.size("w"), "c": y.size("c"), "r": taps[0], "s": taps[1]}
-    return Chain(name=node.name, ranks=ranks, y=Access(y, outputs), combine=combine, finish=finish,
-                 terms=(Scaled(Access(x.view, indices, x.zero, x.is_unsigned)),))
+    return Chain(name=node.name, ranks=ranks, y=Access(y, {**PIXELS, **channel}), combine=combine, finish=finish,
+                 terms=(Scaled(replace(x, indices={**windows(stride, dilation, padding), **channel})),))
 
 
-def max_pool(context: Context, node: Node) -> list[Kernel]:
+def max_pool(context: Context, node: Node[MaxPool2d]) -> list[Kernel]:
     """State MaxPool2d as the greatest of each window; padding is the least value."""
     operator = node.operator
-    assert isinstance(operator, MaxPool2d)
     tensor = context.graph.tensors[node.inputs["x"]]
     dtype = tensor.dtype
     least = max(int(np.iinfo(dtype).min), context.config.arithmetic.operand_range(dtype.kind == "u")[0])
     x = Access(context.image(node, least), {}, is_unsigned=dtype.kind == "u")
     y = context.result_image(node)
-    top, left, _, _ = padding4(operator.padding)
-    return [_window(node, x, y, *operator.window(tensor.shape), pair("dilation", operator.dilation), (top, left), "max",
+    return [_window(node, x, y, *operator.window(tensor.shape), operator.dilation, operator.padding[:2], "max",
                     _whole(dtype))]
 
 
@@ -80,19 +74,15 @@ def _elementwise(context: Context, node: Node, roles: str, finish: Finish, facto
                   y=Access(View.rows(y, "nhwc", sizes), _ROW))]
 
 
-def relu(context: Context, node: Node) -> list[Kernel]:
+def relu(context: Context, node: Node[Relu]) -> list[Kernel]:
     """State Relu as a clamp at the zero point."""
-    operator = node.operator
-    assert isinstance(operator, Relu)
     info = np.iinfo(context.graph.tensors[node.inputs["x"]].dtype)
-    return _elementwise(context, node, "x", _clamped(max(operator.zero_point, int(info.min)), int(info.max)))
+    return _elementwise(context, node, "x", _clamped(max(node.operator.zero_point, int(info.min)), int(info.max)))
 
 
-def lookup(context: Context, node: Node) -> list[Kernel]:
+def lookup(context: Context, node: Node[Lookup]) -> list[Kernel]:
     """State Lookup as a table."""
-    operator = node.operator
-    assert isinstance(operator, Lookup)
-    return _table(context, node, "x", operator.table)
+    return _table(context, node, "x", node.operator.table)
 
 
 def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[Kernel]:
@@ -103,7 +93,7 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
     return _elementwise(context, node, role, _whole(context.graph.tensors[name].dtype, table))
 
 
-def add(context: Context, node: Node) -> list[Kernel]:
+def add(context: Context, node: Node[Add]) -> list[Kernel]:
     """State Add as a table if one operand is constant over each channel, else as an integer sum that is exact."""
     for role in ("a", "b"):
         value = context.constant(node.inputs[role])
@@ -112,10 +102,9 @@ def add(context: Context, node: Node) -> list[Kernel]:
     return _add_tensors(context, node)
 
 
-def _add_tensors(context: Context, node: Node) -> list[Kernel]:
+def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
     """Add two tensors of one shape: see :mod:`.residual`."""
     operator = node.operator
-    assert isinstance(operator, Add)
     a, b = (context.graph.tensors[node.inputs[role]] for role in ("a", "b"))
     if a.shape != b.shape:
         raise PearrayError(f"{node.name}: Add takes two tensors of one shape, or a constant for each channel, on this "
@@ -123,12 +112,12 @@ def _add_tensors(context: Context, node: Node) -> list[Kernel]:
     zeros = int(operator.A_zero_point), int(operator.B_zero_point)
     for role, zero in zip("ab", zeros, strict=True):
         context.checked_zero(node, f"{role.upper()}_zero_point", zero, node.inputs[role])
-    if operator.A_scale is None:
+    if not operator.is_scaled:
         return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
     # Weights are unsigned, so that there are fewer of them.
-    target = context.graph.tensors[next(iter(node.outputs.values()))]
+    target = context.graph.tensors[node.outputs["y"]]
     _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
-    found = _residual(node, operator, a, b, target.dtype, greatest)
+    found = _residual(node, a, b, target.dtype, greatest)
     info = np.iinfo(target.dtype)
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout
@@ -137,11 +126,11 @@ def _add_tensors(context: Context, node: Node) -> list[Kernel]:
     return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
-def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
+def _residual(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
     """Integer weights that add two tensors as their scales say."""
-    scales = [float(check_scale(name, getattr(operator, name))) for name in ("A_scale", "B_scale", "C_scale")]
-    zeros = [int(getattr(operator, name)) for name in ("A_zero_point", "B_zero_point", "C_zero_point")]
-    found = find_residual(scales[0], zeros[0], str(a.dtype), scales[1], zeros[1], str(b.dtype), scales[2], zeros[2],
+    (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
+    scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
+    found = find_residual(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero,
                           str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
     if found is None:
         raise PearrayError(
@@ -151,50 +140,31 @@ def _residual(node: Node, operator: Add, a: Tensor, b: Tensor, y_dtype: np.dtype
     return found
 
 
-def _add_constant(context: Context, node: Node, fixed: str) -> list[Kernel]:
+def _add_constant(context: Context, node: Node[Add], fixed: str) -> list[Kernel]:
     """State Add of a constant that is one number or one for each channel as a table over the other operand."""
-    operator = node.operator
-    assert isinstance(operator, Add)
-    other = "b" if fixed == "a" else "a"
-    value = context.constant(node.inputs[fixed])
-    assert value is not None
-    tensor = context.graph.tensors[node.inputs[other]]
-    shape = tensor.shape
-    per_channel = np.broadcast_to(value, (1,) * (len(shape) - value.ndim) + value.shape) if value.ndim <= len(shape) \
-        else value
-    sizes = [size for axis, size in enumerate(per_channel.shape) if axis != 1 and size > 1]
-    if context.graph.tensors[node.outputs["y"]].shape != shape or sizes or tensor.dtype.itemsize != 1:
-        raise PearrayError(f"{node.name}: {node.inputs[fixed]} must be one 8-bit number or one for each channel of "
-                           f"{node.inputs[other]} of shape {shape}, not of shape {value.shape}")
-    entries = np.arange(256, dtype=np.uint8).view(tensor.dtype)
-    (_, dtype) = operator.infer(context.graph.typed(node.inputs))["y"]
-    if dtype.itemsize != 1:
-        raise PearrayError(f"{node.name}: Add needs C_scale on this accelerator")
-    # The order of the golden model's additions follows from the shapes.
-    spread = first_is_spread(*(context.graph.tensors[node.inputs[role]].shape for role in ("a", "b")))
-    operands = {other: entries, fixed: per_channel.reshape(-1, 1)}
-    table = quantised.add(
-        operands["a"], operator.A_scale, int(operator.A_zero_point), operands["b"], operator.B_scale,
-        int(operator.B_zero_point), operator.C_scale, int(operator.C_zero_point), dtype=dtype, spread=spread)
-    return _table(context, node, other, table[0] if table.shape[0] == 1 else table)
+    other, value = "b" if fixed == "a" else "a", context.graph.constants[node.inputs[fixed]]
+    try:
+        table = node.operator.constant_table(fixed, value, context.graph.tensors[node.inputs[other]])
+    except PearrayError as error:
+        raise PearrayError(f"{node.name}: {error}") from None
+    return _table(context, node, other, table)
 
 
-def average_pool(context: Context, node: Node) -> list[Kernel]:
+def average_pool(context: Context, node: Node[AvgPool2d]) -> list[Kernel]:
     """State AvgPool2d as sums of windows, divided by requantisation.
 
     Windows that reach into padding may have fewer elements: outputs fall into rectangles of one count each.
     Without scales the sums are the outputs.
     """
     operator = node.operator
-    assert isinstance(operator, AvgPool2d)
     tensor = context.graph.tensors[node.inputs["x"]]
     _, c, height, width = tensor.shape
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
     x = Access(context.image(node, zero), {}, **context.checked_zero(node, "x_zero_point", zero, node.inputs["x"]))
     y = context.result_image(node)
     taps, stride = operator.window(tensor.shape)
-    top, left, _, _ = padding4(operator.padding)
-    plain = operator.rounding == "onnx" and operator.x_scale is None
+    top, left, _, _ = operator.padding
+    plain = operator.rounding == "onnx" and not operator.is_scaled
     whole = operator.count_include_pad or plain
     kernels = []
     for p0, p1, rows in _counts(y.size("h"), stride[0], taps[0], top, height, whole):
@@ -219,10 +189,9 @@ def _counts(outputs: int, stride: int, window: int, before: int, size: int,
     return ranges
 
 
-def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
+def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int) -> Finish:
     """Requantisation that divides sums of windows of `count` elements; see :mod:`.average`."""
     operator = node.operator
-    assert isinstance(operator, AvgPool2d)
     x_dtype, y_dtype = (context.graph.tensors[name].dtype for name in (node.inputs["x"], node.outputs["y"]))
     x_info, y_info = np.iinfo(x_dtype), np.iinfo(y_dtype)
     bounds = int(y_info.min), int(y_info.max)
@@ -232,9 +201,8 @@ def _average(context: Context, node: Node, count: int, channels: int) -> Finish:
             raise PearrayError(f"{node.name}: kernel must be smaller for rounding 'tflite' on this accelerator, "
                                f"not {count} elements")
         return _clamped(*bounds, scale=found.scale)
-    zero, point = int(operator.x_zero_point), int(operator.y_zero_point)
-    x, y = (check_scale(name, getattr(operator, name)) for name in ("x_scale", "y_scale"))
-    if operator.kernel is None and not any(padding4(operator.padding)):
+    (x, zero), (y, point) = operator.stored("x"), operator.stored("y")
+    if operator.is_global:
         # QLinearGlobalAveragePool adds integers, as the array does.
         return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))
     found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count)

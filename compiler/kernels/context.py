@@ -14,7 +14,7 @@ from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
 
-__all__ = ["Context", "Located", "finish_of", "float_entry", "scale_entries", "stored_range"]
+__all__ = ["Context", "Located", "check_range", "finish_of", "float_entry", "scale_entries", "stored_range"]
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ class Context:
         n, c, h, w = self.graph.tensors[name].shape
         return View.rows(self.operand(node, role).buffer, "nhwc", (n, h, w, c), outside)
 
-    def result(self, node: Node, layout: Layout | None = None, role: str | None = None) -> Buffer:
-        """Buffer of an output, the first if `role` does not say which, that STOREs will fill."""
-        buffer = self.locate(node.outputs[role or next(iter(node.outputs))], layout=layout).buffer
+    def result(self, node: Node, layout: Layout | None = None, role: str = "y") -> Buffer:
+        """Buffer of an output that STOREs will fill."""
+        buffer = self.locate(node.outputs[role], layout=layout).buffer
         buffer.expect_stores()
         return buffer
 
-    def result_image(self, node: Node, role: str | None = None) -> View:
-        """Buffer of an output, the first if `role` does not say which, as images with channels last."""
-        n, c, h, w = self.graph.tensors[node.outputs[role or next(iter(node.outputs))]].shape
+    def result_image(self, node: Node, role: str = "y") -> View:
+        """Buffer of an output as images with channels last."""
+        n, c, h, w = self.graph.tensors[node.outputs[role]].shape
         return View.rows(self.result(node, role=role), "nhwc", (n, h, w, c))
 
     def _limits(self, dtype: np.dtype) -> tuple[int, int]:
@@ -119,11 +119,13 @@ class Context:
 
     def fits(self, name: str, values: np.ndarray) -> np.ndarray:
         """Check that constant operands fit the array."""
-        low, high = self._limits(values.dtype)
-        if values.size and (values.min() < low or values.max() > high):
-            wrong = values.min() if values.min() < low else values.max()
-            raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+        check_range(name, values, *self._limits(values.dtype))
         return values
+
+    def stored(self, node: Node[Contraction]) -> list[dict[str, Any]]:
+        """Fields of the activations and the weights of a contraction."""
+        return [self.checked_zero(node, f"{name}_zero_point", zero, node.inputs[role])
+                for name, role, zero in zip("xw", node.operator.roles, node.operator.zero_points, strict=False)]
 
     def checked_zero(self, node: Node, field_name: str, value: int, name: str) -> dict[str, Any]:
         """Fields of an operand: how tensor `name` is stored, and its zero point, which must fit a command's field.
@@ -141,13 +143,19 @@ class Context:
         return {"zero": value, "is_unsigned": dtype.kind == "u"}
 
 
+def check_range(name: str, values: np.ndarray, low: int, high: int) -> None:
+    """Check that what a user gives is within what the accelerator takes."""
+    if values.size and (values.min() < low or values.max() > high):
+        wrong = values.min() if values.min() < low else values.max()
+        raise PearrayError(f"{name} must have values in {low}..{high} for this accelerator, not {wrong}")
+
+
 def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     """Least and greatest stored value that a tensor can have, or None if no node makes it."""
     node = next((node for node in graph.nodes if graph.source(name) in node.outputs.values()), None)
     if node is None:
         return None
     operator = node.operator
-    info = np.iinfo(graph.tensors[name].dtype)
     if isinstance(operator, Contraction) and operator.requant is not None:
         x_dtype = graph.tensors[node.inputs[operator.roles[0]]].dtype
         table = operator.table(x_dtype)
@@ -159,6 +167,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
         return None
     if isinstance(operator, (MaxPool2d, Relu)):
         return stored_range(graph, node.inputs["x"])
+    info = np.iinfo(graph.tensors[name].dtype)
     return int(info.min), int(info.max)
 
 
@@ -195,20 +204,16 @@ def float_entry(value: Any) -> np.ndarray:
     return np.atleast_1d(np.float32(value)).view(np.uint32).astype(np.uint64)
 
 
-def finish_of(context: Context, node: Node, channels: int) -> Finish:
+def finish_of(context: Context, node: Node[Any], channels: int) -> Finish:
     """Post-processing of a contraction of `channels` outputs; a bias that is no constant gets its place."""
     operator = node.operator
-    assert isinstance(operator, Contraction)
     bias: np.ndarray | View | None = None
     role = operator.roles[2]
     if role in node.inputs:
         name = node.inputs[role]
         value = context.constant(name)
         if value is not None and value.size == channels:
-            least, greatest = int(value.min()), int(value.max())
-            if least < -(1 << 31) or greatest >= 1 << 31:
-                raise PearrayError(f"{node.name}: {role} must have values in {-(1 << 31)}..{(1 << 31) - 1} for this "
-                                   f"accelerator, not {least if least < -(1 << 31) else greatest}")
+            check_range(f"{node.name}: {role}", value, -(1 << 31), (1 << 31) - 1)
             bias = value.reshape(-1)
         else:
             if name not in context.located:

@@ -8,28 +8,24 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Conv2d, Conv2dGrad, ConvTranspose2d
-from ..operators.operator import padding4, pair
 from .context import Context, finish_of
-from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
+from .kernel import PIXELS, Access, Constant, Contraction, Finish, Index, Kernel, Product, windows
 from .views import View
 
 __all__ = ["constant_weights", "conv", "conv_transpose", "spread"]
 
 
-def conv(context: Context, node: Node) -> list[Kernel]:
+def conv(context: Context, node: Node[Conv2d]) -> list[Kernel]:
     """State Conv2d as ``y[n, p, q, g ng + m] = x[n, u p + dr r, v q + ds s, g cg + c] w[g, r, s, c, m]``."""
     operator = node.operator
-    assert isinstance(operator, Conv2d)
     w = constant_weights(context, node)
     m, cg, r, s = w.shape
-    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
+    x, fields = context.image(node, operator.zero_points[0]), context.stored(node)
     finish = finish_of(context, node, m)
-    y = context.result_image(node)
-    top, left, _, _ = padding4(operator.padding)
-    stride, groups = pair("stride", operator.stride), operator.groups
+    y, groups = context.result_image(node), operator.groups
     # (M, C, R, S) to (G, R, S, C, N).
     weights = w.reshape(groups, m // groups, cg, r, s).transpose(0, 3, 4, 2, 1)
-    return [_kernel(node, x, weights, y, finish, stride, pair("dilation", operator.dilation), (top, left), fields)]
+    return [_kernel(node, x, weights, y, finish, operator.stride, operator.dilation, operator.padding[:2], fields)]
 
 
 def constant_weights(context: Context, node: Node) -> np.ndarray:
@@ -40,40 +36,31 @@ def constant_weights(context: Context, node: Node) -> np.ndarray:
     return context.fits(node.inputs["w"], value)
 
 
-def _zeros(context: Context, node: Node, operator: Conv2d | ConvTranspose2d) -> list[dict[str, Any]]:
-    """How activations and weights are stored."""
-    return [context.checked_zero(node, f"{role}_zero_point", value, node.inputs[role])
-            for role, value in zip("xw", operator.zero_points, strict=True)]
-
-
 def _kernel(node: Node, x: View, weights: np.ndarray, y: View, finish: Finish, stride: tuple[int, int],
             dilation: tuple[int, int], padding: tuple[int, int], fields: list[dict[str, Any]]) -> Kernel:
     """Convolution of an image by weights (G, R, S, C, N)."""
     groups, r, s, cg, ng = weights.shape
     same = all(x.size(axis) == y.size(axis) for axis in "hw") and x.is_whole and y.is_whole
     if (r, s, stride, padding) == (1, 1, (1, 1), (0, 0)) and same and not groups > cg == ng == 1:
-        # A pointwise filter sees one long row of pixels.
-        x, y = (View.rows(view.buffer, "nhwc", (1, 1, view.buffer.size // view.size("c"), view.size("c")), view.outside)
-                for view in (x, y))
-    inputs = {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
-              "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1]), "c": Index({"g": cg, "c": 1})}
-    outputs = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"g": ng, "m": 1})}
+        # A pointwise filter sees nothing but its pixel.
+        x, y = x.as_row(), y.as_row()
+    inputs = {**windows(stride, dilation, padding), "c": Index({"g": cg, "c": 1})}
+    outputs = {**PIXELS, "c": Index({"g": ng, "m": 1})}
     ranks = {"n": y.size("n"), "p": y.size("h"), "q": y.size("w"), "g": groups, "m": ng, "r": r, "s": s, "c": cg}
-    product = Product(Access(x, inputs, **fields[0]), Constant(weights, ("g", "r", "s", "c", "m"), **fields[1]))
+    product = Product(Access(x, inputs, **fields[0]), Constant(weights, **fields[1]))
     return Contraction(name=node.name, ranks=ranks, y=Access(y, outputs), terms=(product,), finish=finish)
 
 
-def conv_transpose(context: Context, node: Node) -> list[Kernel]:
+def conv_transpose(context: Context, node: Node[ConvTranspose2d]) -> list[Kernel]:
     """State ConvTranspose2d: each input spreads over outputs."""
     operator = node.operator
-    assert isinstance(operator, ConvTranspose2d)
-    x, fields = context.image(node, operator.zero_points[0]), _zeros(context, node, operator)
+    x, fields = context.image(node, operator.zero_points[0]), context.stored(node)
     w = constant_weights(context, node)
     finish = finish_of(context, node, w.shape[1] * operator.groups)
-    return spread(node, operator, x, w, context.result_image(node), finish, fields)
+    return spread(node, x, w, context.result_image(node), finish, fields)
 
 
-def spread(node: Node, operator: ConvTranspose2d | Conv2dGrad, x: View, w: np.ndarray, y: View, finish: Finish,
+def spread(node: Node[ConvTranspose2d] | Node[Conv2dGrad], x: View, w: np.ndarray, y: View, finish: Finish,
            fields: list[dict[str, Any]]) -> list[Kernel]:
     """State a transposed convolution by w (C, N, R, S): outputs of one phase of the stride see some of the taps.
 
@@ -82,9 +69,8 @@ def spread(node: Node, operator: ConvTranspose2d | Conv2dGrad, x: View, w: np.nd
     the next: turned round they are a convolution of stride 1 with that dilation.
     """
     c, ng, r, s = w.shape
-    groups = operator.groups
-    top, left, _, _ = padding4(operator.padding)
-    (u, v), (dr, ds) = pair("stride", operator.stride), pair("dilation", operator.dilation)
+    operator, groups = node.operator, node.operator.groups
+    (u, v), (dr, ds), (top, left, _, _) = operator.stride, operator.dilation, operator.padding
     # (C, N, R, S) to (G, R, S, C / G, N).
     filters = w.reshape(groups, c // groups, ng, r, s).transpose(0, 3, 4, 1, 2)
     kernels = []

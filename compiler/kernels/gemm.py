@@ -6,42 +6,34 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
-from ..operators import Gemm, Linear
+from ..operators import MatrixProduct
 from .context import Context, finish_of
 from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
 from .layout import Layout
 from .views import Buffer, View
 
-__all__ = ["gemm", "matrix", "matrix_product"]
+__all__ = ["gemm", "matrix_product", "row_major"]
 
 
-def gemm(context: Context, node: Node) -> list[Kernel]:
+def gemm(context: Context, node: Node[MatrixProduct]) -> list[Kernel]:
     """State Gemm and Linear as ``y[q, m] = a[q, c] w[c, m]``: one row of M pixels, a 1 x 1 filter."""
     operator = node.operator
-    assert isinstance(operator, (Gemm, Linear))
     a_role, b_role, _ = operator.roles
-    trans_a = isinstance(operator, Gemm) and operator.trans_a
-    trans_b = isinstance(operator, Linear) or operator.trans_b
-    a, order = matrix(context, node, a_role, "cw" if trans_a else "wc")
-    if trans_a and order is not None:
-        raise PearrayError(f"{node.name}: {node.inputs[a_role]} must stand row-major in memory")
-    value = context.constant(node.inputs[b_role])
+    name = node.inputs[b_role]
+    a, order = matrix(context, node, a_role, "cw" if operator.trans_a else "wc")
+    value, fields = context.constant(name), context.stored(node)
     w: Access | Constant
-    fields = [context.checked_zero(node, f"{name}_zero_point", zero, node.inputs[role])
-              for name, zero, role in zip("xw", operator.zero_points, operator.roles[:2], strict=True)]
-    if value is not None:
-        weights = context.fits(node.inputs[b_role], value)
-        weights = weights.T if trans_b else weights
+    if value is not None and (order is None or not operator.trans_a):
+        weights = context.fits(name, value)
+        weights = weights.T if operator.trans_b else weights
         weights = weights if order is None else weights[order]
-        w = Constant(weights[None, None, None], ("g", "r", "s", "c", "m"), **fields[1])
+        w = Constant(weights[None, None, None], **fields[1])
         n = weights.shape[1]
     else:
         if order is not None:
-            raise PearrayError(f"{node.name}: {node.inputs[b_role]} must be constant, since "
-                               f"{node.inputs[a_role]} does not stand row-major in memory")
-        b, b_order = matrix(context, node, b_role, "mc" if trans_b else "cm")
-        if b_order is not None:
-            raise PearrayError(f"{node.name}: {node.inputs[b_role]} must stand row-major in memory")
+            raise PearrayError(f"{node.name}: {node.inputs[a_role]} must stand row-major in memory where {name} is no "
+                               "constant or trans_a is True")
+        b = row_major(context, node, b_role, "mc" if operator.trans_b else "cm")
         w, n = Access(b, {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1]), b.size("m")
     finish, a = finish_of(context, node, n), replace(a, outside=operator.zero_points[0])
     return [matrix_product(node, Access(a, {}, **fields[0]), w, context.result(node), finish)]
@@ -71,3 +63,11 @@ def matrix(context: Context, node: Node, role: str, names: str) -> tuple[View, n
         raise PearrayError(f"{node.name}: {node.inputs[role]} has a layout in memory that mixes its rows; "
                            "reshape keeping the first axis")
     return view, np.argsort(positions[0])
+
+
+def row_major(context: Context, node: Node, role: str, names: str) -> View:
+    """A two-dimensional operand whose rows must stand in memory as they are."""
+    view, order = matrix(context, node, role, names)
+    if order is not None:
+        raise PearrayError(f"{node.name}: {node.inputs[role]} must stand row-major in memory")
+    return view

@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Conv2dGrad, LinearGrad
-from ..operators.operator import padding4, pair
 from .context import Context
 from .conv import constant_weights, spread
-from .gemm import matrix, matrix_product
-from .kernel import Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled
+from .gemm import matrix_product, row_major
+from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
 from .layout import Layout
 from .views import View
 
@@ -23,84 +21,68 @@ def _stored(context: Context, node: Node) -> dict[str, dict[str, Any]]:
     return {role: context.checked_zero(node, f"zero point of {role}", 0, name) for role, name in node.inputs.items()}
 
 
-def _rows(context: Context, node: Node, role: str, names: str) -> View:
-    view, order = matrix(context, node, role, names)
-    if order is not None:
-        raise PearrayError(f"{node.name}: {node.inputs[role]} must stand row-major in memory")
-    return view
-
-
-def linear_grad(context: Context, node: Node) -> list[Kernel]:
+def linear_grad(context: Context, node: Node[LinearGrad]) -> list[Kernel]:
     """State LinearGrad: ``dx[q, m] = dy[q, c] w[c, m]``, ``dw[q, m] = dy[c, q] x[c, m]``, ``db[c] = sum dy[s, c]``."""
-    assert isinstance(node.operator, LinearGrad)
     stored, kernels = _stored(context, node), list[Kernel]()
     index = {"c": Index({"c": 1}), "m": Index({"m": 1})}
     if "dx" in node.outputs:
         value = context.constant(node.inputs["w"])
         w: Access | Constant
         if value is None:
-            w = Access(_rows(context, node, "w", "cm"), index, **stored["w"])
+            w = Access(row_major(context, node, "w", "cm"), index, **stored["w"])
         else:
             weights = context.fits(node.inputs["w"], value)
-            w = Constant(weights[None, None, None], ("g", "r", "s", "c", "m"), **stored["w"])
-        dy = Access(_rows(context, node, "dy", "wc"), {}, **stored["dy"])
+            w = Constant(weights[None, None, None], **stored["w"])
+        dy = Access(row_major(context, node, "dy", "wc"), {}, **stored["dy"])
         kernels.append(matrix_product(node, dy, w, context.result(node, role="dx"), Finish()))
     if "dw" in node.outputs:
-        dy = Access(_rows(context, node, "dy", "cw"), {}, **stored["dy"])
-        x = Access(_rows(context, node, "x", "cm"), index, **stored["x"])
+        dy = Access(row_major(context, node, "dy", "cw"), {}, **stored["dy"])
+        x = Access(row_major(context, node, "x", "cm"), index, **stored["x"])
         kernels.append(matrix_product(node, dy, x, context.result(node, role="dw"), Finish()))
-    return kernels + _bias(context, node, _rows(context, node, "dy", "wc"), stored)
+    return kernels + _bias(context, node, row_major(context, node, "dy", "wc"), stored)
 
 
 def _bias(context: Context, node: Node, dy: View, stored: dict[str, dict[str, Any]]) -> list[Kernel]:
     """State the gradient of a bias: sums over all rows of dy."""
     if "db" not in node.outputs:
         return []
-    m = dy.size("c")
-    count = dy.buffer.size // m
-    x = Access(View.rows(dy.buffer, "nhwc", (1, 1, count, m)), {"w": Index({"s": 1}), "c": Index({"c": 1})},
-               **stored["dy"])
+    row, m = dy.as_row(), dy.size("c")
+    x = Access(row, {"w": Index({"s": 1}), "c": Index({"c": 1})}, **stored["dy"])
     y = Access(View.rows(context.result(node, role="db"), "nhwc", (1, 1, 1, m)), {"c": Index({"c": 1})})
-    return [Chain(name=node.name, ranks={"s": count, "c": m}, y=y, terms=(Scaled(x),))]
+    return [Chain(name=node.name, ranks={"s": row.size("w"), "c": m}, y=y, terms=(Scaled(x),))]
 
 
-def conv_grad(context: Context, node: Node) -> list[Kernel]:
+def conv_grad(context: Context, node: Node[Conv2dGrad]) -> list[Kernel]:
     """State Conv2dGrad: dx is a transposed convolution of dy by w, and dw a contraction of x and dy over pixels."""
-    operator = node.operator
-    assert isinstance(operator, Conv2dGrad)
     stored, kernels = _stored(context, node), list[Kernel]()
     dy = context.image(node, role="dy")
     if "dx" in node.outputs:
         w = constant_weights(context, node)
-        kernels += spread(node, operator, dy, w, context.result_image(node, "dx"), Finish(),
-                          [stored["dy"], stored["w"]])
+        kernels += spread(node, dy, w, context.result_image(node, "dx"), Finish(), [stored["dy"], stored["w"]])
     if "dw" in node.outputs:
-        kernels += _weights(context, node, operator, Access(dy, {}, **stored["dy"]), stored["x"])
+        kernels += _weights(context, node, Access(dy, {}, **stored["dy"]), stored["x"])
     return kernels + _bias(context, node, dy, stored)
 
 
-def _weights(context: Context, node: Node, operator: Conv2dGrad, dy: Access,
-             stored: dict[str, Any]) -> Iterator[Contraction]:
+def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[str, Any]) -> Iterator[Contraction]:
     """State ``dw[r, s, c, m] = sum x[n, u p + dr r - top, v q + ds s - left, c] dy[n, p, q, m]`` of each group.
 
     So it stands in memory as packed weights do: [group][row][column][channel][filter].
     """
-    shape = context.graph.tensors[node.inputs["w"]].shape
+    operator, shape = node.operator, context.graph.tensors[node.inputs["w"]].shape
     groups, (m, cg, r, s) = operator.groups, shape
     ng = m // groups
     layout = Layout((groups, r, s, cg, ng), (0, 4, 3, 1, 2), shape)
     y = View.rows(context.result(node, layout, "dw"), "ghwnc", layout.physical)
     x, view = context.image(node), dy.view
     n, p, q = (view.size(axis) for axis in "nhw")
-    (u, v), (dr, ds) = pair("stride", operator.stride), pair("dilation", operator.dilation)
-    top, left, _, _ = padding4(operator.padding)
-    if (r, s, u, v) == (1, 1, 1, 1) and (p, q) == (x.size("h"), x.size("w")):
-        # A pointwise filter sees one long row of pixels.
-        n, p, q, top, left = 1, 1, n * p * q, 0, 0
-        x, view = (View.rows(each.buffer, "nhwc", (1, 1, q, each.size("c"))) for each in (x, view))
-    sees = {"n": Index({"n": 1}), "h": Index({"p": u, "r": dr}, -top), "w": Index({"q": v, "s": ds}, -left),
-            "c": Index({"c": 1})}
-    meets = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1}), "c": Index({"m": 1})}
+    padding = operator.padding[:2]
+    if (r, s, *operator.stride) == (1, 1, 1, 1) and (p, q) == (x.size("h"), x.size("w")):
+        # A pointwise filter sees nothing but its pixel.
+        n, p, q, padding = 1, 1, n * p * q, (0, 0)
+        x, view = x.as_row(), view.as_row()
+    sees = {**windows(operator.stride, operator.dilation, padding), "c": Index({"c": 1})}
+    meets = {**PIXELS, "c": Index({"m": 1})}
     makes = {"h": Index({"r": 1}), "w": Index({"s": 1}), "n": Index({"c": 1}), "c": Index({"m": 1})}
     for group in range(groups):
         product = Product(Access(x.part("c", group * cg, cg), sees, **stored),

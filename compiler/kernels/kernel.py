@@ -1,7 +1,7 @@
 """Kernels: what an array is asked to do, as loops over named ranks.
 
-A kernel computes each element of its output view by sums of products (:class:`Contraction`), by a sum or the
-greatest of elements of a window (:class:`Chain`), or copies it (:class:`Move`); then post-processing finishes it.
+A kernel computes each element of its output view by sums of products (:class:`Contraction`), or by a sum or the
+greatest of elements of a window (:class:`Chain`), which may be one element as it is; then post-processing finishes it.
 Every operand is a view, whose indices are affine in the ranks: ``Index({"p": 2, "r": 1}, -1)`` is ``2 p + r - 1``.
 Ranks have the names of the operators' formulas: n, p, q, g, m are those of outputs (image, row, column, group,
 channel), r, s, c those of sums.
@@ -18,7 +18,9 @@ from ...hdl.shell.commands import Rounding
 from ...hdl.shell.config import Config
 from .views import Buffer, View
 
-__all__ = ["Access", "Chain", "Constant", "Contraction", "Finish", "Index", "Kernel", "Move", "Product", "Scaled"]
+__all__ = [
+    "PIXELS", "Access", "Chain", "Constant", "Contraction", "Finish", "Index", "Kernel", "Product", "Scaled", "windows",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Index:
         if self.offset or not terms:
             terms.append(str(self.offset))
         return " + ".join(terms).replace("+ -", "- ")
+
+
+#: Indices of the pixels that a convolution makes.
+PIXELS: Mapping[str, Index] = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1})}
+
+
+def windows(stride: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> dict[str, Index]:
+    """Indices of what these pixels see, `padding` at the top and at the left."""
+    return {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
+            "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1])}
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Constant:
     """Weights that are known: integers, with a rank for each axis."""
 
     values: np.ndarray
-    ranks: tuple[str, ...]
+    ranks: tuple[str, ...] = ("g", "r", "s", "c", "m")
     zero: int = 0
     is_unsigned: bool = False
 
@@ -183,34 +195,36 @@ class Kernel:
         Size of each rank.
     y : Access
         Output.
+    terms : tuple of Product or tuple of Scaled
+        What is combined over all ranks that the output does not have; several terms are combined, too.
+    combine : {"sum", "max"}
+        How.
+    finish : Finish
+        What follows.
     """
 
     name: str
     ranks: dict[str, int]
     y: Access
+    terms: tuple[Product | Scaled, ...]
+    combine: str = "sum"
+    finish: Finish = field(default_factory=Finish)
 
     @property
     def accesses(self) -> tuple[Access, ...]:
         """Operands in memory."""
-        return ()
+        return tuple(access for term in self.terms for access in term.accesses)
 
     @property
     def buffers(self) -> Iterator[Buffer]:
         """Buffers that are read, biases included."""
         for access in self.accesses:
             yield access.view.buffer
-        bias = self.finish.bias if isinstance(self, Contraction | Chain) else None
-        if isinstance(bias, View):
-            yield bias.buffer
+        if isinstance(self.finish.bias, View):
+            yield self.finish.bias.buffer
 
     def check(self) -> None:
-        """Raise an error unless every index stays inside its buffer, and the output's inside its view.
-
-        Raises
-        ------
-        PearrayError
-            Naming the view.
-        """
+        """Raise an error unless every index stays inside its buffer, and the output's inside its view."""
         for access in (self.y, *self.accesses):
             missing = access.ranks - self.ranks.keys()
             if missing:
@@ -228,32 +242,19 @@ class Kernel:
                 raise PearrayError(f"{self.name}: {self.y} leaves axis {axis.name} of {axis.size} elements")
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.y} = {self._right()}"
-
-    def _right(self) -> str:
-        raise NotImplementedError
-
-    def _over(self, terms: tuple[Product, ...] | tuple[Scaled, ...], combine: str) -> str:
-        found = {rank for term in terms for access in term.accesses for rank in access.ranks}
-        over = [f"{rank} < {self.ranks[rank]}" for rank in self.ranks if rank in found - self.y.ranks]
-        body = " + ".join(map(str, terms))
-        return f"{combine}({', '.join(over)}) {body}" if over else body
+        body = " + ".join(map(str, self.terms))
+        found = {rank for access in self.accesses for rank in access.ranks}
+        over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]
+        if over:
+            body = f"{self.combine}({', '.join(over)}) {body}"
+        return f"{self.name}: {self.y} = {body}; {self.finish}".rstrip("; ")
 
 
 @dataclass(kw_only=True, eq=False)
 class Contraction(Kernel):
-    """Sums of products over all ranks that the output does not have; several terms add to the same sums."""
+    """Sums of products."""
 
     terms: tuple[Product, ...]
-    finish: Finish = field(default_factory=Finish)
-
-    @property
-    def accesses(self) -> tuple[Access, ...]:
-        """Operands in memory."""
-        return tuple(access for term in self.terms for access in term.accesses)
-
-    def _right(self) -> str:
-        return f"{self._over(self.terms, 'sum')}; {self.finish}".rstrip("; ")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -261,28 +262,3 @@ class Chain(Kernel):
     """A step for each element: a sum or the greatest of scaled elements over a window, then post-processing."""
 
     terms: tuple[Scaled, ...]
-    combine: str = "sum"
-    finish: Finish = field(default_factory=Finish)
-
-    @property
-    def accesses(self) -> tuple[Access, ...]:
-        """Operands in memory."""
-        return tuple(access for term in self.terms for access in term.accesses)
-
-    def _right(self) -> str:
-        return f"{self._over(self.terms, self.combine)}; {self.finish}".rstrip("; ")
-
-
-@dataclass(kw_only=True, eq=False)
-class Move(Kernel):
-    """Copy of elements as they are."""
-
-    x: Access
-
-    @property
-    def accesses(self) -> tuple[Access, ...]:
-        """Operands in memory."""
-        return (self.x,)
-
-    def _right(self) -> str:
-        return str(self.x)

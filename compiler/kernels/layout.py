@@ -1,7 +1,6 @@
 """How tensors lie in memory."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -64,5 +63,4 @@ class Layout:
 
 def operand_array(values: np.ndarray, item: int) -> np.ndarray:
     """Values as `item`-byte little-endian integers, whatever their sign."""
-    kinds: dict[int, Any] = {1: np.uint8, 2: "<u2", 4: "<u4", 8: "<u8"}
-    return values.astype(np.int64).astype(kinds[item])
+    return values.astype(np.int64).astype(f"<u{item}")

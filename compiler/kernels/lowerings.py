@@ -1,22 +1,10 @@
 """How each operator is stated as kernels."""
 
 from collections.abc import Callable
+from typing import Any
 
+from .. import operators
 from ..graph.graph import Node
-from ..operators import (
-    Add,
-    AvgPool2d,
-    Conv2d,
-    Conv2dGrad,
-    ConvTranspose2d,
-    Gemm,
-    Linear,
-    LinearGrad,
-    Lookup,
-    MaxPool2d,
-    Operator,
-    Relu,
-)
 from .channelwise import add, average_pool, lookup, max_pool, relu
 from .context import Context
 from .conv import conv, conv_transpose
@@ -26,8 +14,8 @@ from .kernel import Kernel
 
 __all__ = ["LOWERINGS"]
 
-LOWERINGS: dict[type[Operator], Callable[[Context, Node], list[Kernel]]] = {
-    Add: add, AvgPool2d: average_pool, Conv2d: conv, Conv2dGrad: conv_grad,
-    ConvTranspose2d: conv_transpose, Gemm: gemm, Linear: gemm, LinearGrad: linear_grad, Lookup: lookup,
-    MaxPool2d: max_pool, Relu: relu,
+LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
+    operators.Add: add, operators.AvgPool2d: average_pool, operators.Conv2d: conv, operators.Conv2dGrad: conv_grad,
+    operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm, operators.Linear: gemm,
+    operators.LinearGrad: linear_grad, operators.Lookup: lookup, operators.MaxPool2d: max_pool, operators.Relu: relu,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from .kernel import Access, Chain, Constant, Contraction, Finish, Index, Kernel, Move, Product, Scaled
+from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
 from .views import View
 
 __all__ = ["Nest"]
@@ -127,33 +127,16 @@ class Nest:
 
     @classmethod
     def of(cls, kernel: Kernel, operand_bits: int) -> "Nest":
-        """Loops of a kernel.
-
-        Parameters
-        ----------
-        kernel : Kernel
-            The kernel.
-        operand_bits : int
-            Width of an operand: larger factors are sums of several weights.
-
-        Raises
-        ------
-        PearrayError
-            If it is no convolution.
-        """
+        """Loops of a kernel, if it is a convolution; factors beyond an operand are sums of several weights."""
         if isinstance(kernel, Contraction):
             kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)
-            first.finish = kernel.finish
-        elif isinstance(kernel, Chain):
-            # The tiling makes room for the first, so that is the one with more weights.
-            first, *others = sorted((_chain(kernel, term, kernel.combine == "max", operand_bits)
-                                     for term in kernel.terms), key=lambda nest: -nest.repeat)
-            first.finish = kernel.finish
         else:
-            assert isinstance(kernel, Move)
-            first, others = _chain(kernel, Scaled(kernel.x), False, operand_bits), []
-        first.added = tuple(others)
+            assert isinstance(kernel, Chain)
+            # The tiling makes room for the first, so that is the one with more weights.
+            first, *others = sorted((_chain(kernel, term, operand_bits) for term in kernel.terms),
+                                    key=lambda nest: -nest.repeat)
+        first.finish, first.added = kernel.finish, tuple(others)
         return first
 
 
@@ -185,18 +168,20 @@ def _loops(kernel: Kernel, a: Access) -> Nest:
     """Loops over pixels and taps."""
     ranks = {rank: kernel.ranks.get(rank, 1) for rank in "npqrs"}
     rows, columns = a.indices.get("h", _NONE), a.indices.get("w", _NONE)
-    expected = {"n": Index({"n": 1}), "h": Index({"p": rows.factor("p"), "r": rows.factor("r")}, rows.offset),
-                "w": Index({"q": columns.factor("q"), "s": columns.factor("s")}, columns.offset)}
-    results = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1})}
-    for access, wanted in ((a, expected), (kernel.y, results)):
+    (u, v), (dr, ds) = ((rows.factor(p), columns.factor(q)) for p, q in ("pq", "rs"))
+    seen = windows((u, v), (dr, ds), (-rows.offset, -columns.offset))
+    for access, wanted in ((a, seen), (kernel.y, PIXELS)):
         for name, index in wanted.items():
-            if not _same(access.indices.get(name, _NONE), index, kernel):
-                raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+            _require(_same(access.indices.get(name, _NONE), index, kernel), kernel)
     return Nest(
         name=kernel.name, x=a.view, y=kernel.y.view, images=ranks["n"], p=ranks["p"], q=ranks["q"], r=ranks["r"],
-        s=ranks["s"], stride=(rows.factor("p") or 1, columns.factor("q") or 1),
-        dilation=(rows.factor("r") or 1, columns.factor("s") or 1), top=-rows.offset, left=-columns.offset,
+        s=ranks["s"], stride=(u or 1, v or 1), dilation=(dr or 1, ds or 1), top=-rows.offset, left=-columns.offset,
         a_zero=a.zero, a_unsigned=a.is_unsigned)
+
+
+def _require(fits: bool, kernel: Kernel) -> None:
+    if not fits:
+        raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
 
 
 def _same(index: Index, other: Index, kernel: Kernel) -> bool:
@@ -208,38 +193,33 @@ def _same(index: Index, other: Index, kernel: Kernel) -> bool:
 def _contraction(kernel: Contraction, term: Product) -> Nest:
     nest, ranks = _loops(kernel, term.a), kernel.ranks
     groups, cg, ng = (ranks.get(rank, 1) for rank in "gcm")
-    if not (_same(term.a.indices.get("c", _NONE), Index({"g": cg, "c": 1}), kernel)
-            and _same(kernel.y.indices.get("c", _NONE), Index({"g": ng, "m": 1}), kernel)):
-        raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+    _require(_same(term.a.indices.get("c", _NONE), Index({"g": cg, "c": 1}), kernel)
+             and _same(kernel.y.indices.get("c", _NONE), Index({"g": ng, "m": 1}), kernel), kernel)
     weights: np.ndarray | View
     if isinstance(term.w, Constant):
         values = term.w.values
-        if term.w.ranks != ("g", "r", "s", "c", "m"):
-            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+        _require(term.w.ranks == tuple("grscm"), kernel)
         if cg == ng == 1 and groups > 1:
             nest.channelwise = True
             weights = values.reshape(groups, -1).T
             groups, cg, ng = 1, groups, groups
         else:
             weights = values.reshape(groups, -1, ng)
-        nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
     else:
         ranks_of = [[*term.w.indices.get(axis.name, _NONE).factors.items()] for axis in term.w.view.axes]
-        if groups > 1 or any(len(each) != 1 or each[0][0] not in "rscm" or each[0][1] != 1 for each in ranks_of) or (
-                ng > 1 and kernel.y.view.stride("c") != 1):
-            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
+        _require(groups == 1 and all(len(each) == 1 and each[0][0] in "rscm" and each[0][1] == 1 for each in ranks_of)
+                 and (ng == 1 or kernel.y.view.stride("c") == 1), kernel)
         weights = term.w.view.renamed(*(rank for ((rank, _),) in ranks_of))
-        nest.w_zero, nest.w_unsigned = term.w.zero, term.w.is_unsigned
-    return replace(nest, groups=groups, cg=cg, ng=ng, weights=weights)
+    return replace(nest, groups=groups, cg=cg, ng=ng, weights=weights, w_zero=term.w.zero,
+                   w_unsigned=term.w.is_unsigned)
 
 
-def _chain(kernel: Kernel, term: Scaled, maximum: bool, operand_bits: int) -> Nest:
+def _chain(kernel: Chain, term: Scaled, operand_bits: int) -> Nest:
     nest, channels = _loops(kernel, term.a), kernel.ranks.get("c", 1)
     for access in (term.a, kernel.y):
-        if not _same(access.indices.get("c", _NONE), Index({"c": 1}), kernel):
-            raise PearrayError(f"{kernel.name}: no array of this kind computes {kernel}")
-    nest = replace(nest, cg=channels, ng=channels, channelwise=True, maximum=maximum)
-    if (isinstance(kernel, Chain) and len(kernel.terms) > 1) or term.factor != 1:
+        _require(_same(access.indices.get("c", _NONE), Index({"c": 1}), kernel), kernel)
+    nest = replace(nest, cg=channels, ng=channels, channelwise=True, maximum=kernel.combine == "max")
+    if len(kernel.terms) > 1 or term.factor != 1:
         greatest = (1 << operand_bits) - 1
         whole, rest = divmod(term.factor, greatest)
         return replace(nest, weights=np.array([greatest] * whole + [rest] * (rest > 0)), w_unsigned=True)

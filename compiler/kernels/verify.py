@@ -12,21 +12,7 @@ __all__ = ["verify"]
 def verify(name: str, kernels: Sequence[Kernel], outputs: Iterable[Buffer], written: set[Buffer]) -> None:
     """Check that a node's kernels stay inside their buffers, read what has been written, and write all outputs.
 
-    Parameters
-    ----------
-    name : str
-        The node.
-    kernels : sequence of Kernel
-        Its kernels, in order.
-    outputs : iterable of Buffer
-        What they must write.
-    written : set of Buffer
-        What kernels of nodes before write; what these do is added.
-
-    Raises
-    ------
-    PearrayError
-        Naming the kernel and the buffer.
+    `name` is the node's, and `written` what kernels of nodes before write; what these do is added.
     """
     for kernel in kernels:
         kernel.check()

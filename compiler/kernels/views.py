@@ -120,6 +120,11 @@ class View:
         strides = [int(np.prod(sizes[axis + 1:], dtype=np.int64)) for axis in range(len(sizes))]
         return cls(buffer, tuple(map(Axis, names, sizes, strides)), 0, outside)
 
+    def as_row(self) -> "View":
+        """Images that are a whole buffer as one long row of their pixels."""
+        channels = self.size("c")
+        return View.rows(self.buffer, "nhwc", (1, 1, self.buffer.size // channels, channels), self.outside)
+
     def axis(self, name: str) -> Axis:
         """Axis of a name."""
         for axis in self.axes:

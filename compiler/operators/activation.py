@@ -1,13 +1,49 @@
-"""Activations of quantised tensors, as bounds or as a table over every stored value."""
+"""Activations: their forms, and what they are on quantised tensors, bounds or a table over every stored value."""
+
+from typing import Any
 
 import numpy as np
 
 from ...golden import activation as golden
 from ...hdl.errors import PearrayError
-from .operator import Activation
 from .requant import Requant
 
-__all__ = ["activation_bounds", "activation_table"]
+__all__ = ["Activation", "activation_bounds", "activation_table", "check_activation", "float_activation"]
+
+#: None, "relu", ("clip", low, high), or a function of the table :data:`.golden.activation.FUNCTIONS`.
+Activation = Any
+
+
+def _is_clip(activation: Activation) -> bool:
+    return isinstance(activation, tuple) and activation[:1] == ("clip",)
+
+
+def check_activation(activation: Activation) -> None:
+    """Check the form of an activation."""
+    if activation is None or activation == "relu":
+        return
+    try:
+        if not _is_clip(activation):
+            golden.function_of(activation)
+            return
+        _, low, high = activation
+        if np.isfinite([low, high]).all() and low <= high:
+            return
+    except (TypeError, ValueError):
+        pass
+    forms = golden.listed("None", "'relu'", "('clip', low, high)")
+    raise PearrayError(f"activation must be {forms}, not {activation!r}")
+
+
+def float_activation(activation: Activation, sums: np.ndarray) -> np.ndarray:
+    """Activation of float sums."""
+    if activation is None:
+        return sums
+    if activation == "relu":
+        return golden.relu(sums)
+    if _is_clip(activation):
+        return golden.clip(sums, *activation[1:])
+    return golden.function_of(activation)(sums).astype(sums.dtype)
 
 
 def activation_bounds(activation: Activation, requant: Requant, x_dtype: object) -> tuple[int, int]:
@@ -20,7 +56,7 @@ def activation_bounds(activation: Activation, requant: Requant, x_dtype: object)
     first, last = low, high
     if activation == "relu":
         first = requant.y_zero_point
-    elif isinstance(activation, tuple) and activation[0] == "clip":
+    elif _is_clip(activation):
         if requant.y_scale is None:
             first, last = round(activation[1]), round(activation[2])
         else:
@@ -39,7 +75,7 @@ def activation_table(activation: Activation, requant: Requant, x_dtype: object) 
     PearrayError
         If the output's scale is unknown, or its type has more than 8 bits.
     """
-    if activation in (None, "relu") or (isinstance(activation, tuple) and activation[0] == "clip"):
+    if activation in (None, "relu") or _is_clip(activation):
         return None
     name = activation[0] if isinstance(activation, tuple) else activation
     dtype = requant.output_dtype(x_dtype)

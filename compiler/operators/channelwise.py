@@ -1,25 +1,23 @@
 """Operators that never mix channels: pooling, addition and tables."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ...golden import activation, integer, pool, quantised
 from ...hdl.errors import PearrayError
-from . import reference
-from .operator import Operator, Spec, Typed, padding4, pair
-from .requant import check_quantised, check_scale, check_stored, check_zero_point, storage_dtype
+from .operator import Operator, Spec, Typed, padding4, pair, sum_bits, sum_dtype
+from .requant import check_stored
+from .scaled import Scaled
 
-__all__ = ["Add", "AvgPool2d", "Lookup", "MaxPool2d", "Relu"]
+__all__ = ["Add", "AvgPool2d", "Lookup", "MaxPool2d", "Relu", "every_value", "look_up"]
 
 
-def _integer(role: str, tensor: Typed, rank: int | None = None) -> np.dtype:
+def _integer(role: str, tensor: Typed) -> np.dtype:
     dtype = np.dtype(tensor.dtype)
     if dtype.name not in ("int8", "uint8", "int16", "uint16"):
         raise PearrayError(f"{role} must be of type int8, uint8, int16 or uint16, not {dtype}")
-    if rank is not None and len(tensor.shape) != rank:
-        raise PearrayError(f"{role} must have {rank} dimensions, not shape {tuple(tensor.shape)}")
     return dtype
 
 
@@ -30,11 +28,11 @@ class _Pool(Operator):
     Parameters
     ----------
     kernel : int, (int, int) or None
-        Window; None for the whole of H and W.
+        Window, kept as (int, int); None for the whole of H and W.
     stride : int, (int, int) or None
-        Steps of the window; None for the window itself.
+        Steps of the window, kept as (int, int); None for the window itself.
     padding : int, (h, w) or (top, left, bottom, right)
-        Elements added on each side, which no window may lie wholly in.
+        Elements added on each side, which no window may lie wholly in; kept in the last form.
     """
 
     kernel: Any = None
@@ -42,27 +40,21 @@ class _Pool(Operator):
     padding: Any = 0
 
     def __post_init__(self) -> None:
-        if self.kernel is not None:
-            pair("kernel", self.kernel)
-        if self.stride is not None:
-            pair("stride", self.stride)
-        padding4(self.padding)
+        super().__post_init__()
+        vars(self).update({name: pair(name, getattr(self, name)) for name in ("kernel", "stride")
+                           if getattr(self, name) is not None}, padding=padding4(self.padding))
 
     def window(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Kernel and stride for an input of `shape`."""
-        kernel = (shape[2], shape[3]) if self.kernel is None else pair("kernel", self.kernel)
-        return kernel, kernel if self.stride is None else pair("stride", self.stride)
+        kernel = (shape[2], shape[3]) if self.kernel is None else self.kernel
+        return kernel, kernel if self.stride is None else self.stride
 
-    def _dilation(self) -> tuple[int, int]:
-        return 1, 1
-
-    @property
-    def _ceil_mode(self) -> bool:
-        return False
-
-    def _pooled(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _pooled(self, x: Typed, dilation: tuple[int, int], ceil_mode: bool) -> tuple[int, ...]:
+        """Shape of the output."""
+        shape, padding = tuple(x.shape), self.padding
+        if len(shape) != 4:
+            raise PearrayError(f"x must have 4 dimensions, not shape {shape}")
         kernel, stride = self.window(shape)
-        padding, dilation = padding4(self.padding), self._dilation()
         sizes = []
         for axis in range(2):
             reach = dilation[axis] * (kernel[axis] - 1) + 1
@@ -70,11 +62,11 @@ class _Pool(Operator):
                 raise PearrayError(f"padding must be smaller than the window {kernel}, not {padding}")
             span = shape[2 + axis] + padding[axis] + padding[axis + 2] - reach
             if span < 0:
-                raise PearrayError(f"kernel must fit padded x of shape {tuple(shape)}, not be {kernel}")
+                raise PearrayError(f"kernel must fit padded x of shape {shape}, not be {kernel}")
             size = span // stride[axis] + 1
             # A window that hangs over the end counts only if it begins before it.
             hanging = span % stride[axis] and size * stride[axis] < shape[2 + axis] + padding[axis]
-            sizes.append(size + (1 if self._ceil_mode and hanging else 0))
+            sizes.append(size + (1 if ceil_mode and hanging else 0))
         return (*shape[:2], *sizes)
 
 
@@ -87,7 +79,7 @@ class MaxPool2d(_Pool):
     kernel, stride, padding
         See :class:`_Pool`.
     dilation : int or (int, int)
-        Distance of the window's elements.
+        Distance of the window's elements, kept as (int, int).
     ceil_mode : bool
         Also make an output of a last window that hangs over the end.
     """
@@ -97,34 +89,19 @@ class MaxPool2d(_Pool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        pair("dilation", self.dilation)
+        vars(self).update(dilation=pair("dilation", self.dilation))
 
-    def _dilation(self) -> tuple[int, int]:
-        return pair("dilation", self.dilation)
+    def _types(self, x: Typed) -> list[Spec]:
+        return [(self._pooled(x, self.dilation, self.ceil_mode), np.dtype(x.dtype))]
 
-    @property
-    def _ceil_mode(self) -> bool:
-        return bool(self.ceil_mode)
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
-        if len(x.shape) != 4:
-            raise PearrayError(f"x must have 4 dimensions, not shape {tuple(x.shape)}")
-        return {"y": (self._pooled(tuple(x.shape)), np.dtype(x.dtype))}
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        x = tensors["x"]
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         kernel, stride = self.window(x.shape)
-        return {"y": reference.max_pool(x, kernel, stride, padding4(self.padding), self._dilation(),
-                                        self._ceil_mode)}
+        return [pool.max_pool2d(x, kernel, stride=stride, padding=self.padding, dilation=self.dilation,
+                                ceil_mode=bool(self.ceil_mode))]
 
 
 @dataclass(frozen=True, eq=False)
-class AvgPool2d(_Pool):
+class AvgPool2d(_Pool, Scaled):
     """Mean of each window of x (N, C, H, W), requantised as onnxruntime's QLinearAveragePool.
 
     Parameters
@@ -132,8 +109,7 @@ class AvgPool2d(_Pool):
     kernel, stride, padding
         See :class:`_Pool`. Without `kernel` the mean is that of QLinearGlobalAveragePool.
     x_scale, x_zero_point, y_scale, y_zero_point
-        How input and output are stored; the output has the type of `y_zero_point` if that is a NumPy integer, else
-        that of x. Without scales the sums of the windows are the output.
+        How input and output are stored; see :class:`Scaled`. Without scales the sums of the windows are the output.
     count_include_pad : bool
         Divide by the whole window, not by its elements inside x.
     ceil_mode : bool
@@ -153,62 +129,57 @@ class AvgPool2d(_Pool):
     ceil_mode: bool = False
     rounding: str = "onnx"
 
-    @property
-    def _ceil_mode(self) -> bool:
-        return bool(self.ceil_mode)
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rounding not in ("onnx", "tflite"):
             raise PearrayError(f"rounding must be 'onnx' or 'tflite', not {self.rounding!r}")
-        if self.rounding == "tflite" and (self.x_scale is not None or self.y_scale is not None
-                                          or self.count_include_pad):
+        if self.rounding == "tflite" and (self.is_scaled or self.count_include_pad):
             raise PearrayError("rounding 'tflite' takes no scales and never counts padding")
-        if (self.x_scale is None) != (self.y_scale is None):
-            raise PearrayError("x_scale and y_scale must both be given or neither")
-        for name in ("x_scale", "y_scale"):
-            if getattr(self, name) is not None and check_scale(name, getattr(self, name)).ndim:
-                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
-        for name in ("x_zero_point", "y_zero_point"):
-            check_zero_point(name, getattr(self, name))
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
-        if len(x.shape) != 4:
-            raise PearrayError(f"x must have 4 dimensions, not shape {tuple(x.shape)}")
-        shape = self._pooled(tuple(x.shape))
-        if self.x_scale is not None:
-            check_quantised("x", x.dtype, "x_zero_point", self.x_zero_point)
-            dtype = storage_dtype(self.y_zero_point) or np.dtype(x.dtype)
-            check_quantised("y", dtype, "y_zero_point", self.y_zero_point)
-            return {"y": (shape, dtype)}
-        if np.dtype(x.dtype).kind == "f":
-            return {"y": (shape, np.dtype(x.dtype))}
-        dtype = _integer("x", x)
-        if self.rounding == "tflite":
-            return {"y": (shape, dtype)}
-        check_stored("x_zero_point", self.x_zero_point, dtype)
-        return {"y": (shape, np.dtype(np.int32 if dtype.itemsize == 1 else np.int64))}
+    @property
+    def is_global(self) -> bool:
+        """Whether it is the mean of whole images."""
+        return self.kernel is None and not any(self.padding)
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        (_, dtype) = self.infer(tensors)["y"]
-        x = tensors["x"]
+    def _types(self, x: Typed) -> list[Spec]:
+        shape, dtype = self._pooled(x, (1, 1), self.ceil_mode), np.dtype(x.dtype)
+        if self.is_scaled:
+            dtype = self._output_dtype(x=x)
+        elif dtype.kind != "f":
+            dtype = _integer("x", x)
+            if self.rounding == "onnx":
+                check_stored("x_zero_point", self.x_zero_point, dtype)
+                dtype = sum_dtype(dtype)
+        return [(shape, dtype)]
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         kernel, stride = self.window(x.shape)
-        return {"y": reference.average_pool(self, x, kernel, stride, padding4(self.padding), dtype)}
+        [(_, dtype)] = self._types(x)
+        geometry: dict[str, Any] = {"stride": stride, "padding": self.padding, "ceil_mode": bool(self.ceil_mode)}
+        if x.dtype.kind == "f":
+            counts = pool.window_counts(x.shape[2], x.shape[3], kernel, **geometry,
+                                        count_include_pad=self.count_include_pad)
+            return [(pool.sequential_sums(x, kernel, **geometry) / counts.astype(np.float32)).astype(dtype)]
+        if self.rounding == "tflite":
+            return [quantised.integer_average_pool2d(x, kernel, **geometry)]
+        if not self.is_scaled:
+            sums = pool.window_sums(x, kernel, **geometry, x_zero_point=int(self.x_zero_point))
+            return [sums.astype(dtype)]
+        scales = *self.stored("x"), *self.stored("y")
+        if self.is_global:
+            return [quantised.global_average_pool2d(x, *scales, dtype=dtype)]
+        return [quantised.average_pool2d(x, *scales, kernel, **geometry, count_include_pad=self.count_include_pad,
+                                         dtype=dtype)]
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Operator):
+class Add(Scaled):
     """Sum of two quantised tensors, as onnxruntime's QLinearAdd: a and b broadcast to y.
 
     Parameters
     ----------
     A_scale, A_zero_point, B_scale, B_zero_point, C_scale, C_zero_point
-        How a, b and y are stored; y has the type of `C_zero_point` if that is a NumPy integer, else that of a.
-        Without scales a and b are added as they are.
+        How a, b and y are stored; see :class:`Scaled`. Without scales a and b are added as they are.
     """
 
     stated: ClassVar = {"a": ("A_scale", "A_zero_point"), "b": ("B_scale", "B_zero_point"),
@@ -223,44 +194,69 @@ class Add(Operator):
 
     required = ("a", "b")
 
-    def __post_init__(self) -> None:
-        scales = ("A_scale", "B_scale", "C_scale")
-        given = [getattr(self, name) is not None for name in scales]
-        if any(given) != all(given):
-            raise PearrayError("A_scale, B_scale and C_scale must all be given or none")
-        for name in scales:
-            if getattr(self, name) is not None and check_scale(name, getattr(self, name)).ndim:
-                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
-        for name in ("A_zero_point", "B_zero_point", "C_zero_point"):
-            check_zero_point(name, getattr(self, name))
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        a, b = tensors["a"], tensors["b"]
+    def _types(self, a: Typed, b: Typed) -> list[Spec]:
         try:
             shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
         except ValueError:
             raise PearrayError(f"b must broadcast with a of shape {tuple(a.shape)}, "
                                f"not have shape {tuple(b.shape)}") from None
-        if self.A_scale is not None:
-            dtype = storage_dtype(self.C_zero_point) or np.dtype(a.dtype)
-            check_quantised("a", a.dtype, "A_zero_point", self.A_zero_point)
-            check_quantised("b", b.dtype, "B_zero_point", self.B_zero_point)
-            check_quantised("y", dtype, "C_zero_point", self.C_zero_point)
-            return {"y": (shape, dtype)}
-        if np.dtype(a.dtype).kind == "f" and np.dtype(b.dtype).kind == "f":
-            return {"y": (shape, np.dtype(a.dtype))}
-        dtype, other = _integer("a", a), _integer("b", b)
-        check_stored("A_zero_point", self.A_zero_point, dtype)
-        check_stored("B_zero_point", self.B_zero_point, other)
-        wide = max(dtype.itemsize, other.itemsize) > 1
-        return {"y": (shape, np.dtype(np.int64 if wide else np.int32))}
+        if self.is_scaled:
+            return [(shape, self._output_dtype(a=a, b=b))]
+        if np.dtype(a.dtype).kind == np.dtype(b.dtype).kind == "f":
+            return [(shape, np.dtype(a.dtype))]
+        kinds = _integer("a", a), _integer("b", b)
+        for name, kind in zip(("A_zero_point", "B_zero_point"), kinds, strict=True):
+            check_stored(name, getattr(self, name), kind)
+        return [(shape, sum_dtype(*kinds))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        (_, dtype) = self.infer(tensors)["y"]
-        return {"y": reference.add(self, tensors["a"], tensors["b"], dtype)}
+    def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        [(_, dtype)] = self._types(a, b)
+        if self.is_scaled:
+            return [quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype)]
+        if a.dtype.kind == "f":
+            return [a + b]
+        return [integer.add(a, b, a_zero_point=int(self.A_zero_point), b_zero_point=int(self.B_zero_point),
+                            acc_bits=sum_bits(a.dtype, b.dtype)).astype(dtype)]
+
+
+    def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
+        """Tabulate sums over all that the operand `other` can store where `role`, the other operand, is constant.
+
+        The table is (256,), or (channels, 256) if there is one value for each channel (axis 1).
+
+        Raises
+        ------
+        PearrayError
+            If the constant has another shape, or scales are not given.
+        """
+        shape = tuple(other.shape)
+        channels = shape[1] if len(shape) > 1 else 1
+        padded = (1,) * (len(shape) - value.ndim) + value.shape
+        if value.size not in (1, channels) or len(padded) != len(shape) or value.size != np.prod(padded[1:2]):
+            raise PearrayError(f"the constant must be one value or one for each of the {channels} channels of an input "
+                               f"of shape {shape}, not of shape {value.shape}")
+        if not self.is_scaled:
+            raise PearrayError("C_scale must be given where an operand is constant, not None")
+        operands = {"a": other, "b": other, role: value}
+        dtype = self._output_dtype(**operands)
+        # The order of the runtime's additions depends on whether it meets a run of one number.
+        spread = quantised.first_is_spread(*(tuple(tensor.shape) for tensor in operands.values()))
+        a, b = (value.reshape(-1, 1) if name == role else every_value(other.dtype) for name in operands)
+        table = quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype, spread=spread)
+        return table[0] if len(table) == 1 else table
+
+
+def every_value(dtype: Any) -> np.ndarray:
+    """All values of an 8-bit type in the order of a table's entries."""
+    return np.arange(256, dtype=np.uint8).view(dtype)
+
+
+def look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Entries of a table (256,), or of one (C, 256) for each channel along axis 1."""
+    if table.ndim == 1:
+        return activation.apply_table(values, table)
+    channel = np.arange(table.shape[0]).reshape((1, -1) + (1,) * (values.ndim - 2))
+    return table[channel, values.astype(np.int64) & 255]
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,21 +278,16 @@ class Lookup(Operator):
             raise PearrayError("table must be int8 or uint8 of shape (256,) or (channels, 256), "
                                f"not {table.dtype} of shape {table.shape}")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
+    def _types(self, x: Typed) -> list[Spec]:
         if np.dtype(x.dtype) not in (np.int8, np.uint8):
             raise PearrayError(f"x must be of type int8 or uint8, not {x.dtype}")
         if self.table.ndim == 2 and (len(x.shape) < 2 or x.shape[1] != self.table.shape[0]):
             raise PearrayError(f"table must have one row for each channel of x of shape {tuple(x.shape)}, "
                                f"not {self.table.shape[0]}")
-        return {"y": (tuple(x.shape), self.table.dtype)}
+        return [(tuple(x.shape), self.table.dtype)]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return {"y": reference.look_up(tensors["x"], self.table)}
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        return [look_up(x, self.table)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,15 +296,9 @@ class Relu(Operator):
 
     zero_point: int = 0
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
+    def _types(self, x: Typed) -> list[Spec]:
         check_stored("zero_point", self.zero_point, _integer("x", x))
-        return {"y": (tuple(x.shape), np.dtype(x.dtype))}
+        return [(tuple(x.shape), np.dtype(x.dtype))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        x = tensors["x"]
-        return {"y": np.maximum(x, x.dtype.type(self.zero_point))}
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        return [np.maximum(x, x.dtype.type(self.zero_point))]

@@ -1,22 +1,207 @@
-"""Operators that contract: matrix products and convolutions."""
+"""Operators that contract, matrix products and convolutions: their operands, sums, and how these become outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ...golden import fixed_point, floating, integer
 from ...hdl.errors import PearrayError
-from . import reference
-from .contraction import Contraction
-from .operator import Spec, Typed, padding4, pair
-from .requant import FixedPoint
+from .activation import Activation, activation_bounds, activation_table, check_activation, float_activation
+from .channelwise import look_up
+from .operator import Operator, Quantisation, Spec, Typed, padding4, pair, sum_bits, sum_dtype
+from .requant import FixedPoint, Requant, check_stored
 
-__all__ = ["Conv2d", "ConvTranspose2d", "Gemm", "Linear"]
+__all__ = ["Contraction", "Conv2d", "ConvTranspose2d", "Gemm", "Linear", "MatrixProduct", "Windowed"]
+
+_INTEGERS = ("int8", "uint8", "int16", "uint16")
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Gemm(Contraction):
+class Contraction(Operator):
+    """Base of the operators whose sums are requantised: their operands and their last stages are the same.
+
+    One states the shape of its output in ``_shape``, which has channels along axis 1, and its sums in ``_sums``.
+
+    Parameters
+    ----------
+    requant : Requant or FixedPoint, optional
+        How sums become outputs; without it the sums are the output, int32 for 8-bit operands and
+        int64 for wider ones. Float operands take no requantisation. Fixed point says how products and sums are
+        cut as well, for int16 operands.
+    activation
+        What follows requantisation; None or "relu" for sums and in fixed point.
+    """
+
+    requant: Requant | FixedPoint | None = None
+    activation: Activation = None
+
+    # The activations, the weights and the bias.
+    required = ("x", "w")
+    optional = ("b",)
+    constants: ClassVar[tuple[str, ...]] = ("w", "b")
+
+    #: Dimensions of the activations and the weights.
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        if self.requant is not None and not isinstance(self.requant, (Requant, FixedPoint)):
+            raise PearrayError(f"requant must be None, a Requant or a FixedPoint, not {self.requant!r}")
+        if isinstance(self.requant, FixedPoint) and self.activation not in (None, "relu"):
+            raise PearrayError(f"activation must be None or 'relu' in fixed point, not {self.activation!r}")
+
+    def quantisation(self, role: str) -> Quantisation | None:
+        """How the requantisation says that the output is stored; ONNX's factors alone tell no other scale."""
+        requant = self.requant
+        if role != "y" or not isinstance(requant, Requant) or requant.y_scale is None:
+            return None
+        return Quantisation(float(np.float32(requant.y_scale)), requant.y_zero_point)
+
+    def _types(self, **tensors: Any) -> list[Spec]:
+        self._check_operands(tensors)
+        (x, w), b = (tensors[role] for role in self.required), tensors.get(self.roles[2])
+        shape = self._shape(tuple(x.shape), tuple(w.shape))
+        allowed = self._bias_shapes(shape)
+        if b is not None and tuple(b.shape) not in allowed:
+            raise PearrayError(f"{self.roles[2]} must have shape {' or '.join(map(str, allowed))}, "
+                               f"not {tuple(b.shape)}")
+        return [(shape, self._dtype(np.dtype(x.dtype), np.dtype(w.dtype), shape[1]))]
+
+    def _check_operands(self, tensors: Mapping[str, Typed]) -> None:
+        kinds = {role: np.dtype(tensor.dtype) for role, tensor in tensors.items() if tensor is not None}
+        a, b, c = self.roles
+        for role in (a, b):
+            if kinds[role].name not in _INTEGERS and kinds[role].kind != "f":
+                raise PearrayError(f"{role} must be of type {', '.join(_INTEGERS)} or float, not {kinds[role]}")
+            shape = tuple(tensors[role].shape)
+            if len(shape) != self.rank or 0 in shape:
+                raise PearrayError(f"{role} must have {self.rank} dimensions of at least 1, not shape {shape}")
+        is_float = kinds[a].kind == "f"
+        if is_float != (kinds[b].kind == "f") or kinds[a].itemsize != kinds[b].itemsize:
+            raise PearrayError(f"{b} must be as wide as {a} ({kinds[a]}), not {kinds[b]}")
+        if isinstance(self.requant, FixedPoint):
+            for role, kind in kinds.items():
+                if kind != np.int16:
+                    raise PearrayError(f"{role} must be of type int16 in fixed point, not {kind}")
+        elif is_float and self.requant is not None:
+            raise PearrayError(f"requant must be None for {a} of type {kinds[a]}")
+        elif not is_float and c in kinds and kinds[c].name not in ("int32", "int64"):
+            raise PearrayError(f"{c} must be of type int32, not {kinds[c]}")
+
+    def _dtype(self, x: np.dtype, w: np.dtype, channels: int) -> np.dtype:
+        """Type of the output for operands of types x and w, after checking what follows the sums."""
+        requant = self.requant
+        if requant is None:
+            if x.kind == "f":
+                return x
+            if self.activation not in (None, "relu"):
+                raise PearrayError(f"activation {self.activation!r} needs a requant")
+            return sum_dtype(x)
+        if isinstance(requant, FixedPoint):
+            return np.dtype(np.int16)
+        dtype = requant.output_dtype(x)
+        for role, zero_point, kind in zip(self.roles, self.zero_points, (x, w), strict=False):
+            check_stored(f"zero point of {role}", zero_point, kind)
+        check_stored("y_zero_point", requant.y_zero_point, dtype)
+        if requant.channels not in (None, channels):
+            raise PearrayError(f"requant must have one factor or one per output channel ({channels}), "
+                               f"not {requant.channels}")
+        if requant.multiplier is not None:
+            requant.tflite_rule(x)
+        activation_table(self.activation, requant, x)
+        return dtype
+
+    def _shape(self, x: Shape, w: Shape) -> Shape:
+        raise NotImplementedError
+
+    def _bias_shapes(self, y: Shape) -> list[Shape]:
+        """Shapes that a bias may have."""
+        return [(y[1],)]
+
+    def bounds(self, x_dtype: Any) -> tuple[int, int]:
+        """Bounds of the stored output before any table."""
+        assert self.requant is not None
+        if isinstance(self.requant, FixedPoint):
+            return 0 if self.activation == "relu" else -(1 << 15), (1 << 15) - 1
+        if self.table(x_dtype) is not None:
+            return self.requant.bounds(x_dtype)
+        return activation_bounds(self.activation, self.requant, x_dtype)
+
+    def table(self, x_dtype: Any) -> np.ndarray | None:
+        """Table of the activation over stored outputs, of shape (256,), or None."""
+        if not isinstance(self.requant, Requant):
+            return None
+        return activation_table(self.activation, self.requant, x_dtype)
+
+    @property
+    def zero_points(self) -> tuple[int, int]:
+        """Zero points of the activations and the weights."""
+        if not isinstance(self.requant, Requant):
+            return 0, 0
+        return self.requant.x_zero_point, self.requant.w_zero_point
+
+    def _compute(self, **tensors: Any) -> list[np.ndarray]:
+        x, w = (tensors[role] for role in self.required)
+        sums = self._sums(x, w, tensors.get(self.roles[2]))
+        if sums.dtype.kind == "f":
+            return [float_activation(self.activation, sums)]
+        if not isinstance(self.requant, Requant):
+            sums = np.maximum(sums, 0) if self.activation == "relu" else sums
+            return [sums if isinstance(self.requant, FixedPoint) else sums.astype(sum_dtype(x.dtype))]
+        y = self.requant.apply(sums, *self.bounds(x.dtype), x.dtype)
+        table = self.table(x.dtype)
+        return [y if table is None else look_up(y, table)]
+
+    def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        raise NotImplementedError
+
+    def _arithmetic(self, dtype: np.dtype, names: str = "xw") -> tuple[Any, dict[str, Any]]:
+        """Golden models for operands of a type, and what those take besides tensors: `names` are the operands'."""
+        if isinstance(self.requant, FixedPoint):
+            return fixed_point, {"shift": self.requant.shift}
+        if dtype.kind == "f":
+            return floating, {}
+        zeros = {f"{name}_zero_point": zero for name, zero in zip(names, self.zero_points, strict=True)}
+        return integer, {**zeros, "acc_bits": sum_bits(dtype)}
+
+
+class MatrixProduct(Contraction):
+    """Base of matrix products (M, K) times (K, N), either operand of which may stand transposed in memory."""
+
+    trans_a: bool
+    trans_b: bool
+    rank = 2
+
+    def _sizes(self, a: Shape, b: Shape) -> tuple[int, int, int]:
+        m, k = reversed(a) if self.trans_a else a
+        depth, n = reversed(b) if self.trans_b else b
+        if k != depth:
+            raise PearrayError(f"{self.roles[1]} must have {k} {'columns' if self.trans_b else 'rows'} to match "
+                               f"{self.roles[0]} of shape {a}, not shape {b}")
+        return m, k, n
+
+    def _shape(self, x: Shape, w: Shape) -> Shape:
+        m, _, n = self._sizes(x, w)
+        return m, n
+
+    def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        model, given = self._arithmetic(x.dtype, "ab")
+        if model is integer and b is not None and b.shape[0] == 1:
+            b = b.reshape(-1)
+        sums: np.ndarray = model.gemm(x.T if self.trans_a else x, w.T if self.trans_b else w, b, **given)
+        return sums
+
+    def _macs(self, **tensors: Any) -> int:
+        return prod(self._sizes(*(tuple(tensors[role].shape) for role in self.required)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gemm(MatrixProduct):
     """``y = a' b' + c`` with a' (M, K) and b' (K, N), either transposed in memory.
 
     Tensors: `a` (M, K), or (K, M) with `trans_a`; `b` (K, N), or (N, K) with `trans_b`; optional
@@ -28,84 +213,29 @@ class Gemm(Contraction):
 
     required = ("a", "b")
     optional = ("c",)
-    roles = ("a", "b", "c")
+    constants = ()
 
-    def sizes(self, tensors: Mapping[str, Typed]) -> tuple[int, int, int]:
-        """M, K and N."""
-        a, b = tensors["a"].shape, tensors["b"].shape
-        m, k = (a[1], a[0]) if self.trans_a else (a[0], a[1])
-        depth, n = (b[1], b[0]) if self.trans_b else (b[0], b[1])
-        if k != depth:
-            raise PearrayError(f"b must have {k} rows to match a of shape {tuple(a)}, not shape {tuple(b)}"
-                               if not self.trans_b else
-                               f"b must have {k} columns to match a of shape {tuple(a)}, not shape {tuple(b)}")
-        return m, k, n
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self._operands(tensors, (2, 2))
-        m, _, n = self.sizes(tensors)
-        c = tensors.get("c")
-        if c is not None and tuple(c.shape) not in ((n,), (1, n), (m, n)):
-            raise PearrayError(f"c must have shape ({n},) or ({m}, {n}), not {tuple(c.shape)}")
-        return self._result(tensors, (m, n), n)
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        a, b = tensors["a"], tensors["b"]
-        sums = reference.gemm_sums(a.T if self.trans_a else a, b.T if self.trans_b else b, tensors.get("c"),
-                                   self.requant)
-        return self._finish(sums, a.dtype, 1)
-
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        return int(np.prod(self.sizes(tensors), dtype=np.int64))
+    def _bias_shapes(self, y: Shape) -> list[Shape]:
+        return [*dict.fromkeys(((y[1],), (1, y[1]), y))]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Linear(Contraction):
+class Linear(MatrixProduct):
     """``y = x w' + b`` with x (N, in), w (out, in), optional b (out,); output y (N, out)."""
 
-    required = ("x", "w")
-    optional = ("b",)
-    constants = ("w", "b")
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self._operands(tensors, (2, 2))
-        x, w = tensors["x"].shape, tensors["w"].shape
-        if x[1] != w[1]:
-            raise PearrayError(f"w must have shape (out, {x[1]}) to match x of shape {tuple(x)}, not {tuple(w)}")
-        b = tensors.get("b")
-        if b is not None and tuple(b.shape) != (w[0],):
-            raise PearrayError(f"b must have shape ({w[0]},), not {tuple(b.shape)}")
-        return self._result(tensors, (x[0], w[0]), w[0])
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        x = tensors["x"]
-        sums = reference.gemm_sums(x, tensors["w"].T, tensors.get("b"), self.requant)
-        return self._finish(sums, x.dtype, 1)
-
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        return int(np.prod(tensors["x"].shape, dtype=np.int64)) * tensors["w"].shape[0]
+    trans_a, trans_b = False, True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2d(Contraction):
-    """``y[n,m,p,q] = x[n,c,Up+Dr-top,Uq+Ds-left] * w[m,c,r,s] + b[m]``.
-
-    Tensors: x (N, C, H, W), w (M, C / groups, R, S), optional b (M,); output y (N, M, P, Q).
+class Windowed(Operator):
+    """Parameters of convolutions.
 
     Parameters
     ----------
     stride, dilation : int or (int, int)
-        Vertical and horizontal.
+        Vertical and horizontal; kept as (int, int).
     padding : int, (h, w) or (top, left, bottom, right)
-        Elements added on each side; they stand for zero.
+        Elements added on each side, which stand for zero; kept in the last form.
     groups : int
         Groups of channels that do not meet.
     """
@@ -115,117 +245,87 @@ class Conv2d(Contraction):
     dilation: Any = 1
     groups: int = 1
 
-    required = ("x", "w")
-    optional = ("b",)
-    constants = ("w", "b")
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        pair("stride", self.stride)
-        pair("dilation", self.dilation)
-        padding4(self.padding)
+        vars(self).update(stride=pair("stride", self.stride), dilation=pair("dilation", self.dilation),
+                          padding=padding4(self.padding))
         if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self._operands(tensors, (4, 4))
-        n, c, h, width = tensors["x"].shape
-        m, per_group, r, s = tensors["w"].shape
-        if c != per_group * self.groups:
-            raise PearrayError(f"w must have {c // self.groups if c % self.groups == 0 else 'C / groups'} channels "
-                               f"for x of shape {tuple(tensors['x'].shape)} and groups={self.groups}, "
-                               f"not shape {tuple(tensors['w'].shape)}")
-        if m % self.groups:
-            raise PearrayError(f"groups must divide the {m} output channels, not {self.groups}")
-        b = tensors.get("b")
-        if b is not None and tuple(b.shape) != (m,):
-            raise PearrayError(f"b must have shape ({m},), not {tuple(b.shape)}")
-        (u, v), (dr, ds) = pair("stride", self.stride), pair("dilation", self.dilation)
-        top, left, bottom, right = padding4(self.padding)
-        p = (h + top + bottom - dr * (r - 1) - 1) // u + 1
-        q = (width + left + right - ds * (s - 1) - 1) // v + 1
-        if p < 1 or q < 1:
-            raise PearrayError(f"w of shape {tuple(tensors['w'].shape)} is larger than padded x of shape "
-                               f"{tuple(tensors['x'].shape)}; the filter must fit")
-        return self._result(tensors, (n, m, p, q), m)
-
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        x = tensors["x"]
-        sums = reference.conv_sums(x, tensors["w"], tensors.get("b"), pair("stride", self.stride),
-                                   padding4(self.padding), pair("dilation", self.dilation), self.groups,
-                                   self.requant)
-        return self._finish(sums, x.dtype, 1)
-
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        (n, _, p, q), _ = self.infer(tensors)["y"]
-        return n * p * q * int(np.prod(tensors["w"].shape, dtype=np.int64))
+    @property
+    def window(self) -> dict[str, Any]:
+        """All of these by name."""
+        return {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ConvTranspose2d(Contraction):
+class Conv2d(Windowed, Contraction):
+    """``y[n,m,p,q] = x[n,c,Up+Dr-top,Uq+Ds-left] * w[m,c,r,s] + b[m]``.
+
+    Tensors: x (N, C, H, W), w (M, C / groups, R, S), optional b (M,); output y (N, M, P, Q). Parameters are those of
+    :class:`Windowed`.
+    """
+
+    rank = 4
+
+    def _shape(self, x: Shape, w: Shape) -> Shape:
+        (n, c, h, width), (m, per_group, r, s) = x, w
+        if c != per_group * self.groups:
+            raise PearrayError(f"w must have {c // self.groups if c % self.groups == 0 else 'C / groups'} channels "
+                               f"for x of shape {x} and groups={self.groups}, not shape {w}")
+        if m % self.groups:
+            raise PearrayError(f"groups must divide the {m} output channels, not {self.groups}")
+        (u, v), (dr, ds), (top, left, bottom, right) = self.stride, self.dilation, self.padding
+        p = (h + top + bottom - dr * (r - 1) - 1) // u + 1
+        q = (width + left + right - ds * (s - 1) - 1) // v + 1
+        if p < 1 or q < 1:
+            raise PearrayError(f"w of shape {w} is larger than padded x of shape {x}; the filter must fit")
+        return n, m, p, q
+
+    def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        model, given = self._arithmetic(x.dtype)
+        sums: np.ndarray = model.conv2d(x, w, b, **self.window, **given)
+        return sums
+
+    def _macs(self, x: Typed, w: Typed, b: Typed | None = None) -> int:
+        n, _, p, q = self._shape(tuple(x.shape), tuple(w.shape))
+        return n * p * q * prod(w.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConvTranspose2d(Windowed, Contraction):
     """Transposed convolution: x (N, C, H, W), w (C, M / groups, R, S), optional b (M,); y (N, M, P, Q).
 
-    Parameters are those of :class:`Conv2d` as ONNX's ConvTranspose, with `output_padding`
+    Parameters are those of :class:`Windowed` as in ONNX's ConvTranspose, with `output_padding`
     (h, w) added at the bottom and right.
     """
 
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
     output_padding: Any = 0
-
-    required = ("x", "w")
-    optional = ("b",)
-    constants = ("w", "b")
+    rank = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        pair("stride", self.stride)
-        pair("dilation", self.dilation)
-        pair("output_padding", self.output_padding, 0)
-        padding4(self.padding)
-        if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
-            raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
+        vars(self).update(output_padding=pair("output_padding", self.output_padding, 0))
         if isinstance(self.requant, FixedPoint):
             raise PearrayError("requant must be None or a Requant for ConvTranspose2d, not a FixedPoint")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self._operands(tensors, (4, 4))
-        n, c, h, width = tensors["x"].shape
-        depth, per_group, r, s = tensors["w"].shape
+    def _shape(self, x: Shape, w: Shape) -> Shape:
+        (n, c, h, width), (depth, per_group, r, s) = x, w
         if c != depth or c % self.groups:
             raise PearrayError(f"w must have shape ({c}, M / groups, R, S) and groups must divide {c}, "
-                               f"not shape {tuple(tensors['w'].shape)} and groups={self.groups}")
-        m = per_group * self.groups
-        b = tensors.get("b")
-        if b is not None and tuple(b.shape) != (m,):
-            raise PearrayError(f"b must have shape ({m},), not {tuple(b.shape)}")
-        (u, v), (dr, ds) = pair("stride", self.stride), pair("dilation", self.dilation)
-        extra = pair("output_padding", self.output_padding, 0)
-        top, left, bottom, right = padding4(self.padding)
-        p = (h - 1) * u - top - bottom + dr * (r - 1) + 1 + extra[0]
-        q = (width - 1) * v - left - right + ds * (s - 1) + 1 + extra[1]
+                               f"not shape {w} and groups={self.groups}")
+        (u, v), (dr, ds), (top, left, bottom, right) = self.stride, self.dilation, self.padding
+        p = (h - 1) * u - top - bottom + dr * (r - 1) + 1 + self.output_padding[0]
+        q = (width - 1) * v - left - right + ds * (s - 1) + 1 + self.output_padding[1]
         if p < 1 or q < 1:
-            raise PearrayError(f"padding must leave an output, not {padding4(self.padding)} "
-                               f"for x of shape {tuple(tensors['x'].shape)}")
-        return self._result(tensors, (n, m, p, q), m)
+            raise PearrayError(f"padding must leave an output, not {self.padding} for x of shape {x}")
+        return n, per_group * self.groups, p, q
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        x = tensors["x"]
-        sums = reference.conv_transpose_sums(
-            x, tensors["w"], tensors.get("b"), pair("stride", self.stride), padding4(self.padding),
-            pair("dilation", self.dilation), pair("output_padding", self.output_padding, 0), self.groups,
-            *self.zero_points)
-        return self._finish(sums, x.dtype, 1)
+    def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        if x.dtype.kind == "f":
+            raise PearrayError(f"x must be of an integer type for ConvTranspose2d, not {x.dtype}")
+        _, given = self._arithmetic(x.dtype)
+        return integer.conv_transpose2d(x, w, b, output_padding=self.output_padding, **self.window, **given)
 
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        return int(np.prod(tensors["x"].shape, dtype=np.int64)) * int(np.prod(tensors["w"].shape[1:]))
+    def _macs(self, x: Typed, w: Typed, b: Typed | None = None) -> int:
+        return prod(x.shape) * prod(w.shape[1:])

@@ -1,7 +1,7 @@
 """Operators that take no array: other shapes of tensors, and quantisation at a graph's edges."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,23 +25,18 @@ class Reshape(Operator):
 
     shape: tuple[int, ...]
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
-        count = int(np.prod(x.shape, dtype=np.int64))
-        shape = [int(size) for size in self.shape]
+    def _types(self, x: Typed) -> list[Spec]:
+        count, shape = prod(x.shape), [int(size) for size in self.shape]
         if shape.count(-1) == 1:
-            known = int(np.prod([size for size in shape if size != -1], dtype=np.int64))
+            known = prod(size for size in shape if size != -1)
             shape[shape.index(-1)] = count // known if known and count % known == 0 else -1
-        if any(size < 0 for size in shape) or int(np.prod(shape, dtype=np.int64)) != count:
+        if any(size < 0 for size in shape) or prod(shape) != count:
             raise PearrayError(f"shape must hold the {count} elements of x of shape {tuple(x.shape)}, "
                                f"not be {self.shape}")
-        return {"y": (tuple(shape), np.dtype(x.dtype))}
+        return [(tuple(shape), np.dtype(x.dtype))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        return {"y": tensors["x"].reshape(self.infer(tensors)["y"][0])}
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        return [x.reshape(self._types(x)[0][0])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +59,16 @@ class Quantize(Operator):
     zero_point: Any
     clamp: tuple[int, int] | None = None
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        return {"y": (tuple(tensors["x"].shape), storage_dtype(self.zero_point) or np.dtype(np.int8))}
+    def _types(self, x: Typed) -> list[Spec]:
+        return [(tuple(x.shape), storage_dtype(self.zero_point) or np.dtype(np.int8))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        _, dtype = self.infer(tensors)["y"]
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        [(_, dtype)] = self._types(x)
         info = np.iinfo(dtype)
         low, high = (info.min, info.max) if self.clamp is None else self.clamp
         with np.errstate(over="ignore", under="ignore"):
-            scaled = np.rint(tensors["x"].astype(np.float32) / check_scale("scale", self.scale))
-        return {"y": np.clip(scaled + int(self.zero_point), low, high).astype(dtype)}
+            scaled = np.rint(x.astype(np.float32) / check_scale("scale", self.scale))
+        return [np.clip(scaled + int(self.zero_point), low, high).astype(dtype)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +80,9 @@ class Dequantize(Operator):
     scale: Any
     zero_point: Any = 0
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        return {"y": (tuple(tensors["x"].shape), np.dtype(np.float32))}
+    def _types(self, x: Typed) -> list[Spec]:
+        return [(tuple(x.shape), np.dtype(np.float32))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        difference = tensors["x"].astype(np.int32) - int(self.zero_point)
-        return {"y": difference.astype(np.float32) * check_scale("scale", self.scale)}
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        difference = x.astype(np.int32) - int(self.zero_point)
+        return [difference.astype(np.float32) * check_scale("scale", self.scale)]

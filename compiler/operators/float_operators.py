@@ -1,26 +1,28 @@
 """Softmax, attention, its gradients and the optimiser: operators that have a golden model but no lowering yet."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ...golden import attention, gradients, quantised
 from ...hdl.errors import PearrayError
-from . import reference
 from .operator import Operator, Spec, Typed
-from .requant import check_quantised, check_scale, check_zero_point, storage_dtype
+from .scaled import Scaled
 
 __all__ = ["SGD", "Attention", "AttentionGrad", "MultiHeadAttention", "Softmax"]
 
 
-def _like(tensors: Mapping[str, Typed], pairs: Mapping[str, str]) -> dict[str, Spec]:
-    return {output: (tuple(tensors[role].shape), np.dtype(tensors[role].dtype)) for output, role in pairs.items()}
+def _like(*tensors: Typed) -> list[Spec]:
+    return [(tuple(tensor.shape), np.dtype(tensor.dtype)) for tensor in tensors]
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(Operator):
+class Softmax(Scaled):
     """Softmax of x along `axis`; quantised as onnxruntime's QLinearSoftmax if scales are given."""
+
+    stated: ClassVar = {"x": ("X_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
 
     axis: int = -1
     X_scale: Any = None
@@ -28,42 +30,27 @@ class Softmax(Operator):
     y_scale: Any = None
     y_zero_point: Any = 0
 
-    def __post_init__(self) -> None:
-        if (self.X_scale is None) != (self.y_scale is None):
-            raise PearrayError("X_scale and y_scale must both be given or neither")
-        for name in ("X_scale", "y_scale"):
-            if getattr(self, name) is not None and check_scale(name, getattr(self, name)).ndim:
-                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
-        for name in ("x_zero_point", "y_zero_point"):
-            check_zero_point(name, getattr(self, name))
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x = tensors["x"]
+    def _types(self, x: Typed) -> list[Spec]:
         if not -len(x.shape) <= self.axis < len(x.shape):
             raise PearrayError(f"axis must be in {-len(x.shape)}..{len(x.shape) - 1}, not {self.axis}")
-        if self.X_scale is None:
-            return {"y": (tuple(x.shape), np.dtype(x.dtype))}
-        dtype = storage_dtype(self.y_zero_point) or np.dtype(x.dtype)
-        check_quantised("x", x.dtype, "x_zero_point", self.x_zero_point)
-        check_quantised("y", dtype, "y_zero_point", self.y_zero_point)
-        return {"y": (tuple(x.shape), dtype)}
+        return [(tuple(x.shape), self._output_dtype(x=x) if self.is_scaled else np.dtype(x.dtype))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return {"y": reference.softmax(self, tensors["x"])}
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        if not self.is_scaled:
+            return [attention.softmax(x, self.axis)]
+        y = quantised.softmax(np.moveaxis(x, self.axis, -1), *self.stored("x"), *self.stored("y"),
+                              dtype=self._types(x)[0][1])
+        return [np.moveaxis(y, -1, self.axis)]
 
 
 @dataclass(frozen=True, eq=False)
-class Attention(Operator):
-    """``softmax(q k' * scale) v`` over the last two axes: q (..., L, E), k (..., S, E), v (..., S, F).
+class _Scores(Operator):
+    """Parameters of attention.
 
     Parameters
     ----------
     scale : float, optional
-        Factor of the scores, 1 / sqrt(E) if absent.
+        Factor of the scores, 1 / sqrt(E) if absent, E being how wide a head is.
     causal : bool
         Let position i see only positions up to i.
     """
@@ -71,80 +58,64 @@ class Attention(Operator):
     scale: float | None = None
     causal: bool = False
 
-    required = ("q", "k", "v")
+    required: ClassVar[tuple[str, ...]] = ("q", "k", "v")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
+
+@dataclass(frozen=True, eq=False)
+class Attention(_Scores):
+    """``softmax(q k' * scale) v`` over the last two axes: q (..., L, E), k (..., S, E), v (..., S, F)."""
+
+    def _types(self, **tensors: Typed) -> list[Spec]:
         q, k, v = (tuple(tensors[role].shape) for role in self.required)
         if min(len(q), len(k), len(v)) < 2 or q[-1] != k[-1] or k[-2] != v[-2] or not q[:-2] == k[:-2] == v[:-2]:
             raise PearrayError(f"q, k, v must have shapes (..., L, E), (..., S, E), (..., S, F), not {q}, {k}, {v}")
-        return {"y": ((*q[:-1], v[-1]), np.dtype(tensors["q"].dtype))}
+        return [((*q[:-1], v[-1]), np.dtype(tensors["q"].dtype))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return {"y": reference.attention(self, tensors)}
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
+        return [attention.attention(q, k, v, scale=self.scale, causal=self.causal)]
 
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        q, v = tensors["q"].shape, tensors["v"].shape
-        return int(np.prod(q[:-1], dtype=np.int64)) * v[-2] * (q[-1] + v[-1])
+    def _macs(self, q: Typed, k: Typed, v: Typed) -> int:
+        return prod(q.shape[:-1]) * v.shape[-2] * (q.shape[-1] + v.shape[-1])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MultiHeadAttention(Operator):
+class MultiHeadAttention(_Scores):
     """Attention of `heads` heads over q (N, L, D), k and v (N, S, D), each head D / heads wide; y (N, L, D)."""
 
     heads: int
-    scale: float | None = None
-    causal: bool = False
 
-    required = ("q", "k", "v")
-
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
+    def _types(self, **tensors: Typed) -> list[Spec]:
         q, k, v = (tuple(tensors[role].shape) for role in self.required)
         if not len(q) == len(k) == len(v) == 3 or q[2] % self.heads or q[2] != k[2] or k[1] != v[1]:
             raise PearrayError(f"q, k, v must have shapes (N, L, D), (N, S, D), (N, S, D) with D a multiple of "
                                f"{self.heads} heads, not {q}, {k}, {v}")
-        return {"y": ((*q[:2], v[2]), np.dtype(tensors["q"].dtype))}
+        return [((*q[:2], v[2]), np.dtype(tensors["q"].dtype))]
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return {"y": reference.multi_head_attention(self, tensors)}
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
+        # Heads stand side by side in the last axis.
+        heads = [np.stack(np.split(tensor, self.heads, axis=-1), axis=1) for tensor in (q, k, v)]
+        y = attention.attention(*heads, scale=self.scale, causal=self.causal)
+        return [np.concatenate(list(np.moveaxis(y, 1, 0)), axis=-1)]
 
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        (n, length, width), keys = tensors["q"].shape, tensors["k"].shape[1]
-        return 2 * n * length * width * keys
+    def _macs(self, q: Typed, k: Typed, v: Typed) -> int:
+        return 2 * prod(q.shape) * k.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionGrad(Operator):
+class AttentionGrad(_Scores):
     """Gradients of :class:`Attention`: q, k, v and dy (..., L, F) give dq, dk and dv."""
-
-    scale: float | None = None
-    causal: bool = False
 
     required = ("q", "k", "v", "dy")
     outputs = ("dq", "dk", "dv")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        return _like(tensors, {"dq": "q", "dk": "k", "dv": "v"})
+    def _types(self, q: Typed, k: Typed, v: Typed, dy: Typed) -> list[Spec]:
+        return _like(q, k, v)
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        return reference.attention_grad(self, tensors)
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
+        return [*gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
 
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        q, v = tensors["q"].shape, tensors["v"].shape
-        return int(np.prod(q[:-1], dtype=np.int64)) * v[-2] * (3 * q[-1] + 2 * v[-1])
+    def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed) -> int:
+        return prod(q.shape[:-1]) * v.shape[-2] * (3 * q.shape[-1] + 2 * v.shape[-1])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -166,12 +137,8 @@ class SGD(Operator):
     optional = ("v",)
     outputs = ("w", "v")
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        return _like(tensors, {"w": "w", "v": "w"})
+    def _types(self, w: Typed, dw: Typed, v: Typed | None = None) -> list[Spec]:
+        return _like(w, w)
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return reference.sgd(self, tensors)
+    def _compute(self, w: np.ndarray, dw: np.ndarray, v: np.ndarray | None = None) -> list[np.ndarray]:
+        return [*gradients.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v)]

@@ -1,16 +1,14 @@
 """Gradients of matrix products and convolutions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ...golden import gradients, integer_gradients
 from ...hdl.errors import PearrayError
-from . import reference
-from .contraction import Contraction
-from .contractions import Conv2d, Linear
-from .operator import Operator, Spec, Typed, padding4, pair
+from .contractions import Contraction, Conv2d, Linear, Windowed
+from .operator import Operator, Spec, Typed, sum_bits
 
 __all__ = ["Conv2dGrad", "LinearGrad"]
 
@@ -30,21 +28,22 @@ class _Gradient(Operator):
         """The operator whose gradients these are."""
         raise NotImplementedError
 
-    def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Do as :meth:`Operator.infer`."""
-        self.check_roles(tensors)
-        x, w, dy = (tensors[role] for role in self.required)
+    def _types(self, x: Typed, w: Typed, dy: Typed) -> list[Spec]:
         shape, dtype = self.forward.infer({"x": x, "w": w})["y"]
         kind, own = np.dtype(x.dtype), np.dtype(dy.dtype)
         if (own.kind == "f") != (kind.kind == "f") or own.kind not in "iuf" or own.itemsize != kind.itemsize:
             raise PearrayError(f"dy must be as wide as x ({kind}), not {own}")
         if tuple(dy.shape) != shape:
             raise PearrayError(f"dy must have shape {shape}, as the output has, not {tuple(dy.shape)}")
-        return {"dx": (tuple(x.shape), dtype), "dw": (tuple(w.shape), dtype), "db": ((shape[1],), dtype)}
+        return [(tuple(x.shape), dtype), (tuple(w.shape), dtype), ((shape[1],), dtype)]
 
-    def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Do as :meth:`Operator.macs`."""
-        return 2 * self.forward.macs({"x": tensors["x"], "w": tensors["w"]})
+    @staticmethod
+    def _arithmetic(dtype: np.dtype) -> tuple[Any, dict[str, int]]:
+        """Golden models for operands of a type, and what those take besides tensors."""
+        return (gradients, {}) if dtype.kind == "f" else (integer_gradients, {"acc_bits": sum_bits(dtype)})
+
+    def _macs(self, x: Typed, w: Typed, dy: Typed) -> int:
+        return 2 * self.forward.macs({"x": x, "w": w})
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,37 +55,23 @@ class LinearGrad(_Gradient):
         """Do as :attr:`_Gradient.forward`."""
         return Linear()
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        return dict(zip(self.outputs, reference.linear_grad(*(tensors[role] for role in self.required)), strict=True))
+    def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
+        model, given = self._arithmetic(x.dtype)
+        return [*model.linear_grad(x, w, dy, **given)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv2dGrad(_Gradient):
+class Conv2dGrad(Windowed, _Gradient):
     """Gradients of :class:`Conv2d`: x (N, C, H, W), w (M, C / groups, R, S), dy (N, M, P, Q) give dx, dw, db (M,).
 
     Parameters are those of :class:`Conv2d`.
     """
 
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        # Parameters are checked where those of the convolution are.
-        _ = self.forward
-
     @property
     def forward(self) -> Conv2d:
         """Do as :attr:`_Gradient.forward`."""
-        return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        return Conv2d(**self.window)
 
-    def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do as :meth:`Operator.golden`."""
-        self.infer(tensors)
-        made = reference.conv_grad(*(tensors[role] for role in self.required), stride=pair("stride", self.stride),
-                                   padding=padding4(self.padding), dilation=pair("dilation", self.dilation),
-                                   groups=self.groups)
-        return dict(zip(self.outputs, made, strict=True))
+    def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
+        model, given = self._arithmetic(x.dtype)
+        return [*model.conv2d_grad(x, w, dy, **self.window, **given)]

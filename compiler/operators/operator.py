@@ -6,13 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ...golden.activation import function_of, listed
 from ...hdl.errors import PearrayError
 
-__all__ = ["Activation", "Operator", "Quantisation", "Spec", "Typed", "check_activation", "padding4", "pair"]
-
-#: None, "relu", ("clip", low, high), or a function of the table :data:`.golden.activation.FUNCTIONS`.
-Activation = Any
+__all__ = ["Operator", "Quantisation", "Spec", "Typed", "padding4", "pair", "sum_bits", "sum_dtype"]
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
@@ -55,7 +51,8 @@ class Typed(Protocol):
 class Operator:
     """Base of all operators.
 
-    An operator is a frozen dataclass of its parameters; tensors are named by role.
+    An operator is a frozen dataclass of its parameters; tensors are named by role. It states ``_types``,
+    ``_compute`` and, if it multiplies, ``_macs``, which take the tensors as keywords of their roles.
 
     Attributes
     ----------
@@ -75,10 +72,18 @@ class Operator:
     constants: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
+    def __post_init__(self) -> None:
+        """Nothing to check."""
+
     @property
     def kind(self) -> str:
         """Name of the operator in reports and messages."""
         return type(self).__name__
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of all inputs."""
+        return self.required + self.optional
 
     def quantisation(self, role: str) -> Quantisation | None:
         """How the operator says that a tensor is stored, or None if it does not tell its scale."""
@@ -89,38 +94,48 @@ class Operator:
         return Quantisation(scale.astype(np.float32).item(), zero_point.item())
 
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
-        """Check that all required inputs are there and no unknown ones.
-
-        Raises
-        ------
-        PearrayError
-            If one is missing or unknown.
-        """
-        allowed = self.required + self.optional
+        """Check that all required inputs are there and no unknown ones."""
         for role in self.required:
             if tensors.get(role) is None:
                 raise PearrayError(f"{self.kind} needs a tensor {role!r}, got {sorted(tensors)}")
         for role in tensors:
-            if role not in allowed:
-                raise PearrayError(f"{self.kind} has no tensor {role!r}; it takes {', '.join(allowed)}")
+            if role not in self.roles:
+                raise PearrayError(f"{self.kind} has no tensor {role!r}; it takes {', '.join(self.roles)}")
 
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
-        """Shape and type of each output, by role, after checking the inputs.
-
-        Raises
-        ------
-        PearrayError
-            If a shape or type does not fit.
-        """
-        raise NotImplementedError
+        """Shape and type of each output, by role, after checking the inputs."""
+        self.check_roles(tensors)
+        return dict(zip(self.outputs, self._types(**tensors), strict=True))
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute the outputs by role, from NumPy alone."""
-        raise NotImplementedError
+        self.infer(tensors)
+        return dict(zip(self.outputs, self._compute(**tensors), strict=True))
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
         """Multiply-accumulates of unpadded convolution and matrix products, else 0."""
+        return int(self._macs(**tensors))
+
+    def _types(self, *args: Any, **tensors: Any) -> list[Spec]:
+        """Shape and type of each output, of inputs whose roles fit."""
+        raise NotImplementedError
+
+    def _compute(self, *args: Any, **tensors: Any) -> list[np.ndarray]:
+        """Each output, of inputs that fit."""
+        raise NotImplementedError
+
+    def _macs(self, *args: Any, **tensors: Any) -> int:
         return 0
+
+
+def sum_dtype(*operands: Any) -> np.dtype:
+    """Type of sums of operands of these types: int32 for 8 bits, int64 for wider ones."""
+    return np.dtype(np.int32 if sum_bits(*operands) == 32 else np.int64)
+
+
+def sum_bits(*operands: Any) -> int:
+    """Bits of an accumulator for sums of operands of these types."""
+    return 32 if max(np.dtype(dtype).itemsize for dtype in operands) == 1 else 48
 
 
 def _integers(value: Any, low: int) -> tuple[int, ...]:
@@ -147,29 +162,3 @@ def padding4(value: Any) -> tuple[int, int, int, int]:
                            f"not {value!r}")
     top, left, bottom, right = values * (4 // len(values))
     return top, left, bottom, right
-
-
-def check_activation(activation: Activation) -> None:
-    """Check the form of an activation.
-
-    Raises
-    ------
-    PearrayError
-        If it is none of the known ones, or a parameter is not a finite number.
-    """
-    if activation is None or activation == "relu":
-        return
-    if isinstance(activation, tuple) and activation[:1] == ("clip",):
-        limits = activation[1:]
-        if len(limits) == 2 and all(isinstance(limit, (int, float, np.number)) and np.isfinite(limit)
-                                    for limit in limits) and limits[0] <= limits[1]:
-            return
-    else:
-        try:
-            function_of(activation)
-        except ValueError:
-            pass
-        else:
-            return
-    raise PearrayError(f"activation must be {listed('None', repr('relu'), '(' + repr('clip') + ', low, high)')}, "
-                       f"not {activation!r}")

@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ...golden.requantise import tflite_int64_multiplier
+from ...golden import requantise
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 
-__all__ = [
-    "FixedPoint", "Requant", "check_quantised", "check_scale", "check_stored", "check_zero_point", "storage_dtype",
-]
+__all__ = ["FixedPoint", "Requant", "check_scale", "check_stored", "check_zero_point", "storage_dtype"]
 
 
 def check_scale(name: str, value: Any) -> np.ndarray:
@@ -46,29 +44,10 @@ def check_zero_point(name: str, value: Any) -> int:
 
 
 def check_stored(name: str, zero_point: Any, dtype: Any) -> None:
-    """Check that a tensor of `dtype` can hold its zero point.
-
-    Raises
-    ------
-    PearrayError
-        If it can't.
-    """
+    """Check that a tensor of `dtype` can hold its zero point."""
     info = np.iinfo(dtype)
     if not info.min <= int(zero_point) <= info.max:
         raise PearrayError(f"{name} must be in {info.min}..{info.max} for {np.dtype(dtype)}, not {int(zero_point)}")
-
-
-def check_quantised(role: str, dtype: Any, name: str, zero_point: Any) -> None:
-    """Check that a tensor with a scale has 8 bits and can hold its zero point.
-
-    Raises
-    ------
-    PearrayError
-        If not.
-    """
-    if dtype not in (np.int8, np.uint8):
-        raise PearrayError(f"{role} must be of type int8 or uint8 where scales are given, not {np.dtype(dtype)}")
-    check_stored(name, zero_point, dtype)
 
 
 def storage_dtype(value: Any) -> np.dtype | None:
@@ -99,11 +78,6 @@ class FixedPoint:
     shift : int
         Lowest bit of the window of a product, 0 to 16: the fraction bits of one operand, if the output is to have
         those of the other.
-
-    Raises
-    ------
-    PearrayError
-        If `shift` is no integer in 0..16.
     """
 
     shift: int
@@ -177,10 +151,8 @@ class Requant:
         # A subnormal or infinite quotient is as useless as a bad scale, and hides a mistake in one.
         with np.errstate(over="ignore", under="ignore"):
             scale = check_scale("x_scale * w_scale / y_scale", (x * w) / y)
-        return cls(Rounding.ONNX, check_zero_point("x_zero_point", x_zero_point),
-                   check_zero_point("w_zero_point", w_zero_point),
-                   check_zero_point("y_zero_point", y_zero_point), scale=scale,
-                   clamp=_clamp(clamp), dtype=storage_dtype(y_zero_point), y_scale=float(y))
+        return cls(Rounding.ONNX, *_zero_points(x_zero_point, w_zero_point, y_zero_point), scale=scale,
+                   clamp=None if clamp is None else _clamp(clamp), dtype=storage_dtype(y_zero_point), y_scale=float(y))
 
     @classmethod
     def tflite(cls, multiplier: Any, shift: Any, x_zero_point: Any = 0, w_zero_point: Any = 0,
@@ -202,24 +174,15 @@ class Requant:
             for shifts up to 7.
         clamp : (int, int)
             Bounds of the output, which also choose its type: int8, uint8 or int16.
-
-        Raises
-        ------
-        PearrayError
-            If a value is out of range.
         """
         modes = {"double": Rounding.TFLITE_DOUBLE, "single": Rounding.TFLITE_SINGLE}
         if rounding not in modes:
             raise PearrayError(f"rounding must be 'double' or 'single', not {rounding!r}")
-        bounds = _clamp(clamp)
-        assert bounds is not None
-        dtype = storage_dtype(y_zero_point)
+        bounds, dtype = _clamp(clamp), storage_dtype(y_zero_point)
         if dtype is None:
             dtype = next(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16, np.uint16)
                          if np.iinfo(kind).min <= bounds[0] and bounds[1] <= np.iinfo(kind).max)
-        return cls(modes[rounding], check_zero_point("x_zero_point", x_zero_point),
-                   check_zero_point("w_zero_point", w_zero_point),
-                   check_zero_point("y_zero_point", y_zero_point),
+        return cls(modes[rounding], *_zero_points(x_zero_point, w_zero_point, y_zero_point),
                    multiplier=_integers("multiplier", multiplier, 0, (1 << 31) - 1),
                    shift=_integers("shift", shift, -31, 30), clamp=bounds, dtype=dtype)
 
@@ -247,7 +210,18 @@ class Requant:
         if self.shift.max() > 7:
             raise PearrayError(f"shift must be in -31..7 with 16-bit operands and double rounding, not "
                                f"{self.shift.max()}")
-        return Rounding.TFLITE_SINGLE, tflite_int64_multiplier(self.multiplier)
+        return Rounding.TFLITE_SINGLE, requantise.tflite_int64_multiplier(self.multiplier)
+
+    def apply(self, sums: np.ndarray, low: int, high: int, x_dtype: Any) -> np.ndarray:
+        """Outputs of sums (N, channels, ...) of activations of `x_dtype`, clamped to low..high."""
+        if self.scale is not None:
+            outputs = requantise.onnx(sums, self.scale, self.y_zero_point, low, high, 1)
+        else:
+            assert self.shift is not None
+            rule, multiplier = self.tflite_rule(x_dtype)
+            outputs = requantise.tflite(sums, multiplier, self.shift, self.y_zero_point, low, high, 1,
+                                        "double" if rule is Rounding.TFLITE_DOUBLE else "single")
+        return outputs.astype(self.output_dtype(x_dtype))
 
     def output_dtype(self, x_dtype: Any) -> np.dtype:
         """Type of the output for activations of `x_dtype`."""
@@ -261,9 +235,12 @@ class Requant:
         return max(self.clamp[0], int(info.min)), min(self.clamp[1], int(info.max))
 
 
-def _clamp(clamp: Any) -> tuple[int, int] | None:
-    if clamp is None:
-        return None
+def _zero_points(x: Any, w: Any, y: Any) -> tuple[int, int, int]:
+    return (check_zero_point("x_zero_point", x), check_zero_point("w_zero_point", w),
+            check_zero_point("y_zero_point", y))
+
+
+def _clamp(clamp: Any) -> tuple[int, int]:
     try:
         low, high = (int(value) for value in clamp)
     except (TypeError, ValueError, OverflowError):

@@ -5,9 +5,8 @@ from typing import Any
 
 from ..compiler.graph.graph import Graph, Node
 from ..compiler.operators import Conv2d
-from ..compiler.operators.operator import pair
 from ..golden.models import ALEXNET_CONV
-from ..golden.tensors import pair as golden_pair
+from ..golden.tensors import pair
 from ..hdl.errors import PearrayError
 
 __all__ = ["ALEXNET_FIGURES", "ALEXNET_MAPPINGS", "named_settings"]
@@ -56,10 +55,10 @@ def _published(node: Node, graph: Graph) -> dict[str, int]:
     if isinstance(operator, Conv2d):
         tensors = graph.typed({**node.inputs, **node.outputs})
         m, cg, r, s = tensors["w"].shape
-        shape = (cg * operator.groups, m, r, s, operator.groups, pair("stride", operator.stride),
-                 pair("dilation", operator.dilation), tensors["y"].shape[2:])
+        shape = (cg * operator.groups, m, r, s, operator.groups, operator.stride, operator.dilation,
+                 tensors["y"].shape[2:])
         for known, mapping in zip(ALEXNET_CONV, ALEXNET_MAPPINGS, strict=True):
-            if shape == (known.c, known.m, known.r, known.s, known.groups, golden_pair("stride", known.stride),
-                         golden_pair("dilation", known.dilation), known.output[1:]):
+            if shape == (known.c, known.m, known.r, known.s, known.groups, pair("stride", known.stride),
+                         pair("dilation", known.dilation), known.output[1:]):
                 return mapping | {"n": min(mapping["n"], tensors["x"].shape[0])}
     raise PearrayError(f"mapping must be 'own' for {node.name}: only AlexNet's CONV layers have a published one")

@@ -6,20 +6,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....golden.activation import FUNCTIONS
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
 from ...operators.operator import Operator
 from ...operators.requant import check_scale
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "image", "one",
-    "one_output", "optional", "quantisation", "spatial_padding", "two",
+    "HANDLERS", "MICROSOFT", "OWN", "UNARY", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
+    "spatial_padding", "two",
 ]
 
 MICROSOFT = "com.microsoft"
 
 #: Domain of quantised operators that no runtime has under a name of its own.
 OWN = "pearray"
+
+
+#: Operators of one operand, each by the name of the function that it applies: those of the golden models.
+UNARY = {"".join(map(str.capitalize, name.split("_"))): name for name in FUNCTIONS}
 
 
 @dataclass
@@ -59,6 +64,10 @@ class OnnxNode:
             proto.name or next((name for name in outputs if name), proto.op_type), list(proto.input), outputs,
             {item.name: helper.get_attribute_value(item) for item in proto.attribute}, proto)
 
+    def input(self, index: int) -> str:
+        """Name of an input that may be absent, then empty."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
     def standing_for(self, op_type: str, inputs: list[str], outputs: list[str],
                      attributes: dict[str, Any] | None = None, domain: str = "") -> "OnnxNode":
         """Return another operator under this node's name."""
@@ -70,13 +79,7 @@ class OnnxNode:
         return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
     def take(self, **defaults: Any) -> dict[str, Any]:
-        """Attributes by name, with their defaults, after checking that there are no others.
-
-        Raises
-        ------
-        PearrayError
-            If the node has an attribute that is not named here.
-        """
+        """Attributes by name, with their defaults, after checking that there are no others."""
         for name in self.attributes:
             # What stands for several nodes may have an activation, which no node of a file has.
             if name not in defaults or (name == "activation" and self.proto is not None):
@@ -120,11 +123,14 @@ class Quantisation(NamedTuple):
         Zero point, in the type of the stored tensor.
     clamp : (int, int) or None
         Range of the stored values, if narrower than that of their type.
+    axis : int
+        Axis of the scales.
     """
 
     scale: np.ndarray
     zero_point: Any
-    clamp: tuple[int, int] | None
+    clamp: tuple[int, int] | None = None
+    axis: int = 1
 
 
 @dataclass
@@ -167,20 +173,60 @@ class Builder:
 
     def constant(self, node: OnnxNode, index: int, role: str) -> np.ndarray:
         """Value of an input that must be known at compile time."""
-        name = node.inputs[index] if index < len(node.inputs) else ""
+        name = node.input(index)
         if name not in self.constants:
             raise PearrayError(f"{role} must be a constant, not {name!r}")
         return self.constants[name]
 
-    def add(self, node: OnnxNode, operator: Operator, inputs: dict[str, str],
-            output: str | None = None) -> None:
-        """Append a node that makes the first output of an ONNX node, or a named one on the way to it."""
-        specs = operator.infer({role: self.tensor(name) for role, name in inputs.items()})
-        name = node.outputs[0] if output is None else output
-        label = node.name if output is None else output
-        shape, dtype = specs["y"]
+    def image(self, name: str) -> tuple[int, int]:
+        """Return height and width of a tensor that must be an image."""
+        shape = self.tensor(name).shape
+        if len(shape) != 4:
+            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
+        return shape[2], shape[3]
+
+    def quantisation(self, node: OnnxNode, index: int, what: str, dtype: Any = None,
+                     absent: Any = None) -> Quantisation:
+        """Scale and zero point of a tensor, which messages call `what`: the inputs at `index` and the one after it.
+
+        The zero point must be of type `dtype`, if that is given. An absent one is 0 of type `absent`; without that
+        there must be one.
+
+        Raises
+        ------
+        PearrayError
+            If a scale is not constant, float32, finite and positive, or a zero point is missing, has another type, or
+            not as many values as the scale.
+        """
+        scale = self.constant(node, index, f"{what}_scale")
+        if scale.dtype != np.float32:
+            raise PearrayError(f"{what}_scale must be float32, not {scale.dtype}")
+        scale = check_scale(f"{what}_scale", _vector(scale))
+        if not node.input(index + 1):
+            if absent is None:
+                raise PearrayError(f"{what}_zero_point is missing; give one of the type that {what} is stored in")
+            return Quantisation(scale, np.dtype(absent).type(0))
+        point = _vector(self.constant(node, index + 1, f"{what}_zero_point"))
+        if point.dtype.name not in ("int8", "uint8", "int16", "uint16") or (dtype is not None and point.dtype != dtype):
+            allowed = "int8, uint8, int16 or uint16" if dtype is None else f"{np.dtype(dtype)}, as {what} is"
+            raise PearrayError(f"{what}_zero_point must be {allowed}, not {point.dtype}")
+        if point.size not in (1, scale.size):
+            raise PearrayError(f"{what}_zero_point must have one value or as many as {what}_scale ({scale.size}), "
+                               f"not {point.size}")
+        return Quantisation(scale, point[()], self.ranges.get(node.inputs[index + 1]))
+
+    def add(self, node: OnnxNode, operator: Operator, inputs: dict[str, str], output: str | None = None,
+            bounds: tuple[int, int] | None = None) -> None:
+        """Append a node that makes the first output of an ONNX node, or a named one on the way to it.
+
+        `bounds` are those of its values, if narrower than those of their type.
+        """
+        shape, dtype = operator.infer({role: self.tensor(name) for role, name in inputs.items()})["y"]
+        name, label = (node.outputs[0], node.name) if output is None else (output, output)
         self.tensors[name] = Tensor(name, shape, dtype)
         self.nodes.append(Node(label, operator, inputs, {"y": name}))
+        if bounds is not None:
+            self.ranges[name] = bounds
 
 
 Handler = Callable[[OnnxNode, Builder], None]
@@ -196,63 +242,11 @@ def handles(*op_types: str, domain: str = "") -> Callable[[Handler], Handler]:
     return register
 
 
-def optional(node: OnnxNode, index: int) -> str:
-    """Return the name of an input that may be absent, then empty."""
-    return node.inputs[index] if index < len(node.inputs) else ""
-
-
 def _vector(value: np.ndarray) -> np.ndarray:
     # One value may be a scalar or a vector; one for each column of a matrix may have the matrix's rank.
     if value.size == 1:
         return value.reshape(())
     return value.reshape(-1) if value.ndim and value.size == value.shape[-1] else value
-
-
-def quantisation(node: OnnxNode, graph: Builder, index: int, what: str, dtype: Any = None,
-                 absent: Any = None) -> Quantisation:
-    """Scale and zero point that stand at `index` and the one after it.
-
-    Parameters
-    ----------
-    node, graph
-        Node and the graph under construction.
-    index : int
-        Place of the scale among the node's inputs.
-    what : str
-        Name of the tensor, for messages.
-    dtype : data type, optional
-        Type that the zero point must have.
-    absent : data type, optional
-        Type of the zero point 0 that stands for an absent one; without it there must be one.
-
-    Raises
-    ------
-    PearrayError
-        If a scale is not constant, float32, finite and positive, or a zero point is missing, has another type, or
-        not as many values as the scale.
-    """
-    scale = graph.constant(node, index, f"{what}_scale")
-    if scale.dtype != np.float32:
-        raise PearrayError(f"{what}_scale must be float32, not {scale.dtype}")
-    scale = check_scale(f"{what}_scale", _vector(scale))
-    if not optional(node, index + 1):
-        if absent is None:
-            raise PearrayError(f"{what}_zero_point is missing; give one of the type that {what} is stored in")
-        return Quantisation(scale, np.dtype(absent).type(0), None)
-    point = _vector(graph.constant(node, index + 1, f"{what}_zero_point"))
-    if point.dtype.name not in ("int8", "uint8", "int16", "uint16") or (dtype is not None and point.dtype != dtype):
-        allowed = "int8, uint8, int16 or uint16" if dtype is None else f"{np.dtype(dtype)}, as {what} is"
-        raise PearrayError(f"{what}_zero_point must be {allowed}, not {point.dtype}")
-    if point.size not in (1, scale.size):
-        raise PearrayError(f"{what}_zero_point must have one value or as many as {what}_scale ({scale.size}), "
-                           f"not {point.size}")
-    return Quantisation(scale, point[()], graph.ranges.get(node.inputs[index + 1]))
-
-
-def one_output(node: OnnxNode) -> None:
-    """Check that only the first output is wanted."""
-    if any(node.outputs[1:]):
-        raise PearrayError(f"output {node.outputs[1]!r} is not supported; only the first one is")
 
 
 def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tuple[int, int],
@@ -299,14 +293,6 @@ def two(name: str, value: Any, default: tuple[int, int]) -> tuple[int, int]:
         raise PearrayError(f"{name} must be two integers of at least 1, not {list(values)}: only two spatial "
                            f"dimensions are supported")
     return values[0], values[1]
-
-
-def image(graph: Builder, name: str) -> tuple[int, int]:
-    """Return height and width of a tensor that must be an image."""
-    shape = graph.tensor(name).shape
-    if len(shape) != 4:
-        raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
-    return shape[2], shape[3]
 
 
 def one(name: str, scale: np.ndarray) -> float:

@@ -1,103 +1,87 @@
 """ONNX operators that contract: QLinearConv, QGemm, QLinearMatMul, and ConvTranspose in QDQ form."""
 
+from typing import Any
+
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Contraction, Conv2d, ConvTranspose2d, Gemm, Requant, Reshape
-from .builder import (
-    MICROSOFT,
-    OWN,
-    Builder,
-    OnnxNode,
-    Quantisation,
-    handles,
-    image,
-    optional,
-    quantisation,
-    spatial_padding,
-    two,
-)
+from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape
+from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
 
 __all__: list[str] = []
 
 
 def _quantisations(node: OnnxNode, graph: Builder, names: str, result: int = 6) -> list[Quantisation]:
     """How operands and result of a contraction are stored, by their names; the result's scale stands at `result`."""
-    operands = [quantisation(node, graph, index + 1, name, graph.tensor(node.inputs[index]).dtype)
+    operands = [graph.quantisation(node, index + 1, name, graph.tensor(node.inputs[index]).dtype)
                 for index, name in zip((0, 3), names, strict=False)]
-    return [*operands, quantisation(node, graph, result, names[2])]
+    return [*operands, graph.quantisation(node, result, names[2])]
 
 
 def _requant(x: Quantisation, w: Quantisation, y: Quantisation) -> Requant:
     return Requant.onnx(*x[:2], *w[:2], *y[:2], clamp=y.clamp)
 
 
-def _add_node(node: OnnxNode, graph: Builder, operator: Contraction, inputs: dict[str, str], y: Quantisation) -> None:
-    """Append a contraction, and note the range of its output."""
-    graph.add(node, operator, inputs)
-    if y.clamp is not None:
-        graph.ranges[node.outputs[0]] = y.clamp
+def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2d], layout: str,
+              **others: Any) -> None:
+    """Append a convolution whose inputs are QLinearConv's and whose weights have dimensions `layout`.
+
+    Parameters
+    ----------
+    node, graph
+        Node and the graph under construction.
+    kind : type
+        Operator.
+    layout : str
+        Dimensions of the weights, for messages.
+    **others
+        Attributes that this kind alone has, with their defaults; those that are taken are parameters of the operator.
+    """
+    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
+                      activation=None, **others)
+    weights = graph.constant(node, 3, "w")
+    x, w, y = _quantisations(node, graph, "xwy")
+    size = graph.image(node.inputs[0])
+    if weights.ndim != 4:
+        raise PearrayError(f"w must have 4 dimensions ({layout}), not shape {weights.shape}")
+    kernel = two("kernel_shape", taken["kernel_shape"], weights.shape[2:])
+    if kernel != weights.shape[2:]:
+        raise PearrayError(f"kernel_shape must be that of w, {weights.shape[2:]}, not {kernel}")
+    more = {}
+    if kind is ConvTranspose2d:
+        for name, allowed in (("auto_pad", ("NOTSET", "VALID")), ("output_shape", (None,))):
+            if taken[name] not in allowed:
+                raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]!r}: give pads "
+                                   "and output_padding instead")
+        more["output_padding"] = tuple(int(size) for size in taken["output_padding"] or (0, 0))
+        if w.scale.ndim:
+            # Scales along w's second axis are those of each group's outputs.
+            w = w._replace(scale=np.tile(w.scale, taken["group"]))
+    strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
+    padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
+    inputs = {"x": node.inputs[0], "w": node.inputs[3]}
+    if node.input(8):
+        graph.constant(node, 8, "B")
+        inputs["b"] = node.inputs[8]
+    graph.add(node, kind(stride=strides, padding=padding, dilation=dilations, groups=taken["group"],
+                         requant=_requant(x, w, y), activation=taken["activation"], **more), inputs, bounds=y.clamp)
 
 
 @handles("QLinearConv")
 def _convolution(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
-                      activation=None)
-    weights = graph.constant(node, 3, "w")
-    x, w, y = _quantisations(node, graph, "xwy")
-    size = image(graph, node.inputs[0])
-    if weights.ndim != 4:
-        raise PearrayError(f"w must have 4 dimensions (M, C, R, S), not shape {weights.shape}")
-    kernel = two("kernel_shape", taken["kernel_shape"], weights.shape[2:])
-    if kernel != weights.shape[2:]:
-        raise PearrayError(f"kernel_shape must be that of w, {weights.shape[2:]}, not {kernel}")
-    strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
-    padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
-    inputs = {"x": node.inputs[0], "w": node.inputs[3]}
-    if optional(node, 8):
-        graph.constant(node, 8, "B")
-        inputs["b"] = node.inputs[8]
-    _add_node(node, graph, Conv2d(stride=strides, padding=padding, dilation=dilations, groups=taken["group"],
-                                  requant=_requant(x, w, y), activation=taken["activation"]), inputs, y)
+    _convolve(node, graph, Conv2d, "M, C, R, S")
 
 
 @handles("ConvTranspose", domain=OWN)
 def _transposed_convolution(node: OnnxNode, graph: Builder) -> None:
-    """Operands as QLinearConv has them; attributes as ConvTranspose."""
-    taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, output_padding=None,
-                      output_shape=None, pads=None, strides=None, activation=None)
-    for name, allowed in (("auto_pad", ("NOTSET", "VALID")), ("output_shape", (None,))):
-        if taken[name] not in allowed:
-            raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]!r}: give pads and "
-                               "output_padding instead")
-    weights = graph.constant(node, 3, "w")
-    x, w, y = _quantisations(node, graph, "xwy")
-    image(graph, node.inputs[0])
-    if weights.ndim != 4:
-        raise PearrayError(f"w must have 4 dimensions (C, M, R, S), not shape {weights.shape}")
-    kernel = two("kernel_shape", taken["kernel_shape"], weights.shape[2:])
-    if kernel != weights.shape[2:]:
-        raise PearrayError(f"kernel_shape must be that of w, {weights.shape[2:]}, not {kernel}")
-    if w.scale.ndim:
-        # Scales along w's second axis are those of each group's outputs.
-        w = w._replace(scale=np.tile(w.scale, taken["group"]))
-    strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
-    pads = spatial_padding(taken["auto_pad"], taken["pads"], (0, 0), kernel, strides, dilations)
-    inputs = {"x": node.inputs[0], "w": node.inputs[3]}
-    if optional(node, 8):
-        graph.constant(node, 8, "B")
-        inputs["b"] = node.inputs[8]
-    _add_node(node, graph, ConvTranspose2d(
-        stride=strides, padding=pads, dilation=dilations, groups=taken["group"],
-        output_padding=tuple(int(size) for size in taken["output_padding"] or (0, 0)),
-        requant=_requant(x, w, y), activation=taken["activation"]), inputs, y)
+    _convolve(node, graph, ConvTranspose2d, "C, M, R, S", output_padding=None, output_shape=None)
 
 
 @handles("QGemm", domain=MICROSOFT)
 def _gemm(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(alpha=1.0, transA=0, transB=0, activation=None)
-    if not optional(node, 7) or not optional(node, 8):
-        raise PearrayError(f"y_{'zero_point' if optional(node, 7) else 'scale'} is missing: a float output is not "
+    if not node.input(7) or not node.input(8):
+        raise PearrayError(f"y_{'zero_point' if node.input(7) else 'scale'} is missing: a float output is not "
                            "supported")
     a, b, y = _quantisations(node, graph, "aby", 7)
     alpha = np.float32(taken["alpha"])
@@ -111,10 +95,10 @@ def _gemm(node: OnnxNode, graph: Builder) -> None:
         raise PearrayError(f"a and b must have 2 dimensions, not shapes {left} and {right}")
     m, n = left[bool(taken["transA"])], right[not taken["transB"]]
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
-    if optional(node, 6):
+    if node.input(6):
         inputs["c"] = _addend(graph, node, graph.constant(node, 6, "C"), m, n)
-    _add_node(node, graph, Gemm(trans_a=bool(taken["transA"]), trans_b=bool(taken["transB"]),
-                                requant=_requant(a, b, y), activation=taken["activation"]), inputs, y)
+    graph.add(node, Gemm(trans_a=bool(taken["transA"]), trans_b=bool(taken["transB"]), requant=_requant(a, b, y),
+                         activation=taken["activation"]), inputs, bounds=y.clamp)
 
 
 def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -> str:
@@ -138,11 +122,9 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
         raise PearrayError(f"a must have 2 or more dimensions and b 2, not shapes {left} and {right}")
     operator = Gemm(requant=_requant(a, b, y), activation=activation)
     if len(left) == 2:
-        _add_node(node, graph, operator, {"a": node.inputs[0], "b": node.inputs[3]}, y)
+        graph.add(node, operator, {"a": node.inputs[0], "b": node.inputs[3]}, bounds=y.clamp)
         return
     rows, result = f"{node.outputs[0]}:rows", f"{node.outputs[0]}:product"
     graph.add(node, Reshape((-1, left[-1])), {"x": node.inputs[0]}, rows)
     graph.add(node, operator, {"a": rows, "b": node.inputs[3]}, result)
-    graph.add(node, Reshape((*left[:-1], right[1])), {"x": result})
-    if y.clamp is not None:
-        graph.ranges[node.outputs[0]] = y.clamp
+    graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=y.clamp)

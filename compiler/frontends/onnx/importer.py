@@ -13,7 +13,7 @@ from ...graph.graph import Graph, Node, Tensor
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
-from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt, optional
+from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 
@@ -65,13 +65,7 @@ class Model:
         return self._graphs[batch]
 
     def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the batch that these inputs have.
-
-        Raises
-        ------
-        PearrayError
-            See :meth:`graph`.
-        """
+        """Graph for the batch that these inputs have."""
         batches = {value.shape[0] for name, value in tensors.items()
                    if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
         declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
@@ -166,7 +160,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     for item in model.graph.node:
         node = OnnxNode.of(item)
         # What dequantises a constant is half of a quantised operator, and is left to it.
-        if node.domain == "" and node.op_type == "QuantizeLinear" and optional(node, 0) in constants:
+        if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in constants:
             value, bounds = attempt(node, quantised_constant, node, builder)
             constants[node.outputs[0]] = given[node.outputs[0]] = value
             if bounds is not None:

@@ -1,8 +1,8 @@
 """Networks in QDQ form: float operators between DequantizeLinear and QuantizeLinear become quantised ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -10,16 +10,14 @@ from ....golden import activation as golden_activation
 from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...operators import Lookup
-from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, image, one, two
+from ...operators.channelwise import every_value
+from .builder import HANDLERS, MICROSOFT, OWN, UNARY, Builder, OnnxNode, Quantisation, attempt, one, two
 from .quantisation import operand, result, steps_of_sums
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
-
-#: Operators of one operand, each by the name of the function that it applies: those of the golden models.
-_UNARY = {"".join(map(str.capitalize, name.split("_"))): name for name in golden_activation.FUNCTIONS}
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -32,13 +30,12 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class _Stored:
-    """A float tensor as its stored integers: names of the tensor, its scale and its zero point, axis of the scales."""
+    """A float tensor as its stored integers: names of the tensor, its scale and its zero point, and what these say."""
 
     name: str
     scale: str
     zero_point: str
     quantisation: Quantisation
-    axis: int = 1
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,9 @@ class FloatNodes:
         if node.domain:
             return False
         if node.op_type == "DequantizeLinear":
-            found, axis = operand(node, self._graph)
+            found = operand(node, self._graph)
             names = node.inputs[0], node.inputs[1], self._zero_point(node, found)
-            self._known[node.outputs[0]] = _Stored(*names, found, axis)
+            self._known[node.outputs[0]] = _Stored(*names, found)
             # A tensor for the user is made on the host; stored ones go on in any case.
             return node.outputs[0] not in self._outputs
         operands = [self._known[name] for name in node.inputs if name in self._known]
@@ -99,11 +96,11 @@ class FloatNodes:
             self._move(node, operands[0])
         elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
-        elif node.op_type in (*_LIMITING, *_UNARY) and isinstance(operands[0], _Stored):
+        elif node.op_type in (*_LIMITING, *UNARY) and isinstance(operands[0], _Stored):
             self._map(node, operands[0])
         elif node.op_type in _QUANTISED and all(isinstance(operand, _Stored) for operand in operands):
             self._known[node.outputs[0]] = self._pending(node)
-        elif node.op_type in _UNARY and isinstance(operands[0], _Pending):
+        elif node.op_type in UNARY and isinstance(operands[0], _Pending):
             raise PearrayError(f"only Relu and Clip may follow a float operator directly, not {node.op_type}: put "
                                "QuantizeLinear and DequantizeLinear between")
         else:
@@ -116,13 +113,14 @@ class FloatNodes:
             if name and name not in self._known:
                 raise PearrayError(f"input {name!r} must come from DequantizeLinear")
         self._check_axis(node)
-        make, operands = _QUANTISED[node.op_type], [self._known.get(name) for name in node.inputs]
-        return _Pending(node, lambda end: make(self._graph, node, operands, end))
+        # Whoever calls has seen that all are stored.
+        form, operands = _QUANTISED[node.op_type], [cast(_Stored, self._known[name]) for name in node.inputs if name]
+        return _Pending(node, lambda end: form.make(self._graph, node, operands, end))
 
     def _zero_point(self, node: OnnxNode, found: Quantisation) -> str:
         """Name of the zero point of a node that quantises or dequantises; one is made for an absent one."""
-        name = [*node.inputs, ""][2]
-        return name or self._graph.store(f"{node.outputs[0]}:zero_point", np.asarray(found.zero_point), found.clamp)
+        return node.input(2) or self._graph.store(f"{node.outputs[0]}:zero_point", np.asarray(found.zero_point),
+                                                  found.clamp)
 
     def _check_axis(self, node: OnnxNode) -> None:
         """Check that scales of weights belong to output channels."""
@@ -130,8 +128,8 @@ class FloatNodes:
         weights = self._known[node.inputs[1]] if node.op_type in axes else None
         if isinstance(weights, _Stored) and weights.quantisation.scale.ndim:
             rank, wanted = len(self._graph.tensor(weights.name).shape), axes[node.op_type]
-            if weights.axis % rank != wanted:
-                raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {wanted}, not {weights.axis}")
+            if (axis := weights.quantisation.axis) % rank != wanted:
+                raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {wanted}, not {axis}")
 
     def _emit(self, node: OnnxNode) -> None:
         HANDLERS[node.domain, node.op_type](node, self._graph)
@@ -172,7 +170,7 @@ class FloatNodes:
             low, high = map(np.float32, self._limits(node) if node.op_type == "Clip" else (0, np.inf))
             self._known[node.outputs[0]] = _Mapped(source, lambda x: np.clip(x, low, high))
             return
-        name, fixed = _UNARY[node.op_type], _FIXED.get(node.op_type, {})
+        name, fixed = UNARY[node.op_type], _FIXED.get(node.op_type, {})
         taken = node.take(**golden_activation.FUNCTIONS[name].parameters, **fixed)
         for attribute, value in fixed.items():
             if (given := taken.pop(attribute)) != value:
@@ -180,7 +178,7 @@ class FloatNodes:
         self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
-        target, _ = result(node, self._graph)
+        target = result(node, self._graph)
         if isinstance(found, _Pending):
             end = replace(node, inputs=[*node.inputs[:2], self._zero_point(node, target)])
             attempt(found.node, self._finish, found, end)
@@ -193,8 +191,7 @@ class FloatNodes:
             if x.dtype not in (np.int8, np.uint8) or target.zero_point.dtype not in (np.int8, np.uint8):
                 raise PearrayError(f"what is tabulated must be int8 or uint8, not {x.dtype} that becomes "
                                    f"{target.zero_point.dtype}")
-            entries = np.arange(256, dtype=np.uint8).view(x.dtype)
-            real = dequantize_linear(entries, one("x_scale", source.quantisation.scale),
+            real = dequantize_linear(every_value(x.dtype), one("x_scale", source.quantisation.scale),
                                      source.quantisation.zero_point)
             if isinstance(found, _Mapped):
                 real = found.function(real)
@@ -212,83 +209,34 @@ class FloatNodes:
 
     def _same(self, source: _Stored, dtype: np.dtype, target: Quantisation) -> bool:
         """Whether stored values are what a QuantizeLinear makes of them."""
-        scale, zero_point, clamp = target
+        stored, clamp = source.quantisation, target.clamp
         low, high = self._graph.ranges.get(source.name, (np.iinfo(dtype).min, np.iinfo(dtype).max))
-        return bool(dtype == zero_point.dtype and np.array_equal(source.quantisation.scale, scale)
-                    and np.array_equal(source.quantisation.zero_point, zero_point)
+        return bool(dtype == target.zero_point.dtype and np.array_equal(stored.scale, target.scale)
+                    and np.array_equal(stored.zero_point, target.zero_point)
                     and (clamp is None or (clamp[0] <= low and high <= clamp[1])))
 
 
-_Operands = list[Any]
-
-
-def _triple(operand: _Stored) -> list[str]:
-    return [operand.name, operand.scale, operand.zero_point]
-
-
-def _end(node: OnnxNode) -> list[str]:
-    return node.inputs[1:]
-
-
-def _bias(graph: Builder, end: OnnxNode, bias: _Stored, step: np.ndarray) -> str:
-    """Name of a bias in steps of the sums that it is added to."""
-    found = bias.quantisation
-    return steps_of_sums(graph, end, bias.name, found.scale, bias.axis, found.zero_point, step)
-
-
-def _step(x: _Stored, w: _Stored) -> np.ndarray:
-    """Product of the operands' scales, exact, for each output channel if there are several."""
-    return np.asarray(np.float64(one("x_scale", x.quantisation.scale)) * w.quantisation.scale.astype(np.float64))
-
-
-def _filtered(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode, groups: int = 1) -> list[str]:
-    """Inputs of a convolution, whose scales of weights are those of one of `groups` groups."""
-    x, w, b = [*operands, None][:3]
-    inputs = [*_triple(x), *_triple(w), *_end(end)]
-    if b:
-        step = _step(x, w)
-        inputs.append(_bias(graph, end, b, np.tile(step, groups) if step.ndim else step))
-    return inputs
-
-
-def _convolution(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    return node.standing_for("QLinearConv", _filtered(graph, node, operands, end), end.outputs, node.attributes)
-
-
-def _transposed(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    inputs = _filtered(graph, node, operands, end, node.attributes.get("group", 1))
-    return node.standing_for("ConvTranspose", inputs, end.outputs, node.attributes, OWN)
-
-
-def _gemm(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    a, b, c = [*operands, None][:3]
-    taken = {key: value for key, value in node.attributes.items() if key != "beta"}
-    alpha, beta = (np.float32(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+def _bias(graph: Builder, node: OnnxNode, operands: Sequence[_Stored], end: OnnxNode) -> str:
+    """Name of the third operand in steps of the sums of products of the first two, or nothing if there is none."""
+    alpha, beta = (np.float64(np.float32(node.attributes.get(name, 1.0))) for name in ("alpha", "beta"))
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not np.isfinite(value) or (name == "alpha" and value <= 0):
             raise PearrayError(f"{name} must be finite{' and above 0' if name == 'alpha' else ''}, not {value}")
-    addend = ""
-    if c and beta:
-        addend = _bias(graph, end, c, _step(a, b) * np.float64(alpha) / np.float64(beta))
-    inputs = [*_triple(a), *_triple(b), addend, *_end(end)]
-    return node.standing_for("QGemm", inputs, end.outputs, taken, MICROSOFT)
+    if len(operands) < 3 or not beta:
+        return ""
+    x, w, bias = (operand.quantisation for operand in operands)
+    # The product of the scales, exact, for each output channel if there are several.
+    step = np.asarray(np.float64(one("x_scale", x.scale)) * w.scale.astype(np.float64) * alpha / beta)
+    if node.op_type == "ConvTranspose" and step.ndim:
+        # Scales of weights are those of each group's outputs.
+        step = np.tile(step, node.attributes.get("group", 1))
+    return steps_of_sums(graph, end, operands[2].name, bias, step)
 
 
-def _product(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    a, b = operands
-    return node.standing_for("QLinearMatMul", [*_triple(a), *_triple(b), *_end(end)], end.outputs)
-
-
-def _add(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    a, b = operands
-    return node.standing_for("QLinearAdd", [*_triple(a), *_triple(b), *_end(end)], end.outputs, {}, MICROSOFT)
-
-
-def _average(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode) -> OnnxNode:
-    kind = "QLinearGlobalAveragePool" if node.op_type.startswith("Global") else "QLinearAveragePool"
+def _check_average(graph: Builder, node: OnnxNode, operands: Sequence[_Stored]) -> None:
     taken = node.attributes
     if taken.get("ceil_mode") and taken.get("count_include_pad") and taken.get("auto_pad", b"NOTSET") == b"NOTSET":
-        sizes, kernel = image(graph, operands[0].name), two("kernel_shape", taken.get("kernel_shape"), (1, 1))
+        sizes, kernel = graph.image(operands[0].name), two("kernel_shape", taken.get("kernel_shape"), (1, 1))
         strides, pads = two("strides", taken.get("strides"), (1, 1)), taken.get("pads") or (0, 0, 0, 0)
         for axis, size in enumerate(sizes):
             span = size + pads[axis] + pads[axis + 2] - kernel[axis]
@@ -296,19 +244,49 @@ def _average(graph: Builder, node: OnnxNode, operands: _Operands, end: OnnxNode)
                 # The float operator counts the padding in such a window, the quantised one all of the window.
                 raise PearrayError("count_include_pad must be 0 where ceil_mode lets a window hang over the padding, "
                                    "not 1")
-    return node.standing_for(kind, [*_triple(operands[0]), *_end(end)], end.outputs, node.attributes, MICROSOFT)
 
 
-#: Operators with a quantised form: how to make it from the graph, the node, its operands and the node that quantises.
-_QUANTISED: dict[str, Callable[[Builder, OnnxNode, _Operands, OnnxNode], OnnxNode]] = {
-    "Add": _add,
-    "AveragePool": _average,
-    "Conv": _convolution,
-    "ConvTranspose": _transposed,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _average,
-    "MatMul": _product,
+class _Form(NamedTuple):
+    """Quantised form of a float operator.
+
+    Members
+    -------
+    op_type, domain : str
+        Operator. It takes each operand with its scale and zero point, then those of the result.
+    bias_at : int or None
+        Place of a bias among these.
+    check : callable or None
+        Refuses a node whose form would not compute the same.
+    """
+
+    op_type: str
+    domain: str = ""
+    bias_at: int | None = None
+    check: Callable[[Builder, OnnxNode, Sequence[_Stored]], None] | None = None
+
+    def make(self, graph: Builder, node: OnnxNode, operands: Sequence[_Stored], end: OnnxNode) -> OnnxNode:
+        """Quantised operator of a float one, whose result `end` quantises."""
+        if self.check is not None:
+            self.check(graph, node, operands)
+        inputs = [name for operand in operands[:2] for name in (operand.name, operand.scale, operand.zero_point)]
+        inputs += end.inputs[1:]
+        if self.bias_at is not None:
+            inputs.insert(self.bias_at, _bias(graph, node, operands, end))
+        # The bias is in steps of the product already.
+        attributes = {name: value for name, value in node.attributes.items() if name != "beta"}
+        return node.standing_for(self.op_type, inputs, end.outputs, attributes, self.domain)
+
+
+#: Operators with a quantised form.
+_QUANTISED = {
+    "Add": _Form("QLinearAdd", MICROSOFT),
+    "AveragePool": _Form("QLinearAveragePool", MICROSOFT, check=_check_average),
+    "Conv": _Form("QLinearConv", bias_at=8),
+    "ConvTranspose": _Form("ConvTranspose", OWN, bias_at=8),
+    "Gemm": _Form("QGemm", MICROSOFT, bias_at=6),
+    "GlobalAveragePool": _Form("QLinearGlobalAveragePool", MICROSOFT),
+    "MatMul": _Form("QLinearMatMul"),
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *_UNARY, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *_QUANTISED}))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....golden.quantise import quantize_linear
 from ....hdl.errors import PearrayError
-from .builder import Builder, OnnxNode, Quantisation, optional, quantisation
+from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = ["NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes"]
 
@@ -28,20 +28,18 @@ def whole_bytes(values: np.ndarray) -> np.ndarray:
     return values.astype(NARROW[values.dtype.name][0]) if values.dtype.name in NARROW else values
 
 
-def _float_only(name: str, value: int) -> None:
-    """Check an attribute that states a float type."""
-    # 1 is TensorProto.FLOAT, and 0 leaves it to the scale.
-    if value not in (0, 1):
-        raise PearrayError(f"{name} must be float32 (1), not {value}")
-
-
-def _whole_tensors(taken: dict[str, Any]) -> None:
+def _check_attributes(taken: dict[str, Any], float_type: str) -> None:
+    """Check that scales are for whole tensors, and numbers float32; `float_type` is the attribute that tells."""
     if taken["block_size"]:
         raise PearrayError(f"block_size must be 0, not {taken['block_size']}")
+    # 1 is TensorProto.FLOAT, and 0 leaves it to the scale.
+    if taken[float_type] not in (0, 1):
+        raise PearrayError(f"{float_type} must be float32 (1), not {taken[float_type]}")
 
 
-def _check_axis(found: Quantisation, what: str, axis: int, shape: tuple[int, ...]) -> None:
+def _check_axis(found: Quantisation, what: str, shape: tuple[int, ...]) -> None:
     """Check that there is one scale for each index of an axis."""
+    axis = found.axis
     if not found.scale.ndim:
         return
     if not -len(shape) <= axis < len(shape):
@@ -51,8 +49,8 @@ def _check_axis(found: Quantisation, what: str, axis: int, shape: tuple[int, ...
                            f"not {found.scale.size}")
 
 
-def operand(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
-    """How the operand of a DequantizeLinear is stored, and the axis of its scales.
+def operand(node: OnnxNode, graph: Builder) -> Quantisation:
+    """How the operand of a DequantizeLinear is stored.
 
     Raises
     ------
@@ -60,25 +58,25 @@ def operand(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
         If it is none of the supported types, or scale and zero point do not fit it.
     """
     taken = node.take(axis=1, block_size=0, output_dtype=0)
-    _whole_tensors(taken)
-    _float_only("output_dtype", taken["output_dtype"])
+    _check_attributes(taken, "output_dtype")
     x = graph.tensor(node.inputs[0])
     if x.dtype == np.int32:
-        if optional(node, 2) and graph.constant(node, 2, "x_zero_point").any():
+        if node.input(2) and graph.constant(node, 2, "x_zero_point").any():
             raise PearrayError("x_zero_point must be absent or 0 for int32, not "
                                f"{graph.constant(node, 2, 'x_zero_point').tolist()}")
         scale = OnnxNode(node.op_type, node.domain, node.name, node.inputs[:2], node.outputs, {})
-        found = quantisation(scale, graph, 1, "x", absent=np.int32)
+        found = graph.quantisation(scale, 1, "x", absent=np.int32)
     elif x.dtype.name in _STORED:
-        found = quantisation(node, graph, 1, "x", x.dtype, x.dtype)
+        found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)
     else:
         raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
-    _check_axis(found, "x", taken["axis"], x.shape)
-    return found, taken["axis"]
+    found = found._replace(axis=taken["axis"])
+    _check_axis(found, "x", x.shape)
+    return found
 
 
-def result(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
-    """How a QuantizeLinear stores its result, and the axis of its scales.
+def result(node: OnnxNode, graph: Builder) -> Quantisation:
+    """How a QuantizeLinear stores its result.
 
     The type is that of the zero point, else `output_dtype`, else uint8. (`saturate` is for floats of 8 bits only.)
 
@@ -90,32 +88,29 @@ def result(node: OnnxNode, graph: Builder) -> tuple[Quantisation, int]:
     from onnx import TensorProto
 
     taken = node.take(axis=1, block_size=0, output_dtype=0, precision=0, saturate=1)
-    _whole_tensors(taken)
-    _float_only("precision", taken["precision"])
+    _check_attributes(taken, "precision")
     kind = TensorProto.DataType.Name(taken["output_dtype"]).lower() if taken["output_dtype"] else "uint8"
     held, bounds = NARROW.get(kind, (kind, None))
     if held in _STORED or kind in NARROW:
-        found = quantisation(node, graph, 1, "y", absent=held)
+        found = graph.quantisation(node, 1, "y", absent=held)._replace(axis=taken["axis"])
     else:
         raise PearrayError(f"output_dtype must be {', '.join(_STORED)}, int4 or uint4, not {kind}")
-    if not optional(node, 2):
-        return found._replace(clamp=bounds), taken["axis"]
+    if not node.input(2):
+        return found._replace(clamp=bounds)
     if taken["output_dtype"] and (found.zero_point.dtype != held or found.clamp != bounds):
         raise PearrayError(f"output_dtype must be absent or the type of y_zero_point, not {kind}")
-    return found, taken["axis"]
+    return found
 
 
 def quantised_constant(node: OnnxNode, graph: Builder) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Value of a QuantizeLinear whose operand is a constant, and its range if narrower than its type."""
-    found, axis = result(node, graph)
-    x = graph.constant(node, 0, "x")
-    _check_axis(found, "y", axis, x.shape)
-    value = quantize_linear(x, found.scale, found.zero_point, dtype=found.zero_point.dtype, axis=axis)
+    found, x = result(node, graph), graph.constant(node, 0, "x")
+    _check_axis(found, "y", x.shape)
+    value = quantize_linear(x, found.scale, found.zero_point, dtype=found.zero_point.dtype, axis=found.axis)
     return value if found.clamp is None else np.clip(value, *found.clamp), found.clamp
 
 
-def steps_of_sums(graph: Builder, node: OnnxNode, name: str, scale: np.ndarray, axis: int, zero_point: Any,
-                  step: np.ndarray) -> str:
+def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation, step: np.ndarray) -> str:
     """Express a stored bias in the steps that a contraction's integer sums have.
 
     A runtime adds ``scale * (bias - zero_point)`` as a real number. An integer sum has room for whole steps only, so
@@ -126,20 +121,11 @@ def steps_of_sums(graph: Builder, node: OnnxNode, name: str, scale: np.ndarray, 
     graph, node
         Graph under construction, and the node whose bias it is.
     name : str
-        The stored bias.
-    scale : float32 array of shape () or (channels,)
-        Its scale.
-    axis : int
-        Axis of the bias that the scales belong to.
-    zero_point : integer or array of them
-        Its zero point.
+        The stored bias; an int32 constant whose name is returned takes its place.
+    found : Quantisation
+        How it is stored.
     step : float64 array of shape () or (channels,)
         What one unit of a sum stands for, for each index of the last axis.
-
-    Returns
-    -------
-    str
-        Name of an int32 constant.
 
     Raises
     ------
@@ -152,15 +138,16 @@ def steps_of_sums(graph: Builder, node: OnnxNode, name: str, scale: np.ndarray, 
 
     def spread(values: Any) -> np.ndarray:
         array = np.asarray(values, np.float64)
-        return array.reshape([-1 if index == axis % stored.ndim else 1 for index in range(stored.ndim)]) \
+        return array.reshape([-1 if index == found.axis % stored.ndim else 1 for index in range(stored.ndim)]) \
             if array.ndim else array
 
-    steps = (stored - spread(zero_point)) * spread(scale) / step
+    scale = spread(found.scale)
+    steps = (stored - spread(found.zero_point)) * scale / step
     whole = np.rint(steps)
     wrong = np.abs(steps - whole) > _ROUNDING * np.abs(steps)
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
-        unit, factor = (np.broadcast_to(part, steps.shape)[place] for part in (step, spread(scale)))
+        unit, factor = (np.broadcast_to(part, steps.shape)[place] for part in (step, scale))
         raise PearrayError(f"scale of bias {name!r} must be {unit:.8g}, the product of the operands' scales (with "
                            f"alpha and beta), or the bias a whole number of such steps, not {factor:.8g}, by which "
                            f"{np.broadcast_to(stored, steps.shape)[place]} is {steps[place]:.6g} steps")

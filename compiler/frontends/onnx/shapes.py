@@ -4,7 +4,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Quantize, Reshape
-from .builder import Builder, OnnxNode, handles, one, optional
+from .builder import Builder, OnnxNode, handles, one
 from .quantisation import operand, result
 
 __all__: list[str] = []
@@ -38,7 +38,7 @@ def _squeeze(node: OnnxNode, graph: Builder) -> None:
     x = graph.tensor(node.inputs[0])
     shape = list(x.shape)
     if node.op_type == "Squeeze":
-        axes = ([axis for axis, size in enumerate(shape) if size == 1] if not optional(node, 1)
+        axes = ([axis for axis, size in enumerate(shape) if size == 1] if not node.input(1)
                 else [int(axis) % len(shape) for axis in graph.constant(node, 1, "axes")])
         shape = [size for axis, size in enumerate(shape) if axis not in axes]
     else:
@@ -55,16 +55,14 @@ def _identity(node: OnnxNode, graph: Builder) -> None:
 
 @handles("QuantizeLinear")
 def _quantise(node: OnnxNode, graph: Builder) -> None:
-    (scale, zero_point, clamp), _ = result(node, graph)
+    y = result(node, graph)
     x = graph.tensor(node.inputs[0])
     if x.dtype != np.float32:
         raise PearrayError(f"input {x.name!r} must be float32, not {x.dtype}")
-    graph.add(node, Quantize(one("y_scale", scale), zero_point, clamp), {"x": x.name})
-    if clamp is not None:
-        graph.ranges[node.outputs[0]] = clamp
+    graph.add(node, Quantize(one("y_scale", y.scale), y.zero_point, y.clamp), {"x": x.name}, bounds=y.clamp)
 
 
 @handles("DequantizeLinear")
 def _dequantise(node: OnnxNode, graph: Builder) -> None:
-    (scale, zero_point, _), _ = operand(node, graph)
-    graph.add(node, Dequantize(one("x_scale", scale), zero_point), {"x": node.inputs[0]})
+    x = operand(node, graph)
+    graph.add(node, Dequantize(one("x_scale", x.scale), x.zero_point), {"x": node.inputs[0]})

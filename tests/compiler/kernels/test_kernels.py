@@ -8,7 +8,7 @@ from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operand
 from pearray import PearrayError
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.kernels.context import Context
-from pearray.compiler.kernels.kernel import Access, Chain, Contraction, Finish, Index, Move, Product, Scaled
+from pearray.compiler.kernels.kernel import Access, Chain, Contraction, Finish, Index, Product, Scaled
 from pearray.compiler.kernels.lowerings import LOWERINGS
 from pearray.compiler.kernels.nest import Nest
 from pearray.compiler.kernels.verify import verify
@@ -81,7 +81,7 @@ def test_moves_and_parts(rng):
     x = View.rows(source, "nhwc", (1, 1, 6, 8)).part("c", 3, 2)
     y = View.rows(target, "nhwc", (1, 1, 6, 5)).part("c", 1, 2)
     row = {"w": Index({"q": 1}), "c": Index({"c": 1})}
-    move = Move(name="split", ranks={"q": 6, "c": 2}, x=Access(x, row), y=Access(y, row))
+    move = Chain(name="split", ranks={"q": 6, "c": 2}, terms=(Scaled(Access(x, row)),), y=Access(y, row))
     values = operands(rng, (6, 8)).astype(np.int64)
     memory = {source: values.reshape(-1)}
     evaluate([move], memory)
@@ -128,7 +128,7 @@ def test_views_of_what_is_not_written_are_refused():
 
     def copy(name, source, target):
         x, y = (Access(View.rows(buffer, "wc", (4, 4)), row) for buffer in (source, target))
-        return Move(name=name, ranks={"q": 4, "c": 4}, x=x, y=y)
+        return Chain(name=name, ranks={"q": 4, "c": 4}, terms=(Scaled(x),), y=y)
 
     first, second = copy("first", given, middle), copy("second", middle, out)
     written = set()
@@ -138,8 +138,9 @@ def test_views_of_what_is_not_written_are_refused():
                                       ([first], [middle, out], "^node: no kernel writes y$")):
         with pytest.raises(PearrayError, match=message):
             verify("node", kernels, outputs, set())
+    weights = Access(View.rows(given, "cm", (4, 4)), {"c": Index({"c": 1}), "m": Index({"m": 1})})
     biased = Contraction(name="biased", ranks={"q": 4, "m": 4, "c": 4}, y=Access(View.rows(out, "wc", (4, 4)), {
-        "w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(first.x, Access(View.rows(given, "cm", (4, 4)), {
-            "c": Index({"c": 1}), "m": Index({"m": 1})})),), finish=Finish(bias=View.rows(middle, "wc", (4, 4))))
+        "w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(first.accesses[0], weights),),
+        finish=Finish(bias=View.rows(middle, "wc", (4, 4))))
     with pytest.raises(PearrayError, match=r"^biased: h is read before a kernel writes it$"):
         verify("node", [biased], [out], set())

@@ -48,7 +48,7 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Conv2d(groups=0), "^groups must be an integer of at least 1, not 0$"),
     (lambda: Add(1.0, 0, None, 0, 1.0, 0), "^A_scale, B_scale and C_scale must all be given or none$"),
     (lambda: Add(1.0, 0, np.inf, 0, 1.0, 0), "^B_scale must be finite and above 0, not inf$"),
-    (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must both be given or neither$"),
+    (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must all be given or none$"),
     (lambda: Softmax(X_scale=[1.0, 2.0], y_scale=1.0), r"^X_scale must be one number, not \[1\.0, 2\.0\]$"),
     (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
 ])
@@ -64,14 +64,15 @@ def test_bad_parameters(make, message):
     (Gemm(), {"a": _zeros(2, 3)}, "^Gemm needs a tensor 'b'"),
     (Gemm(), {"a": _zeros(2, 3), "b": _zeros(3, 5), "d": _zeros(1)}, "^Gemm has no tensor 'd'; it takes a, b, c$"),
     (Gemm(), {"a": _zeros(2, 3), "b": _zeros(3, 5), "c": _zeros(4, dtype=np.int32)},
-     r"^c must have shape \(5,\) or \(2, 5\), not \(4,\)$"),
+     r"^c must have shape \(5,\) or \(1, 5\) or \(2, 5\), not \(4,\)$"),
     (Gemm(), {"a": _zeros(2, 3, dtype=np.int32), "b": _zeros(3, 5)}, "^a must be of type int8"),
-    (Linear(), {"x": _zeros(2, 3), "w": _zeros(4, 5)}, r"^w must have shape \(out, 3\)"),
+    (Linear(), {"x": _zeros(2, 3), "w": _zeros(4, 5)},
+     r"^w must have 3 columns to match x of shape \(2, 3\), not shape \(4, 5\)$"),
     (Linear(), {"x": _zeros(2, 3), "w": _zeros(4, 3), "b": _zeros(4)}, "^b must be of type int32, not int8$"),
     (Linear(requant=Requant.onnx(1, 0, [1, 2], 0, 1, 0)), {"x": _zeros(2, 3), "w": _zeros(4, 3)},
      r"^requant must have one factor or one per output channel \(4\), not 2$"),
     (Linear(requant=Requant.onnx(1, 200, 1, 0, 1, 0)), {"x": _zeros(2, 3), "w": _zeros(4, 3)},
-     r"^zero point of x must be in -128\.\.127, not 200$"),
+     r"^zero point of x must be in -128\.\.127 for int8, not 200$"),
     (Conv2d(), {"x": _zeros(1, 3, 4, 4), "w": _zeros(2, 3, 5, 5)}, "the filter must fit$"),
     (Conv2d(groups=2), {"x": _zeros(1, 4, 4, 4), "w": _zeros(3, 2, 1, 1)}, "^groups must divide the 3 output"),
     (ConvTranspose2d(), {"x": _zeros(1, 3, 4, 4), "w": _zeros(2, 3, 5, 5)},
@@ -100,6 +101,15 @@ def test_bad_tensors(operator, tensors, message):
     """A shape or type that does not fit must be named with what is allowed."""
     with pytest.raises(PearrayError, match=message):
         Graph.of(operator, tensors)
+
+
+def test_windows_are_kept_in_one_form():
+    """Lowerings and golden models read them as they are: a number that stays one would be no pair there."""
+    conv = Conv2d(stride=2, padding=(1, 2))
+    assert (conv.stride, conv.dilation, conv.padding) == ((2, 2), (1, 1), (1, 2, 1, 2))
+    pool = MaxPool2d(np.int64(3), padding=1, dilation=[2, 1])
+    assert (pool.kernel, pool.stride, pool.dilation, pool.padding) == ((3, 3), None, (2, 1), (1, 1, 1, 1))
+    assert ConvTranspose2d(output_padding=1).output_padding == (1, 1)
 
 
 def _stored(real, scale, zero_point):

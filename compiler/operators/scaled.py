@@ -1,0 +1,52 @@
+"""Operators that take each tensor with a scale and a zero point of its own, as onnxruntime's QLinear operators do."""
+
+from typing import Any
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from .operator import Operator, Typed
+from .requant import check_scale, check_stored, check_zero_point, storage_dtype
+
+__all__ = ["Scaled"]
+
+
+class Scaled(Operator):
+    """Base of operators of which :attr:`stated` names a scale and a zero point for each tensor.
+
+    Either all scales are given or none. The output, y, has the type of its zero point if that is a NumPy integer, else
+    that of the first input.
+    """
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.stated.values()]
+        given = [name for name in names if getattr(self, name) is not None]
+        if given and given != names:
+            raise PearrayError(f"{', '.join(names[:-1])} and {names[-1]} must all be given or none")
+        for name in given:
+            if check_scale(name, getattr(self, name)).ndim:
+                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
+        for _, name in self.stated.values():
+            check_zero_point(name, getattr(self, name))
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether scales are given."""
+        return getattr(self, self.stated["y"][0]) is not None
+
+    def stored(self, role: str) -> tuple[Any, int]:
+        """Scale, as float32, and zero point of a tensor."""
+        scale, zero_point = self.stated[role]
+        return check_scale(scale, getattr(self, scale))[()], int(getattr(self, zero_point))
+
+    def _output_dtype(self, **tensors: Typed) -> np.dtype:
+        """Type of y where scales are given, after checking that each tensor has 8 bits and can hold its zero point."""
+        own = storage_dtype(getattr(self, self.stated["y"][1]))
+        dtypes = {role: np.dtype(tensor.dtype) for role, tensor in tensors.items()}
+        dtypes["y"] = next(iter(dtypes.values())) if own is None else own
+        for role, dtype in dtypes.items():
+            if dtype not in (np.int8, np.uint8):
+                raise PearrayError(f"{role} must be of type int8 or uint8 where scales are given, not {dtype}")
+            name = self.stated[role][1]
+            check_stored(name, getattr(self, name), dtype)
+        return dtypes["y"]
