@@ -15,7 +15,7 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.lowerings import LOWERINGS
-from .kernels.verify import verify
+from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
 from .operators import Contraction, Quantize
@@ -42,7 +42,7 @@ class _Compiler:
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))
         self._dies = self._last_readers()
         self._kernels: list[str] = []
-        self._written: set[Buffer] = set()
+        self._written = Written()
         #: Nodes by number, and buffers that they read or write.
         self._uses: list[tuple[int, Buffer]] = []
 
@@ -126,8 +126,8 @@ class _Compiler:
         self._plan.begin(number)
         self._locate_views()
         kernels = LOWERINGS[type(node.operator)](self._context, node)
-        verify(node.name, kernels, [self._context.located[name].buffer for name in node.outputs.values()],
-               self._written)
+        self._written.verify(node.name, kernels,
+                             [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
         self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, kernel.y.view.buffer)]
         self._kernels += map(str, kernels)

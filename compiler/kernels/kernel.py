@@ -34,6 +34,11 @@ class Index:
         """How far the index goes when a rank goes up by one."""
         return self.factors.get(rank, 0)
 
+    def span(self, ranks: Mapping[str, int]) -> tuple[int, int]:
+        """Least and greatest value over ranks of these sizes."""
+        ends = [factor * (ranks[rank] - 1) for rank, factor in self.factors.items()]
+        return self.offset + sum(min(end, 0) for end in ends), self.offset + sum(max(end, 0) for end in ends)
+
     def __str__(self) -> str:
         terms = [rank if factor == 1 else f"{factor} {rank}" for rank, factor in self.factors.items()]
         if self.offset or not terms:
@@ -224,7 +229,10 @@ class Kernel:
             yield self.finish.bias.buffer
 
     def check(self) -> None:
-        """Raise an error unless every index stays inside its buffer, and the output's inside its view."""
+        """Raise an error unless every view stays inside its buffer, and every index inside its view.
+
+        Only the index of a window, which is one of two ranks, may leave the view that it reads: there is padding.
+        """
         for access in (self.y, *self.accesses):
             missing = access.ranks - self.ranks.keys()
             if missing:
@@ -235,11 +243,17 @@ class Kernel:
                 if not 0 <= at < access.view.buffer.size:
                     raise PearrayError(f"{self.name}: view {access.view} leaves its buffer of "
                                        f"{access.view.buffer.size} elements")
-        for axis in self.y.view.axes:
-            index = self.y.indices.get(axis.name, Index({}))
-            last = index.offset + sum(factor * (self.ranks[rank] - 1) for rank, factor in index.factors.items())
-            if index.offset < 0 or last >= axis.size:
-                raise PearrayError(f"{self.name}: {self.y} leaves axis {axis.name} of {axis.size} elements")
+            for axis in access.view.axes:
+                index = access.indices.get(axis.name, Index({}))
+                first, last = index.span(self.ranks)
+                if (first < 0 or last >= axis.size) and (access is self.y or len(index.factors) < 2):
+                    raise PearrayError(f"{self.name}: {access} leaves axis {axis.name} of {axis.size} elements")
+        for term in self.terms:
+            weights = term.w if isinstance(term, Product) else None
+            if isinstance(weights, Constant):
+                sizes = tuple(self.ranks.get(rank, 1) for rank in weights.ranks)
+                if weights.values.shape != sizes:
+                    raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
         body = " + ".join(map(str, self.terms))

@@ -1,25 +1,87 @@
 """Verifier of kernels, which runs behind the lowering of every node."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ...hdl.errors import PearrayError
-from .kernel import Kernel
-from .views import Buffer
+from .kernel import Access, Index, Kernel
+from .views import Buffer, View
 
-__all__ = ["verify"]
+__all__ = ["Written"]
 
 
-def verify(name: str, kernels: Sequence[Kernel], outputs: Iterable[Buffer], written: set[Buffer]) -> None:
-    """Check that a node's kernels stay inside their buffers, read what has been written, and write all outputs.
+class Written:
+    """Which elements of which buffers kernels have written."""
 
-    `name` is the node's, and `written` what kernels of nodes before write; what these do is added.
-    """
-    for kernel in kernels:
-        kernel.check()
-        for buffer in kernel.buffers:
-            if buffer.is_made and buffer not in written:
-                raise PearrayError(f"{kernel.name}: {buffer.name} is read before a kernel writes it")
-        written.add(kernel.y.view.buffer)
-    for buffer in outputs:
-        if buffer not in written:
-            raise PearrayError(f"{name}: no kernel writes {buffer.name}")
+    def __init__(self) -> None:
+        self._masks: dict[Buffer, np.ndarray] = {}
+
+    def verify(self, name: str, kernels: Sequence[Kernel], outputs: Iterable[Buffer]) -> None:
+        """Check a node's kernels, and take down what they write.
+
+        They must stay inside their buffers, read only elements that have been written, and write each element of the
+        node's outputs once.
+
+        Parameters
+        ----------
+        name : str
+            Name of the node.
+        kernels : sequence of Kernel
+            Its kernels, in order.
+        outputs : iterable of Buffer
+            Buffers of its outputs.
+
+        Raises
+        ------
+        PearrayError
+            At the first that does not.
+        """
+        for kernel in kernels:
+            kernel.check()
+            for access in kernel.accesses:
+                if not self._box(access, kernel.ranks).all():
+                    raise PearrayError(f"{kernel.name}: {access} is read before a kernel writes it")
+            bias = kernel.finish.bias
+            if isinstance(bias, View) and not self._box(Access(bias, {}), {}, whole=True).all():
+                raise PearrayError(f"{kernel.name}: {bias.name} is read before a kernel writes it")
+            self._write(kernel)
+        for buffer in outputs:
+            missing = int((~self._mask(buffer)).sum())
+            if missing:
+                raise PearrayError(f"{name}: no kernel writes {missing} of {buffer.size} elements of {buffer.name}")
+
+    def _mask(self, buffer: Buffer) -> np.ndarray:
+        """Which elements of a buffer have been written; what no program stores is there from the beginning."""
+        if buffer not in self._masks:
+            self._masks[buffer] = np.full(buffer.size, not buffer.is_made)
+        return self._masks[buffer]
+
+    def _box(self, access: Access, ranks: Mapping[str, int], whole: bool = False) -> np.ndarray:
+        """What has been written of the elements inside a view from the least to the greatest index of each axis."""
+        view, sizes, start = access.view, [], access.view.offset
+        for axis in view.axes:
+            first, last = (0, axis.size - 1) if whole else access.indices.get(axis.name, Index({})).span(ranks)
+            first, last = max(first, 0), min(last, axis.size - 1)
+            sizes.append(max(last - first + 1, 0))
+            start += first * axis.stride
+        return as_strided(self._mask(view.buffer)[start:], sizes, [axis.stride for axis in view.axes])
+
+    def _write(self, kernel: Kernel) -> None:
+        """Mark what a kernel writes; none of it may have been written before."""
+        y, ranks = kernel.y, sorted(kernel.y.ranks)
+        mask = self._mask(y.view.buffer)
+        steps, start = dict.fromkeys(ranks, 0), y.view.offset
+        for axis in y.view.axes:
+            index = y.indices.get(axis.name, Index({}))
+            start += axis.stride * index.offset
+            for rank, factor in index.factors.items():
+                steps[rank] += axis.stride * factor
+        sizes = [kernel.ranks[rank] for rank in ranks]
+        # Outputs are written from the first to the last, so no step is negative.
+        target = as_strided(mask[start:], sizes, [steps[rank] for rank in ranks])
+        before = int(mask.sum())
+        target[...] = True
+        if int(mask.sum()) - before != np.prod(sizes, dtype=np.int64):
+            raise PearrayError(f"{kernel.name}: {y} is written more than once")

@@ -43,7 +43,7 @@ __all__ = [
     "CommandSet", "LoadBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "variant",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COMMAND_BYTES = 64
 HEADER_BITS = 96
 BODY_BITS = COMMAND_BYTES * 8 - HEADER_BITS

@@ -57,7 +57,7 @@ LOAD, STORE = (Opcode.LOAD, {}), (Opcode.STORE, {})
     (COMMANDS.encode(Opcode.LOAD, {}, {}, 1) + encoded(LOAD),
      "program command 0 tells a wrong number of commands that follow"),
     (b"\x07" + encoded(LOAD)[1:], "program command 0 has an unknown opcode"),
-    (encoded(LOAD)[:1] + b"\x01" + encoded(LOAD)[2:], "program command 0 must be of version 2"),
+    (encoded(LOAD)[:1] + b"\x01" + encoded(LOAD)[2:], "program command 0 must be of version 3"),
 ], ids=lambda value: value[:40] if isinstance(value, str) else "")
 def test_what_is_refused(program, message):
     """The hardware would hang, or end before all is done, and nobody would know at which command."""

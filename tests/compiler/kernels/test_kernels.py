@@ -11,7 +11,7 @@ from pearray.compiler.kernels.context import Context
 from pearray.compiler.kernels.kernel import Access, Chain, Contraction, Finish, Index, Product, Scaled
 from pearray.compiler.kernels.lowerings import LOWERINGS
 from pearray.compiler.kernels.nest import Nest
-from pearray.compiler.kernels.verify import verify
+from pearray.compiler.kernels.verify import Written
 from pearray.compiler.kernels.views import Buffer, View
 
 
@@ -131,16 +131,39 @@ def test_views_of_what_is_not_written_are_refused():
         return Chain(name=name, ranks={"q": 4, "c": 4}, terms=(Scaled(x),), y=y)
 
     first, second = copy("first", given, middle), copy("second", middle, out)
-    written = set()
-    verify("node", [first, second], [middle, out], written)
-    assert written == {middle, out}
-    for kernels, outputs, message in (([second, first], [out], "^second: h is read before a kernel writes it$"),
-                                      ([first], [middle, out], "^node: no kernel writes y$")):
+    Written().verify("node", [first, second], [middle, out])
+    for kernels, outputs, message in (
+            ([second, first], [out], r"^second: h\[q, c\] is read before a kernel writes it$"),
+            ([first], [middle, out], "^node: no kernel writes 16 of 16 elements of y$"),
+            ([first, first], [middle], r"^first: h\[q, c\] is written more than once$")):
         with pytest.raises(PearrayError, match=message):
-            verify("node", kernels, outputs, set())
+            Written().verify("node", kernels, outputs)
     weights = Access(View.rows(given, "cm", (4, 4)), {"c": Index({"c": 1}), "m": Index({"m": 1})})
     biased = Contraction(name="biased", ranks={"q": 4, "m": 4, "c": 4}, y=Access(View.rows(out, "wc", (4, 4)), {
         "w": Index({"q": 1}), "c": Index({"m": 1})}), terms=(Product(first.accesses[0], weights),),
         finish=Finish(bias=View.rows(middle, "wc", (4, 4))))
     with pytest.raises(PearrayError, match=r"^biased: h is read before a kernel writes it$"):
-        verify("node", [biased], [out], set())
+        Written().verify("node", [biased], [out])
+
+
+def test_parts_of_what_is_read_and_written_count():
+    """A phase of a transposed convolution that is lost, or a read of a half-written tensor, is no whole tensor."""
+    given, middle, out = Buffer("x", 8, 4, 1), Buffer("h", 8, 4, 1), Buffer("y", 8, 4, 1)
+    middle.expect_stores()
+    out.expect_stores()
+
+    def part(source, target, rows, *, shift=0):
+        x, y = (View.rows(buffer, "wc", (8, 4)) for buffer in (source, target))
+        row = Index({"q": rows.step}, rows.start)
+        return Chain(name=f"rows {rows.start}", ranks={"q": len(rows), "c": 4},
+                     terms=(Scaled(Access(x, {"w": row, "c": Index({"c": 1}, shift)})),),
+                     y=Access(y, {"w": row, "c": Index({"c": 1})}))
+
+    even, odd = (part(given, middle, range(start, 8, 2)) for start in (0, 1))
+    Written().verify("node", [even, odd, part(middle, out, range(0, 8))], [middle, out])
+    for kernels, outputs, message in (
+            ([even], [middle], "^node: no kernel writes 16 of 32 elements of h$"),
+            ([even, part(middle, out, range(0, 2))], [], r"^rows 0: h\[q, c\] is read before a kernel writes it$"),
+            ([part(given, out, range(0, 8), shift=9)], [], r"^rows 0: x\[q, c \+ 9\] leaves axis c of 4 elements$")):
+        with pytest.raises(PearrayError, match=message):
+            Written().verify("node", kernels, outputs)
