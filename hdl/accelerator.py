@@ -14,6 +14,7 @@ from .shell.control import Control
 from .shell.core import Happening
 from .shell.counters import Counters
 from .shell.fetch import Fetch
+from .shell.ledger import Ledger, TracePort
 from .shell.queues import QUEUES, CommandQueues, slot_name
 from .shell.reader import IN_FLIGHT, Reader
 from .shell.registers import COUNTERS_OFFSET, Register, Registers, register_map
@@ -74,6 +75,8 @@ class Accelerator(wiring.Component):
         Registers.
     irq : Out(1)
         Interrupt: high while done, if enabled.
+    trace : Out(TracePort())
+        What cycles are charged to, and which commands start and end. It may be left open.
     """
 
     def __init__(self, config: Config):
@@ -82,6 +85,7 @@ class Accelerator(wiring.Component):
             "m_axi": Out(AXI4(config.memory.data_width)),
             "s_axi": In(AXI4Lite()),
             "irq": Out(1),
+            "trace": Out(TracePort()),
         })
 
     @property
@@ -128,7 +132,8 @@ class Accelerator(wiring.Component):
         wiring.connect(m, storer.data, writer.data)
         m.d.comb += [storer.sent.eq(writer.sent), storer.marked.eq(writer.marked)]
 
-        self._count(m, control, registers, counts, fetch, reader, gates, storer, core)
+        cycle = self._count(m, control, registers, counts, fetch, reader, gates, storer, core)
+        self._trace(m, cycle, control, fetch, queues, gates, core)
         return m
 
     def _connect_ports(self, m, registers, reader, writer):
@@ -242,4 +247,27 @@ class Accelerator(wiring.Component):
             control.progress.eq(Cat(
                 beats.as_value(), gates.done, *moved, reader.bus.rvalid,
             ).any()),
+        ]
+        return cycle
+
+    def _trace(self, m, cycle, control, fetch, queues, gates, core):
+        """Charge each cycle that is counted to its cause."""
+        m.submodules.ledger = ledger = Ledger()
+        state = core.state(m)
+        m.d.comb += [getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")]
+        m.d.comb += [
+            ledger.running.eq(cycle),
+            ledger.run.eq(control.run),
+            ledger.valid.eq(gates.valid),
+            ledger.blocked.eq(gates.blocked),
+            ledger.load.eq(core.engines[Opcode.LOAD].progress),
+            ledger.fetching.eq(fetch.response.valid),
+            ledger.fetched.eq(fetch.ended),
+            ledger.room.eq(queues.room),
+            ledger.mark.eq(core.engines[Opcode.STORE].recorded),
+            self.trace.cause.eq(ledger.cause),
+            self.trace.mark.eq(ledger.marked),
+            self.trace.open.eq(Cat(getattr(gates, opcode.name.lower()).valid for opcode in QUEUES)),
+            self.trace.take.eq(gates.take),
+            self.trace.done.eq(gates.done),
         ]

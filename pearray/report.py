@@ -55,6 +55,7 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
             "checked": sum(count for count, _ in checked), "mismatches": sum(wrong for _, wrong in checked),
             "distinct_outputs": len(set().union(*(np.unique(result.outputs[name]).tolist() for name in names
                                                   if name in result.outputs))),
+            **({"ledger": of.ledger} if of.ledger else {}),
             **{name: round(value, 6) if isinstance(value, float) else value for name, value in of.extras.items()},
         }
 

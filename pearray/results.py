@@ -10,6 +10,7 @@ import numpy as np
 from .compiler.compiled import Compiled
 from .compiler.kinds import compiler_for
 from .hdl.shell.config import Config
+from .ledger import charge, total
 from .sim.engine import Outcome
 
 __all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of"]
@@ -36,6 +37,8 @@ class Figures:
     counters : dict of str to int
         Performance counters of the hardware: all of a run; of a layer those of its record that the kind of array tells,
         less those of the record before: what was counted between the ends of layers, whichever layer it was for.
+    ledger : dict of str to int
+        Cycles by cause, which add up to ``cycles``, by the names of :data:`.hdl.shell.ledger.CAUSES`.
     extras : dict
         Figures that the kind of array alone has, by name; they can be asked for as attributes, too.
     """
@@ -47,6 +50,7 @@ class Figures:
     dram_write_bytes: int
     host_packed_bytes: int
     counters: dict[str, int] = field(default_factory=dict, repr=False)
+    ledger: dict[str, int] = field(default_factory=dict, repr=False)
     extras: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __getattr__(self, name: str) -> Any:
@@ -131,7 +135,8 @@ def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], ou
     config, macs = compiled.config, sum(layer.macs for layer in layers)
     totals = _totals(outcome)
     result = Result(
-        outputs=outputs, cycles=outcome.cycles, counters=outcome.counters, layers=layers, macs=macs, pes=config.pes,
+        outputs=outputs, cycles=outcome.cycles, counters=outcome.counters,
+        ledger=total([layer.ledger for layer in layers]), layers=layers, macs=macs, pes=config.pes,
         utilisation=_share(macs, config.pes, outcome.cycles), dram_read_bytes=totals["read_beats"] * config.beat_bytes,
         dram_write_bytes=totals["write_beats"] * config.beat_bytes, host_packed_bytes=compiled.host_packed_bytes,
         build_s=outcome.build_s, sim_s=outcome.sim_s, verilog_sha256=outcome.verilog_sha256)
@@ -147,7 +152,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
     names = config.commands.record
     nodes = {node.name: node for node in compiled.graph.nodes}
     before = dict.fromkeys(names, 0)
-    layers, work, lent = [], 0, 0
+    layers, work, lents = [], 0, [0]
     for index, layer in enumerate(compiled.layers):
         end, words = dict(before), {}
         if index < len(records):
@@ -157,9 +162,9 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         if layer is compiled.layers[-1]:
             end |= {name: count for name, count in _totals(outcome).items() if name in end}
         done = {name: end[name] - before[name] for name in names}
-        before, work, borrowed = end, work + layer.work, lent
-        lent = 0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work)
-        done["cycles"] += borrowed - lent
+        before, work = end, work + layer.work
+        lents.append(0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work))
+        done["cycles"] += lents[-2] - lents[-1]
         made = Layer(
             name=layer.name, operator=layer.kind, outputs=layer.outputs, shape=layer.shape, macs=layer.macs,
             cycles=done["cycles"], utilisation=_share(layer.macs, config.pes, done["cycles"]),
@@ -170,6 +175,10 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
                                                              tensors)
             made.counters = made.extras.pop("counters", {})
         layers.append(made)
+    if outcome.ledger:
+        ledgers = charge(outcome.ledger, [layer.macs for layer in layers], lents[1:], config.pes)
+        for made, ledger in zip(layers, ledgers, strict=True):
+            made.ledger = ledger
     return layers
 
 

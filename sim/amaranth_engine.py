@@ -1,16 +1,20 @@
 """Engine ``amaranth``: Amaranth's own simulator, without Verilog or compiler, for small jobs."""
 
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
+from amaranth.hdl import Cat, Value
 
 from ..hdl.errors import PearrayError
+from ..hdl.shell.ledger import Cause
 from .design import Design, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, Report, conclude, plan
 from .pysim import simulate
 from .pysim_memory import MemoryModel, lite_read, lite_write
+from .trace import BUS, Burst, Trace, packed
 from .watchdog import Limits
 
 __all__ = ["execute"]
@@ -50,8 +54,9 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
             report.values.append(await lite_read(ctx, dut.s_axi, address))
 
     built = time.perf_counter()
+    listeners = _listeners(dut, job, report)
     try:
-        simulate(dut, drive, background=memory.testbenches, timeout=bounds.total + 100_000)
+        simulate(dut, drive, background=[*memory.testbenches, *listeners], timeout=bounds.total + 100_000)
     except TimeoutError:
         report.ending = Ending.TOO_LONG
     except AssertionError as violation:
@@ -59,7 +64,46 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     seconds = time.perf_counter() - built
     counters = conclude(job, design, report)
     regions = [memory.data[address:address + length].tobytes() for address, length in job.read]
-    return Outcome(regions, counters["cycles"], counters, built - begin, seconds, verilog.sha256)
+    return Outcome(regions, counters["cycles"], counters, report.ledger, report.trace, built - begin, seconds,
+                   verilog.sha256)
+
+
+def _listeners(dut: Any, job: Job, report: Report) -> list[Any]:
+    """Testbenches that note what the trace port says, if the design has one."""
+    if not hasattr(dut, "trace"):
+        return []
+    said = dut.trace
+    report.ledger.append(Counter())
+    if job.trace:
+        report.trace = Trace()
+
+    async def count(ctx: Any) -> None:
+        async for _, _, cause, mark in ctx.tick().sample(Value.cast(said.cause), said.mark):
+            if mark:
+                report.ledger.append(Counter())
+            if cause:
+                report.ledger[-1][Cause(cause)] += 1
+
+    async def draw(ctx: Any) -> None:
+        bus = dut.m_axi
+        sample = ctx.tick().sample(
+            Value.cast(said.cause), _moved(bus), said.open, said.take, said.done, bus.araddr, bus.arlen, bus.awaddr, bus.awlen)
+        cycle = 0
+        async for _, _, cause, moved, opened, taken, done, araddr, arlen, awaddr, awlen in sample:
+            report.trace.note(cycle, packed(cause, moved, opened, taken, done))
+            report.trace.bursts += [
+                Burst(address, length + 1, write)
+                for write, (name, address, length) in enumerate((("ar", araddr, arlen), ("aw", awaddr, awlen)))
+                if moved >> BUS.index(name) & 1]
+            cycle += 1
+
+    return [count, draw] if job.trace else [count]
+
+
+def _moved(bus: Any) -> Value:
+    moved = {name: getattr(bus, f"{name}valid") & getattr(bus, f"{name}ready") for name in ("ar", "r", "aw", "w", "b")}
+    moved |= {f"{name}_last": moved[name] & getattr(bus, f"{name}last") for name in ("r", "w")}
+    return Cat(moved[name] for name in BUS)
 
 
 def _memory(job: Job, bus: Any, disturbance: Disturbance) -> MemoryModel:

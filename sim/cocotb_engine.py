@@ -20,6 +20,7 @@ from . import cache, rules, tools
 from .design import Design, Emitted, emitted
 from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, Report, conclude, plan
+from .trace import by_cause
 from .watchdog import Limits
 
 __all__ = ["build", "execute", "simulate"]
@@ -174,6 +175,8 @@ def simulate(place: Path, top: str, test_module: str, work: Path,
 def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
             progress: Progress | None) -> Outcome:
     """Run a job; see :func:`pearray.sim.engine.run`."""
+    if job.trace:
+        raise PearrayError("engine cocotb keeps no trace: use engine verilator or amaranth")
     tools.require_cocotb()
     begin = time.perf_counter()
     verilog = emitted(job.config, design)
@@ -194,12 +197,13 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
         data = (folder / "regions").read_bytes()
     answer["ending"] = Ending(answer["ending"])
     seconds = answer.pop("seconds")
+    answer["ledger"] = [by_cause(counts) for counts in answer["ledger"]]
     counters = conclude(job, design, Report(**answer))
     regions, start = [], 0
     for _, length in job.read:
         regions.append(data[start:start + length])
         start += length
-    return Outcome(regions, counters["cycles"], counters, built - begin, seconds, verilog.sha256)
+    return Outcome(regions, counters["cycles"], counters, answer["ledger"], None, built - begin, seconds, verilog.sha256)
 
 
 def _write_job(folder: Path, job: Job, design: Design, disturbance: Disturbance, bounds: Limits) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, Event, First, RisingEdge, SimTimeoutError, with_timeout
+from cocotb.triggers import ClockCycles, Event, First, RisingEdge, SimTimeoutError, ValueChange, with_timeout
+from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 from cocotbext.axi.constants import AxiResp
 
@@ -94,6 +95,37 @@ class _Host:
         return int.from_bytes(answer.data, "little")
 
 
+class _Ledger:
+    """Counts of what the trace port says, between its marks; looks only when that changes."""
+
+    def __init__(self, dut: Any) -> None:
+        self._dut, self._cause, self._since = dut, 0, 0.0
+        self.counts: list[list[int]] = []
+        if hasattr(dut, "trace_cause"):
+            self.counts.append([0] * 16)
+            cocotb.start_soon(self._follow_causes())
+            cocotb.start_soon(self._follow_marks())
+
+    def settle(self) -> None:
+        """Charge the cycles up to now."""
+        if self.counts:
+            now = get_sim_time("ns")
+            self.counts[-1][self._cause] += round((now - self._since) / PERIOD)
+            self._since = now
+
+    async def _follow_causes(self) -> None:
+        while True:
+            await ValueChange(self._dut.trace_cause)
+            self.settle()
+            self._cause = int(self._dut.trace_cause.value)
+
+    async def _follow_marks(self) -> None:
+        while True:
+            await RisingEdge(self._dut.trace_mark)
+            self.settle()
+            self.counts.append([0] * 16)
+
+
 @cocotb.test()
 async def job(dut: Any) -> None:
     """Run the job of folder ``PEARRAY_JOB``, and leave the outcome there."""
@@ -104,6 +136,7 @@ async def job(dut: Any) -> None:
     ram = memory_of(dut, segments, question["regions"])
     disturb(ram, **question["disturbance"])
     host = _Host(dut)
+    ledger = _Ledger(dut)
     Clock(dut.clk, PERIOD, unit="ns").start()
     dut.rst.value = 1
     await ClockCycles(dut.clk, 4)
@@ -132,7 +165,8 @@ async def job(dut: Any) -> None:
             outcome["values"].append(await host.read(address))
     except SimTimeoutError:
         outcome["ending"] = outcome["ending"] or 1
-    outcome |= {"bus_error": host.bus_error, "simulated": cycles, "seconds": time.perf_counter() - begin}
+    ledger.settle()
+    outcome |= {"ledger": ledger.counts, "bus_error": host.bus_error, "simulated": cycles, "seconds": time.perf_counter() - begin}
     regions = [ram.read(address, length) for address, length in question["regions"]]
     (folder / "regions").write_bytes(b"".join(regions))
     (folder / "outcome.json").write_text(json.dumps(outcome))

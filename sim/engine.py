@@ -1,14 +1,17 @@
 """One job, three engines: what runs on the generated hardware, and what comes back."""
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..hdl.errors import PearrayError
 from ..hdl.shell.config import Config
+from ..hdl.shell.ledger import Cause
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .design import ACCELERATOR, Design
+from .trace import Trace
 from .watchdog import Limits, limits
 
 __all__ = ["ENGINES", "Disturbance", "Job", "Outcome", "Progress", "run"]
@@ -41,6 +44,8 @@ class Job:
         Addresses and lengths in bytes of the regions to read back.
     memory : MemoryTiming
         Memory behind the accelerator.
+    trace : bool
+        Whether to keep a trace, which the engine cocotb does not.
     """
 
     config: Config
@@ -48,6 +53,7 @@ class Job:
     program_address: int
     read: Sequence[tuple[int, int]]
     memory: MemoryTiming = DEFAULT_MEMORY
+    trace: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.program_address < 1 << 32 or self.program_address % 64:
@@ -111,6 +117,11 @@ class Outcome:
         From the start write to the done flag, counted by the hardware.
     counters : dict
         Every performance counter by name, counted by the hardware.
+    ledger : list of Counter
+        Cycles by cause, from the start to the first profile record, from there to the next, and so on to the end.
+        Empty if the design has no ledger.
+    trace : Trace or None
+        What happened when, if the job wanted it.
     build_s, sim_s : float
         Seconds spent on Verilog and compilation (next to nothing if both were cached), and on the
         simulated run alone.
@@ -121,6 +132,8 @@ class Outcome:
     regions: list[bytes]
     cycles: int
     counters: dict[str, int] = field(default_factory=dict)
+    ledger: list[Counter[Cause]] = field(default_factory=list)
+    trace: Trace | None = None
     build_s: float = 0.0
     sim_s: float = 0.0
     verilog_sha256: str = ""
@@ -161,7 +174,7 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     Raises
     ------
     PearrayError
-        If the engine is unknown or lacks a tool, or if the hardware reports an error or gets stuck.
+        If the engine is unknown or lacks a tool or cannot do what is asked for, or if the hardware reports an error or gets stuck.
     """
     if engine not in ENGINES:
         raise PearrayError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")

@@ -3,6 +3,7 @@
 // Both files are sequences of little-endian 64-bit integers and raw bytes; sim/verilator.py writes
 // the one and reads the other, and says what stands where.
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -16,7 +17,7 @@
 
 namespace pearray {
 
-constexpr uint64_t kFormat = 1;  // Changes with the order of the files' contents.
+constexpr uint64_t kFormat = 2;  // Changes with the order of the files' contents.
 constexpr bool kAsEmitted = PEARRAY_AS_EMITTED;
 enum Result : uint64_t { kDone = 0, kTooLong = 1, kQuiet = 2, kProtocol = 3 };
 
@@ -56,6 +57,7 @@ private:
 struct Job {
     MemoryOptions memory;
     uint64_t max_cycles, quiet_cycles;
+    bool trace;
     HostPlan host;
     std::vector<std::pair<uint64_t, uint64_t>> regions;
 };
@@ -65,6 +67,7 @@ Job read_job(Reader& file, SparseMemory& memory) {
     Job job;
     job.max_cycles = file.number();
     job.quiet_cycles = file.number();
+    job.trace = file.number() != 0;
     for (uint64_t* option : {&job.memory.read_latency, &job.memory.write_latency, &job.memory.outstanding,
                              &job.memory.budget, &job.memory.stall, &job.memory.seed, &job.memory.read_error,
                              &job.memory.write_error, &job.memory.hang, &job.memory.error_code})
@@ -87,6 +90,35 @@ Job read_job(Reader& file, SparseMemory& memory) {
     }
     return job;
 }
+
+// What the design's trace port said: cycles by cause between marks, and, if wanted, all of it with what moved on the bus.
+struct Trace {
+    using Counts = std::array<uint64_t, 16>;
+    std::vector<Counts> intervals{Counts{}};
+    // Cycle and signals where they change, as pearray.sim.trace reads them; address, beats and direction of each burst.
+    std::vector<std::pair<uint64_t, uint64_t>> changes;
+    std::vector<std::array<uint32_t, 3>> bursts;
+
+    // A design without the port says nothing.
+    template <class Top>
+    void note(const Top& top, uint64_t cycle, const ToAccelerator& bus, const FromAccelerator& in, bool all) {
+        if constexpr (requires { top.trace_cause; }) {
+            if (top.trace_mark) intervals.push_back({});
+            ++intervals.back()[top.trace_cause];
+            if (all) {
+                const bool ar = in.ar_valid && bus.ar_ready, aw = in.aw_valid && bus.aw_ready;
+                const bool r = bus.r_valid && in.r_ready, w = in.w_valid && bus.w_ready;
+                const uint64_t moved = uint64_t{ar} | uint64_t{r} << 1 | uint64_t{r && bus.r_last} << 2 | uint64_t{aw} << 3
+                    | uint64_t{w} << 4 | uint64_t{w && in.w_last} << 5 | uint64_t{bus.b_valid && in.b_ready} << 6;
+                const uint64_t said = uint64_t{top.trace_cause} | moved << 8 | uint64_t{top.trace_open} << 16
+                    | uint64_t{top.trace_take} << 24 | uint64_t{top.trace_done} << 32;
+                if (changes.empty() || changes.back().second != said) changes.emplace_back(cycle, said);
+                if (ar) bursts.push_back({in.ar.address, in.ar.length + 1, 0});
+                if (aw) bursts.push_back({in.aw.address, in.aw.length + 1, 1});
+            }
+        }
+    }
+};
 
 // The top level with its clock: one call of `cycle` is one clock cycle.
 //
@@ -138,6 +170,7 @@ public:
     void finish() { top_.final(); }
     const AxiMemory& memory() const { return memory_; }
     const Host& host() const { return host_; }
+    const Trace& trace() const { return trace_; }
     uint64_t now = 0;
 
 private:
@@ -201,6 +234,7 @@ private:
             .r_valid = top_.s_axi_rvalid != 0, .irq = top_.irq != 0,
             .b_response = top_.s_axi_bresp, .r_response = top_.s_axi_rresp, .r_data = top_.s_axi_rdata,
         };
+        trace_.note(top_, now, bus, in, job_.trace);
         memory_.sample(now, in);
         host_.sample(now, lite);
         if (lite.irq) note_bursts();
@@ -210,6 +244,7 @@ private:
     AxiMemory memory_;
     Host host_;
     const Job& job_;
+    Trace trace_;
     Bursts reads_, writes_;
     bool ended_ = false;
 };
@@ -220,6 +255,20 @@ void write_bursts(Writer& file, const Simulation::Bursts& bursts) {
         file.number(address);
         file.number(beats);
     }
+}
+
+void write_trace(Writer& file, const Trace& trace) {
+    file.number(trace.intervals.size());
+    for (const Trace::Counts& counts : trace.intervals)
+        for (uint64_t count : counts) file.number(count);
+    file.number(trace.changes.size());
+    for (const auto& [cycle, said] : trace.changes) {
+        file.number(cycle);
+        file.number(said);
+    }
+    file.number(trace.bursts.size());
+    for (const auto& burst : trace.bursts)
+        for (uint32_t value : burst) file.number(value);
 }
 
 void run(const char* job_path, const char* outcome_path) {
@@ -254,6 +303,7 @@ void run(const char* job_path, const char* outcome_path) {
     for (uint32_t value : simulation.host().values) file.number(value);
     write_bursts(file, simulation.reads());
     write_bursts(file, simulation.writes());
+    write_trace(file, simulation.trace());
     for (const auto& [address, length] : job.regions)
         memory.each_page(address, length, [&](uint8_t* from, uint64_t, uint64_t size) { file.bytes(from, size); });
     file.close();

@@ -1,12 +1,15 @@
 """What the host does with the accelerator's registers, the same in every engine."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from ..hdl.errors import PearrayError
+from ..hdl.shell.ledger import Cause
 from .design import Design
+from .trace import Trace
 from .watchdog import Limits, waiting
 
 if TYPE_CHECKING:
@@ -72,6 +75,10 @@ class Report:
     reads, writes : list of (int, int)
         Addresses and beats of the bursts that were in flight when the accelerator said that it is done, or when it
         was stopped.
+    ledger : list of Counter
+        Cycles by cause, between the marks of the trace port.
+    trace : Trace or None
+        What happened when, if it was kept.
     """
 
     ending: Ending
@@ -83,6 +90,8 @@ class Report:
     bus_error: bool = False
     reads: Sequence[tuple[int, int]] = ()
     writes: Sequence[tuple[int, int]] = ()
+    ledger: list[Counter[Cause]] = field(default_factory=list)
+    trace: Trace | None = None
 
 
 def plan(job: "Job", design: Design, bounds: Limits) -> HostPlan:

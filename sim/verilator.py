@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..hdl.errors import PearrayError
 from ..hdl.kinds import kind
@@ -22,6 +22,7 @@ from .host import Ending, HostPlan, Report, conclude, plan
 from .loops import rewrite
 from .replicas import replicas
 from .sampled import SAMPLED, sampled
+from .trace import Burst, Trace, by_cause
 from .watchdog import Limits
 
 __all__ = ["AS_EMITTED", "CHECK", "build", "changed", "execute"]
@@ -34,7 +35,7 @@ CHECK = "PEARRAY_RULES"
 #: simulation fast: what the two compute must not differ. It is compiled quickly, and runs many times slower.
 AS_EMITTED = "PEARRAY_AS_EMITTED"
 
-_FORMAT = 1
+_FORMAT = 2
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
@@ -167,7 +168,8 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
             report, nanoseconds, regions = _read_outcome(file, job)
     report.message = rules.explain(verilog.rules, report.message)
     counters = conclude(job, design, report)
-    return Outcome(regions, counters["cycles"], counters, built - begin, nanoseconds / 1e9, verilog.sha256)
+    return Outcome(regions, counters["cycles"], counters, report.ledger, report.trace, built - begin, nanoseconds / 1e9,
+                   verilog.sha256)
 
 
 def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturbance, bounds: Limits) -> None:
@@ -178,7 +180,7 @@ def _write_job(file: IO[bytes], job: Job, host: HostPlan, disturbance: Disturban
         return _NEVER if value is None else value
 
     memory = job.memory
-    numbers(_FORMAT, bounds.total, bounds.quiet)
+    numbers(_FORMAT, bounds.total, bounds.quiet, job.trace)
     numbers(memory.read_latency, memory.write_latency, memory.outstanding,
             round(memory.beats_per_cycle * (1 << 32)), round(disturbance.stall * (1 << 32)), disturbance.seed)
     numbers(address(disturbance.read_error), address(disturbance.write_error), address(disturbance.hang),
@@ -219,7 +221,7 @@ def _read_outcome(file: IO[bytes], job: Job) -> tuple[Report, int, list[bytes]]:
     def number() -> int:
         return int.from_bytes(file.read(8), "little")
 
-    def sequence(read: Callable[[], int | tuple[int, int]]) -> list:
+    def sequence(read: Callable[[], Any]) -> list:
         return [read() for _ in range(number())]
 
     if number() != _FORMAT:
@@ -230,4 +232,8 @@ def _read_outcome(file: IO[bytes], job: Job) -> tuple[Report, int, list[bytes]]:
     message = file.read(number()).decode()
     report = Report(ending, simulated, status, sequence(number), message, started, bus_error,
                     sequence(lambda: (number(), number())), sequence(lambda: (number(), number())))
+    intervals = sequence(lambda: by_cause([number() for _ in range(16)]))
+    report.ledger = intervals if any(intervals) else []
+    trace = Trace(sequence(lambda: (number(), number())), sequence(lambda: Burst(number(), number(), number())))
+    report.trace = trace if job.trace else None
     return report, nanoseconds, [file.read(length) for _, length in job.read]

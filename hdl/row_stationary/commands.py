@@ -134,7 +134,8 @@ multiple of 64) and up; ``dram_step1`` and ``dram_step2`` are ignored.
 #: Counts of a pass are less one, so none is refused. ``active_pes`` alone is no count in a record: it is the greatest
 #: number of PEs that a setup has made active since the record before.
 COMMANDS = CommandSet(
-    destination=Destination, load=_LOAD, execute=PassBody, post=_POST, store=_STORE,
+    destination=Destination, activations=(Destination.GLOBAL_BUFFER, Destination.GLOBAL_BUFFER_CODED),
+    load=_LOAD, execute=PassBody, post=_POST, store=_STORE,
     record=(*RECORD, "active", "stall_dram", "macs", "gated", "passed", "ifmap_reads", "psum_reads", "psum_writes",
             "filter_reads", "fills", "ifmap_spad_writes", "filter_spad_writes", "active_pes"),
     frees={"filters_free": Destination.FILTER_BUFFER, "ifmap_free": None},

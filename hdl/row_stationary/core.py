@@ -10,6 +10,7 @@ from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
 from ..shell.core import Core, Happening, event_names
+from ..shell.ledger import ArrayState
 from ..shell.loader import Loader
 from ..shell.queues import QUEUES
 from ..shell.storer import Storer
@@ -164,6 +165,25 @@ class RowStationaryCore(Core):
                 m.d.sync += fetched.eq(1)
         m.d.comb += stall.eq(~self._execute.active & ((asked != 0) | ~fetched))
         return stall
+
+    def state(self, m: Any) -> ArrayState:
+        """It works in a cycle for as many products as there are PEs in use, in whichever cycles they have begun.
+
+        When so many have begun that the cycles before do not account for, this cycle does. In others PEs wait for filters
+        or ifmap words that are offered to them.
+        """
+        execute = self._execute
+        begun = Signal(range(2 * self._config.pes))
+        total = Signal.like(begun)
+        work = Signal()
+        m.d.comb += [
+            total.eq(begun + execute.pe_events.mac + execute.pe_events.gated),
+            work.eq((total >= execute.active_pes) & (total != 0)),
+        ]
+        m.d.sync += begun.eq(Mux(work, total - execute.active_pes, total))
+        with m.If(execute.setting):
+            m.d.sync += begun.eq(0)
+        return ArrayState(work=work, weights=execute.filling, activations=execute.streaming, fill=execute.setting)
 
     def count(self, m: Any) -> tuple[list[Any], list[Any]]:
         """Words of the record, and what happens in post-processing and on the way out."""

@@ -49,6 +49,8 @@ class PassEngine(wiring.Component):
         read: something else may take their place. A setup frees both when it completes.
     active : Out(1)
         A command is being worked on.
+    setting, filling, streaming : Out(1)
+        The array is being set up; filters, and ifmap words, are offered to its PEs.
     active_pes : Out(range(rows * cols + 1))
         PEs that the latest setup made active, when it has completed.
     ifmap, psums, filters : Out(ReadLines)
@@ -88,6 +90,9 @@ class PassEngine(wiring.Component):
             "filters_free": Out(1),
             "ifmap_free": Out(1),
             "active": Out(1),
+            "setting": Out(1),
+            "filling": Out(1),
+            "streaming": Out(1),
             "active_pes": Out(range(shape.rows * shape.cols + 1)),
             "ifmap": Out(ReadLines(lines, width)),
             "psums": Out(ReadLines(lines, width)),
@@ -197,6 +202,9 @@ class PassEngine(wiring.Component):
             self._ifmap.how.eq(ifmap),
             self._filters.how.eq(filters),
             self.active.eq((passes != 0) | setting),
+            self.setting.eq(setting),
+            self.filling.eq(self._filters.o.valid),
+            self.streaming.eq(self._ifmap.o.valid),
         ]
         with m.If(self._setups.o.valid & self._setups.o.payload.active):
             m.d.sync += self.active_pes.eq(self.active_pes + 1)

@@ -243,6 +243,8 @@ class CommandSet:
     destination : type of IntEnum
         Memories that a LOAD writes, :data:`DESTINATION_BITS` wide; with post-processing, those of
         :class:`Parameter` among them.
+    activations : tuple of destination
+        Those that hold activations. What goes to others counts as weights in the ledger.
     load, execute, post, store : type of Struct
         Bodies; those of LOAD, POST and STORE are variants of the shared ones (:func:`variant`).
     execute_counts : tuple of str
@@ -259,6 +261,7 @@ class CommandSet:
     """
 
     destination: type[enum.IntEnum]
+    activations: tuple[enum.IntEnum, ...] = ()
     load: type[data.Struct]
     execute: type[data.Struct]
     post: type[data.Struct] = PostBody

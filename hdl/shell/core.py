@@ -6,6 +6,7 @@ from typing import Any
 from amaranth.lib import data
 
 from .commands import Opcode
+from .ledger import ArrayState
 
 __all__ = ["Core", "Happening", "event_names"]
 
@@ -40,8 +41,8 @@ class Core:
     ----------
     engines : dict of Opcode to Component
         Engine of each queue, in the queues' order; a queue whose commands are refused has none. Each takes
-        ``commands``, and pulses ``done``. The loader has ``request`` and ``response``, the storer ``request``,
-        ``data``, ``sent`` and ``marked``.
+        ``commands``, and pulses ``done``. The loader has ``request``, ``response`` and ``progress``, the storer
+        ``request``, ``data``, ``sent``, ``marked`` and ``recorded``.
     """
 
     def __init__(self, engines: dict[Opcode, Any]):
@@ -58,6 +59,14 @@ class Core:
 
     def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
         """Return words of the profile record behind its first three: amounts to total since start, and the rest."""
+        raise NotImplementedError
+
+    def state(self, m: Any) -> ArrayState:
+        """Return what the array does in this cycle, or what it waits for itself.
+
+        It works in as many cycles as the compiler's ``ahead`` counts, and never in fewer than the operator's products
+        would take on all PEs.
+        """
         raise NotImplementedError
 
     def count(self, m: Any) -> tuple[list[Any], list[Any]]:

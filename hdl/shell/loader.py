@@ -14,6 +14,7 @@ from .block_walk import BlockWalker, burst_beats, burst_layout
 from .commands import ADDRESS_BITS
 from .config import Config
 from .decoding import CODE_BYTES
+from .ledger import Progress
 from .load_port import LoadWrite
 from .reader import IN_FLIGHT, beats_layout, request_layout
 
@@ -30,8 +31,9 @@ class _Current:
         self.head = Signal()
         self.burst_last = Signal()
         self.word = Signal(ADDRESS_BITS - exact_log2(config.beat_bytes))
-        #: It is here.
+        #: It is here. One of the burst has come, and it is not all.
         self.beat = Signal()
+        self.begun = Signal()
 
 
 class Loader(wiring.Component):
@@ -64,6 +66,8 @@ class Loader(wiring.Component):
         Their beats.
     load : Out(LoadWrite(config))
         Writes to the scratchpads.
+    progress : Out(Progress)
+        What comes in this cycle.
     """
 
     def __init__(self, config: Config, decoder: Any = None):
@@ -75,6 +79,7 @@ class Loader(wiring.Component):
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(beats_layout(config))),
             "load": Out(LoadWrite(config)),
+            "progress": Out(Progress),
         })
 
     @staticmethod
@@ -150,6 +155,13 @@ class Loader(wiring.Component):
         now = _Current(self._config, layout)
         self._follow(m, pending, code, now)
         written = now.beat if code is None else self._decode(m, code, now)
+        m.d.comb += [
+            self.progress.busy.eq(now.valid | (0 if code is None else code.busy)),
+            self.progress.beat.eq(written),
+            self.progress.begun.eq(now.begun),
+            self.progress.activations.eq(Cat(
+                now.burst.kind.destination == each for each in self._config.commands.activations).any()),
+        ]
         rotator = self._rotate(m, code, now)
         self._place(m, code, rotator, now, written)
 
@@ -168,7 +180,7 @@ class Loader(wiring.Component):
             pending.o.ready.eq(free),
         ]
         with m.If(now.beat):
-            m.d.sync += [left.eq(left - 1), now.head.eq(0), now.word.eq(now.word + 1)]
+            m.d.sync += [left.eq(left - 1), now.head.eq(0), now.word.eq(now.word + 1), now.begun.eq(~now.burst_last)]
             if code is not None:
                 with m.If(now.burst_last):
                     m.d.sync += valid.eq(0)

@@ -49,6 +49,8 @@ class Storer(wiring.Component):
         High in each cycle in which a beat leaves the writer's queue.
     marked : In(1)
         A marked burst has been acknowledged.
+    recorded : Out(1)
+        The first words of a record are taken.
     read : Out(BankRead(banks, lines, 8))
         Read port of the output scratchpad.
 
@@ -75,6 +77,7 @@ class Storer(wiring.Component):
             "data": Out(stream.Signature(lanes_layout(config))),
             "sent": In(1),
             "marked": In(1),
+            "recorded": Out(1),
             "read": Out(self._read_port()),
         })
 
@@ -237,6 +240,7 @@ class Storer(wiring.Component):
         part = Signal(range(max(parts, 2)))
         words = Signal(data.ArrayLayout(self._config.memory.data_width, parts))
         m.d.comb += words.as_value().eq(self.record.as_value())
+        m.d.comb += self.recorded.eq(profile & self.data.valid & (part == 0))
         with m.If(profile & self.data.valid):
             m.d.comb += self.data.p.data.eq(words[part] if parts > 1 else words[0])
             m.d.sync += part.eq(part + 1)

@@ -1,7 +1,7 @@
 """Tokens: which commands may start, by how many of each queue have completed."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks import rules
@@ -52,6 +52,8 @@ class TokenGates(wiring.Component):
         The end of the program may be taken.
     stalls : Out(3)
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
+    blocked : Out(ArrayLayout(4, 4))
+        For each queue that has a command, for which queues this waits.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class TokenGates(wiring.Component):
             "done": In(4),
             "finished": Out(1),
             "stalls": Out(len(STALLS)),
+            "blocked": Out(data.ArrayLayout(len(QUEUES), len(QUEUES))),
         } | {slot_name(opcode): In(slot_bits(opcode, commands)) for opcode in QUEUES}
           | {opcode.name.lower(): Out(stream.Signature(commands.bodies[opcode])) for opcode in QUEUES})
 
@@ -112,6 +115,7 @@ class TokenGates(wiring.Component):
         reached, early = self._compare(m, opcode, header, freed)
         rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
         m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
+        m.d.comb += self.blocked[queue].eq(~reached & self.valid[queue].replicate(len(QUEUES)))
 
         commands = getattr(self, name)
         m.d.comb += [

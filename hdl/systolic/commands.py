@@ -100,6 +100,7 @@ class ExecuteBody(data.Struct):
 #: ``active`` counts cycles in which the array was given an operand vector.
 COMMANDS = CommandSet(
     destination=Destination,
+    activations=(Destination.ACTIVATION,),
     load=variant(LoadBody, "Destinations are scratchpads.", destination=Destination),
     execute=ExecuteBody,
     execute_counts=("m_count0", "m_count1", "m_count2", "n_count", "k_total", "run", "run_count"),

@@ -10,6 +10,7 @@ from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
 from ..shell.config import Config
 from ..shell.core import Core, Happening, event_names
+from ..shell.ledger import ArrayState
 from ..shell.load_port import LoadPort
 from ..shell.loader import Loader
 from ..shell.storer import Storer
@@ -74,6 +75,12 @@ class SystolicCore(Core):
     def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
         """Word of the record: cycles in which the array gets an operand vector."""
         return [self._execute.events.active], []
+
+    def state(self, m: Any) -> ArrayState:
+        """It works on an operand vector, or waits for a tile's weights to enter, or for another tile's drain."""
+        events, stationary = self._execute.events, self._execute.output_stationary
+        return ArrayState(work=events.active, weights=events.stall_weights & ~stationary,
+                          fill=events.stall_weights & stationary)
 
     def count(self, m: Any) -> tuple[list[Any], list[Any]]:
         """Events of this cycle, of the engines and on chip."""

@@ -89,6 +89,8 @@ class Execute(wiring.Component):
         Ports of the scratchpads.
     accumulators : In(AccumulatorRead(config))
         Port of post-processing, for the bank that no command in flight names.
+    output_stationary : Out(1)
+        Mode of the command accepted last.
     events : Out(Events)
         What happened.
 
@@ -121,6 +123,7 @@ class Execute(wiring.Component):
             "activation": Out(BankRead(config.banks, activation_lines, width)),
             "weight": Out(BankRead(config.banks, weight_lines, width)),
             "accumulators": In(AccumulatorRead(config)),
+            "output_stationary": Out(1),
             "events": Out(Events),
         })
 
@@ -157,6 +160,7 @@ class Execute(wiring.Component):
         m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
         m.d.sync += in_flight.eq(in_flight + accepted - self.done)
         m.d.comb += [
+            self.output_stationary.eq(tiles.output_stationary),
             tiles.quiet.eq(in_flight == 0),
             streamer.output_stationary.eq(tiles.output_stationary),
             feeder.tiles.eq(tiles.vector),

@@ -68,6 +68,7 @@ class DotBody(data.Struct):
 #: ``active`` counts cycles in which the units were given operands.
 COMMANDS = CommandSet(
     destination=Destination,
+    activations=(Destination.ACTIVATION,),
     load=variant(LoadBody, "Destinations are scratchpads.", destination=Destination),
     execute=DotBody,
     record=(*RECORD, "active"),

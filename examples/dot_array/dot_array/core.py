@@ -9,6 +9,7 @@ from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.post.engine import Post, PostEvents, output_banks, output_lines
 from pearray.hdl.shell.commands import Opcode
 from pearray.hdl.shell.core import Core, Happening, event_names
+from pearray.hdl.shell.ledger import ArrayState
 from pearray.hdl.shell.load_port import LoadPort
 from pearray.hdl.shell.loader import Loader
 from pearray.hdl.shell.storer import Storer
@@ -76,6 +77,10 @@ class DotCore(Core):
     def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
         """Word of the record: cycles in which the units were given operands."""
         return [self._execute.events.active], []
+
+    def state(self, m: Any) -> ArrayState:
+        """It works on a line of operands, or lets sums come before it adds to them."""
+        return ArrayState(work=self._execute.events.active, fill=self._execute.events.stall_sums)
 
     def count(self, m: Any) -> tuple[list[Any], list[Any]]:
         """Events of this cycle, of the engines and on chip."""
