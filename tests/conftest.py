@@ -48,6 +48,8 @@ def _figures_of_layers(monkeypatch):
         assert not result.layers or sum(layer.cycles for layer in result.layers) == result.cycles
         assert all(0 <= layer.utilisation <= 1 for layer in result.layers), [
             (layer.name, layer.utilisation) for layer in result.layers]
+        for part in (*result.layers, result):
+            assert not part.ledger or sum(part.ledger.values()) == part.cycles, (part.cycles, part.ledger)
         return result
 
     monkeypatch.setattr(handle, "result_of", checked)

@@ -149,15 +149,15 @@ class Ledger(wiring.Component):
 
     * It waits for a LOAD: if the loader has asked memory for something, the cycle goes to what comes of that,
       ``WEIGHTS``, ``ACTIVATIONS`` or beats of the program, else to ``MEMORY_RATE`` or ``MEMORY_LATENCY``. If not, the
-      next LOAD waits for a STORE, a POST or an EXECUTE (``FILL_AND_DRAIN``), or starts (``DEPENDENCY``).
-    * It waits for a POST: that waits for a LOAD, an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work
-      (``POST_PROCESSING``).
+      next LOAD waits for a POST, a STORE or an EXECUTE (``FILL_AND_DRAIN``), or starts (``DEPENDENCY``).
+    * It waits for a POST: that waits for a LOAD (which counts as above, or, if the loader has asked for nothing, as
+      ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``).
     * It waits for a STORE: that waits for a POST or an EXECUTE, or is at work (``STORES``).
     * It waits for nothing: ``FILL_AND_DRAIN``.
     * There is none: ``PROGRAM_FETCH``. But if the whole program has been read, or fetching waits for room in the
       queues, what the LOADs wait for counts, the end among them; where none is there, what the STOREs wait for.
 
-    Where waits come back to a queue that has been looked at, the command that is waited for is in its engine.
+    A command that waits for several queues counts as waiting for the first of these, in the order in which they stand here.
 
     Members
     -------

@@ -1,0 +1,102 @@
+"""The ledger's choice of a cause against a walk along waits, written as its docstring says it."""
+
+from amaranth.hdl import Value
+
+from pearray.hdl.shell.commands import Opcode
+from pearray.hdl.shell.ledger import CAUSES, Cause, Ledger
+from pearray.hdl.shell.queues import QUEUES
+from pearray.sim.pysim import simulate
+
+LOAD, EXECUTE, POST, STORE = (opcode.name for opcode in (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE))
+NAMES = [opcode.name for opcode in QUEUES]
+BITS = ("running", "run", "work", "weights", "activations", "fill", "fetching", "fetched", "room", "mark")
+LOADS = ("busy", "beat", "begun", "activations")
+
+
+def of_load(said):
+    """What comes of a burst that memory has been asked for."""
+    if said["load.beat"]:
+        return Cause.ACTIVATIONS if said["load.activations"] else Cause.WEIGHTS
+    if said["fetching"]:
+        return Cause.PROGRAM_FETCH
+    return Cause.MEMORY_RATE if said["load.begun"] else Cause.MEMORY_LATENCY
+
+
+def follow(said, queue):
+    """Cause for which a command waits that waits for this queue."""
+    if queue == LOAD and said["load.busy"]:
+        return of_load(said)
+    order = {LOAD: (POST, STORE, EXECUTE), POST: (LOAD, EXECUTE, STORE), STORE: (POST, EXECUTE)}[queue]
+    other = next((other for other in order if other in said["blocked"].get(queue, ())), None)
+    if other == EXECUTE:
+        return Cause.FILL_AND_DRAIN
+    if queue == POST and other == LOAD:
+        return of_load(said) if said["load.busy"] else Cause.DEPENDENCY
+    if queue == POST and other == STORE:
+        return Cause.STORES
+    if other is not None:
+        return follow(said, other)
+    return {LOAD: Cause.DEPENDENCY, POST: Cause.POST_PROCESSING, STORE: Cause.STORES}[queue]
+
+
+def cause_of(said):
+    """Cause of a cycle."""
+    if not said["running"]:
+        return Cause.NONE
+    if not said["run"]:
+        return Cause.START_AND_END
+    for name, cause in (("work", Cause.WORK), ("weights", Cause.WEIGHTS), ("activations", Cause.ACTIVATIONS),
+                        ("fill", Cause.FILL_AND_DRAIN)):
+        if said[name]:
+            return cause
+    if EXECUTE in said["valid"]:
+        waits = said["blocked"][EXECUTE]
+        first = next((queue for queue in (LOAD, POST, STORE) if queue in waits), None)
+        return Cause.FILL_AND_DRAIN if first is None else follow(said, first)
+    if not said["fetched"] and said["room"]:
+        return Cause.PROGRAM_FETCH
+    if said["load.busy"] or said["blocked"].get(LOAD, set()) & {LOAD, EXECUTE, POST, STORE} - {LOAD}:
+        return follow(said, LOAD)
+    if LOAD not in said["valid"] and not said["room"]:
+        return follow(said, STORE)
+    return Cause.START_AND_END if said["fetched"] else Cause.DEPENDENCY
+
+
+def test_follows_waits(rng):
+    """A cycle on the wrong entry sends whoever reads the ledger after the wrong loss."""
+    dut = Ledger()
+    seen = set()
+
+    async def testbench(ctx):
+        expected = []
+        for _ in range(6000):
+            # The array's own states hide what is behind them, so they come seldom.
+            said = {name: bool(rng.random() < (0.95 if name.startswith("run") else 0.1 if name in BITS[2:6] else 0.5))
+                    for name in BITS}
+            said |= {f"load.{name}": bool(rng.integers(2)) for name in LOADS}
+            said["load.busy"] = bool(rng.random() < 0.3)
+            said["valid"] = {queue for queue in NAMES if rng.random() < 0.7}
+            said["blocked"] = {queue: {other for other in NAMES if rng.random() < 0.3} for queue in said["valid"]}
+            for name in BITS:
+                ctx.set(getattr(dut, name), said[name])
+            for name in LOADS:
+                ctx.set(dut.load[name], said[f"load.{name}"])
+            ctx.set(dut.valid, sum(1 << index for index, queue in enumerate(NAMES) if queue in said["valid"]))
+            for index, queue in enumerate(NAMES):
+                blocked = said["blocked"].get(queue, ())
+                ctx.set(dut.blocked[index], sum(1 << place for place, other in enumerate(NAMES) if other in blocked))
+            expected.append((cause_of(said), said["mark"], said))
+            await ctx.tick()
+            if len(expected) > 1:
+                cause, mark, before = expected[-2]
+                assert (Cause(ctx.get(Value.cast(dut.cause))), ctx.get(dut.marked)) == (cause, mark), before
+                seen.add(cause)
+
+    simulate(dut, testbench)
+    assert seen == set(Cause)
+
+
+def test_every_cause_is_on_the_ledger():
+    """A cause without an entry would take its cycles out of the sum."""
+    assert {account.cause for account in CAUSES.values()} == set(Cause) - {Cause.NONE}
+    assert all(account.meaning and (account.remedy or name == "useful") for name, account in CAUSES.items())

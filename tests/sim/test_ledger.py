@@ -1,0 +1,141 @@
+"""The ledger on the RTL: cycles by cause add up, per layer and in all, on every kind of array and in every engine."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kinds import KINDS, SMALL, each_kind
+from random_workloads import operands
+
+import pearray as pe
+from pearray.compiler.graph.graph import Graph, Node
+from pearray.configuration import System
+from pearray.hdl.shell.ledger import CAUSES
+from pearray.ledger import losses
+from pearray.memory import DEFAULT_MEMORY
+
+#: Programs of each kind.
+PROGRAMS = 30
+
+KIND = {kind.name: kind for kind in KINDS}
+
+
+def together(cases):
+    """Graph of cases side by side, and its inputs."""
+    nodes, tensors, constants, inputs, outputs = [], {}, {}, {}, []
+    for index, case in enumerate(cases):
+        graph = case.graph
+        (node,) = graph.nodes
+
+        def named(name, index=index):
+            return f"{name}_{index}"
+
+        nodes.append(Node(named(node.name), node.operator, {role: named(name) for role, name in node.inputs.items()},
+                          {role: named(name) for role, name in node.outputs.items()}))
+        tensors |= {named(name): replace(graph.tensors[name], name=named(name)) for name in graph.inputs}
+        constants |= {named(name): value for name, value in graph.constants.items()}
+        inputs |= {named(name): value for name, value in case.inputs.items()}
+        outputs += [named(name) for name in graph.outputs]
+    return Graph(nodes, tensors, constants, list(inputs), outputs), inputs
+
+
+def draw(rng, kind, config):
+    """Draw a program of one to three layers that the accelerator can hold: its graph and inputs."""
+    while True:
+        graph, inputs = together([kind.random(rng) for _ in range(rng.integers(1, 4))])
+        try:
+            pe.compile(graph, inputs, config).compiled()
+        except pe.PearrayError:
+            continue
+        return graph, inputs
+
+
+def draw_memory(rng):
+    """Draw a memory."""
+    return pe.MemoryTiming(
+        read_latency=int(rng.integers(1, 80)), write_latency=int(rng.integers(1, 80)),
+        outstanding=int(rng.integers(1, 9)), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.4])))
+
+
+def check(kind, result):
+    """Hold a run's ledger to its cycles and to what its layers and its array count."""
+    for part in (*result.layers, result):
+        assert list(part.ledger) == list(CAUSES)
+        assert min(part.ledger.values()) >= 0, part.ledger
+        assert sum(part.ledger.values()) == part.cycles, part.ledger
+    for name in CAUSES:
+        assert result.ledger[name] == sum(layer.ledger[name] for layer in result.layers), name
+    work = result.ledger["useful"] + result.ledger["padding"]
+    if kind.name.startswith("row-stationary"):
+        # Fewer than a cycle's products may be left over at each setup of the array.
+        products = result.counters["execute_macs"] + result.counters["execute_gated"]
+        assert products // result.pes - len(result.layers) <= work <= result.counters["execute_active"]
+        assert result.macs // result.pes - len(result.layers) <= result.ledger["useful"] <= result.macs // result.pes
+    else:
+        assert work == result.counters["execute_active"]
+        assert result.ledger["useful"] == result.macs // result.pes
+
+
+@each_kind
+def test_adds_up(rng, kind):
+    """A cycle that is charged twice or not at all, or to the wrong layer, would make the ledger worthless."""
+    for _ in range(PROGRAMS):
+        graph, inputs = draw(rng, kind, kind.small)
+        check(kind, pe.run(graph, inputs, on=System(kind.small, draw_memory(rng))))
+
+
+def product(rng, m, k, n, **fields):
+    """Linear layer of (m, k) by (n, k) with int8 results, as operator and tensors."""
+    requant = pe.Requant.onnx(0.5, 0, 0.01, 0, 2.0, np.int8(0))
+    return pe.Linear(requant=requant, **fields), {"x": operands(rng, (m, k)), "w": operands(rng, (n, k))}
+
+
+def ledger_of(rng, config, shape, **memory):
+    """Run a linear layer (M, K, N) behind a memory; return the result, whose ledger has been checked."""
+    operator, tensors = product(rng, *shape)
+    result = pe.run(operator, tensors, on=System(config, pe.MemoryTiming(**memory)))
+    check(KIND["systolic"], result)
+    return result
+
+
+#: A shape (M, K, N), what is special of the memory, and the largest loss.
+BOUND = [
+    ((64, 64, 8), {"read_latency": 60, "outstanding": 1}, "memory_latency"),
+    ((64, 64, 8), {"beats_per_cycle": 0.05}, "memory_rate"),
+    ((32, 6, 32), {}, "post_processing"),
+    ((16, 8, 16), {"write_latency": 4000}, "stores"),
+    ((1, 128, 64), {}, "weights"),
+]
+
+
+@pytest.mark.parametrize(("shape", "memory", "cause"), BOUND, ids=[row[-1] for row in BOUND])
+def test_the_bottleneck_is_the_largest_loss(rng, shape, memory, cause):
+    """Who removes the largest loss must gain most of it: a cause that stays small where it rules misleads."""
+    result = ledger_of(rng, SMALL["systolic"], shape, **memory)
+    assert losses(result.ledger)[0] == cause, result.ledger
+    assert result.ledger[cause] > 0.25 * result.cycles, result.ledger
+
+
+def test_a_slower_memory_costs_what_it_adds(rng):
+    """Cycles that only the memory's latency adds must stand where the latency stands."""
+    config, shape = SMALL["systolic"], (32, 16, 16)
+    fast, slow = (ledger_of(rng, config, shape, read_latency=latency) for latency in (40, 640))
+    read = {name: slow.ledger[name] - fast.ledger[name] for name in CAUSES}
+    assert slow.cycles - fast.cycles >= 600
+    assert read["memory_latency"] + read["program_fetch"] >= 0.95 * (slow.cycles - fast.cycles), read
+    assert (slow.ledger["useful"], slow.ledger["padding"]) == (fast.ledger["useful"], fast.ledger["padding"])
+
+
+@each_kind
+def test_engines_agree(rng, kind):
+    """Engines that count the same port differently, or sample it in other cycles, would tell other ledgers."""
+    graph, inputs = together([kind.layer(rng, 2, 3, 3), kind.layer(rng, 1, 2, 2)])
+    results = {engine: pe.run(graph, inputs, on=System(kind.tiny, DEFAULT_MEMORY), engine=engine)
+               for engine in ("amaranth", "verilator", "cocotb")}
+    for result in results.values():
+        check(kind, result)
+    native = results["verilator"]
+    assert [layer.ledger for layer in results["amaranth"].layers] == [layer.ledger for layer in native.layers]
+    # The memory of the engine cocotb has a timing of its own, which the array's work does not depend on.
+    for name in ("useful", "padding"):
+        assert results["cocotb"].ledger[name] == native.ledger[name]
