@@ -12,7 +12,7 @@ from amaranth.lib import data, enum
 from pearray import load_config
 from pearray.generation import registers
 from pearray.hdl.kinds import kinds
-from pearray.hdl.shell import commands
+from pearray.hdl.shell import commands, ledger
 from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
 
 FOLDER = Path(__file__).parent
@@ -118,8 +118,27 @@ def registers_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def ledger_page() -> str:
+    """Page on the ledger, from :mod:`pearray.hdl.shell.ledger`."""
+    lines = ["# Ledger", "", "<!-- Written by docs/generate.py from hdl/shell/ledger.py: change that, not this. -->",
+             "", *_markdown(ledger.__doc__ or "").partition("\n\n")[2].split("\n"), "",
+             "`pearray run` prints the three largest losses and what would remove each, with an estimate of what it is "
+             "worth where the kind of array has a price for programs. `--json` writes all entries as `ledger`, for the "
+             "run and for each layer. They add up to `cycles`. Cycles in which the array has worked for a layer before "
+             "the one in front of it has ended are that layer's.", "",
+             "| entry | a cycle is charged to it if | what would remove it | key |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {account.meaning} | {account.remedy} | {f'`{account.key}`' if account.key else ''} |"
+              for name, account in ledger.CAUSES.items()]
+    lines += ["", "## How the hardware finds the cause", "",
+              _markdown((ledger.Ledger.__doc__ or "").partition("Members")[0]).partition("\n\n")[2], "",
+              "The cause leaves the accelerator on the port `trace_cause`, which may be left open, as the others of "
+              "its name:", "", "| value | cause |", "|---|---|"]
+    lines += [f"| {cause.value} | `{cause.name}` |" for cause in ledger.Cause]
+    return "\n".join(lines) + "\n"
+
+
 #: Pages and what writes them.
-PAGES = {"program.md": program_page, "registers.md": registers_page}
+PAGES = {"program.md": program_page, "registers.md": registers_page, "ledger.md": ledger_page}
 
 
 if __name__ == "__main__":

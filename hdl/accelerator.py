@@ -254,8 +254,8 @@ class Accelerator(wiring.Component):
         """Charge each cycle that is counted to its cause."""
         m.submodules.ledger = ledger = Ledger()
         state = core.state(m)
-        m.d.comb += [getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")]
         m.d.comb += [
+            *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),
             ledger.run.eq(control.run),
             ledger.valid.eq(gates.valid),

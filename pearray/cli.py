@@ -18,6 +18,7 @@ from .hdl.shell.config import Config
 
 if TYPE_CHECKING:
     from .api import Result
+    from .compiler.compiled import Compiled
     from .workloads.workload import Workload
 
 __all__ = ["app", "exit_with", "main"]
@@ -231,14 +232,14 @@ def run(
     seed: Seed = "0", settings: Set = None, json_file: Json = None,
 ) -> None:
     """Run a workload on the generated hardware and compare every output with NumPy."""
-    from . import report
+    from . import ledger, report
     from .compiler.kinds import compiler_for
     from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    result = _simulate(made, system, engine)
+    result, compiled = _simulate(made, system, engine)
     counts = report.compare(result.outputs, made.graph.golden(made.inputs))
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
@@ -248,6 +249,9 @@ def run(
     figures = compiler_for(system.hardware).figure_table(record["layers"], record)
     if figures is not None:
         console.print(report.figure_table(figures))
+    if result.ledger:
+        record["losses"] = ledger.advise(result.ledger, result.utilisation, compiled)
+        console.print(report.loss_table(record["losses"], record))
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
@@ -257,8 +261,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _simulate(workload: "Workload", system: System, engine: str) -> "Result":
-    """Run a workload behind a progress bar, whose end is the compiler's estimate, or at least all PEs busy."""
+def _simulate(workload: "Workload", system: System, engine: str) -> "tuple[Result, Compiled]":
+    """Run a workload behind a progress bar; return what it gave, and what ran.
+
+    The bar's end is the compiler's estimate, or at least all PEs busy.
+    """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .compiler.kinds import compiler_for
@@ -285,7 +292,7 @@ def _simulate(workload: "Workload", system: System, engine: str) -> "Result":
         # The simulation itself tells whether a program ends.
         expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
                     or sum(layer.macs for layer in compiled.layers) / system.pes)
-        return handle.run(workload.inputs, engine, "all", progress)
+        return handle.run(workload.inputs, engine, "all", progress), compiled
 
 
 @app.command()

@@ -2,10 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .hdl.shell.ledger import CAUSES, Cause
+from .compiler.compiled import Compiled
+from .compiler.kinds import compiler_for
+from .configuration import System, load_config
+from .hdl.errors import PearrayError
+from .hdl.shell.ledger import CAUSES, Account, Cause
 
-__all__ = ["charge", "losses", "total"]
+__all__ = ["advise", "charge", "losses", "total"]
+
+#: Commands of the longest programs whose cycles are estimated for advice, which takes about as long as compiling them.
+ESTIMATED = 20_000
 
 
 def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: Sequence[int],
@@ -49,7 +57,7 @@ def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: 
 
 
 def _take(counts: Counter[Cause], cycles: int) -> None:
-    """Take cycles in which the array worked. The record that tells their number is written some cycles after its mark."""
+    """Take cycles in which the array worked. The record that tells their number is written a few after its mark."""
     for cause in (Cause.WORK, *Cause):
         taken = min(counts[cause], cycles)
         counts[cause] -= taken
@@ -67,3 +75,52 @@ def losses(ledger: Mapping[str, int], most: int = 3) -> list[str]:
     """Names of the entries but ``useful`` that cost most cycles, the largest first."""
     lost = [name for name in ledger if name != "useful" and ledger[name]]
     return sorted(lost, key=lambda name: -ledger[name])[:most]
+
+
+def advise(ledger: Mapping[str, int], utilisation: float, compiled: Compiled, most: int = 3) -> list[dict[str, Any]]:
+    """Say what the largest losses of a run are, what would remove each, and what that would be worth.
+
+    Parameters
+    ----------
+    ledger : mapping of str to int
+        The run's.
+    utilisation : float
+        The run's.
+    compiled : Compiled
+        What ran.
+    most : int
+        Losses to name.
+
+    Returns
+    -------
+    list of dict
+        ``cause``, ``cycles``, ``meaning`` and ``remedy`` of each loss, the largest first. Where a key of the
+        configuration would remove it, and the kind of array has a price for programs, also ``key``, ``now``, ``then``
+        and ``utilisation``: the key's value, another, and the utilisation that this program is estimated to have then.
+    """
+    advice = []
+    for name in losses(ledger, most):
+        account = CAUSES[name]
+        loss = {"cause": name, "cycles": ledger[name], "meaning": account.meaning, "remedy": account.remedy}
+        advice.append(loss | _worth(account, utilisation, compiled))
+    return advice
+
+
+def _worth(account: Account, utilisation: float, compiled: Compiled) -> dict[str, Any]:
+    """Estimate what another value of an account's key would be worth; empty if that is not known, or is nothing."""
+    if not account.key or sum(compiled.program.counts.values()) > ESTIMATED:
+        return {}
+    system = System(compiled.config, compiled.memory)
+    section, _, name = account.key.partition(".")
+    parts = (system.memory, getattr(system.hardware, section, None))
+    now = next(getattr(part, name) for part in parts if hasattr(part, name))
+    then = min(now * float(account.factor), 1.0) if isinstance(now, float) else max(1, int(now * account.factor))
+    try:
+        changed = load_config(system, {account.key: then})
+    except PearrayError:
+        return {}
+    price = compiler_for(compiled.config).cycles
+    before, after = (price(each.hardware, compiled.program, each.memory) for each in (system, changed))
+    if before is None or after is None or after >= before:
+        return {}
+    return {"key": account.key, "now": now, "then": then, "utilisation": round(utilisation * before / after, 6)}

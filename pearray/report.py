@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from .compiler.kinds import FigureTable
 from .results import Figures, Result
 
-__all__ = ["compare", "figure_table", "layer_table", "process_seconds", "run_record"]
+__all__ = ["compare", "figure_table", "layer_table", "loss_table", "process_seconds", "run_record"]
 
 
 def process_seconds() -> float:
@@ -84,6 +85,23 @@ def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[
             f"{row['dram_read_bytes']:,}", f"{row['dram_write_bytes']:,}",
             f"[red]{wrong:,}[/] of {row['checked']:,}" if wrong else f"0 of {row['checked']:,}",
             end_section=row is not total and row is layers[-1])
+    return table
+
+
+def loss_table(losses: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Lay out the largest losses of a run, and what would remove them."""
+    table = Table(title=f"Largest losses, of {total['cycles']:,} cycles", title_justify="left")
+    table.add_column("cause")
+    table.add_column("cycles", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("what would remove it", overflow="fold")
+    for loss in losses:
+        remedy = loss["remedy"]
+        if "key" in loss:
+            remedy += (f"; {loss['key']} is {loss['now']}, with {loss['then']} an estimated "
+                       f"{100 * loss['utilisation']:.1f} % instead of {100 * total['utilisation']:.1f} %")
+        table.add_row(loss["cause"].replace("_", " "), f"{loss['cycles']:,}",
+                      f"{100 * loss['cycles'] / total['cycles']:.1f} %", escape(remedy))
     return table
 
 

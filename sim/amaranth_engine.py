@@ -74,8 +74,9 @@ def _listeners(dut: Any, job: Job, report: Report) -> list[Any]:
         return []
     said = dut.trace
     report.ledger.append(Counter())
+    trace = Trace()
     if job.trace:
-        report.trace = Trace()
+        report.trace = trace
 
     async def count(ctx: Any) -> None:
         async for _, _, cause, mark in ctx.tick().sample(Value.cast(said.cause), said.mark):
@@ -87,11 +88,12 @@ def _listeners(dut: Any, job: Job, report: Report) -> list[Any]:
     async def draw(ctx: Any) -> None:
         bus = dut.m_axi
         sample = ctx.tick().sample(
-            Value.cast(said.cause), _moved(bus), said.open, said.take, said.done, bus.araddr, bus.arlen, bus.awaddr, bus.awlen)
+            Value.cast(said.cause), _moved(bus), said.open, said.take, said.done, bus.araddr, bus.arlen, bus.awaddr,
+            bus.awlen)
         cycle = 0
         async for _, _, cause, moved, opened, taken, done, araddr, arlen, awaddr, awlen in sample:
-            report.trace.note(cycle, packed(cause, moved, opened, taken, done))
-            report.trace.bursts += [
+            trace.note(cycle, packed(cause, moved, opened, taken, done))
+            trace.bursts += [
                 Burst(address, length + 1, write)
                 for write, (name, address, length) in enumerate((("ar", araddr, arlen), ("aw", awaddr, awlen)))
                 if moved >> BUS.index(name) & 1]

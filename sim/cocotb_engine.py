@@ -203,7 +203,8 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     for _, length in job.read:
         regions.append(data[start:start + length])
         start += length
-    return Outcome(regions, counters["cycles"], counters, answer["ledger"], None, built - begin, seconds, verilog.sha256)
+    return Outcome(regions, counters["cycles"], counters, answer["ledger"], None, built - begin, seconds,
+                   verilog.sha256)
 
 
 def _write_job(folder: Path, job: Job, design: Design, disturbance: Disturbance, bounds: Limits) -> None:

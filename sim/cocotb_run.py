@@ -166,7 +166,8 @@ async def job(dut: Any) -> None:
     except SimTimeoutError:
         outcome["ending"] = outcome["ending"] or 1
     ledger.settle()
-    outcome |= {"ledger": ledger.counts, "bus_error": host.bus_error, "simulated": cycles, "seconds": time.perf_counter() - begin}
+    outcome |= {"ledger": ledger.counts, "bus_error": host.bus_error, "simulated": cycles,
+                "seconds": time.perf_counter() - begin}
     regions = [ram.read(address, length) for address, length in question["regions"]]
     (folder / "regions").write_bytes(b"".join(regions))
     (folder / "outcome.json").write_text(json.dumps(outcome))

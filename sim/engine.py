@@ -174,7 +174,8 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     Raises
     ------
     PearrayError
-        If the engine is unknown or lacks a tool or cannot do what is asked for, or if the hardware reports an error or gets stuck.
+        If the engine is unknown, lacks a tool or cannot do what is asked for, or if the hardware reports an error or
+        gets stuck.
     """
     if engine not in ENGINES:
         raise PearrayError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 from ..hdl.shell.ledger import Cause
 
-__all__ = ["BUS", "CAUSE_LATENCY", "Burst", "Trace", "by_cause", "packed"]
-
-#: Cycles from a cycle to the cause it is charged to, as :class:`~pearray.hdl.shell.ledger.Ledger` says it.
-CAUSE_LATENCY = 2
+__all__ = ["BUS", "Burst", "Trace", "by_cause", "packed"]
 
 #: What may move on the bus in a cycle, in the order of their bits: addresses, beats, last beats, responses.
 BUS = ("ar", "r", "r_last", "aw", "w", "w_last", "b")
@@ -54,5 +51,5 @@ class Trace:
 
 
 def by_cause(counts: Sequence[int]) -> Counter[Cause]:
-    """Cycles by cause, of counts in the order of the causes' numbers; those that no cycle was charged to are left out."""
+    """Cycles by cause, of counts in the order of the causes' numbers; causes of no cycle are left out."""
     return Counter({cause: counts[cause.value] for cause in Cause if cause is not Cause.NONE and counts[cause.value]})

@@ -6,6 +6,7 @@ __all__ = ["BANK"]
 
 LOADER = "hdl/shell/test_loader.py::test_random_blocks[64-0.0]"
 ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[integer-0.0]"
+LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 
@@ -129,4 +130,14 @@ BANK = [
     Fault(name="post-tiles-off-by-one", module="pearray.hdl.post.walk",
           test="hdl/post/test_post.py::test_short_commands",
           line="end_command.eq(tiles_left == 2)", fault="end_command.eq(tiles_left == 1)"),
+    Fault(name="ledger-forgets-the-end", module="pearray.hdl.shell.ledger", test=LEDGER,
+          line="Mux(said.running, Cause.START_AND_END, Cause.NONE)", fault="Cause.NONE"),
+    Fault(name="ledger-charges-two", module="pearray.hdl.shell.ledger",
+          test="hdl/shell/test_ledger.py::test_follows_waits",
+          line="Mux(found.to_load & ~found.is_own, found.loading, Cause.NONE)",
+          fault="Mux(found.to_load, found.loading, Cause.NONE)"),
+    Fault(name="ledger-counts-past-the-end", module="pearray.hdl.accelerator", test=LEDGER,
+          line="ledger.running.eq(cycle)", fault="ledger.running.eq(control.busy)"),
+    Fault(name="ledger-mark-late", module="pearray.hdl.shell.ledger", test=LEDGER,
+          line="self.marked.eq(chosen.mark)", fault="self.marked.eq(found.mark)"),
 ]

@@ -169,8 +169,8 @@ class RowStationaryCore(Core):
     def state(self, m: Any) -> ArrayState:
         """It works in a cycle for as many products as there are PEs in use, in whichever cycles they have begun.
 
-        When so many have begun that the cycles before do not account for, this cycle does. In others PEs wait for filters
-        or ifmap words that are offered to them.
+        When so many have begun that the cycles before do not account for, this cycle does. In others PEs wait for
+        filters or ifmap words that are offered to them.
         """
         execute = self._execute
         begun = Signal(range(2 * self._config.pes))

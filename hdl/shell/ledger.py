@@ -7,9 +7,11 @@ charged to each.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,65 +27,84 @@ class Cause(enum.Enum, shape=4):
     #: No cycle of a run.
     NONE = 0
     WORK = 1
-    FILL_AND_DRAIN = 2
-    WEIGHTS = 3
-    ACTIVATIONS = 4
+    WEIGHTS = 2
+    ACTIVATIONS = 3
+    START_AND_END = 4
     MEMORY_LATENCY = 5
-    MEMORY_RATE = 6
-    POST_PROCESSING = 7
-    STORES = 8
-    PROGRAM_FETCH = 9
-    DEPENDENCY = 10
-    START_AND_END = 11
+    PROGRAM_FETCH = 6
+    MEMORY_RATE = 7
+    FILL_AND_DRAIN = 8
+    POST_PROCESSING = 9
+    STORES = 10
+    DEPENDENCY = 12
 
 
 class Account(NamedTuple):
-    """An entry of the ledger: what the hardware calls it, when a cycle is charged to it, and what would remove it."""
+    """An entry of the ledger.
+
+    Parameters
+    ----------
+    cause : Cause
+        What the hardware calls it.
+    meaning : str
+        When a cycle is charged to it.
+    remedy : str
+        What would remove it.
+    key : str
+        Key of the configuration whose value would have to be another, if there is one.
+    factor : Fraction
+        By how much.
+    """
 
     cause: Cause
     meaning: str
     remedy: str
+    key: str = ""
+    factor: Fraction = Fraction(2)
 
 
-#: Entries of the ledger by name. ``useful`` and ``padding`` share the cycles in which the array works: ``useful`` are as
-#: many as the multiply-accumulates of the operators would take on all PEs, rounded down; ``padding`` are the rest.
-#: The others exclude one another as :class:`Ledger` says.
+#: Entries of the ledger by name. The first two share the cycles in which the array works: ``useful`` are as many as the
+#: multiply-accumulates of the operators would take on all PEs, rounded down, ``padding`` the rest. The others are told
+#: apart by :class:`Ledger`.
 CAUSES = {
     "useful": Account(
-        Cause.WORK, "the array works, and all PEs on what the operator asks for", ""),
+        Cause.WORK, "the array works: as many cycles as the multiply-accumulates would take on all PEs", ""),
     "padding": Account(
-        Cause.WORK, "the array works, and some PEs on nothing, on padding or on what tiles have too much",
+        Cause.WORK, "the array works: what is lost as PEs idle, on padding, on the ragged ends of tiles, or on what "
+        "has no multiply-accumulates, as pooling",
         "sizes that are multiples of the array's, or an array of another shape"),
     "fill_and_drain": Account(
         Cause.FILL_AND_DRAIN, "the array begins a command, or somebody waits for sums that are on their way out of it",
-        "more work for each command: larger accumulators, or larger scratchpads"),
+        "more work for each command, by larger accumulators or scratchpads"),
     "weights": Account(
-        Cause.WEIGHTS, "weights, or constants of post-processing, come from memory, a beat in this cycle, or enter the "
-        "array",
-        "more use of each weight (a larger batch, another dataflow), or a wider memory.data_width"),
+        Cause.WEIGHTS, "weights, or constants of post-processing, come from memory, a beat in this cycle, or weights "
+        "enter the array",
+        "more use of each weight (a larger batch, another dataflow), or a wider memory", "memory.data_width"),
     "activations": Account(
-        Cause.ACTIVATIONS, "activations come from memory, a beat in this cycle, or are filled in, or enter the array",
-        "more use of each activation (larger scratchpads), or a wider memory.data_width"),
+        Cause.ACTIVATIONS, "activations come from memory, a beat in this cycle, or padding is filled in, or "
+        "activations enter the array",
+        "more use of each activation, by larger scratchpads, or a wider memory", "memory.data_width"),
     "memory_latency": Account(
         Cause.MEMORY_LATENCY, "memory has been asked for a burst, whose first beat has not come",
-        "a shorter memory.read_latency, more bursts in flight, or larger scratchpads to load ahead"),
+        "a faster answer, more bursts in flight, or larger scratchpads to load ahead", "memory.read_latency",
+        Fraction(1, 2)),
     "memory_rate": Account(
         Cause.MEMORY_RATE, "a burst has begun, and its next beat has not come",
-        "a faster memory (memory.beats_per_cycle)"),
+        "a memory that gives more beats", "memory.beats_per_cycle"),
     "post_processing": Account(
         Cause.POST_PROCESSING, "post-processing reads sums whose place is needed, or makes what is to be stored",
-        "more post.lanes"),
+        "more lanes", "post.lanes"),
     "stores": Account(
-        Cause.STORES, "outputs are on their way to memory, and their place, or their arrival, is waited for",
-        "a wider memory.data_width, a shorter memory.write_latency, or a larger scratchpads.output_bytes"),
+        Cause.STORES, "outputs are on their way to memory, and somebody waits for their place or their arrival",
+        "a wider or faster memory, or a larger output scratchpad", "memory.write_latency", Fraction(1, 2)),
     "program_fetch": Account(
         Cause.PROGRAM_FETCH, "the next EXECUTE has not been fetched, or a beat of the program comes before those that "
         "are waited for",
-        "longer commands: larger scratchpads and accumulators"),
+        "fewer commands, by larger accumulators or scratchpads, or a faster answer", "memory.read_latency",
+        Fraction(1, 2)),
     "dependency": Account(
-        Cause.DEPENDENCY, "a command is on its way through an engine or a token on its way to a gate, and nothing else "
-        "moves",
-        "longer commands, or larger scratchpads to load ahead"),
+        Cause.DEPENDENCY, "a command goes through its engine, or a token to its gate, and nothing else moves",
+        "larger scratchpads to load ahead"),
     "start_and_end": Account(
         Cause.START_AND_END, "the run begins or ends", "longer runs"),
 }
@@ -128,7 +149,7 @@ class TracePort(wiring.Signature):
     Members
     -------
     cause : Out(Cause)
-        What the cycle before last was charged to.
+        What the cycle :attr:`Ledger.LATENCY` cycles before is charged to.
     mark : Out(1)
         That cycle is the first behind those that a profile record tells of.
     open, take, done : Out(queues)
@@ -142,7 +163,7 @@ class TracePort(wiring.Signature):
 
 
 class Ledger(wiring.Component):
-    """Charges each cycle to a cause, two cycles later.
+    """Charges each cycle to a cause, :attr:`LATENCY` cycles later.
 
     A cycle in which the array works, or says itself what it waits for, is charged to that. Else waits are followed from
     the oldest EXECUTE:
@@ -155,20 +176,23 @@ class Ledger(wiring.Component):
     * It waits for a STORE: that waits for a POST or an EXECUTE, or is at work (``STORES``).
     * It waits for nothing: ``FILL_AND_DRAIN``.
     * There is none: ``PROGRAM_FETCH``. But if the whole program has been read, or fetching waits for room in the
-      queues, what the LOADs wait for counts, the end among them; where none is there, what the STOREs wait for.
+      queues, what the LOADs wait for counts, the end among them, which waits for nothing else when the run ends
+      (``START_AND_END``).
+    * No LOAD is there, and fetching waits for room: what the STOREs wait for counts in place of what it waits for.
 
-    A command that waits for several queues counts as waiting for the first of these, in the order in which they stand here.
+    A command that waits for several queues counts as waiting for the first of these, in the order in which they stand
+    here.
 
     Members
     -------
     running, run : In(1)
-        The cycle is one of the run; the engines work.
+        The cycle is one of the run; the engines work, which they do in no other.
     work, weights, activations, fill : In(1)
         State of the array (:class:`ArrayState`).
     valid : In(queues)
         Which queues have a command.
     blocked : In(ArrayLayout(queues, queues))
-        For each queue, for which others its oldest command waits.
+        For each queue, for which others its oldest command waits, if there is one.
     load : In(Progress)
         What the loader does.
     fetching, fetched, room : In(1)
@@ -176,8 +200,14 @@ class Ledger(wiring.Component):
     mark : In(1)
         A profile record is taken.
     cause, marked : Out(Cause), Out(1)
-        Two cycles later: what the cycle is charged to, and its ``mark``.
+        What the cycle is charged to, and its ``mark``, ``LATENCY`` cycles later.
     """
+
+    #: Cycles from a cycle to its cause.
+    LATENCY = 6
+
+    _SAID = ("running", "run", "work", "weights", "activations", "fill", "valid", "blocked", "load", "fetching",
+             "fetched", "room", "mark")
 
     def __init__(self) -> None:
         queues = len(QUEUES)
@@ -192,84 +222,88 @@ class Ledger(wiring.Component):
         })
 
     def elaborate(self, platform):
-        """Register what is said, then choose."""
+        """Build the steps, a cycle each, so that each chooses between few signals and takes few LUTs."""
         m = Module()
 
-        said = {}
-        for name in ("running", "run", "work", "weights", "activations", "fill", "valid", "blocked", "load", "fetching",
-                     "fetched", "room", "mark"):
-            said[name] = Signal.like(getattr(self, name), name=f"{name}_said")
-            m.d.sync += said[name].eq(getattr(self, name))
-
-        cause = Signal(Cause)
-        with m.If(~said["running"]):
-            m.d.comb += cause.eq(Cause.NONE)
-        with m.Elif(~said["run"]):
-            m.d.comb += cause.eq(Cause.START_AND_END)
-        with m.Elif(said["work"]):
-            m.d.comb += cause.eq(Cause.WORK)
-        with m.Elif(said["weights"]):
-            m.d.comb += cause.eq(Cause.WEIGHTS)
-        with m.Elif(said["activations"]):
-            m.d.comb += cause.eq(Cause.ACTIVATIONS)
-        with m.Elif(said["fill"]):
-            m.d.comb += cause.eq(Cause.FILL_AND_DRAIN)
-        with m.Else():
-            self._follow(m, said, cause)
-        m.d.sync += [self.cause.eq(cause), self.marked.eq(said["mark"])]
+        said = _register(m, "said", **{name: Value.cast(getattr(self, name)) for name in self._SAID})
+        waits, there = self._waits(said)
+        none = ~there[Opcode.EXECUTE]
+        load, execute, post, store = (waits[opcode] for opcode in QUEUES)
+        # Where each queue's oldest command sends us: to another queue, or to the end of the search.
+        asked = _register(
+            m, "asked", mark=said.mark, **self._own(said), busy=Progress(said.load).busy, loading=self._loading(said),
+            to_load=Mux(none, said.fetched | ~said.room, execute[Opcode.LOAD]),
+            to_post=execute[Opcode.POST] & ~execute[Opcode.LOAD],
+            to_store=execute[Opcode.STORE] & ~execute[Opcode.LOAD] & ~execute[Opcode.POST],
+            load_to_post=load[Opcode.POST],
+            load_to_store=Mux(there[Opcode.LOAD], load[Opcode.STORE] & ~load[Opcode.POST], ~said.room),
+            load_to_execute=load[Opcode.EXECUTE],
+            rest=_first((none & said.fetched, Cause.START_AND_END), (none & said.room, Cause.PROGRAM_FETCH),
+                        (none | execute[Opcode.LOAD], Cause.DEPENDENCY), (1, Cause.FILL_AND_DRAIN)),
+            post_to_load=post[Opcode.LOAD],
+            post=_first((post[Opcode.LOAD], Cause.DEPENDENCY), (post[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
+                        (post[Opcode.STORE], Cause.STORES), (1, Cause.POST_PROCESSING)),
+            store_to_post=store[Opcode.POST],
+            store=_first((store[Opcode.EXECUTE], Cause.FILL_AND_DRAIN), (1, Cause.STORES)))
+        # Behind the LOADs, unless the loader has asked for something.
+        idle = asked.to_load & ~asked.busy
+        led = _register(
+            m, "led", mark=asked.mark, own=asked.own, is_own=asked.is_own, loading=asked.loading, post=asked.post,
+            store=asked.store, store_to_post=asked.store_to_post,
+            to_load=asked.busy & asked.to_load, post_to_load=asked.busy & asked.post_to_load,
+            to_post=idle & asked.load_to_post | asked.to_post, to_store=idle & asked.load_to_store | asked.to_store,
+            rest=Mux(asked.to_load & asked.load_to_execute, Cause.FILL_AND_DRAIN, asked.rest))
+        # Behind the STOREs, and then behind the POSTs.
+        to_post = led.to_post | led.to_store & led.store_to_post
+        found = _register(
+            m, "found", mark=led.mark, own=led.own, is_own=led.is_own, loading=led.loading, post=led.post,
+            to_post=to_post, to_load=led.to_load | to_post & led.post_to_load,
+            rest=Mux(led.to_store, led.store, led.rest))
+        # All but one become zero.
+        chosen = _register(
+            m, "chosen", mark=found.mark, own=found.own,
+            loading=Mux(found.to_load & ~found.is_own, found.loading, Cause.NONE),
+            post=Mux(found.to_post & ~found.to_load & ~found.is_own, found.post, Cause.NONE),
+            rest=Mux(found.to_post | found.to_load | found.is_own, Cause.NONE, found.rest))
+        m.d.sync += [
+            self.cause.eq(chosen.own | chosen.loading | chosen.post | chosen.rest),
+            self.marked.eq(chosen.mark),
+        ]
 
         return m
 
-    def _follow(self, m, said, cause):
-        """Follow the waits from the oldest EXECUTE."""
-        at = {opcode: QUEUES.index(opcode) for opcode in QUEUES}
-        valid, load = said["valid"], said["load"]
+    def _waits(self, said):
+        """Return, for each queue, for which others its command waits, and whether there is one."""
+        there = {opcode: said.valid[index] for index, opcode in enumerate(QUEUES)}
+        count = len(QUEUES)
+        waits = {opcode: {other: there[opcode] & said.blocked[count * index + place]
+                          for place, other in enumerate(QUEUES)} for index, opcode in enumerate(QUEUES)}
+        return waits, there
 
-        def waits(one, other):
-            return said["blocked"][at[one]][at[other]]
+    def _own(self, said):
+        """Return what the array says of itself, zero if nothing, and whether nobody else is to be asked."""
+        array = _first((said.work, Cause.WORK), (said.weights, Cause.WEIGHTS), (said.activations, Cause.ACTIVATIONS),
+                       (said.fill, Cause.FILL_AND_DRAIN), (1, Cause.NONE))
+        return {"own": Mux(said.run, array, Mux(said.running, Cause.START_AND_END, Cause.NONE)),
+                "is_own": ~said.run | said.work | said.weights | said.activations | said.fill}
 
-        load_, execute, post, store = QUEUES
-        none, rest = ~valid[at[execute]], Signal()
-        m.d.comb += rest.eq(none & (said["fetched"] | ~said["room"]))
-        to_load, to_post, to_store = Signal(), Signal(), Signal()
-        from_load = to_load & ~load.busy
-        m.d.comb += [
-            to_load.eq(waits(execute, load_) | rest),
-            to_store.eq(from_load & (waits(load_, store) | rest & ~valid[at[load_]] & ~said["room"])
-                        | ~to_load & ~waits(execute, post) & waits(execute, store)),
-            to_post.eq(from_load & waits(load_, post) | ~to_load & waits(execute, post)
-                       | to_store & waits(store, post)),
-        ]
-        with m.If(load.busy & (to_load | to_post & waits(post, load_))):
-            with m.If(load.beat):
-                m.d.comb += cause.eq(Cause.WEIGHTS)
-                with m.If(load.activations):
-                    m.d.comb += cause.eq(Cause.ACTIVATIONS)
-            with m.Elif(said["fetching"]):
-                m.d.comb += cause.eq(Cause.PROGRAM_FETCH)
-            with m.Elif(load.begun):
-                m.d.comb += cause.eq(Cause.MEMORY_RATE)
-            with m.Else():
-                m.d.comb += cause.eq(Cause.MEMORY_LATENCY)
-        with m.Elif(to_post):
-            m.d.comb += cause.eq(Cause.POST_PROCESSING)
-            with m.If(waits(post, load_)):
-                m.d.comb += cause.eq(Cause.DEPENDENCY)
-            with m.Elif(waits(post, execute)):
-                m.d.comb += cause.eq(Cause.FILL_AND_DRAIN)
-            with m.Elif(waits(post, store)):
-                m.d.comb += cause.eq(Cause.STORES)
-        with m.Elif(to_store):
-            m.d.comb += cause.eq(Cause.STORES)
-            with m.If(waits(store, execute)):
-                m.d.comb += cause.eq(Cause.FILL_AND_DRAIN)
-        with m.Elif(to_load):
-            m.d.comb += cause.eq(Cause.DEPENDENCY)
-            with m.If(waits(load_, execute)):
-                m.d.comb += cause.eq(Cause.FILL_AND_DRAIN)
-            with m.Elif(none & said["fetched"]):
-                m.d.comb += cause.eq(Cause.START_AND_END)
-        with m.Elif(none):
-            m.d.comb += cause.eq(Cause.PROGRAM_FETCH)
-        with m.Else():
-            m.d.comb += cause.eq(Cause.FILL_AND_DRAIN)
+    def _loading(self, said):
+        """Return what comes of the bursts that memory has been asked for."""
+        load = Progress(said.load)
+        return _first((load.beat & load.activations, Cause.ACTIVATIONS), (load.beat, Cause.WEIGHTS),
+                      (said.fetching, Cause.PROGRAM_FETCH), (load.begun, Cause.MEMORY_RATE), (1, Cause.MEMORY_LATENCY))
+
+
+def _register(m, stage, **values):
+    """Register values; return the registers."""
+    made = {name: Signal(Value.cast(value).shape(), name=f"{name}_{stage}") for name, value in values.items()}
+    m.d.sync += [made[name].eq(value) for name, value in values.items()]
+    return SimpleNamespace(**made)
+
+
+def _first(*choices):
+    """Return the first cause whose condition holds; the last one's always does."""
+    chosen = Value.cast(choices[-1][1])
+    for condition, cause in reversed(choices[:-1]):
+        chosen = Mux(condition, Value.cast(cause), chosen)
+    return chosen

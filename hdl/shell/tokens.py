@@ -53,7 +53,7 @@ class TokenGates(wiring.Component):
     stalls : Out(3)
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
     blocked : Out(ArrayLayout(4, 4))
-        For each queue that has a command, for which queues this waits.
+        For each queue, for which others the command in its slot waits; means nothing where there is none.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class TokenGates(wiring.Component):
         reached, early = self._compare(m, opcode, header, freed)
         rules.never(m, f"{name}_waits", may_start & Cat(early).any(), "started before what it waits for")
         m.d.sync += may_start.eq(self.valid[queue] & reached.all() & ~self.take[queue])
-        m.d.comb += self.blocked[queue].eq(~reached & self.valid[queue].replicate(len(QUEUES)))
+        m.d.comb += self.blocked[queue].eq(~reached)
 
         commands = getattr(self, name)
         m.d.comb += [

@@ -16,9 +16,9 @@ from pearray.cli import main
 
 KEYS = {"workload", "config", "engine", "seed", "cycles", "macs", "pes", "utilisation", "dram_read_bytes",
         "dram_write_bytes", "host_packed_bytes", "checked", "mismatches", "wall_s", "build_s", "sim_s",
-        "verilog_sha256", "counters", "layers"}
+        "verilog_sha256", "counters", "ledger", "losses", "layers"}
 LAYER_KEYS = {"cycles", "macs", "pes", "utilisation", "dram_read_bytes", "dram_write_bytes",
-              "host_packed_bytes", "checked", "mismatches"}
+              "host_packed_bytes", "checked", "mismatches", "ledger"}
 
 
 def pearray(*arguments, folder=None, code=0):
@@ -101,7 +101,7 @@ def test_run_on_a_row_stationary_array(tmp_path):
 def test_run_writes_every_figure(tmp_path):
     """Whoever compares accelerators reads these keys."""
     file = tmp_path / "deep" / "out.json"
-    pearray("run", "gemm:20x12x9", "--on", "systolic-8x8", "--seed", 5, "--json", file)
+    shown = pearray("run", "gemm:20x12x9", "--on", "systolic-8x8", "--seed", 5, "--json", file).stdout
     record = json.loads(file.read_text())
     assert set(record) >= KEYS
     assert all(set(layer) >= LAYER_KEYS for layer in record["layers"])
@@ -113,6 +113,18 @@ def test_run_writes_every_figure(tmp_path):
     assert record["utilisation"] == pytest.approx(record["macs"] / (64 * record["cycles"]), rel=1e-4)
     assert sum(layer["cycles"] for layer in record["layers"]) == record["cycles"]
     assert sum(layer["dram_read_bytes"] for layer in record["layers"]) == record["dram_read_bytes"]
+    for part in (record, *record["layers"]):
+        assert sum(part["ledger"].values()) == part["cycles"]
+    lost = sorted((count for name, count in record["ledger"].items() if name != "useful"), reverse=True)
+    assert [loss["cycles"] for loss in record["losses"]] == lost[:3]
+    for loss in record["losses"]:
+        assert loss["cycles"] == record["ledger"][loss["cause"]]
+        assert re.search(rf"{loss['cause'].replace('_', ' ')} .* {loss['cycles']} ", shown), shown
+    estimates = [loss for loss in record["losses"] if "key" in loss]
+    assert estimates
+    for loss in estimates:
+        assert record["utilisation"] < loss["utilisation"] < 1
+        assert f"{loss['key']} is {loss['now']}, with {loss['then']} an" in re.sub(r"[│\s]+", " ", shown)
     assert record["dram_read_bytes"] >= 20 * 12 + 12 * 9
     assert record["wall_s"] >= record["sim_s"] > 0
 

@@ -22,7 +22,7 @@ PROGRAMS = 12
 
 
 def outcomes(monkeypatch, job, disturbance):
-    """What comes of a job in each form: regions and counters, or the message of the error that ends it."""
+    """What comes of a job in each form: regions, counters and ledger, or the message of the error that ends it."""
     results = {}
     for form, variables in FORMS.items():
         for name in (CHECK, AS_EMITTED):
@@ -33,7 +33,7 @@ def outcomes(monkeypatch, job, disturbance):
             results[form] = str(error)
         else:
             assert outcome.counters["cycles"] == outcome.cycles
-            results[form] = outcome.regions, outcome.counters
+            results[form] = outcome.regions, outcome.counters, outcome.ledger
     return results
 
 

@@ -15,7 +15,7 @@ from pearray.ledger import losses
 from pearray.memory import DEFAULT_MEMORY
 
 #: Programs of each kind.
-PROGRAMS = 30
+PROGRAMS = 12
 
 KIND = {kind.name: kind for kind in KINDS}
 
@@ -124,6 +124,15 @@ def test_a_slower_memory_costs_what_it_adds(rng):
     assert slow.cycles - fast.cycles >= 600
     assert read["memory_latency"] + read["program_fetch"] >= 0.95 * (slow.cycles - fast.cycles), read
     assert (slow.ledger["useful"], slow.ledger["padding"]) == (fast.ledger["useful"], fast.ledger["padding"])
+
+
+@each_kind
+def test_layers(rng, kind):
+    """A mark in another cycle than the record's would charge cycles to the wrong layer, a lost one all of them."""
+    graph, inputs = together([kind.layer(rng, 2, 3, 3), kind.layer(rng, 1, 2, 2)])
+    result = pe.run(graph, inputs, on=kind.tiny, engine="amaranth")
+    assert len(result.layers) == 2
+    check(kind, result)
 
 
 @each_kind

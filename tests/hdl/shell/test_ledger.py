@@ -22,10 +22,12 @@ def of_load(said):
     return Cause.MEMORY_RATE if said["load.begun"] else Cause.MEMORY_LATENCY
 
 
-def follow(said, queue):
-    """Cause for which a command waits that waits for this queue."""
+def follow(said, queue, begins=Cause.DEPENDENCY):
+    """Cause for which a command waits that waits for this queue, or ``begins`` if that waits for nothing."""
     if queue == LOAD and said["load.busy"]:
         return of_load(said)
+    if queue == LOAD and LOAD not in said["valid"] and not said["room"]:
+        return follow(said, STORE)
     order = {LOAD: (POST, STORE, EXECUTE), POST: (LOAD, EXECUTE, STORE), STORE: (POST, EXECUTE)}[queue]
     other = next((other for other in order if other in said["blocked"].get(queue, ())), None)
     if other == EXECUTE:
@@ -36,7 +38,7 @@ def follow(said, queue):
         return Cause.STORES
     if other is not None:
         return follow(said, other)
-    return {LOAD: Cause.DEPENDENCY, POST: Cause.POST_PROCESSING, STORE: Cause.STORES}[queue]
+    return {LOAD: begins, POST: Cause.POST_PROCESSING, STORE: Cause.STORES}[queue]
 
 
 def cause_of(said):
@@ -55,11 +57,7 @@ def cause_of(said):
         return Cause.FILL_AND_DRAIN if first is None else follow(said, first)
     if not said["fetched"] and said["room"]:
         return Cause.PROGRAM_FETCH
-    if said["load.busy"] or said["blocked"].get(LOAD, set()) & {LOAD, EXECUTE, POST, STORE} - {LOAD}:
-        return follow(said, LOAD)
-    if LOAD not in said["valid"] and not said["room"]:
-        return follow(said, STORE)
-    return Cause.START_AND_END if said["fetched"] else Cause.DEPENDENCY
+    return follow(said, LOAD, Cause.START_AND_END if said["fetched"] else Cause.DEPENDENCY)
 
 
 def test_follows_waits(rng):
@@ -73,22 +71,24 @@ def test_follows_waits(rng):
             # The array's own states hide what is behind them, so they come seldom.
             said = {name: bool(rng.random() < (0.95 if name.startswith("run") else 0.1 if name in BITS[2:6] else 0.5))
                     for name in BITS}
+            said["running"] |= said["run"]
             said |= {f"load.{name}": bool(rng.integers(2)) for name in LOADS}
             said["load.busy"] = bool(rng.random() < 0.3)
             said["valid"] = {queue for queue in NAMES if rng.random() < 0.7}
-            said["blocked"] = {queue: {other for other in NAMES if rng.random() < 0.3} for queue in said["valid"]}
+            told = {queue: {other for other in NAMES if rng.random() < 0.3} for queue in NAMES}
+            said["blocked"] = {queue: told[queue] for queue in said["valid"]}
             for name in BITS:
                 ctx.set(getattr(dut, name), said[name])
             for name in LOADS:
                 ctx.set(dut.load[name], said[f"load.{name}"])
             ctx.set(dut.valid, sum(1 << index for index, queue in enumerate(NAMES) if queue in said["valid"]))
             for index, queue in enumerate(NAMES):
-                blocked = said["blocked"].get(queue, ())
-                ctx.set(dut.blocked[index], sum(1 << place for place, other in enumerate(NAMES) if other in blocked))
+                ctx.set(dut.blocked[index],
+                        sum(1 << place for place, other in enumerate(NAMES) if other in told[queue]))
             expected.append((cause_of(said), said["mark"], said))
             await ctx.tick()
-            if len(expected) > 1:
-                cause, mark, before = expected[-2]
+            if len(expected) >= Ledger.LATENCY:
+                cause, mark, before = expected[-Ledger.LATENCY]
                 assert (Cause(ctx.get(Value.cast(dut.cause))), ctx.get(dut.marked)) == (cause, mark), before
                 seen.add(cause)
 
