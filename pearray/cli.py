@@ -230,16 +230,21 @@ def run(
     workload: WorkloadName, on: On,
     engine: Annotated[str, typer.Option(help="verilator, cocotb or amaranth.")] = "verilator",
     seed: Seed = "0", settings: Set = None, json_file: Json = None,
+    trace: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write what happened when, for ui.perfetto.dev; not with the engine cocotb.")] = None,
 ) -> None:
     """Run a workload on the generated hardware and compare every output with NumPy."""
-    from . import ledger, report
+    from . import ledger, perfetto, report
     from .compiler.kinds import compiler_for
     from .workloads.workload import load_workload
 
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    result, compiled = _simulate(made, system, engine)
+    result, compiled = _simulate(made, system, engine, trace is not None)
+    if trace is not None and result.trace is not None:
+        layers = [(layer.name, layer.cycles) for layer in result.layers]
+        perfetto.write_trace(trace, perfetto.trace_events(compiled.program, result.trace, layers))
     counts = report.compare(result.outputs, made.graph.golden(made.inputs))
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
@@ -261,7 +266,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _simulate(workload: "Workload", system: System, engine: str) -> "tuple[Result, Compiled]":
+def _simulate(workload: "Workload", system: System, engine: str, trace: bool) -> "tuple[Result, Compiled]":
     """Run a workload behind a progress bar; return what it gave, and what ran.
 
     The bar's end is the compiler's estimate, or at least all PEs busy.
@@ -292,7 +297,7 @@ def _simulate(workload: "Workload", system: System, engine: str) -> "tuple[Resul
         # The simulation itself tells whether a program ends.
         expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
                     or sum(layer.macs for layer in compiled.layers) / system.pes)
-        return handle.run(workload.inputs, engine, "all", progress), compiled
+        return handle.run(workload.inputs, engine, "all", progress, trace), compiled
 
 
 @app.command()

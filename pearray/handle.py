@@ -48,7 +48,7 @@ class Handle:
         return self._compiled[keep]
 
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
-            progress: Callable[[int], None] | None = None) -> Result:
+            progress: Callable[[int], None] | None = None, trace: bool = False) -> Result:
         """Run it.
 
         Parameters
@@ -59,6 +59,8 @@ class Handle:
         engine, keep, progress
             As for :func:`pearray.run`. Tensors between whose memory others take are kept by a variant of the program,
             which is compiled once, too.
+        trace : bool
+            Keep what :func:`.perfetto.trace_events` draws; not with the engine cocotb.
 
         Raises
         ------
@@ -68,7 +70,7 @@ class Handle:
         wanted = {keep} if isinstance(keep, str) else set(keep or ())
         whole = "outputs" not in self._compiled and "all" in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
-        return _run(compiled, self._inputs(inputs), engine, keep, progress)
+        return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
 
     def _inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Tensors of a run without constants."""
@@ -122,12 +124,12 @@ def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _run(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str, keep: str | Collection[str] | None,
-         progress: Callable[[int], None] | None) -> Result:
+         progress: Callable[[int], None] | None, trace: bool) -> Result:
     wanted = kept(compiled.graph, compiled.output_names, keep)
     regions = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
     records = [(layer.profile, record_bytes(compiled.config)) for layer in compiled.layers if layer.profile is not None]
     job = Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
-              [*regions, *records], compiled.memory)
+              [*regions, *records], compiled.memory, trace)
     outcome = simulate(job, engine, progress)
     contents = dict(zip(job.read, outcome.regions, strict=True))
     outputs = {name: compiled.extract(name, lambda address, length: contents[address, length])

@@ -12,6 +12,7 @@ from .compiler.kinds import compiler_for
 from .hdl.shell.config import Config
 from .ledger import charge, total
 from .sim.engine import Outcome
+from .sim.trace import Trace
 
 __all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of"]
 
@@ -101,6 +102,8 @@ class Result(Figures):
         Seconds for Verilog and its compilation, and for the simulated run alone.
     verilog_sha256 : str
         Hash of the Verilog that ran.
+    trace : Trace or None
+        What happened when, if it was kept.
     """
 
     outputs: dict[str, np.ndarray]
@@ -109,6 +112,7 @@ class Result(Figures):
     build_s: float
     sim_s: float
     verilog_sha256: str
+    trace: Trace | None = field(default=None, repr=False)
 
 
 def record_bytes(config: Config) -> int:
@@ -139,7 +143,8 @@ def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], ou
         ledger=total([layer.ledger for layer in layers]), layers=layers, macs=macs, pes=config.pes,
         utilisation=_share(macs, config.pes, outcome.cycles), dram_read_bytes=totals["read_beats"] * config.beat_bytes,
         dram_write_bytes=totals["write_beats"] * config.beat_bytes, host_packed_bytes=compiled.host_packed_bytes,
-        build_s=outcome.build_s, sim_s=outcome.sim_s, verilog_sha256=outcome.verilog_sha256)
+        build_s=outcome.build_s, sim_s=outcome.sim_s, verilog_sha256=outcome.verilog_sha256,
+        trace=outcome.trace)
     if all(layer.extras for layer in layers):
         result.extras = compiler_for(config).run_figures([layer.extras for layer in layers])
     return result
