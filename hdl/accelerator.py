@@ -254,10 +254,13 @@ class Accelerator(wiring.Component):
         """Charge each cycle that is counted to its cause."""
         m.submodules.ledger = ledger = Ledger()
         state = core.state(m)
+        # Queues have been reset for one cycle, and are looked at a cycle later.
+        settled = Signal(2)
+        m.d.sync += settled.eq(Mux(control.run, Cat(1, settled), 0))
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),
-            ledger.run.eq(control.run),
+            ledger.run.eq(control.run & settled[1]),
             ledger.valid.eq(gates.valid),
             ledger.blocked.eq(gates.blocked),
             ledger.load.eq(core.engines[Opcode.LOAD].progress),

@@ -62,7 +62,7 @@ class Core:
         raise NotImplementedError
 
     def state(self, m: Any) -> ArrayState:
-        """Return what the array does in this cycle, or what it waits for itself.
+        """Return what the array did in the cycle before, or what it waited for itself: its events, registered.
 
         It works in as many cycles as the compiler's ``ahead`` counts, and never in fewer than the operator's products
         would take on all PEs.

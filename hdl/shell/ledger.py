@@ -186,9 +186,9 @@ class Ledger(wiring.Component):
     Members
     -------
     running, run : In(1)
-        The cycle is one of the run; the engines work, which they do in no other.
+        The cycle is one of the run; engines have worked for two cycles, and do, which they do in no other.
     work, weights, activations, fill : In(1)
-        State of the array (:class:`ArrayState`).
+        State of the array in the cycle before (:class:`ArrayState`), since events are registered.
     valid : In(queues)
         Which queues have a command.
     blocked : In(ArrayLayout(queues, queues))
@@ -206,8 +206,8 @@ class Ledger(wiring.Component):
     #: Cycles from a cycle to its cause.
     LATENCY = 6
 
-    _SAID = ("running", "run", "work", "weights", "activations", "fill", "valid", "blocked", "load", "fetching",
-             "fetched", "room", "mark")
+    _OWN = ("running", "run", "work", "weights", "activations", "fill", "mark")
+    _SHELL = ("valid", "blocked", "load", "fetching", "fetched", "room")
 
     def __init__(self) -> None:
         queues = len(QUEUES)
@@ -225,7 +225,9 @@ class Ledger(wiring.Component):
         """Build the steps, a cycle each, so that each chooses between few signals and takes few LUTs."""
         m = Module()
 
-        said = _register(m, "said", **{name: Value.cast(getattr(self, name)) for name in self._SAID})
+        # What the array says is of the cycle before: it meets what the shell said then.
+        before = _register(m, "before", **{name: getattr(self, name) for name in self._SHELL})
+        said = _register(m, "said", **vars(before), **{name: getattr(self, name) for name in self._OWN})
         waits, there = self._waits(said)
         none = ~there[Opcode.EXECUTE]
         load, execute, post, store = (waits[opcode] for opcode in QUEUES)

@@ -10,6 +10,7 @@ from pearray.sim.pysim import simulate
 LOAD, EXECUTE, POST, STORE = (opcode.name for opcode in (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE))
 NAMES = [opcode.name for opcode in QUEUES]
 BITS = ("running", "run", "work", "weights", "activations", "fill", "fetching", "fetched", "room", "mark")
+OWN = ("running", "run", "work", "weights", "activations", "fill", "mark")
 LOADS = ("busy", "beat", "begun", "activations")
 
 
@@ -66,7 +67,7 @@ def test_follows_waits(rng):
     seen = set()
 
     async def testbench(ctx):
-        expected = []
+        expected, last = [], {}
         for _ in range(6000):
             # The array's own states hide what is behind them, so they come seldom.
             said = {name: bool(rng.random() < (0.95 if name.startswith("run") else 0.1 if name in BITS[2:6] else 0.5))
@@ -85,9 +86,11 @@ def test_follows_waits(rng):
             for index, queue in enumerate(NAMES):
                 ctx.set(dut.blocked[index],
                         sum(1 << place for place, other in enumerate(NAMES) if other in told[queue]))
-            expected.append((cause_of(said), said["mark"], said))
+            # What the array says of the cycle before meets what the shell said in it.
+            together, last = (last or said) | {name: said[name] for name in OWN}, said
+            expected.append((cause_of(together), said["mark"], together))
             await ctx.tick()
-            if len(expected) >= Ledger.LATENCY:
+            if len(expected) > Ledger.LATENCY:
                 cause, mark, before = expected[-Ledger.LATENCY]
                 assert (Cause(ctx.get(Value.cast(dut.cause))), ctx.get(dut.marked)) == (cause, mark), before
                 seen.add(cause)
