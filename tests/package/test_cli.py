@@ -100,8 +100,9 @@ def test_run_on_a_row_stationary_array(tmp_path):
 
 def test_run_writes_every_figure(tmp_path):
     """Whoever compares accelerators reads these keys."""
-    file = tmp_path / "deep" / "out.json"
-    shown = pearray("run", "gemm:20x12x9", "--on", "systolic-8x8", "--seed", 5, "--json", file).stdout
+    file, trace = tmp_path / "deep" / "out.json", tmp_path / "deep" / "trace.json"
+    shown = pearray("run", "gemm:20x12x9", "--on", "systolic-8x8", "--seed", 5, "--json", file,
+                    "--trace", trace).stdout
     record = json.loads(file.read_text())
     assert set(record) >= KEYS
     assert all(set(layer) >= LAYER_KEYS for layer in record["layers"])
@@ -125,6 +126,8 @@ def test_run_writes_every_figure(tmp_path):
     for loss in estimates:
         assert record["utilisation"] < loss["utilisation"] < 1
         assert f"{loss['key']} is {loss['now']}, with {loss['then']} an" in re.sub(r"[│\s]+", " ", shown)
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert max(event["ts"] + event["dur"] for event in events if event["ph"] == "X") == record["cycles"]
     assert record["dram_read_bytes"] >= 20 * 12 + 12 * 9
     assert record["wall_s"] >= record["sim_s"] > 0
 
@@ -184,6 +187,7 @@ RUN = "run gemm:8x8x8 --on systolic-8x8"
     ("run nowhere.onnx --on systolic-8x8", "ONNX file 'nowhere.onnx' is not a file"),
     ("compile gemm:8x8x8 --on systolic-8x8", "compile needs a folder to write to (-o DIR) or a level to print"),
     ("compile gemm:8x8x8 --on systolic-8x8 --dump kernel", "unknown level 'kernel': did you mean 'kernels'? allowed: "),
+    (f"{RUN} --engine cocotb --trace trace.json", "engine cocotb keeps no trace: use engine verilator or amaranth"),
     (f"{RUN} --engine verilatr", "unknown engine 'verilatr': did you mean 'verilator'? allowed: "),
     (f"{RUN} --seed -1", "seed must be an integer of at least 0, not '-1'"),
     (f"{RUN} --seed x", "seed must be an integer of at least 0, not 'x'"),
