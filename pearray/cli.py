@@ -275,11 +275,13 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool) ->
 
     from .compiler.kinds import compiler_for
     from .handle import Handle
-    from .sim.engine import ENGINES
+    from .sim.engine import ENGINES, require_trace
     from .workloads.published import named_settings
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
+    if trace:
+        require_trace(engine)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
                TextColumn("{task.fields[cycles]}"), TimeElapsedColumn())
     # Progress is for people who wait; results alone go to standard output.

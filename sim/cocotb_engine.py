@@ -175,8 +175,6 @@ def simulate(place: Path, top: str, test_module: str, work: Path,
 def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
             progress: Progress | None) -> Outcome:
     """Run a job; see :func:`pearray.sim.engine.run`."""
-    if job.trace:
-        raise PearrayError("engine cocotb keeps no trace: use engine verilator or amaranth")
     tools.require_cocotb()
     begin = time.perf_counter()
     verilog = emitted(job.config, design)

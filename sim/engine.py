@@ -14,7 +14,7 @@ from .design import ACCELERATOR, Design
 from .trace import Trace
 from .watchdog import Limits, limits
 
-__all__ = ["ENGINES", "Disturbance", "Job", "Outcome", "Progress", "run"]
+__all__ = ["ENGINES", "TRACED", "Disturbance", "Job", "Outcome", "Progress", "require_trace", "run"]
 
 #: Engines by name, and the module that holds each.
 ENGINES = {
@@ -22,6 +22,9 @@ ENGINES = {
     "cocotb": ".cocotb_engine",
     "amaranth": ".amaranth_engine",
 }
+
+#: Those that keep traces.
+TRACED = ("verilator", "amaranth")
 
 #: Called now and then with the cycles simulated so far.
 Progress = Callable[[int], None]
@@ -45,7 +48,7 @@ class Job:
     memory : MemoryTiming
         Memory behind the accelerator.
     trace : bool
-        Whether to keep a trace, which the engine cocotb does not.
+        Whether to keep a trace, which the engines :data:`TRACED` can.
     """
 
     config: Config
@@ -144,6 +147,12 @@ class _Engine(Protocol):
                 progress: Progress | None) -> Outcome: ...
 
 
+def require_trace(engine: str) -> None:
+    """Raise an error unless an engine keeps traces."""
+    if engine not in TRACED:
+        raise PearrayError(f"engine {engine} keeps no trace: use engine {' or '.join(TRACED)}")
+
+
 def run(job: Job, engine: str = "verilator", progress: Progress | None = None, max_cycles: int | None = None,
         *, disturbance: Disturbance | None = None, design: Design = ACCELERATOR) -> Outcome:
     """Run one job on the hardware of its configuration.
@@ -179,6 +188,8 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
     """
     if engine not in ENGINES:
         raise PearrayError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if job.trace:
+        require_trace(engine)
     disturbance = disturbance or Disturbance()
     bounds = limits(job.config, job.memory, job.segments, job.program_address, disturbance.stall)
     if max_cycles is not None:
