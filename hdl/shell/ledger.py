@@ -8,10 +8,9 @@ charged to each.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -227,7 +226,8 @@ class Ledger(wiring.Component):
 
         # What the array says is of the cycle before: it meets what the shell said then.
         before = _register(m, "before", **{name: getattr(self, name) for name in self._SHELL})
-        said = _register(m, "said", **vars(before), **{name: getattr(self, name) for name in self._OWN})
+        said = _register(
+            m, "said", **{name: before[name] for name in self._SHELL}, **{name: getattr(self, name) for name in self._OWN})
         waits, there = self._waits(said)
         none = ~there[Opcode.EXECUTE]
         load, execute, post, store = (waits[opcode] for opcode in QUEUES)
@@ -297,10 +297,11 @@ class Ledger(wiring.Component):
 
 
 def _register(m, stage, **values):
-    """Register values; return the registers."""
-    made = {name: Signal(Value.cast(value).shape(), name=f"{name}_{stage}") for name, value in values.items()}
-    m.d.sync += [made[name].eq(value) for name, value in values.items()]
-    return SimpleNamespace(**made)
+    """Register values in one structure; return it."""
+    values = {name: Value.cast(value) for name, value in values.items()}
+    made = Signal(data.StructLayout({name: value.shape() for name, value in values.items()}), name=stage)
+    m.d.sync += made.eq(Cat(values.values()))
+    return made
 
 
 def _first(*choices):
