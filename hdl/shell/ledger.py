@@ -227,7 +227,8 @@ class Ledger(wiring.Component):
         # What the array says is of the cycle before: it meets what the shell said then.
         before = _register(m, "before", **{name: getattr(self, name) for name in self._SHELL})
         said = _register(
-            m, "said", **{name: before[name] for name in self._SHELL}, **{name: getattr(self, name) for name in self._OWN})
+            m, "said", **{name: before[name] for name in self._SHELL},
+            **{name: getattr(self, name) for name in self._OWN})
         waits, there = self._waits(said)
         none = ~there[Opcode.EXECUTE]
         load, execute, post, store = (waits[opcode] for opcode in QUEUES)
