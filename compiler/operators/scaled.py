@@ -30,7 +30,7 @@ class Scaled(Operator):
     """
 
     roundings: ClassVar[tuple[str, ...]] = ("onnx", "float")
-    rounding: str
+    rounding: str = "onnx"
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.stated.values()]
