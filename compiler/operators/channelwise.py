@@ -32,7 +32,7 @@ class _Pool(Operator):
     stride : int, (int, int) or None
         Steps of the window, kept as (int, int); None for the window itself.
     padding : int, (h, w) or (top, left, bottom, right)
-        Elements added on each side, which no window may lie wholly in; kept in the last form.
+        Elements added on each side, fewer than what a window reaches over; kept in the last form.
     """
 
     kernel: Any = None
