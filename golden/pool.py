@@ -4,7 +4,7 @@ import numpy as np
 
 from .tensors import Array, Padding, centre, floating, four_sides, integer, output_size, pair, patch, wrap
 
-__all__ = ["max_pool2d", "sequential_sums", "window_counts", "window_sums"]
+__all__ = ["max_pool2d", "pooled_size", "sequential_sums", "window_counts", "window_sums"]
 
 
 def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
@@ -22,7 +22,7 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
     stride : int or (int, int), optional
         Step of the window; that of `kernel` if not given.
     padding : int, (int, int) or (int, int, int, int)
-        Padding of all sides, (height, width) or (top, left, bottom, right), less than the window.
+        Padding of all sides, (height, width) or (top, left, bottom, right), less than what the window reaches over.
     dilation : int or (int, int)
         Distance of taps.
     ceil_mode : bool
@@ -41,11 +41,8 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
     activations = floating("x", x, 4) if real else integer("x", x, 4)
     window, taps = pair("kernel", kernel), pair("dilation", dilation)
     step = window if stride is None else pair("stride", stride)
-    sides = four_sides(padding)
-    if max(sides[0], sides[2]) >= window[0] or max(sides[1], sides[3]) >= window[1]:
-        raise ValueError(f"padding must be less than the kernel {window}, not {padding!r}")
     least = -np.inf if real else np.iinfo(activations.dtype).min
-    padded, p, q = _pad(activations, window, step, sides, taps, ceil_mode, least)
+    padded, p, q = _pad(activations, window, step, four_sides(padding), taps, ceil_mode, least)
     best = np.full((*activations.shape[:2], p, q), least, activations.dtype)
     for i in range(window[0]):
         for j in range(window[1]):
@@ -53,11 +50,31 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
     return best
 
 
+def pooled_size(height: int, width: int, kernel: tuple[int, int], stride: tuple[int, int],
+                padding: tuple[int, int, int, int], dilation: tuple[int, int] = (1, 1),
+                ceil_mode: bool = False) -> tuple[int, int]:
+    """Count the rows and the columns of a pooling's output.
+
+    Raises
+    ------
+    ValueError
+        If a window is larger than the padded input, or padding is not less than what the window reaches over.
+    """
+    sizes = []
+    for axis, (name, size) in enumerate((("height", height), ("width", width))):
+        before, after = padding[axis], padding[axis + 2]
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        if max(before, after) >= reach:
+            raise ValueError(f"padding must be less than the {reach} elements of {name} that a window reaches over, "
+                             f"not {max(before, after)}")
+        sizes.append(output_size(name, size, kernel[axis], stride[axis], before, after, dilation[axis], ceil_mode))
+    return sizes[0], sizes[1]
+
+
 def _pad(x: Array, window: tuple[int, int], step: tuple[int, int], sides: tuple[int, int, int, int],
          taps: tuple[int, int], ceil_mode: bool, value: float) -> tuple[Array, int, int]:
     top, left, bottom, right = sides
-    p = output_size("height", x.shape[2], window[0], step[0], top, bottom, taps[0], ceil_mode)
-    q = output_size("width", x.shape[3], window[1], step[1], left, right, taps[1], ceil_mode)
+    p, q = pooled_size(x.shape[2], x.shape[3], window, step, sides, taps, ceil_mode)
     # The last window may hang over the padding in ceil mode.
     below = max(bottom, (p - 1) * step[0] + taps[0] * (window[0] - 1) + 1 - top - x.shape[2])
     beside = max(right, (q - 1) * step[1] + taps[1] * (window[1] - 1) + 1 - left - x.shape[3])

@@ -11,11 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from . import pool
-from .quantise import checked_scale, checked_zero_point, dequantize_linear, fused_multiply_add
+from .quantise import checked_scale, checked_zero_point, dequantize_linear, fused_multiply_add, quantize_linear
 from .requantise import onnx
 from .tensors import Array, Padding, pair, rank
 
-__all__ = ["add", "average_pool2d", "first_is_spread", "global_average_pool2d", "integer_average_pool2d", "softmax"]
+__all__ = [
+    "add", "average_pool2d", "check_reach", "first_is_spread", "global_average_pool2d", "integer_average_pool2d",
+    "softmax",
+]
+
+#: Greatest scale of an addition or an average, and greatest quotient by that of the output. With these no sum of
+#: numbers of 8 bits overflows float32, whose infinities would cancel to what is no number.
+_REACH = 2.0**96
+
+
+def check_reach(**scales: npt.ArrayLike) -> None:
+    """Check that scales of an addition or an average, of which the output's is the last, keep its sums in float32.
+
+    Raises
+    ------
+    ValueError
+        If a scale is not finite and positive, or it, or its quotient by that of the output, is beyond 2**96.
+    """
+    *terms, (last, y_scale) = ((name, float(checked_scale(name, value))) for name, value in scales.items())
+    reached = {last: y_scale} | dict(terms) | {f"{name} / {last}": value / y_scale for name, value in terms}
+    for name, value in reached.items():
+        if value > _REACH:
+            raise ValueError(f"{name} must be at most {_REACH:.3g} (2**96), not {value:.3g}")
 
 
 def _eight_bits(name: str, tensor: npt.ArrayLike) -> Array:
@@ -33,6 +55,11 @@ def _output(tensor: Array, dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     return kind
 
 
+def _is_fused(fused: bool | None, *kinds: np.dtype[Any]) -> bool:
+    """Whether a rule is that of a fused kernel: as said, or if all types are one."""
+    return len(set(kinds)) == 1 if fused is None else fused
+
+
 def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Tell whether onnxruntime's inner loop meets one number of `a` with a run of numbers of `b`."""
     length = max(len(a), len(b))
@@ -44,16 +71,21 @@ def first_is_spread(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b_zero_point: int,
-        y_scale: float, y_zero_point: int, *, dtype: npt.DTypeLike | None = None, spread: bool | None = None) -> Array:
-    """Add two quantised tensors as onnxruntime's QLinearAdd (com.microsoft).
+        y_scale: float, y_zero_point: int, *, dtype: npt.DTypeLike | None = None, spread: bool | None = None,
+        fused: bool | None = None) -> Array:
+    """Add two quantised tensors as onnxruntime adds them between DequantizeLinear and QuantizeLinear.
 
-    With ``ra = a_scale / y_scale``, ``rb = b_scale / y_scale``, a constant
+    Operands and result of one type are added by its fused kernel, QLinearAdd (com.microsoft). With
+    ``ra = a_scale / y_scale``, ``rb = b_scale / y_scale``, a constant
     ``k = y_zero_point - fma(ra, a_zero_point, rb * b_zero_point)``, and each fma and each operation
     rounded to float32, ``y = clip(rint(fma(a, ra, fma(b, rb, k))))``. The zero point is inside the
     rounding, so ties go to even outputs. Where the innermost axis spreads one number of `a` over a
     run of `b`, `a` is added first. (On ARM, onnxruntime uses an integer formula that
-    differs from this one in rare ties.) onnxruntime takes operands and result of one type; the rule is the
-    same for a mixture.
+    differs from this one in rare ties.)
+
+    For a mixture of types there is no such kernel, and the standard's operators follow one another, each operation
+    rounded to float32: ``y = clip(rint(((a - a_zero_point) * a_scale + (b - b_zero_point) * b_scale) / y_scale) +
+    y_zero_point)``. Here the zero point is outside the rounding.
 
     Parameters
     ----------
@@ -67,6 +99,8 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
         Type of the result, that of `a` if not given.
     spread : bool, optional
         Whether `a` is added first, instead of what follows from the shapes (:func:`first_is_spread`).
+    fused : bool, optional
+        Whether the rule is that of QLinearAdd, instead of what follows from the types.
 
     Returns
     -------
@@ -87,7 +121,12 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
               (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale))]
     points = [checked_zero_point(f"{name}_zero_point", value, of) for name, value, of in
               (("a", a_zero_point, first.dtype), ("b", b_zero_point, second.dtype), ("y", y_zero_point, kind))]
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    check_reach(a_scale=a_scale, b_scale=b_scale, y_scale=y_scale)
+    if not _is_fused(fused, first.dtype, second.dtype, kind):
+        real = (dequantize_linear(values, scale, point) for values, scale, point in
+                zip((first, second), scales[:2], points[:2], strict=True))
+        return quantize_linear(np.add(*real), scales[2], points[2], dtype=kind)
+    with np.errstate(under="ignore"):
         ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
         constant = np.float32(points[2]) - fused_multiply_add(ratio_a, points[0],
                                                               ratio_b * np.float32(points[1]))
@@ -102,11 +141,13 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
 def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int,
                    kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
                    padding: Padding = 0, count_include_pad: bool = False, ceil_mode: bool = False,
-                   dtype: npt.DTypeLike | None = None) -> Array:
-    """Average each window as onnxruntime's QLinearAveragePool (com.microsoft).
+                   dtype: npt.DTypeLike | None = None, fused: bool | None = None) -> Array:
+    """Average each window as onnxruntime averages between DequantizeLinear and QuantizeLinear.
 
-    The elements ``float32(x - x_zero_point) * x_scale`` are added in float32, row by row from the left;
-    then ``y = clip(rint(sum / count / y_scale + y_zero_point))``, each operation rounded to float32.
+    The elements ``float32(x - x_zero_point) * x_scale`` are added in float32, row by row from the left. Input and
+    output of one type are those of its fused kernel, QLinearAveragePool (com.microsoft):
+    ``y = clip(rint(sum / count / y_scale + y_zero_point))``, each operation rounded to float32. For two types it has
+    none, and the zero point is outside the rounding, as QuantizeLinear has it.
 
     Parameters
     ----------
@@ -128,6 +169,8 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
         Also make an output of a last window that hangs over the end.
     dtype : int8 or uint8, optional
         Type of the result, that of `x` if not given.
+    fused : bool, optional
+        Whether the rule is that of QLinearAveragePool, instead of what follows from the types.
 
     Returns
     -------
@@ -147,20 +190,24 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
     height, width = activations.shape[2:]
     counts = pool.window_counts(height, width, window, count_include_pad=count_include_pad, **geometry)
+    check_reach(x_scale=x_scale, y_scale=y_scale)
     real = dequantize_linear(activations, x_scale, x_zero_point)
     mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
+    if not _is_fused(fused, activations.dtype, kind):
+        return quantize_linear(mean, y_scale, point, dtype=kind)
     bounds = np.iinfo(kind)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(under="ignore"):
         rounded = np.rint(mean / checked_scale("y_scale", y_scale) + point.astype(np.float32))
     return np.clip(rounded, bounds.min, bounds.max).astype(kind)
 
 
 def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
-                          dtype: npt.DTypeLike | None = None) -> Array:
-    """Average each channel as onnxruntime's QLinearGlobalAveragePool (com.microsoft).
+                          dtype: npt.DTypeLike | None = None, fused: bool | None = None) -> Array:
+    """Average each channel, input and output of one type as onnxruntime's QLinearGlobalAveragePool (com.microsoft).
 
-    Unlike :func:`average_pool2d` it adds integers and requantises once, with the scale
-    ``x_scale / (y_scale * float32(H * W))``.
+    Unlike :func:`average_pool2d` that adds integers and requantises once, with the scale
+    ``x_scale / (y_scale * float32(H * W))``. For two types onnxruntime adds float32 numbers in an order that depends
+    on the processor. Here the mean is exact, ``y = clip(rint(sum * x_scale / (H * W * y_scale)) + y_zero_point)``.
 
     Parameters
     ----------
@@ -172,6 +219,8 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
         Zero points.
     dtype : int8 or uint8, optional
         Type of the result, that of `x` if not given.
+    fused : bool, optional
+        Whether the rule is that of QLinearGlobalAveragePool, instead of what follows from the types.
 
     Returns
     -------
@@ -189,9 +238,14 @@ def global_average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: 
     point = int(checked_zero_point("y_zero_point", y_zero_point, kind))
     sums = pool.window_sums(activations, activations.shape[2:], x_zero_point=shift)
     size = np.float32(activations.shape[2] * activations.shape[3])
+    check_reach(x_scale=x_scale, y_scale=y_scale)
+    bounds = np.iinfo(kind).min, np.iinfo(kind).max
+    if not _is_fused(fused, activations.dtype, kind):
+        # Numerator and denominator are exact in float64, so that a half is one, and nothing else.
+        mean = sums * np.float64(np.float32(x_scale)) / (np.float64(size) * np.float32(y_scale))
+        return np.clip(np.rint(mean) + point, *bounds).astype(kind)
     scale = checked_scale("x_scale", x_scale) / (checked_scale("y_scale", y_scale) * size)
-    bounds = np.iinfo(kind)
-    return onnx(sums, scale, point, bounds.min, bounds.max).astype(kind)
+    return onnx(sums, scale, point, *bounds).astype(kind)
 
 
 def integer_average_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,

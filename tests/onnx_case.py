@@ -44,6 +44,12 @@ class Drawn:
         in front of 4 bits, and fuses AveragePool with one that counts otherwise where a window hangs over padding.
     plain : bool
         Whether types and zero points are such as the runtime fuses.
+    ties : bool
+        Whether scales are powers of two and their simple multiples, which make many exact halves, and zero points odd,
+        even or at the ends of their types.
+    fusable, kinds, limits
+        Whether the runtime has a kernel for operands and a result of one type, the types of the operands so far, and
+        what an activation behind it leaves.
     dequantised, scale, point
         Whether the output is dequantised, and how.
     """
@@ -61,6 +67,10 @@ class Drawn:
     runtime: bool = True
     trusted: bool = True
     plain: bool = False
+    ties: bool = False
+    fusable: bool = False
+    kinds: set = field(default_factory=set)
+    limits: tuple = (-np.inf, np.inf)
     #: Scales of tensors by their names, and scale and zero point that others of a type may share.
     scales: dict = field(default_factory=dict)
     shared: dict = field(default_factory=dict)
@@ -114,16 +124,18 @@ class Drawn:
             return (values, point), [*names]
         count = () if channels is None else (channels,)
         values = (scale * self.rng.uniform(0.5, 2, count)).astype(np.float32)
-        if self.chance(0.2):
-            # Powers of two make exact halves.
-            values = np.exp2(np.rint(np.log2(values))).astype(np.float32)
+        if self.ties:
+            values = np.exp2(np.rint(np.log2(values))) * self.one_of(1, 1, 1, 0.75, 1.25)
+            values = np.asarray(values, np.float32)
         if channels is None and not self.plain and self.chance(0.1):
             values = values.reshape(1)
         names = [self.constant(f"{name}_scale", values), ""]
         point = np.zeros(values.shape, holder)
         if not optional or self.plain or self.chance(0.75):
             if self.chance(0.8):
-                point = np.full(values.shape, self.rng.integers(low, high + 1), holder)
+                drawn = self.rng.integers(low, high + 1)
+                drawn = self.one_of(low, high, drawn | 1, drawn & ~1) if self.ties else drawn
+                point = np.full(values.shape, drawn, holder)
             names[1] = self.constant(f"{name}_zero", point, kind)
         self.scales[name] = values
         if channels is None and names[1]:
@@ -134,6 +146,7 @@ class Drawn:
         """Draw a tensor behind a DequantizeLinear; return its float name and its values."""
         (scale, point), names = self.quantisation(name, kind, scale, channels=channels)
         stored = self.stored(kind, shape, limit)
+        self.kinds.add(kind)
         attributes = {} if axis is None else {"axis": axis}
         if fixed:
             self.constant(f"{name}_q", stored, kind)
@@ -174,7 +187,9 @@ class Drawn:
         (scale, point), names = self.quantisation("y", kind, spread)
         attributes = self.typed(kind, names)
         self.node("QuantizeLinear", [name, *names], ["y_q"], **attributes)
-        self.least, self.most = standard.store(real, scale.item(), point.item(), kind)
+        least, most = (np.rint(limit / scale.item()) + point.item() for limit in self.limits)
+        fused = self.fusable and self.kinds == {kind} and least <= low and high <= most
+        self.least, self.most = standard.store(real, scale.item(), point.item(), kind, fused)
         if kind in ("int4", "uint4"):
             self.trusted &= name != "activated"
             # The runtime hands out no tensors of 4 bits.
@@ -222,6 +237,7 @@ class Drawn:
         if kind is None:
             return name, real
         if kind == "Relu":
+            self.limits = 0, np.inf
             return self.node("Relu", [name], ["activated"]), standard.elementwise(real, lambda x: np.maximum(x, 0))
         return self.clip(name, real)
 
@@ -235,6 +251,7 @@ class Drawn:
         sources = [name, *("" if value is None else self.constant(bound, value)
                            for bound, value in (("low", low), ("high", high)))]
         least, most = -np.inf if low is None else low, np.inf if high is None else high
+        self.limits = least, most
         return self.node("Clip", sources, ["activated"]), standard.elementwise(
             real, lambda x: np.minimum(np.maximum(x, least), most))
 

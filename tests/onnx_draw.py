@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import numpy as np
 import standard
@@ -13,7 +14,7 @@ __all__ = ["FAMILIES"]
 
 def _begin(rng, opsets=(13, 19, 21, 21, 23)):
     draft = Drawn(rng)
-    draft.opset, draft.plain = draft.one_of(*opsets), draft.chance(0.4)
+    draft.opset, draft.plain, draft.ties = draft.one_of(*opsets), draft.chance(0.4), draft.chance(0.3)
     return draft
 
 
@@ -101,7 +102,8 @@ def gemm(rng):
     limit = 63 if "int8" in (a_kind, b_kind) and "uint8" in (a_kind, b_kind) else None
     b_d, b = draft.operand("b", b_kind, (n, k) if flipped[1] else (k, n), 0.01, fixed=True, channels=channels,
                               axis=1 - flipped[1] if channels else None, limit=limit)
-    a, b = (Real(part.values.T, part.error.T) if turn else part for part, turn in zip((a, b), flipped, strict=True))
+    a, b = (replace(part, values=part.values.T, error=part.error.T) if turn else part
+            for part, turn in zip((a, b), flipped, strict=True))
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     c_d, c = "", None
     if draft.chance(0.7):
@@ -135,6 +137,7 @@ def matmul(rng):
 def add(rng):
     """Add of two tensors, or of a constant that is one number or one for each channel, on either side."""
     draft = _begin(rng)
+    draft.fusable = True
     shape = (draft.upto(2), draft.upto(4), draft.upto(4), draft.upto(4))[:draft.one_of(2, 4)]
     kinds = (*BYTES, *WORDS) if draft.opset >= 21 and draft.chance(0.1) else BYTES
     kinds = (draft.one_of(*BYTES),) if draft.plain else kinds
@@ -150,6 +153,7 @@ def add(rng):
 def average_pool(rng):
     """AveragePool, padding counted or not, with windows that hang over the end; GlobalAveragePool."""
     draft = _begin(rng)
+    draft.fusable = True
     kernel = [draft.upto(3), draft.upto(3)]
     shape, _ = geometry(draft, kernel, groups=False)
     kind = draft.one_of(*BYTES)
@@ -186,7 +190,7 @@ def moved(rng):
         draft.node(which, [x_d, *extra], ["moved"], **({"axis": 2} if which == "Flatten" else {}))
         target = {"Flatten": (shape[0] * shape[1], -1), "Reshape": (shape[0], -1), "Unsqueeze": (1, *shape)}.get(
             which, shape)
-        x = Real(x.values.reshape(target), x.error.reshape(target))
+        x = replace(x, values=x.values.reshape(target), error=x.error.reshape(target))
     name = x_d if which is None else "moved"
     if draft.chance(0.5):
         return draft.end(name, x, BYTES if kind in BYTES else (kind,))

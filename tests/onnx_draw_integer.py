@@ -3,6 +3,8 @@
 As :mod:`onnx_draw`. Where the runtime has a kernel for the types, its result is the definition, to the last bit.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import standard
@@ -34,7 +36,7 @@ def _end(draft, real, kind, optional=False):
     (scale, point), names = draft.quantisation("y", kind, spread, optional=optional)
     draft.runtime &= bool(names[1]) and scale.shape != (1,)
     draft.kind = kind
-    draft.least, draft.most = standard.store(real, scale.item(), point.item(), kind)
+    draft.least, draft.most = standard.store(real, scale.item(), point.item(), kind, fused=True)
     return names
 
 
@@ -99,7 +101,8 @@ def qgemm(rng):
     a_names, a = _operand(draft, "a", a_kind, (k, m) if flipped[0] else (m, k), 0.03)
     b_names, b = _operand(draft, "b", b_kind, (n, k) if flipped[1] else (k, n), 0.01, fixed=True, limit=limit,
                           axis=1 - flipped[1], channels=n if n > 1 and draft.chance(0.4) else None)
-    a, b = (Real(part.values.T, part.error.T) if turn else part for part, turn in zip((a, b), flipped, strict=True))
+    a, b = (replace(part, values=part.values.T, error=part.error.T) if turn else part
+            for part, turn in zip((a, b), flipped, strict=True))
     alpha, c_name, c = attributes.get("alpha", 1.0), "", None
     if draft.chance(0.7):
         stored, c = _steps(draft, "a", "b", draft.one_of((n,), (1, n), (m, n), (m, 1), (1,), ()))

@@ -6,11 +6,18 @@ import onnxruntime
 
 from pearray.compiler.frontends.onnx.importer import load_onnx
 
-__all__ = ["MICROSOFT", "check", "draw", "load", "make_model", "qdq_reference", "quantisation", "reference", "stage"]
+__all__ = [
+    "MICROSOFT", "check", "draw", "load", "make_model", "qdq_reference", "quantisation", "reference", "runtime",
+    "stage",
+]
 
 MICROSOFT = "com.microsoft"
 ELEMENT = {np.dtype(kind): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
            for kind in ("int8", "uint8", "int16", "uint16", "float32", "int32")}
+
+#: Integer kernels of the runtime.
+KERNELS = {"QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
+           "QLinearMatMul", "QLinearSigmoid"}
 
 
 def make_model(nodes, inputs, outputs, constants, opset=13):
@@ -45,6 +52,26 @@ def reference(model, inputs, names=None):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(whole.SerializeToString(), options)
     return dict(zip(names, session.run(None, inputs), strict=True))
+
+
+def runtime(model, inputs, folder, optimised):
+    """Output of onnxruntime, and whether an integer kernel made it; None if it refuses the model."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = folder / "optimised.onnx"
+    if optimised:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        options.optimized_model_filepath = str(path)
+    else:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        output = session.run(None, inputs)[0]
+    except Exception:
+        # Its exceptions have no common base.
+        return None
+    nodes = onnx.load(str(path)).graph.node if optimised else model.graph.node
+    return output, any(node.op_type in KERNELS for node in nodes)
 
 
 def load(model, folder):

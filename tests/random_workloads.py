@@ -171,9 +171,9 @@ def conv_grad(rng, bits):
 
 
 def max_pool(rng, bits):
-    window = _upto(rng, 3), _upto(rng, 3)
-    operator = MaxPool2d(window, (_upto(rng, 3), _upto(rng, 3)), tuple(rng.integers(0, min(window), 4).tolist()),
-                         _upto(rng, 2))
+    window, dilation = (_upto(rng, 3), _upto(rng, 3)), _upto(rng, 2)
+    padding = tuple(rng.integers(0, dilation * (min(window) - 1) + 1, 4).tolist())
+    operator = MaxPool2d(window, (_upto(rng, 3), _upto(rng, 3)), padding, dilation)
     shape = _upto(rng, 2), _upto(rng, 20), _upto(rng, 8) + 6, _upto(rng, 8) + 6
     return operator, {"x": operands(rng, shape, operand_types(rng, bits)[0], bits)}, None
 
@@ -181,10 +181,11 @@ def max_pool(rng, bits):
 def average_pool(rng, bits):
     window = (_upto(rng, 4), _upto(rng, 4)) if rng.integers(4) else None
     padding = tuple(rng.integers(0, min(window), 4).tolist()) if window else 0
-    kind = np.dtype(rng.choice([np.int8, np.uint8]))
+    kind, target = (np.dtype(rng.choice([np.int8, np.uint8])) for _ in range(2))
     scales = [{}, {"x_scale": 0.5, "y_scale": 0.5}, {"x_scale": rng.uniform(0.1, 1), "y_scale": rng.uniform(0.05, 0.5)}]
     operator = AvgPool2d(window, (_upto(rng, 3), _upto(rng, 3)), padding,
-                         x_zero_point=int(operands(rng, (), kind)), y_zero_point=operands(rng, (), kind)[()],
+                         x_zero_point=int(operands(rng, (), kind)), y_zero_point=operands(rng, (), target)[()],
+                         rounding=str(rng.choice(["onnx", "float"])),
                          count_include_pad=bool(rng.integers(2)), **scales[rng.integers(3)])
     shape = _upto(rng, 2), _upto(rng, 20), _upto(rng, 8) + 5, _upto(rng, 8) + 5
     return operator, {"x": operands(rng, shape, kind)}, None
@@ -217,12 +218,13 @@ def add(rng, bits):
 
 
 def residual(rng, bits):
-    kind = rng.choice([np.int8, np.uint8])
-    points = [operands(rng, (), kind)[()] for _ in range(3)]
-    operator = Add(float(rng.uniform(0.01, 0.1)), int(points[0]), float(rng.uniform(0.01, 0.1)), int(points[1]),
-                   float(rng.uniform(0.08, 0.2)), points[2])
+    kinds = rng.choice([np.int8, np.uint8], 3)
+    points = [operands(rng, (), kind)[()] for kind in kinds]
+    scales = rng.uniform((0.01, 0.01, 0.08), (0.1, 0.1, 0.2)) if rng.integers(2) else 2.0 ** rng.integers(-6, -2, 3)
+    operator = Add(float(scales[0]), int(points[0]), float(scales[1]), int(points[1]), float(scales[2]), points[2],
+                   str(rng.choice(["onnx", "float"])))
     shape = _any_shape(rng, _upto(rng, 30))
-    return operator, {"a": operands(rng, shape, kind), "b": operands(rng, shape, kind)}, None
+    return operator, {"a": operands(rng, shape, kinds[0]), "b": operands(rng, shape, kinds[1])}, None
 
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.

@@ -26,10 +26,37 @@ ROUNDING = 2.0**-24
 
 @dataclass
 class Real:
-    """A float tensor: its values in float64, and how far off float32 may be."""
+    """A float tensor: its values in float64, and how far off float32 may be.
+
+    Members
+    -------
+    values, error : ndarray
+        An error of 0 says that float32 holds the value itself, whatever the order of additions.
+    grain : float
+        Power of two of which all values are multiples; 0 if none is known.
+    scale : float64 array or None
+        Scale of stored integers.
+    steps : float64 array or None
+        Scale of sums of integers, which a kernel may have added in place of real numbers.
+    """
 
     values: np.ndarray
     error: np.ndarray
+    grain: float = 0.0
+    scale: np.ndarray | None = None
+    steps: np.ndarray | None = None
+
+
+def _grain(scale):
+    """Greatest power of two of which all of some numbers are multiples."""
+    mantissas = (np.frexp(np.asarray(scale, np.float64))[0] * 2.0**53).astype(np.int64)
+    exponents = np.frexp(np.asarray(scale, np.float64))[1] - 53
+    return float(np.min((mantissas & -mantissas).astype(np.float64) * np.exp2(exponents)))
+
+
+def _inexact(values):
+    """Whether float32 does not hold a number."""
+    return np.float64(np.float32(values)) != values
 
 
 def quantised(stored, scale, zero_point, axis=1):
@@ -38,29 +65,44 @@ def quantised(stored, scale, zero_point, axis=1):
     scale, zero_point = (np.asarray(value).reshape(shape) if np.size(value) > 1 else np.asarray(value).reshape(())
                          for value in (scale, zero_point))
     values = (stored.astype(np.int64) - zero_point.astype(np.int64)) * scale.astype(np.float64)
-    return Real(values, np.abs(values) * ROUNDING)
+    return Real(values, np.abs(values) * ROUNDING * _inexact(values), _grain(scale), scale.astype(np.float64))
 
 
-def store(real, scale, zero_point, kind):
+def store(real, scale, zero_point, kind, fused=False):
     """QuantizeLinear: ``saturate(round(x / y_scale) + y_zero_point)``, as the least and the greatest admissible.
 
     The quotient is rounded to the nearest integer, halves to the even one. Both neighbours are admissible where the
     quotient is as near to half-way as what float32 may be off by: the runtime's float operators, its fused kernels, and
-    the order of their additions decide there, and disagree. Kernels that place the zero point inside the rounding
-    send exact halves elsewhere, so at these, too, both are.
+    the order of their additions decide there, and disagree. Where float32 has the half itself, nothing is left to
+    decide, unless the runtime has a `fused` kernel, which places the zero point inside the rounding.
     """
     low, high, _ = KINDS[kind]
-    quotient = real.values / np.float64(scale)
-    slack = real.error / np.float64(scale) + 16 * ROUNDING * (np.abs(quotient) + abs(int(zero_point)))
+    scale = np.float64(scale)
+    quotient = real.values / scale
+    slack = real.error / scale + 16 * ROUNDING * (np.abs(quotient) + abs(int(zero_point)))
     least, most = np.ceil(quotient - slack - 0.5), np.floor(quotient + slack + 0.5)
+    half = (np.floor(quotient) + 0.5) * scale == real.values
+    # A kernel that adds integers multiplies their sum by this quotient.
+    factors = np.zeros(()) if real.steps is None else real.steps / scale
+    decided = half & (real.error == 0) & ~_inexact(factors).any() & (not fused)
+    least, most = (np.where(decided, np.rint(quotient), bound) for bound in (least, most))
     return tuple(np.clip(bound + int(zero_point), low, high).astype(np.int64) for bound in (least, most))
 
 
-def _summed(sums, sizes, depth, bias):
+def _error(error, reach, grain, *terms):
+    """An error, unless float32 adds such terms exactly: multiples of `grain`, whose sizes add up to `reach`."""
+    exact = not any(term.error.any() for term in terms) and grain > 0 and np.max(reach, initial=0) <= 2**24 * grain
+    return np.zeros_like(error) if exact else error
+
+
+def _summed(sums, sizes, a, b, depth, bias, factor=1.0):
     """Sums of products of two real tensors, given with the sums of their sizes, and a bias."""
     values, reach = (sums, sizes) if bias is None else (sums + bias.values, sizes + np.abs(bias.values))
-    error = (depth + 8) * ROUNDING * reach
-    return Real(values, error if bias is None else error + bias.error)
+    error, terms, grain = (depth + 8) * ROUNDING * reach, [a, b], a.grain * b.grain * _grain(abs(factor) or 1.0)
+    if bias is not None:
+        error, terms, grain = error + bias.error, [a, b, bias], min(grain, bias.grain)
+    steps = np.multiply.outer(a.scale, b.scale) * factor
+    return Real(values, _error(error, reach, grain, *terms), grain, steps=steps)
 
 
 def _windows(x, kernel, strides, dilations, rows, columns):
@@ -111,7 +153,7 @@ def convolution(x, w, bias, attributes):
         seen = seen.reshape(n, group, c // group, p, q, r, s)
         results.append(np.einsum("ngcpqrs,gmcrs->ngmpq", seen, filters.reshape(group, m // group, -1, r, s))
                        .reshape(n, m, p, q))
-    return _summed(*results, w.values[0].size, _channels(bias))
+    return _summed(*results, x, w, w.values[0].size, _channels(bias))
 
 
 def transposed(x, w, bias, attributes):
@@ -132,25 +174,30 @@ def transposed(x, w, bias, attributes):
                     ..., i, j, row, column]
         results.append(whole[..., pads[0]:spread[0] - pads[2], pads[1]:spread[1] - pads[3]].reshape(
             n, group * per, spread[0] - pads[0] - pads[2], spread[1] - pads[1] - pads[3]))
-    return _summed(*results, c // group * r * s, _channels(bias))
+    return _summed(*results, x, w, c // group * r * s, _channels(bias))
 
 
 def _channels(bias):
-    return None if bias is None else Real(bias.values[:, None, None], bias.error[:, None, None])
+    return None if bias is None else Real(bias.values[:, None, None], bias.error[:, None, None], bias.grain)
 
 
 def product(a, b, c=None, alpha=1.0, beta=1.0):
     """Gemm ``alpha * a b + beta * c`` of real matrices, or MatMul."""
     alpha, beta = np.float64(np.float32(alpha)), np.float64(np.float32(beta))
     sums, sizes = alpha * (a.values @ b.values), abs(alpha) * (np.abs(a.values) @ np.abs(b.values))
-    addend = None if c is None else Real(beta * c.values, 2 * abs(beta) * (c.error + np.abs(c.values) * ROUNDING))
-    return _summed(sums, sizes, a.values.shape[-1], addend)
+    addend = None
+    if c is not None:
+        scaled = beta * c.values
+        off = 2 * abs(beta) * (c.error + np.abs(c.values) * ROUNDING * _inexact(scaled))
+        addend = Real(scaled, off, c.grain * _grain(abs(beta) or 1.0))
+    return _summed(sums, sizes, a, b, a.values.shape[-1], addend, alpha)
 
 
 def add(a, b):
     """Add of two real tensors."""
-    values = a.values + b.values
-    return Real(values, a.error + b.error + 4 * ROUNDING * (np.abs(a.values) + np.abs(b.values)))
+    values, reach = a.values + b.values, np.abs(a.values) + np.abs(b.values)
+    grain = min(a.grain, b.grain)
+    return Real(values, _error(a.error + b.error + 4 * ROUNDING * reach, reach, grain, a, b), grain)
 
 
 def average(x, kernel, attributes):
@@ -170,7 +217,9 @@ def average(x, kernel, attributes):
         return _windows(values, kernel, strides, (1, 1), p, q).sum((4, 5))
 
     counts = windows(counted, padded=True)
-    return Real(windows(x.values) / counts, (math.prod(kernel) + 8) * ROUNDING * windows(np.abs(x.values)) / counts)
+    reach, means = windows(np.abs(x.values)), windows(x.values) / counts
+    error = _error((math.prod(kernel) + 8) * ROUNDING * reach, reach, x.grain, x) / counts
+    return Real(means, error + np.abs(means) * ROUNDING * _inexact(means))
 
 
 def maximum(x, kernel, attributes):
@@ -190,4 +239,4 @@ def maximum(x, kernel, attributes):
 def elementwise(x, function, lipschitz=1.0, own=0.0):
     """Apply a function, whose slope is at most `lipschitz` and which a runtime approximates to within `own`."""
     values = function(x.values)
-    return Real(values, lipschitz * x.error + own + 2 * ROUNDING * np.abs(values))
+    return Real(values, lipschitz * x.error + own + 2 * ROUNDING * np.abs(values) * _inexact(values), steps=x.steps)

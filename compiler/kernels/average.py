@@ -1,6 +1,6 @@
 """Averages as one requantisation of an exact integer sum, compared with the golden rule over every sum.
 
-onnxruntime's QLinearAveragePool adds dequantised elements in float32, in order, and divides. The array has the
+onnxruntime adds dequantised elements in float32, in order, and divides. The array has the
 exact sum. Elements of one sum can add up to several float32 numbers, the least and the greatest of which are found
 for every sum that a window can have. Where both give one output, it is a function of the sum, and a factor is
 sought that gives it for every sum. Where they don't, as often with scales of a simple ratio, whose means lie half-way
@@ -56,8 +56,8 @@ def _float_sums(x_scale: np.float32, x_range: tuple[int, int], count: int) -> tu
 
 @cache
 def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zero: int, y_range: tuple[int, int],
-                 count: int) -> Average | None:
-    """Find the factor that averages as onnxruntime's QLinearAveragePool.
+                 count: int, *, fused: bool = True, exact: bool = False) -> Average | None:
+    """Find the factor that averages as the golden model does.
 
     Parameters
     ----------
@@ -71,6 +71,10 @@ def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zer
         Least and greatest output.
     count : int
         Elements of a window.
+    fused : bool
+        Whether the zero point is inside the rounding, as in onnxruntime's QLinearAveragePool.
+    exact : bool
+        Whether the mean is exact, as that of a whole image, and not one of float32 numbers.
 
     Returns
     -------
@@ -83,16 +87,20 @@ def find_average(x_scale: float, x_range: tuple[int, int], y_scale: float, y_zer
     # Sums far beyond the output's range need no comparison.
     inside = (real > y_range[0] - y_zero - 2) & (real < y_range[1] - y_zero + 2)
     sums = sums[inside]
-    with np.errstate(over="ignore", invalid="ignore"):
-        expected, other = (np.clip(np.rint(found[inside] / np.float32(count) / y + np.float32(y_zero)), *y_range)
-                           for found in _float_sums(x, x_range, count))
+    if exact:
+        least = greatest = sums * float(x) / (count * float(y))
+    else:
+        with np.errstate(under="ignore"):
+            least, greatest = (found[inside] / np.float32(count) / y for found in _float_sums(x, x_range, count))
+    within, beyond = (y_zero, 0) if fused else (0, y_zero)
+    expected, other = (np.clip(np.rint(mean + np.float32(within)) + beyond, *y_range) for mean in (least, greatest))
     if not np.array_equal(expected, other):
         return None
     middle = np.float32(float(x) / count / float(y))
     for point_inside in (False, True):
         for scale in _neighbours(middle):
             bias = round(y_zero / scale) if point_inside else 0
-            if not -(1 << 31) <= bias < 1 << 31:
+            if not -(1 << 31) <= bias + count * x_range[0] <= bias + count * x_range[1] < 1 << 31:
                 continue
             choice = Average(scale, bias, 0 if point_inside else y_zero)
             rounded = np.rint((sums + bias).astype(np.float32) * np.float32(scale)) + choice.point

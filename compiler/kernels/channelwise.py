@@ -131,7 +131,7 @@ def _residual(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, greatest
     (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
     scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
     found = find_residual(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero,
-                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape))
+                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape), node.operator.is_fused(a=a, b=b))
     if found is None:
         raise PearrayError(
             f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
@@ -164,7 +164,7 @@ def average_pool(context: Context, node: Node[AvgPool2d]) -> list[Kernel]:
     y = context.result_image(node)
     taps, stride = operator.window(tensor.shape)
     top, left, _, _ = operator.padding
-    plain = operator.rounding == "onnx" and not operator.is_scaled
+    plain = operator.rounding != "tflite" and not operator.is_scaled
     whole = operator.count_include_pad or plain
     kernels = []
     for p0, p1, rows in _counts(y.size("h"), stride[0], taps[0], top, height, whole):
@@ -202,10 +202,12 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
                                f"not {count} elements")
         return _clamped(*bounds, scale=found.scale)
     (x, zero), (y, point) = operator.stored("x"), operator.stored("y")
-    if operator.is_global:
+    is_fused = operator.is_fused(x=context.graph.tensors[node.inputs["x"]])
+    if operator.is_global and is_fused:
         # QLinearGlobalAveragePool adds integers, as the array does.
         return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))
-    found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count)
+    found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count,
+                         fused=is_fused, exact=operator.is_global)
     if found is None:
         raise PearrayError(
             f"{node.name}: a mean over {count} elements with x_scale {x} and y_scale {y} can't be computed exactly by "

@@ -29,6 +29,9 @@ _HARDEST = 64
 #: Neighbours of the best scale to try, in units of its last place.
 _ULPS = (0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16)
 
+#: Greatest bias, which leaves room for the weighted operands in 32 bits.
+_BIAS = 1 << 30
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -43,7 +46,8 @@ class Residual:
 
 @cache
 def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str,
-                  y_scale: float, y_zero: int, y_dtype: str, greatest: int, spread: bool = False) -> Residual | None:
+                  y_scale: float, y_zero: int, y_dtype: str, greatest: int, spread: bool = False,
+                  fused: bool | None = None) -> Residual | None:
     """Find weights that add two 8-bit tensors as the golden model does, for every pair of values.
 
     Parameters
@@ -58,6 +62,8 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
         Greatest weight of the array.
     spread : bool
         Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
+    fused : bool, optional
+        Whether its rule is that of QLinearAdd; if not given, that follows from the types.
 
     Returns
     -------
@@ -67,7 +73,7 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
     stored = np.arange(256, dtype=np.uint8)
     a, b = np.repeat(stored, 256).view(a_dtype), np.tile(stored, 256).view(b_dtype)
     expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, dtype=y_dtype,
-                             spread=spread).astype(np.int32)
+                             spread=spread, fused=fused).astype(np.int32)
     x, z = a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero
     info, (ra, rb) = np.iinfo(y_dtype), (a_scale / y_scale, b_scale / y_scale)
     # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
@@ -105,7 +111,7 @@ def _weights(ra: float, rb: float, greatest: int) -> Iterator[tuple[int, int]]:
     """Yield weights (m, n), few before many, in the order of how well n / m fits rb / ra."""
     for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
         m = np.arange(1, greatest * count + 1)
-        n = np.rint(m * rb / ra).astype(np.int64)
+        n = np.rint(np.minimum(m * rb / ra, greatest * count + 1)).astype(np.int64)
         kept = (n >= 1) & (n <= greatest * count)
         m, n = m[kept], n[kept]
         for index in np.argsort(np.abs(n / m * ra - rb), kind="stable")[:_CANDIDATES]:
@@ -115,9 +121,12 @@ def _weights(ra: float, rb: float, greatest: int) -> Iterator[tuple[int, int]]:
 def _choices(m: int, n: int, ra: float, rb: float, zero: int) -> Iterator[Residual]:
     """Yield what may stand with two weights: scales near the best one, and the zero point outside or inside."""
     scale = np.float32((ra * m + rb * n) / (m**2 + n**2))
-    for ulps in _ULPS:
-        factor = float((scale.view(np.int32) + np.int32(ulps)).view(np.float32))
-        # The zero point inside the rounding, as in the golden model, matters where sums tie.
+    for bits in int(scale.view(np.int32)) + np.array(_ULPS, np.int32):
+        factor = float(bits.view(np.float32))
+        if bits <= 0:
+            continue
+        # The zero point inside the rounding, as in the runtime's fused kernel, matters where sums tie.
         inside = round(zero / factor)
         for bias, point in ((0, zero), (inside, 0), (1, zero), (-1, zero), (inside + 1, 0), (inside - 1, 0)):
-            yield Residual(m, n, factor, bias, point)
+            if abs(bias) <= _BIAS:
+                yield Residual(m, n, factor, bias, point)

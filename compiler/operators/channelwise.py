@@ -32,7 +32,7 @@ class _Pool(Operator):
     stride : int, (int, int) or None
         Steps of the window, kept as (int, int); None for the window itself.
     padding : int, (h, w) or (top, left, bottom, right)
-        Elements added on each side, which no window may lie wholly in; kept in the last form.
+        Elements added on each side, fewer than what a window reaches over; kept in the last form.
     """
 
     kernel: Any = None
@@ -51,22 +51,13 @@ class _Pool(Operator):
 
     def _pooled(self, x: Typed, dilation: tuple[int, int], ceil_mode: bool) -> tuple[int, ...]:
         """Shape of the output."""
-        shape, padding = tuple(x.shape), self.padding
+        shape = tuple(x.shape)
         if len(shape) != 4:
             raise PearrayError(f"x must have 4 dimensions, not shape {shape}")
-        kernel, stride = self.window(shape)
-        sizes = []
-        for axis in range(2):
-            reach = dilation[axis] * (kernel[axis] - 1) + 1
-            if max(padding[axis], padding[axis + 2]) >= reach:
-                raise PearrayError(f"padding must be smaller than the window {kernel}, not {padding}")
-            span = shape[2 + axis] + padding[axis] + padding[axis + 2] - reach
-            if span < 0:
-                raise PearrayError(f"kernel must fit padded x of shape {shape}, not be {kernel}")
-            size = span // stride[axis] + 1
-            # A window that hangs over the end counts only if it begins before it.
-            hanging = span % stride[axis] and size * stride[axis] < shape[2 + axis] + padding[axis]
-            sizes.append(size + (1 if ceil_mode and hanging else 0))
+        try:
+            sizes = pool.pooled_size(shape[2], shape[3], *self.window(shape), self.padding, dilation, ceil_mode)
+        except ValueError as error:
+            raise PearrayError(str(error)) from None
         return (*shape[:2], *sizes)
 
 
@@ -102,24 +93,26 @@ class MaxPool2d(_Pool):
 
 @dataclass(frozen=True, eq=False)
 class AvgPool2d(_Pool, Scaled):
-    """Mean of each window of x (N, C, H, W), requantised as onnxruntime's QLinearAveragePool.
+    """Mean of each window of x (N, C, H, W), as onnxruntime computes it between DequantizeLinear and QuantizeLinear.
 
     Parameters
     ----------
     kernel, stride, padding
-        See :class:`_Pool`. Without `kernel` the mean is that of QLinearGlobalAveragePool.
+        See :class:`_Pool`. Without `kernel` the mean is that of GlobalAveragePool.
     x_scale, x_zero_point, y_scale, y_zero_point
         How input and output are stored; see :class:`Scaled`. Without scales the sums of the windows are the output.
     count_include_pad : bool
         Divide by the whole window, not by its elements inside x.
     ceil_mode : bool
         Also make an output of a last window that hangs over the end.
-    rounding : {"onnx", "tflite"}
-        ``tflite`` is the mean of the stored integers, halves away from zero, as TensorFlow Lite's
+    rounding : {"onnx", "float", "tflite"}
+        ``onnx`` and ``float`` are those of :class:`Scaled`, with QLinearAveragePool and QLinearGlobalAveragePool as
+        fused kernels. ``tflite`` is the mean of the stored integers, halves away from zero, as TensorFlow Lite's
         AVERAGE_POOL_2D: input and output are stored alike, so it takes no scales.
     """
 
     stated: ClassVar = {"x": ("x_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
+    roundings: ClassVar = ("onnx", "float", "tflite")
 
     x_scale: Any = None
     x_zero_point: Any = 0
@@ -131,8 +124,6 @@ class AvgPool2d(_Pool, Scaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rounding not in ("onnx", "tflite"):
-            raise PearrayError(f"rounding must be 'onnx' or 'tflite', not {self.rounding!r}")
         if self.rounding == "tflite" and (self.is_scaled or self.count_include_pad):
             raise PearrayError("rounding 'tflite' takes no scales and never counts padding")
 
@@ -147,7 +138,7 @@ class AvgPool2d(_Pool, Scaled):
             dtype = self._output_dtype(x=x)
         elif dtype.kind != "f":
             dtype = _integer("x", x)
-            if self.rounding == "onnx":
+            if self.rounding != "tflite":
                 check_stored("x_zero_point", self.x_zero_point, dtype)
                 dtype = sum_dtype(dtype)
         return [(shape, dtype)]
@@ -166,20 +157,25 @@ class AvgPool2d(_Pool, Scaled):
             sums = pool.window_sums(x, kernel, **geometry, x_zero_point=int(self.x_zero_point))
             return [sums.astype(dtype)]
         scales = *self.stored("x"), *self.stored("y")
+        rule = {"dtype": dtype, "fused": self.is_fused(x=x)}
         if self.is_global:
-            return [quantised.global_average_pool2d(x, *scales, dtype=dtype)]
+            return [quantised.global_average_pool2d(x, *scales, **rule)]
         return [quantised.average_pool2d(x, *scales, kernel, **geometry, count_include_pad=self.count_include_pad,
-                                         dtype=dtype)]
+                                         **rule)]
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Scaled):
-    """Sum of two quantised tensors, as onnxruntime's QLinearAdd: a and b broadcast to y.
+    """Sum of two quantised tensors as onnxruntime adds them between DequantizeLinear and QuantizeLinear.
+
+    a and b broadcast to y.
 
     Parameters
     ----------
     A_scale, A_zero_point, B_scale, B_zero_point, C_scale, C_zero_point
         How a, b and y are stored; see :class:`Scaled`. Without scales a and b are added as they are.
+    rounding : {"onnx", "float"}
+        See :class:`Scaled`; the fused kernel is QLinearAdd.
     """
 
     stated: ClassVar = {"a": ("A_scale", "A_zero_point"), "b": ("B_scale", "B_zero_point"),
@@ -191,6 +187,7 @@ class Add(Scaled):
     B_zero_point: Any = 0
     C_scale: Any = None
     C_zero_point: Any = 0
+    rounding: str = "onnx"
 
     required = ("a", "b")
 
@@ -212,12 +209,12 @@ class Add(Scaled):
     def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
         [(_, dtype)] = self._types(a, b)
         if self.is_scaled:
-            return [quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype)]
+            return [quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype,
+                                  fused=self.is_fused(a=a, b=b))]
         if a.dtype.kind == "f":
             return [a + b]
         return [integer.add(a, b, a_zero_point=int(self.A_zero_point), b_zero_point=int(self.B_zero_point),
                             acc_bits=sum_bits(a.dtype, b.dtype)).astype(dtype)]
-
 
     def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
         """Tabulate sums over all that the operand `other` can store where `role`, the other operand, is constant.
@@ -242,7 +239,8 @@ class Add(Scaled):
         # The order of the runtime's additions depends on whether it meets a run of one number.
         spread = quantised.first_is_spread(*(tuple(tensor.shape) for tensor in operands.values()))
         a, b = (value.reshape(-1, 1) if name == role else every_value(other.dtype) for name in operands)
-        table = quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype, spread=spread)
+        table = quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype, spread=spread,
+                              fused=self.is_fused(**operands))
         return table[0] if len(table) == 1 else table
 
 

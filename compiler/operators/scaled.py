@@ -1,9 +1,10 @@
 """Operators that take each tensor with a scale and a zero point of its own, as onnxruntime's QLinear operators do."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ...golden import quantised
 from ...hdl.errors import PearrayError
 from .operator import Operator, Typed
 from .requant import check_scale, check_stored, check_zero_point, storage_dtype
@@ -16,7 +17,20 @@ class Scaled(Operator):
 
     Either all scales are given or none. The output, y, has the type of its zero point if that is a NumPy integer, else
     that of the first input.
+
+    With `rounding` "onnx" and one type for all tensors they compute what onnxruntime's fused kernel does, which has the
+    zero point of the output inside the rounding. For a mixture of types there is none, nor where y is limited before
+    QuantizeLinear sees it: that is what `rounding` "float" says. Then DequantizeLinear, the float operator and
+    QuantizeLinear follow one another, as the standard says.
+
+    Attributes
+    ----------
+    roundings : tuple of str
+        What `rounding` may be.
     """
+
+    roundings: ClassVar[tuple[str, ...]] = ("onnx", "float")
+    rounding: str = "onnx"
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.stated.values()]
@@ -26,8 +40,15 @@ class Scaled(Operator):
         for name in given:
             if check_scale(name, getattr(self, name)).ndim:
                 raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
+        if given:
+            try:
+                quantised.check_reach(**{name: getattr(self, name) for name in names})
+            except ValueError as error:
+                raise PearrayError(str(error)) from None
         for _, name in self.stated.values():
             check_zero_point(name, getattr(self, name))
+        if self.rounding not in self.roundings:
+            raise PearrayError(f"rounding must be {' or '.join(map(repr, self.roundings))}, not {self.rounding!r}")
 
     @property
     def is_scaled(self) -> bool:
@@ -38,6 +59,11 @@ class Scaled(Operator):
         """Scale, as float32, and zero point of a tensor."""
         scale, zero_point = self.stated[role]
         return check_scale(scale, getattr(self, scale))[()], int(getattr(self, zero_point))
+
+    def is_fused(self, **tensors: Typed) -> bool:
+        """Whether the rule for these inputs is that of the fused kernel."""
+        dtypes = {np.dtype(tensor.dtype) for tensor in tensors.values()} | {self._output_dtype(**tensors)}
+        return self.rounding == "onnx" and len(dtypes) == 1
 
     def _output_dtype(self, **tensors: Typed) -> np.dtype:
         """Type of y where scales are given, after checking that each tensor has 8 bits and can hold its zero point."""

@@ -85,3 +85,20 @@ def test_drawn_models_on_the_rtl(family, seed, tmp_path):
         assert actual.dtype == expected.dtype
         np.testing.assert_array_equal(actual, expected, str(case.nodes))
     assert done >= 2
+
+
+@pytest.mark.parametrize(("operator", "tensors", "expected"), [
+    (pe.Add(1.0, 0, 1.0, 0, 2.0, np.uint8(1)), {"a": np.int8([[[[1, 3, 5, 7]]]]), "b": np.zeros((1, 1, 1, 4), np.int8)},
+     np.uint8([1, 3, 3, 5])),
+    (pe.AvgPool2d((1, 2), x_scale=1.0, y_scale=1.0, y_zero_point=np.uint8(1)), {"x": np.int8([[[[0, 1, 1, 2]]]])},
+     np.uint8([1, 3])),
+    (pe.AvgPool2d(x_scale=1.0, y_scale=1.0, y_zero_point=np.uint8(1)), {"x": np.int8([[[[0, 1]], [[1, 2]]]])},
+     np.uint8([1, 3])),
+    (pe.Add(1.0, 0, 1.0, 0, 2.0, 1), {"a": np.int8([[[[1, 3, 5, 7]]]]), "b": np.zeros((1, 1, 1, 4), np.int8)},
+     np.int8([2, 2, 4, 4])),
+], ids=["add", "average", "image", "fused add"])
+def test_halves_on_the_rtl(operator, tensors, expected):
+    """Written out: 0.5 and 1.5 become 0 and 2, and then the zero point is added; fused kernels add it first."""
+    result = pe.run(operator, tensors, on="systolic-8x8").outputs["y"]
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result.ravel(), expected)

@@ -40,11 +40,16 @@ def _max_pool(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, MaxPool2d(**window, dilation=dilations), {"x": node.inputs[0]})
 
 
-def _input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> tuple[float, Any]:
-    """Scale and zero point of the operand that stands before them; an absent zero point is 0."""
+def _input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> Quantisation:
+    """Scale, zero point and range of the operand that stands before them; an absent zero point is 0."""
     dtype = graph.tensor(node.inputs[tensor]).dtype
     found = graph.quantisation(node, tensor + 1, what, dtype, dtype)
-    return one(f"{what}_scale", found.scale), found.zero_point
+    return found._replace(scale=np.asarray(one(f"{what}_scale", found.scale), np.float32))
+
+
+def _rounding(*tensors: Quantisation) -> str:
+    """Rounding of an operator between tensors; the runtime fuses none that has 4 bits or is limited behind it."""
+    return "onnx" if all(found.clamp is None for found in tensors) else "float"
 
 
 def _output(node: OnnxNode, graph: Builder, what: str, index: int, activation: Any = None) -> Quantisation:
@@ -87,17 +92,18 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
         if two("dilations", taken["dilations"], (1, 1)) != (1, 1):
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
-    x_scale, x_zero = _input(node, graph, "x", 0)
-    y = _output(node, graph, "y", 3, taken["activation"])
-    operator = AvgPool2d(**window, x_scale=x_scale, x_zero_point=x_zero, y_scale=float(y.scale),
-                         y_zero_point=y.zero_point)
+    x, y = _input(node, graph, "x", 0), _output(node, graph, "y", 3, taken["activation"])
+    operator = AvgPool2d(**window, x_scale=float(x.scale), x_zero_point=x.zero_point, y_scale=float(y.scale),
+                         y_zero_point=y.zero_point, rounding=_rounding(x, y))
     _add_node(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
 
 
 @handles("QLinearAdd", domain=MICROSOFT)
 def _add(node: OnnxNode, graph: Builder) -> None:
     y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
-    operator = Add(*_input(node, graph, "A", 0), *_input(node, graph, "B", 3), float(y.scale), y.zero_point)
+    stored = _input(node, graph, "A", 0), _input(node, graph, "B", 3), y
+    operator = Add(*(value for found in stored for value in (float(found.scale), found.zero_point)),
+                   rounding=_rounding(*stored))
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
     a, b = (graph.tensor(name).shape for name in inputs.values())
@@ -139,6 +145,7 @@ def _function(node: OnnxNode, graph: Builder) -> None:
     x, y = graph.tensor(node.inputs[0]), _output(node, graph, "Y", 3)
     if y.zero_point.dtype != x.dtype:
         raise PearrayError(f"Y_zero_point must be {x.dtype}, as X is, not {y.zero_point.dtype}")
-    table = golden_activation.table((name, *parameters.values()), *_input(node, graph, "X", 0), float(y.scale),
-                                    y.zero_point, x.dtype)
+    source = _input(node, graph, "X", 0)
+    table = golden_activation.table((name, *parameters.values()), float(source.scale), source.zero_point,
+                                    float(y.scale), y.zero_point, x.dtype)
     graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name})

@@ -13,12 +13,11 @@ and by a float64 reference written from the standard's text. What is right:
 import re
 
 import numpy as np
-import onnx
 import onnx_draw
 import onnx_draw_integer
 import onnxruntime
 import pytest
-from onnx_models import load, make_model
+from onnx_models import load, make_model, runtime
 
 import pearray as pe
 
@@ -28,30 +27,6 @@ FAMILIES = onnx_draw.FAMILIES | onnx_draw_integer.FAMILIES
 
 #: Models of a family.
 COUNT = 40
-
-#: Integer kernels of the runtime.
-KERNELS = {"QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
-           "QLinearMatMul", "QLinearSigmoid"}
-
-
-def runtime(model, inputs, folder, optimised):
-    """Output of onnxruntime, and whether an integer kernel made it; None if it refuses the model."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    path = folder / "optimised.onnx"
-    if optimised:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
-        options.optimized_model_filepath = str(path)
-    else:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        output = session.run(None, inputs)[0]
-    except Exception:
-        # Its exceptions have no common base.
-        return None
-    nodes = onnx.load(str(path)).graph.node if optimised else model.graph.node
-    return output, any(node.op_type in KERNELS for node in nodes)
 
 
 def compare(case, model, folder):

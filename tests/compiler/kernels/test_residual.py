@@ -33,3 +33,39 @@ def test_simple_ratios_need_one_weight_each():
     found = find_residual(0.5, 0, "int8", 0.5, 0, "int8", 1.0, 3, "int8", 127)
     assert found is not None
     assert (found.m, found.n) == (1, 1)
+
+
+@pytest.mark.parametrize("kinds", [("int8", "int8", "uint8"), ("uint8", "int8", "int8"), ("uint8", "uint8", "int8")])
+def test_sums_of_mixed_types_round_as_the_standard_says(rng, kinds):
+    """The zero point outside the rounding sends halves elsewhere if it is odd; all pairs are tried.
+
+    Expected values are float operators of the standard, written out.
+    """
+    stored = np.arange(256, dtype=np.uint8)
+    a, b = (values.view(kind) for values, kind in zip((np.repeat(stored, 256), np.tile(stored, 256)), kinds[:2],
+                                                      strict=True))
+    info, halves = np.iinfo(kinds[2]), 0
+    for point in (int(info.min), int(info.max), int(rng.integers(info.min, info.max)) | 1):
+        scales = [np.float32(scale) for scale in 2.0 ** rng.integers(-6, -2, 3) * rng.choice([1, 3], 3)]
+        zeros = [int(rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1)) for kind in kinds[:2]]
+        found = find_residual(float(scales[0]), zeros[0], kinds[0], float(scales[1]), zeros[1], kinds[1],
+                              float(scales[2]), point, kinds[2], 255)
+        real = [(values.astype(np.int32) - zero).astype(np.float32) * scale
+                for values, zero, scale in zip((a, b), zeros, scales, strict=False)]
+        quotient = (real[0] + real[1]) / scales[2]
+        halves += int((np.abs(quotient - np.rint(quotient)) == 0.5).sum())
+        assert found is not None, (scales, zeros)
+        sums = found.m * (a.astype(np.int64) - zeros[0]) + found.n * (b.astype(np.int64) - zeros[1]) + found.bias
+        rounded = np.rint(sums.astype(np.float32) * np.float32(found.scale)) + found.point
+        np.testing.assert_array_equal(rounded.clip(info.min, info.max),
+                                      (np.rint(quotient) + point).clip(info.min, info.max))
+    assert halves
+
+
+@pytest.mark.parametrize("scales", [(2.0**96, 1.0, 1.0), (1.0, 2.0**-149, 1.0), (2.0**-149, 2.0**-149, 2.0**96),
+                                    (2.0**-149, 1e-40, 2.0**-140), (2.0**96, 2.0**-149, 2.0**96)])
+@pytest.mark.parametrize("point", [0, 3, 127])
+def test_extreme_scales_end_the_search(scales, point):
+    """Factors without an inverse, or beyond the bias of a sum, were raised as errors of Python's own."""
+    found = find_residual(scales[0], 43, "uint8", scales[1], 199, "uint8", scales[2], point, "uint8", 255)
+    assert found is None or abs(found.bias) <= 1 << 30
