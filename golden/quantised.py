@@ -126,16 +126,21 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
         real = (dequantize_linear(values, scale, point) for values, scale, point in
                 zip((first, second), scales[:2], points[:2], strict=True))
         return quantize_linear(np.add(*real), scales[2], points[2], dtype=kind)
-    with np.errstate(under="ignore"):
-        ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
-        constant = np.float32(points[2]) - fused_multiply_add(ratio_a, points[0],
-                                                              ratio_b * np.float32(points[1]))
-        if first_is_spread(first.shape, second.shape) if spread is None else spread:
-            total = fused_multiply_add(second, ratio_b, fused_multiply_add(first, ratio_a, constant))
-        else:
-            total = fused_multiply_add(first, ratio_a, fused_multiply_add(second, ratio_b, constant))
+    if spread is None:
+        spread = first_is_spread(first.shape, second.shape)
+    total = _fused_sum(first, second, scales, points, spread)
     bounds = np.iinfo(kind)
     return np.clip(np.rint(total), bounds.min, bounds.max).astype(kind)
+
+
+def _fused_sum(a: Array, b: Array, scales: list[Any], points: list[Any], spread: bool) -> Array:
+    """Sum in steps of the output, its zero point included, as QLinearAdd has it before it rounds."""
+    with np.errstate(under="ignore"):
+        ratio_a, ratio_b = scales[0] / scales[2], scales[1] / scales[2]
+        constant = np.float32(points[2]) - fused_multiply_add(ratio_a, points[0], ratio_b * np.float32(points[1]))
+        if spread:
+            return fused_multiply_add(b, ratio_b, fused_multiply_add(a, ratio_a, constant))
+        return fused_multiply_add(a, ratio_a, fused_multiply_add(b, ratio_b, constant))
 
 
 def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int,
@@ -185,11 +190,9 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     rank("x", activations, 4)
     kind = _output(activations, dtype)
     point = checked_zero_point("y_zero_point", y_zero_point, kind)
-    window = pair("kernel", kernel)
-    step = pair("stride", 1 if stride is None else stride)
+    window, step = pair("kernel", kernel), pair("stride", 1 if stride is None else stride)
     geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
-    height, width = activations.shape[2:]
-    counts = pool.window_counts(height, width, window, count_include_pad=count_include_pad, **geometry)
+    counts = pool.window_counts(*activations.shape[2:], window, count_include_pad=count_include_pad, **geometry)
     check_reach(x_scale=x_scale, y_scale=y_scale)
     real = dequantize_linear(activations, x_scale, x_zero_point)
     mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
