@@ -2,12 +2,32 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
 
-__all__ = ["PearrayError", "unknown"]
+__all__ = ["PearrayError", "check_choice", "check_path", "unknown"]
 
 
 class PearrayError(ValueError):
     """A mistake of the user, told in one line: the field, its value, what is allowed, what to do."""
+
+    def __init__(self, message: str):
+        # Values may print on several lines, as arrays do.
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
+
+def check_choice(what: str, value: object, allowed: Iterable[str]) -> None:
+    """Check that a value is one of some words."""
+    words = list(allowed)
+    if not isinstance(value, str) or value not in words:
+        raise PearrayError(f"{what} must be {', '.join(map(repr, words[:-1]))} or {words[-1]!r}, not {value!r}")
+
+
+def check_path(what: str, value: object) -> Path:
+    """Return a path of a file or a folder after checking that it is one."""
+    if not isinstance(value, str | PathLike) or "\0" in str(value):
+        raise PearrayError(f"{what} must be a path, not {value!r}")
+    return Path(value)
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> PearrayError:

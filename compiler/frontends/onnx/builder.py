@@ -9,8 +9,8 @@ import numpy as np
 from ....golden.activation import FUNCTIONS
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
+from ...operators.fields import check_scale
 from ...operators.operator import Operator
-from ...operators.requant import check_scale
 
 __all__ = [
     "HANDLERS", "MICROSOFT", "OWN", "UNARY", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
