@@ -1,6 +1,6 @@
 """The one exception that a user's mistake raises, and wording that its messages share."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -16,11 +16,12 @@ class PearrayError(ValueError):
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
-def check_choice(what: str, value: object, allowed: Iterable[str]) -> None:
+def check_choice(what: str, value: object, allowed: Collection[str]) -> None:
     """Check that a value is one of some words."""
-    words = list(allowed)
-    if not isinstance(value, str) or value not in words:
-        raise PearrayError(f"{what} must be {', '.join(map(repr, words[:-1]))} or {words[-1]!r}, not {value!r}")
+    *words, last = map(repr, allowed)
+    if not isinstance(value, str) or value not in allowed:
+        listed = f"{', '.join(words)} or {last}" if words else last
+        raise PearrayError(f"{what} must be {listed}, not {value!r}")
 
 
 def check_path(what: str, value: object) -> Path:
