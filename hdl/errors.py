@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PearrayError", "check_choice", "check_path", "unknown"]
+__all__ = ["PearrayError", "check_choice", "check_names", "check_path", "unknown"]
 
 
 class PearrayError(ValueError):
@@ -22,6 +23,17 @@ def check_choice(what: str, value: object, allowed: Collection[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
         listed = f"{', '.join(words)} or {last}" if words else last
         raise PearrayError(f"{what} must be {listed}, not {value!r}")
+
+
+def check_names(what: str, value: Any) -> list[str]:
+    """Return a name, or several, as a list after checking that they are names."""
+    try:
+        names = [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        names = [None]
+    if not all(isinstance(name, str) for name in names):
+        raise PearrayError(f"{what} must be names of tensors, not {value!r}")
+    return names
 
 
 def check_path(what: str, value: object) -> Path:

@@ -11,7 +11,7 @@ from .compiler.compiled import Compiled
 from .compiler.graph.graph import Graph
 from .compiler.operators.fields import array
 from .configuration import System
-from .hdl.errors import PearrayError, check_choice
+from .hdl.errors import PearrayError, check_choice, check_names
 from .hdl.shell.config import Config
 from .results import Result, record_bytes, result_of
 from .sim.engine import ENGINES, Job
@@ -71,7 +71,7 @@ class Handle:
         if progress is not None and not callable(progress):
             raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")
         check_choice("engine", engine, ENGINES)
-        wanted = {*_names(keep)}
+        wanted = set() if keep is None else {*check_names("keep", keep)}
         whole = "outputs" not in self._compiled and "all" in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
         return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
@@ -142,15 +142,8 @@ def kept(graph: Graph, known: Collection[str], keep: str | Collection[str] | Non
         return list(graph.outputs)
     if isinstance(keep, str) and keep == "all":
         return list(known)
-    names = _names(keep)
+    names = check_names("keep", keep)
     for name in names:
         if name not in known:
             raise PearrayError(f"keep must be None, 'all' or names among {', '.join(known)}, not {name!r}")
     return list(dict.fromkeys([*graph.outputs, *names]))
-
-
-def _names(keep: str | Collection[str] | None) -> list[str]:
-    names = [keep] if isinstance(keep, str) else [] if keep is None else keep
-    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        raise PearrayError(f"keep must be None, 'all' or names of tensors, not {keep!r}")
-    return list(names)

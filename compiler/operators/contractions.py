@@ -303,6 +303,8 @@ class ConvTranspose2d(Windowed, Contraction):
         super().__post_init__()
         if isinstance(self.requant, FixedPoint):
             raise PearrayError("requant must be None or a Requant for ConvTranspose2d, not a FixedPoint")
+        if any(more >= step for more, step in zip(self.output_padding, self.stride, strict=True)):
+            raise PearrayError(f"output_padding must be less than stride {self.stride}, not {self.output_padding}")
 
     def _shape(self, x: Shape, w: Shape) -> Shape:
         (n, c, h, width), (depth, per_group, r, s) = x, w

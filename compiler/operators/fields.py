@@ -93,9 +93,10 @@ def _shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)) and integers(value, 0, 1) == ():
+    values = (bool(value),) if isinstance(value, (bool, np.bool_)) else integers(value, 0, 1)
+    if len(values) != 1:
         raise PearrayError(f"{name} must be True or False, not {value!r}")
-    return bool(value)
+    return bool(values[0])
 
 
 def is_number(value: Any) -> bool:

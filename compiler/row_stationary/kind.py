@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...hdl.errors import PearrayError, unknown
+from ...hdl.errors import check_names, unknown
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.config import Config
 from ...memory import MemoryTiming
@@ -45,9 +45,7 @@ def _readable(coded: Collection[str], graph: Graph) -> set[str]:
 
 def _read_coded(given: Any, graph: Graph) -> frozenset[str]:
     """Names of tensors that a user wants coded, after checking that the graph has them."""
-    names = [given] if isinstance(given, str) else given
-    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
-        raise PearrayError(f"coded must be names of tensors, not {given!r}")
+    names = check_names("coded", given)
     for name in names:
         if name not in graph.tensors:
             raise unknown("tensor of coded", name, graph.tensors)
