@@ -189,13 +189,12 @@ class Builder:
             raise PearrayError(f"{role} must be a constant, not {name!r}")
         return self.constants[name]
 
-    def integers(self, node: OnnxNode, index: int, role: str, ranks: tuple[int, ...] = (1,)) -> list[int]:
-        """Values of an integer input that must be known at compile time and have one of some ranks."""
+    def integers(self, node: OnnxNode, index: int, role: str) -> list[int]:
+        """Values of a vector of integers that must be known at compile time."""
         value = self.constant(node, index, role)
-        if value.dtype.kind not in "iu" or value.ndim not in ranks:
-            shape = " or ".join({0: "a scalar", 1: "a vector"}[rank] for rank in ranks)
-            raise PearrayError(f"{role} must be {shape} of integers, not {value.dtype} of shape {value.shape}")
-        return [int(item) for item in value.reshape(-1)]
+        if value.dtype != np.int64 or value.ndim != 1:
+            raise PearrayError(f"{role} must be a vector of int64, not {value.dtype} of shape {value.shape}")
+        return [int(item) for item in value]
 
     def image(self, name: str) -> tuple[int, int]:
         """Return height and width of a tensor that must be an image."""
@@ -287,10 +286,12 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
     Raises
     ------
     PearrayError
-        If `auto_pad` is none of these, or a pad is negative.
+        If `auto_pad` is none of these, a pad is negative, or both are given.
     """
     if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise PearrayError(f"auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not {auto_pad!r}")
+    if auto_pad != "NOTSET" and any(pads or ()):
+        raise PearrayError(f"pads must be absent where auto_pad is {auto_pad}, not {pads}")
     if auto_pad == "VALID":
         return 0, 0, 0, 0
     if auto_pad == "NOTSET":

@@ -135,10 +135,10 @@ def _clip(node: OnnxNode, graph: Builder) -> None:
     limits = [int(info.min), int(info.max)]
     for index, role in ((1, "min"), (2, "max")):
         if node.input(index):
-            given = graph.integers(node, index, role, (0, 1))
-            if len(given) != 1:
-                raise PearrayError(f"{role} must be one integer, not {given}")
-            limits[index - 1] = given[0]
+            given = graph.constant(node, index, role)
+            if given.dtype != x.dtype or given.shape not in ((), (1,)):
+                raise PearrayError(f"{role} must be one {x.dtype}, not {given.dtype} {given.tolist()}")
+            limits[index - 1] = int(given.item())
     low, high = limits
     table = np.minimum(np.maximum(every_value(x.dtype), low), high).astype(x.dtype)
     graph.add(node, Lookup(table), {"x": x.name})

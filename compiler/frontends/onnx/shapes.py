@@ -48,8 +48,11 @@ def _squeeze(node: OnnxNode, graph: Builder) -> None:
     node.take()
     x = graph.tensor(node.inputs[0])
     shape = list(x.shape)
-    given = graph.integers(node, 1, "axes", (0, 1)) if node.input(1) or node.op_type == "Unsqueeze" else None
+    given = graph.integers(node, 1, "axes") if node.input(1) or node.op_type == "Unsqueeze" else None
     if node.op_type == "Squeeze":
+        if given == []:
+            # None at all for the standard, all of size 1 for its runtimes.
+            raise PearrayError("axes must be absent or at least one, not []")
         axes = [axis for axis, size in enumerate(shape) if size == 1] if given is None else _axes(given, len(shape))
         shape = [size for axis, size in enumerate(shape) if axis not in axes]
     else:
