@@ -227,7 +227,7 @@ class Graph:
 
 def _unchanging(value: np.ndarray) -> np.ndarray:
     """Return an array that nobody can change: itself if its elements can't be written, else a copy."""
-    owner = value
+    owner: Any = value
     while isinstance(owner, np.ndarray) and not owner.flags.writeable:
         owner = owner.base
     if isinstance(owner, np.ndarray):
