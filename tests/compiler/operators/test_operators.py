@@ -55,7 +55,7 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Add(1.0, 0, 1.0, 0, 1.0, 0, "tflite"), "^rounding must be 'onnx' or 'float', not 'tflite'$"),
     (lambda: AvgPool2d(x_scale=1.0, x_zero_point=3, y_scale=1e-45), r"^x_scale / y_scale must be at most 7\.92e\+28 "),
     (lambda: AvgPool2d(2, x_scale=3e38, y_scale=1e-10), r"^x_scale must be at most .*, not 3e\+38$"),
-    (lambda: AvgPool2d(2, rounding="half"), "^rounding must be 'onnx' or 'float' or 'tflite', not 'half'$"),
+    (lambda: AvgPool2d(2, rounding="half"), "^rounding must be 'onnx', 'float' or 'tflite', not 'half'$"),
     (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must all be given or none$"),
     (lambda: Softmax(X_scale=[1.0, 2.0], y_scale=1.0), r"^X_scale must be one number, not 2$"),
     (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
@@ -117,7 +117,7 @@ def test_windows_are_kept_in_one_form():
     assert (conv.stride, conv.dilation, conv.padding) == ((2, 2), (1, 1), (1, 2, 1, 2))
     pool = MaxPool2d(np.int64(3), padding=1, dilation=[2, 1])
     assert (pool.kernel, pool.stride, pool.dilation, pool.padding) == ((3, 3), None, (2, 1), (1, 1, 1, 1))
-    assert ConvTranspose2d(output_padding=1).output_padding == (1, 1)
+    assert ConvTranspose2d(stride=2, output_padding=1).output_padding == (1, 1)
 
 
 def _stored(real, scale, zero_point):
