@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.errors import PearrayError, unknown
+from ..hdl.errors import PearrayError, check_choice, unknown
 from ..hdl.shell.block_walk import burst_beats
 from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
@@ -31,8 +31,7 @@ class _Compiler:
     """Compilation of one graph, node by node."""
 
     def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, settings: Mapping[str, Any]):
-        if keep not in ("outputs", "all"):
-            raise PearrayError(f"keep must be 'outputs' or 'all', not {keep!r}")
+        check_choice("keep", keep, ("outputs", "all"))
         self._graph, self._config, self._memory, self._keep = graph, config, memory, keep
         self._device = run_passes(graph)
         self._nodes = [node for node in self._device.nodes if not node.on_host]

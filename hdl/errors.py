@@ -1,13 +1,46 @@
 """The one exception that a user's mistake raises, and wording that its messages share."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
-__all__ = ["PearrayError", "unknown"]
+__all__ = ["PearrayError", "check_choice", "check_names", "check_path", "unknown"]
 
 
 class PearrayError(ValueError):
     """A mistake of the user, told in one line: the field, its value, what is allowed, what to do."""
+
+    def __init__(self, message: str):
+        # Values may print on several lines, as arrays do.
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
+
+def check_choice(what: str, value: object, allowed: Collection[str]) -> None:
+    """Check that a value is one of some words."""
+    *words, last = map(repr, allowed)
+    if not isinstance(value, str) or value not in allowed:
+        listed = f"{', '.join(words)} or {last}" if words else last
+        raise PearrayError(f"{what} must be {listed}, not {value!r}")
+
+
+def check_names(what: str, value: Any) -> list[str]:
+    """Return a name, or several, as a list after checking that they are names."""
+    try:
+        names = [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        names = [None]
+    if not all(isinstance(name, str) for name in names):
+        raise PearrayError(f"{what} must be names of tensors, not {value!r}")
+    return names
+
+
+def check_path(what: str, value: object) -> Path:
+    """Return a path of a file or a folder after checking that it is one."""
+    if not isinstance(value, str | PathLike) or "\0" in str(value):
+        raise PearrayError(f"{what} must be a path, not {value!r}")
+    return Path(value)
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> PearrayError:

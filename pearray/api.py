@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from .compiler.graph.graph import Graph
 from .compiler.operators.operator import Operator
 from .configuration import System, load_config
 from .handle import Handle, arrays, kept
-from .hdl.errors import PearrayError
+from .hdl.errors import PearrayError, check_path
 from .hdl.shell.config import Config
 from .results import Layer, Result
 from .workloads.published import named_settings
@@ -138,10 +137,10 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         If an input or the configuration is wrong, an operator cannot be mapped, or the folder
         cannot be written.
     """
-    system = _system(on)
+    system, folder = _system(on), None if to is None else check_path("to", to)
     graph, inputs = _graph(op_or_model, arrays(tensors))
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     handle.compiled()
-    if to is not None:
-        handle.write(Path(to), inputs)
+    if folder is not None:
+        handle.write(folder, inputs)
     return handle

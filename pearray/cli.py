@@ -83,7 +83,7 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
             raise PearrayError(f"--set must be KEY=VALUE, not {text!r}")
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             parsed = value
         if key.startswith("workload."):
             workload[key.removeprefix("workload.")] = parsed
@@ -94,8 +94,8 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _seed(text: str) -> int:
     # The parser's own message would not say what was given.
-    if not text.isdecimal():
-        raise PearrayError(f"seed must be an integer of at least 0, not {text!r}")
+    if not text.isdecimal() or len(text) > 100:
+        raise PearrayError(f"seed must be an integer of at least 0 and at most 100 digits, not {text!r}")
     return int(text)
 
 

@@ -110,6 +110,8 @@ def load_config(source: str | PathLike[str] | System | Config,
         path = _locate(source)
         name, origin = path.stem, _origin(path)
         made, tables = _read(path)
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise PearrayError(f"overrides must be a dict of values by section.key, not {overrides!r}")
     for key, value in (overrides or {}).items():
         section, _, item = str(key).partition(".")
         if section not in made.SECTIONS or not item:
@@ -152,7 +154,7 @@ def _read(path: Path) -> tuple[type[Config], dict[str, dict[str, Any]]]:
     """Read a file: class of the configurations of its kind of array, and its tables."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())
         raise PearrayError(f"configuration {str(path)!r} cannot be read as TOML: {reason}") from None
     array = document.get("array")

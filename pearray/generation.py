@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .hdl.errors import PearrayError
+from .hdl.errors import PearrayError, check_choice
 from .hdl.kinds import kind
 from .hdl.shell.config import Config
 
@@ -47,8 +47,7 @@ def describe(config: Config, top: str = "accelerator") -> tuple[str, dict[str, A
     from .sim.design import top_name
     from .sim.verilog import generate as convert
 
-    if top not in TOPS:
-        raise PearrayError(f"top must be {', '.join(TOPS)}, not {top!r}")
+    check_choice("top", top, TOPS)
     name = top_name(config) if top == "accelerator" else f"{top_name(config)}_{top}"
     text, described = convert(_component(config, top), name)
     parameters = asdict(config)

@@ -9,11 +9,12 @@ import numpy as np
 from .compiler.compile import compile_graph
 from .compiler.compiled import Compiled
 from .compiler.graph.graph import Graph
+from .compiler.operators.fields import array
 from .configuration import System
-from .hdl.errors import PearrayError
+from .hdl.errors import PearrayError, check_choice, check_names
 from .hdl.shell.config import Config
 from .results import Result, record_bytes, result_of
-from .sim.engine import Job
+from .sim.engine import ENGINES, Job
 from .sim.engine import run as simulate
 
 __all__ = ["Handle", "arrays", "kept"]
@@ -67,7 +68,10 @@ class Handle:
         PearrayError
             If an input, the engine or `keep` is wrong.
         """
-        wanted = {keep} if isinstance(keep, str) else set(keep or ())
+        if progress is not None and not callable(progress):
+            raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")
+        check_choice("engine", engine, ENGINES)
+        wanted = set() if keep is None else {*check_names("keep", keep)}
         whole = "outputs" not in self._compiled and "all" in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
         return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
@@ -111,15 +115,10 @@ def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if value is None:
             continue
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise PearrayError(f"tensor {name!r} must be an array, not {value!r}") from None
-        if array.dtype.kind not in "iuf":
-            raise PearrayError(f"tensor {name!r} must hold numbers, not {array.dtype}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise PearrayError(f"tensor {name!r} must be finite, not {array[~np.isfinite(array)].flat[0]}")
-        found[name] = array
+        tensor = array(f"tensor {name!r}", value, "an array of numbers")
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise PearrayError(f"tensor {name!r} must be finite, not {tensor[~np.isfinite(tensor)].flat[0]}")
+        found[name] = tensor
     return found
 
 
@@ -141,9 +140,9 @@ def kept(graph: Graph, known: Collection[str], keep: str | Collection[str] | Non
     """Names of the tensors to return."""
     if keep is None:
         return list(graph.outputs)
-    if keep == "all":
+    if isinstance(keep, str) and keep == "all":
         return list(known)
-    names = [keep] if isinstance(keep, str) else list(keep)
+    names = check_names("keep", keep)
     for name in names:
         if name not in known:
             raise PearrayError(f"keep must be None, 'all' or names among {', '.join(known)}, not {name!r}")

@@ -19,7 +19,7 @@ class MemoryTiming(Section):
     outstanding : int
         Bursts in flight each way.
     beats_per_cycle : float
-        Beats a cycle, of reads and writes together if below 1.
+        Beats a cycle, of reads and writes together if below 1; at least 0.001.
 
     Raises
     ------
@@ -37,8 +37,8 @@ class MemoryTiming(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         value = self.beats_per_cycle
-        if type(value) not in (int, float) or not 0 < value <= 1:
-            raise PearrayError(f"memory.beats_per_cycle must be a number above 0 and at most 1, not {value!r}")
+        if type(value) not in (int, float) or not 0.001 <= value <= 1:
+            raise PearrayError(f"memory.beats_per_cycle must be a number in 0.001..1, not {value!r}")
 
 
 #: The memory that every figure assumes which says nothing else.

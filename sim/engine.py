@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..hdl.errors import PearrayError
+from ..hdl.errors import PearrayError, check_choice
 from ..hdl.shell.config import Config
 from ..hdl.shell.ledger import Cause
 from ..memory import DEFAULT_MEMORY, MemoryTiming
@@ -186,8 +186,7 @@ def run(job: Job, engine: str = "verilator", progress: Progress | None = None, m
         If the engine is unknown, lacks a tool or cannot do what is asked for, or if the hardware reports an error or
         gets stuck.
     """
-    if engine not in ENGINES:
-        raise PearrayError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    check_choice("engine", engine, ENGINES)
     if job.trace:
         require_trace(engine)
     disturbance = disturbance or Disturbance()

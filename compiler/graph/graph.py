@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from ..operators.fields import array
 from ..operators.operator import Operator, Quantisation
 
 __all__ = ["Graph", "Node", "Quantisation", "Tensor"]
@@ -59,7 +60,7 @@ class Graph:
     tensors : dict of str to Tensor
         At least inputs and constants; the rest is inferred where it is missing.
     constants : dict of str to ndarray
-        Tensors known at compile time.
+        Tensors known at compile time; one that somebody could still change is copied.
     inputs, outputs : list of str
         Tensors given at and wanted from each run.
     views : dict of str to str
@@ -79,6 +80,7 @@ class Graph:
     views: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.constants = {name: _unchanging(value) for name, value in self.constants.items()}
         for name, value in self.constants.items():
             known = self.tensors.get(name)
             if known is None or (known.shape, known.dtype) != (value.shape, value.dtype):
@@ -158,7 +160,8 @@ class Graph:
             Roles known at compile time, by default those the operator names: weights and biases of
             Linear and Conv2d may be packed, all operands of Gemm are activations.
         """
-        arrays = {role: np.asarray(value) for role, value in tensors.items() if value is not None}
+        arrays = {role: array(role, value, "an array of numbers") for role, value in tensors.items()
+                  if value is not None}
         operator.check_roles(arrays)
         fixed = operator.constants if constants is None else constants
         inputs = {role: role for role in operator.required + operator.optional if role in arrays}
@@ -220,3 +223,14 @@ class Graph:
             made = ", ".join(map(typed, node.outputs.values()))
             lines.append(f"{'host ' if node.on_host else ''}{node.name}: {made} = {node.operator.kind}({inputs})")
         return "\n".join([*lines, f"output {', '.join(self.outputs)}"])
+
+
+def _unchanging(value: np.ndarray) -> np.ndarray:
+    """Return an array that nobody can change: itself if its elements can't be written, else a copy."""
+    owner: Any = value
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    if isinstance(owner, np.ndarray):
+        value = value.copy()
+        value.flags.writeable = False
+    return value

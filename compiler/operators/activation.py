@@ -6,6 +6,7 @@ import numpy as np
 
 from ...golden import activation as golden
 from ...hdl.errors import PearrayError
+from .fields import is_number
 from .requant import Requant
 
 __all__ = ["Activation", "activation_bounds", "activation_table", "check_activation", "float_activation"]
@@ -20,17 +21,13 @@ def _is_clip(activation: Activation) -> bool:
 
 def check_activation(activation: Activation) -> None:
     """Check the form of an activation."""
-    if activation is None or activation == "relu":
+    name, *values = activation if isinstance(activation, tuple) and activation else (activation,)
+    counts = {"clip": 2} | {known: len(function.parameters) for known, function in golden.FUNCTIONS.items()}
+    if activation is None or (isinstance(activation, str) and activation == "relu"):
         return
-    try:
-        if not _is_clip(activation):
-            golden.function_of(activation)
-            return
-        _, low, high = activation
-        if np.isfinite([low, high]).all() and low <= high:
-            return
-    except (TypeError, ValueError):
-        pass
+    if (isinstance(name, str) and len(values) == counts.get(name) and all(map(is_number, values))
+            and not (name == "clip" and values[0] > values[1])):
+        return
     forms = golden.listed("None", "'relu'", "('clip', low, high)")
     raise PearrayError(f"activation must be {forms}, not {activation!r}")
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from ...golden import activation, integer, pool, quantised
 from ...hdl.errors import PearrayError
-from .operator import Operator, Spec, Typed, padding4, pair, sum_bits, sum_dtype
-from .requant import check_stored
+from .fields import Flag, Pair, Scale, Sides, ZeroPoint, array, check_size, check_stored
+from .operator import Operator, Spec, Typed, sum_bits, sum_dtype
 from .scaled import Scaled
 
 __all__ = ["Add", "AvgPool2d", "Lookup", "MaxPool2d", "Relu", "every_value", "look_up"]
@@ -35,14 +35,9 @@ class _Pool(Operator):
         Elements added on each side, fewer than what a window reaches over; kept in the last form.
     """
 
-    kernel: Any = None
-    stride: Any = None
-    padding: Any = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        vars(self).update({name: pair(name, getattr(self, name)) for name in ("kernel", "stride")
-                           if getattr(self, name) is not None}, padding=padding4(self.padding))
+    kernel: Pair = None
+    stride: Pair = None
+    padding: Sides = 0
 
     def window(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Kernel and stride for an input of `shape`."""
@@ -54,6 +49,8 @@ class _Pool(Operator):
         shape = tuple(x.shape)
         if len(shape) != 4:
             raise PearrayError(f"x must have 4 dimensions, not shape {shape}")
+        top, left, bottom, right = self.padding
+        check_size("padded x", (*shape[:2], shape[2] + top + bottom, shape[3] + left + right))
         try:
             sizes = pool.pooled_size(shape[2], shape[3], *self.window(shape), self.padding, dilation, ceil_mode)
         except ValueError as error:
@@ -75,12 +72,8 @@ class MaxPool2d(_Pool):
         Also make an output of a last window that hangs over the end.
     """
 
-    dilation: Any = 1
-    ceil_mode: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        vars(self).update(dilation=pair("dilation", self.dilation))
+    dilation: Pair = 1
+    ceil_mode: Flag = False
 
     def _types(self, x: Typed) -> list[Spec]:
         return [(self._pooled(x, self.dilation, self.ceil_mode), np.dtype(x.dtype))]
@@ -88,7 +81,7 @@ class MaxPool2d(_Pool):
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         kernel, stride = self.window(x.shape)
         return [pool.max_pool2d(x, kernel, stride=stride, padding=self.padding, dilation=self.dilation,
-                                ceil_mode=bool(self.ceil_mode))]
+                                ceil_mode=self.ceil_mode)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +107,12 @@ class AvgPool2d(_Pool, Scaled):
     stated: ClassVar = {"x": ("x_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
     roundings: ClassVar = ("onnx", "float", "tflite")
 
-    x_scale: Any = None
-    x_zero_point: Any = 0
-    y_scale: Any = None
-    y_zero_point: Any = 0
-    count_include_pad: bool = False
-    ceil_mode: bool = False
+    x_scale: Scale = None
+    x_zero_point: ZeroPoint = 0
+    y_scale: Scale = None
+    y_zero_point: ZeroPoint = 0
+    count_include_pad: Flag = False
+    ceil_mode: Flag = False
     rounding: str = "onnx"
 
     def __post_init__(self) -> None:
@@ -146,7 +139,7 @@ class AvgPool2d(_Pool, Scaled):
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         kernel, stride = self.window(x.shape)
         [(_, dtype)] = self._types(x)
-        geometry: dict[str, Any] = {"stride": stride, "padding": self.padding, "ceil_mode": bool(self.ceil_mode)}
+        geometry: dict[str, Any] = {"stride": stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
         if x.dtype.kind == "f":
             counts = pool.window_counts(x.shape[2], x.shape[3], kernel, **geometry,
                                         count_include_pad=self.count_include_pad)
@@ -181,12 +174,12 @@ class Add(Scaled):
     stated: ClassVar = {"a": ("A_scale", "A_zero_point"), "b": ("B_scale", "B_zero_point"),
                         "y": ("C_scale", "C_zero_point")}
 
-    A_scale: Any = None
-    A_zero_point: Any = 0
-    B_scale: Any = None
-    B_zero_point: Any = 0
-    C_scale: Any = None
-    C_zero_point: Any = 0
+    A_scale: Scale = None
+    A_zero_point: ZeroPoint = 0
+    B_scale: Scale = None
+    B_zero_point: ZeroPoint = 0
+    C_scale: Scale = None
+    C_zero_point: ZeroPoint = 0
     rounding: str = "onnx"
 
     required = ("a", "b")
@@ -271,7 +264,8 @@ class Lookup(Operator):
     table: np.ndarray
 
     def __post_init__(self) -> None:
-        table = self.table
+        # Whoever gave it may change it.
+        table = vars(self)["table"] = array("table", self.table, "an array of 8-bit integers", "iu").copy()
         if table.ndim not in (1, 2) or table.shape[-1] != 256 or table.dtype not in (np.int8, np.uint8):
             raise PearrayError("table must be int8 or uint8 of shape (256,) or (channels, 256), "
                                f"not {table.dtype} of shape {table.shape}")
@@ -292,7 +286,7 @@ class Lookup(Operator):
 class Relu(Operator):
     """``max(x, zero_point)`` of a quantised tensor of any shape."""
 
-    zero_point: int = 0
+    zero_point: ZeroPoint = 0
 
     def _types(self, x: Typed) -> list[Spec]:
         check_stored("zero_point", self.zero_point, _integer("x", x))

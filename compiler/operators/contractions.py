@@ -11,8 +11,9 @@ from ...golden import fixed_point, floating, integer
 from ...hdl.errors import PearrayError
 from .activation import Activation, activation_bounds, activation_table, check_activation, float_activation
 from .channelwise import look_up
-from .operator import Operator, Quantisation, Spec, Typed, padding4, pair, sum_bits, sum_dtype
-from .requant import FixedPoint, Requant, check_stored
+from .fields import Count, Flag, Offsets, Pair, Sides, check_size, check_stored
+from .operator import Operator, Quantisation, Spec, Typed, sum_bits, sum_dtype
+from .requant import FixedPoint, Requant
 
 __all__ = ["Contraction", "Conv2d", "ConvTranspose2d", "Gemm", "Linear", "MatrixProduct", "Windowed"]
 
@@ -49,6 +50,7 @@ class Contraction(Operator):
     rank: ClassVar[int]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_activation(self.activation)
         if self.requant is not None and not isinstance(self.requant, (Requant, FixedPoint)):
             raise PearrayError(f"requant must be None, a Requant or a FixedPoint, not {self.requant!r}")
@@ -208,8 +210,8 @@ class Gemm(MatrixProduct):
     `c` (N,) or (M, N), int32; output `y` (M, N).
     """
 
-    trans_a: bool = False
-    trans_b: bool = False
+    trans_a: Flag = False
+    trans_b: Flag = False
 
     required = ("a", "b")
     optional = ("c",)
@@ -240,17 +242,10 @@ class Windowed(Operator):
         Groups of channels that do not meet.
     """
 
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        vars(self).update(stride=pair("stride", self.stride), dilation=pair("dilation", self.dilation),
-                          padding=padding4(self.padding))
-        if not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
-            raise PearrayError(f"groups must be an integer of at least 1, not {self.groups!r}")
+    stride: Pair = 1
+    padding: Sides = 0
+    dilation: Pair = 1
+    groups: Count = 1
 
     @property
     def window(self) -> dict[str, Any]:
@@ -276,6 +271,7 @@ class Conv2d(Windowed, Contraction):
         if m % self.groups:
             raise PearrayError(f"groups must divide the {m} output channels, not {self.groups}")
         (u, v), (dr, ds), (top, left, bottom, right) = self.stride, self.dilation, self.padding
+        check_size("padded x", (n, c, h + top + bottom, width + left + right))
         p = (h + top + bottom - dr * (r - 1) - 1) // u + 1
         q = (width + left + right - ds * (s - 1) - 1) // v + 1
         if p < 1 or q < 1:
@@ -300,23 +296,26 @@ class ConvTranspose2d(Windowed, Contraction):
     (h, w) added at the bottom and right.
     """
 
-    output_padding: Any = 0
+    output_padding: Offsets = 0
     rank = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        vars(self).update(output_padding=pair("output_padding", self.output_padding, 0))
         if isinstance(self.requant, FixedPoint):
             raise PearrayError("requant must be None or a Requant for ConvTranspose2d, not a FixedPoint")
+        if any(more >= step for more, step in zip(self.output_padding, self.stride, strict=True)):
+            raise PearrayError(f"output_padding must be less than stride {self.stride}, not {self.output_padding}")
 
     def _shape(self, x: Shape, w: Shape) -> Shape:
         (n, c, h, width), (depth, per_group, r, s) = x, w
         if c != depth or c % self.groups:
             raise PearrayError(f"w must have shape ({c}, M / groups, R, S) and groups must divide {c}, "
                                f"not shape {w} and groups={self.groups}")
-        (u, v), (dr, ds), (top, left, bottom, right) = self.stride, self.dilation, self.padding
-        p = (h - 1) * u - top - bottom + dr * (r - 1) + 1 + self.output_padding[0]
-        q = (width - 1) * v - left - right + ds * (s - 1) + 1 + self.output_padding[1]
+        top, left, bottom, right = self.padding
+        whole = [(size - 1) * step + apart * (taps - 1) + 1 + more for size, step, apart, taps, more in zip(
+            (h, width), self.stride, self.dilation, (r, s), self.output_padding, strict=True)]
+        check_size("y before padding is cut off", (n, per_group * self.groups, *whole))
+        p, q = whole[0] - top - bottom, whole[1] - left - right
         if p < 1 or q < 1:
             raise PearrayError(f"padding must leave an output, not {self.padding} for x of shape {x}")
         return n, per_group * self.groups, p, q

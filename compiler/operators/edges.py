@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from .fields import Bounds, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
-from .requant import check_scale, storage_dtype
 
 __all__ = ["Dequantize", "Quantize", "Reshape"]
 
@@ -23,10 +23,10 @@ class Reshape(Operator):
         New shape; one entry may be -1.
     """
 
-    shape: tuple[int, ...]
+    shape: Shape
 
     def _types(self, x: Typed) -> list[Spec]:
-        count, shape = prod(x.shape), [int(size) for size in self.shape]
+        count, shape = prod(x.shape), list(self.shape)
         if shape.count(-1) == 1:
             known = prod(size for size in shape if size != -1)
             shape[shape.index(-1)] = count // known if known and count % known == 0 else -1
@@ -55,9 +55,9 @@ class Quantize(Operator):
 
     stated: ClassVar = {"y": ("scale", "zero_point")}
 
-    scale: Any
-    zero_point: Any
-    clamp: tuple[int, int] | None = None
+    scale: Scale
+    zero_point: ZeroPoint
+    clamp: Bounds | None = None
 
     def _types(self, x: Typed) -> list[Spec]:
         return [(tuple(x.shape), storage_dtype(self.zero_point) or np.dtype(np.int8))]
@@ -67,7 +67,7 @@ class Quantize(Operator):
         info = np.iinfo(dtype)
         low, high = (info.min, info.max) if self.clamp is None else self.clamp
         with np.errstate(over="ignore", under="ignore"):
-            scaled = np.rint(x.astype(np.float32) / check_scale("scale", self.scale))
+            scaled = np.rint(x.astype(np.float32) / np.float32(self.scale))
         return [np.clip(scaled + int(self.zero_point), low, high).astype(dtype)]
 
 
@@ -77,12 +77,12 @@ class Dequantize(Operator):
 
     stated: ClassVar = {"x": ("scale", "zero_point")}
 
-    scale: Any
-    zero_point: Any = 0
+    scale: Scale
+    zero_point: ZeroPoint = 0
 
     def _types(self, x: Typed) -> list[Spec]:
         return [(tuple(x.shape), np.dtype(np.float32))]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         difference = x.astype(np.int32) - int(self.zero_point)
-        return [difference.astype(np.float32) * check_scale("scale", self.scale)]
+        return [difference.astype(np.float32) * np.float32(self.scale)]

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from ...golden import attention, gradients, quantised
 from ...hdl.errors import PearrayError
+from .fields import Count, Flag, Index, Number, Scale, ZeroPoint, number
 from .operator import Operator, Spec, Typed
 from .scaled import Scaled
 
@@ -24,11 +25,11 @@ class Softmax(Scaled):
 
     stated: ClassVar = {"x": ("X_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
 
-    axis: int = -1
-    X_scale: Any = None
-    x_zero_point: Any = 0
-    y_scale: Any = None
-    y_zero_point: Any = 0
+    axis: Index = -1
+    X_scale: Scale = None
+    x_zero_point: ZeroPoint = 0
+    y_scale: Scale = None
+    y_zero_point: ZeroPoint = 0
 
     def _types(self, x: Typed) -> list[Spec]:
         if not -len(x.shape) <= self.axis < len(x.shape):
@@ -55,8 +56,8 @@ class _Scores(Operator):
         Let position i see only positions up to i.
     """
 
-    scale: float | None = None
-    causal: bool = False
+    scale: Annotated[float | None, number] = None
+    causal: Flag = False
 
     required: ClassVar[tuple[str, ...]] = ("q", "k", "v")
 
@@ -82,7 +83,7 @@ class Attention(_Scores):
 class MultiHeadAttention(_Scores):
     """Attention of `heads` heads over q (N, L, D), k and v (N, S, D), each head D / heads wide; y (N, L, D)."""
 
-    heads: int
+    heads: Count
 
     def _types(self, **tensors: Typed) -> list[Spec]:
         q, k, v = (tuple(tensors[role].shape) for role in self.required)
@@ -130,8 +131,8 @@ class SGD(Operator):
         Factor of the velocity: ``v = momentum * v + dw``, ``w = w - lr * v``.
     """
 
-    lr: float
-    momentum: float = 0.0
+    lr: Number
+    momentum: Number = 0.0
 
     required = ("w", "dw")
     optional = ("v",)

@@ -1,14 +1,15 @@
 """What every operator has: roles of its tensors, shape inference, a golden model and a price."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from .fields import check_size
 
-__all__ = ["Operator", "Quantisation", "Spec", "Typed", "padding4", "pair", "sum_bits", "sum_dtype"]
+__all__ = ["Operator", "Quantisation", "Spec", "Typed", "sum_bits", "sum_dtype"]
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
@@ -48,10 +49,12 @@ class Typed(Protocol):
         """Type."""
 
 
+@dataclass(frozen=True, eq=False)
 class Operator:
     """Base of all operators.
 
-    An operator is a frozen dataclass of its parameters; tensors are named by role. It states ``_types``,
+    An operator is a frozen dataclass of its parameters, whose annotations name the kinds of :mod:`.fields`; tensors
+    are named by role. It states ``_types``,
     ``_compute`` and, if it multiplies, ``_macs``, which take the tensors as keywords of their roles.
 
     Attributes
@@ -73,7 +76,12 @@ class Operator:
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:
-        """Nothing to check."""
+        """Bring each field into the form of its kind; one whose default is None may be absent."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None or item.default is not None:
+                for check in getattr(item.type, "__metadata__", ()):
+                    vars(self)[item.name] = value = check(item.name, value)
 
     @property
     def kind(self) -> str:
@@ -105,12 +113,20 @@ class Operator:
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
         """Shape and type of each output, by role, after checking the inputs."""
         self.check_roles(tensors)
-        return dict(zip(self.outputs, self._types(**tensors), strict=True))
+        specs = dict(zip(self.outputs, self._types(**tensors), strict=True))
+        for role, (shape, _) in specs.items():
+            check_size(role, shape)
+        return specs
 
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute the outputs by role, from NumPy alone."""
         self.infer(tensors)
-        return dict(zip(self.outputs, self._compute(**tensors), strict=True))
+        try:
+            return dict(zip(self.outputs, self._compute(**tensors), strict=True))
+        except MemoryError:
+            shapes = ", ".join(f"{role} {tensor.shape}" for role, tensor in tensors.items())
+            raise PearrayError(f"{self.kind} must fit in the memory of this machine, which tensors of these shapes do "
+                               f"not: {shapes}") from None
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
         """Multiply-accumulates of unpadded convolution and matrix products, else 0."""
@@ -136,29 +152,3 @@ def sum_dtype(*operands: Any) -> np.dtype:
 def sum_bits(*operands: Any) -> int:
     """Bits of an accumulator for sums of operands of these types."""
     return 32 if max(np.dtype(dtype).itemsize for dtype in operands) == 1 else 48
-
-
-def _integers(value: Any, low: int) -> tuple[int, ...]:
-    """Return an integer or a sequence of them as a tuple, empty if it holds anything else or too small."""
-    values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
-    if any(type(item) is bool or not isinstance(item, (int, np.integer)) or item < low for item in values):
-        return ()
-    return tuple(int(item) for item in values)
-
-
-def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
-    """Return `value` as (vertical, horizontal), both integers of at least `low`."""
-    values = _integers(value, low)
-    if len(values) not in (1, 2):
-        raise PearrayError(f"{name} must be one or two integers of at least {low}, not {value!r}")
-    return values[0], values[-1]
-
-
-def padding4(value: Any) -> tuple[int, int, int, int]:
-    """Return padding given as an int, (h, w) or (top, left, bottom, right) as the last."""
-    values = _integers(value, 0)
-    if len(values) not in (1, 2, 4):
-        raise PearrayError("padding must be an integer of at least 0, (h, w) or (top, left, bottom, right), "
-                           f"not {value!r}")
-    top, left, bottom, right = values * (4 // len(values))
-    return top, left, bottom, right

@@ -6,65 +6,22 @@ from typing import Any
 import numpy as np
 
 from ...golden import requantise
-from ...hdl.errors import PearrayError
+from ...hdl.errors import PearrayError, check_choice
 from ...hdl.shell.commands import Rounding
+from .fields import array, bounds, check_scale, check_zero_point, one_scale, storage_dtype, whole
 
-__all__ = ["FixedPoint", "Requant", "check_scale", "check_stored", "check_zero_point", "storage_dtype"]
-
-
-def check_scale(name: str, value: Any) -> np.ndarray:
-    """Return `value` as float32 of shape () or (channels,) after checking it is finite and positive."""
-    try:
-        with np.errstate(over="ignore"):
-            scale = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
-        raise PearrayError(f"{name} must be a number or one per output channel, not {value!r}") from None
-    if scale.ndim > 1 or scale.size == 0:
-        raise PearrayError(f"{name} must be a scalar or a vector, not an array of shape {scale.shape}")
-    wrong = ~(np.isfinite(scale) & (scale > 0))
-    if wrong.any():
-        raise PearrayError(f"{name} must be finite and above 0, not {scale[wrong].flat[0]}")
-    return scale.reshape(()) if scale.size == 1 else scale
-
-
-def check_zero_point(name: str, value: Any) -> int:
-    """Return `value` as int after checking that an 8- or 16-bit tensor can have it."""
-    array = np.asarray(value)
-    if array.size > 1 and np.all(array == array.flat[0]):
-        array = array.reshape(-1)[:1]
-    if array.size != 1 or array.dtype.kind not in "iu":
-        raise PearrayError(f"{name} must be one integer, not {value!r}")
-    point = int(array.item())
-    low, high = -128, 255
-    if storage_dtype(array) is not None:
-        low, high = int(np.iinfo(array.dtype).min), int(np.iinfo(array.dtype).max)
-    if not low <= point <= high:
-        raise PearrayError(f"{name} must be an integer in {low}..{high}, not {point}")
-    return point
-
-
-def check_stored(name: str, zero_point: Any, dtype: Any) -> None:
-    """Check that a tensor of `dtype` can hold its zero point."""
-    info = np.iinfo(dtype)
-    if not info.min <= int(zero_point) <= info.max:
-        raise PearrayError(f"{name} must be in {info.min}..{info.max} for {np.dtype(dtype)}, not {int(zero_point)}")
-
-
-def storage_dtype(value: Any) -> np.dtype | None:
-    """Type of a zero point that carries one (a NumPy integer of 8 or 16 bits), else None."""
-    dtype = getattr(value, "dtype", None)
-    return dtype if dtype in (np.int8, np.uint8, np.int16, np.uint16) else None
+__all__ = ["FixedPoint", "Requant"]
 
 
 def _integers(name: str, value: Any, low: int, high: int) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size == 0:
+    found = array(name, value, "an integer or one per output channel", "iu")
+    if found.ndim > 1 or found.size == 0:
         raise PearrayError(f"{name} must be an integer or one per output channel, not {value!r}")
-    wrong = (array < low) | (array > high)
+    wrong = (found < low) | (found > high)
     if wrong.any():
-        raise PearrayError(f"{name} must be in {low}..{high}, not {array[wrong].flat[0]}")
-    array = array.astype(np.int64)
-    return array.reshape(()) if array.size == 1 else array
+        raise PearrayError(f"{name} must be in {low}..{high}, not {found[wrong].flat[0]}")
+    found = found.astype(np.int64)
+    return found.reshape(()) if found.size == 1 else found
 
 
 @dataclass(frozen=True)
@@ -83,9 +40,7 @@ class FixedPoint:
     shift: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.shift, bool) or not isinstance(self.shift, (int, np.integer)) or not 0 <= self.shift <= 16:
-            raise PearrayError(f"shift must be an integer in 0..16, not {self.shift!r}")
-        object.__setattr__(self, "shift", int(self.shift))
+        object.__setattr__(self, "shift", whole(0, 16)("shift", self.shift))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +98,14 @@ class Requant:
         PearrayError
             If a scale is not finite and positive, or a zero point out of range.
         """
-        x, w, y = (check_scale(name, value) for name, value in
-                   (("x_scale", x_scale), ("w_scale", w_scale), ("y_scale", y_scale)))
-        for name, value in (("x_scale", x), ("y_scale", y)):
-            if value.ndim:
-                raise PearrayError(f"{name} must be one number, not {value.size}")
+        x, y = (np.float32(one_scale(name, value)) for name, value in (("x_scale", x_scale), ("y_scale", y_scale)))
+        w = check_scale("w_scale", w_scale)
         # A subnormal or infinite quotient is as useless as a bad scale, and hides a mistake in one.
         with np.errstate(over="ignore", under="ignore"):
             scale = check_scale("x_scale * w_scale / y_scale", (x * w) / y)
         return cls(Rounding.ONNX, *_zero_points(x_zero_point, w_zero_point, y_zero_point), scale=scale,
-                   clamp=None if clamp is None else _clamp(clamp), dtype=storage_dtype(y_zero_point), y_scale=float(y))
+                   clamp=None if clamp is None else bounds("clamp", clamp), dtype=storage_dtype(y_zero_point),
+                   y_scale=float(y))
 
     @classmethod
     def tflite(cls, multiplier: Any, shift: Any, x_zero_point: Any = 0, w_zero_point: Any = 0,
@@ -176,15 +129,14 @@ class Requant:
             Bounds of the output, which also choose its type: int8, uint8 or int16.
         """
         modes = {"double": Rounding.TFLITE_DOUBLE, "single": Rounding.TFLITE_SINGLE}
-        if rounding not in modes:
-            raise PearrayError(f"rounding must be 'double' or 'single', not {rounding!r}")
-        bounds, dtype = _clamp(clamp), storage_dtype(y_zero_point)
+        check_choice("rounding", rounding, modes)
+        limits, dtype = bounds("clamp", clamp), storage_dtype(y_zero_point)
         if dtype is None:
             dtype = next(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16, np.uint16)
-                         if np.iinfo(kind).min <= bounds[0] and bounds[1] <= np.iinfo(kind).max)
+                         if np.iinfo(kind).min <= limits[0] and limits[1] <= np.iinfo(kind).max)
         return cls(modes[rounding], *_zero_points(x_zero_point, w_zero_point, y_zero_point),
                    multiplier=_integers("multiplier", multiplier, 0, (1 << 31) - 1),
-                   shift=_integers("shift", shift, -31, 30), clamp=bounds, dtype=dtype)
+                   shift=_integers("shift", shift, -31, 30), clamp=limits, dtype=dtype)
 
     @property
     def channels(self) -> int | None:
@@ -238,13 +190,3 @@ class Requant:
 def _zero_points(x: Any, w: Any, y: Any) -> tuple[int, int, int]:
     return (check_zero_point("x_zero_point", x), check_zero_point("w_zero_point", w),
             check_zero_point("y_zero_point", y))
-
-
-def _clamp(clamp: Any) -> tuple[int, int]:
-    try:
-        low, high = (int(value) for value in clamp)
-    except (TypeError, ValueError, OverflowError):
-        raise PearrayError(f"clamp must be (low, high), not {clamp!r}") from None
-    if not -(1 << 15) <= low <= high < 1 << 16 or high - low >= 1 << 16:
-        raise PearrayError(f"clamp must be (low, high) within a 16-bit type and low <= high, not {clamp!r}")
-    return low, high

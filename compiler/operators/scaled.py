@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...golden import quantised
-from ...hdl.errors import PearrayError
+from ...hdl.errors import PearrayError, check_choice
+from .fields import check_stored, storage_dtype
 from .operator import Operator, Typed
-from .requant import check_scale, check_stored, check_zero_point, storage_dtype
 
 __all__ = ["Scaled"]
 
@@ -33,22 +33,17 @@ class Scaled(Operator):
     rounding: str = "onnx"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [name for name, _ in self.stated.values()]
         given = [name for name in names if getattr(self, name) is not None]
         if given and given != names:
             raise PearrayError(f"{', '.join(names[:-1])} and {names[-1]} must all be given or none")
-        for name in given:
-            if check_scale(name, getattr(self, name)).ndim:
-                raise PearrayError(f"{name} must be one number, not {getattr(self, name)!r}")
+        check_choice("rounding", self.rounding, self.roundings)
         if given:
             try:
                 quantised.check_reach(**{name: getattr(self, name) for name in names})
             except ValueError as error:
                 raise PearrayError(str(error)) from None
-        for _, name in self.stated.values():
-            check_zero_point(name, getattr(self, name))
-        if self.rounding not in self.roundings:
-            raise PearrayError(f"rounding must be {' or '.join(map(repr, self.roundings))}, not {self.rounding!r}")
 
     @property
     def is_scaled(self) -> bool:
@@ -57,8 +52,8 @@ class Scaled(Operator):
 
     def stored(self, role: str) -> tuple[Any, int]:
         """Scale, as float32, and zero point of a tensor."""
-        scale, zero_point = self.stated[role]
-        return check_scale(scale, getattr(self, scale))[()], int(getattr(self, zero_point))
+        scale, zero_point = (getattr(self, name) for name in self.stated[role])
+        return np.float32(scale), int(zero_point)
 
     def is_fused(self, **tensors: Typed) -> bool:
         """Whether the rule for these inputs is that of the fused kernel."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...hdl.errors import check_names, unknown
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.config import Config
 from ...memory import MemoryTiming
@@ -42,6 +43,15 @@ def _readable(coded: Collection[str], graph: Graph) -> set[str]:
     return {name for name, found in readers.items() if found == [True] and name in graph.inputs}
 
 
+def _read_coded(given: Any, graph: Graph) -> frozenset[str]:
+    """Names of tensors that a user wants coded, after checking that the graph has them."""
+    names = check_names("coded", given)
+    for name in names:
+        if name not in graph.tensors:
+            raise unknown("tensor of coded", name, graph.tensors)
+    return frozenset(names)
+
+
 def _last(graph: Graph) -> set[str]:
     """Tensors that no operator reads."""
     read = {name for node in graph.nodes for name in node.inputs.values()}
@@ -55,7 +65,7 @@ class _Compiler(FigureCompiler):
         "mapping": Setting("own for the cheapest mapping of each layer, a TOML file or tables of parameters by layer",
                            read_mappings),
         "coded": Setting("names of inputs that stand in memory as run-length codes, where the layer that reads them "
-                         "can; by default those with many zeros", lambda names, graph: frozenset(names)),
+                         "can; by default those with many zeros", _read_coded),
     }
     records_last = True
 

@@ -50,7 +50,7 @@ def _read(source: Any) -> dict[str, Any]:
         raise PearrayError(f"mapping must be own, paper or the path of a file, not {source!r}")
     try:
         return tomllib.loads(Path(source).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split())
         raise PearrayError(f"mapping {str(fspath(source))!r} cannot be read as TOML: {reason}") from None
 

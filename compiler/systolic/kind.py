@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from ...hdl.errors import PearrayError
+from ...hdl.errors import PearrayError, check_choice
 from ...hdl.shell.config import Config
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import DEFAULT_MEMORY, MemoryTiming
@@ -51,8 +51,7 @@ class _Planner(LayerPlanner):
 
 
 def _dataflow(value: Any, graph: Graph) -> str:
-    if value not in DATAFLOWS:
-        raise PearrayError(f"dataflow must be {', '.join(DATAFLOWS[:-1])} or {DATAFLOWS[-1]}, not {value!r}")
+    check_choice("dataflow", value, DATAFLOWS)
     return str(value)
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..hdl.errors import PearrayError, unknown
+from ..hdl.errors import PearrayError, check_choice, unknown
 
-__all__ = ["Settings"]
+__all__ = ["LARGEST", "Settings"]
+
+#: Largest size of a workload.
+LARGEST = 10**9 - 1
 
 
 class Settings:
@@ -32,11 +35,11 @@ class Settings:
         self.passed_on = {key: value for key, value in given.items() if key in self._known}
         self._given = {key: value for key, value in given.items() if key not in self._known}
 
-    def integer(self, key: str, default: int, low: int = 1) -> int:
-        """Take an integer of at least `low`."""
+    def integer(self, key: str, default: int, low: int = 1, high: int = LARGEST) -> int:
+        """Take an integer in `low` to `high`."""
         value = self._take(key, default)
-        if type(value) is not int or value < low:
-            raise PearrayError(f"workload.{key} must be an integer of at least {low}, not {value!r}")
+        if type(value) is not int or not low <= value <= high:
+            raise PearrayError(f"workload.{key} must be an integer in {low}..{high}, not {value!r}")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -49,8 +52,7 @@ class Settings:
     def choice(self, key: str, *allowed: str) -> str:
         """Take one of the values that are allowed, by default the first."""
         value = self._take(key, allowed[0])
-        if value not in allowed:
-            raise PearrayError(f"workload.{key} must be {' or '.join(allowed)}, not {value!r}")
+        check_choice(f"workload.{key}", value, allowed)
         return str(value)
 
     def _take(self, key: str, default: Any) -> Any:

@@ -23,9 +23,10 @@ from ..compiler.operators import (
     Quantize,
     Requant,
 )
+from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
-from .settings import Settings
+from .settings import LARGEST, Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
 
@@ -154,7 +155,8 @@ class _Int16:
         return kind(**options, requant=self._requant)
 
 
-def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16, shape: tuple[int, ...]) -> np.ndarray:
+def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16 | type[_Int8], shape: tuple[int, ...]) -> np.ndarray:
+    check_size("tensor of the workload", shape)
     limit = 1 << arithmetic.bits - 1
     return rng.integers(-limit, limit, shape, dtype=np.int8 if arithmetic.bits == 8 else np.int16)
 
@@ -165,8 +167,8 @@ def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int
 
 def _sizes(name: str, pattern: str, form: str) -> list[int]:
     match = re.fullmatch(pattern, name)
-    if match is None:
-        raise PearrayError(f"workload {name!r} must have the form {form}, with integers")
+    if match is None or max(map(len, match.groups())) > len(str(LARGEST)):
+        raise PearrayError(f"workload {name!r} must have the form {form}, with integers up to {LARGEST}")
     return [int(text) for text in match.groups()]
 
 
@@ -224,9 +226,8 @@ def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
 def _gradients(name: str, rng: np.random.Generator, operator: LinearGrad | Conv2dGrad, x: tuple[int, ...],
                w: tuple[int, ...]) -> Workload:
     """Gradients of int8 operands, drawn in the order x, w, dy."""
-    tensors = {role: rng.integers(-128, 128, shape, dtype=np.int8) for role, shape in (("x", x), ("w", w))}
-    shape = operator.forward.infer(tensors)["y"][0]
-    tensors["dy"] = rng.integers(-128, 128, shape, dtype=np.int8)
+    tensors = {role: _draw(rng, _Int8, shape) for role, shape in (("x", x), ("w", w))}
+    tensors["dy"] = _draw(rng, _Int8, operator.forward.infer(tensors)["y"][0])
     return Workload(name, Graph.of(operator, tensors), {role: tensors[role] for role in ("x", "dy")})
 
 
@@ -258,6 +259,7 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     batch = settings.integer("batch", 1)
     settings.finish()
     images, labels = mnist_digits()
+    check_size("images of the workload", (batch, *images.shape[1:]))
     chosen = rng.choice(len(images), batch)
     quantise = quantise_mnist if name == "mnist" else quantise_digit_network
     with tempfile.TemporaryDirectory() as folder:
@@ -278,6 +280,7 @@ def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) 
 def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
     """Draw an input so that what the network sees of it covers the whole range of its type."""
     tensor = graph.tensors[name]
+    check_size(name, tensor.shape)
     if tensor.dtype.kind in "iu":
         info = np.iinfo(tensor.dtype)
         return rng.integers(info.min, info.max + 1, tensor.shape, dtype=tensor.dtype)
@@ -287,5 +290,7 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
             info = np.iinfo(graph.tensors[node.outputs["y"]].dtype)
             stored = rng.integers(info.min, info.max + 1, tensor.shape)
             return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
+    if not any(name in node.inputs.values() for node in graph.nodes):
+        return np.zeros(tensor.shape, tensor.dtype)
     raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
                        f"with integers")

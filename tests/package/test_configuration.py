@@ -91,7 +91,7 @@ def test_no_hardware_knows_how_fast_memory_is(name):
     ({"array.kind": "row-stationary"}, "array.kind of systolic-8x8 is 'systolic' and cannot be overridden with "),
     ({"pe.filter_words": 100}, "unknown configuration key 'pe.filter_words': "),
     ({"memory.data_width": 48}, "memory.data_width must be a power of two in 32..512, not 48"),
-    ({"memory.beats_per_cycle": float("nan")}, "memory.beats_per_cycle must be a number above 0 and "),
+    ({"memory.beats_per_cycle": float("nan")}, "memory.beats_per_cycle must be a number in 0.001..1, not nan"),
     ({"post.lanes": 16}, "post.lanes must divide array.cols = 8, not 16"),
 ])
 def test_wrong_overrides(overrides, message):

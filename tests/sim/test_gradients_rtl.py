@@ -9,8 +9,8 @@ from random_workloads import OPERATORS, operands
 import pearray as pe
 from pearray import PearrayError
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.operators.operator import padding4
 from pearray.compiler.row_stationary.estimate import estimate
+from pearray.golden.tensors import four_sides
 
 pytest.importorskip("torch")
 
@@ -34,7 +34,7 @@ def test_rtl_equals_autograd(rng, name, config):
         if name == "linear_grad":
             expected = linear_grad(**tensors)
         else:
-            expected = conv2d_grad(**tensors, padding=padding4(operator.padding), stride=operator.stride,
+            expected = conv2d_grad(**tensors, padding=four_sides(operator.padding), stride=operator.stride,
                                    dilation=operator.dilation, groups=operator.groups)
         try:
             result = pe.run(operator, tensors, on=on)

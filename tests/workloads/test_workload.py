@@ -138,7 +138,7 @@ def test_mapping(chip, tmp_path):
 @pytest.mark.parametrize(("name", "settings", "config", "message"), [
     ("gemm:5x6x3", {"mapping": "own"}, "systolic-8x8",
      "unknown key of workload 'gemm:5x6x3' 'workload.mapping': "),
-    ("gemm:5x6x3", {"out": "int8"}, "eyeriss", "workload.out must be int16, not 'int8'"),
+    ("gemm:5x6x3", {"out": "int8"}, "eyeriss", "workload.out must be 'int16', not 'int8'"),
     ("gemm:5x6x3", {"shift": 17}, "eyeriss", "shift must be an integer in 0..16, not 17"),
     ("gemm:5x6x3", {"shift": 3}, "systolic-8x8", "unknown key of workload 'gemm:5x6x3' 'workload.shift': "),
 ])

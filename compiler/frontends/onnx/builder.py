@@ -9,8 +9,8 @@ import numpy as np
 from ....golden.activation import FUNCTIONS
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
+from ...operators.fields import check_scale
 from ...operators.operator import Operator
-from ...operators.requant import check_scale
 
 __all__ = [
     "HANDLERS", "MICROSOFT", "OWN", "UNARY", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
@@ -79,14 +79,25 @@ class OnnxNode:
         return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
     def take(self, **defaults: Any) -> dict[str, Any]:
-        """Attributes by name, with their defaults, after checking that there are no others."""
+        """Attributes by name, with their defaults, after checking that there are no others.
+
+        Each has the type of its default; None stands for a list of integers.
+        """
         for name in self.attributes:
             # What stands for several nodes may have an activation, which no node of a file has.
             if name not in defaults or (name == "activation" and self.proto is not None):
                 known = ", ".join(known for known in defaults if known != "activation") or "none"
                 raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
-        return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+        values = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+        for name, value in values.items():
+            default = defaults[name]
+            if name in self.attributes and name != "activation" and not (
+                    isinstance(value, type(default)) if default is not None else
+                    isinstance(value, list) and all(isinstance(item, int) for item in value)):
+                kind = "a list of integers" if default is None else f"of type {type(default).__name__}"
+                raise PearrayError(f"attribute {name} must be {kind}, not {value!r}")
+        return values
 
 
 class _NodeError(PearrayError):
@@ -178,6 +189,13 @@ class Builder:
             raise PearrayError(f"{role} must be a constant, not {name!r}")
         return self.constants[name]
 
+    def integers(self, node: OnnxNode, index: int, role: str) -> list[int]:
+        """Values of a vector of integers that must be known at compile time."""
+        value = self.constant(node, index, role)
+        if value.dtype != np.int64 or value.ndim != 1:
+            raise PearrayError(f"{role} must be a vector of int64, not {value.dtype} of shape {value.shape}")
+        return [int(item) for item in value]
+
     def image(self, name: str) -> tuple[int, int]:
         """Return height and width of a tensor that must be an image."""
         shape = self.tensor(name).shape
@@ -207,7 +225,9 @@ class Builder:
                 raise PearrayError(f"{what}_zero_point is missing; give one of the type that {what} is stored in")
             return Quantisation(scale, np.dtype(absent).type(0))
         point = _vector(self.constant(node, index + 1, f"{what}_zero_point"))
-        if point.dtype.name not in ("int8", "uint8", "int16", "uint16") or (dtype is not None and point.dtype != dtype):
+        # Sums, of int32, have a zero point only where their own type is asked for.
+        stored = "int8", "uint8", "int16", "uint16", "int32"
+        if point.dtype.name not in stored[:4 if dtype is None else 5] or (dtype is not None and point.dtype != dtype):
             allowed = "int8, uint8, int16 or uint16" if dtype is None else f"{np.dtype(dtype)}, as {what} is"
             raise PearrayError(f"{what}_zero_point must be {allowed}, not {point.dtype}")
         if point.size not in (1, scale.size):
@@ -266,14 +286,16 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
     Raises
     ------
     PearrayError
-        If `auto_pad` is none of these, or a pad is negative.
+        If `auto_pad` is none of these, a pad is negative, or both are given.
     """
     if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise PearrayError(f"auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not {auto_pad!r}")
+    if auto_pad != "NOTSET" and any(pads or ()):
+        raise PearrayError(f"pads must be absent where auto_pad is {auto_pad}, not {pads}")
     if auto_pad == "VALID":
         return 0, 0, 0, 0
     if auto_pad == "NOTSET":
-        values = [int(value) for value in pads or (0, 0, 0, 0)]
+        values = list(pads or (0, 0, 0, 0))
         if len(values) != 4 or min(values) < 0:
             raise PearrayError(f"pads must be four integers of at least 0, not {values}")
         return values[0], values[1], values[2], values[3]
@@ -288,7 +310,7 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
 
 def two(name: str, value: Any, default: tuple[int, int]) -> tuple[int, int]:
     """Return an attribute of two integers, vertical and horizontal."""
-    values = tuple(int(item) for item in (default if value is None else value))
+    values = tuple(default if value is None else value)
     if len(values) != 2 or min(values) < 1:
         raise PearrayError(f"{name} must be two integers of at least 1, not {list(values)}: only two spatial "
                            f"dimensions are supported")

@@ -132,8 +132,14 @@ def _clip(node: OnnxNode, graph: Builder) -> None:
     if x.dtype not in (np.int8, np.uint8):
         raise PearrayError(f"input {x.name!r} must be int8 or uint8, not {x.dtype}")
     info = np.iinfo(x.dtype)
-    low, high = (int(graph.constant(node, index, role)) if node.input(index) else int(bound)
-                 for index, role, bound in ((1, "min", info.min), (2, "max", info.max)))
+    limits = [int(info.min), int(info.max)]
+    for index, role in ((1, "min"), (2, "max")):
+        if node.input(index):
+            given = graph.constant(node, index, role)
+            if given.dtype != x.dtype or given.shape not in ((), (1,)):
+                raise PearrayError(f"{role} must be one {x.dtype}, not {given.dtype} {given.tolist()}")
+            limits[index - 1] = int(given.item())
+    low, high = limits
     table = np.minimum(np.maximum(every_value(x.dtype), low), high).astype(x.dtype)
     graph.add(node, Lookup(table), {"x": x.name})
 

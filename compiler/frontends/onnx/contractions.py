@@ -6,6 +6,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape
+from ...operators.fields import whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
 
 __all__: list[str] = []
@@ -39,7 +40,7 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
     """
     taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
                       activation=None, **others)
-    weights = graph.constant(node, 3, "w")
+    groups, weights = whole(1)("group", taken["group"]), graph.constant(node, 3, "w")
     x, w, y = _quantisations(node, graph, "xwy")
     size = graph.image(node.inputs[0])
     if weights.ndim != 4:
@@ -53,17 +54,17 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
             if taken[name] not in allowed:
                 raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]!r}: give pads "
                                    "and output_padding instead")
-        more["output_padding"] = tuple(int(size) for size in taken["output_padding"] or (0, 0))
+        more["output_padding"] = taken["output_padding"] or 0
         if w.scale.ndim:
             # Scales along w's second axis are those of each group's outputs.
-            w = w._replace(scale=np.tile(w.scale, taken["group"]))
+            w = w._replace(scale=np.tile(w.scale, groups))
     strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
     padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
     inputs = {"x": node.inputs[0], "w": node.inputs[3]}
     if node.input(8):
         graph.constant(node, 8, "B")
         inputs["b"] = node.inputs[8]
-    graph.add(node, kind(stride=strides, padding=padding, dilation=dilations, groups=taken["group"],
+    graph.add(node, kind(stride=strides, padding=padding, dilation=dilations, groups=groups,
                          requant=_requant(x, w, y), activation=taken["activation"], **more), inputs, bounds=y.clamp)
 
 

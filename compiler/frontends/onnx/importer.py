@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
+from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Node, Tensor
+from ...operators.fields import MOST_ELEMENTS, whole
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
@@ -60,6 +60,8 @@ class Model:
         PearrayError
             If an operator, attribute or shape is not supported; the message names the node.
         """
+        if batch is not None:
+            batch = whole(1, MOST_ELEMENTS)("batch", batch)
         if batch not in self._graphs:
             self._graphs[batch] = _import(self._model, self._constants, batch)
         return self._graphs[batch]
@@ -83,7 +85,8 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Its operators are checked when its graph is first needed.
+        Its operators are checked when its graph is first needed, but for those from which no output follows: they
+        are left out.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         import onnx
     except ImportError:
         raise PearrayError("reading ONNX files needs onnx: run `pip install 'pearray[onnx]'`") from None
-    file = Path(fspath(path))
+    file = check_path("ONNX file", path)
     if not file.is_file():
         raise PearrayError(f"ONNX file {str(file)!r} is not a file")
     try:
@@ -157,7 +160,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     floats = FloatNodes(builder, [item.name for item in model.graph.output])
-    for item in model.graph.node:
+    for item in _needed(model):
         node = OnnxNode.of(item)
         # What dequantises a constant is half of a quantised operator, and is left to it.
         if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in constants:
@@ -183,6 +186,26 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     return _graph(builder.nodes, inputs, builder, [item.name for item in model.graph.output])
 
 
+def _needed(model: Any) -> list[Any]:
+    """Nodes from which an output of the network follows, in the file's order."""
+    wanted: set[str] = {item.name for item in model.graph.output}
+    nodes: list[Any] = []
+    for item in reversed(model.graph.node):
+        if wanted & {*item.output}:
+            nodes.append(item)
+            wanted |= {*item.input} - {""}
+    return nodes[::-1]
+
+
+def _read_only(value: np.ndarray) -> np.ndarray:
+    """Return an array of the file's after locking it, so that no graph needs a copy."""
+    part: Any = value
+    while isinstance(part, np.ndarray):
+        part.flags.writeable = False
+        part = part.base
+    return value
+
+
 def _hold(builder: Builder, values: Mapping[str, np.ndarray]) -> None:
     """Add constants of the file, those of 4 bits in bytes."""
     for name, value in values.items():
@@ -197,7 +220,7 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
         if name not in made:
             raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
     used = {name for node in nodes for name in node.inputs.values()}
-    constants = {name: value for name, value in builder.constants.items() if name in used}
+    constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
     return Graph(nodes, dict(inputs), constants, list(inputs), outputs)
 
 

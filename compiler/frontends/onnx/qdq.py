@@ -11,6 +11,7 @@ from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...operators import Lookup
 from ...operators.channelwise import every_value
+from ...operators.fields import whole
 from .builder import HANDLERS, MICROSOFT, OWN, UNARY, Builder, OnnxNode, Quantisation, attempt, one, two
 from .quantisation import operand, result, steps_of_sums
 
@@ -229,7 +230,7 @@ def _bias(graph: Builder, node: OnnxNode, operands: Sequence[_Stored], end: Onnx
     step = np.asarray(np.float64(one("x_scale", x.scale)) * w.scale.astype(np.float64) * alpha / beta)
     if node.op_type == "ConvTranspose" and step.ndim:
         # Scales of weights are those of each group's outputs.
-        step = np.tile(step, node.attributes.get("group", 1))
+        step = np.tile(step, whole(1)("group", node.attributes.get("group", 1)))
     return steps_of_sums(graph, end, operands[2].name, bias, step)
 
 

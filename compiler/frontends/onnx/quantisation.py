@@ -60,16 +60,11 @@ def operand(node: OnnxNode, graph: Builder) -> Quantisation:
     taken = node.take(axis=1, block_size=0, output_dtype=0)
     _check_attributes(taken, "output_dtype")
     x = graph.tensor(node.inputs[0])
-    if x.dtype == np.int32:
-        if node.input(2) and graph.constant(node, 2, "x_zero_point").any():
-            raise PearrayError("x_zero_point must be absent or 0 for int32, not "
-                               f"{graph.constant(node, 2, 'x_zero_point').tolist()}")
-        scale = OnnxNode(node.op_type, node.domain, node.name, node.inputs[:2], node.outputs, {})
-        found = graph.quantisation(scale, 1, "x", absent=np.int32)
-    elif x.dtype.name in _STORED:
-        found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)
-    else:
+    if x.dtype.name not in (*_STORED, "int32"):
         raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
+    found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)
+    if x.dtype == np.int32 and np.any(found.zero_point):
+        raise PearrayError(f"x_zero_point must be absent or 0 for int32, not {np.asarray(found.zero_point).tolist()}")
     found = found._replace(axis=taken["axis"])
     _check_axis(found, "x", x.shape)
     return found

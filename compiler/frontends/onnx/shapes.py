@@ -14,7 +14,7 @@ __all__: list[str] = []
 def _reshape(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(allowzero=0)
     x = graph.tensor(node.inputs[0])
-    target = [int(size) for size in graph.constant(node, 1, "shape")]
+    target = graph.integers(node, 1, "shape")
     if not taken["allowzero"]:
         target = [x.shape[axis] if size == 0 and axis < len(x.shape) else size
                   for axis, size in enumerate(target)]
@@ -27,9 +27,20 @@ def _reshape(node: OnnxNode, graph: Builder) -> None:
 def _flatten(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(axis=1)
     x = graph.tensor(node.inputs[0])
-    axis = taken["axis"] + (len(x.shape) if taken["axis"] < 0 else 0)
+    rank, axis = len(x.shape), taken["axis"]
+    if not -rank <= axis <= rank:
+        raise PearrayError(f"axis must be in {-rank}..{rank}, not {axis}")
+    axis += rank if axis < 0 else 0
     outer = int(np.prod(x.shape[:axis], dtype=np.int64))
     graph.add(node, Reshape((outer, int(np.prod(x.shape[axis:], dtype=np.int64)))), {"x": x.name})
+
+
+def _axes(given: list[int], rank: int) -> list[int]:
+    """Axes counted from the first, after checking that a tensor of some rank has each, and that none comes twice."""
+    axes = [axis + rank if axis < 0 else axis for axis in given]
+    if len({*axes}) != len(axes) or not all(0 <= axis < rank for axis in axes):
+        raise PearrayError(f"axes must be in {-rank}..{rank - 1} and none twice, not {given}")
+    return axes
 
 
 @handles("Squeeze", "Unsqueeze")
@@ -37,13 +48,15 @@ def _squeeze(node: OnnxNode, graph: Builder) -> None:
     node.take()
     x = graph.tensor(node.inputs[0])
     shape = list(x.shape)
+    given = graph.integers(node, 1, "axes") if node.input(1) or node.op_type == "Unsqueeze" else None
     if node.op_type == "Squeeze":
-        axes = ([axis for axis, size in enumerate(shape) if size == 1] if not node.input(1)
-                else [int(axis) % len(shape) for axis in graph.constant(node, 1, "axes")])
+        if given == []:
+            # None at all for the standard, all of size 1 for its runtimes.
+            raise PearrayError("axes must be absent or at least one, not []")
+        axes = [axis for axis, size in enumerate(shape) if size == 1] if given is None else _axes(given, len(shape))
         shape = [size for axis, size in enumerate(shape) if axis not in axes]
     else:
-        given = [int(axis) for axis in graph.constant(node, 1, "axes")]
-        for axis in sorted(axis % (len(shape) + len(given)) for axis in given):
+        for axis in sorted(_axes(given or [], len(shape) + len(given or []))):
             shape.insert(axis, 1)
     graph.add(node, Reshape(tuple(shape)), {"x": x.name})
 
