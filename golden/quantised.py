@@ -126,9 +126,8 @@ def add(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b
         real = (dequantize_linear(values, scale, point) for values, scale, point in
                 zip((first, second), scales[:2], points[:2], strict=True))
         return quantize_linear(np.add(*real), scales[2], points[2], dtype=kind)
-    if spread is None:
-        spread = first_is_spread(first.shape, second.shape)
-    total = _fused_sum(first, second, scales, points, spread)
+    total = _fused_sum(first, second, scales, points,
+                       first_is_spread(first.shape, second.shape) if spread is None else spread)
     bounds = np.iinfo(kind)
     return np.clip(np.rint(total), bounds.min, bounds.max).astype(kind)
 
