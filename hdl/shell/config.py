@@ -44,6 +44,7 @@ class Post(Section):
     SECTION = "post"
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
+    pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales; 8-bit operands only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ class Config(ABC):
     SECTIONS: ClassVar[dict[str, type[Any]]]
     #: Commands of programs.
     commands: ClassVar[CommandSet]
+    #: Whether its configurations may have ``post.pairs``.
+    HAS_PAIRS: ClassVar[bool] = False
 
     name: str
     array: Array
@@ -93,6 +96,8 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
+        if not self.HAS_PAIRS and getattr(self, "post", Post()).pairs:
+            raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
 
     @property
     def arithmetic(self) -> Arithmetic:

@@ -1,11 +1,22 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
+from dataclasses import replace
+
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
 
-from ..shell.commands import ADDRESS_BITS, DESTINATION_BITS, RECORD, CommandSet, LoadBody, Parameter, variant
+from ..shell.commands import (
+    ADDRESS_BITS,
+    DESTINATION_BITS,
+    RECORD,
+    CommandSet,
+    LoadBody,
+    Parameter,
+    PostBody,
+    variant,
+)
 
-__all__ = ["COMMANDS", "Destination", "ExecuteBody"]
+__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -16,6 +27,19 @@ class Destination(enum.IntEnum, shape=DESTINATION_BITS):
     BIAS = Parameter.BIAS.value
     SCALE = Parameter.SCALE.value
     TABLE = Parameter.TABLE.value
+
+
+class PairDestination(enum.IntEnum, shape=DESTINATION_BITS):
+    """Memory that a load writes, with ``post.pairs``: one more of post-processing's."""
+
+    ACTIVATION = 0
+    WEIGHT = 1
+    BIAS = Parameter.BIAS.value
+    SCALE = Parameter.SCALE.value
+    TABLE = Parameter.TABLE.value
+    #: The two tables of each lane. Of each W words, where W is those of a beat and at least 2, the first becomes an
+    #: entry of the first table, the second that of the second, from entry 0 on; the others are not kept.
+    PAIR = 5
 
 
 class ExecuteBody(data.Struct):
@@ -107,4 +131,14 @@ COMMANDS = CommandSet(
     # Output-stationary.
     execute_counts_except=("k_total", "run", "run_count"),
     record=(*RECORD, "active"),
+)
+
+#: Commands with ``post.pairs``.
+PAIR_COMMANDS = replace(
+    COMMANDS,
+    destination=PairDestination,
+    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
+    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two entries of 32 bits,
+    which wraps: of the first table that of the sum's bits 7..0, of the second that of its bits 15..8. Then
+    ``per_channel``, ``scale_nstep`` and ``table`` must be zero.""", "pair"),
 )
