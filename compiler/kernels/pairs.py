@@ -6,8 +6,8 @@ values say between which bounds each ``A[a] + B[b]`` must lie, saturated outputs
 is a system of difference constraints: there is a solution if, and only if, Bellman and Ford's relaxation comes to rest
 (Cormen et al., *Introduction to Algorithms*, 22.4).
 
-With a scale of ``2**g`` a sum is rounded to float32 and to an integer as in onnxruntime's addition. Sums have 32 bits;
-finer grids tell nearer ties apart, coarser ones leave room for sums that saturate.
+With a scale of ``2**g`` a sum is rounded to float32 and to an integer as in onnxruntime's fused addition. Sums have 32
+bits; finer grids tell nearer ties apart, coarser ones leave room for sums that saturate.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Pair:
 
 @cache
 def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str, y_scale: float,
-              y_zero: int, y_dtype: str, spread: bool = False) -> Pair | None:
+              y_zero: int, y_dtype: str, spread: bool = False, fused: bool | None = None) -> Pair | None:
     """Find tables that add two 8-bit tensors as the golden model does, for every pair of values.
 
     Parameters
@@ -58,6 +58,8 @@ def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero:
         Types of the operands and the output, int8 or uint8.
     spread : bool
         Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
+    fused : bool, optional
+        Whether its rule is that of QLinearAdd; if not given, that follows from the types.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero:
     """
     stored = np.arange(256, dtype=np.uint8)
     outputs = quantised.add(stored.view(a_dtype)[:, None], a_scale, a_zero, stored.view(b_dtype), b_scale, b_zero,
-                            y_scale, y_zero, dtype=y_dtype, spread=spread).astype(np.int64)
+                            y_scale, y_zero, dtype=y_dtype, spread=spread, fused=fused).astype(np.int64)
     low, high = int(np.iinfo(y_dtype).min), int(np.iinfo(y_dtype).max)
     first = a_scale / y_scale * (stored.view(a_dtype).astype(np.float64) - a_zero)
     second = b_scale / y_scale * (stored.view(b_dtype).astype(np.float64) - b_zero) + y_zero

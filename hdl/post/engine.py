@@ -175,7 +175,7 @@ class Post(wiring.Component):
     @classmethod
     def pair_delay_of(cls, config: Config) -> int:
         """Return the cycles by which a sum of a pair comes later than a sum, at least one; 0 without ``post.pairs``."""
-        return config.post.pairs * (cls._sum_cycle_of(config) + PairSum.LATENCY - cls._lane_cycle_of(config))
+        return config.has_pairs * (cls._sum_cycle_of(config) + PairSum.LATENCY - cls._lane_cycle_of(config))
 
     @staticmethod
     def _sum_cycle_of(config: Config) -> int:
@@ -287,7 +287,7 @@ class Post(wiring.Component):
             columns = [self.accumulators.data[number * lanes + index] for number in range(self._groups)]
             total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
             waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
-            if config.post.pairs:
+            if config.has_pairs:
                 waited = self._pair(m, f"pair_{index}", platform, total, waited, port)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
             m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
@@ -317,7 +317,7 @@ class Post(wiring.Component):
         tables = PairSum()
         unit.add(m, name, tables, platform)
         m.d.comb += tables.pair.eq(total)
-        enable = port.destination == config.commands.destination.PAIR
+        enable = port.destination == config.commands.destination["PAIR"]
         for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
             m.d.comb += [
                 tables.write.en[table].eq(en),

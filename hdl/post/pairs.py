@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out, Signature
 from ..blocks.pipeline import delay
 from ..blocks.unit import Unit
 from ..shell.config import Config
-from .parameters import WordWrite, beat_words
+from .parameters import WORD_BYTES, WordWrite, beat_words
 
-__all__ = ["PairSum", "PairWrite", "pair_words"]
+__all__ = ["PairSum", "PairWrite", "pair_bytes", "pair_words"]
 
 #: Words of each table.
 ENTRIES = 256
@@ -19,6 +19,11 @@ ENTRIES = 256
 def pair_words(config: Config) -> int:
     """Return the distance from the words of one entry to those of the next, of which the first two are kept."""
     return max(2, beat_words(config))
+
+
+def pair_bytes(config: Config) -> int:
+    """Return the bytes that a load of both tables takes."""
+    return ENTRIES * pair_words(config) * WORD_BYTES
 
 
 class PairWrite(Signature):

@@ -37,8 +37,7 @@ class PairDestination(enum.IntEnum, shape=DESTINATION_BITS):
     BIAS = Parameter.BIAS.value
     SCALE = Parameter.SCALE.value
     TABLE = Parameter.TABLE.value
-    #: The two tables of each lane. Of each W words, where W is those of a beat and at least 2, the first becomes an
-    #: entry of the first table, the second that of the second, from entry 0 on; the others are not kept.
+    #: Both tables of pairs.
     PAIR = 5
 
 
@@ -138,7 +137,10 @@ PAIR_COMMANDS = replace(
     COMMANDS,
     destination=PairDestination,
     load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two entries of 32 bits,
-    which wraps: of the first table that of the sum's bits 7..0, of the second that of its bits 15..8. Then
-    ``per_channel``, ``scale_nstep`` and ``table`` must be zero.""", "pair"),
+    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+    entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
+    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
+
+    A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
+    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
 )

@@ -35,10 +35,10 @@ class Accumulators(Section):
 
 
 class _Commands:
-    """Commands of a configuration; of the class, those without ``post.pairs``."""
+    """Commands of a configuration; of the class, those without tables of pairs."""
 
     def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return PAIR_COMMANDS if config is not None and config.post.pairs else COMMANDS
+        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,13 @@ class SystolicConfig(Config):
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
     commands: ClassVar[Any] = _Commands()
-    HAS_PAIRS = True
+    pair_commands = PAIR_COMMANDS
 
     scratchpads: Scratchpads
     accumulators: Accumulators
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.post.pairs and self.array.operand_bits != 8:
-            raise PearrayError(f"array.operand_bits must be 8 with post.pairs, not {self.array.operand_bits}")
         if self.array.cols % self.post.lanes:
             raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
         line = self.banks * self.operand_bytes
