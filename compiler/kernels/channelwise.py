@@ -134,12 +134,19 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
     target = context.graph.tensors[node.outputs["y"]]
     info = np.iinfo(target.dtype)
     if context.config.has_pairs:
-        tables = _found(node, a, b, target.dtype, find_pair)
-        finish = replace(_clamped(int(info.min), int(info.max), scale=tables.scale), pair=tables.tables)
-        return _elementwise(context, node, "ab", finish, (1, 1), (0, 0), "pair")
+        tables = _searched(node, a, b, target.dtype, find_pair)
+        if tables is not None:
+            finish = _clamped(int(info.min), int(info.max), point=tables.point, scale=tables.scale)
+            return _elementwise(context, node, "ab", replace(finish, pair=tables.tables), (1, 1), (0, 0), "pair")
     # Weights are unsigned, so that there are fewer of them.
     _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
-    found = _found(node, a, b, target.dtype, partial(find_residual, greatest=greatest))
+    found = _searched(node, a, b, target.dtype, partial(find_residual, greatest=greatest))
+    if found is None:
+        scales = [float(operator.stored(role)[0]) for role in "aby"]
+        raise PearrayError(
+            f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
+            "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
+            "simple multiple of the others, powers of two, or tensors of one type and post.pairs = 1")
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout
     bias = np.full(layout.physical[-1] if layout.physical else 1, found.bias) if found.bias else None
@@ -147,18 +154,12 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
     return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
-def _found(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, find: Callable[..., Sum | None]) -> Sum:
-    """What a search finds that adds two tensors as their scales say."""
+def _searched(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, find: Callable[..., Sum | None]) -> Sum | None:
+    """What a search finds that adds two tensors as their scales say, or None."""
     (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
     scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
-    found = find(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero, str(y_dtype),
-                 spread=first_is_spread(a.shape, b.shape), fused=node.operator.is_fused(a=a, b=b))
-    if found is None:
-        raise PearrayError(
-            f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
-            "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
-            "simple multiple of the others, powers of two, or an accelerator with post.pairs = 1")
-    return found
+    return find(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero, str(y_dtype),
+                spread=first_is_spread(a.shape, b.shape), fused=node.operator.is_fused(a=a, b=b))
 
 
 def _add_constant(context: Context, node: Node[Add], fixed: str) -> list[Kernel]:

@@ -37,10 +37,13 @@ class Pair:
         What each stored byte of the first and of the second tensor adds; sums wrap at 32 bits.
     scale : float
         Scale of the sum.
+    point : int
+        What is added to the scaled sum.
     """
 
     tables: np.ndarray
     scale: float
+    point: int
 
 
 @cache
@@ -69,14 +72,17 @@ def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero:
     stored = np.arange(256, dtype=np.uint8)
     outputs = quantised.add(stored.view(a_dtype)[:, None], a_scale, a_zero, stored.view(b_dtype), b_scale, b_zero,
                             y_scale, y_zero, dtype=y_dtype, spread=spread, fused=fused).astype(np.int64)
-    low, high = int(np.iinfo(y_dtype).min), int(np.iinfo(y_dtype).max)
+    # Of halves the even output is taken, before the zero point is added or after.
+    is_fused = len({a_dtype, b_dtype, y_dtype}) == 1 if fused is None else fused
+    point = 0 if is_fused else y_zero
+    low, high = int(np.iinfo(y_dtype).min) - point, int(np.iinfo(y_dtype).max) - point
     first = a_scale / y_scale * (stored.view(a_dtype).astype(np.float64) - a_zero)
-    second = b_scale / y_scale * (stored.view(b_dtype).astype(np.float64) - b_zero) + y_zero
+    second = b_scale / y_scale * (stored.view(b_dtype).astype(np.float64) - b_zero) + y_zero - point
     finest = _finest(first, second, low, high)
     for exponent in _EXPONENTS:
-        tables = solve(outputs, 2.0**(finest + exponent), low, high)
+        tables = solve(outputs - point, 2.0**(finest + exponent), low, high)
         if tables is not None:
-            return Pair(tables, 2.0**(finest + exponent))
+            return Pair(tables, 2.0**(finest + exponent), point)
     return None
 
 

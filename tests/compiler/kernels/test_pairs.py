@@ -23,23 +23,32 @@ def draw(rng):
     return *operands, bool(rng.integers(2))
 
 
-def check(a_scale, a_zero, a_dtype, b_scale, b_zero, b_dtype, y_scale, y_zero, y_dtype, spread):
-    """Compare all pairs with the golden model, through the golden model of the lanes."""
-    found = find_pair(a_scale, a_zero, a_dtype, b_scale, b_zero, b_dtype, y_scale, y_zero, y_dtype, spread)
-    case = a_scale, a_zero, a_dtype, b_scale, b_zero, b_dtype, y_scale, y_zero, y_dtype, spread
-    assert found is not None, f"no tables for {case}"
+def check(a_scale, a_zero, a_dtype, b_scale, b_zero, b_dtype, y_scale, y_zero, y_dtype, spread, fused=True):
+    """Compare all pairs with the golden model, through the golden model of the lanes; return whether there are any."""
+    case = a_scale, a_zero, a_dtype, b_scale, b_zero, b_dtype, y_scale, y_zero, y_dtype, spread, fused
+    found = find_pair(*case)
+    if found is None:
+        return False
     sums = (found.tables[0].view(np.uint32)[:, None] + found.tables[1].view(np.uint32)).view(np.int32)
     info = np.iinfo(y_dtype)
-    made = requantise.onnx(sums.reshape(-1, 1), np.array([found.scale], np.float32), 0, info.min, info.max, 1)
+    made = requantise.onnx(sums.reshape(-1, 1), np.array([found.scale], np.float32), found.point, info.min,
+                            info.max, 1)
     wanted = quantised.add(STORED.view(a_dtype)[:, None], a_scale, a_zero, STORED.view(b_dtype), b_scale, b_zero,
-                           y_scale, y_zero, dtype=y_dtype, spread=spread)
+                           y_scale, y_zero, dtype=y_dtype, spread=spread, fused=fused)
     np.testing.assert_array_equal(made.reshape(256, 256).astype(y_dtype), wanted, str(case))
+    return True
 
 
 def test_no_scales_are_refused(rng):
     """One wrong pair of 65,536, or one triple without tables, would break a residual network now and then."""
     for _ in range(1000):
-        check(*draw(rng))
+        case = draw(rng)
+        assert check(*case), f"no tables for {case}"
+
+
+def test_unfused_additions(rng):
+    """Operators that follow one another round more often, not always as two numbers add up; what is found is exact."""
+    assert sum(check(*draw(rng), fused=False) for _ in range(40)) >= 24
 
 
 @pytest.mark.parametrize("spread", [False, True])
@@ -51,7 +60,7 @@ def test_hard_scales(scales, spread):
     """Ties, scales of which one operand's steps vanish or saturate, and those that integers did not fit."""
     for kind, zeros in (("int8", (0, 0, 0)), ("int8", (-7, 3, 100)), ("uint8", (128, 0, 255))):
         a, b, y = ((scale, zero, kind) for scale, zero in zip(scales, zeros, strict=True))
-        check(*a, *b, *y, spread)
+        assert check(*a, *b, *y, spread), "no tables"
 
 
 def test_no_tables():
