@@ -18,6 +18,7 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
+from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
@@ -129,10 +130,13 @@ class Interpreter(ABC):
             Parameter.SCALE: np.zeros(pads.channels * 8, np.uint8),
             Parameter.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
         }
+        if config.has_pairs:
+            self._bytes[config.commands.destination["PAIR"]] = np.zeros(pair_bytes(config), np.uint8)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", "store")
-        self._races = {int(key): Cells(key.name.lower(), self._bytes[key].size, "load", "post") for key in Parameter}
+        self._races = {int(key): Cells(config.commands.destination(key).name.lower(), memory.size, "load", "post")
+                       for key, memory in self._bytes.items()}
         self._lanes = config.post.lanes
 
     def write(self, segments: Iterable[tuple[int, bytes]]) -> None:
@@ -229,6 +233,8 @@ class Interpreter(ABC):
         columns, rounding = sums.shape[1], body["rounding"]
         group = np.arange(columns // self._lanes)
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
+        if body.get("pair"):
+            sums = self._pair(sums, ordinal, clock, body)
         if body["bias"]:
             line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
             bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
@@ -250,6 +256,19 @@ class Interpreter(ABC):
         index = base[:, None] + np.arange(columns * size)
         self._out_race.write(index.reshape(-1), ordinal, clock)
         self._out[index] = raw.reshape(len(sums), columns * size)
+
+    def _pair(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Sums of the table entries that the low bytes of sums choose."""
+        for name in ("bias", "per_channel", "scale_nstep", "table"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with pair")
+        memory = self.config.commands.destination["PAIR"]
+        words, total = pair_words(self.config), np.zeros_like(sums)
+        for table in range(2):
+            index = ((sums >> 8 * table & 255) * words + table) * 4
+            self._races[memory].read(index.reshape(-1), ordinal, clock)
+            total += self._bytes[memory].view("<i4")[index // 4]
+        return self._wrapped(total)
 
     def _wrapped(self, sums: np.ndarray) -> np.ndarray:
         """Sums modulo the width of an accumulator."""

@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from ..hdl.post.pairs import pair_bytes
 from ..hdl.shell.commands import Opcode, Parameter
 from ..hdl.shell.config import Config
 from .program import Program
@@ -21,9 +22,8 @@ from .steps import Group, Output, Piece, Step, Tile, Use
 
 __all__ = ["OperandMemory", "OutputRing", "Scheduler", "Scratchpad"]
 
-#: Memories of post-processing, and the POST field with the first line of each that has lines.
-_CONSTANTS = {Parameter.BIAS.value: "bias_base", Parameter.SCALE.value: "scale_base",
-              Parameter.TABLE.value: ""}
+#: Memories of post-processing that have lines, and the POST field with the first line of each.
+_BASES = {Parameter.BIAS.value: "bias_base", Parameter.SCALE.value: "scale_base"}
 
 #: More than any ordinal.
 _NEVER = 1 << 62
@@ -256,6 +256,9 @@ class Scheduler(Generic[AnyStep]):
             Parameter.SCALE.value: Scratchpad(channels * 8, lanes * 8),
             Parameter.TABLE.value: Scratchpad(config.sum_columns * 256, config.sum_columns * 256),
         }
+        if config.has_pairs:
+            size = pair_bytes(config)
+            self.pads[config.commands.destination["PAIR"].value] = Scratchpad(size, size)
         self._outputs = OutputRing(config.scratchpads.output_bytes, lanes * config.sum_bytes)
         self.loads = program.stream(Opcode.LOAD, ("destination", "address"))
         self._stores = program.stream(Opcode.STORE, ("address",))
@@ -295,7 +298,7 @@ class Scheduler(Generic[AnyStep]):
         memory = self._memory
         for use in memory.needs(index):
             # Constants may have to wait until those of the group before have been used: POST brings them.
-            if memory.bring(use, index) or use.tile.memory in _CONSTANTS:
+            if memory.bring(use, index) or use.tile.memory in self.pads:
                 continue
             self.flush()
             if not memory.bring(use, index):
@@ -360,7 +363,7 @@ class Scheduler(Generic[AnyStep]):
             if not self.bring_constant(use, index - 1):
                 raise AssertionError(f"no room for a {self._name(tile)} tile of {tile.size} bytes")
             load = max(load, tile.ordinals[-1])
-            name = _CONSTANTS[tile.memory]
+            name = _BASES.get(tile.memory)
             if name:
                 fields[name] = body.get(name, 0) + tile.address // self._line[tile.memory]
         place, store = self._outputs.place(output.size)

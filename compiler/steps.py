@@ -91,7 +91,7 @@ class Output:
         STORE bodies, with addresses relative to that place.
     target : (Buffer, slice or ndarray, int)
         Buffer, its rows, and elements of each that the STOREs write.
-    bias, scale, table : Use or None
+    bias, scale, table, pair : Use or None
         Constants it needs.
     """
 
@@ -102,11 +102,12 @@ class Output:
     bias: Use | None = None
     scale: Use | None = None
     table: Use | None = None
+    pair: Use | None = None
 
     @cached_property
     def constants(self) -> tuple[Use, ...]:
         """The tiles of constants it needs."""
-        return tuple(use for use in (self.bias, self.scale, self.table) if use is not None)
+        return tuple(use for use in (self.bias, self.scale, self.table, self.pair) if use is not None)
 
 
 @dataclass(eq=False)

@@ -39,7 +39,7 @@ def _markdown(text: str) -> str:
 
 def _fields(layout: Iterable[tuple[Any, data.Field]], offset: int, owner: str = "") -> list[str]:
     lines = ["| field | bits | type |", "|---|---|---|"]
-    behind = f"-of-{owner}" if owner else ""
+    behind = f"-of-{owner}".replace(" ", "-").replace(".", "") if owner else ""
     for name, field in layout:
         shape = Shape.cast(field.shape)
         kind = "signed" if shape.signed else "unsigned"
@@ -61,6 +61,15 @@ def _kind(name: str, own: commands.CommandSet) -> list[str]:
     """Part on the commands of a kind of array."""
     lines = [f"## Kind `{name}`", "", f"### EXECUTE of `{name}`", "", _markdown(own.execute.__doc__ or ""), "",
              *_fields(data.Layout.cast(own.execute), commands.HEADER_BITS), ""]
+    lines += _variants(name, own)
+    lines += [*_enumeration(own.destination, name), f"### Profile record of `{name}`", "",
+              f"{len(own.record)} words: {', '.join(f'`{word}`' for word in own.record)}.", ""]
+    return lines
+
+
+def _variants(name: str, own: commands.CommandSet) -> list[str]:
+    """Fields that a kind's commands have besides those that all kinds share."""
+    lines = []
     for opcode, shared in SHARED.items():
         body = own.bodies[opcode]
         if body is not shared:
@@ -69,8 +78,6 @@ def _kind(name: str, own: commands.CommandSet) -> list[str]:
                       if field not in known or field == "destination"]
             lines += [f"### {opcode.name} of `{name}`", "", _markdown(body.__doc__ or ""), "",
                       *_fields(fields, commands.HEADER_BITS, name), ""]
-    lines += [*_enumeration(own.destination, name), f"### Profile record of `{name}`", "",
-              f"{len(own.record)} words: {', '.join(f'`{word}`' for word in own.record)}.", ""]
     return lines
 
 
@@ -87,6 +94,10 @@ def program_page() -> str:
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
+        pairs = hardware.config.pair_commands
+        if pairs is not None:
+            name = f"{hardware.name} with post.pairs"
+            lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

@@ -9,6 +9,7 @@ ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[integer-0.0]"
 LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
+PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -140,4 +141,19 @@ BANK = [
           line="ledger.running.eq(cycle)", fault="ledger.running.eq(control.busy)"),
     Fault(name="ledger-mark-late", module="pearray.hdl.shell.ledger", test=LEDGER,
           line="self.marked.eq(chosen.mark)", fault="self.marked.eq(found.mark)"),
+    Fault(name="pair-second-byte-is-the-first", module="pearray.hdl.post.pairs", test=PAIRS,
+          line="self.pair.word_select(table, 8)", fault="self.pair.word_select(0, 8)"),
+    Fault(name="pair-entries-shifted", module="pearray.hdl.post.pairs", test=PAIRS,
+          line="write.addr.eq(self.write.entry[table])", fault="write.addr.eq(self.write.entry[table] + 1)"),
+    Fault(name="pair-tables-alike", module="pearray.hdl.post.pairs", test=PAIRS,
+          line="write.data.eq(self.write.data[table])", fault="write.data.eq(self.write.data[0])"),
+    Fault(name="pair-unit-early", module="pearray.hdl.post.engine", test=PAIRS,
+          line="unit = delay(m, walk.unit, late,", fault="unit = delay(m, walk.unit, late - 1,"),
+    Fault(name="pair-not-waited-for", module="pearray.hdl.post.engine", test=PAIRS,
+          line="start & ~given.waiting", fault="start"),
+    Fault(name="pair-takes-groups-before-it", module="pearray.hdl.post.engine",
+          test="hdl/post/test_post.py::test_time_of_pairs",
+          line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
+    Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
+          line='port.destination == config.commands.destination["PAIR"]', fault="port.destination > 1"),
 ]

@@ -88,7 +88,11 @@ def evaluate(kernels, memory):
         over = {rank: size for rank, size in kernel.ranks.items() if rank not in out}
         ranks = out | over
         axes = tuple(range(len(out), len(ranks)))
-        if isinstance(kernel, Chain):
+        if isinstance(kernel, Chain) and kernel.combine == "pair":
+            terms = [_elements(term.a, ranks, memory) & 255 for term in kernel.terms]
+            sums = sum(table.astype(np.int64)[term] for table, term in zip(kernel.finish.pair, terms, strict=True))
+            values = _finish(kernel, (sums + (1 << 31)) % (1 << 32) - (1 << 31), out, memory)
+        elif isinstance(kernel, Chain):
             terms = [term.factor * _elements(term.a, ranks, memory) for term in kernel.terms]
             stacked = sum(terms) if kernel.combine == "sum" else np.maximum.reduce(terms)
             combined = stacked.sum(axes) if kernel.combine == "sum" else stacked.max(axes) if axes else stacked

@@ -1,7 +1,9 @@
 """Pooling, tables, additions, and whatever else treats each channel by itself."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,11 +15,14 @@ from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
 from .average import find_average, find_integer_average
 from .context import Context, float_entry
 from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled, windows
-from .residual import Residual, find_residual
-from .views import View
+from .pairs import find_pair
+from .residual import find_residual
+from .views import Buffer, View
 
 __all__ = ["add", "average_pool", "lookup", "max_pool", "relu"]
 
+#: What a search for an addition finds.
+Sum = TypeVar("Sum")
 
 #: Indices of a row of pixels.
 _ROW = {"w": Index({"q": 1}), "c": Index({"c": 1})}
@@ -57,21 +62,33 @@ def max_pool(context: Context, node: Node[MaxPool2d]) -> list[Kernel]:
 
 
 def _elementwise(context: Context, node: Node, roles: str, finish: Finish, factors: tuple[int, ...] = (1,),
-                 zeros: tuple[int, ...] = (0,)) -> list[Kernel]:
-    """Chain over the elements of tensors that stand alike in memory, in whatever order."""
+                 zeros: tuple[int, ...] = (0,), combine: str = "sum") -> list[Kernel]:
+    """Chain over the elements of tensors that stand alike in memory, in whatever order.
+
+    Of pairs the stored bytes are read, whatever their types.
+    """
     found = [context.operand(node, role) for role in roles]
     layout = found[0].layout
     if not all(layout.same_memory(each.layout) for each in found):
         raise PearrayError(f"{node.name}: {node.inputs['a']} and {node.inputs['b']} stand in memory in different "
                            "orders; reshape both or neither")
-    y = context.result(node, layout)
+    columns = _columns(found[0].buffer, context.config.sum_columns) if combine == "pair" else 0
+    y = context.result(node, layout, columns=columns)
     sizes = 1, 1, y.rows, y.columns
     terms = tuple(
         Scaled(Access(View.rows(each.buffer, "nhwc", sizes), _ROW, zero,
-                      context.graph.tensors[node.inputs[role]].dtype.kind == "u"), factor)
+                      combine == "pair" or context.graph.tensors[node.inputs[role]].dtype.kind == "u"), factor)
         for role, each, factor, zero in zip(roles, found, factors, zeros, strict=True))
-    return [Chain(name=node.name, ranks={"q": y.rows, "c": y.columns}, terms=terms, finish=finish,
+    return [Chain(name=node.name, ranks={"q": y.rows, "c": y.columns}, terms=terms, combine=combine, finish=finish,
                   y=Access(View.rows(y, "nhwc", sizes), _ROW))]
+
+
+def _columns(buffer: Buffer, width: int) -> int:
+    """Elements of a row that waste the fewest of the sums of which rows have `width`, where all channels are alike."""
+    if buffer.columns % width == 0:
+        return buffer.columns
+    divisors = [each for each in range(1, min(buffer.size, 32 * width) + 1) if buffer.size % each == 0]
+    return min(divisors, key=lambda each: (-(-each // width) * width / each, each))
 
 
 def relu(context: Context, node: Node[Relu]) -> list[Kernel]:
@@ -94,7 +111,7 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
 
 
 def add(context: Context, node: Node[Add]) -> list[Kernel]:
-    """State Add as a table if one operand is constant over each channel, else as an integer sum that is exact."""
+    """State Add as a table if one operand is constant over each channel, else as a sum of pairs, or of integers."""
     for role in ("a", "b"):
         value = context.constant(node.inputs[role])
         if value is not None and value.size <= max((1, *value.shape[1:2])):
@@ -103,7 +120,7 @@ def add(context: Context, node: Node[Add]) -> list[Kernel]:
 
 
 def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
-    """Add two tensors of one shape: see :mod:`.residual`."""
+    """Add two tensors of one shape: see :mod:`.pairs`, and :mod:`.residual` for accelerators without them."""
     operator = node.operator
     a, b = (context.graph.tensors[node.inputs[role]] for role in ("a", "b"))
     if a.shape != b.shape:
@@ -114,11 +131,22 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
         context.checked_zero(node, f"{role.upper()}_zero_point", zero, node.inputs[role])
     if not operator.is_scaled:
         return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
-    # Weights are unsigned, so that there are fewer of them.
     target = context.graph.tensors[node.outputs["y"]]
-    _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
-    found = _residual(node, a, b, target.dtype, greatest)
     info = np.iinfo(target.dtype)
+    if context.config.has_pairs:
+        tables = _searched(node, a, b, target.dtype, find_pair)
+        if tables is not None:
+            finish = _clamped(int(info.min), int(info.max), point=tables.point, scale=tables.scale)
+            return _elementwise(context, node, "ab", replace(finish, pair=tables.tables), (1, 1), (0, 0), "pair")
+    # Weights are unsigned, so that there are fewer of them.
+    _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
+    found = _searched(node, a, b, target.dtype, partial(find_residual, greatest=greatest))
+    if found is None:
+        scales = [float(operator.stored(role)[0]) for role in "aby"]
+        raise PearrayError(
+            f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
+            "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
+            "simple multiple of the others, powers of two, or tensors of one type and post.pairs = 1")
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout
     bias = np.full(layout.physical[-1] if layout.physical else 1, found.bias) if found.bias else None
@@ -126,18 +154,12 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
     return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
-def _residual(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, greatest: int) -> Residual:
-    """Integer weights that add two tensors as their scales say."""
+def _searched(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, find: Callable[..., Sum | None]) -> Sum | None:
+    """What a search finds that adds two tensors as their scales say, or None."""
     (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
     scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
-    found = find_residual(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero,
-                          str(y_dtype), greatest, first_is_spread(a.shape, b.shape), node.operator.is_fused(a=a, b=b))
-    if found is None:
-        raise PearrayError(
-            f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
-            "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
-            "simple multiple of the others, or powers of two")
-    return found
+    return find(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero, str(y_dtype),
+                spread=first_is_spread(a.shape, b.shape), fused=node.operator.is_fused(a=a, b=b))
 
 
 def _add_constant(context: Context, node: Node[Add], fixed: str) -> list[Kernel]:

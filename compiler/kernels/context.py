@@ -52,12 +52,15 @@ class Context:
         return self.graph.constants.get(name)
 
     def locate(self, name: str, *, bias: bool = False, layout: Layout | None = None,
-               value: np.ndarray | None = None) -> Located:
-        """Make a buffer for a tensor, whose values are known if `value` is given."""
+               value: np.ndarray | None = None, columns: int = 0) -> Located:
+        """Make a buffer for a tensor, whose values are known if `value` is given.
+
+        Its rows have as many elements as the last axis in memory, if `columns` does not say how many.
+        """
         tensor = self.graph.tensors[name]
         layout = layout or Layout.of(tensor.shape)
         item = 4 if bias and not self.is_fixed_point else self._item(name)
-        columns = max(layout.physical[-1] if layout.physical else 1, 1)
+        columns = columns or max(layout.physical[-1] if layout.physical else 1, 1)
         count = int(np.prod(tensor.shape, dtype=np.int64))
         flat = None if value is None else layout.to_memory(value)
         self.located[name] = found = Located(Buffer(name, count // columns, columns, item, flat), layout)
@@ -91,9 +94,9 @@ class Context:
         n, c, h, w = self.graph.tensors[name].shape
         return View.rows(self.operand(node, role).buffer, "nhwc", (n, h, w, c), outside)
 
-    def result(self, node: Node, layout: Layout | None = None, role: str = "y") -> Buffer:
+    def result(self, node: Node, layout: Layout | None = None, role: str = "y", columns: int = 0) -> Buffer:
         """Buffer of an output that STOREs will fill."""
-        buffer = self.locate(node.outputs[role], layout=layout).buffer
+        buffer = self.locate(node.outputs[role], layout=layout, columns=columns).buffer
         buffer.expect_stores()
         return buffer
 

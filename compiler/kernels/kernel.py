@@ -1,7 +1,8 @@
 """Kernels: what an array is asked to do, as loops over named ranks.
 
 A kernel computes each element of its output view by sums of products (:class:`Contraction`), or by a sum or the
-greatest of elements of a window (:class:`Chain`), which may be one element as it is; then post-processing finishes it.
+greatest of elements of a window, which may be one element as it is, or of a pair of elements (:class:`Chain`); then
+post-processing finishes it.
 Every operand is a view, whose indices are affine in the ranks: ``Index({"p": 2, "r": 1}, -1)`` is ``2 p + r - 1``.
 Ranks have the names of the operators' formulas: n, p, q, g, m are those of outputs (image, row, column, group,
 channel), r, s, c those of sums.
@@ -153,6 +154,8 @@ class Finish:
         Whether negative sums become zero, with ``Rounding.NONE``.
     shift : int
         Lowest bit of the window of a product, in fixed point.
+    pair : ndarray of shape (2, 256), int32, or None
+        What the stored byte of each element of a pair adds to the sum.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -164,6 +167,7 @@ class Finish:
     table: np.ndarray | None = None
     relu: bool = False
     shift: int = 0
+    pair: np.ndarray | None = None
 
     def item(self, config: Config) -> int:
         """Bytes of an output."""
@@ -202,8 +206,8 @@ class Kernel:
         Output.
     terms : tuple of Product or tuple of Scaled
         What is combined over all ranks that the output does not have; several terms are combined, too.
-    combine : {"sum", "max"}
-        How.
+    combine : {"sum", "max", "pair"}
+        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`.
     finish : Finish
         What follows.
     """
@@ -256,7 +260,7 @@ class Kernel:
                     raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
-        body = " + ".join(map(str, self.terms))
+        body = " + ".join(f"table({term})" if self.combine == "pair" else str(term) for term in self.terms)
         found = {rank for access in self.accesses for rank in access.ranks}
         over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]
         if over:
@@ -273,6 +277,6 @@ class Contraction(Kernel):
 
 @dataclass(kw_only=True, eq=False)
 class Chain(Kernel):
-    """A step for each element: a sum or the greatest of scaled elements over a window, then post-processing."""
+    """A step for each element, then post-processing: a sum or the greatest of scaled elements over a window, a pair."""
 
     terms: tuple[Scaled, ...]

@@ -14,7 +14,7 @@ from ...hdl.errors import PearrayError
 from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
 from .views import View
 
-__all__ = ["Nest"]
+__all__ = ["Nest", "pair_entries"]
 
 _NONE = Index({})
 
@@ -131,6 +131,8 @@ class Nest:
         if isinstance(kernel, Contraction):
             kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)
+        elif isinstance(kernel, Chain) and kernel.combine == "pair":
+            first, *others = _pair(kernel, operand_bits)
         else:
             assert isinstance(kernel, Chain)
             # The tiling makes room for the first, so that is the one with more weights.
@@ -212,6 +214,21 @@ def _contraction(kernel: Contraction, term: Product) -> Nest:
         weights = term.w.view.renamed(*(rank for ((rank, _),) in ranks_of))
     return replace(nest, groups=groups, cg=cg, ng=ng, weights=weights, w_zero=term.w.zero,
                    w_unsigned=term.w.is_unsigned)
+
+
+def _pair(kernel: Chain, operand_bits: int) -> tuple[Nest, Nest]:
+    """Bytes of two elements side by side in a sum: the first in the low bits, and the second's negative above it.
+
+    The negative takes one weight, which is a word's least value; 2**bits would be beyond its greatest.
+    """
+    first, second = (_chain(kernel, term, operand_bits) for term in kernel.terms)
+    least = -(1 << operand_bits - 1)
+    return first, replace(second, weights=np.array([least]), w_zero=-least, w_unsigned=False)
+
+
+def pair_entries(tables: np.ndarray) -> np.ndarray:
+    """Tables of shape (2, 256) for the two low bytes of such a sum."""
+    return np.stack([tables[0], tables[1][-np.arange(256) & 255]])
 
 
 def _chain(kernel: Chain, term: Scaled, operand_bits: int) -> Nest:

@@ -65,7 +65,7 @@ class OutputMaker:
             yield output
 
     def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
-        """Let an output of rows `first` and on use its biases, scales and table."""
+        """Let an output of rows `first` and on use its biases, scales and tables."""
         finish, maker, body = self._problem.finish, self._maker, output.body
         step, span = self._config.array.cols // self._config.post.lanes, self._const_span(tiles)
         base = (tiles[0] - span[0]) * step
@@ -75,6 +75,9 @@ class OutputMaker:
         elif finish.bias is not None:
             output.bias = Use(maker.bias(group, span), 1)
             body |= {"bias_base": base, "bias": 1, "bias_nstep": step}
+        if finish.pair is not None:
+            body["pair"] = 1
+            output.pair = Use(maker.pair(), 1)
         if finish.rounding is Rounding.NONE:
             if finish.relu:
                 body["table"] = 1

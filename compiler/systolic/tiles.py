@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from ...hdl.post.pairs import pair_words
 from ...hdl.systolic.commands import Destination
 from ..kernels.layout import operand_array
+from ..kernels.nest import pair_entries
 from ..kernels.regions import Region
 from ..kernels.views import View
 from ..placement import MemoryPlan
@@ -272,3 +274,17 @@ class TileMaker:
                 dram=address + first * 256, length=256, dims=[(count, step, 256)])])])
 
         return self._once(("table", first), make)
+
+    def pair(self) -> Tile:
+        """Tile of the tables of pairs."""
+        config, tables = self._config, self.problem.finish.pair
+        assert tables is not None
+        words = np.zeros((tables.shape[1], pair_words(config)), np.int64)
+        words[:, :2] = pair_entries(tables).T
+        data = operand_array(words, 4).tobytes()
+
+        def make() -> Tile:
+            address = self._plan.constant(self.problem.name, len(data), lambda: data, key=("pair", data))
+            return stored(config.commands.destination["PAIR"].value, len(data), address)
+
+        return self._once("pair", make)

@@ -355,10 +355,11 @@ class _Machine:
         groups = body["n_count"] * body["m_count"] * constants.groups
         self.begun[index] = time
         # An EXECUTE need only wait until the sums have been read.
-        taken = time + 1 + max(groups, constants.settings)
+        late = constants.pair if body.get("pair") else 0
+        taken = time + 1 + max(groups, constants.settings) + late
         self._posted.append(taken)
         self._at(taken + 1, _FREED, _POST)
-        self._finished(_POST, index, time + groups + constants.post + 1)
+        self._finished(_POST, index, time + groups + constants.post + 1 + late)
 
     def _store(self, time: int) -> None:
         time = max(time, self._store_ready)

@@ -123,10 +123,12 @@ class Latencies:
     turns: int
     leaving: int
     drain: int
-    #: Groups of lanes in a row; from a group to its output; and for how long a POST is held at least.
+    #: Groups of lanes in a row; from a group to its output; for how long a POST is held at least; and by how much
+    #: later all is if its sums are those of pairs.
     groups: int
     post: int
     settings: int
+    pair: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
 
@@ -143,6 +145,7 @@ class Latencies:
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
+            Post.pair_delay_of(config),
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
 
 

@@ -1,6 +1,8 @@
 """Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed, unsigned
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,6 +15,7 @@ from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .lane import TABLE_BYTES, Lane, Settings
+from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .sums import AccumulatorRead
 from .walk import PostWalk
@@ -75,6 +78,25 @@ def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) ->
     return values[0]
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A group as the lanes' part of the engine gets to know it.
+
+    Parameters
+    ----------
+    valid, first, last, unit : Value
+        As of :class:`PostWalk`.
+    waiting : Value or None
+        Whether groups have been walked and are yet to come, so that no other command may begin; None: never.
+    """
+
+    valid: Value
+    first: Value
+    last: Value
+    unit: Value
+    waiting: Value | None = None
+
+
 class Post(wiring.Component):
     """Engine of the POST commands (:class:`PostBody`).
 
@@ -85,6 +107,10 @@ class Post(wiring.Component):
 
     The row of sums is read again for each group. Counts of zero are not allowed. Loads to
     the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
+
+    With ``post.pairs``, sums of pairs take :meth:`pair_delay_of` cycles more: such a command reads its sums as ever,
+    and all that is done with them comes so much later. It is held so much longer, too, so that its groups meet none of
+    another command's.
 
     Parameters
     ----------
@@ -117,7 +143,6 @@ class Post(wiring.Component):
         self._banks = output_banks(config)
         self._lines = output_lines(config)
         self._groups = config.sum_columns // config.post.lanes
-        self._select_stages = -(-ceil_log2(self._groups) // 2)
         lanes, words = config.post.lanes, beat_words(config)
         self._bias_latency = LineMemory.latency_of(words, lanes) + 1
         self._scale_latency = LineMemory.latency_of(words, 2 * lanes)
@@ -147,11 +172,20 @@ class Post(wiring.Component):
         """Return the cycles from the read of a row to its settings, for which a command is held."""
         return cls._lane_cycle_of(config) + Lane.settings_cycle_of(config)
 
+    @classmethod
+    def pair_delay_of(cls, config: Config) -> int:
+        """Return the cycles by which a sum of a pair comes later than a sum, at least one; 0 without ``post.pairs``."""
+        return config.has_pairs * (cls._sum_cycle_of(config) + PairSum.LATENCY - cls._lane_cycle_of(config))
+
     @staticmethod
-    def _lane_cycle_of(config: Config) -> int:
+    def _sum_cycle_of(config: Config) -> int:
+        """Cycles from a group's row to its sums, selected from the row."""
+        return AccumulatorRead.LATENCY - (-ceil_log2(config.sum_columns // config.post.lanes) // 2)
+
+    @classmethod
+    def _lane_cycle_of(cls, config: Config) -> int:
         words, lanes = beat_words(config), config.post.lanes
-        select_stages = -(-ceil_log2(config.sum_columns // lanes) // 2)
-        return max(AccumulatorRead.LATENCY + select_stages, LineMemory.latency_of(words, lanes) + 1,
+        return max(cls._sum_cycle_of(config), LineMemory.latency_of(words, lanes) + 1,
                    LineMemory.latency_of(words, 2 * lanes))
 
     def elaborate(self, platform):
@@ -168,14 +202,16 @@ class Post(wiring.Component):
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
         settings_cycle = self.settings_cycle_of(config)
         write_cycle = self.latency - 1
-        valid = taps(m, walk.valid, write_cycle, "valid")
-        first = delay(m, walk.valid & walk.first, settings_cycle - 1, "first")
-        last = taps(m, walk.valid & walk.last, write_cycle, "last")
+        given = self._give(m, walk)
+        valid = taps(m, given.valid, write_cycle, "valid")
+        first = delay(m, given.valid & given.first, settings_cycle - 1, "first")
+        last = taps(m, given.valid & given.last, write_cycle, "last")
 
         walked = Signal()
         settled = Signal()
+        start = self.commands.valid & ~walk.valid & ~walked
         m.d.comb += [
-            walk.start.eq(self.commands.valid & ~walk.valid & ~walked),
+            walk.start.eq(start if given.waiting is None else start & ~given.waiting),
             self.commands.ready.eq(walked & settled),
         ]
         with m.If(last[0]):
@@ -202,13 +238,25 @@ class Post(wiring.Component):
             self.accumulators.bank.eq(command.bank),
             self.accumulators.row.eq(walk.row),
         ]
-        lanes = self._build_lanes(m, platform, lines, walk, settings)
-        self._build_output(m, lanes, walk, raw, valid, last)
+        lanes = self._build_lanes(m, platform, lines, walk, given, settings)
+        self._build_output(m, lanes, given.unit, raw, valid, last)
         m.d.sync += [self.events.group.eq(walk.valid), self.events.accumulator_read.eq(walk.valid)]
 
         return m
 
-    def _build_lanes(self, m, platform, lines, walk, settings):
+    def _give(self, m, walk):
+        """Tell what belongs to each group; of a pair as much later as its sums come."""
+        late = self.pair_delay_of(self._config)
+        if not late:
+            return _Given(walk.valid, walk.first, walk.last, walk.unit)
+        pair = walk.command.pair
+        valid = taps(m, walk.valid & pair, late, "pair_valid")
+        first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
+        unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
+        return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
+                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any())
+
+    def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
         config, cycle, command = self._config, self._lane_cycle, walk.command
         words, lanes = beat_words(config), config.post.lanes
@@ -227,24 +275,27 @@ class Post(wiring.Component):
                                             (scale, walk.scale_line, self._scale_latency, "scale_line")):
             m.d.comb += memory.line.eq(delay(m, line, cycle - latency, name, reset_less=True))
 
-        lane_valid = delay(m, walk.valid, cycle, "lane_valid")
+        lane_valid = delay(m, given.valid, cycle, "lane_valid")
         rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = taps(m, walk.group, cycle, "group", reset_less=True)
-        waiting = cycle - AccumulatorRead.LATENCY - self._select_stages
+        sum_cycle = self._sum_cycle_of(config)
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
         for index, lane in enumerate(units):
             unit.add(m, f"lane_{index}", lane, platform)
             columns = [self.accumulators.data[number * lanes + index] for number in range(self._groups)]
             total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
+            waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
+            if config.has_pairs:
+                waited = self._pair(m, f"pair_{index}", platform, total, waited, port)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
             m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
             m.d.comb += [
                 lane.valid.eq(lane_valid),
                 lane.group.eq(group[cycle]),
                 lane.rounding.eq(rounding),
-                lane.accumulator.eq(delay(m, total, waiting, f"sum_{index}", reset_less=True)),
+                lane.accumulator.eq(waited),
                 lane.bias.eq(offset),
                 lane.scale.eq(scale.data[2 * index]),
                 lane.shift.eq(scale.data[2 * index + 1]),
@@ -260,13 +311,29 @@ class Post(wiring.Component):
                 ]
         return units
 
-    def _build_output(self, m, lanes, walk, raw, valid, last):
+    def _pair(self, m, name, platform, total, waited, port):
+        """Put a sum of two table entries in the place of a sum, where the command says so."""
+        config = self._config
+        tables = PairSum()
+        unit.add(m, name, tables, platform)
+        m.d.comb += tables.pair.eq(total)
+        enable = port.destination == config.commands.destination["PAIR"]
+        for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
+            m.d.comb += [
+                tables.write.en[table].eq(en),
+                tables.write.entry[table].eq(entry),
+                tables.write.data[table].eq(word),
+            ]
+        pair = delay(m, self.commands.payload.pair, self._lane_cycle, name, reset_less=True)
+        return Mux(pair, tables.sum, waited)
+
+    def _build_output(self, m, lanes, unit, raw, valid, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it."""
         config = self._config
         size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
         write_cycle = len(valid) - 1
         raw = delay(m, raw, write_cycle, "raw", reset_less=True)
-        place = delay(m, walk.unit, write_cycle, "unit", reset_less=True)
+        place = delay(m, unit, write_cycle, "unit", reset_less=True)
         slots = self._banks // size
         slot = place[:ceil_log2(slots)]
 

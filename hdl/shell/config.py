@@ -44,6 +44,7 @@ class Post(Section):
     SECTION = "post"
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
+    pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ class Config(ABC):
     SECTIONS: ClassVar[dict[str, type[Any]]]
     #: Commands of programs.
     commands: ClassVar[CommandSet]
+    #: Those with tables of pairs; None if its configurations can have none.
+    pair_commands: ClassVar[CommandSet | None] = None
 
     name: str
     array: Array
@@ -93,6 +96,8 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
+        if self.pair_commands is None and getattr(self, "post", Post()).pairs:
+            raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -118,6 +123,11 @@ class Config(ABC):
     def has_post(self) -> bool:
         """Whether there is post-processing, and POST commands."""
         return True
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
+        return bool(self.post.pairs) and self.array.operand_bits == 8
 
     @property
     @abstractmethod

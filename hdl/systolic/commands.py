@@ -1,11 +1,22 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
+from dataclasses import replace
+
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
 
-from ..shell.commands import ADDRESS_BITS, DESTINATION_BITS, RECORD, CommandSet, LoadBody, Parameter, variant
+from ..shell.commands import (
+    ADDRESS_BITS,
+    DESTINATION_BITS,
+    RECORD,
+    CommandSet,
+    LoadBody,
+    Parameter,
+    PostBody,
+    variant,
+)
 
-__all__ = ["COMMANDS", "Destination", "ExecuteBody"]
+__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -16,6 +27,18 @@ class Destination(enum.IntEnum, shape=DESTINATION_BITS):
     BIAS = Parameter.BIAS.value
     SCALE = Parameter.SCALE.value
     TABLE = Parameter.TABLE.value
+
+
+class PairDestination(enum.IntEnum, shape=DESTINATION_BITS):
+    """Memory that a load writes, with ``post.pairs``: one more of post-processing's."""
+
+    ACTIVATION = 0
+    WEIGHT = 1
+    BIAS = Parameter.BIAS.value
+    SCALE = Parameter.SCALE.value
+    TABLE = Parameter.TABLE.value
+    #: Both tables of pairs.
+    PAIR = 5
 
 
 class ExecuteBody(data.Struct):
@@ -107,4 +130,17 @@ COMMANDS = CommandSet(
     # Output-stationary.
     execute_counts_except=("k_total", "run", "run_count"),
     record=(*RECORD, "active"),
+)
+
+#: Commands with ``post.pairs``.
+PAIR_COMMANDS = replace(
+    COMMANDS,
+    destination=PairDestination,
+    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
+    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+    entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
+    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
+
+    A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
+    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
 )

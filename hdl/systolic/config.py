@@ -9,9 +9,9 @@ from amaranth.utils import ceil_log2
 
 from ..errors import PearrayError
 from ..sections import Section, integer
-from ..shell.commands import ADDRESS_BITS
+from ..shell.commands import ADDRESS_BITS, CommandSet
 from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS
+from .commands import COMMANDS, PAIR_COMMANDS
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
 
@@ -32,6 +32,13 @@ class Accumulators(Section):
     SECTION = "accumulators"
 
     depth: int = integer(None, 4, 1 << 16, "rows of C sums in each of the two banks", power=True)
+
+
+class _Commands:
+    """Commands of a configuration; of the class, those without tables of pairs."""
+
+    def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
+        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,8 @@ class SystolicConfig(Config):
     SECTIONS: ClassVar[dict[str, type[Any]]] = {
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
-    commands = COMMANDS
+    commands: ClassVar[Any] = _Commands()
+    pair_commands = PAIR_COMMANDS
 
     scratchpads: Scratchpads
     accumulators: Accumulators

@@ -15,14 +15,15 @@ from pearray.compiler.kernels.verify import Written
 from pearray.compiler.kernels.views import Buffer, View
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *NARROW_OPERATORS])
-def test_operators_are_their_kernels(rng, name):
+@pytest.mark.parametrize(("name", "pairs"), [*((name, 0) for name in [*OPERATORS, *NARROW_OPERATORS]),
+                                             ("residual", 1)])
+def test_operators_are_their_kernels(rng, name, pairs):
     """An index, a stride or a phase that is wrong here is wrong on every kind of array alike."""
     makers = OPERATORS | NARROW_OPERATORS
     for _ in range(6):
         operator, tensors, constants = makers[name](rng, 8)
         graph = Graph.of(operator, tensors, constants)
-        context = Context(graph, configuration(), False)
+        context = Context(graph, configuration(pairs=pairs), False)
         for given in graph.inputs:
             context.locate(given, bias=given in ("b", "c") and given != operator.required[-1])
         (node,) = graph.nodes

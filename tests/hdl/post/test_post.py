@@ -11,6 +11,7 @@ from pearray import PearrayError
 from pearray.golden import requantise as golden
 from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks, output_lines
+from pearray.hdl.post.pairs import pair_words
 from pearray.hdl.post.parameters import WordPort
 from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
 from pearray.hdl.shell.commands import Parameter, Rounding
@@ -21,9 +22,9 @@ DEPTH = 32
 OUTPUT_BYTES = 2048
 
 
-def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64):
+def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, pairs=0):
     return SystolicConfig(
-        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes),
+        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes, pairs=pairs),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
         accumulators=Accumulators(depth=DEPTH), memory=Memory(data_width=data_width))
@@ -117,7 +118,7 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
             ctx.set(engine.commands.payload, {})
             if stalls and rng.random() < 0.6:
                 await ctx.tick().repeat(int(rng.integers(1, 40)))
-        await ctx.tick().repeat(engine.latency + 4)
+        await ctx.tick().repeat(engine.latency + engine.pair_delay_of(target) + 4)
 
     async def watchdog(ctx):
         await ctx.delay(200_000e-6)
@@ -148,6 +149,9 @@ def expected_bytes(target, sums, memories, commands):
             for lane in range(lanes):
                 column = s * lanes + lane
                 value = int(sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + row) % DEPTH, column])
+                if c.get("pair"):
+                    words = memories[target.commands.destination["PAIR"]].view("<u4").reshape(256, -1)
+                    value = int(words[value & 255, 0]) + int(words[value >> 8 & 255, 1])
                 if c["bias"]:
                     line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"] + s
                     value += int(bias[line % len(bias), lane])
@@ -191,11 +195,16 @@ def random_memories(rng, target):
     scale[:, 5:] = rng.integers(0, 256, (channels, 3))
     scale[:half, 4] = rng.integers(0, 256, half)
     bias = (rng.integers(-(1 << 31), 1 << 31, channels) >> rng.integers(0, 24, channels)).astype("<i4")
-    return {
+    memories = {
         Parameter.BIAS: bias.view(np.uint8),
         Parameter.SCALE: scale.reshape(-1),
         Parameter.TABLE: rng.integers(0, 256, target.sum_columns * 256).astype(np.uint8),
     }
+    if target.has_pairs:
+        words = rng.integers(-(1 << 31), 1 << 31, (256, pair_words(target))) >> rng.integers(0, 24, (256, 1))
+        # The first to be written, so that others' words that went there would stay.
+        memories = {target.commands.destination["PAIR"]: words.astype("<i4").view(np.uint8).reshape(-1), **memories}
+    return memories
 
 
 def random_command(rng, target, rounding=None, groups=60):
@@ -242,6 +251,12 @@ def random_command(rng, target, rounding=None, groups=60):
         "out_base": out_base, "out_nstep": out_nstep,
         "out_mstep": (1 << 20) - out_mstep if downwards else out_mstep,
     }
+
+
+def random_pair(rng, target, groups=60):
+    """Draw a command of pairs."""
+    return random_command(rng, target, groups=groups) | {
+        "pair": 1, "bias": 0, "per_channel": 0, "scale_nstep": 0, "table": 0}
 
 
 def random_sums(rng, target):
@@ -300,6 +315,34 @@ def test_throughput(rng):
     writes = np.array(seen["writes"])
     assert writes[-1] - writes[0] + 1 == sum(groups) + 2 * (len(commands) - 1)
     assert writes[0] - seen["first_read"] == seen["latency"]
+
+
+@pytest.mark.parametrize(("lanes", "cols", "data_width"), [
+    (2, 8, 64), (1, 1, 32), (1, 32, 128), (4, 4, 32), (2, 4, 256), (4, 12, 128),
+])
+def test_pairs(rng, lanes, cols, data_width):
+    """Sums of table entries among other sums: a wrong byte, table, entry, lane or delay leaves wrong outputs."""
+    target = config(lanes, cols, data_width=data_width, pairs=1)
+    commands = [random_pair(rng, target, groups=int(rng.integers(2, 40))) if rng.random() < 0.6
+                else random_command(rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
+
+
+def test_time_of_pairs(rng):
+    """The compiler reads the delay of pairs here; others must not wait for them, nor be late themselves."""
+    target = config(2, 4, pairs=1)
+    plain = random_command(rng, target, Rounding.ONNX) | {"n_count": 2, "m_count": 16}
+    pair = random_pair(rng, target) | {"rounding": Rounding.ONNX, "n_count": 2, "m_count": 16}
+    late = Engine.pair_delay_of(target)
+    assert late > 0
+    for commands, delays in (([plain, plain], 0), ([pair, plain], late), ([pair, pair], 2 * late),
+                             ([plain, pair], late)):
+        seen, groups = check(rng, target, commands)
+        writes = np.array(seen["writes"])
+        begun = late if commands[0] is pair else 0
+        assert writes[0] - seen["first_read"] == seen["latency"] + begun
+        assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2 + delays
 
 
 def test_bias_matrix(rng):

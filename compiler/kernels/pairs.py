@@ -1,0 +1,136 @@
+"""Addition of two quantised tensors as a sum of two table entries, exact by exhaustion.
+
+An operand has 8 bits, so what it adds to a sum is one of 256 integers. Requantisation by a scale is a rising function
+of the sum: each output belongs to an interval of sums. So the golden model's outputs of all 65,536 pairs of stored
+values say between which bounds each ``A[a] + B[b]`` must lie, saturated outputs included, and which integers do that
+is a system of difference constraints: there is a solution if, and only if, Bellman and Ford's relaxation comes to rest
+(Cormen et al., *Introduction to Algorithms*, 22.4).
+
+With a scale of ``2**g`` a sum is rounded to float32 and to an integer as in onnxruntime's fused addition. Sums have 32
+bits; finer grids tell nearer ties apart, coarser ones leave room for sums that saturate.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import frexp
+
+import numpy as np
+
+from ...golden import quantised
+
+__all__ = ["Pair", "find_pair", "solve"]
+
+#: Exponents of the scales to try, beyond that of which sums take 32 bits.
+_EXPONENTS = (0, 1, 2, -1, 3, 4, 6, 8, 12, 16)
+
+#: Greatest sum.
+_MOST = (1 << 31) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two tables and a scale that add two tensors exactly.
+
+    Parameters
+    ----------
+    tables : ndarray of shape (2, 256), int32
+        What each stored byte of the first and of the second tensor adds; sums wrap at 32 bits.
+    scale : float
+        Scale of the sum.
+    point : int
+        What is added to the scaled sum.
+    """
+
+    tables: np.ndarray
+    scale: float
+    point: int
+
+
+@cache
+def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str, y_scale: float,
+              y_zero: int, y_dtype: str, spread: bool = False, fused: bool | None = None) -> Pair | None:
+    """Find tables that add two 8-bit tensors as the golden model does, for every pair of values.
+
+    Parameters
+    ----------
+    a_scale, b_scale, y_scale : float
+        Scales.
+    a_zero, b_zero, y_zero : int
+        Zero points.
+    a_dtype, b_dtype, y_dtype : str
+        Types of the operands and the output, int8 or uint8.
+    spread : bool
+        Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
+    fused : bool, optional
+        Whether its rule is that of QLinearAdd; if not given, that follows from the types.
+
+    Returns
+    -------
+    Pair or None
+        None if there are none for any scale that is tried.
+    """
+    stored = np.arange(256, dtype=np.uint8)
+    outputs = quantised.add(stored.view(a_dtype)[:, None], a_scale, a_zero, stored.view(b_dtype), b_scale, b_zero,
+                            y_scale, y_zero, dtype=y_dtype, spread=spread, fused=fused).astype(np.int64)
+    # Of halves the even output is taken, before the zero point is added or after.
+    is_fused = len({a_dtype, b_dtype, y_dtype}) == 1 if fused is None else fused
+    point = 0 if is_fused else y_zero
+    low, high = int(np.iinfo(y_dtype).min) - point, int(np.iinfo(y_dtype).max) - point
+    first = a_scale / y_scale * (stored.view(a_dtype).astype(np.float64) - a_zero)
+    second = b_scale / y_scale * (stored.view(b_dtype).astype(np.float64) - b_zero) + y_zero - point
+    finest = _finest(first, second, low, high)
+    for exponent in _EXPONENTS:
+        tables = solve(outputs - point, 2.0**(finest + exponent), low, high)
+        if tables is not None:
+            return Pair(tables, 2.0**(finest + exponent), point)
+    return None
+
+
+def _finest(first: np.ndarray, second: np.ndarray, low: int, high: int) -> int:
+    """Exponent of the finest grid on which sums of real addends have 32 bits."""
+    # Beyond these a sum saturates, whatever is added to it.
+    second = second.clip(low - 1 - first.max(), high + 1 - first.min())
+    first = first.clip(low - 1 - second.max(), high + 1 - second.min())
+    greatest = max(first.max() + second.max(), -(first.min() + second.min()), high - low)
+    return max(frexp(greatest)[1], 0) - 31
+
+
+def solve(outputs: np.ndarray, scale: float, low: int, high: int) -> np.ndarray | None:
+    """Find tables whose sums, requantised by onnxruntime's rule and clamped, are given outputs.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (256, 256), int64
+        Output of each pair of stored bytes.
+    scale : float
+        Scale, greater than 0.
+    low, high : int
+        Bounds of the outputs.
+
+    Returns
+    -------
+    ndarray of shape (2, 256), int32, or None
+        None if there are no such tables.
+    """
+    firsts = _first_sums(scale, low, high)
+    least, most = firsts[outputs - low], firsts[outputs - low + 1] - 1
+    # A[a] <= most - B[b], and -B[b] <= A[a] - least, until nothing moves.
+    first, second = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for _ in range(first.size + second.size):
+        lower = np.minimum(first, (second + most).min(axis=1))
+        lower_second = np.minimum(second, (lower[:, None] - least).min(axis=0))
+        if np.array_equal(lower, first) and np.array_equal(lower_second, second):
+            return (np.stack([first, -second]) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        first, second = lower, lower_second
+    return None
+
+
+def _first_sums(scale: float, low: int, high: int) -> np.ndarray:
+    """Least sum of each output from `low` to `high`, and the first that is none."""
+    wanted = np.arange(low + 1, high + 1)
+    below, reached = np.full(wanted.shape, -_MOST - 1), np.full(wanted.shape, _MOST + 1)
+    while (reached - below > 1).any():
+        middle = (below + reached) // 2
+        enough = np.rint(middle.astype(np.float32) * np.float32(scale)) >= wanted
+        below, reached = np.where(enough, below, middle), np.where(enough, middle, reached)
+    return np.concatenate([[-_MOST - 1], reached, [_MOST + 1]])
