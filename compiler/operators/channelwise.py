@@ -150,11 +150,11 @@ class AvgPool2d(_Pool, Scaled):
             sums = pool.window_sums(x, kernel, **geometry, x_zero_point=int(self.x_zero_point))
             return [sums.astype(dtype)]
         scales = *self.stored("x"), *self.stored("y")
-        rule = {"dtype": dtype, "fused": self.is_fused(x=x)}
+        fused = self.is_fused(x=x)
         if self.is_global:
-            return [quantised.global_average_pool2d(x, *scales, **rule)]
+            return [quantised.global_average_pool2d(x, *scales, dtype=dtype, fused=fused)]
         return [quantised.average_pool2d(x, *scales, kernel, **geometry, count_include_pad=self.count_include_pad,
-                                         **rule)]
+                                         dtype=dtype, fused=fused)]
 
 
 @dataclass(frozen=True, eq=False)

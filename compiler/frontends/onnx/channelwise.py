@@ -101,9 +101,9 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
 @handles("QLinearAdd", domain=MICROSOFT)
 def _add(node: OnnxNode, graph: Builder) -> None:
     y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
-    stored = _input(node, graph, "A", 0), _input(node, graph, "B", 3), y
-    operator = Add(*(value for found in stored for value in (float(found.scale), found.zero_point)),
-                   rounding=_rounding(*stored))
+    first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
+    operator = Add(float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale),
+                   y.zero_point, _rounding(first, second, y))
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
     a, b = (graph.tensor(name).shape for name in inputs.values())
