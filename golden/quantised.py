@@ -191,7 +191,8 @@ def average_pool2d(x: Array, x_scale: float, x_zero_point: int, y_scale: float, 
     point = checked_zero_point("y_zero_point", y_zero_point, kind)
     window, step = pair("kernel", kernel), pair("stride", 1 if stride is None else stride)
     geometry: dict[str, Any] = {"stride": step, "padding": padding, "ceil_mode": ceil_mode}
-    counts = pool.window_counts(*activations.shape[2:], window, count_include_pad=count_include_pad, **geometry)
+    height, width = activations.shape[2:]
+    counts = pool.window_counts(height, width, window, count_include_pad=count_include_pad, **geometry)
     check_reach(x_scale=x_scale, y_scale=y_scale)
     real = dequantize_linear(activations, x_scale, x_zero_point)
     mean = pool.sequential_sums(real, window, **geometry) / counts.astype(np.float32)
