@@ -140,7 +140,7 @@ def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], ou
     totals = _totals(outcome)
     result = Result(
         outputs=outputs, cycles=outcome.cycles, counters=outcome.counters,
-        ledger=total([layer.ledger for layer in layers]), layers=layers, macs=macs, pes=config.pes,
+        ledger=_ledger(outcome, layers, config.pes), layers=layers, macs=macs, pes=config.pes,
         utilisation=_share(macs, config.pes, outcome.cycles), dram_read_bytes=totals["read_beats"] * config.beat_bytes,
         dram_write_bytes=totals["write_beats"] * config.beat_bytes, host_packed_bytes=compiled.host_packed_bytes,
         build_s=outcome.build_s, sim_s=outcome.sim_s, verilog_sha256=outcome.verilog_sha256,
@@ -185,6 +185,13 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         for made, ledger in zip(layers, ledgers, strict=True):
             made.ledger = ledger
     return layers
+
+
+def _ledger(outcome: Outcome, layers: list[Layer], pes: int) -> dict[str, int]:
+    """Ledger of a run: the sum of its layers'; a program without any has one all the same."""
+    if layers or not outcome.ledger:
+        return total([layer.ledger for layer in layers])
+    return total(charge(outcome.ledger, [0], [0], pes))
 
 
 def _totals(outcome: Outcome) -> dict[str, int]:

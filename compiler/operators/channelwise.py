@@ -7,7 +7,7 @@ import numpy as np
 
 from ...golden import activation, integer, pool, quantised
 from ...hdl.errors import PearrayError
-from .fields import Flag, Pair, Scale, Sides, ZeroPoint, array, check_size, check_stored
+from .fields import Flag, Pair, Scale, Sides, Stored, ZeroPoint, array, check_size, check_stored
 from .operator import Operator, Spec, Typed, sum_bits, sum_dtype
 from .scaled import Scaled
 
@@ -286,7 +286,7 @@ class Lookup(Operator):
 class Relu(Operator):
     """``max(x, zero_point)`` of a quantised tensor of any shape."""
 
-    zero_point: ZeroPoint = 0
+    zero_point: Stored = 0
 
     def _types(self, x: Typed) -> list[Spec]:
         check_stored("zero_point", self.zero_point, _integer("x", x))

@@ -14,7 +14,7 @@ from ...hdl.errors import PearrayError
 
 __all__ = [
     "MOST_ELEMENTS", "Bounds", "Check", "Count", "Flag", "Index", "Number", "Offsets", "Pair", "Scale", "Shape",
-    "Sides", "ZeroPoint", "array", "bounds", "check_scale", "check_size", "check_stored", "check_zero_point",
+    "Sides", "Stored", "ZeroPoint", "array", "bounds", "check_scale", "check_size", "check_stored", "check_zero_point",
     "integers", "is_number", "number", "one_scale", "storage_dtype", "whole",
 ]
 
@@ -198,3 +198,5 @@ Scale = Annotated[Any, one_scale]
 ZeroPoint = Annotated[Any, _zero_point]
 #: (low, high) of stored values.
 Bounds = Annotated[tuple[int, int], bounds]
+#: A stored value of a type of at most 16 bits.
+Stored = Annotated[int, whole(-(1 << 15), (1 << 16) - 1)]

@@ -67,4 +67,4 @@ def test_unknown_dataflow(rng):
     """A misspelt choice that is taken for the default would compare a dataflow with itself."""
     tensors = {"a": operands(rng, (4, 5)), "b": operands(rng, (5, 6))}
     with pytest.raises(pe.PearrayError, match=r"^dataflow must be 'cheapest', 'weight-stationary' or 'output-"):
-        pe.run(pe.Gemm(), tensors, on="systolic-8x8", engine="interpreter", dataflow="weights")
+        pe.run(pe.Gemm(), tensors, on="systolic-8x8", dataflow="weights")

@@ -69,8 +69,10 @@ def test_network_equals_onnxruntime_on_every_tensor(rng, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_drawn_models_on_the_rtl(family, seed, tmp_path):
     """A type, a zero point or a range that the compiler reads otherwise than the golden model does."""
-    done = 0
-    for number in range(5):
+    done, number = 0, 0
+    while done < 3:
+        number += 1
+        assert number < 20, "the import refuses nearly all"
         case = FAMILIES[family](np.random.default_rng([seed, number, 1]))
         model = make_model(case.nodes, case.inputs, [case.output], case.constants, case.opset)
         try:
@@ -84,7 +86,6 @@ def test_drawn_models_on_the_rtl(family, seed, tmp_path):
         done += 1
         assert actual.dtype == expected.dtype
         np.testing.assert_array_equal(actual, expected, str(case.nodes))
-    assert done >= 2
 
 
 @pytest.mark.parametrize(("operator", "tensors", "expected"), [

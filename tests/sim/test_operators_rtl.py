@@ -24,26 +24,36 @@ EXAMPLES = {"add": 8}
 
 
 def check(strategy, seed, examples, configurations):
-    """Compare golden model and RTL with the runtime on drawn cases, on one configuration after another."""
-    tried = 0
+    """Compare golden model and RTL with the runtime on drawn cases, on one configuration after another.
+
+    Averages that depend on the order of float32's additions are refused; few may be.
+    """
+    tried = done = 0
 
     @hypothesis.seed(seed)
     @hypothesis.settings(max_examples=examples, deadline=None, database=None, derandomize=False,
                          phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
     @hypothesis.given(strategy())
     def compare(case):
-        nonlocal tried
+        nonlocal tried, done
         tried += 1
         expected = case.expected()
         golden = pe.golden_run(case.operator, case.tensors)["y"]
         on = configurations[tried % len(configurations)]
-        actual = pe.run(case.operator, case.tensors, on=on).outputs["y"]
+        try:
+            actual = pe.run(case.operator, case.tensors, on=on).outputs["y"]
+        except pe.PearrayError as error:
+            if "can't be computed exactly" not in str(error):
+                raise
+            actual = golden
+        else:
+            done += 1
         for result in (golden, actual):
             assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
             np.testing.assert_array_equal(result, expected)
 
     compare()
-    assert tried
+    assert done > 0.7 * tried
 
 
 @pytest.mark.parametrize("family", FAMILIES)
