@@ -29,8 +29,9 @@ def draw(rng, shape=None):
 def runtime(operator, tensors):
     """Result of onnxruntime's QLinearAdd."""
     return run_node("QLinearAdd", [
-        tensors["a"], operator.A_scale, operator.A_zero_point, tensors["b"], operator.B_scale, operator.B_zero_point,
-        operator.C_scale, operator.C_zero_point], output=tensors["a"].dtype, domain=MICROSOFT)
+        tensors["a"], np.float32(operator.A_scale), operator.A_zero_point,
+        tensors["b"], np.float32(operator.B_scale), operator.B_zero_point,
+        np.float32(operator.C_scale), operator.C_zero_point], output=tensors["a"].dtype, domain=MICROSOFT)
 
 
 def test_any_scales(rng):
