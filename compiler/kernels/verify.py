@@ -16,7 +16,9 @@ class Written:
     """Which elements of which buffers kernels have written."""
 
     def __init__(self) -> None:
+        #: Of buffers that kernels are writing, and those that have been written whole.
         self._masks: dict[Buffer, np.ndarray] = {}
+        self._whole: set[Buffer] = set()
 
     def verify(self, name: str, kernels: Sequence[Kernel], outputs: Iterable[Buffer]) -> None:
         """Check a node's kernels, and take down what they write.
@@ -41,32 +43,42 @@ class Written:
         for kernel in kernels:
             kernel.check()
             for access in kernel.accesses:
-                if not self._box(access, kernel.ranks).all():
+                if not self._is_written(access, kernel.ranks):
                     raise PearrayError(f"{kernel.name}: {access} is read before a kernel writes it")
             bias = kernel.finish.bias
-            if isinstance(bias, View) and not self._box(Access(bias, {}), {}, whole=True).all():
+            if isinstance(bias, View) and not self._is_written(Access(bias, {}), None):
                 raise PearrayError(f"{kernel.name}: {bias.name} is read before a kernel writes it")
             self._write(kernel)
         for buffer in outputs:
-            missing = int((~self._mask(buffer)).sum())
+            missing = 0 if buffer in self._whole else buffer.size - int(self._mask(buffer).sum())
             if missing:
                 raise PearrayError(f"{name}: no kernel writes {missing} of {buffer.size} elements of {buffer.name}")
+            self._masks.pop(buffer, None)
+            self._whole.add(buffer)
 
     def _mask(self, buffer: Buffer) -> np.ndarray:
-        """Which elements of a buffer have been written; what no program stores is there from the beginning."""
+        """Which elements of a buffer that is being written are."""
         if buffer not in self._masks:
-            self._masks[buffer] = np.full(buffer.size, not buffer.is_made)
+            self._masks[buffer] = np.full(buffer.size, buffer in self._whole)
         return self._masks[buffer]
 
-    def _box(self, access: Access, ranks: Mapping[str, int], whole: bool = False) -> np.ndarray:
-        """What has been written of the elements inside a view from the least to the greatest index of each axis."""
+    def _is_written(self, access: Access, ranks: Mapping[str, int] | None) -> bool:
+        """Tell whether all elements inside a view, from the least to the greatest index of each axis, are written.
+
+        Without ranks the whole view counts. What no program stores is there from the beginning.
+        """
         view, sizes, start = access.view, [], access.view.offset
+        if not view.buffer.is_made or view.buffer in self._whole:
+            return True
         for axis in view.axes:
-            first, last = (0, axis.size - 1) if whole else access.indices.get(axis.name, Index({})).span(ranks)
-            first, last = max(first, 0), min(last, axis.size - 1)
+            first, last = 0, axis.size - 1
+            if ranks is not None:
+                least, greatest = access.indices.get(axis.name, Index({})).span(ranks)
+                first, last = max(least, 0), min(greatest, last)
             sizes.append(max(last - first + 1, 0))
             start += first * axis.stride
-        return as_strided(self._mask(view.buffer)[start:], sizes, [axis.stride for axis in view.axes])
+        written = as_strided(self._mask(view.buffer)[start:], sizes, [axis.stride for axis in view.axes])
+        return bool(written.all())
 
     def _write(self, kernel: Kernel) -> None:
         """Mark what a kernel writes; none of it may have been written before."""
