@@ -131,7 +131,7 @@ class Interpreter(ABC):
             Parameter.TABLE: np.zeros(config.sum_columns * 256, np.uint8),
         }
         if config.has_pairs:
-            self._bytes[config.commands.destination["PAIR"]] = np.zeros(pair_bytes(config), np.uint8)
+            self._bytes[config.pair_memory] = np.zeros(pair_bytes(config), np.uint8)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", "store")
@@ -262,7 +262,7 @@ class Interpreter(ABC):
         for name in ("bias", "per_channel", "scale_nstep", "table"):
             if body[name]:
                 raise ProgramError(f"{name} must be zero with pair")
-        memory = self.config.commands.destination["PAIR"]
+        memory = self.config.pair_memory
         words, total = pair_words(self.config), np.zeros_like(sums)
         for table in range(2):
             index = ((sums >> 8 * table & 255) * words + table) * 4

@@ -258,7 +258,7 @@ class Scheduler(Generic[AnyStep]):
         }
         if config.has_pairs:
             size = pair_bytes(config)
-            self.pads[config.commands.destination["PAIR"].value] = Scratchpad(size, size)
+            self.pads[config.pair_memory] = Scratchpad(size, size)
         self._outputs = OutputRing(config.scratchpads.output_bytes, lanes * config.sum_bytes)
         self.loads = program.stream(Opcode.LOAD, ("destination", "address"))
         self._stores = program.stream(Opcode.STORE, ("address",))

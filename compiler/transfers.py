@@ -113,10 +113,10 @@ def pixel_dims(y: View, region: Region, pitch: int, line: int | None = None) -> 
 
     Rows of pixels are `line` pixels apart there, if not as many as there are in one.
     """
-    item, columns, rows = y.buffer.item, region.q1 - region.q0, region.p1 - region.p0
+    item, columns, rows = y.buffer.item, region.columns, region.rows
     line = columns if line is None else line
     return [(columns, y.stride("w") * item, pitch), (rows, y.stride("h") * item, line * pitch),
-            (region.image1 - region.image0, y.stride("n") * item, rows * line * pitch)]
+            (region.images, y.stride("n") * item, rows * line * pitch)]
 
 
 @dataclass(frozen=True)

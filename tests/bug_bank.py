@@ -155,5 +155,5 @@ BANK = [
           test="hdl/post/test_post.py::test_time_of_pairs",
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
-          line='port.destination == config.commands.destination["PAIR"]', fault="port.destination > 1"),
+          line='port.destination == config.pair_memory', fault="port.destination > 1"),
 ]

@@ -1,17 +1,16 @@
 """Pooling, tables, additions, and whatever else treats each channel by itself."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
-from ..graph.graph import Node, Tensor
+from ..graph.graph import Node
 from ..operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
+from .addition import Addition
 from .average import find_average, find_integer_average
 from .context import Context, float_entry
 from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled, windows
@@ -20,9 +19,6 @@ from .residual import find_residual
 from .views import Buffer, View
 
 __all__ = ["add", "average_pool", "lookup", "max_pool", "relu"]
-
-#: What a search for an addition finds.
-Sum = TypeVar("Sum")
 
 #: Indices of a row of pixels.
 _ROW = {"w": Index({"q": 1}), "c": Index({"c": 1})}
@@ -131,18 +127,17 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
         context.checked_zero(node, f"{role.upper()}_zero_point", zero, node.inputs[role])
     if not operator.is_scaled:
         return _elementwise(context, node, "ab", Finish(), (1, 1), zeros)
-    target = context.graph.tensors[node.outputs["y"]]
-    info = np.iinfo(target.dtype)
+    addition = _addition(context, node)
     if context.config.has_pairs:
-        tables = _searched(node, a, b, target.dtype, find_pair)
+        tables = find_pair(addition)
         if tables is not None:
-            finish = _clamped(int(info.min), int(info.max), point=tables.point, scale=tables.scale)
+            finish = _clamped(*addition.bounds, point=tables.point, scale=tables.scale)
             return _elementwise(context, node, "ab", replace(finish, pair=tables.tables), (1, 1), (0, 0), "pair")
     # Weights are unsigned, so that there are fewer of them.
     _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
-    found = _searched(node, a, b, target.dtype, partial(find_residual, greatest=greatest))
+    found = find_residual(addition, greatest)
     if found is None:
-        scales = [float(operator.stored(role)[0]) for role in "aby"]
+        scales = [addition.a_scale, addition.b_scale, addition.y_scale]
         raise PearrayError(
             f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
             "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
@@ -150,16 +145,18 @@ def _add_tensors(context: Context, node: Node[Add]) -> list[Kernel]:
     # The bias of each channel as it stands in memory.
     layout = context.operand(node, "a").layout
     bias = np.full(layout.physical[-1] if layout.physical else 1, found.bias) if found.bias else None
-    finish = _clamped(int(info.min), int(info.max), point=found.point, scale=found.scale, bias=bias)
+    finish = _clamped(*addition.bounds, point=found.point, scale=found.scale, bias=bias)
     return _elementwise(context, node, "ab", finish, (found.m, found.n), zeros)
 
 
-def _searched(node: Node[Add], a: Tensor, b: Tensor, y_dtype: np.dtype, find: Callable[..., Sum | None]) -> Sum | None:
-    """What a search finds that adds two tensors as their scales say, or None."""
+def _addition(context: Context, node: Node[Add]) -> Addition:
+    """The addition that an operator's scales and zero points, and the types of its tensors, say."""
+    tensors = {role: context.graph.tensors[name] for role, name in (*node.inputs.items(), *node.outputs.items())}
     (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = (node.operator.stored(role) for role in "aby")
-    scales = [float(scale) for scale in (a_scale, b_scale, y_scale)]
-    return find(scales[0], a_zero, str(a.dtype), scales[1], b_zero, str(b.dtype), scales[2], y_zero, str(y_dtype),
-                spread=first_is_spread(a.shape, b.shape), fused=node.operator.is_fused(a=a, b=b))
+    a_dtype, b_dtype, y_dtype = (str(tensors[role].dtype) for role in "aby")
+    a, b = tensors["a"], tensors["b"]
+    return Addition(float(a_scale), a_zero, a_dtype, float(b_scale), b_zero, b_dtype, float(y_scale), y_zero, y_dtype,
+                    spread=first_is_spread(a.shape, b.shape), fused=node.operator.is_fused(a=a, b=b))
 
 
 def _add_constant(context: Context, node: Node[Add], fixed: str) -> list[Kernel]:

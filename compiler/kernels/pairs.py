@@ -16,7 +16,7 @@ from math import frexp
 
 import numpy as np
 
-from ...golden import quantised
+from .addition import Addition
 
 __all__ = ["Pair", "find_pair", "solve"]
 
@@ -47,40 +47,21 @@ class Pair:
 
 
 @cache
-def find_pair(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str, y_scale: float,
-              y_zero: int, y_dtype: str, spread: bool = False, fused: bool | None = None) -> Pair | None:
+def find_pair(addition: Addition) -> Pair | None:
     """Find tables that add two 8-bit tensors as the golden model does, for every pair of values.
-
-    Parameters
-    ----------
-    a_scale, b_scale, y_scale : float
-        Scales.
-    a_zero, b_zero, y_zero : int
-        Zero points.
-    a_dtype, b_dtype, y_dtype : str
-        Types of the operands and the output, int8 or uint8.
-    spread : bool
-        Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
-    fused : bool, optional
-        Whether its rule is that of QLinearAdd; if not given, that follows from the types.
 
     Returns
     -------
     Pair or None
         None if there are none for any scale that is tried.
     """
-    stored = np.arange(256, dtype=np.uint8)
-    outputs = quantised.add(stored.view(a_dtype)[:, None], a_scale, a_zero, stored.view(b_dtype), b_scale, b_zero,
-                            y_scale, y_zero, dtype=y_dtype, spread=spread, fused=fused).astype(np.int64)
     # Of halves the even output is taken, before the zero point is added or after.
-    is_fused = len({a_dtype, b_dtype, y_dtype}) == 1 if fused is None else fused
-    point = 0 if is_fused else y_zero
-    low, high = int(np.iinfo(y_dtype).min) - point, int(np.iinfo(y_dtype).max) - point
-    first = a_scale / y_scale * (stored.view(a_dtype).astype(np.float64) - a_zero)
-    second = b_scale / y_scale * (stored.view(b_dtype).astype(np.float64) - b_zero) + y_zero - point
-    finest = _finest(first, second, low, high)
+    point = 0 if addition.fused else addition.y_zero
+    outputs, (low, high) = addition.outputs() - point, (bound - point for bound in addition.bounds)
+    first, second = (ratio * steps for ratio, steps in zip(addition.ratios, addition.operands(), strict=True))
+    finest = _finest(first, second + (addition.y_zero - point), low, high)
     for exponent in _EXPONENTS:
-        tables = solve(outputs - point, 2.0**(finest + exponent), low, high)
+        tables = solve(outputs, 2.0**(finest + exponent), low, high)
         if tables is not None:
             return Pair(tables, 2.0**(finest + exponent), point)
     return None

@@ -43,8 +43,7 @@ class Region:
 
     def is_run(self, p: int, q: int) -> bool:
         """Whether its pixels follow one another among images of p rows and q columns."""
-        images, rows = self.image1 - self.image0, self.p1 - self.p0
-        return (self.q1 - self.q0 == q or images * rows == 1) and (rows == p or images == 1)
+        return (self.columns == q or self.images * self.rows == 1) and (self.rows == p or self.images == 1)
 
     def first(self, y: View) -> int:
         """Element of the buffer at which the first pixel begins, of an output view with axes ``n, h, w``."""
@@ -53,13 +52,12 @@ class Region:
     def numbers(self, y: View) -> slice | np.ndarray:
         """Rows of the output's buffer in which the pixels lie."""
         columns, step = y.buffer.columns, y.stride("w")
-        one_image = self.image1 - self.image0 == 1
-        if self.pixels == 1 or (one_image and step == columns and (self.p1 - self.p0 == 1 or y.is_dense("h", "w"))):
+        if self.pixels == 1 or (self.images == 1 and step == columns and (self.rows == 1 or y.is_dense("h", "w"))):
             first = self.first(y) // columns
             return slice(first, first + self.pixels)
-        images = np.arange(self.image1 - self.image0)[:, None, None] * y.stride("n")
-        rows = np.arange(self.p1 - self.p0)[:, None] * y.stride("h")
-        return ((self.first(y) + images + rows + np.arange(self.q1 - self.q0) * step) // columns).reshape(-1)
+        images = np.arange(self.images)[:, None, None] * y.stride("n")
+        rows = np.arange(self.rows)[:, None] * y.stride("h")
+        return ((self.first(y) + images + rows + np.arange(self.columns) * step) // columns).reshape(-1)
 
 
 def even(total: int, parts: int) -> list[tuple[int, int]]:
@@ -82,9 +80,9 @@ def _sizes(total: int, most: int, first: int) -> list[int]:
 
 def split_region(region: Region, most: int, first: int = 0) -> list[Region]:
     """Cut a region into contiguous ones of at most `most` pixels, the first of about `first` if given."""
-    rows, columns = region.p1 - region.p0, region.q1 - region.q0
+    rows, columns = region.rows, region.columns
     parts: list[Region] = []
-    if region.image1 - region.image0 > 1:
+    if region.images > 1:
         per_image = rows * columns
         if per_image <= most:
             at = region.image0

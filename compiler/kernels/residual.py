@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from ...golden import quantised
+from .addition import Addition
 
 __all__ = ["Residual", "find_residual"]
 
@@ -45,40 +45,27 @@ class Residual:
 
 
 @cache
-def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_zero: int, b_dtype: str,
-                  y_scale: float, y_zero: int, y_dtype: str, greatest: int, spread: bool = False,
-                  fused: bool | None = None) -> Residual | None:
+def find_residual(addition: Addition, greatest: int) -> Residual | None:
     """Find weights that add two 8-bit tensors as the golden model does, for every pair of values.
 
     Parameters
     ----------
-    a_scale, b_scale, y_scale : float
-        Scales.
-    a_zero, b_zero, y_zero : int
-        Zero points.
-    a_dtype, b_dtype, y_dtype : str
-        Types of the operands and the output, int8 or uint8.
+    addition : Addition
+        The addition.
     greatest : int
         Greatest weight of the array.
-    spread : bool
-        Whether the golden model adds a first; see :func:`~pearray.golden.quantised.first_is_spread`.
-    fused : bool, optional
-        Whether its rule is that of QLinearAdd; if not given, that follows from the types.
 
     Returns
     -------
     Residual or None
         None if no candidate with at most 64 weights for each tensor is exact.
     """
-    stored = np.arange(256, dtype=np.uint8)
-    a, b = np.repeat(stored, 256).view(a_dtype), np.tile(stored, 256).view(b_dtype)
-    expected = quantised.add(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, dtype=y_dtype,
-                             spread=spread, fused=fused).astype(np.int32)
-    x, z = a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero
-    info, (ra, rb) = np.iinfo(y_dtype), (a_scale / y_scale, b_scale / y_scale)
+    expected = addition.outputs().reshape(-1).astype(np.int32)
+    x, z = (steps.reshape(-1) for steps in np.meshgrid(*addition.operands(), indexing="ij"))
+    (low, high), (ra, rb), y_zero = addition.bounds, addition.ratios, addition.y_zero
     # Pairs half-way between two outputs, or nearly so, decide: they are tried before all.
     real = ra * x + rb * z
-    within = np.flatnonzero((real + y_zero > info.min - 1) & (real + y_zero < info.max + 1))
+    within = np.flatnonzero((real + y_zero > low - 1) & (real + y_zero < high + 1))
     hard = within[np.argsort(np.abs(real[within] - np.floor(real[within]) - 0.5), kind="stable")[:_HARD]]
     ordered = hard[np.argsort(expected[hard], kind="stable")]
     starts = np.flatnonzero(np.diff(expected[ordered], prepend=expected[ordered[:1]] - 1))
@@ -95,7 +82,7 @@ def find_residual(a_scale: float, a_zero: int, a_dtype: str, b_scale: float, b_z
         for first, second, wanted in compared:
             sums = choice.m * first + choice.n * second + choice.bias
             rounded = np.rint(sums.astype(np.float32) * np.float32(choice.scale)) + choice.point
-            if not np.array_equal(np.clip(rounded, info.min, info.max), wanted):
+            if not np.array_equal(np.clip(rounded, low, high), wanted):
                 return False
         return True
 

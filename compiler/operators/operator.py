@@ -54,8 +54,8 @@ class Operator:
     """Base of all operators.
 
     An operator is a frozen dataclass of its parameters, whose annotations name the kinds of :mod:`.fields`; tensors
-    are named by role. It states ``_types``,
-    ``_compute`` and, if it multiplies, ``_macs``, which take the tensors as keywords of their roles.
+    are named by role. It states ``_types``, ``_compute`` and, if it multiplies, ``_macs``, which take the tensors as
+    keywords of their roles.
 
     Attributes
     ----------

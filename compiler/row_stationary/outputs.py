@@ -104,7 +104,7 @@ class OutputMaker:
         channels = channels[:int(np.flatnonzero((channels >= 0).any(1))[-1]) + 1].reshape(-1)
         numbers = np.arange(problem.y.buffer.rows)[region.numbers(problem.y)]
         elements = numbers[:, None] * problem.y.buffer.columns + channels
-        note = {"images": [region.image0, region.image1 - region.image0], "rows": [region.p0, region.p1 - region.p0],
+        note = {"images": [region.image0, region.images], "rows": [region.p0, region.rows],
                 "columns": [0, region.q1], "channels": [[first, count] for _, first, count in runs(channels)]}
         body = block(address=line * width, length=channels.size * self._config.sum_bytes,
                      dims=[(region.pixels, 0, sums.lines * width)]) | {"coded": 1, "relu": 1}

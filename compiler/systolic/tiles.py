@@ -285,6 +285,6 @@ class TileMaker:
 
         def make() -> Tile:
             address = self._plan.constant(self.problem.name, len(data), lambda: data, key=("pair", data))
-            return stored(config.commands.destination["PAIR"].value, len(data), address)
+            return stored(config.pair_memory, len(data), address)
 
         return self._once("pair", make)

@@ -317,7 +317,7 @@ class Post(wiring.Component):
         tables = PairSum()
         unit.add(m, name, tables, platform)
         m.d.comb += tables.pair.eq(total)
-        enable = port.destination == config.commands.destination["PAIR"]
+        enable = port.destination == config.pair_memory
         for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
             m.d.comb += [
                 tables.write.en[table].eq(en),

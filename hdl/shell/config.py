@@ -130,6 +130,11 @@ class Config(ABC):
         return bool(self.post.pairs) and self.array.operand_bits == 8
 
     @property
+    def pair_memory(self) -> int:
+        """Number of the memory of these tables in LOADs; a kind that can have them names it ``PAIR``."""
+        return self.commands.destination["PAIR"].value
+
+    @property
     @abstractmethod
     def sum_columns(self) -> int:
         """Sums of a row that post-processing works through."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pearray.compiler.kernels.addition import Addition
 from pearray.compiler.kernels.residual import find_residual
 from pearray.golden import quantised
 
@@ -16,7 +17,8 @@ def test_found_weights_are_exact(rng, kind):
     for _ in range(6):
         a_scale, b_scale = rng.uniform(0.01, 0.1, 2).tolist()
         y_scale, zeros = float(rng.uniform(0.08, 0.2)), rng.integers(info.min, info.max + 1, 3).tolist()
-        found = find_residual(a_scale, zeros[0], kind, b_scale, zeros[1], kind, y_scale, zeros[2], kind, 127)
+        addition = Addition(a_scale, zeros[0], kind, b_scale, zeros[1], kind, y_scale, zeros[2], kind)
+        found = find_residual(addition, 127)
         if found is None:
             continue
         exact += 1
@@ -30,7 +32,7 @@ def test_found_weights_are_exact(rng, kind):
 
 def test_simple_ratios_need_one_weight_each():
     """Equal scales are the common case of residual networks: they must not cost a search's worth of weights."""
-    found = find_residual(0.5, 0, "int8", 0.5, 0, "int8", 1.0, 3, "int8", 127)
+    found = find_residual(Addition(0.5, 0, "int8", 0.5, 0, "int8", 1.0, 3, "int8"), 127)
     assert found is not None
     assert (found.m, found.n) == (1, 1)
 
@@ -48,8 +50,8 @@ def test_sums_of_mixed_types_round_as_the_standard_says(rng, kinds):
     for point in (int(info.min), int(info.max), int(rng.integers(info.min, info.max)) | 1):
         scales = [np.float32(scale) for scale in 2.0 ** rng.integers(-6, -2, 3) * rng.choice([1, 3], 3)]
         zeros = [int(rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1)) for kind in kinds[:2]]
-        found = find_residual(float(scales[0]), zeros[0], kinds[0], float(scales[1]), zeros[1], kinds[1],
-                              float(scales[2]), point, kinds[2], 255)
+        found = find_residual(Addition(float(scales[0]), zeros[0], kinds[0], float(scales[1]), zeros[1], kinds[1],
+                                       float(scales[2]), point, kinds[2], fused=False), 255)
         real = [(values.astype(np.int32) - zero).astype(np.float32) * scale
                 for values, zero, scale in zip((a, b), zeros, scales, strict=False)]
         quotient = (real[0] + real[1]) / scales[2]
@@ -67,5 +69,5 @@ def test_sums_of_mixed_types_round_as_the_standard_says(rng, kinds):
 @pytest.mark.parametrize("point", [0, 3, 127])
 def test_extreme_scales_end_the_search(scales, point):
     """Factors without an inverse, or beyond the bias of a sum, were raised as errors of Python's own."""
-    found = find_residual(scales[0], 43, "uint8", scales[1], 199, "uint8", scales[2], point, "uint8", 255)
+    found = find_residual(Addition(scales[0], 43, "uint8", scales[1], 199, "uint8", scales[2], point, "uint8"), 255)
     assert found is None or abs(found.bias) <= 1 << 30

@@ -150,7 +150,7 @@ def expected_bytes(target, sums, memories, commands):
                 column = s * lanes + lane
                 value = int(sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + row) % DEPTH, column])
                 if c.get("pair"):
-                    words = memories[target.commands.destination["PAIR"]].view("<u4").reshape(256, -1)
+                    words = memories[target.pair_memory].view("<u4").reshape(256, -1)
                     value = int(words[value & 255, 0]) + int(words[value >> 8 & 255, 1])
                 if c["bias"]:
                     line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"] + s
@@ -203,7 +203,7 @@ def random_memories(rng, target):
     if target.has_pairs:
         words = rng.integers(-(1 << 31), 1 << 31, (256, pair_words(target))) >> rng.integers(0, 24, (256, 1))
         # The first to be written, so that others' words that went there would stay.
-        memories = {target.commands.destination["PAIR"]: words.astype("<i4").view(np.uint8).reshape(-1), **memories}
+        memories = {target.pair_memory: words.astype("<i4").view(np.uint8).reshape(-1), **memories}
     return memories
 
 
