@@ -1,9 +1,9 @@
 """Functional model of an accelerator's program: every command on NumPy memories, in program order.
 
-Written from ``hdl/shell/commands.py`` alone, so that it judges the compiler and the hardware alike. Besides
-computing, it checks that no command reads what a command it does not wait for has yet to write, or
-overwrites what such a command has yet to read. For this each command has a clock: the commands of each queue
-that have certainly completed when it starts.
+Written from what ``hdl/shell/commands.py`` says, so that it judges the compiler and the hardware alike; requantisation
+is the golden models', which are held to runtimes. Besides computing, it checks that no command reads what a command it
+does not wait for has yet to write, or overwrites what such a command has yet to read. For this each command has a
+clock: the commands of each queue that have certainly completed when it starts.
 
 Waits are compared as gates compare them. When a command's turn comes, all before it have completed and none behind it,
 so each count of completed commands, and of what is given back early, is that of the commands before it. A gate

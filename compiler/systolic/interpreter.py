@@ -117,7 +117,7 @@ class SystolicInterpreter(Interpreter):
                 along, across = (1, pitch) if body["left"] else (pitch, 1)
                 index = w_base + k[start:end, None] * along + np.arange(cols) * across
                 a, w = self._both(place, index, body, ordinal, clock)
-                # Sums of at most 2**24 products of 17-bit operands are exact in float64, and BLAS is fast.
+                # Sums of as many products of 17-bit operands as there are rows are exact in float64, and BLAS is fast.
                 sums = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
             self._combine(target, sums, body, bool(body["first"]) and tile == 0)
 
