@@ -6,6 +6,7 @@ that is installed. Nothing else names it.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 from ..hdl.errors import PearrayError
 from ..hdl.kinds import load_kind, origin_of
 from ..hdl.shell.config import Config
+from ..hdl.shell.ledger import Cause
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
@@ -118,6 +120,10 @@ class ArrayCompiler(ABC):
     def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
         """Estimate the cycles of a program, or None if the kind has no price for programs, or this has no end."""
         return None
+
+    def charges(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Counter[Cause]:
+        """Predict the cycles of a program by cause; none if the kind does not, or the program has no end."""
+        return Counter()
 
     def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
         """Predict counters of a run; those that the kind does not predict are left out."""
