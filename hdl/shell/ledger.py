@@ -6,6 +6,7 @@ waits for, what that waits for in turn, and so on to what moves, or fails to. :d
 charged to each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -14,8 +15,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from .commands import Opcode
-from .queues import QUEUES
+from .commands import QUEUES, Opcode
 
 __all__ = ["CAUSES", "Account", "ArrayState", "Cause", "Ledger", "Progress", "TracePort"]
 
@@ -145,6 +145,11 @@ class Progress(data.Struct):
 class TracePort(wiring.Signature):
     """What an accelerator tells of its inside in each cycle, for those who count and draw; nobody need listen.
 
+    Parameters
+    ----------
+    queues : sequence of Opcode
+        Its queues.
+
     Members
     -------
     cause : Out(Cause)
@@ -155,10 +160,10 @@ class TracePort(wiring.Signature):
         A bit for each queue: its oldest command may start, is taken, one has been completed.
     """
 
-    def __init__(self) -> None:
-        queues = len(QUEUES)
+    def __init__(self, queues: Sequence[Opcode]) -> None:
+        count = len(queues)
         super().__init__({
-            "cause": Out(Cause), "mark": Out(1), "open": Out(queues), "take": Out(queues), "done": Out(queues)})
+            "cause": Out(Cause), "mark": Out(1), "open": Out(count), "take": Out(count), "done": Out(count)})
 
 
 class Ledger(wiring.Component):
@@ -181,6 +186,11 @@ class Ledger(wiring.Component):
 
     A command that waits for several queues counts as waiting for the first of these, in the order in which they stand
     here.
+
+    Parameters
+    ----------
+    queues : sequence of Opcode
+        Queues of the accelerator.
 
     Members
     -------
@@ -208,12 +218,13 @@ class Ledger(wiring.Component):
     _OWN = ("running", "run", "work", "weights", "activations", "fill", "mark")
     _SHELL = ("valid", "blocked", "load", "fetching", "fetched", "room")
 
-    def __init__(self) -> None:
-        queues = len(QUEUES)
+    def __init__(self, queues: Sequence[Opcode]) -> None:
+        self._queues = tuple(queues)
+        count = len(queues)
         super().__init__({
             **dict.fromkeys(("running", "run", "work", "weights", "activations", "fill"), In(1)),
-            "valid": In(queues),
-            "blocked": In(data.ArrayLayout(queues, queues)),
+            "valid": In(count),
+            "blocked": In(data.ArrayLayout(count, count)),
             "load": In(Progress),
             **dict.fromkeys(("fetching", "fetched", "room", "mark"), In(1)),
             "cause": Out(Cause),
@@ -277,10 +288,10 @@ class Ledger(wiring.Component):
 
     def _waits(self, said):
         """Return, for each queue, for which others its command waits, and whether there is one."""
-        there = {opcode: said.valid[index] for index, opcode in enumerate(QUEUES)}
-        count = len(QUEUES)
+        there = {opcode: said.valid[index] for index, opcode in enumerate(self._queues)}
+        count = len(self._queues)
         waits = {opcode: {other: there[opcode] & said.blocked[count * index + place]
-                          for place, other in enumerate(QUEUES)} for index, opcode in enumerate(QUEUES)}
+                          for place, other in enumerate(self._queues)} for index, opcode in enumerate(self._queues)}
         return waits, there
 
     def _own(self, said):

@@ -2,9 +2,8 @@
 
 from amaranth.hdl import Value
 
-from pearray.hdl.shell.commands import Opcode
+from pearray.hdl.shell.commands import QUEUES, Opcode
 from pearray.hdl.shell.ledger import CAUSES, Cause, Ledger
-from pearray.hdl.shell.queues import QUEUES
 from pearray.sim.pysim import simulate
 
 LOAD, EXECUTE, POST, STORE = (opcode.name for opcode in (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE))
@@ -63,7 +62,7 @@ def cause_of(said):
 
 def test_follows_waits(rng):
     """A cycle on the wrong entry sends whoever reads the ledger after the wrong loss."""
-    dut = Ledger()
+    dut = Ledger(QUEUES)
     seen = set()
 
     async def testbench(ctx):
