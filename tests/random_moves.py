@@ -80,6 +80,8 @@ class _Drawer:
         for cells in (machine._dram_race, machine._out_race, machine._sums_race, *machine._races.values()):
             cells.__class__, cells.needs = _Needs, self.needs
         self.stored = 0
+        #: Last EXECUTE and POST of each bank.
+        self.last: Counter = Counter()
 
     def emit(self, opcode: Opcode, body: dict[str, int]) -> None:
         """Do a command, and append it with the waits that it needs."""
@@ -89,6 +91,12 @@ class _Drawer:
         done = getattr(self.machine, f"_{opcode.name.lower()}")
         done(self.program.counts[QUEUES[opcode]] + 1, np.zeros(self.machine._CLOCKS, np.int64), whole)
         names = list(QUEUES.values())
+        # A bank of the accumulators is the array's or post-processing's, whatever rows they use.
+        for own, other in ((Opcode.EXECUTE, Opcode.POST), (Opcode.POST, Opcode.EXECUTE)):
+            if opcode is own:
+                self.last[own, body["bank"]] = self.program.counts[QUEUES[own]] + 1
+                queue = names.index(QUEUES[other])
+                self.needs[queue] = max(self.needs[queue], self.last[other, body["bank"]])
         self.program.emit(opcode, {names[queue]: ordinal for queue, ordinal in self.needs.items() if ordinal}, body)
 
     def rows(self, space: int, length: int, count1: int, count2: int, start: int = 0) -> tuple[int, int, int]:
@@ -133,7 +141,8 @@ class _Drawer:
 
     def execute(self) -> None:
         rng, config = self.rng, self.config
-        pixels, total = int(rng.integers(1, config.accumulators.depth // 2)), int(rng.integers(1, 2 * config.array.rows))
+        pixels = int(rng.integers(1, config.accumulators.depth // 2))
+        total = int(rng.integers(1, 2 * config.array.rows))
         step = int(rng.integers(1, 4))
         a_most = self.pads[Destination.ACTIVATION] // self.item - (pixels - 1) * step - total
         w_most = self.pads[Destination.WEIGHT] // self.item - total * config.array.cols
@@ -165,9 +174,6 @@ class _Drawer:
             "dram": OUTPUTS + self.stored, "dram_step1": step, "dram_step2": step * shape["count1"], **shape,
             "address": address, "step1": step1 % (1 << ADDRESS_BITS), "step2": step2 % (1 << ADDRESS_BITS)})
         self.stored += size
-
-    def end(self) -> None:
-        """Bring what stands in the scratchpads of operands out: each operand, as a sum of products with ones."""
 
 
 def draw_program(rng: np.random.Generator, config: Config, count: int = 60) -> Drawn:

@@ -32,14 +32,13 @@ generated from them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import new_class
 from typing import Any
 
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
 
 from ..errors import PearrayError
-from .packing import Place, body_places, pack, places, unpack, variant
+from .packing import Place, body_places, pack, places, some_of, unpack, variant
 from .waits import WAIT_BITS, wait_field
 
 __all__ = [
@@ -99,14 +98,8 @@ class Rounding(enum.Enum, shape=2):
 
 def header_layout(queues: Sequence[Opcode]) -> data.StructLayout:
     """Layout of a command's header, with a wait for each of these queues."""
-
-    def fill(space: dict[str, int]) -> None:
-        for opcode in (Opcode.END, *queues):
-            space[opcode.name] = opcode.value
-
     return data.StructLayout({
-        # Verilog tells the names of members: where there are no MOVEs it must not.
-        "opcode": new_class("Opcode", (enum.Enum,), {"shape": 8}, fill),
+        "opcode": some_of((Opcode.END, *queues)),
         "version": 8,
         # 15 less the commands that follow, END included; 0 if there are as many or more.
         "near_end": 4,

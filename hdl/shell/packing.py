@@ -1,13 +1,14 @@
 """Layouts of commands: variants of bodies, and fields as bits."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
+from types import new_class
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Shape, unsigned
 from amaranth.lib import data, enum
 
-__all__ = ["Place", "body_places", "pack", "places", "unpack", "variant"]
+__all__ = ["Place", "body_places", "pack", "places", "some_of", "unpack", "variant"]
 
 
 def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> type[data.Struct]:
@@ -36,6 +37,22 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
     make: Any = type(data.Struct)
     made: type[data.Struct] = make(body.__name__, (data.Struct,), space)
     return made
+
+
+def some_of(members: Collection[enum.Enum]) -> Any:
+    """Enumeration of some members of another, of the same name and width, or that itself if they are all of it.
+
+    Verilog tells the names of members, so a configuration must not see those that it does not have.
+    """
+    whole: Any = type(next(iter(members)))
+    if len(members) == len(whole):
+        return whole
+
+    def fill(space: dict[str, Any]) -> None:
+        for member in members:
+            space[member.name] = member.value
+
+    return new_class(whole.__name__, (enum.Enum,), {"shape": Shape.cast(whole)}, fill)
 
 
 class Place(NamedTuple):

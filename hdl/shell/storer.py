@@ -23,8 +23,8 @@ __all__ = ["Storer", "read_layout"]
 def read_layout(config: Config) -> data.StructLayout:
     """Layout of a beat that the storer reads for the mover.
 
-    Lane ``i`` is byte ``word * beat_bytes + (i + rotation)`` of the output scratchpad. Strobes leave out the lanes before
-    ``first`` if it is the first beat of a row (``head``), and those behind ``last`` if it is the last (``tail``).
+    Lane ``i`` is byte ``word * beat_bytes + (i + rotation)`` of the output scratchpad. Strobes leave out the lanes
+    before ``first`` if it is the first beat of a row (``head``), those behind ``last`` if it is the last (``tail``).
     """
     lane_bits = exact_log2(config.beat_bytes)
     return data.StructLayout({"word": ADDRESS_BITS - lane_bits, "rotation": lane_bits, "first": lane_bits,

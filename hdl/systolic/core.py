@@ -12,7 +12,7 @@ from ..shell.commands import Opcode
 from ..shell.config import Config
 from ..shell.core import Core, Happening, event_names
 from ..shell.ledger import ArrayState
-from ..shell.load_port import LoadPort, LoadWrite
+from ..shell.load_port import LoadPort
 from ..shell.loader import Loader
 from ..shell.mover import Mover
 from ..shell.storer import Storer
