@@ -69,7 +69,7 @@ class _Compiler:
             layers[index] = replace(layers[index], profile=step.group.profile)
         program = self._planner.schedule(steps)
         encoded = program.encode()
-        validate(encoded)
+        validate(encoded, queues=config.commands.queues)
         address = self._plan.reserve("program", len(encoded))
         self._plan.verify(self._uses)
         placed = self._placed()

@@ -40,7 +40,8 @@ class ProgramError(Exception):
 def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_bits: int) -> list[int]:
     """Commands of each queue that a command waits for, of those that stand before it."""
     counts = []
-    for name, total in zip(_QUEUES, totals, strict=True):
+    # What a header has no wait for, no program has a command of.
+    for name, total in zip(waits, totals, strict=False):
         count = meant(waits[name], total, count_bits)
         if not reached(total, waits[name], count_bits):
             raise ProgramError(f"{opcode.name} waits for ever, for {name} command {count} of {total} before it")
@@ -51,7 +52,7 @@ def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_
 
 
 class Cells:
-    """Cells with the ordinals of their last writer and reader, to find races.
+    """Cells with the ordinals of their last writer and reader of each queue, to find races.
 
     Parameters
     ----------
@@ -59,49 +60,59 @@ class Cells:
         Of the memory.
     cells : int
         How many.
-    writer, reader : str
-        Queues whose commands write and read them.
+    writer, reader : str or tuple of str
+        Queues whose commands write and read them; the first is meant if an access does not name its queue.
     read_by : int, optional
-        Part of a clock that tells which readers have read; by default those that have completed.
+        Part of a clock that tells which commands of the first reader have read; by default those that have completed.
     """
 
-    def __init__(self, name: str, cells: int, writer: str, reader: str, read_by: int | None = None):
+    def __init__(self, name: str, cells: int, writer: str | tuple[str, ...], reader: str | tuple[str, ...],
+                 read_by: int | None = None):
         self.name = name
         self.cells = cells
-        self._writer_queue, self._reader_queue = _QUEUES.index(writer), _QUEUES.index(reader)
-        self._read_by = self._reader_queue if read_by is None else read_by
-        self._written = np.zeros(cells, np.int32)
-        self._read = np.zeros(cells, np.int32)
+        writers, readers = ((each,) if isinstance(each, str) else each for each in (writer, reader))
+        self._written = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in writers}
+        self._read = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in readers}
+        self._writer_queue, self._reader_queue = next(iter(self._written)), next(iter(self._read))
+        #: Part of a clock that tells which readers of a queue have read.
+        self._read_by = {each: each for each in self._read}
+        if read_by is not None:
+            self._read_by[self._reader_queue] = read_by
 
     def check(self, index: np.ndarray) -> None:
         """Check that addresses are inside."""
         if index.size and (index.min() < 0 or index.max() >= self.cells):
             raise ProgramError(f"{self.name} has {self.cells} cells, address {index.max()} is outside")
 
-    def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False) -> None:
+    def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False,
+             queue: str | None = None) -> None:
         """Note a read, and check that what was written last is there."""
         self.check(index)
         # The queue that writes reads its own results in order: accumulation.
         if internal or not index.size:
             return
-        latest = self._written[index].max()
-        if latest > clock[self._writer_queue]:
-            raise ProgramError(f"{_QUEUES[self._reader_queue]} command {ordinal} reads {self.name} that "
-                               f"{_QUEUES[self._writer_queue]} command {latest} writes, but waits only for "
-                               f"{clock[self._writer_queue]}")
-        self._read[index] = ordinal
+        own = self._reader_queue if queue is None else _QUEUES.index(queue)
+        for writer, written in self._written.items():
+            latest = written[index].max()
+            if latest > clock[writer]:
+                raise ProgramError(f"{_QUEUES[own]} command {ordinal} reads {self.name} that {_QUEUES[writer]} command "
+                                   f"{latest} writes, but waits only for {clock[writer]}")
+        self._read[own][index] = ordinal
 
-    def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
-        """Note a write, and check that what was there has been read."""
+    def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, queue: str | None = None) -> None:
+        """Note a write, and check that what was there has been read, or written by another queue, before."""
         self.check(index)
         if not index.size:
             return
-        latest = self._read[index].max()
-        if latest > clock[self._read_by]:
-            raise ProgramError(f"{_QUEUES[self._writer_queue]} command {ordinal} overwrites {self.name} that "
-                               f"{_QUEUES[self._reader_queue]} command {latest} reads, but waits only for "
-                               f"{clock[self._read_by]}")
-        self._written[index] = ordinal
+        own = self._writer_queue if queue is None else _QUEUES.index(queue)
+        found = [("reads", each, read[index].max(), clock[self._read_by[each]]) for each, read in self._read.items()]
+        found += [("writes", each, written[index].max(), clock[each]) for each, written in self._written.items()
+                  if each != own]
+        for what, other, latest, known in found:
+            if latest > known:
+                raise ProgramError(f"{_QUEUES[own]} command {ordinal} overwrites {self.name} that {_QUEUES[other]} "
+                                   f"command {latest} {what}, but waits only for {known}")
+        self._written[own][index] = ordinal
 
 
 class Interpreter(ABC):
@@ -134,7 +145,7 @@ class Interpreter(ABC):
             self._bytes[config.pair_memory] = np.zeros(pair_bytes(config), np.uint8)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
-        self._out_race = Cells("output", pads.output_bytes, "post", "store")
+        self._out_race = Cells("output", pads.output_bytes, "post", ("store", "move") if config.has_moves else "store")
         self._races = {int(key): Cells(config.commands.destination(key).name.lower(), memory.size, "load", "post")
                        for key, memory in self._bytes.items()}
         self._lanes = config.post.lanes
@@ -157,9 +168,9 @@ class Interpreter(ABC):
             If a command is malformed or races, waits for ever, or would not be waited for at the end.
         """
         totals = [0] * len(_QUEUES)
-        clocks: list[list[np.ndarray]] = [[], [], [], []]
+        clocks: list[list[np.ndarray]] = [[] for _ in _QUEUES]
         steps = {Opcode.LOAD: self._load, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
-                 Opcode.STORE: self._store}
+                 Opcode.STORE: self._store, Opcode.MOVE: self._move}
         ran = 0
         while True:
             opcode, waits, body = self.config.commands.decode(
@@ -301,3 +312,18 @@ class Interpreter(ABC):
         self._out_race.read(source, ordinal, clock)
         self._dram_race.write(target, ordinal, clock)
         self.dram[target] = self._out[source]
+
+    def _move(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        source = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
+        target = self._rows(body["target"], body["target_step2"], body["target_step1"], body, 1 << ADDRESS_BITS)
+        if not source.size:
+            raise ProgramError("move of nothing")
+        if ((source - target) % self.config.operand_bytes).any():
+            raise ProgramError(f"address and target of a row must be equal modulo {self.config.operand_bytes}")
+        self._out_race.read(source, ordinal, clock, queue="move")
+        self._put_moved(body["destination"], target, self._out[source], ordinal, clock)
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        """Write the bytes that a MOVE brings to a memory of operands."""
+        raise ProgramError(f"no MOVE to memory {destination} in this kind of array")

@@ -30,12 +30,12 @@ def _power(least):
 
 
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
-                  data_width=64, bits=8, pairs=0):
+                  data_width=64, bits=8, pairs=0, moves=0):
     """Return a configuration; the defaults are those of systolic-8x8."""
     return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
-                                channels=channels),
+                                channels=channels, moves=moves),
         accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs),
         memory=Memory(data_width=data_width))
 

@@ -74,7 +74,7 @@ class _Machine:
         self._c = Latencies.of(config)
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs had read their sums.
-        self._counts: list[list[int]] = [[0], [0], [0], [0]]
+        self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
         self._posted = [0]
         self._totals = list(program.counts.values())
         self._length = length = program.length
@@ -90,15 +90,16 @@ class _Machine:
         self._stopped, self._room, self._fetch_at = False, True, 2
         self.fetch_ends: list[int] = []
         # Queue memory and slots.
-        self._held = [0, 0, 0, 0]
-        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(4)]
-        self._valid = [False] * 4
-        self._filling = [False] * 4
+        queues = len(config.commands.queues)
+        self._held = [0] * queues
+        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(queues)]
+        self._valid = [False] * queues
+        self._filling = [False] * queues
         self._direct_until = self._read_until = 0
-        self._slot = [-1] * 4
+        self._slot = [-1] * queues
         self._direct: set[int] = set()
-        self._slot_at = [0] * 4
-        self._gated = [False] * 4
+        self._slot_at = [0] * queues
+        self._gated = [False] * queues
         # Ports, loader and storer.
         self.reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
         self._walked = self._load_ready = self._store_ready = 0

@@ -12,7 +12,7 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.loader import Loader
-from ...hdl.shell.queues import QUEUES, slot_bits
+from ...hdl.shell.queues import slot_bits
 from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
@@ -140,7 +140,8 @@ class Latencies:
         width = config.memory.data_width
         rows, arithmetic = config.array.rows, config.arithmetic
         return Latencies(
-            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
+            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
+            Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),

@@ -35,6 +35,7 @@ class OutputScratchpads(Section):
 
     output_bytes: int = integer(4096, 64, 1 << ADDRESS_BITS, "output scratchpad", power=True)
     channels: int = integer(256, 16, 4096, "output channels whose bias and scale are held", power=True)
+    moves: int = integer(0, 0, 1, "1 for MOVE commands, which copy outputs to scratchpads of operands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Config(ABC):
     commands: ClassVar[CommandSet]
     #: Those with tables of pairs; None if its configurations can have none.
     pair_commands: ClassVar[CommandSet | None] = None
+    #: Whether its configurations can have MOVEs.
+    can_move: ClassVar[bool] = False
 
     name: str
     array: Array
@@ -98,6 +101,9 @@ class Config(ABC):
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
         if self.pair_commands is None and getattr(self, "post", Post()).pairs:
             raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        if self.has_moves and not self.can_move:
+            raise PearrayError(f"scratchpads.moves must be 0 with array.kind = {self.KIND!r}, "
+                               f"not {self.scratchpads.moves}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -128,6 +134,11 @@ class Config(ABC):
     def has_pairs(self) -> bool:
         """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
         return bool(self.post.pairs) and self.array.operand_bits == 8
+
+    @property
+    def has_moves(self) -> bool:
+        """Whether there are MOVE commands and their queue."""
+        return bool(self.scratchpads.moves)
 
     @property
     def pair_memory(self) -> int:

@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -11,12 +12,13 @@ from ..shell.commands import (
     RECORD,
     CommandSet,
     LoadBody,
+    MoveBody,
     Parameter,
     PostBody,
     variant,
 )
 
-__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination", "command_set"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -144,3 +146,13 @@ PAIR_COMMANDS = replace(
     A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
     it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
 )
+
+
+@cache
+def command_set(pairs: bool, moves: bool) -> CommandSet:
+    """Commands with ``post.pairs`` or without, and with ``scratchpads.moves`` or without."""
+    found = PAIR_COMMANDS if pairs else COMMANDS
+    if not moves:
+        return found
+    doc = "Destinations are ``ACTIVATION`` and ``WEIGHT``; what goes to others is lost."
+    return replace(found, move=variant(MoveBody, doc, destination=found.destination))
