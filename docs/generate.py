@@ -13,6 +13,7 @@ from pearray import load_config
 from pearray.generation import registers
 from pearray.hdl.kinds import kinds
 from pearray.hdl.shell import commands, ledger
+from pearray.hdl.shell.functions import FUNCTIONS, post_body
 from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
 
 FOLDER = Path(__file__).parent
@@ -84,6 +85,23 @@ def _variants(name: str, own: commands.CommandSet) -> list[str]:
     return lines
 
 
+def _functions() -> list[str]:
+    """Part on what functions of the vector engine add to commands."""
+    lines = ["## Functions of the vector engine", "",
+             "What a function adds to a POST, in configurations that have it. Bits of fields are those of one with this "
+             "function alone, and without MOVEs.", ""]
+    for key, function in FUNCTIONS.items():
+        fields = [(name, item) for name, item in data.Layout.cast(post_body({key}))
+                  if name in (*function.flags, *function.fields)]
+        lines += [f"### POST with post.{key}", "", _markdown(function.doc), "", *_fields(fields, HEADER.size), ""]
+    for name, overrides in EXAMPLES:
+        config = load_config(name, overrides).hardware
+        if "pairs" in config.FUNCTIONS:
+            chosen = load_config(name, overrides | {"post.pairs": 1}).hardware
+            lines += _enumeration(chosen.commands.destination, f"{config.array.kind} with post.pairs")
+    return lines
+
+
 def program_page() -> str:
     """Page on the program format, from :mod:`pearray.hdl.shell.commands` and what pearray's kinds of array add."""
     lines = ["# Program format", "",
@@ -100,10 +118,7 @@ def program_page() -> str:
                   *_fields(data.Layout.cast(body), header.size), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
-        pairs = hardware.config.pair_commands
-        if pairs is not None:
-            name = f"{hardware.name} with post.pairs"
-            lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
+    lines += _functions()
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

@@ -6,4 +6,4 @@ from pearray.hdl.systolic.commands import command_set
 __all__ = ["COMMAND_SETS"]
 
 COMMAND_SETS = {name: hardware.config.commands for name, hardware in kinds().items()} | {
-    "systolic with moves": command_set(pairs=True, moves=True)}
+    "systolic with moves": command_set(frozenset({"pairs"}), moves=True)}

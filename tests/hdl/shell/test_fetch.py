@@ -131,7 +131,7 @@ def random_command(rng, commands, counts, following=15):
 
 
 def random_program(rng, count, told=False, moves=0):
-    format = command_set(False, bool(moves))
+    format = command_set(moves=bool(moves))
     counts = dict.fromkeys([opcode.name.lower() for opcode in format.queues], 0)
     commands = []
     program = b""
@@ -243,7 +243,7 @@ def test_unknown_command(rng, position, byte, value):
 @pytest.mark.parametrize("data_width", [32, 64, 128, 256, 512])
 def test_zero_counts(rng, data_width, moves):
     """A length or count of zero would wrap: the engine would move 65,536 rows, or hang."""
-    format = command_set(False, bool(moves))
+    format = command_set(moves=bool(moves))
     for opcode in format.queues:
         layout = data.Layout.cast(format.bodies[opcode])
         for name in format.counts[opcode]:
