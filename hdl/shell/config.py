@@ -45,6 +45,7 @@ class Post(Section):
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
     pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
+    products: int = integer(0, 0, 1, "1 for products of two tensors, element by element, where operands have 8 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Config(ABC):
     commands: ClassVar[CommandSet]
     #: Those with tables of pairs; None if its configurations can have none.
     pair_commands: ClassVar[CommandSet | None] = None
+    #: Those with products of pairs; None if its configurations can have none.
+    product_commands: ClassVar[CommandSet | None] = None
 
     name: str
     array: Array
@@ -98,6 +101,8 @@ class Config(ABC):
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
         if self.pair_commands is None and getattr(self, "post", Post()).pairs:
             raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        if self.product_commands is None and getattr(self, "post", Post()).products:
+            raise PearrayError(f"post.products must be 0 with array.kind = {self.KIND!r}, not {self.post.products}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -128,6 +133,11 @@ class Config(ABC):
     def has_pairs(self) -> bool:
         """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
         return bool(self.post.pairs) and self.array.operand_bits == 8
+
+    @property
+    def has_products(self) -> bool:
+        """Whether post-processing multiplies pairs: with ``post.products``, and operands that are bytes."""
+        return bool(self.post.products) and self.array.operand_bits == 8
 
     @property
     def pair_memory(self) -> int:

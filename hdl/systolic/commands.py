@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -16,7 +17,9 @@ from ..shell.commands import (
     variant,
 )
 
-__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = [
+    "COMMANDS", "PAIR_COMMANDS", "PRODUCT_COMMANDS", "Destination", "ExecuteBody", "PairDestination", "commands_with",
+]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -132,15 +135,32 @@ COMMANDS = CommandSet(
     record=(*RECORD, "active"),
 )
 
-#: Commands with ``post.pairs``.
-PAIR_COMMANDS = replace(
-    COMMANDS,
-    destination=PairDestination,
-    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+_PAIR = """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
     entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
     tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
 
     A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
-    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
-)
+    it, where W is the number of words in a beat, and at least 2. The others are not kept."""
+
+_PRODUCT = """With ``product`` set, what takes the place of a sum is a product of two bytes without a sign,
+    ``(sum[7:0] - bias_base[7:0]) * ((-sum[15:8] mod 256) - bias_base[15:8]) + addend``, where ``addend`` is a number of
+    20 bits in two's complement: ``bias_nstep``, and above it ``bias_mstep[3:0]``. Then ``bias``, ``per_channel``,
+    ``scale_nstep`` and ``table`` must be zero, and the sum must fit 20 bits in two's complement."""
+
+
+@cache
+def commands_with(*, pairs: bool, products: bool) -> CommandSet:
+    """Return the commands of a configuration with tables of pairs, or products of them, or both."""
+    found, chosen = COMMANDS, [("pair", _PAIR)] * pairs + [("product", _PRODUCT)] * products
+    if pairs:
+        found = replace(found, destination=PairDestination,
+                        load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination))
+    if chosen:
+        found = replace(found, post=variant(PostBody, "\n\n    ".join(doc for _, doc in chosen),
+                                            *(flag for flag, _ in chosen)))
+    return found
+
+
+#: Commands with ``post.pairs``, and with ``post.products``.
+PAIR_COMMANDS = commands_with(pairs=True, products=False)
+PRODUCT_COMMANDS = commands_with(pairs=False, products=True)

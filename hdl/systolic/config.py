@@ -11,7 +11,7 @@ from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS, CommandSet
 from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS, PAIR_COMMANDS
+from .commands import COMMANDS, PAIR_COMMANDS, PRODUCT_COMMANDS, commands_with
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
 
@@ -35,10 +35,10 @@ class Accumulators(Section):
 
 
 class _Commands:
-    """Commands of a configuration; of the class, those without tables of pairs."""
+    """Commands of a configuration; of the class, those without what is optional."""
 
     def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
+        return COMMANDS if config is None else commands_with(pairs=config.has_pairs, products=config.has_products)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class SystolicConfig(Config):
     }
     commands: ClassVar[Any] = _Commands()
     pair_commands = PAIR_COMMANDS
+    product_commands = PRODUCT_COMMANDS
 
     scratchpads: Scratchpads
     accumulators: Accumulators
