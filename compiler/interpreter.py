@@ -246,6 +246,8 @@ class Interpreter(ABC):
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
         if body.get("pair"):
             sums = self._pair(sums, ordinal, clock, body)
+        if body.get("product"):
+            sums = self._product(sums, body)
         if body["bias"]:
             line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
             bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
@@ -270,9 +272,7 @@ class Interpreter(ABC):
 
     def _pair(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Sums of the table entries that the low bytes of sums choose."""
-        for name in ("bias", "per_channel", "scale_nstep", "table"):
-            if body[name]:
-                raise ProgramError(f"{name} must be zero with pair")
+        self._check_pair(body, "pair")
         memory = self.config.pair_memory
         words, total = pair_words(self.config), np.zeros_like(sums)
         for table in range(2):
@@ -280,6 +280,24 @@ class Interpreter(ABC):
             self._races[memory].read(index.reshape(-1), ordinal, clock)
             total += self._bytes[memory].view("<i4")[index // 4]
         return self._wrapped(total)
+
+    def _product(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Products of the low bytes of sums, less their zero points."""
+        self._check_pair(body, "product")
+        first, second = sums & 255, -(sums >> 8) & 255
+        low, high = body["bias_base"] & 255, body["bias_base"] >> 8
+        addend = (body["bias_nstep"] | (body["bias_mstep"] & 15) << 16) - (body["bias_mstep"] & 8) * (1 << 17)
+        products: np.ndarray = (first - low) * (second - high) + addend
+        if products.size and not -(1 << 19) <= products.min() <= products.max() < 1 << 19:
+            raise ProgramError(f"products must fit 20 bits, not be {products.min()} or {products.max()}")
+        return products
+
+    @staticmethod
+    def _check_pair(body: dict[str, Any], flag: str) -> None:
+        """Check that a command uses nothing that comes too early for what a pair makes."""
+        for name in ("bias", "per_channel", "scale_nstep", "table"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with {flag}")
 
     def _wrapped(self, sums: np.ndarray) -> np.ndarray:
         """Sums modulo the width of an accumulator."""

@@ -88,8 +88,8 @@ def _variants(name: str, own: commands.CommandSet) -> list[str]:
 def _functions() -> list[str]:
     """Part on what functions of the vector engine add to commands."""
     lines = ["## Functions of the vector engine", "",
-             "What a function adds to a POST, in configurations that have it. Bits of fields are those of one with this "
-             "function alone, and without MOVEs.", ""]
+             "What a function adds to a POST, in configurations that have it. Bits are those of one with this function "
+             "alone, and without MOVEs.", ""]
     for key, function in FUNCTIONS.items():
         fields = [(name, item) for name, item in data.Layout.cast(post_body({key}))
                   if name in (*function.flags, *function.fields)]

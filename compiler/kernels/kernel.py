@@ -156,6 +156,8 @@ class Finish:
         Lowest bit of the window of a product, in fixed point.
     pair : ndarray of shape (2, 256), int32, or None
         What the stored byte of each element of a pair adds to the sum.
+    product : (int, int, int) or None
+        What is subtracted from the bytes of a pair before they are multiplied, and what is added to the product.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -168,6 +170,7 @@ class Finish:
     relu: bool = False
     shift: int = 0
     pair: np.ndarray | None = None
+    product: tuple[int, int, int] | None = None
 
     def item(self, config: Config) -> int:
         """Bytes of an output."""
@@ -206,8 +209,9 @@ class Kernel:
         Output.
     terms : tuple of Product or tuple of Scaled
         What is combined over all ranks that the output does not have; several terms are combined, too.
-    combine : {"sum", "max", "pair"}
-        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`.
+    combine : {"sum", "max", "pair", "product"}
+        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`, and "product"
+        multiplies two elements, which are bytes without a sign, less their zero points in `finish`.
     finish : Finish
         What follows.
     """
@@ -260,7 +264,8 @@ class Kernel:
                     raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
-        body = " + ".join(f"table({term})" if self.combine == "pair" else str(term) for term in self.terms)
+        marked = {"pair": "table({})", "product": "factor({})"}.get(self.combine, "{}")
+        body = (" * " if self.combine == "product" else " + ").join(map(marked.format, self.terms))
         found = {rank for access in self.accesses for rank in access.ranks}
         over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]
         if over:

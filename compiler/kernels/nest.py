@@ -131,7 +131,7 @@ class Nest:
         if isinstance(kernel, Contraction):
             kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)
-        elif isinstance(kernel, Chain) and kernel.combine == "pair":
+        elif isinstance(kernel, Chain) and kernel.combine in ("pair", "product"):
             first, *others = _pair(kernel, operand_bits)
         else:
             assert isinstance(kernel, Chain)
@@ -218,6 +218,8 @@ def _contraction(kernel: Contraction, term: Product) -> Nest:
 
 def _pair(kernel: Chain, operand_bits: int) -> tuple[Nest, Nest]:
     """Bytes of two elements side by side in a sum: the first in the low bits, and the second's negative above it.
+
+    Elements are bytes without a sign, or are so as soon as the array has taken their zero points away.
 
     The negative takes one weight, which is a word's least value; 2**bits would be beyond its greatest.
     """

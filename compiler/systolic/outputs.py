@@ -78,6 +78,10 @@ class OutputMaker:
         if finish.pair is not None:
             body["pair"] = 1
             output.pair = Use(maker.pair(), 1)
+        if finish.product is not None:
+            first, second, addend = finish.product
+            body |= {"product": 1, "bias_base": first | second << 8, "bias_nstep": addend & 0xFFFF,
+                     "bias_mstep": addend >> 16 & 15}
         if finish.rounding is Rounding.NONE:
             if finish.relu:
                 body["table"] = 1

@@ -380,7 +380,7 @@ class _Machine:
         groups = body["n_count"] * body["m_count"] * constants.groups
         self.begun[index] = time
         # An EXECUTE need only wait until the sums have been read.
-        late = constants.pair if body.get("pair") else 0
+        late = constants.pair if body.get("pair") or body.get("product") else 0
         taken = time + 1 + max(groups, constants.settings) + late
         self._posted.append(taken)
         self._at(taken + 1, _FREED, _POST)

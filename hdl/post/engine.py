@@ -17,6 +17,7 @@ from ..shell.load_port import LoadWrite
 from .lane import TABLE_BYTES, Lane, Settings
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .products import ADDEND_BITS, PairProduct
 from .sums import AccumulatorRead
 from .walk import PostWalk
 
@@ -108,9 +109,9 @@ class Post(wiring.Component):
     The row of sums is read again for each group. Counts of zero are not allowed. Loads to
     the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
 
-    With ``post.pairs``, sums of pairs take :meth:`pair_delay_of` cycles more: such a command reads its sums as ever,
-    and all that is done with them comes so much later. It is held so much longer, too, so that its groups meet none of
-    another command's.
+    With ``post.pairs`` or ``post.products``, sums and products of pairs take :meth:`pair_delay_of` cycles more: such a
+    command reads its sums as ever, and all that is done with them comes so much later. It is held so much longer, too,
+    so that its groups meet none of another command's.
 
     Parameters
     ----------
@@ -174,8 +175,9 @@ class Post(wiring.Component):
 
     @classmethod
     def pair_delay_of(cls, config: Config) -> int:
-        """Return the cycles by which a sum of a pair comes later than a sum, at least one; 0 without ``post.pairs``."""
-        return config.has_pairs * (cls._sum_cycle_of(config) + PairSum.LATENCY - cls._lane_cycle_of(config))
+        """Return the cycles by which what a pair makes comes later than a sum, at least one; 0 without pairs."""
+        late = cls._sum_cycle_of(config) + PairSum.LATENCY - cls._lane_cycle_of(config)
+        return late * (config.has_pairs or config.has_products)
 
     @staticmethod
     def _sum_cycle_of(config: Config) -> int:
@@ -244,12 +246,18 @@ class Post(wiring.Component):
 
         return m
 
+    def _is_pair(self, command):
+        """Whether something made of a pair takes the place of each sum."""
+        if not self._config.has_products:
+            return command.pair
+        return command.pair | command.product if self._config.has_pairs else command.product
+
     def _give(self, m, walk):
         """Tell what belongs to each group; of a pair as much later as its sums come."""
         late = self.pair_delay_of(self._config)
         if not late:
             return _Given(walk.valid, walk.first, walk.last, walk.unit)
-        pair = walk.command.pair
+        pair = self._is_pair(walk.command)
         valid = taps(m, walk.valid & pair, late, "pair_valid")
         first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
         unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
@@ -280,6 +288,7 @@ class Post(wiring.Component):
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = taps(m, walk.group, cycle, "group", reset_less=True)
         sum_cycle = self._sum_cycle_of(config)
+        factors = self._factors(m) if config.has_products else None
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
         for index, lane in enumerate(units):
@@ -289,6 +298,8 @@ class Post(wiring.Component):
             waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
             if config.has_pairs:
                 waited = self._pair(m, f"pair_{index}", platform, total, waited, port)
+            if factors is not None:
+                waited = self._product(m, f"product_{index}", platform, total, waited, factors)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
             m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
             m.d.comb += [
@@ -326,6 +337,21 @@ class Post(wiring.Component):
             ]
         pair = delay(m, self.commands.payload.pair, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
+
+    def _factors(self, m):
+        """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
+        command, cycle = self.commands.payload, self._sum_cycle_of(self._config)
+        addend = Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]
+        return (delay(m, command.bias_base, cycle, "product_zeros", reset_less=True),
+                delay(m, addend, cycle, "product_addend", reset_less=True))
+
+    def _product(self, m, name, platform, total, waited, factors):
+        """Put a product of two bytes in the place of a sum, where the command says so."""
+        zeros, addend = factors
+        unit.add(m, name, product := PairProduct(), platform)
+        m.d.comb += [product.pair.eq(total), product.zeros.eq(zeros), product.addend.eq(addend)]
+        chosen = delay(m, self.commands.payload.product, self._lane_cycle, name, reset_less=True)
+        return Mux(chosen, product.product, waited)
 
     def _build_output(self, m, lanes, unit, raw, valid, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it."""

@@ -22,9 +22,10 @@ DEPTH = 32
 OUTPUT_BYTES = 2048
 
 
-def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, pairs=0):
+def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, pairs=0, products=0):
     return SystolicConfig(
-        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes, pairs=pairs),
+        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits),
+        post=Post(lanes=lanes, pairs=pairs, products=products),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
         accumulators=Accumulators(depth=DEPTH), memory=Memory(data_width=data_width))
@@ -152,6 +153,10 @@ def expected_bytes(target, sums, memories, commands):
                 if c.get("pair"):
                     words = memories[target.pair_memory].view("<u4").reshape(256, -1)
                     value = int(words[value & 255, 0]) + int(words[value >> 8 & 255, 1])
+                if c.get("product"):
+                    addend = (c["bias_nstep"] | (c["bias_mstep"] & 15) << 16) ^ 1 << 19
+                    value = ((value & 255) - (c["bias_base"] & 255)) * ((-(value >> 8) & 255) - (c["bias_base"] >> 8))
+                    value += addend - (1 << 19)
                 if c["bias"]:
                     line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"] + s
                     value += int(bias[line % len(bias), lane])
@@ -259,6 +264,14 @@ def random_pair(rng, target, groups=60):
         "pair": 1, "bias": 0, "per_channel": 0, "scale_nstep": 0, "table": 0}
 
 
+def random_product(rng, target, groups=60):
+    """Draw a command of products, which stay within 20 bits."""
+    addend = int(rng.integers(-(1 << 19) + 255**2, (1 << 19) - 255**2)) >> int(rng.integers(0, 20))
+    return random_command(rng, target, groups=groups) | {
+        "product": 1, "bias": 0, "per_channel": 0, "scale_nstep": 0, "table": 0,
+        "bias_base": int(rng.integers(0, 1 << 16)), "bias_nstep": addend & 0xFFFF, "bias_mstep": addend >> 16 & 15}
+
+
 def random_sums(rng, target):
     bits = target.accumulator_bits
     shape = (2, DEPTH, target.sum_columns)
@@ -343,6 +356,20 @@ def test_time_of_pairs(rng):
         begun = late if commands[0] is pair else 0
         assert writes[0] - seen["first_read"] == seen["latency"] + begun
         assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2 + delays
+
+
+@pytest.mark.parametrize(("lanes", "cols", "data_width", "pairs"), [
+    (2, 8, 64, 0), (2, 8, 64, 1), (1, 1, 32, 0), (1, 32, 128, 0), (4, 4, 32, 1), (2, 4, 256, 0),
+])
+def test_products(rng, lanes, cols, data_width, pairs):
+    """Products among sums, and sums of pairs: a wrong byte, zero point, addend or delay leaves wrong outputs."""
+    target = config(lanes, cols, data_width=data_width, pairs=pairs, products=1)
+    kinds = [random_product, random_product, random_command] + [random_pair] * pairs
+    commands = [kinds[rng.integers(len(kinds))](rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
+    # Two whose zero points and addends differ, one right behind the other.
+    commands += [random_product(rng, target, groups=30) for _ in range(2)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
 
 
 def test_bias_matrix(rng):
