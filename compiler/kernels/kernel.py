@@ -156,6 +156,12 @@ class Finish:
         Lowest bit of the window of a product, in fixed point.
     pair : ndarray of shape (2, 256), int32, or None
         What the stored byte of each element of a pair adds to the sum.
+    terms : ndarray of shape (256,), float32, or None
+        What each stored byte is in a sum of float32 numbers, which are added in the order of the window; None for sums
+        of integers.
+    steps : ndarray of shape (255,), int32, or None
+        Rising sums; the number of those that a sum has reached takes its place. With `terms` they are float32 numbers,
+        as :func:`.average.float_order` has them.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -168,6 +174,8 @@ class Finish:
     relu: bool = False
     shift: int = 0
     pair: np.ndarray | None = None
+    terms: np.ndarray | None = None
+    steps: np.ndarray | None = None
 
     def item(self, config: Config) -> int:
         """Bytes of an output."""
@@ -189,6 +197,8 @@ class Finish:
         else:
             steps = [f"requantise {self.rounding.name.lower()} + {self.zero_point}", f"clamp {self.low}..{self.high}"]
             steps += ["table"] * (self.table is not None)
+            if self.steps is not None:
+                steps.insert(0, "steps")
         return "; ".join((["bias"] if self.bias is not None else []) + steps)
 
 
@@ -206,8 +216,9 @@ class Kernel:
         Output.
     terms : tuple of Product or tuple of Scaled
         What is combined over all ranks that the output does not have; several terms are combined, too.
-    combine : {"sum", "max", "pair"}
-        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`.
+    combine : {"sum", "max", "pair", "terms"}
+        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`, and "terms" what
+        those of one element do, in float32.
     finish : Finish
         What follows.
     """
@@ -260,7 +271,7 @@ class Kernel:
                     raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
-        body = " + ".join(f"table({term})" if self.combine == "pair" else str(term) for term in self.terms)
+        body = " + ".join(f"table({term})" if self.combine in ("pair", "terms") else str(term) for term in self.terms)
         found = {rank for access in self.accesses for rank in access.ranks}
         over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]
         if over:

@@ -1,6 +1,7 @@
 """Steps of a layer under a given tiling."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -148,7 +149,8 @@ class _Lowering:
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
                         channels = w_box.c0 - a_box.c0 + span[1] if sliced else a_box.channels
                         bodies = self._bodies(maker, visit, part, tiles, a_box, w_box, span)
-                        first = int(not found)
+                        # Sums that stand apart begin with each tap.
+                        first = int(not found or self._problem.finish.terms is not None)
                         found += [_Execute(term, place, inner, lines, channels, piece if len(ends) > 1 else 0,
                                            body | {"first": first}) for body in bodies]
         return found
@@ -182,7 +184,7 @@ class _Lowering:
             "m_count0": part.columns, "m_count1": part.rows, "m_count2": part.images,
             "m_step0": geometry.pixel_m % modulus, "m_step1": geometry.line_m % modulus,
             "m_step2": geometry.image % modulus,
-            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels,
+            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels * problem.apart,
             "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
@@ -194,16 +196,18 @@ class _Lowering:
                 if low >= high:
                     continue
                 first, channels = maker.layer.span((low, low + 1))
-                inner = Box(w_box.r0, w_box.r1, w_box.s0, w_box.s1, first, first + channels)
-                offset, walk = geometry.walk(problem, a_box, inner, banks)
-                if problem.repeat:
-                    # Each run goes back to where it began.
-                    walk |= {"k_total": problem.repeat * channels, "run_count": problem.repeat,
-                             "jump1": -channels % modulus}
-                yield common | walk | {
-                    "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
-                    "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
-                    "acc_base": (low - tiles[0]) * part.pixels}
+                whole_box = replace(w_box, c0=first, c1=first + channels)
+                for inner in [whole_box] if problem.finish.terms is None else whole_box.each_tap():
+                    offset, walk = geometry.walk(problem, a_box, inner, banks)
+                    if problem.repeat:
+                        # Each run goes back to where it began.
+                        walk |= {"k_total": problem.repeat * channels, "run_count": problem.repeat,
+                                 "jump1": -channels % modulus}
+                    row = 0 if problem.finish.terms is None else inner.r0 * problem.s + inner.s0
+                    yield common | walk | {
+                        "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
+                        "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
+                        "acc_base": ((low - tiles[0]) * problem.apart + row) * part.pixels}
             return
         offset, walk = geometry.walk(problem, a_box, w_box, banks)
         start, end = span

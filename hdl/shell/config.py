@@ -45,6 +45,7 @@ class Post(Section):
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
     pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
+    averages: int = integer(0, 0, 1, "1 for sums in float32 and steps of any size; needs post.pairs = 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Config(ABC):
     commands: ClassVar[CommandSet]
     #: Those with tables of pairs; None if its configurations can have none.
     pair_commands: ClassVar[CommandSet | None] = None
+    #: Those with sums in float32 and a search as well; None if its configurations can have none.
+    average_commands: ClassVar[CommandSet | None] = None
 
     name: str
     array: Array
@@ -98,6 +101,12 @@ class Config(ABC):
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
         if self.pair_commands is None and getattr(self, "post", Post()).pairs:
             raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        if getattr(self, "post", Post()).averages:
+            if self.average_commands is None:
+                raise PearrayError(f"post.averages must be 0 with array.kind = {self.KIND!r}, not {self.post.averages}")
+            if not self.post.pairs:
+                raise PearrayError("post.averages must be 0 without the tables of post.pairs = 1, "
+                                   f"not {self.post.averages}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -128,6 +137,11 @@ class Config(ABC):
     def has_pairs(self) -> bool:
         """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
         return bool(self.post.pairs) and self.array.operand_bits == 8
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether post-processing adds float32 numbers and searches steps: with ``post.averages``, as for pairs."""
+        return bool(self.post.averages) and self.has_pairs
 
     @property
     def pair_memory(self) -> int:
