@@ -46,10 +46,10 @@ class Box:
         """Elements."""
         return self.taps * self.channels
 
-    def each_tap(self) -> "Iterator[Box]":
-        """Its taps, row by row."""
-        for r, s in product(range(self.r0, self.r1), range(self.s0, self.s1)):
-            yield replace(self, r0=r, r1=r + 1, s0=s, s1=s + 1)
+    def tap_rows(self, most: int) -> "Iterator[Box]":
+        """Its taps in order, row by row, at most so many at a time."""
+        for r, s in product(range(self.r0, self.r1), range(self.s0, self.s1, most)):
+            yield replace(self, r0=r, r1=r + 1, s0=s, s1=min(s + most, self.s1))
 
 
 @dataclass(frozen=True)

@@ -50,18 +50,13 @@ class Layer:
 
     @cached_property
     def depth(self) -> int:
-        """Pixels of a tile whose sums the accumulators have rows for.
+        """Pixels of a tile whose sums the accumulators have rows for; one if those of a pixel come in turns."""
+        return max(1, self.rows // self.problem.apart)
 
-        Raises
-        ------
-        PearrayError
-            If a pixel has more sums than there are rows.
-        """
-        found = min(self.config.accumulators.depth, 1 << 15) // self.problem.apart
-        if not found:
-            raise PearrayError(f"{self.problem.name}: accumulators.depth must be at least {self.problem.apart} to hold "
-                               f"the elements of a window, not {self.config.accumulators.depth}")
-        return found
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the accumulators that a group may fill."""
+        return min(self.config.accumulators.depth, 1 << 15)
 
     @cached_property
     def left(self) -> bool:

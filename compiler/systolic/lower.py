@@ -5,9 +5,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...hdl.post.average import SEARCH
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
-from ..steps import Group, Tile, Use
+from ..steps import Group, Output, Tile, Use
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
@@ -71,7 +72,26 @@ class _Lowering:
             for part, tiles in work:
                 number += 1
                 outputs = self._outputs.outputs(part, visit.group, tiles, self._tiling.posts if number == count else 1)
-                yield from self._group(Group(outputs), visit, part, tiles, number == 1)
+                steps = self._group(Group(outputs), visit, part, tiles, number == 1)
+                yield from steps if self._problem.apart <= self._layer.rows else self._in_turns([*steps], outputs)
+
+    def _in_turns(self, steps: list[ContractionStep], outputs: list[Output]) -> Iterator[ContractionStep]:
+        """Steps of one pixel of a tile that has more sums than the accumulators have rows: groups that go on."""
+        (output,), turns = outputs, [[steps[0]]]
+        for step in steps[1:]:
+            if sum(each.body["n_count"] for each in turns[-1]) + step.body["n_count"] > self._layer.rows:
+                turns.append([])
+            turns[-1].append(step)
+        for number, turn in enumerate(turns):
+            count, last = sum(each.body["n_count"] for each in turn), number == len(turns) - 1
+            body = output.body | {"n_count": count + SEARCH * last, "resume": int(number > 0), "search": int(last)}
+            posted = replace(output, body=body)
+            if not last:
+                posted = replace(posted, size=0, stores=[], target=(output.target[0], slice(0), 0), scale=None)
+            group, start = Group([posted]), 0
+            for step in turn:
+                yield replace(step, group=group, body=step.body | {"acc_base": start})
+                start += step.body["n_count"]
 
     def _cut(self, visit: Visit, parts: list[Region]) -> None:
         """Let lines of activation tiles be loaded in the pieces in which the first visit of a region uses them."""
@@ -184,10 +204,20 @@ class _Lowering:
             "m_count0": part.columns, "m_count1": part.rows, "m_count2": part.images,
             "m_step0": geometry.pixel_m % modulus, "m_step1": geometry.line_m % modulus,
             "m_step2": geometry.image % modulus,
-            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels * problem.apart,
+            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels,
             "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
+        if problem.finish.terms is not None:
+            for tile in range(*tiles):
+                first, channels = maker.layer.span((tile, tile + 1))
+                for taps in replace(w_box, c0=first, c1=first + channels).tap_rows(maker.layer.rows):
+                    offset, walk = geometry.walk(problem, a_box, replace(taps, s1=taps.s0 + 1), banks)
+                    place = (tile - tiles[0]) * problem.apart + taps.r0 * problem.s + taps.s0
+                    yield common | walk | {
+                        "diagonal": 1, "a_base": base + offset, "a_nstep": problem.dilation[1] * geometry.pixel,
+                        "n_count": taps.columns, "w_base": 0, "acc_base": place * part.pixels}
+            return
         if problem.channelwise:
             reach = maker.layer.reach
             # The last tile may have fewer channels.
@@ -196,18 +226,16 @@ class _Lowering:
                 if low >= high:
                     continue
                 first, channels = maker.layer.span((low, low + 1))
-                whole_box = replace(w_box, c0=first, c1=first + channels)
-                for inner in [whole_box] if problem.finish.terms is None else whole_box.each_tap():
-                    offset, walk = geometry.walk(problem, a_box, inner, banks)
-                    if problem.repeat:
-                        # Each run goes back to where it began.
-                        walk |= {"k_total": problem.repeat * channels, "run_count": problem.repeat,
-                                 "jump1": -channels % modulus}
-                    row = 0 if problem.finish.terms is None else inner.r0 * problem.s + inner.s0
-                    yield common | walk | {
-                        "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
-                        "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
-                        "acc_base": ((low - tiles[0]) * problem.apart + row) * part.pixels}
+                inner = Box(w_box.r0, w_box.r1, w_box.s0, w_box.s1, first, first + channels)
+                offset, walk = geometry.walk(problem, a_box, inner, banks)
+                if problem.repeat:
+                    # Each run goes back to where it began.
+                    walk |= {"k_total": problem.repeat * channels, "run_count": problem.repeat,
+                             "jump1": -channels % modulus}
+                yield common | walk | {
+                    "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
+                    "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
+                    "acc_base": (low - tiles[0]) * part.pixels}
             return
         offset, walk = geometry.walk(problem, a_box, w_box, banks)
         start, end = span
