@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
 from ..operators import AvgPool2d, MaxPool2d, Relu
-from .average import find_average, find_integer_average
+from .average import exact_steps, find_average, float_steps, float_terms, integer_average
 from .context import Context
 from .elementwise import clamped as _clamped
 from .elementwise import elementwise
@@ -16,6 +17,9 @@ from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled, window
 from .views import View
 
 __all__ = ["average_pool", "max_pool", "relu"]
+
+#: Greatest windows for which a factor is searched where there is another way: the search takes as long as the square.
+_SEARCHED = 64
 
 
 def _window(node: Node, x: Access, y: View, taps: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int],
@@ -55,7 +59,10 @@ def average_pool(context: Context, node: Node[AvgPool2d]) -> list[Kernel]:
     tensor = context.graph.tensors[node.inputs["x"]]
     _, c, height, width = tensor.shape
     zero = 0 if operator.rounding == "tflite" else int(operator.x_zero_point)
-    x = Access(context.image(node, zero), {}, **context.checked_zero(node, "x_zero_point", zero, node.inputs["x"]))
+    context.checked_zero(node, "x_zero_point", zero, node.inputs["x"])
+    x = Access(context.image(node, zero), {}, zero, tensor.dtype.kind == "u")
+    # Of terms the stored bytes are read, whatever their type.
+    stored = replace(x, zero=0, is_unsigned=True)
     y = context.result_image(node)
     taps, stride = operator.window(tensor.shape)
     top, left, _, _ = operator.padding
@@ -65,8 +72,9 @@ def average_pool(context: Context, node: Node[AvgPool2d]) -> list[Kernel]:
     for p0, p1, rows in _counts(y.size("h"), stride[0], taps[0], top, height, whole):
         for q0, q1, columns in _counts(y.size("w"), stride[1], taps[1], left, width, whole):
             finish = Finish() if plain else _average(context, node, rows * columns, c)
-            kernels.append(_window(node, x, y.part("h", p0, p1 - p0).part("w", q0, q1 - q0), taps, stride, (1, 1),
-                                   (top - p0 * stride[0], left - q0 * stride[1]), "sum", finish))
+            added, combine = (x, "sum") if finish.terms is None else (stored, "terms")
+            kernels.append(_window(node, added, y.part("h", p0, p1 - p0).part("w", q0, q1 - q0), taps, stride, (1, 1),
+                                   (top - p0 * stride[0], left - q0 * stride[1]), combine, finish))
     return kernels
 
 
@@ -91,22 +99,31 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
     x_info, y_info = np.iinfo(x_dtype), np.iinfo(y_dtype)
     bounds = int(y_info.min), int(y_info.max)
     if operator.rounding == "tflite":
-        found = find_integer_average((int(x_info.min), int(x_info.max)), count)
-        if found is None:
-            raise PearrayError(f"{node.name}: kernel must be smaller for rounding 'tflite' on this accelerator, "
-                               f"not {count} elements")
-        return _clamped(*bounds, scale=found.scale)
+        try:
+            multiplier, shift = integer_average(count, max(-int(x_info.min), int(x_info.max)))
+        except ValueError as error:
+            raise PearrayError(f"{node.name}: kernel is too large for rounding 'tflite': {error}") from None
+        entry = np.array([multiplier | (shift & 63) << 32], np.uint64)
+        return Finish(Rounding.TFLITE_SINGLE, 0, *bounds, entry)
     (x, zero), (y, point) = operator.stored("x"), operator.stored("y")
     is_fused = operator.is_fused(x=context.graph.tensors[node.inputs["x"]])
     if operator.is_global and is_fused:
         # QLinearGlobalAveragePool adds integers, as the array does.
         return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))
-    found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count,
-                         fused=is_fused, exact=operator.is_global)
-    if found is None:
+    can_step, exact = context.config.has_averages, operator.is_global
+    if exact or not can_step or count <= _SEARCHED:
+        found = find_average(float(x), (int(x_info.min) - zero, int(x_info.max) - zero), float(y), point, bounds, count,
+                             fused=is_fused, exact=exact)
+        if found is not None:
+            bias = np.full(channels, found.bias) if found.bias else None
+            return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)
+    if not can_step:
         raise PearrayError(
             f"{node.name}: a mean over {count} elements with x_scale {x} and y_scale {y} can't be computed exactly by "
             "this accelerator: some sums lie so near half-way between two outputs that the runtime's float32 "
-            "additions decide; use scales that are powers of two, or rounding='tflite'")
-    bias = np.full(channels, found.bias) if found.bias else None
-    return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)
+            "additions decide; use post.averages = 1, scales that are powers of two, or rounding='tflite'")
+    outputs = _clamped(*bounds, point=bounds[0])
+    if exact:
+        return replace(outputs, steps=exact_steps(float(x), float(y), point, bounds, count))
+    return replace(outputs, terms=float_terms(float(x), zero, x_dtype),
+                   steps=float_steps(float(y), point, bounds, count, fused=is_fused))

@@ -158,6 +158,12 @@ class Finish:
         What the stored byte of each element of a pair adds to the sum.
     product : (int, int, int) or None
         What is subtracted from the bytes of a pair before they are multiplied, and what is added to the product.
+    terms : ndarray of shape (256,), float32, or None
+        What each stored byte is in a sum of float32 numbers, which are added in the order of the window; None for sums
+        of integers.
+    steps : ndarray of shape (255,), int32, or None
+        Rising sums; the number of those that a sum has reached takes its place. With `terms` they are float32 numbers,
+        as :func:`.average.float_order` has them.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -171,6 +177,8 @@ class Finish:
     shift: int = 0
     pair: np.ndarray | None = None
     product: tuple[int, int, int] | None = None
+    terms: np.ndarray | None = None
+    steps: np.ndarray | None = None
 
     def item(self, config: Config) -> int:
         """Bytes of an output."""
@@ -192,6 +200,8 @@ class Finish:
         else:
             steps = [f"requantise {self.rounding.name.lower()} + {self.zero_point}", f"clamp {self.low}..{self.high}"]
             steps += ["table"] * (self.table is not None)
+            if self.steps is not None:
+                steps.insert(0, "steps")
         return "; ".join((["bias"] if self.bias is not None else []) + steps)
 
 
@@ -209,9 +219,10 @@ class Kernel:
         Output.
     terms : tuple of Product or tuple of Scaled
         What is combined over all ranks that the output does not have; several terms are combined, too.
-    combine : {"sum", "max", "pair", "product"}
-        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`, and "product"
-        multiplies two elements, which are bytes without a sign, less their zero points in `finish`.
+    combine : {"sum", "max", "pair", "product", "terms"}
+        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`, "product"
+        multiplies two elements, which are bytes without a sign, less their zero points in `finish`, and "terms" adds
+        what the bytes of one element stand for, in float32.
     finish : Finish
         What follows.
     """
@@ -264,7 +275,7 @@ class Kernel:
                     raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
-        marked = {"pair": "table({})", "product": "factor({})"}.get(self.combine, "{}")
+        marked = {"pair": "table({})", "terms": "table({})", "product": "factor({})"}.get(self.combine, "{}")
         body = (" * " if self.combine == "product" else " + ").join(map(marked.format, self.terms))
         found = {rank for access in self.accesses for rank in access.ranks}
         over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]

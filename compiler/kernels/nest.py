@@ -98,6 +98,11 @@ class Nest:
         return len(self.weights) if isinstance(self.weights, np.ndarray) and self.weights.ndim == 1 else 0
 
     @property
+    def apart(self) -> int:
+        """Sums of an output in the accumulators: one, or one for each tap if their order counts."""
+        return 1 if self.finish.terms is None else self.r * self.s
+
+    @property
     def columns(self) -> bool:
         """Whether the tensor stands transposed: pixels, or images, side by side, channels rows apart."""
         return self.x.stride("c") != 1 and ((self.cg > 1 and self.x.stride("w") == 1) or self.x.stride("n") == 1)
@@ -106,7 +111,7 @@ class Nest:
     def sums_images(self) -> bool:
         """Whether each output is the sum of one channel of a whole image."""
         weights = self.weights
-        return (self.channelwise and not self.maximum and not self.added and self.r * self.s > 1
+        return (self.channelwise and not self.maximum and not self.added and self.apart == 1 and self.r * self.s > 1
                 and isinstance(weights, np.ndarray) and weights.shape == (1, 1) and self.x.is_dense("h", "w")
                 and (self.p, self.q, self.top, self.left) == (1, 1, 0, 0)
                 and (self.r, self.s) == (self.height, self.width))

@@ -1,6 +1,8 @@
 """How the input of a part of a layer stands in the activation scratchpad."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
 
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
@@ -43,6 +45,11 @@ class Box:
     def size(self) -> int:
         """Elements."""
         return self.taps * self.channels
+
+    def tap_rows(self, most: int) -> "Iterator[Box]":
+        """Its taps in order, row by row, at most so many at a time."""
+        for r, s in product(range(self.r0, self.r1), range(self.s0, self.s1, most)):
+            yield replace(self, r0=r, r1=r + 1, s0=s, s1=min(s + most, self.s1))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ...hdl.errors import PearrayError
+from ...hdl.post.average import SEARCH
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
@@ -49,6 +50,11 @@ class Layer:
 
     @cached_property
     def depth(self) -> int:
+        """Pixels of a tile whose sums the accumulators have rows for; one if those of a pixel come in turns."""
+        return max(1, self.rows // self.problem.apart)
+
+    @cached_property
+    def rows(self) -> int:
         """Rows of the accumulators that a group may fill."""
         return min(self.config.accumulators.depth, 1 << 15)
 
@@ -70,8 +76,13 @@ class Layer:
     def posts(self) -> int:
         """Cycles of post-processing, without an idle one."""
         problem, config = self.problem, self.config
-        pixels = problem.images * problem.p * problem.q
+        pixels = problem.images * problem.p * problem.q * self.walks
         return pixels * self.tiles * problem.groups * (config.array.cols // config.post.lanes)
+
+    @property
+    def walks(self) -> int:
+        """Groups of post-processing for each group of outputs."""
+        return self.problem.apart + SEARCH * (self.problem.finish.steps is not None)
 
     @cached_property
     def wide(self) -> int:

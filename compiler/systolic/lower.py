@@ -1,12 +1,14 @@
 """Steps of a layer under a given tiling."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...hdl.post.average import SEARCH
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
-from ..steps import Group, Tile, Use
+from ..steps import Group, Output, Tile, Use
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
@@ -70,7 +72,26 @@ class _Lowering:
             for part, tiles in work:
                 number += 1
                 outputs = self._outputs.outputs(part, visit.group, tiles, self._tiling.posts if number == count else 1)
-                yield from self._group(Group(outputs), visit, part, tiles, number == 1)
+                steps = self._group(Group(outputs), visit, part, tiles, number == 1)
+                yield from steps if self._problem.apart <= self._layer.rows else self._in_turns([*steps], outputs)
+
+    def _in_turns(self, steps: list[ContractionStep], outputs: list[Output]) -> Iterator[ContractionStep]:
+        """Steps of one pixel of a tile that has more sums than the accumulators have rows: groups that go on."""
+        (output,), turns = outputs, [[steps[0]]]
+        for step in steps[1:]:
+            if sum(each.body["n_count"] for each in turns[-1]) + step.body["n_count"] > self._layer.rows:
+                turns.append([])
+            turns[-1].append(step)
+        for number, turn in enumerate(turns):
+            count, last = sum(each.body["n_count"] for each in turn), number == len(turns) - 1
+            body = output.body | {"n_count": count + SEARCH * last, "resume": int(number > 0), "search": int(last)}
+            posted = replace(output, body=body)
+            if not last:
+                posted = replace(posted, size=0, stores=[], target=(output.target[0], slice(0), 0), scale=None)
+            group, start = Group([posted]), 0
+            for step in turn:
+                yield replace(step, group=group, body=step.body | {"acc_base": start})
+                start += step.body["n_count"]
 
     def _cut(self, visit: Visit, parts: list[Region]) -> None:
         """Let lines of activation tiles be loaded in the pieces in which the first visit of a region uses them."""
@@ -148,7 +169,8 @@ class _Lowering:
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
                         channels = w_box.c0 - a_box.c0 + span[1] if sliced else a_box.channels
                         bodies = self._bodies(maker, visit, part, tiles, a_box, w_box, span)
-                        first = int(not found)
+                        # Sums that stand apart begin with each tap.
+                        first = int(not found or self._problem.finish.terms is not None)
                         found += [_Execute(term, place, inner, lines, channels, piece if len(ends) > 1 else 0,
                                            body | {"first": first}) for body in bodies]
         return found
@@ -186,6 +208,16 @@ class _Lowering:
             "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
+        if problem.finish.terms is not None:
+            for tile in range(*tiles):
+                first, channels = maker.layer.span((tile, tile + 1))
+                for taps in replace(w_box, c0=first, c1=first + channels).tap_rows(maker.layer.rows):
+                    offset, walk = geometry.walk(problem, a_box, replace(taps, s1=taps.s0 + 1), banks)
+                    place = (tile - tiles[0]) * problem.apart + taps.r0 * problem.s + taps.s0
+                    yield common | walk | {
+                        "diagonal": 1, "a_base": base + offset, "a_nstep": problem.dilation[1] * geometry.pixel,
+                        "n_count": taps.columns, "w_base": 0, "acc_base": place * part.pixels}
+            return
         if problem.channelwise:
             reach = maker.layer.reach
             # The last tile may have fewer channels.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ...hdl.post.average import STATES
 from ...hdl.shell.commands import Rounding
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
@@ -35,8 +36,9 @@ class OutputMaker:
                 grid: Grid | None = None) -> list[Output]:
         """Outputs of a group; its pixels are cut into `pieces` parts at least, and fill the `grid` without a gap."""
         table = self._problem.finish.table
-        grid = grid or Grid(part.columns, part.pixels)
-        alike = [tiles] if table is None or table.ndim == 1 else [(tile, tile + 1) for tile in range(*tiles)]
+        grid = grid or Grid(part.columns, part.pixels * self._problem.apart)
+        together = (table is None or table.ndim == 1) and self._problem.finish.steps is None
+        alike = [tiles] if together else [(tile, tile + 1) for tile in range(*tiles)]
         return [output for each in alike
                 for output in self._rows(part, group, each, (each[0] - tiles[0]) * grid.tile, pieces, grid)]
 
@@ -50,6 +52,8 @@ class OutputMaker:
         most = max(1, (config.scratchpads.output_bytes // 2 // item - last) // pitch + 1)
         if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
+        if finish.steps is not None:
+            most = min(most, max(1, STATES * config.post.lanes // cols))
         y, cut = self._pieces(part, most, pieces, grid)
         for at, piece in cut:
             # Sums between two rows of pixels are made into outputs that nothing stores.
@@ -62,6 +66,10 @@ class OutputMaker:
                             self._stores(y, piece, group, tiles, pitch, grid.line),
                             (y.buffer, piece.numbers(y), valid))
             self._add_constants(output, group, tiles, piece.q0, rows)
+            if finish.steps is not None:
+                # Each tile of a POST is another term, or a step of the search.
+                body |= {"n_count": self._layer.walks, "acc_nstep": part.pixels, "out_nstep": 0, "search": 1,
+                         "average": int(finish.terms is not None)}
             yield output
 
     def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
@@ -77,6 +85,8 @@ class OutputMaker:
             body |= {"bias_base": base, "bias": 1, "bias_nstep": step}
         if finish.pair is not None:
             body["pair"] = 1
+            output.pair = Use(maker.pair(), 1)
+        elif finish.steps is not None:
             output.pair = Use(maker.pair(), 1)
         if finish.product is not None:
             first, second, addend = finish.product

@@ -21,7 +21,7 @@ from ...hdl.shell.tokens import TokenGates
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
-from .timing import Latencies, UnendingError, bursts, execution
+from .timing import Latencies, UnendingError, bursts, execution, posted
 
 __all__ = ["Timeline", "timeline"]
 
@@ -377,10 +377,9 @@ class _Machine:
     def _post(self, time: int) -> None:
         index, constants = self._slot[_POST], self._c
         body = self._bodies[index]
-        groups = body["n_count"] * body["m_count"] * constants.groups
+        groups, _, _, late = posted(self._config, body)
         self.begun[index] = time
         # An EXECUTE need only wait until the sums have been read.
-        late = constants.pair if body.get("pair") or body.get("product") else 0
         taken = time + 1 + max(groups, constants.settings) + late
         self._posted.append(taken)
         self._at(taken + 1, _FREED, _POST)

@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ...hdl.errors import PearrayError
+from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
@@ -21,7 +22,7 @@ from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ...memory import MemoryTiming
 
 __all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "row_bursts"]
+           "execution", "posted", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -124,11 +125,12 @@ class Latencies:
     leaving: int
     drain: int
     #: Groups of lanes in a row; from a group to its output; for how long a POST is held at least; and by how much
-    #: later all is if its sums are those of pairs.
+    #: later all is if its sums are those of pairs; and cycles from a tile of an average to the next at least.
     groups: int
     post: int
     settings: int
     pair: int
+    average: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
 
@@ -146,7 +148,7 @@ class Latencies:
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
-            Post.pair_delay_of(config),
+            Post.pair_delay_of(config), AverageWalk.PERIOD,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
 
 
@@ -168,6 +170,30 @@ class Execution(NamedTuple):
     def active(self) -> int:
         """Cycles in which the array is given an operand vector."""
         return self.vectors * self.tiles
+
+
+class Posted(NamedTuple):
+    """What a POST takes."""
+
+    #: Cycles from its first group to the end of its last.
+    cycles: int
+    #: Groups whose sums are read, and that are written.
+    read: int
+    written: int
+    #: Cycles by which all comes later than of a plain sum.
+    late: int
+
+
+def posted(config: Config, body: Mapping[str, int]) -> Posted:
+    """What a POST takes: one group a cycle, but for the states of averages."""
+    constants = Latencies.of(config)
+    tiles, tile = body["n_count"], body["m_count"] * constants.groups
+    searches = bool(body.get("search"))
+    if not searches and not body.get("average"):
+        late = constants.pair if body.get("pair") or body.get("product") else 0
+        return Posted(tiles * tile, tiles * tile, tiles * tile, late)
+    return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile,
+                  searches * tile, constants.pair)
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:

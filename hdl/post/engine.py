@@ -14,6 +14,7 @@ from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
+from .average import EARLY, Average, AverageWalk
 from .lane import TABLE_BYTES, Lane, Settings
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
@@ -89,6 +90,10 @@ class _Given:
         As of :class:`PostWalk`.
     waiting : Value or None
         Whether groups have been walked and are yet to come, so that no other command may begin; None: never.
+    averages : AverageWalk or None
+        What the lanes do with states, of each group as it is walked.
+    writes : Value or None
+        Whether a group has outputs; None: always.
     """
 
     valid: Value
@@ -96,6 +101,13 @@ class _Given:
     last: Value
     unit: Value
     waiting: Value | None = None
+    averages: AverageWalk | None = None
+    writes: Value | None = None
+
+    @property
+    def output(self) -> Value:
+        """Whether a group has outputs."""
+        return self.valid if self.writes is None else self.valid & self.writes
 
 
 class Post(wiring.Component):
@@ -111,7 +123,8 @@ class Post(wiring.Component):
 
     With ``post.pairs`` or ``post.products``, sums and products of pairs take :meth:`pair_delay_of` cycles more: such a
     command reads its sums as ever, and all that is done with them comes so much later. It is held so much longer, too,
-    so that its groups meet none of another command's.
+    so that its groups meet none of another command's. So do averages, of ``post.averages``, whose groups come again
+    and again (:class:`~.average.AverageWalk`).
 
     Parameters
     ----------
@@ -205,13 +218,16 @@ class Post(wiring.Component):
         settings_cycle = self.settings_cycle_of(config)
         write_cycle = self.latency - 1
         given = self._give(m, walk)
-        valid = taps(m, given.valid, write_cycle, "valid")
+        valid = taps(m, given.output, write_cycle, "valid")
         first = delay(m, given.valid & given.first, settings_cycle - 1, "first")
         last = taps(m, given.valid & given.last, write_cycle, "last")
 
+        reading = walk.valid if given.averages is None else walk.valid & given.averages.reads
         walked = Signal()
         settled = Signal()
         start = self.commands.valid & ~walk.valid & ~walked
+        if given.averages is not None:
+            start = start & ~walk.resting & given.averages.ripe
         m.d.comb += [
             walk.start.eq(start if given.waiting is None else start & ~given.waiting),
             self.commands.ready.eq(walked & settled),
@@ -236,13 +252,13 @@ class Post(wiring.Component):
             ]
 
         m.d.comb += [
-            self.accumulators.en.eq(walk.valid),
+            self.accumulators.en.eq(reading),
             self.accumulators.bank.eq(command.bank),
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
         self._build_output(m, lanes, given.unit, raw, valid, last)
-        m.d.sync += [self.events.group.eq(walk.valid), self.events.accumulator_read.eq(walk.valid)]
+        m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
 
@@ -253,16 +269,27 @@ class Post(wiring.Component):
         return command.pair | command.product if self._config.has_pairs else command.product
 
     def _give(self, m, walk):
-        """Tell what belongs to each group; of a pair as much later as its sums come."""
+        """Tell what belongs to each group; of a pair or an average as much later as its sums come."""
         late = self.pair_delay_of(self._config)
         if not late:
             return _Given(walk.valid, walk.first, walk.last, walk.unit)
-        pair = self._is_pair(walk.command)
+        pair, averages, writes = self._is_pair(walk.command), None, None
+        if self._config.has_averages:
+            m.submodules.averages = averages = AverageWalk(self._config)
+            m.d.comb += [
+                averages.command.eq(walk.command),
+                averages.start.eq(walk.start),
+                averages.valid.eq(walk.valid),
+                averages.last_of_tile.eq(walk.last_of_tile),
+                walk.ripe.eq(averages.ripe),
+            ]
+            pair = pair | walk.command.average | walk.command.search
+            writes = ~pair | delay(m, averages.writes, late, "writes")
         valid = taps(m, walk.valid & pair, late, "pair_valid")
         first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
         unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
         return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any())
+                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any(), averages, writes)
 
     def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
@@ -283,7 +310,7 @@ class Post(wiring.Component):
                                             (scale, walk.scale_line, self._scale_latency, "scale_line")):
             m.d.comb += memory.line.eq(delay(m, line, cycle - latency, name, reset_less=True))
 
-        lane_valid = delay(m, given.valid, cycle, "lane_valid")
+        lane_valid = delay(m, given.output, cycle, "lane_valid")
         rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = taps(m, walk.group, cycle, "group", reset_less=True)
@@ -291,13 +318,16 @@ class Post(wiring.Component):
         factors = self._factors(m) if config.has_products else None
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
+        control = None
+        if given.averages is not None:
+            control = delay(m, given.averages.control, sum_cycle - EARLY, "average", reset_less=True)
         for index, lane in enumerate(units):
             unit.add(m, f"lane_{index}", lane, platform)
             columns = [self.accumulators.data[number * lanes + index] for number in range(self._groups)]
             total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
             waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
             if config.has_pairs:
-                waited = self._pair(m, f"pair_{index}", platform, total, waited, port)
+                waited = self._pair(m, f"pair_{index}", platform, total, waited, port, control)
             if factors is not None:
                 waited = self._product(m, f"product_{index}", platform, total, waited, factors)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
@@ -322,12 +352,16 @@ class Post(wiring.Component):
                 ]
         return units
 
-    def _pair(self, m, name, platform, total, waited, port):
-        """Put a sum of two table entries in the place of a sum, where the command says so."""
-        config = self._config
-        tables = PairSum()
+    def _pair(self, m, name, platform, total, waited, port, control):
+        """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
+        config, command = self._config, self.commands.payload
+        if control is None:
+            tables, chosen = PairSum(), command.pair
+            m.d.comb += tables.pair.eq(total)
+        else:
+            tables, chosen = Average(), command.pair | command.average | command.search
+            m.d.comb += [tables.control.eq(control), tables.total.eq(total)]
         unit.add(m, name, tables, platform)
-        m.d.comb += tables.pair.eq(total)
         enable = port.destination == config.pair_memory
         for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
             m.d.comb += [
@@ -335,7 +369,7 @@ class Post(wiring.Component):
                 tables.write.entry[table].eq(entry),
                 tables.write.data[table].eq(word),
             ]
-        pair = delay(m, self.commands.payload.pair, self._lane_cycle, name, reset_less=True)
+        pair = delay(m, chosen, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
 
     def _factors(self, m):

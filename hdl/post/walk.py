@@ -44,12 +44,20 @@ class PostWalk(wiring.Component):
         Lines of the bias and scale memories.
     unit : :py:`Out(range(output_units))`
         Place in the output scratchpad, in groups of requantised outputs.
+    last_of_tile : :py:`Out(1)`
+        Whether a group is the last of its tile, with ``post.averages`` as what follows.
+    ripe : :py:`In(1)`
+        Whether the next tile may begin in the next cycle.
+    resting : :py:`Out(1)`
+        Whether a tile waits for that.
     """
 
     def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int):
         self._config = config
         self._groups = config.sum_columns // config.post.lanes
+        held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if config.has_averages else {}
         super().__init__({
+            **held,
             "command": In(config.commands.post),
             "start": In(1),
             "valid": Out(1),
@@ -103,6 +111,12 @@ class PostWalk(wiring.Component):
                     m.d.sync += [rows_left.eq(rows_left - 1), end_tile.eq(rows_left == 2)]
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
+        if self._config.has_averages:
+            m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
+            with m.If(self.last_of_tile & ~self.last & ~self.ripe):
+                m.d.sync += [valid.eq(0), self.resting.eq(1)]
+            with m.If(self.resting & self.ripe):
+                m.d.sync += [valid.eq(1), self.resting.eq(0)]
 
         self._find_addresses(m, end_row, end_tile)
 
