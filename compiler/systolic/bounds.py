@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution
+from .timing import Execution, Latencies, bursts, data_cycles, execution, post_groups
 
 __all__ = ["Bounds"]
 
@@ -55,7 +55,7 @@ class Bounds:
                 continue
             begun = done + TokenGates.DONE_LATENCY
             for output in group.outputs:
-                rows = output.body["n_count"] * output.body["m_count"] * c.groups
+                rows = post_groups(self._config, output.body)
                 begun = max(begun, posted)
                 # The next one waits at least until this one's slot has been filled again.
                 posted = begun + 1 + max(rows, c.settings) + c.needed[2] + 1

@@ -15,7 +15,7 @@ from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
-from .timing import bursts, contraction_tiles, execution, row_bursts
+from .timing import bursts, contraction_tiles, execution, post_groups, row_bursts
 
 __all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 
@@ -81,7 +81,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         Counters by the names of :func:`pearray.hdl.accelerator.counter_names`.
     """
     found = timeline(config, program, timing)
-    groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols
+    rows, cols = config.array.rows, config.array.cols
     counts = dict.fromkeys((*EXACT, "stall_load", "stall_post", "stall_empty"), 0)
     for command in program.commands:
         body, queue = command.body, command.opcode.name.lower()
@@ -93,7 +93,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         elif command.opcode is Opcode.STORE:
             counts["write_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
-            counts["post_group"] += body["n_count"] * body["m_count"] * groups
+            counts["post_group"] += post_groups(config, body)
         else:
             taken, tiles = execution(config, body), body["n_count"]
             weights = sums = taken.active

@@ -21,7 +21,7 @@ from ...hdl.shell.tokens import TokenGates
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
-from .timing import Latencies, UnendingError, bursts, execution
+from .timing import Latencies, UnendingError, bursts, execution, post_groups
 
 __all__ = ["Timeline", "timeline"]
 
@@ -352,7 +352,7 @@ class _Machine:
     def _post(self, time: int) -> None:
         index, constants = self._slot[_POST], self._c
         body = self._bodies[index]
-        groups = body["n_count"] * body["m_count"] * constants.groups
+        groups = post_groups(self._config, body)
         self.begun[index] = time
         # An EXECUTE need only wait until the sums have been read.
         late = constants.pair if body.get("pair") else 0

@@ -21,7 +21,7 @@ from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ...memory import MemoryTiming
 
 __all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "row_bursts"]
+           "execution", "post_groups", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -185,3 +185,9 @@ def execution(config: Config, body: Mapping[str, int]) -> Execution:
     tiles *= contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
     slots = constants.slots_left if body.get("left") else constants.slots_top
     return Execution(vectors, tiles, max(vectors, slots), slots, 0)
+
+
+def post_groups(config: Config, body: Mapping[str, int]) -> int:
+    """Groups of lanes that a POST makes into outputs, one a cycle."""
+    of_row = body["last_group"] + 1 if body.get("transposed") else Latencies.of(config).groups
+    return body["n_count"] * body["m_count"] * of_row

@@ -218,7 +218,7 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
     flags : str
         Names of the first reserved bits.
     shapes : shape
-        Shapes of fields by name, as wide as the shared ones.
+        Shapes of fields by name: of shared ones as wide as those, and of others that follow behind them.
     """
     # Verilog tells the names of fields, so a kind that does not use a bit must not see its name.
     fields: dict[str, Any] = {}
@@ -228,6 +228,7 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
             fields |= dict.fromkeys(flags, 1)
             shape = unsigned(shape.width - len(flags))
         fields[str(name)] = shapes.get(str(name), shape)
+    fields |= {name: shape for name, shape in shapes.items() if name not in fields}
     space = {"__annotations__": fields, "__doc__": doc, "__module__": __name__}
     make: Any = type(data.Struct)
     made: type[data.Struct] = make(body.__name__, (data.Struct,), space)

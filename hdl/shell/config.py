@@ -45,6 +45,7 @@ class Post(Section):
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
     pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
+    transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Config(ABC):
     commands: ClassVar[CommandSet]
     #: Those with tables of pairs; None if its configurations can have none.
     pair_commands: ClassVar[CommandSet | None] = None
+    #: Those with rows of sums that are pixels of one channel; None if its configurations can have none.
+    transposed_commands: ClassVar[CommandSet | None] = None
 
     name: str
     array: Array
@@ -96,8 +99,10 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
-        if self.pair_commands is None and getattr(self, "post", Post()).pairs:
-            raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        for key, commands in (("pairs", self.pair_commands), ("transposed", self.transposed_commands)):
+            if commands is None and getattr(getattr(self, "post", Post()), key):
+                raise PearrayError(f"post.{key} must be 0 with array.kind = {self.KIND!r}, "
+                                   f"not {getattr(self.post, key)}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -128,6 +133,11 @@ class Config(ABC):
     def has_pairs(self) -> bool:
         """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
         return bool(self.post.pairs) and self.array.operand_bits == 8
+
+    @property
+    def has_transposed(self) -> bool:
+        """Whether a row of sums may be pixels of one channel: with ``post.transposed``."""
+        return bool(self.post.transposed)
 
     @property
     def pair_memory(self) -> int:

@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -16,7 +17,8 @@ from ..shell.commands import (
     variant,
 )
 
-__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = ["COMMANDS", "PAIR_COMMANDS", "TRANSPOSED_COMMANDS", "Destination", "ExecuteBody", "PairDestination",
+           "commands_of"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -132,15 +134,38 @@ COMMANDS = CommandSet(
     record=(*RECORD, "active"),
 )
 
-#: Commands with ``post.pairs``.
-PAIR_COMMANDS = replace(
-    COMMANDS,
-    destination=PairDestination,
-    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+_PAIR = """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
     entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
     tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
 
     A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
-    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
-)
+    it, where W is the number of words in a beat, and at least 2. The others are not kept."""
+
+_TRANSPOSED = """With ``transposed`` set, columns of a row are pixels of one channel. Only groups s of at most
+    ``last_group`` are made. ``bias_base``, its steps, ``scale_base`` and ``scale_nstep`` count entries, not lines: all
+    columns of row m of tile n get entry ``bias_base + n * bias_nstep + m * bias_mstep`` of the biases and
+    ``scale_base + n * scale_nstep`` of the scales, whatever ``per_channel`` says. Column j is written to byte
+    ``out_base + n * out_nstep + m * out_mstep + j * (lane_lines * B + size)``, where B is the number of banks of the
+    output scratchpad, a beat's bytes or ``lanes`` times those of a sum, whichever is more. Addresses are multiples of
+    ``size`` then. ``rounding`` must not be ``Rounding.NONE``, and ``pair`` must be zero."""
+
+
+@cache
+def commands_of(*, pairs: bool, transposed: bool) -> CommandSet:
+    """Commands of configurations with or without ``post.pairs`` and ``post.transposed``."""
+    found, flags, docs, shapes = COMMANDS, [], [], {}
+    if pairs:
+        found = replace(found, destination=PairDestination, load=variant(
+            LoadBody, "Destinations are scratchpads.", destination=PairDestination))
+        flags.append("pair")
+        docs.append(_PAIR)
+    if transposed:
+        flags.append("transposed")
+        docs.append(_TRANSPOSED)
+        shapes = {"lane_lines": unsigned(16), "last_group": unsigned(4)}
+    return replace(found, post=variant(PostBody, "\n\n    ".join(docs), *flags, **shapes)) if docs else found
+
+
+#: Commands with ``post.pairs``, and with ``post.transposed``.
+PAIR_COMMANDS = commands_of(pairs=True, transposed=False)
+TRANSPOSED_COMMANDS = commands_of(pairs=False, transposed=True)

@@ -11,7 +11,7 @@ from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS, CommandSet
 from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS, PAIR_COMMANDS
+from .commands import COMMANDS, PAIR_COMMANDS, TRANSPOSED_COMMANDS, commands_of
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
 
@@ -35,10 +35,12 @@ class Accumulators(Section):
 
 
 class _Commands:
-    """Commands of a configuration; of the class, those without tables of pairs."""
+    """Commands of a configuration; of the class, those without tables of pairs and transposed rows."""
 
     def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
+        if config is None:
+            return COMMANDS
+        return commands_of(pairs=config.has_pairs, transposed=config.has_transposed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class SystolicConfig(Config):
     }
     commands: ClassVar[Any] = _Commands()
     pair_commands = PAIR_COMMANDS
+    transposed_commands = TRANSPOSED_COMMANDS
 
     scratchpads: Scratchpads
     accumulators: Accumulators
