@@ -79,7 +79,7 @@ def draw_configuration(seed: int, number: int) -> Config:
     return configuration(
         rows, cols, least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
         max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
-        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits)
+        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits, transposed=times(0, 1))
 
 
 def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[str, Any], list[str]]:

@@ -67,12 +67,12 @@ def _kind(name: str, own: commands.CommandSet) -> list[str]:
     return lines
 
 
-def _variants(name: str, own: commands.CommandSet) -> list[str]:
-    """Fields that a kind's commands have besides those that all kinds share."""
+def _variants(name: str, own: commands.CommandSet, base: commands.CommandSet | None = None) -> list[str]:
+    """Fields that a kind's commands have besides those that all kinds share, but for those that `base` has alike."""
     lines = []
     for opcode, shared in SHARED.items():
         body = own.bodies[opcode]
-        if body is not shared:
+        if body is not shared and (base is None or body is not base.bodies[opcode]):
             known = dict(data.Layout.cast(shared))
             fields = [(field, item) for field, item in data.Layout.cast(body)
                       if field not in known or field == "destination"]
@@ -94,10 +94,13 @@ def program_page() -> str:
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
-        pairs = hardware.config.pair_commands
+        base, pairs, transposed = (hardware.config.commands, hardware.config.pair_commands,
+                                   hardware.config.transposed_commands)
         if pairs is not None:
             name = f"{hardware.name} with post.pairs"
             lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
+        if transposed is not None:
+            lines += _variants(f"{hardware.name} with post.transposed", transposed, base)
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

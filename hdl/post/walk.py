@@ -162,7 +162,7 @@ class PostWalk(wiring.Component):
              command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
 
     def _find_entries(self, walk, sum_units):
-        """Walk entries of the memories and single outputs, of which a line or a group has as many as there are lanes."""
+        """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
         command, config = self.command, self._config
         lane_bits, item_bits = ceil_log2(config.post.lanes), ceil_log2(config.operand_bytes)
 

@@ -158,7 +158,8 @@ def expected_bytes(target, sums, memories, commands):
                     value = int(words[value & 255, 0]) + int(words[value >> 8 & 255, 1])
                 if c["bias"]:
                     line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"]
-                    value += int(bias.reshape(-1)[line % bias.size] if transposed else bias[(line + s) % len(bias), lane])
+                    word = bias.reshape(-1)[line % bias.size] if transposed else bias[(line + s) % len(bias), lane]
+                    value += int(word)
                 value = (value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
                 line = c["scale_base"] + n * c["scale_nstep"] + (s if c["per_channel"] else 0)
                 line += row * c.get("scale_mstep", 0)
