@@ -19,6 +19,7 @@ import numpy as np
 from ..golden import requantise
 from ..golden.tensors import wrap
 from ..hdl.post.average import SEARCH, STATES
+from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
@@ -245,34 +246,62 @@ class Interpreter(ABC):
     def _finish(self, n: Any, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> None:
         """Turn sums (rows, columns) of tiles `n` and rows `m` into outputs; `scale` is the first line of entries."""
+        if body.get("transposed"):
+            sums = self._used(sums, body)
         columns, rounding = sums.shape[1], body["rounding"]
-        group = np.arange(columns // self._lanes)
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
         if body.get("pair"):
             sums = self._pair(sums, ordinal, clock, body)
         if body.get("product"):
             sums = self._product(sums, body)
         if body["bias"]:
-            line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
-            bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
-            sums = self._wrapped(sums + bias.copy().view("<i4").reshape(sums.shape))
+            line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])
+            bias = self._entries(Parameter.BIAS, line, columns, body, ordinal, clock, each=1)
+            sums = self._wrapped(sums + bias.view("<i4").reshape(sums.shape))
         if rounding is Rounding.NONE:
             sums = np.maximum(sums, 0) if body["table"] else sums
         else:
-            line = scale + group * int(bool(body["per_channel"]))
-            entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(columns, 8)
+            entry = self._entries(Parameter.SCALE, np.array([scale]), columns, body, ordinal, clock,
+                                  each=int(bool(body["per_channel"])))[0]
             sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
             if body["table"]:
                 index = np.arange(columns) * 256 + (sums & 255)
                 self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
                 sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
         base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
-        if (base % (self._lanes * size)).any():
-            raise ProgramError(f"output address must be a multiple of {self._lanes * size}")
+        unit, step = self._lanes * size, size
+        if body.get("transposed"):
+            unit, step = size, body["lane_lines"] * output_banks(self.config) + size
+        if (base % unit).any():
+            raise ProgramError(f"output address must be a multiple of {unit}")
         raw = sums.astype(np.int64).view(np.uint8).reshape(len(sums), columns, 8)[:, :, :size]
-        index = base[:, None] + np.arange(columns * size)
+        index = base[:, None, None] + np.arange(columns)[:, None] * step + np.arange(size)
         self._out_race.write(index.reshape(-1), ordinal, clock)
-        self._out[index] = raw.reshape(len(sums), columns * size)
+        # What a later row writes to the same place stays.
+        self._out[index.reshape(-1)] = raw.reshape(-1)
+
+    def _used(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Sums of the columns that a transposed POST makes into outputs."""
+        columns = (body["last_group"] + 1) * self._lanes
+        if columns > sums.shape[1]:
+            raise ProgramError(f"last_group must be at most {sums.shape[1] // self._lanes - 1}")
+        if body["rounding"] is Rounding.NONE or body.get("pair"):
+            raise ProgramError("transposed excludes pairs and sums that are not rounded")
+        return sums[:, :columns]
+
+    def _entries(self, memory: Parameter, line: np.ndarray, columns: int, body: dict[str, Any], ordinal: int,
+                 clock: np.ndarray, *, each: int) -> np.ndarray:
+        """Bytes of constants (rows, columns, bytes) of rows at some lines, `each` lines from a group to the next.
+
+        With ``transposed`` lines are entries, of which all columns get the same one.
+        """
+        size = 4 if memory is Parameter.BIAS else 8
+        if body.get("transposed"):
+            index = line[:, None] * size + np.arange(size)
+            self._races[memory].read(index.reshape(-1), ordinal, clock)
+            return np.repeat(self._bytes[memory][index][:, None], columns, 1)
+        lines = line[:, None] + np.arange(columns // self._lanes) * each
+        return self._line(memory, lines, size, ordinal, clock).reshape(len(line), columns, size).copy()
 
     def _pair(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Sums of the table entries that the low bytes of sums choose."""

@@ -23,7 +23,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from random_workloads import NARROW_OPERATORS, OPERATORS, PAIR_OPERATORS, configuration, operands, random_requant
+from random_workloads import (
+    NARROW_OPERATORS,
+    OPERATORS,
+    PAIR_OPERATORS,
+    configuration,
+    operands,
+    random_functions,
+    random_requant,
+)
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
@@ -79,7 +87,7 @@ def draw_configuration(seed: int, number: int) -> Config:
     return configuration(
         rows, cols, least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
         max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
-        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits, *(bits == 8 and times(0, 1) for _ in range(2)))
+        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits, times(0, 1), **random_functions(rng))
 
 
 def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[str, Any], list[str]]:

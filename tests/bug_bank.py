@@ -10,6 +10,7 @@ LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
+TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -157,4 +158,17 @@ BANK = [
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
+    Fault(name="transposed-line-carry-lost", module="pearray.hdl.post.transposed", test=TRANSPOSED,
+          line="multiples[lane]) + beyond", fault="multiples[lane])"),
+    Fault(name="transposed-lines-turned-backwards", module="pearray.hdl.post.transposed",
+          test="hdl/post/test_post.py::test_transposed[4-4-8-32-0]",
+          line="source = [sums[(place - amount) % lanes]", fault="source = [sums[(place + amount) % lanes]"),
+    Fault(name="transposed-distance-of-the-next-command", module="pearray.hdl.post.transposed", test=TRANSPOSED,
+          line="self._places.lane_lines.eq(far)", fault="self._places.lane_lines.eq(self._command.lane_lines)"),
+    Fault(name="transposed-flag-early", module="pearray.hdl.post.transposed", test=TRANSPOSED,
+          line="with m.If(begins[-1]):", fault="with m.If(begins[1]):"),
+    Fault(name="transposed-scale-of-the-first-lane", module="pearray.hdl.post.transposed", test=TRANSPOSED,
+          line="_chosen(scales[word::2], of_scale)", fault="scales[word]"),
+    Fault(name="transposed-all-groups", module="pearray.hdl.post.walk", test=TRANSPOSED,
+          line="following == last_group", fault="following == self._groups - 1"),
 ]

@@ -43,6 +43,12 @@ def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, ch
         memory=Memory(data_width=data_width))
 
 
+def random_functions(rng):
+    """Draw which functions the vector engine has."""
+    drawn = {key: int(rng.integers(2)) for key in FUNCTIONS}
+    return {key: value and drawn.get(FUNCTIONS[key].needs, 1) for key, value in drawn.items()}
+
+
 def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
     """Draw a small configuration, often with tiny scratchpads and a non-square array."""
     rows, lanes = int(rng.choice([1, 2, 3, 4, 5, 8, 12, 16])), int(rng.choice([1, 2, 4]))
@@ -50,13 +56,11 @@ def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
     bits = int(rng.choice(widths))
     item, sums = (1, 4) if bits <= 8 else (2, 8)
     least = 2 * item * _power(max(rows, cols, data_width // 8 // item))
-    functions = {key: int(rng.integers(2)) for key in FUNCTIONS}
-    functions["averages"] &= functions["pairs"]
     return configuration(
         rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
         max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))),
         max(16, _power(cols) * int(rng.choice([1, 8]))), _power(max(rows, 4)) * int(rng.choice([1, 2, 8])),
-        lanes, data_width, bits, int(rng.integers(2)), **functions)
+        lanes, data_width, bits, int(rng.integers(2)), **random_functions(rng))
 
 
 def operands(rng, shape, dtype=np.int8, bits=8):

@@ -7,7 +7,7 @@ from itertools import product
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 
-__all__ = ["Box", "Geometry"]
+__all__ = ["Box", "Geometry", "congruent"]
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class Geometry:
         columns = (region.columns - 1) * v // column_step + ds * (box.columns - 1) + 1
         pixel = channels
         if not problem.channelwise and box.columns > 1 and ds > 1:
-            pixel = _congruent(channels, ds, channels, banks)
+            pixel = congruent(channels, ds, channels, banks)
         line = columns * pixel
         if not problem.channelwise and box.rows > 1:
-            line = _congruent(line, dr, box.columns * channels, banks)
+            line = congruent(line, dr, box.columns * channels, banks)
         return cls(region.p0 * u - problem.top + dr * box.r0, rows, row_step,
                    region.q0 * v - problem.left + ds * box.s0, columns, column_step, pixel, line, rows * line,
                    pixel * (v // column_step), line * (u // row_step))
@@ -117,7 +117,7 @@ class Geometry:
                         "jump2": jump2 % modulus, "fold": int(folds)}
 
 
-def _congruent(least: int, factor: int, target: int, banks: int) -> int:
+def congruent(least: int, factor: int, target: int, banks: int) -> int:
     """Least pitch of at least `least` with ``pitch * factor == target`` modulo `banks`, else `least`."""
     for pitch in range(least, least + banks):
         if (pitch * factor - target) % banks == 0:

@@ -16,6 +16,7 @@ from ..kernels.nest import Nest
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Tile
+from .beside import choose_beside
 from .bounds import Bounds
 from .columns import lower_columns
 from .layer import Layer
@@ -88,6 +89,9 @@ class Mapper:
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, self._effort)
             usual = partial(lower, tiling)
+            beside = choose_beside(layer)
+            if beside is not None and beside[0] < cycles:
+                return beside[1]
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(layer, usual, cycles)

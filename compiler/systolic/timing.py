@@ -187,7 +187,8 @@ class Posted(NamedTuple):
 def posted(config: Config, body: Mapping[str, int]) -> Posted:
     """What a POST takes: one group a cycle, but for the states of averages."""
     constants = Latencies.of(config)
-    tiles, tile = body["n_count"], body["m_count"] * constants.groups
+    of_row = body["last_group"] + 1 if body.get("transposed") else constants.groups
+    tiles, tile = body["n_count"], body["m_count"] * of_row
     searches = bool(body.get("search"))
     if not searches and not body.get("average"):
         late = constants.pair if body.get("pair") or body.get("product") else 0

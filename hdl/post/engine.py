@@ -20,6 +20,7 @@ from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
 from .sums import AccumulatorRead
+from .transposed import Apart, shared_constants, state_rules
 from .walk import PostWalk
 
 __all__ = ["Post", "PostEvents", "output_banks", "output_lines"]
@@ -210,8 +211,13 @@ class Post(wiring.Component):
         config = self._config
         lines = max(config.scratchpads.channels // config.post.lanes, 2)
         units = config.scratchpads.output_bytes // (config.post.lanes * config.operand_bytes)
-        m.submodules.walk = walk = PostWalk(config, lines, lines, units)
+        # Where a group may begin in the middle of a line, the walk counts entries and outputs.
+        fine = config.post.lanes if config.has_transposed else 1
+        m.submodules.walk = walk = PostWalk(config, lines * fine, lines * fine, units * fine,
+                                            self._banks // config.operand_bytes)
         command = self.commands.payload
+        if config.has_transposed:
+            state_rules(m, command, walk.valid, self._groups)
         m.d.comb += walk.command.eq(command)
 
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
@@ -257,7 +263,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
-        self._build_output(m, lanes, given.unit, raw, valid, last)
+        self._build_output(m, lanes, given.unit, raw, valid, first, last)
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
@@ -306,9 +312,14 @@ class Post(wiring.Component):
                 memory.write.place.eq(port.write.place),
                 memory.write.data.eq(port.write.data),
             ]
+        fine = ceil_log2(lanes) if config.has_transposed else 0
+        biases, scales = ([memory.data[word] for word in range(count)]
+                          for memory, count in ((bias, lanes), (scale, 2 * lanes)))
         for memory, line, latency, name in ((bias, walk.bias_line, self._bias_latency, "bias_line"),
                                             (scale, walk.scale_line, self._scale_latency, "scale_line")):
-            m.d.comb += memory.line.eq(delay(m, line, cycle - latency, name, reset_less=True))
+            m.d.comb += memory.line.eq(delay(m, line[fine:], cycle - latency, name, reset_less=True))
+        if config.has_transposed:
+            biases, scales = shared_constants(m, walk, cycle, biases, scales)
 
         lane_valid = delay(m, given.output, cycle, "lane_valid")
         rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
@@ -331,15 +342,15 @@ class Post(wiring.Component):
             if factors is not None:
                 waited = self._product(m, f"product_{index}", platform, total, waited, factors)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
-            m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
+            m.d.sync += offset.eq(Mux(use_bias, biases[index], 0))
             m.d.comb += [
                 lane.valid.eq(lane_valid),
                 lane.group.eq(group[cycle]),
                 lane.rounding.eq(rounding),
                 lane.accumulator.eq(waited),
                 lane.bias.eq(offset),
-                lane.scale.eq(scale.data[2 * index]),
-                lane.shift.eq(scale.data[2 * index + 1]),
+                lane.scale.eq(scales[2 * index]),
+                lane.shift.eq(scales[2 * index + 1]),
                 lane.settings.eq(settings),
                 lane.table.data.eq(port.write.data),
             ]
@@ -387,13 +398,21 @@ class Post(wiring.Component):
         chosen = delay(m, self.commands.payload.product, self._lane_cycle, name, reset_less=True)
         return Mux(chosen, product.product, waited)
 
-    def _build_output(self, m, lanes, unit, raw, valid, last):
-        """Write each group to its banks: it is offered to every slot of a line, and one takes it."""
+    def _build_output(self, m, lanes, unit, raw, valid, first, last):
+        """Write each group to its banks: it is offered to every slot of a line, and one takes it.
+
+        Outputs of a transposed command are rotated, and each has a line of its own.
+        """
         config = self._config
         size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
         write_cycle = len(valid) - 1
         raw = delay(m, raw, write_cycle, "raw", reset_less=True)
-        place = delay(m, unit, write_cycle, "unit", reset_less=True)
+        places = taps(m, unit, write_cycle, "unit", reset_less=True)
+        place, outputs, apart = places[-1], [lane.output for lane in lanes], None
+        if config.has_transposed:
+            apart = Apart(m, config, self._banks, self._lines, self.commands.payload)
+            apart.follow(m, places, first, self.settings_cycle_of(config) - 1)
+            place, outputs = place[ceil_log2(len(lanes)):], apart.ordered(outputs)
         slots = self._banks // size
         slot = place[:ceil_log2(slots)]
 
@@ -403,17 +422,20 @@ class Post(wiring.Component):
         m.d.sync += line.eq(place[len(slot):])
         for byte in range(sum_size):
             whole = lanes[byte // config.sum_bytes].output
-            narrow = lanes[byte % size // config.operand_bytes].output
+            narrow = outputs[byte % size // config.operand_bytes]
             m.d.sync += value[byte].eq(Mux(raw, whole.word_select(byte % config.sum_bytes, 8),
                                            narrow.word_select(byte % config.operand_bytes, 8)))
         shift = ceil_log2(sum_size // size)
         for number in range(slots):
             taken = Mux(raw, slot[shift:] == number >> shift, slot == number)
             m.d.sync += enable[number].eq(valid[-1] & taken)
+        enables, lines = [enable[bank // size] for bank in range(self._banks)], [line] * self._banks
+        if apart is not None:
+            enables, lines = apart.offered(m, valid[-1], enables, line)
         for bank in range(self._banks):
             m.d.comb += [
-                self.output.en[bank].eq(enable[bank // size]),
-                self.output.line[bank].eq(line),
+                self.output.en[bank].eq(enables[bank]),
+                self.output.line[bank].eq(lines[bank]),
                 self.output.data[bank].eq(value[bank % sum_size]),
             ]
         m.d.comb += self.events.output_write.eq(delay(m, valid[-1], 1, "written"))

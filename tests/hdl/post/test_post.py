@@ -145,7 +145,11 @@ def expected_bytes(target, sums, memories, commands):
     for c in commands:
         raw = c["rounding"] == Rounding.NONE
         size = target.sum_bytes if raw else target.operand_bytes
-        for n, row, s in np.ndindex(c["n_count"], c["m_count"], cols // lanes):
+        transposed = c.get("transposed", 0)
+        per_row, apart = cols // lanes, size
+        if transposed:
+            per_row, apart = c["last_group"] + 1, c["lane_lines"] * output_banks(target) + size
+        for n, row, s in np.ndindex(c["n_count"], c["m_count"], per_row):
             for lane in range(lanes):
                 column = s * lanes + lane
                 value = int(sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + row) % DEPTH, column])
@@ -157,12 +161,15 @@ def expected_bytes(target, sums, memories, commands):
                     value = ((value & 255) - (c["bias_base"] & 255)) * ((-(value >> 8) & 255) - (c["bias_base"] >> 8))
                     value += addend - (1 << 19)
                 if c["bias"]:
-                    line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"] + s
-                    value += int(bias[line % len(bias), lane])
+                    line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"]
+                    word = bias.reshape(-1)[line % bias.size] if transposed else bias[(line + s) % len(bias), lane]
+                    value += int(word)
                 value = (value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
                 line = c["scale_base"] + n * c["scale_nstep"] + (s if c["per_channel"] else 0)
                 line += row * c.get("scale_mstep", 0)
                 entry = scale[line % len(scale), lane]
+                if transposed:
+                    entry = scale.reshape(-1, 8)[c["scale_base"] + n * c["scale_nstep"]]
                 if not raw:
                     clamp = (c["zero_point"], c["low"], c["high"], 0)
                     if c["rounding"] == Rounding.ONNX:
@@ -177,10 +184,10 @@ def expected_bytes(target, sums, memories, commands):
                         value = table[column * 256 + value % 256]
                 elif c["table"]:
                     value = max(value, 0)
-                start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * size
+                start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * apart
                 for byte in range(size):
                     written[(start + byte) % OUTPUT_BYTES] = int(value) >> 8 * byte & 255
-        groups.append(c["n_count"] * c["m_count"] * (cols // lanes))
+        groups.append(c["n_count"] * c["m_count"] * per_row)
     return written, groups
 
 
@@ -271,6 +278,21 @@ def random_product(rng, target, groups=60):
         "bias_base": int(rng.integers(0, 1 << 16)), "bias_nstep": addend & 0xFFFF, "bias_mstep": addend >> 16 & 15}
 
 
+def random_transposed(rng, target, groups=40):
+    """Draw a command whose rows are pixels of one channel, at any places of any distances."""
+    size, entries = target.operand_bytes, target.scratchpads.channels
+    command = random_command(rng, target, list(Rounding)[rng.integers(1, 4)], groups)
+    steps = rng.integers(-200, 200, 2) * size % (1 << 20)
+    span = entries // 2 - 1
+    return command | {
+        "transposed": 1, "last_group": int(rng.integers(min(16, target.sum_columns // target.post.lanes))),
+        "lane_lines": int(rng.integers(0, 12)), "out_base": int(rng.integers(0, OUTPUT_BYTES // size)) * size,
+        "out_nstep": int(steps[0]), "out_mstep": int(steps[1]),
+        "bias_base": int(rng.integers(0, entries)), "bias_nstep": int(rng.integers(0, 5)),
+        "scale_base": (0 if command["rounding"] == Rounding.ONNX else entries // 2),
+        "scale_nstep": int(rng.integers(0, span // command["n_count"] + 1))}
+
+
 def random_sums(rng, target):
     bits = target.accumulator_bits
     shape = (2, DEPTH, target.sum_columns)
@@ -337,6 +359,18 @@ def test_pairs(rng, lanes, cols, data_width):
     target = config(lanes, cols, data_width=data_width, pairs=1)
     commands = [random_pair(rng, target, groups=int(rng.integers(2, 40))) if rng.random() < 0.6
                 else random_command(rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
+
+
+@pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
+    (2, 8, 8, 64, 0), (1, 4, 8, 32, 0), (8, 16, 8, 128, 1), (4, 4, 8, 32, 0), (2, 4, 16, 64, 0), (4, 8, 8, 256, 1),
+])
+def test_transposed(rng, lanes, cols, operand_bits, data_width, pairs):
+    """Pixels of one channel among other rows: a wrong bank, line, entry, group or delay leaves wrong bytes."""
+    target = config(lanes, cols, operand_bits, data_width, pairs=pairs, transposed=1)
+    draws = [random_transposed, random_transposed, random_command, *[random_pair] * pairs]
+    commands = [draws[rng.integers(len(draws))](rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
     check(rng, target, commands)
     check(rng, target, commands, stalls=True)
 
