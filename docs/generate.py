@@ -94,10 +94,11 @@ def program_page() -> str:
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
-        pairs = hardware.config.pair_commands
-        if pairs is not None:
-            name = f"{hardware.name} with post.pairs"
-            lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
+        for option, commands_of in hardware.config.post_options.items():
+            name = f"{hardware.name} with post.{option}"
+            lines += _variants(name, commands_of)
+            if commands_of.destination is not hardware.config.commands.destination:
+                lines += _enumeration(commands_of.destination, name)
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

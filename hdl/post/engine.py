@@ -15,6 +15,7 @@ from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .lane import TABLE_BYTES, Lane, Settings
+from .maxima import Greatest
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .sums import AccumulatorRead
@@ -88,6 +89,8 @@ class _Given:
         As of :class:`PostWalk`.
     waiting : Value or None
         Whether groups have been walked and are yet to come, so that no other command may begin; None: never.
+    window : Value or None
+        With ``post.maxima``, whether its row opens a window, and whether it closes one.
     """
 
     valid: Value
@@ -95,6 +98,7 @@ class _Given:
     last: Value
     unit: Value
     waiting: Value | None = None
+    window: Value | None = None
 
 
 class Post(wiring.Component):
@@ -239,7 +243,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
-        self._build_output(m, lanes, given.unit, raw, valid, last)
+        self._build_output(m, platform, lanes, given, raw, valid, last)
         m.d.sync += [self.events.group.eq(walk.valid), self.events.accumulator_read.eq(walk.valid)]
 
         return m
@@ -247,14 +251,17 @@ class Post(wiring.Component):
     def _give(self, m, walk):
         """Tell what belongs to each group; of a pair as much later as its sums come."""
         late = self.pair_delay_of(self._config)
+        window = Cat(walk.opens, walk.closes) if self._config.has_maxima else None
         if not late:
-            return _Given(walk.valid, walk.first, walk.last, walk.unit)
+            return _Given(walk.valid, walk.first, walk.last, walk.unit, None, window)
         pair = walk.command.pair
         valid = taps(m, walk.valid & pair, late, "pair_valid")
         first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
         unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
+        if window is not None:
+            window = Mux(pair, delay(m, window, late, "pair_window", reset_less=True), window)
         return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any())
+                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any(), window)
 
     def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
@@ -327,13 +334,15 @@ class Post(wiring.Component):
         pair = delay(m, self.commands.payload.pair, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
 
-    def _build_output(self, m, lanes, unit, raw, valid, last):
+    def _build_output(self, m, platform, lanes, given, raw, valid, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it."""
         config = self._config
         size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
         write_cycle = len(valid) - 1
         raw = delay(m, raw, write_cycle, "raw", reset_less=True)
-        place = delay(m, unit, write_cycle, "unit", reset_less=True)
+        place = delay(m, given.unit, write_cycle, "unit", reset_less=True)
+        outputs, closes = self._reduce(m, platform, lanes, given.window, write_cycle)
+        written = valid[-1] if closes is None else valid[-1] & closes
         slots = self._banks // size
         slot = place[:ceil_log2(slots)]
 
@@ -343,18 +352,33 @@ class Post(wiring.Component):
         m.d.sync += line.eq(place[len(slot):])
         for byte in range(sum_size):
             whole = lanes[byte // config.sum_bytes].output
-            narrow = lanes[byte % size // config.operand_bytes].output
+            narrow = outputs[byte % size // config.operand_bytes]
             m.d.sync += value[byte].eq(Mux(raw, whole.word_select(byte % config.sum_bytes, 8),
                                            narrow.word_select(byte % config.operand_bytes, 8)))
         shift = ceil_log2(sum_size // size)
         for number in range(slots):
             taken = Mux(raw, slot[shift:] == number >> shift, slot == number)
-            m.d.sync += enable[number].eq(valid[-1] & taken)
+            m.d.sync += enable[number].eq(written & taken)
         for bank in range(self._banks):
             m.d.comb += [
                 self.output.en[bank].eq(enable[bank // size]),
                 self.output.line[bank].eq(line),
                 self.output.data[bank].eq(value[bank % sum_size]),
             ]
-        m.d.comb += self.events.output_write.eq(delay(m, valid[-1], 1, "written"))
+        m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
+
+    def _reduce(self, m, platform, lanes, window, write_cycle):
+        """Outputs of the lanes, the greatest of their windows so far, and whether they are to be written; None: all."""
+        if window is None:
+            return [lane.output for lane in lanes], None
+        opens, closes = delay(m, window, write_cycle, "window", reset_less=True)
+        is_unsigned = delay(m, self.commands.payload.reduce_unsigned, write_cycle, "is_unsigned", reset_less=True)
+        outputs = []
+        for index, lane in enumerate(lanes):
+            greatest = Greatest(8 * self._config.operand_bytes, self._groups)
+            unit.add(m, f"greatest_{index}", greatest, platform)
+            m.d.comb += [greatest.value.eq(lane.output), greatest.opens.eq(opens),
+                         greatest.is_unsigned.eq(is_unsigned)]
+            outputs.append(greatest.greatest)
+        return outputs, closes

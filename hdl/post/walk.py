@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .maxima import Windows
 
 __all__ = ["PostWalk"]
 
@@ -44,6 +45,8 @@ class PostWalk(wiring.Component):
         Lines of the bias and scale memories.
     unit : :py:`Out(range(output_units))`
         Place in the output scratchpad, in groups of requantised outputs.
+    opens, closes : :py:`Out(1)`
+        With ``post.maxima``, whether the row is the first, or last, of its window.
     """
 
     def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int):
@@ -60,6 +63,7 @@ class PostWalk(wiring.Component):
             "bias_line": Out(range(bias_lines)),
             "scale_line": Out(range(scale_lines)),
             "unit": Out(range(output_units)),
+            **({"opens": Out(1), "closes": Out(1)} if config.has_maxima else {}),
         })
 
     def elaborate(self, platform):
@@ -104,11 +108,24 @@ class PostWalk(wiring.Component):
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
 
-        self._find_addresses(m, end_row, end_tile)
+        out_mstep = command.out_mstep
+        if self._config.has_maxima:
+            m.submodules.windows = windows = Windows()
+            m.d.comb += [
+                windows.start.eq(self.start),
+                windows.row_end.eq(valid & end_row),
+                windows.last.eq(valid & end_row & end_tile),
+                windows.reduce.eq(command.reduce),
+                self.opens.eq(windows.opens),
+                self.closes.eq(windows.closes),
+            ]
+            # The rows of a window share an output.
+            out_mstep = Mux(windows.closes, out_mstep, 0)
+        self._find_addresses(m, end_row, end_tile, out_mstep)
 
         return m
 
-    def _find_addresses(self, m, end_row, end_tile):
+    def _find_addresses(self, m, end_row, end_tile, out_mstep):
         """Walk the addresses of sums, of their parameters and of outputs."""
         command = self.command
 
@@ -145,4 +162,4 @@ class PostWalk(wiring.Component):
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
-             command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+             out_mstep[unit_bits:], command.out_nstep[unit_bits:])

@@ -40,7 +40,7 @@ from .waits import WAIT_BITS, wait_field
 
 __all__ = [
     "ADDRESS_BITS", "BODY_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "HEADER", "RECORD",
-    "CommandSet", "LoadBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "variant",
+    "REDUCE_BITS", "CommandSet", "LoadBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "variant",
 ]
 
 FORMAT_VERSION = 3
@@ -54,6 +54,9 @@ ADDRESS_BITS = 20
 
 #: Width of the number of a memory that a load writes.
 DESTINATION_BITS = 3
+
+#: Width of the number of rows that post-processing compares with a first one.
+REDUCE_BITS = 8
 
 #: First words of every profile record, counts since start.
 RECORD = ("cycles", "read_beats", "write_beats")
@@ -206,7 +209,8 @@ _COUNTS = {
 }
 
 
-def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> type[data.Struct]:
+def variant(body: type[data.Struct], doc: str, *flags: str, added: Mapping[str, int] | None = None,
+            **shapes: Any) -> type[data.Struct]:
     """Body of a shared command as a kind of array has it.
 
     Parameters
@@ -217,6 +221,8 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
         What is different.
     flags : str
         Names of the first reserved bits.
+    added : mapping of str to int
+        Unsigned fields behind the shared ones by name, and their bits.
     shapes : shape
         Shapes of fields by name, as wide as the shared ones.
     """
@@ -228,6 +234,7 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
             fields |= dict.fromkeys(flags, 1)
             shape = unsigned(shape.width - len(flags))
         fields[str(name)] = shapes.get(str(name), shape)
+    fields |= {name: unsigned(width) for name, width in (added or {}).items()}
     space = {"__annotations__": fields, "__doc__": doc, "__module__": __name__}
     make: Any = type(data.Struct)
     made: type[data.Struct] = make(body.__name__, (data.Struct,), space)

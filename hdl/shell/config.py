@@ -45,6 +45,11 @@ class Post(Section):
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
     pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
+    maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
+
+
+#: Switches among the keys of :class:`Post`, which a kind of array may not have.
+POST_OPTIONS = ("pairs", "maxima")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +87,8 @@ class Config(ABC):
     SECTIONS: ClassVar[dict[str, type[Any]]]
     #: Commands of programs.
     commands: ClassVar[CommandSet]
-    #: Those with tables of pairs; None if its configurations can have none.
-    pair_commands: ClassVar[CommandSet | None] = None
+    #: Switches of :class:`Post` that its configurations can have, with the commands that each alone gives them.
+    post_options: ClassVar[Mapping[str, CommandSet]] = {}
 
     name: str
     array: Array
@@ -96,8 +101,11 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
-        if self.pair_commands is None and getattr(self, "post", Post()).pairs:
-            raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        post = getattr(self, "post", Post())
+        for option in POST_OPTIONS:
+            if option not in self.post_options and getattr(post, option):
+                raise PearrayError(f"post.{option} must be 0 with array.kind = {self.KIND!r}, "
+                                   f"not {getattr(post, option)}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -128,6 +136,11 @@ class Config(ABC):
     def has_pairs(self) -> bool:
         """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
         return bool(self.post.pairs) and self.array.operand_bits == 8
+
+    @property
+    def has_maxima(self) -> bool:
+        """Whether post-processing can reduce rows of outputs to their maxima."""
+        return bool(self.post.maxima)
 
     @property
     def pair_memory(self) -> int:

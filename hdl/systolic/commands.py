@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -9,6 +10,7 @@ from ..shell.commands import (
     ADDRESS_BITS,
     DESTINATION_BITS,
     RECORD,
+    REDUCE_BITS,
     CommandSet,
     LoadBody,
     Parameter,
@@ -16,7 +18,7 @@ from ..shell.commands import (
     variant,
 )
 
-__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "commands_with"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -132,15 +134,29 @@ COMMANDS = CommandSet(
     record=(*RECORD, "active"),
 )
 
-#: Commands with ``post.pairs``.
-PAIR_COMMANDS = replace(
-    COMMANDS,
-    destination=PairDestination,
-    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+_PAIR_POST = """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
     entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
     tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
 
     A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
-    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
-)
+    it, where W is the number of words in a beat, and at least 2. The others are not kept."""
+
+_MAXIMA_POST = """With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one another from a multiple of
+    ``reduce`` + 1 on are a window, of which each column's greatest output, after clamp and table, is written when its
+    last row has come. Outputs are compared as signed values, or as unsigned ones if ``reduce_unsigned`` is set;
+    ``out_mstep`` is the step from window to window. Then ``rounding`` must not be ``NONE``, and ``m_count`` must be a
+    multiple of ``reduce`` + 1."""
+
+
+@cache
+def commands_with(*, pairs: bool = False, maxima: bool = False) -> CommandSet:
+    """Commands of configurations with ``post.pairs`` or ``post.maxima``, or both."""
+    docs = [doc for doc, chosen in ((_PAIR_POST, pairs), (_MAXIMA_POST, maxima)) if chosen]
+    if not docs:
+        return COMMANDS
+    post = variant(PostBody, "\n\n    ".join(docs), *("pair",) * pairs,
+                   added={"reduce": REDUCE_BITS, "reduce_unsigned": 1} if maxima else {})
+    if not pairs:
+        return replace(COMMANDS, post=post)
+    load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
+    return replace(COMMANDS, destination=PairDestination, load=load, post=post)

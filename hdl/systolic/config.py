@@ -11,7 +11,7 @@ from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS, CommandSet
 from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS, PAIR_COMMANDS
+from .commands import COMMANDS, commands_with
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
 
@@ -35,10 +35,12 @@ class Accumulators(Section):
 
 
 class _Commands:
-    """Commands of a configuration; of the class, those without tables of pairs."""
+    """Commands of a configuration; of the class, those without options of post-processing."""
 
     def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
+        if config is None:
+            return COMMANDS
+        return commands_with(pairs=config.has_pairs, maxima=config.has_maxima)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ class SystolicConfig(Config):
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
     commands: ClassVar[Any] = _Commands()
-    pair_commands = PAIR_COMMANDS
+    post_options: ClassVar[Mapping[str, CommandSet]] = {
+        "pairs": commands_with(pairs=True), "maxima": commands_with(maxima=True)}
 
     scratchpads: Scratchpads
     accumulators: Accumulators
