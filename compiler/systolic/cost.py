@@ -94,6 +94,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
             counts["write_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
             counts["post_group"] += body["n_count"] * body["m_count"] * groups
+            counts["post_output_write"] += body["n_count"] * body["m_count"] // (body.get("reduce", 0) + 1) * groups
         else:
             taken, tiles = execution(config, body), body["n_count"]
             weights = sums = taken.active
@@ -112,7 +113,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         "cycles": found.cycles, "commands": len(program.commands) + 1, "fetch_beats": found.fetched * beats,
         "execute_activation_read": counts["execute_active"],
         "execute_stall_weights": found.waiting, "post_accumulator_read": counts["post_group"],
-        "post_output_write": counts["post_group"], "output_read_beats": counts["write_beats"],
+        "output_read_beats": counts["write_beats"],
     }
 
 
