@@ -268,6 +268,8 @@ class Interpreter(ABC):
                 index = np.arange(columns) * 256 + (sums & 255)
                 self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
                 sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
+        if body.get("reduce"):
+            m, sums = self._greatest(m, sums, body)
         base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
         unit, step = self._lanes * size, size
         if body.get("transposed"):
@@ -363,6 +365,19 @@ class Interpreter(ABC):
             probe = position | 1 << bit
             position = np.where(order >= entries[probe, 1], probe, position)
         return position.reshape(sums.shape)
+
+    def _greatest(self, m: np.ndarray, values: np.ndarray, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the windows among rows `m` of outputs, and the greatest of each window and column."""
+        size = body["reduce"] + 1
+        if body["rounding"] is Rounding.NONE:
+            raise ProgramError("reduce must be zero with Rounding.NONE")
+        if len(m) % size:
+            raise ProgramError(f"m_count must be a multiple of reduce + 1 = {size}, not {len(m)}")
+        # As the bytes that would be written are read.
+        bits, sign = 8 * self.config.operand_bytes, 0 if body["reduce_unsigned"] else 1
+        values = values & (1 << bits) - 1
+        values -= (values >> bits - 1) * sign << bits
+        return np.arange(len(m) // size), values.reshape(-1, size, values.shape[1]).max(1)
 
     def _wrapped(self, sums: np.ndarray) -> np.ndarray:
         """Sums modulo the width of an accumulator."""

@@ -11,6 +11,7 @@ ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
+MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -171,4 +172,19 @@ BANK = [
           line="_chosen(scales[word::2], of_scale)", fault="scales[word]"),
     Fault(name="transposed-all-groups", module="pearray.hdl.post.walk", test=TRANSPOSED,
           line="following == last_group", fault="following == self._groups - 1"),
+    Fault(name="maxima-of-another-group", module="pearray.hdl.post.maxima", test=MAXIMA,
+          line="delay(m, self.greatest, self._groups,", fault="delay(m, self.greatest, self._groups - 1,"),
+    Fault(name="maxima-signed-only", module="pearray.hdl.post.maxima", test=MAXIMA,
+          line="~self.is_unsigned)", fault="Const(1, 1))"),
+    Fault(name="maxima-go-on-in-the-next-window", module="pearray.hdl.post.maxima", test=MAXIMA,
+          line="Mux(above & ~self.opens, so_far", fault="Mux(above, so_far"),
+    Fault(name="maxima-window-one-row-short", module="pearray.hdl.post.maxima", test=MAXIMA,
+          line="self.closes.eq(left == 1)]", fault="self.closes.eq(left == 2)]"),
+    Fault(name="maxima-written-by-every-row", module="pearray.hdl.post.engine", test=MAXIMA,
+          line="written = valid[-1] if closes is None else valid[-1] & closes", fault="written = valid[-1]"),
+    Fault(name="maxima-step-with-every-row", module="pearray.hdl.post.walk", test=MAXIMA,
+          line="out_mstep = Mux(windows.closes, out_mstep, 0)", fault="out_mstep = command.out_mstep"),
+    Fault(name="maxima-window-of-pairs-early", module="pearray.hdl.post.engine",
+          test="hdl/post/test_post.py::test_maxima[2-4-8-64-1]",
+          line="window = Mux(pair, delay(m, window, late,", fault="window = Mux(pair, delay(m, window, late - 1,"),
 ]

@@ -8,7 +8,7 @@ from ..graph.graph import Node
 from .binary import add, lookup, multiply, subtract
 from .channelwise import average_pool, max_pool, relu
 from .context import Context
-from .conv import conv, conv_transpose
+from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
@@ -19,5 +19,5 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Add: add, operators.AvgPool2d: average_pool, operators.Conv2d: conv, operators.Conv2dGrad: conv_grad,
     operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm, operators.Linear: gemm,
     operators.LinearGrad: linear_grad, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
-    operators.Mul: multiply, operators.Relu: relu, operators.Sub: subtract,
+    operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu, operators.Sub: subtract,
 }

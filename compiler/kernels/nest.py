@@ -49,7 +49,8 @@ class Nest:
     added : tuple of Nest
         Further products of the same loops that are added to the same sums.
     finish : Finish
-        Post-processing.
+        Post-processing, which may make each output of a window of pixels: p and q are those of the output, and what
+        such a pixel sees begins ``pool`` times `stride` behind what the one before does.
     """
 
     name: str
@@ -176,7 +177,9 @@ def _loops(kernel: Kernel, a: Access) -> Nest:
     ranks = {rank: kernel.ranks.get(rank, 1) for rank in "npqrs"}
     rows, columns = a.indices.get("h", _NONE), a.indices.get("w", _NONE)
     (u, v), (dr, ds) = ((rows.factor(p), columns.factor(q)) for p, q in ("pq", "rs"))
-    seen = windows((u, v), (dr, ds), (-rows.offset, -columns.offset))
+    pool = kernel.finish.pool
+    u, v = u // pool[0], v // pool[1]
+    seen = windows((u, v), (dr, ds), (-rows.offset, -columns.offset), pool)
     for access, wanted in ((a, seen), (kernel.y, PIXELS)):
         for name, index in wanted.items():
             _require(_same(access.indices.get(name, _NONE), index, kernel), kernel)

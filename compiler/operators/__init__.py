@@ -10,10 +10,12 @@ from .edges import Dequantize, Quantize, Reshape
 from .float_operators import SGD, Attention, AttentionGrad, MultiHeadAttention, Softmax
 from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
+from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
-    "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "Quantize", "Relu", "Requant", "Reshape", "Softmax", "Sub",
+    "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
+    "Softmax", "Sub",
 ]

@@ -74,10 +74,20 @@ class Mapper:
         PearrayError
             If the scratchpads can't hold even the smallest tiles.
         """
-        key, layer = self._shape(problem), Layer(problem, self._config, self._timing)
+        layer = Layer(problem, self._config, self._timing)
+        return self._way(layer)(layer, plan)
+
+    def cycles(self, problem: Nest) -> float:
+        """Cycles of a layer alone, as it would be lowered; see :meth:`steps`."""
+        layer = Layer(problem, self._config, self._timing)
+        return self._cycles(layer, self._way(layer))
+
+    def _way(self, layer: Layer) -> _Lower:
+        """How layers like this are lowered."""
+        key = self._shape(layer.problem)
         if key not in self._chosen:
             self._chosen[key] = self._choose(layer)
-        return self._chosen[key](layer, plan)
+        return self._chosen[key]
 
     def _choose(self, layer: Layer) -> _Lower:
         """Choose how to lower layers like this."""

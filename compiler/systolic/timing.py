@@ -192,7 +192,7 @@ def posted(config: Config, body: Mapping[str, int]) -> Posted:
     searches = bool(body.get("search"))
     if not searches and not body.get("average"):
         late = constants.pair if body.get("pair") or body.get("product") else 0
-        return Posted(tiles * tile, tiles * tile, tiles * tile, late)
+        return Posted(tiles * tile, tiles * tile, tiles * tile // (body.get("reduce", 0) + 1), late)
     return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile,
                   searches * tile, constants.pair)
 

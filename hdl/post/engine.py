@@ -16,6 +16,7 @@ from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .average import EARLY, Average, AverageWalk
 from .lane import TABLE_BYTES, Lane, Settings
+from .maxima import Greatest
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
@@ -95,6 +96,8 @@ class _Given:
         What the lanes do with states, of each group as it is walked.
     writes : Value or None
         Whether a group has outputs; None: always.
+    window : Value or None
+        With ``post.maxima``, whether its row opens a window, and whether it closes one.
     """
 
     valid: Value
@@ -104,6 +107,7 @@ class _Given:
     waiting: Value | None = None
     averages: AverageWalk | None = None
     writes: Value | None = None
+    window: Value | None = None
 
     @property
     def output(self) -> Value:
@@ -263,7 +267,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
-        self._build_output(m, lanes, given.unit, raw, valid, first, last)
+        self._build_output(m, platform, lanes, given, raw, valid, first, last)
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
@@ -277,8 +281,9 @@ class Post(wiring.Component):
     def _give(self, m, walk):
         """Tell what belongs to each group; of a pair or an average as much later as its sums come."""
         late = self.pair_delay_of(self._config)
+        window = Cat(walk.opens, walk.closes) if self._config.has_maxima else None
         if not late:
-            return _Given(walk.valid, walk.first, walk.last, walk.unit)
+            return _Given(walk.valid, walk.first, walk.last, walk.unit, window=window)
         pair, averages, writes = self._is_pair(walk.command), None, None
         if self._config.has_averages:
             m.submodules.averages = averages = AverageWalk(self._config)
@@ -294,8 +299,10 @@ class Post(wiring.Component):
         valid = taps(m, walk.valid & pair, late, "pair_valid")
         first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
         unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
+        if window is not None:
+            window = Mux(pair, delay(m, window, late, "pair_window", reset_less=True), window)
         return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any(), averages, writes)
+                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any(), averages, writes, window)
 
     def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
@@ -398,7 +405,7 @@ class Post(wiring.Component):
         chosen = delay(m, self.commands.payload.product, self._lane_cycle, name, reset_less=True)
         return Mux(chosen, product.product, waited)
 
-    def _build_output(self, m, lanes, unit, raw, valid, first, last):
+    def _build_output(self, m, platform, lanes, given, raw, valid, first, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it.
 
         Outputs of a transposed command are rotated, and each has a line of its own.
@@ -407,8 +414,10 @@ class Post(wiring.Component):
         size, sum_size = len(lanes) * config.operand_bytes, len(lanes) * config.sum_bytes
         write_cycle = len(valid) - 1
         raw = delay(m, raw, write_cycle, "raw", reset_less=True)
-        places = taps(m, unit, write_cycle, "unit", reset_less=True)
-        place, outputs, apart = places[-1], [lane.output for lane in lanes], None
+        places = taps(m, given.unit, write_cycle, "unit", reset_less=True)
+        outputs, closes = self._reduce(m, platform, lanes, given.window, write_cycle)
+        written = valid[-1] if closes is None else valid[-1] & closes
+        place, apart = places[-1], None
         if config.has_transposed:
             apart = Apart(m, config, self._banks, self._lines, self.commands.payload)
             apart.follow(m, places, first, self.settings_cycle_of(config) - 1)
@@ -428,15 +437,30 @@ class Post(wiring.Component):
         shift = ceil_log2(sum_size // size)
         for number in range(slots):
             taken = Mux(raw, slot[shift:] == number >> shift, slot == number)
-            m.d.sync += enable[number].eq(valid[-1] & taken)
+            m.d.sync += enable[number].eq(written & taken)
         enables, lines = [enable[bank // size] for bank in range(self._banks)], [line] * self._banks
         if apart is not None:
-            enables, lines = apart.offered(m, valid[-1], enables, line)
+            enables, lines = apart.offered(m, written, enables, line)
         for bank in range(self._banks):
             m.d.comb += [
                 self.output.en[bank].eq(enables[bank]),
                 self.output.line[bank].eq(lines[bank]),
                 self.output.data[bank].eq(value[bank % sum_size]),
             ]
-        m.d.comb += self.events.output_write.eq(delay(m, valid[-1], 1, "written"))
+        m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
+
+    def _reduce(self, m, platform, lanes, window, write_cycle):
+        """Outputs of the lanes, the greatest of their windows so far, and whether they are to be written; None: all."""
+        if window is None:
+            return [lane.output for lane in lanes], None
+        opens, closes = delay(m, window, write_cycle, "window", reset_less=True)
+        is_unsigned = delay(m, self.commands.payload.reduce_unsigned, write_cycle, "is_unsigned", reset_less=True)
+        outputs = []
+        for index, lane in enumerate(lanes):
+            greatest = Greatest(8 * self._config.operand_bytes, self._groups)
+            unit.add(m, f"greatest_{index}", greatest, platform)
+            m.d.comb += [greatest.value.eq(lane.output), greatest.opens.eq(opens),
+                         greatest.is_unsigned.eq(is_unsigned)]
+            outputs.append(greatest.greatest)
+        return outputs, closes

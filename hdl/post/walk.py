@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .maxima import Windows
 
 __all__ = ["PostWalk"]
 
@@ -53,6 +54,8 @@ class PostWalk(wiring.Component):
         Whether the next tile may begin in the next cycle.
     resting : :py:`Out(1)`
         Whether a tile waits for that.
+    opens, closes : :py:`Out(1)`
+        With ``post.maxima``, whether the row is the first, or last, of its window.
     """
 
     def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, output_banks: int = 1):
@@ -72,6 +75,7 @@ class PostWalk(wiring.Component):
             "bias_line": Out(range(bias_lines)),
             "scale_line": Out(range(scale_lines)),
             "unit": Out(range(output_units)),
+            **({"opens": Out(1), "closes": Out(1)} if config.has_maxima else {}),
         })
 
     def elaborate(self, platform):
@@ -129,11 +133,24 @@ class PostWalk(wiring.Component):
             with m.If(self.resting & self.ripe):
                 m.d.sync += [valid.eq(1), self.resting.eq(0)]
 
-        self._find_addresses(m, end_row, end_tile)
+        out_mstep = command.out_mstep
+        if self._config.has_maxima:
+            m.submodules.windows = windows = Windows()
+            m.d.comb += [
+                windows.start.eq(self.start),
+                windows.row_end.eq(valid & end_row),
+                windows.last.eq(valid & end_row & end_tile),
+                windows.reduce.eq(command.reduce),
+                self.opens.eq(windows.opens),
+                self.closes.eq(windows.closes),
+            ]
+            # The rows of a window share an output.
+            out_mstep = Mux(windows.closes, out_mstep, 0)
+        self._find_addresses(m, end_row, end_tile, out_mstep)
 
         return m
 
-    def _find_addresses(self, m, end_row, end_tile):
+    def _find_addresses(self, m, end_row, end_tile, out_mstep):
         """Walk the addresses of sums, of their parameters and of outputs."""
         command = self.command
 
@@ -161,7 +178,7 @@ class PostWalk(wiring.Component):
         sum_units = self._config.sum_bytes // self._config.operand_bytes
         walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
         if self._config.has_transposed:
-            self._find_entries(walk, sum_units)
+            self._find_entries(walk, sum_units, out_mstep)
             return
         unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
         walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
@@ -173,9 +190,9 @@ class PostWalk(wiring.Component):
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
-             command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+             out_mstep[unit_bits:], command.out_nstep[unit_bits:])
 
-    def _find_entries(self, walk, sum_units):
+    def _find_entries(self, walk, sum_units, out_mstep):
         """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
         command, config = self.command, self._config
         lane_bits, item_bits = ceil_log2(config.post.lanes), ceil_log2(config.operand_bytes)
@@ -192,4 +209,4 @@ class PostWalk(wiring.Component):
         walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0), Const(0),
              entries(command.scale_nstep))
         walk("unit", self.unit, command.out_base[item_bits:], Mux(command.transposed, apart, plain) << lane_bits,
-             command.out_mstep[item_bits:], command.out_nstep[item_bits:])
+             out_mstep[item_bits:], command.out_nstep[item_bits:])

@@ -82,8 +82,8 @@ With ``transposed`` set, columns of a row are pixels of one channel. Only groups
 With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one another from a multiple of
     ``reduce`` + 1 on are a window, of which each column's greatest output, after clamp and table, is written when its
     last row has come. Outputs are compared as signed values, or as unsigned ones if ``reduce_unsigned`` is set;
-    ``out_mstep`` is the step from window to window. Then ``rounding`` must not be ``NONE``, and ``m_count`` must be a
-    multiple of ``reduce`` + 1."""),
+    ``out_mstep`` is the step from window to window. Then ``rounding`` must not be ``NONE``, ``m_count`` must be a
+    multiple of ``reduce`` + 1, and ``transposed``, ``average`` and ``search`` must be zero."""),
 }
 
 

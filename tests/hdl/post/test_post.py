@@ -149,6 +149,8 @@ def expected_bytes(target, sums, memories, commands):
         per_row, apart = cols // lanes, size
         if transposed:
             per_row, apart = c["last_group"] + 1, c["lane_lines"] * output_banks(target) + size
+        window, kind = c.get("reduce", 0) + 1, f"<{'u' if c.get('reduce_unsigned') else 'i'}{target.operand_bytes}"
+        greatest = {}
         for n, row, s in np.ndindex(c["n_count"], c["m_count"], per_row):
             for lane in range(lanes):
                 column = s * lanes + lane
@@ -184,10 +186,14 @@ def expected_bytes(target, sums, memories, commands):
                         value = table[column * 256 + value % 256]
                 elif c["table"]:
                     value = max(value, 0)
-                start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * apart
+                if window > 1:
+                    stored = int(np.array(int(value) % (1 << 8 * size)).astype(f"<u{size}").view(kind))
+                    place = n, row // window, column
+                    greatest[place] = value = max(greatest.get(place, stored), stored)
+                start = c["out_base"] + n * c["out_nstep"] + row // window * c["out_mstep"] + (s * lanes + lane) * apart
                 for byte in range(size):
                     written[(start + byte) % OUTPUT_BYTES] = int(value) >> 8 * byte & 255
-        groups.append(c["n_count"] * c["m_count"] * per_row)
+        groups.append((c["n_count"] * c["m_count"] * per_row, window))
     return written, groups
 
 
@@ -293,6 +299,17 @@ def random_transposed(rng, target, groups=40):
         "scale_nstep": int(rng.integers(0, span // command["n_count"] + 1))}
 
 
+def random_windows(rng, target, groups=60):
+    """Draw a command that reduces windows of rows, of pairs if there are."""
+    make = random_pair if target.has_pairs and rng.random() < 0.3 else random_command
+    command = make(rng, target, groups=groups)
+    if command["rounding"] == Rounding.NONE:
+        return command
+    window = min(int(rng.integers(2, 10)), command["m_count"])
+    return command | {"m_count": command["m_count"] // window * window, "reduce": window - 1,
+                      "reduce_unsigned": int(rng.integers(0, 2))}
+
+
 def random_sums(rng, target):
     bits = target.accumulator_bits
     shape = (2, DEPTH, target.sum_columns)
@@ -306,8 +323,11 @@ def check(rng, target, commands, **options):
     wrong = np.flatnonzero(written != expected)
     assert not len(wrong), (f"{len(wrong)} bytes wrong, first byte {wrong[0]}: {written[wrong[0]]} "
                             f"instead of {expected[wrong[0]]}")
-    assert seen["done"] == np.cumsum(groups).tolist(), "a command was not done after its own last write"
-    assert seen["reads"] == seen["groups"] == seen["output_writes"] == len(seen["writes"]) == sum(groups)
+    writes = [count // window for count, window in groups]
+    assert seen["done"] == np.cumsum(writes).tolist(), "a command was not done after its own last write"
+    groups = [count for count, _ in groups]
+    assert seen["reads"] == seen["groups"] == sum(groups)
+    assert seen["output_writes"] == len(seen["writes"]) == sum(writes)
     return seen, groups
 
 
@@ -403,6 +423,36 @@ def test_products(rng, lanes, cols, data_width, pairs):
     commands += [random_product(rng, target, groups=30) for _ in range(2)]
     check(rng, target, commands)
     check(rng, target, commands, stalls=True)
+
+
+@pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
+    (2, 8, 8, 64, 0), (4, 4, 8, 64, 1), (1, 3, 8, 32, 0), (2, 4, 8, 64, 1), (2, 6, 16, 64, 0), (4, 12, 4, 128, 0),
+])
+def test_maxima(rng, lanes, cols, operand_bits, data_width, pairs):
+    """Windows among other commands: a row of another window, a wrong sign, place or count leaves wrong outputs."""
+    target = config(lanes, cols, operand_bits, data_width, pairs=pairs, maxima=1)
+    commands = [random_windows(rng, target, groups=int(rng.integers(20, 160))) for _ in range(10)]
+    check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
+
+
+def test_time_of_maxima(rng):
+    """The compiler takes it that windows come no later than other outputs, at a row of sums for each group's turn."""
+    target = config(2, 4, maxima=1)
+    command = random_command(rng, target, Rounding.ONNX) | {
+        "n_count": 2, "m_count": 12, "reduce": 3, "reduce_unsigned": 0}
+    seen, groups = check(rng, target, [command, command])
+    writes = np.array(seen["writes"])
+    assert writes[0] - seen["first_read"] == seen["latency"] + 3 * 2
+    assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2
+
+
+@pytest.mark.parametrize("reduce", [1, 3])
+def test_windows_fill_commands(rng, reduce):
+    """A command that ends inside a window, which would write nothing of it, breaks a rule."""
+    target = config(2, 4, maxima=1)
+    command = random_command(rng, target, Rounding.ONNX) | {"n_count": 1, "m_count": 5, "reduce": reduce}
+    with pytest.raises(AssertionError, match=r"^windows: m_count must be a multiple of reduce \+ 1"):
+        run(rng, target, random_sums(rng, target), random_memories(rng, target), [command])
 
 
 def test_bias_matrix(rng):
