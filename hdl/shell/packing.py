@@ -11,7 +11,8 @@ from amaranth.lib import data, enum
 __all__ = ["Place", "body_places", "pack", "places", "some_of", "unpack", "variant"]
 
 
-def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> type[data.Struct]:
+def variant(body: type[data.Struct], doc: str, *flags: str, added: Mapping[str, int] | None = None,
+            **shapes: Any) -> type[data.Struct]:
     """Body of a shared command as a kind of array has it.
 
     Parameters
@@ -22,6 +23,8 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
         What is different.
     flags : str
         Names of the first reserved bits.
+    added : mapping of str to int
+        Unsigned fields behind the shared ones by name, and their bits.
     shapes : shape
         Shapes of fields by name, as wide as the shared ones.
     """
@@ -33,6 +36,7 @@ def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> ty
             fields |= dict.fromkeys(flags, 1)
             shape = unsigned(shape.width - len(flags))
         fields[str(name)] = shapes.get(str(name), shape)
+    fields |= {name: unsigned(bits) for name, bits in (added or {}).items()}
     space = {"__annotations__": fields, "__doc__": doc, "__module__": body.__module__}
     make: Any = type(data.Struct)
     made: type[data.Struct] = make(body.__name__, (data.Struct,), space)
