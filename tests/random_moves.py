@@ -5,23 +5,29 @@ engines overlap as much as they ever may, and a byte that is late, early or lost
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from pearray.compiler.interpreter import Cells
 from pearray.compiler.kinds import interpreter
-from pearray.compiler.program import QUEUES, Program
+from pearray.compiler.program import QUEUES, Program, disassemble
 from pearray.compiler.validate import validate
-from pearray.hdl.shell.commands import ADDRESS_BITS, Opcode, Rounding
+from pearray.hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Rounding
 from pearray.hdl.shell.config import Config
 from pearray.hdl.systolic.commands import Destination
+from pearray.memory import DEFAULT_MEMORY, MemoryTiming
+from pearray.sim import Job
 
-__all__ = ["Drawn", "draw_program"]
+__all__ = ["DrawnCase"]
 
-#: Where constants stand, and what is stored.
-CONSTANTS, OUTPUTS = 0x8000, 0xA000
+#: Where the program stands, its constants, and what it stores.
+PROGRAM, CONSTANTS, OUTPUTS = 0x1000, 0x8000, 0xA000
 _SIZE = 0x2000
+_LOAD, _STORE = (list(QUEUES).index(opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
 
 
 class _Needs(Cells):
@@ -48,17 +54,6 @@ class _Needs(Cells):
         self._need(own, [(each, cells[index].max()) for cells_of in (self._read, self._written)
                          for each, cells in cells_of.items()])
         self._written[own][index] = ordinal
-
-
-@dataclass
-class Drawn:
-    """A program, the memory that it runs in, and what must be there in the end."""
-
-    segments: list[tuple[int, bytes]]
-    region: tuple[int, int]
-    expected: np.ndarray
-    program_address: int = 0
-    counts: Counter = field(default_factory=Counter)
 
 
 class _Drawer:
@@ -98,6 +93,21 @@ class _Drawer:
                 queue = names.index(QUEUES[other])
                 self.needs[queue] = max(self.needs[queue], self.last[other, body["bank"]])
         self.program.emit(opcode, {names[queue]: ordinal for queue, ordinal in self.needs.items() if ordinal}, body)
+
+    def begin(self) -> None:
+        """Give contents to all memories: nothing depends on what stood there before."""
+        config, one = self.config, {"count1": 1, "count2": 1}
+        for destination, size in self.pads.items():
+            self.emit(Opcode.LOAD, {"destination": destination.value, "dram": CONSTANTS, "length": size, **one})
+        depth, cols, line = config.accumulators.depth, config.array.cols, config.array.cols * config.sum_bytes
+        for bank in range(2):
+            self.emit(Opcode.EXECUTE, {
+                "first": 1, "bank": bank, "k_total": 1, "run": 1, "run_count": 1, "n_count": 1, "m_count0": depth,
+                "m_count1": 1, "m_count2": 1, "m_step0": 1, "w_pitch": cols, "a_base": bank})
+        rows = min(depth, config.scratchpads.output_bytes // line)
+        for base in range(0, config.scratchpads.output_bytes, rows * line):
+            self.emit(Opcode.POST, {"rounding": Rounding.NONE, "bank": base // (rows * line) % 2, "n_count": 1,
+                                    "m_count": rows, "out_mstep": line, "out_base": base})
 
     def rows(self, space: int, length: int, count1: int, count2: int, start: int = 0) -> tuple[int, int, int]:
         """Draw the first byte and the steps of rows inside a memory, both signs among the steps."""
@@ -176,23 +186,70 @@ class _Drawer:
         self.stored += size
 
 
-def draw_program(rng: np.random.Generator, config: Config, count: int = 60) -> Drawn:
-    """Draw a program of about `count` commands for an accelerator with the systolic array and MOVEs."""
-    drawer = _Drawer(rng, config)
-    names = ("load", "move", "execute", "post", "store")
-    for name in ("load", "load", "execute", "post", *rng.choice(names, count, p=(0.15, 0.35, 0.15, 0.2, 0.15))):
-        getattr(drawer, name)()
-    # What has been moved to the last is seen only in sums.
-    for name in ("execute", "post", "store", "execute", "post", "store"):
-        getattr(drawer, name)()
-    encoded = drawer.program.encode()
-    validate(encoded, queues=config.commands.queues)
-    assert len(encoded) <= CONSTANTS
-    segments = [(0, encoded), (CONSTANTS, drawer.constants.tobytes()), (OUTPUTS, drawer.before.tobytes())]
-    # The interpreter itself finds no race in it, and the same outputs.
-    machine = interpreter(config, OUTPUTS + _SIZE)
-    machine.write(segments)
-    machine.run(0)
-    expected = machine.dram[OUTPUTS:].copy()
-    np.testing.assert_array_equal(expected, drawer.machine.dram[OUTPUTS:])
-    return Drawn(segments, (OUTPUTS, _SIZE), expected, counts=Counter(drawer.program.counts))
+class DrawnCase:
+    """A drawn program, with what tests of disturbance ask of a compiled operator (``tests/kinds.py``).
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    count : int
+        Commands, besides those that give all memories contents and bring some of them out.
+    transfers : bool
+        Whether there are LOADs and STOREs among them.
+    """
+
+    operator = "drawn program"
+
+    def __init__(self, rng: np.random.Generator, count: int, *, transfers: bool = True):
+        self._rng, self._count = rng, count
+        self._shares = (0.15, 0.35, 0.15, 0.2, 0.15) if transfers else (0, 0.45, 0.25, 0.3, 0)
+
+    def compile(self, config: Config) -> "DrawnCase":
+        """Draw the program for a configuration with the systolic array and MOVEs."""
+        rng, drawer = self._rng, _Drawer(self._rng, config)
+        drawer.begin()
+        names = ("load", "move", "execute", "post", "store")
+        for name in rng.choice(names, self._count, p=self._shares):
+            getattr(drawer, name)()
+        # What has been moved is seen in sums.
+        for name in ("move", "execute", "post", "store"):
+            getattr(drawer, name)()
+        encoded = drawer.program.encode()
+        validate(encoded, queues=config.commands.queues)
+        assert len(encoded) <= CONSTANTS - PROGRAM
+        # With all fields, as the compiler's are.
+        self.program = Program.of(config.commands, (replace(each, body={
+            name: getattr(value, "value", value) for name, value in each.body.items()})
+            for each in disassemble(encoded, config.commands)))
+        self.segments = [(PROGRAM, encoded), (CONSTANTS, drawer.constants.tobytes()),
+                         (OUTPUTS, drawer.before.tobytes())]
+        # The interpreter itself finds no race in it, and the same outputs.
+        machine = interpreter(config, OUTPUTS + _SIZE)
+        machine.write(self.segments)
+        machine.run(PROGRAM)
+        self.expected = machine.dram[OUTPUTS:].copy()
+        np.testing.assert_array_equal(self.expected, drawer.machine.dram[OUTPUTS:])
+        x, y = (SimpleNamespace(address=address, nbytes=_SIZE) for address in (CONSTANTS, OUTPUTS))
+        self.compiled = SimpleNamespace(program_address=PROGRAM, inputs={"x": x}, outputs={"y": y})
+        touched = drawer.machine._dram_race
+        self._touched = {CONSTANTS: touched._read[_LOAD], OUTPUTS: touched._written[_STORE]}
+        return self
+
+    @property
+    def commands(self) -> list[bytes]:
+        """Commands of the program, the end included."""
+        encoded = self.segments[0][1]
+        return [encoded[start:start + COMMAND_BYTES] for start in range(0, len(encoded), COMMAND_BYTES)]
+
+    def address(self, rng: np.random.Generator, placed: Any) -> int:
+        """Draw an address that the program reads or writes."""
+        return int(rng.choice(np.flatnonzero(self._touched[placed.address])))
+
+    def job(self, config: Config, memory: MemoryTiming = DEFAULT_MEMORY) -> Job:
+        """Job that reads the outputs back."""
+        return Job(config, self.segments, PROGRAM, [(OUTPUTS, _SIZE)], memory)
+
+    def compare(self, read: Callable[[int, int], bytes]) -> None:
+        """Compare all that was stored, and what stands between, given what reads (address, length) of memory."""
+        np.testing.assert_array_equal(np.frombuffer(read(OUTPUTS, _SIZE), np.uint8), self.expected)
