@@ -205,7 +205,8 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    return [*sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm"]), f"all, on {CONFIGURATIONS} configurations"]
+    names = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm"])
+    return [*names, f"all, on {CONFIGURATIONS} configurations"]
 
 
 def sweep() -> Iterator[str]:

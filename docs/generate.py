@@ -94,10 +94,12 @@ def program_page() -> str:
                   *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
-        pairs = hardware.config.pair_commands
+        pairs, products = hardware.config.pair_commands, hardware.config.product_commands
         if pairs is not None:
             name = f"{hardware.name} with post.pairs"
             lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
+        if products is not None:
+            lines += _variants(f"{hardware.name} with post.products", products)
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

@@ -10,6 +10,7 @@ LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
+PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -156,4 +157,14 @@ BANK = [
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
+    Fault(name="product-second-byte-as-it-stands", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="second_byte = (-self.pair[8:])[:8]", fault="second_byte = self.pair[8:]"),
+    Fault(name="product-bytes-signed", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="first.eq(self.pair[:8] - self.zeros[:8])",
+          fault="first.eq(self.pair[:8].as_signed() - self.zeros[:8])"),
+    Fault(name="product-zero-points-swapped", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="second.eq(second_byte - self.zeros[8:])", fault="second.eq(second_byte - self.zeros[:8])"),
+    Fault(name="product-addend-cut", module="pearray.hdl.post.engine", test=PRODUCTS,
+          line="Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]",
+          fault="Cat(command.bias_nstep, command.bias_nstep)[:ADDEND_BITS]"),
 ]
