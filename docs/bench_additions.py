@@ -89,9 +89,9 @@ def main() -> None:
         made = compiled.extract("y", machine.read)
         wrong += not np.array_equal(made, fused(scales, zeros, tensors["a"], tensors["b"]))
         most = max(most, timeline(config, compiled.program).cycles)
-    print(f"{options.count} additions, seed {options.seed}: {differ} without tables that are exact for all 65,536 pairs")
-    print(f"{min(options.programs, options.count)} programs: {refused} refused, {wrong} with outputs that differ, at most "
-          f"{most:,} cycles of {limit:,.0f}; {time.time() - begin:.0f} s")
+    print(f"{options.count} additions, seed {options.seed}: {differ} without tables exact for all 65,536 pairs")
+    print(f"{min(options.programs, options.count)} programs: {refused} refused, {wrong} with outputs that differ, "
+          f"at most {most:,} cycles of {limit:,.0f}; {time.time() - begin:.0f} s")
 
 
 if __name__ == "__main__":
