@@ -13,6 +13,7 @@ MOVER = "hdl/shell/test_mover.py"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
+PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -219,4 +220,14 @@ BANK = [
     Fault(name="ledger-moves-are-others", module="pearray.hdl.shell.ledger",
           test="hdl/shell/test_ledger.py::test_follows_waits[five]",
           line="rest = Mux(to_move, asked.move, rest)", fault="rest = Mux(to_move, rest, asked.rest)"),
+    Fault(name="product-second-byte-as-it-stands", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="second_byte = (-self.pair[8:])[:8]", fault="second_byte = self.pair[8:]"),
+    Fault(name="product-bytes-signed", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="first.eq(self.pair[:8] - self.zeros[:8])",
+          fault="first.eq(self.pair[:8].as_signed() - self.zeros[:8])"),
+    Fault(name="product-zero-points-swapped", module="pearray.hdl.post.products", test=PRODUCTS,
+          line="second.eq(second_byte - self.zeros[8:])", fault="second.eq(second_byte - self.zeros[:8])"),
+    Fault(name="product-addend-cut", module="pearray.hdl.post.engine", test=PRODUCTS,
+          line="Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]",
+          fault="Cat(command.bias_nstep, command.bias_nstep)[:ADDEND_BITS]"),
 ]

@@ -41,9 +41,7 @@ def _constant(context: Context, node: Node[Binary]) -> list[Kernel] | None:
     """State an operator of which one operand is a constant, one number or one for each channel, as a table."""
     for role, other in (("a", "b"), ("b", "a")):
         value, tensor = context.constant(node.inputs[role]), context.graph.tensors[node.inputs[other]]
-        if value is not None and value.size <= max((1, *value.shape[1:2])):
-            if value.ndim > len(tensor.shape) or (value.size > 1 and tuple(tensor.shape[1:2]) != value.shape[1:2]):
-                return None
+        if value is not None and node.operator.is_tabled(value, tensor):
             try:
                 table = node.operator.constant_table(role, value, tensor)
             except PearrayError as error:

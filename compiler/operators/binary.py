@@ -100,6 +100,13 @@ class Binary(Scaled):
     def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
         return [self.on_stored(a, b, self._output_dtype(a=a, b=b), fused=self.is_fused(a=a, b=b))]
 
+    @staticmethod
+    def is_tabled(value: np.ndarray, other: Typed) -> bool:
+        """Tell whether a constant operand is one number or one for each channel (axis 1) of the operand `other`."""
+        shape = tuple(other.shape)
+        padded = (1,) * (len(shape) - value.ndim) + value.shape
+        return len(padded) == len(shape) and value.size in (1, *shape[1:2]) and value.size == np.prod(padded[1:2])
+
     def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
         """Tabulate outputs over all that the operand `other` can store where `role`, the other operand, is constant.
 
@@ -111,9 +118,8 @@ class Binary(Scaled):
             If the constant has another shape, or scales are not given.
         """
         shape = tuple(other.shape)
-        channels = shape[1] if len(shape) > 1 else 1
-        padded = (1,) * (len(shape) - value.ndim) + value.shape
-        if value.size not in (1, channels) or len(padded) != len(shape) or value.size != np.prod(padded[1:2]):
+        if not self.is_tabled(value, other):
+            channels = shape[1] if len(shape) > 1 else 1
             raise PearrayError(f"the constant must be one value or one for each of the {channels} channels of an input "
                                f"of shape {shape}, not of shape {value.shape}")
         if not self.is_scaled:

@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 from ..blocks import unit
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
+from ..blocks.rules import never
 from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
@@ -394,6 +395,9 @@ class Post(wiring.Component):
         """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
         command, cycle = self.commands.payload, self._sum_cycle_of(self._config)
         addend = Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]
+        early = command.bias | command.per_channel | command.table | command.scale_nstep.any()
+        never(m, "product", self.commands.valid & command.product & early,
+              "bias, per_channel, table and scale_nstep must be zero")
         return (delay(m, command.bias_base, cycle, "product_zeros", reset_less=True),
                 delay(m, addend, cycle, "product_addend", reset_less=True))
 
