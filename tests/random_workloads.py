@@ -30,14 +30,18 @@ def _power(least):
 
 
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
-                  data_width=64, bits=8, pairs=0):
+                  data_width=64, bits=8, pairs=0, averages=0):
     """Return a configuration; the defaults are those of systolic-8x8."""
     return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
                                 channels=channels),
-        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs),
+        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs, averages=averages),
         memory=Memory(data_width=data_width))
+
+
+#: Functions of post-processing: pairs, averages.
+_POSTS = [(0, 0), (1, 0), (1, 1), (1, 1)]
 
 
 def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
@@ -51,7 +55,7 @@ def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
         rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
         max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))),
         max(16, _power(cols) * int(rng.choice([1, 8]))), _power(max(rows, 4)) * int(rng.choice([1, 2, 8])),
-        lanes, data_width, bits, int(bits == 8 and rng.integers(2)))
+        lanes, data_width, bits, *_POSTS[rng.integers(len(_POSTS)) if bits == 8 else 0])
 
 
 def operands(rng, shape, dtype=np.int8, bits=8):

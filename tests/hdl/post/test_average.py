@@ -35,13 +35,13 @@ def random_average(rng, target, *, terms=True, resume=False, search=True, tiles=
         "out_mstep": target.sum_columns}
 
 
-def with_tables(rng, target, memories, real):
-    """Put terms of any magnitude and sign into the first table, and rising steps near to sums into the second."""
+def with_tables(rng, target, memories, sums, real):
+    """Put terms of any magnitude and sign into the first table, and rising steps into the second."""
     words = np.zeros((256, pair_words(target)), np.int32)
     terms = (rng.uniform(-1, 1, 256) * 2.0 ** rng.integers(-12, 4, 256)).astype(np.float32)
     steps = np.sort((rng.uniform(-1, 1, 256) * 2.0 ** rng.integers(-8, 4, 256)).astype(np.float32))
     words[:, 0] = terms.view(np.int32)
-    words[:, 1] = order(steps) if real else np.sort(rng.integers(-1 << 31, 1 << 31, 256) >> rng.integers(0, 24, 256))
+    words[:, 1] = order(steps) if real else np.sort(rng.choice(sums.ravel(), 256))
     scale = memories[3].reshape(-1, 8).copy()
     scale[:target.post.lanes, :4] = np.ones(target.post.lanes, "<f4").view(np.uint8).reshape(-1, 4)
     return memories | {target.pair_memory: words.astype("<i4").view(np.uint8).reshape(-1), 3: scale.reshape(-1)}
@@ -82,7 +82,7 @@ def expected(target, sums, memories, commands):
 
 def check(rng, target, commands, real=True, **options):
     sums = random_sums(rng, target)
-    memories = with_tables(rng, target, random_memories(rng, target), real)
+    memories = with_tables(rng, target, random_memories(rng, target), sums, real)
     written, seen = run(rng, target, sums, memories, commands, **options)
     wanted, counts = expected(target, sums, memories, commands)
     wrong = np.flatnonzero(written != wanted)

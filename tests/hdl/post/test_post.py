@@ -24,7 +24,8 @@ OUTPUT_BYTES = 2048
 
 def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, pairs=0, averages=0):
     return SystolicConfig(
-        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes, pairs=pairs, averages=averages),
+        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits),
+        post=Post(lanes=lanes, pairs=pairs, averages=averages),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
         accumulators=Accumulators(depth=DEPTH), memory=Memory(data_width=data_width))
