@@ -6,6 +6,7 @@ that is installed. Nothing else names it.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 from ..hdl.errors import PearrayError
 from ..hdl.kinds import load_kind, origin_of
 from ..hdl.shell.config import Config
+from ..hdl.shell.ledger import Cause
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
@@ -74,6 +76,18 @@ class LayerPlanner(ABC):
     def schedule(self, steps: Sequence[Step]) -> Program:
         """Commands of the steps of all layers."""
 
+    def cycles(self, kernel: Kernel) -> float:
+        """Estimate the cycles of a kernel alone, whose buffers have some places, to choose between ways to state it.
+
+        A kind whose configurations have choices has an estimate; for others all ways are alike.
+
+        Raises
+        ------
+        PearrayError
+            As :meth:`lower`.
+        """
+        return 0.0
+
     def notes(self, name: str) -> Mapping[str, Any]:
         """How a layer that has been lowered was mapped, for its figures and for tests."""
         return {}
@@ -118,6 +132,10 @@ class ArrayCompiler(ABC):
     def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
         """Estimate the cycles of a program, or None if the kind has no price for programs, or this has no end."""
         return None
+
+    def charges(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Counter[Cause]:
+        """Predict the cycles of a program by cause; none if the kind does not, or the program has no end."""
+        return Counter()
 
     def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
         """Predict counters of a run; those that the kind does not predict are left out."""

@@ -197,8 +197,11 @@ def compile_workload(
         metavar="LEVEL", help="Print a level of the compilation: graph, kernels, placement or commands.")] = None,
     seed: Seed = "0", settings: Set = None, json_file: Json = None,
 ) -> None:
-    """Write a workload's program, memory image and tensor map, for any host and memory, or print how it is compiled."""
-    from . import api
+    """Write a workload's program, memory image and tensor map, for any host and memory, or print how it is compiled.
+
+    Where the kind of array has a model of time, the cycles of a run and their ledger are predicted.
+    """
+    from . import api, ledger
     from .compiler.compiled import LEVELS
     from .workloads.workload import load_workload
 
@@ -219,8 +222,15 @@ def compile_workload(
             console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
         console.print(f"program at {compiled.program_address:#x}, {len(compiled.layers)} layers, "
                       f"{compiled.host_packed_bytes:,} bytes of constants packed by the host")
+    predicted = ledger.predicted(compiled) if json_file is not None or output is not None else {}
+    cycles = sum(predicted.values())
+    if cycles:
+        lost = ", ".join(f"{name.replace('_', ' ')} {predicted[name]:,}" for name in ledger.losses(predicted))
+        console.print(f"{cycles:,} cycles predicted, {100 * predicted['useful'] / cycles:.1f} % of them useful; "
+                      f"the largest losses: {lost}")
     _write_json(json_file, {
-        "workload": workload, "config": system.name, "seed": _seed(seed),
+        "workload": workload, "config": system.name, "seed": _seed(seed), "predicted_cycles": cycles or None,
+        "predicted_ledger": predicted,
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
 

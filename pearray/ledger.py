@@ -10,7 +10,7 @@ from .configuration import System, load_config
 from .hdl.errors import PearrayError
 from .hdl.shell.ledger import CAUSES, Account, Cause
 
-__all__ = ["advise", "charge", "losses", "total"]
+__all__ = ["advise", "charge", "losses", "predicted", "total"]
 
 #: Commands of the longest programs whose cycles are estimated for advice, which takes about as long as compiling them.
 ESTIMATED = 20_000
@@ -75,6 +75,18 @@ def losses(ledger: Mapping[str, int], most: int = 3) -> list[str]:
     """Names of the entries but ``useful`` that cost most cycles, the largest first."""
     lost = [name for name in ledger if name != "useful" and ledger[name]]
     return sorted(lost, key=lambda name: -ledger[name])[:most]
+
+
+def predicted(compiled: Compiled) -> dict[str, int]:
+    """Ledger of a whole run as the model of time predicts it: the hardware's own where the model is exact.
+
+    Empty if the kind of array has no such model, or the program is too long for it to be quick.
+    """
+    if sum(compiled.program.counts.values()) > ESTIMATED:
+        return {}
+    counts = compiler_for(compiled.config).charges(compiled.config, compiled.program, compiled.memory)
+    macs = sum(layer.macs for layer in compiled.layers)
+    return charge([counts], [macs], [0], compiled.config.pes)[0] if counts else {}
 
 
 def advise(ledger: Mapping[str, int], utilisation: float, compiled: Compiled, most: int = 3) -> list[dict[str, Any]]:

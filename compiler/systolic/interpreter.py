@@ -28,14 +28,22 @@ class SystolicInterpreter(Interpreter):
 
     def __init__(self, config: SystolicConfig, dram_bytes: int):
         super().__init__(config, dram_bytes)
+        writers = ("load", "move") if config.has_moves else ("load",)
         for key, size in ((Destination.ACTIVATION, config.scratchpads.activation_bytes),
                           (Destination.WEIGHT, config.scratchpads.weight_bytes)):
             self._bytes[key] = np.zeros(size, np.uint8)
-            self._races[key] = Cells(key.name.lower(), size, "load", "execute")
+            self._races[key] = Cells(key.name.lower(), size, writers, "execute")
         self._depth = config.accumulators.depth
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        if destination not in (Destination.ACTIVATION, Destination.WEIGHT):
+            super()._put_moved(destination, target, values, ordinal, clock)
+        self._races[destination].write(target, ordinal, clock, queue="move")
+        self._bytes[destination][target] = values
 
     def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:
@@ -128,7 +136,8 @@ class SystolicInterpreter(Interpreter):
         if not m.size or not body["n_count"]:
             raise ProgramError("post of nothing")
         averages = body.get("average") or body.get("search")
-        tiles = self._tiles_of_sums(m, body["n_count"] - SEARCH * bool(averages and body["search"]), ordinal, clock, body)
+        count = body["n_count"] - SEARCH * bool(averages and body["search"])
+        tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
         if averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])

@@ -1,11 +1,13 @@
 """The systolic array's part of the compiler, behind the interface of every kind."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
 from ...hdl.errors import PearrayError, check_choice
 from ...hdl.shell.config import Config
+from ...hdl.shell.ledger import Cause
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..graph.arithmetic import check_integers
@@ -20,6 +22,7 @@ from ..steps import Step, all_of
 from .cost import predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
+from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .schedule import schedule
 from .steps import ContractionStep
@@ -45,6 +48,10 @@ class _Planner(LayerPlanner):
         for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan):
             steps += self._mapper.steps(part, plan)
         return steps
+
+    def cycles(self, kernel: Kernel) -> float:
+        parts = forms(Nest.of(kernel, self._config.array.operand_bits), self._config, MemoryPlan(keep=False))
+        return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         return schedule(self._config, self._timing, all_of(ContractionStep, steps))
@@ -85,6 +92,11 @@ class _Compiler(ArrayCompiler):
         with suppress(UnendingError):
             return float(timeline(config, program, timing).cycles)
         return None
+
+    def charges(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Counter[Cause]:
+        with suppress(UnendingError):
+            return predicted_ledger(config, program, timing)
+        return Counter()
 
     def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
         return predict(config, program, timing)

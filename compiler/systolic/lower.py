@@ -194,17 +194,27 @@ class _Lowering:
     def _bodies(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
                 span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """EXECUTEs of elements `span` of a box of weights, for each of which a walk has one form."""
+        pool, geometry = self._problem.finish.pool, maker.geometry(visit.region, a_box)
+        walks = geometry.pixels(part, pool)
+        counts = {f"m_count{loop}": count for loop, (count, _) in enumerate(walks.loops)}
+        steps = {f"m_step{loop}": step % (1 << 20) for loop, (_, step) in enumerate(walks.loops)}
+        for body in self._contractions(maker, visit, part, tiles, a_box, w_box, span):
+            yield from ({**counts, **steps, **body, "a_base": body["a_base"] + start,
+                         "acc_base": body.get("acc_base", 0) + number * walks.vectors}
+                        for number, start in enumerate(walks.starts))
+
+    def _contractions(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+                      span: tuple[int, int]) -> Iterator[dict[str, int]]:
+        """What these EXECUTEs are but for the loops over pixels, from the first pixel's place on."""
         region, block, problem, banks = visit.region, visit.block, maker.problem, self._layer.banks
-        geometry = maker.geometry(region, a_box)
-        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * geometry.line_m
-                + (part.q0 - region.q0) * geometry.pixel_m)
+        geometry, rows = maker.geometry(region, a_box), part.pixels * self._layer.sums
+        down, right = problem.finish.pool
+        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * down * geometry.line_m
+                + (part.q0 - region.q0) * right * geometry.pixel_m)
         w_pitch, w_nstep = maker.w_pitches(block, w_box)
         modulus = 1 << 20
         common = {
-            "m_count0": part.columns, "m_count1": part.rows, "m_count2": part.images,
-            "m_step0": geometry.pixel_m % modulus, "m_step1": geometry.line_m % modulus,
-            "m_step2": geometry.image % modulus,
-            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels,
+            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": rows,
             "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
@@ -235,7 +245,7 @@ class _Lowering:
                 yield common | walk | {
                     "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
                     "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
-                    "acc_base": (low - tiles[0]) * part.pixels}
+                    "acc_base": (low - tiles[0]) * rows}
             return
         offset, walk = geometry.walk(problem, a_box, w_box, banks)
         start, end = span

@@ -52,6 +52,18 @@ class Timeline:
     waiting: int
     #: Cycles in which the execute engine was idle and waited for a load, for a POST, or for a command.
     stalls: tuple[int, int, int]
+    #: Cycle in which each command stood in its slot, and the last in which it did.
+    came: np.ndarray
+    left: np.ndarray
+    #: Cycle of the first operand vector of each EXECUTE.
+    starts: dict[int, int]
+    #: Cycles in which bursts of fetches, and of LOADs, were taken by the read channel.
+    fetches: list[int]
+    loads: list[int]
+    #: Cycle in which the program had come, END included.
+    fetched_at: int
+    #: Changes of whether the queues have room for more commands: cycle, and whether they have.
+    rooms: list[tuple[int, bool]]
 
 
 class _Machine:
@@ -62,7 +74,7 @@ class _Machine:
         self._c = Latencies.of(config)
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs had read their sums.
-        self._counts: list[list[int]] = [[0], [0], [0], [0]]
+        self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
         self._posted = [0]
         self._totals = list(program.counts.values())
         self._length = length = program.length
@@ -78,17 +90,18 @@ class _Machine:
         self._stopped, self._room, self._fetch_at = False, True, 2
         self.fetch_ends: list[int] = []
         # Queue memory and slots.
-        self._held = [0, 0, 0, 0]
-        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(4)]
-        self._valid = [False] * 4
-        self._filling = [False] * 4
+        queues = len(config.commands.queues)
+        self._held = [0] * queues
+        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(queues)]
+        self._valid = [False] * queues
+        self._filling = [False] * queues
         self._direct_until = self._read_until = 0
-        self._slot = [-1] * 4
+        self._slot = [-1] * queues
         self._direct: set[int] = set()
-        self._slot_at = [0] * 4
-        self._gated = [False] * 4
+        self._slot_at = [0] * queues
+        self._gated = [False] * queues
         # Ports, loader and storer.
-        self._reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
+        self.reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
         self._walked = self._load_ready = self._store_ready = 0
         self._load_wait = self._accepting = -1
         # Execute.
@@ -96,6 +109,12 @@ class _Machine:
         self.stalls = [0, 0, 0]
         self.begun = [0] * length
         self.done = [0] * length
+        self.came = [NEVER] * (length + 1)
+        self.left = [NEVER] * (length + 1)
+        self.starts: dict[int, int] = {}
+        self.fetches: list[int] = []
+        self.fetched_at = NEVER
+        self.rooms: list[tuple[int, bool]] = []
 
     def _read(self, program: Program) -> None:
         """Take queue and body of each command, and what it waits for: lists of completions, how long they must be."""
@@ -117,7 +136,7 @@ class _Machine:
         events = self._events
         handlers = (self._arrived, self._unheld, self._freed, self._fill_slot, self._see_room, self._go,
                     self._arrives, self._choose)
-        reads = self._reads
+        reads = self.reads
         while not self.cycles:
             until = events[0] >> _TIME if events else NEVER
             if (self._fetch_at < until or reads.load_at < until) and (reads.free < until or reads.fills):
@@ -133,7 +152,7 @@ class _Machine:
 
     def _take(self) -> None:
         """Let bursts into the read channel until an event comes before the next."""
-        reads, events = self._reads, self._events
+        reads, events = self.reads, self._events
         while True:
             until = events[0] >> _TIME if events else NEVER
             load, fills = reads.load_at, reads.fills
@@ -172,7 +191,8 @@ class _Machine:
 
     def _fetch(self, time: int) -> None:
         self._turn = 1
-        start, end = self._reads.fetch(time, self._c.beats)
+        start, end = self.reads.fetch(time, self._c.beats)
+        self.fetches.append(time)
         self._in_flight += 1
         self.fetch_ends.append(end)
         if self._next <= self._length:
@@ -210,7 +230,7 @@ class _Machine:
         """The cycle after its last beat."""
         self._in_flight -= 1
         if index == self._length:
-            self._stopped = True
+            self._stopped, self.fetched_at = True, time
             self._fetch_at = NEVER
         if self._stopped:
             return
@@ -224,7 +244,10 @@ class _Machine:
         self._may_fetch(time)
 
     def _see_room(self, time: int, _: int) -> None:
-        self._room = max(self._held) < CommandQueues.DEPTH // 2
+        room = max(self._held) < CommandQueues.DEPTH // 2
+        if room != self._room:
+            self._room = room
+            self.rooms.append((time, room))
         self._fetch_at = NEVER
         self._may_fetch(time)
 
@@ -264,6 +287,7 @@ class _Machine:
             # It came past the queue's memory, which nothing could be copied from meanwhile.
             self._at(max(time, self._direct_until), _CHOOSE)
         self._valid[queue], self._filling[queue], self._gated[queue], self._slot_at[queue] = True, False, False, time
+        self.came[self._slot[queue]] = time
         self._gate(queue)
 
     def _gate(self, queue: int) -> None:
@@ -294,6 +318,7 @@ class _Machine:
                 self._gate(each)
 
     def _freed(self, time: int, queue: int) -> None:
+        self.left[self._slot[queue]] = time - 1
         self._valid[queue], self._slot[queue] = False, -1
         if self._stored[queue]:
             self._at(time, _CHOOSE)
@@ -308,7 +333,7 @@ class _Machine:
 
     def _accept_load(self, time: int) -> None:
         time = max(time, self._load_ready)
-        index, reads = self._slot[_LOAD], self._reads
+        index, reads = self._slot[_LOAD], self.reads
         body = self._bodies[index]
         found = bursts(self._config, body)
         self.begun[index] = time
@@ -336,7 +361,7 @@ class _Machine:
         came, idle, loads = self._slot_at[_EXECUTE], max(self._tiles_ready, 2), self._counts[_LOAD]
         loaded = max(came, max((done[number] for done, number in self._waits[index] if done is loads), default=0) + 1)
         self._count_stalls(idle, came, loaded, time)
-        start = max(time + constants.prepare + slots, self._array_end + 1)
+        start = self.starts[index] = max(time + constants.prepare + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - vectors)
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + vectors - 1
@@ -385,4 +410,6 @@ def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_ME
     machine.run()
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,
-                    machine.waiting, (machine.stalls[0], machine.stalls[1], machine.stalls[2]))
+                    machine.waiting, (machine.stalls[0], machine.stalls[1], machine.stalls[2]),
+                    np.array(machine.came), np.array(machine.left), machine.starts, machine.fetches,
+                    machine.reads.taken, machine.fetched_at, machine.rooms)

@@ -13,7 +13,7 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.loader import Loader
-from ...hdl.shell.queues import QUEUES, slot_bits
+from ...hdl.shell.queues import slot_bits
 from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
@@ -142,7 +142,8 @@ class Latencies:
         width = config.memory.data_width
         rows, arithmetic = config.array.rows, config.arithmetic
         return Latencies(
-            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
+            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
+            Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
@@ -186,12 +187,14 @@ class Posted(NamedTuple):
 def posted(config: Config, body: Mapping[str, int]) -> Posted:
     """What a POST takes: one group a cycle, but for the states of averages."""
     constants = Latencies.of(config)
-    tiles, tile = body["n_count"], body["m_count"] * constants.groups
+    of_row = body["last_group"] + 1 if body.get("transposed") else constants.groups
+    tiles, tile = body["n_count"], body["m_count"] * of_row
     searches = bool(body.get("search"))
     if not searches and not body.get("average"):
-        return Posted(tiles * tile, tiles * tile, tiles * tile, constants.pair if body.get("pair") else 0)
-    return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile, searches * tile,
-                  constants.pair)
+        late = constants.pair if body.get("pair") or body.get("product") else 0
+        return Posted(tiles * tile, tiles * tile, tiles * tile // (body.get("reduce", 0) + 1), late)
+    return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile,
+                  searches * tile, constants.pair)
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:

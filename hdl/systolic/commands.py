@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -11,12 +12,13 @@ from ..shell.commands import (
     RECORD,
     CommandSet,
     LoadBody,
+    MoveBody,
     Parameter,
-    PostBody,
     variant,
 )
+from ..shell.functions import post_body
 
-__all__ = ["AVERAGE_COMMANDS", "COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "command_set"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -132,38 +134,15 @@ COMMANDS = CommandSet(
     record=(*RECORD, "active"),
 )
 
-_PAIR = """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
-    entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
-    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
 
-    A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
-    it, where W is the number of words in a beat, and at least 2. The others are not kept."""
-
-#: Commands with ``post.pairs``.
-PAIR_COMMANDS = replace(
-    COMMANDS,
-    destination=PairDestination,
-    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, _PAIR, "pair"),
-)
-
-#: Commands with ``post.averages``.
-AVERAGE_COMMANDS = replace(
-    PAIR_COMMANDS,
-    post=variant(PostBody, _PAIR + """
-
-    With ``average`` or ``search`` set, post-processing keeps a state of 32 bits for each output of a tile, at most 256
-    groups of them, whose tile is walked ``n_count`` times. With ``average`` set, each of the first tiles adds one more
-    term to every state: the float32 number whose bits are entry ``sum[7:0]`` of the first table, rounded to nearest,
-    halves to even. States begin at zero, or, with ``resume`` set, with what the ``average`` before them left. Without
-    ``average`` there is one such tile, and its sums are the states.
-
-    With ``search`` set, eight further tiles, of which no sums are read, find for each state the greatest entry of the
-    second table, from entry 1 to 255, that is not above it; entries rise, and are float32 numbers with ``average``,
-    int32 without. Its number, or 0 if there is none, takes the place of the sum. A negative float32 number stands in
-    the table with all bits but the sign turned over. Without ``search`` nothing is written to the output scratchpad.
-
-    Then ``pair``, ``bias``, ``bias_nstep``, ``per_channel``, ``scale_nstep``, ``table`` and ``out_nstep`` must be
-    zero.""",
-                 "pair", "average", "resume", "search"),
-)
+@cache
+def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
+    """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
+    found = replace(COMMANDS, post=post_body(functions)) if functions else COMMANDS
+    if "pairs" in functions:
+        load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
+        found = replace(found, destination=PairDestination, load=load)
+    if not moves:
+        return found
+    doc = "Destinations are ``ACTIVATION`` and ``WEIGHT``; what goes to others is lost."
+    return replace(found, move=variant(MoveBody, doc, destination=found.destination))

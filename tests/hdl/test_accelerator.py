@@ -7,7 +7,7 @@ from amaranth.lib import data
 from kinds import each_kind, stores
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
-from pearray.hdl.shell.commands import HEADER_BITS, Opcode, Rounding
+from pearray.hdl.shell.commands import Opcode, Rounding
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.registers import Cause
 from pearray.hdl.systolic.commands import COMMANDS, Destination
@@ -233,8 +233,8 @@ def test_empty_commands(rng, kind):
             bench.prepare(case)
             command = int.from_bytes(bench.read(place, 64), "little")
             if name in excepted.get(opcode, ()):
-                command &= ~(1 << HEADER_BITS)
-            command &= ~((1 << field.width) - 1 << HEADER_BITS + field.offset)
+                command &= ~(1 << command_set.header_bits)
+            command &= ~((1 << field.width) - 1 << command_set.header_bits + field.offset)
             bench.put(place, command.to_bytes(64, "little"))
             # From there on, so that the commands before it take no time.
             assert await bench.cause(ctx, place) == (Cause.BAD_COMMAND, place), name

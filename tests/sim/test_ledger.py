@@ -11,7 +11,7 @@ import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node
 from pearray.configuration import System
 from pearray.hdl.shell.ledger import CAUSES
-from pearray.ledger import losses
+from pearray.ledger import losses, predicted
 from pearray.memory import DEFAULT_MEMORY
 from pearray.sim.verilator import AS_EMITTED
 
@@ -128,6 +128,22 @@ def test_a_slower_memory_costs_what_it_adds(rng):
     assert slow.cycles - fast.cycles >= 600
     assert read["memory_latency"] + read["program_fetch"] >= 0.95 * (slow.cycles - fast.cycles), read
     assert (slow.ledger["useful"], slow.ledger["padding"]) == (fast.ledger["useful"], fast.ledger["padding"])
+
+
+def test_the_model_of_time_predicts_it(rng):
+    """Advice before a run, and choices between tilings, would name losses that no run has."""
+    kind, config, exact = KIND["systolic"], SMALL["systolic"], 0
+    for _ in range(PROGRAMS):
+        graph, inputs = draw(rng, kind, config)
+        handle = pe.compile(graph, inputs, config)
+        result, expected = handle.run(inputs), predicted(handle.compiled())
+        assert sum(expected.values()) == pytest.approx(result.cycles, rel=0.05)
+        if sum(expected.values()) == result.cycles:
+            exact += 1
+            differing = sum(abs(expected[name] - result.ledger[name]) for name in CAUSES)
+            # Commands that begin and end in other cycles may cancel out.
+            assert differing <= 16, (expected, result.ledger)
+    assert exact > PROGRAMS // 3
 
 
 @each_kind
