@@ -18,12 +18,13 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
-from ..hdl.post.average import SEARCH, STATES
+from ..hdl.post.average import STATES
 from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
+from .averages import averaged
 from .program import QUEUES
 
 __all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
@@ -336,35 +337,17 @@ class Interpreter(ABC):
 
     def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
                   body: dict[str, Any]) -> np.ndarray | None:
-        """Add terms of tiles of sums (rows, columns) to states, and find the steps that these reach, if it says so."""
-        for name in ("pair", "bias", "bias_nstep", "per_channel", "scale_nstep", "table", "out_nstep"):
-            if body[name]:
-                raise ProgramError(f"{name} must be zero with average or search")
+        """See :func:`.averages.averaged`."""
         memory, words = self.config.pair_memory, pair_words(self.config)
-        entries = self._bytes[memory].view("<i4").reshape(-1, words)
-        fresh = not body["resume"]
-        for sums in tiles:
-            places = sums.size // self._lanes
-            if places > STATES:
-                raise ProgramError(f"an average has {STATES} states of a lane, not {places}")
-            states, found = self._states[:places], sums.reshape(places, self._lanes)
-            if body["average"]:
-                self._races[memory].read(((found & 255) * words * 4).reshape(-1), ordinal, clock)
-                before = np.zeros(found.shape, np.float32) if fresh else states.view(np.float32)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    states[:] = (before + entries[found & 255, 0].view(np.float32)).view(np.int32)
-            else:
-                states[:] = found
-            fresh = False
-        if not body["search"]:
-            return None
-        self._races[memory].read(np.arange(4, entries.size * 4, words * 4), ordinal, clock)
-        order = states ^ (states >> 31 & 0x7FFFFFFF) if body["average"] else states
-        position = np.zeros(states.shape, np.int64)
-        for bit in reversed(range(SEARCH)):
-            probe = position | 1 << bit
-            position = np.where(order >= entries[probe, 1], probe, position)
-        return position.reshape(sums.shape)
+        entries = self._bytes[memory].view("<i4").reshape(-1, words)[:, :2]
+        index = np.arange(len(entries)) * words * 4
+        for table, used in enumerate((body["average"], body["search"])):
+            if used:
+                self._races[memory].read(index + table * 4, ordinal, clock)
+        try:
+            return averaged(self._states, tiles, entries, body)
+        except ValueError as error:
+            raise ProgramError(str(error)) from None
 
     def _greatest(self, m: np.ndarray, values: np.ndarray, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the windows among rows `m` of outputs, and the greatest of each window and column."""

@@ -11,6 +11,8 @@ ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 MOVER = "hdl/shell/test_mover.py"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
+FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
+AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
 PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
@@ -161,6 +163,23 @@ BANK = [
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
+    Fault(name="float-sum-half-up", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
+          line="(total[:low - 1].any() | total[low])", fault="1"),
+    Fault(name="float-sum-loses-the-sticky-bit", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
+          line="aligned[:(1 << step) + 1].any()", fault="aligned[1 << step]"),
+    Fault(name="float-sum-shifts-past-the-least-exponent", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
+          line="& (exponent > step)", fault=""),
+    Fault(name="average-state-of-the-command-before", module="pearray.hdl.post.average", test=AVERAGES,
+          line="first_tile & ~command.resume", fault="0"),
+    Fault(name="average-tiles-do-not-wait-for-sums", module="pearray.hdl.post.average", test=AVERAGES,
+          line="age == self.PERIOD - 1", fault="age == self.PERIOD - 2"),
+    Fault(name="average-negative-sums-the-wrong-way", module="pearray.hdl.post.average", test=AVERAGES,
+          line="(now.real & value[31])", fault="(now.real & ~now.real)"),
+    Fault(name="average-search-keeps-its-number", module="pearray.hdl.post.average", test=AVERAGES,
+          line="Mux(wanted[-1], 0, number)", fault="number"),
+    Fault(name="average-step-reached-only-above", module="pearray.hdl.post.average",
+          test="hdl/post/test_post.py::test_integers",
+          line="order >= tables", fault="order > tables"),
     Fault(name="transposed-line-carry-lost", module="pearray.hdl.post.transposed", test=TRANSPOSED,
           line="multiples[lane]) + beyond", fault="multiples[lane])"),
     Fault(name="transposed-lines-turned-backwards", module="pearray.hdl.post.transposed",
