@@ -203,6 +203,8 @@ class Accelerator(wiring.Component):
             if opcode in engines:
                 m.d.comb += gates.done[index].eq(engines[opcode].done)
                 wiring.connect(m, getattr(gates, opcode.name.lower()), engines[opcode].commands)
+        if Opcode.POST in engines:
+            m.d.comb += gates.released.eq(engines[Opcode.POST].released)
 
     def _count(self, m, control, registers, counts, fetch, reader, gates, storer, core):
         bus = self.m_axi

@@ -55,12 +55,11 @@ class Bounds:
                 continue
             begun = done + TokenGates.DONE_LATENCY
             for output in group.outputs:
-                rows = output.body["n_count"] * output.body["m_count"] * c.groups
+                ready, released, completed = c.posting(output.body)
                 begun = max(begun, posted)
-                # The next one waits at least until this one's slot has been filled again.
-                posted = begun + 1 + max(rows, c.settings) + c.needed[2] + 1
-                free[bank] = begun + 1 + max(rows, c.settings) + TokenGates.DONE_LATENCY
-                last = max(last, stored := begun + rows + c.post + 1)
+                posted = begun + ready
+                free[bank] = begun + released + TokenGates.DONE_LATENCY
+                last = max(last, stored := begun + completed)
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
                     written += self._once(body, self._beats)

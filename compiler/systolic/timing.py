@@ -123,11 +123,14 @@ class Latencies:
     turns: int
     leaving: int
     drain: int
-    #: Groups of lanes in a row; from a group to its output; for how long a POST is held at least; and by how much
-    #: later all is if its sums are those of pairs.
+    #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
+    #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
+    #: be taken; and by how much later all but that is if its sums are those of pairs.
     groups: int
+    start: int
     post: int
     settings: int
+    few: int
     pair: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
@@ -144,9 +147,29 @@ class Latencies:
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
-            config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
-            Post.pair_delay_of(config),
+            config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
+            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)), Post.pair_delay_of(config),
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
+
+    def posting(self, body: Mapping[str, int]) -> "Posting":
+        """What a POST takes."""
+        groups = body["n_count"] * body["m_count"] * self.groups
+        late = self.pair if body.get("pair") else 0
+        # An EXECUTE need only wait until the sums will have been read when it reaches them.
+        left = max(min(body["m_count"], self.few) * self.groups, 1)
+        return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
+                       self.start + groups + self.post + late)
+
+
+class Posting(NamedTuple):
+    """Cycles from a POST's acceptance."""
+
+    #: To when the next one may be accepted.
+    ready: int
+    #: Until it counts for EXECUTEs that wait for it.
+    released: int
+    #: To its completion.
+    done: int
 
 
 class Execution(NamedTuple):

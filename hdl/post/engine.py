@@ -86,41 +86,44 @@ class _Given:
     ----------
     valid, first, last, unit : Value
         As of :class:`PostWalk`.
-    waiting : Value or None
-        Whether groups have been walked and are yet to come, so that no other command may begin; None: never.
     """
 
     valid: Value
     first: Value
     last: Value
     unit: Value
-    waiting: Value | None = None
 
 
 class Post(wiring.Component):
     """Engine of the POST commands (:class:`PostBody`).
 
     One group of ``lanes`` outputs enters per cycle, whatever the rounding, and :attr:`latency`
-    cycles later is on :py:`output`; nothing stalls on the way. Between two commands there are two
-    idle cycles. A command is held until its first group has met its zero point and clamp, so
+    cycles later is on :py:`output`; nothing stalls on the way. A command is kept when it is accepted, and its first group
+    enters :attr:`START` cycles later. The next is accepted together with its last group, so that between two
+    commands there is one idle cycle, but not before its first group has met its zero point and clamp:
     commands of fewer than about 20 groups take about 20 cycles each.
 
-    The row of sums is read again for each group. Counts of zero are not allowed. Loads to
+    The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last has been
+    read: ``released`` tells it as much earlier as nobody can reach the sums who hears of it. Counts of zero are not allowed. Loads to
     the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
 
     With ``post.pairs``, sums of pairs take :meth:`pair_delay_of` cycles more: such a command reads its sums as ever,
-    and all that is done with them comes so much later. It is held so much longer, too, so that its groups meet none of
+    and all that is done with them comes so much later. It is kept so much longer, too, so that its groups meet none of
     another command's.
 
     Parameters
     ----------
     config : Config
         Configuration of the accelerator.
+    untouched : int
+        Cycles behind that of ``released`` in which nothing that waits for it reads or writes sums.
 
     Members
     -------
     commands : :py:`In(stream.Signature(PostBody))`
-        Commands; one is accepted when its last group has been given to the lanes.
+        Commands; one is accepted when the last group of the one before is given to the lanes.
+    released : :py:`Out(1)`
+        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles.
     done : :py:`Out(1)`
         High for one cycle per command, in the cycle after its last output was written.
     load : :py:`In(LoadWrite(config))`
@@ -138,8 +141,11 @@ class Post(wiring.Component):
         If the output scratchpad is too small for the lanes.
     """
 
-    def __init__(self, config: Config):
-        self._config = config
+    #: Cycles from the acceptance of a command to its first group.
+    START = 2
+
+    def __init__(self, config: Config, untouched: int = 0):
+        self._config, self._untouched = config, untouched
         self._banks = output_banks(config)
         self._lines = output_lines(config)
         self._groups = config.sum_columns // config.post.lanes
@@ -150,6 +156,7 @@ class Post(wiring.Component):
         self._lane_cycle = self._lane_cycle_of(config)
         super().__init__({
             "commands": In(stream.Signature(config.commands.post)),
+            "released": Out(1),
             "done": Out(1),
             "load": In(LoadWrite(config)),
             "accumulators": Out(AccumulatorRead(config)),
@@ -169,8 +176,13 @@ class Post(wiring.Component):
 
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:
-        """Return the cycles from the read of a row to its settings, for which a command is held."""
+        """Return the cycles from the read of a row to its settings, for which a command is kept."""
         return cls._lane_cycle_of(config) + Lane.settings_cycle_of(config)
+
+    @staticmethod
+    def few_of(config: Config, untouched: int) -> int:
+        """Return the rows of the last tile with which a command gives its sums back; 0: with the last group."""
+        return (untouched + 1) // (config.sum_columns // config.post.lanes)
 
     @classmethod
     def pair_delay_of(cls, config: Config) -> int:
@@ -195,8 +207,9 @@ class Post(wiring.Component):
         config = self._config
         lines = max(config.scratchpads.channels // config.post.lanes, 2)
         units = config.scratchpads.output_bytes // (config.post.lanes * config.operand_bytes)
-        m.submodules.walk = walk = PostWalk(config, lines, lines, units)
-        command = self.commands.payload
+        m.submodules.walk = walk = PostWalk(config, lines, lines, units, self.few_of(config, self._untouched))
+        # Kept here, so that the next command may come to the queue's slot meanwhile.
+        command = Signal.like(self.commands.payload, name="command", reset_less=True)
         m.d.comb += walk.command.eq(command)
 
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
@@ -207,19 +220,23 @@ class Post(wiring.Component):
         first = delay(m, given.valid & given.first, settings_cycle - 1, "first")
         last = taps(m, given.valid & given.last, write_cycle, "last")
 
-        walked = Signal()
-        settled = Signal()
-        start = self.commands.valid & ~walk.valid & ~walked
+        walked = Signal(init=1)
+        settled = Signal(init=1)
+        accepted = Signal()
+        told = Signal()
         m.d.comb += [
-            walk.start.eq(start if given.waiting is None else start & ~given.waiting),
-            self.commands.ready.eq(walked & settled),
+            self.commands.ready.eq((walked | last[0]) & settled),
+            accepted.eq(self.commands.valid & self.commands.ready),
+            self.released.eq(walk.valid & walk.ending & ~told),
         ]
-        with m.If(last[0]):
-            m.d.sync += walked.eq(1)
-        with m.If(first):
-            m.d.sync += settled.eq(1)
-        with m.If(self.commands.ready):
-            m.d.sync += [walked.eq(0), settled.eq(0)]
+        m.d.sync += [
+            walk.start.eq(accepted),
+            walked.eq((walked | last[0]) & ~accepted),
+            settled.eq((settled | first) & ~accepted),
+            told.eq((told | self.released) & walk.valid),
+        ]
+        with m.If(accepted):
+            m.d.sync += command.eq(self.commands.payload)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -254,7 +271,7 @@ class Post(wiring.Component):
         first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
         unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
         return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any())
+                      Mux(pair, unit, walk.unit))
 
     def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
@@ -288,7 +305,7 @@ class Post(wiring.Component):
             total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
             waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
             if config.has_pairs:
-                waited = self._pair(m, f"pair_{index}", platform, total, waited, port)
+                waited = self._pair(m, f"pair_{index}", platform, total, waited, command, port)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
             m.d.sync += offset.eq(Mux(use_bias, bias.data[index], 0))
             m.d.comb += [
@@ -311,7 +328,7 @@ class Post(wiring.Component):
                 ]
         return units
 
-    def _pair(self, m, name, platform, total, waited, port):
+    def _pair(self, m, name, platform, total, waited, command, port):
         """Put a sum of two table entries in the place of a sum, where the command says so."""
         config = self._config
         tables = PairSum()
@@ -324,7 +341,7 @@ class Post(wiring.Component):
                 tables.write.entry[table].eq(entry),
                 tables.write.data[table].eq(word),
             ]
-        pair = delay(m, self.commands.payload.pair, self._lane_cycle, name, reset_less=True)
+        pair = delay(m, command.pair, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
 
     def _build_output(self, m, lanes, unit, raw, valid, last):

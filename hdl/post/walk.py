@@ -25,6 +25,8 @@ class PostWalk(wiring.Component):
     bias_lines, scale_lines, output_units : int
         Lines of the bias and scale memories, and groups of requantised outputs that the output
         scratchpad holds.
+    few : int
+        Rows with which ``ending`` begins; 0: with the last group.
 
     Members
     -------
@@ -36,6 +38,8 @@ class PostWalk(wiring.Component):
         Whether the outputs are a group's.
     first, last : :py:`Out(1)`
         Whether it is the first, or last, group of the command.
+    ending : :py:`Out(1)`
+        Whether this is the last tile, and ``few`` rows of it are left at most, this one among them.
     row : :py:`Out(range(sum_rows))`
         Row of sums.
     group : :py:`Out(range(sum_columns / lanes))`
@@ -46,8 +50,8 @@ class PostWalk(wiring.Component):
         Place in the output scratchpad, in groups of requantised outputs.
     """
 
-    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int):
-        self._config = config
+    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, few: int = 0):
+        self._config, self._few = config, few
         self._groups = config.sum_columns // config.post.lanes
         super().__init__({
             "command": In(config.commands.post),
@@ -55,6 +59,7 @@ class PostWalk(wiring.Component):
             "valid": Out(1),
             "first": Out(1),
             "last": Out(1),
+            "ending": Out(1),
             "row": Out(range(config.sum_rows)),
             "group": Out(range(max(self._groups, 2))),
             "bias_line": Out(range(bias_lines)),
@@ -75,6 +80,7 @@ class PostWalk(wiring.Component):
         # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
         rows_left = Signal(16)
         tiles_left = Signal(16)
+        m.d.comb += self.ending.eq(end_command & (rows_left <= self._few) if self._few else self.last)
         with m.If(self.start):
             m.d.sync += [
                 valid.eq(1),

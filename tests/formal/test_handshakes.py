@@ -91,7 +91,7 @@ class Ghost(Elaboratable):
         m = Module()
         gates = self._gates
         pulses = {f"done_{index}": gates.done[index] for index in range(4)}
-        pulses["posted"] = gates.take[QUEUES.index(Opcode.POST)]
+        pulses["posted"] = gates.released
         kept = {f"done_{index}": count for index, count in enumerate(gates.completed)} | {"posted": gates.posted}
         frees = self._commands.frees
         pulses |= {name: getattr(gates, name) for name in frees}
@@ -132,7 +132,7 @@ def test_tokens(tmp_path, kind):
     commands = kinds()[kind].config.commands
     m.submodules.dut = dut = TokenGates(commands, COUNT_BITS)
     m.submodules.ghost = ghost = Ghost(dut, commands)
-    free = [getattr(dut, name) for name in commands.frees]
+    free = [dut.released, *(getattr(dut, name) for name in commands.frees)]
     rest = []
     for index, opcode in enumerate(QUEUES):
         name = opcode.name.lower()
