@@ -259,12 +259,16 @@ class Accelerator(wiring.Component):
         # Queues have been reset for one cycle, and are looked at a cycle later.
         settled = Signal(2)
         m.d.sync += settled.eq(Mux(control.run, Cat(1, settled), 0))
+        m.d.comb += ledger.blocked.eq(gates.blocked)
+        if Opcode.POST in core.engines:
+            # A command that its engine keeps is at work, whatever the next one waits for.
+            with m.If(~core.engines[Opcode.POST].commands.ready):
+                m.d.comb += ledger.blocked[QUEUES.index(Opcode.POST)].eq(0)
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),
             ledger.run.eq(control.run & settled[1]),
             ledger.valid.eq(gates.valid),
-            ledger.blocked.eq(gates.blocked),
             ledger.load.eq(core.engines[Opcode.LOAD].progress),
             ledger.fetching.eq(fetch.response.valid),
             ledger.fetched.eq(fetch.ended),

@@ -148,7 +148,8 @@ class Latencies:
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
-            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)), Post.pair_delay_of(config),
+            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
+            Post.pair_delay_of(config),
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
 
     def posting(self, body: Mapping[str, int]) -> "Posting":

@@ -98,14 +98,15 @@ class Post(wiring.Component):
     """Engine of the POST commands (:class:`PostBody`).
 
     One group of ``lanes`` outputs enters per cycle, whatever the rounding, and :attr:`latency`
-    cycles later is on :py:`output`; nothing stalls on the way. A command is kept when it is accepted, and its first group
-    enters :attr:`START` cycles later. The next is accepted together with its last group, so that between two
-    commands there is one idle cycle, but not before its first group has met its zero point and clamp:
-    commands of fewer than about 20 groups take about 20 cycles each.
+    cycles later is on :py:`output`; nothing stalls on the way. A command is kept when it is accepted, and its
+    first group enters :attr:`START` cycles later. The next is accepted together with its last group, so that
+    between two commands there is one idle cycle, but not before its first group has met its zero point and
+    clamp: commands of fewer than about 20 groups take about 20 cycles each.
 
-    The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last has been
-    read: ``released`` tells it as much earlier as nobody can reach the sums who hears of it. Counts of zero are not allowed. Loads to
-    the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
+    The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last
+    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums.
+    Counts of zero are not allowed. Loads to the bias, scale and table memories must keep to words
+    (:mod:`hdl.parameters`).
 
     With ``post.pairs``, sums of pairs take :meth:`pair_delay_of` cycles more: such a command reads its sums as ever,
     and all that is done with them comes so much later. It is kept so much longer, too, so that its groups meet none of

@@ -171,7 +171,8 @@ class Ledger(wiring.Component):
       ``WEIGHTS``, ``ACTIVATIONS`` or beats of the program, else to ``MEMORY_RATE`` or ``MEMORY_LATENCY``. If not, the
       next LOAD waits for a POST, a STORE or an EXECUTE (``FILL_AND_DRAIN``), or starts (``DEPENDENCY``).
     * It waits for a POST: that waits for a LOAD (which counts as above, or, if the loader has asked for nothing, as
-      ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``).
+      ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``),
+      as whenever the engine has one.
     * It waits for a STORE: that waits for a POST or an EXECUTE, or is at work (``STORES``).
     * It waits for nothing: ``FILL_AND_DRAIN``.
     * There is none: ``PROGRAM_FETCH``. But if the whole program has been read, or fetching waits for room in the

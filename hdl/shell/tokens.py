@@ -21,9 +21,9 @@ class TokenGates(wiring.Component):
 
     Completed commands are counted modulo ``2**count_bits``; a command may start when, for each queue, the
     count minus the command's wait, modulo that, is below half of it (:mod:`~pearray.hdl.shell.waits`). For an EXECUTE,
-    a POST counts as soon as ``released`` says so: it will have read its last sums when any EXECUTE that starts now could
-    reach them. For a LOAD, an EXECUTE of a kind of
-    array that gives buffers back early counts as soon as what the LOAD writes over has been read. A command is seen by
+    a POST counts as soon as ``released`` says so: it will have read its last sums when an EXECUTE that starts now
+    could reach them. For a LOAD, an EXECUTE of a kind of array that gives buffers back early counts as soon as what
+    the LOAD writes over has been read. A command is seen by
     its engine two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
     The end of the program stands in the load queue.
 
@@ -73,7 +73,8 @@ class TokenGates(wiring.Component):
             raise PearrayError(f"count_bits must be in 2..{WAIT_BITS}, not {count_bits!r}")
         self._commands = commands
         self._count_bits = count_bits
-        #: Completed commands of each queue, and POSTs that have released their sums, modulo ``2**count_bits``; public for proofs.
+        #: Completed commands of each queue, and POSTs that have released their sums, modulo ``2**count_bits``; public
+        #: for proofs.
         self.completed = [Signal(count_bits, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
         self.posted = Signal(count_bits)
         #: EXECUTEs that have given each buffer back, modulo the same.

@@ -212,7 +212,8 @@ class Accumulators(wiring.Component):
 
     #: Cycles from ``control`` to ``psum`` of column 0: reading, and the choice of the bank.
     LEAD = AccumulatorRead.LATENCY + 1
-    #: Cycles by which ``done`` comes before all sums stand: those from it to the first read of a POST that waits for it.
+    #: Cycles by which ``done`` comes before all sums stand: those from it to the first read of a POST that waits for
+    #: it.
     AHEAD = TokenGates.DONE_LATENCY + Post.START
 
     def __init__(self, config: Config):
