@@ -338,7 +338,7 @@ def test_time_of_pairs(rng):
     late = Engine.pair_delay_of(target)
     assert late > 0
     for commands, delays in (([plain, plain], 0), ([pair, plain], late), ([pair, pair], 2 * late),
-                             ([plain, pair], late)):
+                             ([plain, pair], late), ([pair, plain], late)):
         seen, groups = check(rng, target, commands)
         writes = np.array(seen["writes"])
         begun = late if commands[0] is pair else 0
