@@ -122,7 +122,7 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
             await ctx.tick()
 
     async def watchdog(ctx):
-        await ctx.delay(200_000e-6)
+        await ctx.delay(20_000e-6)
         raise TimeoutError("the commands did not complete")
 
     sim = Simulator(top)
