@@ -108,7 +108,18 @@ def _pass_fetch(signals: _Signals, port: ReadPort, time: int, beats: int, fetche
     return next(fetches)
 
 
-def _add_queues(signals: _Signals, program: Program, times: Timeline) -> list[np.ndarray]:
+def _add_posts(signals: _Signals, config: Config, times: Timeline,
+               commands: Mapping[int, Mapping[str, int]]) -> np.ndarray:
+    """When post-processing keeps a command; return when each gives its sums back."""
+    released, constants = [-_COUNTED], Latencies.of(config)
+    for index, body in commands.items():
+        begun, posting = int(times.begun[index]), constants.posting(body)
+        signals.add("posting", begun + 1, begun + posting.ready)
+        released.append(begun + posting.released)
+    return np.array(released)
+
+
+def _add_queues(signals: _Signals, program: Program, times: Timeline, released: np.ndarray) -> list[np.ndarray]:
     """Which command stands in each slot, counted from 1; return until when each waits for each queue."""
     length, queues = program.length, len(QUEUES)
     reached = np.zeros((queues, length + 2), np.int64)
@@ -118,8 +129,7 @@ def _add_queues(signals: _Signals, program: Program, times: Timeline) -> list[np
     waits[length] = [*program.counts.values()]
     for each in range(queues):
         done = np.concatenate(([-_COUNTED], times.done[queue_of[:length] == each]))
-        posted = np.concatenate(([-_COUNTED], times.left[:length][queue_of[:length] == each]))
-        counted = np.where(queue_of == _EXECUTE, posted[waits[:, each]], done[waits[:, each]]) \
+        counted = np.where(queue_of == _EXECUTE, released[waits[:, each]], done[waits[:, each]]) \
             if each == _POST else done[waits[:, each]]
         reached[each, 1:] = counted + _COUNTED
     left = np.minimum(times.left, times.cycles) + 1
@@ -145,7 +155,7 @@ def predicted_charges(config: Config, program: Program,
         bodies[stream.opcode.value - 1][place] = {**body, **dict(zip(stream.fields, values, strict=True))}
     _add_array(signals, config, times, bodies[_EXECUTE])
     _add_loads(signals, config, timing, times, bodies[_LOAD])
-    reached = _add_queues(signals, program, times)
+    reached = _add_queues(signals, program, times, _add_posts(signals, config, times, bodies[_POST]))
     signals.add("fetched", times.fetched_at, NEVER)
     for (begin, has), (end, _) in pairwise([*times.rooms, (NEVER, True)]):
         signals.add("full", begin, end, not has)
@@ -182,6 +192,8 @@ def _causes(signals: _Signals, reached: list[np.ndarray], cycles: np.ndarray, to
         for queue in range(len(QUEUES)))
     busy, fetching, fetched, full, work, weights, fill = (signals.sampled(name, cycles) > 0 for name in (
         "busy", "fetching", "fetched", "full", "work", "weights", "fill"))
+    kept = signals.sampled("posting", cycles) > 0
+    post = [waits & ~kept for waits in post]
     beat, none = signals.sampled("beat", cycles), ~there[_EXECUTE]
 
     to_load = np.where(none, fetched | full, execute[_LOAD])
