@@ -203,6 +203,8 @@ class Accelerator(wiring.Component):
             if opcode in engines:
                 m.d.comb += gates.done[index].eq(engines[opcode].done)
                 wiring.connect(m, getattr(gates, opcode.name.lower()), engines[opcode].commands)
+        if Opcode.POST in engines:
+            m.d.comb += gates.released.eq(engines[Opcode.POST].released)
 
     def _count(self, m, control, registers, counts, fetch, reader, gates, storer, core):
         bus = self.m_axi
@@ -258,12 +260,16 @@ class Accelerator(wiring.Component):
         # Queues have been reset for one cycle, and are looked at a cycle later.
         settled = Signal(2)
         m.d.sync += settled.eq(Mux(control.run, Cat(1, settled), 0))
+        m.d.comb += ledger.blocked.eq(gates.blocked)
+        if Opcode.POST in core.engines:
+            # A command that its engine keeps is at work, whatever the next one waits for.
+            with m.If(~core.engines[Opcode.POST].commands.ready):
+                m.d.comb += ledger.blocked[order.index(Opcode.POST)].eq(0)
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),
             ledger.run.eq(control.run & settled[1]),
             ledger.valid.eq(gates.valid),
-            ledger.blocked.eq(gates.blocked),
             ledger.load.eq(core.engines[Opcode.LOAD].progress),
             ledger.fetching.eq(fetch.response.valid),
             ledger.fetched.eq(fetch.ended),

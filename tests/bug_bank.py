@@ -10,6 +10,7 @@ LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 MOVER = "hdl/shell/test_mover.py"
+HANDOVER = "hdl/systolic/test_handover.py::test_one_bank[integer-shape0-2]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
@@ -156,11 +157,24 @@ BANK = [
           line="write.data.eq(self.write.data[table])", fault="write.data.eq(self.write.data[0])"),
     Fault(name="pair-unit-early", module="pearray.hdl.post.engine", test=PAIRS,
           line="unit = delay(m, walk.unit, late,", fault="unit = delay(m, walk.unit, late - 1,"),
-    Fault(name="pair-not-waited-for", module="pearray.hdl.post.engine", test=PAIRS,
-          line="start & ~given.waiting", fault="start"),
+    Fault(name="pair-not-waited-for", module="pearray.hdl.post.engine",
+          test="hdl/post/test_post.py::test_time_of_pairs",
+          line="(walked | last[0]) & settled", fault="(walked | walk.valid & walk.last) & settled"),
     Fault(name="pair-takes-groups-before-it", module="pearray.hdl.post.engine",
           test="hdl/post/test_post.py::test_time_of_pairs",
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
+    Fault(name="sums-written-over-unread", module="pearray.hdl.systolic.execute", test=HANDOVER,
+          line="+ Execute._to_sums_of(config) - 1)", fault="+ 2 * Execute._to_sums_of(config))"),
+    Fault(name="sums-read-unfinished", module="pearray.hdl.systolic.accumulator", test=HANDOVER,
+          line="self.period - 1 + config.array.cols - self.AHEAD",
+          fault="self.period - 1 + config.array.cols - self.AHEAD - 1"),
+    Fault(name="sums-released-with-the-first-tile", module="pearray.hdl.post.walk", test=HANDOVER,
+          line="end_command & (rows_left <= self._few)", fault="rows_left <= self._few"),
+    Fault(name="sums-released-twice", module="pearray.hdl.post.engine", test=HANDOVER,
+          line="walk.valid & walk.ending & ~told", fault="walk.valid & walk.ending"),
+    Fault(name="post-command-not-kept", module="pearray.hdl.post.engine",
+          test="hdl/post/test_post.py::test_short_commands",
+          line="with m.If(accepted):", fault="with m.If(self.commands.valid):"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
     Fault(name="float-sum-half-up", module="pearray.hdl.arithmetic.float_add", test=FLOATS,

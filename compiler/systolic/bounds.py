@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution, posted
+from .timing import Execution, Latencies, bursts, data_cycles, execution
 
 __all__ = ["Bounds"]
 
@@ -55,12 +55,11 @@ class Bounds:
                 continue
             begun = done + TokenGates.DONE_LATENCY
             for output in group.outputs:
-                rows = self._once(output.body, self._post)
+                ready, released, completed = c.posting(output.body)[:3]
                 begun = max(begun, posted)
-                # The next one waits at least until this one's slot has been filled again.
-                posted = begun + 1 + max(rows, c.settings) + c.needed[2] + 1
-                free[bank] = begun + 1 + max(rows, c.settings) + TokenGates.DONE_LATENCY
-                last = max(last, stored := begun + rows + c.post + 1)
+                posted = begun + ready
+                free[bank] = begun + released + TokenGates.DONE_LATENCY
+                last = max(last, stored := begun + completed)
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
                     written += self._once(body, self._beats)
@@ -72,9 +71,6 @@ class Bounds:
         if known is None:
             known = self._costs[id(body)] = body, price(body)
         return known[1]
-
-    def _post(self, body: Mapping[str, int]) -> int:
-        return posted(self._config, body).cycles
 
     def _execution(self, body: Mapping[str, int]) -> Execution:
         return execution(self._config, body)

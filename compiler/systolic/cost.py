@@ -15,7 +15,7 @@ from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
-from .timing import bursts, contraction_tiles, execution, posted, row_bursts
+from .timing import Latencies, bursts, contraction_tiles, execution, row_bursts
 
 __all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 
@@ -96,7 +96,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         elif command.opcode is Opcode.MOVE:
             counts["moved_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
-            post = posted(config, body)
+            post = Latencies.of(config).posting(body)
             counts["post_group"] += post.read
             counts["post_output_write"] += post.written
         else:

@@ -107,6 +107,14 @@ def _pass_fetch(signals: _Signals, port: ReadPort, time: int, beats: int, fetche
     return next(fetches)
 
 
+def _add_posts(signals: _Signals, config: Config, times: Timeline, commands: Mapping[int, Mapping[str, int]]) -> None:
+    """When post-processing keeps a command."""
+    constants = Latencies.of(config)
+    for index, body in commands.items():
+        begun = int(times.begun[index])
+        signals.add("posting", begun + 1, begun + constants.posting(body).ready)
+
+
 def _add_queues(signals: _Signals, program: Program, times: Timeline, queues: int) -> list[np.ndarray]:
     """Which command stands in each slot, counted from 1; return until when each waits for each queue."""
     length = program.length
@@ -146,6 +154,7 @@ def predicted_charges(config: Config, program: Program,
         bodies[stream.opcode.value - 1][place] = {**body, **dict(zip(stream.fields, values, strict=True))}
     _add_array(signals, config, times, bodies[_EXECUTE])
     _add_loads(signals, config, timing, times, bodies[_LOAD])
+    _add_posts(signals, config, times, bodies[_POST])
     reached = _add_queues(signals, program, times, queues)
     signals.add("fetched", times.fetched_at, NEVER)
     for (begin, has), (end, _) in pairwise([*times.rooms, (NEVER, True)]):
@@ -188,6 +197,8 @@ def _causes(signals: _Signals, reached: list[np.ndarray], cycles: np.ndarray, to
     load, execute, post, store, move = map(waits, range(_MOVE + 1))
     busy, fetching, fetched, full, work, weights, fill = (signals.sampled(name, cycles) > 0 for name in (
         "busy", "fetching", "fetched", "full", "work", "weights", "fill"))
+    kept = signals.sampled("posting", cycles) > 0
+    post = [waits & ~kept for waits in post]
     beat, empty = signals.sampled("beat", cycles), ~there[_EXECUTE]
 
     to_load = np.where(empty, fetched | full, execute[_LOAD])

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cache
 
 from ...hdl.shell.block_walk import BlockWalker
-from ...hdl.shell.queues import CommandQueues
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
@@ -50,26 +49,24 @@ def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, w
     """
     c, gate = Latencies.of(config), TokenGates.DONE_LATENCY
     # From the last operand of a group to the start of post-processing; from when a bank is free to the first operand
-    # of the group that fills it next; from the last group of lanes to the start of a store.
-    through, refill, posting = c.through + gate, gate + c.prepare + c.slots_top, c.post + 1 + gate
-    # A POST is given back, the next one chosen, read and let go.
-    gap = c.beats + c.needed[2] + CommandQueues.LATENCY + 2 + TokenGates.SLOT_LATENCY
+    # of the group that fills it next.
+    through, refill = c.through + gate, gate + c.prepare + c.slots_top
     storing = c.store_data + BlockWalker.LATENCY + timing.write_latency
     # Each of many short bursts.
     burst = (timing.write_latency + 10) / timing.outstanding
 
     def end(groups: _Groups) -> float:
-        done = posted = stored = 0.0
+        done = ready = stored = 0.0
         free = [0.0, 0.0]
         for index, (pixels, tiles) in enumerate(groups):
             start = max(done, free[index % 2])
             # Few pixels do not hide the loading of weights.
             done = start + max(depth * tiles * max(pixels * sums, config.array.rows), reload)
-            begun = max(done + through, posted + gap)
-            posts = c.groups * pixels * sums * tiles
-            posted = begun + max(posts, c.settings)
-            free[index % 2] = posted + refill
-            written = begun + posts + posting
+            begun = max(done + through, ready)
+            posting = c.posting({"n_count": tiles, "m_count": pixels * sums})
+            ready = begun + posting.ready
+            free[index % 2] = begun + posting.released + refill
+            written = begun + posting.done + gate
             if whole and tiles == groups[0][1]:
                 moved = pixels * tiles * row / config.beat_bytes
             else:

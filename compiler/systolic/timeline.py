@@ -18,10 +18,11 @@ from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.queues import CommandQueues
 from ...hdl.shell.tokens import TokenGates
+from ...hdl.systolic.accumulator import Accumulators
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
-from .timing import Latencies, UnendingError, bursts, execution, posted
+from .timing import Latencies, UnendingError, bursts, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -41,7 +42,7 @@ _ARRIVED, _UNHELD, _FREED, _SLOT, _ROOM, _GO, _ARRIVES, _CHOOSE = (kind << _KIND
 class Timeline:
     """What :func:`timeline` finds."""
 
-    #: Cycle in which each command was given to its engine, or (POST) began, and in which it completed.
+    #: Cycle in which each command was given to its engine, and in which it completed.
     begun: np.ndarray
     done: np.ndarray
     #: From the start write to the done flag.
@@ -75,7 +76,7 @@ class _Machine:
         self._config = config
         self._c = Latencies.of(config)
         self.cycles = 0
-        #: Cycles in which the commands of each queue completed, and in which POSTs had read their sums.
+        #: Cycles in which the commands of each queue completed, and in which POSTs gave their sums back.
         self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
         self.posted = [0]
         self._totals = list(program.counts.values())
@@ -109,6 +110,7 @@ class _Machine:
         # Mover: when it takes a command, when its last burst has been read, and when it took bursts.
         self._move_ready = self._move_free = 0
         self._move_taken = [-1, -1, -1]
+        self._post_ready = 0
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
         self.stalls = [0, 0, 0]
@@ -361,7 +363,7 @@ class _Machine:
         mode = body.get("output_stationary", 0)
         if mode != self._mode:
             self._mode = mode
-            time = max(time, self._counts[_EXECUTE][-1] + 1)
+            time = max(time, self._counts[_EXECUTE][-1] + Accumulators.AHEAD + 1)
         self.begun[index] = time
         came, idle, loads = self._slot_at[_EXECUTE], max(self._tiles_ready, 2), self._counts[_LOAD]
         loaded = max(came, max((done[number] for done, number in self._waits[index] if done is loads), default=0) + 1)
@@ -380,15 +382,14 @@ class _Machine:
         self.stalls[1] += max(0, begun - max(idle, loaded))
 
     def _post(self, time: int) -> None:
-        index, constants = self._slot[_POST], self._c
-        body = self._bodies[index]
-        groups, _, _, late = posted(self._config, body)
+        time = max(time, self._post_ready)
+        index = self._slot[_POST]
+        ready, released, done = self._c.posting(self._bodies[index])[:3]
         self.begun[index] = time
-        # An EXECUTE need only wait until the sums have been read.
-        taken = time + 1 + max(groups, constants.settings) + late
-        self.posted.append(taken)
-        self._at(taken + 1, _FREED, _POST)
-        self._finished(_POST, index, time + groups + constants.post + 1 + late)
+        self._at(time + 1, _FREED, _POST)
+        self._post_ready = time + ready
+        self.posted.append(time + released)
+        self._finished(_POST, index, time + done)
 
     def _store(self, time: int) -> None:
         time = max(time, self._store_ready)

@@ -23,7 +23,7 @@ from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ...memory import MemoryTiming
 
 __all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "posted", "row_bursts"]
+           "execution", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -130,11 +130,15 @@ class Latencies:
     turns: int
     leaving: int
     drain: int
-    #: Groups of lanes in a row; from a group to its output; for how long a POST is held at least; and by how much
-    #: later all is if its sums are those of pairs; and cycles from a tile of an average to the next at least.
+    #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
+    #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
+    #: be taken; by how much later all but that is if its sums are those of pairs or averages; and cycles from a tile
+    #: of an average to the next at least.
     groups: int
+    start: int
     post: int
     settings: int
+    few: int
     pair: int
     average: int
     #: From a burst of a STORE to its first beat on the bus.
@@ -155,10 +159,41 @@ class Latencies:
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
-            config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
+            config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
+            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), AverageWalk.PERIOD,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
+
+    def posting(self, body: Mapping[str, int]) -> "Posting":
+        """What a POST takes: one group a cycle, but for the states of averages."""
+        of_row = body["last_group"] + 1 if body.get("transposed") else self.groups
+        tiles, tile = body["n_count"], body["m_count"] * of_row
+        searches = SEARCH * bool(body.get("search"))
+        averages = bool(body.get("average") or searches)
+        late = self.pair if averages or body.get("pair") or body.get("product") else 0
+        groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
+        read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
+        if averages:
+            written = tile if searches else 0
+        # An EXECUTE need only wait until the sums will have been read when it reaches them.
+        left = max(min(body["m_count"], self.few) * of_row, 1)
+        return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
+                       self.start + groups + self.post + late, read, written)
+
+
+class Posting(NamedTuple):
+    """Cycles from a POST's acceptance."""
+
+    #: To when the next one may be accepted.
+    ready: int
+    #: Until it counts for EXECUTEs that wait for it.
+    released: int
+    #: To its completion.
+    done: int
+    #: Groups whose sums are read, and groups of outputs that are written.
+    read: int
+    written: int
 
 
 class Execution(NamedTuple):
@@ -179,31 +214,6 @@ class Execution(NamedTuple):
     def active(self) -> int:
         """Cycles in which the array is given an operand vector."""
         return self.vectors * self.tiles
-
-
-class Posted(NamedTuple):
-    """What a POST takes."""
-
-    #: Cycles from its first group to the end of its last.
-    cycles: int
-    #: Groups whose sums are read, and that are written.
-    read: int
-    written: int
-    #: Cycles by which all comes later than of a plain sum.
-    late: int
-
-
-def posted(config: Config, body: Mapping[str, int]) -> Posted:
-    """What a POST takes: one group a cycle, but for the states of averages."""
-    constants = Latencies.of(config)
-    of_row = body["last_group"] + 1 if body.get("transposed") else constants.groups
-    tiles, tile = body["n_count"], body["m_count"] * of_row
-    searches = bool(body.get("search"))
-    if not searches and not body.get("average"):
-        late = constants.pair if body.get("pair") or body.get("product") else 0
-        return Posted(tiles * tile, tiles * tile, tiles * tile // (body.get("reduce", 0) + 1), late)
-    return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile,
-                  searches * tile, constants.pair)
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:

@@ -14,7 +14,7 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
+__all__ = ["PREFIX", "apart", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"
@@ -55,6 +55,23 @@ def never(m, name, condition, message):
         # A register, so that nothing counts in the cycle in which the module is reset.
         broken = Signal()
         rules.d.sync += [broken.eq(Value.cast(condition).any()), Assert(~broken, f"{name}: {message}")]
+
+    _state(m, name, build)
+
+
+def apart(m, name, before, after, cycles, message):
+    """State that ``after`` is low with ``before``, and for fewer than ``cycles`` cycles behind it.
+
+    Parameters are as for :func:`never`; ``message`` says what it means if that does not hold.
+    """
+    def build(rules):
+        left = Signal(range(cycles + 1))
+        with rules.If(before):
+            rules.d.sync += left.eq(cycles - 1)
+        with rules.Elif(left != 0):
+            rules.d.sync += left.eq(left - 1)
+        rules.d.sync += Assert(~(Value.cast(after).any() & (Value.cast(before).any() | (left != 0))),
+                               f"{name}: {message}")
 
     _state(m, name, build)
 

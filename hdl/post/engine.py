@@ -91,8 +91,6 @@ class _Given:
     ----------
     valid, first, last, unit : Value
         As of :class:`PostWalk`.
-    waiting : Value or None
-        Whether groups have been walked and are yet to come, so that no other command may begin; None: never.
     averages : AverageWalk or None
         What the lanes do with states, of each group as it is walked.
     writes : Value or None
@@ -105,7 +103,6 @@ class _Given:
     first: Value
     last: Value
     unit: Value
-    waiting: Value | None = None
     averages: AverageWalk | None = None
     writes: Value | None = None
     window: Value | None = None
@@ -120,15 +117,18 @@ class Post(wiring.Component):
     """Engine of the POST commands (:class:`PostBody`).
 
     One group of ``lanes`` outputs enters per cycle, whatever the rounding, and :attr:`latency`
-    cycles later is on :py:`output`; nothing stalls on the way. Between two commands there are two
-    idle cycles. A command is held until its first group has met its zero point and clamp, so
-    commands of fewer than about 20 groups take about 20 cycles each.
+    cycles later is on :py:`output`; nothing stalls on the way. A command is kept when it is accepted, and its
+    first group enters :attr:`START` cycles later. The next is accepted together with its last group, so that
+    between two commands there is one idle cycle, but not before its first group has met its zero point and
+    clamp: commands of fewer than about 20 groups take about 20 cycles each.
 
-    The row of sums is read again for each group. Counts of zero are not allowed. Loads to
-    the bias, scale and table memories must keep to words (:mod:`hdl.parameters`).
+    The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last
+    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums.
+    Counts of zero are not allowed. Loads to the bias, scale and table memories must keep to words
+    (:mod:`hdl.parameters`).
 
     With ``post.pairs`` or ``post.products``, sums and products of pairs take :meth:`pair_delay_of` cycles more: such a
-    command reads its sums as ever, and all that is done with them comes so much later. It is held so much longer, too,
+    command reads its sums as ever, and all that is done with them comes so much later. It is kept so much longer, too,
     so that its groups meet none of another command's. So do averages, of ``post.averages``, whose groups come again
     and again (:class:`~.average.AverageWalk`).
 
@@ -136,11 +136,15 @@ class Post(wiring.Component):
     ----------
     config : Config
         Configuration of the accelerator.
+    untouched : int
+        Cycles behind that of ``released`` in which nothing that waits for it reads or writes sums.
 
     Members
     -------
     commands : :py:`In(stream.Signature(PostBody))`
-        Commands; one is accepted when its last group has been given to the lanes.
+        Commands; one is accepted when the last group of the one before is given to the lanes.
+    released : :py:`Out(1)`
+        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles.
     done : :py:`Out(1)`
         High for one cycle per command, in the cycle after its last output was written.
     load : :py:`In(LoadWrite(config))`
@@ -158,8 +162,11 @@ class Post(wiring.Component):
         If the output scratchpad is too small for the lanes.
     """
 
-    def __init__(self, config: Config):
-        self._config = config
+    #: Cycles from the acceptance of a command to its first group.
+    START = 2
+
+    def __init__(self, config: Config, untouched: int = 0):
+        self._config, self._untouched = config, untouched
         self._banks = output_banks(config)
         self._lines = output_lines(config)
         self._groups = config.sum_columns // config.post.lanes
@@ -170,6 +177,7 @@ class Post(wiring.Component):
         self._lane_cycle = self._lane_cycle_of(config)
         super().__init__({
             "commands": In(stream.Signature(config.commands.post)),
+            "released": Out(1),
             "done": Out(1),
             "load": In(LoadWrite(config)),
             "accumulators": Out(AccumulatorRead(config)),
@@ -189,8 +197,13 @@ class Post(wiring.Component):
 
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:
-        """Return the cycles from the read of a row to its settings, for which a command is held."""
+        """Return the cycles from the read of a row to its settings, for which a command is kept."""
         return cls._lane_cycle_of(config) + Lane.settings_cycle_of(config)
+
+    @staticmethod
+    def few_of(config: Config, untouched: int) -> int:
+        """Return the rows of the last tile with which a command gives its sums back; 0: with the last group."""
+        return (untouched + 1) // (config.sum_columns // config.post.lanes)
 
     @classmethod
     def pair_delay_of(cls, config: Config) -> int:
@@ -219,8 +232,10 @@ class Post(wiring.Component):
         # Where a group may begin in the middle of a line, the walk counts entries and outputs.
         fine = config.post.lanes if config.has_transposed else 1
         m.submodules.walk = walk = PostWalk(config, lines * fine, lines * fine, units * fine,
-                                            self._banks // config.operand_bytes)
-        command = self.commands.payload
+                                            self._banks // config.operand_bytes,
+                                            self.few_of(config, self._untouched))
+        # Kept here, so that the next command may come to the queue's slot meanwhile.
+        command = Signal.like(self.commands.payload, name="command", reset_less=True)
         if config.has_transposed:
             state_rules(m, command, walk.valid, self._groups)
         m.d.comb += walk.command.eq(command)
@@ -234,21 +249,26 @@ class Post(wiring.Component):
         last = taps(m, given.valid & given.last, write_cycle, "last")
 
         reading = walk.valid if given.averages is None else walk.valid & given.averages.reads
-        walked = Signal()
-        settled = Signal()
-        start = self.commands.valid & ~walk.valid & ~walked
+        walked = Signal(init=1)
+        settled = Signal(init=1)
+        accepted = Signal()
+        told = Signal()
+        ready = (walked | last[0]) & settled
         if given.averages is not None:
-            start = start & ~walk.resting & given.averages.ripe
+            ready = ready & given.averages.ripe
         m.d.comb += [
-            walk.start.eq(start if given.waiting is None else start & ~given.waiting),
-            self.commands.ready.eq(walked & settled),
+            self.commands.ready.eq(ready),
+            accepted.eq(self.commands.valid & self.commands.ready),
+            self.released.eq(walk.valid & walk.ending & ~told),
         ]
-        with m.If(last[0]):
-            m.d.sync += walked.eq(1)
-        with m.If(first):
-            m.d.sync += settled.eq(1)
-        with m.If(self.commands.ready):
-            m.d.sync += [walked.eq(0), settled.eq(0)]
+        m.d.sync += [
+            walk.start.eq(accepted),
+            walked.eq((walked | last[0]) & ~accepted),
+            settled.eq((settled | first) & ~accepted),
+            told.eq((told | self.released) & walk.valid),
+        ]
+        with m.If(accepted):
+            m.d.sync += command.eq(self.commands.payload)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -268,7 +288,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
-        self._build_output(m, platform, lanes, given, raw, valid, first, last)
+        self._build_output(m, platform, lanes, given, command, raw, valid, first, last)
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
@@ -303,7 +323,7 @@ class Post(wiring.Component):
         if window is not None:
             window = Mux(pair, delay(m, window, late, "pair_window", reset_less=True), window)
         return _Given(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                      Mux(pair, unit, walk.unit), Cat(*valid[1:]).any(), averages, writes, window)
+                      Mux(pair, unit, walk.unit), averages, writes, window)
 
     def _build_lanes(self, m, platform, lines, walk, given, settings):
         """Build the parameter memories and the lanes, and bring their inputs together in one cycle."""
@@ -334,7 +354,7 @@ class Post(wiring.Component):
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = taps(m, walk.group, cycle, "group", reset_less=True)
         sum_cycle = self._sum_cycle_of(config)
-        factors = self._factors(m) if config.has_products else None
+        factors = self._factors(m, walk) if config.has_products else None
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
         control = None
@@ -346,9 +366,9 @@ class Post(wiring.Component):
             total = _select(m, columns, group[AccumulatorRead.LATENCY], f"sum_{index}")
             waited = delay(m, total, cycle - sum_cycle, f"sum_{index}", reset_less=True)
             if config.has_pairs:
-                waited = self._pair(m, f"pair_{index}", platform, total, waited, port, control)
+                waited = self._pair(m, f"pair_{index}", platform, total, waited, command, port, control)
             if factors is not None:
-                waited = self._product(m, f"product_{index}", platform, total, waited, factors)
+                waited = self._product(m, f"product_{index}", platform, total, waited, command, factors)
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
             m.d.sync += offset.eq(Mux(use_bias, biases[index], 0))
             m.d.comb += [
@@ -371,9 +391,9 @@ class Post(wiring.Component):
                 ]
         return units
 
-    def _pair(self, m, name, platform, total, waited, port, control):
+    def _pair(self, m, name, platform, total, waited, command, port, control):
         """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
-        config, command = self._config, self.commands.payload
+        config = self._config
         if control is None:
             tables, chosen = PairSum(), command.pair
             m.d.comb += tables.pair.eq(total)
@@ -391,25 +411,25 @@ class Post(wiring.Component):
         pair = delay(m, chosen, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
 
-    def _factors(self, m):
+    def _factors(self, m, walk):
         """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
-        command, cycle = self.commands.payload, self._sum_cycle_of(self._config)
+        command, cycle = walk.command, self._sum_cycle_of(self._config)
         addend = Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]
         early = command.bias | command.per_channel | command.table | command.scale_nstep.any()
-        never(m, "product", self.commands.valid & command.product & early,
+        never(m, "product", walk.valid & command.product & early,
               "bias, per_channel, table and scale_nstep must be zero")
         return (delay(m, command.bias_base, cycle, "product_zeros", reset_less=True),
                 delay(m, addend, cycle, "product_addend", reset_less=True))
 
-    def _product(self, m, name, platform, total, waited, factors):
+    def _product(self, m, name, platform, total, waited, command, factors):
         """Put a product of two bytes in the place of a sum, where the command says so."""
         zeros, addend = factors
         unit.add(m, name, product := PairProduct(), platform)
         m.d.comb += [product.pair.eq(total), product.zeros.eq(zeros), product.addend.eq(addend)]
-        chosen = delay(m, self.commands.payload.product, self._lane_cycle, name, reset_less=True)
+        chosen = delay(m, command.product, self._lane_cycle, name, reset_less=True)
         return Mux(chosen, product.product, waited)
 
-    def _build_output(self, m, platform, lanes, given, raw, valid, first, last):
+    def _build_output(self, m, platform, lanes, given, command, raw, valid, first, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it.
 
         Outputs of a transposed command are rotated, and each has a line of its own.
@@ -419,11 +439,11 @@ class Post(wiring.Component):
         write_cycle = len(valid) - 1
         raw = delay(m, raw, write_cycle, "raw", reset_less=True)
         places = taps(m, given.unit, write_cycle, "unit", reset_less=True)
-        outputs, closes = self._reduce(m, platform, lanes, given.window, write_cycle)
+        outputs, closes = self._reduce(m, platform, lanes, command, given.window, write_cycle)
         written = valid[-1] if closes is None else valid[-1] & closes
         place, apart = places[-1], None
         if config.has_transposed:
-            apart = Apart(m, config, self._banks, self._lines, self.commands.payload)
+            apart = Apart(m, config, self._banks, self._lines, command)
             apart.follow(m, places, first, self.settings_cycle_of(config) - 1)
             place, outputs = place[ceil_log2(len(lanes)):], apart.ordered(outputs)
         slots = self._banks // size
@@ -454,12 +474,12 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
 
-    def _reduce(self, m, platform, lanes, window, write_cycle):
+    def _reduce(self, m, platform, lanes, command, window, write_cycle):
         """Outputs of the lanes, the greatest of their windows so far, and whether they are to be written; None: all."""
         if window is None:
             return [lane.output for lane in lanes], None
         opens, closes = delay(m, window, write_cycle, "window", reset_less=True)
-        is_unsigned = delay(m, self.commands.payload.reduce_unsigned, write_cycle, "is_unsigned", reset_less=True)
+        is_unsigned = delay(m, command.reduce_unsigned, write_cycle, "is_unsigned", reset_less=True)
         outputs = []
         for index, lane in enumerate(lanes):
             greatest = Greatest(8 * self._config.operand_bytes, self._groups)

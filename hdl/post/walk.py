@@ -29,6 +29,8 @@ class PostWalk(wiring.Component):
         scratchpad holds; with ``post.transposed`` their entries, and outputs.
     output_banks : int
         Outputs of a line of the output scratchpad; matters with ``post.transposed`` only.
+    few : int
+        Rows with which ``ending`` begins; 0: with the last group.
 
     Members
     -------
@@ -40,6 +42,8 @@ class PostWalk(wiring.Component):
         Whether the outputs are a group's.
     first, last : :py:`Out(1)`
         Whether it is the first, or last, group of the command.
+    ending : :py:`Out(1)`
+        Whether this is the last tile, and ``few`` rows of it are left at most, this one among them.
     row : :py:`Out(range(sum_rows))`
         Row of sums.
     group : :py:`Out(range(sum_columns / lanes))`
@@ -58,8 +62,9 @@ class PostWalk(wiring.Component):
         With ``post.maxima``, whether the row is the first, or last, of its window.
     """
 
-    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, output_banks: int = 1):
-        self._config = config
+    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, output_banks: int = 1,
+                 few: int = 0):
+        self._config, self._few = config, few
         self._output_banks = output_banks
         self._groups = config.sum_columns // config.post.lanes
         held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if config.has_averages else {}
@@ -70,6 +75,7 @@ class PostWalk(wiring.Component):
             "valid": Out(1),
             "first": Out(1),
             "last": Out(1),
+            "ending": Out(1),
             "row": Out(range(config.sum_rows)),
             "group": Out(range(max(self._groups, 2))),
             "bias_line": Out(range(bias_lines)),
@@ -93,6 +99,7 @@ class PostWalk(wiring.Component):
         # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
         rows_left = Signal(16)
         tiles_left = Signal(16)
+        m.d.comb += self.ending.eq(end_command & (rows_left <= self._few) if self._few else self.last)
         with m.If(self.start):
             m.d.sync += [
                 valid.eq(1),

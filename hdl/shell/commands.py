@@ -154,7 +154,8 @@ class PostBody(data.Struct):
        that of an operand.
 
     Output addresses are multiples of ``lanes * size``. The command completes when its last output
-    can be read from the output scratchpad; for an EXECUTE that waits for it, when it has read its last sums.
+    can be read from the output scratchpad; for an EXECUTE that waits for it, so that its last sums have been read
+    when that reads or writes sums.
     """
 
     rounding: Rounding

@@ -181,7 +181,8 @@ class Ledger(wiring.Component):
       ``WEIGHTS``, ``ACTIVATIONS`` or beats of the program, else to ``MEMORY_RATE`` or ``MEMORY_LATENCY``. If not, the
       next LOAD waits for a POST, a STORE, an EXECUTE (``FILL_AND_DRAIN``) or a MOVE, or starts (``DEPENDENCY``).
     * It waits for a POST: that waits for a LOAD (which counts as above, or, if the loader has asked for nothing, as
-      ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``).
+      ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``),
+      as whenever the engine has one.
     * It waits for a STORE: that waits for a POST or an EXECUTE, or is at work (``STORES``).
     * It waits for a MOVE: that waits for a POST, for a LOAD (as a POST does), for an EXECUTE (``FILL_AND_DRAIN``) or a
       STORE (``STORES``), or is at work (``MOVES``). A POST or STORE that waits for a MOVE counts as ``MOVES``.

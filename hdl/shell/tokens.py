@@ -21,8 +21,9 @@ class TokenGates(wiring.Component):
 
     Completed commands are counted modulo ``2**count_bits``; a command may start when, for each queue, the
     count minus the command's wait, modulo that, is below half of it (:mod:`~pearray.hdl.shell.waits`). For an EXECUTE,
-    a POST counts as soon as it has read its last sums, which frees their bank. For a LOAD, an EXECUTE of a kind of
-    array that gives buffers back early counts as soon as what the LOAD writes over has been read. A command is seen by
+    a POST counts as soon as ``released`` says so: it will have read its last sums when an EXECUTE that starts now
+    could reach them. For a LOAD, an EXECUTE of a kind of array that gives buffers back early counts as soon as what
+    the LOAD writes over has been read. A command is seen by
     its engine two cycles after the last ``done`` it waited for, and one cycle after it came into its slot.
     The end of the program stands in the load queue.
 
@@ -44,6 +45,8 @@ class TokenGates(wiring.Component):
         Commands that start: their slots are free.
     done : In(queues)
         One cycle for each completed command of each queue.
+    released : In(1)
+        One cycle for each POST whose sums may be written over by EXECUTEs that start now.
     each of ``commands.frees`` : In(1)
         One cycle for each EXECUTE that has given this buffer back.
     load, execute, ... : Out(stream.Signature(body))
@@ -71,7 +74,8 @@ class TokenGates(wiring.Component):
         self._commands = commands
         self._queues = commands.queues
         self._count_bits = count_bits
-        #: Completed commands of each queue, and POSTs given back, modulo ``2**count_bits``; public for proofs.
+        #: Completed commands of each queue, and POSTs that have released their sums, modulo ``2**count_bits``; public
+        #: for proofs.
         self.completed = [Signal(count_bits, name=f"completed_{opcode.name.lower()}") for opcode in self._queues]
         self.posted = Signal(count_bits)
         #: EXECUTEs that have given each buffer back, modulo the same.
@@ -82,6 +86,7 @@ class TokenGates(wiring.Component):
             "valid": In(queues),
             "take": Out(queues),
             "done": In(queues),
+            "released": In(1),
             "finished": Out(1),
             "stalls": Out(len(STALLS)),
             "blocked": Out(data.ArrayLayout(queues, queues)),
@@ -97,8 +102,7 @@ class TokenGates(wiring.Component):
             with m.If(self.done[queue]):
                 m.d.sync += count.eq(count + 1)
 
-        # The engine gives a POST back when it has read its last sums; its outputs are on their way then.
-        with m.If(self.take[self._queues.index(Opcode.POST)]):
+        with m.If(self.released):
             m.d.sync += self.posted.eq(self.posted + 1)
 
         freed = self._count_freed(m, counts[self._queues.index(Opcode.EXECUTE)])

@@ -6,10 +6,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..arithmetic.arithmetic import Arithmetic
+from ..blocks import rules
 from ..blocks.pipeline import delay
 from ..blocks.unit import Unit, add
+from ..post.engine import Post
 from ..post.sums import AccumulatorRead
 from ..shell.config import Config
+from ..shell.tokens import TokenGates
 
 __all__ = ["AccumulatorColumn", "Accumulators", "DrainRows", "control_layout"]
 
@@ -96,8 +99,9 @@ class AccumulatorColumn(Unit):
     """One column of accumulators.
 
     A sum is read, combined and written back, so the same row may come again after
-    :attr:`Accumulators.period` cycles, and other rows every cycle. The bank that post-processing
-    reads must be another than the one at work: the latter's reads take precedence.
+    :attr:`Accumulators.period` cycles, and other rows every cycle. Post-processing reads a bank :attr:`period` cycles
+    after the array's last row of it, or before its first one: a rule sees to that, since the array's reads take
+    precedence.
 
     Parameters
     ----------
@@ -164,6 +168,8 @@ class AccumulatorColumn(Unit):
                 write.addr.eq(self.writing.row),
                 write.data.eq(total),
             ]
+            rules.apart(m, f"bank_{bank}", ours, self.read_en & (self.read_bank == bank),
+                        Accumulators.period_of(self._arithmetic), "sums are read that the array works on")
             m.d.sync += output.eq(read.data)
             outputs.append(output)
 
@@ -201,11 +207,14 @@ class Accumulators(wiring.Component):
     read : In(AccumulatorRead(config))
         Port of post-processing. While a row of one bank comes in, only the other can be read.
     done : Out(1)
-        The last row of a command can be read.
+        The last row of a command can be read :attr:`AHEAD` cycles later.
     """
 
     #: Cycles from ``control`` to ``psum`` of column 0: reading, and the choice of the bank.
     LEAD = AccumulatorRead.LATENCY + 1
+    #: Cycles by which ``done`` comes before all sums stand: those from it to the first read of a POST that waits for
+    #: it.
+    AHEAD = TokenGates.DONE_LATENCY + Post.START
 
     def __init__(self, config: Config):
         self._config = config
@@ -246,6 +255,7 @@ class Accumulators(wiring.Component):
                 self.read.data[index].eq(column.read_data),
             ]
             reading, writing = column.reading_next, column.writing_next
-        m.d.comb += self.done.eq(writing.valid & writing.last)
+        m.d.comb += self.done.eq(delay(
+            m, self.control.valid & self.control.last, self.period - 1 + config.array.cols - self.AHEAD, "done"))
 
         return m

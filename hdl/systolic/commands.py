@@ -85,8 +85,8 @@ class ExecuteBody(data.Struct):
     element contribute nothing. Counts (``m_count``, ``n_count``, and, weight-stationary, ``k_total``,
     ``run`` and ``run_count``) are at least 1. Tiles that add to rows of the tile before, in this
     command or the one before, must begin at the same row: an addition to a row that was written less
-    than six cycles before (with integers; else ``Accumulators.period``) may miss it. The command completes when its
-    last sum stands in the accumulators.
+    than six cycles before (with integers; else ``Accumulators.period``) may miss it. The command completes so that
+    its last sum stands in the accumulators when a POST that waits for it reads sums.
     """
 
     output_stationary: unsigned(1)

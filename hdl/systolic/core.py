@@ -37,7 +37,7 @@ class SystolicCore(Core):
         self._config = config
         self._loader = Loader(config)
         self._execute = Execute(config)
-        self._post = Post(config)
+        self._post = Post(config, Execute.untouched_of(config))
         self._storer = Storer(config, output_banks(config))
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                    Opcode.STORE: self._storer}

@@ -9,6 +9,7 @@ from ..blocks.pipeline import delay
 from ..errors import PearrayError
 from ..post.sums import AccumulatorRead
 from ..shell.config import Config
+from ..shell.tokens import TokenGates
 from .accumulator import Accumulators, DrainRows
 from .array import SystolicArray
 from .commands import ExecuteBody
@@ -84,7 +85,8 @@ class Execute(wiring.Component):
     commands : In(stream.Signature(ExecuteBody))
         Commands.
     done : Out(1)
-        A command has been completed, in the order of acceptance: its last sum can be read.
+        A command has been completed, in the order of acceptance: its last sum can be read
+        :attr:`Accumulators.AHEAD` cycles later.
     activation, weight : Out(BankRead)
         Ports of the scratchpads.
     accumulators : In(AccumulatorRead(config))
@@ -133,9 +135,20 @@ class Execute(wiring.Component):
 
         They are those of streamer, array and accumulators.
         """
-        array, arithmetic = config.array, config.arithmetic
-        return (Streamer.latency_of(config) + SystolicArray.ws_latency_of(array.rows, arithmetic) - Accumulators.LEAD
-                + Accumulators.period_of(arithmetic) - 1 + array.cols)
+        return (Execute._to_sums_of(config) + Accumulators.period_of(config.arithmetic) - 1 + config.array.cols
+                - Accumulators.AHEAD)
+
+    @staticmethod
+    def untouched_of(config: Config) -> int:
+        """Return the cycles behind a token for which no command that waited for it reads or writes sums."""
+        return (TokenGates.DONE_LATENCY + TileWalker.PREPARATION + tile_slots(config, left=False)
+                + Execute._to_sums_of(config) - 1)
+
+    @staticmethod
+    def _to_sums_of(config: Config) -> int:
+        """Cycles from a vector's address to its row of sums."""
+        return (Streamer.latency_of(config) + SystolicArray.ws_latency_of(config.array.rows, config.arithmetic)
+                - Accumulators.LEAD)
 
     def elaborate(self, platform):
         """Connect the parts."""
@@ -158,7 +171,7 @@ class Execute(wiring.Component):
         in_flight = Signal(8)
         accepted = Signal()
         m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
-        m.d.sync += in_flight.eq(in_flight + accepted - self.done)
+        m.d.sync += in_flight.eq(in_flight + accepted - delay(m, self.done, Accumulators.AHEAD, "done"))
         m.d.comb += [
             self.output_stationary.eq(tiles.output_stationary),
             tiles.quiet.eq(in_flight == 0),

@@ -92,7 +92,7 @@ class Ghost(Elaboratable):
         gates = self._gates
         queues = self._commands.queues
         pulses = {f"done_{index}": gates.done[index] for index in range(len(queues))}
-        pulses["posted"] = gates.take[queues.index(Opcode.POST)]
+        pulses["posted"] = gates.released
         kept = {f"done_{index}": count for index, count in enumerate(gates.completed)} | {"posted": gates.posted}
         frees = self._commands.frees
         pulses |= {name: getattr(gates, name) for name in frees}
@@ -133,7 +133,7 @@ def test_tokens(tmp_path, kind):
     commands = COMMAND_SETS[kind]
     m.submodules.dut = dut = TokenGates(commands, COUNT_BITS)
     m.submodules.ghost = ghost = Ghost(dut, commands)
-    free = [getattr(dut, name) for name in commands.frees]
+    free = [dut.released, *(getattr(dut, name) for name in commands.frees)]
     rest = []
     for index, opcode in enumerate(commands.queues):
         name = opcode.name.lower()

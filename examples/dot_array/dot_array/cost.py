@@ -29,7 +29,7 @@ def _busy(config: DotConfig, timing: MemoryTiming, opcode: Opcode,
         return 1 + lines_of(body), DotEngine.latency_of(config)
     if opcode is Opcode.POST:
         groups = body["n_count"] * body["m_count"] * config.array.rows // config.post.lanes
-        return max(groups, Post.settings_cycle_of(config)) + 2, Post.latency_of(config)
+        return Post.START - 1 + max(groups, Post.settings_cycle_of(config) + 1), Post.latency_of(config) + 1
     if body.get("profile"):
         return 16 / min(config.beat_bytes, 64), timing.write_latency
     if body.get("fill"):

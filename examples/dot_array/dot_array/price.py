@@ -73,7 +73,7 @@ def price(nest: Nest, config: DotConfig, timing: MemoryTiming, mapping: Mapping)
     # One that adds to sums waits until those before it have been written.
     execute = region.pixels * tiles * lines + 2 * steps + (steps - 1) * DotEngine.latency_of(config)
     sums = region.pixels * tiles * config.array.rows
-    post = max(sums / config.post.lanes, Post.settings_cycle_of(config)) + 2
+    post = max(sums / config.post.lanes, Post.settings_cycle_of(config) + 1) + 1
     store = _store_cycles(nest, config, timing, region, tiles)
     first, later = (max(a_turn + w_turn + inner * fetch, inner * max(execute, post, store))
                     for a_turn, w_turn in zip(a, w, strict=True))

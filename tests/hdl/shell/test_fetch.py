@@ -64,6 +64,7 @@ class Bench:
         self.log = []
         self.completed = dict.fromkeys(self.names, 0)
         self.taken = dict.fromkeys(self.names, 0)
+        self.released = 0
         self.bad = []
 
     def engine(self, index, name):
@@ -71,24 +72,31 @@ class Bench:
         async def testbench(ctx):
             commands = getattr(self.gates, name)
             waiting = 0
-            ready = done = False
+            ready = done = released = False
+            kept = 0
             async for _, _, valid, payload in ctx.tick().sample(commands.valid, Value.cast(commands.payload)):
                 if done:
                     # The count that the gates know has grown with this edge.
                     self.completed[name] += 1
                     waiting -= 1
+                if released:
+                    self.released += 1
+                    kept -= 1
                 if valid and ready:
                     counts = dict(self.completed)
                     if name == "execute":
-                        # A POST that its engine has given back has read its sums.
-                        counts["post"] = self.taken["post"]
+                        # A POST that has released its sums has read them.
+                        counts["post"] = self.released
                     self.log.append((name, payload, counts))
-                    self.taken[name] += 1
                     waiting += 1
+                    kept += name == "post"
                 ready = self.rng.random() > self.busy / 2
-                done = waiting > 0 and self.rng.random() > self.busy
+                released = kept > 0 and self.rng.random() > self.busy
+                done = waiting > kept and self.rng.random() > self.busy
                 ctx.set(commands.ready, ready)
                 ctx.set(self.gates.done[index], done)
+                if name == "post":
+                    ctx.set(self.gates.released, released)
         return testbench
 
     async def watch_bad(self, ctx):

@@ -37,7 +37,7 @@ class Shell:
         self.module.submodules.gates = self.gates = TokenGates(commands, count_bits)
         #: Commands that have started: the queue, its waits, and what had completed of each queue for them.
         self.started = []
-        self.completed, self.taken = [0] * count, [0] * count
+        self.completed, self.taken, self._released = [0] * count, [0] * count, 0
         self._freed = dict.fromkeys(commands.frees, 0)
         self._stuck = [0] * count
         encoded = program.encode()
@@ -52,7 +52,7 @@ class Shell:
         """Run the program to its end; an AssertionError tells if nothing has started for long."""
         async def drive(ctx):
             count = len(self._order)
-            ready, done, freed = [False] * count, [False] * count, dict.fromkeys(self._freed, False)
+            ready, done, released, freed = [False] * count, [False] * count, False, dict.fromkeys(self._freed, False)
             streams = [getattr(self.gates, name) for name in self._names]
             waited = 0
             while True:
@@ -67,14 +67,16 @@ class Shell:
                         ctx.set(self.gates.valid[queue], 0)
                         waited = 0
                     self.completed[queue] += done[queue]
+                self._released += released
                 for name in freed:
                     self._freed[name] += freed[name]
                 assert waited < patience, f"nothing starts after {self.taken} of {self._names}"
                 self._bring(ctx)
-                ready, done, freed = self._draw()
+                ready, done, released, freed = self._draw()
                 for queue, stream in enumerate(streams):
                     ctx.set(stream.ready, ready[queue])
                 ctx.set(self.gates.done, sum(one << queue for queue, one in enumerate(done)))
+                ctx.set(self.gates.released, released)
                 for name, value in freed.items():
                     ctx.set(getattr(self.gates, name), value)
 
@@ -84,7 +86,7 @@ class Shell:
         command, self._slots[queue] = self._slots[queue], None
         counts = list(self.completed)
         if queue == EXECUTE:
-            counts[POST] = self.taken[POST]
+            counts[POST] = self._released
         if queue == LOAD and self._freed:
             name = {destination: name for name, destination in self._frees.items()}
             counts[EXECUTE] = self._freed[name.get(command.body["destination"], name[None])]
@@ -113,11 +115,13 @@ class Shell:
         works = [left == 0 and rng.random() < 0.9 for left in self._stuck]
         freed = {name: works[EXECUTE] and count < self.taken[EXECUTE] for name, count in self._freed.items()}
         first = min(self._freed.values(), default=self.taken[EXECUTE])
+        released = works[POST] and self._released < self.taken[POST] and rng.random() < 0.9
         # What a command gives back early, it has given back when it completes.
-        done = [works[queue] and in_engine[queue] > 0 and (queue != EXECUTE or self.completed[queue] < first)
+        back = {EXECUTE: first, POST: self._released}
+        done = [works[queue] and in_engine[queue] > 0 and self.completed[queue] < back.get(queue, 1 << 30)
                 and rng.random() < 0.8 for queue in range(len(works))]
         ready = [works[queue] and in_engine[queue] < IN_ENGINE for queue in range(len(works))]
-        return ready, done, freed
+        return ready, done, released, freed
 
 
 def random_program(rng, commands, count, count_bits):

@@ -48,7 +48,7 @@ def test_accumulators(rng, arithmetic):
             for col in range(cols):
                 arrival = cycle - Accumulators.LEAD - col
                 ctx.set(dut.psum[col], int(psum[arrival, col]) if arrival >= 0 else 0)
-            finished = cycle - dut.period - cols
+            finished = cycle - dut.period - cols + dut.AHEAD
             if finished >= 0:
                 assert ctx.get(dut.done) == (controls[finished + 1]["valid"] & controls[finished + 1]["last"])
             ctx.set(dut.read.bank, 1 - cycle // 150 % 2)

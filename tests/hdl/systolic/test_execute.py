@@ -9,6 +9,8 @@ from arithmetics import ARITHMETICS, with_arithmetic
 from execute_model import FIELDS, config, draw, execute
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
+from pearray.hdl.post.sums import AccumulatorRead
+from pearray.hdl.systolic.accumulator import Accumulators
 from pearray.hdl.systolic.execute import Events, Execute, execute_cycles
 from pearray.hdl.systolic.tiles import tile_slots
 from pearray.sim.pysim import simulate
@@ -73,6 +75,7 @@ def run(cfg, rng, bodies, *, gap=0.0):
     async def check(ctx):
         for _ in bodies:
             await ctx.tick().until(engine.done)
+        await ctx.tick().repeat(Accumulators.AHEAD)
         ctx.set(port.en, 1)
         got = np.zeros_like(expected)
         for index in range(2 * depth + port.signature.LATENCY):
@@ -186,7 +189,7 @@ def test_events(rng):
 
 @pytest.mark.parametrize("mode", [0, 1])
 def test_done(rng, mode):
-    """Post-processing that reads in the cycle of `done` must find the last column of the last row."""
+    """Post-processing that hears of `done` must find the last column of the last row when it gets there."""
     cfg = config(3, 6)
     body = (command(output_stationary=1, m_count0=4, k_total=0, run=0, run_count=0) if mode else
             command(m_count0=5, k_total=3))
@@ -206,13 +209,14 @@ def test_done(rng, mode):
         ctx.set(engine.commands.valid, 1)
         await ctx.tick().until(engine.commands.ready)
         ctx.set(engine.commands.valid, 0)
-        ctx.set(engine.accumulators.en, 1)
         ctx.set(engine.accumulators.row, 0 if mode else 4)
         expected = np.zeros((2, cfg.accumulators.depth, 6), np.int64)
         memory = np.arange(128)
         execute(cfg, body, memory, memory, expected)
         await ctx.tick().until(engine.done)
-        await ctx.tick()
+        await ctx.tick().repeat(Accumulators.AHEAD - 1)
+        ctx.set(engine.accumulators.en, 1)
+        await ctx.tick().repeat(AccumulatorRead.LATENCY)
         got = [ctx.get(engine.accumulators.data[col]) for col in range(6)]
         assert got == expected[0, 0 if mode else 4].tolist()
 
