@@ -368,7 +368,7 @@ class Scheduler(Generic[AnyStep]):
                 # Where columns are pixels, bases count entries.
                 entries = self.config.post.lanes if body.get("transposed") else 1
                 fields[name] = body.get(name, 0) + tile.address * entries // self._line[tile.memory]
-        place, store = self._outputs.place(output.size)
+        place, store = self._place(output)
         fields["out_base"] = body.get("out_base", 0) + place
         ordinal = self.program.stream(Opcode.POST, tuple(fields)).append(body, load, execute, 0, store,
                                                                          *fields.values())
@@ -378,5 +378,15 @@ class Scheduler(Generic[AnyStep]):
         latest = 0
         for stored in output.stores:
             latest = self._stores.append(stored, 0, 0, ordinal, 0, place + stored["address"])
-        self._outputs.take(place, output.size, latest)
+        if output.stores:
+            self._outputs.take(place, output.room.size if output.room else output.size, latest)
         return ordinal, latest
+
+    def _place(self, output: Output) -> tuple[int, int]:
+        """Place of an output, and the STORE that must have read what was there."""
+        room = output.room
+        if room is None:
+            return self._outputs.place(output.size)
+        if room.address < 0:
+            room.address, room.clear = self._outputs.place(room.size)
+        return room.address, room.clear

@@ -10,7 +10,7 @@ import numpy as np
 
 from .kernels.views import Buffer
 
-__all__ = ["Group", "Output", "Piece", "Step", "Tile", "Use", "all_of"]
+__all__ = ["Group", "Output", "Piece", "Room", "Step", "Tile", "Use", "all_of"]
 
 
 @dataclass(eq=False)
@@ -77,6 +77,22 @@ class Use:
     pieces: int
 
 
+@dataclass(eq=False, slots=True)
+class Room:
+    """A place in the output scratchpad that several outputs share, one behind another; the last of them store it.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    """
+
+    size: int
+    address: int = -1
+    #: STORE that must have read what stood there before.
+    clear: int = 0
+
+
 @dataclass(eq=False)
 class Output:
     """One POST and the STOREs of what it writes.
@@ -93,6 +109,8 @@ class Output:
         Buffer, its rows, and elements of each that the STOREs write.
     bias, scale, table, pair : Use or None
         Constants it needs.
+    room : Room or None
+        Where it stands if not alone: addresses are relative to it.
     """
 
     body: dict[str, int]
@@ -103,6 +121,7 @@ class Output:
     scale: Use | None = None
     table: Use | None = None
     pair: Use | None = None
+    room: Room | None = None
 
     @cached_property
     def constants(self) -> tuple[Use, ...]:

@@ -38,15 +38,17 @@ def force(monkeypatch, rng):
     """Have the mapper take one of the ways that fit, drawn, where there is one; return the list of those taken."""
     taken, choose_tiling = [], mapper.choose_tiling
 
-    def choose(layer):
+    def choose(layer, most, effort):
         fitting = beside.fitting(layer)
         if not fitting:
             return None
-        # Either way as often, if both fit.
-        flat = bool(rng.integers(2))
-        fitting = [plan for plan in fitting if plan.flat == flat] or fitting
+        # Few of those that fit are of some kinds.
+        for kind in rng.permutation([lambda plan: plan.flat, lambda plan: plan.stored > plan.cut.channels,
+                                     lambda plan: plan.cut.strip > plan.cut.rows]):
+            if rng.integers(2):
+                fitting = [plan for plan in fitting if kind(plan)] or fitting
         taken.append(fitting[rng.integers(len(fitting))])
-        return -1.0, partial(beside.lower_beside, taken[-1].cut)
+        return partial(beside.lower_beside, taken[-1].cut)
 
     # What is not taken need not be searched for.
     monkeypatch.setattr(mapper, "choose_tiling", lambda layer, effort: (

@@ -21,11 +21,12 @@ import numpy as np
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.systolic.commands import Destination
 from ..kernels.layout import operand_array
-from ..kernels.regions import Region
+from ..kernels.regions import Region, even
 from ..placement import MemoryPlan
-from ..steps import Group, Output, Piece, Tile, Use
+from ..steps import Group, Output, Piece, Room, Tile, Use
 from ..transfers import Window, blocks, fill, pixel_dims
 from .beside_plan import Cut, Phase, Plan, fitting
+from .bounds import Bounds
 from .layer import Layer
 from .schedule import cycles_of
 from .steps import ContractionStep
@@ -33,8 +34,19 @@ from .tiles import TileMaker, piece_of, stored
 
 __all__ = ["choose_beside", "fitting", "lower_beside"]
 
-#: Cuts of least estimated cycles that are timed, each of this many steps at most.
-_FINALISTS, _MOST_STEPS = 8, 1000
+#: Cuts of least estimated cycles that are timed, until so many steps have been, each of so many at most.
+_FINALISTS, _STEPS, _MOST_STEPS = 24, 1500, 1000
+
+#: POSTs of a group's outputs that are stored, and of those at the end of a layer.
+_PIECES, _LAST_PIECES = 1, 4
+
+#: First row or channel, and that behind the last.
+_Span = tuple[int, int]
+
+
+def _parts(first: int, end: int, most: int) -> list[_Span]:
+    """Cut a range into parts of `most`, but for the last."""
+    return [(at, min(at + most, end)) for at in range(first, end, most)]
 
 
 class _Beside(Plan):
@@ -47,33 +59,38 @@ class _Beside(Plan):
         self._addresses: dict[object, int] = {}
 
     def steps(self) -> Iterator[ContractionStep]:
-        """Yield steps: strip by strip, block of channels by block of channels, group by group."""
+        """Yield steps: strip by strip, and in it rows by rows or channels by channels."""
         problem, cut = self.problem, self.cut
-        last = problem.images - 1, problem.p
         for image, at in product(range(problem.images), range(0, problem.p, cut.strip)):
             strip = at, min(at + cut.strip, problem.p)
-            for c0 in range(0, problem.cg, cut.channels):
-                channels = c0, min(c0 + cut.channels, problem.cg)
-                held = (0, problem.cg) if cut.whole else channels
-                tile = self._once(("a", image, strip, held), lambda image=image, strip=strip, held=held: (
-                    self._activations(image, strip, held)))
-                for number, p0 in enumerate(range(strip[0], strip[1], cut.rows), 1):
-                    rows = p0, min(p0 + cut.rows, strip[1])
-                    is_last = (image, rows[1]) == last and channels[1] == problem.cg
-                    group = Group(list(self._outputs(image, rows, channels, 4 if is_last else 1)))
-                    places = self.places(strip[1] - strip[0])
-                    for phase, place in zip(self.phases, places, strict=False):
-                        body = self._body(phase, rows, channels)
-                        body["a_base"] = (place + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase)
-                                          + channels[0] - held[0])
-                        yield ContractionStep(group, Use(tile, number), Use(self._weights(phase, channels), 1), body)
+            rows, channels = _parts(*strip, cut.rows), _parts(0, problem.cg, cut.channels)
+            if cut.joined:
+                for part in rows:
+                    room = Room(self.out_size(part[1] - part[0]))
+                    for some in channels:
+                        yield from self._group(image, strip, part, some, room)
+            else:
+                for some, part in product(channels, rows):
+                    yield from self._group(image, strip, part, some, Room(self.out_size(part[1] - part[0])))
+
+    def _group(self, image: int, strip: _Span, rows: _Span, channels: _Span, room: Room) -> Iterator[ContractionStep]:
+        """Steps of some rows of outputs of some channels, whose outputs go to a room."""
+        problem, held = self.problem, (0, self.problem.cg) if self.cut.whole else channels
+        tile = self._once(("a", image, strip, held), lambda: self._activations(image, strip, held))
+        group = Group(list(self._outputs(image, rows, channels, room)))
+        for phase, place in zip(self.phases, self.places(strip[1] - strip[0]), strict=False):
+            body = self._body(phase, rows, channels)
+            body["a_base"] = (place + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase)
+                              + channels[0] - held[0])
+            yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1),
+                                  Use(self._weights(phase, channels), 1), body)
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
-    def _activations(self, image: int, strip: tuple[int, int], held: tuple[int, int]) -> Tile:
+    def _activations(self, image: int, strip: _Span, held: _Span) -> Tile:
         """Tile of the input of a strip, whose piece i brings what group i sees and those before it do not."""
         problem, (first, end), count = self.problem, strip, held[1] - held[0]
         parts = [self.in_rows(min(at + self.cut.rows, end) - first) for at in range(first, end, self.cut.rows)]
@@ -101,7 +118,7 @@ class _Beside(Plan):
             piece.loads[:0] = fill(self.problem.x.outside, self.item, address=seen * self.item,
                                    length=length - self.held + count, dims=[])
 
-    def _weights(self, phase: Phase, channels: tuple[int, int]) -> Tile:
+    def _weights(self, phase: Phase, channels: _Span) -> Tile:
         """Tile of the filters of some channels, or of the one that all share."""
         problem, size = self.problem, phase.size
         values = problem.weights
@@ -132,7 +149,7 @@ class _Beside(Plan):
             self._addresses[name] = self._memory.constant(self.problem.name, size, pack)
         return self._addresses[name]
 
-    def _body(self, phase: Phase, rows: tuple[int, int], channels: tuple[int, int]) -> dict[str, int]:
+    def _body(self, phase: Phase, rows: _Span, channels: _Span) -> dict[str, int]:
         """EXECUTE of a phase of some rows of outputs, but for its first activation."""
         problem, count, modulus = self.problem, rows[1] - rows[0], 1 << ADDRESS_BITS
         assert isinstance(problem.weights, np.ndarray)
@@ -149,27 +166,38 @@ class _Beside(Plan):
             "first": int(phase.first == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned)}
 
-    def _outputs(self, image: int, rows: tuple[int, int], channels: tuple[int, int], pieces: int) -> Iterator[Output]:
-        """Outputs of a group, in `pieces` parts at least if they can be cut."""
-        problem, finish, y = self.problem, self.problem.finish, self.problem.y
-        count, all_vectors = channels[1] - channels[0], self.vectors(rows[1] - rows[0])
-        at_once = self.rows_at_once if self.flat else min(self.rows_at_once, -(-(rows[1] - rows[0]) // pieces))
-        for p0 in range(*rows, at_once):
-            part = Region(image, image + 1, p0, min(p0 + at_once, rows[1]), 0, problem.q)
-            vectors = self.vectors(part.rows)
+    def _outputs(self, image: int, rows: _Span, channels: _Span, room: Room) -> Iterator[Output]:
+        """Outputs of a group; those that are stored at the end of the layer come in pieces."""
+        problem, finish, y, (first, end) = self.problem, self.problem.finish, self.problem.y, rows
+        count, all_vectors = channels[1] - channels[0], self.vectors(end - first)
+        stores, pieces = not self.cut.joined or channels[1] == problem.cg, 1
+        if stores:
+            is_last = image == problem.images - 1 and end == problem.p and channels[1] == problem.cg
+            pieces = min(_LAST_PIECES if is_last else _PIECES, end - first)
+        line, begun = self.phases[0].line if self.flat else self.blocks * self.width, 0
+        for p0, p1 in even(end - first, pieces):
+            vectors = self.vectors(p1) - begun
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "transposed": 1, "last_group": self.out_groups - 1,
-                    "lane_lines": self.out_lines, "n_count": count, "m_count": vectors,
-                    "acc_base": self.vectors(p0 - rows[0]) if p0 > rows[0] else 0, "acc_nstep": all_vectors,
-                    "out_nstep": self.item, "out_mstep": self.width * self.out_pitch}
-            line = self.phases[0].line if self.flat else self.blocks * self.width
-            dram = y.buffer.address + (part.first(y) + channels[0]) * self.item
-            stores = blocks(dram, 0, count * self.item, pixel_dims(y, part, self.out_pitch, line))
-            output = Output(body, self.out_size(vectors, count), stores, (y.buffer, part.numbers(y), count))
+                    "lane_lines": self.out_lines, "n_count": count, "m_count": vectors, "acc_base": begun,
+                    "acc_nstep": all_vectors, "out_nstep": self.item, "out_mstep": self.width * self.out_pitch,
+                    "out_base": begun * self.width * self.out_pitch}
+            part = Region(image, image + 1, first + p0, first + p1, 0, problem.q)
+            output = Output(body, room.size, [], (y.buffer, slice(0, 0), 0), room=room)
+            if self.cut.joined:
+                body["out_base"] += channels[0] * self.item
+            if stores:
+                channel = 0 if self.cut.joined else channels[0]
+                dram = y.buffer.address + (part.first(y) + channel) * self.item
+                held = problem.cg if self.cut.joined else count
+                output.stores = blocks(dram, p0 * line * self.out_pitch, held * self.item,
+                                       pixel_dims(y, part, self.out_pitch, line))
+                output.target = y.buffer, part.numbers(y), held
             self._add_constants(output, channels)
             yield output
+            begun += vectors
 
-    def _add_constants(self, output: Output, channels: tuple[int, int]) -> None:
+    def _add_constants(self, output: Output, channels: _Span) -> None:
         """Let an output use the biases, scales and table of its channels."""
         finish, body = self.problem.finish, output.body
         assert finish.entries is not None
@@ -186,7 +214,7 @@ class _Beside(Plan):
             output.table = Use(self._maker.table(0), 1)
             body["table"] = 1
 
-    def _entries(self, name: str, memory: Destination, values: np.ndarray, channels: tuple[int, int]) -> Tile:
+    def _entries(self, name: str, memory: Destination, values: np.ndarray, channels: _Span) -> Tile:
         """Tile of the entries of some channels, one behind another."""
         item = 4 if memory is Destination.BIAS else 8
 
@@ -198,21 +226,35 @@ class _Beside(Plan):
         return self._once((name, channels), make)
 
 
-def choose_beside(layer: Layer) -> tuple[float, Callable[[Layer, MemoryPlan], list[ContractionStep]]] | None:
+def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Layer, MemoryPlan],
+                                                                            list[ContractionStep]] | None:
     """Choose how outputs of a layer lie side by side.
+
+    Parameters
+    ----------
+    most : float
+        Cycles of the layer alone if they do not.
+    effort : float
+        How many times as long as usual to search; at least one way is timed.
 
     Returns
     -------
-    (float, function) or None
-        Cycles of the layer alone, and what lowers layers like it; None if there is no such way.
+    function or None
+        What lowers layers like it in fewer cycles; None if there is no such way.
     """
-    alone, best = layer.alone(), None
-    for plan in fitting(layer)[:_FINALISTS]:
+    alone, best, left = layer.alone(), None, min(effort, 1) * _STEPS
+    bounds = Bounds(layer.config, layer.timing)
+    for number, plan in enumerate(fitting(layer)[:_FINALISTS]):
+        if number and left <= 0:
+            break
         steps = lower_beside(plan.cut, alone, MemoryPlan(keep=False))
+        left -= len(steps)
+        if bounds.least_cycles(steps) >= most:
+            continue
         cycles = cycles_of(layer.config, layer.timing, steps) if len(steps) <= _MOST_STEPS else plan.cycles()
-        if best is None or cycles < best[0]:
-            best = cycles, partial(lower_beside, plan.cut)
-    return best
+        if cycles < most:
+            most, best = cycles, plan.cut
+    return None if best is None else partial(lower_beside, best)
 
 
 def lower_beside(cut: Cut, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:

@@ -41,6 +41,8 @@ class Cut:
     #: Rows of outputs whose input is a tile of activations, and whether it holds all channels.
     strip: int
     whole: bool
+    #: Whether outputs of a group's rows are stored when those of all channels are there.
+    joined: bool
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,12 @@ class Plan:
     @cached_property
     def out_lines(self) -> int:
         """Lines of the output scratchpad from a pixel to the next, one operand less."""
-        return -(-(self.cut.channels - 1) * self.item // output_banks(self.config))
+        return -(-(self.stored - 1) * self.item // output_banks(self.config))
+
+    @property
+    def stored(self) -> int:
+        """Channels that are stored together."""
+        return self.problem.cg if self.cut.joined else self.cut.channels
 
     @cached_property
     def out_pitch(self) -> int:
@@ -157,19 +164,10 @@ class Plan:
         """Groups of lanes of a row of sums that have outputs."""
         return -(-self.width // self.lanes)
 
-    def out_size(self, vectors: int, channels: int) -> int:
-        """Bytes of the outputs of some vectors, with those that are written behind the last."""
-        pixels = (vectors - 1) * self.width + self.out_groups * self.lanes
-        return (pixels - 1) * self.out_pitch + channels * self.item
-
-    @cached_property
-    def rows_at_once(self) -> int:
-        """Rows of outputs for which the output scratchpad has room twice; 0 if it has not."""
-        room = self.config.scratchpads.output_bytes // 2
-        rows = self.cut.rows
-        while rows and self.out_size(self.vectors(rows), self.cut.channels) > room:
-            rows = 0 if self.flat else rows - 1
-        return rows
+    def out_size(self, rows: int) -> int:
+        """Bytes of some rows of outputs, with those that are written behind the last."""
+        pixels = (self.vectors(rows) - 1) * self.width + self.out_groups * self.lanes
+        return (pixels - 1) * self.out_pitch + self.stored * self.item
 
     @property
     def fits(self) -> bool:
@@ -183,7 +181,8 @@ class Plan:
             return False
         weights = sum(self.weight_bytes(phase, cut.channels) for phase in self.phases)
         return (self.places(min(cut.strip, problem.p))[-1] * self.item <= pads.activation_bytes
-                and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels and self.rows_at_once > 0)
+                and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels
+                and 2 * self.out_size(cut.rows) <= pads.output_bytes)
 
     def weight_bytes(self, phase: Phase, channels: int) -> int:
         """Bytes of the filters of some channels, zeros before the first and behind the last included."""
@@ -202,10 +201,10 @@ class Plan:
         loads = layer.row_beats(self.held * self.item, seen) * (1 if cut.whole else groups_of)
         loads += (len(parts) * groups_of * 4 * COMMAND_BYTES + sum(
             self.weight_bytes(phase, problem.cg) for phase in self.phases)) / self.config.beat_bytes
-        stores = layer.row_beats(cut.channels * self.item, problem.p * problem.q) * groups_of
+        stores = layer.row_beats(self.stored * self.item, problem.p * problem.q) * -(-problem.cg // self.stored)
         posts = sum(map(self.vectors, parts)) * problem.cg * self.out_groups
         begin = layer.row_beats(self.held * self.item, self.in_rows(parts[0]) * problem.width)
-        end = (posts + stores) / len(parts) / groups_of
+        end = (posts / groups_of + stores / -(-problem.cg // self.stored)) / len(parts)
         serial = 0.0
         if 2 * self.places(strips[0])[-1] * self.item > self.config.scratchpads.activation_bytes:
             serial = loads * (1 - 1 / (len(strips) * (1 if cut.whole else groups_of)))
@@ -220,7 +219,7 @@ def _ways(layer: Layer) -> list[Way]:
     found = [Way(width, each) for each in flat for width in range(2, array.cols + 1)]
 
     def cycles(way: Way) -> tuple[int, int]:
-        plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True))
+        plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True))
         return plan.tiles * max(plan.vectors(problem.p), array.rows), plan.out_groups
 
     return sorted(found, key=cycles)[:_WAYS]
@@ -234,8 +233,9 @@ def _cuts(layer: Layer) -> Iterator[Cut]:
             if rows > problem.p:
                 continue
             strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}
-            for strip, whole in product(strips, {True, channels == problem.cg}):
-                yield Cut(way, channels, rows, min(strip, problem.p), whole)
+            forms = [(True, True)] if channels == problem.cg else [(True, True), (True, False), (False, False)]
+            for strip, (whole, joined) in product(sorted({min(strip, problem.p) for strip in strips}), forms):
+                yield Cut(way, channels, rows, strip, whole, joined)
 
 
 def fitting(layer: Layer) -> list[Plan]:

@@ -99,9 +99,9 @@ class Mapper:
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, self._effort)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer)
-            if beside is not None and beside[0] < cycles:
-                return beside[1]
+            beside = choose_beside(layer, cycles, self._effort)
+            if beside is not None:
+                return beside
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(layer, usual, cycles)

@@ -92,6 +92,7 @@ def test_no_hardware_knows_how_fast_memory_is(name):
     ({"pe.filter_words": 100}, "unknown configuration key 'pe.filter_words': "),
     ({"memory.data_width": 48}, "memory.data_width must be a power of two in 32..512, not 48"),
     ({"memory.beats_per_cycle": float("nan")}, "memory.beats_per_cycle must be a number in 0.001..1, not nan"),
+    ({"post.transposed": 2}, "post.transposed must be an integer in 0..1, not 2"),
     ({"post.lanes": 16}, "post.lanes must divide array.cols = 8, not 16"),
 ])
 def test_wrong_overrides(overrides, message):
