@@ -16,6 +16,7 @@ from pearray.compiler.operators import (
     LinearGrad,
     Lookup,
     MaxPool2d,
+    PooledConv2d,
     Relu,
     Requant,
     Reshape,
@@ -30,13 +31,13 @@ def _power(least):
 
 
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
-                  data_width=64, bits=8, pairs=0):
+                  data_width=64, bits=8, pairs=0, maxima=0):
     """Return a configuration; the defaults are those of systolic-8x8."""
     return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
                                 channels=channels),
-        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs),
+        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs, maxima=maxima),
         memory=Memory(data_width=data_width))
 
 
@@ -51,7 +52,7 @@ def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
         rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
         max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))),
         max(16, _power(cols) * int(rng.choice([1, 8]))), _power(max(rows, 4)) * int(rng.choice([1, 2, 8])),
-        lanes, data_width, bits, int(bits == 8 and rng.integers(2)))
+        lanes, data_width, bits, int(bits == 8 and rng.integers(2)), int(rng.integers(2)))
 
 
 def operands(rng, shape, dtype=np.int8, bits=8):
@@ -129,6 +130,36 @@ def conv(rng, bits):
     tensors = {"x": operands(rng, (_upto(rng, 3), groups * cg, height, width), types[0], bits),
                "w": operands(rng, (groups * ng, cg, r, s), types[1], bits)}
     return operator, _bias(rng, tensors, "b", (groups * ng,)), None
+
+
+def conv_and_pool(rng, bits):
+    """Draw a convolution whose outputs are requantised, and windows over them that mostly stand side by side."""
+    while True:
+        operator, tensors, _ = conv(rng, bits)
+        if operator.requant is not None:
+            break
+    shape = operator.infer(tensors)["y"][0]
+    window = tuple(min(_upto(rng, 4), size) for size in shape[2:])
+    pool = MaxPool2d(window, window if rng.integers(4) else (_upto(rng, 3), _upto(rng, 3)),
+                     ceil_mode=bool(rng.integers(4) == 0))
+    return operator, pool, tensors
+
+
+def pooled_conv(rng, bits):
+    """Draw both as one operator."""
+    while True:
+        operator, pool, tensors = conv_and_pool(rng, bits)
+        if pool.kernel == pool.stride and not pool.ceil_mode:
+            return PooledConv2d.of(operator, pool), tensors, None
+
+
+def pooled(rng, bits):
+    """Draw both as a graph, and its inputs."""
+    operator, pool, tensors = conv_and_pool(rng, bits)
+    nodes = [Node("conv", operator, {role: role for role in tensors}, {"y": "t"}),
+             Node("pool", pool, {"x": "t"}, {"y": "y"})]
+    x = tensors.pop("x")
+    return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, tensors, ["x"], ["y"]), {"x": x}
 
 
 def conv_transpose(rng, bits):
@@ -258,7 +289,8 @@ def network(rng):
             constants[f"w{index}"] = operands(rng, (shape[1], 1, 2, 2))
             operator, inputs["w"] = Conv2d(groups=shape[1], requant=requant(4, shape[1])), f"w{index}"
         elif kind == "pool":
-            operator = MaxPool2d(2, _upto(rng, 2))
+            window = _upto(rng, 3), _upto(rng, 3)
+            operator = MaxPool2d(window, window if rng.integers(2) else _upto(rng, 2))
         elif kind == "relu":
             operator = Relu(3)
         else:

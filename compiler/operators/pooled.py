@@ -1,6 +1,7 @@
 """Convolution and pooling as one operator, which only the compiler makes."""
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,5 @@ class PooledConv2d(Conv2d):
 
     def _macs(self, **tensors: Any) -> int:
         """Products of the outputs that windows cover; others are not computed."""
-        (n, m, p, q), _ = self._types(**tensors)[0]
-        _, c, r, s = tensors["w"].shape
-        return int(n * m * p * q * self.kernel[0] * self.kernel[1] * c * r * s)
+        (n, _, p, q), _ = self._types(**tensors)[0]
+        return n * p * q * prod(self.kernel) * prod(tensors["w"].shape)
