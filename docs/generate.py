@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,12 @@ def _kind(name: str, own: commands.CommandSet) -> list[str]:
     return lines
 
 
-def _variants(name: str, own: commands.CommandSet) -> list[str]:
-    """Fields that a kind's commands have besides those that all kinds share."""
+def _variants(name: str, own: commands.CommandSet,
+              bodies: Mapping[commands.Opcode, type[data.Struct]] = SHARED) -> list[str]:
+    """Fields that commands have besides those of other bodies, by default of those that all kinds share."""
     lines = []
-    for opcode, shared in SHARED.items():
-        body = own.bodies[opcode]
+    for opcode in SHARED:
+        body, shared = own.bodies[opcode], bodies[opcode]
         if body is not shared:
             known = dict(data.Layout.cast(shared))
             fields = [(field, item) for field, item in data.Layout.cast(body)
@@ -96,7 +97,7 @@ def program_page() -> str:
         lines += _kind(hardware.name, hardware.config.commands)
         for option, commands_of in hardware.config.post_options.items():
             name = f"{hardware.name} with post.{option}"
-            lines += _variants(name, commands_of)
+            lines += _variants(name, commands_of, hardware.config.commands.bodies)
             if commands_of.destination is not hardware.config.commands.destination:
                 lines += _enumeration(commands_of.destination, name)
     lines += ["## Enumerations", ""]

@@ -1,7 +1,6 @@
 """Pooling as a part of the convolution before it, where the accelerator has maxima and that takes fewer cycles."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from ...hdl.shell.commands import REDUCE_BITS
 from ...hdl.shell.config import Config

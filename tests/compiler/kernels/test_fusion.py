@@ -42,7 +42,8 @@ def test_random_networks(rng):
         try:
             fused += len(interpret(graph, inputs, config, effort=0).layers) == 1
         except PearrayError as error:
-            assert any(part in str(error) for part in ("can't hold", "must be at least")), error
+            if not any(part in str(error) for part in ("can't hold", "must be at least")):
+                raise
     assert fused >= 2
 
 

@@ -374,6 +374,9 @@ def test_maxima(rng, lanes, cols, operand_bits, data_width, pairs):
     """Windows among other commands: a row of another window, a wrong sign, place or count leaves wrong outputs."""
     target = config(lanes, cols, operand_bits, data_width, pairs=pairs, maxima=1)
     commands = [random_windows(rng, target, groups=int(rng.integers(20, 160))) for _ in range(10)]
+    whole = {"rounding": Rounding.ONNX, "low": -128, "high": 127, "scale_base": 0}
+    commands += [random_pair(rng, target) | whole | {
+        "n_count": 1, "m_count": 12, "reduce": 2, "reduce_unsigned": 0} for _ in range(3 * pairs)]
     check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
 
 
