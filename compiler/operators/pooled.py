@@ -8,7 +8,7 @@ import numpy as np
 
 from .channelwise import MaxPool2d
 from .contractions import Conv2d
-from .operator import Spec
+from .operator import Spec, Typed
 
 __all__ = ["PooledConv2d"]
 
@@ -50,7 +50,8 @@ class PooledConv2d(Conv2d):
         (y,) = super()._compute(**tensors)
         return [self.pool.golden({"x": y})["y"]]
 
-    def _macs(self, **tensors: Any) -> int:
+    def _macs(self, x: Typed, w: Typed, b: Typed | None = None) -> int:
         """Products of the outputs that windows cover; others are not computed."""
-        (n, _, p, q), _ = self._types(**tensors)[0]
-        return n * p * q * prod(self.kernel) * prod(tensors["w"].shape)
+        n, _, *pixels = self._shape(tuple(x.shape), tuple(w.shape))
+        covered = [size // window * window for size, window in zip(pixels, self.kernel, strict=True)]
+        return n * prod(covered) * prod(w.shape)

@@ -88,6 +88,7 @@ def test_what_stays_apart(rng):
     graph, inputs = draw(rng, MaxPool2d(2))
     for config, keep, count in ((MAXIMA, "outputs", 1), (MAXIMA, "all", 2), (configuration(), "outputs", 2)):
         assert len(interpret(graph, inputs, config, keep, effort=0).layers) == count
+    assert len(interpret(graph, inputs, MAXIMA, dataflow="output-stationary").layers) == 2
 
 
 def test_cheaper_of_both(rng):
