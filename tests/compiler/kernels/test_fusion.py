@@ -1,6 +1,6 @@
 """Convolutions and the pooling behind them as one kernel: which are, what they compute, and what it is worth."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -111,7 +111,7 @@ def test_refused():
         post_options: ClassVar = {}
 
     with pytest.raises(PearrayError, match=r"^post.maxima must be 0 with array.kind = 'systolic', not 1$"):
-        Plain(**vars(configuration(maxima=1)))
+        Plain(**{item.name: getattr(MAXIMA, item.name) for item in fields(MAXIMA)})
 
 
 def test_operator_is_both(rng):
