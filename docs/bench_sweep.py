@@ -29,6 +29,7 @@ from random_workloads import (
     PAIR_OPERATORS,
     configuration,
     operands,
+    pooled,
     random_functions,
     random_requant,
 )
@@ -104,7 +105,10 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
     makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
-    name = str(rng.choice([*makers, "filling_gemm"]))
+    name = str(rng.choice([*makers, "filling_gemm", "pooled"]))
+    if name == "pooled":
+        graph, inputs = pooled(rng, bits)
+        return name, (graph, inputs, compile_graph(graph, config))
     if name == "filling_gemm":
         operator, tensors, constants = _filling_gemm(rng, config)
     else:
@@ -213,7 +217,7 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm"])
+    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm", "pooled"])
     return [*operators, f"all, on {CONFIGURATIONS} configurations"]
 
 

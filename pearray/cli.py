@@ -242,8 +242,10 @@ def run(
     seed: Seed = "0", settings: Set = None, json_file: Json = None,
     trace: Annotated[Path | None, typer.Option(
         metavar="FILE", help="Write what happened when, for ui.perfetto.dev; not with the engine cocotb.")] = None,
+    keep: Annotated[str, typer.Option(
+        help="outputs, or all: keep and check every tensor between layers, too.")] = "outputs",
 ) -> None:
-    """Run a workload on the generated hardware and compare every output with NumPy."""
+    """Run a workload on the generated hardware and compare its outputs with NumPy."""
     from . import ledger, perfetto, report
     from .compiler.kinds import compiler_for
     from .workloads.workload import load_workload
@@ -251,7 +253,7 @@ def run(
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    result, compiled = _simulate(made, system, engine, trace is not None)
+    result, compiled = _simulate(made, system, engine, trace is not None, keep)
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
         perfetto.write_trace(trace, perfetto.trace_events(compiled.program, result.trace, layers))
@@ -276,7 +278,8 @@ def run(
         raise typer.Exit(1)
 
 
-def _simulate(workload: "Workload", system: System, engine: str, trace: bool) -> "tuple[Result, Compiled]":
+def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
+              keep: str) -> "tuple[Result, Compiled]":
     """Run a workload behind a progress bar; return what it gave, and what ran.
 
     The bar's end is the compiler's estimate, or at least all PEs busy.
@@ -299,7 +302,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool) ->
         task = bar.add_task("compiling", total=None, cycles="")
         handle = Handle(workload.graph, system, workload.inputs,
                         **named_settings(workload.settings, workload.graph))
-        compiled = handle.compiled("all")
+        compiled = handle.compiled(keep)
         bar.update(task, description="building hardware")
 
         def progress(cycles: int) -> None:
@@ -309,7 +312,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool) ->
         # The simulation itself tells whether a program ends.
         expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
                     or sum(layer.macs for layer in compiled.layers) / system.pes)
-        return handle.run(workload.inputs, engine, "all", progress, trace), compiled
+        return handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace), compiled
 
 
 @app.command()

@@ -80,10 +80,11 @@ def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[
     rows = [(layer["name"], " x ".join(map(str, layer["shape"])), layer) for layer in layers]
     for name, shape, row in [*rows, ("total", "", total)]:
         wrong = row["mismatches"]
+        checked = f"0 of {row['checked']:,}" if row["checked"] else "not kept"
         table.add_row(
             name, shape, f"{row['macs']:,}", f"{row['cycles']:,}", f"{100 * row['utilisation']:.1f} %",
             f"{row['dram_read_bytes']:,}", f"{row['dram_write_bytes']:,}",
-            f"[red]{wrong:,}[/] of {row['checked']:,}" if wrong else f"0 of {row['checked']:,}",
+            f"[red]{wrong:,}[/] of {row['checked']:,}" if wrong else checked,
             end_section=row is not total and row is layers[-1])
     return table
 

@@ -85,6 +85,8 @@ def evaluate(kernels, memory):
     for kernel in kernels:
         kernel.check()
         out = {rank: size for rank, size in kernel.ranks.items() if rank in kernel.y.ranks}
+        windows = {rank: size for rank, size in kernel.ranks.items() if rank in ("i", "j")}
+        out |= windows
         over = {rank: size for rank, size in kernel.ranks.items() if rank not in out}
         ranks = out | over
         axes = tuple(range(len(out), len(ranks)))
@@ -106,6 +108,10 @@ def evaluate(kernels, memory):
             assert isinstance(kernel, Contraction)
             terms = [_elements(term.a, ranks, memory) * _weights(term.w, ranks, memory) for term in kernel.terms]
             values = _finish(kernel, sum(terms).sum(axes), out, memory)
+        if windows:
+            assert tuple(windows.get(rank, 1) for rank in "ij") == kernel.finish.pool
+            values = values.max(tuple(range(len(out) - len(windows), len(out))))
+            out = {rank: size for rank, size in out.items() if rank not in windows}
         buffer = kernel.y.view.buffer
         made = memory.setdefault(buffer, np.zeros(buffer.size, np.int64))
         count = written.setdefault(buffer, np.zeros(buffer.size, np.int64))

@@ -17,6 +17,7 @@ from pearray.compiler.operators import (
     Lookup,
     MaxPool2d,
     Mul,
+    PooledConv2d,
     Relu,
     Requant,
     Reshape,
@@ -138,6 +139,36 @@ def conv(rng, bits):
     tensors = {"x": operands(rng, (_upto(rng, 3), groups * cg, height, width), types[0], bits),
                "w": operands(rng, (groups * ng, cg, r, s), types[1], bits)}
     return operator, _bias(rng, tensors, "b", (groups * ng,)), None
+
+
+def conv_and_pool(rng, bits):
+    """Draw a convolution whose outputs are requantised, and windows over them that mostly stand side by side."""
+    while True:
+        operator, tensors, _ = conv(rng, bits)
+        if operator.requant is not None:
+            break
+    shape = operator.infer(tensors)["y"][0]
+    window = tuple(min(_upto(rng, 4), size) for size in shape[2:])
+    pool = MaxPool2d(window, window if rng.integers(4) else (_upto(rng, 3), _upto(rng, 3)),
+                     ceil_mode=bool(rng.integers(4) == 0))
+    return operator, pool, tensors
+
+
+def pooled_conv(rng, bits):
+    """Draw both as one operator."""
+    while True:
+        operator, pool, tensors = conv_and_pool(rng, bits)
+        if pool.kernel == pool.stride and not pool.ceil_mode:
+            return PooledConv2d.of(operator, pool), tensors, None
+
+
+def pooled(rng, bits):
+    """Draw both as a graph, and its inputs."""
+    operator, pool, tensors = conv_and_pool(rng, bits)
+    nodes = [Node("conv", operator, {role: role for role in tensors}, {"y": "t"}),
+             Node("pool", pool, {"x": "t"}, {"y": "y"})]
+    x = tensors.pop("x")
+    return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, tensors, ["x"], ["y"]), {"x": x}
 
 
 def conv_transpose(rng, bits):
@@ -286,7 +317,8 @@ def network(rng):
             constants[f"w{index}"] = operands(rng, (shape[1], 1, 2, 2))
             operator, inputs["w"] = Conv2d(groups=shape[1], requant=requant(4, shape[1])), f"w{index}"
         elif kind == "pool":
-            operator = MaxPool2d(2, _upto(rng, 2))
+            window = _upto(rng, 3), _upto(rng, 3)
+            operator = MaxPool2d(window, window if rng.integers(2) else _upto(rng, 2))
         elif kind == "relu":
             operator = Relu(3)
         else:

@@ -1,13 +1,14 @@
 """Convolution and pooling as one operator, which only the compiler makes."""
 
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from .channelwise import MaxPool2d
 from .contractions import Conv2d
-from .operator import Spec
+from .operator import Spec, Typed
 
 __all__ = ["PooledConv2d"]
 
@@ -49,8 +50,8 @@ class PooledConv2d(Conv2d):
         (y,) = super()._compute(**tensors)
         return [self.pool.golden({"x": y})["y"]]
 
-    def _macs(self, **tensors: Any) -> int:
+    def _macs(self, x: Typed, w: Typed, b: Typed | None = None) -> int:
         """Products of the outputs that windows cover; others are not computed."""
-        (n, m, p, q), _ = self._types(**tensors)[0]
-        _, c, r, s = tensors["w"].shape
-        return int(n * m * p * q * self.kernel[0] * self.kernel[1] * c * r * s)
+        n, _, *pixels = self._shape(tuple(x.shape), tuple(w.shape))
+        covered = [size // window * window for size, window in zip(pixels, self.kernel, strict=True)]
+        return n * prod(covered) * prod(w.shape)

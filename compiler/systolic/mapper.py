@@ -41,7 +41,7 @@ _FEW = 12
 _WORTH = 0.01
 
 #: Values that commands carry and no cycle depends on.
-_VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "zero_point", "low", "high", "shift"}
+_VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift"}
 
 _Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
@@ -78,7 +78,12 @@ class Mapper:
         return self._way(layer)(layer, plan)
 
     def cycles(self, problem: Nest) -> float:
-        """Cycles of a layer alone, as it would be lowered; see :meth:`steps`."""
+        """Cycles of a layer alone, as it would be lowered; see :meth:`steps`.
+
+        Where sums are to stay in the array, what can only be computed otherwise takes infinitely many.
+        """
+        if self._dataflow == "output-stationary" and problem.finish.sums > 1:
+            return float("inf")
         layer = Layer(problem, self._config, self._timing)
         return self._cycles(layer, self._way(layer))
 

@@ -144,6 +144,22 @@ def test_run_with_settings(tmp_path):
     assert slow["verilog_sha256"] == fast["verilog_sha256"]
 
 
+def test_run_keeps_what_is_asked_for(tmp_path):
+    """Tensors between layers that share memory can't be checked; a table that called them right would be wrong."""
+    file = tmp_path / "out.json"
+    checked = {}
+    for keep in ("outputs", "all"):
+        shown = pearray("run", "mnist", "--on", "systolic-8x8", "--keep", keep, "--json", file).stdout
+        record = json.loads(file.read_text())
+        assert record["mismatches"] == 0
+        checked[keep] = record["checked"]
+        assert ("not kept" in shown) == (keep == "outputs")
+    assert checked["outputs"] == 10
+    assert checked["all"] > 10000
+    error = pearray("run", "mnist", "--on", "systolic-8x8", "--keep", "none", code=2).stderr
+    assert re.search(r"keep must be .*outputs.*all.*, not 'none'", error), error
+
+
 def test_compile(tmp_path):
     """The map must say where in the image an input stands, and in which order."""
     pearray("compile", "conv:1,3,6,5,4,3,3,1,1", "--on", "systolic-8x8", "--seed", 3, "-o", tmp_path)

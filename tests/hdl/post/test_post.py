@@ -12,6 +12,7 @@ from pearray.golden import requantise as golden
 from pearray.hdl.post.average import SEARCH, STATES, AverageWalk
 from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks, output_lines
+from pearray.hdl.post.maxima import Windows
 from pearray.hdl.post.pairs import pair_words
 from pearray.hdl.post.parameters import WordPort
 from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
@@ -303,7 +304,7 @@ def random_transposed(rng, target, groups=40):
 
 def random_windows(rng, target, groups=60):
     """Draw a command that reduces windows of rows, of pairs if there are."""
-    make = random_pair if target.has_pairs and rng.random() < 0.3 else random_command
+    make = random_pair if target.has_pairs and rng.random() < 0.5 else random_command
     command = make(rng, target, groups=groups)
     if command["rounding"] == Rounding.NONE:
         return command
@@ -435,6 +436,9 @@ def test_maxima(rng, lanes, cols, operand_bits, data_width, pairs):
     """Windows among other commands: a row of another window, a wrong sign, place or count leaves wrong outputs."""
     target = config(lanes, cols, operand_bits, data_width, pairs=pairs, maxima=1)
     commands = [random_windows(rng, target, groups=int(rng.integers(20, 160))) for _ in range(10)]
+    whole = {"rounding": Rounding.ONNX, "low": -128, "high": 127, "scale_base": 0}
+    commands += [random_pair(rng, target) | whole | {
+        "n_count": 1, "m_count": 12, "reduce": 2, "reduce_unsigned": 0} for _ in range(3 * pairs)]
     check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
 
 
@@ -449,13 +453,28 @@ def test_time_of_maxima(rng):
     assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2
 
 
-@pytest.mark.parametrize("reduce", [1, 3])
-def test_windows_fill_commands(rng, reduce):
-    """A command that ends inside a window, which would write nothing of it, breaks a rule."""
-    target = config(2, 4, maxima=1)
-    command = random_command(rng, target, Rounding.ONNX) | {"n_count": 1, "m_count": 5, "reduce": reduce}
-    with pytest.raises(AssertionError, match=r"^windows: m_count must be a multiple of reduce \+ 1"):
-        run(rng, target, random_sums(rng, target), random_memories(rng, target), [command])
+def test_windows_fill_commands():
+    """A command that ends inside a window, of which nothing would be written, breaks a rule."""
+    windows = Windows()
+
+    async def drive(ctx):
+        ctx.set(windows.reduce, 3)
+        ctx.set(windows.start, 1)
+        await ctx.tick()
+        ctx.set(windows.start, 0)
+        ctx.set(windows.row_end, 1)
+        for row in range(6):
+            ctx.set(windows.last, row == 5)
+            assert ctx.get(windows.opens) == (row % 4 == 0)
+            assert ctx.get(windows.closes) == (row % 4 == 3)
+            await ctx.tick()
+        await ctx.tick()
+
+    sim = Simulator(windows)
+    sim.add_clock(1e-6)
+    sim.add_testbench(drive)
+    with pytest.raises(AssertionError, match=r"windows: m_count must be a multiple of reduce \+ 1"):
+        sim.run()
 
 
 def test_bias_matrix(rng):
