@@ -102,7 +102,7 @@ Eyeriss (Chen, Krishna, Emer, Sze: JSSC 52(1), 2017) is the chip that the row-st
 of 16-bit fixed point with scratchpads of their own, multicast networks, a global buffer of 108 KB, zero gating, and
 run-length coding. Its paper prints what the five CONV layers of AlexNet cost, four images at a time. The preset
 `eyeriss` has the same PEs, scratchpads, buses and buffer, and the same link to memory: one budget of 64 bits in 10/3
-core cycles for reads and writes together, 60 MHz to a core at 200 MHz. Here both stand side by side. Ours are
+core cycles for reads and writes together, 60 MHz to a core at 200 MHz.{extras} Here both stand side by side. Ours are
 counters of the RTL:
 
 ```sh
@@ -164,7 +164,8 @@ of each pass ("ramp-up"). Ours takes {our_loss:.0f} % more under the same mappin
 in which filters and windows of the next pass come behind those in use, so that a PE goes on to the next pass without
 a pause and without waiting for other PEs. What is left are setups, and first passes that have nothing to hide behind.
 Where our mapping takes two images of four at a time (CONV3 to CONV5), its passes are half as long, which costs 3 % of
-processing, and leaves room for a second tile, which saves a quarter of the cycles with DRAM.
+processing unless filters queue in the PEs (`pe.filter_queue`), and leaves room for a second tile, which saves a quarter
+of the cycles with DRAM.
 
 ### Cycles with DRAM, M
 
@@ -228,12 +229,24 @@ def page(own: Record, paper: Record, ifmaps: list[np.ndarray]) -> str:
     tables = {name: "\n".join(_quantity(name, *how, own, paper)) for name, how in quantities.items()}
     floor = sum(layer["macs"] / layer["active_pes"] for layer in paper["layers"])
     return TEMPLATE.format(
-        own_wrong=f"{own['mismatches']} of {own['checked']:,}", verilog=own["verilog_sha256"][:12],
+        extras=_extras(), own_wrong=f"{own['mismatches']} of {own['checked']:,}", verilog=own["verilog_sha256"][:12],
         paper_wrong=f"{paper['mismatches']} of {paper['checked']:,}", goals="\n".join(_goals(own, paper)),
         floor=own["macs"] / own["pes"] / 1e6, own_s=own["wall_s"], paper_s=paper["wall_s"],
         paper_floor=floor / 1e6, our_loss=100 * (paper["processing_cycles"] / floor - 1),
         chip_loss=100 * (ALEXNET_FIGURES["processing_ms"][-1] * CYCLES_PER_MS / floor - 1),
         mappings="\n".join(_mappings(own, paper)), model="\n".join(_model(own, paper, ifmaps)), **tables)
+
+
+def _extras() -> str:
+    """What the preset has beside what the paper tells of the chip."""
+    hardware = pe.load_config("eyeriss").hardware
+    beats, skips, parts = hardware.pe.filter_queue, hardware.global_buffer.skip_zeros, []
+    if beats:
+        parts.append(f"a queue of {beats} beats of filters ({beats * hardware.filter_lanes} words) before the filter "
+                     "scratchpad of each PE")
+    if skips:
+        parts.append("a coder of ofmaps that takes the zeros of four words in a cycle with the word beside them")
+    return f" It has besides {' and '.join(parts)}, which the paper does not tell of." if parts else ""
 
 
 def _goals(own: Record, paper: Record) -> Iterator[str]:

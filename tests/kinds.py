@@ -245,7 +245,8 @@ KINDS = [
     Kind(name="row-stationary-16", tiny=_tiny_row_stationary(16),
          small=_load("eyeriss", {
              "array.rows": 4, "array.cols": 5, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,
-             "global_buffer.bank_lines": 256, "memory.data_width": 32}),
+             "global_buffer.bank_lines": 256, "global_buffer.skip_zeros": 1, "pe.filter_queue": 2,
+             "memory.data_width": 32}),
          dtype=np.int16, biases=np.int16, outputs=("int16",), requant=_fixed_point,
          makers={maker.__name__: _fixed(maker) for maker in (fixed_layers.fixed_conv, fixed_layers.fixed_gemm)}),
     # A plug-in.

@@ -16,8 +16,8 @@ from ...memory import MemoryTiming
 from .mapping import LayerPlan, Traffic
 from .setup import setup_size
 
-__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "burst_cycles", "code_bytes", "elapsed", "estimate",
-           "gather_bytes", "gather_loads", "line_bytes", "pass_cycles", "processing_cycles", "row_loads"]
+__all__ = ["BYTES_WEIGHT", "Estimate", "behind_mark", "burst_cycles", "code_bytes", "coder_cycles", "elapsed",
+           "estimate", "gather_bytes", "gather_loads", "line_bytes", "pass_cycles", "processing_cycles", "row_loads"]
 
 #: Weight of the cycles that memory is busy, beside all cycles, when plans are compared: a word from memory takes the
 #: energy of hundreds of products.
@@ -60,7 +60,7 @@ def pass_cycles(mapped: LayerMapping, filter_words: int, images: int, groups: in
                 filters: Filters) -> int:
     """Cycles of a pass among others: the longest of what its PEs, and each of its buses, have to do.
 
-    Filters arrive while those of the pass before are used, as far as the PEs' rings have room; the rest follows
+    Filters arrive while those of the pass before are used, as far as PEs have room for `filter_words`; the rest follows
     while the pass before goes through its last window and this one through its first.
     """
     mapping, windows = mapped.mapping, mapped.layer.output[2]
@@ -78,6 +78,12 @@ def code_bytes(words: Any, zeros: float, padding: float = 0) -> Any:
     """Estimate the bytes of a run-length code of words with a share of zeros, and of `padding` more zeros."""
     pairs = words * (1 - zeros) * (1 + zeros ** _RUN / (1 - zeros ** _RUN)) if zeros < 1 else words / _RUN
     return _CODE_BYTES * (pairs + padding / _RUN) / _PAIRS
+
+
+def coder_cycles(config: RowStationaryConfig, zeros: float) -> float:
+    """Cycles that the coder takes for a word of ofmaps with a share of zeros."""
+    lanes = config.beat_bytes // config.operand_bytes
+    return max(1 - zeros + zeros ** lanes / lanes, 1 / lanes) if config.global_buffer.skip_zeros else 1.0
 
 
 def behind_mark(config: RowStationaryConfig) -> int:
@@ -177,7 +183,8 @@ def _outputs(plan: LayerPlan) -> tuple[int, int]:
     mapped, traffic = plan.mapped, plan.traffic
     words = mapped.batch * prod(mapped.layer.output)
     if traffic.coded_output:
-        return int(code_bytes(words, traffic.output_zeros)), words
+        return (int(code_bytes(words, traffic.output_zeros)),
+                round(words * coder_cycles(plan.config, traffic.output_zeros)))
     return words * traffic.output_bytes, words * traffic.output_bytes // plan.config.line_bytes
 
 
@@ -191,7 +198,7 @@ def processing_cycles(mapped: LayerMapping, config: RowStationaryConfig, loading
     for (images, passes, last), (groups, some), (strip, strips), (part, parts), (filters, often) in product(
             mapped.image_kinds, mapped.groups.kinds, mapped.strips.kinds, mapped.part_kinds, mapped.filter_kinds):
         many = some * strips * parts * often
-        cycles = pass_cycles(mapped, config.pe.filter_words, images, groups.size, strip.size, part, filters)
+        cycles = pass_cycles(mapped, config.filters_ahead, images, groups.size, strip.size, part, filters)
         lines = mapped.sets(groups.size) * mapped.height * mapped.filter_beats(part, filters)
         total += many * passes * cycles
         waits += many * last * max(0, lines * (1 + loading) + latency - cycles)

@@ -12,6 +12,7 @@ from .estimate import (
     behind_mark,
     burst_cycles,
     code_bytes,
+    coder_cycles,
     elapsed,
     gather_bytes,
     gather_loads,
@@ -100,7 +101,7 @@ class RoughPrices:
         lines = (strips - 1) * self._ifmap_lines(self._e) + self._ifmap_lines(last_rows)
         own = self._p * self._q * self._most
         self._beats = beats = self._g * t * r * self._height * _up(own, config.filter_lanes)
-        late = np.maximum(0, beats * np.maximum(0, 2 * own - config.pe.filter_words) / own - 2 * own)
+        late = np.maximum(0, beats * np.maximum(0, 2 * own - config.filters_ahead) / own - 2 * own)
         self._filter_lines = (self._images * strips * layer.groups * t * r * self._height * self._all_p * window
                               / config.filter_lanes)
         processing = np.max([
@@ -184,7 +185,8 @@ class RoughPrices:
         words = self._batch * prod(self._layer.output)
         outputs: Any = words * traffic.output_bytes / rate
         if traffic.coded_output:
-            outputs = max(code_bytes(words, traffic.output_zeros) / rate, words)
+            outputs = max(code_bytes(words, traffic.output_zeros) / rate,
+                          words * coder_cycles(self._config, traffic.output_zeros))
         regions = self._images * self._groups * self._strips
         loads = regions * (1 if resident else count * self._ranges)
         gathers = 1

@@ -5,7 +5,8 @@ below, blocks of psums above. What a line holds, and which commands have to be o
 written, is kept for each line, so that a group of filters waits only for the sums that stood where its own shall.
 
 A LOAD waits for the passes that read what it overwrites only until they have read it. For psums and biases it waits
-for the POST or STORE of the sums instead.
+for the POST or STORE of the sums instead. A STORE of sums whose place is not wanted yet waits for the LOADs of the next
+pass, since both share the link to memory.
 
 In fixed point a layer's passes begin when the record of the layer before has been written, so that the records tell
 exactly what each layer did; its LOADs go ahead. That costs the time of the last STORE.
@@ -66,6 +67,8 @@ class _Buffers(OperandMemory[PassStep]):
         self._missing_bias: Use | None = None
         #: STORE of the record that the next pass waits for.
         self._record = 0
+        #: Latest LOAD that a pass so far waits for.
+        self._loaded = 0
         self._now = 0
 
     def begin(self, scheduler: Scheduler[PassStep], steps: Sequence[PassStep]) -> None:
@@ -235,6 +238,7 @@ class _Buffers(OperandMemory[PassStep]):
                 lines.owner[sums] = id(block)
                 if step.biased:
                     lines.busy[self._biases(block, step)] += 1
+        self._loaded = max(self._loaded, load)
         stream = self._setups if step.ifmap is None else self._passes
         ordinal = stream.append(step.body, load, 0, post, store, *fields.values())
         filters.uses.popleft()
@@ -298,9 +302,11 @@ class _Buffers(OperandMemory[PassStep]):
     def store_sums(self, output: Output, index: int, execute: int) -> int | None:
         if not self._config.truncate:
             return None
-        latest, base = 0, self._block_of(index).address * self._width
+        block = self._block_of(index)
+        # A block whose place nothing wants yet leaves the link to what the next pass, emitted before, is loaded with.
+        latest, load = 0, self._loaded if len(block.areas.blocks) > 1 else 0
         for fields in output.stores:
-            latest = self._stores.append(fields, 0, execute, 0, 0, base + fields["address"])
+            latest = self._stores.append(fields, load, execute, 0, 0, block.address * self._width + fields["address"])
         return latest
 
     def released(self, index: int, ordinal: int) -> None:

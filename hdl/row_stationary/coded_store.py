@@ -9,7 +9,7 @@ from ..blocks import rules
 from ..blocks.fifo import StreamFIFO
 from ..shell.config import Config
 from ..shell.writer import lanes_layout, write_request_layout
-from .run_length import CODE_LAYOUT, RunLengthEncoder, word_layout
+from .run_length import CODE_LAYOUT, RunLengthEncoder
 
 __all__ = ["CODE_ALIGNMENT", "CodedStore", "row_beat_layout"]
 
@@ -35,7 +35,9 @@ def row_beat_layout(config: Config) -> data.StructLayout:
 class CodedStore(wiring.Component):
     """Encodes the words of a store, one a cycle, and writes their code in bursts of :data:`CODE_ALIGNMENT` bytes.
 
-    A burst is requested when all of it stands in a queue, so that memory never waits for the encoder.
+    With ``global_buffer.skip_zeros`` a cycle takes a word with the zeros of its beat before it, and with those behind
+    it if no other word follows in the beat. A burst is requested when all of it stands in a queue, so that memory
+    never waits for the encoder.
 
     Parameters
     ----------
@@ -83,7 +85,8 @@ class CodedStore(wiring.Component):
         """Build the way from words to code words, beats and bursts."""
         m = Module()
 
-        m.submodules.encoder = encoder = RunLengthEncoder()
+        lanes = self._config.memory.data_width // _WORD_BITS if self._config.global_buffer.skip_zeros else 1
+        m.submodules.encoder = encoder = RunLengthEncoder(lanes)
         self._cut(m, encoder.i)
         parts = max(self._config.memory.data_width // _CODE_BITS, 1)
         packed = data.StructLayout({"data": self._config.memory.data_width, "parts": parts, "last": 1})
@@ -101,15 +104,19 @@ class CodedStore(wiring.Component):
 
         places = Signal(range(_BEATS + 1), init=_BEATS)
         beat = queue.o.payload
-        word = Signal(word_layout())
+        word = Signal.like(words.payload)
         some = Signal()
         inside = Signal()
         following = Signal.like(beat.start)
         at = Signal.like(beat.start)
         last = Signal()
+        if self._config.global_buffer.skip_zeros:
+            first = Signal.like(beat.start)
+            m.d.comb += first.eq(Mux(inside, following, beat.start))
+            self._skip(m, beat, first, at, last, word, ~some | words.ready)
+        else:
+            m.d.comb += [at.eq(Mux(inside, following, beat.start)), last.eq(at == beat.stop)]
         m.d.comb += [
-            at.eq(Mux(inside, following, beat.start)),
-            last.eq(at == beat.stop),
             queue.o.ready.eq(last & (~some | words.ready)),
             self.room.eq(places != 0),
             words.valid.eq(some),
@@ -124,6 +131,23 @@ class CodedStore(wiring.Component):
             ]
             with m.If(queue.o.valid):
                 m.d.sync += [inside.eq(~last), following.eq(at + 1)]
+
+    def _skip(self, m, beat, first, at, last, word, move):
+        """Choose the next word of a beat that is not zero, from `first` on, and count the zeros around it."""
+        count = self._config.memory.data_width // _WORD_BITS
+        values = [beat.data.word_select(index, _WORD_BITS).any() for index in range(count)]
+        some = Cat(value & (index >= first) & (index <= beat.stop) for index, value in enumerate(values))
+        behind = Signal()
+        m.d.comb += at.eq(beat.stop)
+        for index in reversed(range(count)):
+            with m.If(some[index]):
+                m.d.comb += at.eq(index)
+        m.d.comb += [
+            behind.eq(~Cat(some[index] & (index > at) for index in range(count)).any()),
+            last.eq((at == beat.stop) | behind & ~beat.end),
+        ]
+        with m.If(move):
+            m.d.sync += [word.zeros.eq(at - first), word.after.eq(Mux(last, beat.stop - at, 0))]
 
     def _pack(self, m, code, beats, parts):
         """Join code words to beats, or cut them."""

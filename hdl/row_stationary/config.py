@@ -24,6 +24,13 @@ class ProcessingElement(Section):
     ifmap_words: int = integer(12, 1, 255, "ifmap words: the longest window")
     filter_words: int = integer(224, 8, 256, "filter words: the windows of all filters")
     psum_words: int = integer(24, 4, 256, "sums that wait for those of the PE below")
+    filter_queue: int = integer(0, 0, 32, "beats of filters that wait for room in the scratchpad; 0 or at least 2",
+                                power=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.filter_queue == 1:
+            raise PearrayError("pe.filter_queue must be 0 or a power of two in 2..32, not 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,7 @@ class GlobalBuffer(Section):
     banks: int = integer(25, 1, 256, "banks for ifmaps and psums")
     bank_lines: int = integer(512, 32, 1 << 14, "lines of a bank", power=True)
     filter_banks: int = integer(2, 1, 64, "banks for filters and setups")
+    skip_zeros: int = integer(0, 0, 1, "1 for a coder of ofmaps that takes the zeros of a beat with a word beside them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +89,9 @@ class RowStationaryConfig(Config):
         if self.array.operand_bits not in (8, 16):
             raise PearrayError(f"array.operand_bits must be 8 or 16 for array.kind = {self.KIND!r}, "
                                f"not {self.array.operand_bits}")
+        if self.global_buffer.skip_zeros and not self.truncate:
+            raise PearrayError("global_buffer.skip_zeros must be 0 with array.operand_bits = 8, which has no codes, "
+                               "not 1")
         if self.buffer_lines > 1 << ADDRESS_BITS - 4:
             raise PearrayError(f"global_buffer.banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.buffer_lines}")
@@ -117,7 +128,7 @@ class RowStationaryConfig(Config):
     @property
     def memories(self) -> dict[str, int]:
         """On-chip memories of data, and the bytes of each."""
-        words = (self.pe.ifmap_words + self.pe.filter_words) * self.word_bits + self.pe.psum_words * self.psum_bits
+        words = (self.pe.ifmap_words + self.filters_ahead) * self.word_bits + self.pe.psum_words * self.psum_bits
         parts = {"global buffer": self.buffer_lines * self.line_bytes, "filters": self.filter_lines * self.line_bytes,
                  "PEs": self.pes * words // 8}
         return parts if self.truncate else parts | {"outputs": self.scratchpads.output_bytes}
@@ -158,6 +169,11 @@ class RowStationaryConfig(Config):
     def filter_lanes(self) -> int:
         """Filter words of a line."""
         return self.line_bytes // self.operand_bytes
+
+    @property
+    def filters_ahead(self) -> int:
+        """Filter words that a PE holds, in its scratchpad and before it."""
+        return self.pe.filter_words + self.pe.filter_queue * self.filter_lanes
 
     @property
     def buffer_lines(self) -> int:

@@ -44,6 +44,9 @@ class RowStationaryPE(Unit):
         Words of the three scratchpads.
     filter_lanes, psum_lanes : int
         Words of a beat of filters, and sums of a beat of psums.
+    filter_queue : int
+        Beats of filters that wait for room in the scratchpad, a power of two of at least two; 0 for none. The network
+        brings the filters of the next pass while PEs have room for them: with a queue it can be further ahead.
 
     Members
     -------
@@ -72,12 +75,13 @@ class RowStationaryPE(Unit):
     _QUEUED = 8
 
     def __init__(self, arithmetic: Arithmetic, ifmap_words: int, filter_words: int, psum_words: int,
-                 filter_lanes: int, psum_lanes: int):
+                 filter_lanes: int, psum_lanes: int, filter_queue: int = 0):
         if arithmetic.add_latency != 1:
             raise PearrayError(f"add_latency must be 1 for a row-stationary array, whose PEs sum in one register, "
                                f"not {arithmetic.add_latency}")
         word, psum = arithmetic.word, arithmetic.accumulator
         self._mac = arithmetic, ifmap_words, filter_words, filter_lanes
+        self._filter_queue = filter_queue
         self._chain = arithmetic, psum_words, psum_lanes
         self._shape = pass_shape_layout(ifmap_words, filter_words)
         beats = stream.Signature(beat_layout(psum, psum_lanes))
@@ -109,7 +113,12 @@ class RowStationaryPE(Unit):
         m.submodules.ifmap_queue = ifmap = StreamFIFO(self.ifmap.payload.shape(), self._QUEUED)
         wiring.connect(m, wiring.flipped(self.ifmap), ifmap.i)
         wiring.connect(m, ifmap.o, mac.ifmap)
-        wiring.connect(m, wiring.flipped(self.filters), mac.filters)
+        if self._filter_queue:
+            m.submodules.filter_queue = filters = StreamFIFO(self.filters.payload.shape(), self._filter_queue)
+            wiring.connect(m, wiring.flipped(self.filters), filters.i)
+            wiring.connect(m, filters.o, mac.filters)
+        else:
+            wiring.connect(m, wiring.flipped(self.filters), mac.filters)
         for name in ("psums", "below"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(chain, name))
         for name in ("above", "out"):

@@ -36,11 +36,13 @@ class ArrayShape:
         Words of a beat on the filter and psum networks.
     row_tag_bits, col_tag_bits : int
         Widths of the two parts of a tag.
+    filter_queue : int
+        Beats of filters that wait in a PE for room in its scratchpad.
 
     Raises
     ------
     PearrayError
-        If a number is not at least 1.
+        If a number is not at least 1; of beats that wait, at least 0.
     """
 
     rows: int
@@ -53,17 +55,19 @@ class ArrayShape:
     psum_lanes: int
     row_tag_bits: int
     col_tag_bits: int
+    filter_queue: int = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name != "arithmetic" and (type(value) is not int or value < 1):
-                raise PearrayError(f"{name} must be an integer of at least 1, not {value!r}")
+            least = 0 if name == "filter_queue" else 1
+            if name != "arithmetic" and (type(value) is not int or value < least):
+                raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
 
     @property
     def pe(self) -> tuple[Any, ...]:
         """Arguments of :class:`.pe.RowStationaryPE`."""
         return (self.arithmetic, self.ifmap_words, self.filter_words, self.psum_words, self.filter_lanes,
-                self.psum_lanes)
+                self.psum_lanes, self.filter_queue)
 
     @property
     def word(self) -> Shape:
@@ -236,7 +240,7 @@ def array_shape(config: RowStationaryConfig) -> ArrayShape:
         rows=config.array.rows, cols=config.array.cols, arithmetic=config.arithmetic,
         ifmap_words=config.pe.ifmap_words, filter_words=config.pe.filter_words, psum_words=config.pe.psum_words,
         filter_lanes=config.filter_lanes, psum_lanes=config.psum_lanes,
-        row_tag_bits=row_tag_bits, col_tag_bits=col_tag_bits)
+        row_tag_bits=row_tag_bits, col_tag_bits=col_tag_bits, filter_queue=config.pe.filter_queue)
 
 
 def tag_bits(rows: int, cols: int, stride: int = 4) -> tuple[int, int]:

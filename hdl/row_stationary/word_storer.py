@@ -18,6 +18,8 @@ _WORD_BITS = 16
 class WordStorer(Storer):
     """Stores rows of 16-bit words of the global buffer, one beat a cycle, or their run-length code, a word a cycle.
 
+    With ``global_buffer.skip_zeros`` zeros beside a word take no cycle of their own.
+
     As commands say, words below zero become zero, and all words of a command become one code. What comes behind a
     command with a code waits until that code has been given to memory.
 

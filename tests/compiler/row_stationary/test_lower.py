@@ -75,6 +75,24 @@ def test_fixed_point(rng, maker):
     assert seen == {"CodedTensor", "Placed"}
 
 
+def test_loads_go_before_stores(rng):
+    """If it failed, sums whose place nothing wants would share the link with what the next pass waits for."""
+    config = pe.load_config("eyeriss").hardware
+    layer = {"x": operands(rng, (1, 3, 227, 227), np.int16, 16), "w": operands(rng, (32, 3, 11, 11), np.int16, 16)}
+    operator = pe.Conv2d(stride=4, requant=pe.FixedPoint(3), activation="relu")
+    compiled = compile_graph(Graph.of(operator, layer), config)
+    (plan,) = compiled.layers[0].notes["plans"]
+    assert plan.psum_blocks == 2
+    loads, waits = 0, []
+    for command in compiled.program.commands:
+        if command.opcode is Opcode.EXECUTE:
+            loads = max(loads, command.waits["load"])
+        elif command.opcode is Opcode.STORE and not command.body.get("profile"):
+            waits.append((command.waits["load"], loads))
+    assert len(waits) > 1
+    assert all(waited == before for waited, before in waits)
+
+
 @pytest.mark.parametrize(("rows", "cols", "bits"), [(1, 1, 8), (1, 1, 16), (2, 3, 8), (12, 14, 16), (16, 2, 8)])
 def test_filters_of_any_size(rng, rows, cols, bits):
     """Filters higher than the array, wider than a scratchpad, and strides beyond them come in parts."""

@@ -112,7 +112,7 @@ def drive(dut, streams, sinks, static, rng, stall, limit=200_000):
     (DEEP, 1, 1, 0, 0.0)])
 def test_passes(rng, arithmetic, maximum, bottom, top, stall):
     """If it failed, a PE would lose, repeat or mix up words when passes of any shape follow one another."""
-    dut = RowStationaryPE(arithmetic, 12, 40, 5, LANES, LANES)
+    dut = RowStationaryPE(arithmetic, 12, 40, 5, LANES, LANES, int(rng.choice([0, 2, 16])))
     truncate, word_bits, psum_bits = isinstance(arithmetic, FixedPointArithmetic), arithmetic.word.width, 32
     psum_bits = 16 if truncate else psum_bits
     shift = int(rng.integers(0, 17)) if truncate else 0
@@ -174,6 +174,29 @@ def test_rate(rng):
     products = times * item.products().size
     # The first window comes word by word; then nothing waits.
     assert products <= seen["cycles"] <= products + 30
+
+
+@pytest.mark.parametrize("queue", [2, 16])
+def test_filters_ahead(rng, queue):
+    """If it failed, the queue of a PE would not hold as many beats of the next pass as it has places."""
+    def taken(queue):
+        dut, count = RowStationaryPE(IntegerArithmetic(8), 12, 40, 5, LANES, LANES, queue), 0
+
+        async def feed(ctx):
+            nonlocal count
+            ctx.set(dut.filters.payload, next(iter(beats(rng.integers(1, 9, LANES), LANES))))
+            ctx.set(dut.filters.valid, 1)
+            for _ in range(200):
+                *_, ready = await ctx.tick().sample(dut.filters.ready)
+                count += ready
+
+        simulator = Simulator(dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(feed)
+        simulator.run()
+        return count
+
+    assert taken(queue) == taken(0) + queue
 
 
 def test_slow_sums_are_refused():

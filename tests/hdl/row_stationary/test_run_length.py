@@ -50,6 +50,30 @@ def maps(rng):
         yield (rng.integers(1, 1 << 16, length) * (rng.random(length) < 0.4)).astype(np.uint16)
 
 
+def several(words, lanes):
+    """Words as the coder takes them where many come at once: beats of `lanes`, zeros beside another word left out."""
+    for start in range(0, len(words), lanes):
+        beat, at = words[start:start + lanes], 0
+        end = start + lanes >= len(words)
+        while at < len(beat):
+            other = np.flatnonzero(beat[at:])
+            pick = at + int(other[0]) if other.size else len(beat) - 1
+            after = len(beat) - 1 - pick if other.size == 1 and not end else 0
+            yield {"word": int(beat[pick]), "zeros": pick - at, "after": after,
+                   "last": int(end and pick == len(beat) - 1)}
+            at = pick + 1 + after
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("lanes", [2, 4, 32])
+def test_several_words(rng, lanes, stall):
+    """If it failed, a coder that takes zeros with the word beside them would write another code."""
+    for words in maps(rng):
+        code = pipe(RunLengthEncoder(lanes), list(several(words, lanes)), stall, rng)
+        values = np.array([beat.as_bits() for beat in code], np.uint64)
+        np.testing.assert_array_equal(values, run_length.encode(words))
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_round_trip(rng, stall):
     """If it failed, what the chip writes would not be the code, or it could not read its own maps back."""

@@ -24,10 +24,11 @@ NAMES = ("dram_step1", "dram_step2", "step1", "step2")
 class Bench:
     """A storer with a writer, a memory, and a global buffer."""
 
-    def __init__(self, rng, data_width, **memory):
+    def __init__(self, rng, data_width, skip=0, **memory):
         config = RowStationaryConfig(
             name="test", array=Array(kind="row-stationary", rows=1, cols=1, operand_bits=16),
-            global_buffer=GlobalBuffer(banks=BANKS, bank_lines=BANK_LINES), memory=Memory(data_width=data_width))
+            global_buffer=GlobalBuffer(banks=BANKS, bank_lines=BANK_LINES, skip_zeros=skip),
+            memory=Memory(data_width=data_width))
         self.rng = rng
         self.module = Module()
         self.module.submodules.writer = self.writer = Writer(config)
@@ -139,11 +140,12 @@ def draw(rng, slot):
             "step2": steps[1], "length": length, "count1": count1, "count2": count2}
 
 
+@pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("data_width", [32, 64, 128, 512])
-def test_random_blocks(rng, data_width, stall):
+def test_random_blocks(rng, data_width, stall, skip):
     """Words would come from other lines, negative ones stay, codes differ, or overtake what comes behind them."""
-    bench = Bench(rng, data_width, stall=stall, write_latency=int(rng.integers(1, 20)))
+    bench = Bench(rng, data_width, skip, stall=stall, write_latency=int(rng.integers(1, 20)))
     bench.run([draw(rng, slot) for slot in range(15)])
 
 
@@ -167,6 +169,19 @@ def test_a_word_a_cycle(rng, data_width):
             "length": length, "count1": 1, "count2": 1, "dram_step1": 0, "dram_step2": 0}
     bench.run([body])
     assert bench.beat_cycles[-1] - SPACE // 8 <= length // 2 + 60
+
+
+@pytest.mark.parametrize("data_width", [64, 256])
+def test_zeros_beside_words(rng, data_width):
+    """Zeros would take cycles of the coder of their own, beside the words of their beats."""
+    bench = Bench(rng, data_width, skip=1)
+    length = 1536
+    body = {"profile": 0, "coded": 1, "relu": 1, "dram": 4096, "address": 0, "step1": 0, "step2": 0,
+            "length": length, "count1": 1, "count2": 1, "dram_step1": 0, "dram_step2": 0}
+    bench.run([body])
+    beats = np.maximum(bench.contents[:length].view(np.int16), 0).reshape(-1, data_width // 16)
+    cycles = np.maximum(1, np.count_nonzero(beats, axis=1)).sum()
+    assert bench.beat_cycles[-1] - SPACE // 8 <= cycles + 60 < length // 2
 
 
 @pytest.mark.parametrize("shift", [0, 6])
