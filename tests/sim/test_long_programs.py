@@ -7,7 +7,7 @@ import numpy as np
 import pearray as pe
 from pearray.compiler.program import Program
 from pearray.compiler.validate import validate
-from pearray.hdl.systolic.commands import COMMANDS, Destination
+from pearray.hdl.systolic.commands import Destination
 from pearray.sim import Job, run
 
 CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml").hardware
