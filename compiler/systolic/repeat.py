@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..program import Stream
-from ..schedule import Scheduler, Scratchpad
+from ..schedule import Scheduler
+from ..scratchpads import Scratchpad
 from ..steps import Tile, Use
 from .steps import ContractionStep
 
@@ -26,7 +27,7 @@ LEAST = 16
 _WORTH = 1024
 
 #: Columns of the entries of LOADs and EXECUTEs (:class:`~pearray.compiler.program.Stream`).
-_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _FIRST, _SECOND = range(8)
+_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _MOVE, _FIRST, _SECOND = range(9)
 
 
 class Memory(Protocol):
@@ -102,7 +103,8 @@ class Repeats:
             at, column = np.array(tile.uses), pads.index(tile.memory)
             self._back[at[1:], column] = np.minimum(np.diff(at), 1 << 20)
             self._more[at[:-1], column] = 1
-            self._alike[at, column] = sizes.setdefault(tile.size, len(sizes)) if len(tile.pieces) == 1 else -1
+            self._alike[at, column] = (sizes.setdefault(tile.size, len(sizes))
+                                       if len(tile.pieces) == 1 and not tile.is_resident else -1)
         groups = [step.group for step in steps]
         self._opens = np.array([True] + [group is not before for before, group in pairwise(groups)])
         first = np.flatnonzero(self._opens)
@@ -229,6 +231,7 @@ class Repeats:
         loads, executes = record.loads.copy(), record.executes.copy()
         loads[:, _PLACE] += np.uint32(length)
         loads[:, _BODY], loads[:, _STORE] = numbers, stores
+        loads[:, _MOVE] = overwritten = self._overwritten()
         loads[:, _EXECUTE] += np.where(loads[:, _EXECUTE] > 0, execute, 0).astype(np.uint32)
         for row, name, tile, (start, clear) in constants:
             scheduler.pads[name].put(tile, start, clear)
@@ -242,10 +245,15 @@ class Repeats:
         executes[:, _POST], executes[:, _FIRST] = memory.sums_free()
         scheduler.loads.extend(loads)
         memory.executes.extend(executes)
-        self._advance(record, index, load, execute)
+        self._advance(record, index, load, execute, overwritten)
         return True
 
-    def _advance(self, record: _Record, index: int, load: int, execute: int) -> None:
+    def _overwritten(self) -> int:
+        """Last MOVE into places that are free to be overwritten."""
+        return max((max(tile.overwritten, *(piece.moved for piece in tile.pieces))
+                    for pad in self._memory.pads.values() for tile in pad.tiles if not tile.uses), default=0)
+
+    def _advance(self, record: _Record, index: int, load: int, execute: int, overwritten: int) -> None:
         """Bring tiles and clocks to where they are when the group's steps have been emitted."""
         memory, steps, scheduler = self._memory, self._memory.steps, self._memory.scheduler
         base_load, base_execute, clock = record.counts[1] + load, record.counts[2] + execute, scheduler.load_clock
@@ -258,6 +266,8 @@ class Repeats:
                 tile = _operand(steps[index + at], name) if is_new else before[at]
                 last_use, clear, ordinals, loaded = end.state
                 tile.address, tile.loaded = end.span[0], clock + loaded
+                if is_new:
+                    tile.overwritten = overwritten
                 tile.last_use = 0 if last_use is None else last_use + base_execute
                 tile.clear = 0 if clear is None else clear + base_execute
                 tile.ordinals = [ordinal + base_load for ordinal in ordinals]

@@ -11,8 +11,9 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..program import Program
-from ..schedule import OperandMemory, Scheduler, Scratchpad
-from ..steps import Use
+from ..schedule import OperandMemory, Scheduler
+from ..scratchpads import NoPlaceError, Scratchpad
+from ..steps import Tile, Use
 from .cost import execute_cycles, load_cycles
 from .repeat import Repeats
 from .steps import ContractionStep
@@ -28,6 +29,11 @@ _ADDRESSES = 1 << ADDRESS_BITS
 
 #: Steps to look ahead for tiles to load.
 _HORIZON = 32
+
+
+def _needs_nothing(use: Use) -> bool:
+    """Whether there is nothing to load ahead: it stands, or MOVEs bring it."""
+    return use.tile.is_resident or len(use.tile.ordinals) >= use.pieces
 
 
 class _Scratchpads(OperandMemory[ContractionStep]):
@@ -106,10 +112,25 @@ class _Scratchpads(OperandMemory[ContractionStep]):
                 if not pad.place(tile, step, newest):
                     return False
                 ordinals = tile.ordinals
-            ordinals.append(scheduler.load(tile, piece, tile.clear, 0, store))
+                if tile.is_resident:
+                    self._fill(tile)
+            ordinals.append(tile.filled if tile.is_resident else scheduler.load(tile, piece, tile.clear, 0, store))
             tile.loaded = scheduler.load_clock
             self._repeats.note(step, tile)
         return True
+
+    def hold(self, tile: Tile, index: int) -> None:
+        pad = self.pads[tile.memory]
+        # What is wanted before the tile itself had better stay.
+        if not (pad.place(tile, tile.uses[0], None) or pad.place(tile, index + 1, None)):
+            raise NoPlaceError(f"no place for a resident tile of {tile.size} bytes at step {index}")
+        self._fill(tile)
+
+    def _fill(self, tile: Tile) -> None:
+        """Fill what is padding in a resident tile that has just been placed."""
+        for piece in tile.pieces:
+            piece.moved = 0
+            tile.filled = max(tile.filled, self.scheduler.load(tile, piece, tile.clear, 0, 0))
 
     def _bring_constant(self, use: Use, step: int) -> bool:
         """Load a tile of constants that a step wants and that does not stand; return whether it does."""
@@ -137,10 +158,12 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         step = self.steps[index]
         a, w, body = step.a.tile, step.w.tile, step.body
         load = max(a.ordinals[:step.a.pieces] + w.ordinals[:step.w.pieces])
+        move = max((piece.moved for use in (step.a, step.w) if use.tile.is_resident
+                    for piece in use.tile.pieces[:use.pieces]), default=0)
         ordinal = self.executes.append(
             body, load, 0, self._bank_post[self._bank], 0, self._bank,
             (a.address // self._item + body["a_base"]) % _ADDRESSES,
-            (w.address // self._item + body["w_base"]) % _ADDRESSES)
+            (w.address // self._item + body["w_base"]) % _ADDRESSES, move=move)
         a.uses.popleft()
         w.uses.popleft()
         a.last_use = w.last_use = ordinal
@@ -159,11 +182,11 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         while a_open or w_open:
             ahead = end
             if a_open:
-                while a < end and len((use := steps[a].a).tile.ordinals) >= use.pieces:
+                while a < end and _needs_nothing(steps[a].a):
                     a += 1
                 self._a_front = ahead = a
             if w_open:
-                while w < end and len((use := steps[w].w).tile.ordinals) >= use.pieces:
+                while w < end and _needs_nothing(steps[w].w):
                     w += 1
                 self._w_front = w
                 if w < ahead:
@@ -174,7 +197,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
             step, before = steps[ahead], None if ahead == first else until
             # A place that the EXECUTE just emitted still reads would be free only when it ends: newest is that before.
             for use in step.operands:
-                if len(use.tile.ordinals) >= use.pieces:
+                if _needs_nothing(use):
                     continue
                 if use is step.a:
                     a_open = a_open and self._bring(use, ahead, index, before)
