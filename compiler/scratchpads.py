@@ -32,6 +32,9 @@ class Scratchpad:
         Tile for which there was no room when :meth:`find` was asked last.
     retry : int
         Least `newest` with which there may be room for it.
+    has_moves : bool
+        Whether MOVEs write some of the tiles. LOADs follow one another, so that one behind another need not wait for
+        what that has waited for; a MOVE follows no LOAD, and no LOAD a MOVE.
     """
 
     def __init__(self, capacity: int, alignment: int):
@@ -43,6 +46,10 @@ class Scratchpad:
         self.evicted = 0
         self.refused: Tile | None = None
         self.retry = 0
+        self.has_moves = False
+        #: Parts of tiles that others have been placed over, whose rest nothing stands on yet: first byte and that
+        #: behind the last, and the latest command to use it, LOAD into it, and MOVE into it.
+        self._rests: list[tuple[int, int, int, int, int]] = []
 
     def place(self, tile: Tile, step: int, newest: int | None) -> bool:
         """Give `tile`, needed by `step`, a place if :meth:`find` finds one."""
@@ -56,12 +63,22 @@ class Scratchpad:
         size = -(-tile.size // self._alignment) * self._alignment
         low, high = bisect_right(self.ends, start), bisect_left(self.firsts, start + size)
         tile.filled = tile.overwritten = 0
+        rests: list[tuple[int, int, int, int, int]] = []
         for other in self.tiles[low:high]:
             if other.is_resident and other.uses:
                 raise AssertionError(f"a resident tile of {other.size} bytes must keep its place")
             tile.filled = max(tile.filled, other.filled, *other.ordinals, 0)
             tile.overwritten = max(tile.overwritten, other.overwritten, *(piece.moved for piece in other.pieces))
+            if self.has_moves and (self.firsts[low] < start or start + size < self.ends[high - 1]):
+                rests.append((other.address, other.address + other.size, max(other.last_use, other.clear),
+                              max(other.filled, *other.ordinals, 0),
+                              max(other.overwritten, *(piece.moved for piece in other.pieces))))
             other.address, other.ordinals = -1, []
+        for first, end, clearing, filled, overwritten in self._rests if self.has_moves else ():
+            if first < start + size and start < end:
+                clear, tile.filled = max(clear, clearing), max(tile.filled, filled)
+                tile.overwritten = max(tile.overwritten, overwritten)
+        self._rests = [rest for rest in self._rests + rests if rest[0] < start or start + size < rest[1]]
         self.evicted += high - low
         self.refused = None
         tile.address, tile.clear, tile.last_use, tile.ordinals = start, clear, 0, []

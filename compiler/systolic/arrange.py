@@ -38,6 +38,11 @@ class _Cut(NamedTuple):
     chain: Chain
     count: int
     lags: tuple[int, ...]
+    parts: int = 2
+
+    def strips(self, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
+        """Steps of the strips of all stages."""
+        return self.chain.strips(self.count, self.parts, plan)
 
 
 def _turns(count: int, lags: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -119,17 +124,22 @@ class _Arranger:
         usual = self.search.price(whole, [])
         least, _ = self.search.most(whole, usual.cycles)
         best: _Cut | None = None
-        for count in self._counts(chain):
-            try:
-                strips = chain.strips(count, MemoryPlan(keep=False))
-            except PearrayError:
-                continue
-            for lags in _lags(len(chain.stages)):
-                price = self.search.price(_in_turn(strips, lags), chain.between) if self.has_time else NEVER
-                saved = least.total - price.total
-                if price.cycles <= usual.cycles and saved > (best.saved if best is not None else 0):
-                    best = _Cut(saved, chain, count, lags)
+        choices = [(count, lags, 2) for count in self._counts(chain) for lags in _lags(len(chain.stages))]
+        for choice in choices:
+            best = self._better(_Cut(0.0, chain, *choice), best, usual, least)
+        for parts in (1, 3, 4) if best is not None else ():
+            best = self._better(best._replace(parts=parts), best, usual, least)
         return best
+
+    def _better(self, cut: _Cut, best: _Cut | None, usual: Price, least: Price) -> _Cut | None:
+        """A cut that saves more of the `least` price than the `best` so far, or that."""
+        try:
+            strips = cut.strips(MemoryPlan(keep=False))
+        except PearrayError:
+            return best
+        price = self.search.price(_in_turn(strips, cut.lags), cut.chain.between) if self.has_time else NEVER
+        cut = cut._replace(saved=least.total - price.total)
+        return cut if price.cycles <= usual.cycles and cut.saved > (best.saved if best is not None else 0) else best
 
     def _counts(self, chain: Chain) -> list[int]:
         """Numbers of strips to try: of the fewest, what all stages read of two may just stand together."""
@@ -173,7 +183,7 @@ def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stag
     price, kept = search.most(order.steps, usual.cycles)
     cuts = arranger.cuts(kept)
     while cuts:
-        steps = arranger.spliced(cuts, [cut.chain.strips(cut.count, MemoryPlan(keep=False)) for cut in cuts])
+        steps = arranger.spliced(cuts, [cut.strips(MemoryPlan(keep=False)) for cut in cuts])
         between = [buffer for cut in cuts for buffer in cut.chain.between]
         found, held = search.most(steps, usual.cycles, between)
         if found.cycles <= usual.cycles and found.total < price.total:
@@ -191,7 +201,7 @@ def _cut(arranger: _Arranger, cuts: Sequence[_Cut], plan: MemoryPlan, stages: Se
     for cut in cuts:
         for stage in cut.chain.stages:
             plan.unpack(stage.problem.name)
-        strips.append(cut.chain.strips(cut.count, plan))
+        strips.append(cut.strips(plan))
     made = {id(stage): each for cut, found in zip(cuts, strips, strict=True)
             for stage, each in zip(cut.chain.stages, found, strict=True)}
     found, at = [], 0

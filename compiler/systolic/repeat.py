@@ -27,7 +27,7 @@ LEAST = 16
 _WORTH = 1024
 
 #: Columns of the entries of LOADs and EXECUTEs (:class:`~pearray.compiler.program.Stream`).
-_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _MOVE, _FIRST, _SECOND = range(9)
+_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _, _FIRST, _SECOND = range(9)
 
 
 class Memory(Protocol):
@@ -88,7 +88,9 @@ class Repeats:
         self._record: _Record | None = None
         self._recording = False
         self._count: dict[int, int] = {}
-        if len(memory.steps) >= _WORTH:
+        # MOVEs are emitted between the groups, and change what stands.
+        if len(memory.steps) >= _WORTH and not any(
+                use.tile.is_resident for step in memory.steps for use in (step.a, step.w)):
             self._measure(memory.steps)
 
     def _measure(self, steps: Sequence[ContractionStep]) -> None:
@@ -103,8 +105,7 @@ class Repeats:
             at, column = np.array(tile.uses), pads.index(tile.memory)
             self._back[at[1:], column] = np.minimum(np.diff(at), 1 << 20)
             self._more[at[:-1], column] = 1
-            self._alike[at, column] = (sizes.setdefault(tile.size, len(sizes))
-                                       if len(tile.pieces) == 1 and not tile.is_resident else -1)
+            self._alike[at, column] = sizes.setdefault(tile.size, len(sizes)) if len(tile.pieces) == 1 else -1
         groups = [step.group for step in steps]
         self._opens = np.array([True] + [group is not before for before, group in pairwise(groups)])
         first = np.flatnonzero(self._opens)
@@ -231,7 +232,6 @@ class Repeats:
         loads, executes = record.loads.copy(), record.executes.copy()
         loads[:, _PLACE] += np.uint32(length)
         loads[:, _BODY], loads[:, _STORE] = numbers, stores
-        loads[:, _MOVE] = overwritten = self._overwritten()
         loads[:, _EXECUTE] += np.where(loads[:, _EXECUTE] > 0, execute, 0).astype(np.uint32)
         for row, name, tile, (start, clear) in constants:
             scheduler.pads[name].put(tile, start, clear)
@@ -245,15 +245,10 @@ class Repeats:
         executes[:, _POST], executes[:, _FIRST] = memory.sums_free()
         scheduler.loads.extend(loads)
         memory.executes.extend(executes)
-        self._advance(record, index, load, execute, overwritten)
+        self._advance(record, index, load, execute)
         return True
 
-    def _overwritten(self) -> int:
-        """Last MOVE into places that are free to be overwritten."""
-        return max((max(tile.overwritten, *(piece.moved for piece in tile.pieces))
-                    for pad in self._memory.pads.values() for tile in pad.tiles if not tile.uses), default=0)
-
-    def _advance(self, record: _Record, index: int, load: int, execute: int, overwritten: int) -> None:
+    def _advance(self, record: _Record, index: int, load: int, execute: int) -> None:
         """Bring tiles and clocks to where they are when the group's steps have been emitted."""
         memory, steps, scheduler = self._memory, self._memory.steps, self._memory.scheduler
         base_load, base_execute, clock = record.counts[1] + load, record.counts[2] + execute, scheduler.load_clock
@@ -266,8 +261,6 @@ class Repeats:
                 tile = _operand(steps[index + at], name) if is_new else before[at]
                 last_use, clear, ordinals, loaded = end.state
                 tile.address, tile.loaded = end.span[0], clock + loaded
-                if is_new:
-                    tile.overwritten = overwritten
                 tile.last_use = 0 if last_use is None else last_use + base_execute
                 tile.clear = 0 if clear is None else clear + base_execute
                 tile.ordinals = [ordinal + base_load for ordinal in ordinals]

@@ -60,6 +60,8 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def begin(self, scheduler: Scheduler[ContractionStep], steps: Sequence[ContractionStep]) -> None:
         super().begin(scheduler, steps)
+        for pad in self.pads.values():
+            pad.has_moves = any(use.tile.is_resident for step in steps for use in step.operands)
         self.executes = scheduler.program.stream(Opcode.EXECUTE, ("bank", "a_base", "w_base"))
         self._repeats = Repeats(self, _HORIZON)
 

@@ -150,8 +150,8 @@ class Chain:
             ends.insert(0, stops)
         return ends
 
-    def strips(self, count: int, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
-        """Steps of each stage's strips, `count` of them, some of which may have none.
+    def strips(self, count: int, parts: int, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
+        """Steps of each stage's strips, `count` of them, some of which may have none, in `parts` groups at least.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Chain:
         found, held = [], list[Held]()
         for layer, stops in zip(self._layers, self._ends(count), strict=True):
             cuts = [tuple(_regions(layer.problem, *span)) for span in pairwise((0, *stops))]
-            tiling = self._tiling(layer, tuple(region for cut in cuts for region in cut))
+            tiling = self._tiling(layer, tuple(region for cut in cuts for region in cut), parts)
             visits, standing = lower_visits(tiling, layer, plan, held)
             held += standing
             strips: list[list[ContractionStep]] = []
@@ -172,12 +172,15 @@ class Chain:
         return found
 
     @staticmethod
-    def _tiling(layer: Layer, cut: tuple[Region, ...]) -> Tiling:
+    def _tiling(layer: Layer, cut: tuple[Region, ...], parts: int) -> Tiling:
+        """The best tiling by closed form of a layer that is cut into given regions."""
         tilings = [tiling for _, tiling in Chooser(layer, cut).best(8)]
         whole = [tiling for tiling in tilings if not tiling.n_outer and tiling.regions == cut]
         if not whole:
             raise layer.no_room("strip")
-        return replace(whole[0], shrink=False)
+        # What is left of a strip when its last group has been computed is waited for: it had better be little.
+        pixels = max(-(-max(region.pixels for region in cut) // parts), layer.config.array.rows)
+        return replace(whole[0], shrink=False, pixels=min(whole[0].pixels, pixels))
 
 
 def chains(stages: Sequence[Stage], wanted: Collection[Buffer], most: int) -> Iterator[Sequence[Stage]]:
