@@ -9,6 +9,7 @@ ARRAY = "hdl/systolic/test_systolic.py::test_random_operations[integer-0.0]"
 LEDGER = "sim/test_ledger.py::test_layers[systolic]"
 ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
+MOVER = "hdl/shell/test_mover.py"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 
 BANK = [
@@ -157,4 +158,35 @@ BANK = [
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.engine", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
+    Fault(name="mover-word-stays", module="pearray.hdl.shell.mover", test=f"{MOVER}::test_random_blocks[64-8-False]",
+          line="reads.p.word.eq(reads.p.word + 1)", fault="reads.p.word.eq(reads.p.word)"),
+    Fault(name="mover-forgets-a-long-row", module="pearray.hdl.shell.mover", test=f"{MOVER}::test_long_row",
+          line="with m.If(walker.o.valid & coming.head):", fault="with m.If(walker.o.valid):"),
+    Fault(name="mover-done-with-the-last-burst", module="pearray.hdl.shell.mover",
+          test=f"{MOVER}::test_random_blocks[64-8-False]",
+          line="now.end.eq(beat & last & burst.end)", fault="now.end.eq(beat & burst.end)"),
+    Fault(name="mover-holds-too-late", module="pearray.hdl.shell.mover", test=f"{MOVER}::test_a_beat_a_cycle[1-8]",
+          line="stages[latency - loading]", fault="stages[latency - loading + 1]"),
+    Fault(name="loader-not-held", module="pearray.hdl.shell.loader", test=f"{MOVER}::test_beats_of_loads_are_held_back",
+          line="free_port.eq(~self.hold.valid |", fault="free_port.eq(1 |"),
+    Fault(name="loader-held-for-all", module="pearray.hdl.shell.loader",
+          test=f"{MOVER}::test_beats_of_loads_are_held_back",
+          line="(self.hold.destination != burst.kind.destination)", fault="Const(0)"),
+    Fault(name="storer-gives-its-turn-away", module="pearray.hdl.shell.storer", test=f"{MOVER}::test_turns",
+          line="own.eq(wanted & (~self.reads.valid | moved))", fault="own.eq(wanted & ~self.reads.valid)"),
+    Fault(name="storer-and-mover-read-at-once", module="pearray.hdl.shell.storer",
+          test=f"{MOVER}::test_random_blocks[64-8-True]",
+          line="self.reads.ready.eq(~own)", fault="self.reads.ready.eq(1)"),
+    Fault(name="moved-lanes-by-the-storer", module="pearray.hdl.shell.storer",
+          test=f"{MOVER}::test_random_blocks[64-8-False]",
+          line="shown.first.eq(place.first)", fault="shown.first.eq(burst.first)"),
+    Fault(name="moved-to-both", module="pearray.hdl.systolic.core",
+          test="hdl/test_accelerator.py::test_back_to_back_programs[moves]",
+          line="moved.eq(move.valid & (move.destination == destination))", fault="moved.eq(move.valid)"),
+    Fault(name="fetch-forgets-a-half", module="pearray.hdl.shell.fetch",
+          test="hdl/shell/test_fetch.py::test_zero_counts[32-1]",
+          line="groups[key] if at == number else kept[key]", fault="groups[key]"),
+    Fault(name="ledger-moves-are-others", module="pearray.hdl.shell.ledger",
+          test="hdl/shell/test_ledger.py::test_follows_waits[five]",
+          line="rest = Mux(to_move, asked.move, rest)", fault="rest = Mux(to_move, rest, asked.rest)"),
 ]

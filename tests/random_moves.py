@@ -6,6 +6,7 @@ engines overlap as much as they ever may, and a byte that is late, early or lost
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from pearray.compiler.interpreter import Cells
 from pearray.compiler.kinds import interpreter
-from pearray.compiler.program import QUEUES, Program
+from pearray.compiler.program import QUEUES, Program, disassemble
 from pearray.compiler.validate import validate
 from pearray.hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Rounding
 from pearray.hdl.shell.config import Config
@@ -194,27 +195,33 @@ class DrawnCase:
         Generator.
     count : int
         Commands, besides those that give all memories contents and bring some of them out.
+    transfers : bool
+        Whether there are LOADs and STOREs among them.
     """
 
     operator = "drawn program"
 
-    def __init__(self, rng: np.random.Generator, count: int):
+    def __init__(self, rng: np.random.Generator, count: int, *, transfers: bool = True):
         self._rng, self._count = rng, count
+        self._shares = (0.15, 0.35, 0.15, 0.2, 0.15) if transfers else (0, 0.45, 0.25, 0.3, 0)
 
     def compile(self, config: Config) -> "DrawnCase":
         """Draw the program for a configuration with the systolic array and MOVEs."""
         rng, drawer = self._rng, _Drawer(self._rng, config)
         drawer.begin()
         names = ("load", "move", "execute", "post", "store")
-        for name in rng.choice(names, self._count, p=(0.15, 0.35, 0.15, 0.2, 0.15)):
+        for name in rng.choice(names, self._count, p=self._shares):
             getattr(drawer, name)()
         # What has been moved is seen in sums.
-        for name in ("move", "execute", "post", "store", "move", "execute", "post", "store"):
+        for name in ("move", "execute", "post", "store"):
             getattr(drawer, name)()
         encoded = drawer.program.encode()
         validate(encoded, queues=config.commands.queues)
         assert len(encoded) <= CONSTANTS - PROGRAM
-        self.counts = dict(drawer.program.counts)
+        # With all fields, as the compiler's are.
+        self.program = Program.of(config.commands, (replace(each, body={
+            name: getattr(value, "value", value) for name, value in each.body.items()})
+            for each in disassemble(encoded, config.commands)))
         self.segments = [(PROGRAM, encoded), (CONSTANTS, drawer.constants.tobytes()),
                          (OUTPUTS, drawer.before.tobytes())]
         # The interpreter itself finds no race in it, and the same outputs.

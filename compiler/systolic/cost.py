@@ -82,7 +82,8 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     """
     found = timeline(config, program, timing)
     groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols
-    counts = dict.fromkeys((*EXACT, "stall_load", "stall_post", "stall_empty"), 0)
+    moves = ("move_commands", "moved_beats") if config.has_moves else ()
+    counts = dict.fromkeys((*EXACT, *moves, "stall_load", "stall_post", "stall_empty"), 0)
     for command in program.commands:
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
@@ -92,6 +93,8 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
             counts[_WRITES.get(body["destination"], "parameter_write_beats")] += beats
         elif command.opcode is Opcode.STORE:
             counts["write_beats"] += sum(bursts(config, body).sizes)
+        elif command.opcode is Opcode.MOVE:
+            counts["moved_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
             counts["post_group"] += body["n_count"] * body["m_count"] * groups
         else:

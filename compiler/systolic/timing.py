@@ -12,6 +12,7 @@ from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.loader import Loader
+from ...hdl.shell.mover import Mover
 from ...hdl.shell.queues import slot_bits
 from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
@@ -37,7 +38,7 @@ class UnendingError(PearrayError):
 
 
 class Bursts(NamedTuple):
-    """Bursts of a LOAD or STORE."""
+    """Bursts of a LOAD, STORE or MOVE."""
 
     #: Beats of each, in order.
     sizes: tuple[int, ...]
@@ -82,13 +83,18 @@ def row_bursts(config: Config, start: int, length: int, rows: tuple[int, int]) -
 
 
 def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
-    """Bursts of a LOAD or STORE. A fill is cut by its addresses on chip, all others by those in memory."""
+    """Bursts of a LOAD, STORE or MOVE.
+
+    A fill is cut by its addresses on chip, a MOVE by those of its target, all others by those in memory.
+    """
     beat, burst = config.beat_bytes, burst_beats(config)
     modulus = beat * burst
     if body.get("profile"):
         return _block_bursts(beat, burst, body["dram"] % modulus, 16, (1, 0), (1, 0))
     if body.get("fill"):
         start, step1, step2 = body["address"], body["step1"], body["step2"]
+    elif "target" in body:
+        start, step1, step2 = body["target"], body["target_step1"], body["target_step2"]
     else:
         start, step1, step2 = body["dram"], body["dram_step1"], body["dram_step2"]
     return _block_bursts(beat, burst, start % modulus, body["length"], (body["count1"], step1 % modulus),
@@ -131,6 +137,8 @@ class Latencies:
     pair: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
+    #: From a beat of a MOVE that is read to its place.
+    move_done: int
 
     @staticmethod
     @cache
@@ -147,7 +155,8 @@ class Latencies:
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.latency_of(config), Post.settings_cycle_of(config),
             Post.pair_delay_of(config),
-            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
+            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
+            Mover.latency_of(config, output_banks(config)))
 
 
 class Execution(NamedTuple):

@@ -290,11 +290,9 @@ class Ledger(wiring.Component):
                         (none | execute[Opcode.LOAD], Cause.DEPENDENCY), (1, Cause.FILL_AND_DRAIN)),
             post_to_load=post[Opcode.LOAD],
             post=_first((post[Opcode.LOAD], Cause.DEPENDENCY), (post[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
-                        (post[Opcode.STORE], Cause.STORES), *moved(post),
-                        (1, Cause.POST_PROCESSING)),
+                        (post[Opcode.STORE], Cause.STORES), *moved(post), (1, Cause.POST_PROCESSING)),
             store_to_post=store[Opcode.POST],
-            store=_first((store[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
-                         *moved(store), (1, Cause.STORES)),
+            store=_first((store[Opcode.EXECUTE], Cause.FILL_AND_DRAIN), *moved(store), (1, Cause.STORES)),
             **(self._ask_moves(waits) if moves else {}))
 
     def _lead(self, m, asked):
