@@ -25,10 +25,10 @@ __all__ = ["arrange"]
 _OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGHT.value: "weight_bytes"}
 
 #: Stages of a chain at most, and numbers of strips that are tried from the least on that may do.
-_LONGEST, _TRIES = 4, 8
+_LONGEST, _TRIES = 4, 6
 
 #: Steps of programs that are timed for all of this, which bounds the time it takes.
-_MOST_STEPS = 100_000
+_MOST_STEPS = 30_000
 
 
 class _Cut(NamedTuple):

@@ -60,8 +60,16 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def begin(self, scheduler: Scheduler[ContractionStep], steps: Sequence[ContractionStep]) -> None:
         super().begin(scheduler, steps)
+        begins: dict[int, tuple[int, Tile]] = {}
+        for index, step in enumerate(steps):
+            for output in step.group.outputs:
+                for moves in output.moves:
+                    begins.setdefault(id(moves.tile), (index, moves.tile))
+        #: Resident tiles, and the first steps of the groups that are the first to move something into them.
+        self._begins = list(begins.values())
+        self._begun = 0
         for pad in self.pads.values():
-            pad.has_moves = any(use.tile.is_resident for step in steps for use in step.operands)
+            pad.has_moves = bool(begins)
         self.executes = scheduler.program.stream(Opcode.EXECUTE, ("bank", "a_base", "w_base"))
         self._repeats = Repeats(self, _HORIZON)
 
@@ -109,7 +117,8 @@ class _Scratchpads(OperandMemory[ContractionStep]):
                 return False
             if tile.address < 0:
                 pad = self.pads[tile.memory]
-                if newest is not None and pad.refused is tile and newest < pad.retry:
+                if newest is not None and ((pad.refused is tile and newest < pad.retry)
+                                           or self._would_be_in_the_way(tile, step)):
                     return False
                 if not pad.place(tile, step, newest):
                     return False
@@ -120,6 +129,22 @@ class _Scratchpads(OperandMemory[ContractionStep]):
             tile.loaded = scheduler.load_clock
             self._repeats.note(step, tile)
         return True
+
+    def _would_be_in_the_way(self, tile: Tile, step: int) -> bool:
+        """Whether resident tiles that are filled before a step want the room in which its tile would stand by then."""
+        begins = self._begins
+        while self._begun < len(begins) and (begins[self._begun][1].address >= 0 or not begins[self._begun][1].uses):
+            self._begun += 1
+        wanted = 0
+        for begin, resident in begins[self._begun:]:
+            if begin >= step:
+                break
+            if resident.memory == tile.memory and resident.address < 0 and resident.uses:
+                wanted += resident.size
+        if not wanted:
+            return False
+        pad = self.pads[tile.memory]
+        return wanted + tile.size + sum(other.size for other in pad.tiles if other.uses) > pad.capacity
 
     def hold(self, tile: Tile, index: int) -> None:
         pad = self.pads[tile.memory]

@@ -113,7 +113,7 @@ def test_a_block_in_strips(rng, batch):
     # The output, and three records of 64 bytes at most.
     assert counts["write_beats"] * beats <= size + 3 * 64
     # The input with the lines that two strips read, and the constants.
-    assert counts["load_beats"] * beats <= 1.8 * size + 1.1 * compiled.host_packed_bytes
+    assert counts["load_beats"] * beats <= 2.6 * size + 1.1 * compiled.host_packed_bytes
     # Constants that were packed for another cut are gone.
     assert len({address for address, _ in compiled.segments}) == len(compiled.segments)
 
