@@ -6,6 +6,7 @@ number of cycles, so will all that follows, and is not walked one by one.
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.config import Config
@@ -13,7 +14,7 @@ from ...hdl.shell.reader import IN_FLIGHT
 from ...memory import MemoryTiming
 from .timing import Bursts, data_cycles
 
-__all__ = ["NEVER", "Block", "ReadPort", "WritePort"]
+__all__ = ["NEVER", "Block", "MovePort", "ReadPort", "WritePort"]
 
 NEVER = 1 << 62
 
@@ -237,3 +238,29 @@ class WritePort:
                 check, mark = number + period, now
         self._beat, self._address_free, self._data_free, self._response = beat, address, free, response
         return found, response
+
+
+class MovePort:
+    """Mover: bursts of MOVEs, in order.
+
+    That their beats take turns with those of STOREs, and hold up those of LOADs, is left out.
+
+    Members
+    -------
+    ready : int
+        Cycle from which on it takes another MOVE.
+    """
+
+    def __init__(self) -> None:
+        self.ready = self._free = 0
+        #: When it took its last bursts: as many as stand between the rows of a MOVE and what is read.
+        self._taken = [-1] * 3
+
+    def move(self, time: int, bursts: Bursts, rows: int) -> int:
+        """Read the bursts of a MOVE that it takes in cycle `time`; return the cycle of the last beat."""
+        *starts, self._free = accumulate(bursts.sizes, initial=max(time + BlockWalker.LATENCY, self._free))
+        taken = self._taken + starts
+        # The next one is taken when this one's last row has left the first stage.
+        self.ready = max(time + rows, taken[-bursts.last_row - 3] + 1) + 1
+        self._taken = taken[-3:]
+        return self._free

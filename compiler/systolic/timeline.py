@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import accumulate, count
+from itertools import count
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ...hdl.shell.queues import CommandQueues
 from ...hdl.shell.tokens import TokenGates
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
-from .ports import NEVER, Block, ReadPort, WritePort
+from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .timing import Latencies, UnendingError, bursts, execution
 
 __all__ = ["Timeline", "timeline"]
@@ -90,11 +90,9 @@ class _Machine:
         self._gated = [False] * queues
         # Ports, loader and storer.
         self._reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
+        self._moves = MovePort()
         self._walked = self._load_ready = self._store_ready = 0
         self._load_wait = self._accepting = -1
-        # Mover: when it takes a command, when its last burst has been read, and when it took bursts.
-        self._move_ready = self._move_free = 0
-        self._move_taken = [-1, -1, -1]
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
         self.stalls = [0, 0, 0]
@@ -378,20 +376,12 @@ class _Machine:
         self._finished(_STORE, index, response + 1)
 
     def _move(self, time: int) -> None:
-        """Take a MOVE; that its beats take turns with those of STOREs, and hold up those of LOADs, is left out."""
-        time = max(time, self._move_ready)
-        index = self._slot[_MOVE]
+        index, moves = self._slot[_MOVE], self._moves
         body = self._bodies[index]
-        sizes, last_row, _ = bursts(self._config, body)
-        self.begun[index] = time
-        first = max(time + _WALK, self._move_free)
-        *starts, self._move_free = accumulate(sizes, initial=first)
-        taken = self._move_taken + starts
-        # The next one is taken when this one's last row has left the first stage.
-        self._move_ready = max(time + body["count1"] * body["count2"], taken[-last_row - 3] + 1) + 1
-        self._move_taken = taken[-3:]
+        time = self.begun[index] = max(time, moves.ready)
         self._at(time + 1, _FREED, _MOVE)
-        self._finished(_MOVE, index, self._move_free + self._c.move_done)
+        end = moves.move(time, bursts(self._config, body), body["count1"] * body["count2"])
+        self._finished(_MOVE, index, end + self._c.move_done)
 
 
 def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:

@@ -78,7 +78,7 @@ def test_layers_whose_counts_wrap(rng, name):
     program = Program.of(config.commands, compiled.program.commands, 8)
     assert max(program.counts.values()) > 512
     encoded = program.encode()
-    validate(encoded, 8)
+    validate(encoded, 8, queues=config.commands.queues)
     machine = interpreter(config, compiled.memory_bytes + 64)
     machine.write([*compiled.segments, (compiled.program_address, encoded), *compiled.bind(inputs)])
     machine.run(compiled.program_address, 8)

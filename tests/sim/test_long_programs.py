@@ -7,7 +7,7 @@ import numpy as np
 import pearray as pe
 from pearray.compiler.program import Program
 from pearray.compiler.validate import validate
-from pearray.hdl.systolic.commands import COMMANDS, Destination
+from pearray.hdl.systolic.commands import Destination
 from pearray.sim import Job, run
 
 CONFIG = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml").hardware
@@ -30,7 +30,7 @@ def product(program, result):
 
 def test_counts_wrap(rng):
     """Waits that are left out, or long past, would look as if they were to come: the program would never end."""
-    program = Program(COMMANDS)
+    program = Program(CONFIG.commands)
     a = rng.integers(-128, 128, CONFIG.array.rows, dtype=np.int8)
     w = rng.integers(-128, 128, (CONFIG.array.rows, CONFIG.array.cols), dtype=np.int8)
     product(program, Y)
@@ -38,7 +38,7 @@ def test_counts_wrap(rng):
         program.load({"execute": 1}, fill=1, length=1, count1=1, count2=1, address=512)
     product(program, Y + 256)
     encoded = program.encode()
-    validate(encoded)
+    validate(encoded, queues=CONFIG.commands.queues)
     job = Job(CONFIG, [(A, a.tobytes()), (W, w.tobytes()), (PROGRAM, encoded)], PROGRAM, [(Y, 16), (Y + 256, 16)])
     outcome = run(job)
     expected = (a.astype(np.int32) @ w.astype(np.int32)).tobytes()
