@@ -52,25 +52,26 @@ class _Compiler:
         graph, config = self._graph, self._config
         self._check_lowerings()
         inputs = self._place_inputs()
-        steps: list[Step] = []
+        made: list[list[Step]] = []
         layers: list[PlannedLayer] = []
-        ends: list[Step] = []
         for number, node in enumerate(self._nodes):
             packed = self._plan.packed_bytes
-            made = self._lower(number, node)
-            if not made:
+            steps = self._lower(number, node)
+            if not steps:
                 continue
-            steps += made
-            ends.append(made[-1])
+            made.append(steps)
             outputs = tuple(node.outputs.values())
             layers.append(PlannedLayer(
                 node.name, node.operator.kind, self._device.macs(node), graph.tensors[outputs[0]].shape, outputs,
-                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
-                work=sum(self._kind.work(config, step) for step in made)))
-        for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
-            step.group.profile = self._plan.reserve("profile", 64)
-            layers[index] = replace(layers[index], profile=step.group.profile)
-        program = self._planner.schedule(steps)
+                self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
+        arranged = self._planner.arrange(made, self._kept())
+        layers = [replace(layer, work=sum(self._kind.work(config, step) for step in steps))
+                  for layer, steps in zip(layers, arranged.layers, strict=True)]
+        for index in range(len(layers) - (not self._kind.records_last)):
+            group = arranged.layers[index][-1].group
+            group.profile = self._plan.reserve("profile", 64)
+            layers[index] = replace(layers[index], profile=group.profile)
+        program = self._planner.schedule(arranged.steps)
         encoded = program.encode()
         validate(encoded, queues=config.commands.queues)
         address = self._plan.reserve("program", len(encoded))
@@ -112,6 +113,11 @@ class _Compiler:
             last |= {source(name): number for name in (*node.outputs.values(), *node.inputs.values())}
         kept = {source(name) for name in {*self._graph.outputs} | self._read_by_host()}
         return {name: number for name, number in last.items() if name not in kept}
+
+    def _kept(self) -> list[Buffer]:
+        """Tensors that the program makes and that must be in memory at its end."""
+        return [found.buffer for found in self._context.located.values()
+                if found.buffer.is_made and found.buffer.name not in self._dies]
 
     def _place(self) -> None:
         """Give buffers that want one their place."""

@@ -7,7 +7,7 @@ that is installed. Nothing else names it.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -23,9 +23,11 @@ from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .interpreter import Interpreter
 from .kernels.kernel import Kernel
+from .kernels.views import Buffer
 from .placed import Placed
 from .placement import MemoryPlan
 from .program import Program
+from .residency import Arrangement
 from .steps import Step
 
 __all__ = ["GROUP", "ArrayCompiler", "FigureTable", "LayerPlanner", "Setting", "compiler_for", "interpreter", "kinds"]
@@ -71,6 +73,18 @@ class LayerPlanner(ABC):
         PearrayError
             If the array cannot do it, or its memories can't hold the smallest parts of it.
         """
+
+    def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
+        """Decide in which order all is computed, and which tensors stay on chip.
+
+        Parameters
+        ----------
+        layers : sequence of sequence of Step
+            What :meth:`lower` has made of the kernels of each layer, in their order.
+        wanted : collection of Buffer
+            Tensors that must be in memory at the end.
+        """
+        return Arrangement.in_order(layers)
 
     @abstractmethod
     def schedule(self, steps: Sequence[Step]) -> Program:

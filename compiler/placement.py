@@ -64,6 +64,7 @@ class MemoryPlan:
         self._unshared = 0
         self._keep, self._grain = keep, max(grain, ALIGNMENT)
         self._keyed: dict[object, int] = {}
+        self._unkeyed: dict[str, list[int]] = {}
         self._free: list[tuple[int, int]] = []
         self._living: list[Reserved] = []
         self.node = 0
@@ -136,7 +137,17 @@ class MemoryPlan:
         self.packed_bytes += length
         if key is not None:
             self._keyed[key] = address
+        else:
+            self._unkeyed.setdefault(name, []).append(address)
         return address
+
+    def unpack(self, name: str) -> None:
+        """Drop the constants of a layer that have no key: it is about to be lowered again."""
+        addresses = set(self._unkeyed.pop(name, ()))
+        dropped = [item for item in self.reserved if item.address in addresses and item.name == name]
+        self.packed_bytes -= sum(item.length for item in dropped)
+        self.reserved = [item for item in self.reserved if item not in dropped]
+        self.segments = [segment for segment in self.segments if segment[0] not in addresses]
 
     def verify(self, uses: Iterable[tuple[int, Buffer]] = ()) -> None:
         """Assert that nothing overlaps what is in use at the same time, and that all is used only while it stands.

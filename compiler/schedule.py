@@ -10,7 +10,6 @@ records. Where operands and sums stand, what a LOAD of them waits for, and how f
 """
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -18,144 +17,15 @@ from ..hdl.post.pairs import pair_bytes
 from ..hdl.shell.commands import Opcode, Parameter
 from ..hdl.shell.config import Config
 from .program import Program
+from .scratchpads import NoPlaceError, OutputRing, Scratchpad
 from .steps import Group, Output, Piece, Step, Tile, Use
 
-__all__ = ["OperandMemory", "OutputRing", "Scheduler", "Scratchpad"]
+__all__ = ["OperandMemory", "Scheduler"]
 
 #: Memories of post-processing that have lines, and the POST field with the first line of each.
 _BASES = {Parameter.BIAS.value: "bias_base", Parameter.SCALE.value: "scale_base"}
 
-#: More than any ordinal.
-_NEVER = 1 << 62
-
 AnyStep = TypeVar("AnyStep", bound=Step)
-
-
-class Scratchpad:
-    """Places of tiles in one memory.
-
-    Parameters
-    ----------
-    capacity, alignment : int
-        Bytes, and what places are multiples of.
-
-    Members
-    -------
-    tiles, firsts, ends : list of Tile, list of int, list of int
-        Tiles in the order of their places, first bytes of these, and first bytes behind the tiles.
-    evicted : int
-        Tiles that have had to go.
-    refused : Tile or None
-        Tile for which there was no room when :meth:`find` was asked last.
-    retry : int
-        Least `newest` with which there may be room for it.
-    """
-
-    def __init__(self, capacity: int, alignment: int):
-        self.capacity = capacity
-        self._alignment = alignment
-        self.tiles: list[Tile] = []
-        self.firsts: list[int] = []
-        self.ends: list[int] = []
-        self.evicted = 0
-        self.refused: Tile | None = None
-        self.retry = 0
-
-    def place(self, tile: Tile, step: int, newest: int | None) -> bool:
-        """Give `tile`, needed by `step`, a place if :meth:`find` finds one."""
-        found = self.find(tile, step, newest)
-        if found is not None:
-            self.put(tile, *found)
-        return found is not None
-
-    def put(self, tile: Tile, start: int, clear: int) -> None:
-        """Give a tile its place, over whatever stands there; `clear` is what must be over before it is loaded."""
-        size = -(-tile.size // self._alignment) * self._alignment
-        low, high = bisect_right(self.ends, start), bisect_left(self.firsts, start + size)
-        for other in self.tiles[low:high]:
-            other.address, other.ordinals = -1, []
-        self.evicted += high - low
-        self.refused = None
-        tile.address, tile.clear, tile.last_use, tile.ordinals = start, clear, 0, []
-        self.tiles[low:high], self.firsts[low:high], self.ends[low:high] = [tile], [start], [start + tile.size]
-
-    def find(self, tile: Tile, step: int, newest: int | None) -> tuple[int, int] | None:
-        """Find room for `tile`, needed by `step`; with `newest`, only over tiles last used by then.
-
-        Each step is one EXECUTE, so that step n has ordinal n + 1.
-
-        Returns
-        -------
-        (int, int) or None
-            Address, and the command that was the last to use what stands there.
-        """
-        if tile.size > self.capacity:
-            raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
-        alignment, limit = self._alignment, _NEVER if newest is None else newest
-        size = -(-tile.size // alignment) * alignment
-        top, tiles, firsts, ends = self.capacity - size, self.tiles, self.firsts, self.ends
-        starts = {0, top}
-        for first, end in zip(firsts, ends, strict=True):
-            starts.add(first - (first - end) // alignment * alignment)
-            starts.add(first - size)
-        best: tuple[int, int, bool, int] | None = None
-        for start in starts:
-            if not 0 <= start <= top:
-                continue
-            wanted = latest = 0
-            for other in tiles[bisect_right(ends, start):bisect_left(firsts, start + size)]:
-                if other.uses:
-                    if other.uses[0] <= step:
-                        break
-                    wanted += 1
-                if other.last_use > latest:
-                    latest = other.last_use
-                if other.clear > latest:
-                    latest = other.clear
-            else:
-                # Tiles at either end leave the room between them in one piece, whatever their sizes.
-                cost = wanted, latest, 0 < start < top, start
-                if latest <= limit and (best is None or cost < best):
-                    best = cost
-        if best is not None:
-            return best[3], best[1]
-        # Each place is over a tile that has been used too lately, or will be used too soon.
-        self.refused, self.retry = tile, min(
-            tile.uses[0] + 1 if tile.uses and tile.uses[0] <= step else max(tile.last_use, tile.clear)
-            for tile in tiles)
-        return None
-
-
-class OutputRing:
-    """Places in the output scratchpad, taken in turn."""
-
-    def __init__(self, capacity: int, alignment: int):
-        self._capacity = capacity
-        self._alignment = alignment
-        self._next = 0
-        self._taken: list[tuple[int, int, int]] = []
-
-    def place(self, size: int) -> tuple[int, int]:
-        """Address of `size` bytes, and the STORE that must have read what was there."""
-        if size > self._capacity:
-            raise AssertionError(f"output of {size} bytes in a memory of {self._capacity}")
-        start = -(-self._next // self._alignment) * self._alignment
-        if start + size > self._capacity:
-            start = 0
-        self._next = start + size
-        wait, kept = 0, []
-        for entry in self._taken:
-            if entry[0] < start + size and start < entry[1]:
-                wait = max(wait, entry[2])
-            # What was only partly overwritten stays taken: its rest may still be waiting to be read.
-            if entry[0] < start or start + size < entry[1]:
-                kept.append(entry)
-        self._taken = kept
-        return start, wait
-
-    def take(self, start: int, size: int, store: int) -> None:
-        """Record the STORE that reads a place."""
-        self._taken.append((start, start + size, store))
 
 
 class OperandMemory(ABC, Generic[AnyStep]):
@@ -190,6 +60,16 @@ class OperandMemory(ABC, Generic[AnyStep]):
     @abstractmethod
     def bring(self, use: Use, index: int) -> bool:
         """Load what a step needs of a tile, over whatever no step before it needs; return whether all stands."""
+
+    def hold(self, tile: Tile, index: int) -> None:
+        """Give a resident tile its place when the outputs of a step are about to be moved into it.
+
+        Raises
+        ------
+        NoPlaceError
+            If there is none.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def execute(self, index: int) -> None:
@@ -262,6 +142,7 @@ class Scheduler(Generic[AnyStep]):
         self._outputs = OutputRing(config.scratchpads.output_bytes, lanes * config.sum_bytes)
         self.loads = program.stream(Opcode.LOAD, ("destination", "address"))
         self._stores = program.stream(Opcode.STORE, ("address",))
+        self._moves = program.stream(Opcode.MOVE, ("destination", "address", "target")) if config.has_moves else None
         self.load_clock, self.evicted = 0.0, 0
         #: Group whose outputs have not been emitted: the group, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int] | None = None
@@ -302,8 +183,8 @@ class Scheduler(Generic[AnyStep]):
                 continue
             self.flush()
             if not memory.bring(use, index):
-                raise AssertionError(f"step {index} can't have its {self._name(use.tile)} tile of "
-                                     f"{use.tile.size} bytes")
+                raise NoPlaceError(f"step {index} can't have its {self._name(use.tile)} tile of "
+                                   f"{use.tile.size} bytes")
 
     def _name(self, tile: Tile) -> str:
         return self.config.commands.destination(tile.memory).name.lower()
@@ -313,7 +194,7 @@ class Scheduler(Generic[AnyStep]):
         append, cycles, ordinal = self.loads.append, self._memory.load_cycles, 0
         for body in piece.loads:
             ordinal = append(body, 0, execute, post, store, body.get("destination", tile.memory),
-                             tile.address + body["address"])
+                             tile.address + body["address"], move=tile.overwritten)
             self.load_clock += cycles(body)
         return ordinal
 
@@ -347,9 +228,10 @@ class Scheduler(Generic[AnyStep]):
         if group.outputs:
             self._memory.released(index, ordinal)
         if group.profile is not None:
+            counts, moves = self.program.counts, any(output.moves for output in group.outputs)
             self.program.stream(Opcode.STORE).append(
-                {"profile": 1, "dram": group.profile}, 0, self._memory.profile_waits(execute), 0,
-                self.program.counts["store"])
+                {"profile": 1, "dram": group.profile}, 0, self._memory.profile_waits(execute),
+                counts["post"] if moves else 0, counts["store"], move=counts["move"] if moves else 0)
 
     def _post(self, output: Output, execute: int, index: int) -> tuple[int, int]:
         """Emit a POST and the STOREs of what it writes; return the ordinals of it and of the last of them."""
@@ -368,25 +250,42 @@ class Scheduler(Generic[AnyStep]):
                 # Where columns are pixels, bases count entries.
                 entries = self.config.post.lanes if body.get("transposed") else 1
                 fields[name] = body.get(name, 0) + tile.address * entries // self._line[tile.memory]
-        place, store = self._place(output)
+        place, store, move = self._place(output)
         fields["out_base"] = body.get("out_base", 0) + place
         ordinal = self.program.stream(Opcode.POST, tuple(fields)).append(body, load, execute, 0, store,
-                                                                         *fields.values())
+                                                                         *fields.values(), move=move)
         for use in output.constants:
             use.tile.uses.popleft()
             use.tile.last_use = ordinal
         latest = 0
         for stored in output.stores:
             latest = self._stores.append(stored, 0, 0, ordinal, 0, place + stored["address"])
-        if output.stores:
-            self._outputs.take(place, output.room.size if output.room else output.size, latest)
+        moved = self._move(output, place, ordinal, index)
+        if output.stores or output.moves:
+            self._outputs.take(place, output.room.size if output.room else output.size, latest, moved)
         return ordinal, latest
 
-    def _place(self, output: Output) -> tuple[int, int]:
-        """Place of an output, and the STORE that must have read what was there."""
+    def _place(self, output: Output) -> tuple[int, int, int]:
+        """Place of an output, and the STORE and the MOVE that must have read what was there."""
         room = output.room
         if room is None:
             return self._outputs.place(output.size)
         if room.address < 0:
-            room.address, room.clear = self._outputs.place(room.size)
-        return room.address, room.clear
+            room.address, *room.clear = self._outputs.place(room.size)
+        store, move = room.clear
+        return room.address, store, move
+
+    def _move(self, output: Output, place: int, post: int, index: int) -> int:
+        """Emit the MOVEs of what a POST writes; return the last."""
+        latest = 0
+        for moves in output.moves:
+            tile = moves.tile
+            if tile.address < 0:
+                self._memory.hold(tile, index)
+            assert self._moves is not None
+            for body in moves.bodies:
+                latest = self._moves.append(body, tile.filled, tile.clear, post, 0, tile.memory,
+                                            place + body["address"], tile.address + body["target"])
+            moves.piece.awaited -= 1
+            moves.piece.moved = latest
+        return latest

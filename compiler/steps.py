@@ -1,7 +1,7 @@
 """Steps of layers, as a kind of array states them to the scheduler: the tiles that each needs, and what it makes."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -10,7 +10,7 @@ import numpy as np
 
 from .kernels.views import Buffer
 
-__all__ = ["Group", "Output", "Piece", "Room", "Step", "Tile", "Use", "all_of"]
+__all__ = ["Group", "Moves", "Output", "Piece", "Room", "Step", "Tile", "Use", "all_of"]
 
 
 @dataclass(eq=False)
@@ -23,14 +23,25 @@ class Piece:
         Bodies, with addresses in bytes relative to the tile.
     sources : list of (Buffer, int, int)
         Elements that must have been stored before: first, and end.
+
+    Members
+    -------
+    awaited : int
+        Outputs whose MOVEs into it have not been emitted yet.
+    moved : int
+        Last MOVE into it, as long as its tile keeps its place.
     """
 
     loads: list[dict[str, int]]
     sources: list[tuple[Buffer, int, int]] = field(default_factory=list)
+    awaited: int = 0
+    moved: int = 0
 
     def ready(self) -> int | None:
-        """STORE to wait for, or None if one of them has not been emitted."""
+        """STORE to wait for, or None if one of them, or a MOVE into the piece, has not been emitted."""
         latest = 0
+        if self.awaited:
+            return None
         for buffer, first, end in self.sources:
             ordinal = buffer.ready(first, end)
             if ordinal is None:
@@ -51,16 +62,23 @@ class Tile:
         Bytes.
     pieces : list of Piece
         Parts, in the order in which they are loaded.
+    is_resident : bool
+        Whether MOVEs fill it, and LOADs only what is padding: it has its place before the first of them, all of its
+        padding with it, and keeps it until its last use.
     """
 
     memory: int
     size: int
     pieces: list[Piece]
+    is_resident: bool = False
     address: int = -1
     #: Last LOAD of each piece that stands in the scratchpad.
     ordinals: list[int] = field(default_factory=list)
     #: EXECUTE (or POST, for biases, scales and tables) to wait for before the place can be overwritten.
     clear: int = 0
+    #: Last LOAD into the place before MOVEs may write it, and last MOVE that may still write it when it is taken.
+    filled: int = 0
+    overwritten: int = 0
     #: Last command that read the tile.
     last_use: int = 0
     #: When, in cycles, its latest piece will about have come.
@@ -89,13 +107,32 @@ class Room:
 
     size: int
     address: int = -1
-    #: STORE that must have read what stood there before.
-    clear: int = 0
+    #: STORE and MOVE that must have read what stood there before.
+    clear: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Moves:
+    """MOVEs of what a POST writes into a piece of a tile.
+
+    Parameters
+    ----------
+    tile : Tile
+        Resident tile.
+    piece : Piece
+        Piece of it.
+    bodies : list of dict
+        MOVE bodies, with ``address`` relative to the place in the output scratchpad, ``target`` to the tile.
+    """
+
+    tile: Tile
+    piece: Piece
+    bodies: list[dict[str, int]]
 
 
 @dataclass(eq=False)
 class Output:
-    """One POST and the STOREs of what it writes.
+    """One POST, and the STOREs and MOVEs of what it writes.
 
     Parameters
     ----------
@@ -111,6 +148,8 @@ class Output:
         Constants it needs.
     room : Room or None
         Where it stands if not alone: addresses are relative to it.
+    moves : list of Moves
+        Where it goes on chip.
     """
 
     body: dict[str, int]
@@ -122,6 +161,7 @@ class Output:
     table: Use | None = None
     pair: Use | None = None
     room: Room | None = None
+    moves: list[Moves] = field(default_factory=list)
 
     @cached_property
     def constants(self) -> tuple[Use, ...]:
@@ -153,6 +193,10 @@ class Step:
     @property
     def operands(self) -> tuple[Use, ...]:
         """Tiles that the EXECUTE reads, in the order in which they are loaded."""
+        raise NotImplementedError
+
+    def renewed(self, group: Group, use: Callable[[Use], Use]) -> "Step":
+        """The same step of another group, with other tiles."""
         raise NotImplementedError
 
 

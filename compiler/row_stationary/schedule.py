@@ -20,7 +20,8 @@ import numpy as np
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.commands import Opcode
 from ..program import Program
-from ..schedule import OperandMemory, Scheduler, Scratchpad
+from ..schedule import OperandMemory, Scheduler
+from ..scratchpads import Scratchpad
 from ..steps import Output, Tile, Use
 from .steps import PassStep, PsumBlock
 

@@ -66,6 +66,12 @@ class Bounds:
                     last = max(last, written + timing.write_latency)
         return last + TokenGates.DONE_LATENCY + 2
 
+    def load_beats(self, steps: Sequence[ContractionStep]) -> int:
+        """Cycles of the data channel for what steps load, each tile once."""
+        tiles = {id(use.tile): use.tile for step in steps for use in step.operands}
+        return sum(self._once(body, self._beats) for tile in tiles.values() for piece in tile.pieces
+                   for body in piece.loads)
+
     def _once(self, body: Mapping[str, int], price: Callable[[Mapping[str, int]], Any]) -> Any:
         known = self._costs.get(id(body))
         if known is None:

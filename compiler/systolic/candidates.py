@@ -69,9 +69,10 @@ def _most_and_sum(sizes: Iterable[int]) -> tuple[int, int]:
 
 
 class Chooser:
-    """Candidates of a layer and what they cost."""
+    """Candidates of a layer and what they cost; with a `cut`, only those of these regions."""
 
-    def __init__(self, layer: Layer):
+    def __init__(self, layer: Layer, cut: tuple[Region, ...] = ()):
+        self._cut = _Regions(cut) if cut else None
         self._layer, self._problem, self._config = layer, layer.problem, layer.config
         self._maker = TileMaker(layer, MemoryPlan(keep=False))
         self._a_room, self._w_room = layer.config.scratchpads.activation_bytes, layer.config.scratchpads.weight_bytes
@@ -84,7 +85,10 @@ class Chooser:
         return self._known[key]
 
     def _regions(self, pixels: int) -> _Regions:
-        """The output in regions of at most `pixels`; equal cuts are one object."""
+        """The output in regions of at most `pixels`, or as it is to be cut; equal cuts are one object."""
+        if self._cut is not None:
+            return self._cut
+
         def make() -> _Regions:
             problem = self._problem
             parts = tuple(split_region(Region(0, problem.images, 0, problem.p, 0, problem.q), pixels))
@@ -149,6 +153,7 @@ class Chooser:
         if problem.p * problem.q > 1:
             pixels |= {problem.q * count for count in (1, 2, 3, 4, 6) if problem.q * count < total}
         pixels |= {layer.depth // block for block in blocks if layer.depth // block < total}
+        pixels = pixels if self._cut is None else {total}
         yield from product(sorted(pixels), channels, blocks)
 
     def _candidates(self) -> Iterator[_Candidate]:

@@ -1,7 +1,7 @@
 """The systolic array's part of the compiler, behind the interface of every kind."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -15,10 +15,13 @@ from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
+from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
+from ..residency import Arrangement
 from ..steps import Step, all_of
+from .arrange import arrange
 from .cost import predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
@@ -26,6 +29,7 @@ from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .schedule import schedule
 from .steps import ContractionStep
+from .strips import Stage
 from .timeline import timeline
 from .timing import UnendingError, execution
 
@@ -42,12 +46,20 @@ class _Planner(LayerPlanner):
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming, mapper: Mapper):
         self._config, self._timing, self._mapper = config, timing, mapper
+        self._stages: list[Stage] = []
+        self._plan: MemoryPlan | None = None
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
-        steps: list[Step] = []
-        for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan):
-            steps += self._mapper.steps(part, plan)
-        return steps
+        stages = [Stage(part, self._mapper.steps(part, plan))
+                  for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
+        self._stages += stages
+        self._plan = plan
+        return [step for stage in stages for step in stage.steps]
+
+    def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
+        if not self._config.has_moves or self._plan is None:
+            return super().arrange(layers, wanted)
+        return arrange(self._config, self._timing, self._plan, self._stages, layers, wanted)
 
     def cycles(self, kernel: Kernel) -> float:
         parts = forms(Nest.of(kernel, self._config.array.operand_bits), self._config, MemoryPlan(keep=False))

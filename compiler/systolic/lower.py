@@ -1,22 +1,24 @@
 """Steps of a layer under a given tiling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from ...hdl.post.average import SEARCH
+from ..kernels.nest import Nest
 from ..kernels.regions import Region
+from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Group, Output, Tile, Use
-from .geometry import Box
+from .geometry import Box, Geometry
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
 from .ramps import ending, split_at
 from .steps import ContractionStep
 from .tiles import TileMaker
 
-__all__ = ["lower"]
+__all__ = ["Held", "lower", "lower_visits"]
 
 
 class _Execute(NamedTuple):
@@ -35,8 +37,35 @@ class _Execute(NamedTuple):
     body: dict[str, int]
 
 
+class Held(NamedTuple):
+    """A tile of activations that stands, for others that read the same pixels."""
+
+    x: View
+    images: tuple[int, int]
+    geometry: Geometry
+    box: Box
+    tile: Tile
+
+    def place(self, problem: Nest, region: Region, box: Box, own: Geometry) -> int | None:
+        """Operand at which `own`, the input of a region that sees nothing but its pixels, begins.
+
+        None if not all of it is there.
+        """
+        at, x = self.geometry, problem.x
+        if (self.x.buffer is not x.buffer or (self.x.axes, self.x.offset) != (x.axes, x.offset)
+                or problem.r * problem.s > 1 or problem.stride != (1, 1) or at.row_step * at.column_step > 1
+                or self.images != (region.image0, region.image1)
+                or not (self.box.c0 <= box.c0 and box.c1 <= self.box.c1)
+                or not (at.row0 <= own.row0 and own.row0 + own.rows <= at.row0 + at.rows)
+                or not (at.column0 <= own.column0 and own.column0 + own.columns <= at.column0 + at.columns)):
+            return None
+        return (own.row0 - at.row0) * at.line + (own.column0 - at.column0) * at.pixel + box.c0 - self.box.c0
+
+
 class _Lowering:
-    def __init__(self, tiling: Tiling, layer: Layer, plan: MemoryPlan):
+    def __init__(self, tiling: Tiling, layer: Layer, plan: MemoryPlan, held: Sequence[Held] = ()):
+        #: Tiles of others that may be read, and what stands in tiles of its own.
+        self._others, self.held = held, list[Held]()
         self._layer, self._problem, self._tiling = layer, layer.problem, tiling
         added = [Layer(each, layer.config, layer.timing) for each in layer.problem.added]
         self._makers = [TileMaker(each, plan) for each in (layer, *added)]
@@ -64,16 +93,23 @@ class _Lowering:
         return visits
 
     def steps(self) -> Iterator[ContractionStep]:
+        for _, steps in self.visits():
+            yield from steps
+
+    def visits(self) -> Iterator[tuple[Region, list[ContractionStep]]]:
+        """Regions and the steps of a visit of each."""
         visits = self._visits()
         for visit, work in visits:
             self._cut(visit, [part for part, _ in work])
         number, count = 0, sum(len(work) for _, work in visits)
         for visit, work in visits:
+            steps: list[ContractionStep] = []
             for part, tiles in work:
                 number += 1
                 outputs = self._outputs.outputs(part, visit.group, tiles, self._tiling.posts if number == count else 1)
-                steps = self._group(Group(outputs), visit, part, tiles, number == 1)
-                yield from steps if self._problem.apart <= self._layer.rows else self._in_turns([*steps], outputs)
+                made = self._group(Group(outputs), visit, part, tiles, number == 1)
+                steps += made if self._problem.apart <= self._layer.rows else self._in_turns([*made], outputs)
+            yield visit.region, steps
 
     def _in_turns(self, steps: list[ContractionStep], outputs: list[Output]) -> Iterator[ContractionStep]:
         """Steps of one pixel of a tile that has more sums than the accumulators have rows: groups that go on."""
@@ -134,14 +170,29 @@ class _Lowering:
     def _a_use(self, visit: Visit, execute: _Execute) -> Use:
         key = self._a_key(visit, execute.place)
         cuts, box = self._cuts[key], self._tiling.boxes(self._layer, visit.block)[execute.place]
+        shared = self._shared(execute.term, visit.region, box)
+        if shared is not None:
+            return Use(shared[0].tile, len(shared[0].tile.pieces))
         slices = self._slices(visit, execute.place, box)
         tile = self._a_tiles.get((execute.term, *key))
         if tile is None:
-            tile = self._makers[execute.term].activations(visit.region, visit.group, box, cuts, slices)
+            maker = self._makers[execute.term]
+            tile = maker.activations(visit.region, visit.group, box, cuts, slices)
             self._a_tiles[execute.term, *key] = tile
+            self.held.append(Held(maker.problem.x, (visit.region.image0, visit.region.image1),
+                                  maker.geometry(visit.region, box), box, tile))
         before = sum(cut < execute.lines for cut in cuts)
         # Of the first lines a step may need only some channels.
         return Use(tile, before + len(slices) if before else 1 + sum(cut < execute.channels for cut in slices))
+
+    def _shared(self, term: int, region: Region, box: Box) -> tuple[Held, int] | None:
+        """A tile of another layer in which the input of a region stands already, and where it begins there."""
+        maker = self._makers[term]
+        for held in self._others:
+            at = held.place(maker.problem, region, box, maker.geometry(region, box))
+            if at is not None:
+                return held, at
+        return None
 
     def _w_tile(self, term: int, visit: Visit, box: Box) -> Tile:
         at_first = (visit.group, visit.block) == (0, self._tiling.blocks[0])
@@ -156,24 +207,34 @@ class _Lowering:
         key = (region.images, region.rows, region.columns,
                part.image0 - region.image0, part.image1 - region.image0, part.p0 - region.p0, part.p1 - region.p0,
                part.q0 - region.q0, part.q1 - region.q0, tiles[0] - tile0, tiles[1] - tile0, block[0] - tile0,
-               block[1] - tile0, is_first, sliced)
+               block[1] - tile0, is_first, sliced, *self._places(region, block))
         found = self._shapes.get(key)
         if found is not None:
             return found
         found = self._shapes[key] = []
-        for term, maker in enumerate(self._makers):
+        for term in range(len(self._makers)):
             for place, a_box in enumerate(self._tiling.boxes(self._layer, block)):
                 lines = self._line(region, part, a_box)
                 for inner, w_box in enumerate(self._tiling.w_boxes[place]):
                     ends = self._k_cuts(w_box) if is_first else (w_box.size,)
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
                         channels = w_box.c0 - a_box.c0 + span[1] if sliced else a_box.channels
-                        bodies = self._bodies(maker, visit, part, tiles, a_box, w_box, span)
+                        bodies = self._bodies(term, visit, part, tiles, a_box, w_box, span)
                         # Sums that stand apart begin with each tap.
                         first = int(not found or self._problem.finish.terms is not None)
                         found += [_Execute(term, place, inner, lines, channels, piece if len(ends) > 1 else 0,
                                            body | {"first": first}) for body in bodies]
         return found
+
+    def _places(self, region: Region, block: Tiles) -> Iterator[int]:
+        """Where the input of a region begins in tiles of other layers, and how these stand."""
+        if self._others:
+            for term in range(len(self._makers)):
+                for box in self._tiling.boxes(self._layer, block):
+                    held, at = self._shared(term, region, box) or (None, -1)
+                    yield at
+                    if held is not None:
+                        yield from (held.geometry.pixel, held.geometry.line, held.geometry.image)
 
     def _slices(self, visit: Visit, place: int, box: Box) -> tuple[int, ...]:
         """Channels at whose ends the first lines of a tile of activations are cut: (all,) but for the first tile."""
@@ -191,26 +252,35 @@ class _Lowering:
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 
-    def _bodies(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+    def _bodies(self, term: int, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
                 span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """EXECUTEs of elements `span` of a box of weights, for each of which a walk has one form."""
-        pool, geometry = self._problem.finish.pool, maker.geometry(visit.region, a_box)
-        walks = geometry.pixels(part, pool)
+        geometry, _ = self._stands(term, visit.region, a_box)
+        walks = geometry.pixels(part, self._problem.finish.pool)
         counts = {f"m_count{loop}": count for loop, (count, _) in enumerate(walks.loops)}
         steps = {f"m_step{loop}": step % (1 << 20) for loop, (_, step) in enumerate(walks.loops)}
-        for body in self._contractions(maker, visit, part, tiles, a_box, w_box, span):
+        for body in self._contractions(term, visit, part, tiles, a_box, w_box, span):
             yield from ({**counts, **steps, **body, "a_base": body["a_base"] + start,
                          "acc_base": body.get("acc_base", 0) + number * walks.vectors}
                         for number, start in enumerate(walks.starts))
 
-    def _contractions(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+    def _stands(self, term: int, region: Region, box: Box) -> tuple[Geometry, int]:
+        """How the input of a region stands, in a tile of its own or in another layer's, and where there."""
+        geometry, shared = self._makers[term].geometry(region, box), self._shared(term, region, box)
+        if shared is None:
+            return geometry, 0
+        at = shared[0].geometry
+        return replace(geometry, pixel=at.pixel, line=at.line, image=at.image, pixel_m=at.pixel,
+                       line_m=at.line), shared[1]
+
+    def _contractions(self, term: int, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
                       span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """What these EXECUTEs are but for the loops over pixels, from the first pixel's place on."""
-        region, block, problem, banks = visit.region, visit.block, maker.problem, self._layer.banks
-        geometry, rows = maker.geometry(region, a_box), part.pixels * self._layer.sums
-        down, right = problem.finish.pool
-        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * down * geometry.line_m
-                + (part.q0 - region.q0) * right * geometry.pixel_m)
+        maker, region, block, banks = self._makers[term], visit.region, visit.block, self._layer.banks
+        problem, (geometry, base) = maker.problem, self._stands(term, region, a_box)
+        (down, right), rows = problem.finish.pool, part.pixels * self._layer.sums
+        base += ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * down * geometry.line_m
+                 + (part.q0 - region.q0) * right * geometry.pixel_m)
         w_pitch, w_nstep = maker.w_pitches(block, w_box)
         modulus = 1 << 20
         common = {
@@ -257,6 +327,13 @@ class _Lowering:
         yield common | walk | {
             "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(maker.layer.left),
             "w_base": (tiles[0] - block[0]) * w_nstep + start * (1 if maker.layer.left else w_pitch)}
+
+
+def lower_visits(tiling: Tiling, layer: Layer, plan: MemoryPlan,
+                 held: Sequence[Held]) -> tuple[list[tuple[Region, list[ContractionStep]]], list[Held]]:
+    """Steps of each visit of a region, in order, and what stands in tiles for others; `held` are tiles of others."""
+    lowering = _Lowering(tiling, layer, plan, held)
+    return list(lowering.visits()), lowering.held
 
 
 def lower(tiling: Tiling, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..program import Stream
-from ..schedule import Scheduler, Scratchpad
+from ..schedule import Scheduler
+from ..scratchpads import Scratchpad
 from ..steps import Tile, Use
 from .steps import ContractionStep
 
@@ -26,7 +27,7 @@ LEAST = 16
 _WORTH = 1024
 
 #: Columns of the entries of LOADs and EXECUTEs (:class:`~pearray.compiler.program.Stream`).
-_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _FIRST, _SECOND = range(8)
+_PLACE, _BODY, _LOAD, _EXECUTE, _POST, _STORE, _, _FIRST, _SECOND = range(9)
 
 
 class Memory(Protocol):
@@ -87,7 +88,9 @@ class Repeats:
         self._record: _Record | None = None
         self._recording = False
         self._count: dict[int, int] = {}
-        if len(memory.steps) >= _WORTH:
+        # MOVEs are emitted between the groups, and change what stands.
+        if len(memory.steps) >= _WORTH and not any(
+                use.tile.is_resident for step in memory.steps for use in (step.a, step.w)):
             self._measure(memory.steps)
 
     def _measure(self, steps: Sequence[ContractionStep]) -> None:

@@ -11,8 +11,9 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..program import Program
-from ..schedule import OperandMemory, Scheduler, Scratchpad
-from ..steps import Use
+from ..schedule import OperandMemory, Scheduler
+from ..scratchpads import NoPlaceError, Scratchpad
+from ..steps import Tile, Use
 from .cost import execute_cycles, load_cycles
 from .repeat import Repeats
 from .steps import ContractionStep
@@ -28,6 +29,11 @@ _ADDRESSES = 1 << ADDRESS_BITS
 
 #: Steps to look ahead for tiles to load.
 _HORIZON = 32
+
+
+def _needs_nothing(use: Use) -> bool:
+    """Whether there is nothing to load ahead: it stands, or MOVEs bring it."""
+    return use.tile.is_resident or len(use.tile.ordinals) >= use.pieces
 
 
 class _Scratchpads(OperandMemory[ContractionStep]):
@@ -54,6 +60,16 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def begin(self, scheduler: Scheduler[ContractionStep], steps: Sequence[ContractionStep]) -> None:
         super().begin(scheduler, steps)
+        begins: dict[int, tuple[int, Tile]] = {}
+        for index, step in enumerate(steps):
+            for output in step.group.outputs:
+                for moves in output.moves:
+                    begins.setdefault(id(moves.tile), (index, moves.tile))
+        #: Resident tiles, and the first steps of the groups that are the first to move something into them.
+        self._begins = list(begins.values())
+        self._begun = 0
+        for pad in self.pads.values():
+            pad.has_moves = bool(begins)
         self.executes = scheduler.program.stream(Opcode.EXECUTE, ("bank", "a_base", "w_base"))
         self._repeats = Repeats(self, _HORIZON)
 
@@ -101,15 +117,47 @@ class _Scratchpads(OperandMemory[ContractionStep]):
                 return False
             if tile.address < 0:
                 pad = self.pads[tile.memory]
-                if newest is not None and pad.refused is tile and newest < pad.retry:
+                if newest is not None and ((pad.refused is tile and newest < pad.retry)
+                                           or self._would_be_in_the_way(tile, step)):
                     return False
                 if not pad.place(tile, step, newest):
                     return False
                 ordinals = tile.ordinals
-            ordinals.append(scheduler.load(tile, piece, tile.clear, 0, store))
+                if tile.is_resident:
+                    self._fill(tile)
+            ordinals.append(tile.filled if tile.is_resident else scheduler.load(tile, piece, tile.clear, 0, store))
             tile.loaded = scheduler.load_clock
             self._repeats.note(step, tile)
         return True
+
+    def _would_be_in_the_way(self, tile: Tile, step: int) -> bool:
+        """Whether resident tiles that are filled before a step want the room in which its tile would stand by then."""
+        begins = self._begins
+        while self._begun < len(begins) and (begins[self._begun][1].address >= 0 or not begins[self._begun][1].uses):
+            self._begun += 1
+        wanted = 0
+        for begin, resident in begins[self._begun:]:
+            if begin >= step:
+                break
+            if resident.memory == tile.memory and resident.address < 0 and resident.uses:
+                wanted += resident.size
+        if not wanted:
+            return False
+        pad = self.pads[tile.memory]
+        return wanted + tile.size + sum(other.size for other in pad.tiles if other.uses) > pad.capacity
+
+    def hold(self, tile: Tile, index: int) -> None:
+        pad = self.pads[tile.memory]
+        # What is wanted before the tile itself had better stay.
+        if not (pad.place(tile, tile.uses[0], None) or pad.place(tile, index + 1, None)):
+            raise NoPlaceError(f"no place for a resident tile of {tile.size} bytes at step {index}")
+        self._fill(tile)
+
+    def _fill(self, tile: Tile) -> None:
+        """Fill what is padding in a resident tile that has just been placed."""
+        for piece in tile.pieces:
+            piece.moved = 0
+            tile.filled = max(tile.filled, self.scheduler.load(tile, piece, tile.clear, 0, 0))
 
     def _bring_constant(self, use: Use, step: int) -> bool:
         """Load a tile of constants that a step wants and that does not stand; return whether it does."""
@@ -137,10 +185,12 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         step = self.steps[index]
         a, w, body = step.a.tile, step.w.tile, step.body
         load = max(a.ordinals[:step.a.pieces] + w.ordinals[:step.w.pieces])
+        move = max((piece.moved for use in (step.a, step.w) if use.tile.is_resident
+                    for piece in use.tile.pieces[:use.pieces]), default=0)
         ordinal = self.executes.append(
             body, load, 0, self._bank_post[self._bank], 0, self._bank,
             (a.address // self._item + body["a_base"]) % _ADDRESSES,
-            (w.address // self._item + body["w_base"]) % _ADDRESSES)
+            (w.address // self._item + body["w_base"]) % _ADDRESSES, move=move)
         a.uses.popleft()
         w.uses.popleft()
         a.last_use = w.last_use = ordinal
@@ -159,11 +209,11 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         while a_open or w_open:
             ahead = end
             if a_open:
-                while a < end and len((use := steps[a].a).tile.ordinals) >= use.pieces:
+                while a < end and _needs_nothing(steps[a].a):
                     a += 1
                 self._a_front = ahead = a
             if w_open:
-                while w < end and len((use := steps[w].w).tile.ordinals) >= use.pieces:
+                while w < end and _needs_nothing(steps[w].w):
                     w += 1
                 self._w_front = w
                 if w < ahead:
@@ -174,7 +224,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
             step, before = steps[ahead], None if ahead == first else until
             # A place that the EXECUTE just emitted still reads would be free only when it ends: newest is that before.
             for use in step.operands:
-                if len(use.tile.ordinals) >= use.pieces:
+                if _needs_nothing(use):
                     continue
                 if use is step.a:
                     a_open = a_open and self._bring(use, ahead, index, before)

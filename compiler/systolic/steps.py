@@ -1,8 +1,9 @@
 """What a lowering gives to the scheduler: contractions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..steps import Step, Use
+from ..steps import Group, Step, Use
 
 __all__ = ["ContractionStep"]
 
@@ -23,3 +24,7 @@ class ContractionStep(Step):
     def operands(self) -> tuple[Use, Use]:
         """Tiles of activations and weights, in the order in which they are loaded."""
         return (self.w, self.a) if self.w_first else (self.a, self.w)
+
+    def renewed(self, group: Group, use: Callable[[Use], Use]) -> "ContractionStep":
+        """The same step of another group, with other tiles."""
+        return ContractionStep(group, use(self.a), use(self.w), self.body, self.w_first)

@@ -35,7 +35,9 @@ def _usual(layer: Layer, tiling: Tiling) -> list[dict[str, Any]]:
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
     usual = [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
     # Where post-processing takes about as long as the array, small groups let each follow the other sooner.
-    for pixels in map(layer.least, (6 * rows, 3 * rows, rows + rows // 2)):
+    sizes = (6 * rows, 3 * rows, rows + rows // 2)
+    # Groups of a large region follow one another as sooner those of small ones, whose inputs overlap.
+    for pixels in map(layer.least, (12 * rows, *sizes) if layer.config.has_moves else sizes):
         if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
     return usual
@@ -53,6 +55,9 @@ _ENOUGH = 1.005
 
 #: Tilings of least closed-form cost whose programs are timed: where there is time, and at least.
 _FINALISTS, _FEWEST = 8, 4
+
+#: Cycles that a beat of memory is worth which is not loaded.
+_BEAT = 0.25
 
 #: Of those timed, how many have their ramps improved where there is time: the second best may come to be the best.
 _IMPROVED = 2
@@ -127,10 +132,15 @@ class _Timer:
         return best
 
     def cycles(self, tiling: Tiling, most: float) -> float:
-        """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end."""
-        steps = lower(tiling, self._layer, MemoryPlan(keep=False))
+        """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end.
+
+        Where tensors may stay on chip, what is loaded twice has a price of its own: memory is spared for a reason.
+        """
+        layer = self._layer
+        steps = lower(tiling, layer, MemoryPlan(keep=False))
         self.steps = len(steps)
         self._left -= len(steps)
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
-        return cycles_of(self._layer.config, self._layer.timing, steps)
+        cycles = cycles_of(layer.config, layer.timing, steps)
+        return cycles + _BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles

@@ -1,0 +1,216 @@
+"""Order of all steps, and what stays on chip: whole tensors, and strips of those between the layers of a chain."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import COMMAND_BYTES, Opcode
+from ...hdl.systolic.commands import Destination
+from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
+from ..kernels.views import Buffer
+from ..placement import MemoryPlan
+from ..residency import NEVER, Arrangement, Price, Search
+from ..steps import Step, all_of
+from .layer import Layer
+from .schedule import schedule
+from .steps import ContractionStep
+from .strips import Chain, Stage, chains
+from .timeline import timeline
+from .timing import UnendingError
+
+__all__ = ["arrange"]
+
+#: Scratchpads that MOVEs reach, and their sizes among those of a configuration.
+_OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGHT.value: "weight_bytes"}
+
+#: Stages of a chain at most, and numbers of strips that are tried from the least on that may do.
+_LONGEST, _TRIES = 4, 6
+
+#: Steps of programs that are timed for all of this, which bounds the time it takes.
+_MOST_STEPS = 30_000
+
+
+class _Cut(NamedTuple):
+    """A chain, how it is cut, and what that saves of its price."""
+
+    saved: float
+    chain: Chain
+    count: int
+    lags: tuple[int, ...]
+    parts: int = 2
+
+    def strips(self, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
+        """Steps of the strips of all stages."""
+        return self.chain.strips(self.count, self.parts, plan)
+
+
+def _turns(count: int, lags: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Stage and strip of each turn, where stage k is ``lags[k]`` strips behind the first."""
+    for turn in range(count + lags[-1]):
+        for stage, lag in enumerate(lags):
+            if 0 <= turn - lag < count:
+                yield stage, turn - lag
+
+
+def _lags(stages: int) -> list[tuple[int, ...]]:
+    """How far stages may be behind one another: not at all, the last by a strip, each by a strip."""
+    return list(dict.fromkeys([(0,) * stages, (*[0] * (stages - 1), 1), tuple(range(stages))]))
+
+
+def _in_turn(strips: Sequence[Sequence[list[ContractionStep]]], lags: Sequence[int]) -> list[Step]:
+    """Steps of a chain's strips in the order of their turns."""
+    return [step for stage, strip in _turns(len(strips[0]), lags) for step in strips[stage][strip]]
+
+
+class _Arranger:
+    """Looks for the best arrangement of some stages."""
+
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, stages: Sequence[Stage],
+                 wanted: Collection[Buffer]):
+        self._config, self._timing, self._stages = config, timing, stages
+        self._wanted = wanted
+        rooms = {memory: getattr(config.scratchpads, name) for memory, name in _OPERANDS.items()}
+        self.search = Search(wanted, rooms, self._price)
+        self._left = _MOST_STEPS
+
+    @property
+    def has_time(self) -> bool:
+        """Whether more may be tried."""
+        return self._left > 0
+
+    def _price(self, steps: Sequence[Step]) -> Price:
+        """Cycles of the program of some steps, and the beats that it moves through memory."""
+        self._left -= len(steps)
+        program, beat = schedule(self._config, self._timing, all_of(ContractionStep, steps)), self._config.beat_bytes
+        traffic = program.length * COMMAND_BYTES / beat
+        for stream, _, body, _, _ in program.entries():
+            if stream.opcode in (Opcode.LOAD, Opcode.STORE) and not body.get("fill") and not body.get("profile"):
+                traffic += -(-body["length"] // beat) * body["count1"] * body["count2"]
+        try:
+            return Price(float(timeline(self._config, program, self._timing).cycles), traffic)
+        except UnendingError:
+            return NEVER
+
+    def _overlaps(self, chain: Chain) -> bool:
+        """Whether the chain's output stands in memory where it still reads something when it is half done."""
+        last = chain.stages[-1].problem.y.buffer
+        read = {id(buffer): buffer for stage in chain.stages for buffer in stage.reads
+                if not any(buffer is each for each in chain.between)}
+        return any(buffer.address < last.address + last.nbytes and last.address < buffer.address + buffer.nbytes
+                   for buffer in read.values())
+
+    def cuts(self, kept: Collection[Buffer]) -> list[_Cut]:
+        """Chains that are worth to be cut, no two of which share a stage, the best first.
+
+        Those between whose layers all tensors are `kept` as they are need not be.
+        """
+        found: list[_Cut] = []
+        for run in chains(self._stages, self._wanted, _LONGEST):
+            chain = Chain(run, [Layer(stage.problem, self._config, self._timing) for stage in run])
+            is_whole = all(buffer in kept for buffer in chain.between)
+            if self.has_time and not is_whole and not self._overlaps(chain):
+                cut = self._best_cut(chain)
+                found += [cut] if cut is not None else []
+        chosen: list[_Cut] = []
+        for cut in sorted(found, key=lambda cut: -cut.saved):
+            if not any(stage in other.chain.stages for other in chosen for stage in cut.chain.stages):
+                chosen.append(cut)
+        return chosen
+
+    def _best_cut(self, chain: Chain) -> _Cut | None:
+        """The best number and order of strips of a chain, if it is no slower alone than layer by layer."""
+        whole = [step for stage in chain.stages for step in stage.steps]
+        usual = self.search.price(whole, [])
+        least, _ = self.search.most(whole, usual.cycles)
+        best: _Cut | None = None
+        choices = [(count, lags, 2) for count in self._counts(chain) for lags in _lags(len(chain.stages))]
+        for choice in choices:
+            best = self._better(_Cut(0.0, chain, *choice), best, usual, least)
+        for parts in (1, 3, 4) if best is not None else ():
+            best = self._better(best._replace(parts=parts), best, usual, least)
+        return best
+
+    def _better(self, cut: _Cut, best: _Cut | None, usual: Price, least: Price) -> _Cut | None:
+        """A cut that saves more of the `least` price than the `best` so far, or that."""
+        try:
+            strips = cut.strips(MemoryPlan(keep=False))
+        except PearrayError:
+            return best
+        price = self.search.price(_in_turn(strips, cut.lags), cut.chain.between) if self.has_time else NEVER
+        cut = cut._replace(saved=least.total - price.total)
+        return cut if price.cycles <= usual.cycles and cut.saved > (best.saved if best is not None else 0) else best
+
+    def _counts(self, chain: Chain) -> list[int]:
+        """Numbers of strips to try: of the fewest, what all stages read of two may just stand together."""
+        room = self._config.scratchpads.activation_bytes
+        size = sum(buffer.nbytes for stage in chain.stages for buffer in stage.reads)
+        least = max(2, size // room)
+        return [count for count in (*range(least, least + _TRIES), 2 * least + _TRIES) if 2 * count <= chain.lines]
+
+    def spliced(self, cuts: Sequence[_Cut], strips: Sequence[list[list[list[ContractionStep]]]]) -> list[Step]:
+        """All steps, those of chains strip by strip."""
+        steps: list[Step] = []
+        firsts = {id(cut.chain.stages[0]): (cut, each) for cut, each in zip(cuts, strips, strict=True)}
+        inside = {id(stage) for cut in cuts for stage in cut.chain.stages}
+        for stage in self._stages:
+            if id(stage) in firsts:
+                cut, each = firsts[id(stage)]
+                steps += _in_turn(each, cut.lags)
+            elif id(stage) not in inside:
+                steps += stage.steps
+        return steps
+
+
+def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stages: Sequence[Stage],
+            layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
+    """Arrange the steps of all layers so that they are no slower than one after the other through memory.
+
+    Parameters
+    ----------
+    plan : MemoryPlan
+        Where constants go that have to be packed anew.
+    stages : sequence of Stage
+        Parts of the layers, in order.
+    layers : sequence of sequence of Step
+        Steps of each layer.
+    wanted : collection of Buffer
+        Tensors that must be in memory at the end.
+    """
+    arranger = _Arranger(config, timing, stages, wanted)
+    search, order = arranger.search, Arrangement.in_order(layers)
+    usual = search.price(order.steps, [])
+    price, kept = search.most(order.steps, usual.cycles)
+    cuts = arranger.cuts(kept)
+    while cuts:
+        steps = arranger.spliced(cuts, [cut.strips(MemoryPlan(keep=False)) for cut in cuts])
+        between = [buffer for cut in cuts for buffer in cut.chain.between]
+        found, held = search.most(steps, usual.cycles, between)
+        if found.cycles <= usual.cycles and found.total < price.total:
+            kept = held
+            order = _cut(arranger, cuts, plan, stages, layers)
+            break
+        cuts.pop()
+    return order.renewed(search.arranged(order.steps, kept))
+
+
+def _cut(arranger: _Arranger, cuts: Sequence[_Cut], plan: MemoryPlan, stages: Sequence[Stage],
+         layers: Sequence[Sequence[Step]]) -> Arrangement:
+    """Cut chains for good."""
+    strips = []
+    for cut in cuts:
+        for stage in cut.chain.stages:
+            plan.unpack(stage.problem.name)
+        strips.append(cut.strips(plan))
+    made = {id(stage): each for cut, found in zip(cuts, strips, strict=True)
+            for stage, each in zip(cut.chain.stages, found, strict=True)}
+    found, at = [], 0
+    for layer in layers:
+        own: list[Step] = []
+        left = len(layer)
+        while left > 0:
+            stage = stages[at]
+            own += [step for strip in made[id(stage)] for step in strip] if id(stage) in made else stage.steps
+            left, at = left - len(stage.steps), at + 1
+        found.append(own)
+    return Arrangement(found, arranger.spliced(cuts, strips))
