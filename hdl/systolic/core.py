@@ -87,6 +87,7 @@ class SystolicCore(Core):
 
     def _move(self, m: Any, name: str, destination: Destination, target: Any) -> None:
         """Let moved beats into a scratchpad; the loader keeps its own away."""
+        assert self._mover is not None
         move, load = self._mover.move, self._loader.load
         moved = Signal(name=f"{name}_moved")
         m.d.comb += moved.eq(move.valid & (move.destination == destination))
