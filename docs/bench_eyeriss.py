@@ -164,8 +164,8 @@ of each pass ("ramp-up"). Ours takes {our_loss:.0f} % more under the same mappin
 in which filters and windows of the next pass come behind those in use, so that a PE goes on to the next pass without
 a pause and without waiting for other PEs. What is left are setups, and first passes that have nothing to hide behind.
 Where our mapping takes two images of four at a time (CONV3 to CONV5), its passes are half as long, which costs 3 % of
-processing unless filters queue in the PEs (`pe.filter_queue`), and leaves room for a second tile, which saves a quarter
-of the cycles with DRAM.
+processing, or less where filters queue in the PEs (`pe.filter_queue`), and leaves room for a second tile, which saves a
+quarter of the cycles with DRAM.
 
 ### Cycles with DRAM, M
 

@@ -61,7 +61,9 @@ def pass_cycles(mapped: LayerMapping, filter_words: int, images: int, groups: in
     """Cycles of a pass among others: the longest of what its PEs, and each of its buses, have to do.
 
     Filters arrive while those of the pass before are used, as far as PEs have room for `filter_words`; the rest follows
-    while the pass before goes through its last window and this one through its first.
+    while the pass before goes through its last window and this one through its first. That PEs are not in step, and a
+    beat waits for the last of those that it goes to, is left out: where filters come late, that costs some 100 cycles
+    more.
     """
     mapping, windows = mapped.mapping, mapped.layer.output[2]
     sums = images * windows
