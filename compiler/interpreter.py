@@ -18,13 +18,11 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
-from ..hdl.post.average import STATES
 from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
-from .averages import averaged
 from .program import QUEUES
 
 __all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
@@ -146,9 +144,6 @@ class Interpreter(ABC):
         }
         if config.has_pairs:
             self._bytes[config.pair_memory] = np.zeros(pair_bytes(config), np.uint8)
-        if config.has_averages:
-            # Bits of sums of each group and lane.
-            self._states = np.zeros((STATES, config.post.lanes), np.int32)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", ("store", "move") if config.has_moves else "store")
@@ -334,20 +329,6 @@ class Interpreter(ABC):
         for name in ("bias", "per_channel", "scale_nstep", "table"):
             if body[name]:
                 raise ProgramError(f"{name} must be zero with {flag}")
-
-    def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
-                  body: dict[str, Any]) -> np.ndarray | None:
-        """See :func:`.averages.averaged`."""
-        memory, words = self.config.pair_memory, pair_words(self.config)
-        entries = self._bytes[memory].view("<i4").reshape(-1, words)[:, :2]
-        index = np.arange(len(entries)) * words * 4
-        for table, used in enumerate((body["average"], body["search"])):
-            if used:
-                self._races[memory].read(index + table * 4, ordinal, clock)
-        try:
-            return averaged(self._states, tiles, entries, body)
-        except ValueError as error:
-            raise ProgramError(str(error)) from None
 
     def _greatest(self, m: np.ndarray, values: np.ndarray, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the windows among rows `m` of outputs, and the greatest of each window and column."""

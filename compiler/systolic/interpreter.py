@@ -1,15 +1,17 @@
 """Functional model of the systolic array's commands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ...hdl.post.average import SEARCH
+from ...hdl.post.average import SEARCH, STATES
+from ...hdl.post.pairs import pair_words
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
+from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 
 __all__ = ["SystolicInterpreter"]
@@ -33,6 +35,9 @@ class SystolicInterpreter(Interpreter):
                           (Destination.WEIGHT, config.scratchpads.weight_bytes)):
             self._bytes[key] = np.zeros(size, np.uint8)
             self._races[key] = Cells(key.name.lower(), size, writers, "execute")
+        if config.has_averages:
+            # Bits of sums of each group and lane.
+            self._states = np.zeros((STATES, config.post.lanes), np.int32)
         self._depth = config.accumulators.depth
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
@@ -143,6 +148,20 @@ class SystolicInterpreter(Interpreter):
             tiles = iter([] if found is None else [found])
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
+
+    def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
+                  body: dict[str, Any]) -> np.ndarray | None:
+        """See :func:`~..averages.averaged`."""
+        memory, words = self.config.pair_memory, pair_words(self.config)
+        entries = self._bytes[memory].view("<i4").reshape(-1, words)[:, :2]
+        index = np.arange(len(entries)) * words * 4
+        for table, used in enumerate((body["average"], body["search"])):
+            if used:
+                self._races[memory].read(index + table * 4, ordinal, clock)
+        try:
+            return averaged(self._states, tiles, entries, body)
+        except ValueError as error:
+            raise ProgramError(str(error)) from None
 
     def _tiles_of_sums(self, m: np.ndarray, count: int, ordinal: int, clock: np.ndarray,
                        body: dict[str, Any]) -> Iterator[np.ndarray]:
