@@ -28,7 +28,7 @@ _TRIED = 33
 
 #: Addends that are tried, how far from a whole number of steps they may be worth, and how many steps at most. Those
 #: of few steps come first, since float32 then rounds sums about as finely as it rounds products.
-_ADDENDS_TRIED, _NEAR, _MOST_POINT, _FEW = 200, 1e-3, 1 << 15, 300
+_ADDENDS_TRIED, _NEAR, _MOST_POINT, _FEW = 100, 1e-3, 1 << 15, 300
 
 #: Greatest product, for which an addend leaves room.
 _ROOM = 1 << 16
@@ -58,12 +58,15 @@ def find_product(multiplication: Multiplication) -> ScaledProduct | None:
     outputs = every[first]
     if not np.array_equal(outputs[places.reshape(-1)], every):
         return None
+    # Products half-way between two outputs, or nearly so, decide: they are tried before all.
+    real = products * multiplication.ratio
+    hard = np.flatnonzero(np.abs(real - np.floor(real) - 0.5) < _NEAR)
     for addend, point in _offsets(multiplication):
         sums, wanted = products + addend, outputs - point
         low, high = (bound - point for bound in multiplication.bounds)
         for scale in _scales(sums, wanted, low, high):
-            made = np.rint(sums.astype(np.float32) * scale).clip(low, high)
-            if np.array_equal(made, wanted):
+            if all(np.array_equal(np.rint(sums[some].astype(np.float32) * scale).clip(low, high), wanted[some])
+                   for some in (hard, slice(None))):
                 return ScaledProduct(float(scale), addend, point)
     return None
 
