@@ -134,14 +134,17 @@ def _addition(context: Context, node: Node[Add] | Node[Sub]) -> Addition:
     """The addition that an operator's scales and zero points, and the types of its tensors, say."""
     tensors = {role: context.graph.tensors[name] for role, name in (*node.inputs.items(), *node.outputs.items())}
     a, b = tensors["a"], tensors["b"]
-    return Addition(*_stored(node, tensors), spread=first_is_spread(tuple(a.shape), tuple(b.shape)),
+    return Addition(**_stored(node, tensors), spread=first_is_spread(tuple(a.shape), tuple(b.shape)),
                     fused=node.operator.is_fused(a=a, b=b), negative=isinstance(node.operator, Sub))
 
 
-def _stored(node: Node[Binary], tensors: dict[str, Any]) -> list[Any]:
-    """Scale, zero point and type of a, b and y."""
-    return [each for role in "aby" for (scale, zero) in [node.operator.stored(role)]
-            for each in (float(scale), zero, str(tensors[role].dtype))]
+def _stored(node: Node[Binary], tensors: dict[str, Any]) -> dict[str, Any]:
+    """Scale, zero point and type of a, b and y, as fields of :class:`Addition` and :class:`Multiplication`."""
+    fields: dict[str, Any] = {}
+    for role in "aby":
+        scale, zero = node.operator.stored(role)
+        fields |= {f"{role}_scale": float(scale), f"{role}_zero": zero, f"{role}_dtype": str(tensors[role].dtype)}
+    return fields
 
 
 def multiply(context: Context, node: Node[Mul]) -> list[Kernel]:
@@ -160,7 +163,7 @@ def multiply(context: Context, node: Node[Mul]) -> list[Kernel]:
         addend = 0
     else:
         fused = operator.is_fused(a=tensors["a"], b=tensors["b"])
-        multiplication = Multiplication(*_stored(node, tensors), fused=fused)
+        multiplication = Multiplication(**_stored(node, tensors), fused=fused)
         product = find_product(multiplication)
         if product is None:
             scales = [multiplication.a_scale, multiplication.b_scale, multiplication.y_scale]

@@ -144,14 +144,11 @@ def _strides(found: Located, shape: tuple[int, ...]) -> tuple[int, ...]:
     own = tuple(found.layout.shape)
     # In ONNX's order, right-aligned.
     sizes = (1,) * (4 - len(own)) + own
+    steps = _dense(sizes)
     if len(own) == 4:
-        n, h, w, c = _dense(_pixels(own))
-        steps = (n, c, h, w)
-    else:
-        steps = _dense(sizes)
+        steps = tuple(_dense(_pixels(own))[axis] for axis in (0, 3, 1, 2))
     steps = tuple(step if size > 1 else 0 for step, size in zip(steps, sizes, strict=True))
-    n, c, h, w = steps
-    return (n, h, w, c) if len(shape) == 4 else steps
+    return tuple(steps[axis] for axis in (0, 2, 3, 1)) if len(shape) == 4 else steps
 
 
 def _merged(sizes: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:

@@ -7,8 +7,8 @@ of bounds for each p: what they have in common is an interval, whose float32 num
 over all pairs of stored values.
 
 The fused kernel has the zero point of the output inside its rounding, so that of halves the even output is taken. With
-an odd zero point outside, the odd one would be. An addend that is worth an odd number of steps puts that right: where
-there are halves at all, the scale is an odd number over ``2**e``, and ``2**e`` is worth that number.
+an odd zero point outside, the odd one would be. An addend that is worth an odd number of steps puts that right, since
+another zero point, which is even, takes these away again outside.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,12 @@ ADDENDS = -(1 << 19), (1 << 19) - 1
 #: Scales of an interval that are tried.
 _TRIED = 33
 
-#: Bounds of what is added to a scaled product.
-_POINTS = -(1 << 16), (1 << 16) - 1
+#: Addends that are tried, how far from a whole number of steps they may be worth, and how many steps at most. Those
+#: of few steps come first, since float32 then rounds sums about as finely as it rounds products.
+_ADDENDS_TRIED, _NEAR, _MOST_POINT, _FEW = 100, 1e-3, 1 << 15, 300
+
+#: Greatest product, for which an addend leaves room.
+_ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,30 @@ def find_product(multiplication: Multiplication) -> ScaledProduct | None:
     outputs = every[first]
     if not np.array_equal(outputs[places.reshape(-1)], every):
         return None
+    # Products half-way between two outputs, or nearly so, decide: they are tried before all.
+    real = products * multiplication.ratio
+    hard = np.flatnonzero(np.abs(real - np.floor(real) - 0.5) < _NEAR)
     for addend, point in _offsets(multiplication):
         sums, wanted = products + addend, outputs - point
         low, high = (bound - point for bound in multiplication.bounds)
         for scale in _scales(sums, wanted, low, high):
-            made = np.rint(sums.astype(np.float32) * scale).clip(low, high)
-            if np.array_equal(made, wanted):
+            if all(np.array_equal(np.rint(sums[some].astype(np.float32) * scale).clip(low, high), wanted[some])
+                   for some in (hard, slice(None))):
                 return ScaledProduct(float(scale), addend, point)
     return None
 
 
 def _offsets(multiplication: Multiplication) -> list[tuple[int, int]]:
-    """Addends to try, each with the point that takes it away again."""
-    zero, ratio = multiplication.y_zero, multiplication.ratio
-    found = [(0, zero)]
-    for exponent in range(1, ADDENDS[1].bit_length()):
-        for addend in (1 << exponent, -1 << exponent):
-            steps = round(addend * ratio) if abs(addend * ratio) < _POINTS[1] else 0
-            if steps % 2 and _POINTS[0] <= zero - steps <= _POINTS[1]:
-                found.append((addend, zero - steps))
-    inside = round(zero / ratio) if zero / ratio < ADDENDS[1] else 0
-    if ADDENDS[0] <= inside <= ADDENDS[1]:
-        found.insert(1, (inside, 0))
-    return found
+    """Addends to try, each with the point that takes it away again: none, then those nearest to a number of steps."""
+    zero, addends = multiplication.y_zero, np.arange(ADDENDS[0] + _ROOM, ADDENDS[1] - _ROOM)
+    steps = np.rint(addends * multiplication.ratio)
+    error, points = np.abs(addends * multiplication.ratio - steps), zero - steps
+    # Halves go to even outputs with the zero point inside the rounding, and are rounded before it is added outside.
+    parity = 0 if multiplication.fused else zero % 2
+    kept = (error < _NEAR) & (points % 2 == parity) & (np.abs(points) <= _MOST_POINT) & (addends != 0)
+    addends, points, error = addends[kept], points[kept], error[kept]
+    order = np.lexsort((np.abs(addends), np.abs(points) > _FEW, np.rint(error * 1e5)))[:_ADDENDS_TRIED]
+    return [(0, zero), *zip(addends[order].tolist(), points[order].astype(np.int64).tolist(), strict=True)]
 
 
 def _scales(sums: np.ndarray, wanted: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -88,10 +93,9 @@ def _scales(sums: np.ndarray, wanted: np.ndarray, low: int, high: int) -> np.nda
     least = max(np.minimum(below, above).max(), 0.0)
     most = np.maximum(below, above).min()
     # A rounding may let in what lies just outside, and keep out an end.
-    first, last = (np.float32(min(bound, 3e38)).view(np.int32).astype(np.int64) for bound in (least, most))
-    first, last = max(int(first) - 2, 1), int(last) + 2
-    if last < first:
-        return np.empty(0, np.float32)
-    tried = np.unique(np.rint(np.linspace(first, last, min(_TRIED, last - first + 1))).astype(np.int64))
-    middle = (first + last) / 2
-    return tried[np.argsort(np.abs(tried - middle), kind="stable")].astype(np.int32).view(np.float32)
+    first, last = (int(np.float32(min(bound, 3e38)).view(np.int32)) for bound in (least, most))
+    first, last = max(first - 2, 1), last + 2
+    tried = np.arange(first, last + 1, max(1, (last - first) // (_TRIED - 1)))
+    nearest = np.argsort(np.abs(2 * tried - (first + last)), kind="stable")
+    scales: np.ndarray = tried[nearest].astype(np.int32).view(np.float32)
+    return scales

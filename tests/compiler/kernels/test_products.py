@@ -29,22 +29,22 @@ def draw(rng, scales, fused=True):
 
 def test_drawn_scales(rng):
     """One wrong pair of 65,536 would break a network now and then; scales without a simple ratio are hardly refused."""
-    for fused, least in ((True, 76), (False, 70)):
-        made = [check(draw(rng, np.exp(rng.uniform((-4, -4, -1), (0, 0, 3))), fused)) for _ in range(80)]
+    for fused, least in ((True, 23), (False, 21)):
+        made = [check(draw(rng, np.exp(rng.uniform((-4, -4, -1), (0, 0, 3))), fused)) for _ in range(24)]
         assert sum(made) >= least
 
 
 def test_halves(rng):
     """Powers of two put products half-way between outputs: of an odd zero point the other half is the even one."""
     addends = 0
-    for _ in range(60):
+    for _ in range(24):
         case = draw(rng, 2.0**rng.integers((-6, -6, -8), (1, 1, 3)))
         assert check(case), str(case)
         addends += find_product(case).addend != 0
-    assert addends > 10
+    assert addends > 4
 
 
 def test_what_is_found_is_exact(rng):
     """Of scales of a simple ratio some are refused; those that are not must be right."""
-    made = [check(draw(rng, rng.integers(1, 60, 3) / 100 * (1, 1, 8), bool(number % 2))) for number in range(80)]
-    assert 40 <= sum(made)
+    made = [check(draw(rng, rng.integers(1, 60, 3) / 100 * (1, 1, 8), bool(number % 2))) for number in range(20)]
+    assert sum(made) >= 10
