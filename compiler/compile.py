@@ -14,6 +14,7 @@ from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
+from .kernels.fusion import fuse_pools
 from .kernels.lowerings import LOWERINGS
 from .kernels.verify import Written
 from .kernels.views import Buffer
@@ -33,10 +34,12 @@ class _Compiler:
     def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, settings: Mapping[str, Any]):
         check_choice("keep", keep, ("outputs", "all"))
         self._graph, self._config, self._memory, self._keep = graph, config, memory, keep
-        self._device = run_passes(graph)
-        self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._kind = compiler_for(config)
         self._planner = self._kind.planner(config, memory, graph, **settings)
+        self._device = run_passes(graph)
+        if config.has_maxima and keep != "all":
+            self._device = fuse_pools(self._device, config, self._planner.cycles)
+        self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))
         self._dies = self._last_readers()
@@ -61,7 +64,7 @@ class _Compiler:
             ends.append(made[-1])
             outputs = tuple(node.outputs.values())
             layers.append(PlannedLayer(
-                node.name, node.operator.kind, graph.macs(node), graph.tensors[outputs[0]].shape, outputs,
+                node.name, node.operator.kind, self._device.macs(node), graph.tensors[outputs[0]].shape, outputs,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name),
                 work=sum(self._kind.work(config, step) for step in made)))
         for index, step in enumerate(ends if self._kind.records_last else ends[:-1]):
@@ -69,7 +72,7 @@ class _Compiler:
             layers[index] = replace(layers[index], profile=step.group.profile)
         program = self._planner.schedule(steps)
         encoded = program.encode()
-        validate(encoded)
+        validate(encoded, queues=config.commands.queues)
         address = self._plan.reserve("program", len(encoded))
         self._plan.verify(self._uses)
         placed = self._placed()

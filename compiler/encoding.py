@@ -8,20 +8,15 @@ import numpy as np
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from ..hdl.shell.commands import FORMAT_VERSION, HEADER, HEADER_BITS, CommandSet, Opcode
+from ..hdl.shell.commands import FORMAT_VERSION, CommandSet, Opcode
 
 __all__ = ["body_bytes", "put_field", "put_headers"]
 
 
 @cache
-def _fields(body: type[data.Struct]) -> dict[str, tuple[int, int, int, int]]:
-    """Fields of a command's body by name: first bit of the command, width, least and greatest value."""
-    return {str(name): (HEADER_BITS + field.offset, *_limits(field.shape)) for name, field in data.Layout.cast(body)}
-
-
-@cache
-def _header_fields() -> dict[str, tuple[int, int, int, int]]:
-    return {str(name): (field.offset, *_limits(field.shape)) for name, field in HEADER}
+def _fields(body: type[data.Struct], first: int) -> dict[str, tuple[int, int, int, int]]:
+    """Fields of a command's body, whose first bit is given, by name: first bit, width, least and greatest value."""
+    return {str(name): (first + field.offset, *_limits(field.shape)) for name, field in data.Layout.cast(body)}
 
 
 def _limits(shape: Any) -> tuple[int, int, int]:
@@ -40,7 +35,8 @@ def body_bytes(format: CommandSet, opcode: Opcode, body: Mapping[str, int], with
         If a field is unknown or a value does not fit its field.
     """
     kept = {name: 0 if name in without else value for name, value in body.items()}
-    return bytes(HEADER_BITS // 8) + format.encode(opcode, {}, kept)[HEADER_BITS // 8:]
+    header = format.header_bits // 8
+    return bytes(header) + format.encode(opcode, {}, kept)[header:]
 
 
 def _put(commands: np.ndarray, offset: int, width: int, values: np.ndarray) -> None:
@@ -58,7 +54,7 @@ def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: st
     ValueError
         If the field is unknown or a value does not fit it.
     """
-    fields = _fields(format.bodies[opcode])
+    fields = _fields(format.bodies[opcode], format.header_bits)
     if name not in fields:
         raise ValueError(f"{opcode.name} command has no field {name!r}")
     offset, width, low, high = fields[name]
@@ -68,15 +64,17 @@ def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: st
     _put(commands, offset, width, values)
 
 
-def put_headers(commands: np.ndarray, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
+def put_headers(commands: np.ndarray, format: CommandSet, opcodes: np.ndarray,
+                waits: Mapping[str, np.ndarray]) -> None:
     """Write the headers, zero so far, of all commands (n, 64) of a program, END included, in order.
 
     `waits`, (n,) for each queue, are ordinals of commands to wait for, which are taken modulo 2**16
     (:mod:`pearray.hdl.shell.waits`).
     """
-    fields, count = _header_fields(), len(commands)
+    count = len(commands)
     near_end = np.zeros(count, np.int64)
     near_end[-15:] = 15 - np.arange(count)[::-1][-15:]
     values = {"opcode": opcodes, "version": np.full(count, FORMAT_VERSION), "near_end": near_end}
     for name, numbers in {**values, **{f"wait_{queue}": numbers for queue, numbers in waits.items()}}.items():
-        _put(commands, *fields[name][:2], numbers)
+        place = format.header[name]
+        _put(commands, place.offset, Shape.cast(place.shape).width, numbers)

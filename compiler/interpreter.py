@@ -18,10 +18,13 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
+from ..hdl.post.average import STATES
+from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
+from .averages import averaged
 from .program import QUEUES
 
 __all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
@@ -40,7 +43,8 @@ class ProgramError(Exception):
 def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_bits: int) -> list[int]:
     """Commands of each queue that a command waits for, of those that stand before it."""
     counts = []
-    for name, total in zip(_QUEUES, totals, strict=True):
+    # What a header has no wait for, no program has a command of.
+    for name, total in zip(waits, totals, strict=False):
         count = meant(waits[name], total, count_bits)
         if not reached(total, waits[name], count_bits):
             raise ProgramError(f"{opcode.name} waits for ever, for {name} command {count} of {total} before it")
@@ -51,7 +55,7 @@ def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_
 
 
 class Cells:
-    """Cells with the ordinals of their last writer and reader, to find races.
+    """Cells with the ordinals of their last writer and reader of each queue, to find races.
 
     Parameters
     ----------
@@ -59,49 +63,59 @@ class Cells:
         Of the memory.
     cells : int
         How many.
-    writer, reader : str
-        Queues whose commands write and read them.
+    writer, reader : str or tuple of str
+        Queues whose commands write and read them; the first is meant if an access does not name its queue.
     read_by : int, optional
-        Part of a clock that tells which readers have read; by default those that have completed.
+        Part of a clock that tells which commands of the first reader have read; by default those that have completed.
     """
 
-    def __init__(self, name: str, cells: int, writer: str, reader: str, read_by: int | None = None):
+    def __init__(self, name: str, cells: int, writer: str | tuple[str, ...], reader: str | tuple[str, ...],
+                 read_by: int | None = None):
         self.name = name
         self.cells = cells
-        self._writer_queue, self._reader_queue = _QUEUES.index(writer), _QUEUES.index(reader)
-        self._read_by = self._reader_queue if read_by is None else read_by
-        self._written = np.zeros(cells, np.int32)
-        self._read = np.zeros(cells, np.int32)
+        writers, readers = ((each,) if isinstance(each, str) else each for each in (writer, reader))
+        self._written = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in writers}
+        self._read = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in readers}
+        self._writer_queue, self._reader_queue = next(iter(self._written)), next(iter(self._read))
+        #: Part of a clock that tells which readers of a queue have read.
+        self._read_by = {each: each for each in self._read}
+        if read_by is not None:
+            self._read_by[self._reader_queue] = read_by
 
     def check(self, index: np.ndarray) -> None:
         """Check that addresses are inside."""
         if index.size and (index.min() < 0 or index.max() >= self.cells):
             raise ProgramError(f"{self.name} has {self.cells} cells, address {index.max()} is outside")
 
-    def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False) -> None:
+    def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False,
+             queue: str | None = None) -> None:
         """Note a read, and check that what was written last is there."""
         self.check(index)
         # The queue that writes reads its own results in order: accumulation.
         if internal or not index.size:
             return
-        latest = self._written[index].max()
-        if latest > clock[self._writer_queue]:
-            raise ProgramError(f"{_QUEUES[self._reader_queue]} command {ordinal} reads {self.name} that "
-                               f"{_QUEUES[self._writer_queue]} command {latest} writes, but waits only for "
-                               f"{clock[self._writer_queue]}")
-        self._read[index] = ordinal
+        own = self._reader_queue if queue is None else _QUEUES.index(queue)
+        for writer, written in self._written.items():
+            latest = written[index].max()
+            if latest > clock[writer]:
+                raise ProgramError(f"{_QUEUES[own]} command {ordinal} reads {self.name} that {_QUEUES[writer]} command "
+                                   f"{latest} writes, but waits only for {clock[writer]}")
+        self._read[own][index] = ordinal
 
-    def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray) -> None:
-        """Note a write, and check that what was there has been read."""
+    def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, queue: str | None = None) -> None:
+        """Note a write, and check that what was there has been read, or written by another queue, before."""
         self.check(index)
         if not index.size:
             return
-        latest = self._read[index].max()
-        if latest > clock[self._read_by]:
-            raise ProgramError(f"{_QUEUES[self._writer_queue]} command {ordinal} overwrites {self.name} that "
-                               f"{_QUEUES[self._reader_queue]} command {latest} reads, but waits only for "
-                               f"{clock[self._read_by]}")
-        self._written[index] = ordinal
+        own = self._writer_queue if queue is None else _QUEUES.index(queue)
+        found = [("reads", each, read[index].max(), clock[self._read_by[each]]) for each, read in self._read.items()]
+        found += [("writes", each, written[index].max(), clock[each]) for each, written in self._written.items()
+                  if each != own]
+        for what, other, latest, known in found:
+            if latest > known:
+                raise ProgramError(f"{_QUEUES[own]} command {ordinal} overwrites {self.name} that {_QUEUES[other]} "
+                                   f"command {latest} {what}, but waits only for {known}")
+        self._written[own][index] = ordinal
 
 
 class Interpreter(ABC):
@@ -132,9 +146,12 @@ class Interpreter(ABC):
         }
         if config.has_pairs:
             self._bytes[config.pair_memory] = np.zeros(pair_bytes(config), np.uint8)
+        if config.has_averages:
+            # Bits of sums of each group and lane.
+            self._states = np.zeros((STATES, config.post.lanes), np.int32)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
-        self._out_race = Cells("output", pads.output_bytes, "post", "store")
+        self._out_race = Cells("output", pads.output_bytes, "post", ("store", "move") if config.has_moves else "store")
         self._races = {int(key): Cells(config.commands.destination(key).name.lower(), memory.size, "load", "post")
                        for key, memory in self._bytes.items()}
         self._lanes = config.post.lanes
@@ -157,9 +174,9 @@ class Interpreter(ABC):
             If a command is malformed or races, waits for ever, or would not be waited for at the end.
         """
         totals = [0] * len(_QUEUES)
-        clocks: list[list[np.ndarray]] = [[], [], [], []]
+        clocks: list[list[np.ndarray]] = [[] for _ in _QUEUES]
         steps = {Opcode.LOAD: self._load, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
-                 Opcode.STORE: self._store}
+                 Opcode.STORE: self._store, Opcode.MOVE: self._move}
         ran = 0
         while True:
             opcode, waits, body = self.config.commands.decode(
@@ -230,38 +247,68 @@ class Interpreter(ABC):
     def _finish(self, n: Any, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> None:
         """Turn sums (rows, columns) of tiles `n` and rows `m` into outputs; `scale` is the first line of entries."""
+        if body.get("transposed"):
+            sums = self._used(sums, body)
         columns, rounding = sums.shape[1], body["rounding"]
-        group = np.arange(columns // self._lanes)
         size = self.config.sum_bytes if rounding is Rounding.NONE else self.config.operand_bytes
         if body.get("pair"):
             sums = self._pair(sums, ordinal, clock, body)
+        if body.get("product"):
+            sums = self._product(sums, body)
         if body["bias"]:
-            line = (body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])[:, None] + group
-            bias = self._line(Parameter.BIAS, line, 4, ordinal, clock)
-            sums = self._wrapped(sums + bias.copy().view("<i4").reshape(sums.shape))
+            line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])
+            bias = self._entries(Parameter.BIAS, line, columns, body, ordinal, clock, each=1)
+            sums = self._wrapped(sums + bias.view("<i4").reshape(sums.shape))
         if rounding is Rounding.NONE:
             sums = np.maximum(sums, 0) if body["table"] else sums
         else:
-            line = scale + group * int(bool(body["per_channel"]))
-            entry = self._line(Parameter.SCALE, line, 8, ordinal, clock).reshape(columns, 8)
+            entry = self._entries(Parameter.SCALE, np.array([scale]), columns, body, ordinal, clock,
+                                  each=int(bool(body["per_channel"])))[0]
             sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
             if body["table"]:
                 index = np.arange(columns) * 256 + (sums & 255)
                 self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
                 sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
+        if body.get("reduce"):
+            m, sums = self._greatest(m, sums, body)
         base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
-        if (base % (self._lanes * size)).any():
-            raise ProgramError(f"output address must be a multiple of {self._lanes * size}")
+        unit, step = self._lanes * size, size
+        if body.get("transposed"):
+            unit, step = size, body["lane_lines"] * output_banks(self.config) + size
+        if (base % unit).any():
+            raise ProgramError(f"output address must be a multiple of {unit}")
         raw = sums.astype(np.int64).view(np.uint8).reshape(len(sums), columns, 8)[:, :, :size]
-        index = base[:, None] + np.arange(columns * size)
+        index = base[:, None, None] + np.arange(columns)[:, None] * step + np.arange(size)
         self._out_race.write(index.reshape(-1), ordinal, clock)
-        self._out[index] = raw.reshape(len(sums), columns * size)
+        # What a later row writes to the same place stays.
+        self._out[index.reshape(-1)] = raw.reshape(-1)
+
+    def _used(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Sums of the columns that a transposed POST makes into outputs."""
+        columns = (body["last_group"] + 1) * self._lanes
+        if columns > sums.shape[1]:
+            raise ProgramError(f"last_group must be at most {sums.shape[1] // self._lanes - 1}")
+        if body["rounding"] is Rounding.NONE or body.get("pair"):
+            raise ProgramError("transposed excludes pairs and sums that are not rounded")
+        return sums[:, :columns]
+
+    def _entries(self, memory: Parameter, line: np.ndarray, columns: int, body: dict[str, Any], ordinal: int,
+                 clock: np.ndarray, *, each: int) -> np.ndarray:
+        """Bytes of constants (rows, columns, bytes) of rows at some lines, `each` lines from a group to the next.
+
+        With ``transposed`` lines are entries, of which all columns get the same one.
+        """
+        size = 4 if memory is Parameter.BIAS else 8
+        if body.get("transposed"):
+            index = line[:, None] * size + np.arange(size)
+            self._races[memory].read(index.reshape(-1), ordinal, clock)
+            return np.repeat(self._bytes[memory][index][:, None], columns, 1)
+        lines = line[:, None] + np.arange(columns // self._lanes) * each
+        return self._line(memory, lines, size, ordinal, clock).reshape(len(line), columns, size).copy()
 
     def _pair(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Sums of the table entries that the low bytes of sums choose."""
-        for name in ("bias", "per_channel", "scale_nstep", "table"):
-            if body[name]:
-                raise ProgramError(f"{name} must be zero with pair")
+        self._check_pair(body, "pair")
         memory = self.config.pair_memory
         words, total = pair_words(self.config), np.zeros_like(sums)
         for table in range(2):
@@ -269,6 +316,51 @@ class Interpreter(ABC):
             self._races[memory].read(index.reshape(-1), ordinal, clock)
             total += self._bytes[memory].view("<i4")[index // 4]
         return self._wrapped(total)
+
+    def _product(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Products of the low bytes of sums, less their zero points."""
+        self._check_pair(body, "product")
+        first, second = sums & 255, -(sums >> 8) & 255
+        low, high = body["bias_base"] & 255, body["bias_base"] >> 8
+        addend = (body["bias_nstep"] | (body["bias_mstep"] & 15) << 16) - (body["bias_mstep"] & 8) * (1 << 17)
+        products: np.ndarray = (first - low) * (second - high) + addend
+        if products.size and not -(1 << 19) <= products.min() <= products.max() < 1 << 19:
+            raise ProgramError(f"products must fit 20 bits, not be {products.min()} or {products.max()}")
+        return products
+
+    @staticmethod
+    def _check_pair(body: dict[str, Any], flag: str) -> None:
+        """Check that a command uses nothing that comes too early for what a pair makes."""
+        for name in ("bias", "per_channel", "scale_nstep", "table"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with {flag}")
+
+    def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
+                  body: dict[str, Any]) -> np.ndarray | None:
+        """See :func:`.averages.averaged`."""
+        memory, words = self.config.pair_memory, pair_words(self.config)
+        entries = self._bytes[memory].view("<i4").reshape(-1, words)[:, :2]
+        index = np.arange(len(entries)) * words * 4
+        for table, used in enumerate((body["average"], body["search"])):
+            if used:
+                self._races[memory].read(index + table * 4, ordinal, clock)
+        try:
+            return averaged(self._states, tiles, entries, body)
+        except ValueError as error:
+            raise ProgramError(str(error)) from None
+
+    def _greatest(self, m: np.ndarray, values: np.ndarray, body: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the windows among rows `m` of outputs, and the greatest of each window and column."""
+        size = body["reduce"] + 1
+        if body["rounding"] is Rounding.NONE:
+            raise ProgramError("reduce must be zero with Rounding.NONE")
+        if len(m) % size:
+            raise ProgramError(f"m_count must be a multiple of reduce + 1 = {size}, not {len(m)}")
+        # As the bytes that would be written are read.
+        bits, sign = 8 * self.config.operand_bytes, 0 if body["reduce_unsigned"] else 1
+        values = values & (1 << bits) - 1
+        values -= (values >> bits - 1) * sign << bits
+        return np.arange(len(m) // size), values.reshape(-1, size, values.shape[1]).max(1)
 
     def _wrapped(self, sums: np.ndarray) -> np.ndarray:
         """Sums modulo the width of an accumulator."""
@@ -301,3 +393,18 @@ class Interpreter(ABC):
         self._out_race.read(source, ordinal, clock)
         self._dram_race.write(target, ordinal, clock)
         self.dram[target] = self._out[source]
+
+    def _move(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        source = self._rows(body["address"], body["step2"], body["step1"], body, 1 << ADDRESS_BITS)
+        target = self._rows(body["target"], body["target_step2"], body["target_step1"], body, 1 << ADDRESS_BITS)
+        if not source.size:
+            raise ProgramError("move of nothing")
+        if ((source - target) % self.config.operand_bytes).any():
+            raise ProgramError(f"address and target of a row must be equal modulo {self.config.operand_bytes}")
+        self._out_race.read(source, ordinal, clock, queue="move")
+        self._put_moved(body["destination"], target, self._out[source], ordinal, clock)
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        """Write the bytes that a MOVE brings to a memory of operands."""
+        raise ProgramError(f"no MOVE to memory {destination} in this kind of array")

@@ -76,6 +76,18 @@ class LayerPlanner(ABC):
     def schedule(self, steps: Sequence[Step]) -> Program:
         """Commands of the steps of all layers."""
 
+    def cycles(self, kernel: Kernel) -> float:
+        """Estimate the cycles of a kernel alone, whose buffers have some places, to choose between ways to state it.
+
+        A kind whose configurations have choices has an estimate; for others all ways are alike.
+
+        Raises
+        ------
+        PearrayError
+            As :meth:`lower`.
+        """
+        return 0.0
+
     def notes(self, name: str) -> Mapping[str, Any]:
         """How a layer that has been lowered was mapped, for its figures and for tests."""
         return {}

@@ -8,18 +8,17 @@ from functools import partialmethod
 import numpy as np
 
 from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
+from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
 from .encoding import body_bytes, put_field, put_headers
 
 __all__ = ["QUEUES", "Command", "Program", "Stream", "disassemble"]
 
-#: Name of each queue in the fields of a command's header.
-QUEUES: dict[Opcode, str] = {
-    Opcode.LOAD: "load", Opcode.EXECUTE: "execute", Opcode.POST: "post", Opcode.STORE: "store",
-}
+#: Name of each queue in the fields of a command's header. Not every configuration has the last one.
+QUEUES: dict[Opcode, str] = {opcode: opcode.name.lower() for opcode in (*SHARED_QUEUES, Opcode.MOVE)}
 
-#: Columns of a stream's entries before the values of its fields: place in the program, body, and waits.
-_PLACE, _BODY, _WAITS, _VALUES = 0, 1, 2, 6
+#: Columns of a stream's entries before the values of its fields: place in the program, body, and a wait for each queue.
+_PLACE, _BODY, _WAITS, _VALUES = 0, 1, 2, 2 + len(QUEUES)
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,14 @@ class Stream:
     def __init__(self, program: "Program", opcode: Opcode, fields: tuple[str, ...]):
         self.opcode, self.fields = opcode, fields
         self._queue, self._program = QUEUES[opcode], program
-        #: Entries one after another: place, body, four waits, and a value for each of `fields`.
+        #: Entries one after another: place, body, waits, and a value for each of `fields`.
         self.entries = array("I")
 
-    def append(self, body: Mapping[str, int], load: int, execute: int, post: int, store: int, *values: int) -> int:
+    def append(self, body: Mapping[str, int], load: int, execute: int, post: int, store: int, *values: int,
+               move: int = 0) -> int:
         """Append a command to the program, and return its ordinal in its queue, from one: what others wait for.
 
-        `load` to `store` are the ordinals of the latest commands of these queues that must have completed, 0 for none.
+        `load` to `move` are the ordinals of the latest commands of these queues that must have completed, 0 for none.
         Absent fields of `body` are zero, and :attr:`fields` are `values`, at least 0, instead. It must stay as it is,
         and may be given again: it is encoded once.
         """
@@ -56,7 +56,7 @@ class Stream:
         number = program.numbers.get(id(body))
         if number is None:
             number = program.number(body)
-        self.entries.extend((program.length, number, load, execute, post, store, *values))
+        self.entries.extend((program.length, number, load, execute, post, store, move, *values))
         program.length += 1
         ordinal = program.counts[self._queue] = program.counts[self._queue] + 1
         return ordinal
@@ -97,7 +97,7 @@ class Program:
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
         self.format = format
         self._count_bits = count_bits
-        self.counts = dict.fromkeys(QUEUES.values(), 0)
+        self.counts = dict.fromkeys((QUEUES[opcode] for opcode in format.queues), 0)
         self.length = 0
         self.bodies: list[Mapping[str, int]] = []
         self.numbers: dict[int, int] = {}
@@ -122,7 +122,14 @@ class Program:
         """Make a way to append commands of a queue, whose bodies are shared but for some fields.
 
         Waits of such commands are checked only when the program is encoded.
+
+        Raises
+        ------
+        ValueError
+            If the configuration has no such queue.
         """
+        if opcode not in self.format.queues:
+            raise ValueError(f"{opcode.name} is no command of this configuration")
         key = opcode, fields
         if key not in self._streams:
             self._streams[key] = Stream(self, opcode, fields)
@@ -137,11 +144,13 @@ class Program:
             If it waits for a command that does not stand before it.
         """
         queue = QUEUES[opcode]
+        stream = self.stream(opcode)
         for name, count in waits.items():
-            if not 0 <= count <= self.counts[name]:
+            total = self.counts.get(name, 0)
+            if not 0 <= count <= total:
                 raise ValueError(f"{queue} command {self.counts[queue] + 1} waits for {name} command {count} "
-                                 f"of {self.counts[name]}")
-        return self.stream(opcode).append(dict(body), *(waits.get(name, 0) for name in self.counts))
+                                 f"of {total}")
+        return stream.append(dict(body), **{name: waits.get(name, 0) for name in QUEUES.values()})
 
     def _emit_fields(self, opcode: Opcode, waits: Mapping[str, int], **body: int) -> int:
         return self.emit(opcode, waits, body)
@@ -151,6 +160,7 @@ class Program:
     execute = partialmethod(_emit_fields, Opcode.EXECUTE)
     post = partialmethod(_emit_fields, Opcode.POST)
     store = partialmethod(_emit_fields, Opcode.STORE)
+    move = partialmethod(_emit_fields, Opcode.MOVE)
 
     def entries(self) -> Iterator[tuple[Stream, int, Mapping[str, int], list[int], list[int]]]:
         """Stream, place, body and waits of each command, and what the stream's fields are instead; out of order."""
@@ -165,7 +175,7 @@ class Program:
         """Commands in order, each made anew."""
         found: list[Command | None] = [None] * self.length
         for stream, place, body, waits, values in self.entries():
-            found[place] = Command(stream.opcode, dict(zip(self.counts, waits, strict=True)),
+            found[place] = Command(stream.opcode, dict(zip(self.counts, waits, strict=False)),
                                    {**body, **dict(zip(stream.fields, values, strict=True))})
         return [command for command in found if command is not None]
 
@@ -196,11 +206,13 @@ class Program:
             opcodes[places] = stream.opcode.value
             for column, name in enumerate(waits, _WAITS):
                 waits[name][places] = table[:, column]
+            if (table[:, _WAITS + len(waits):_VALUES] > 0).any():
+                raise ValueError(f"a {QUEUES[stream.opcode]} command waits for a queue that this configuration has not")
         # The run ends when END passes its gate: everything must have completed.
         for name, count in self.counts.items():
             waits[name][-1] = count
         self._bring_near(opcodes, waits)
-        put_headers(commands, opcodes, waits)
+        put_headers(commands, self.format, opcodes, waits)
         return commands.tobytes()
 
     def _bring_near(self, opcodes: np.ndarray, waits: Mapping[str, np.ndarray]) -> None:
@@ -210,8 +222,9 @@ class Program:
         waits for all that stand before that, lest those of other queues overtake it by too much.
         """
         most = near(self._count_bits)
-        places = {opcode: np.flatnonzero(opcodes == opcode.value) for opcode in QUEUES}
-        for opcode, name in QUEUES.items():
+        places = {opcode: np.flatnonzero(opcodes == opcode.value) for opcode in self.format.queues}
+        for opcode in places:
+            name = QUEUES[opcode]
             before = np.cumsum(opcodes == opcode.value, dtype=np.int32) - (opcodes == opcode.value)
             wrong = np.flatnonzero(waits[name] > before)
             if wrong.size:
@@ -230,7 +243,7 @@ class Program:
 def disassemble(program: bytes, format: CommandSet, count_bits: int = WAIT_BITS) -> list[Command]:
     """Commands of an encoded program, up to its END, with the counts that their waits stand for."""
     commands: list[Command] = []
-    before = dict.fromkeys(QUEUES.values(), 0)
+    before = dict.fromkeys((QUEUES[opcode] for opcode in format.queues), 0)
     for start in range(0, len(program), COMMAND_BYTES):
         opcode, waits, body = format.decode(program[start:start + COMMAND_BYTES])
         if opcode is Opcode.END:

@@ -365,7 +365,9 @@ class Scheduler(Generic[AnyStep]):
             load = max(load, tile.ordinals[-1])
             name = _BASES.get(tile.memory)
             if name:
-                fields[name] = body.get(name, 0) + tile.address // self._line[tile.memory]
+                # Where columns are pixels, bases count entries.
+                entries = self.config.post.lanes if body.get("transposed") else 1
+                fields[name] = body.get(name, 0) + tile.address * entries // self._line[tile.memory]
         place, store = self._outputs.place(output.size)
         fields["out_base"] = body.get("out_base", 0) + place
         ordinal = self.program.stream(Opcode.POST, tuple(fields)).append(body, load, execute, 0, store,

@@ -4,34 +4,33 @@ It reads the encoded program and nothing else, so it judges the assembler too. A
 hardware whatever its engines' and its memory's timing: see :mod:`pearray.hdl.shell.waits` for why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from amaranth.hdl import Shape
 
 from ..hdl.errors import PearrayError
-from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, HEADER, Opcode
+from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, QUEUES, Opcode, header_layout
 from ..hdl.shell.waits import HELD, WAIT_BITS, meant
-from .program import QUEUES
 
 __all__ = ["commands_before", "validate"]
 
-_NAMES = list(QUEUES.values())
 #: Commands that follow, if ``near_end`` tells nothing.
 _UNTOLD = 15
 
 
-def commands_before(queues: np.ndarray) -> np.ndarray:
-    """Commands of each queue that stand before each command, of shape (commands, queues).
+def commands_before(queues: np.ndarray, count: int = len(QUEUES)) -> np.ndarray:
+    """Commands of each queue that stand before each command, of shape (commands, count).
 
-    `queues`, of shape (commands,), are places in :data:`QUEUES`; an END has another number.
+    `queues`, of shape (commands,), are numbers of `count` queues; an END has another number.
     """
-    own = queues[:, None] == np.arange(len(QUEUES))
+    own = queues[:, None] == np.arange(count)
     before: np.ndarray = np.cumsum(own, axis=0) - own
     return before
 
 
-def validate(program: bytes, count_bits: int = WAIT_BITS, held: int = HELD) -> None:
+def validate(program: bytes, count_bits: int = WAIT_BITS, held: int = HELD, *,
+             queues: Sequence[Opcode] = QUEUES) -> None:
     """Check the waits of a program.
 
     Parameters
@@ -42,6 +41,8 @@ def validate(program: bytes, count_bits: int = WAIT_BITS, held: int = HELD) -> N
         Width of the hardware's counts of completed commands.
     held : int
         Commands of a queue that the hardware has fetched and not completed, at most.
+    queues : sequence of Opcode
+        Queues of the configuration (:attr:`.CommandSet.queues`).
 
     Raises
     ------
@@ -53,42 +54,44 @@ def validate(program: bytes, count_bits: int = WAIT_BITS, held: int = HELD) -> N
     if held > 1 << count_bits - 1:
         raise PearrayError(f"count_bits must be at least {(held - 1).bit_length() + 1} to tell {held} commands apart, "
                            f"not {count_bits}")
-    queues, waits = _headers(program)
-    before = commands_before(queues)
+    names = [opcode.name.lower() for opcode in queues]
+    numbers, waits = _headers(program, queues)
+    before = commands_before(numbers, len(queues))
     counts = meant(waits, before, count_bits)
-    _refuse(queues, before, counts > before, lambda row, queue: (
-        f"waits for {_NAMES[queue]} {counts[row, queue]}, but only {before[row, queue]} stand before it: it could wait "
+    _refuse(names, numbers, before, counts > before, lambda row, queue: (
+        f"waits for {names[queue]} {counts[row, queue]}, but only {before[row, queue]} stand before it: it could wait "
         f"for ever"))
     left = counts[-1] < before[-1]
     if left.any():
         queue = int(left.argmax())
-        raise PearrayError(f"program command {len(queues) - 1} (END) must wait for all {before[-1, queue]} "
-                           f"{_NAMES[queue]} commands, not {counts[-1, queue]}: the run would end before they have "
+        raise PearrayError(f"program command {len(numbers) - 1} (END) must wait for all {before[-1, queue]} "
+                           f"{names[queue]} commands, not {counts[-1, queue]}: the run would end before they have "
                            f"completed")
-    most = _most_completed(queues, counts)
-    _refuse(queues, before, most - counts >= 1 << count_bits - 1, lambda row, queue: (
-        f"waits for {_NAMES[queue]} {counts[row, queue]}, but {most[row, queue]} may have completed before it starts: "
+    most = _most_completed(numbers, counts)
+    _refuse(names, numbers, before, most - counts >= 1 << count_bits - 1, lambda row, queue: (
+        f"waits for {names[queue]} {counts[row, queue]}, but {most[row, queue]} may have completed before it starts: "
         f"counts of {count_bits} bits can't tell, and it could wait for ever"))
 
 
-def _headers(program: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _headers(program: bytes, order: Sequence[Opcode]) -> tuple[np.ndarray, np.ndarray]:
     """Queue of each command, END's being that after the last, and its waits, (commands, queues)."""
     if not program or len(program) % COMMAND_BYTES:
         raise PearrayError(f"a program must be whole commands of {COMMAND_BYTES} bytes, not {len(program)} bytes")
     words = np.frombuffer(program, "<u2").reshape(-1, COMMAND_BYTES // 2)
+    layout = header_layout(order)
 
     def field(name: str) -> np.ndarray:
-        place = HEADER[name]
+        place = layout[name]
         word, shift = divmod(place.offset, 16)
         values: np.ndarray = words[:, word].astype(np.int64) >> shift & (1 << Shape.cast(place.shape).width) - 1
         return values
 
     numbers = np.full(256, -1)
-    numbers[[opcode.value for opcode in (*QUEUES, Opcode.END)]] = np.arange(len(QUEUES) + 1)
+    numbers[[opcode.value for opcode in (*order, Opcode.END)]] = np.arange(len(order) + 1)
     queues = numbers[field("opcode")]
     following = np.arange(len(queues))[::-1]
     told = _UNTOLD - field("near_end")
-    is_end = queues == len(QUEUES)
+    is_end = queues == len(order)
     wrong = {
         "has an unknown opcode": queues < 0,
         f"must be of version {FORMAT_VERSION}": field("version") != FORMAT_VERSION,
@@ -99,7 +102,7 @@ def _headers(program: bytes) -> tuple[np.ndarray, np.ndarray]:
     for what, where in wrong.items():
         if where.any():
             raise PearrayError(f"program command {where.argmax()} {what}")
-    return queues, np.stack([field(f"wait_{name}") for name in _NAMES], axis=1)
+    return queues, np.stack([field(f"wait_{opcode.name.lower()}") for opcode in order], axis=1)
 
 
 def _most_completed(queues: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -108,7 +111,7 @@ def _most_completed(queues: np.ndarray, counts: np.ndarray) -> np.ndarray:
     ``counts`` are those that commands wait for, of the same shape.
     """
     most = np.empty_like(counts)
-    places = [np.flatnonzero(queues == number) for number in range(len(QUEUES))]
+    places = [np.flatnonzero(queues == number) for number in range(counts.shape[1])]
     # Nothing stands behind the END.
     most[-1] = [len(place) for place in places]
     for own, place in enumerate(places):
@@ -120,11 +123,12 @@ def _most_completed(queues: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return most
 
 
-def _refuse(queues: np.ndarray, before: np.ndarray, wrong: np.ndarray, what: Callable[[int, int], str]) -> None:
+def _refuse(names: Sequence[str], queues: np.ndarray, before: np.ndarray, wrong: np.ndarray,
+            what: Callable[[int, int], str]) -> None:
     """Raise an error about the first command of which something is wrong with the wait for a queue."""
     if not wrong.any():
         return
     row, queue = (int(index) for index in np.argwhere(wrong)[0])
     number = int(queues[row])
-    name = f"{_NAMES[number]} command {before[row, number] + 1}" if number < len(QUEUES) else "END"
+    name = f"{names[number]} command {before[row, number] + 1}" if number < len(names) else "END"
     raise PearrayError(f"program command {row} ({name}) {what(row, queue)}")

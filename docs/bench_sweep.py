@@ -23,7 +23,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands, random_requant
+from random_workloads import (
+    NARROW_OPERATORS,
+    OPERATORS,
+    PAIR_OPERATORS,
+    configuration,
+    operands,
+    random_functions,
+    random_requant,
+)
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
@@ -79,7 +87,7 @@ def draw_configuration(seed: int, number: int) -> Config:
     return configuration(
         rows, cols, least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
         max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
-        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits)
+        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits, times(0, 1), **random_functions(rng))
 
 
 def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[str, Any], list[str]]:
@@ -95,6 +103,7 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
     """Draw an operator; return its name and what was compiled of it."""
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
+    makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
     name = str(rng.choice([*makers, "filling_gemm"]))
     if name == "filling_gemm":
         operator, tensors, constants = _filling_gemm(rng, config)
@@ -204,7 +213,8 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    return [*sorted([*OPERATORS, *NARROW_OPERATORS, "filling_gemm"]), f"all, on {CONFIGURATIONS} configurations"]
+    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm"])
+    return [*operators, f"all, on {CONFIGURATIONS} configurations"]
 
 
 def sweep() -> Iterator[str]:

@@ -13,6 +13,7 @@ from pearray import load_config
 from pearray.generation import registers
 from pearray.hdl.kinds import kinds
 from pearray.hdl.shell import commands, ledger
+from pearray.hdl.shell.functions import FUNCTIONS, post_body
 from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
 
 FOLDER = Path(__file__).parent
@@ -26,8 +27,11 @@ EXAMPLES: list[tuple[str, dict[str, Any]]] = [("systolic-8x8", {}), ("eyeriss", 
 #: Bodies of the commands that all kinds share.
 SHARED = {
     commands.Opcode.LOAD: commands.LoadBody, commands.Opcode.POST: commands.PostBody,
-    commands.Opcode.STORE: commands.StoreBody,
+    commands.Opcode.STORE: commands.StoreBody, commands.Opcode.MOVE: commands.MoveBody,
 }
+#: Headers of configurations without MOVEs, and of those with them.
+HEADER, WIDE_HEADER = (commands.header_layout(queues)
+                       for queues in (commands.QUEUES, (*commands.QUEUES, commands.Opcode.MOVE)))
 
 
 def _markdown(text: str) -> str:
@@ -60,7 +64,7 @@ def _enumeration(kind: Any, owner: str = "") -> list[str]:
 def _kind(name: str, own: commands.CommandSet) -> list[str]:
     """Part on the commands of a kind of array."""
     lines = [f"## Kind `{name}`", "", f"### EXECUTE of `{name}`", "", _markdown(own.execute.__doc__ or ""), "",
-             *_fields(data.Layout.cast(own.execute), commands.HEADER_BITS), ""]
+             *_fields(data.Layout.cast(own.execute), own.header_bits), ""]
     lines += _variants(name, own)
     lines += [*_enumeration(own.destination, name), f"### Profile record of `{name}`", "",
               f"{len(own.record)} words: {', '.join(f'`{word}`' for word in own.record)}.", ""]
@@ -71,13 +75,30 @@ def _variants(name: str, own: commands.CommandSet) -> list[str]:
     """Fields that a kind's commands have besides those that all kinds share."""
     lines = []
     for opcode, shared in SHARED.items():
-        body = own.bodies[opcode]
+        body = own.bodies.get(opcode, shared)
         if body is not shared:
             known = dict(data.Layout.cast(shared))
             fields = [(field, item) for field, item in data.Layout.cast(body)
                       if field not in known or field == "destination"]
             lines += [f"### {opcode.name} of `{name}`", "", _markdown(body.__doc__ or ""), "",
-                      *_fields(fields, commands.HEADER_BITS, name), ""]
+                      *_fields(fields, own.header_bits, name), ""]
+    return lines
+
+
+def _functions() -> list[str]:
+    """Part on what functions of the vector engine add to commands."""
+    lines = ["## Functions of the vector engine", "",
+             "What a function adds to a POST, in configurations that have it. Bits are those of one with this function "
+             "alone, and without MOVEs.", ""]
+    for key, function in FUNCTIONS.items():
+        fields = [(name, item) for name, item in data.Layout.cast(post_body({key}))
+                  if name in (*function.flags, *function.fields)]
+        lines += [f"### POST with post.{key}", "", _markdown(function.doc), "", *_fields(fields, HEADER.size), ""]
+    for name, overrides in EXAMPLES:
+        config = load_config(name, overrides).hardware
+        if "pairs" in config.FUNCTIONS:
+            chosen = load_config(name, overrides | {"post.pairs": 1}).hardware
+            lines += _enumeration(chosen.commands.destination, f"{config.array.kind} with post.pairs")
     return lines
 
 
@@ -87,17 +108,17 @@ def program_page() -> str:
              "<!-- Written by docs/generate.py from hdl/shell/commands.py and commands.py of each kind of array: "
              "change those, not this. -->", "",
              f"Version {commands.FORMAT_VERSION}. Bits are counted from the least significant bit of the "
-             "command's first byte.", "", _markdown(commands.__doc__ or ""), "", "## Header", "",
-             *_fields(commands.HEADER, 0), ""]
+             "command's first byte. Bits of bodies are those without MOVEs, but for MOVE itself: with them, all bodies "
+             f"stand {WIDE_HEADER.size - HEADER.size} bits higher.", "", _markdown(commands.__doc__ or ""), "",
+             "## Header", "", "The last wait is there in configurations with MOVEs only.", "",
+             *_fields(WIDE_HEADER, 0), ""]
     for opcode, body in SHARED.items():
+        header = WIDE_HEADER if opcode is commands.Opcode.MOVE else HEADER
         lines += [f"## {opcode.name}", "", _markdown(body.__doc__ or ""), "",
-                  *_fields(data.Layout.cast(body), commands.HEADER_BITS), ""]
+                  *_fields(data.Layout.cast(body), header.size), ""]
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
-        pairs = hardware.config.pair_commands
-        if pairs is not None:
-            name = f"{hardware.name} with post.pairs"
-            lines += [*_variants(name, pairs), *_enumeration(pairs.destination, name)]
+    lines += _functions()
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)
@@ -141,7 +162,7 @@ def ledger_page() -> str:
     lines += [f"| `{name}` | {account.meaning} | {account.remedy} | {f'`{account.key}`' if account.key else ''} |"
               for name, account in ledger.CAUSES.items()]
     lines += ["", "## How the hardware finds the cause", "",
-              _markdown((ledger.Ledger.__doc__ or "").partition("Members")[0]).partition("\n\n")[2], "",
+              _markdown((ledger.Ledger.__doc__ or "").partition("Parameters")[0]).partition("\n\n")[2], "",
               "The cause leaves the accelerator on the port `trace_cause`, which may be left open, as the others of "
               "its name:", "", "| value | cause |", "|---|---|"]
     lines += [f"| {cause.value} | `{cause.name}` |" for cause in ledger.Cause]

@@ -15,7 +15,7 @@ from .shell.core import Happening
 from .shell.counters import Counters
 from .shell.fetch import Fetch
 from .shell.ledger import Ledger, TracePort
-from .shell.queues import QUEUES, CommandQueues, slot_name
+from .shell.queues import CommandQueues, slot_name
 from .shell.reader import IN_FLIGHT, Reader
 from .shell.registers import COUNTERS_OFFSET, Register, Registers, register_map
 from .shell.tokens import STALLS, TokenGates
@@ -35,7 +35,7 @@ def counter_names(config: Config) -> list[str]:
     """
     return [
         "cycles", "cycles_high", "fetch_beats", "load_beats", "write_beats", "commands",
-        *(f"{opcode.name.lower()}_commands" for opcode in QUEUES),
+        *(f"{opcode.name.lower()}_commands" for opcode in config.commands.queues),
         *STALLS,
         *kind(config.KIND).core.counters(config),
     ]
@@ -57,7 +57,7 @@ class Accelerator(wiring.Component):
     """A whole accelerator.
 
     The host writes the program's address and a start bit (:mod:`~pearray.hdl.shell.registers`); the
-    accelerator fetches the program (:mod:`~pearray.hdl.shell.commands`) and runs it. Four engines work
+    accelerator fetches the program (:mod:`~pearray.hdl.shell.commands`) and runs it. Engines work
     on the commands of their queues at the same time, held back by tokens only. While no program
     runs, the engines are in reset; scratchpads keep their contents. Engines and scratchpads are those of
     the kind of array (:class:`~pearray.hdl.kinds.ArrayHardware`).
@@ -75,7 +75,7 @@ class Accelerator(wiring.Component):
         Registers.
     irq : Out(1)
         Interrupt: high while done, if enabled.
-    trace : Out(TracePort())
+    trace : Out(TracePort(config.commands.queues))
         What cycles are charged to, and which commands start and end. It may be left open.
     """
 
@@ -85,7 +85,7 @@ class Accelerator(wiring.Component):
             "m_axi": Out(AXI4(config.memory.data_width)),
             "s_axi": In(AXI4Lite()),
             "irq": Out(1),
-            "trace": Out(TracePort()),
+            "trace": Out(TracePort(config.commands.queues)),
         })
 
     @property
@@ -114,7 +114,7 @@ class Accelerator(wiring.Component):
         m.submodules.fetch = fetch
         m.submodules.queues = in_run(queues)
         m.submodules.gates = in_run(gates)
-        names = {Opcode.LOAD: "loader", Opcode.STORE: "storer"}
+        names = {Opcode.LOAD: "loader", Opcode.STORE: "storer", Opcode.MOVE: "mover"}
         for opcode, engine in core.engines.items():
             m.submodules[names.get(opcode, opcode.name.lower())] = in_run(engine)
         loader, storer = core.engines[Opcode.LOAD], core.engines[Opcode.STORE]
@@ -159,7 +159,7 @@ class Accelerator(wiring.Component):
         rules.outstanding(m, "m_axi_writes", bus.awvalid & bus.awready, bus.bvalid & bus.bready, IN_FLIGHT)
         rules.held(m, "s_axi_r", lite.rvalid, lite.rready, lite.rdata, lite.rresp)
         rules.held(m, "s_axi_b", lite.bvalid, lite.bready, lite.bresp)
-        for index, opcode in enumerate(QUEUES):
+        for index, opcode in enumerate(self._config.commands.queues):
             # With more, a count could be so far behind what is waited for that the gate would open too early.
             rules.outstanding(m, f"{opcode.name.lower()}_tokens", gates.take[index], gates.done[index], IN_ENGINE,
                               clear=~control.run)
@@ -198,7 +198,7 @@ class Accelerator(wiring.Component):
             queues.take.eq(gates.take),
             control.finished.eq(gates.finished),
         ]
-        for index, opcode in enumerate(QUEUES):
+        for index, opcode in enumerate(self._config.commands.queues):
             m.d.comb += getattr(gates, slot_name(opcode)).eq(getattr(queues, slot_name(opcode)))
             if opcode in engines:
                 m.d.comb += gates.done[index].eq(engines[opcode].done)
@@ -254,7 +254,8 @@ class Accelerator(wiring.Component):
 
     def _trace(self, m, cycle, control, fetch, queues, gates, core):
         """Charge each cycle that is counted to its cause."""
-        m.submodules.ledger = ledger = Ledger()
+        order = self._config.commands.queues
+        m.submodules.ledger = ledger = Ledger(order)
         state = core.state(m)
         # Queues have been reset for one cycle, and are looked at a cycle later.
         settled = Signal(2)
@@ -263,7 +264,7 @@ class Accelerator(wiring.Component):
         if Opcode.POST in core.engines:
             # A command that its engine keeps is at work, whatever the next one waits for.
             with m.If(~core.engines[Opcode.POST].commands.ready):
-                m.d.comb += ledger.blocked[QUEUES.index(Opcode.POST)].eq(0)
+                m.d.comb += ledger.blocked[self._config.commands.queues.index(Opcode.POST)].eq(0)
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),
@@ -276,7 +277,7 @@ class Accelerator(wiring.Component):
             ledger.mark.eq(core.engines[Opcode.STORE].recorded),
             self.trace.cause.eq(ledger.cause),
             self.trace.mark.eq(ledger.marked),
-            self.trace.open.eq(Cat(getattr(gates, opcode.name.lower()).valid for opcode in QUEUES)),
+            self.trace.open.eq(Cat(getattr(gates, opcode.name.lower()).valid for opcode in order)),
             self.trace.take.eq(gates.take),
             self.trace.done.eq(gates.done),
         ]

@@ -155,7 +155,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
     """Split the counts of a run at the records that layers left behind; the last layer ends with the run."""
     config = compiled.config
     names = config.commands.record
-    nodes = {node.name: node for node in compiled.graph.nodes}
+    nodes = {node.name: node for node in compiled.device.nodes}
     before = dict.fromkeys(names, 0)
     layers, work, lents = [], 0, [0]
     for index, layer in enumerate(compiled.layers):

@@ -156,9 +156,10 @@ def _stuck(job: "Job", report: Report, counters: dict[str, int]) -> str:
 
 
 def _waiting(job: "Job", report: Report, counters: dict[str, int]) -> list[str]:
-    completed = {name: counters[f"{name}_commands"] for name in ("load", "execute", "post", "store")
-                 if f"{name}_commands" in counters}
-    return waiting(job.segments, job.program_address, completed, job.config.commands) + _in_flight(report)
+    commands = job.config.commands
+    names = [opcode.name.lower() for opcode in commands.queues]
+    completed = {name: counters[f"{name}_commands"] for name in names if f"{name}_commands" in counters}
+    return waiting(job.segments, job.program_address, completed, commands) + _in_flight(report)
 
 
 def _in_flight(report: Report) -> list[str]:

@@ -44,11 +44,12 @@ class Limits:
 def program(segments: Segments, address: int,
             commands: CommandSet) -> Iterator[tuple[Opcode, dict[str, int], dict[str, Any]]]:
     """Decode the commands of a memory image, up to the end of the program or to nonsense."""
+    known = {opcode.value for opcode in (Opcode.END, *commands.queues)}
     for start, image in segments:
         if start <= address < start + len(image):
             for offset in range(address - start, len(image) - COMMAND_BYTES + 1, COMMAND_BYTES):
                 command = image[offset:offset + COMMAND_BYTES]
-                if command[0] not in {opcode.value for opcode in Opcode} or command[1] != FORMAT_VERSION:
+                if command[0] not in known or command[1] != FORMAT_VERSION:
                     return
                 opcode, waits, body = commands.decode(command)
                 if opcode is Opcode.END:
@@ -82,7 +83,7 @@ def limits(config: Config, memory: MemoryTiming, segments: Segments, address: in
     commands = 0
     for opcode, _, body in program(segments, address, config.commands):
         commands += 1
-        if opcode in (Opcode.LOAD, Opcode.STORE):
+        if opcode in (Opcode.LOAD, Opcode.STORE, Opcode.MOVE):
             moving += _block_cycles(config, memory, body) + hardware.transfer_cycles(config, body)
         elif opcode is Opcode.EXECUTE:
             computing.append(hardware.execute_cycles(config, body))

@@ -92,6 +92,11 @@ def evaluate(kernels, memory):
             terms = [_elements(term.a, ranks, memory) & 255 for term in kernel.terms]
             sums = sum(table.astype(np.int64)[term] for table, term in zip(kernel.finish.pair, terms, strict=True))
             values = _finish(kernel, (sums + (1 << 31)) % (1 << 32) - (1 << 31), out, memory)
+        elif isinstance(kernel, Chain) and kernel.combine == "product":
+            first, second = (_elements(term.a, ranks, memory) for term in kernel.terms)
+            assert all(0 <= part.min() <= part.max() <= 255 for part in (first, second))
+            a_zero, b_zero, addend = kernel.finish.product
+            values = _finish(kernel, (first - a_zero) * (second - b_zero) + addend, out, memory)
         elif isinstance(kernel, Chain):
             terms = [term.factor * _elements(term.a, ranks, memory) for term in kernel.terms]
             stacked = sum(terms) if kernel.combine == "sum" else np.maximum.reduce(terms)

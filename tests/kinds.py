@@ -5,7 +5,7 @@ tested for each entry. Another kind of array gets all of these tests by an entry
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import random_workloads
 from example import EXAMPLE
+from random_moves import DrawnCase
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
@@ -26,7 +27,7 @@ from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfi
 from pearray.memory import DEFAULT_MEMORY
 from pearray.sim import Job
 
-__all__ = ["KINDS", "SMALL", "Case", "Kind", "each_kind", "stores"]
+__all__ = ["KINDS", "PROGRAMS", "SMALL", "Case", "Kind", "MovesKind", "each_kind", "each_program", "stores"]
 
 HERE = Path(__file__).parent
 
@@ -84,6 +85,18 @@ class Kind:
         """Draw any operator."""
         maker = self.makers[str(rng.choice(list(self.makers)))]
         return Case(*maker(rng, self.small.array.operand_bits))
+
+
+class MovesKind(Kind):
+    """A systolic array with MOVEs, whose programs are drawn command by command."""
+
+    def layer(self, rng: np.random.Generator, channels: int, filters: int, size: int) -> Any:
+        """Draw a program that is the longer the larger a layer would be."""
+        return DrawnCase(rng, min(60, channels * filters))
+
+    def random(self, rng: np.random.Generator) -> Any:
+        """Draw any program."""
+        return DrawnCase(rng, int(rng.integers(1, 60)))
 
 
 class Case:
@@ -246,3 +259,14 @@ SMALL = {kind.name: kind.small for kind in KINDS}
 
 #: Runs a test, with argument ``kind``, for each of them.
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+
+_SYSTOLIC = KINDS[0]
+
+#: The same, and programs that no operator is compiled to.
+PROGRAMS = [*KINDS, MovesKind(
+    name="moves", tiny=replace(_SYSTOLIC.tiny, scratchpads=replace(_SYSTOLIC.tiny.scratchpads, moves=1)),
+    small=_load(HERE / "cocotb" / "configuration.toml", {"scratchpads.moves": 1}), dtype=np.int8, biases=np.int32,
+    outputs=(), requant=_requant, makers={})]
+
+#: Runs a test of programs, whatever they compute, with argument ``kind``, for each of them.
+each_program = pytest.mark.parametrize("kind", PROGRAMS, ids=[kind.name for kind in PROGRAMS])

@@ -7,11 +7,16 @@ of the published schema (``schema.fbs``, version 3).
 import flatbuffers
 import numpy as np
 
-_TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.int64): 4, np.dtype(np.int16): 7, np.dtype(np.int8): 9}
+_TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.uint8): 3, np.dtype(np.int64): 4, np.dtype(np.int16): 7,
+                 np.dtype(np.int8): 9}
 
 #: Code of each operator and type of its options.
-_OPERATORS = {"AVERAGE_POOL_2D": (1, 5), "CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2), "FULLY_CONNECTED": (9, 8),
-              "MAX_POOL_2D": (17, 5), "TRANSPOSE_CONV": (67, 49), "BATCH_MATMUL": (126, 101)}
+_OPERATORS = {"ADD": (0, 11), "AVERAGE_POOL_2D": (1, 5), "CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2),
+              "FULLY_CONNECTED": (9, 8), "MAX_POOL_2D": (17, 5), "MUL": (18, 21), "SUB": (41, 28),
+              "TRANSPOSE_CONV": (67, 49), "BATCH_MATMUL": (126, 101)}
+
+#: Operators whose operands are both inputs of a run.
+_BINARY = ("BATCH_MATMUL", "ADD", "SUB", "MUL")
 
 #: Codes of fused activations.
 _ACTIVATIONS = {None: 0, "relu": 1, "relu6": 3}
@@ -52,7 +57,7 @@ def _tensor(builder, shape, dtype, buffer, scale, zero_point, dimension):
 
 def _options(builder, operator, stride, multiplier, dilation, activation, kernel):
     fused = ("Int8", _ACTIVATIONS[activation])
-    if operator == "FULLY_CONNECTED":
+    if operator in ("FULLY_CONNECTED", "ADD", "SUB", "MUL"):
         return _table(builder, {0: fused})
     if operator == "BATCH_MATMUL":
         return _table(builder, {})
@@ -76,11 +81,12 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
     Parameters
     ----------
     operator : str
-        "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D" or
-        "MAX_POOL_2D".
+        "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D",
+        "MAX_POOL_2D", "ADD", "SUB" or "MUL".
     x, w : int8 arrays
         In TensorFlow's layouts: x NHWC or (N, C), w MRSC, 1RSM or (M, C). Also int16 `x` with int8 `w` and int64 `b`,
-        and two int16 matrices of BATCH_MATMUL; the output has the type of `x`.
+        and two int16 matrices of BATCH_MATMUL; the output has the type of `x`. ADD, SUB and MUL take two tensors of
+        any shapes, also uint8.
     b : int32 array
     x_scale, y_scale : float
     w_scale : float or array_like of shape (M,)
@@ -98,14 +104,14 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     code, option_kind = _OPERATORS[operator]
-    version = {"BATCH_MATMUL": 2, "DEPTHWISE_CONV_2D": 3, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2}.get(operator, 3)
+    version = {"BATCH_MATMUL": 2, "DEPTHWISE_CONV_2D": 3, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2, "ADD": 2,
+               "SUB": 2, "MUL": 2}.get(operator, 3)
     if x.dtype == np.int16:
         version = {"BATCH_MATMUL": 3, "CONV_2D": 4, "FULLY_CONNECTED": 7}[operator]
     builder = flatbuffers.Builder(1024)
     kinds = [(x.shape, x.dtype, None, x_scale, x_zero_point, 0)]
     if w is not None:
-        # Of two matrices both are inputs of a run.
-        kinds.append((w.shape, w.dtype, None if operator == "BATCH_MATMUL" else w, w_scale, w_zero_point, dimension))
+        kinds.append((w.shape, w.dtype, None if operator in _BINARY else w, w_scale, w_zero_point, dimension))
     if b is not None:
         kinds.append((b.shape, b.dtype, b, np.float32(x_scale) * np.asarray(w_scale, np.float32), 0, 0))
     kinds.append((y_shape, x.dtype, None, y_scale, y_zero_point, 0))
@@ -126,7 +132,7 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
         1: ("UOffsetTRelative", _vector(builder, order, 4, builder.PrependInt32)),
         2: ("UOffsetTRelative", _vector(builder, [result], 4, builder.PrependInt32)),
         3: ("Uint8", option_kind), 4: ("UOffsetTRelative", options)})
-    inputs = [0, 1] if operator == "BATCH_MATMUL" else [0]
+    inputs = [0, 1] if operator in _BINARY else [0]
     graph = _table(builder, {
         0: ("UOffsetTRelative", _offsets(builder, tensors)),
         1: ("UOffsetTRelative", _vector(builder, inputs, 4, builder.PrependInt32)),

@@ -17,7 +17,7 @@ ELEMENT = {np.dtype(kind): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
 
 #: Integer kernels of the runtime.
 KERNELS = {"QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
-           "QLinearMatMul", "QLinearSigmoid"}
+           "QLinearMatMul", "QLinearMul", "QLinearSigmoid"}
 
 
 def make_model(nodes, inputs, outputs, constants, opset=13):

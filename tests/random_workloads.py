@@ -16,12 +16,15 @@ from pearray.compiler.operators import (
     LinearGrad,
     Lookup,
     MaxPool2d,
+    Mul,
     Relu,
     Requant,
     Reshape,
+    Sub,
 )
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.shell.functions import FUNCTIONS
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 
 
@@ -30,14 +33,20 @@ def _power(least):
 
 
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
-                  data_width=64, bits=8, pairs=0):
+                  data_width=64, bits=8, moves=0, **functions):
     """Return a configuration; the defaults are those of systolic-8x8."""
     return SystolicConfig(
         name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
-                                channels=channels),
-        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, pairs=pairs),
+                                channels=channels, moves=moves),
+        accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, **functions),
         memory=Memory(data_width=data_width))
+
+
+def random_functions(rng):
+    """Draw which functions the vector engine has."""
+    drawn = {key: int(rng.integers(2)) for key in FUNCTIONS}
+    return {key: value and drawn.get(FUNCTIONS[key].needs, 1) for key, value in drawn.items()}
 
 
 def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
@@ -51,7 +60,7 @@ def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
         rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
         max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))),
         max(16, _power(cols) * int(rng.choice([1, 8]))), _power(max(rows, 4)) * int(rng.choice([1, 2, 8])),
-        lanes, data_width, bits, int(bits == 8 and rng.integers(2)))
+        lanes, data_width, bits, int(rng.integers(2)), **random_functions(rng))
 
 
 def operands(rng, shape, dtype=np.int8, bits=8):
@@ -227,6 +236,25 @@ def residual(rng, bits):
     shape = _any_shape(rng, _upto(rng, 30))
     return operator, {"a": operands(rng, shape, kinds[0]), "b": operands(rng, shape, kinds[1])}, None
 
+
+def binary(rng, bits):
+    """A sum, difference or product by any rule, of tensors that may broadcast."""
+    kind, rounding = (Add, Sub, Mul)[rng.integers(3)], str(rng.choice(["onnx", "float", "tflite"]))
+    kinds = rng.choice([np.int8, np.uint8], 3 if rounding == "float" else 1)
+    a_kind, b_kind, y_kind = np.broadcast_to(kinds, 3)
+    points = [operands(rng, (), each)[()] for each in (a_kind, b_kind, y_kind)]
+    scales = rng.uniform((0.01, 0.01, 0.08), (0.1, 0.1, 0.2))
+    operator = kind(float(scales[0]), int(points[0]), float(scales[1]), int(points[1]), float(scales[2]), points[2],
+                    rounding)
+    shape = _any_shape(rng, _upto(rng, 30))
+    part = tuple(1 if rng.integers(2) else size for size in shape)
+    spread = [shape, shape, part, (*shape[:2], *(1,) * (len(shape) - 2)), (1,) * len(shape)][rng.integers(5)]
+    shapes = (shape, spread) if rng.integers(2) else (spread, shape)
+    return operator, {"a": operands(rng, shapes[0], a_kind), "b": operands(rng, shapes[1], b_kind)}, None
+
+
+#: Operators of two tensors, which need an accelerator with tables and products of pairs.
+PAIR_OPERATORS = {"binary": binary}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (

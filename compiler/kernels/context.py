@@ -14,7 +14,8 @@ from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
 
-__all__ = ["Context", "Located", "check_range", "finish_of", "float_entry", "scale_entries", "stored_range"]
+__all__ = ["Context", "Located", "check_range", "finish_of", "float_entry", "scale_entries", "stored_range",
+           "tflite_entry"]
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,11 @@ def _normalised(requant: Requant, x_dtype: Any) -> tuple[np.ndarray, np.ndarray]
 def float_entry(value: Any) -> np.ndarray:
     """Entry of the scale memory for one float32 factor."""
     return np.atleast_1d(np.float32(value)).view(np.uint32).astype(np.uint64)
+
+
+def tflite_entry(multiplier: int, shift: int) -> np.ndarray:
+    """Entry of the scale memory for a multiplier and a left shift."""
+    return np.array([multiplier | (-shift & 63) << 32], np.uint64)
 
 
 def finish_of(context: Context, node: Node[Any], channels: int) -> Finish:

@@ -1,5 +1,6 @@
 """Convolutions: dense, grouped, channel by channel, and transposed."""
 
+from dataclasses import replace
 from math import gcd
 from typing import Any
 
@@ -7,25 +8,35 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
-from ..operators import Conv2d, Conv2dGrad, ConvTranspose2d
+from ..operators import Conv2d, Conv2dGrad, ConvTranspose2d, PooledConv2d
 from .context import Context, finish_of
 from .kernel import PIXELS, Access, Constant, Contraction, Finish, Index, Kernel, Product, windows
 from .views import View
 
-__all__ = ["constant_weights", "conv", "conv_transpose", "spread"]
+__all__ = ["constant_weights", "conv", "conv_transpose", "pooled_conv", "spread"]
 
 
 def conv(context: Context, node: Node[Conv2d]) -> list[Kernel]:
     """State Conv2d as ``y[n, p, q, g ng + m] = x[n, u p + dr r, v q + ds s, g cg + c] w[g, r, s, c, m]``."""
+    return [_convolution(context, node, (1, 1))]
+
+
+def pooled_conv(context: Context, node: Node[PooledConv2d]) -> list[Kernel]:
+    """State PooledConv2d as Conv2d at ``kh p + i`` and ``kw q + j``, of which the greatest over i and j is made."""
+    return [_convolution(context, node, node.operator.kernel)]
+
+
+def _convolution(context: Context, node: Node[Conv2d], pool: tuple[int, int]) -> Kernel:
     operator = node.operator
     w = constant_weights(context, node)
     m, cg, r, s = w.shape
     x, fields = context.image(node, operator.zero_points[0]), context.stored(node)
-    finish = finish_of(context, node, m)
+    is_unsigned = context.graph.tensors[node.outputs["y"]].dtype.kind == "u"
+    finish = replace(finish_of(context, node, m), pool=pool, is_unsigned=is_unsigned)
     y, groups = context.result_image(node), operator.groups
     # (M, C, R, S) to (G, R, S, C, N).
     weights = w.reshape(groups, m // groups, cg, r, s).transpose(0, 3, 4, 2, 1)
-    return [_kernel(node, x, weights, y, finish, operator.stride, operator.dilation, operator.padding[:2], fields)]
+    return _kernel(node, x, weights, y, finish, operator.stride, operator.dilation, operator.padding[:2], fields)
 
 
 def constant_weights(context: Context, node: Node) -> np.ndarray:
@@ -40,13 +51,14 @@ def _kernel(node: Node, x: View, weights: np.ndarray, y: View, finish: Finish, s
             dilation: tuple[int, int], padding: tuple[int, int], fields: list[dict[str, Any]]) -> Kernel:
     """Convolution of an image by weights (G, R, S, C, N)."""
     groups, r, s, cg, ng = weights.shape
-    same = all(x.size(axis) == y.size(axis) for axis in "hw") and x.is_whole and y.is_whole
+    same = finish.sums == 1 and all(x.size(axis) == y.size(axis) for axis in "hw") and x.is_whole and y.is_whole
     if (r, s, stride, padding) == (1, 1, (1, 1), (0, 0)) and same and not groups > cg == ng == 1:
         # A pointwise filter sees nothing but its pixel.
         x, y = x.as_row(), y.as_row()
-    inputs = {**windows(stride, dilation, padding), "c": Index({"g": cg, "c": 1})}
+    inputs = {**windows(stride, dilation, padding, finish.pool), "c": Index({"g": cg, "c": 1})}
     outputs = {**PIXELS, "c": Index({"g": ng, "m": 1})}
     ranks = {"n": y.size("n"), "p": y.size("h"), "q": y.size("w"), "g": groups, "m": ng, "r": r, "s": s, "c": cg}
+    ranks |= {rank: size for rank, size in zip("ij", finish.pool, strict=True) if size > 1}
     product = Product(Access(x, inputs, **fields[0]), Constant(weights, **fields[1]))
     return Contraction(name=node.name, ranks=ranks, y=Access(y, outputs), terms=(product,), finish=finish)
 

@@ -5,7 +5,7 @@ greatest of elements of a window, which may be one element as it is, or of a pai
 post-processing finishes it.
 Every operand is a view, whose indices are affine in the ranks: ``Index({"p": 2, "r": 1}, -1)`` is ``2 p + r - 1``.
 Ranks have the names of the operators' formulas: n, p, q, g, m are those of outputs (image, row, column, group,
-channel), r, s, c those of sums.
+channel), r, s, c those of sums, i, j those of a window of outputs of which only the greatest is made.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,10 +51,17 @@ class Index:
 PIXELS: Mapping[str, Index] = {"n": Index({"n": 1}), "h": Index({"p": 1}), "w": Index({"q": 1})}
 
 
-def windows(stride: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> dict[str, Index]:
-    """Indices of what these pixels see, `padding` at the top and at the left."""
-    return {"n": Index({"n": 1}), "h": Index({"p": stride[0], "r": dilation[0]}, -padding[0]),
-            "w": Index({"q": stride[1], "s": dilation[1]}, -padding[1])}
+def windows(stride: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int],
+            pool: tuple[int, int] = (1, 1)) -> dict[str, Index]:
+    """Indices of what these pixels see, `padding` at the top and at the left.
+
+    Each pixel may be made of a window of `pool` rows and columns, ranks i and j, each of which sees its own part.
+    """
+    def index(pixel: str, tap: str, inner: str, axis: int) -> Index:
+        inside = {inner: stride[axis]} if pool[axis] > 1 else {}
+        return Index({pixel: stride[axis] * pool[axis], **inside, tap: dilation[axis]}, -padding[axis])
+
+    return {"n": Index({"n": 1}), "h": index("p", "r", "i", 0), "w": index("q", "s", "j", 1)}
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,18 @@ class Finish:
         Lowest bit of the window of a product, in fixed point.
     pair : ndarray of shape (2, 256), int32, or None
         What the stored byte of each element of a pair adds to the sum.
+    product : (int, int, int) or None
+        What is subtracted from the bytes of a pair before they are multiplied, and what is added to the product.
+    terms : ndarray of shape (256,), float32, or None
+        What each stored byte is in a sum of float32 numbers, which are added in the order of the window; None for sums
+        of integers.
+    steps : ndarray of shape (255,), int32, or None
+        Rising sums; the number of those that a sum has reached takes its place. With `terms` they are float32 numbers,
+        as :func:`.average.float_order` has them.
+    pool : (int, int)
+        Rows and columns of the window of outputs of which only the greatest is made.
+    is_unsigned : bool
+        Whether these are compared as unsigned values.
     """
 
     rounding: Rounding = Rounding.NONE
@@ -168,6 +187,16 @@ class Finish:
     relu: bool = False
     shift: int = 0
     pair: np.ndarray | None = None
+    product: tuple[int, int, int] | None = None
+    terms: np.ndarray | None = None
+    steps: np.ndarray | None = None
+    pool: tuple[int, int] = (1, 1)
+    is_unsigned: bool = False
+
+    @property
+    def sums(self) -> int:
+        """Sums of which an output is made."""
+        return self.pool[0] * self.pool[1]
 
     def item(self, config: Config) -> int:
         """Bytes of an output."""
@@ -189,6 +218,9 @@ class Finish:
         else:
             steps = [f"requantise {self.rounding.name.lower()} + {self.zero_point}", f"clamp {self.low}..{self.high}"]
             steps += ["table"] * (self.table is not None)
+            if self.steps is not None:
+                steps.insert(0, "steps")
+            steps += [f"greatest of {self.pool[0]} x {self.pool[1]}"] * (self.sums > 1)
         return "; ".join((["bias"] if self.bias is not None else []) + steps)
 
 
@@ -206,8 +238,10 @@ class Kernel:
         Output.
     terms : tuple of Product or tuple of Scaled
         What is combined over all ranks that the output does not have; several terms are combined, too.
-    combine : {"sum", "max", "pair"}
-        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`.
+    combine : {"sum", "max", "pair", "product", "terms"}
+        How: "pair" adds what the stored bytes of two elements stand for in the tables of `finish`, "product"
+        multiplies two elements, which are bytes without a sign, less their zero points in `finish`, and "terms" adds
+        what the bytes of one element stand for, in float32.
     finish : Finish
         What follows.
     """
@@ -260,9 +294,10 @@ class Kernel:
                     raise PearrayError(f"{self.name}: {weights} must have shape {sizes}, not {weights.values.shape}")
 
     def __str__(self) -> str:
-        body = " + ".join(f"table({term})" if self.combine == "pair" else str(term) for term in self.terms)
+        marked = {"pair": "table({})", "terms": "table({})", "product": "factor({})"}.get(self.combine, "{}")
+        body = (" * " if self.combine == "product" else " + ").join(map(marked.format, self.terms))
         found = {rank for access in self.accesses for rank in access.ranks}
-        over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks]
+        over = [f"{rank} < {size}" for rank, size in self.ranks.items() if rank in found - self.y.ranks - {"i", "j"}]
         if over:
             body = f"{self.combine}({', '.join(over)}) {body}"
         return f"{self.name}: {self.y} = {body}; {self.finish}".rstrip("; ")

@@ -5,9 +5,10 @@ from typing import Any
 
 from .. import operators
 from ..graph.graph import Node
-from .channelwise import add, average_pool, lookup, max_pool, relu
+from .binary import add, lookup, multiply, subtract
+from .channelwise import average_pool, max_pool, relu
 from .context import Context
-from .conv import conv, conv_transpose
+from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
@@ -17,5 +18,6 @@ __all__ = ["LOWERINGS"]
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
     operators.Add: add, operators.AvgPool2d: average_pool, operators.Conv2d: conv, operators.Conv2dGrad: conv_grad,
     operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm, operators.Linear: gemm,
-    operators.LinearGrad: linear_grad, operators.Lookup: lookup, operators.MaxPool2d: max_pool, operators.Relu: relu,
+    operators.LinearGrad: linear_grad, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
+    operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu, operators.Sub: subtract,
 }

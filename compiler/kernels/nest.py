@@ -49,7 +49,8 @@ class Nest:
     added : tuple of Nest
         Further products of the same loops that are added to the same sums.
     finish : Finish
-        Post-processing.
+        Post-processing, which may make each output of a window of pixels: p and q are those of the output, and what
+        such a pixel sees begins ``pool`` times `stride` behind what the one before does.
     """
 
     name: str
@@ -98,6 +99,11 @@ class Nest:
         return len(self.weights) if isinstance(self.weights, np.ndarray) and self.weights.ndim == 1 else 0
 
     @property
+    def apart(self) -> int:
+        """Sums of an output in the accumulators: one, or one for each tap if their order counts."""
+        return 1 if self.finish.terms is None else self.r * self.s
+
+    @property
     def columns(self) -> bool:
         """Whether the tensor stands transposed: pixels, or images, side by side, channels rows apart."""
         return self.x.stride("c") != 1 and ((self.cg > 1 and self.x.stride("w") == 1) or self.x.stride("n") == 1)
@@ -106,7 +112,7 @@ class Nest:
     def sums_images(self) -> bool:
         """Whether each output is the sum of one channel of a whole image."""
         weights = self.weights
-        return (self.channelwise and not self.maximum and not self.added and self.r * self.s > 1
+        return (self.channelwise and not self.maximum and not self.added and self.apart == 1 and self.r * self.s > 1
                 and isinstance(weights, np.ndarray) and weights.shape == (1, 1) and self.x.is_dense("h", "w")
                 and (self.p, self.q, self.top, self.left) == (1, 1, 0, 0)
                 and (self.r, self.s) == (self.height, self.width))
@@ -131,7 +137,7 @@ class Nest:
         if isinstance(kernel, Contraction):
             kernel = _exchanged(kernel)
             first, *others = (_contraction(kernel, term) for term in kernel.terms)
-        elif isinstance(kernel, Chain) and kernel.combine == "pair":
+        elif isinstance(kernel, Chain) and kernel.combine in ("pair", "product"):
             first, *others = _pair(kernel, operand_bits)
         else:
             assert isinstance(kernel, Chain)
@@ -171,7 +177,9 @@ def _loops(kernel: Kernel, a: Access) -> Nest:
     ranks = {rank: kernel.ranks.get(rank, 1) for rank in "npqrs"}
     rows, columns = a.indices.get("h", _NONE), a.indices.get("w", _NONE)
     (u, v), (dr, ds) = ((rows.factor(p), columns.factor(q)) for p, q in ("pq", "rs"))
-    seen = windows((u, v), (dr, ds), (-rows.offset, -columns.offset))
+    pool = kernel.finish.pool
+    u, v = u // pool[0], v // pool[1]
+    seen = windows((u, v), (dr, ds), (-rows.offset, -columns.offset), pool)
     for access, wanted in ((a, seen), (kernel.y, PIXELS)):
         for name, index in wanted.items():
             _require(_same(access.indices.get(name, _NONE), index, kernel), kernel)
@@ -218,6 +226,8 @@ def _contraction(kernel: Contraction, term: Product) -> Nest:
 
 def _pair(kernel: Chain, operand_bits: int) -> tuple[Nest, Nest]:
     """Bytes of two elements side by side in a sum: the first in the low bits, and the second's negative above it.
+
+    Elements are bytes without a sign, or are so as soon as the array has taken their zero points away.
 
     The negative takes one weight, which is a word's least value; 2**bits would be beyond its greatest.
     """

@@ -60,10 +60,16 @@ def find_pair(addition: Addition) -> Pair | None:
     outputs, (low, high) = addition.outputs() - point, (bound - point for bound in addition.bounds)
     first, second = (ratio * steps for ratio, steps in zip(addition.ratios, addition.operands(), strict=True))
     finest = _finest(first, second + (addition.y_zero - point), low, high)
-    for exponent in _EXPONENTS:
-        tables = solve(outputs, 2.0**(finest + exponent), low, high)
+    scales = [2.0**(finest + exponent) for exponent in _EXPONENTS]
+    if not addition.fused:
+        # The rule rounds a sum in steps of its own before it divides; a few scales of the output want these.
+        reach = max(np.abs(first).max() + np.abs(second).max(), high - low) * addition.y_scale
+        step = float(np.float32(1 / np.float32(addition.y_scale))) * 2.0**(frexp(reach)[1] - 31)
+        scales += [step, step / 2]
+    for scale in scales:
+        tables = solve(outputs, scale, low, high)
         if tables is not None:
-            return Pair(tables, 2.0**(finest + exponent), point)
+            return Pair(tables, scale, point)
     return None
 
 

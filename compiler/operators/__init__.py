@@ -3,16 +3,19 @@
 Operators without a lowering still have a golden model; compiling one names it.
 """
 
-from .channelwise import Add, AvgPool2d, Lookup, MaxPool2d, Relu
+from .binary import Add, Mul, Sub
+from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
 from .edges import Dequantize, Quantize, Reshape
 from .float_operators import SGD, Attention, AttentionGrad, MultiHeadAttention, Softmax
 from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
+from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
-    "MaxPool2d", "MultiHeadAttention", "Operator", "Quantize", "Relu", "Requant", "Reshape", "Softmax",
+    "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
+    "Softmax", "Sub",
 ]

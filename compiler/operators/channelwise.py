@@ -1,20 +1,21 @@
-"""Operators that never mix channels: pooling, addition and tables."""
+"""Operators that never mix channels: pooling and tables."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ...golden import activation, integer, pool, quantised
+from ...golden import activation, pool, quantised
 from ...hdl.errors import PearrayError
 from .fields import Flag, Pair, Scale, Sides, Stored, ZeroPoint, array, check_size, check_stored
-from .operator import Operator, Spec, Typed, sum_bits, sum_dtype
+from .operator import Operator, Spec, Typed, sum_dtype
 from .scaled import Scaled
 
-__all__ = ["Add", "AvgPool2d", "Lookup", "MaxPool2d", "Relu", "every_value", "look_up"]
+__all__ = ["AvgPool2d", "Lookup", "MaxPool2d", "Relu", "every_value", "integer_type", "look_up"]
 
 
-def _integer(role: str, tensor: Typed) -> np.dtype:
+def integer_type(role: str, tensor: Typed) -> np.dtype:
+    """Type of a tensor, which must be of integers that an array takes."""
     dtype = np.dtype(tensor.dtype)
     if dtype.name not in ("int8", "uint8", "int16", "uint16"):
         raise PearrayError(f"{role} must be of type int8, uint8, int16 or uint16, not {dtype}")
@@ -130,7 +131,7 @@ class AvgPool2d(_Pool, Scaled):
         if self.is_scaled:
             dtype = self._output_dtype(x=x)
         elif dtype.kind != "f":
-            dtype = _integer("x", x)
+            dtype = integer_type("x", x)
             if self.rounding != "tflite":
                 check_stored("x_zero_point", self.x_zero_point, dtype)
                 dtype = sum_dtype(dtype)
@@ -155,86 +156,6 @@ class AvgPool2d(_Pool, Scaled):
             return [quantised.global_average_pool2d(x, *scales, dtype=dtype, fused=fused)]
         return [quantised.average_pool2d(x, *scales, kernel, **geometry, count_include_pad=self.count_include_pad,
                                          dtype=dtype, fused=fused)]
-
-
-@dataclass(frozen=True, eq=False)
-class Add(Scaled):
-    """Sum of two quantised tensors as onnxruntime adds them between DequantizeLinear and QuantizeLinear.
-
-    a and b broadcast to y.
-
-    Parameters
-    ----------
-    A_scale, A_zero_point, B_scale, B_zero_point, C_scale, C_zero_point
-        How a, b and y are stored; see :class:`Scaled`. Without scales a and b are added as they are.
-    rounding : {"onnx", "float"}
-        See :class:`Scaled`; the fused kernel is QLinearAdd.
-    """
-
-    stated: ClassVar = {"a": ("A_scale", "A_zero_point"), "b": ("B_scale", "B_zero_point"),
-                        "y": ("C_scale", "C_zero_point")}
-
-    A_scale: Scale = None
-    A_zero_point: ZeroPoint = 0
-    B_scale: Scale = None
-    B_zero_point: ZeroPoint = 0
-    C_scale: Scale = None
-    C_zero_point: ZeroPoint = 0
-    rounding: str = "onnx"
-
-    required = ("a", "b")
-
-    def _types(self, a: Typed, b: Typed) -> list[Spec]:
-        try:
-            shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
-        except ValueError:
-            raise PearrayError(f"b must broadcast with a of shape {tuple(a.shape)}, "
-                               f"not have shape {tuple(b.shape)}") from None
-        if self.is_scaled:
-            return [(shape, self._output_dtype(a=a, b=b))]
-        if np.dtype(a.dtype).kind == np.dtype(b.dtype).kind == "f":
-            return [(shape, np.dtype(a.dtype))]
-        kinds = _integer("a", a), _integer("b", b)
-        for name, kind in zip(("A_zero_point", "B_zero_point"), kinds, strict=True):
-            check_stored(name, getattr(self, name), kind)
-        return [(shape, sum_dtype(*kinds))]
-
-    def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        [(_, dtype)] = self._types(a, b)
-        if self.is_scaled:
-            return [quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype,
-                                  fused=self.is_fused(a=a, b=b))]
-        if a.dtype.kind == "f":
-            return [a + b]
-        return [integer.add(a, b, a_zero_point=int(self.A_zero_point), b_zero_point=int(self.B_zero_point),
-                            acc_bits=sum_bits(a.dtype, b.dtype)).astype(dtype)]
-
-    def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
-        """Tabulate sums over all that the operand `other` can store where `role`, the other operand, is constant.
-
-        The table is (256,), or (channels, 256) if there is one value for each channel (axis 1).
-
-        Raises
-        ------
-        PearrayError
-            If the constant has another shape, or scales are not given.
-        """
-        shape = tuple(other.shape)
-        channels = shape[1] if len(shape) > 1 else 1
-        padded = (1,) * (len(shape) - value.ndim) + value.shape
-        if value.size not in (1, channels) or len(padded) != len(shape) or value.size != np.prod(padded[1:2]):
-            raise PearrayError(f"the constant must be one value or one for each of the {channels} channels of an input "
-                               f"of shape {shape}, not of shape {value.shape}")
-        if not self.is_scaled:
-            raise PearrayError("C_scale must be given where an operand is constant, not None")
-        operands = {"a": other, "b": other, role: value}
-        dtype = self._output_dtype(**operands)
-        # The order of the runtime's additions depends on whether it meets a run of one number.
-        spread = quantised.first_is_spread(*(tuple(tensor.shape) for tensor in operands.values()))
-        a, b = (value.reshape(-1, 1) if name == role else every_value(other.dtype) for name in operands)
-        table = quantised.add(a, *self.stored("a"), b, *self.stored("b"), *self.stored("y"), dtype=dtype, spread=spread,
-                              fused=self.is_fused(**operands))
-        return table[0] if len(table) == 1 else table
 
 
 def every_value(dtype: Any) -> np.ndarray:
@@ -289,7 +210,7 @@ class Relu(Operator):
     zero_point: Stored = 0
 
     def _types(self, x: Typed) -> list[Spec]:
-        check_stored("zero_point", self.zero_point, _integer("x", x))
+        check_stored("zero_point", self.zero_point, integer_type("x", x))
         return [(tuple(x.shape), np.dtype(x.dtype))]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution
+from .timing import Execution, Latencies, Posting, bursts, data_cycles, execution, posting
 
 __all__ = ["Bounds"]
 
@@ -55,7 +55,7 @@ class Bounds:
                 continue
             begun = done + TokenGates.DONE_LATENCY
             for output in group.outputs:
-                ready, released, completed = c.posting(output.body)
+                ready, released, completed = self._once(output.body, self._post)
                 begun = max(begun, posted)
                 posted = begun + ready
                 free[bank] = begun + released + TokenGates.DONE_LATENCY
@@ -71,6 +71,9 @@ class Bounds:
         if known is None:
             known = self._costs[id(body)] = body, price(body)
         return known[1]
+
+    def _post(self, body: Mapping[str, int]) -> Posting:
+        return posting(self._config, body)
 
     def _execution(self, body: Mapping[str, int]) -> Execution:
         return execution(self._config, body)

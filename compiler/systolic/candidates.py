@@ -195,10 +195,10 @@ class Chooser:
         # What is replaced while nothing else can be used costs its time in full.
         a_serial = len(a_boxes) * count * groups > 1 and 2 * a_most > self._a_room
         w_serial = steps * len(blocks) * groups > 1 and 2 * w_most > self._w_room
-        parts, work = self._work(regions, self._pixels(blocks))
-        visits = float(parts * len(blocks) * groups)
+        parts, executes, work = self._work(regions, self._pixels(blocks))
+        visits, executed = float(parts * len(blocks) * groups), float(executes * len(blocks) * groups)
         tiles_k = self._once(("k", regions.largest, boxes), lambda: self._k_tiles(regions.largest, boxes))
-        compute = float(work * tiles_k * layer.tiles) * groups + 6.0 * steps * visits
+        compute = float(work * tiles_k * layer.tiles) * groups + 6.0 * steps * executed
         # Traffic, with what stays in the scratchpads counted once.
         a_all = groups * sum(number * self._a_cycles(kind, a_boxes) for kind, number in regions.kinds.items())
         a_fits = a_sum <= self._a_room * (1 if count * groups == 1 else 0.5)
@@ -214,25 +214,31 @@ class Chooser:
             elif not candidate.n_outer:
                 w_all *= count
         store = self._store_cycles(block, len(blocks))
-        commands = visits * (steps * 2 + 3) * 64 / self._config.beat_bytes
+        commands = (visits * (steps + 3) + executed * steps) * 64 / self._config.beat_bytes
         serial = (a_all if a_serial else 0.0) + (w_all if w_serial else 0.0)
         # Commands have their own price; ramps at both ends are shaped later.
         read = a_all + w_all + commands
         # Few pixels do not hide how long weights take: a tile is asked for when the array has done with the one in its
         # place: as many as there is room for take no less than one on the port, one in the array, and both latencies.
         loads, room, turns = w_all / w_block * steps, self._w_room // w_most, 0.0
-        if loads > LONG and room > 1 and problem.images * problem.p * problem.q <= array.rows:
+        if loads > LONG and room > 1 and problem.images * problem.p * problem.q * layer.sums <= array.rows:
             latency = layer.timing.read_latency + array.rows + array.cols + 8
             turns = (compute + read + loads * latency) / room
-        return (max(compute, read, turns, layer.posts, store) + serial + 8.0 * visits * steps
+        return (max(compute, read, turns, layer.posts, store) + serial + 8.0 * executed * steps
                 + 0.05 * (read + store))
 
-    def _work(self, regions: _Regions, most: int) -> tuple[int, int]:
-        """Groups of at most `most` pixels, and cycles of the array for one tile of each."""
-        def make() -> tuple[int, int]:
-            cuts = [(count, split_region(kind, most)) for kind, count in regions.kinds.items()]
-            return (sum(count * len(cut) for count, cut in cuts),
-                    sum(count * max(part.pixels, self._config.array.rows) for count, cut in cuts for part in cut))
+    def _work(self, regions: _Regions, most: int) -> tuple[int, int, int]:
+        """Groups of at most `most` pixels, their EXECUTEs, and cycles of the array for one tile of each."""
+        def make() -> tuple[int, int, int]:
+            parts = executes = work = 0
+            for kind, count in regions.kinds.items():
+                geometry = self._maker.geometry(kind, self._boxes(self._problem.cg, self._problem.k, "all").a_boxes[0])
+                cut = split_region(kind, most)
+                walks = [geometry.pixels(part, self._problem.finish.pool) for part in cut]
+                parts += count * len(cut)
+                executes += count * sum(len(walk.starts) for walk in walks)
+                work += count * sum(len(walk.starts) * max(walk.vectors, self._config.array.rows) for walk in walks)
+            return parts, executes, work
 
         return self._once(("work", regions, most), make)
 

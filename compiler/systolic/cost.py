@@ -15,7 +15,7 @@ from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
-from .timing import bursts, contraction_tiles, execution, row_bursts
+from .timing import bursts, contraction_tiles, execution, posted, row_bursts
 
 __all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 
@@ -81,8 +81,9 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         Counters by the names of :func:`pearray.hdl.accelerator.counter_names`.
     """
     found = timeline(config, program, timing)
-    groups, rows, cols = config.array.cols // config.post.lanes, config.array.rows, config.array.cols
-    counts = dict.fromkeys((*EXACT, "stall_load", "stall_post", "stall_empty"), 0)
+    rows, cols = config.array.rows, config.array.cols
+    moves = ("move_commands", "moved_beats") if config.has_moves else ()
+    counts = dict.fromkeys((*EXACT, *moves, "stall_load", "stall_post", "stall_empty"), 0)
     for command in program.commands:
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
@@ -92,8 +93,12 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
             counts[_WRITES.get(body["destination"], "parameter_write_beats")] += beats
         elif command.opcode is Opcode.STORE:
             counts["write_beats"] += sum(bursts(config, body).sizes)
+        elif command.opcode is Opcode.MOVE:
+            counts["moved_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
-            counts["post_group"] += body["n_count"] * body["m_count"] * groups
+            post = posted(config, body)
+            counts["post_group"] += post.read
+            counts["post_output_write"] += post.written
         else:
             taken, tiles = execution(config, body), body["n_count"]
             weights = sums = taken.active
@@ -112,7 +117,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         "cycles": found.cycles, "commands": len(program.commands) + 1, "fetch_beats": found.fetched * beats,
         "execute_activation_read": counts["execute_active"],
         "execute_stall_weights": found.waiting, "post_accumulator_read": counts["post_group"],
-        "post_output_write": counts["post_group"], "output_read_beats": counts["write_beats"],
+        "output_read_beats": counts["write_beats"],
     }
 
 

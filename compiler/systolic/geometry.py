@@ -1,11 +1,29 @@
 """How the input of a part of a layer stands in the activation scratchpad."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import NamedTuple
 
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 
-__all__ = ["Box", "Geometry"]
+__all__ = ["Box", "Geometry", "Walks", "congruent"]
+
+
+class Walks(NamedTuple):
+    """How the pixels of a part of a region are walked: alike from each of several places, one after the other."""
+
+    #: (Count, step) of three loops, the innermost first.
+    loops: tuple[tuple[int, int], ...]
+    #: Where each walk begins.
+    starts: tuple[int, ...]
+
+    @property
+    def vectors(self) -> int:
+        """Pixels of a walk."""
+        return prod(count for count, _ in self.loops)
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,11 @@ class Box:
         """Elements."""
         return self.taps * self.channels
 
+    def tap_rows(self, most: int) -> "Iterator[Box]":
+        """Its taps in order, row by row, at most so many at a time."""
+        for r, s in product(range(self.r0, self.r1), range(self.s0, self.s1, most)):
+            yield replace(self, r0=r, r1=r + 1, s0=s, s1=min(s + most, self.s1))
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -69,21 +92,40 @@ class Geometry:
     def of(cls, problem: Nest, region: Region, box: Box, banks: int) -> "Geometry":
         """Choose pitches so that tiles of the contraction fold, if there are such pitches."""
         (u, v), (dr, ds) = problem.stride, problem.dilation
-        channels = box.channels
+        channels, (down, right) = box.channels, problem.finish.pool
         # With one filter row only each stride-th input row matters.
         row_step = u if box.rows == 1 else 1
         column_step = v if box.columns == 1 else 1
-        rows = (region.rows - 1) * u // row_step + dr * (box.rows - 1) + 1
-        columns = (region.columns - 1) * v // column_step + ds * (box.columns - 1) + 1
+        rows = (region.rows * down - 1) * u // row_step + dr * (box.rows - 1) + 1
+        columns = (region.columns * right - 1) * v // column_step + ds * (box.columns - 1) + 1
         pixel = channels
         if not problem.channelwise and box.columns > 1 and ds > 1:
-            pixel = _congruent(channels, ds, channels, banks)
+            pixel = congruent(channels, ds, channels, banks)
         line = columns * pixel
         if not problem.channelwise and box.rows > 1:
-            line = _congruent(line, dr, box.columns * channels, banks)
-        return cls(region.p0 * u - problem.top + dr * box.r0, rows, row_step,
-                   region.q0 * v - problem.left + ds * box.s0, columns, column_step, pixel, line, rows * line,
+            line = congruent(line, dr, box.columns * channels, banks)
+        return cls(region.p0 * down * u - problem.top + dr * box.r0, rows, row_step,
+                   region.q0 * right * v - problem.left + ds * box.s0, columns, column_step, pixel, line, rows * line,
                    pixel * (v // column_step), line * (u // row_step))
+
+    def pixels(self, part: Region, pool: tuple[int, int]) -> Walks:
+        """Walks over a part's pixels, window by window where each output is made of a window of `pool`."""
+        down, right = pool
+        loops = [(part.columns, right * self.pixel_m), (part.rows, down * self.line_m), (part.images, self.image)]
+        if down * right == 1:
+            return Walks(tuple(loops), (0,))
+        left = [loop for loop in [(right, self.pixel_m), (down, self.line_m), *loops] if loop[0] > 1]
+        at = 1
+        while at < len(left):
+            (count, step), (further, stride) = left[at - 1:at + 1]
+            if stride == count * step:
+                left[at - 1:at + 1] = [(count * further, step)]
+            else:
+                at += 1
+        starts = [0]
+        for count, step in left[3:]:
+            starts = [index * step + start for index in range(count) for start in starts]
+        return Walks((*left[:3], *[(1, 0)] * (3 - len(left))), tuple(starts))
 
     def walk(self, problem: Nest, box: Box, inner: Box, banks: int) -> tuple[int, dict[str, int]]:
         """Offset of the first element of `inner`, and the fields that walk its elements.
@@ -110,7 +152,7 @@ class Geometry:
                         "jump2": jump2 % modulus, "fold": int(folds)}
 
 
-def _congruent(least: int, factor: int, target: int, banks: int) -> int:
+def congruent(least: int, factor: int, target: int, banks: int) -> int:
     """Least pitch of at least `least` with ``pitch * factor == target`` modulo `banks`, else `least`."""
     for pitch in range(least, least + banks):
         if (pitch * factor - target) % banks == 0:

@@ -1,10 +1,12 @@
 """Functional model of the systolic array's commands."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from ...hdl.post.average import SEARCH
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
@@ -26,14 +28,22 @@ class SystolicInterpreter(Interpreter):
 
     def __init__(self, config: SystolicConfig, dram_bytes: int):
         super().__init__(config, dram_bytes)
+        writers = ("load", "move") if config.has_moves else ("load",)
         for key, size in ((Destination.ACTIVATION, config.scratchpads.activation_bytes),
                           (Destination.WEIGHT, config.scratchpads.weight_bytes)):
             self._bytes[key] = np.zeros(size, np.uint8)
-            self._races[key] = Cells(key.name.lower(), size, "load", "execute")
+            self._races[key] = Cells(key.name.lower(), size, writers, "execute")
         self._depth = config.accumulators.depth
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        if destination not in (Destination.ACTIVATION, Destination.WEIGHT):
+            super()._put_moved(destination, target, values, ordinal, clock)
+        self._races[destination].write(target, ordinal, clock, queue="move")
+        self._bytes[destination][target] = values
 
     def _operands(self, memory: int, index: np.ndarray, is_unsigned: int, zero_point: int,
                   ordinal: int, clock: np.ndarray) -> np.ndarray:
@@ -125,10 +135,21 @@ class SystolicInterpreter(Interpreter):
         m = np.arange(body["m_count"])
         if not m.size or not body["n_count"]:
             raise ProgramError("post of nothing")
-        for n in range(body["n_count"]):
+        averages = body.get("average") or body.get("search")
+        count = body["n_count"] - SEARCH * bool(averages and body["search"])
+        tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
+        if averages:
+            found = self._averaged(tiles, ordinal, clock, body)
+            tiles = iter([] if found is None else [found])
+        for n, sums in enumerate(tiles):
+            self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
+
+    def _tiles_of_sums(self, m: np.ndarray, count: int, ordinal: int, clock: np.ndarray,
+                       body: dict[str, Any]) -> Iterator[np.ndarray]:
+        """Rows `m` of sums of each of the first tiles."""
+        for n in range(count):
             row = body["acc_base"] + n * body["acc_nstep"] + m
             if row.max() >= self._depth:
                 raise ProgramError(f"accumulators have {self._depth} rows, row {row.max()} is outside")
             self._sums_race.read(row + body["bank"] * self._depth, ordinal, clock)
-            self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], self._sums[body["bank"]][row], ordinal,
-                         clock, body)
+            yield self._sums[body["bank"]][row]

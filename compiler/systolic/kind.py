@@ -49,6 +49,10 @@ class _Planner(LayerPlanner):
             steps += self._mapper.steps(part, plan)
         return steps
 
+    def cycles(self, kernel: Kernel) -> float:
+        parts = forms(Nest.of(kernel, self._config.array.operand_bits), self._config, MemoryPlan(keep=False))
+        return sum(map(self._mapper.cycles, parts))
+
     def schedule(self, steps: Sequence[Step]) -> Program:
         return schedule(self._config, self._timing, all_of(ContractionStep, steps))
 

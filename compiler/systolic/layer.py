@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ...hdl.errors import PearrayError
+from ...hdl.post.average import SEARCH
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
@@ -48,9 +49,23 @@ class Layer:
         return self.config.banks
 
     @cached_property
+    def sums(self) -> int:
+        """Rows of sums of an output pixel."""
+        return self.problem.finish.sums
+
+    @cached_property
     def depth(self) -> int:
+        """Output pixels of a tile for whose sums the accumulators have rows; one if those of a pixel come in turns."""
+        return max(1, self.rows // (self.problem.apart * self.sums))
+
+    @cached_property
+    def rows(self) -> int:
         """Rows of the accumulators that a group may fill."""
         return min(self.config.accumulators.depth, 1 << 15)
+
+    def least(self, vectors: int) -> int:
+        """Fewest output pixels with as many sums."""
+        return -(-vectors // self.sums)
 
     @cached_property
     def left(self) -> bool:
@@ -62,16 +77,21 @@ class Layer:
     def can_slice(self) -> bool:
         """Whether channels are all there is to cut of a contraction, and no padding stands among them."""
         problem = self.problem
-        (u, v), padded = problem.stride, problem.top or problem.left
+        (u, v), padded, (down, right) = problem.stride, problem.top or problem.left, problem.finish.pool
         return (not problem.channelwise and not problem.added and problem.r * problem.s == 1 and not padded
-                and (problem.p - 1) * u < problem.height and (problem.q - 1) * v < problem.width)
+                and (problem.p * down - 1) * u < problem.height and (problem.q * right - 1) * v < problem.width)
 
     @cached_property
     def posts(self) -> int:
         """Cycles of post-processing, without an idle one."""
         problem, config = self.problem, self.config
-        pixels = problem.images * problem.p * problem.q
+        pixels = problem.images * problem.p * problem.q * self.sums * self.walks
         return pixels * self.tiles * problem.groups * (config.array.cols // config.post.lanes)
+
+    @property
+    def walks(self) -> int:
+        """Groups of post-processing for each group of outputs."""
+        return self.problem.apart + SEARCH * (self.problem.finish.steps is not None)
 
     @cached_property
     def wide(self) -> int:

@@ -18,7 +18,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort
 from .timeline import Timeline, timeline
-from .timing import Latencies, bursts, execution
+from .timing import Latencies, bursts, execution, posting
 
 __all__ = ["predicted_charges", "predicted_ledger"]
 
@@ -111,11 +111,11 @@ def _pass_fetch(signals: _Signals, port: ReadPort, time: int, beats: int, fetche
 def _add_posts(signals: _Signals, config: Config, times: Timeline,
                commands: Mapping[int, Mapping[str, int]]) -> np.ndarray:
     """When post-processing keeps a command; return when each gives its sums back."""
-    released, constants = [-_COUNTED], Latencies.of(config)
+    released = [-_COUNTED]
     for index, body in commands.items():
-        begun, posting = int(times.begun[index]), constants.posting(body)
-        signals.add("posting", begun + 1, begun + posting.ready)
-        released.append(begun + posting.released)
+        begun, found = int(times.begun[index]), posting(config, body)
+        signals.add("posting", begun + 1, begun + found.ready)
+        released.append(begun + found.released)
     return np.array(released)
 
 

@@ -1,12 +1,14 @@
 """Steps of a layer under a given tiling."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...hdl.post.average import SEARCH
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
-from ..steps import Group, Tile, Use
+from ..steps import Group, Output, Tile, Use
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
@@ -70,7 +72,26 @@ class _Lowering:
             for part, tiles in work:
                 number += 1
                 outputs = self._outputs.outputs(part, visit.group, tiles, self._tiling.posts if number == count else 1)
-                yield from self._group(Group(outputs), visit, part, tiles, number == 1)
+                steps = self._group(Group(outputs), visit, part, tiles, number == 1)
+                yield from steps if self._problem.apart <= self._layer.rows else self._in_turns([*steps], outputs)
+
+    def _in_turns(self, steps: list[ContractionStep], outputs: list[Output]) -> Iterator[ContractionStep]:
+        """Steps of one pixel of a tile that has more sums than the accumulators have rows: groups that go on."""
+        (output,), turns = outputs, [[steps[0]]]
+        for step in steps[1:]:
+            if sum(each.body["n_count"] for each in turns[-1]) + step.body["n_count"] > self._layer.rows:
+                turns.append([])
+            turns[-1].append(step)
+        for number, turn in enumerate(turns):
+            count, last = sum(each.body["n_count"] for each in turn), number == len(turns) - 1
+            body = output.body | {"n_count": count + SEARCH * last, "resume": int(number > 0), "search": int(last)}
+            posted = replace(output, body=body)
+            if not last:
+                posted = replace(posted, size=0, stores=[], target=(output.target[0], slice(0), 0), scale=None)
+            group, start = Group([posted]), 0
+            for step in turn:
+                yield replace(step, group=group, body=step.body | {"acc_base": start})
+                start += step.body["n_count"]
 
     def _cut(self, visit: Visit, parts: list[Region]) -> None:
         """Let lines of activation tiles be loaded in the pieces in which the first visit of a region uses them."""
@@ -148,7 +169,8 @@ class _Lowering:
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
                         channels = w_box.c0 - a_box.c0 + span[1] if sliced else a_box.channels
                         bodies = self._bodies(maker, visit, part, tiles, a_box, w_box, span)
-                        first = int(not found)
+                        # Sums that stand apart begin with each tap.
+                        first = int(not found or self._problem.finish.terms is not None)
                         found += [_Execute(term, place, inner, lines, channels, piece if len(ends) > 1 else 0,
                                            body | {"first": first}) for body in bodies]
         return found
@@ -172,20 +194,40 @@ class _Lowering:
     def _bodies(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
                 span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """EXECUTEs of elements `span` of a box of weights, for each of which a walk has one form."""
+        pool, geometry = self._problem.finish.pool, maker.geometry(visit.region, a_box)
+        walks = geometry.pixels(part, pool)
+        counts = {f"m_count{loop}": count for loop, (count, _) in enumerate(walks.loops)}
+        steps = {f"m_step{loop}": step % (1 << 20) for loop, (_, step) in enumerate(walks.loops)}
+        for body in self._contractions(maker, visit, part, tiles, a_box, w_box, span):
+            yield from ({**counts, **steps, **body, "a_base": body["a_base"] + start,
+                         "acc_base": body.get("acc_base", 0) + number * walks.vectors}
+                        for number, start in enumerate(walks.starts))
+
+    def _contractions(self, maker: TileMaker, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+                      span: tuple[int, int]) -> Iterator[dict[str, int]]:
+        """What these EXECUTEs are but for the loops over pixels, from the first pixel's place on."""
         region, block, problem, banks = visit.region, visit.block, maker.problem, self._layer.banks
-        geometry = maker.geometry(region, a_box)
-        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * geometry.line_m
-                + (part.q0 - region.q0) * geometry.pixel_m)
+        geometry, rows = maker.geometry(region, a_box), part.pixels * self._layer.sums
+        down, right = problem.finish.pool
+        base = ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * down * geometry.line_m
+                + (part.q0 - region.q0) * right * geometry.pixel_m)
         w_pitch, w_nstep = maker.w_pitches(block, w_box)
         modulus = 1 << 20
         common = {
-            "m_count0": part.columns, "m_count1": part.rows, "m_count2": part.images,
-            "m_step0": geometry.pixel_m % modulus, "m_step1": geometry.line_m % modulus,
-            "m_step2": geometry.image % modulus,
-            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels,
+            "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": rows,
             "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned),
         }
+        if problem.finish.terms is not None:
+            for tile in range(*tiles):
+                first, channels = maker.layer.span((tile, tile + 1))
+                for taps in replace(w_box, c0=first, c1=first + channels).tap_rows(maker.layer.rows):
+                    offset, walk = geometry.walk(problem, a_box, replace(taps, s1=taps.s0 + 1), banks)
+                    place = (tile - tiles[0]) * problem.apart + taps.r0 * problem.s + taps.s0
+                    yield common | walk | {
+                        "diagonal": 1, "a_base": base + offset, "a_nstep": problem.dilation[1] * geometry.pixel,
+                        "n_count": taps.columns, "w_base": 0, "acc_base": place * part.pixels}
+            return
         if problem.channelwise:
             reach = maker.layer.reach
             # The last tile may have fewer channels.
@@ -203,7 +245,7 @@ class _Lowering:
                 yield common | walk | {
                     "diagonal": 1, "maximum": int(problem.maximum), "a_base": base + offset, "a_nstep": reach,
                     "n_count": high - low, "w_base": (low - block[0]) * w_nstep,
-                    "acc_base": (low - tiles[0]) * part.pixels}
+                    "acc_base": (low - tiles[0]) * rows}
             return
         offset, walk = geometry.walk(problem, a_box, w_box, banks)
         start, end = span

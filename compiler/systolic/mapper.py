@@ -16,6 +16,7 @@ from ..kernels.nest import Nest
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from ..steps import Tile
+from .beside import choose_beside
 from .bounds import Bounds
 from .columns import lower_columns
 from .layer import Layer
@@ -73,10 +74,20 @@ class Mapper:
         PearrayError
             If the scratchpads can't hold even the smallest tiles.
         """
-        key, layer = self._shape(problem), Layer(problem, self._config, self._timing)
+        layer = Layer(problem, self._config, self._timing)
+        return self._way(layer)(layer, plan)
+
+    def cycles(self, problem: Nest) -> float:
+        """Cycles of a layer alone, as it would be lowered; see :meth:`steps`."""
+        layer = Layer(problem, self._config, self._timing)
+        return self._cycles(layer, self._way(layer))
+
+    def _way(self, layer: Layer) -> _Lower:
+        """How layers like this are lowered."""
+        key = self._shape(layer.problem)
         if key not in self._chosen:
             self._chosen[key] = self._choose(layer)
-        return self._chosen[key](layer, plan)
+        return self._chosen[key]
 
     def _choose(self, layer: Layer) -> _Lower:
         """Choose how to lower layers like this."""
@@ -88,6 +99,9 @@ class Mapper:
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, self._effort)
             usual = partial(lower, tiling)
+            beside = choose_beside(layer)
+            if beside is not None and beside[0] < cycles:
+                return beside[1]
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(layer, usual, cycles)

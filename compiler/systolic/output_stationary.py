@@ -282,10 +282,13 @@ def choose_cut(layer: Layer) -> tuple[float, Cut]:
 
 
 def can_stay(problem: Nest) -> bool:
-    """Whether sums can stay in the array: those of products but for contractions over pixels, which have few."""
+    """Whether sums can stay in the array: those of products but for contractions over pixels, which have few.
+
+    They come in the order of pixels, which is not that of windows of outputs.
+    """
     weights = problem.weights
     return not (problem.channelwise or problem.added or (problem.columns and problem.x.stride("n") == 1)
-                or (isinstance(weights, View) and bool(weights.loops("rs"))))
+                or (isinstance(weights, View) and bool(weights.loops("rs"))) or problem.finish.sums > 1)
 
 
 def least_vectors(layer: Layer) -> int:

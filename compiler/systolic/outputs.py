@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ...hdl.post.average import STATES
 from ...hdl.shell.commands import Rounding
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
@@ -35,33 +36,42 @@ class OutputMaker:
                 grid: Grid | None = None) -> list[Output]:
         """Outputs of a group; its pixels are cut into `pieces` parts at least, and fill the `grid` without a gap."""
         table = self._problem.finish.table
-        grid = grid or Grid(part.columns, part.pixels)
-        alike = [tiles] if table is None or table.ndim == 1 else [(tile, tile + 1) for tile in range(*tiles)]
+        grid = grid or Grid(part.columns, part.pixels * self._problem.apart * self._layer.sums)
+        together = (table is None or table.ndim == 1) and self._problem.finish.steps is None
+        alike = [tiles] if together else [(tile, tile + 1) for tile in range(*tiles)]
         return [output for each in alike
                 for output in self._rows(part, group, each, (each[0] - tiles[0]) * grid.tile, pieces, grid)]
 
     def _rows(self, part: Region, group: int, tiles: Tiles, start: int, pieces: int, grid: Grid) -> Iterator[Output]:
         """Outputs of tiles that share constants, whose sums stand from row `start` on."""
         config, finish, wide, (_, valid) = self._config, self._problem.finish, self._layer.wide, self._layer.span(tiles)
-        cols, item, count = config.array.cols, finish.item(config), tiles[1] - tiles[0]
+        cols, item, count, sums = config.array.cols, finish.item(config), tiles[1] - tiles[0], finish.sums
         # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
         last = (count - 1) * wide + cols
         pitch = valid if count == 1 and valid % config.post.lanes == 0 else last
         most = max(1, (config.scratchpads.output_bytes // 2 // item - last) // pitch + 1)
         if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
+        if finish.steps is not None:
+            most = min(most, max(1, STATES * config.post.lanes // cols))
         y, cut = self._pieces(part, most, pieces, grid)
         for at, piece in cut:
             # Sums between two rows of pixels are made into outputs that nothing stores.
             rows = (piece.pixels // piece.columns - 1) * grid.line + piece.columns
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
-                    "high": finish.high, "n_count": count, "m_count": rows,
-                    "acc_base": start + at, "acc_nstep": grid.tile, "out_nstep": wide * item,
+                    "high": finish.high, "n_count": count, "m_count": rows * sums,
+                    "acc_base": start + at * sums, "acc_nstep": grid.tile, "out_nstep": wide * item,
                     "out_mstep": pitch * item}
+            if sums > 1:
+                body |= {"reduce": sums - 1, "reduce_unsigned": int(finish.is_unsigned)}
             output = Output(body, ((rows - 1) * pitch + last) * item,
                             self._stores(y, piece, group, tiles, pitch, grid.line),
                             (y.buffer, piece.numbers(y), valid))
             self._add_constants(output, group, tiles, piece.q0, rows)
+            if finish.steps is not None:
+                # Each tile of a POST is another term, or a step of the search.
+                body |= {"n_count": self._layer.walks, "acc_nstep": part.pixels, "out_nstep": 0, "search": 1,
+                         "average": int(finish.terms is not None)}
             yield output
 
     def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
@@ -78,6 +88,12 @@ class OutputMaker:
         if finish.pair is not None:
             body["pair"] = 1
             output.pair = Use(maker.pair(), 1)
+        elif finish.steps is not None:
+            output.pair = Use(maker.pair(), 1)
+        if finish.product is not None:
+            first, second, addend = finish.product
+            body |= {"product": 1, "bias_base": first | second << 8, "bias_nstep": addend & 0xFFFF,
+                     "bias_mstep": addend >> 16 & 15}
         if finish.rounding is Rounding.NONE:
             if finish.relu:
                 body["table"] = 1

@@ -19,7 +19,7 @@ from ..kernels.regions import Region
 from ..placement import MemoryPlan
 from .layer import Layer, Tiling
 from .tiles import TileMaker
-from .timing import Latencies
+from .timing import Latencies, posting
 
 __all__ = ["ending", "improve", "split_at"]
 
@@ -31,7 +31,7 @@ _Groups = tuple[tuple[int, int], ...]
 
 
 def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool,
-           reload: float) -> Callable[[_Groups], float]:
+           reload: float, sums: int) -> Callable[[_Groups], float]:
     """What gives the cycle in which the last of some groups is in memory, counted from the first operand.
 
     Parameters
@@ -44,6 +44,8 @@ def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, w
         Whether rows of all tiles follow one another in memory.
     reload : float
         Cycles to load weights again for each group, if the scratchpad can't keep them; else 0.
+    sums : int
+        Sums of which each pixel is made.
     """
     c, gate = Latencies.of(config), TokenGates.DONE_LATENCY
     # From the last operand of a group to the start of post-processing; from when a bank is free to the first operand
@@ -59,12 +61,12 @@ def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, w
         for index, (pixels, tiles) in enumerate(groups):
             start = max(done, free[index % 2])
             # Few pixels do not hide the loading of weights.
-            done = start + max(depth * tiles * max(pixels, config.array.rows), reload)
+            done = start + max(depth * tiles * max(pixels * sums, config.array.rows), reload)
             begun = max(done + through, ready)
-            posting = c.posting({"n_count": tiles, "m_count": pixels})
-            ready = begun + posting.ready
-            free[index % 2] = begun + posting.released + refill
-            written = begun + posting.done + gate
+            found = posting(config, {"n_count": tiles, "m_count": pixels * sums})
+            ready = begun + found.ready
+            free[index % 2] = begun + found.released + refill
+            written = begun + found.done + gate
             if whole and tiles == groups[0][1]:
                 moved = pixels * tiles * row / config.beat_bytes
             else:
@@ -87,9 +89,9 @@ def _cuts(size: int, step: int) -> set[int]:
 
 @cache
 def _last_groups(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool, reload: float,
-                 pixels: int, step: int, tiles: int) -> _Groups:
+                 sums: int, pixels: int, step: int, tiles: int) -> _Groups:
     """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
-    end, least = _clock(config, timing, depth, row, whole, reload), config.array.rows
+    end, least = _clock(config, timing, depth, row, whole, reload, sums), -(-config.array.rows // sums)
     best: tuple[float, _Groups] = (end(((pixels, tiles),)), ((pixels, tiles),))
     beam = [best]
     for _ in range(9):
@@ -120,7 +122,8 @@ def ending(layer: Layer, maker: TileMaker, tiling: Tiling) -> _Groups:
     depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
     tiles = block[1] - block[0]
     return _last_groups(config, layer.timing, depth, layer.reach * problem.finish.item(config),
-                        tiles * layer.reach == problem.y.size("c"), reload, region.pixels, _step(region), tiles)
+                        tiles * layer.reach == problem.y.size("c"), reload, layer.sums, region.pixels, _step(region),
+                        tiles)
 
 
 def _step(region: Region) -> int:
@@ -195,7 +198,7 @@ class _Changes:
             drawn = self._choice.random()
             if drawn < 0.3:
                 step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
-                tiling = replace(tiling, first_pixels=max(rows, tiling.first_pixels + step))
+                tiling = replace(tiling, first_pixels=max(self._layer.least(rows), tiling.first_pixels + step))
             elif drawn < 0.6:
                 tiling = replace(tiling, k_cuts=self._toggled(
                     tiling.k_cuts, first.size, tiling.unit(self._layer), (first.size,)))

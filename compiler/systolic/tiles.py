@@ -276,11 +276,15 @@ class TileMaker:
         return self._once(("table", first), make)
 
     def pair(self) -> Tile:
-        """Tile of the tables of pairs."""
-        config, tables = self._config, self.problem.finish.pair
-        assert tables is not None
-        words = np.zeros((tables.shape[1], pair_words(config)), np.int64)
-        words[:, :2] = pair_entries(tables).T
+        """Tile of the tables of pairs, or of terms and steps."""
+        config, finish = self._config, self.problem.finish
+        words = np.zeros((1 << 8, pair_words(config)), np.int64)
+        if finish.pair is not None:
+            words[:, :2] = pair_entries(finish.pair).T
+        if finish.terms is not None:
+            words[:, 0] = finish.terms.view(np.int32)
+        if finish.steps is not None:
+            words[1:, 1] = finish.steps
         data = operand_array(words, 4).tobytes()
 
         def make() -> Tile:

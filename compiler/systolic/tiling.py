@@ -31,11 +31,11 @@ def _k_cuts(layer: Layer, tiling: Tiling, first: int, growth: float) -> tuple[in
 def _usual(layer: Layer, tiling: Tiling) -> list[dict[str, Any]]:
     """Ramps that are good for many layers, as changes of a tiling."""
     rows = layer.config.array.rows
-    begin = {"first_pixels": rows + rows // 2, "k_cuts": _k_cuts(layer, tiling, 1, 1.5)}
+    begin = {"first_pixels": layer.least(rows + rows // 2), "k_cuts": _k_cuts(layer, tiling, 1, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
     usual = [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
     # Where post-processing takes about as long as the array, small groups let each follow the other sooner.
-    for pixels in (6 * rows, 3 * rows, rows + rows // 2):
+    for pixels in map(layer.least, (6 * rows, 3 * rows, rows + rows // 2)):
         if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
     return usual
@@ -61,8 +61,8 @@ _IMPROVED = 2
 def _work(layer: Layer) -> int:
     """Cycles of the array for a layer, tiles of full rows and columns, without an idle one."""
     problem, rows = layer.problem, layer.config.array.rows
-    pixels = problem.images * problem.p * problem.q
-    return problem.groups * -(-problem.k // rows) * layer.tiles * max(pixels, rows)
+    vectors = problem.images * problem.p * problem.q * layer.sums
+    return problem.groups * -(-problem.k // rows) * layer.tiles * max(vectors, rows)
 
 
 def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
@@ -83,7 +83,7 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
-        return cost, replace(first, first_pixels=2 * layer.config.array.rows)
+        return cost, replace(first, first_pixels=layer.least(2 * layer.config.array.rows))
     timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
     best, ever_best = (float("inf"), first), []
     for _, tiling in tilings:

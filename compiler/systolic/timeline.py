@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import count
+from itertools import accumulate, count
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from ...hdl.systolic.accumulator import Accumulators
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort, WritePort
-from .timing import Latencies, UnendingError, bursts, execution
+from .timing import Latencies, UnendingError, bursts, execution, posting
 
 __all__ = ["Timeline", "timeline"]
 
-_LOAD, _EXECUTE, _POST, _STORE = range(4)
+_LOAD, _EXECUTE, _POST, _STORE, _MOVE = range(5)
 #: Cycles of the shell: from a block's command to its first burst; from what a command waits for, and from its
 #: arrival, to its start.
 _WALK, _DONE, _CAME = BlockWalker.LATENCY, TokenGates.DONE_LATENCY, TokenGates.SLOT_LATENCY
@@ -75,7 +75,7 @@ class _Machine:
         self._c = Latencies.of(config)
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs gave their sums back.
-        self._counts: list[list[int]] = [[0], [0], [0], [0]]
+        self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
         self._posted = [0]
         self._totals = list(program.counts.values())
         self._length = length = program.length
@@ -91,20 +91,24 @@ class _Machine:
         self._stopped, self._room, self._fetch_at = False, True, 2
         self.fetch_ends: list[int] = []
         # Queue memory and slots.
-        self._held = [0, 0, 0, 0]
-        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(4)]
-        self._valid = [False] * 4
-        self._filling = [False] * 4
+        queues = len(config.commands.queues)
+        self._held = [0] * queues
+        self._stored: list[deque[tuple[int, int, int]]] = [deque() for _ in range(queues)]
+        self._valid = [False] * queues
+        self._filling = [False] * queues
         self._direct_until = self._read_until = 0
-        self._slot = [-1] * 4
+        self._slot = [-1] * queues
         self._direct: set[int] = set()
-        self._slot_at = [0] * 4
-        self._gated = [False] * 4
+        self._slot_at = [0] * queues
+        self._gated = [False] * queues
         # Ports, loader and storer.
         self.reads, self._writes = ReadPort(config, timing), WritePort(config, timing, self._c.store_data)
         self._walked = self._load_ready = self._store_ready = 0
         self._load_wait = self._accepting = -1
         self._post_ready = 0
+        # Mover: when it takes a command, when its last burst has been read, and when it took bursts.
+        self._move_ready = self._move_free = 0
+        self._move_taken = [-1, -1, -1]
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
         self.stalls = [0, 0, 0]
@@ -330,7 +334,7 @@ class _Machine:
         if queue == _LOAD and self._load_wait >= 0:
             self._accepting = time
         else:
-            (self._accept_load, self._execute, self._post, self._store)[queue](time)
+            (self._accept_load, self._execute, self._post, self._store, self._move)[queue](time)
 
     def _accept_load(self, time: int) -> None:
         time = max(time, self._load_ready)
@@ -378,7 +382,7 @@ class _Machine:
     def _post(self, time: int) -> None:
         time = max(time, self._post_ready)
         index = self._slot[_POST]
-        ready, released, done = self._c.posting(self._bodies[index])
+        ready, released, done = posting(self._config, self._bodies[index])
         self.begun[index] = time
         self._at(time + 1, _FREED, _POST)
         self._post_ready = time + ready
@@ -396,6 +400,22 @@ class _Machine:
         self._store_ready = max(time + rows, requested) + 1
         self._at(time + 1, _FREED, _STORE)
         self._finished(_STORE, index, response + 1)
+
+    def _move(self, time: int) -> None:
+        """Take a MOVE; that its beats take turns with those of STOREs, and hold up those of LOADs, is left out."""
+        time = max(time, self._move_ready)
+        index = self._slot[_MOVE]
+        body = self._bodies[index]
+        sizes, last_row, _ = bursts(self._config, body)
+        self.begun[index] = time
+        first = max(time + _WALK, self._move_free)
+        *starts, self._move_free = accumulate(sizes, initial=first)
+        taken = self._move_taken + starts
+        # The next one is taken when this one's last row has left the first stage.
+        self._move_ready = max(time + body["count1"] * body["count2"], taken[-last_row - 3] + 1) + 1
+        self._move_taken = taken[-3:]
+        self._at(time + 1, _FREED, _MOVE)
+        self._finished(_MOVE, index, self._move_free + self._c.move_done)
 
 
 def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:

@@ -6,13 +6,15 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ...hdl.errors import PearrayError
+from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.loader import Loader
-from ...hdl.shell.queues import QUEUES, slot_bits
+from ...hdl.shell.mover import Mover
+from ...hdl.shell.queues import slot_bits
 from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
@@ -20,8 +22,8 @@ from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "row_bursts"]
+__all__ = ["Bursts", "Execution", "Latencies", "Posting", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
+           "execution", "posted", "posting", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -37,7 +39,7 @@ class UnendingError(PearrayError):
 
 
 class Bursts(NamedTuple):
-    """Bursts of a LOAD or STORE."""
+    """Bursts of a LOAD, STORE or MOVE."""
 
     #: Beats of each, in order.
     sizes: tuple[int, ...]
@@ -82,13 +84,18 @@ def row_bursts(config: Config, start: int, length: int, rows: tuple[int, int]) -
 
 
 def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
-    """Bursts of a LOAD or STORE. A fill is cut by its addresses on chip, all others by those in memory."""
+    """Bursts of a LOAD, STORE or MOVE.
+
+    A fill is cut by its addresses on chip, a MOVE by those of its target, all others by those in memory.
+    """
     beat, burst = config.beat_bytes, burst_beats(config)
     modulus = beat * burst
     if body.get("profile"):
         return _block_bursts(beat, burst, body["dram"] % modulus, 16, (1, 0), (1, 0))
     if body.get("fill"):
         start, step1, step2 = body["address"], body["step1"], body["step2"]
+    elif "target" in body:
+        start, step1, step2 = body["target"], body["target_step1"], body["target_step2"]
     else:
         start, step1, step2 = body["dram"], body["dram_step1"], body["dram_step2"]
     return _block_bursts(beat, burst, start % modulus, body["length"], (body["count1"], step1 % modulus),
@@ -125,15 +132,19 @@ class Latencies:
     drain: int
     #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
     #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
-    #: be taken; and by how much later all but that is if its sums are those of pairs.
+    #: be taken; by how much later all but that is if its sums are those of pairs; and cycles from a tile of an average
+    #: to the next at least.
     groups: int
     start: int
     post: int
     settings: int
     few: int
     pair: int
+    average: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
+    #: From a beat of a MOVE that is read to its place.
+    move_done: int
 
     @staticmethod
     @cache
@@ -143,23 +154,16 @@ class Latencies:
         width = config.memory.data_width
         rows, arithmetic = config.array.rows, config.arithmetic
         return Latencies(
-            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in QUEUES), Fetch.ahead_of(config),
+            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
+            Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
-            Post.pair_delay_of(config),
-            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY)
-
-    def posting(self, body: Mapping[str, int]) -> "Posting":
-        """What a POST takes."""
-        groups = body["n_count"] * body["m_count"] * self.groups
-        late = self.pair if body.get("pair") else 0
-        # An EXECUTE need only wait until the sums will have been read when it reaches them.
-        left = max(min(body["m_count"], self.few) * self.groups, 1)
-        return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
-                       self.start + groups + self.post + late)
+            Post.pair_delay_of(config), AverageWalk.PERIOD,
+            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
+            Mover.latency_of(config, output_banks(config)))
 
 
 class Posting(NamedTuple):
@@ -191,6 +195,42 @@ class Execution(NamedTuple):
     def active(self) -> int:
         """Cycles in which the array is given an operand vector."""
         return self.vectors * self.tiles
+
+
+class Posted(NamedTuple):
+    """What a POST takes."""
+
+    #: Cycles from its first group to the end of its last.
+    cycles: int
+    #: Groups whose sums are read, and that are written.
+    read: int
+    written: int
+    #: Cycles by which all comes later than of a plain sum.
+    late: int
+
+
+def posted(config: Config, body: Mapping[str, int]) -> Posted:
+    """What a POST takes: one group a cycle, but for the states of averages."""
+    constants = Latencies.of(config)
+    of_row = body["last_group"] + 1 if body.get("transposed") else constants.groups
+    tiles, tile = body["n_count"], body["m_count"] * of_row
+    searches = bool(body.get("search"))
+    if not searches and not body.get("average"):
+        late = constants.pair if body.get("pair") or body.get("product") else 0
+        return Posted(tiles * tile, tiles * tile, tiles * tile // (body.get("reduce", 0) + 1), late)
+    return Posted((tiles - 1) * max(tile, constants.average) + tile, (tiles - SEARCH * searches) * tile,
+                  searches * tile, constants.pair)
+
+
+def posting(config: Config, body: Mapping[str, int]) -> Posting:
+    """When a POST of the systolic array lets others go on."""
+    constants = Latencies.of(config)
+    cycles, _, _, late = posted(config, body)
+    # An EXECUTE need only wait until the sums will have been read when it reaches them.
+    of_row = body["last_group"] + 1 if body.get("transposed") else constants.groups
+    left = max(min(body["m_count"], constants.few) * of_row, 1)
+    return Posting(constants.start - 1 + max(cycles, constants.settings + 1) + late, constants.start + cycles - left,
+                   constants.start + cycles + constants.post + late)
 
 
 def execution(config: Config, body: Mapping[str, int]) -> Execution:

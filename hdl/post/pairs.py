@@ -1,6 +1,6 @@
 """Sum of two table entries, chosen by the two low bytes of a sum."""
 
-from amaranth.hdl import Const, Module, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
@@ -59,6 +59,11 @@ class PairSum(Unit):
     One sum per cycle, :attr:`LATENCY` cycles after its bytes. An entry can be looked up from the cycle after it was
     written. There is no flow control.
 
+    Parameters
+    ----------
+    probed : bool
+        Whether the second table may be looked up elsewhere, and entries are told.
+
     Members
     -------
     pair : :py:`In(16)`
@@ -67,13 +72,21 @@ class PairSum(Unit):
         Words to write.
     sum : :py:`Out(signed(32))`
         Sum of the two entries.
+    probe : :py:`In(8)`, probing : :py:`In(1)`
+        Entry of the second table to look up instead of that of the byte, if ``probing`` is set; where `probed`.
+    entries : :py:`Out(ArrayLayout(32, 2))`
+        The two entries, a cycle before their sum; where `probed`.
     """
 
     #: Cycles from bytes to their sum: memory, register, and adder.
     LATENCY = 3
 
-    def __init__(self):
-        super().__init__({"pair": In(16), "write": In(PairWrite()), "sum": Out(signed(32))})
+    def __init__(self, probed: bool = False):
+        self._probed = probed
+        members = {"pair": In(16), "write": In(PairWrite()), "sum": Out(signed(32))}
+        if probed:
+            members |= {"probe": In(8), "probing": In(1), "entries": Out(data.ArrayLayout(32, 2))}
+        super().__init__(members)
 
     def elaborate(self, platform):
         """Build the two tables and the adder."""
@@ -90,7 +103,11 @@ class PairSum(Unit):
                 write.data.eq(self.write.data[table]),
                 read.addr.eq(self.pair.word_select(table, 8)),
             ]
+            if self._probed and table == 1:
+                m.d.comb += read.addr.eq(Mux(self.probing, self.probe, self.pair.word_select(table, 8)))
             entries.append(delay(m, read.data, 1, f"entry_{table}", reset_less=True))
         m.d.sync += self.sum.eq(entries[0] + entries[1])
+        if self._probed:
+            m.d.comb += [told.eq(entry) for told, entry in zip(self.entries, entries, strict=True)]
 
         return m

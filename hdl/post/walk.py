@@ -1,11 +1,13 @@
 """Addresses of a post-processing command, one group of lanes per cycle."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .maxima import Windows
 
 __all__ = ["PostWalk"]
 
@@ -24,7 +26,9 @@ class PostWalk(wiring.Component):
         Configuration of the accelerator.
     bias_lines, scale_lines, output_units : int
         Lines of the bias and scale memories, and groups of requantised outputs that the output
-        scratchpad holds.
+        scratchpad holds; with ``post.transposed`` their entries, and outputs.
+    output_banks : int
+        Outputs of a line of the output scratchpad; matters with ``post.transposed`` only.
     few : int
         Rows with which ``ending`` begins; 0: with the last group.
 
@@ -45,15 +49,27 @@ class PostWalk(wiring.Component):
     group : :py:`Out(range(sum_columns / lanes))`
         Group s.
     bias_line, scale_line : :py:`Out(range(bias_lines))`, :py:`Out(range(scale_lines))`
-        Lines of the bias and scale memories.
+        Lines, or entries, of the bias and scale memories.
     unit : :py:`Out(range(output_units))`
-        Place in the output scratchpad, in groups of requantised outputs.
+        Place in the output scratchpad, in groups of requantised outputs, or in outputs.
+    last_of_tile : :py:`Out(1)`
+        Whether a group is the last of its tile, with ``post.averages`` as what follows.
+    ripe : :py:`In(1)`
+        Whether the next tile may begin in the next cycle.
+    resting : :py:`Out(1)`
+        Whether a tile waits for that.
+    opens, closes : :py:`Out(1)`
+        With ``post.maxima``, whether the row is the first, or last, of its window.
     """
 
-    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, few: int = 0):
+    def __init__(self, config: Config, bias_lines: int, scale_lines: int, output_units: int, output_banks: int = 1,
+                 few: int = 0):
         self._config, self._few = config, few
+        self._output_banks = output_banks
         self._groups = config.sum_columns // config.post.lanes
+        held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if config.has_averages else {}
         super().__init__({
+            **held,
             "command": In(config.commands.post),
             "start": In(1),
             "valid": Out(1),
@@ -65,6 +81,7 @@ class PostWalk(wiring.Component):
             "bias_line": Out(range(bias_lines)),
             "scale_line": Out(range(scale_lines)),
             "unit": Out(range(output_units)),
+            **({"opens": Out(1), "closes": Out(1)} if config.has_maxima else {}),
         })
 
     def elaborate(self, platform):
@@ -72,7 +89,9 @@ class PostWalk(wiring.Component):
         m = Module()
 
         command, valid = self.command, self.valid
+        transposed = self._config.has_transposed
         end_row = Signal(init=self._groups == 1)
+        last_group = Mux(command.transposed, command.last_group, self._groups - 1) if transposed else None
         end_tile = Signal()
         end_command = Signal()
         m.d.comb += self.last.eq(end_row & end_tile & end_command)
@@ -90,9 +109,14 @@ class PostWalk(wiring.Component):
                 tiles_left.eq(command.n_count),
                 end_command.eq(command.n_count == 1),
             ]
+            if transposed:
+                m.d.sync += [self.group.eq(0), end_row.eq(last_group == 0)]
         with m.Elif(valid):
             m.d.sync += self.first.eq(0)
-            if self._groups > 1:
+            if transposed:
+                following = Mux(end_row, 0, self.group + 1)
+                m.d.sync += [self.group.eq(following), end_row.eq(following == last_group)]
+            elif self._groups > 1:
                 m.d.sync += [
                     self.group.eq(Mux(end_row, 0, self.group + 1)),
                     end_row.eq(self.group == self._groups - 2),
@@ -109,12 +133,31 @@ class PostWalk(wiring.Component):
                     m.d.sync += [rows_left.eq(rows_left - 1), end_tile.eq(rows_left == 2)]
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
+        if self._config.has_averages:
+            m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
+            with m.If(self.last_of_tile & ~self.last & ~self.ripe):
+                m.d.sync += [valid.eq(0), self.resting.eq(1)]
+            with m.If(self.resting & self.ripe):
+                m.d.sync += [valid.eq(1), self.resting.eq(0)]
 
-        self._find_addresses(m, end_row, end_tile)
+        out_mstep = command.out_mstep
+        if self._config.has_maxima:
+            m.submodules.windows = windows = Windows()
+            m.d.comb += [
+                windows.start.eq(self.start),
+                windows.row_end.eq(valid & end_row),
+                windows.last.eq(valid & end_row & end_tile),
+                windows.reduce.eq(command.reduce),
+                self.opens.eq(windows.opens),
+                self.closes.eq(windows.closes),
+            ]
+            # The rows of a window share an output.
+            out_mstep = Mux(windows.closes, out_mstep, 0)
+        self._find_addresses(m, end_row, end_tile, out_mstep)
 
         return m
 
-    def _find_addresses(self, m, end_row, end_tile):
+    def _find_addresses(self, m, end_row, end_tile, out_mstep):
         """Walk the addresses of sums, of their parameters and of outputs."""
         command = self.command
 
@@ -139,9 +182,12 @@ class PostWalk(wiring.Component):
                     with m.If(end_tile):
                         m.d.sync += tile.eq(following)
 
-        unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
         sum_units = self._config.sum_bytes // self._config.operand_bytes
         walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
+        if self._config.has_transposed:
+            self._find_entries(walk, sum_units, out_mstep)
+            return
+        unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
         walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
         # Where a row holds the sums of some channels only, the next row may be that of the next channels; a kind of
         # array for which this is so has a bit for it.
@@ -151,4 +197,23 @@ class PostWalk(wiring.Component):
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
-             command.out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+             out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+
+    def _find_entries(self, walk, sum_units, out_mstep):
+        """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
+        command, config = self.command, self._config
+        lane_bits, item_bits = ceil_log2(config.post.lanes), ceil_log2(config.operand_bytes)
+
+        def entries(value):
+            return Mux(command.transposed, value, value << lane_bits)
+
+        group = Mux(command.transposed, 0, config.post.lanes)
+        # A lane writes `lane_lines` lines and one operand behind the lane before it.
+        apart = Cat(Const(1, ceil_log2(self._output_banks)), command.lane_lines)
+        plain = Mux(command.rounding == Rounding.NONE, sum_units, 1)
+        walk("bias_line", self.bias_line, entries(command.bias_base), group, entries(command.bias_mstep),
+             entries(command.bias_nstep))
+        walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0), Const(0),
+             entries(command.scale_nstep))
+        walk("unit", self.unit, command.out_base[item_bits:], Mux(command.transposed, apart, plain) << lane_bits,
+             out_mstep[item_bits:], command.out_nstep[item_bits:])

@@ -12,7 +12,6 @@ from ..shell.commands import Opcode
 from ..shell.core import Core, Happening, event_names
 from ..shell.ledger import ArrayState
 from ..shell.loader import Loader
-from ..shell.queues import QUEUES
 from ..shell.storer import Storer
 from .buffer import GlobalBuffer, buffer_ways
 from .coded_load import CodedLoad
@@ -152,7 +151,7 @@ class RowStationaryCore(Core):
 
     def _wait_for_memory(self, m, happening):
         """Whether no pass is in the array, and memory has been asked for what must come first."""
-        load, store = (QUEUES.index(opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
+        load, store = (self._config.commands.queues.index(opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
         fetched = Signal()
         asked = Signal(8)
         stall = Signal()

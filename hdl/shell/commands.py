@@ -1,13 +1,14 @@
 """Program format: fixed-size commands that an accelerator fetches from memory.
 
 A program is a sequence of 64-byte commands, little-endian, ending with one :attr:`Opcode.END`.
-Each command is a 96-bit header and a 416-bit body, whose layout depends on the kind of array: an EXECUTE
+Each command is a header and behind it a body, whose layout depends on the kind of array: an EXECUTE
 is another command for each, and what it adds to the others stands in bits that are reserved here. The header
 names a queue (its opcode) and, for
-each of the four queues, how many of that queue's commands must have completed before this one may
-start. Completed commands are the tokens of this machine: a queue's count only grows, a command
-takes nothing away, and counts are compared modulo 2**16: a wait has been reached if the count less the wait,
-modulo 2**16, is below 2**15.
+each of the configuration's queues, how many of that queue's commands must have completed before this one may
+start. There are four queues, and a fifth of MOVEs in configurations that have them; the header has 32 bits and 16
+for each queue, so that bodies begin at bit 96 or 112. Completed commands are the tokens of this machine: a queue's
+count only grows, a command takes nothing away, and counts are compared modulo 2**16: a wait has been reached if the
+count less the wait, modulo 2**16, is below 2**15.
 
 A program in which each command waits only for commands that stand before it can't deadlock,
 whatever the depth of the queues: the oldest command that has not completed can always go on. For counts to be
@@ -28,25 +29,25 @@ format. Hardware decodes with them, the compiler encodes with them (:class:`Comm
 generated from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import data, enum
 
+from ..errors import PearrayError
+from .packing import Place, body_places, pack, places, some_of, unpack, variant
 from .waits import WAIT_BITS, wait_field
 
 __all__ = [
-    "ADDRESS_BITS", "BODY_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "HEADER", "RECORD",
-    "CommandSet", "LoadBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "variant",
+    "ADDRESS_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "QUEUES", "RECORD", "CommandSet", "LoadBody",
+    "MoveBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "header_layout", "variant",
 ]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 COMMAND_BYTES = 64
-HEADER_BITS = 96
-BODY_BITS = COMMAND_BYTES * 8 - HEADER_BITS
 
 #: Width of a scratchpad address or step. Arithmetic is modulo 2**20, so a negative step is its
 #: two's complement.
@@ -67,6 +68,11 @@ class Opcode(enum.Enum, shape=8):
     EXECUTE = 2
     POST = 3
     STORE = 4
+    MOVE = 5
+
+
+#: Queues of every kind of array, in the order of their numbers. That of MOVEs, where there is one, stands behind them.
+QUEUES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)
 
 
 class Parameter(enum.IntEnum, shape=DESTINATION_BITS):
@@ -90,18 +96,17 @@ class Rounding(enum.Enum, shape=2):
     TFLITE_SINGLE = 3
 
 
-HEADER = data.StructLayout({
-    "opcode": Opcode,
-    "version": 8,
-    # 15 less the commands that follow, END included; 0 if there are as many or more.
-    "near_end": 4,
-    "reserved": 12,
-    # Commands of each queue that must have completed before this one starts, modulo 2**16 (see waits.py).
-    "wait_load": WAIT_BITS,
-    "wait_execute": WAIT_BITS,
-    "wait_post": WAIT_BITS,
-    "wait_store": WAIT_BITS,
-})
+def header_layout(queues: Sequence[Opcode]) -> data.StructLayout:
+    """Layout of a command's header, with a wait for each of these queues."""
+    return data.StructLayout({
+        "opcode": some_of((Opcode.END, *queues)),
+        "version": 8,
+        # 15 less the commands that follow, END included; 0 if there are as many or more.
+        "near_end": 4,
+        "reserved": 12,
+        # Commands of each queue that must have completed before this one starts, modulo 2**16 (see waits.py).
+        **{f"wait_{opcode.name.lower()}": WAIT_BITS for opcode in queues},
+    })
 
 
 class LoadBody(data.Struct):
@@ -199,40 +204,36 @@ class StoreBody(data.Struct):
     count2: unsigned(16)
 
 
+class MoveBody(data.Struct):
+    """Copy ``count2`` x ``count1`` rows of ``length`` bytes from the output scratchpad to a scratchpad of operands.
+
+    Row (i2, i1) goes from ``address + i2 * step2 + i1 * step1`` of the output scratchpad to
+    ``target + i2 * target_step2 + i1 * target_step1`` of the destination, which is one of operands. All are in bytes,
+    of any alignment; with operands of two bytes ``address`` and ``target`` of a row are both even or both odd. The
+    command completes when its last byte can be read from the destination.
+    """
+
+    destination: unsigned(DESTINATION_BITS)
+    # Counts and lengths lie in one beat of any width.
+    reserved: unsigned(13)
+    count1: unsigned(16)
+    count2: unsigned(16)
+    length: unsigned(24)
+    address: unsigned(ADDRESS_BITS)
+    step1: unsigned(ADDRESS_BITS)
+    step2: unsigned(ADDRESS_BITS)
+    target: unsigned(ADDRESS_BITS)
+    target_step1: unsigned(ADDRESS_BITS)
+    target_step2: unsigned(ADDRESS_BITS)
+
+
 #: Lengths and counts of the commands that all kinds share, which the hardware refuses to be zero.
 _COUNTS = {
     Opcode.LOAD: ("length", "count1", "count2"),
     Opcode.POST: ("n_count", "m_count"),
     Opcode.STORE: ("length", "count1", "count2"),
+    Opcode.MOVE: ("length", "count1", "count2"),
 }
-
-
-def variant(body: type[data.Struct], doc: str, *flags: str, **shapes: Any) -> type[data.Struct]:
-    """Body of a shared command as a kind of array has it.
-
-    Parameters
-    ----------
-    body : type of Struct
-        The shared body.
-    doc : str
-        What is different.
-    flags : str
-        Names of the first reserved bits.
-    shapes : shape
-        Shapes of fields by name, as wide as the shared ones.
-    """
-    # Verilog tells the names of fields, so a kind that does not use a bit must not see its name.
-    fields: dict[str, Any] = {}
-    for name, item in data.Layout.cast(body):
-        shape = item.shape
-        if name == "reserved":
-            fields |= dict.fromkeys(flags, 1)
-            shape = unsigned(shape.width - len(flags))
-        fields[str(name)] = shapes.get(str(name), shape)
-    space = {"__annotations__": fields, "__doc__": doc, "__module__": __name__}
-    make: Any = type(data.Struct)
-    made: type[data.Struct] = make(body.__name__, (data.Struct,), space)
-    return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +249,8 @@ class CommandSet:
         Those that hold activations. What goes to others counts as weights in the ledger.
     load, execute, post, store : type of Struct
         Bodies; those of LOAD, POST and STORE are variants of the shared ones (:func:`variant`).
+    move : type of Struct, optional
+        Body of a MOVE, a variant of the shared one; without it there is no fifth queue.
     execute_counts : tuple of str
         Counts of an EXECUTE, which the hardware refuses to be zero. It tests them by aligned groups of 16 bits.
     execute_counts_except : tuple of str
@@ -259,6 +262,11 @@ class CommandSet:
     frees : mapping of str to int or None
         Buffers that an EXECUTE gives back before it completes, by the name of the signal that says so; with each
         the destination for whose LOADs this counts as completion, or None: for those to all others.
+
+    Raises
+    ------
+    PearrayError
+        If a body is too long to stand behind the header.
     """
 
     destination: type[enum.IntEnum]
@@ -267,20 +275,47 @@ class CommandSet:
     execute: type[data.Struct]
     post: type[data.Struct] = PostBody
     store: type[data.Struct] = StoreBody
+    move: type[data.Struct] | None = None
     execute_counts: tuple[str, ...] = ()
     execute_counts_except: tuple[str, ...] = ()
     record: tuple[str, ...]
     frees: Mapping[str, int | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        room = COMMAND_BYTES * 8 - self.header_bits
+        for opcode, body in self.bodies.items():
+            bits = Shape.cast(body).width
+            if bits > room:
+                raise PearrayError(f"body of {opcode.name} must have at most {room} bits behind a header with "
+                                   f"{len(self.queues)} waits, not {bits}")
+
     @cached_property
     def bodies(self) -> dict[Opcode, type[data.Struct]]:
         """Layout of the body of each command."""
-        return {Opcode.LOAD: self.load, Opcode.EXECUTE: self.execute, Opcode.POST: self.post, Opcode.STORE: self.store}
+        bodies = {Opcode.LOAD: self.load, Opcode.EXECUTE: self.execute, Opcode.POST: self.post,
+                  Opcode.STORE: self.store}
+        return bodies if self.move is None else bodies | {Opcode.MOVE: self.move}
+
+    @cached_property
+    def queues(self) -> tuple[Opcode, ...]:
+        """Queues in the order of their numbers."""
+        return tuple(self.bodies)
+
+    @cached_property
+    def header(self) -> data.StructLayout:
+        """Layout of the header of each command."""
+        return header_layout(self.queues)
 
     @property
+    def header_bits(self) -> int:
+        """First bit of a command's body."""
+        return self.header.size
+
+    @cached_property
     def counts(self) -> dict[Opcode, tuple[str, ...]]:
         """Lengths and counts of each command, which the hardware refuses to be zero."""
-        return _COUNTS | {Opcode.EXECUTE: self.execute_counts}
+        counts = _COUNTS | {Opcode.EXECUTE: self.execute_counts}
+        return {opcode: counts[opcode] for opcode in self.queues}
 
     @property
     def counts_except(self) -> dict[Opcode, tuple[str, ...]]:
@@ -295,9 +330,9 @@ class CommandSet:
         opcode : Opcode
             Queue of the command.
         waits : mapping
-            Commands of the queues ``load``, ``execute``, ``post`` and ``store`` that must have
-            completed first; each is taken modulo 2**16. An absent one is zero, which is nothing to wait for only in
-            a command before which at most 2**14 of that queue stand.
+            Commands of the queues, by their opcodes in lower case, that must have completed first; each is taken
+            modulo 2**16. An absent one is zero, which is nothing to wait for only in a command before which at most
+            2**14 of that queue stand.
         body : mapping
             Fields of the body by name; an absent one is zero.
         following : int
@@ -311,75 +346,31 @@ class CommandSet:
         Raises
         ------
         ValueError
-            If a field is unknown or a value does not fit its field.
+            If the queue or a field is unknown, or a value does not fit its field.
         """
         header = {f"wait_{queue}": wait_field(count) for queue, count in waits.items()}
         header |= {"opcode": opcode.value, "version": FORMAT_VERSION, "near_end": 15 - min(following, 15)}
-        bits = _pack(_HEADER_PLACES, header, "command header")
+        bits = pack(self._header_places, header, "command header")
         if opcode is not Opcode.END:
-            bits |= _pack(_body_places(self.bodies[opcode]), body, f"{opcode.name} command") << HEADER_BITS
+            bits |= pack(self._body_places(opcode), body, f"{opcode.name} command") << self.header_bits
         return bits.to_bytes(COMMAND_BYTES, "little")
 
     def decode(self, command: bytes) -> tuple[Opcode, dict[str, int], dict[str, Any]]:
         """Decode one command into its opcode, waits and body fields, the inverse of :meth:`encode`."""
         bits = int.from_bytes(command, "little")
-        header = _unpack(_HEADER_PLACES, bits)
-        opcode = Opcode(header["opcode"])
+        header = unpack(self._header_places, bits)
+        opcode = Opcode(getattr(header["opcode"], "value", header["opcode"]))
         waits = {name.removeprefix("wait_"): header[name] for name in header if name.startswith("wait_")}
         body = {}
         if opcode is not Opcode.END:
-            body = _unpack(_body_places(self.bodies[opcode]), bits >> HEADER_BITS)
+            body = unpack(self._body_places(opcode), bits >> self.header_bits)
         return opcode, waits, body
 
+    @cached_property
+    def _header_places(self) -> dict[str, Place]:
+        return places(self.header)
 
-class _Place(NamedTuple):
-    """Where a field stands, and what it may hold; looked up for every field of every command."""
-
-    offset: int
-    width: int
-    lower: int
-    upper: int
-    #: Members of an enumeration by value.
-    members: Mapping[int, Any]
-
-
-def _places(layout: Any) -> dict[str, _Place]:
-    places = {}
-    for name, item in layout:
-        shape = Shape.cast(item.shape)
-        lower = -(1 << shape.width - 1) if shape.signed else 0
-        members = {member.value: member for member in item.shape} if isinstance(item.shape, enum.EnumMeta) else {}
-        places[name] = _Place(item.offset, shape.width, lower, lower + (1 << shape.width) - 1, members)
-    return places
-
-
-_HEADER_PLACES = _places(HEADER)
-
-
-@cache
-def _body_places(body: type[data.Struct]) -> dict[str, _Place]:
-    return _places(data.Layout.cast(body))
-
-
-def _pack(places: Mapping[str, _Place], fields: Mapping[str, int], context: str) -> int:
-    bits = 0
-    for name, value in fields.items():
-        if name not in places:
-            raise ValueError(f"{context} has no field {name!r}")
-        place = places[name]
-        value = int(getattr(value, "value", value))
-        if not place.lower <= value <= place.upper:
-            raise ValueError(f"{context} field {name} must be in {place.lower}..{place.upper}, not {value}")
-        bits |= (value & (1 << place.width) - 1) << place.offset
-    return bits
-
-
-def _unpack(places: Mapping[str, _Place], bits: int) -> dict[str, Any]:
-    fields = {}
-    for name, place in places.items():
-        value = bits >> place.offset & (1 << place.width) - 1
-        if value > place.upper:
-            value -= 1 << place.width
-        # A number that names nothing stays one.
-        fields[name] = place.members.get(value, value)
-    return fields
+    def _body_places(self, opcode: Opcode) -> dict[str, Place]:
+        if opcode not in self.bodies:
+            raise ValueError(f"{opcode.name} is no command of this configuration")
+        return body_places(self.bodies[opcode])

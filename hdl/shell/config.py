@@ -11,6 +11,7 @@ from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
+from .functions import FUNCTIONS
 
 __all__ = ["Array", "Config", "Memory", "OutputScratchpads", "Post"]
 
@@ -35,6 +36,7 @@ class OutputScratchpads(Section):
 
     output_bytes: int = integer(4096, 64, 1 << ADDRESS_BITS, "output scratchpad", power=True)
     channels: int = integer(256, 16, 4096, "output channels whose bias and scale are held", power=True)
+    moves: int = integer(0, 0, 1, "1 for MOVE commands, which copy outputs to scratchpads of operands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,10 @@ class Post(Section):
 
     lanes: int = integer(1, 1, 64, "outputs processed a cycle; divides array.cols", power=True)
     pairs: int = integer(0, 0, 1, "1 for tables that add two tensors of any scales, where operands have 8 bits")
+    products: int = integer(0, 0, 1, "1 for products of two tensors, element by element, where operands have 8 bits")
+    averages: int = integer(0, 0, 1, "1 for sums in float32 and steps of any size; needs post.pairs = 1")
+    transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
+    maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +88,10 @@ class Config(ABC):
     SECTIONS: ClassVar[dict[str, type[Any]]]
     #: Commands of programs.
     commands: ClassVar[CommandSet]
-    #: Those with tables of pairs; None if its configurations can have none.
-    pair_commands: ClassVar[CommandSet | None] = None
+    #: Functions of the vector engine that its configurations can have: keys of :data:`.functions.FUNCTIONS`.
+    FUNCTIONS: ClassVar[tuple[str, ...]] = ()
+    #: Whether its configurations can have MOVEs.
+    can_move: ClassVar[bool] = False
 
     name: str
     array: Array
@@ -96,8 +104,15 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
-        if self.pair_commands is None and getattr(self, "post", Post()).pairs:
-            raise PearrayError(f"post.pairs must be 0 with array.kind = {self.KIND!r}, not {self.post.pairs}")
+        for key, function in FUNCTIONS.items():
+            value = getattr(self._post, key)
+            if value and key not in self.FUNCTIONS:
+                raise PearrayError(f"post.{key} must be 0 with array.kind = {self.KIND!r}, not {value}")
+            if value and function.needs and not getattr(self._post, function.needs):
+                raise PearrayError(f"post.{key} must be 0 without post.{function.needs} = 1, not {value}")
+        if self.has_moves and not self.can_move:
+            raise PearrayError(f"scratchpads.moves must be 0 with array.kind = {self.KIND!r}, "
+                               f"not {self.scratchpads.moves}")
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -125,9 +140,45 @@ class Config(ABC):
         return True
 
     @property
+    def _post(self) -> Post:
+        """Post-processing; of a kind that has none, one without functions."""
+        return getattr(self, "post", Post())
+
+    @cached_property
+    def functions(self) -> frozenset[str]:
+        """Functions of the vector engine that it has: those chosen in ``[post]``, where operands allow them."""
+        return frozenset(key for key, function in FUNCTIONS.items() if getattr(self._post, key)
+                         and (self.array.operand_bits == 8 or not function.bytes_only))
+
+    @property
     def has_pairs(self) -> bool:
-        """Whether post-processing has tables of pairs: with ``post.pairs``, and operands that are bytes."""
-        return bool(self.post.pairs) and self.array.operand_bits == 8
+        """Whether post-processing has tables of pairs."""
+        return "pairs" in self.functions
+
+    @property
+    def has_products(self) -> bool:
+        """Whether post-processing multiplies pairs."""
+        return "products" in self.functions
+
+    @property
+    def has_averages(self) -> bool:
+        """Whether post-processing adds float32 numbers, and searches steps."""
+        return "averages" in self.functions
+
+    @property
+    def has_transposed(self) -> bool:
+        """Whether a row of sums may be pixels of one channel."""
+        return "transposed" in self.functions
+
+    @property
+    def has_maxima(self) -> bool:
+        """Whether post-processing can reduce rows of outputs to their maxima."""
+        return "maxima" in self.functions
+
+    @property
+    def has_moves(self) -> bool:
+        """Whether there are MOVE commands and their queue."""
+        return bool(self.scratchpads.moves)
 
     @property
     def pair_memory(self) -> int:

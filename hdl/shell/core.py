@@ -32,7 +32,7 @@ class Happening:
 
 
 class Core:
-    """Engines of the four queues and their memories, all of which stand in the accelerator's module.
+    """Engines of the queues and their memories, all of which stand in the accelerator's module.
 
     A core is no component: it adds parts to the module of the shell (``hdl/accelerator.py``), which holds what
     all kinds of array have in common.

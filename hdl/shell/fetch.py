@@ -7,9 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .commands import COMMAND_BYTES, FORMAT_VERSION, HEADER_BITS, Opcode
+from .commands import COMMAND_BYTES, FORMAT_VERSION, Opcode
 from .config import Config
-from .queues import QUEUES
 from .reader import beats_layout, request_layout
 
 __all__ = ["Fetch"]
@@ -18,7 +17,7 @@ __all__ = ["Fetch"]
 class _State:
     """Signals that the parts of the fetch share."""
 
-    def __init__(self, ahead: int, beat_bits: int):
+    def __init__(self, ahead: int, beat_bits: int, queues: int):
         #: Next command to request and to arrive, in units of commands, and those between.
         self.request_at = Signal(32 - exact_log2(COMMAND_BYTES))
         self.arrived_at = Signal(32 - exact_log2(COMMAND_BYTES))
@@ -32,8 +31,8 @@ class _State:
         self.first = Signal()
         self.last = Signal()
         #: What the first beat says: queue of the command, whether it is the end; both are kept for the other beats.
-        self.queue = Signal(2)
-        self.queue_held = Signal(2)
+        self.queue = Signal(range(queues))
+        self.queue_held = Signal(range(queues))
         self.is_end = Signal()
         self.ending = Signal()
         #: No further beat counts; the one that arrives does.
@@ -109,7 +108,7 @@ class Fetch(wiring.Component):
             "request": Out(stream.Signature(request_layout(config))),
             "response": In(stream.Signature(beats_layout(config))),
             "put": Out(1),
-            "queue": Out(2),
+            "queue": Out(range(len(config.commands.queues))),
             "beat": Out(max(self._beat_bits, 1)),
             "data": Out(config.memory.data_width),
             "ended": Out(1),
@@ -132,7 +131,7 @@ class Fetch(wiring.Component):
         """Build the requests and the check of headers."""
         m = Module()
 
-        state = _State(self.ahead, self._beat_bits)
+        state = _State(self.ahead, self._beat_bits, len(self._config.commands.queues))
         self._request(m, state)
         self._read_header(m, state)
         self._report(m, state)
@@ -163,14 +162,15 @@ class Fetch(wiring.Component):
         header = self.response.p.data
         opcode, version = header[:8], header[8:16]
         known = Signal()
+        queues = self._config.commands.queues
         # The end waits in the queue of loads. The last bits tell the known opcodes apart.
         with m.Switch(opcode[:3]):
             with m.Case(Opcode.END.value):
-                m.d.comb += state.queue.eq(QUEUES.index(Opcode.LOAD))
-            for index, each in enumerate(QUEUES):
+                m.d.comb += state.queue.eq(queues.index(Opcode.LOAD))
+            for index, each in enumerate(queues):
                 with m.Case(each.value):
                     m.d.comb += state.queue.eq(index)
-        is_known = opcode <= max(each.value for each in Opcode)
+        is_known = opcode <= max(each.value for each in queues)
         if not self._config.has_post:
             is_known &= opcode != Opcode.POST.value
         m.d.comb += [
@@ -251,33 +251,39 @@ class Fetch(wiring.Component):
     def _find_zeros(self, m, look):
         """Return a signal that is high one cycle after a beat with ``look`` in which a count is zero."""
         width = len(self.data)
+        commands = self._config.commands
         watched = Signal()
-        queue = Signal(2)
+        queue = Signal.like(self.queue)
         beat = Signal.like(self.beat)
         # The first bit of the body says which counts may be zero.
         excepted = Signal()
         empty = Signal()
         m.d.sync += [watched.eq(look), queue.eq(self.queue), beat.eq(self.beat)]
-        with m.If(look & (self.beat == HEADER_BITS // width)):
-            m.d.sync += excepted.eq(self.data[HEADER_BITS % width])
+        with m.If(look & (self.beat == commands.header_bits // width)):
+            m.d.sync += excepted.eq(self.data[commands.header_bits % width])
 
-        commands = self._config.commands
-        # Whether aligned groups of 16 bits, which the commands share, hold a one.
-        groups = {}
+        # Whether aligned groups of 16 bits, which the commands share, hold a one; and did in the beat before.
+        groups, kept = {}, {}
         fields = []
-        for index, opcode in enumerate(QUEUES):
+        for index, opcode in enumerate(commands.queues):
             for name in commands.counts[opcode]:
                 field = data.Layout.cast(commands.bodies[opcode])[name]
-                number, start = divmod(HEADER_BITS + field.offset, width)
-                assert start + field.width <= width, f"{name} lies in two beats"
-                edges = [start, *range(start // 16 * 16 + 16, start + field.width, 16), start + field.width]
-                for low, high in pairwise(edges):
-                    if (low, high) not in groups:
-                        groups[low, high] = Signal(name=f"some_{low}_{high}")
-                        m.d.sync += groups[low, high].eq(self.data[low:high].any())
+                start = commands.header_bits + field.offset
+                end = start + field.width
+                number = (end - 1) // width
+                some = []
+                for low, high in pairwise([start, *range(start // 16 * 16 + 16, end, 16), end]):
+                    at, key = low // width, (low % width, (high - 1) % width + 1)
+                    if key not in groups:
+                        groups[key] = Signal(name=f"some_{key[0]}_{key[1]}")
+                        m.d.sync += groups[key].eq(self.data[key[0]:key[1]].any())
+                    if at != number and key not in kept:
+                        kept[key] = Signal(name=f"kept_{key[0]}_{key[1]}")
+                        with m.If(watched):
+                            m.d.sync += kept[key].eq(groups[key])
+                    some.append(groups[key] if at == number else kept[key])
                 may_be = excepted if name in commands.counts_except.get(opcode, ()) else 0
-                some = Cat(groups[edge] for edge in pairwise(edges)).any()
-                fields.append((number, index, ~(some | may_be)))
+                fields.append((number, index, ~(Cat(some).any() | may_be)))
         for number, index, is_zero in fields:
             with m.If((beat == number) & (queue == index) & is_zero):
                 m.d.comb += empty.eq(watched)

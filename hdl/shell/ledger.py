@@ -6,6 +6,7 @@ waits for, what that waits for in turn, and so on to what moves, or fails to. :d
 charged to each.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from .commands import Opcode
-from .queues import QUEUES
+from .commands import QUEUES, Opcode
+from .packing import some_of
 
 __all__ = ["CAUSES", "Account", "ArrayState", "Cause", "Ledger", "Progress", "TracePort"]
 
@@ -35,6 +36,7 @@ class Cause(enum.Enum, shape=4):
     FILL_AND_DRAIN = 8
     POST_PROCESSING = 9
     STORES = 10
+    MOVES = 11
     DEPENDENCY = 12
 
 
@@ -96,6 +98,9 @@ CAUSES = {
     "stores": Account(
         Cause.STORES, "outputs are on their way to memory, and somebody waits for their place or their arrival",
         "a wider or faster memory, or a larger output scratchpad", "memory.write_latency", Fraction(1, 2)),
+    "moves": Account(
+        Cause.MOVES, "outputs are on their way to a scratchpad of operands, and somebody waits for them or their place",
+        "a wider memory, with whose beats outputs are moved, or a larger output scratchpad", "memory.data_width"),
     "program_fetch": Account(
         Cause.PROGRAM_FETCH, "the next EXECUTE has not been fetched, or a beat of the program comes before those that "
         "are waited for",
@@ -145,6 +150,11 @@ class Progress(data.Struct):
 class TracePort(wiring.Signature):
     """What an accelerator tells of its inside in each cycle, for those who count and draw; nobody need listen.
 
+    Parameters
+    ----------
+    queues : sequence of Opcode
+        Its queues.
+
     Members
     -------
     cause : Out(Cause)
@@ -155,10 +165,10 @@ class TracePort(wiring.Signature):
         A bit for each queue: its oldest command may start, is taken, one has been completed.
     """
 
-    def __init__(self) -> None:
-        queues = len(QUEUES)
+    def __init__(self, queues: Sequence[Opcode]) -> None:
+        count = len(queues)
         super().__init__({
-            "cause": Out(Cause), "mark": Out(1), "open": Out(queues), "take": Out(queues), "done": Out(queues)})
+            "cause": Out(_causes(queues)), "mark": Out(1), "open": Out(count), "take": Out(count), "done": Out(count)})
 
 
 class Ledger(wiring.Component):
@@ -169,11 +179,13 @@ class Ledger(wiring.Component):
 
     * It waits for a LOAD: if the loader has asked memory for something, the cycle goes to what comes of that,
       ``WEIGHTS``, ``ACTIVATIONS`` or beats of the program, else to ``MEMORY_RATE`` or ``MEMORY_LATENCY``. If not, the
-      next LOAD waits for a POST, a STORE or an EXECUTE (``FILL_AND_DRAIN``), or starts (``DEPENDENCY``).
+      next LOAD waits for a POST, a STORE, an EXECUTE (``FILL_AND_DRAIN``) or a MOVE, or starts (``DEPENDENCY``).
     * It waits for a POST: that waits for a LOAD (which counts as above, or, if the loader has asked for nothing, as
       ``DEPENDENCY``), for an EXECUTE (``FILL_AND_DRAIN``) or a STORE (``STORES``), or is at work (``POST_PROCESSING``),
       as whenever the engine has one.
     * It waits for a STORE: that waits for a POST or an EXECUTE, or is at work (``STORES``).
+    * It waits for a MOVE: that waits for a POST, for a LOAD (as a POST does), for an EXECUTE (``FILL_AND_DRAIN``) or a
+      STORE (``STORES``), or is at work (``MOVES``). A POST or STORE that waits for a MOVE counts as ``MOVES``.
     * It waits for nothing: ``FILL_AND_DRAIN``.
     * There is none: ``PROGRAM_FETCH``. But if the whole program has been read, or fetching waits for room in the
       queues, what the LOADs wait for counts, the end among them, which waits for nothing else when the run ends
@@ -182,6 +194,11 @@ class Ledger(wiring.Component):
 
     A command that waits for several queues counts as waiting for the first of these, in the order in which they stand
     here.
+
+    Parameters
+    ----------
+    queues : sequence of Opcode
+        Queues of the accelerator.
 
     Members
     -------
@@ -209,15 +226,16 @@ class Ledger(wiring.Component):
     _OWN = ("running", "run", "work", "weights", "activations", "fill", "mark")
     _SHELL = ("valid", "blocked", "load", "fetching", "fetched", "room")
 
-    def __init__(self) -> None:
-        queues = len(QUEUES)
+    def __init__(self, queues: Sequence[Opcode]) -> None:
+        self._queues = tuple(queues)
+        count = len(queues)
         super().__init__({
             **dict.fromkeys(("running", "run", "work", "weights", "activations", "fill"), In(1)),
-            "valid": In(queues),
-            "blocked": In(data.ArrayLayout(queues, queues)),
+            "valid": In(count),
+            "blocked": In(data.ArrayLayout(count, count)),
             "load": In(Progress),
             **dict.fromkeys(("fetching", "fetched", "room", "mark"), In(1)),
-            "cause": Out(Cause),
+            "cause": Out(_causes(queues)),
             "marked": Out(1),
         })
 
@@ -230,33 +248,8 @@ class Ledger(wiring.Component):
         said = _register(
             m, "said", **{name: before[name] for name in self._SHELL},
             **{name: getattr(self, name) for name in self._OWN})
-        waits, there = self._waits(said)
-        none = ~there[Opcode.EXECUTE]
-        load, execute, post, store = (waits[opcode] for opcode in QUEUES)
-        # Where each queue's oldest command sends us: to another queue, or to the end of the search.
-        asked = _register(
-            m, "asked", mark=said.mark, **self._own(said), busy=Progress(said.load).busy, loading=self._loading(said),
-            to_load=Mux(none, said.fetched | ~said.room, execute[Opcode.LOAD]),
-            to_post=execute[Opcode.POST] & ~execute[Opcode.LOAD],
-            to_store=execute[Opcode.STORE] & ~execute[Opcode.LOAD] & ~execute[Opcode.POST],
-            load_to_post=load[Opcode.POST],
-            load_to_store=Mux(there[Opcode.LOAD], load[Opcode.STORE] & ~load[Opcode.POST], ~said.room),
-            load_to_execute=load[Opcode.EXECUTE],
-            rest=_first((none & said.fetched, Cause.START_AND_END), (none & said.room, Cause.PROGRAM_FETCH),
-                        (none | execute[Opcode.LOAD], Cause.DEPENDENCY), (1, Cause.FILL_AND_DRAIN)),
-            post_to_load=post[Opcode.LOAD],
-            post=_first((post[Opcode.LOAD], Cause.DEPENDENCY), (post[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
-                        (post[Opcode.STORE], Cause.STORES), (1, Cause.POST_PROCESSING)),
-            store_to_post=store[Opcode.POST],
-            store=_first((store[Opcode.EXECUTE], Cause.FILL_AND_DRAIN), (1, Cause.STORES)))
-        # Behind the LOADs, unless the loader has asked for something.
-        idle = asked.to_load & ~asked.busy
-        led = _register(
-            m, "led", mark=asked.mark, own=asked.own, is_own=asked.is_own, loading=asked.loading, post=asked.post,
-            store=asked.store, store_to_post=asked.store_to_post,
-            to_load=asked.busy & asked.to_load, post_to_load=asked.busy & asked.post_to_load,
-            to_post=idle & asked.load_to_post | asked.to_post, to_store=idle & asked.load_to_store | asked.to_store,
-            rest=Mux(asked.to_load & asked.load_to_execute, Cause.FILL_AND_DRAIN, asked.rest))
+        asked = self._ask(m, said)
+        led = self._lead(m, asked)
         # Behind the STOREs, and then behind the POSTs.
         to_post = led.to_post | led.to_store & led.store_to_post
         found = _register(
@@ -276,12 +269,72 @@ class Ledger(wiring.Component):
 
         return m
 
+    def _ask(self, m, said):
+        """Register where each queue's oldest command sends us: to another queue, or to the end of the search."""
+        waits, there = self._waits(said)
+        none = ~there[Opcode.EXECUTE]
+        load, execute, post, store = (waits[opcode] for opcode in QUEUES)
+        moves = Opcode.MOVE in self._queues
+
+        def moved(waits):
+            return [(waits[Opcode.MOVE], Cause.MOVES)] if moves else []
+
+        return _register(
+            m, "asked", mark=said.mark, **self._own(said), busy=Progress(said.load).busy, loading=self._loading(said),
+            to_load=Mux(none, said.fetched | ~said.room, execute[Opcode.LOAD]),
+            to_post=execute[Opcode.POST] & ~execute[Opcode.LOAD],
+            to_store=execute[Opcode.STORE] & ~execute[Opcode.LOAD] & ~execute[Opcode.POST],
+            load_to_post=load[Opcode.POST],
+            load_to_store=Mux(there[Opcode.LOAD], load[Opcode.STORE] & ~load[Opcode.POST], ~said.room),
+            load_to_execute=load[Opcode.EXECUTE],
+            rest=_first((none & said.fetched, Cause.START_AND_END), (none & said.room, Cause.PROGRAM_FETCH),
+                        (none | execute[Opcode.LOAD], Cause.DEPENDENCY), (1, Cause.FILL_AND_DRAIN)),
+            post_to_load=post[Opcode.LOAD],
+            post=_first((post[Opcode.LOAD], Cause.DEPENDENCY), (post[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
+                        (post[Opcode.STORE], Cause.STORES), *moved(post), (1, Cause.POST_PROCESSING)),
+            store_to_post=store[Opcode.POST],
+            store=_first((store[Opcode.EXECUTE], Cause.FILL_AND_DRAIN), *moved(store), (1, Cause.STORES)),
+            **(self._ask_moves(waits) if moves else {}))
+
+    def _lead(self, m, asked):
+        """Register where we are behind the LOADs, unless the loader has asked for something, and behind the MOVEs."""
+        idle = asked.to_load & ~asked.busy
+        to_post, to_load = idle & asked.load_to_post | asked.to_post, asked.busy & asked.to_load
+        rest = Mux(asked.to_load & asked.load_to_execute, Cause.FILL_AND_DRAIN, asked.rest)
+        if Opcode.MOVE in self._queues:
+            to_move = asked.to_move | idle & asked.load_to_move
+            to_post = to_post | to_move & asked.move_to_post
+            to_load = to_load | to_move & asked.move_to_load & asked.busy
+            rest = Mux(to_move, asked.move, rest)
+        return _register(
+            m, "led", mark=asked.mark, own=asked.own, is_own=asked.is_own, loading=asked.loading, post=asked.post,
+            store=asked.store, store_to_post=asked.store_to_post,
+            to_load=to_load, post_to_load=asked.busy & asked.post_to_load,
+            to_post=to_post, to_store=idle & asked.load_to_store | asked.to_store, rest=rest)
+
+    def _ask_moves(self, waits):
+        """Return who sends us to the oldest MOVE, and where that does."""
+        load, execute, move = (waits[opcode] for opcode in (Opcode.LOAD, Opcode.EXECUTE, Opcode.MOVE))
+        return {
+            "to_move": self._alone(execute, Opcode.EXECUTE),
+            "load_to_move": self._alone(load, Opcode.LOAD),
+            "move_to_post": move[Opcode.POST],
+            "move_to_load": move[Opcode.LOAD] & ~move[Opcode.POST],
+            "move": _first((move[Opcode.LOAD], Cause.DEPENDENCY), (move[Opcode.EXECUTE], Cause.FILL_AND_DRAIN),
+                           (move[Opcode.STORE], Cause.STORES), (1, Cause.MOVES)),
+        }
+
+    @staticmethod
+    def _alone(waits, queue):
+        """Whether a command of a queue waits for a MOVE, and for no other queue."""
+        return waits[Opcode.MOVE] & ~Cat(waits[each] for each in QUEUES if each is not queue).any()
+
     def _waits(self, said):
         """Return, for each queue, for which others its command waits, and whether there is one."""
-        there = {opcode: said.valid[index] for index, opcode in enumerate(QUEUES)}
-        count = len(QUEUES)
+        there = {opcode: said.valid[index] for index, opcode in enumerate(self._queues)}
+        count = len(self._queues)
         waits = {opcode: {other: there[opcode] & said.blocked[count * index + place]
-                          for place, other in enumerate(QUEUES)} for index, opcode in enumerate(QUEUES)}
+                          for place, other in enumerate(self._queues)} for index, opcode in enumerate(self._queues)}
         return waits, there
 
     def _own(self, said):
@@ -296,6 +349,11 @@ class Ledger(wiring.Component):
         load = Progress(said.load)
         return _first((load.beat & load.activations, Cause.ACTIVATIONS), (load.beat, Cause.WEIGHTS),
                       (said.fetching, Cause.PROGRAM_FETCH), (load.begun, Cause.MEMORY_RATE), (1, Cause.MEMORY_LATENCY))
+
+
+def _causes(queues):
+    """Causes of an accelerator with these queues."""
+    return some_of([cause for cause in Cause if cause is not Cause.MOVES or Opcode.MOVE in queues])
 
 
 def _register(m, stage, **values):

@@ -10,7 +10,7 @@ from ..errors import PearrayError
 from .commands import ADDRESS_BITS
 from .config import Config
 
-__all__ = ["LoadPort", "LoadWrite"]
+__all__ = ["Hold", "LoadPort", "LoadWrite"]
 
 
 class LoadWrite(wiring.Signature):
@@ -35,6 +35,26 @@ class LoadWrite(wiring.Signature):
             "mask": Out(lanes),
             "data": Out(data.ArrayLayout(8, lanes)),
         })
+
+
+class Hold(wiring.Signature):
+    """Says to the loader that a moved beat will be written when one that comes to it now would be.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
+    Members
+    -------
+    valid : Out(1)
+        There is such a beat.
+    destination : Out(config.commands.destination)
+        Memory that it goes to; beats to others need not wait.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({"valid": Out(1), "destination": Out(config.commands.destination)})
 
 
 class LoadPort(wiring.Component):

@@ -15,7 +15,7 @@ from .commands import ADDRESS_BITS
 from .config import Config
 from .decoding import CODE_BYTES
 from .ledger import Progress
-from .load_port import LoadWrite
+from .load_port import Hold, LoadWrite
 from .reader import IN_FLIGHT, beats_layout, request_layout
 
 __all__ = ["Loader"]
@@ -68,6 +68,8 @@ class Loader(wiring.Component):
         Writes to the scratchpads.
     progress : Out(Progress)
         What comes in this cycle.
+    hold : In(Hold(config))
+        With MOVEs: what must be left free. Beats that would be written then wait on the bus.
     """
 
     def __init__(self, config: Config, decoder: Any = None):
@@ -80,7 +82,7 @@ class Loader(wiring.Component):
             "response": In(stream.Signature(beats_layout(config))),
             "load": Out(LoadWrite(config)),
             "progress": Out(Progress),
-        })
+        } | ({"hold": In(Hold(config))} if config.has_moves else {}))
 
     @staticmethod
     def latency_of(config: Config) -> int:
@@ -173,9 +175,15 @@ class Loader(wiring.Component):
         if code is not None:
             # Behind a code only more of it comes before its last word.
             free = free & (pending.o.p.kind.coded & ~pending.o.p.head | ~code.busy & ~code.begin)
+        if self._config.has_moves:
+            free_port = Signal()
+            m.d.comb += free_port.eq(~self.hold.valid | (self.hold.destination != burst.kind.destination))
+            writes = valid & free_port
+        else:
+            writes = valid
         m.d.comb += [
-            self.response.ready.eq(valid & ~fill),
-            now.beat.eq(valid & (fill | self.response.valid)),
+            self.response.ready.eq(writes & ~fill),
+            now.beat.eq(writes & (fill | self.response.valid)),
             now.burst_last.eq(left == 0),
             pending.o.ready.eq(free),
         ]

@@ -8,19 +8,16 @@ from amaranth.utils import exact_log2
 
 from ..blocks import rules
 from ..errors import PearrayError
-from .commands import COMMAND_BYTES, HEADER_BITS, CommandSet, Opcode
+from .commands import COMMAND_BYTES, CommandSet, Opcode
 from .config import Config
 from .waits import QUEUE_DEPTH
 
-__all__ = ["QUEUES", "CommandQueues", "slot_bits", "slot_name"]
-
-#: Queues in the order of their numbers.
-QUEUES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE)
+__all__ = ["CommandQueues", "slot_bits", "slot_name"]
 
 
 def slot_bits(opcode: Opcode, commands: CommandSet) -> int:
     """Bits of a command of this queue that matter, with this kind of array: its header and its body."""
-    return HEADER_BITS + Shape.cast(commands.bodies[opcode]).width
+    return commands.header_bits + Shape.cast(commands.bodies[opcode]).width
 
 
 def slot_name(opcode: Opcode) -> str:
@@ -31,12 +28,12 @@ def slot_name(opcode: Opcode) -> str:
 class _State:
     """Signals that the parts of the queues share."""
 
-    def __init__(self, depth: int, beat_bits: int):
-        pointers = data.ArrayLayout(exact_log2(depth), len(QUEUES))
+    def __init__(self, depth: int, beat_bits: int, queues: int):
+        pointers = data.ArrayLayout(exact_log2(depth), queues)
         #: Next command of each queue to write and to read, and commands in the memory.
         self.put_at = Signal(pointers)
         self.get_at = Signal(pointers)
-        self.held = Signal(data.ArrayLayout(range(depth + 1), len(QUEUES)))
+        self.held = Signal(data.ArrayLayout(range(depth + 1), queues))
         #: The beat is its command's first, last; it goes to the memory.
         self.first = Signal()
         self.put_last = Signal()
@@ -44,23 +41,23 @@ class _State:
         #: A command that begins goes straight to its slot; one that has begun does, this queue's.
         self.direct_first = Signal()
         self.direct_on = Signal()
-        self.direct_queue = Signal(2)
+        self.direct_queue = Signal(range(queues))
         #: Queue and beats of the command of which the memory holds a part.
-        self.coming = Signal(2)
+        self.coming = Signal(range(queues))
         self.come = Signal(beat_bits)
         #: A command is read, of this queue; its next beat; this is read now, and is the last one.
         self.reading = Signal()
-        self.source = Signal(2)
+        self.source = Signal(range(queues))
         self.beat = Signal(beat_bits)
         self.read_now = Signal()
         self.read_last = Signal()
         #: Queues whose next command is read from the next cycle on; those whose slot is being filled so.
-        self.chosen = Signal(len(QUEUES))
-        self.filling = Signal(len(QUEUES))
+        self.chosen = Signal(queues)
+        self.filling = Signal(queues)
 
 
 class CommandQueues(wiring.Component):
-    """Four queues of commands that arrive beat by beat, in program order.
+    """Queues of commands that arrive beat by beat, in program order.
 
     The beats lie in one block RAM, a region for each queue. The oldest command of each queue is
     copied, a beat a cycle, to a slot of registers that its engine sees whole. A command that
@@ -78,8 +75,8 @@ class CommandQueues(wiring.Component):
     -------
     put : In(1)
         A beat arrives. It is never refused; see ``room``.
-    queue : In(2)
-        Queue of the beat's command, a place in :data:`QUEUES`.
+    queue : In(range(queues))
+        Queue of the beat's command, a place in ``config.commands.queues``.
     beat : In(max(log2(beats of a command), 1))
         Number of the beat in its command.
     data : In(data_width)
@@ -88,11 +85,11 @@ class CommandQueues(wiring.Component):
         Each queue has room for half its depth of commands, as it was one cycle ago.
     hungry : Out(1)
         The loader or the execute engine has no command waiting.
-    slot_load, slot_execute, slot_post, slot_store : Out(slot_bits(opcode, config.commands))
+    slot_load, slot_execute, ... : Out(slot_bits(opcode, config.commands))
         Oldest command of each queue.
-    valid : Out(4)
+    valid : Out(queues)
         Which slots hold a command.
-    take : In(4)
+    take : In(queues)
         Empty the slots.
 
     Raises
@@ -113,28 +110,30 @@ class CommandQueues(wiring.Component):
         self._depth = depth
         self._beats = COMMAND_BYTES // config.beat_bytes
         self._beat_bits = exact_log2(self._beats)
+        self._queues = config.commands.queues
+        queues = len(self._queues)
         super().__init__({
             "put": In(1),
-            "queue": In(2),
+            "queue": In(range(queues)),
             "beat": In(max(self._beat_bits, 1)),
             "data": In(self._width),
             "room": Out(1),
             "hungry": Out(1),
-            "valid": Out(4),
-            "take": In(4),
-        } | {slot_name(opcode): Out(slot_bits(opcode, config.commands)) for opcode in QUEUES})
+            "valid": Out(queues),
+            "take": In(queues),
+        } | {slot_name(opcode): Out(slot_bits(opcode, config.commands)) for opcode in self._queues})
 
     def elaborate(self, platform):
         """Build the memory, its two sides, and the slots."""
         m = Module()
 
-        memory = Memory(shape=self._width, depth=len(QUEUES) * self._depth * self._beats, init=[],
+        memory = Memory(shape=self._width, depth=len(self._queues) * self._depth * self._beats, init=[],
                         attrs={"no_rw_check": 1})
         m.submodules.storage = memory
         write = memory.write_port()
         read = memory.read_port()
 
-        state = _State(self._depth, self._beat_bits)
+        state = _State(self._depth, self._beat_bits, len(self._queues))
         self._choose_way(m, state)
         self._write(m, write, state)
         self._read(m, read, state)
@@ -150,15 +149,15 @@ class CommandQueues(wiring.Component):
         While one goes straight, beats of other queues stay in the memory. What beats after the first do depends on
         registers only.
         """
-        busy_slots = Signal(len(QUEUES))
+        busy_slots = Signal(len(self._queues))
         m.d.comb += [
             state.first.eq(self.beat[:self._beat_bits] == 0),
             state.direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~state.filling.any()),
             state.store.eq(self.put & ~Mux(state.first, state.direct_first, state.direct_on)),
         ]
-        for queue in range(len(QUEUES)):
+        for queue in range(len(self._queues)):
             m.d.comb += busy_slots[queue].eq(self.valid[queue] | (state.held[queue] != 0))
-        watched = [QUEUES.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
+        watched = [self._queues.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
         m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | state.filling[queue] for queue in watched).all())
         with m.If(self.put):
             with m.If(state.first):
@@ -192,8 +191,8 @@ class CommandQueues(wiring.Component):
 
     def _choose_queue(self, m, state):
         """Choose whose next command is read: the first queue's whose slot is empty."""
-        wanted = Signal(len(QUEUES))
-        for queue in range(len(QUEUES)):
+        wanted = Signal(len(self._queues))
+        for queue in range(len(self._queues)):
             some = (state.held[queue] != 0) | (state.come != 0) & (state.coming == queue)
             m.d.comb += wanted[queue].eq(~self.valid[queue] & ~state.filling[queue] & some)
         # Choosing waits until `held` tells what the command read last has left.
@@ -202,14 +201,14 @@ class CommandQueues(wiring.Component):
         with m.If(~state.reading & ~(self.put & state.first) & ~state.direct_on):
             m.d.comb += state.chosen.eq(wanted & -wanted)
             m.d.sync += state.reading.eq(wanted.any())
-        for queue in range(len(QUEUES)):
+        for queue in range(len(self._queues)):
             with m.If(state.chosen[queue]):
                 m.d.sync += state.source.eq(queue)
 
     def _count(self, m, state):
         """Count the commands of each queue in the memory, and watch that there is room for more."""
-        full = Signal(len(QUEUES))
-        for queue in range(len(QUEUES)):
+        full = Signal(len(self._queues))
+        for queue in range(len(self._queues)):
             held = state.held[queue]
             put = state.store & state.put_last & (self.queue == queue)
             get = state.read_last & (state.source == queue)
@@ -219,14 +218,14 @@ class CommandQueues(wiring.Component):
                 m.d.sync += state.get_at[queue].eq(state.get_at[queue] + 1)
             m.d.sync += held.eq(held + put - get)
             m.d.comb += full[queue].eq(held >= self._depth // 2)
-            rules.never(m, f"{QUEUES[queue].name.lower()}_queue", put & (held == self._depth), "overflow")
+            rules.never(m, f"{self._queues[queue].name.lower()}_queue", put & (held == self._depth), "overflow")
         m.d.sync += self.room.eq(~full.any())
 
     def _fill_slots(self, m, read_data, state):
         """Fill the slots, from the memory through its output register, or straight."""
         word = Signal(self._width, reset_less=True)
         arrived = Signal(2)
-        target_1, target_2 = Signal(2), Signal(2)
+        target_1, target_2 = Signal(range(len(self._queues))), Signal(range(len(self._queues)))
         place_1, place_2 = Signal(self._beat_bits), Signal(self._beat_bits)
         m.d.sync += [
             word.eq(read_data),
@@ -237,9 +236,9 @@ class CommandQueues(wiring.Component):
         # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
         m.d.comb += to_slot.eq(Mux(state.filling.any(), word, self.data))
-        overwritten = Signal(len(QUEUES))
+        overwritten = Signal(len(self._queues))
         rules.never(m, "slots", overwritten, "a command was overwritten before it was taken")
-        for queue, opcode in enumerate(QUEUES):
+        for queue, opcode in enumerate(self._queues):
             slot = getattr(self, slot_name(opcode))
             last = (len(slot) - 1) // self._width
             with m.If(self.take[queue]):

@@ -17,7 +17,18 @@ from .commands import ADDRESS_BITS
 from .config import Config
 from .writer import DATA_DEPTH, lanes_layout, write_request_layout
 
-__all__ = ["Storer"]
+__all__ = ["Storer", "read_layout"]
+
+
+def read_layout(config: Config) -> data.StructLayout:
+    """Layout of a beat that the storer reads for the mover.
+
+    Lane ``i`` is byte ``word * beat_bytes + (i + rotation)`` of the output scratchpad. Strobes leave out the lanes
+    before ``first`` if it is the first beat of a row (``head``), those behind ``last`` if it is the last (``tail``).
+    """
+    lane_bits = exact_log2(config.beat_bytes)
+    return data.StructLayout({"word": ADDRESS_BITS - lane_bits, "rotation": lane_bits, "first": lane_bits,
+                              "last": lane_bits, "head": 1, "tail": 1})
 
 
 class Storer(wiring.Component):
@@ -53,6 +64,10 @@ class Storer(wiring.Component):
         The first words of a record are taken.
     read : Out(BankRead(banks, lines, 8))
         Read port of the output scratchpad.
+    reads : In(stream.Signature(read_layout(config)))
+        With MOVEs: beats to read for the mover. Theirs and ours take turns while both are wanted.
+    moved : Out(lanes_layout(config))
+        What was read for it, a cycle less than :meth:`latency_of` after it was taken.
 
     Raises
     ------
@@ -79,7 +94,8 @@ class Storer(wiring.Component):
             "marked": In(1),
             "recorded": Out(1),
             "read": Out(self._read_port()),
-        })
+        } | ({"reads": In(stream.Signature(read_layout(config))),
+              "moved": Out(lanes_layout(config))} if config.has_moves else {}))
 
     def _read_port(self) -> wiring.Signature:
         """Signature of the port through which rows are read."""
@@ -105,7 +121,7 @@ class Storer(wiring.Component):
         free = Signal()
         some, taken, room, spent = self._govern(m, walker, burst, beat, credit)
         m.d.comb += [
-            beat.eq(valid & room),
+            beat.eq(self._take_turn(m, valid & room)),
             burst_last.eq(left == 0),
             free.eq(~valid | beat & burst_last),
             self.request.valid.eq(some & free),
@@ -127,8 +143,11 @@ class Storer(wiring.Component):
             with m.If(next_burst.head):
                 m.d.sync += word.eq(next_burst.word)
 
+        tail = burst.tail & burst_last
+        if self._config.has_moves:
+            burst, word, head, tail = self._share(m, burst, word, head, tail)
         lane = self._read(m, beat, word, burst.rotation)
-        self._align(m, lane, beat, burst, head, burst.tail & burst_last)
+        self._align(m, lane, beat, burst, head, tail)
         rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
         rules.never(m, "data", self.data.valid & ~self.data.ready, "a beat was refused")
         rules.never(m, "credit", Mux(spent, credit == 0, self.sent & (credit == DATA_DEPTH)),
@@ -160,6 +179,29 @@ class Storer(wiring.Component):
     def _govern(self, m, walker, burst, beat, credit):
         """Return whether there is a burst to request, and whether it is taken; room for a beat; credit is spent."""
         return walker.o.valid, self.request.ready, credit != 0, beat
+
+    def _take_turn(self, m, wanted):
+        """Return whether a beat of ours is read that is wanted."""
+        if not self._config.has_moves:
+            return wanted
+        own, moved = Signal(name="own_turn"), Signal(name="moved_before")
+        m.d.comb += [own.eq(wanted & (~self.reads.valid | moved)), self.reads.ready.eq(~own)]
+        m.d.sync += moved.eq(self.reads.valid & self.reads.ready)
+        return own
+
+    def _share(self, m, burst, word, head, tail):
+        """Return what is read of a beat: a burst's fields, word, and whether it is a row's first, last."""
+        place = Signal(read_layout(self._config))
+        shown = Signal.like(burst, name="shown")
+        m.d.comb += [
+            place.word.eq(word), place.rotation.eq(burst.rotation), place.first.eq(burst.first),
+            place.last.eq(burst.last), place.head.eq(head), place.tail.eq(tail),
+            shown.eq(burst),
+            shown.rotation.eq(place.rotation), shown.first.eq(place.first), shown.last.eq(place.last),
+        ]
+        with m.If(self.reads.valid & self.reads.ready):
+            m.d.comb += place.eq(self.reads.p)
+        return shown, place.word, place.head, place.tail
 
     def _read(self, m, beat, word, rotation):
         """Read the beat's bytes; return them by lane, ``_read_latency`` cycles later."""
@@ -233,6 +275,9 @@ class Storer(wiring.Component):
             self.data.p.strobe.eq(delay(m, strobe, latency - 1, "strobe", reset_less=True)),
             self.data.p.data.eq(rotator.o.as_value()),
         ]
+
+        if self._config.has_moves:
+            m.d.comb += [self.moved.strobe.eq(self.data.p.strobe), self.moved.data.eq(rotator.o.as_value())]
 
         # A record takes the place of the rotated beat: one beat, if it is long enough, or several.
         profile = delay(m, self._profile(burst.kind, beat), latency, "profile", reset_less=True)

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from ..blocks import rules
 from ..errors import PearrayError
-from .commands import HEADER, HEADER_BITS, CommandSet, Opcode
-from .queues import QUEUES, slot_bits, slot_name
+from .commands import CommandSet, Opcode
+from .queues import slot_bits, slot_name
 from .waits import WAIT_BITS
 
 __all__ = ["STALLS", "TokenGates"]
@@ -37,25 +37,25 @@ class TokenGates(wiring.Component):
 
     Members
     -------
-    slot_load, slot_execute, slot_post, slot_store : In(slot_bits(opcode, commands))
+    slot_load, slot_execute, ... : In(slot_bits(opcode, commands))
         Oldest command of each queue.
-    valid : In(4)
+    valid : In(queues)
         Which slots hold a command.
-    take : Out(4)
+    take : Out(queues)
         Commands that start: their slots are free.
-    done : In(4)
+    done : In(queues)
         One cycle for each completed command of each queue.
     released : In(1)
         One cycle for each POST whose sums may be written over by EXECUTEs that start now.
     each of ``commands.frees`` : In(1)
         One cycle for each EXECUTE that has given this buffer back.
-    load, execute, post, store : Out(stream.Signature(body))
+    load, execute, ... : Out(stream.Signature(body))
         Bodies of the commands that may start.
     finished : Out(1)
         The end of the program may be taken.
     stalls : Out(3)
         The execute engine waits for a load, for post-processing, or for a command (:data:`STALLS`).
-    blocked : Out(ArrayLayout(4, 4))
+    blocked : Out(ArrayLayout(queues, queues))
         For each queue, for which others the command in its slot waits; means nothing where there is none.
 
     Raises
@@ -72,24 +72,26 @@ class TokenGates(wiring.Component):
         if not 2 <= count_bits <= WAIT_BITS:
             raise PearrayError(f"count_bits must be in 2..{WAIT_BITS}, not {count_bits!r}")
         self._commands = commands
+        self._queues = commands.queues
         self._count_bits = count_bits
         #: Completed commands of each queue, and POSTs that have released their sums, modulo ``2**count_bits``; public
         #: for proofs.
-        self.completed = [Signal(count_bits, name=f"completed_{opcode.name.lower()}") for opcode in QUEUES]
+        self.completed = [Signal(count_bits, name=f"completed_{opcode.name.lower()}") for opcode in self._queues]
         self.posted = Signal(count_bits)
         #: EXECUTEs that have given each buffer back, modulo the same.
         self.freed = {name: Signal(count_bits) for name in commands.frees}
+        queues = len(self._queues)
         super().__init__({
             **{name: In(1) for name in commands.frees},
-            "valid": In(4),
-            "take": Out(4),
-            "done": In(4),
+            "valid": In(queues),
+            "take": Out(queues),
+            "done": In(queues),
             "released": In(1),
             "finished": Out(1),
             "stalls": Out(len(STALLS)),
-            "blocked": Out(data.ArrayLayout(len(QUEUES), len(QUEUES))),
-        } | {slot_name(opcode): In(slot_bits(opcode, commands)) for opcode in QUEUES}
-          | {opcode.name.lower(): Out(stream.Signature(commands.bodies[opcode])) for opcode in QUEUES})
+            "blocked": Out(data.ArrayLayout(queues, queues)),
+        } | {slot_name(opcode): In(slot_bits(opcode, commands)) for opcode in self._queues}
+          | {opcode.name.lower(): Out(stream.Signature(commands.bodies[opcode])) for opcode in self._queues})
 
     def elaborate(self, platform):
         """Build the counts and one gate for each queue."""
@@ -103,8 +105,8 @@ class TokenGates(wiring.Component):
         with m.If(self.released):
             m.d.sync += self.posted.eq(self.posted + 1)
 
-        freed = self._count_freed(m, counts[QUEUES.index(Opcode.EXECUTE)])
-        for queue, opcode in enumerate(QUEUES):
+        freed = self._count_freed(m, counts[self._queues.index(Opcode.EXECUTE)])
+        for queue, opcode in enumerate(self._queues):
             self._gate(m, queue, opcode, freed)
 
         return m
@@ -113,7 +115,7 @@ class TokenGates(wiring.Component):
         """Let a queue's oldest command start when what it waits for has been reached."""
         name = opcode.name.lower()
         slot = getattr(self, slot_name(opcode))
-        header = Signal(HEADER, name=f"header_{name}")
+        header = Signal(self._commands.header, name=f"header_{name}")
         may_start = Signal(name=f"may_start_{name}")
         m.d.comb += header.eq(slot)
         reached, early = self._compare(m, opcode, header, freed)
@@ -124,7 +126,7 @@ class TokenGates(wiring.Component):
         commands = getattr(self, name)
         m.d.comb += [
             commands.valid.eq(may_start),
-            commands.p.eq(slot[HEADER_BITS:]),
+            commands.p.eq(slot[self._commands.header_bits:]),
             self.take[queue].eq(commands.valid & commands.ready),
         ]
         # The body stands in the queue's slot, which has a rule of its own.
@@ -132,13 +134,13 @@ class TokenGates(wiring.Component):
         if opcode is Opcode.LOAD:
             is_end = Signal()
             m.d.comb += [
-                is_end.eq(header.opcode == Opcode.END),
+                is_end.eq(header.opcode.as_value() == Opcode.END.value),
                 commands.valid.eq(may_start & ~is_end),
                 self.finished.eq(may_start & is_end),
             ]
         if opcode is Opcode.EXECUTE:
             waits = Signal(len(STALLS))
-            load_reached = reached[QUEUES.index(Opcode.LOAD)]
+            load_reached = reached[self._queues.index(Opcode.LOAD)]
             m.d.comb += waits.eq(Cat(
                 self.valid[queue] & ~load_reached,
                 self.valid[queue] & load_reached,
@@ -149,9 +151,9 @@ class TokenGates(wiring.Component):
     def _compare(self, m, opcode, header, freed):
         """Return which of the counts that a command waits for have been reached, and which surely have not."""
         name = opcode.name.lower()
-        reached = Signal(len(QUEUES), name=f"reached_{name}")
+        reached = Signal(len(self._queues), name=f"reached_{name}")
         early = []
-        for other, count in zip(QUEUES, self.completed, strict=True):
+        for other, count in zip(self._queues, self.completed, strict=True):
             ahead = Signal(self._count_bits, name=f"ahead_{name}_{other.name.lower()}")
             if (opcode, other) == (Opcode.EXECUTE, Opcode.POST):
                 count = self.posted
@@ -159,7 +161,7 @@ class TokenGates(wiring.Component):
                 count = freed
             m.d.comb += [
                 ahead.eq(count - header[f"wait_{other.name.lower()}"]),
-                reached[QUEUES.index(other)].eq(~ahead[-1]),
+                reached[self._queues.index(other)].eq(~ahead[-1]),
             ]
             # A count that has come as far ahead as can be told may take one step more at the last moment.
             early.append(ahead[-1] & ahead[:-1].any())
@@ -174,7 +176,7 @@ class TokenGates(wiring.Component):
             with m.If(getattr(self, name)):
                 m.d.sync += count.eq(count + 1)
         body = Signal(self._commands.load, name="body_load")
-        m.d.comb += body.eq(getattr(self, slot_name(Opcode.LOAD))[HEADER_BITS:])
+        m.d.comb += body.eq(getattr(self, slot_name(Opcode.LOAD))[self._commands.header_bits:])
         total = completed
         for name, destination in frees.items():
             if destination is None:

@@ -1,6 +1,7 @@
 """Commands of the systolic array: EXECUTE contracts one output group."""
 
 from dataclasses import replace
+from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
@@ -11,12 +12,13 @@ from ..shell.commands import (
     RECORD,
     CommandSet,
     LoadBody,
+    MoveBody,
     Parameter,
-    PostBody,
     variant,
 )
+from ..shell.functions import post_body
 
-__all__ = ["COMMANDS", "PAIR_COMMANDS", "Destination", "ExecuteBody", "PairDestination"]
+__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "command_set"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -132,15 +134,15 @@ COMMANDS = CommandSet(
     record=(*RECORD, "active"),
 )
 
-#: Commands with ``post.pairs``.
-PAIR_COMMANDS = replace(
-    COMMANDS,
-    destination=PairDestination,
-    load=variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination),
-    post=variant(PostBody, """With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
-    entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
-    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
 
-    A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
-    it, where W is the number of words in a beat, and at least 2. The others are not kept.""", "pair"),
-)
+@cache
+def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
+    """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
+    found = replace(COMMANDS, post=post_body(functions)) if functions else COMMANDS
+    if "pairs" in functions:
+        load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
+        found = replace(found, destination=PairDestination, load=load)
+    if not moves:
+        return found
+    doc = "Destinations are ``ACTIVATION`` and ``WEIGHT``; what goes to others is lost."
+    return replace(found, move=variant(MoveBody, doc, destination=found.destination))

@@ -11,7 +11,8 @@ from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS, CommandSet
 from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS, PAIR_COMMANDS
+from ..shell.functions import FUNCTIONS
+from .commands import COMMANDS, command_set
 
 __all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
 
@@ -35,10 +36,10 @@ class Accumulators(Section):
 
 
 class _Commands:
-    """Commands of a configuration; of the class, those without tables of pairs."""
+    """Commands of a configuration; of the class, those of one without functions of the vector engine and MOVEs."""
 
     def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return PAIR_COMMANDS if config is not None and config.has_pairs else COMMANDS
+        return COMMANDS if config is None else command_set(config.functions, moves=config.has_moves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,8 @@ class SystolicConfig(Config):
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
     commands: ClassVar[Any] = _Commands()
-    pair_commands = PAIR_COMMANDS
+    FUNCTIONS = tuple(FUNCTIONS)
+    can_move = True
 
     scratchpads: Scratchpads
     accumulators: Accumulators

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import wiring
 
+from ..blocks import rules
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
@@ -13,6 +14,7 @@ from ..shell.core import Core, Happening, event_names
 from ..shell.ledger import ArrayState
 from ..shell.load_port import LoadPort
 from ..shell.loader import Loader
+from ..shell.mover import Mover
 from ..shell.storer import Storer
 from .commands import Destination
 from .execute import Events as ExecuteEvents
@@ -37,16 +39,21 @@ class SystolicCore(Core):
         self._execute = Execute(config)
         self._post = Post(config, Execute.untouched_of(config))
         self._storer = Storer(config, output_banks(config))
-        super().__init__({Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
-                          Opcode.STORE: self._storer})
+        engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
+                   Opcode.STORE: self._storer}
+        self._mover = None
+        if config.has_moves:
+            self._mover = engines[Opcode.MOVE] = Mover(config, output_banks(config))
+        super().__init__(engines)
 
     @staticmethod
     def counters(config: Any) -> dict[str, int]:
-        """Events of execute and post, beats written to each scratchpad and to parameters, beats of outputs read."""
+        """Events of execute and post, beats loaded into each memory, beats of outputs stored, and moved."""
         return dict.fromkeys([
             *(f"execute_{name}" for name in event_names(ExecuteEvents)),
             *(f"post_{name}" for name in event_names(PostEvents)),
             "activation_write_beats", "weight_write_beats", "parameter_write_beats", "output_read_beats",
+            *(["moved_beats"] if config.has_moves else []),
         ], 1)
 
     def connect(self, m: Any, gates: Any) -> None:
@@ -65,12 +72,29 @@ class SystolicCore(Core):
             m.submodules[f"{name}_scratchpad"] = pad
             m.submodules[f"{name}_load"] = load
             _load(m, loader, load)
+            if self._mover is not None:
+                self._move(m, name, destination, load)
             wiring.connect(m, load.write, pad.write)
             wiring.connect(m, port, pad.read)
         pad = Scratchpad(output_banks(config), output_lines(config), 8)
         m.submodules.output_scratchpad = pad
         wiring.connect(m, post.output, pad.write)
         wiring.connect(m, self._storer.read, pad.read)
+        if self._mover is not None:
+            wiring.connect(m, self._mover.reads, self._storer.reads)
+            wiring.connect(m, self._mover.hold, loader.hold)
+            m.d.comb += self._mover.read.eq(self._storer.moved)
+
+    def _move(self, m: Any, name: str, destination: Destination, target: Any) -> None:
+        """Let moved beats into a scratchpad; the loader keeps its own away."""
+        move, load = self._mover.move, self._loader.load
+        moved = Signal(name=f"{name}_moved")
+        m.d.comb += moved.eq(move.valid & (move.destination == destination))
+        with m.If(moved):
+            for member in target.load.signature.members:
+                m.d.comb += getattr(target.load, member).eq(getattr(move, member))
+        rules.never(m, f"{name}_write_port", moved & load.valid & (load.destination == destination),
+                    "a loaded beat was lost under a moved one")
 
     def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
         """Word of the record: cycles in which the array gets an operand vector."""
@@ -85,14 +109,15 @@ class SystolicCore(Core):
     def count(self, m: Any) -> tuple[list[Any], list[Any]]:
         """Events of this cycle, of the engines and on chip."""
         loader, execute, post = self._loader, self._execute, self._post
-        on_chip = Signal(4)
+        moved = [] if self._mover is None else [self._mover.move.valid]
+        on_chip = Signal(4 + len(moved))
         destination = loader.load.destination
         to_operands = [destination == each for each in (Destination.ACTIVATION, Destination.WEIGHT)]
         m.d.sync += on_chip.eq(Cat(
             *(loader.load.valid & each for each in to_operands), loader.load.valid & ~Cat(to_operands).any(),
-            self._storer.data.valid))
+            self._storer.data.valid, *moved))
         events = [execute.events.as_value(), post.events.as_value()]
-        return [*events, on_chip], events
+        return [*events, on_chip], [*events, *moved]
 
 
 def _load(m, loader, target):

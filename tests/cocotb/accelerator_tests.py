@@ -7,16 +7,18 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
 from environment import CHANNELS, ERROR, Coverage, Environment
-from kinds import KINDS, Case
+from kinds import PROGRAMS, Case, MovesKind
 
 import pearray as pe
 from pearray.hdl.shell.registers import Cause
 
-KIND = {kind.name: kind for kind in KINDS}[os.environ["KIND"]]
+KIND = {kind.name: kind for kind in PROGRAMS}[os.environ["KIND"]]
 SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
 
 #: Operators that a run draws. Gradients are exact sums, which an array of fixed point does not have.
 NAMES = ("gemm", "conv") if KIND.dtype == np.int16 else ("gemm", "conv", "gradient")
+if isinstance(KIND, MovesKind):
+    NAMES = ("program",)
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
@@ -70,11 +72,16 @@ def random_gradient(rng):
     return Case(operator, tensors).compile(KIND.small)
 
 
+def random_program(rng):
+    COVERAGE.hit("operator program")
+    return KIND.random(rng).compile(KIND.small)
+
+
 def random_case(rng):
     return MAKERS[NAMES[int(rng.integers(len(NAMES)))]](rng)
 
 
-MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient}
+MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient, "program": random_program}
 
 
 async def environment(dut, number):
@@ -100,7 +107,7 @@ async def error_responses(dut):
     bench, rng = await environment(dut, 1)
     for number, cause in enumerate((Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                     Cause.WRITE_DECERR)):
-        case = random_gemm(rng)
+        case = MAKERS[NAMES[0]](rng)
         bench.stall([0.0, 0.3][number % 2])
         bench.load(case)
         blocks = case.compiled.inputs if "READ" in cause.name else case.compiled.outputs

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from kinds import KINDS
+from kinds import PROGRAMS
 
 from pearray.sim import cocotb_engine
 from pearray.sim.design import emitted
@@ -13,7 +13,7 @@ from pearray.sim.design import emitted
 HERE = Path(__file__).parent
 
 #: Of the widths of a row-stationary array one: the other has the same ports, and takes a build of its own.
-BENCHES = [kind for kind in KINDS if kind.name != "row-stationary-16"]
+BENCHES = [kind for kind in PROGRAMS if kind.name != "row-stationary-16"]
 
 
 @pytest.mark.parametrize("kind", BENCHES, ids=[kind.name for kind in BENCHES])

@@ -3,10 +3,10 @@
 import pytest
 from amaranth.hdl import Shape
 from amaranth.lib import data
+from command_sets import COMMAND_SETS
 
 from pearray.compiler.encoding import body_bytes
-from pearray.compiler.program import QUEUES, Program
-from pearray.hdl.kinds import kinds
+from pearray.compiler.program import Program
 from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 from pearray.hdl.systolic.commands import COMMANDS
 
@@ -22,21 +22,21 @@ def _random_body(rng, format, opcode):
     return body
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", COMMAND_SETS)
 def test_bulk_is_one_by_one(rng, kind):
     """A field shifted, a wait of another column or a command out of its place would run as another program."""
-    format = kinds()[kind].config.commands
+    format = COMMAND_SETS[kind]
     program, expected = Program(format), []
-    shared = {opcode: _random_body(rng, format, opcode) for opcode in QUEUES}
+    shared = {opcode: _random_body(rng, format, opcode) for opcode in format.queues}
     for _ in range(200):
-        opcode = list(QUEUES)[rng.integers(4)]
+        opcode = format.queues[rng.integers(len(format.queues))]
         waits = {name: int(rng.integers(0, count + 1)) for name, count in program.counts.items()}
         body = shared[opcode] if rng.integers(2) else _random_body(rng, format, opcode)
         names = tuple(sorted(rng.choice([name for name in body if body[name] >= 0], 2, replace=False)))
         if rng.integers(2):
             values = [body[name] for name in names]
             told = body | dict.fromkeys(names, -1)
-            program.stream(opcode, names).append(told, *waits.values(), *values)
+            program.stream(opcode, names).append(told, *list(waits.values())[:4], *values, move=waits.get("move", 0))
         else:
             program.emit(opcode, waits, body)
         expected.append((opcode, waits, body))
@@ -64,5 +64,9 @@ def test_waits_of_streams_are_checked():
     program = Program(COMMANDS)
     program.stream(Opcode.STORE).append({"length": 1}, 1, 0, 0, 0)
     with pytest.raises(ValueError, match=r"^command 0 waits for load command 1 of 0$"):
+        program.encode()
+    program = Program(COMMANDS)
+    program.stream(Opcode.STORE).append({"length": 1}, 0, 0, 0, 0, move=1)
+    with pytest.raises(ValueError, match=r"^a store command waits for a queue that this configuration has not$"):
         program.encode()
     assert len(Program(COMMANDS).encode()) == COMMAND_BYTES

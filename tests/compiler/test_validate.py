@@ -2,34 +2,38 @@
 
 import numpy as np
 import pytest
+from command_sets import COMMAND_SETS
 
-from pearray.compiler.program import QUEUES, Program
+from pearray.compiler.program import Program
 from pearray.compiler.validate import validate
 from pearray.hdl.errors import PearrayError
-from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
+from pearray.hdl.shell.commands import COMMAND_BYTES, QUEUES, Opcode
 from pearray.hdl.systolic.commands import COMMANDS
 
-NAMES = list(QUEUES.values())
+NAMES = [opcode.name.lower() for opcode in QUEUES]
+MOVES = COMMAND_SETS["systolic with moves"]
 
 
 def encoded(*commands, ending=None, **kwargs):
     """Encode commands, each an opcode and its waits, just as they are, and an END that waits for all of them."""
     counts = dict.fromkeys(NAMES, 0)
     for opcode, _ in commands:
-        counts[QUEUES[opcode]] += 1
+        counts[opcode.name.lower()] += 1
     parts = [COMMANDS.encode(opcode, waits, {}, len(commands) - index)
              for index, (opcode, waits) in enumerate(commands)]
     return b"".join([*parts, COMMANDS.encode(Opcode.END, counts if ending is None else ending, {}, 0)])
 
 
-def test_programs_of_the_assembler_pass(rng):
+@pytest.mark.parametrize("format", [COMMANDS, MOVES], ids=["four", "five"])
+def test_programs_of_the_assembler_pass(rng, format):
     """A program as the compiler makes it, of any length and order, would not be compiled."""
+    queues = format.queues
     for count in (0, 1, 50, 40_000):
-        program = Program(COMMANDS)
-        for queue in rng.choice(4, count, p=rng.dirichlet([0.4] * 4)):
-            program.emit(list(QUEUES)[queue], {name: int(rng.integers(total + 1)) for name, total in
-                                               program.counts.items() if rng.random() < 0.2}, {})
-        validate(program.encode())
+        program = Program(format)
+        for queue in rng.choice(len(queues), count, p=rng.dirichlet([0.4] * len(queues))):
+            program.emit(queues[queue], {name: int(rng.integers(total + 1)) for name, total in
+                                         program.counts.items() if rng.random() < 0.2}, {})
+        validate(program.encode(), queues=queues)
 
 
 LOAD, STORE = (Opcode.LOAD, {}), (Opcode.STORE, {})
@@ -57,7 +61,7 @@ LOAD, STORE = (Opcode.LOAD, {}), (Opcode.STORE, {})
     (COMMANDS.encode(Opcode.LOAD, {}, {}, 1) + encoded(LOAD),
      "program command 0 tells a wrong number of commands that follow"),
     (b"\x07" + encoded(LOAD)[1:], "program command 0 has an unknown opcode"),
-    (encoded(LOAD)[:1] + b"\x01" + encoded(LOAD)[2:], "program command 0 must be of version 3"),
+    (encoded(LOAD)[:1] + b"\x01" + encoded(LOAD)[2:], "program command 0 must be of version 4"),
 ], ids=lambda value: value[:40] if isinstance(value, str) else "")
 def test_what_is_refused(program, message):
     """The hardware would hang, or end before all is done, and nobody would know at which command."""
@@ -73,13 +77,14 @@ def test_narrow_counts():
     validate(encoded(LOAD), 8)
 
 
-def test_one_wrong_wait_is_found(rng):
+@pytest.mark.parametrize("format", [COMMANDS, MOVES], ids=["four", "five"])
+def test_one_wrong_wait_is_found(rng, format):
     """A wait that slipped past what stands before its command would hang the hardware and nothing would say so."""
-    program = Program(COMMANDS)
-    for queue in rng.integers(4, size=300):
-        program.emit(list(QUEUES)[queue], dict(program.counts), {})
+    program, queues = Program(format), format.queues
+    for queue in rng.integers(len(queues), size=300):
+        program.emit(queues[queue], dict(program.counts), {})
     words = np.frombuffer(program.encode(), "<u2").reshape(-1, COMMAND_BYTES // 2).copy()
-    row, queue = int(rng.integers(300)), int(rng.integers(4))
+    row, queue = int(rng.integers(300)), int(rng.integers(len(queues)))
     words[row, 2 + queue] += 1
     with pytest.raises(PearrayError, match=rf"^program command {row} \("):
-        validate(words.tobytes())
+        validate(words.tobytes(), queues=queues)

@@ -2,14 +2,14 @@
 
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal, signed, unsigned
+from command_sets import COMMAND_SETS
 from prover import Held, prove
 
 from pearray.hdl.blocks import rules
 from pearray.hdl.blocks.fifo import StreamFIFO
-from pearray.hdl.kinds import kinds
-from pearray.hdl.shell.commands import HEADER_BITS, Opcode
+from pearray.hdl.shell.commands import Opcode
 from pearray.hdl.shell.config import Array, Memory, Post
-from pearray.hdl.shell.queues import QUEUES, slot_name
+from pearray.hdl.shell.queues import slot_name
 from pearray.hdl.shell.reader import Reader
 from pearray.hdl.shell.tokens import TokenGates
 from pearray.hdl.shell.writer import Writer
@@ -82,15 +82,16 @@ class Ghost(Elaboratable):
 
     def __init__(self, gates, commands):
         self._gates, self._commands = gates, commands
-        self.waits = [[Signal(self.BITS, name=f"wait_{index}_{other}") for other in range(4)] for index in range(4)]
-        self.ahead = [[Signal(signed(self.BITS), name=f"ahead_{index}_{other}") for other in range(4)]
-                      for index in range(4)]
+        count = range(len(commands.queues))
+        self.waits = [[Signal(self.BITS, name=f"wait_{index}_{other}") for other in count] for index in count]
+        self.ahead = [[Signal(signed(self.BITS), name=f"ahead_{index}_{other}") for other in count] for index in count]
 
     def elaborate(self, platform):
         """Build the true counts and hold the gates' own to them."""
         m = Module()
         gates = self._gates
-        pulses = {f"done_{index}": gates.done[index] for index in range(4)}
+        queues = self._commands.queues
+        pulses = {f"done_{index}": gates.done[index] for index in range(len(queues))}
         pulses["posted"] = gates.released
         kept = {f"done_{index}": count for index, count in enumerate(gates.completed)} | {"posted": gates.posted}
         frees = self._commands.frees
@@ -102,14 +103,14 @@ class Ghost(Elaboratable):
                 m.d.sync += counts[name].eq(counts[name] + 1)
             m.d.comb += Assert(counts[name][:COUNT_BITS] == kept[name], "a count was lost")
         body = Signal(self._commands.load)
-        m.d.comb += body.eq(gates.slot_load[HEADER_BITS:])
+        m.d.comb += body.eq(gates.slot_load[self._commands.header_bits:])
         half = 1 << COUNT_BITS - 1
-        for index, opcode in enumerate(QUEUES):
-            for other in range(4):
+        for index, opcode in enumerate(queues):
+            for other in range(len(queues)):
                 count = counts[f"done_{other}"]
-                if (opcode, QUEUES[other]) == (Opcode.EXECUTE, Opcode.POST):
+                if (opcode, queues[other]) == (Opcode.EXECUTE, Opcode.POST):
                     count = counts["posted"]
-                if (opcode, QUEUES[other]) == (Opcode.LOAD, Opcode.EXECUTE):
+                if (opcode, queues[other]) == (Opcode.LOAD, Opcode.EXECUTE):
                     # The buffer for all destinations that no other buffer is for comes first.
                     for name, destination in sorted(frees.items(), key=lambda item: item[1] is not None):
                         count = counts[name] if destination is None else Mux(
@@ -120,7 +121,7 @@ class Ghost(Elaboratable):
         return m
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", COMMAND_SETS)
 def test_tokens(tmp_path, kind):
     """A command would start before those it waits for have completed, stay when they have, or be withdrawn. For ever.
 
@@ -129,12 +130,12 @@ def test_tokens(tmp_path, kind):
     enough.
     """
     m = Module()
-    commands = kinds()[kind].config.commands
+    commands = COMMAND_SETS[kind]
     m.submodules.dut = dut = TokenGates(commands, COUNT_BITS)
     m.submodules.ghost = ghost = Ghost(dut, commands)
     free = [dut.released, *(getattr(dut, name) for name in commands.frees)]
     rest = []
-    for index, opcode in enumerate(QUEUES):
+    for index, opcode in enumerate(commands.queues):
         name = opcode.name.lower()
         slot, stream = getattr(dut, slot_name(opcode)), getattr(dut, name)
         others = Signal.like(slot, name=f"others_{name}")
@@ -144,7 +145,7 @@ def test_tokens(tmp_path, kind):
             m.d.comb += slot[32 + 16 * other:48 + 16 * other].eq(wait[:COUNT_BITS])
         # A slot keeps its command until it is taken. The destination of a load, the first field of its body, says which
         # count of passes it waits for.
-        m.submodules[f"{name}_slot"] = Held(dut.valid[index], dut.take[index], slot[:HEADER_BITS + 3],
+        m.submodules[f"{name}_slot"] = Held(dut.valid[index], dut.take[index], slot[:commands.header_bits + 3],
                                             *ghost.waits[index])
         opened = stream.valid | dut.finished if opcode is Opcode.LOAD else stream.valid
         met = Cat(ahead >= 0 for ahead in ghost.ahead[index]).all()
@@ -153,7 +154,7 @@ def test_tokens(tmp_path, kind):
         due = Signal(name=f"due_{name}")
         m.d.sync += due.eq(dut.valid[index] & met & ~dut.take[index])
         rules.never(m, f"{name}_late", due & ~opened, "has all it waits for, but may not start")
-    ready = [getattr(dut, opcode.name.lower()).ready for opcode in QUEUES]
+    ready = [getattr(dut, opcode.name.lower()).ready for opcode in commands.queues]
     waits = [wait for each in ghost.waits for wait in each]
     prove(m, inputs(dut.valid, dut.done, *free, *rest, *waits, *ready), tmp_path)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from litert_node import run_node
 
 import pearray as pe
-from pearray.golden import integer
+from pearray.golden import elementwise, integer
 from pearray.golden.requantise import tflite, tflite_multiplier
 
 pytest.importorskip("ai_edge_litert")
@@ -108,3 +108,23 @@ def test_linear_equals_litert(n, c, m, per_channel, number):
     sums = integer.linear(x, w, b, x_zero_point=chosen["x_zero_point"])
     y = requantise(sums, chosen, "single", 1)
     assert (y == run_node("FULLY_CONNECTED", x, w, b, y_shape=y.shape, **chosen)).all()
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(["ADD", "SUB", "MUL"]), st.sampled_from([np.int8, np.uint8]), st.sampled_from("rdp"),
+       st.booleans(), SEED)
+def test_two_tensors_equal_litert(kind, dtype, ratio, spread, number):
+    """If it failed, one of the 65,536 pairs of operands would be rounded differently for some scales."""
+    rng = np.random.default_rng(number)
+    scales = {"r": np.exp(rng.uniform(-4, 1, 3)), "d": rng.integers(1, 60, 3) / 100, "p": 2.0**rng.integers(-8, 3, 3)}
+    a_scale, b_scale, y_scale = scales[ratio].astype(np.float32)
+    info, stored = np.iinfo(dtype), np.arange(256, dtype=np.uint8).view(dtype)
+    a_zero, b_zero, y_zero = (int(zero) for zero in rng.integers(info.min, info.max + 1, 3))
+    a = np.broadcast_to(stored[:, None], (1, 1, 256, 256))
+    b = stored.reshape(1, 1, 1, 256) if spread else np.broadcast_to(stored, (1, 1, 256, 256))
+    given = a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero
+    ours = elementwise.tflite_multiply(*given) if kind == "MUL" else elementwise.tflite_sum(
+        *given, negative=kind == "SUB")
+    theirs = run_node(kind, a, b, x_scale=a_scale, x_zero_point=a_zero, w_scale=b_scale, w_zero_point=b_zero,
+                      y_scale=y_scale, y_zero_point=y_zero, y_shape=a.shape)
+    assert (ours == theirs).all()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
-from kinds import each_kind, stores
+from kinds import each_program, stores
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
-from pearray.hdl.shell.commands import HEADER_BITS, Opcode, Rounding
+from pearray.hdl.shell.commands import Opcode, Rounding
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.registers import Cause
 from pearray.hdl.systolic.commands import COMMANDS, Destination
@@ -153,7 +153,7 @@ def test_counters_of_a_program(rng, data_width, stall):
     bench.simulate(testbench)
 
 
-@each_kind
+@each_program
 def test_back_to_back_programs(rng, kind):
     """A second program would meet leftovers of the first, or, at the end of memory, fail as the fetch reads ahead."""
     bench = Bench(rng, kind.tiny, stall=0.2)
@@ -176,7 +176,7 @@ def test_back_to_back_programs(rng, kind):
     bench.simulate(testbench)
 
 
-@each_kind
+@each_program
 def test_error_response(rng, kind):
     """An error would be lost, hang the ports, end the run with bursts in flight, or spoil the next program."""
     # Some bursts are long under way when the error comes.
@@ -213,7 +213,7 @@ def test_error_response(rng, kind):
     bench.simulate(testbench)
 
 
-@each_kind
+@each_program
 def test_empty_commands(rng, kind):
     """A length or count of zero would hang, move 65,536 rows, or spoil the program after it."""
     bench = Bench(rng, kind.tiny)
@@ -233,8 +233,8 @@ def test_empty_commands(rng, kind):
             bench.prepare(case)
             command = int.from_bytes(bench.read(place, 64), "little")
             if name in excepted.get(opcode, ()):
-                command &= ~(1 << HEADER_BITS)
-            command &= ~((1 << field.width) - 1 << HEADER_BITS + field.offset)
+                command &= ~(1 << command_set.header_bits)
+            command &= ~((1 << field.width) - 1 << command_set.header_bits + field.offset)
             bench.put(place, command.to_bytes(64, "little"))
             # From there on, so that the commands before it take no time.
             assert await bench.cause(ctx, place) == (Cause.BAD_COMMAND, place), name
@@ -246,7 +246,7 @@ def test_empty_commands(rng, kind):
     bench.simulate(testbench)
 
 
-@each_kind
+@each_program
 def test_hung_memory(rng, kind):
     """A memory that stops answering would hang the host; one that comes back would spoil the next run."""
     bench = Bench(rng, kind.tiny)
@@ -273,7 +273,7 @@ def test_hung_memory(rng, kind):
     bench.simulate(testbench)
 
 
-@each_kind
+@each_program
 def test_reset_in_mid_run(rng, kind):
     """Some state would survive reset and spoil the next run."""
     bench = Bench(rng, kind.tiny)
@@ -296,7 +296,7 @@ def test_reset_in_mid_run(rng, kind):
     bench.simulate(testbench, module)
 
 
-@each_kind
+@each_program
 def test_stores_without_room(rng, kind):
     """A row's first or last bytes would be lost, or others written, when a beat must wait for room in the writer."""
     # Behind the first 16 beats, none finds room: each comes when one has left.

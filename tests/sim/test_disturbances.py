@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kinds import KINDS, stores
+from kinds import KINDS, PROGRAMS, stores
 
 import pearray as pe
 from pearray.hdl.shell.commands import COMMAND_BYTES
 from pearray.sim import Disturbance, Job, run
 
 #: Each kind, and a larger accelerator with a wider bus.
-ALL = [*KINDS, replace(KINDS[0], name="systolic-8x8", small=pe.load_config("systolic-8x8").hardware)]
+ALL = [*PROGRAMS, replace(KINDS[0], name="systolic-8x8", small=pe.load_config("systolic-8x8").hardware)]
 
 each_kind = pytest.mark.parametrize("kind", ALL, ids=[kind.name for kind in ALL])
 

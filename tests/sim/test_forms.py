@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kinds import each_kind
+from kinds import each_program
 
 import pearray as pe
 from pearray.sim import Disturbance, run
@@ -53,14 +53,14 @@ def job_of(rng, kind, case):
         outstanding=int(rng.integers(1, 9)), beats_per_cycle=float(rng.choice([1.0, 1.0, 0.4]))))
 
 
-@each_kind
+@each_program
 def test_users_form_has_loops(kind):
     """If this fails, the array is no more simulated as loops, many times slower, and the test below compares less."""
     text = changed(kind.small, replace(emitted(kind.small), rules=""))
     assert ("unroll_disable" in text) == kind.loops
 
 
-@each_kind
+@each_program
 @pytest.mark.timeout(1800)
 def test_forms_agree(kind, seed, monkeypatch):
     """What users see would differ from the hardware: an element, a counter, a cycle, or how a run ends."""
@@ -76,7 +76,7 @@ def test_forms_agree(kind, seed, monkeypatch):
         case.compare(lambda address, length, contents=contents: contents[address, length])
 
 
-@each_kind
+@each_program
 def test_failed_runs_agree(kind, seed, monkeypatch):
     """An error would end the run in another way, or at another burst, than on the hardware."""
     for number in range(3):

@@ -1,16 +1,16 @@
-"""ONNX operators that never mix channels: pooling, addition, activations by table."""
+"""ONNX operators that never mix channels: pooling, those of two tensors, activations by table."""
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from ....golden import activation as golden_activation
 from ....hdl.errors import PearrayError
-from ...operators import Add, AvgPool2d, Lookup, MaxPool2d, Relu
+from ...operators import Add, AvgPool2d, Lookup, MaxPool2d, Mul, Relu, Sub
+from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
-from .builder import MICROSOFT, UNARY, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
+from .builder import MICROSOFT, OWN, UNARY, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
 
 __all__: list[str] = []
 
@@ -98,22 +98,27 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
     _add_node(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
 
 
-@handles("QLinearAdd", domain=MICROSOFT)
-def _add(node: OnnxNode, graph: Builder) -> None:
+@handles("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+@handles("Sub", domain=OWN)
+def _binary(node: OnnxNode, graph: Builder) -> None:
     y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
     first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
-    operator = Add(float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale),
-                   y.zero_point, _rounding(first, second, y))
+    operator = _BINARY[node.op_type](
+        float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale), y.zero_point,
+        _rounding(first, second, y))
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
-    a, b = (graph.tensor(name).shape for name in inputs.values())
+    x = graph.tensor(inputs["b" if fixed == "a" else "a"])
     # A constant of many values is a tensor as any other.
-    if fixed is None or (a == b and prod(a) > max((1, *a[1:2]))):
+    if fixed is None or not operator.is_tabled(graph.constants[inputs[fixed]], x):
         _add_node(node, graph, operator, inputs, y.clamp)
         return
-    x = graph.tensor(inputs["b" if fixed == "a" else "a"])
     table = operator.constant_table(fixed, graph.constants[inputs[fixed]], x)
     graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name}, bounds=y.clamp)
+
+
+#: Operators of two tensors; there is no quantised form of Sub but ours.
+_BINARY: dict[str, type[Binary]] = {"QLinearAdd": Add, "QLinearMul": Mul, "Sub": Sub}
 
 
 @handles("Relu")

@@ -287,6 +287,8 @@ _QUANTISED = {
     "Gemm": _Form("QGemm", MICROSOFT, bias_at=6),
     "GlobalAveragePool": _Form("QLinearGlobalAveragePool", MICROSOFT),
     "MatMul": _Form("QLinearMatMul"),
+    "Mul": _Form("QLinearMul", MICROSOFT),
+    "Sub": _Form("Sub", OWN),
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.

@@ -225,8 +225,8 @@ SCALES = {"s": np.float32(0.1), "z": np.int8(0)}
      {**SCALES, "w": np.zeros((1, 2, 1, 1), np.int8), "n": np.float32("nan")},
      "node 'QLinearConv of y' (QLinearConv): w_scale must be finite and above 0, not nan"),
     ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "k", "s", "z", "s", "z"], ["y"], {})],
-     {**SCALES, "k": np.zeros((4, 4), np.int8)},
-     "node 'QLinearAdd of y' (com.microsoft.QLinearAdd): the constant must be one value or one for each of the 2 "),
+     {**SCALES, "k": np.zeros((4, 9), np.int8)},
+     "node 'QLinearAdd of y' (com.microsoft.QLinearAdd): b must broadcast with a of shape "),
     ([("Reshape", ["x", "x"], ["y"], {})], {},
      "node 'Reshape of y' (Reshape): shape must be a constant, not 'x'"),
 ])

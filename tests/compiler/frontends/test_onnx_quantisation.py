@@ -24,6 +24,8 @@ OPERATORS = {
     "Gemm": [("Gemm", ["r_d", "v_d"], ["f"], {})],
     "MatMul": [("MatMul", ["r_d", "v_d"], ["f"], {})],
     "Add": [("Add", ["x_d", "x_d"], ["f"], {})],
+    "Sub": [("Sub", ["x_d", "x_d"], ["f"], {})],
+    "Mul": [("Mul", ["x_d", "x_d"], ["f"], {})],
     "AveragePool": [("AveragePool", ["x_d"], ["f"], {"kernel_shape": [2, 2]})],
     "GlobalAveragePool": [("GlobalAveragePool", ["x_d"], ["f"], {})],
     "MaxPool": [("MaxPool", ["x_d"], ["f"], {"kernel_shape": [2, 2]})],

@@ -16,6 +16,10 @@ FORMS = {
     "add": ([("Add", ["a_d", "b_d"], ["f"], {})], lambda a, b: a + b),
     "added and limited": ([("Add", ["a_d", "b_d"], ["s"], {}), ("Relu", ["s"], ["f"], {})],
                           lambda a, b: np.maximum(a + b, 0)),
+    "subtract": ([("Sub", ["a_d", "b_d"], ["f"], {})], lambda a, b: a - b),
+    "multiply": ([("Mul", ["a_d", "b_d"], ["f"], {})], lambda a, b: a * b),
+    "multiplied and limited": ([("Mul", ["a_d", "b_d"], ["s"], {}), ("Relu", ["s"], ["f"], {})],
+                               lambda a, b: np.maximum(a * b, 0)),
     "average": ([("AveragePool", ["a_d"], ["f"], {"kernel_shape": [1, 2], "strides": [1, 2]})],
                 lambda a: (a[..., ::2] + a[..., 1::2]) / 2),
     "averaged and limited": ([("AveragePool", ["a_d"], ["s"], {"kernel_shape": [1, 2], "strides": [1, 2]}),
@@ -53,7 +57,7 @@ def _model(rng, nodes, kinds, step):
         if name == "b":
             # Of the scale of a, for many halves.
             scale = constants["a_scale"]
-        product *= 1.0 if name == "b" else float(scale)
+        product *= 1.0 if name == "b" and nodes[0][0] != "Mul" else float(scale)
         stored = rng.integers(*((zero, zero + 3) if narrow else (info.min, info.max + 1)), shapes[name]).astype(kind)
         constants |= {f"{name}_scale": scale, f"{name}_zero": np.array(zero, kind)}
         (constants if narrow else inputs)[name] = stored
@@ -70,6 +74,7 @@ def test_halves(form, rng, tmp_path):
     nodes, function = FORMS[form]
     # A third is no float32, so that kernels that multiply sums of products by it round twice.
     steps = (2, 4) if form in ("conv", "conv transpose", "matmul", "gemm") else (2, 4, 6)
+    steps = (2, 16, 64) if form.startswith("multipl") else steps
     halves = kernels = 0
     for *kinds, kind in itertools.product(TYPES, repeat=3):
         info = np.iinfo(kind)
@@ -89,4 +94,4 @@ def test_halves(form, rng, tmp_path):
             np.testing.assert_array_equal(got, optimised if fused else standard, f"{kinds} {kind} {zero}")
     # Without halves nothing would be compared.
     assert halves > 100
-    assert kernels > 0 or form in ("conv transpose", "moved", "greatest", "relu", "clip", "hard sigmoid")
+    assert kernels > 0 or form in ("subtract", "conv transpose", "moved", "greatest", "relu", "clip", "hard sigmoid")

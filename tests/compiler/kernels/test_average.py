@@ -1,4 +1,4 @@
-"""Averages as one requantisation of an exact sum."""
+"""Averages as one requantisation of an exact sum, and the steps that float32 sums reach."""
 
 from fractions import Fraction
 
@@ -8,7 +8,13 @@ import pytest
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.kernels.average import find_average, find_integer_average
+from pearray.compiler.kernels.average import (
+    exact_steps,
+    find_average,
+    float_order,
+    float_steps,
+    integer_average,
+)
 from pearray.golden import quantised
 
 
@@ -65,14 +71,58 @@ def test_an_average_is_found_where_each_sum_has_one_output(rng):
     assert 0 < refused < 40
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 6, 9, 12, 49, 256])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 9, 12, 49, 256, 1000, 4225])
 def test_integer_averages_round_halves_away_from_zero(count):
-    """TensorFlow Lite's mean of every sum that a window can have."""
-    found = find_integer_average((-128, 127), count)
-    assert found is not None
-    sums = np.arange(-128 * count, 127 * count + 1)
-    rounded = np.rint(sums.astype(np.float32) * np.float32(found.scale))
+    """TensorFlow Lite's mean of every sum that a window can have, of either type."""
+    multiplier, shift = integer_average(count, 255)
+    assert shift >= 0 or multiplier >= 1 << 30
+    sums = np.arange(-128 * count, 255 * count + 1)
+    rounded = sums * multiplier + (1 << 30 + shift) >> 31 + shift
     np.testing.assert_array_equal(rounded, np.trunc(sums / count + np.where(sums < 0, -0.5, 0.5)))
+
+
+def test_integer_averages_have_a_limit():
+    """A multiplier of 31 bits errs too much for very many elements, which must not be found out by wrong outputs."""
+    multiplier, shift = integer_average(1 << 20, 255)
+    # The greatest mean below a half, and the half.
+    for total, mean in (((254 << 20) + (1 << 19) - 1, 254), ((254 << 20) + (1 << 19), 255)):
+        assert total * multiplier + (1 << 30 + shift) >> 31 + shift == mean
+    with pytest.raises(ValueError, match=r"^count must be smaller, not 5000001$"):
+        integer_average(5000001, 255)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_steps_are_where_outputs_of_the_golden_model_begin(rng, fused):
+    """Of each float32 number at a step, and of that just below it, the output is computed as the runtime does."""
+    for _ in range(6):
+        count, y_zero = int(rng.integers(1, 100)), int(rng.integers(-128, 128))
+        y_scale = np.float32(10.0 ** rng.uniform(-3, 3))
+        steps = float_steps(float(y_scale), y_zero, (-128, 127), count, fused=fused)
+        assert (np.diff(steps.astype(np.int64)) > 0).all()
+        for order, wanted in ((steps, np.arange(-127, 128)), (steps - 1, np.arange(-128, 127))):
+            mean = float_order(order).view(np.float32) / np.float32(count) / y_scale
+            outputs = np.rint(mean + np.float32(y_zero)) if fused else np.rint(mean) + y_zero
+            np.testing.assert_array_equal(outputs, wanted)
+
+
+def test_steps_of_exact_means(rng):
+    """Every sum of a window, in fractions: halves go to even numbers before the zero point is added."""
+    for count in (2, 6, 7):
+        x_scale, y_scale = (float(scale) for scale in 2.0 ** rng.integers(-6, -2, 2))
+        point = int(rng.integers(-128, 128))
+        sums = np.arange(-255 * count, 255 * count + 1)
+        quotients = [Fraction(int(total)) * Fraction(x_scale) / (count * Fraction(y_scale)) for total in sums]
+        expected = np.clip([round(quotient) + point for quotient in quotients], -128, 127)
+        steps = exact_steps(x_scale, y_scale, point, (-128, 127), count)
+        np.testing.assert_array_equal(np.searchsorted(steps, sums, "right") - 128, expected)
+
+
+def test_order_of_float_numbers(rng):
+    """Integers in another order would make the search go astray; and the way back leads to the same bits."""
+    numbers = np.sort((rng.uniform(-1, 1, 500) * 10.0 ** rng.integers(-44, 38, 500)).astype(np.float32))
+    order = float_order(numbers)
+    assert (np.diff(order.astype(np.int64)) >= 0).all()
+    np.testing.assert_array_equal(float_order(order).view(np.float32), numbers)
 
 
 @pytest.mark.parametrize("whole", [False, True])

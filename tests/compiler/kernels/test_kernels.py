@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from kernel_model import evaluate
-from random_workloads import NARROW_OPERATORS, OPERATORS, configuration, operands
+from random_workloads import NARROW_OPERATORS, OPERATORS, PAIR_OPERATORS, configuration, operands
 
 from pearray import PearrayError
 from pearray.compiler.graph.graph import Graph
@@ -16,14 +16,14 @@ from pearray.compiler.kernels.views import Buffer, View
 
 
 @pytest.mark.parametrize(("name", "pairs"), [*((name, 0) for name in [*OPERATORS, *NARROW_OPERATORS]),
-                                             ("residual", 1)])
+                                             ("residual", 1), ("binary", 1)])
 def test_operators_are_their_kernels(rng, name, pairs):
     """An index, a stride or a phase that is wrong here is wrong on every kind of array alike."""
-    makers = OPERATORS | NARROW_OPERATORS
+    makers = OPERATORS | NARROW_OPERATORS | PAIR_OPERATORS
     for _ in range(6):
         operator, tensors, constants = makers[name](rng, 8)
         graph = Graph.of(operator, tensors, constants)
-        context = Context(graph, configuration(pairs=pairs), False)
+        context = Context(graph, configuration(pairs=pairs, products=pairs), False)
         for given in graph.inputs:
             context.locate(given, bias=given in ("b", "c") and given != operator.required[-1])
         (node,) = graph.nodes

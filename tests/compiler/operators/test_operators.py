@@ -16,10 +16,12 @@ from pearray.compiler.operators import (
     Linear,
     Lookup,
     MaxPool2d,
+    Mul,
     Relu,
     Requant,
     Reshape,
     Softmax,
+    Sub,
 )
 from pearray.hdl.errors import PearrayError
 
@@ -52,7 +54,11 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Add(1.0, 0, 1.0, 0, 1e-39, 0), r"^A_scale / C_scale must be at most 7\.92e\+28 \(2\*\*96\), not 1e\+39$"),
     (lambda: Add(1.0, 0, 1e30, 0, 1e30, 0), r"^C_scale must be at most 7\.92e\+28 \(2\*\*96\), not 1e\+30$"),
     (lambda: Add(1.0, 43, 1e3, 199, 1e-27, 18), r"^B_scale / C_scale must be at most .*, not 1e\+30$"),
-    (lambda: Add(1.0, 0, 1.0, 0, 1.0, 0, "tflite"), "^rounding must be 'onnx' or 'float', not 'tflite'$"),
+    (lambda: Add(1.0, 0, 1.0, 0, 1.0, 0, "half"), "^rounding must be 'onnx', 'float' or 'tflite', not 'half'$"),
+    (lambda: Add(rounding="tflite"), "^rounding 'tflite' needs A_scale, B_scale and C_scale$"),
+    (lambda: Add(1.0, 0, 1.0, 0, 1e-7, 0, "tflite"), r"^C_scale must be more than 1\.91e-06 "),
+    (lambda: Sub(), "^A_scale, B_scale and C_scale must be given for Sub$"),
+    (lambda: Mul(1e28, 0, 1e28, 0, 1.0, 0), "^A_scale \\* B_scale / C_scale must be finite, not inf$"),
     (lambda: AvgPool2d(x_scale=1.0, x_zero_point=3, y_scale=1e-45), r"^x_scale / y_scale must be at most 7\.92e\+28 "),
     (lambda: AvgPool2d(2, x_scale=3e38, y_scale=1e-10), r"^x_scale must be at most .*, not 3e\+38$"),
     (lambda: AvgPool2d(2, rounding="half"), "^rounding must be 'onnx', 'float' or 'tflite', not 'half'$"),

@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 
 from pearray import PearrayError
 from pearray.golden import requantise as golden
+from pearray.hdl.post.average import SEARCH, STATES, AverageWalk
 from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks, output_lines
 from pearray.hdl.post.pairs import pair_words
@@ -22,9 +23,9 @@ DEPTH = 32
 OUTPUT_BYTES = 2048
 
 
-def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, pairs=0):
+def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, **functions):
     return SystolicConfig(
-        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes, pairs=pairs),
+        name="test", array=Array(rows=4, cols=cols, operand_bits=operand_bits), post=Post(lanes=lanes, **functions),
         scratchpads=Scratchpads(activation_bytes=1024, weight_bytes=1024, output_bytes=OUTPUT_BYTES,
                                 channels=channels),
         accumulators=Accumulators(depth=DEPTH), memory=Memory(data_width=data_width))
@@ -146,20 +147,33 @@ def expected_bytes(target, sums, memories, commands):
     for c in commands:
         raw = c["rounding"] == Rounding.NONE
         size = target.sum_bytes if raw else target.operand_bytes
-        for n, row, s in np.ndindex(c["n_count"], c["m_count"], cols // lanes):
+        transposed = c.get("transposed", 0)
+        per_row, apart = cols // lanes, size
+        if transposed:
+            per_row, apart = c["last_group"] + 1, c["lane_lines"] * output_banks(target) + size
+        window, kind = c.get("reduce", 0) + 1, f"<{'u' if c.get('reduce_unsigned') else 'i'}{target.operand_bytes}"
+        greatest = {}
+        for n, row, s in np.ndindex(c["n_count"], c["m_count"], per_row):
             for lane in range(lanes):
                 column = s * lanes + lane
                 value = int(sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + row) % DEPTH, column])
                 if c.get("pair"):
                     words = memories[target.pair_memory].view("<u4").reshape(256, -1)
                     value = int(words[value & 255, 0]) + int(words[value >> 8 & 255, 1])
+                if c.get("product"):
+                    addend = (c["bias_nstep"] | (c["bias_mstep"] & 15) << 16) ^ 1 << 19
+                    value = ((value & 255) - (c["bias_base"] & 255)) * ((-(value >> 8) & 255) - (c["bias_base"] >> 8))
+                    value += addend - (1 << 19)
                 if c["bias"]:
-                    line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"] + s
-                    value += int(bias[line % len(bias), lane])
+                    line = c["bias_base"] + n * c["bias_nstep"] + row * c["bias_mstep"]
+                    word = bias.reshape(-1)[line % bias.size] if transposed else bias[(line + s) % len(bias), lane]
+                    value += int(word)
                 value = (value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
                 line = c["scale_base"] + n * c["scale_nstep"] + (s if c["per_channel"] else 0)
                 line += row * c.get("scale_mstep", 0)
                 entry = scale[line % len(scale), lane]
+                if transposed:
+                    entry = scale.reshape(-1, 8)[c["scale_base"] + n * c["scale_nstep"]]
                 if not raw:
                     clamp = (c["zero_point"], c["low"], c["high"], 0)
                     if c["rounding"] == Rounding.ONNX:
@@ -174,10 +188,14 @@ def expected_bytes(target, sums, memories, commands):
                         value = table[column * 256 + value % 256]
                 elif c["table"]:
                     value = max(value, 0)
-                start = c["out_base"] + n * c["out_nstep"] + row * c["out_mstep"] + (s * lanes + lane) * size
+                if window > 1:
+                    stored = int(np.array(int(value) % (1 << 8 * size)).astype(f"<u{size}").view(kind))
+                    place = n, row // window, column
+                    greatest[place] = value = max(greatest.get(place, stored), stored)
+                start = c["out_base"] + n * c["out_nstep"] + row // window * c["out_mstep"] + (s * lanes + lane) * apart
                 for byte in range(size):
                     written[(start + byte) % OUTPUT_BYTES] = int(value) >> 8 * byte & 255
-        groups.append(c["n_count"] * c["m_count"] * (cols // lanes))
+        groups.append((c["n_count"] * c["m_count"] * per_row, window))
     return written, groups
 
 
@@ -260,6 +278,40 @@ def random_pair(rng, target, groups=60):
         "pair": 1, "bias": 0, "per_channel": 0, "scale_nstep": 0, "table": 0}
 
 
+def random_product(rng, target, groups=60):
+    """Draw a command of products, which stay within 20 bits."""
+    addend = int(rng.integers(-(1 << 19) + 255**2, (1 << 19) - 255**2)) >> int(rng.integers(0, 20))
+    return random_command(rng, target, groups=groups) | {
+        "product": 1, "bias": 0, "per_channel": 0, "scale_nstep": 0, "table": 0,
+        "bias_base": int(rng.integers(0, 1 << 16)), "bias_nstep": addend & 0xFFFF, "bias_mstep": addend >> 16 & 15}
+
+
+def random_transposed(rng, target, groups=40):
+    """Draw a command whose rows are pixels of one channel, at any places of any distances."""
+    size, entries = target.operand_bytes, target.scratchpads.channels
+    command = random_command(rng, target, list(Rounding)[rng.integers(1, 4)], groups)
+    steps = rng.integers(-200, 200, 2) * size % (1 << 20)
+    span = entries // 2 - 1
+    return command | {
+        "transposed": 1, "last_group": int(rng.integers(min(16, target.sum_columns // target.post.lanes))),
+        "lane_lines": int(rng.integers(0, 12)), "out_base": int(rng.integers(0, OUTPUT_BYTES // size)) * size,
+        "out_nstep": int(steps[0]), "out_mstep": int(steps[1]),
+        "bias_base": int(rng.integers(0, entries)), "bias_nstep": int(rng.integers(0, 5)),
+        "scale_base": (0 if command["rounding"] == Rounding.ONNX else entries // 2),
+        "scale_nstep": int(rng.integers(0, span // command["n_count"] + 1))}
+
+
+def random_windows(rng, target, groups=60):
+    """Draw a command that reduces windows of rows, of pairs if there are."""
+    make = random_pair if target.has_pairs and rng.random() < 0.3 else random_command
+    command = make(rng, target, groups=groups)
+    if command["rounding"] == Rounding.NONE:
+        return command
+    window = min(int(rng.integers(2, 10)), command["m_count"])
+    return command | {"m_count": command["m_count"] // window * window, "reduce": window - 1,
+                      "reduce_unsigned": int(rng.integers(0, 2))}
+
+
 def random_sums(rng, target):
     bits = target.accumulator_bits
     shape = (2, DEPTH, target.sum_columns)
@@ -273,8 +325,11 @@ def check(rng, target, commands, **options):
     wrong = np.flatnonzero(written != expected)
     assert not len(wrong), (f"{len(wrong)} bytes wrong, first byte {wrong[0]}: {written[wrong[0]]} "
                             f"instead of {expected[wrong[0]]}")
-    assert seen["done"] == np.cumsum(groups).tolist(), "a command was not done after its own last write"
-    assert seen["reads"] == seen["groups"] == seen["output_writes"] == len(seen["writes"]) == sum(groups)
+    writes = [count // window for count, window in groups]
+    assert seen["done"] == np.cumsum(writes).tolist(), "a command was not done after its own last write"
+    groups = [count for count, _ in groups]
+    assert seen["reads"] == seen["groups"] == sum(groups)
+    assert seen["output_writes"] == len(seen["writes"]) == sum(writes)
     return seen, groups
 
 
@@ -330,6 +385,18 @@ def test_pairs(rng, lanes, cols, data_width):
     check(rng, target, commands, stalls=True)
 
 
+@pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
+    (2, 8, 8, 64, 0), (1, 4, 8, 32, 0), (8, 16, 8, 128, 1), (4, 4, 8, 32, 0), (2, 4, 16, 64, 0), (4, 8, 8, 256, 1),
+])
+def test_transposed(rng, lanes, cols, operand_bits, data_width, pairs):
+    """Pixels of one channel among other rows: a wrong bank, line, entry, group or delay leaves wrong bytes."""
+    target = config(lanes, cols, operand_bits, data_width, pairs=pairs, transposed=1)
+    draws = [random_transposed, random_transposed, random_command, *[random_pair] * pairs]
+    commands = [draws[rng.integers(len(draws))](rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
+
+
 def test_time_of_pairs(rng):
     """The compiler reads the delay of pairs here; others must not wait for them, nor be late themselves."""
     target = config(2, 4, pairs=1)
@@ -344,6 +411,50 @@ def test_time_of_pairs(rng):
         begun = late if commands[0] is pair else 0
         assert writes[0] - seen["first_read"] == seen["latency"] + begun
         assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) + delays
+
+
+@pytest.mark.parametrize(("lanes", "cols", "data_width", "pairs"), [
+    (2, 8, 64, 0), (2, 8, 64, 1), (1, 1, 32, 0), (1, 32, 128, 0), (4, 4, 32, 1), (2, 4, 256, 0),
+])
+def test_products(rng, lanes, cols, data_width, pairs):
+    """Products among sums, and sums of pairs: a wrong byte, zero point, addend or delay leaves wrong outputs."""
+    target = config(lanes, cols, data_width=data_width, pairs=pairs, products=1)
+    kinds = [random_product, random_product, random_command] + [random_pair] * pairs
+    commands = [kinds[rng.integers(len(kinds))](rng, target, groups=int(rng.integers(2, 40))) for _ in range(14)]
+    # Two whose zero points and addends differ, one right behind the other.
+    commands += [random_product(rng, target, groups=30) for _ in range(2)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
+
+
+@pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
+    (2, 8, 8, 64, 0), (4, 4, 8, 64, 1), (1, 3, 8, 32, 0), (2, 4, 8, 64, 1), (2, 6, 16, 64, 0), (4, 12, 4, 128, 0),
+])
+def test_maxima(rng, lanes, cols, operand_bits, data_width, pairs):
+    """Windows among other commands: a row of another window, a wrong sign, place or count leaves wrong outputs."""
+    target = config(lanes, cols, operand_bits, data_width, pairs=pairs, maxima=1)
+    commands = [random_windows(rng, target, groups=int(rng.integers(20, 160))) for _ in range(10)]
+    check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
+
+
+def test_time_of_maxima(rng):
+    """The compiler takes it that windows come no later than other outputs, at a row of sums for each group's turn."""
+    target = config(2, 4, maxima=1)
+    command = random_command(rng, target, Rounding.ONNX) | {
+        "n_count": 2, "m_count": 12, "reduce": 3, "reduce_unsigned": 0}
+    seen, groups = check(rng, target, [command, command])
+    writes = np.array(seen["writes"])
+    assert writes[0] - seen["first_read"] == seen["latency"] + 3 * 2
+    assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2
+
+
+@pytest.mark.parametrize("reduce", [1, 3])
+def test_windows_fill_commands(rng, reduce):
+    """A command that ends inside a window, which would write nothing of it, breaks a rule."""
+    target = config(2, 4, maxima=1)
+    command = random_command(rng, target, Rounding.ONNX) | {"n_count": 1, "m_count": 5, "reduce": reduce}
+    with pytest.raises(AssertionError, match=r"^windows: m_count must be a multiple of reduce \+ 1"):
+        run(rng, target, random_sums(rng, target), random_memories(rng, target), [command])
 
 
 def test_bias_matrix(rng):
@@ -371,3 +482,116 @@ def test_output_too_small():
         memory=Memory(data_width=32))
     with pytest.raises(PearrayError, match=r"^scratchpads.output_bytes must be at least 128 .*, not 64$"):
         Engine(target)
+
+
+#: What must be zero in commands of averages.
+NONE = {"pair": 0, "bias": 0, "bias_nstep": 0, "per_channel": 0, "scale_nstep": 0, "table": 0, "out_nstep": 0}
+
+
+def random_average(rng, target, *, terms=True, resume=False, search=True, tiles=None):
+    """Draw a command of averages."""
+    groups = target.sum_columns // target.post.lanes
+    m_count = int(rng.integers(1, 1 + min(8, STATES // groups, OUTPUT_BYTES // target.sum_columns // 4)))
+    tiles = (int(rng.integers(1, 6)) if tiles is None else tiles) if terms else 1
+    # A scale of one leaves the number of a step as it is.
+    return random_command(rng, target, Rounding.ONNX) | NONE | {
+        "average": int(terms), "resume": int(resume), "search": int(search), "m_count": m_count, "scale_base": 0,
+        "n_count": tiles + SEARCH * search, "zero_point": -128, "low": -128, "high": 127,
+        "out_mstep": target.sum_columns}
+
+
+def with_tables(rng, target, memories, sums, real):
+    """Put terms of any magnitude and sign into the first table, and rising steps into the second."""
+    words = np.zeros((256, pair_words(target)), np.int32)
+    terms = (rng.uniform(-1, 1, 256) * 2.0 ** rng.integers(-12, 4, 256)).astype(np.float32)
+    steps = np.sort((rng.uniform(-1, 1, 256) * 2.0 ** rng.integers(-8, 4, 256)).astype(np.float32))
+    words[:, 0] = terms.view(np.int32)
+    words[:, 1] = order(steps) if real else np.sort(rng.choice(sums.ravel(), 256))
+    scale = memories[3].reshape(-1, 8).copy()
+    scale[:target.post.lanes, :4] = np.ones(target.post.lanes, "<f4").view(np.uint8).reshape(-1, 4)
+    return memories | {target.pair_memory: words.astype("<i4").view(np.uint8).reshape(-1), 3: scale.reshape(-1)}
+
+
+def order(numbers):
+    """Integers that rise with float32 numbers."""
+    bits = numbers.view(np.int32)
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def expected_averages(target, sums, memories, commands):
+    """Apply the definition of averages, one output at a time; others as ever."""
+    words, written, states, counts = memories[target.pair_memory].view("<i4").reshape(256, -1), {}, {}, []
+    groups = target.sum_columns // target.post.lanes
+    for c in commands:
+        if not (c.get("average") or c.get("search")):
+            some, _ = expected_bytes(target, sums, memories, [c])
+            written |= {at: some[at] for at in np.flatnonzero(some >= 0)}
+            counts.append(c["n_count"] * c["m_count"] * groups)
+            continue
+        for m, column in np.ndindex(c["m_count"], target.sum_columns):
+            state = states.get((m, column), np.float32(0)) if c["resume"] else np.float32(0)
+            for n in range(c["n_count"] - SEARCH * c["search"]):
+                found = sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + m) % DEPTH, column]
+                state = state + words[found & 255, :1].view(np.float32)[0] if c["average"] else np.int64(found)
+            states[m, column] = state
+            if c["search"]:
+                level = order(np.float32([state]))[0] if c["average"] else state
+                step = int(np.searchsorted(words[1:, 1], level, "right")) - 128
+                at = c["out_base"] + m * c["out_mstep"] + column
+                written[at % OUTPUT_BYTES] = step & 255
+        counts.append(c["m_count"] * groups if c["search"] else 0)
+    full = np.full(OUTPUT_BYTES, -1)
+    full[list(written)] = list(written.values())
+    return full, counts
+
+
+def check_averages(rng, target, commands, real=True, **options):
+    sums = random_sums(rng, target)
+    memories = with_tables(rng, target, random_memories(rng, target), sums, real)
+    written, seen = run(rng, target, sums, memories, commands, **options)
+    wanted, counts = expected_averages(target, sums, memories, commands)
+    wrong = np.flatnonzero(written != wanted)
+    assert not len(wrong), (f"{len(wrong)} bytes wrong, first byte {wrong[0]}: {written[wrong[0]]} "
+                            f"instead of {wanted[wrong[0]]}")
+    assert seen["done"] == np.cumsum(counts).tolist(), "a command was not done after its own last write"
+    assert seen["output_writes"] == sum(counts)
+    return seen
+
+
+@pytest.mark.parametrize(("lanes", "cols", "data_width"), [(2, 8, 64), (1, 1, 32), (4, 4, 64), (2, 24, 128)])
+def test_averages(rng, lanes, cols, data_width):
+    """Averages among other commands: a term too early or late, a wrong state, step or setting leaves wrong outputs."""
+    target = config(lanes, cols, data_width=data_width, pairs=1, averages=1)
+
+    def others():
+        kind = random_pair if rng.random() < 0.5 else random_command
+        return kind(rng, target, groups=int(rng.integers(2, 20)))
+
+    commands = []
+    for _ in range(3):
+        commands += [random_average(rng, target), others(), random_average(rng, target, search=False)]
+        # The same states.
+        last = commands[-1]
+        commands += [random_average(rng, target, resume=True) | {"m_count": last["m_count"]}]
+    check_averages(rng, target, commands)
+    check_averages(rng, target, commands[:4], stalls=True)
+
+
+def test_integers(rng):
+    """Sums that are looked for as they are must not be taken for float32 numbers, nor wait for additions."""
+    target = config(2, 8, pairs=1, averages=1)
+    commands = [random_average(rng, target, terms=False) for _ in range(4)]
+    check_averages(rng, target, commands, real=False)
+
+
+def test_time_of_averages(rng):
+    """The compiler's timing reads here how long tiles of few and of many groups take."""
+    target = config(2, 8, pairs=1, averages=1)
+    for rows in (1, 2, 8):
+        command = random_average(rng, target, tiles=3) | {"m_count": rows}
+        seen, groups = check_averages(rng, target, [command]), rows * 4
+        assert seen["reads"] == seen["groups"] == 3 * groups
+        writes = np.array(seen["writes"])
+        tiles = (3 + SEARCH - 1) * max(groups, AverageWalk.PERIOD)
+        assert writes[0] - seen["first_read"] == seen["latency"] + Engine.pair_delay_of(target) + tiles
+        assert writes[-1] - writes[0] + 1 == groups

@@ -10,23 +10,22 @@ from pearray.hdl.row_stationary.commands import Destination
 from pearray.hdl.shell.commands import FORMAT_VERSION, Opcode
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.shell.fetch import Fetch
-from pearray.hdl.shell.queues import QUEUES, CommandQueues, slot_name
+from pearray.hdl.shell.queues import CommandQueues, slot_name
 from pearray.hdl.shell.reader import Reader
 from pearray.hdl.shell.tokens import TokenGates
-from pearray.hdl.systolic.commands import COMMANDS
+from pearray.hdl.systolic.commands import COMMANDS, command_set
 from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
 from pearray.sim.pysim import simulate
 from pearray.sim.pysim_memory import MemoryModel
 
 PROGRAM = 0x1340
-NAMES = [opcode.name.lower() for opcode in QUEUES]
 
 
-def configuration(data_width):
+def configuration(data_width, moves=0):
     size = 1 << 12
     return SystolicConfig(
         name="test", array=Array(rows=4, cols=4),
-        scratchpads=Scratchpads(activation_bytes=size, weight_bytes=size, output_bytes=size),
+        scratchpads=Scratchpads(activation_bytes=size, weight_bytes=size, output_bytes=size, moves=moves),
         accumulators=Accumulators(depth=16), post=Post(), memory=Memory(data_width=data_width),
     )
 
@@ -34,15 +33,16 @@ def configuration(data_width):
 class Bench:
     """Fetch to gates, and one engine per queue that takes a random time for each command."""
 
-    def __init__(self, rng, data_width=64, busy=0.9, depth=16, program_address=PROGRAM, **memory):
+    def __init__(self, rng, data_width=64, busy=0.9, depth=16, program_address=PROGRAM, moves=0, **memory):
         self.rng = rng
         self.busy = busy
         self.module = m = Module()
-        config = configuration(data_width)
+        config = configuration(data_width, moves)
+        self.names = [opcode.name.lower() for opcode in config.commands.queues]
         m.submodules.reader = self.reader = Reader(config, 1)
         m.submodules.fetch = self.fetch = Fetch(config)
         m.submodules.queues = self.queues = CommandQueues(config, depth)
-        m.submodules.gates = self.gates = TokenGates(COMMANDS)
+        m.submodules.gates = self.gates = TokenGates(config.commands)
         wiring.connect(m, self.fetch.request, self.reader.request[0])
         wiring.connect(m, self.reader.response[0], self.fetch.response)
         m.d.comb += [
@@ -57,12 +57,12 @@ class Bench:
             self.gates.valid.eq(self.queues.valid),
             self.queues.take.eq(self.gates.take),
         ]
-        for opcode in QUEUES:
+        for opcode in config.commands.queues:
             name = slot_name(opcode)
             m.d.comb += getattr(self.gates, name).eq(getattr(self.queues, name))
         self.memory = MemoryModel(self.reader.bus, rng=rng, **memory)
         self.log = []
-        self.completed = dict.fromkeys(NAMES, 0)
+        self.completed = dict.fromkeys(self.names, 0)
         self.released = 0
         self.bad = []
 
@@ -120,46 +120,48 @@ class Bench:
             while not ctx.get(self.reader.idle):
                 await ctx.tick()
 
-        engines = [self.engine(index, name) for index, name in enumerate(NAMES)]
+        engines = [self.engine(index, name) for index, name in enumerate(self.names)]
         simulate(self.module, drive, background=[*self.memory.testbenches, *engines, self.watch_bad],
                  timeout=timeout)
 
 
-def random_command(rng, counts, following=15):
+def random_command(rng, commands, counts, following=15):
     """Draw a command that waits for some commands before it; give its opcode, waits, body bits and bytes."""
-    opcode = QUEUES[rng.integers(0, 4)]
-    layout = data.Layout.cast(COMMANDS.bodies[opcode])
+    opcode = commands.queues[rng.integers(len(commands.queues))]
+    layout = data.Layout.cast(commands.bodies[opcode])
     bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size)
-    for name in COMMANDS.counts[opcode]:
+    for name in commands.counts[opcode]:
         bits |= 1 << layout[name].offset + int(rng.integers(layout[name].width))
-    waits = {name: int(rng.integers(max(0, counts[name] - 3), counts[name] + 1)) for name in NAMES}
-    header = int.from_bytes(COMMANDS.encode(opcode, waits, {}, following), "little")
-    return opcode, waits, bits, (header | bits << 96).to_bytes(64, "little")
+    waits = {name: int(rng.integers(max(0, count - 3), count + 1)) for name, count in counts.items()}
+    header = int.from_bytes(commands.encode(opcode, waits, {}, following), "little")
+    return opcode, waits, bits, (header | bits << commands.header_bits).to_bytes(64, "little")
 
 
-def random_program(rng, count, told=False):
-    counts = dict.fromkeys(NAMES, 0)
+def random_program(rng, count, told=False, moves=0):
+    format = command_set(moves=bool(moves))
+    counts = dict.fromkeys([opcode.name.lower() for opcode in format.queues], 0)
     commands = []
     program = b""
     for following in range(count, 0, -1):
-        opcode, waits, bits, encoded = random_command(rng, counts, following if told else 15)
+        opcode, waits, bits, encoded = random_command(rng, format, counts, following if told else 15)
         commands.append((opcode.name.lower(), waits, bits))
         counts[opcode.name.lower()] += 1
         program += encoded
-    return commands, program + COMMANDS.encode(Opcode.END, counts, {}, 0 if told else 15)
+    return commands, program + format.encode(Opcode.END, counts, {}, 0 if told else 15)
 
 
+@pytest.mark.parametrize("moves", [0, 1])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("data_width", [32, 64, 128, 512])
-def test_order_and_waits(rng, data_width, stall):
+def test_order_and_waits(rng, data_width, stall, moves):
     """A dropped token, a swapped count, a lost beat or a reordered queue would start a wrong command."""
-    commands, program = random_program(rng, 60)
-    bench = Bench(rng, data_width, busy=float(rng.choice([0.3, 0.9])), stall=stall,
+    commands, program = random_program(rng, 60, moves=moves)
+    bench = Bench(rng, data_width, busy=float(rng.choice([0.3, 0.9])), stall=stall, moves=moves,
                   read_latency=int(rng.integers(1, 30)))
     bench.run(program)
     assert not bench.bad
     assert sum(bench.completed.values()) == len(commands)
-    for name in NAMES:
+    for name in bench.names:
         expected = [(waits, bits) for queue, waits, bits in commands if queue == name]
         started = [(bits, completed) for queue, bits, completed in bench.log if queue == name]
         assert len(started) == len(expected)
@@ -244,24 +246,26 @@ def test_unknown_command(rng, position, byte, value):
     assert len(bench.log) <= position
 
 
+@pytest.mark.parametrize("moves", [0, 1])
 @pytest.mark.parametrize("data_width", [32, 64, 128, 256, 512])
-def test_zero_counts(rng, data_width):
+def test_zero_counts(rng, data_width, moves):
     """A length or count of zero would wrap: the engine would move 65,536 rows, or hang."""
-    for opcode in QUEUES:
-        layout = data.Layout.cast(COMMANDS.bodies[opcode])
-        for name in COMMANDS.counts[opcode]:
-            commands, program = random_program(rng, 2)
+    format = command_set(moves=bool(moves))
+    for opcode in format.queues:
+        layout = data.Layout.cast(format.bodies[opcode])
+        for name in format.counts[opcode]:
+            commands, program = random_program(rng, 2, moves=moves)
             flag = int(rng.integers(2))
             bits = int.from_bytes(rng.bytes(52), "little") % (1 << layout.size) & ~1 | flag
-            for other in COMMANDS.counts[opcode]:
+            for other in format.counts[opcode]:
                 bits |= 1 << layout[other].offset + int(rng.integers(layout[other].width))
             bits &= ~((1 << layout[name].width) - 1 << layout[name].offset)
-            header = int.from_bytes(COMMANDS.encode(opcode, {}, {}), "little")
-            program = program[:-64] + (header | bits << 96).to_bytes(64, "little") + COMMANDS.encode(
-                Opcode.END, {other: sum(queue == other for queue, *_ in commands) for other in NAMES}, {})
-            bench = Bench(rng, data_width, busy=0.1)
+            bench = Bench(rng, data_width, busy=0.1, moves=moves)
+            header = int.from_bytes(format.encode(opcode, {}, {}), "little")
+            program = program[:-64] + (header | bits << format.header_bits).to_bytes(64, "little") + format.encode(
+                Opcode.END, {other: sum(queue == other for queue, *_ in commands) for other in bench.names}, {})
             bench.run(program)
-            allowed = flag and name in COMMANDS.counts_except.get(opcode, ())
+            allowed = flag and name in format.counts_except.get(opcode, ())
             assert bench.bad == ([] if allowed else [PROGRAM + 128]), (opcode, name, flag)
 
 

@@ -1,0 +1,246 @@
+"""Output pixels of a channel side by side: how they lie, how a layer is cut, where all stands, what it costs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from ...hdl.post.engine import output_banks
+from ...hdl.shell.commands import COMMAND_BYTES, Rounding
+from .candidates import halves
+from .geometry import congruent
+from .layer import Layer
+
+__all__ = ["Cut", "Phase", "Plan", "fitting"]
+
+#: Ways to lay outputs side by side, of least cycles of the array, that are combined with cuts.
+_WAYS = 4
+
+#: Groups of lanes of a row that post-processing can count.
+_MOST_GROUPS = 16
+
+
+@dataclass(frozen=True)
+class Way:
+    """How outputs of an image lie side by side."""
+
+    #: Outputs of a vector.
+    width: int
+    #: Whether vectors go on from a row of outputs to the next; outputs in between are dropped.
+    flat: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A way, and sizes of parts."""
+
+    way: Way
+    #: Channels and rows of outputs of a group.
+    channels: int
+    rows: int
+    #: Rows of outputs whose input is a tile of activations, and whether it holds all channels.
+    strip: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Columns of the filter and of the image that are `step` apart, as a contraction for one vector."""
+
+    #: First column of the filter, and columns.
+    first: int
+    taps: int
+    step: int
+    #: Pixels of a row of the input that stand in the scratchpad, and elements from a row of the filter to the next.
+    columns: int
+    line: int
+    #: Elements of the contraction.
+    size: int
+
+
+def _can_lie_beside(layer: Layer) -> bool:
+    """Whether a layer is one whose outputs may lie side by side."""
+    problem, finish = layer.problem, layer.problem.finish
+    return (layer.config.has_transposed and problem.channelwise and not problem.maximum and not problem.added
+            and not problem.repeat and problem.r * problem.s > 1 and (problem.dilation[1] == 1 or problem.s == 1)
+            and finish.rounding is not Rounding.NONE and finish.pair is None and finish.steps is None
+            and finish.bias_rows is None
+            and not (finish.table is not None and finish.table.ndim > 1))
+
+
+class Plan:
+    """A layer under a cut: its vectors, and where all stands."""
+
+    def __init__(self, layer: Layer, cut: Cut):
+        self.layer, self.problem, self.config, self.cut = layer, layer.problem, layer.config, cut
+        self.item, self.lanes = layer.config.operand_bytes, layer.config.post.lanes
+        self.width, self.flat = cut.way.width, cut.way.flat
+        self.held = layer.problem.cg if cut.whole else cut.channels
+        #: Distance of pixels in the activation scratchpad, in operands.
+        self.pitch = self.held + (1 - self.held) % layer.banks
+
+    @cached_property
+    def blocks(self) -> int:
+        """Vectors of a row of outputs, if they do not go on in the next."""
+        return -(-self.problem.q // self.width)
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """Contractions that add up to a vector's outputs."""
+        problem, step, found = self.problem, self.problem.stride[1], []
+        for first in range(min(step, problem.s)):
+            taps = -(-(problem.s - first) // step)
+            if self.flat:
+                columns = line = self._shared_columns()
+                size = (problem.r - 1) * line + self.width + taps - 1
+            else:
+                columns, line = self.blocks * self.width + taps - 1, self.width + taps - 1
+                size = problem.r * line
+            found.append(Phase(first, taps, step, columns, line, size))
+        return found
+
+    def _shared_columns(self) -> int:
+        """Pixels from a row to the next if the padding behind a row is that in front of the next, as far as it can."""
+        problem = self.problem
+        seen = problem.q + problem.s - 1
+        behind = max(0, seen - problem.left - problem.width)
+        return seen - (behind if behind <= problem.left else 0)
+
+    @cached_property
+    def tiles(self) -> int:
+        """Tiles of the contraction of a vector."""
+        return sum(-(-phase.size // self.config.array.rows) for phase in self.phases)
+
+    def vectors(self, rows: int) -> int:
+        """Vectors of some rows of outputs."""
+        if self.flat:
+            return -(-((rows - 1) * self.phases[0].line + self.problem.q) // self.width)
+        return rows * self.blocks
+
+    def in_rows(self, rows: int) -> int:
+        """Rows of the input that some rows of outputs see."""
+        return (rows - 1) * self.problem.stride[0] + self.problem.dilation[0] * (self.problem.r - 1) + 1
+
+    def line(self, phase: Phase) -> int:
+        """Distance of rows in the activation scratchpad, in operands."""
+        least = phase.columns * self.pitch
+        if self.flat or self.problem.r == 1:
+            return least
+        return congruent(least, self.problem.dilation[0], phase.line, self.layer.banks)
+
+    def extent(self, phase: Phase, rows: int) -> int:
+        """Operands that rows of outputs see of a phase, whatever the last vector sees behind them included."""
+        if self.flat:
+            pixels = max(self.vectors(rows) * self.width + phase.size - self.width, self.in_rows(rows) * phase.columns)
+            return (pixels - 1) * self.pitch + self.held
+        return (self.in_rows(rows) - 1) * self.line(phase) + (phase.columns - 1) * self.pitch + self.held
+
+    def places(self, rows: int) -> list[int]:
+        """Where each phase's pixels begin in a tile of activations, and how many operands it has in all."""
+        ends = [0]
+        for phase in self.phases:
+            ends.append(ends[-1] + self.extent(phase, rows))
+        return ends
+
+    @cached_property
+    def out_lines(self) -> int:
+        """Lines of the output scratchpad from a pixel to the next, one operand less."""
+        return -(-(self.cut.channels - 1) * self.item // output_banks(self.config))
+
+    @cached_property
+    def out_pitch(self) -> int:
+        """Bytes from a pixel to the next in the output scratchpad."""
+        return self.out_lines * output_banks(self.config) + self.item
+
+    @cached_property
+    def out_groups(self) -> int:
+        """Groups of lanes of a row of sums that have outputs."""
+        return -(-self.width // self.lanes)
+
+    def out_size(self, vectors: int, channels: int) -> int:
+        """Bytes of the outputs of some vectors, with those that are written behind the last."""
+        pixels = (vectors - 1) * self.width + self.out_groups * self.lanes
+        return (pixels - 1) * self.out_pitch + channels * self.item
+
+    @cached_property
+    def rows_at_once(self) -> int:
+        """Rows of outputs for which the output scratchpad has room twice; 0 if it has not."""
+        room = self.config.scratchpads.output_bytes // 2
+        rows = self.cut.rows
+        while rows and self.out_size(self.vectors(rows), self.cut.channels) > room:
+            rows = 0 if self.flat else rows - 1
+        return rows
+
+    @property
+    def fits(self) -> bool:
+        """Whether all has room, and can be walked."""
+        cut, pads, problem = self.cut, self.config.scratchpads, self.problem
+        if self.vectors(cut.rows) * cut.channels > self.layer.depth or self.out_groups > _MOST_GROUPS:
+            return False
+        dilation = problem.dilation[0]
+        if not self.flat and problem.r > 1 and any(
+                (self.line(phase) * dilation - phase.line) % self.layer.banks for phase in self.phases):
+            return False
+        weights = sum(self.weight_bytes(phase, cut.channels) for phase in self.phases)
+        return (self.places(min(cut.strip, problem.p))[-1] * self.item <= pads.activation_bytes
+                and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels and self.rows_at_once > 0)
+
+    def weight_bytes(self, phase: Phase, channels: int) -> int:
+        """Bytes of the filters of some channels, zeros before the first and behind the last included."""
+        return (phase.size - 1 + (channels - 1) * phase.size + self.config.array.cols) * self.item
+
+    def cycles(self) -> float:
+        """Estimated cycles."""
+        layer, problem, cut, rows = self.layer, self.problem, self.cut, self.config.array.rows
+        images, groups_of = problem.images, -(-problem.cg // cut.channels)
+        strips = [min(cut.strip, problem.p - at) for at in range(0, problem.p, cut.strip)]
+        parts = [min(cut.rows, strip - at) for strip in strips for at in range(0, strip, cut.rows)]
+        compute = sum(max(self.vectors(part), rows) for part in parts) * self.tiles * problem.cg
+        compute += 8 * len(parts) * groups_of * len(self.phases)
+        seen = sum(self.in_rows(strip) for strip in strips) * min(
+            sum(phase.columns for phase in self.phases), problem.width)
+        loads = layer.row_beats(self.held * self.item, seen) * (1 if cut.whole else groups_of)
+        loads += (len(parts) * groups_of * 4 * COMMAND_BYTES + sum(
+            self.weight_bytes(phase, problem.cg) for phase in self.phases)) / self.config.beat_bytes
+        stores = layer.row_beats(cut.channels * self.item, problem.p * problem.q) * groups_of
+        posts = sum(map(self.vectors, parts)) * problem.cg * self.out_groups
+        begin = layer.row_beats(self.held * self.item, self.in_rows(parts[0]) * problem.width)
+        end = (posts + stores) / len(parts) / groups_of
+        serial = 0.0
+        if 2 * self.places(strips[0])[-1] * self.item > self.config.scratchpads.activation_bytes:
+            serial = loads * (1 - 1 / (len(strips) * (1 if cut.whole else groups_of)))
+        return images * (max(compute, loads, stores, posts) + serial) + begin + end
+
+
+def _ways(layer: Layer) -> list[Way]:
+    """Ways to lay outputs side by side that take the fewest cycles of the array."""
+    problem, array = layer.problem, layer.config.array
+    flat = (False, True) if problem.stride == problem.dilation == (1, 1) else (False,)
+    # Pixels of a channel are not worth it.
+    found = [Way(width, each) for each in flat for width in range(2, array.cols + 1)]
+
+    def cycles(way: Way) -> tuple[int, int]:
+        plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True))
+        return plan.tiles * max(plan.vectors(problem.p), array.rows), plan.out_groups
+
+    return sorted(found, key=cycles)[:_WAYS]
+
+
+def _cuts(layer: Layer) -> Iterator[Cut]:
+    """Yield ways and sizes of parts."""
+    problem = layer.problem
+    for way in _ways(layer):
+        for channels, rows in product(halves(problem.cg), sorted({*halves(problem.p), *range(1, 5)})):
+            if rows > problem.p:
+                continue
+            strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}
+            for strip, whole in product(strips, {True, channels == problem.cg}):
+                yield Cut(way, channels, rows, min(strip, problem.p), whole)
+
+
+def fitting(layer: Layer) -> list[Plan]:
+    """Ways and cuts of a layer that fit, those of least estimated cycles first; none if outputs can't lie so."""
+    if not _can_lie_beside(layer):
+        return []
+    plans = (Plan(layer, cut) for cut in dict.fromkeys(_cuts(layer)))
+    return sorted((plan for plan in plans if plan.fits), key=Plan.cycles)

@@ -1,0 +1,97 @@
+"""Functions of the vector engine that a configuration may choose, and what each adds to a POST.
+
+Without a function a configuration has nothing of it: no logic, no field of a command. A kind of array says which it can
+have (:attr:`.config.Config.FUNCTIONS`), and ``[post]`` of a configuration which it has.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from amaranth.lib import data
+
+from .commands import PostBody, variant
+
+__all__ = ["FUNCTIONS", "REDUCE_BITS", "Function", "post_body"]
+
+#: Width of the number of rows that are compared with a first one.
+REDUCE_BITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A function of the vector engine.
+
+    Parameters
+    ----------
+    doc : str
+        What the fields do.
+    flags : tuple of str
+        Bits of a POST that it has.
+    fields : mapping of str to int
+        Unsigned fields behind those that all POSTs have, and their bits.
+    bytes_only : bool
+        Whether it is there with operands of 8 bits only.
+    needs : str
+        Key of another function that it needs; "" for none.
+    """
+
+    doc: str
+    flags: tuple[str, ...] = ()
+    fields: Mapping[str, int] = field(default_factory=dict)
+    bytes_only: bool = False
+    needs: str = ""
+
+
+#: Functions by their key in ``[post]``.
+FUNCTIONS = {
+    "pairs": Function(flags=("pair",), bytes_only=True, doc="""
+With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
+    entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
+    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
+
+    A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
+    it, where W is the number of words in a beat, and at least 2. The others are not kept."""),
+    "products": Function(flags=("product",), bytes_only=True, doc="""
+With ``product`` set, what takes the place of a sum is a product of two bytes without a sign,
+    ``(sum[7:0] - bias_base[7:0]) * ((-sum[15:8] mod 256) - bias_base[15:8]) + addend``, where ``addend`` is a number of
+    20 bits in two's complement: ``bias_nstep``, and above it ``bias_mstep[3:0]``. Then ``bias``, ``per_channel``,
+    ``scale_nstep`` and ``table`` must be zero, and the sum must fit 20 bits in two's complement."""),
+    "averages": Function(flags=("average", "resume", "search"), bytes_only=True, needs="pairs", doc="""
+With ``average`` or ``search`` set, post-processing keeps a state of 32 bits for each output of a tile, at most 256
+    groups of them, whose tile is walked ``n_count`` times. With ``average`` set, each of the first tiles adds one more
+    term to every state: the float32 number whose bits are entry ``sum[7:0]`` of the first table, rounded to nearest,
+    halves to even. States begin at zero, or, with ``resume`` set, with what the ``average`` before them left. Without
+    ``average`` there is one such tile, and its sums are the states.
+
+    With ``search`` set, eight further tiles, of which no sums are read, find for each state the greatest entry of the
+    second table, from entry 1 to 255, that is not above it; entries rise, and are float32 numbers with ``average``,
+    int32 without. Its number, or 0 if there is none, takes the place of the sum. A negative float32 number stands in
+    the table with all bits but the sign turned over. Without ``search`` nothing is written to the output scratchpad.
+
+    Then ``pair``, ``bias``, ``bias_nstep``, ``per_channel``, ``scale_nstep``, ``table`` and ``out_nstep`` must be
+    zero."""),
+    "transposed": Function(flags=("transposed",), fields={"lane_lines": 16, "last_group": 4}, doc="""
+With ``transposed`` set, columns of a row are pixels of one channel. Only groups s of at most
+    ``last_group`` are made. ``bias_base``, its steps, ``scale_base`` and ``scale_nstep`` count entries, not lines: all
+    columns of row m of tile n get entry ``bias_base + n * bias_nstep + m * bias_mstep`` of the biases and
+    ``scale_base + n * scale_nstep`` of the scales, whatever ``per_channel`` says. Column j is written to byte
+    ``out_base + n * out_nstep + m * out_mstep + j * (lane_lines * B + size)``, where B is the number of banks of the
+    output scratchpad, a beat's bytes or ``lanes`` times those of a sum, whichever is more. Addresses are multiples of
+    ``size`` then. ``rounding`` must not be ``Rounding.NONE``, and ``pair`` must be zero."""),
+    "maxima": Function(fields={"reduce": REDUCE_BITS, "reduce_unsigned": 1}, doc="""
+With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one another from a multiple of
+    ``reduce`` + 1 on are a window, of which each column's greatest output, after clamp and table, is written when its
+    last row has come. Outputs are compared as signed values, or as unsigned ones if ``reduce_unsigned`` is set;
+    ``out_mstep`` is the step from window to window. Then ``rounding`` must not be ``NONE``, ``m_count`` must be a
+    multiple of ``reduce`` + 1, and ``transposed``, ``average`` and ``search`` must be zero."""),
+}
+
+
+def post_body(functions: Collection[str]) -> type[data.Struct]:
+    """Body of the POSTs of a configuration that has some functions."""
+    chosen = [function for key, function in FUNCTIONS.items() if key in functions]
+    if not chosen:
+        return PostBody
+    return variant(PostBody, "\n\n    ".join(function.doc.strip() for function in chosen),
+                   *(flag for function in chosen for flag in function.flags),
+                   added={name: bits for function in chosen for name, bits in function.fields.items()})
