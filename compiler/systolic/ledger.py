@@ -13,7 +13,6 @@ import numpy as np
 
 from ...hdl.shell.config import Config
 from ...hdl.shell.ledger import Cause
-from ...hdl.shell.queues import QUEUES
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, ReadPort
@@ -22,7 +21,7 @@ from .timing import Latencies, bursts, execution, posting
 
 __all__ = ["predicted_charges", "predicted_ledger"]
 
-_LOAD, _EXECUTE, _POST, _STORE = range(len(QUEUES))
+_LOAD, _EXECUTE, _POST, _STORE, _MOVE = range(5)
 #: From the end of what a command waits for to its count; and cycles of a run before, and behind, those of its engines.
 _COUNTED, _BEFORE, _BEHIND = 1, 2, 1
 
@@ -108,29 +107,27 @@ def _pass_fetch(signals: _Signals, port: ReadPort, time: int, beats: int, fetche
     return next(fetches)
 
 
-def _add_posts(signals: _Signals, config: Config, times: Timeline,
-               commands: Mapping[int, Mapping[str, int]]) -> np.ndarray:
-    """When post-processing keeps a command; return when each gives its sums back."""
-    released = [-_COUNTED]
+def _add_posts(signals: _Signals, config: Config, times: Timeline, commands: Mapping[int, Mapping[str, int]]) -> None:
+    """When post-processing keeps a command."""
     for index, body in commands.items():
-        begun, found = int(times.begun[index]), posting(config, body)
-        signals.add("posting", begun + 1, begun + found.ready)
-        released.append(begun + found.released)
-    return np.array(released)
+        begun = int(times.begun[index])
+        signals.add("posting", begun + 1, begun + posting(config, body).ready)
 
 
-def _add_queues(signals: _Signals, program: Program, times: Timeline, released: np.ndarray) -> list[np.ndarray]:
+def _add_queues(signals: _Signals, program: Program, times: Timeline, queues: int) -> list[np.ndarray]:
     """Which command stands in each slot, counted from 1; return until when each waits for each queue."""
-    length, queues = program.length, len(QUEUES)
+    length = program.length
     reached = np.zeros((queues, length + 2), np.int64)
-    queue_of, waits = np.zeros(length + 1, np.int64), np.zeros((length + 1, queues), np.int64)
+    queue_of, waits = np.zeros(length + 1, np.int64), np.zeros((length + 1, _MOVE + 1), np.int64)
     for stream, place, _, numbers, _ in program.entries():
-        queue_of[place], waits[place] = stream.opcode.value - 1, numbers
-    waits[length] = [*program.counts.values()]
+        queue_of[place], waits[place, :len(numbers)] = stream.opcode.value - 1, numbers
+    waits[length, :len(program.counts)] = [*program.counts.values()]
     for each in range(queues):
         done = np.concatenate(([-_COUNTED], times.done[queue_of[:length] == each]))
-        counted = np.where(queue_of == _EXECUTE, released[waits[:, each]], done[waits[:, each]]) \
-            if each == _POST else done[waits[:, each]]
+        counted = done[waits[:, each]]
+        if each == _POST:
+            posted = np.array([-_COUNTED, *times.posted[1:]])
+            counted = np.where(queue_of == _EXECUTE, posted[waits[:, each]], counted)
         reached[each, 1:] = counted + _COUNTED
     left = np.minimum(times.left, times.cycles) + 1
     for index in range(length + 1):
@@ -150,12 +147,14 @@ def predicted_charges(config: Config, program: Program,
     """
     times = timeline(config, program, timing)
     signals = _Signals()
-    bodies: tuple[dict[int, Mapping[str, int]], ...] = ({}, {}, {}, {})
+    queues = len(config.commands.queues)
+    bodies: list[dict[int, Mapping[str, int]]] = [{} for _ in range(queues)]
     for stream, place, body, _, values in program.entries():
         bodies[stream.opcode.value - 1][place] = {**body, **dict(zip(stream.fields, values, strict=True))}
     _add_array(signals, config, times, bodies[_EXECUTE])
     _add_loads(signals, config, timing, times, bodies[_LOAD])
-    reached = _add_queues(signals, program, times, _add_posts(signals, config, times, bodies[_POST]))
+    _add_posts(signals, config, times, bodies[_POST])
+    reached = _add_queues(signals, program, times, queues)
     signals.add("fetched", times.fetched_at, NEVER)
     for (begin, has), (end, _) in pairwise([*times.rooms, (NEVER, True)]):
         signals.add("full", begin, end, not has)
@@ -185,30 +184,40 @@ def _first(*choices: tuple[np.ndarray, Cause], otherwise: np.ndarray | Cause) ->
 
 def _causes(signals: _Signals, reached: list[np.ndarray], cycles: np.ndarray, total: int) -> np.ndarray:
     """What some cycles are charged to; see :class:`~pearray.hdl.shell.ledger.Ledger`."""
-    slots = [signals.sampled(f"slot_{queue}", cycles) for queue in range(len(QUEUES))]
+    slots = [signals.sampled(f"slot_{queue}", cycles) for queue in range(len(reached))]
     there = [slot > 0 for slot in slots]
-    load, execute, post, store = ([
-        there[queue] & (cycles < reached[other][slots[queue]]) for other in range(len(QUEUES))]
-        for queue in range(len(QUEUES)))
+    none = np.zeros(len(cycles), bool)
+
+    def waits(queue: int) -> list[np.ndarray]:
+        """For which queues the oldest command of a queue waits; for none if there is no such queue."""
+        found = [there[queue] & (cycles < ends[slots[queue]]) for ends in reached] if queue < len(reached) else []
+        return [*found, *[none] * (_MOVE + 1 - len(found))]
+
+    load, execute, post, store, move = map(waits, range(_MOVE + 1))
     busy, fetching, fetched, full, work, weights, fill = (signals.sampled(name, cycles) > 0 for name in (
         "busy", "fetching", "fetched", "full", "work", "weights", "fill"))
     kept = signals.sampled("posting", cycles) > 0
-    post = [waits & ~kept for waits in post]
-    beat, none = signals.sampled("beat", cycles), ~there[_EXECUTE]
+    post = [each & ~kept for each in post]
+    beat, empty = signals.sampled("beat", cycles), ~there[_EXECUTE]
 
-    to_load = np.where(none, fetched | full, execute[_LOAD])
+    to_load = np.where(empty, fetched | full, execute[_LOAD])
     idle = to_load & ~busy
+    to_move = execute[_MOVE] & ~np.any(execute[:_MOVE], 0) | idle & load[_MOVE] & ~np.any(load[:_MOVE], 0)
     to_store = idle & np.where(there[_LOAD], load[_STORE] & ~load[_POST], full) \
         | execute[_STORE] & ~execute[_LOAD] & ~execute[_POST]
-    to_post = idle & load[_POST] | execute[_POST] & ~execute[_LOAD] | to_store & store[_POST]
+    to_post = idle & load[_POST] | execute[_POST] & ~execute[_LOAD] | to_move & move[_POST] | to_store & store[_POST]
+    loads = to_load | to_move & move[_LOAD] & ~move[_POST] | to_post & post[_LOAD]
     loading = _first((beat == _TO_ACTIVATIONS, Cause.ACTIVATIONS), (beat > 0, Cause.WEIGHTS),
                      (fetching, Cause.PROGRAM_FETCH), otherwise=Cause.MEMORY_LATENCY)
     posting = _first((post[_LOAD], Cause.DEPENDENCY), (post[_EXECUTE], Cause.FILL_AND_DRAIN),
-                     (post[_STORE], Cause.STORES), otherwise=Cause.POST_PROCESSING)
-    rest = _first((to_store & store[_EXECUTE], Cause.FILL_AND_DRAIN), (to_store, Cause.STORES),
-                  (to_load & load[_EXECUTE], Cause.FILL_AND_DRAIN), (none & fetched, Cause.START_AND_END),
-                  (none & ~full, Cause.PROGRAM_FETCH), (none | execute[_LOAD], Cause.DEPENDENCY),
+                     (post[_STORE], Cause.STORES), (post[_MOVE], Cause.MOVES), otherwise=Cause.POST_PROCESSING)
+    storing = _first((store[_EXECUTE], Cause.FILL_AND_DRAIN), (store[_MOVE], Cause.MOVES), otherwise=Cause.STORES)
+    moving = _first((move[_LOAD], Cause.DEPENDENCY), (move[_EXECUTE], Cause.FILL_AND_DRAIN),
+                    (move[_STORE], Cause.STORES), otherwise=Cause.MOVES)
+    rest = _first((to_load & load[_EXECUTE], Cause.FILL_AND_DRAIN), (empty & fetched, Cause.START_AND_END),
+                  (empty & ~full, Cause.PROGRAM_FETCH), (empty | execute[_LOAD], Cause.DEPENDENCY),
                   otherwise=Cause.FILL_AND_DRAIN)
-    shell = np.where((to_load | to_post & post[_LOAD]) & busy, loading, np.where(to_post, posting, rest))
+    rest = np.where(to_store, storing, np.where(to_move, moving, rest))
+    shell = np.where(loads & busy, loading, np.where(to_post, posting, rest))
     return _first(((cycles < _BEFORE) | (cycles >= total - _BEHIND), Cause.START_AND_END), (work, Cause.WORK),
                   (weights, Cause.WEIGHTS), (fill, Cause.FILL_AND_DRAIN), otherwise=shell)

@@ -56,6 +56,8 @@ class Timeline:
     #: Cycle in which each command stood in its slot, and the last in which it did.
     came: np.ndarray
     left: np.ndarray
+    #: Cycles in which POSTs gave their sums back, in order, behind zero for none.
+    posted: list[int]
     #: Cycle of the first operand vector of each EXECUTE.
     starts: dict[int, int]
     #: Cycles in which bursts of fetches, and of LOADs, were taken by the read channel.
@@ -76,7 +78,7 @@ class _Machine:
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs gave their sums back.
         self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
-        self._posted = [0]
+        self.posted = [0]
         self._totals = list(program.counts.values())
         self._length = length = program.length
         self._queue_of = [0] * length
@@ -131,7 +133,7 @@ class _Machine:
             waits = self._waits[place] = []
             for each, number in enumerate(numbers):
                 if number:
-                    waits.append((self._posted if queue == _EXECUTE and each == _POST else self._counts[each], number))
+                    waits.append((self.posted if queue == _EXECUTE and each == _POST else self._counts[each], number))
 
     def _at(self, time: int, kind: int, value: int = 0) -> None:
         heappush(self._events, (time << _TIME) + kind + next(self._order) + value)
@@ -386,7 +388,7 @@ class _Machine:
         self.begun[index] = time
         self._at(time + 1, _FREED, _POST)
         self._post_ready = time + ready
-        self._posted.append(time + released)
+        self.posted.append(time + released)
         self._finished(_POST, index, time + done)
 
     def _store(self, time: int) -> None:
@@ -431,5 +433,5 @@ def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_ME
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,
                     machine.waiting, (machine.stalls[0], machine.stalls[1], machine.stalls[2]),
-                    np.array(machine.came), np.array(machine.left), machine.starts, machine.fetches,
+                    np.array(machine.came), np.array(machine.left), machine.posted, machine.starts, machine.fetches,
                     machine.reads.taken, machine.fetched_at, machine.rooms)
