@@ -249,25 +249,7 @@ class Post(wiring.Component):
         last = taps(m, given.valid & given.last, write_cycle, "last")
 
         reading = walk.valid if given.averages is None else walk.valid & given.averages.reads
-        walked = Signal(init=1)
-        settled = Signal(init=1)
-        accepted = Signal()
-        pending = Signal()
-        told = Signal()
-        m.d.comb += [
-            self.commands.ready.eq((walked | last[0]) & settled),
-            accepted.eq(self.commands.valid & self.commands.ready),
-            walk.start.eq(pending if given.averages is None else pending & given.averages.ripe),
-            self.released.eq(walk.valid & walk.ending & ~told),
-        ]
-        m.d.sync += [
-            pending.eq(accepted | pending & ~walk.start),
-            walked.eq((walked | last[0]) & ~accepted),
-            settled.eq((settled | first) & ~accepted),
-            told.eq((told | self.released) & walk.valid),
-        ]
-        with m.If(accepted):
-            m.d.sync += command.eq(self.commands.payload)
+        self._accept(m, walk, given, command, first, last[0])
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -291,6 +273,28 @@ class Post(wiring.Component):
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
+
+    def _accept(self, m, walk, given, command, first, last):
+        """Take the next command with the last group of the one before, and tell when sums may be written over."""
+        walked = Signal(init=1)
+        settled = Signal(init=1)
+        accepted = Signal()
+        pending = Signal()
+        told = Signal()
+        m.d.comb += [
+            self.commands.ready.eq((walked | last) & settled),
+            accepted.eq(self.commands.valid & self.commands.ready),
+            walk.start.eq(pending if given.averages is None else pending & given.averages.ripe),
+            self.released.eq(walk.valid & walk.ending & ~told),
+        ]
+        m.d.sync += [
+            pending.eq(accepted | pending & ~walk.start),
+            walked.eq((walked | last) & ~accepted),
+            settled.eq((settled | first) & ~accepted),
+            told.eq((told | self.released) & walk.valid),
+        ]
+        with m.If(accepted):
+            m.d.sync += command.eq(self.commands.payload)
 
     def _is_pair(self, command):
         """Whether something made of a pair takes the place of each sum."""
