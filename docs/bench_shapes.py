@@ -45,7 +45,7 @@ def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> in
     work = -(-k // array.rows) * tiles * max(m, array.rows)
     lanes = m * tiles * latencies.groups
     begin = 3 + memory.read_latency + latencies.needed[0] + 6 + memory.read_latency + latencies.load_done
-    end = latencies.through + latencies.post + latencies.store_data + memory.write_latency + 12
+    end = latencies.through + latencies.post + latencies.store_data + memory.write_latency + 11 + latencies.start
     beat = config.beat_bytes
     begin += TokenGates.DONE_LATENCY + latencies.prepare + latencies.slots_top
     return max(work, -(-read // beat), -(-written // beat), lanes) + begin + end

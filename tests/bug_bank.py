@@ -165,7 +165,7 @@ BANK = [
           line="unit = delay(m, walk.unit, late,", fault="unit = delay(m, walk.unit, late - 1,"),
     Fault(name="pair-not-waited-for", module="pearray.hdl.post.engine",
           test="hdl/post/test_post.py::test_time_of_pairs",
-          line="(walked | last[0]) & settled", fault="(walked | walk.valid & walk.last) & settled"),
+          line="(walked | last) & settled", fault="(walked | walk.valid & walk.last) & settled"),
     Fault(name="pair-takes-groups-before-it", module="pearray.hdl.post.engine",
           test="hdl/post/test_post.py::test_time_of_pairs",
           line="valid = taps(m, walk.valid & pair, late", fault="valid = taps(m, walk.valid, late"),

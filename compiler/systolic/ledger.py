@@ -198,7 +198,7 @@ def _causes(signals: _Signals, reached: list[np.ndarray], cycles: np.ndarray, to
     busy, fetching, fetched, full, work, weights, fill = (signals.sampled(name, cycles) > 0 for name in (
         "busy", "fetching", "fetched", "full", "work", "weights", "fill"))
     kept = signals.sampled("posting", cycles) > 0
-    post = [waits & ~kept for waits in post]
+    post = [each & ~kept for each in post]
     beat, empty = signals.sampled("beat", cycles), ~there[_EXECUTE]
 
     to_load = np.where(empty, fetched | full, execute[_LOAD])

@@ -249,26 +249,7 @@ class Post(wiring.Component):
         last = taps(m, given.valid & given.last, write_cycle, "last")
 
         reading = walk.valid if given.averages is None else walk.valid & given.averages.reads
-        walked = Signal(init=1)
-        settled = Signal(init=1)
-        accepted = Signal()
-        told = Signal()
-        ready = (walked | last[0]) & settled
-        if given.averages is not None:
-            ready = ready & given.averages.ripe
-        m.d.comb += [
-            self.commands.ready.eq(ready),
-            accepted.eq(self.commands.valid & self.commands.ready),
-            self.released.eq(walk.valid & walk.ending & ~told),
-        ]
-        m.d.sync += [
-            walk.start.eq(accepted),
-            walked.eq((walked | last[0]) & ~accepted),
-            settled.eq((settled | first) & ~accepted),
-            told.eq((told | self.released) & walk.valid),
-        ]
-        with m.If(accepted):
-            m.d.sync += command.eq(self.commands.payload)
+        self._accept(m, walk, given, command, first, last[0])
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -288,10 +269,32 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = self._build_lanes(m, platform, lines, walk, given, settings)
-        self._build_output(m, platform, lanes, given, command, raw, valid, first, last)
+        self._build_output(m, platform, lanes, command, given, raw, valid, first, last)
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
 
         return m
+
+    def _accept(self, m, walk, given, command, first, last):
+        """Take the next command with the last group of the one before, and tell when sums may be written over."""
+        walked = Signal(init=1)
+        settled = Signal(init=1)
+        accepted = Signal()
+        pending = Signal()
+        told = Signal()
+        m.d.comb += [
+            self.commands.ready.eq((walked | last) & settled),
+            accepted.eq(self.commands.valid & self.commands.ready),
+            walk.start.eq(pending if given.averages is None else pending & given.averages.ripe),
+            self.released.eq(walk.valid & walk.ending & ~told),
+        ]
+        m.d.sync += [
+            pending.eq(accepted | pending & ~walk.start),
+            walked.eq((walked | last) & ~accepted),
+            settled.eq((settled | first) & ~accepted),
+            told.eq((told | self.released) & walk.valid),
+        ]
+        with m.If(accepted):
+            m.d.sync += command.eq(self.commands.payload)
 
     def _is_pair(self, command):
         """Whether something made of a pair takes the place of each sum."""
@@ -354,7 +357,7 @@ class Post(wiring.Component):
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = taps(m, walk.group, cycle, "group", reset_less=True)
         sum_cycle = self._sum_cycle_of(config)
-        factors = self._factors(m, walk) if config.has_products else None
+        factors = self._factors(m, command) if config.has_products else None
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(lanes)
         units = [Lane(config) for _ in range(lanes)]
         control = None
@@ -411,12 +414,12 @@ class Post(wiring.Component):
         pair = delay(m, chosen, self._lane_cycle, name, reset_less=True)
         return Mux(pair, tables.sum, waited)
 
-    def _factors(self, m, walk):
+    def _factors(self, m, command):
         """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
-        command, cycle = walk.command, self._sum_cycle_of(self._config)
+        cycle = self._sum_cycle_of(self._config)
         addend = Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]
         early = command.bias | command.per_channel | command.table | command.scale_nstep.any()
-        never(m, "product", walk.valid & command.product & early,
+        never(m, "product", command.product & early,
               "bias, per_channel, table and scale_nstep must be zero")
         return (delay(m, command.bias_base, cycle, "product_zeros", reset_less=True),
                 delay(m, addend, cycle, "product_addend", reset_less=True))
@@ -429,7 +432,7 @@ class Post(wiring.Component):
         chosen = delay(m, command.product, self._lane_cycle, name, reset_less=True)
         return Mux(chosen, product.product, waited)
 
-    def _build_output(self, m, platform, lanes, given, command, raw, valid, first, last):
+    def _build_output(self, m, platform, lanes, command, given, raw, valid, first, last):
         """Write each group to its banks: it is offered to every slot of a line, and one takes it.
 
         Outputs of a transposed command are rotated, and each has a line of its own.

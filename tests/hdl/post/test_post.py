@@ -450,7 +450,7 @@ def test_time_of_maxima(rng):
     seen, groups = check(rng, target, [command, command])
     writes = np.array(seen["writes"])
     assert writes[0] - seen["first_read"] == seen["latency"] + 3 * 2
-    assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 2
+    assert writes[-1] - seen["first_read"] == seen["latency"] + sum(groups) - 1 + 1
 
 
 def test_windows_fill_commands():
