@@ -175,7 +175,7 @@ class _Beside(Plan):
             is_last = image == problem.images - 1 and end == problem.p and channels[1] == problem.cg
             pieces = min(_LAST_PIECES if is_last else _PIECES, end - first)
         line, begun = self.phases[0].line if self.flat else self.blocks * self.width, 0
-        for p0, p1 in even(end - first, pieces):
+        for p0, p1 in self._pieces(end - first, pieces):
             vectors = self.vectors(p1) - begun
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "transposed": 1, "last_group": self.out_groups - 1,
@@ -196,6 +196,14 @@ class _Beside(Plan):
             self._add_constants(output, channels)
             yield output
             begun += vectors
+
+    def _pieces(self, rows: int, count: int) -> Iterator[_Span]:
+        """Cut rows of outputs into at most `count` parts, each of which has vectors that those before it do not."""
+        ends = [rows]
+        for first, _ in reversed(even(rows, count)):
+            if first and self.vectors(first) < self.vectors(ends[-1]):
+                ends.append(first)
+        yield from pairwise((0, *reversed(ends)))
 
     def _add_constants(self, output: Output, channels: _Span) -> None:
         """Let an output use the biases, scales and table of its channels."""
