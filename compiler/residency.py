@@ -64,9 +64,9 @@ def renewed(steps: Iterable[Step]) -> list[Step]:
 
     def output(old: Output) -> Output:
         old.target[0].expect_stores()
-        constants = {name: use(each) for name in ("bias", "scale", "table", "pair")
-                     if (each := getattr(old, name)) is not None}
-        return replace(old, moves=[], **constants)
+        bias, scale, table, pair = (None if each is None else use(each)
+                                    for each in (old.bias, old.scale, old.table, old.pair))
+        return replace(old, moves=[], bias=bias, scale=scale, table=table, pair=pair)
 
     found = []
     for step in steps:
