@@ -41,7 +41,7 @@ class SystolicCore(Core):
         self._storer = Storer(config, output_banks(config))
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                    Opcode.STORE: self._storer}
-        self._mover = None
+        self._mover: Any = None
         if config.has_moves:
             self._mover = engines[Opcode.MOVE] = Mover(config, output_banks(config))
         super().__init__(engines)

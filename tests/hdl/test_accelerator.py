@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
-from kinds import each_program, stores
+from kinds import PROGRAMS, each_program, stores
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.shell.commands import Opcode, Rounding
@@ -115,6 +115,25 @@ class Bench:
         simulate(dut or self.dut, testbench, background=self.memory.testbenches, timeout=5000)
 
 
+def program_with_a_move(commands, c, *, rows=5, inner=4):
+    """Assemble C = A W, where W (inner, COLS) are the first bytes of the int32 sums A B, moved from the outputs."""
+    one = {"count1": 1, "count2": 1}
+    execute = {"first": 1, "k_total": inner, "run": inner, "run_count": 1, "n_count": 1, "m_count0": rows,
+               "m_count1": 1, "m_count2": 1, "m_step0": inner, "w_pitch": COLS}
+    post = {"rounding": Rounding.NONE, "n_count": 1, "m_count": rows, "out_base": 16, "out_mstep": 4 * COLS}
+    return b"".join(commands.encode(*command) for command in (
+        (Opcode.LOAD, {}, {"destination": Destination.ACTIVATION, "dram": A, "length": rows * inner} | one),
+        (Opcode.LOAD, {}, {"destination": Destination.WEIGHT, "dram": B, "address": 32, "length": inner * COLS} | one),
+        (Opcode.EXECUTE, {"load": 2}, execute | {"w_base": 32}),
+        (Opcode.POST, {"execute": 1}, post),
+        (Opcode.MOVE, {"post": 1}, {"destination": Destination.WEIGHT, "address": 16, "target": 3,
+                                    "length": inner * COLS} | one),
+        (Opcode.EXECUTE, {"move": 1}, execute | {"w_base": 3, "bank": 1}),
+        (Opcode.POST, {"execute": 2, "move": 1}, post | {"bank": 1}),
+        (Opcode.STORE, {"post": 2}, {"dram": c, "address": 16, "length": rows * 4 * COLS} | one),
+        (Opcode.END, {"store": 1}, {})))
+
+
 def layers(rng, kind):
     """Draw a small layer of several commands of every kind and a smaller one, for the kind's least accelerator."""
     return [kind.layer(rng, *shape).compile(kind.tiny) for shape in ((2, int(rng.integers(3, 5)), 3), (1, 2, 2))]
@@ -149,6 +168,28 @@ def test_counters_of_a_program(rng, data_width, stall):
         assert record[1] == counters["load_beats"] + counters["fetch_beats"]
         assert record[2] == span(0x3805, 20 * COLS)
         assert record[3] == counters["execute_active"]
+
+    bench.simulate(testbench)
+
+
+def test_outputs_become_weights(rng):
+    """A layer would compute with weights that were not moved, late, to another place, or over its activations."""
+    config = next(kind.tiny for kind in PROGRAMS if kind.name == "moves")
+    bench = Bench(rng, config)
+    c, rows, inner = 0x3000, 5, 4
+
+    async def testbench(ctx):
+        bench.put(PROGRAM, program_with_a_move(config.commands, c))
+        assert await bench.start(ctx) == DONE
+        signed = bench.memory.data.view(np.int8).astype(np.int32)
+        a = signed[A:A + rows * inner].reshape(rows, inner)
+        sums = a @ signed[B:B + inner * COLS].reshape(inner, COLS)
+        moved = np.frombuffer(sums.astype("<i4").tobytes(), np.int8)[:inner * COLS].astype(np.int32)
+        found = np.frombuffer(bench.read(c, rows * 4 * COLS), "<i4").reshape(rows, COLS)
+        np.testing.assert_array_equal(found, a @ moved.reshape(inner, COLS))
+        assert await bench.counter(ctx, "move_commands") == 1
+        # Bytes 3 to 10.
+        assert await bench.counter(ctx, "moved_beats") == 3
 
     bench.simulate(testbench)
 
