@@ -65,11 +65,11 @@ def renewed(steps: Iterable[Step]) -> list[Step]:
 
     def output(old: Output) -> Output:
         old.target[0].expect_stores()
-        constants = {name: use(each) for name in ("bias", "scale", "table", "pair")
-                     if (each := getattr(old, name)) is not None}
+        bias, scale, table, pair = (None if each is None else use(each)
+                                    for each in (old.bias, old.scale, old.table, old.pair))
         if old.room is not None and id(old.room) not in rooms:
             rooms[id(old.room)] = Room(old.room.size)
-        return replace(old, moves=[], room=rooms.get(id(old.room)), **constants)
+        return replace(old, moves=[], room=rooms.get(id(old.room)), bias=bias, scale=scale, table=table, pair=pair)
 
     found = []
     for step in steps:

@@ -36,13 +36,13 @@ class _Cut(NamedTuple):
 
     saved: float
     chain: Chain
-    count: int
+    strips: int
     lags: tuple[int, ...]
     parts: int = 2
 
-    def strips(self, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
+    def steps(self, plan: MemoryPlan) -> list[list[list[ContractionStep]]]:
         """Steps of the strips of all stages."""
-        return self.chain.strips(self.count, self.parts, plan)
+        return self.chain.strips(self.strips, self.parts, plan)
 
 
 def _turns(count: int, lags: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -127,14 +127,15 @@ class _Arranger:
         choices = [(count, lags, 2) for count in self._counts(chain) for lags in _lags(len(chain.stages))]
         for choice in choices:
             best = self._better(_Cut(0.0, chain, *choice), best, usual, least)
-        for parts in (1, 3, 4) if best is not None else ():
-            best = self._better(best._replace(parts=parts), best, usual, least)
+        for parts in (1, 3, 4):
+            if best is not None:
+                best = self._better(best._replace(parts=parts), best, usual, least)
         return best
 
     def _better(self, cut: _Cut, best: _Cut | None, usual: Price, least: Price) -> _Cut | None:
         """A cut that saves more of the `least` price than the `best` so far, or that."""
         try:
-            strips = cut.strips(MemoryPlan(keep=False))
+            strips = cut.steps(MemoryPlan(keep=False))
         except PearrayError:
             return best
         price = self.search.price(_in_turn(strips, cut.lags), cut.chain.between) if self.has_time else NEVER
@@ -183,7 +184,7 @@ def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stag
     price, kept = search.most(order.steps, usual.cycles)
     cuts = arranger.cuts(kept)
     while cuts:
-        steps = arranger.spliced(cuts, [cut.strips(MemoryPlan(keep=False)) for cut in cuts])
+        steps = arranger.spliced(cuts, [cut.steps(MemoryPlan(keep=False)) for cut in cuts])
         between = [buffer for cut in cuts for buffer in cut.chain.between]
         found, held = search.most(steps, usual.cycles, between)
         if found.cycles <= usual.cycles and found.total < price.total:
@@ -201,7 +202,7 @@ def _cut(arranger: _Arranger, cuts: Sequence[_Cut], plan: MemoryPlan, stages: Se
     for cut in cuts:
         for stage in cut.chain.stages:
             plan.unpack(stage.problem.name)
-        strips.append(cut.strips(plan))
+        strips.append(cut.steps(plan))
     made = {id(stage): each for cut, found in zip(cuts, strips, strict=True)
             for stage, each in zip(cut.chain.stages, found, strict=True)}
     found, at = [], 0

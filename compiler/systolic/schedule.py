@@ -184,6 +184,8 @@ class _Scratchpads(OperandMemory[ContractionStep]):
     def execute(self, index: int) -> None:
         step = self.steps[index]
         a, w, body = step.a.tile, step.w.tile, step.body
+        if any(piece.awaited for use in (step.a, step.w) for piece in use.tile.pieces[:use.pieces]):
+            raise AssertionError(f"step {index} reads what has yet to be moved")
         load = max(a.ordinals[:step.a.pieces] + w.ordinals[:step.w.pieces])
         move = max((piece.moved for use in (step.a, step.w) if use.tile.is_resident
                     for piece in use.tile.pieces[:use.pieces]), default=0)

@@ -191,7 +191,11 @@ def chains(stages: Sequence[Stage], wanted: Collection[Buffer], most: int) -> It
             if not all(stage.can_be_cut for stage in run):
                 break
             made = [stage.problem.y.buffer for stage in run]
-            outside = [buffer for stage in (*stages[:first], *stages[end:]) for buffer in stage.reads_all]
+            others = [*stages[:first], *stages[end:]]
+            outside = [buffer for stage in others for buffer in stage.reads_all]
+            # Constants are packed anew for all of a node, or for nothing of it.
+            if {stage.problem.name for stage in run} & {stage.problem.name for stage in others}:
+                continue
             if (all(any(buffer in made[:at] for buffer in stage.reads) for at, stage in enumerate(run) if at)
                     and not any(buffer in wanted or buffer in outside for buffer in made[:-1])):
                 yield run
