@@ -191,10 +191,13 @@ class Search:
         Scratchpads that MOVEs reach, and their bytes.
     price : callable
         Price of a program of some steps.
+    has_time : callable
+        Whether more may be tried.
     """
 
-    def __init__(self, wanted: Collection[Buffer], rooms: Mapping[int, int], price: Callable[[Sequence[Step]], Price]):
-        self._wanted, self._rooms, self._price = wanted, rooms, price
+    def __init__(self, wanted: Collection[Buffer], rooms: Mapping[int, int], price: Callable[[Sequence[Step]], Price],
+                 has_time: Callable[[], bool]):
+        self._wanted, self._rooms, self._price, self._has_time = wanted, rooms, price, has_time
 
     def arranged(self, steps: Sequence[Step], kept: Collection[Buffer]) -> list[Step]:
         """Steps anew, with some tensors on chip."""
@@ -223,6 +226,9 @@ class Search:
             price, others = self.price(steps, kept), [buffer for buffer in kept if buffer not in must]
             if price.cycles <= within or not others:
                 return price, kept
+            if not self._has_time():
+                kept = [buffer for buffer in kept if buffer in must]
+                return self.price(steps, kept), kept
             goes = others[-1]
             if price.cycles < NEVER.cycles and len(others) <= _FEW:
                 goes = min(others, key=lambda buffer: self.price(steps, [each for each in kept if each is not buffer]))

@@ -27,8 +27,8 @@ _OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGH
 #: Stages of a chain at most, and numbers of strips that are tried from the least on that may do.
 _LONGEST, _TRIES = 4, 6
 
-#: Steps of programs that are timed for all of this, which bounds the time it takes.
-_MOST_STEPS = 30_000
+#: Steps of programs that are timed for all of this, which bounds the time it takes; and programs in any case.
+_MOST_STEPS, _LEAST_TRIES = 30_000, 4
 
 
 class _Cut(NamedTuple):
@@ -71,10 +71,9 @@ class _Arranger:
         self._config, self._timing, self._stages = config, timing, stages
         self._wanted = wanted
         rooms = {memory: getattr(config.scratchpads, name) for memory, name in _OPERANDS.items()}
-        self.search = Search(wanted, rooms, self._price)
-        self._left = _MOST_STEPS
+        self.search = Search(wanted, rooms, self._price, self.has_time)
+        self._left = max(_MOST_STEPS, _LEAST_TRIES * sum(len(stage.steps) for stage in stages))
 
-    @property
     def has_time(self) -> bool:
         """Whether more may be tried."""
         return self._left > 0
@@ -109,7 +108,7 @@ class _Arranger:
         for run in chains(self._stages, self._wanted, _LONGEST):
             chain = Chain(run, [Layer(stage.problem, self._config, self._timing) for stage in run])
             is_whole = all(buffer in kept for buffer in chain.between)
-            if self.has_time and not is_whole and not self._overlaps(chain):
+            if self.has_time() and not is_whole and not self._overlaps(chain):
                 cut = self._best_cut(chain)
                 found += [cut] if cut is not None else []
         chosen: list[_Cut] = []
@@ -138,7 +137,7 @@ class _Arranger:
             strips = cut.steps(MemoryPlan(keep=False))
         except PearrayError:
             return best
-        price = self.search.price(_in_turn(strips, cut.lags), cut.chain.between) if self.has_time else NEVER
+        price = self.search.price(_in_turn(strips, cut.lags), cut.chain.between) if self.has_time() else NEVER
         cut = cut._replace(saved=least.total - price.total)
         return cut if price.cycles <= usual.cycles and cut.saved > (best.saved if best is not None else 0) else best
 
