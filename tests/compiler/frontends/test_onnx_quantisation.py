@@ -83,7 +83,8 @@ def test_output_dtype(tmp_path, operator, kind):
     assert got.dtype == (np.int8 if kind == INT8 else np.uint8)
 
 
-@pytest.mark.parametrize("operator", sorted({*OPERATORS} - {"Sigmoid"}))
+# A tensor less itself reaches no bound, nor does a sigmoid.
+@pytest.mark.parametrize("operator", sorted({*OPERATORS} - {"Sigmoid", "Sub"}))
 @pytest.mark.parametrize("zero", [None, 3])
 @pytest.mark.parametrize("kind", [INT4, UINT4])
 def test_results_of_four_bits(tmp_path, operator, zero, kind):
