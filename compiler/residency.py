@@ -19,8 +19,8 @@ from .steps import Group, Output, Piece, Room, Step, Tile, Use
 __all__ = ["NEVER", "Arrangement", "Price", "Search", "Tensors", "renewed"]
 
 
-#: Tensors among which the one that costs most cycles is looked for.
-_FEW = 8
+#: Steps of programs, one without each tensor that may go, that are timed to find which costs most cycles.
+_FEW = 6_000
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Search:
                 kept = [buffer for buffer in kept if buffer in must]
                 return self.price(steps, kept), kept
             goes = others[-1]
-            if price.cycles < NEVER.cycles and len(others) <= _FEW:
+            if price.cycles < NEVER.cycles and len(others) * len(steps) <= _FEW:
                 goes = min(others, key=lambda buffer: self.price(steps, [each for each in kept if each is not buffer]))
             kept = [buffer for buffer in kept if buffer is not goes]
 

@@ -28,7 +28,7 @@ _OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGH
 _LONGEST, _TRIES = 4, 6
 
 #: Steps of programs that are timed for all of this, which bounds the time it takes; and programs in any case.
-_MOST_STEPS, _LEAST_TRIES = 30_000, 4
+_MOST_STEPS, _LEAST_TRIES = 8_000, 3
 
 
 class _Cut(NamedTuple):
