@@ -20,6 +20,7 @@ import bench_products
 import bench_shapes
 import bench_simulation
 import bench_sweep
+import bench_vector
 
 from pearray import load_config
 
@@ -42,9 +43,14 @@ SPEED: list[tuple[str, str, int | None]] = [
 #: Distinct values that the outputs of a workload with a goal must have, so that they tell of faults.
 VALUES = 200
 
+#: The vector engine without functions, and without tensors on chip.
+PLAIN = " ".join(f"--set {key}=0" for key in (
+    "post.pairs", "post.products", "post.averages", "post.maxima", "scratchpads.moves"))
+
 #: Arguments of `pearray synth`: configuration, with overrides, and top level.
 COST = [
-    ("systolic-8x8", "accelerator"), ("systolic-8x8", "array"), ("systolic-8x8", "pe"),
+    ("systolic-8x8", "accelerator"), (f"systolic-8x8 {PLAIN}", "accelerator"),
+    ("systolic-8x8", "array"), ("systolic-8x8", "pe"),
     ("tests/cocotb/row_stationary.toml --set array.rows=4 --set array.cols=4 --seeds 1 --goal 80 --router router2",
      "array"),
     ("tests/cocotb/row_stationary.toml --set array.rows=4 --set array.cols=4", "pe"),
@@ -135,6 +141,7 @@ PARTS = {
         "writes together. Values are the distinct ones among the outputs.", speed, speed_rows()),
     "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
                      bench_products.rows()),
+    "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
     "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),
     "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
                  "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),

@@ -26,7 +26,7 @@ def page():
 
 
 PARTS = ["breadth", "compile", "cost", "demo", "eyeriss", "generation", "products", "shapes", "simulation", "speed",
-         "sweep"]
+         "sweep", "vector"]
 
 
 def test_parts(bench):
