@@ -113,14 +113,7 @@ class PostWalk(wiring.Component):
                 m.d.sync += [self.group.eq(0), end_row.eq(last_group == 0)]
         with m.Elif(valid):
             m.d.sync += self.first.eq(0)
-            if transposed:
-                following = Mux(end_row, 0, self.group + 1)
-                m.d.sync += [self.group.eq(following), end_row.eq(following == last_group)]
-            elif self._groups > 1:
-                m.d.sync += [
-                    self.group.eq(Mux(end_row, 0, self.group + 1)),
-                    end_row.eq(self.group == self._groups - 2),
-                ]
+            self._go_on_in_row(m, end_row, last_group)
             with m.If(end_row):
                 with m.If(end_tile):
                     m.d.sync += [
@@ -134,28 +127,44 @@ class PostWalk(wiring.Component):
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
         if self._config.has_averages:
-            m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
-            with m.If(self.last_of_tile & ~self.last & ~self.ripe):
-                m.d.sync += [valid.eq(0), self.resting.eq(1)]
-            with m.If(self.resting & self.ripe):
-                m.d.sync += [valid.eq(1), self.resting.eq(0)]
-
-        out_mstep = command.out_mstep
-        if self._config.has_maxima:
-            m.submodules.windows = windows = Windows()
-            m.d.comb += [
-                windows.start.eq(self.start),
-                windows.row_end.eq(valid & end_row),
-                windows.last.eq(valid & end_row & end_tile),
-                windows.reduce.eq(command.reduce),
-                self.opens.eq(windows.opens),
-                self.closes.eq(windows.closes),
-            ]
-            # The rows of a window share an output.
-            out_mstep = Mux(windows.closes, out_mstep, 0)
+            self._rest(m, end_row, end_tile)
+        out_mstep = self._follow_windows(m, end_row, end_tile) if self._config.has_maxima else command.out_mstep
         self._find_addresses(m, end_row, end_tile, out_mstep)
 
         return m
+
+    def _go_on_in_row(self, m, end_row, last_group):
+        """Count groups; `last_group` is that of a row where commands may make fewer than there are, or None."""
+        if last_group is not None:
+            following = Mux(end_row, 0, self.group + 1)
+            m.d.sync += [self.group.eq(following), end_row.eq(following == last_group)]
+        elif self._groups > 1:
+            m.d.sync += [
+                self.group.eq(Mux(end_row, 0, self.group + 1)),
+                end_row.eq(self.group == self._groups - 2),
+            ]
+
+    def _rest(self, m, end_row, end_tile):
+        """Pause behind a tile of averages until the next may begin."""
+        m.d.comb += self.last_of_tile.eq(self.valid & end_row & end_tile)
+        with m.If(self.last_of_tile & ~self.last & ~self.ripe):
+            m.d.sync += [self.valid.eq(0), self.resting.eq(1)]
+        with m.If(self.resting & self.ripe):
+            m.d.sync += [self.valid.eq(1), self.resting.eq(0)]
+
+    def _follow_windows(self, m, end_row, end_tile):
+        """Tell where windows of maxima begin and end; return the step of outputs from a row to the next."""
+        m.submodules.windows = windows = Windows()
+        m.d.comb += [
+            windows.start.eq(self.start),
+            windows.row_end.eq(self.valid & end_row),
+            windows.last.eq(self.valid & end_row & end_tile),
+            windows.reduce.eq(self.command.reduce),
+            self.opens.eq(windows.opens),
+            self.closes.eq(windows.closes),
+        ]
+        # The rows of a window share an output.
+        return Mux(windows.closes, self.command.out_mstep, 0)
 
     def _find_addresses(self, m, end_row, end_tile, out_mstep):
         """Walk the addresses of sums, of their parameters and of outputs."""

@@ -62,7 +62,6 @@ class Walk:
     def __init__(self, m, walk, loss):
         self._walk = walk
         self.valid = Signal(name="walk_valid")
-        self.busy = walk.valid
         m.d.comb += self.valid.eq(walk.valid & ~loss(m, walk.valid))
 
     def __getattr__(self, name):
@@ -131,8 +130,8 @@ FAULTS = {
     ), ("fetch_beats",), open_end=True),
     # The loader goes on without its beat, and so leaves another one in the reader.
     "load_beats": Fault("shell.loader", "Loader", 2, (
-        ("self.response.ready.eq(valid & ~fill)",
-         "self.response.ready.eq(valid & ~fill & ~loss(m, valid & ~fill & self.response.valid))"),
+        ("self.response.ready.eq(writes & ~fill)",
+         "self.response.ready.eq(writes & ~fill & ~loss(m, writes & ~fill & self.response.valid))"),
     ), ("load_beats",)),
     # The writer takes its beat as written; the memory of this test does not wait for it.
     "write_beats": Fault("shell.writer", "Writer", 1, (
@@ -151,13 +150,12 @@ FAULTS = {
     ), ("execute_accumulator_read",)),
     # A group that never comes is neither read, nor worked on, nor written.
     "post_accumulator_read": Fault("post.engine", "Post", 5, (
-        ("m.submodules.walk = walk = PostWalk(config, lines, lines, units)",
-         "m.submodules.walk = walk = PostWalk(config, lines, lines, units)\n        walk = Walk(m, walk, loss)"),
-        ("self.commands.valid & ~walk.valid & ~walked", "self.commands.valid & ~walk.busy & ~walked"),
+        ("self.few_of(config, self._untouched))",
+         "self.few_of(config, self._untouched))\n        walk = Walk(m, walk, loss)"),
     ), ("post_group", "post_accumulator_read", "post_output_write")),
     "post_output_write": Fault("post.engine", "Post", 5, (
-        ("write_cycle = len(valid) - 1",
-         "write_cycle = len(valid) - 1\n        valid = [*valid[:-1], valid[-1] & ~loss(m, valid[-1])]"),
+        ('write_cycle, "valid")',
+         'write_cycle, "valid")\n        valid = [*valid[:-1], valid[-1] & ~loss(m, valid[-1])]'),
     ), ("post_output_write",)),
     "activation_write_beats": _load("activation", 1),
     "weight_write_beats": _load("weight", 4),

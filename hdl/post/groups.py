@@ -1,0 +1,75 @@
+"""What belongs to each group of a post-processing command, in the cycle in which its sums are on their way."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Value
+
+from ..blocks.pipeline import delay, taps
+from ..shell.config import Config
+from .average import AverageWalk
+from .walk import PostWalk
+
+__all__ = ["Groups", "follow_groups"]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups as the parts of the engine behind the walk get to know them, one a cycle.
+
+    Parameters
+    ----------
+    valid, first, last, unit : Value
+        As of :class:`PostWalk`.
+    averages : AverageWalk or None
+        What the lanes do with states, of each group as it is walked.
+    writes : Value or None
+        Whether a group has outputs; None: always.
+    window : Value or None
+        With ``post.maxima``, whether its row opens a window, and whether it closes one.
+    """
+
+    valid: Value
+    first: Value
+    last: Value
+    unit: Value
+    averages: AverageWalk | None = None
+    writes: Value | None = None
+    window: Value | None = None
+
+    @property
+    def output(self) -> Value:
+        """Whether a group has outputs."""
+        return self.valid if self.writes is None else self.valid & self.writes
+
+
+def follow_groups(m: Module, config: Config, walk: PostWalk, late: int) -> Groups:
+    """Tell what belongs to each group; of a pair or an average `late` cycles later, as its sums come."""
+    window = Cat(walk.opens, walk.closes) if config.has_maxima else None
+    if not late:
+        return Groups(walk.valid, walk.first, walk.last, walk.unit, window=window)
+    pair, averages, writes = _is_pair(config, walk.command), None, None
+    if config.has_averages:
+        m.submodules.averages = averages = AverageWalk(config)
+        m.d.comb += [
+            averages.command.eq(walk.command),
+            averages.start.eq(walk.start),
+            averages.valid.eq(walk.valid),
+            averages.last_of_tile.eq(walk.last_of_tile),
+            walk.ripe.eq(averages.ripe),
+        ]
+        pair = pair | walk.command.average | walk.command.search
+        writes = ~pair | delay(m, averages.writes, late, "writes")
+    valid = taps(m, walk.valid & pair, late, "pair_valid")
+    first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
+    unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
+    if window is not None:
+        window = Mux(pair, delay(m, window, late, "pair_window", reset_less=True), window)
+    return Groups(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
+                  Mux(pair, unit, walk.unit), averages, writes, window)
+
+
+def _is_pair(config, command):
+    """Whether something made of a pair takes the place of each sum."""
+    if not config.has_products:
+        return command.pair
+    return command.pair | command.product if config.has_pairs else command.product

@@ -1,0 +1,212 @@
+"""The lanes with the memories of their parameters, and what takes the place of each lane's sum."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
+from amaranth.lib import wiring
+from amaranth.utils import ceil_log2
+
+from ..blocks import unit
+from ..blocks.pipeline import delay, taps
+from ..blocks.rules import never
+from ..shell.commands import Parameter
+from ..shell.config import Config
+from .average import EARLY, Average
+from .groups import Groups
+from .lane import TABLE_BYTES, Lane
+from .pairs import PairSum, PairWrite
+from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .products import ADDEND_BITS, PairProduct
+from .sums import AccumulatorRead
+from .transposed import shared_constants
+from .walk import PostWalk
+
+__all__ = ["Lanes"]
+
+#: Low bits of the two words of a scale that are kept: a factor, and a shift.
+SCALE_WIDTHS = (32, 6)
+
+
+def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:
+    """Select one of several values through registered stages of four to one."""
+    level = 0
+    values = [Signal.like(value, name=f"{name}_in_{number}") for number, value in enumerate(candidates)]
+    m.d.comb += [signal.eq(value) for signal, value in zip(values, candidates, strict=True)]
+    while len(values) > 1:
+        chosen = []
+        for number in range(0, len(values), 4):
+            register = Signal.like(values[0], name=f"{name}_{level}_{number // 4}", reset_less=True)
+            with m.Switch(index[:2]):
+                for case, value in enumerate(values[number:number + 4]):
+                    with m.Case(case):
+                        m.d.sync += register.eq(value)
+            chosen.append(register)
+        values = chosen
+        if len(values) > 1:
+            index = delay(m, index[2:], 1, f"{name}_index_{level}", reset_less=True)
+            level += 1
+    return values[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """Brings what each lane needs for a group together in one cycle, :meth:`cycle_of` cycles after its addresses.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+    lines : int
+        Lines of the bias and scale memories.
+    walk : PostWalk
+        Addresses of each group, and the command.
+    groups : Groups
+        What belongs to each group.
+    settings : Settings
+        What the lanes know of the command.
+    load : LoadWrite
+        Bytes for the bias, scale and table memories.
+    sums : AccumulatorRead
+        Rows of sums.
+    """
+
+    config: Config
+    lines: int
+    walk: PostWalk
+    groups: Groups
+    settings: Any
+    load: Any
+    sums: Any
+
+    @staticmethod
+    def sum_cycle_of(config: Config) -> int:
+        """Return the cycles from a group's row to its sums, selected from the row."""
+        return AccumulatorRead.LATENCY - (-ceil_log2(config.sum_columns // config.post.lanes) // 2)
+
+    @classmethod
+    def cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a group's addresses to the inputs of the lanes."""
+        return max(cls.sum_cycle_of(config), *cls._latencies_of(config))
+
+    @staticmethod
+    def _latencies_of(config: Config) -> tuple[int, int]:
+        """Return the cycles from an address to biases, and to scales."""
+        words, lanes = beat_words(config), config.post.lanes
+        return LineMemory.latency_of(words, lanes) + 1, LineMemory.latency_of(words, 2 * lanes)
+
+    def build(self, m: Module, platform) -> list[Lane]:
+        """Build the memories and the lanes; return these."""
+        config, command, cycle = self.config, self.walk.command, self.cycle_of(self.config)
+        words = beat_words(config)
+        m.submodules.word_port = port = WordPort(config)
+        biases, scales = self._constants(m, port)
+
+        lane_valid = delay(m, self.groups.output, cycle, "lane_valid")
+        rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
+        use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
+        group = taps(m, self.walk.group, cycle, "group", reset_less=True)
+        factors = self._factors(m) if config.has_products else None
+        column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(config.post.lanes)
+        units = [Lane(config) for _ in range(config.post.lanes)]
+        control = None
+        if self.groups.averages is not None:
+            control = delay(m, self.groups.averages.control, self.sum_cycle_of(config) - EARLY, "average",
+                            reset_less=True)
+        for index, lane in enumerate(units):
+            unit.add(m, f"lane_{index}", lane, platform)
+            addend = self._addend(m, platform, index, group[AccumulatorRead.LATENCY], port, control, factors)
+            offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
+            m.d.sync += offset.eq(Mux(use_bias, biases[index], 0))
+            m.d.comb += [
+                lane.valid.eq(lane_valid),
+                lane.group.eq(group[cycle]),
+                lane.rounding.eq(rounding),
+                lane.accumulator.eq(addend),
+                lane.bias.eq(offset),
+                lane.scale.eq(scales[2 * index]),
+                lane.shift.eq(scales[2 * index + 1]),
+                lane.settings.eq(self.settings),
+                lane.table.data.eq(port.write.data),
+            ]
+            for word in range(words):
+                place = port.write.place[word]
+                m.d.comb += [
+                    lane.table.en[word].eq(port.write.en[word] & (port.destination == Parameter.TABLE)
+                                           & (place[column_bits:column_bits + lane_bits] == index)),
+                    lane.table.place[word].eq(Cat(place[:column_bits], place[column_bits + lane_bits:])),
+                ]
+        return units
+
+    def _constants(self, m, port):
+        """Build the memories of biases and scales; return their words, those of a lane side by side."""
+        config, walk, cycle = self.config, self.walk, self.cycle_of(self.config)
+        words, lanes = beat_words(config), config.post.lanes
+        m.submodules.bias_memory = bias = LineMemory(words, place_bits(config), lanes, self.lines)
+        m.submodules.scale_memory = scale = LineMemory(words, place_bits(config), 2 * lanes, self.lines,
+                                                       SCALE_WIDTHS)
+        wiring.connect(m, wiring.flipped(self.load), port.load)
+        for memory, destination in ((bias, Parameter.BIAS), (scale, Parameter.SCALE)):
+            m.d.comb += [
+                memory.write.en.eq(Mux(port.destination == destination, port.write.en, 0)),
+                memory.write.place.eq(port.write.place),
+                memory.write.data.eq(port.write.data),
+            ]
+        fine = ceil_log2(lanes) if config.has_transposed else 0
+        biases, scales = ([memory.data[word] for word in range(count)]
+                          for memory, count in ((bias, lanes), (scale, 2 * lanes)))
+        of_bias, of_scale = self._latencies_of(config)
+        for memory, line, latency, name in ((bias, walk.bias_line, of_bias, "bias_line"),
+                                            (scale, walk.scale_line, of_scale, "scale_line")):
+            m.d.comb += memory.line.eq(delay(m, line[fine:], cycle - latency, name, reset_less=True))
+        return shared_constants(m, walk, cycle, biases, scales) if config.has_transposed else (biases, scales)
+
+    def _addend(self, m, platform, index, group, port, control, factors):
+        """Select a lane's sum from its row, and return what takes the place of it, as the command says."""
+        config, lanes = self.config, self.config.post.lanes
+        columns = [self.sums.data[number + index] for number in range(0, config.sum_columns, lanes)]
+        total = _select(m, columns, group, f"sum_{index}")
+        waited = delay(m, total, self.cycle_of(config) - self.sum_cycle_of(config), f"sum_{index}", reset_less=True)
+        if config.has_pairs:
+            waited = self._pair(m, f"pair_{index}", platform, total, waited, port, control)
+        if factors is not None:
+            waited = self._product(m, f"product_{index}", platform, total, waited, factors)
+        return waited
+
+    def _pair(self, m, name, platform, total, waited, port, control):
+        """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
+        config, command = self.config, self.walk.command
+        if control is None:
+            tables, chosen = PairSum(), command.pair
+            m.d.comb += tables.pair.eq(total)
+        else:
+            tables, chosen = Average(), command.pair | command.average | command.search
+            m.d.comb += [tables.control.eq(control), tables.total.eq(total)]
+        unit.add(m, name, tables, platform)
+        enable = port.destination == config.pair_memory
+        for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
+            m.d.comb += [
+                tables.write.en[table].eq(en),
+                tables.write.entry[table].eq(entry),
+                tables.write.data[table].eq(word),
+            ]
+        pair = delay(m, chosen, self.cycle_of(config), name, reset_less=True)
+        return Mux(pair, tables.sum, waited)
+
+    def _factors(self, m):
+        """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
+        command, cycle = self.walk.command, self.sum_cycle_of(self.config)
+        addend = Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]
+        early = command.bias | command.per_channel | command.table | command.scale_nstep.any()
+        never(m, "product", command.product & early,
+              "bias, per_channel, table and scale_nstep must be zero")
+        return (delay(m, command.bias_base, cycle, "product_zeros", reset_less=True),
+                delay(m, addend, cycle, "product_addend", reset_less=True))
+
+    def _product(self, m, name, platform, total, waited, factors):
+        """Put a product of two bytes in the place of a sum, where the command says so."""
+        zeros, addend = factors
+        unit.add(m, name, product := PairProduct(), platform)
+        m.d.comb += [product.pair.eq(total), product.zeros.eq(zeros), product.addend.eq(addend)]
+        chosen = delay(m, self.walk.command.product, self.cycle_of(self.config), name, reset_less=True)
+        return Mux(chosen, product.product, waited)
