@@ -42,7 +42,7 @@ class GlobalBuffer(Section):
     banks: int = integer(25, 1, 256, "banks for ifmaps and psums")
     bank_lines: int = integer(512, 32, 1 << 14, "lines of a bank", power=True)
     filter_banks: int = integer(2, 1, 64, "banks for filters and setups")
-    skip_zeros: int = integer(0, 0, 1, "1 for a coder of ofmaps that takes the zeros of a beat with a word beside them")
+    skip_zeros: int = integer(0, 0, 1, "1 for a coder of ofmaps that takes zeros with a word beside them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,6 @@ class RowStationaryConfig(Config):
         if self.array.operand_bits not in (8, 16):
             raise PearrayError(f"array.operand_bits must be 8 or 16 for array.kind = {self.KIND!r}, "
                                f"not {self.array.operand_bits}")
-        if self.global_buffer.skip_zeros and not self.truncate:
-            raise PearrayError("global_buffer.skip_zeros must be 0 with array.operand_bits = 8, which has no codes, "
-                               "not 1")
         if self.buffer_lines > 1 << ADDRESS_BITS - 4:
             raise PearrayError(f"global_buffer.banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.buffer_lines}")

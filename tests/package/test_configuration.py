@@ -126,8 +126,6 @@ def test_eyeriss_is_the_chip():
     ({"scratchpads.weight_bytes": 64}, "unknown key of eyeriss 'scratchpads.weight_bytes': did you mean '"),
     ({"pe.ifmap_words": 0}, "pe.ifmap_words must be an integer in 1..255, not 0"),
     ({"array.operand_bits": 12}, "array.operand_bits must be 8 or 16 for array.kind = 'row-stationary', not 12"),
-    ({"array.operand_bits": 8, "global_buffer.skip_zeros": 1},
-     "global_buffer.skip_zeros must be 0 with array.operand_bits = 8, which has no codes, not 1"),
     ({"pe.filter_queue": 1}, "pe.filter_queue must be 0 or a power of two in 2..32, not 1"),
     ({"global_buffer.banks": 200}, "global_buffer.banks * global_buffer.bank_lines must be at most 65536, not 102400"),
 ])
