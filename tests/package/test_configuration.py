@@ -111,7 +111,8 @@ def test_eyeriss_is_the_chip():
     assert (config.pe.ifmap_words, config.pe.filter_words, config.pe.psum_words) == (12, 224, 24)
     assert (config.buffer_lines * config.line_bytes, config.filter_lines * config.line_bytes) == (100 << 10, 8 << 10)
     assert (config.word_bits, config.psum_bits, config.psum_lanes, config.filter_lanes) == (16, 16, 4, 4)
-    assert config.memories["PEs"] == 168 * (224 + 12 + 24) * 2
+    # What the chip has, and 16 beats of filters that wait beside it.
+    assert config.memories["PEs"] == 168 * (224 + 12 + 24 + 16 * 4) * 2
     smaller = pe.load_config(system, overrides={"pe.filter_words": 100, "memory.outstanding": 2})
     assert smaller.memory == pe.MemoryTiming(outstanding=2, beats_per_cycle=0.3)
     smaller = smaller.hardware
