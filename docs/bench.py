@@ -49,7 +49,7 @@ PLAIN = " ".join(f"--set {key}=0" for key in (
 
 #: Arguments of `pearray synth`: configuration, with overrides, and top level.
 COST = [
-    ("systolic-8x8", "accelerator"), (f"systolic-8x8 {PLAIN}", "accelerator"),
+    ("systolic-8x8", "accelerator"), (f"systolic-8x8 {PLAIN} --seeds 1", "accelerator"),
     ("systolic-8x8", "array"), ("systolic-8x8", "pe"),
     ("tests/cocotb/row_stationary.toml --set array.rows=4 --set array.cols=4 --seeds 1 --goal 80 --router router2",
      "array"),
