@@ -108,7 +108,7 @@ def test_cheaper_of_both(rng):
 def test_refused():
     """A kind of array without maxima would take commands that it does not know."""
     class Plain(SystolicConfig):
-        post_options: ClassVar = {}
+        FUNCTIONS: ClassVar = ()
 
     with pytest.raises(PearrayError, match=r"^post.maxima must be 0 with array.kind = 'systolic', not 1$"):
         Plain(**{item.name: getattr(MAXIMA, item.name) for item in fields(MAXIMA)})
