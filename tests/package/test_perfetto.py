@@ -59,7 +59,8 @@ def test_tracks(traced, kind):
 
     # Commands and bursts: all, within the run, none across another on its track.
     for opcode, queue in QUEUES.items():
-        assert len(found[opcode.name]) == compiled.program.counts[queue] == result.counters.get(f"{queue}_commands", 0)
+        commands = compiled.program.counts.get(queue, 0)
+        assert len(found[opcode.name]) == commands == result.counters.get(f"{queue}_commands", 0)
     assert sum(event["args"]["beats"] for event in found["read bursts"]) == (
         result.counters["fetch_beats"] + result.counters["load_beats"])
     assert sum(event["args"]["beats"] for event in found["write bursts"]) == result.counters["write_beats"]
