@@ -40,7 +40,7 @@ def _ran(rng, config, ends, totals, work=(0, 0)):
                               outputs=(node.outputs["y"],), packed_bytes=108, profile=0, notes={"mapping": chosen},
                               work=some)
               for node, some in zip(graph.nodes, work, strict=True)]
-    compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=216)
+    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=216)
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
                       verilog_sha256="0" * 64)
     records = [struct.pack("<16I", *(end[name] % (1 << 32) for name in NAMES)) for end in ends]
