@@ -108,7 +108,7 @@ def test_systolic_runs_have_none_of_them(rng):
     config = pe.load_config("systolic-8x8").hardware
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
                               packed_bytes=0, profile=None, notes={}, work=0)]
-    compiled = SimpleNamespace(config=config, graph=graph, layers=layers, host_packed_bytes=0)
+    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=0)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")
     result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
