@@ -66,7 +66,7 @@ def _can_lie_beside(layer: Layer) -> bool:
     return (layer.config.has_transposed and problem.channelwise and not problem.maximum and not problem.added
             and not problem.repeat and problem.r * problem.s > 1 and (problem.dilation[1] == 1 or problem.s == 1)
             and finish.rounding is not Rounding.NONE and finish.pair is None and finish.steps is None
-            and finish.bias_rows is None
+            and finish.bias_rows is None and finish.sums == 1
             and not (finish.table is not None and finish.table.ndim > 1))
 
 
