@@ -177,8 +177,11 @@ def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stag
     wanted : collection of Buffer
         Tensors that must be in memory at the end.
     """
+    order = Arrangement.in_order(layers)
+    if not any(buffer.is_made for stage in stages for buffer in stage.reads_all):
+        return order
     arranger = _Arranger(config, timing, stages, wanted)
-    search, order = arranger.search, Arrangement.in_order(layers)
+    search = arranger.search
     usual = search.price(order.steps, [])
     price, kept = search.most(order.steps, usual.cycles)
     cuts = arranger.cuts(kept)

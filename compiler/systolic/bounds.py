@@ -55,11 +55,11 @@ class Bounds:
                 continue
             begun = done + TokenGates.DONE_LATENCY
             for output in group.outputs:
-                ready, released, completed = c.posting(output.body)[:3]
+                posting = self._once(output.body, c.posting)
                 begun = max(begun, posted)
-                posted = begun + ready
-                free[bank] = begun + released + TokenGates.DONE_LATENCY
-                last = max(last, stored := begun + completed)
+                posted = begun + posting.ready
+                free[bank] = begun + posting.released + TokenGates.DONE_LATENCY
+                last = max(last, stored := begun + posting.done)
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
                     written += self._once(body, self._beats)

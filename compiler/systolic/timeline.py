@@ -232,12 +232,12 @@ class _Machine(Queues):
     def _post(self, time: int) -> None:
         time = max(time, self._post_ready)
         index = self._slot[_POST]
-        ready, released, done = self._c.posting(self._bodies[index])[:3]
+        posting = self._c.posting(self._bodies[index])
         self.begun[index] = time
         self._at(time + 1, FREED, _POST)
-        self._post_ready = time + ready
-        self.posted.append(time + released)
-        self._finished(_POST, index, time + done)
+        self._post_ready = time + posting.ready
+        self.posted.append(time + posting.released)
+        self._finished(_POST, index, time + posting.done)
 
     def _store(self, time: int) -> None:
         time = max(time, self._store_ready)
