@@ -293,13 +293,16 @@ def random_transposed(rng, target, groups=40):
     command = random_command(rng, target, list(Rounding)[rng.integers(1, 4)], groups)
     steps = rng.integers(-200, 200, 2) * size % (1 << 20)
     span = entries // 2 - 1
+    scale_step = int(rng.integers(0, span // command["n_count"] + 1))
+    # Each rule has a half of the scales; tiles begin at any entry, so that those of all lanes are used.
+    scale = int(rng.integers(0, span - scale_step * (command["n_count"] - 1) + 1))
     return command | {
         "transposed": 1, "last_group": int(rng.integers(min(16, target.sum_columns // target.post.lanes))),
         "lane_lines": int(rng.integers(0, 12)), "out_base": int(rng.integers(0, OUTPUT_BYTES // size)) * size,
         "out_nstep": int(steps[0]), "out_mstep": int(steps[1]),
         "bias_base": int(rng.integers(0, entries)), "bias_nstep": int(rng.integers(0, 5)),
-        "scale_base": (0 if command["rounding"] == Rounding.ONNX else entries // 2),
-        "scale_nstep": int(rng.integers(0, span // command["n_count"] + 1))}
+        "scale_base": scale + (0 if command["rounding"] == Rounding.ONNX else entries // 2),
+        "scale_nstep": scale_step}
 
 
 def random_windows(rng, target, groups=60):
@@ -395,6 +398,8 @@ def test_transposed(rng, lanes, cols, operand_bits, data_width, pairs):
     draws = [random_transposed, random_transposed, random_command, *[random_pair] * pairs]
     # Some are so long that the next follows at once.
     commands = [draws[rng.integers(len(draws))](rng, target, groups=int(rng.choice([4, 20, 100]))) for _ in range(10)]
+    # Others right behind them, whatever was drawn before.
+    commands += [draw(rng, target, groups=100) for draw in [random_transposed, random_command] * 4]
     check(rng, target, commands)
     check(rng, target, commands, stalls=True)
 
