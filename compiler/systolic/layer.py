@@ -82,6 +82,12 @@ class Layer:
                 and (problem.p * down - 1) * u < problem.height and (problem.q * right - 1) * v < problem.width)
 
     @cached_property
+    def can_lead(self) -> bool:
+        """Whether an EXECUTE may have some pixels of a group, of which each has one sum."""
+        problem = self.problem
+        return not problem.channelwise and problem.finish.terms is None and self.sums == problem.apart == 1
+
+    @cached_property
     def posts(self) -> int:
         """Cycles of post-processing, without an idle one."""
         problem, config = self.problem, self.config
@@ -176,12 +182,14 @@ class Tiling:
     split_channels: bool = False
     #: Channels at whose ends the first pixels' activations are cut into pieces, where :attr:`Layer.can_slice`.
     a_cuts: tuple[int, ...] = ()
-    #: Load the first weights before the first activations.
-    w_first: bool = False
+    #: Pixels of the first group that meet its first weights before the others of them do, which come later; 0 for all.
+    lead: int = 0
+    #: Pixels of the first group whose activations are loaded before its first weights; -1 for all that meet these.
+    ahead: int = -1
     #: Pixels and tiles of the last groups, which take the place of the last one; () for a choice by rates.
     ends: tuple[tuple[int, int], ...] = ()
-    #: POSTs of the last group.
-    posts: int = 2
+    #: POSTs of the last group; 0 for a choice by rates.
+    posts: int = 0
 
     def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
@@ -197,6 +205,19 @@ class Tiling:
         unit = rows if box.taps == 1 else box.columns * box.channels
         return 0 if layer.problem.channelwise or unit % rows else unit
 
+    def pieces(self, layer: Layer, growth: float) -> tuple[int, ...]:
+        """Growing pieces of the first tile of weights, each a whole number of runs or inside one; () for one."""
+        box, unit = self.w_boxes[0][0], self.unit(layer)
+        if not unit or box.size <= layer.config.array.rows:
+            return ()
+        part, at = 1.0, 0
+        ends: list[int] = []
+        while at + unit * round(part) + unit <= box.size and len(ends) < 12:
+            at += unit * round(part)
+            ends.append(at)
+            part *= growth
+        return (*ends, box.size)
+
     def visits(self, groups: int) -> list[Visit]:
         """Regions and blocks of all groups, in order."""
         pairs = ([(region, block) for block in self.blocks for region in self.regions] if self.n_outer
@@ -207,7 +228,15 @@ class Tiling:
         """Pixels of the groups of a region."""
         return split_region(region, self.pixels, self.first_pixels if is_first else 0)
 
-    def last_part(self, groups: int) -> tuple[Region, Tiles]:
-        """The last group before it is cut into smaller ones: its pixels, and its tiles."""
-        is_only = groups * len(self.regions) * len(self.blocks) == 1
-        return self.parts(self.regions[-1], is_only)[-1], self.blocks[-1]
+    def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
+        """The last group before it is cut into smaller ones, its pixels and tiles, behind the number of pixels and the
+        tiles of the group before it; none if there is no other."""
+        visits = self.visits(groups)
+        *others, last = self.parts(visits[-1].region, len(visits) == 1)
+        block = visits[-1].block
+        if others:
+            return (others[-1].pixels, block), (last, block)
+        if len(visits) == 1:
+            return (0, block), (last, block)
+        before = visits[-2]
+        return (self.parts(before.region, len(visits) == 2)[-1].pixels, before.block), (last, block)

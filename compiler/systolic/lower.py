@@ -16,7 +16,7 @@ from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
 from .ramps import ending, split_at
 from .steps import ContractionStep
-from .tiles import TileMaker
+from .tiles import LinesAndColumns, TileMaker
 
 __all__ = ["Held", "lower", "lower_visits"]
 
@@ -28,7 +28,7 @@ class _Execute(NamedTuple):
     term: int
     place: int
     inner: int
-    #: Lines of the tile of activations that it needs, and channels of the first ones.
+    #: Lines of the tile of activations that it needs, and channels of the first ones; no channels for the lead.
     lines: int
     channels: int
     #: Pieces of the tile of weights that it needs; 0 for all.
@@ -76,21 +76,29 @@ class _Lowering:
         self._shapes: dict[tuple[int, ...], list[_Execute]] = {}
         self._a_tiles: dict[tuple[int, ...], Tile] = {}
         self._w_uses: dict[tuple[int, ...], Use] = {}
+        #: Pixels of the first group that lead, and the others; and those that are loaded before weights.
+        self._led: list[Region] = []
+        self._ahead: Region | None = None
 
-    def _visits(self) -> list[tuple[Visit, list[tuple[Region, Tiles]]]]:
-        """Visits, each with parts of its region and the tiles of channels that a group of them computes."""
+    def _visits(self) -> tuple[list[tuple[Visit, list[tuple[Region, Tiles]]]], int]:
+        """Visits, each with parts of its region and the tiles of channels that a group of them computes.
+
+        Beside them the number of POSTs of the last group.
+        """
         visits = [(visit, [(part, visit.block) for part in self._tiling.parts(visit.region, index == 0)])
                   for index, visit in enumerate(self._tiling.visits(self._problem.groups))]
+        posts = self._tiling.posts or 2
         if self._tiling.shrink:
             (region, tiles), last = visits[-1][1].pop(), visits[-1][1]
-            for pixels, count in ending(self._layer, self._makers[0], self._tiling):
+            groups, posts = ending(self._layer, self._makers[0], self._tiling)
+            for pixels, count in groups:
                 if pixels < region.pixels:
                     part, region = split_at(region, pixels)
                     last.append((part, tiles))
                 else:
                     last.append((region, (tiles[0], tiles[0] + count)))
                     tiles = (tiles[0] + count, tiles[1])
-        return visits
+        return visits, posts
 
     def steps(self) -> Iterator[ContractionStep]:
         for _, steps in self.visits():
@@ -98,7 +106,14 @@ class _Lowering:
 
     def visits(self) -> Iterator[tuple[Region, list[ContractionStep]]]:
         """Regions and the steps of a visit of each."""
-        visits = self._visits()
+        visits, posts = self._visits()
+        first = visits[0][1][0][0]
+        self._led = [first]
+        if self._tiling.lead and self._layer.can_lead:
+            self._led = split_at(first, self._tiling.lead)
+        if self._tiling.ahead > 0:
+            ahead = split_at(first, self._tiling.ahead)[0]
+            self._ahead = ahead if ahead.pixels < self._led[0].pixels else None
         for visit, work in visits:
             self._cut(visit, [part for part, _ in work])
         number, count = 0, sum(len(work) for _, work in visits)
@@ -106,7 +121,7 @@ class _Lowering:
             steps: list[ContractionStep] = []
             for part, tiles in work:
                 number += 1
-                outputs = self._outputs.outputs(part, visit.group, tiles, self._tiling.posts if number == count else 1)
+                outputs = self._outputs.outputs(part, visit.group, tiles, posts if number == count else 1)
                 made = self._group(Group(outputs), visit, part, tiles, number == 1)
                 steps += made if self._problem.apart <= self._layer.rows else self._in_turns([*made], outputs)
             yield visit.region, steps
@@ -154,7 +169,6 @@ class _Lowering:
                ) -> Iterator[ContractionStep]:
         """Steps of a group, which are like those of any other of its shape but for their tiles."""
         a_uses: dict[tuple[int, ...], Use] = {}
-        w_first = is_first and self._tiling.w_first
         for each in self._shape(visit, part, tiles, is_first):
             a_key = each.term, each.place, each.channels
             a_use = a_uses.get(a_key)
@@ -165,7 +179,12 @@ class _Lowering:
             if w_use is None:
                 tile = self._w_tile(each.term, visit, self._tiling.w_boxes[each.place][each.inner])
                 w_use = self._w_uses[w_key] = Use(tile, each.pieces or len(tile.pieces))
-            yield ContractionStep(group, a_use, w_use, each.body, w_first and each.body["first"] == 1)
+            yield ContractionStep(group, a_use, w_use, each.body, self._loaded_ahead if is_first and each.body["first"] else None)
+
+    @property
+    def _loaded_ahead(self) -> int | None:
+        """Pieces of activations that are loaded before the first weights."""
+        return 0 if self._tiling.ahead == 0 else 1 if self._ahead is not None else None
 
     def _a_use(self, visit: Visit, execute: _Execute) -> Use:
         key = self._a_key(visit, execute.place)
@@ -173,17 +192,31 @@ class _Lowering:
         shared = self._shared(execute.term, visit.region, box)
         if shared is not None:
             return Use(shared[0].tile, len(shared[0].tile.pieces))
-        slices = self._slices(visit, execute.place, box)
+        slices, (windows, needed) = self._slices(visit, execute.place, box), self._windows(visit, execute, box)
         tile = self._a_tiles.get((execute.term, *key))
         if tile is None:
             maker = self._makers[execute.term]
-            tile = maker.activations(visit.region, visit.group, box, cuts, slices)
+            tile = maker.activations(visit.region, visit.group, box, cuts, slices, windows)
             self._a_tiles[execute.term, *key] = tile
             self.held.append(Held(maker.problem.x, (visit.region.image0, visit.region.image1),
                                   maker.geometry(visit.region, box), box, tile))
-        before = sum(cut < execute.lines for cut in cuts)
+        if not execute.channels:
+            return Use(tile, needed[-1])
+        before, more = sum(cut < execute.lines for cut in cuts), max(len(windows) - 1, 0)
         # Of the first lines a step may need only some channels.
-        return Use(tile, before + len(slices) if before else 1 + sum(cut < execute.channels for cut in slices))
+        return Use(tile, more + (before + len(slices) if before else 1 + sum(cut < execute.channels for cut in slices)))
+
+    def _windows(self, visit: Visit, execute: _Execute, box: Box) -> tuple[list[LinesAndColumns], list[int]]:
+        """Pieces of the first lines of the first tile of activations, and how many of them are wanted early.
+
+        Those loaded before weights, and those of the pixels that lead, as far as there are such.
+        """
+        if visit.region is not self._tiling.regions[0] or (visit.group, execute.term, execute.place) != (0, 0, 0):
+            return [], []
+        parts = [*([self._ahead] if self._ahead is not None else []), *self._led[:-1]]
+        if not parts:
+            return [], []
+        return self._makers[0].windows(visit.region, box, parts, self._cuts[self._a_key(visit, 0)][0])
 
     def _shared(self, term: int, region: Region, box: Box) -> tuple[Held, int] | None:
         """A tile of another layer in which the input of a region stands already, and where it begins there."""
@@ -219,11 +252,14 @@ class _Lowering:
                     ends = self._k_cuts(w_box) if is_first else (w_box.size,)
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
                         channels = w_box.c0 - a_box.c0 + span[1] if sliced else a_box.channels
-                        bodies = self._bodies(term, visit, part, tiles, a_box, w_box, span)
                         # Sums that stand apart begin with each tap.
                         first = int(not found or self._problem.finish.terms is not None)
-                        found += [_Execute(term, place, inner, lines, channels, piece if len(ends) > 1 else 0,
-                                           body | {"first": first}) for body in bodies]
+                        led = self._led if is_first and not found and len(self._led) > 1 else [part]
+                        for some in led:
+                            bodies = self._bodies(term, visit, part, some, tiles, a_box, w_box, span)
+                            needed = channels if some is led[-1] else 0
+                            found += [_Execute(term, place, inner, lines, needed, piece if len(ends) > 1 else 0,
+                                               body | {"first": first}) for body in bodies]
         return found
 
     def _places(self, region: Region, block: Tiles) -> Iterator[int]:
@@ -252,16 +288,22 @@ class _Lowering:
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 
-    def _bodies(self, term: int, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+    def _bodies(self, term: int, visit: Visit, part: Region, some: Region, tiles: Tiles, a_box: Box, w_box: Box,
                 span: tuple[int, int]) -> Iterator[dict[str, int]]:
-        """EXECUTEs of elements `span` of a box of weights, for each of which a walk has one form."""
+        """EXECUTEs of elements `span` of a box of weights for some pixels of a group's part of a region.
+
+        For each of them a walk has one form.
+        """
         geometry, _ = self._stands(term, visit.region, a_box)
-        walks = geometry.pixels(part, self._problem.finish.pool)
+        walks = geometry.pixels(some, self._problem.finish.pool)
+        # They are all, or the first of them, or the last.
+        is_at_first = (some.image0, some.p0, some.q0) == (part.image0, part.p0, part.q0)
+        behind = 0 if is_at_first else part.pixels - some.pixels
         counts = {f"m_count{loop}": count for loop, (count, _) in enumerate(walks.loops)}
         steps = {f"m_step{loop}": step % (1 << 20) for loop, (_, step) in enumerate(walks.loops)}
-        for body in self._contractions(term, visit, part, tiles, a_box, w_box, span):
+        for body in self._contractions(term, visit, part, some, tiles, a_box, w_box, span):
             yield from ({**counts, **steps, **body, "a_base": body["a_base"] + start,
-                         "acc_base": body.get("acc_base", 0) + number * walks.vectors}
+                         "acc_base": body.get("acc_base", 0) + behind + number * walks.vectors}
                         for number, start in enumerate(walks.starts))
 
     def _stands(self, term: int, region: Region, box: Box) -> tuple[Geometry, int]:
@@ -273,14 +315,14 @@ class _Lowering:
         return replace(geometry, pixel=at.pixel, line=at.line, image=at.image, pixel_m=at.pixel,
                        line_m=at.line), shared[1]
 
-    def _contractions(self, term: int, visit: Visit, part: Region, tiles: Tiles, a_box: Box, w_box: Box,
+    def _contractions(self, term: int, visit: Visit, part: Region, some: Region, tiles: Tiles, a_box: Box, w_box: Box,
                       span: tuple[int, int]) -> Iterator[dict[str, int]]:
         """What these EXECUTEs are but for the loops over pixels, from the first pixel's place on."""
         maker, region, block, banks = self._makers[term], visit.region, visit.block, self._layer.banks
         problem, (geometry, base) = maker.problem, self._stands(term, region, a_box)
         (down, right), rows = problem.finish.pool, part.pixels * self._layer.sums
-        base += ((part.image0 - region.image0) * geometry.image + (part.p0 - region.p0) * down * geometry.line_m
-                 + (part.q0 - region.q0) * right * geometry.pixel_m)
+        base += ((some.image0 - region.image0) * geometry.image + (some.p0 - region.p0) * down * geometry.line_m
+                 + (some.q0 - region.q0) * right * geometry.pixel_m)
         w_pitch, w_nstep = maker.w_pitches(block, w_box)
         modulus = 1 << 20
         common = {

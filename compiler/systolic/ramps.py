@@ -7,138 +7,70 @@ follow from no simple rule, but a try takes only milliseconds.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from itertools import product
 
-from ...hdl.shell.block_walk import BlockWalker
-from ...hdl.shell.tokens import TokenGates
-from ...hdl.systolic.config import SystolicConfig
-from ...memory import MemoryTiming
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
+from .endings import Ending, Work, last_groups, step_of
 from .layer import Layer, Tiling
 from .tiles import TileMaker
-from .timing import Latencies
 
-__all__ = ["ending", "improve", "split_at"]
+__all__ = ["ending", "improve", "openings", "split_at"]
 
 #: Tries without success after which the search ends.
 _PATIENCE = 80
 
-#: Pixels and tiles of groups, in order.
-_Groups = tuple[tuple[int, int], ...]
+#: Pixels of a first group, those of them that lead, and those that are loaded before weights, over rows of the array.
+_LEADS = (2.6, 1.1, 0.6), (2.5, 1, 0.6), (2.25, 1, 0.5), (2, 1, 0.4)
 
+#: Tries from which on there is time for a longer search.
+_MANY = 100
 
-def _clock(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool,
-           reload: float, sums: int) -> Callable[[_Groups], float]:
-    """What gives the cycle in which the last of some groups is in memory, counted from the first operand.
+#: POSTs of the last group, unless something is known of it.
+_POSTS = 2
 
-    Parameters
-    ----------
-    depth : int
-        Tiles of the contraction.
-    row : int
-        Bytes of a tile's row of outputs.
-    whole : bool
-        Whether rows of all tiles follow one another in memory.
-    reload : float
-        Cycles to load weights again for each group, if the scratchpad can't keep them; else 0.
-    sums : int
-        Sums of which each pixel is made.
+def ending(layer: Layer, maker: TileMaker, tiling: Tiling, *, long: bool = False) -> Ending:
+    """The groups into which the last one of a layer is cut, and POSTs of the last: those given, else by rates.
+
+    A `long` search takes some tenths of a second.
     """
-    c, gate = Latencies.of(config), TokenGates.DONE_LATENCY
-    # From the last operand of a group to the start of post-processing; from when a bank is free to the first operand
-    # of the group that fills it next.
-    through, refill = c.through + gate, gate + c.prepare + c.slots_top
-    storing = c.store_data + BlockWalker.LATENCY + timing.write_latency
-    # Each of many short bursts.
-    burst = (timing.write_latency + 10) / timing.outstanding
-
-    def end(groups: _Groups) -> float:
-        done = ready = stored = 0.0
-        free = [0.0, 0.0]
-        for index, (pixels, tiles) in enumerate(groups):
-            start = max(done, free[index % 2])
-            # Few pixels do not hide the loading of weights.
-            done = start + max(depth * tiles * max(pixels * sums, config.array.rows), reload)
-            begun = max(done + through, ready)
-            posting = c.posting({"n_count": tiles, "m_count": pixels * sums})
-            ready = begun + posting.ready
-            free[index % 2] = begun + posting.released + refill
-            written = begun + posting.done + gate
-            if whole and tiles == groups[0][1]:
-                moved = pixels * tiles * row / config.beat_bytes
-            else:
-                beats = -(-tiles * row // config.beat_bytes)
-                # Bursts in flight bound the rate of short ones, but not the first of them.
-                moved = max(pixels * beats, pixels * burst - (timing.write_latency if written > stored else 0))
-            stored = max(written, stored) + moved
-        return stored + storing
-
-    return end
-
-
-def _cuts(size: int, step: int) -> set[int]:
-    """Where to cut `size` in two: at each multiple of `step`, or, if there are many, at some of them."""
-    units = size // step
-    if units <= 32:
-        return {step * unit for unit in range(1, units)}
-    return {step * max(1, round(units * part / 32)) for part in range(1, 32)}
-
-
-@cache
-def _last_groups(config: SystolicConfig, timing: MemoryTiming, depth: int, row: int, whole: bool, reload: float,
-                 sums: int, pixels: int, step: int, tiles: int) -> _Groups:
-    """Cut `pixels` of `tiles` tiles into groups that end soonest; all but single rows are multiples of `step`."""
-    end, least = _clock(config, timing, depth, row, whole, reload, sums), -(-config.array.rows // sums)
-    best: tuple[float, _Groups] = (end(((pixels, tiles),)), ((pixels, tiles),))
-    beam = [best]
-    for _ in range(9):
-        grown = []
-        for _, groups in beam:
-            rows, count = groups[-1]
-            for cut in _cuts(rows, step):
-                if rows - cut >= least or rows >= least > cut:
-                    grown.append((*groups[:-1], (rows - cut, count), (cut, count)))
-            grown += [(*groups[:-1], (rows, count - cut), (rows, cut)) for cut in _cuts(count, 1)]
-        # Each group has commands of its own.
-        timed = sorted(((end(groups) + 2 * len(groups), groups) for groups in grown), key=lambda found: found[0])
-        beam = timed[:24]
-        if beam and beam[0][0] < best[0]:
-            best = beam[0]
-    return best[1]
-
-
-def ending(layer: Layer, maker: TileMaker, tiling: Tiling) -> _Groups:
-    """Pixels and tiles of the groups into which the last one of a layer is cut: those given, else by rates."""
     if tiling.ends:
-        return tiling.ends
+        return Ending(tiling.ends, tiling.posts or _POSTS)
     problem, config = layer.problem, layer.config
-    region, block = tiling.last_part(problem.groups)
+    (pixels, before), (region, block) = tiling.last_parts(problem.groups)
     boxes, reload = [box for group in tiling.w_boxes for box in group], 0.0
     if sum(maker.w_size(block, box) for box in boxes) > config.scratchpads.weight_bytes:
         reload = sum(maker.w_cycles(block, box) for box in boxes)
     depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
     tiles = block[1] - block[0]
-    return _last_groups(config, layer.timing, depth, layer.reach * problem.finish.item(config),
-                        tiles * layer.reach == problem.y.size("c"), reload, layer.sums, region.pixels, _step(region),
-                        tiles)
-
-
-def _step(region: Region) -> int:
-    """Pixels of which the parts of a region are multiples."""
-    return region.rows * region.columns if region.images > 1 else region.columns if region.rows > 1 else 1
+    work = Work(depth, len(boxes), layer.reach * problem.finish.item(config),
+                tiles * layer.reach == problem.y.size("c"), round(reload), layer.sums)
+    found = last_groups(config, layer.timing, work, (pixels, before[1] - before[0]), (region.pixels, tiles),
+                        step_of(region), long)
+    return found._replace(posts=tiling.posts or found.posts)
 
 
 def split_at(region: Region, pixels: int) -> list[Region]:
     """Cut a region in two, the first of about `pixels` pixels; in one if its shape does not allow it."""
-    at = round(pixels / _step(region))
+    at = round(pixels / step_of(region))
     name, first, count = ("image", region.image0, region.images) if region.images > 1 else (
         ("p", region.p0, region.rows) if region.rows > 1 else ("q", region.q0, region.columns))
     if not 0 < at < count:
         return [region]
     return [replace(region, **{f"{name}1": first + at}), replace(region, **{f"{name}0": first + at})]
+
+
+def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
+    """Beginnings that suit many layers: few pixels meet the first weights, half of them loaded before these."""
+    if not layer.can_lead:
+        return
+    rows, channels = layer.config.array.rows, tiling.a_boxes[0].channels
+    slices = ((2 * rows, 5 * rows), (2 * rows, 4 * rows, 6 * rows), ()) if layer.can_slice else ((),)
+    for (first, lead, ahead), growth, cuts in product(_LEADS, (1.2, 1.0), slices):
+        yield replace(tiling, first_pixels=round(first * rows), lead=round(lead * rows), ahead=round(ahead * rows),
+                      k_cuts=tiling.pieces(layer, growth), a_cuts=tuple(cut for cut in cuts if cut < channels))
 
 
 def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
@@ -166,12 +98,13 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
         changes = _Changes(layer, random.Random(0))
+        firsts = openings(layer, tiling) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
                 break
             idle += 1
-            changed = changes.beginning(tiling) if change == "beginning" else changes.end(tiling)
+            changed = next(firsts, None) or getattr(changes, change)(tiling)
             if changed is None or changed == tiling:
                 continue
             if changed not in known:
@@ -191,6 +124,12 @@ class _Changes:
         self._layer, self._rows, self._choice = layer, layer.config.array.rows, choice
         self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
+    def endings(self, tiling: Tiling, tries: int) -> Iterator[Tiling]:
+        """Endings by rates that were searched for longer, where there is time."""
+        if tiling.shrink and tries > _MANY:
+            groups, posts = ending(self._layer, self._maker, replace(tiling, ends=(), posts=0), long=True)
+            yield replace(tiling, ends=groups, posts=posts)
+
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""
         rows, first = self._rows, tiling.w_boxes[0][0]
@@ -199,13 +138,17 @@ class _Changes:
             if drawn < 0.3:
                 step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
                 tiling = replace(tiling, first_pixels=max(self._layer.least(rows), tiling.first_pixels + step))
+            elif drawn < 0.4 and self._layer.can_lead:
+                tiling = replace(tiling, lead=self._choice.choice((
+                    0, max(1, tiling.lead - 1), tiling.lead + 1, rows - rows // 4, rows)))
             elif drawn < 0.6:
                 tiling = replace(tiling, k_cuts=self._toggled(
                     tiling.k_cuts, first.size, tiling.unit(self._layer), (first.size,)))
-            elif drawn < 0.9 and self._layer.can_slice:
+            elif drawn < 0.8 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
             else:
-                tiling = replace(tiling, w_first=not tiling.w_first)
+                tiling = replace(tiling, ahead=self._choice.choice((
+                    -1, 0, max(1, tiling.ahead - 1), tiling.ahead + 1, rows // 4, rows // 2)))
         return tiling
 
     def end(self, tiling: Tiling) -> Tiling | None:
@@ -228,9 +171,9 @@ class _Changes:
 
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""
-        choice, groups = self._choice, ending(self._layer, self._maker, tiling)
-        region, block = tiling.last_part(self._layer.problem.groups)
-        pixels, step, tiles = region.pixels, _step(region), block[1] - block[0]
+        choice, groups = self._choice, ending(self._layer, self._maker, tiling).groups
+        _, (region, block) = tiling.last_parts(self._layer.problem.groups)
+        pixels, step, tiles = region.pixels, step_of(region), block[1] - block[0]
         cuts: list[tuple[bool, int]] = []
         left, span = pixels, tiles
         for rows, count in groups[:-1]:

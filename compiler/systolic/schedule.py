@@ -86,7 +86,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def needs(self, index: int) -> Iterable[Use]:
         step = self.steps[index]
-        for use in (*step.operands, *self.constants(index)):
+        for use in (*step.loads, *self.constants(index)):
             if len(use.tile.ordinals) < use.pieces:
                 yield use
 
@@ -225,13 +225,13 @@ class _Scratchpads(OperandMemory[ContractionStep]):
                 return
             step, before = steps[ahead], None if ahead == first else until
             # A place that the EXECUTE just emitted still reads would be free only when it ends: newest is that before.
-            for use in step.operands:
+            for use in step.loads:
                 if _needs_nothing(use):
                     continue
-                if use is step.a:
-                    a_open = a_open and self._bring(use, ahead, index, before)
-                else:
+                if use is step.w:
                     w_open = w_open and self._bring(use, ahead, index, before)
+                else:
+                    a_open = a_open and self._bring(use, ahead, index, before)
             for use in self.constants(ahead):
                 if use.tile.memory not in blocked and not use.tile.ordinals and (
                         (before is not None and scheduler.load_clock > before)

@@ -1,6 +1,6 @@
 """Tiles of a layer: which bytes of memory they hold and how they stand in the scratchpads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +18,10 @@ from .cost import strided_beats
 from .geometry import Box, Geometry
 from .layer import Layer, Tiles
 
-__all__ = ["TileMaker", "piece_of", "stored"]
+__all__ = ["LinesAndColumns", "TileMaker", "piece_of", "stored"]
+
+#: A piece of a tile: lines and, if not all, columns.
+LinesAndColumns = tuple[tuple[int, int], tuple[int, int] | None]
 
 
 def piece_of(window: Window, channel: int, channels: int, at: int = 0) -> Piece:
@@ -57,17 +60,21 @@ class TileMaker:
                   + (geometry.columns - 1) * geometry.pixel + box.channels)
         return extent * self._config.operand_bytes
 
-    def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...],
-                    slices: tuple[int, ...]) -> Tile:
+    def activations(self, region: Region, group: int, box: Box, cuts: tuple[int, ...], slices: tuple[int, ...],
+                    windows: Sequence[LinesAndColumns] = ()) -> Tile:
         """Tile of activations, whose piece i brings lines ``cuts[i - 1]`` to ``cuts[i]``.
 
         Lines are images if there are several, else rows, else columns if there is one row. The first lines come in as
-        many pieces as there are `slices`, channels ``slices[j - 1]`` to ``slices[j]`` of the box.
+        many pieces as there are `slices`, channels ``slices[j - 1]`` to ``slices[j]`` of the box, and the first of
+        these as several `windows` if given.
         """
         def make() -> Tile:
-            pieces = [self._piece(region, group, box, lines, channels)
-                      for lines in pairwise((0, *cuts))
-                      for channels in (pairwise((0, *slices)) if lines[0] == 0 else [(0, box.channels)])]
+            first, *others = pairwise((0, *cuts))
+            parts = [(first, channels, None) for channels in pairwise((0, *slices))]
+            if windows:
+                parts[:1] = [(lines, parts[0][1], columns) for lines, columns in windows]
+            parts += [(lines, (0, box.channels), None) for lines in others]
+            pieces = [self._piece(region, group, box, *part) for part in parts]
             return Tile(Destination.ACTIVATION.value, self.a_size(region, box), pieces)
 
         return self._once(("a", region, group, box), make)
@@ -77,9 +84,30 @@ class TileMaker:
         geometry = self.geometry(region, box)
         return next((count for count in (region.images, geometry.rows) if count > 1), geometry.columns)
 
-    def _piece(self, region: Region, group: int, box: Box, lines: tuple[int, int], channels: tuple[int, int]) -> Piece:
+    def windows(self, region: Region, box: Box, parts: Sequence[Region],
+                lines: int) -> tuple[list[LinesAndColumns], list[int]]:
+        """Pieces of the first `lines` of a region's tile, and how many of them each of some `parts` needs.
+
+        Parts begin where the region does, each within the one behind it, and are cut alike: all of them between lines,
+        or all within the first.
+        """
+        whole, inner = self.geometry(region, box), [self.geometry(part, box) for part in parts]
+        if region.images > 1:
+            needed = [part.images for part in parts]
+        else:
+            needed = [each.rows if whole.rows > 1 else each.columns for each in inner]
+        by_lines = not needed or needed[0] < lines
+        end = lines if by_lines else whole.columns
+        needed = [min(each, end) for each in needed] if by_lines else [each.columns for each in inner]
+        spans = [*pairwise((0, *sorted({*needed, end})))]
+        pieces: list[LinesAndColumns] = [(span, None) if by_lines else ((0, lines), span) for span in spans]
+        return pieces, [1 + sum(last < each for _, last in spans) for each in needed]
+
+    def _piece(self, region: Region, group: int, box: Box, lines: tuple[int, int], channels: tuple[int, int],
+               across: tuple[int, int] | None) -> Piece:
+        """Some lines of a region's tile, of them some channels, and columns if not all."""
         problem, geometry = self.problem, self.geometry(region, box)
-        images, rows, columns = (0, region.images), (0, geometry.rows), (0, geometry.columns)
+        images, rows, columns = (0, region.images), (0, geometry.rows), across or (0, geometry.columns)
         if region.images > 1:
             images = lines
         elif geometry.rows > 1:

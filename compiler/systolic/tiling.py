@@ -1,6 +1,7 @@
 """Choice of a tiling: the best candidates are timed, and the ramps of the best of them improved."""
 
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from ..placement import MemoryPlan
@@ -8,30 +9,16 @@ from .bounds import Bounds
 from .candidates import LONG, Chooser
 from .layer import Layer, Tiling
 from .lower import lower
-from .ramps import improve
+from .ramps import improve, openings
 from .schedule import cycles_of
 
 __all__ = ["choose_tiling"]
 
 
-def _k_cuts(layer: Layer, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
-    """Growing pieces of the first tile of weights, each a whole number of runs or inside one."""
-    box, unit = tiling.w_boxes[0][0], tiling.unit(layer)
-    if not unit or box.size <= layer.config.array.rows:
-        return ()
-    part, at = float(first), 0
-    ends: list[int] = []
-    while at + unit * round(part) + unit <= box.size and len(ends) < 12:
-        at += unit * round(part)
-        ends.append(at)
-        part *= growth
-    return (*ends, box.size)
-
-
-def _usual(layer: Layer, tiling: Tiling) -> list[dict[str, Any]]:
-    """Ramps that are good for many layers, as changes of a tiling."""
+def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
+    """A tiling with ramps that are good for many layers."""
     rows = layer.config.array.rows
-    begin = {"first_pixels": layer.least(rows + rows // 2), "k_cuts": _k_cuts(layer, tiling, 1, 1.5)}
+    begin = {"first_pixels": layer.least(rows + rows // 2), "k_cuts": tiling.pieces(layer, 1.5)}
     plain: dict[str, Any] = {"first_pixels": 0, "k_cuts": ()}
     usual = [begin, plain | {"shrink": False}, plain, begin | {"shrink": False}]
     # Where post-processing takes about as long as the array, small groups let each follow the other sooner.
@@ -40,7 +27,7 @@ def _usual(layer: Layer, tiling: Tiling) -> list[dict[str, Any]]:
     for pixels in map(layer.least, (12 * rows, *sizes) if layer.config.has_moves else sizes):
         if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
-    return usual
+    return [*(replace(tiling, **choice) for choice in usual), *islice(openings(layer, tiling), 1)]
 
 
 #: Layers of fewer cycles are not worth the search for the best ramps.
@@ -92,7 +79,7 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
     best, ever_best = (float("inf"), first), []
     for _, tiling in tilings:
-        found = timer.least(tiling, _usual(layer, tiling), enough, best)
+        found = timer.least(_usual(layer, tiling), enough, best)
         if found[0] <= enough:
             return found
         if found[0] < best[0]:
@@ -117,14 +104,14 @@ class _Timer:
         #: Of the program timed last.
         self.steps = 0
 
-    def least(self, tiling: Tiling, choices: list[dict[str, Any]], enough: float,
+    def least(self, choices: list[Tiling], enough: float,
               best: tuple[float, Tiling]) -> tuple[float, Tiling]:
-        """The tiling with the choice of least cycles, if these are fewer than the `best` so far has.
+        """The choice of least cycles, if these are fewer than the `best` so far has.
 
         The first choice of no more than `enough` cycles does; without time to look no choice does.
         """
         found = float("inf")
-        for option in dict.fromkeys(replace(tiling, **choice) for choice in choices):
+        for option in dict.fromkeys(choices):
             if self._left > 0 and found > enough:
                 cycles = self.cycles(option, min(found, best[0]) - 1)
                 found = min(found, cycles)
