@@ -8,8 +8,9 @@ from .kernels.views import Buffer
 
 __all__ = ["MemoryPlan", "Reserved"]
 
-#: Tensors start at multiples of this, so that no burst of a tensor's start is cut short.
-ALIGNMENT = 64
+#: Tensors start at multiples of this, so that no burst of a tensor's start is cut short: where bursts are cut on a port
+#: of 256 bits. A layer then takes as long as it does alone.
+ALIGNMENT = 512
 _MEMORY = 1 << 32
 
 

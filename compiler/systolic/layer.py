@@ -1,5 +1,6 @@
 """A layer on a configuration of the array, and how it is cut."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -198,25 +199,39 @@ class Tiling:
         first, count = layer.span(block)
         return tuple(replace(box, c0=first, c1=first + count) for box in self.a_boxes)
 
-    def unit(self, layer: Layer) -> int:
-        """Elements of which pieces of the first tile of weights are multiples; 0 if it stays whole."""
-        box, rows = self.w_boxes[0][0], layer.config.array.rows
-        # A piece lies in one run, or is made of whole runs; one that is no whole number of tiles wastes some.
-        unit = rows if box.taps == 1 else box.columns * box.channels
-        return 0 if layer.problem.channelwise or unit % rows else unit
+    def places(self, layer: Layer) -> tuple[int, ...]:
+        """Elements at which the first tile of weights can be cut, but for its end.
+
+        A piece lies in one run of elements that stand side by side, or is made of whole runs. One that is no whole
+        number of the array's tiles wastes some.
+        """
+        size, rows, run = self.w_boxes[0][0].size, layer.config.array.rows, self._run(layer)
+        return () if layer.problem.channelwise else (*range(rows, run, rows), *range(run, size, run))
+
+    def _run(self, layer: Layer) -> int:
+        """Elements of the first tile of weights whose activations stand side by side."""
+        box = self.w_boxes[0][0]
+        is_dense = box.channels == self.a_boxes[0].channels and layer.problem.dilation[1] == 1
+        return box.channels * (box.columns if is_dense else 1)
+
+    def cut_at(self, layer: Layer, places: Iterable[int]) -> tuple[int, ...]:
+        """Pieces of the first tile of weights that end at these of its :meth:`places`; () for one."""
+        found, size, run = {*places}, self.w_boxes[0][0].size, self._run(layer)
+        if found and min(found) < run < size:
+            found.add(run)
+        return (*sorted(found), size) if found else ()
 
     def pieces(self, layer: Layer, growth: float) -> tuple[int, ...]:
-        """Growing pieces of the first tile of weights, each a whole number of runs or inside one; () for one."""
-        box, unit = self.w_boxes[0][0], self.unit(layer)
-        if not unit or box.size <= layer.config.array.rows:
-            return ()
+        """Growing pieces of the first tile of weights; () for one."""
+        rows, size = layer.config.array.rows, self.w_boxes[0][0].size
         part, at = 1.0, 0
         ends: list[int] = []
-        while at + unit * round(part) + unit <= box.size and len(ends) < 12:
-            at += unit * round(part)
-            ends.append(at)
-            part *= growth
-        return (*ends, box.size)
+        for place in self.places(layer):
+            if at + rows * round(part) <= place <= size - rows and len(ends) < 12:
+                at = place
+                ends.append(at)
+                part *= growth
+        return self.cut_at(layer, ends)
 
     def visits(self, groups: int) -> list[Visit]:
         """Regions and blocks of all groups, in order."""

@@ -283,8 +283,8 @@ class _Lowering:
         cuts = self._tiling.k_cuts
         if not cuts or box == self._tiling.w_boxes[0][0]:
             return cuts or (box.size,)
-        step = max(end - start for start, end in pairwise((0, *cuts)))
-        if box.taps > 1 and step % (box.columns * box.channels):
+        step, rows = max(end - start for start, end in pairwise((0, *cuts))), self._layer.config.array.rows
+        if step % (rows if box.taps == 1 else box.columns * box.channels):
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 

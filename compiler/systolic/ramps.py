@@ -74,7 +74,7 @@ def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
 
 
 def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
-            tries: int) -> tuple[float, Tiling]:
+            tries: int, seed: int = 0) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
@@ -85,6 +85,8 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         ``time(tiling, most)`` gives the cycles of a tiling, infinitely many if there are more than `most`.
     tries : int
         Tilings to time at most.
+    seed : int
+        Of the changes: another search goes on from what one has found.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
-        changes = _Changes(layer, random.Random(0))
+        changes = _Changes(layer, random.Random(seed))
         firsts = openings(layer, tiling) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
@@ -132,7 +134,7 @@ class _Changes:
 
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""
-        rows, first = self._rows, tiling.w_boxes[0][0]
+        rows = self._rows
         for _ in range(self._choice.choice((1, 1, 2, 3))):
             drawn = self._choice.random()
             if drawn < 0.3:
@@ -142,8 +144,9 @@ class _Changes:
                 tiling = replace(tiling, lead=self._choice.choice((
                     0, max(1, tiling.lead - 1), tiling.lead + 1, rows - rows // 4, rows)))
             elif drawn < 0.6:
-                tiling = replace(tiling, k_cuts=self._toggled(
-                    tiling.k_cuts, first.size, tiling.unit(self._layer), (first.size,)))
+                if places := tiling.places(self._layer):
+                    toggled = {*tiling.k_cuts[:-1]} ^ {self._choice.choice(places)}
+                    tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
             elif drawn < 0.8 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
             else:
@@ -162,12 +165,11 @@ class _Changes:
                 tiling = replace(tiling, ends=ends)
         return tiling
 
-    def _toggled(self, cuts: tuple[int, ...], size: int, unit: int, end: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Make or drop one cut, a multiple of `unit` below `size`; behind those that are left stands `end`."""
-        if not 0 < unit < size:
+    def _toggled(self, cuts: tuple[int, ...], size: int, unit: int) -> tuple[int, ...]:
+        """Make or drop one cut, a multiple of `unit` below `size`."""
+        if unit >= size:
             return cuts
-        kept = {cut for cut in cuts if cut < size} ^ {unit * self._choice.randint(1, (size - 1) // unit)}
-        return (*sorted(kept), *end) if kept else ()
+        return tuple(sorted({*cuts} ^ {unit * self._choice.randint(1, (size - 1) // unit)}))
 
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""

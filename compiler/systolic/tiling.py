@@ -46,8 +46,9 @@ _FINALISTS, _FEWEST = 8, 4
 #: Cycles that a beat of memory is worth which is not loaded.
 _BEAT = 0.25
 
-#: Of those timed, how many have their ramps improved where there is time: the second best may come to be the best.
-_IMPROVED = 2
+#: Of those timed, how many have their ramps improved where there is time, at first by a share of the tries: what is
+#: behind, but not by more than this, may come to be the best.
+_IMPROVED, _SHARE, _BEHIND = 3, 3, 1.02
 
 
 def _work(layer: Layer) -> int:
@@ -77,21 +78,27 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
         return cost, replace(first, first_pixels=layer.least(2 * layer.config.array.rows))
     timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
-    best, ever_best = (float("inf"), first), []
+    timed: list[tuple[float, Tiling]] = []
+    behind = _BEHIND if effort >= 1 else 1.0
     for _, tiling in tilings:
-        found = timer.least(_usual(layer, tiling), enough, best)
-        if found[0] <= enough:
+        most = behind * min((found[0] for found in timed), default=float("inf"))
+        found = timer.least(_usual(layer, tiling), enough, most)
+        if found is not None and found[0] <= enough:
             return found
-        if found[0] < best[0]:
-            best = found
-            ever_best.append(found)
-    if not ever_best:
+        timed += [found] if found is not None else []
+    if not timed:
         return cost, first
-    if best[0] < _SHORT:
-        return best
-    tries = int(effort * _RAMP_STEPS / timer.steps)
-    return min((improve(layer, each, timer.cycles, tries) for each in ever_best[-_IMPROVED if effort >= 1 else -1:]),
-               key=lambda improved: improved[0])
+    timed.sort(key=_cycles)
+    if timed[0][0] < _SHORT:
+        return timed[0]
+    tries, best = int(effort * _RAMP_STEPS / timer.steps), timed[0]
+    if len(timed) > 1 and effort >= 1:
+        best = min((improve(layer, each, timer.cycles, tries // _SHARE) for each in timed[:_IMPROVED]), key=_cycles)
+    return improve(layer, best, timer.cycles, tries, 1)
+
+
+def _cycles(found: tuple[float, Tiling]) -> float:
+    return found[0]
 
 
 class _Timer:
@@ -104,18 +111,17 @@ class _Timer:
         #: Of the program timed last.
         self.steps = 0
 
-    def least(self, choices: list[Tiling], enough: float,
-              best: tuple[float, Tiling]) -> tuple[float, Tiling]:
-        """The choice of least cycles, if these are fewer than the `best` so far has.
+    def least(self, choices: list[Tiling], enough: float, most: float) -> tuple[float, Tiling] | None:
+        """The choice of least cycles, if these are fewer than `most`.
 
         The first choice of no more than `enough` cycles does; without time to look no choice does.
         """
-        found = float("inf")
+        best = None
         for option in dict.fromkeys(choices):
-            if self._left > 0 and found > enough:
-                cycles = self.cycles(option, min(found, best[0]) - 1)
-                found = min(found, cycles)
-                best = min(best, (cycles, option), key=lambda cost: cost[0])
+            if self._left > 0 and (best is None or best[0] > enough):
+                cycles = self.cycles(option, most - 1)
+                if cycles < most:
+                    most, best = cycles, (cycles, option)
         return best
 
     def cycles(self, tiling: Tiling, most: float) -> float:
