@@ -23,8 +23,8 @@ from .tensors import Array, exact_matmul, integer, wrap
 
 __all__ = [
     "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUMERATORS", "SoftmaxState",
-    "attention_sums", "fused_attention", "mask_bias", "output_factor", "quotient", "rshift", "score_scale",
-    "scores_in_octaves", "softmax_block",
+    "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient", "rshift",
+    "score_scale", "scores_in_octaves", "softmax_block",
 ]
 
 #: Numerators of scores r / 256 below a whole number, of 16 bits: that of the maximum itself is 255 times 256.
@@ -248,7 +248,7 @@ def _operands(q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
             np.repeat(values.astype(np.int64), shared, 0))
 
 
-def _bounds(shape: tuple[int, int], length: int, causal: bool, window: int | None, lengths: npt.ArrayLike | None,
+def key_bounds(shape: tuple[int, int], length: int, causal: bool, window: int | None, lengths: npt.ArrayLike | None,
             offset: int) -> tuple[Array, Array]:
     """First key that each query (H, P) sees, and the one behind the last."""
     if window is not None and window < 1:
@@ -289,7 +289,7 @@ def attention_sums(q: Array, k: Array, v: Array, *, q_scale: float, k_scale: flo
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{name} must be finite and positive, not {number!r}")
     (heads, rows, _), length = queries.shape, keys.shape[1]
-    low, high = _bounds((heads, rows), length, causal, window, lengths, offset)
+    low, high = key_bounds((heads, rows), length, causal, window, lengths, offset)
     bias = None if mask is None else np.broadcast_to(mask_bias(mask, factor * q_scale * k_scale),
                                                      (heads, rows, length))
     sums, state = np.zeros((heads, rows, values.shape[2]), np.int64), SoftmaxState.empty((heads, rows))

@@ -78,8 +78,8 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     return handle.run(inputs, engine, keep, progress)
 
 
-def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
-               keep: str | Collection[str] | None = None) -> dict[str, np.ndarray]:
+def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Collection[str] | None = None,
+               on: str | PathLike[str] | System | Config | None = None) -> dict[str, np.ndarray]:
     """Compute with NumPy alone what :func:`run` computes on hardware.
 
     Parameters
@@ -90,6 +90,8 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
         Inputs by name, in ONNX's layouts.
     keep : "all" or collection of str, optional
         As for :func:`run`.
+    on : str, path, System or Config, optional
+        Accelerator, for operators whose blocks are as large as its array: quantised attention.
 
     Returns
     -------
@@ -102,6 +104,9 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
         If an input is wrong.
     """
     graph, inputs = _graph(op_or_model, arrays(tensors))
+    if on is not None:
+        array = _system(on).hardware.array
+        graph = graph.for_array(array.rows, array.cols)
     made = graph.golden(inputs)
     return {name: made[name] for name in kept(graph, list(made), keep)}
 

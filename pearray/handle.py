@@ -115,7 +115,7 @@ def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if value is None:
             continue
-        tensor = array(f"tensor {name!r}", value, "an array of numbers")
+        tensor = array(f"tensor {name!r}", value, "an array of numbers", "iufb")
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise PearrayError(f"tensor {name!r} must be finite, not {tensor[~np.isfinite(tensor)].flat[0]}")
         found[name] = tensor

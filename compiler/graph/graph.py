@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -142,6 +142,14 @@ class Graph:
         vars(made).update({"tensors": dict(self.tensors)} | fields)
         return made
 
+    def for_array(self, rows: int, cols: int) -> "Graph":
+        """Return the graph with each operator as an array of so many PEs computes it."""
+        operators = [node.operator.for_array(rows, cols) for node in self.nodes]
+        if all(operator is node.operator for operator, node in zip(operators, self.nodes, strict=True)):
+            return self
+        return self.changed(nodes=[replace(node, operator=operator)
+                                   for operator, node in zip(operators, self.nodes, strict=True)])
+
     def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensor of each role."""
         return {role: self.tensors[name] for role, name in roles.items()}
@@ -160,7 +168,7 @@ class Graph:
             Roles known at compile time, by default those the operator names: weights and biases of
             Linear and Conv2d may be packed, all operands of Gemm are activations.
         """
-        arrays = {role: array(role, value, "an array of numbers") for role, value in tensors.items()
+        arrays = {role: array(role, value, "an array of numbers", "iufb") for role, value in tensors.items()
                   if value is not None}
         operator.check_roles(arrays)
         fixed = operator.constants if constants is None else constants

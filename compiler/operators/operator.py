@@ -101,6 +101,16 @@ class Operator:
         scale, zero_point = (np.asarray(getattr(self, name)) for name in names)
         return Quantisation(scale.astype(np.float32).item(), zero_point.item())
 
+    def for_array(self, rows: int, cols: int) -> "Operator":
+        """The same as an array of so many PEs computes it, where that is a matter of its size.
+
+        Raises
+        ------
+        PearrayError
+            If it is stated for another size.
+        """
+        return self
+
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
         """Check that all required inputs are there and no unknown ones."""
         for role in self.required:
