@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Out, flipped
+from amaranth.lib.wiring import Component, In, Out
 
 from ..arithmetic.quotient import DIVISOR_BITS, Quotient
 from ..blocks.line import Line
@@ -10,15 +10,15 @@ from ..blocks.pipeline import delay, taps
 from ..blocks.rules import never
 from .numerators import EMPTY, EXPONENT
 from .parameters import BLOCK_LINES
-from .sums import DISTANCE_BITS, ShiftWrite
+from .sums import ShiftWrite
 
 __all__ = ["FRACTION", "RowStates"]
 
 #: Bits of a row's sum below those of the numerators.
 FRACTION = 4
 
-#: The longest shift.
-_MOST = (1 << DISTANCE_BITS) - 1
+#: Bits of the distance of a shift.
+_DISTANCE = 5
 
 
 class RowStates(Component):
@@ -106,7 +106,7 @@ class RowStates(Component):
         m.d.comb += block.i.eq(Cat(negative, distance, opens[4], first, row[4]))
         start = self._wait + 4
         fields = Cat(block.o, Const(0, 0))
-        begun, row = fields[DISTANCE_BITS + 2], taps(m, fields[DISTANCE_BITS + 3:], 6, "sum_row", reset_less=True)
+        begun, row = fields[_DISTANCE + 2], taps(m, fields[_DISTANCE + 3:], 6, "sum_row", reset_less=True)
         self._keep_apart(m, "sum", valid[start:start + 7], row)
         total = self._sum(m, valid[summed], row, fields)
         self._quotient(m, valid[summed], delay(m, begun, 6, "begun", reset_less=True), row[6], total)
@@ -138,12 +138,12 @@ class RowStates(Component):
         of_block, of_old = (delay(m, value, 1, name, reset_less=True) for value, name in
                             ((self.greatest, "greatest_of_block"), (old, "greatest_of_old")))
         negative = Signal(reset_less=True)
-        distance = Signal(DISTANCE_BITS, reset_less=True)
+        distance = Signal(_DISTANCE, reset_less=True)
         greatest = Signal(EXPONENT, name="new_greatest", reset_less=True)
         size = Mux(above[-1], below, above)
         m.d.sync += [
             negative.eq(above[-1]),
-            distance.eq(Mux(size[DISTANCE_BITS:].any(), _MOST, size[:DISTANCE_BITS])),
+            distance.eq(Mux(size[_DISTANCE:].any(), (1 << _DISTANCE) - 1, size[:_DISTANCE])),
             greatest.eq(Mux(above[-1], of_old, of_block)),
         ]
         m.d.comb += [write.en.eq(valid[4]), write.addr.eq(row[4]), write.data.eq(greatest)]
@@ -158,8 +158,8 @@ class RowStates(Component):
     def _sum(self, m, valid, row, fields):
         """Find the new sum: one part is shifted, with a bit more below, which rounds, and the other added."""
         write, stored = self._memory(m, "sum", unsigned(DIVISOR_BITS), row[0])
-        now = delay(m, fields[:DISTANCE_BITS + 2], 2, "fields", reset_less=True)
-        negative, distance, opens = now[0], now[1:DISTANCE_BITS + 1], now[DISTANCE_BITS + 1]
+        now = delay(m, fields[:_DISTANCE + 2], 2, "fields", reset_less=True)
+        negative, distance, opens = now[0], now[1:_DISTANCE + 1], now[_DISTANCE + 1]
         old, part = Mux(opens, 0, stored), self.total << FRACTION
         value = Signal(DIVISOR_BITS, name="to_shift", reset_less=True)
         whole = Signal(DIVISOR_BITS, name="whole", reset_less=True)

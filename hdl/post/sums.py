@@ -1,4 +1,4 @@
-"""Ports through which post-processing reads sums, and tells by how much others are to be shifted."""
+"""Ports through which post-processing reads sums, and tells by how much rows of them are shifted."""
 
 from amaranth.hdl import signed
 from amaranth.lib import data
@@ -6,10 +6,7 @@ from amaranth.lib.wiring import In, Out, Signature
 
 from ..shell.config import Config
 
-__all__ = ["DISTANCE_BITS", "AccumulatorRead", "ShiftWrite"]
-
-#: Bits of the distance of a shift.
-DISTANCE_BITS = 5
+__all__ = ["AccumulatorRead", "ShiftWrite"]
 
 
 class AccumulatorRead(Signature):
@@ -36,16 +33,18 @@ class AccumulatorRead(Signature):
 
 
 class ShiftWrite(Signature):
-    """Write port of a memory of shifts, one for each row: ``amount`` is that of ``row`` if ``en`` is set.
-
-    A positive amount is the distance by which sums of former blocks are shifted right, a negative one that of the
-    block that is added.
+    """Write port of the memory that says by how much rows of sums are shifted when the array adds to them.
 
     Parameters
     ----------
     rows : int
-        Rows of the memory.
+        Rows of sums.
     """
 
     def __init__(self, rows: int):
-        super().__init__({"en": Out(1), "row": Out(range(rows)), "amount": Out(signed(DISTANCE_BITS + 1))})
+        super().__init__({
+            "en": Out(1),
+            "row": Out(range(rows)),
+            # Bits to the right: of what was accumulated if positive, of what comes from the array if negative.
+            "amount": Out(signed(6)),
+        })

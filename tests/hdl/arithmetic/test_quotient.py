@@ -21,7 +21,7 @@ def expected(dividend, divisor):
 
 def run(every, dividends, divisors, pauses):
     """Quotients of one pair every few cycles, and the cycles that the first took."""
-    unit, found, begun, ends = Quotient(every), [], [], []
+    unit, found, begun = Quotient(every), [], []
 
     async def drive(ctx):
         for divisor, pause in zip(divisors, pauses, strict=True):
