@@ -145,6 +145,8 @@ def output_factor(v_scale: float, y_scale: float) -> np.float32:
 def scores_in_octaves(total: Array, scale: npt.ArrayLike) -> Array:
     """Scale int32 scores to 1 / 256 of an octave: ``clip(rint(float32(total) * scale))`` to 25 bits.
 
+    So scores beyond +-45,425 (to the base e) count as that.
+
     Parameters
     ----------
     total : integer array

@@ -17,6 +17,7 @@ AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
 PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
+RESCALING = "hdl/systolic/test_execute.py::test_rescaling[shape0]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -45,6 +46,21 @@ BANK = [
     Fault(name="accumulator-first-adds", module="pearray.hdl.arithmetic.integer", test=EXECUTE,
           line="with m.If(control.first | control.maximum & below):",
           fault="with m.If(control.maximum & below):"),
+    Fault(name="rescaling-cuts-off", module="pearray.hdl.arithmetic.integer",
+          test="hdl/systolic/test_rescale.py::test_every_amount",
+          line="return (Cat(Const(1, 1), kept) + added)[1:]", fault="return (Cat(Const(0, 1), kept) + added)[1:]"),
+    Fault(name="rescaling-shifts-the-wrong-one", module="pearray.hdl.systolic.shifts",
+          test="hdl/systolic/test_rescale.py::test_shifts_of_rows",
+          line="part.eq(low - amount)", fault="part.eq(low + amount)"),
+    Fault(name="rescaling-for-each-tile", module="pearray.hdl.systolic.tiles", test=RESCALING,
+          line="walk.first_k & ~command.low_part & ~command.first", fault="~command.low_part & ~command.first"),
+    Fault(name="rescaling-by-another-row", module="pearray.hdl.systolic.streamer", test=RESCALING,
+          line="Mux(take, self.tile.p.shift_base, row + 1)", fault="Mux(take, self.tile.p.shift_base + 1, row + 1)"),
+    Fault(name="rescaling-a-row-late", module="pearray.hdl.systolic.streamer", test=RESCALING,
+          line="self.latency - RowShifts.LATENCY, ", fault="self.latency - RowShifts.LATENCY + 1, "),
+    Fault(name="accumulator-reads-what-it-overwrites", module="pearray.hdl.systolic.accumulator",
+          test="hdl/systolic/test_rescale.py::test_rows_that_overwrite_beside_rows_that_are_read",
+          line="reads = reads & ~self.reading.first", fault="reads = reads | self.reading.first"),
     Fault(name="token-dropped", module="pearray.hdl.shell.tokens",
           test="hdl/shell/test_fetch.py::test_order_and_waits[64-0.5-0]",
           line="with m.If(self.done[queue]):", fault="with m.If(self.done[queue] & (count != 7)):"),

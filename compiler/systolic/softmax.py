@@ -47,7 +47,7 @@ class SoftmaxRows:
         self._maxima, self._totals = np.full(rows, EMPTY, np.int64), np.zeros(rows, np.int64)
         self._quotients = np.zeros(rows, np.float32)
         self._shifts = np.zeros(rows, np.int64)
-        self._shifts_race = Cells("shifts", rows, "post", "execute")
+        self.shifts_race = Cells("shifts", rows, "post", "execute")
 
     def _place(self, name: str, base: int, count: int) -> np.ndarray:
         if base + count > self._rows:
@@ -89,7 +89,7 @@ class SoftmaxRows:
         except ValueError as error:
             raise ProgramError(str(error)) from None
         target = self._place("shifts", body["scale_nstep"], count)
-        self._shifts_race.write(target, ordinal, clock)
+        self.shifts_race.write(target, ordinal, clock)
         self._shifts[target] = shifts
         return found >> 8 if body["two_bytes"] else found
 
@@ -105,7 +105,7 @@ class SoftmaxRows:
             if body[name]:
                 raise ProgramError(f"{name} must be zero with rescale")
         place = self._place("shifts", body["shift_base"], len(part))
-        self._shifts_race.read(place, ordinal, clock)
+        self.shifts_race.read(place, ordinal, clock)
         shifts = self._shifts[place][:, None]
         if old is not None and tile == 0 and not body["low_part"]:
             old = rshift(old, np.maximum(shifts, 0))

@@ -124,8 +124,8 @@ class ExecuteBody(data.Struct):
 
 #: EXECUTE with ``post.softmax``.
 RescalingBody = variant(ExecuteBody, """
-    With ``rescale`` set, which excludes ``output_stationary``, ``maximum`` and ``diagonal``, sums are shifted before they
-    are combined, by what the POST of a block of scores has found. With s the shift ``shift_base + m``,
+    With ``rescale`` set, which excludes ``output_stationary``, ``maximum`` and ``diagonal``, sums are shifted before
+    they are combined, by what the POST of a block of scores has found. With s the shift ``shift_base + m``,
     ``d = max(s, 0)`` and ``dp = max(-s, 0)``, what stands in the accumulators is shifted to the right by ``d`` bits
     before the first tile of elements of each n is added to it, and the sum over each tile by ``dp`` bits, both rounded
     to nearest, halves upwards. A tile that overwrites is shifted like others.

@@ -1,0 +1,178 @@
+# amaranth: UnusedElaboratable=no
+"""Softmax in the post engine against the golden model: numerators, shifts, and rows scaled by their quotients."""
+
+import numpy as np
+import pytest
+from post_commands import (
+    DEPTH,
+    OUTPUT_BYTES,
+    config,
+    expected_bytes,
+    random_command,
+    random_memories,
+    random_sums,
+    run,
+)
+
+from pearray.golden import requantise as golden
+from pearray.golden.fused_attention import EMPTY, HIDDEN, SoftmaxState, quotient, scores_in_octaves, softmax_block
+from pearray.hdl.shell.commands import Parameter, Rounding
+
+#: Fields that commands of softmax have no place for.
+NONE = {"n_count": 1, "zero_point": 0, "per_channel": 0, "table": 0, "rounding": Rounding.ONNX}
+
+
+def random_softmax(rng, target, groups=60, **fields):
+    """Draw a command of softmax; rows keep to the memories of states."""
+    command = random_command(rng, target, Rounding.ONNX, groups)
+    m_count, columns = min(command["m_count"], DEPTH), target.sum_columns
+    if rng.random() < 0.3:
+        m_count = int(rng.integers(1, 4))
+    two_bytes = int(rng.random() < 0.5)
+    slope = int(rng.random() < 0.5)
+    # Limits that leave all, some and no columns of rows.
+    last = int(rng.integers(-m_count if slope else -1, columns + 3)) if rng.random() < 0.6 else columns
+    begin = int(rng.integers(-m_count if slope else -1, columns + 1)) if rng.random() < 0.4 else -(1 << 15)
+    factor = int(np.float32(2.0 ** rng.uniform(-12, 24) if rng.random() < 0.8 else 2.0 ** rng.uniform(-40, 60))
+                 .view(np.uint32))
+    command |= NONE | {
+        "m_count": m_count, "softmax": 1, "opens": int(rng.random() < 0.3), "slope": slope, "two_bytes": two_bytes,
+        "low_byte": int(two_bytes and rng.random() < 0.3), "acc_nstep": last % (1 << 16),
+        "bias_nstep": begin % (1 << 16), "scale_nstep": int(rng.integers(0, DEPTH - m_count + 1)),
+        "out_nstep": int(rng.integers(0, DEPTH - m_count + 1)), "low": factor & 0xFFFF, "high": factor >> 16}
+    return command | fields
+
+
+def random_normalised(rng, target, groups=60, **fields):
+    """Draw a command that scales rows by quotients."""
+    command = random_command(rng, target, Rounding.ONNX, groups)
+    m_count = min(command["m_count"], DEPTH)
+    return command | {
+        "normalise": 1, "per_channel": 0, "scale_nstep": 0, "m_count": m_count,
+        "scale_base": int(rng.integers(0, DEPTH - m_count + 1))} | fields
+
+
+def opening(target):
+    """Commands that give all states a value."""
+    count = min(DEPTH, OUTPUT_BYTES // target.sum_columns)
+    factor = int(np.float32(1.5 * 2 ** 16).view(np.uint32))
+    return [NONE | {
+        "softmax": 1, "opens": 1, "slope": 0, "two_bytes": 0, "low_byte": 0, "m_count": count, "bank": 0, "bias": 0,
+        "acc_base": base, "acc_nstep": target.sum_columns, "bias_nstep": 0, "bias_base": 0, "bias_mstep": 0,
+        "scale_base": 0, "scale_nstep": base, "out_base": 0, "out_nstep": base, "out_mstep": target.sum_columns,
+        "low": factor & 0xFFFF, "high": factor >> 16} for base in range(0, DEPTH, count)]
+
+
+def scores(rng, target):
+    """Sums of which some rows lie close together, some far apart, and some are alike."""
+    sums, columns = random_sums(rng, target), target.sum_columns
+    spread = rng.integers(0, 31, (2, DEPTH, 1))
+    base = rng.integers(-(1 << 30), 1 << 30, (2, DEPTH, 1)) >> rng.integers(0, 30, (2, DEPTH, 1))
+    near = base + (rng.integers(-(1 << 30), 1 << 30, (2, DEPTH, columns)) >> spread)
+    return np.where(rng.random((2, DEPTH, 1)) < 0.9, near, sums)
+
+
+def with_scales(rng, target, memories):
+    """Put scales of scores into the first half of the scale memory, most of them the same for all lanes."""
+    lanes, channels = target.post.lanes, target.scratchpads.channels
+    scale = memories[Parameter.SCALE].reshape(-1, lanes, 8).copy()
+    lines = max(1, channels // 2 // lanes)
+    factors = np.exp2(rng.uniform(-22, -4, (lines, 1))) * np.where(rng.random((lines, 1)) < 0.8, 1, np.exp2(
+        rng.uniform(-4, 4, (lines, lanes))))
+    scale[:lines, :, :4] = factors.astype("<f4").view(np.uint8).reshape(lines, lanes, 4)
+    return memories | {Parameter.SCALE: scale.reshape(-1)}
+
+
+class Model:
+    """Golden model of the engine with states, shifts and quotients of rows."""
+
+    def __init__(self, target, sums, memories):
+        self.target, self.sums, self.memories = target, sums, memories
+        self.maxima, self.totals = np.full(DEPTH, EMPTY), np.zeros(DEPTH, np.int64)
+        self.quotients = np.zeros(DEPTH, np.float32)
+        self.shifts, self.written = [], np.full(OUTPUT_BYTES, -1)
+
+    def apply(self, c):
+        """Apply one command."""
+        if not (c.get("softmax") or c.get("normalise")):
+            some, _ = expected_bytes(self.target, self.sums, self.memories, [c])
+            self.written = np.where(some >= 0, some, self.written)
+            return
+        for n in range(c["n_count"]):
+            tile = c["acc_base"] + n * c["acc_nstep"] * (not c.get("softmax"))
+            rows = self.sums[c["bank"], (tile + np.arange(c["m_count"])) % DEPTH]
+            total = rows + self.bias(n, c) if c["bias"] else rows
+            total = (total + (1 << 31)) % (1 << 32) - (1 << 31)
+            outputs = self.softmax(total, c) if c.get("softmax") else self.normalised(total, c)
+            for m, row in enumerate(outputs):
+                start = c["out_base"] + (n * c["out_nstep"] if not c.get("softmax") else 0) + m * c["out_mstep"]
+                self.written[(start + np.arange(len(row))) % OUTPUT_BYTES] = row & 255
+
+    def bias(self, n, c):
+        """Biases of a tile's rows and columns."""
+        lanes = self.target.post.lanes
+        bias = self.memories[Parameter.BIAS].view("<i4").reshape(-1, lanes)
+        line = c["bias_base"] + (n * c["bias_nstep"] if not c.get("softmax") else 0)
+        line = line + np.arange(c["m_count"])[:, None] * c["bias_mstep"] + np.arange(self.target.sum_columns // lanes)
+        return bias[line % len(bias)].reshape(c["m_count"], -1).astype(np.int64)
+
+    def softmax(self, total, c):
+        """Bytes of numerators; states, shifts and quotients change."""
+        signed = [value - ((value & 1 << 15) << 1) for value in (c["acc_nstep"], c["bias_nstep"])]
+        m, j = np.arange(c["m_count"])[:, None], np.arange(self.target.sum_columns)
+        last, begin = (limit + c["slope"] * m for limit in signed)
+        lanes = self.target.post.lanes
+        scale = self.memories[Parameter.SCALE].reshape(-1, lanes, 8)[c["scale_base"], :, :4].copy().view("<f4")
+        t = scores_in_octaves(total, np.tile(scale.reshape(-1), self.target.sum_columns // lanes))
+        place = c["out_nstep"] + np.arange(c["m_count"])
+        state = (SoftmaxState.empty(c["m_count"]) if c["opens"]
+                 else SoftmaxState(self.maxima[place], self.totals[place]))
+        numerators, shifts, state = softmax_block(t, (j >= last) | (j < begin) | (total < HIDDEN), state,
+                                                  two_bytes=bool(c["two_bytes"]))
+        if c["low_byte"]:
+            return numerators & 255
+        self.maxima[place], self.totals[place] = state.maximum, state.total
+        factor = np.uint32(c["high"] << 16 | c["low"]).view(np.float32)
+        self.quotients[place] = quotient(factor, state.total)
+        self.shifts += list(zip((c["scale_nstep"] + np.arange(c["m_count"])).tolist(), shifts.tolist(), strict=True))
+        return numerators >> 8 if c["two_bytes"] else numerators
+
+    def normalised(self, total, c):
+        """Outputs scaled by quotients."""
+        scales = self.quotients[c["scale_base"] + np.arange(c["m_count"])]
+        found = golden.onnx(total, scales, c["zero_point"], c["low"], c["high"], 0)
+        if not c["table"]:
+            return found
+        return self.memories[Parameter.TABLE].reshape(-1, 256)[np.arange(found.shape[1]), found.astype(int) & 255]
+
+
+def check(rng, target, commands, **options):
+    """Run commands behind ones that open all rows, and compare all that the engine says with the model."""
+    sums, memories = scores(rng, target), with_scales(rng, target, random_memories(rng, target))
+    commands = opening(target) + commands
+    written, seen = run(rng, target, sums, memories, commands, **options)
+    model = Model(target, sums, memories)
+    for command in commands:
+        model.apply(command)
+    found = [(row, amount) for row, amount, _ in seen["shifts"]]
+    assert found == model.shifts, next(
+        (index, *pair) for index, pair in enumerate(zip(found, model.shifts, strict=False)) if pair[0] != pair[1])
+    wrong = np.flatnonzero(written != model.written)
+    assert not len(wrong), (f"{len(wrong)} bytes wrong, first byte {wrong[0]}: {written[wrong[0]]} "
+                            f"instead of {model.written[wrong[0]]}")
+    groups = [c["n_count"] * c["m_count"] * (target.sum_columns // target.post.lanes) for c in commands]
+    assert seen["done"] == np.cumsum(groups).tolist(), "a command was not done after its own last write"
+    assert seen["reads"] == seen["groups"] == sum(groups)
+    return seen, groups, model
+
+
+@pytest.mark.parametrize(("lanes", "cols", "data_width"), [
+    (2, 8, 64), (1, 1, 32), (4, 4, 64), (2, 6, 64), (4, 12, 128), (1, 20, 32), (8, 8, 64), (16, 16, 128),
+])
+def test_softmax(rng, lanes, cols, data_width):
+    """Softmax among other commands: a wrong mask, maximum, table, shift, state or delay leaves wrong bytes or shifts."""
+    target = config(lanes, cols, data_width=data_width, softmax=1)
+    kinds = [random_softmax, random_softmax, random_normalised, random_command]
+    commands = [kinds[rng.integers(len(kinds))](rng, target, groups=int(rng.choice([2, 20, 60]))) for _ in range(16)]
+    check(rng, target, commands)
+    check(rng, target, commands, stalls=True)
