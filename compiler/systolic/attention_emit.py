@@ -56,8 +56,9 @@ class Emission:
 
 @dataclass(eq=False)
 class _Queries:
-    """A block of queries on its way: where its queries, its states and its outputs stand."""
+    """A block of queries on its way, and its number: where its queries, its states and its outputs stand."""
 
+    number: int
     block: QueryBlock
     activation: int = -1
     state: int = -1
@@ -92,7 +93,7 @@ class _Emitter:
         self._layer, self._choice, self._plan = layer, choice, plan
         self.program = Program(layer.config.commands)
         self._hazards = Hazards(self.program)
-        self._queries = [_Queries(block) for block in blocks]
+        self._queries = [_Queries(number, block) for number, block in enumerate(blocks)]
         self._products = [_Product(query, keys) for query in self._queries for keys in query.block.blocks]
         uses = [(product.query.block.head // layer.shared, product.keys.number) for product in self._products]
         self._keys, self._values = Tiles(uses, layer.slots), Tiles(uses, layer.slots)
@@ -108,6 +109,8 @@ class _Emitter:
         self._biases = Ring(pads.channels // layer.cols)
         self._next_query = 0
         self._scale = -1
+        #: Block of scores whose POSTs have not been emitted, and where it stands.
+        self._held: tuple[_Product, int, int] | None = None
 
     def run(self) -> Program:
         """Emit all."""
@@ -142,8 +145,10 @@ class _Emitter:
         size = self._layer.query_bytes(query.block.rows)
         if self._activations.has_room(size):
             query.activation = self._first_query + self._activations.take(size)
-            rows, strip = query.block.rows, self._choice.strip if self._next_query == 0 else 0
-            cuts = [*range(0, rows, strip or rows)]
+            rows = query.block.rows
+            # In strips the first ones meet the array as they come; the others come a strip with each product.
+            strip = self._choice.strip or rows
+            cuts = [*range(0, rows, strip)]
             # The last strip is not shorter than the others.
             cuts = [*(cuts[:-1] if len(cuts) > 1 and rows - cuts[-1] < strip else cuts), rows]
             query.left.extend(pairwise(cuts))
@@ -186,7 +191,8 @@ class _Emitter:
 
     def _load_ahead(self, scores: int, values: int) -> None:
         """Load what the next products need, of which so many have been emitted."""
-        for ahead in range(self._choice.ahead):
+        # At the beginning all wait for the first ones.
+        for ahead in range(self._choice.ahead if scores > 1 else 1):
             for tiles, index, done in ((self._keys, scores + ahead, scores - 1), (self._values, values + ahead,
                                                                                   values - 1)):
                 if index < len(self._products):
@@ -213,12 +219,24 @@ class _Emitter:
         self._keys.use(index)
         if product.keys.is_last:
             self._activations.give_back()
-        self._load_ahead(index + 1, max(index - self._choice.lead + 1, 0))
-        self._place_queries()
-        following = self._queries[self._next_query - 1]
-        if following.left and following is not query:
-            self._load_queries(following)
         self._load_scale()
+        self._load_ahead(index + 1, max(index - self._choice.lead + 1, 0))
+        if index:
+            following = self._queries[-1 if query is self._queries[-1] else query.number + 1]
+            if following.activation < 0:
+                self._place_queries()
+            if following.left:
+                self._load_queries(following)
+        self._emit_held()
+        self._held = product, bank, row
+        if not bank or len(self._products) == 1:
+            self._emit_held()
+
+    def _emit_held(self) -> None:
+        """Emit the POSTs and MOVEs of the last block of scores, but those of the first one behind the next EXECUTEs."""
+        if self._held is None:
+            return
+        (product, bank, row), self._held = self._held, None
         for first, end in self._parts(product.rows):
             self._emit_part(product, bank, row, first, end)
         if not bank:
@@ -346,6 +364,7 @@ class _Emitter:
 
     def _emit_values(self, index: int, scores: int) -> None:
         """Emit a product AV, and when it is the last of a block of queries, what becomes of its outputs."""
+        self._emit_held()
         product, layer = self._products[index], self._layer
         query = product.query
         if product.keys.is_first:
