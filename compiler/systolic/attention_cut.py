@@ -146,6 +146,11 @@ class AttentionLayer:
         """Blocks of keys, and of values, for which there is room."""
         return self.config.scratchpads.weight_bytes // (self.key_bytes + self.value_bytes)
 
+    @property
+    def stays(self) -> bool:
+        """Whether all keys and values of a head stay on chip."""
+        return -(-self.keys // self.cols) <= self.slots
+
     def numerator_bytes(self, rows: int) -> int:
         """Room of a block of numerators."""
         return self._aligned(rows * self.cols * self.parts)

@@ -31,6 +31,9 @@ _BIAS, _SCALE = Parameter.BIAS.value, Parameter.SCALE.value
 #: Rows of the shortest part of a block of scores that a POST takes, if it is cut for the sake of an early MOVE.
 _LEAST_PART = 16
 
+#: Parts at least of the very last block of scores.
+_LAST_PARTS = 3
+
 
 @dataclass(frozen=True)
 class Emission:
@@ -48,7 +51,7 @@ class Emission:
         Blocks of keys and values that are loaded ahead.
     """
 
-    lead: int = 1
+    lead: int = 2
     strip: int = 32
     parts: int = 4
     ahead: int = 2
@@ -117,7 +120,7 @@ class _Emitter:
         scores = values = 0
         while values < len(self._products):
             if scores < len(self._products) and scores - values <= self._choice.lead and self._has_room(scores):
-                self._emit_scores(scores)
+                self._emit_scores(scores, values)
                 scores += 1
             else:
                 self._emit_values(values, scores)
@@ -192,7 +195,7 @@ class _Emitter:
     def _load_ahead(self, scores: int, values: int) -> None:
         """Load what the next products need, of which so many have been emitted."""
         # At the beginning all wait for the first ones.
-        for ahead in range(self._choice.ahead if scores > 1 else 1):
+        for ahead in range(self._choice.ahead if values else 1):
             for tiles, index, done in ((self._keys, scores + ahead, scores - 1), (self._values, values + ahead,
                                                                                   values - 1)):
                 if index < len(self._products):
@@ -200,8 +203,8 @@ class _Emitter:
 
     # Products of queries and keys, and softmax.
 
-    def _emit_scores(self, index: int) -> None:
-        """Emit a product QK, and the POSTs and MOVEs of its numerators."""
+    def _emit_scores(self, index: int, values: int) -> None:
+        """Emit a product QK, when so many AV have been, and the POSTs and MOVEs of its numerators."""
         product, layer = self._products[index], self._layer
         query = product.query
         if query.activation < 0:
@@ -220,8 +223,8 @@ class _Emitter:
         if product.keys.is_last:
             self._activations.give_back()
         self._load_scale()
-        self._load_ahead(index + 1, max(index - self._choice.lead + 1, 0))
-        if index:
+        self._load_ahead(index + 1, values)
+        if values:
             following = self._queries[-1 if query is self._queries[-1] else query.number + 1]
             if following.activation < 0:
                 self._place_queries()
@@ -237,7 +240,7 @@ class _Emitter:
         if self._held is None:
             return
         (product, bank, row), self._held = self._held, None
-        for first, end in self._parts(product.rows):
+        for first, end in self._parts(product):
             self._emit_part(product, bank, row, first, end)
         if not bank:
             self._scores.give_back()
@@ -284,10 +287,11 @@ class _Emitter:
         self._hazards.emit(Opcode.LOAD, {"destination": _SCALE} | block(dram=address, address=0, length=len(data),
                                                                         dims=[]), writes=[Region("scale", 0, 1)])
 
-    def _parts(self, rows: int) -> Iterator[tuple[int, int]]:
+    def _parts(self, product: _Product) -> Iterator[tuple[int, int]]:
         """Rows of a block of scores that are moved together, each part half as long as the one before."""
-        at = 0
-        for _ in range(self._choice.parts - 1):
+        at, rows, parts = 0, product.rows, self._choice.parts
+        # Nothing is left for the array to do while it waits for the very last.
+        for _ in range((max(parts, _LAST_PARTS) if product is self._products[-1] else parts) - 1):
             if rows - at < 2 * _LEAST_PART:
                 break
             size = -(-(rows - at) // 2)
