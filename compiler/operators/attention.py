@@ -57,7 +57,7 @@ class Attention(Scores):
     v_scale: Scale = None
     y_scale: Scale = None
     window: Annotated[int | None, whole(1)] = None
-    offset: Annotated[int, whole(0)] = 0
+    offset: Annotated[int, whole(-fused_attention.MOST_KEYS)] = 0
     lengths: Annotated[Any, _lengths] = None
     two_bytes: Flag = False
     block: Count | None = None

@@ -38,7 +38,7 @@ CASES = [
     (Dequantize, {"scale": 0.5}, {"x": IMAGE}),
 ]
 SCALES = {"x_scale": 1, "x_zero_point": 0, "w_scale": 1, "w_zero_point": 0, "y_scale": 1, "y_zero_point": 0}
-FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal"
+FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal", "two_bytes"
 
 
 def _plain(name, value):

@@ -2,26 +2,16 @@
 
 import numpy as np
 import pytest
+from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention
 from random_workloads import configuration, operands
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph.graph import Graph
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import interpreter
+from pearray.compiler.operators import Relu
 from pearray.compiler.systolic.attention_cut import segments
 from pearray.hdl.errors import PearrayError
-
-#: Scale with which operands over the full range have a deviation of 1.
-UNIT = 1 / 73.9
-
-ARRAYS = {
-    "4x4": dict(rows=4, cols=4, activation=2048, weight=512, output=256, channels=16, depth=16),
-    "4x6": dict(rows=4, cols=6, activation=4096, weight=512, output=512, channels=32, depth=32),
-    "6x4": dict(rows=6, cols=4, activation=4096, weight=1024, output=512, channels=16, depth=64, lanes=4),
-    "8x8": dict(),
-    "16x16": dict(rows=16, cols=16, activation=65536, weight=16384, output=16384, channels=256, lanes=16,
-                  data_width=128),
-}
 
 
 def _interpreted(operator, tensors, config):
@@ -35,36 +25,13 @@ def _interpreted(operator, tensors, config):
     return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"], compiled
 
 
-def _drawn(rng, rows, cols):
-    """Operator and tensors of a drawn attention, ragged at every edge more often than not."""
-    groups, shared = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2, 3]))
-    p, m = (int(rng.choice([1, rng.integers(1, 9), rng.integers(1, 60)])) for _ in range(2))
-    e, f = (int(rng.choice([1, rows, cols, rng.integers(1, 3 * cols + 1)])) for _ in range(2))
-    heads = groups * shared
-    tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
-               "v": operands(rng, (groups, m, f))}
-    options = {"causal": bool(rng.integers(2)), "two_bytes": bool(rng.integers(3) == 0),
-               "scale": float(rng.choice([1, 4])) * e ** -0.5}
-    if rng.integers(3) == 0:
-        options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(0, 2 * cols))}
-    if rng.integers(3) == 0:
-        options["lengths"] = rng.integers(0, m + 1, heads).tolist()
-    mask = rng.integers(4)
-    shape = [(p, m), (heads, p, m), (1, m), (p, 1)][rng.integers(4)]
-    if mask == 0:
-        tensors["mask"] = rng.integers(0, 3, shape) > 0
-    if mask == 1:
-        tensors["mask"] = rng.normal(size=shape).astype(np.float32)
-    return pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, **options), tensors
-
-
 @pytest.mark.parametrize("array", ARRAYS)
 @pytest.mark.parametrize("number", range(8))
 def test_drawn_attention_equals_golden(array, number, seed):
     """Every shape, mask and array gives golden's bytes, and no command reads what another has yet to write."""
-    config = configuration(**ARRAYS[array], moves=1, softmax=1)
+    config = attention_array(array)
     rng = np.random.default_rng([seed, number, config.array.rows, config.array.cols])
-    operator, tensors = _drawn(rng, config.array.rows, config.array.cols)
+    operator, tensors = drawn_attention(rng, config)
     found, wanted, _ = _interpreted(operator, tensors, config)
     np.testing.assert_array_equal(found, wanted)
 
@@ -80,8 +47,6 @@ def test_long_attention_goes_round_all_buffers(rng):
 
 def test_attention_between_other_layers(rng):
     """Attention takes part in a network: what is before it is stored before it reads, and what follows waits for it."""
-    from pearray.compiler.graph.graph import Node, Tensor
-    from pearray.compiler.operators import Relu
     config = configuration(moves=1, softmax=1)
     q, kv = operands(rng, (2, 20, 16)), operands(rng, (2, 24, 16))
     operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4)
