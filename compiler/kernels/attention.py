@@ -81,13 +81,13 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         view = View.rows(found.buffer, names, [ranks[name] for name in names])
         return Access(view, {name: Index({name: 1}) for name in names})
 
-    operands = {role: access(role, names) for role, names in (("q", "ghpe"), ("k", "gme"), ("v", "gmf"))}
     y = View.rows(context.result(node), "ghpf", [ranks[name] for name in "ghpf"])
     low, high = operator.bounds(heads, queries, keys)
     return [Attention(
-        name=node.name, ranks=ranks, y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), **operands,
-        scale=operator.score_scale(elements), unit=operator.output_factor, low=low, high=high,
-        mask=_mask(context, node, (heads, queries, keys)), two_bytes=operator.two_bytes)]
+        name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
+        y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), scale=operator.score_scale(elements),
+        unit=operator.output_factor, low=low, high=high, mask=_mask(context, node, (heads, queries, keys)),
+        two_bytes=operator.two_bytes)]
 
 
 def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int, int]) -> np.ndarray | None:

@@ -93,7 +93,7 @@ def _choose(layer: AttentionLayer, timing: MemoryTiming) -> _Way:
                      if layer.stays and layer.config.array.rows <= each < layer.queries],
         *(lambda way, name=name, values=values: [
             way._replace(emission=replace(way.emission, **{name: value})) for value in values]
-          for name, values in (("parts", (1, 2, 4)), ("lead", (1, 2)))),
+          for name, values in (("parts", (1, 2, 4)), ("lead", (1, 2, 4)), ("ahead", (2, 4)))),
     ]
     for step in steps:
         for way in step(best):

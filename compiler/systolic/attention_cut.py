@@ -44,7 +44,7 @@ class KeyBlock:
 
 @dataclass(frozen=True, eq=False)
 class QueryBlock:
-    """Queries of a head that are computed together, from number `start` on."""
+    """Queries of a head (:attr:`AttentionLayer.heads`) that are computed together, from number `start` on."""
 
     head: int
     start: int
@@ -98,6 +98,9 @@ class AttentionLayer:
 
     Members
     -------
+    heads, shared, queries : int
+        Heads that are computed one after another, how many of these that follow one another share keys, and queries of
+        each. Heads that share keys may be taken for one, whose queries are those of all: they adjoin in memory.
     tiles : int
         Tiles of columns of the values.
     parts : int
@@ -117,6 +120,16 @@ class AttentionLayer:
         self.key_bytes = self._aligned(self.cols * self.elements)
         self.value_bytes = self._aligned((self.cols - 1) * self.width + self.tiles * self.cols)
         self._check()
+        self._own = self.queries
+        if self._stacks():
+            self.queries, self.heads, self.shared = self.queries * self.shared, ranks["g"], 1
+        self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
+
+    def _stacks(self) -> bool:
+        """Whether heads that share keys are as one of more queries: if all see the same, or have few."""
+        kernel = self.kernel
+        see_the_same = not kernel.low.any() and (kernel.high == kernel.high[:, :1]).all()
+        return bool(see_the_same) or 2 * self.queries <= self.depth // max(self.tiles, 2)
 
     def _aligned(self, size: int) -> int:
         beat = self.config.beat_bytes
@@ -205,19 +218,21 @@ class AttentionLayer:
 
     def bounds(self, head: int, start: int, end: int) -> Sequence[np.ndarray]:
         """First key that each of some queries sees, and that behind the last."""
-        return self.kernel.low[head, start:end], self.kernel.high[head, start:end]
+        return self._low[head, start:end], self._high[head, start:end]
 
     def mask(self, head: int, start: int, end: int, number: int) -> np.ndarray | None:
         """What a mask adds to scores of some queries and a block of keys, (rows, keys), or None."""
         mask = self.kernel.mask
         if mask is None:
             return None
-        found: np.ndarray = mask[head if len(mask) > 1 else 0, start:end, number * self.cols:(number + 1) * self.cols]
+        rows = head * self.queries + np.arange(start, end)
+        rows = rows if len(mask) > 1 else rows % self._own
+        found: np.ndarray = mask.reshape(-1, self.keys)[rows, number * self.cols:(number + 1) * self.cols]
         return found
 
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""
         first, end = (query.start + row for row in block.rows)
-        bounds = [np.clip(each - block.number * self.cols, 0, block.keys)
-                  for each in self.bounds(query.head, first, end)]
-        return [*segments(*bounds, self.cols)]
+        low, high = (np.clip(each - block.number * self.cols, 0, block.keys)
+                     for each in self.bounds(query.head, first, end))
+        return [*segments(low, high, self.cols)]

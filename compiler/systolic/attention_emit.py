@@ -61,7 +61,8 @@ class _Emitter:
         self.program = Program(layer.config.commands)
         self._hazards = Hazards(self.program)
         self._queries = [Queries(number, block) for number, block in enumerate(blocks)]
-        self._products = [Product(query, keys) for query in self._queries for keys in query.block.blocks]
+        self._products = [Product(query, keys, len(query.block.blocks) - number - 1) for query in self._queries
+                          for number, keys in enumerate(query.block.blocks)]
         most, pads, depth = max(block.rows for block in blocks), layer.config.scratchpads, layer.depth
         beat = layer.config.beat_bytes
         # Blocks of numerators, then queries.
@@ -119,7 +120,7 @@ class _Emitter:
         # At the beginning all wait for the first blocks.
         self._loads.load_ahead(index + 1, values, self._choice.ahead if values else 1)
         if values and query is not self._queries[-1]:
-            self._loads.go_on(self._queries[query.number + 1])
+            self._loads.go_on(self._queries[query.number + 1], product.following + 1)
         self._emit_held()
         self._held = product, bank, row
         if not bank or len(self._products) == 1:

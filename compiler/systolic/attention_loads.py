@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Product:
 
     query: Queries
     keys: KeyBlock
+    #: Products of the same block of queries that follow.
+    following: int
     numerators: int = -1
     shifts: int = -1
 
@@ -102,11 +104,11 @@ class Loads:
         # The last strip is not shorter than the others.
         query.left.extend(pairwise([*range(0, max(rows - strip + 1, 1), strip), rows]))
 
-    def go_on(self, query: Queries) -> None:
-        """Load a strip of a block of queries that comes next, if there is room for it."""
+    def go_on(self, query: Queries, times: int) -> None:
+        """Load some of the strips of a block of queries that comes next, if there is room for it: all in some times."""
         if self.can_place(query):
             self.place(query)
-            next(self.strips(query), None)
+            deque(islice(self.strips(query), -(-len(query.left) // times)), 0)
 
     def strips(self, query: Queries) -> Iterator[tuple[int, int]]:
         """Load the strips of a block of queries that are left, and yield the rows of each."""

@@ -21,11 +21,21 @@ class Ring:
         self._taken: deque[tuple[int, int]] = deque()
 
     def _find(self, size: int) -> int | None:
-        for start in (self._next, 0):
-            if start + size <= self.capacity and not any(
-                    start < end and first < start + size for first, end in self._taken):
-                return start
+        """The first free place from that behind the last one on, at a multiple of its size if there is one.
+
+        So places of equal size stay together, whatever smaller ones have been between them.
+        """
+        top, unit = self.capacity - size, max(-(-size // self._alignment) * self._alignment, 1)
+        behind = {0, self._next, *(self._aligned(end) for _, end in self._taken)}
+        for starts in (range(0, top + 1, unit), behind):
+            free = [start for start in starts if start <= top and not any(
+                start < end and first < start + size for first, end in self._taken)]
+            if free:
+                return min(free, key=lambda start: (start < self._next, start))
         return None
+
+    def _aligned(self, place: int) -> int:
+        return -(-place // self._alignment) * self._alignment
 
     def has_room(self, size: int) -> bool:
         """Whether there is a place for so much now."""
@@ -43,7 +53,7 @@ class Ring:
         if start is None:
             raise AssertionError(f"no room for {size} of {self.capacity}")
         self._taken.append((start, start + size))
-        self._next = -(-(start + size) // self._alignment) * self._alignment
+        self._next = self._aligned(start + size)
         return start
 
     def give_back(self) -> None:
