@@ -73,7 +73,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         If an input, the configuration or the engine is wrong, or the operator cannot be mapped.
     """
     system = _system(on)
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     return handle.run(inputs, engine, keep, progress)
 
@@ -103,7 +103,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     PearrayError
         If an input is wrong.
     """
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     if on is not None:
         array = _system(on).hardware.array
         graph = graph.for_array(array.rows, array.cols)
@@ -143,7 +143,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         cannot be written.
     """
     system, folder = _system(on), None if to is None else check_path("to", to)
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     handle.compiled()
     if folder is not None:

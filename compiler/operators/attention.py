@@ -8,7 +8,7 @@ import numpy as np
 
 from ...golden import attention, fused_attention
 from ...hdl.errors import PearrayError
-from .fields import Count, Flag, Scale, integers, whole
+from .fields import Flag, Scale, integers, whole
 from .float_operators import Scores
 from .operator import Operator, Quantisation, Spec, Typed
 
@@ -60,11 +60,12 @@ class Attention(Scores):
     offset: Annotated[int, whole(-fused_attention.MOST_KEYS)] = 0
     lengths: Annotated[Any, _lengths] = None
     two_bytes: Flag = False
-    block: Count | None = None
-    tile: Count | None = None
+    block: Annotated[int | None, whole(1)] = None
+    tile: Annotated[int | None, whole(1)] = None
 
     optional: ClassVar[tuple[str, ...]] = ("mask",)
     constants: ClassVar[tuple[str, ...]] = ("mask",)
+    masks: ClassVar[tuple[str, ...]] = ("mask",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

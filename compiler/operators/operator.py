@@ -65,6 +65,8 @@ class Operator:
         Roles of the outputs.
     constants : tuple of str
         Roles that :meth:`Graph.of` takes as known at compile time.
+    masks : tuple of str
+        Roles of tensors that may be of bool, or have values of minus infinity.
     stated : mapping of str to (str, str)
         Fields with the scale and the zero point of roles whose quantisation the operator tells.
     """
@@ -73,6 +75,7 @@ class Operator:
     optional: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = ("y",)
     constants: ClassVar[tuple[str, ...]] = ()
+    masks: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:
