@@ -183,6 +183,36 @@ def test_softmax(rng, lanes, cols, data_width, functions):
     check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
 
 
+@pytest.mark.parametrize(("lanes", "cols"), [(2, 8), (4, 4), (1, 6)])
+def test_masks(rng, lanes, cols):
+    """Keys behind, or before, what a row sees would count; here all scores are alike, so that each leaves a byte."""
+    target = config(lanes, cols, softmax=1)
+    sums, memories = np.full((2, DEPTH, cols), 77), random_memories(rng, target)
+    memories[Parameter.SCALE] = np.tile(np.float32([256, 0]).view(np.uint8), len(memories[Parameter.SCALE]) // 8)
+    limits = [(1, -3, 1), (-2, -9, 1), (3, 1, 0), (0, 0, 0), (99, -99, 0), (1, -3, 1)]
+    commands = [random_softmax(rng, target, m_count=9, acc_nstep=last % (1 << 16), bias_nstep=begin % (1 << 16),
+                               slope=slope, two_bytes=0, low_byte=0, out_base=9 * cols * index, out_mstep=cols, bias=0,
+                               scale_base=0) for index, (last, begin, slope) in enumerate(limits)]
+    written, _ = run(rng, target, sums, memories, commands)
+    m, j = np.arange(9)[:, None], np.arange(cols)
+    for index, (last, begin, slope) in enumerate(limits):
+        visible = (j < last + slope * m) & (j >= begin + slope * m)
+        found = written[9 * cols * index:9 * cols * (index + 1)].reshape(9, cols)
+        assert found.tolist() == (255 * visible).tolist(), limits[index]
+
+
+def test_hidden_scores(rng):
+    """Masks that are biases hide a key if its sum is less than -2**29, not if it is just that."""
+    target = config(2, 8, softmax=1)
+    some = [-(1 << 29), -(1 << 29) - 1, -(1 << 30), -(3 << 29), -(1 << 31), (1 << 31) - 1, 0, -(1 << 29) + 1]
+    sums, memories = np.tile(some, (2, DEPTH, 1)), with_scales(rng, target, random_memories(rng, target))
+    memories[Parameter.SCALE] = np.tile(np.float32([2.0 ** -24, 0]).view(np.uint8), len(memories[Parameter.SCALE]) // 8)
+    command = random_softmax(rng, target, m_count=2, acc_nstep=8, bias_nstep=0, slope=0, two_bytes=0, low_byte=0,
+                             out_base=0, out_mstep=8, bias=0, scale_base=0)
+    written, _ = run(rng, target, sums, memories, [command])
+    assert (written[:16] > 0).reshape(2, 8).tolist() == [[True, False, False, False, False, True, True, True]] * 2
+
+
 def test_rows_of_blocks(rng):
     """Rows of one block after another, as attention has them: states must come from the command right before."""
     target = config(4, 4, softmax=1)
