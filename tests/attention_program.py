@@ -1,17 +1,18 @@
-"""Programs of fused attention written by hand, each command waiting for all before it, and what they must compute."""
+"""Programs of fused attention written by hand, and what they must compute."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from needs import NeededWaits
 
 from pearray.compiler.program import Program
 from pearray.golden import fused_attention as golden
-from pearray.hdl.shell.commands import Parameter, Rounding
+from pearray.hdl.shell.commands import Opcode, Parameter, Rounding
 from pearray.hdl.systolic.commands import Destination
 from pearray.hdl.systolic.config import SystolicConfig
 
-__all__ = ["AttentionCase"]
+__all__ = ["OUTPUTS", "PROGRAM", "AttentionCase", "OverlappedCase"]
 
 #: Where in memory the program stands, its operands, and its outputs.
 PROGRAM, OPERANDS, OUTPUTS = 0x0, 0x10000, 0x20000
@@ -22,6 +23,8 @@ _UNSIGNED = 0xFFFF
 @dataclass
 class AttentionCase:
     """One head on a configuration: (P, E) queries, (M, E) keys and (M, F) values of int8, and options of golden.
+
+    Each command waits for all before it.
 
     Rows of queries and both of its score buffers must fit the accumulators, and all of its outputs.
     """
@@ -98,39 +101,52 @@ class AttentionCase:
     def program(self) -> Program:
         """Commands, without END."""
         self._program, self._data, self._end = Program(self.config.commands), [], OPERANDS
-        (rows, elements), cols = self.q.shape, self.config.array.cols
+        self._walk()
+        self._outputs()
+        return self._program
+
+    def _begin(self) -> None:
+        """LOADs of queries and of the scale."""
         self._load(Destination.ACTIVATION, self.q, 0)
-        scale = golden.score_scale(1 / math.sqrt(elements), self.options["q_scale"], self.options["k_scale"])
+        scale = golden.score_scale(1 / math.sqrt(self.q.shape[1]), self.options["q_scale"], self.options["k_scale"])
         line = np.zeros((self.config.post.lanes, 2), np.uint32)
         line[:, 0] = scale.view(np.uint32)
         self._load(Destination.SCALE, line, 0)
+
+    def _walk(self) -> None:
+        """Commands of all blocks, one block after another."""
+        (rows, elements), cols = self.q.shape, self.config.array.cols
+        self._begin()
         for block, start in enumerate(range(0, len(self.k), cols)):
             keys, values = self.k[start:start + cols], self.v[start:start + cols]
             self._load(Destination.WEIGHT, keys, 0)
             self._emit("execute", left=1, first=1, m_count0=rows, m_count1=1, m_count2=1, m_step0=elements, n_count=1,
                        k_total=elements, run=elements, run_count=1, w_pitch=elements, acc_base=block % 2 * rows)
-            for part in range(2 if self.options["two_bytes"] else 1):
-                for first in range(0, rows, self.rows):
-                    self._scores(block, start, first, min(self.rows, rows - first), part)
-                self._emit("move", destination=Destination.ACTIVATION.value, length=rows * cols,
-                           target=self._numerators, **_ONE)
+            for part in range(self._parts):
+                self._numerate(block, start, part, 0)
                 if part == 0:
                     self._load(Destination.WEIGHT, values, 0)
-                self._weigh(block, len(keys), part)
-        self._outputs()
-        return self._program
+                self._weigh(block, len(keys), part, 0, 0)
 
     @property
-    def _numerators(self) -> int:
-        """Where numerators stand among the activations."""
-        return self.q.size
+    def _parts(self) -> int:
+        """Bytes of a numerator."""
+        return 2 if self.options["two_bytes"] else 1
+
+    def _numerate(self, block: int, start: int, part: int, place: int) -> None:
+        """POSTs of the scores of a block, and a MOVE of a byte of the numerators to a place behind the queries."""
+        rows, cols = len(self.q), self.config.array.cols
+        for first in range(0, rows, self.rows):
+            self._scores(block, start, first, min(self.rows, rows - first), part, place)
+        self._emit("move", destination=Destination.ACTIVATION.value, address=place, length=rows * cols,
+                   target=self.q.size + place, **_ONE)
 
     def _load(self, destination: Destination, values: np.ndarray, address: int) -> None:
         self._emit("load", destination=destination.value, dram=self._put(values), address=address,
                    length=values.nbytes, **_ONE)
 
-    def _scores(self, block: int, start: int, first: int, count: int, part: int) -> None:
-        """POST of some rows of the scores of a block."""
+    def _scores(self, block: int, start: int, first: int, count: int, part: int, place: int) -> None:
+        """POST of some rows of the scores of a block, whose numerators begin at a place."""
         cols, lanes = self.config.array.cols, self.config.post.lanes
         low, high = (each[first:first + count] - start for each in self._bounds())
         bounds = {}
@@ -148,21 +164,22 @@ class AttentionCase:
             hidden = (j < low[:, None]) | (j >= high[:, None])
             biases[hidden] = golden.MASK_BIAS
             bounds = {"acc_nstep": cols}
-        self._load(Parameter.BIAS, biases, first * cols * 4)
+        if biases.any():
+            self._load(Parameter.BIAS, biases, first * cols * 4)
         factor = int(golden.output_factor(self.options["v_scale"], self.options["y_scale"]).view(np.uint32))
         self._emit("post", rounding=Rounding.ONNX, softmax=1, opens=int(block == 0), n_count=1, m_count=count,
-                   acc_base=block % 2 * len(self.q) + first, bias=1, bias_base=first * cols // lanes,
+                   acc_base=block % 2 * len(self.q) + first, bias=int(biases.any()), bias_base=first * cols // lanes,
                    bias_mstep=cols // lanes, scale_nstep=block % 2 * len(self.q) + first, out_nstep=first,
-                   low=factor & _UNSIGNED, high=factor >> 16, out_base=first * cols, out_mstep=cols,
+                   low=factor & _UNSIGNED, high=factor >> 16, out_base=place + first * cols, out_mstep=cols,
                    two_bytes=int(self.options["two_bytes"]), low_byte=part, **bounds)
 
-    def _weigh(self, block: int, keys: int, part: int) -> None:
-        """EXECUTE of numerators and values."""
+    def _weigh(self, block: int, keys: int, part: int, place: int, values: int) -> None:
+        """EXECUTE of numerators behind the queries, and of values at an address of the weights."""
         rows, features, cols = len(self.q), self.v.shape[1], self.config.array.cols
         self._emit("execute", bank=1, first=int(block == part == 0), rescale=1, low_part=part,
                    shift_base=block % 2 * rows, m_count0=rows, m_count1=1, m_count2=1, m_step0=cols,
-                   a_base=self._numerators, a_unsigned=1, k_total=keys, run=keys, run_count=1, w_pitch=features,
-                   w_nstep=cols, n_count=-(-features // cols), acc_nstep=rows)
+                   a_base=self.q.size + place, a_unsigned=1, k_total=keys, run=keys, run_count=1, w_base=values,
+                   w_pitch=features, w_nstep=cols, n_count=-(-features // cols), acc_nstep=rows)
 
     def _outputs(self) -> None:
         """POST that normalises, and STORE."""
@@ -171,3 +188,59 @@ class AttentionCase:
         self._emit("post", rounding=Rounding.ONNX, normalise=1, bank=1, n_count=pitch // cols, m_count=rows,
                    acc_nstep=rows, low=-128, high=127, out_nstep=cols, out_mstep=pitch)
         self._emit("store", dram=OUTPUTS, dram_step1=features, step1=pitch, length=features, count1=rows, count2=1)
+
+
+class OverlappedCase(AttentionCase):
+    """The same, but that engines work side by side: each command waits for just what it must wait for.
+
+    Scores of a block are summed while those of the block before are read from the same bank, and while their numerators
+    are weighed; whatever is written and read in turns stands twice.
+    """
+
+    def _put(self, values: np.ndarray) -> int:
+        address = super()._put(values)
+        self._waits.machine.write([(address, values.tobytes())])
+        return address
+
+    def _emit(self, queue: str, **body: int) -> None:
+        self._waits.emit(Opcode[queue.upper()], body)
+
+    def _walk(self) -> None:
+        """Commands of all blocks, the weighing of each behind the scores of the next."""
+        cols, elements = self.config.array.cols, self.q.shape[1]
+        self._waits = NeededWaits(self.config, OUTPUTS + 0x1000)
+        self._program = self._waits.program
+        self._begin()
+        blocks = -(-len(self.k) // cols)
+        for block in range(blocks + 1):
+            if block < blocks:
+                start = block * cols
+                self._load(Destination.WEIGHT, self.k[start:start + cols], block % 2 * cols * elements)
+                self._sum(block)
+                for part in range(self._parts):
+                    self._numerate(block, start, part, self._place(block, part))
+            if block:
+                self._weigh_all(block - 1)
+
+    def _place(self, block: int, part: int) -> int:
+        """Where a byte of the numerators of a block stands."""
+        return (block % 2 * self._parts + part) * len(self.q) * self.config.array.cols
+
+    def _sum(self, block: int) -> None:
+        """EXECUTEs of the scores of a block: the first tile, which overwrites, and the others."""
+        (rows, elements), height = self.q.shape, self.config.array.rows
+        keys = block % 2 * self.config.array.cols * elements
+        for start in range(0, elements, height)[:2]:
+            count = min(height, elements) if start == 0 else elements - start
+            self._emit("execute", left=1, first=int(start == 0), m_count0=rows, m_count1=1, m_count2=1,
+                       m_step0=elements, n_count=1, a_base=start, k_total=count, run=count, run_count=1,
+                       w_base=keys + start, w_pitch=elements, acc_base=block % 2 * rows)
+
+    def _weigh_all(self, block: int) -> None:
+        """LOAD of the values of a block, and EXECUTEs of all bytes of its numerators."""
+        cols, (_, features) = self.config.array.cols, self.v.shape
+        values = self.v[block * cols:(block + 1) * cols]
+        address = 2 * cols * self.q.shape[1] + block % 2 * cols * features
+        self._load(Destination.WEIGHT, values, address)
+        for part in range(self._parts):
+            self._weigh(block, len(values), part, self._place(block, part), address)

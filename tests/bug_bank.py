@@ -18,6 +18,10 @@ TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
 PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
 RESCALING = "hdl/systolic/test_execute.py::test_rescaling[shape0]"
+QUOTIENTS = "hdl/arithmetic/test_quotient.py::test_quotients_are_those_of_integers[1]"
+NUMERATORS = "hdl/post/test_numerators.py"
+STATES = "hdl/post/test_states.py::test_states[1-7]"
+SOFTMAX = "hdl/post/test_softmax.py"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -285,4 +289,42 @@ BANK = [
     Fault(name="product-addend-cut", module="pearray.hdl.post.lanes", test=PRODUCTS,
           line="Cat(command.bias_nstep, command.bias_mstep)[:ADDEND_BITS]",
           fault="Cat(command.bias_nstep, command.bias_nstep)[:ADDEND_BITS]"),
+    Fault(name="quotient-exponent-without-its-carry", module="pearray.hdl.arithmetic.quotient", test=QUOTIENTS,
+          line="(line.o[:8] + top)[:8]", fault="line.o[:8]"),
+    Fault(name="quotient-remainder-always-subtracted-from", module="pearray.hdl.arithmetic.quotient", test=QUOTIENTS,
+          line="less.eq(~remainder[_SIGNIFICAND] if len(remainder) > _SIGNIFICAND else 1)", fault="less.eq(1)"),
+    Fault(name="score-saturated-as-narrow-results", module="pearray.hdl.post.requantise",
+          test="hdl/post/test_requantise.py::test_wide_results",
+          line="biased < (0 if self._wide else 4)", fault="biased < 4"),
+    Fault(name="hidden-by-one-bit", module="pearray.hdl.post.lane", test=f"{SOFTMAX}::test_hidden_scores",
+          line="~total[_HIDDEN_BITS:].all()", fault="~total[_HIDDEN_BITS]"),
+    Fault(name="numerator-entry-from-the-other-end", module="pearray.hdl.post.numerators",
+          test=f"{NUMERATORS}::test_every_entry_and_shift", every=True,
+          line="rest.eq(-self.score[:8])", fault="rest.eq(self.score[:8])"),
+    Fault(name="numerator-cut-off", module="pearray.hdl.post.numerators",
+          test=f"{NUMERATORS}::test_every_entry_and_shift[0]", line="second[9:] + second[8]", fault="second[9:]"),
+    Fault(name="numerator-of-masked-rows", module="pearray.hdl.post.numerators",
+          test=f"{NUMERATORS}::test_distant_and_masked",
+          line="far.eq(nothing | difference[5:].any())", fault="far.eq(difference[5:].any())"),
+    Fault(name="softmax-block-is-never-shifted", module="pearray.hdl.post.states", test=STATES,
+          line="value.eq(Mux(negative, part, old))", fault="value.eq(old)"),
+    Fault(name="softmax-sum-of-the-rows-before", module="pearray.hdl.post.states", test=STATES,
+          line="Mux(opens, 0, stored)", fault="stored"),
+    Fault(name="softmax-dividend-of-the-next-command", module="pearray.hdl.post.states", test=STATES,
+          line="divider.dividend.eq(held)", fault="divider.dividend.eq(self.dividend)"),
+    Fault(name="softmax-greatest-of-the-row-before", module="pearray.hdl.post.softmax",
+          test=f"{SOFTMAX}::test_softmax[2-8-64-functions0]",
+          line='Mux(delay(m, begins, 1, "begins"), found,', fault='Mux(0, found,'),
+    Fault(name="softmax-low-bytes-change-states", module="pearray.hdl.post.softmax",
+          test=f"{SOFTMAX}::test_bytes_of_numerators", line="ends & ~keeps[0]", fault="ends"),
+    Fault(name="softmax-masks-without-slope", module="pearray.hdl.post.softmax", test=f"{SOFTMAX}::test_masks",
+          every=True, line="following.eq(start + slope)", fault="following.eq(start)"),
+    Fault(name="softmax-masks-alike-in-all-groups", module="pearray.hdl.post.softmax",
+          test=f"{SOFTMAX}::test_masks[2-8]", line="limit - config.post.lanes", fault="limit"),
+    Fault(name="softmax-next-command-too-soon", module="pearray.hdl.post.groups",
+          test=f"{SOFTMAX}::test_rows_of_blocks",
+          line="last=Mux(chosen, last, groups.last)", fault="last=groups.last"),
+    Fault(name="quotients-read-before-they-are-there", module="pearray.hdl.post.engine",
+          test=f"{SOFTMAX}::test_time_of_softmax",
+          line="~command.normalise | (unsettled == 0)", fault="~command.normalise | command.normalise"),
 ]

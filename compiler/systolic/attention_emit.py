@@ -15,7 +15,7 @@ from ..placement import MemoryPlan
 from ..program import Program
 from ..transfers import block
 from .attention_bodies import moved, normalise_body, numerators_body, scores_body, values_body
-from .attention_cut import AttentionLayer, QueryBlock
+from .attention_cut import AttentionLayer, QueryBlock, Segment
 from .attention_loads import Loads, Product, Queries
 from .hazards import Hazards, Region
 from .places import Ring
@@ -131,8 +131,9 @@ class _Emitter:
         if self._held is None:
             return
         (product, bank, row), self._held = self._held, None
-        for first, end in self._parts(product):
-            self._emit_part(product, bank, row, first, end)
+        segments = self._layer.segments(product.query.block, product.keys)
+        for part in self._parts(product):
+            self._emit_part(product, bank, row, part, segments)
         if not bank:
             self._scores.give_back()
 
@@ -173,9 +174,10 @@ class _Emitter:
             at += size
         yield at, rows
 
-    def _emit_part(self, product: Product, bank: int, row: int, first: int, end: int) -> None:
+    def _emit_part(self, product: Product, bank: int, row: int, part: tuple[int, int],
+                   segments: Sequence[Segment]) -> None:
         """Emit the POSTs of some rows of a block of scores, and the MOVEs of their numerators."""
-        layer, cols = self._layer, self._layer.cols
+        layer, cols, (first, end) = self._layer, self._layer.cols, part
         most = max(self._outputs.capacity // 2 // cols, 1)
         for byte in range(layer.parts):
             for at in range(first, end, most):
@@ -183,7 +185,7 @@ class _Emitter:
                 size = (stop - at) * cols
                 place = self._outputs.take(size)
                 self._outputs.give_back()
-                for start, count, fields in self._posts(product, at, stop):
+                for start, count, fields in self._posts(product, segments, at, stop):
                     self._post_scores(product, bank, row + start, start, count, place + (start - at) * cols, fields,
                                       byte)
                 target = product.numerators + byte * product.rows * cols + at * cols
@@ -191,10 +193,11 @@ class _Emitter:
                                    reads=[Region("output", place, place + size)],
                                    writes=[Region("activation", target, target + size)])
 
-    def _posts(self, product: Product, first: int, end: int) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
+    def _posts(self, product: Product, segments: Sequence[Segment], first: int,
+               end: int) -> Iterator[tuple[int, int, tuple[int, int, int]]]:
         """Rows of a part that one POST takes each: the first, how many, and bounds of their keys."""
         most = self._loads.most_biases if product.keys.has_bias else end - first
-        for segment in self._layer.segments(product.query.block, product.keys):
+        for segment in segments:
             at, stop = max(segment.first, first), min(segment.end, end)
             while at < stop:
                 count, shift = min(stop - at, most), segment.slope * (at - segment.first)

@@ -37,7 +37,7 @@ class Numerator(Unit):
     Parameters
     ----------
     wait : int
-        Cycles from an exponent to the greatest of its row.
+        Cycles from an exponent to the greatest of its row, at least 2.
 
     Members
     -------
@@ -82,10 +82,12 @@ class Numerator(Unit):
         ]
         m.d.comb += self.exponent.eq(exponent)
 
-        add(m, "line", line := Line(len(exponent) + len(rest), self._wait), platform)
-        m.d.comb += line.i.eq(Cat(rest, exponent))
-        waited = line.o[len(rest):].as_signed()
-        entry = self._table(m, line.o[:len(rest)])
+        add(m, "exponents", exponents := Line(len(exponent), self._wait), platform)
+        # A memory that tools make of the table is slow, so that it is looked up a cycle early.
+        add(m, "rests", rests := Line(len(rest), self._wait - 1), platform)
+        m.d.comb += [exponents.i.eq(exponent), rests.i.eq(rest)]
+        waited = exponents.o.as_signed()
+        entry = delay(m, self._table(m, rests.o), 1, "entry", reset_less=True)
         difference = Signal(EXPONENT.width + 1, reset_less=True)
         # No exponent but that of nothing is below -2**16.
         nothing = Signal(reset_less=True)

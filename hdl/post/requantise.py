@@ -314,14 +314,14 @@ class Requantiser(wiring.Component):
         up = Signal(reset_less=True)
         sign = Signal(reset_less=True)
         outside = integer[bits - 2:]
-        # Of a product that is too large, what is aligned means nothing; of others with 24 bits, no half is left.
-        counts = half & ~(large & onnx) if self._wide else half
+        # A wide result that is saturated has no half: a product that is too large is shifted by 31, and one of 24 bits
+        # has none.
         m.d.sync += [
             saturate.eq(~none & (large | outside.any() & ~outside.all())),
             # A sum that wrapped (double rule) has another sign than its result.
             limit_negative.eq(~onnx & Mux(double, minus, negative)),
             # Half to even; half away from zero; half up.
-            up.eq(counts & Mux(onnx, sticky | integer[0], ~double | ~minus | sticky)),
+            up.eq(half & Mux(onnx, sticky | integer[0], ~double | ~minus | sticky)),
             sign.eq(onnx & negative),
         ]
 

@@ -10,24 +10,26 @@ from post_commands import (
     expected_bytes,
     random_command,
     random_memories,
+    random_pair,
     random_sums,
     run,
 )
 
 from pearray.golden import requantise as golden
 from pearray.golden.fused_attention import EMPTY, HIDDEN, SoftmaxState, quotient, scores_in_octaves, softmax_block
+from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.shell.commands import Parameter, Rounding
 
 #: Fields that commands of softmax have no place for.
 NONE = {"n_count": 1, "zero_point": 0, "per_channel": 0, "table": 0, "rounding": Rounding.ONNX}
 
 
-def random_softmax(rng, target, groups=60, **fields):
+def random_softmax(rng, target, groups=60, m_count=None, **fields):
     """Draw a command of softmax; rows keep to the memories of states."""
     command = random_command(rng, target, Rounding.ONNX, groups)
-    m_count, columns = min(command["m_count"], DEPTH), target.sum_columns
-    if rng.random() < 0.3:
-        m_count = int(rng.integers(1, 4))
+    columns = target.sum_columns
+    if m_count is None:
+        m_count = min(command["m_count"], DEPTH) if rng.random() < 0.7 else int(rng.integers(1, 4))
     two_bytes = int(rng.random() < 0.5)
     slope = int(rng.random() < 0.5)
     # Limits that leave all, some and no columns of rows.
@@ -43,10 +45,10 @@ def random_softmax(rng, target, groups=60, **fields):
     return command | fields
 
 
-def random_normalised(rng, target, groups=60, **fields):
+def random_normalised(rng, target, groups=60, m_count=None, **fields):
     """Draw a command that scales rows by quotients."""
     command = random_command(rng, target, Rounding.ONNX, groups)
-    m_count = min(command["m_count"], DEPTH)
+    m_count = min(command["m_count"], DEPTH) if m_count is None else m_count
     return command | {
         "normalise": 1, "per_channel": 0, "scale_nstep": 0, "m_count": m_count,
         "scale_base": int(rng.integers(0, DEPTH - m_count + 1))} | fields
@@ -166,13 +168,111 @@ def check(rng, target, commands, **options):
     return seen, groups, model
 
 
-@pytest.mark.parametrize(("lanes", "cols", "data_width"), [
-    (2, 8, 64), (1, 1, 32), (4, 4, 64), (2, 6, 64), (4, 12, 128), (1, 20, 32), (8, 8, 64), (16, 16, 128),
+@pytest.mark.parametrize(("lanes", "cols", "data_width", "functions"), [
+    (2, 8, 64, {}), (1, 1, 32, {}), (4, 4, 64, {"pairs": 1, "averages": 1}), (2, 6, 64, {"transposed": 1}),
+    (4, 12, 128, {"maxima": 1}), (1, 20, 32, {"products": 1}), (8, 8, 64, {}),
 ])
-def test_softmax(rng, lanes, cols, data_width):
-    """Softmax among other commands: a wrong mask, maximum, table, shift, state or delay leaves wrong bytes or shifts."""
-    target = config(lanes, cols, data_width=data_width, softmax=1)
-    kinds = [random_softmax, random_softmax, random_normalised, random_command]
-    commands = [kinds[rng.integers(len(kinds))](rng, target, groups=int(rng.choice([2, 20, 60]))) for _ in range(16)]
-    check(rng, target, commands)
-    check(rng, target, commands, stalls=True)
+def test_softmax(rng, lanes, cols, data_width, functions):
+    """Softmax among others: a wrong mask, maximum, entry, shift, state or delay leaves wrong bytes or shifts."""
+    target = config(lanes, cols, data_width=data_width, softmax=1, **functions)
+    kinds = [random_softmax, random_softmax, random_softmax, random_normalised, random_command]
+    kinds += [random_pair] * functions.get("pairs", 0)
+    commands = [kinds[rng.integers(len(kinds))](rng, target, groups=int(rng.choice([2, 20, 40]))) for _ in range(12)]
+    # What was drawn before, scaled by what has just been found.
+    commands += [random_softmax(rng, target, low_byte=0), random_normalised(rng, target, bias=0)]
+    check(rng, target, commands, stalls=bool(rng.integers(0, 2)))
+
+
+@pytest.mark.parametrize(("lanes", "cols"), [(2, 8), (4, 4), (1, 6)])
+def test_masks(rng, lanes, cols):
+    """Keys behind, or before, what a row sees would count; here all scores are alike, so that each leaves a byte."""
+    target = config(lanes, cols, softmax=1)
+    sums, memories = np.full((2, DEPTH, cols), 77), random_memories(rng, target)
+    memories[Parameter.SCALE] = np.tile(np.float32([256, 0]).view(np.uint8), len(memories[Parameter.SCALE]) // 8)
+    limits = [(1, -3, 1), (-2, -9, 1), (3, 1, 0), (0, 0, 0), (99, -99, 0), (1, -3, 1)]
+    commands = [random_softmax(rng, target, m_count=9, acc_nstep=last % (1 << 16), bias_nstep=begin % (1 << 16),
+                               slope=slope, two_bytes=0, low_byte=0, out_base=9 * cols * index, out_mstep=cols, bias=0,
+                               scale_base=0) for index, (last, begin, slope) in enumerate(limits)]
+    written, _ = run(rng, target, sums, memories, commands)
+    m, j = np.arange(9)[:, None], np.arange(cols)
+    for index, (last, begin, slope) in enumerate(limits):
+        visible = (j < last + slope * m) & (j >= begin + slope * m)
+        found = written[9 * cols * index:9 * cols * (index + 1)].reshape(9, cols)
+        assert found.tolist() == (255 * visible).tolist(), limits[index]
+
+
+def test_hidden_scores(rng):
+    """Masks that are biases hide a key if its sum is less than -2**29, not if it is just that."""
+    target = config(2, 8, softmax=1)
+    some = [-(1 << 29), -(1 << 29) - 1, -(1 << 30), -(3 << 29), -(1 << 31), (1 << 31) - 1, 0, -(1 << 29) + 1]
+    sums, memories = np.tile(some, (2, DEPTH, 1)), with_scales(rng, target, random_memories(rng, target))
+    memories[Parameter.SCALE] = np.tile(np.float32([2.0 ** -24, 0]).view(np.uint8), len(memories[Parameter.SCALE]) // 8)
+    command = random_softmax(rng, target, m_count=2, acc_nstep=8, bias_nstep=0, slope=0, two_bytes=0, low_byte=0,
+                             out_base=0, out_mstep=8, bias=0, scale_base=0)
+    written, _ = run(rng, target, sums, memories, [command])
+    assert (written[:16] > 0).reshape(2, 8).tolist() == [[True, False, False, False, False, True, True, True]] * 2
+
+
+def test_rows_of_blocks(rng):
+    """Rows of one block after another, as attention has them: states must come from the command right before."""
+    target = config(4, 4, softmax=1)
+    # The second block's rows begin with the last of the first's.
+    commands = [random_softmax(rng, target, m_count=count, out_nstep=base, low_byte=0, opens=0, scale_nstep=base)
+                for count, base in ((8, 0), (8, 7), (1, 14), (1, 14), (8, 14), (8, 14), (8, 21), (2, 28), (3, 27))]
+    _, _, model = check(rng, target, commands * 2)
+    assert len({amount for _, amount in model.shifts}) > 3
+
+
+def test_bytes_of_numerators(rng):
+    """Two commands over the same scores write the upper and the lower bytes; the second changes no state."""
+    target = config(2, 8, softmax=1)
+    first = random_softmax(rng, target, m_count=8, two_bytes=1, low_byte=0, acc_nstep=8, bias_nstep=0, slope=0)
+    second = first | {"low_byte": 1, "out_base": (first["out_base"] + 8 * first["out_mstep"]) % OUTPUT_BYTES,
+                      "opens": 1, "scale_nstep": 0}
+    normalised = [random_normalised(rng, target, m_count=8, n_count=1, scale_base=first["out_nstep"], zero_point=0,
+                                    low=-128, high=127) for _ in range(2)]
+    check(rng, target, [first, second, normalised[0], first | {"opens": 0}, second, normalised[1]])
+
+
+def test_time_of_softmax(rng):
+    """The compiler reads these delays: of outputs, of the next command, and of rows scaled by quotients."""
+    for lanes, columns in ((2, 8), (4, 4)):
+        target = config(lanes, columns, softmax=1)
+        groups, late = columns // lanes, Engine.softmax_delay_of(target)
+        assert groups + 5 > late > 0
+        sums, memories = scores(rng, target), with_scales(rng, target, random_memories(rng, target))
+        plain = random_command(rng, target, Rounding.ONNX) | {"n_count": 1, "m_count": 30}
+        softmax = random_softmax(rng, target, m_count=30)
+        for commands, late_first, idle in (([plain, plain], 0, 1), ([softmax, softmax], late, late + 1),
+                                           ([softmax, plain], late, late + 1)):
+            _, seen = run(rng, target, sums, memories, commands)
+            writes = np.array(seen["writes"])
+            assert writes[0] - seen["first_read"] == seen["latency"] + late_first
+            # Groups of a command come without a pause, and the next begins when it may.
+            reads = writes - np.where(np.arange(len(writes)) < 30 * groups, late_first,
+                                      late if commands[1] is softmax else 0)
+            assert np.diff(reads).tolist() == [1] * (30 * groups - 1) + [idle + 1] + [1] * (30 * groups - 1)
+        normalised = random_normalised(rng, target, m_count=30, n_count=1)
+        _, seen = run(rng, target, sums, memories, [softmax, normalised])
+        writes = seen["writes"]
+        assert writes[30 * groups] - (writes[30 * groups - 1] - late) == Engine.quotient_delay_of(target)
+
+
+def test_shifts_come_before_bytes(rng):
+    """An EXECUTE that waits for a command would read shifts that have not been written."""
+    for lanes, columns in ((2, 8), (4, 4), (1, 16)):
+        target = config(lanes, columns, softmax=1)
+        sums, memories = scores(rng, target), with_scales(rng, target, random_memories(rng, target))
+        command = random_softmax(rng, target, m_count=9, low_byte=0)
+        _, seen = run(rng, target, sums, memories, [command])
+        groups = columns // lanes
+        assert [row for row, *_ in seen["shifts"]] == list(range(command["scale_nstep"], command["scale_nstep"] + 9))
+        assert all(writes < (index + 1) * groups for index, (*_, writes) in enumerate(seen["shifts"]))
+
+
+def test_fields_without_a_place(rng):
+    """A command of softmax with a zero point, which nothing would add, breaks a rule."""
+    target = config(2, 4, softmax=1)
+    sums, memories = scores(rng, target), with_scales(rng, target, random_memories(rng, target))
+    with pytest.raises(AssertionError, match=r"softmax: a field is set that it has no place for"):
+        run(rng, target, sums, memories, [random_softmax(rng, target, zero_point=1)])
