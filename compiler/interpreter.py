@@ -257,9 +257,7 @@ class Interpreter(ABC):
         if rounding is Rounding.NONE:
             sums = np.maximum(sums, 0) if body["table"] else sums
         else:
-            entry = self._entries(Parameter.SCALE, np.array([scale]), columns, body, ordinal, clock,
-                                  each=int(bool(body["per_channel"])))[0]
-            sums = np.clip(self._round(sums, entry, body), body["low"], body["high"])
+            sums = self._scaled(m, scale, sums, ordinal, clock, body)
             if body["table"]:
                 index = np.arange(columns) * 256 + (sums & 255)
                 self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
@@ -277,6 +275,13 @@ class Interpreter(ABC):
         self._out_race.write(index.reshape(-1), ordinal, clock)
         # What a later row writes to the same place stays.
         self._out[index.reshape(-1)] = raw.reshape(-1)
+
+    def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> np.ndarray:
+        """Sums of rows `m`, rounded and clamped."""
+        entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock,
+                              each=int(bool(body["per_channel"])))[0]
+        return np.clip(self._round(sums, entry, body), body["low"], body["high"])
 
     def _used(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Sums of the columns that a transposed POST makes into outputs."""

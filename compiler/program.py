@@ -162,6 +162,19 @@ class Program:
     store = partialmethod(_emit_fields, Opcode.STORE)
     move = partialmethod(_emit_fields, Opcode.MOVE)
 
+    def follow(self, other: "Program") -> None:
+        """Append a program as it is, behind all commands so far: each of its commands waits for all of these."""
+        before, length = list(self.counts.values()), self.length
+        for stream in other._streams.values():
+            table = stream.table().astype(np.int64)
+            if not len(table):
+                continue
+            numbers = np.array([self.number(body) for body in other.bodies])
+            table[:, _PLACE] += length
+            table[:, _BODY] = numbers[table[:, _BODY]]
+            table[:, _WAITS:_WAITS + len(before)] += before
+            self.stream(stream.opcode, stream.fields).extend(table)
+
     def entries(self) -> Iterator[tuple[Stream, int, Mapping[str, int], list[int], list[int]]]:
         """Stream, place, body and waits of each command, and what the stream's fields are instead; out of order."""
         for stream in self._streams.values():

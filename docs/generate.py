@@ -96,6 +96,12 @@ def _functions() -> list[str]:
         lines += [f"### POST with post.{key}", "", _markdown(function.doc), "", *_fields(fields, HEADER.size), ""]
     for name, overrides in EXAMPLES:
         config = load_config(name, overrides).hardware
+        if "softmax" in config.FUNCTIONS:
+            own = load_config(name, overrides | {"post.softmax": 1}).hardware.commands.execute
+            known = dict(data.Layout.cast(config.commands.execute))
+            fields = [(field, item) for field, item in data.Layout.cast(own) if field not in known]
+            lines += [f"### EXECUTE of {config.array.kind} with post.softmax", "", _markdown(own.__doc__ or ""), "",
+                      *_fields(fields, HEADER.size), ""]
         if "pairs" in config.FUNCTIONS:
             chosen = load_config(name, overrides | {"post.pairs": 1}).hardware
             lines += _enumeration(chosen.commands.destination, f"{config.array.kind} with post.pairs")

@@ -73,13 +73,13 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         If an input, the configuration or the engine is wrong, or the operator cannot be mapped.
     """
     system = _system(on)
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     return handle.run(inputs, engine, keep, progress)
 
 
-def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
-               keep: str | Collection[str] | None = None) -> dict[str, np.ndarray]:
+def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Collection[str] | None = None,
+               on: str | PathLike[str] | System | Config | None = None) -> dict[str, np.ndarray]:
     """Compute with NumPy alone what :func:`run` computes on hardware.
 
     Parameters
@@ -90,6 +90,8 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
         Inputs by name, in ONNX's layouts.
     keep : "all" or collection of str, optional
         As for :func:`run`.
+    on : str, path, System or Config, optional
+        Accelerator, for operators whose blocks are as large as its array: quantised attention.
 
     Returns
     -------
@@ -101,7 +103,10 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any],
     PearrayError
         If an input is wrong.
     """
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
+    if on is not None:
+        array = _system(on).hardware.array
+        graph = graph.for_array(array.rows, array.cols)
     made = graph.golden(inputs)
     return {name: made[name] for name in kept(graph, list(made), keep)}
 
@@ -138,7 +143,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         cannot be written.
     """
     system, folder = _system(on), None if to is None else check_path("to", to)
-    graph, inputs = _graph(op_or_model, arrays(tensors))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     handle.compiled()
     if folder is not None:

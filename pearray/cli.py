@@ -257,7 +257,7 @@ def run(
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
         perfetto.write_trace(trace, perfetto.trace_events(compiled.program, result.trace, layers))
-    counts = report.compare(result.outputs, made.graph.golden(made.inputs))
+    counts = report.compare(result.outputs, compiled.graph.golden(made.inputs))
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()

@@ -78,7 +78,7 @@ class Handle:
 
     def _inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Tensors of a run without constants."""
-        found = arrays(tensors)
+        found = arrays(tensors, self.graph.masks)
         for name in found.keys() & self.graph.constants.keys():
             if not np.array_equal(found.pop(name), self.graph.constants[name]):
                 raise PearrayError(f"{name} must be what it was when it was compiled, since it is part of the program; "
@@ -101,8 +101,10 @@ class Handle:
             raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
 
 
-def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def arrays(tensors: Mapping[str, Any], masks: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Tensors as arrays of finite numbers, without those that are None.
+
+    Those named in `masks` may be of bool, or have values of minus infinity.
 
     Raises
     ------
@@ -115,9 +117,11 @@ def arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if value is None:
             continue
-        tensor = array(f"tensor {name!r}", value, "an array of numbers")
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise PearrayError(f"tensor {name!r} must be finite, not {tensor[~np.isfinite(tensor)].flat[0]}")
+        tensor = array(f"tensor {name!r}", value, "an array of numbers", "iufb" if name in masks else "iuf")
+        if tensor.dtype.kind == "f":
+            wrong = ~np.isfinite(tensor) & ~(np.isneginf(tensor) & (name in masks))
+            if wrong.any():
+                raise PearrayError(f"tensor {name!r} must be finite, not {tensor[wrong].flat[0]}")
         found[name] = tensor
     return found
 

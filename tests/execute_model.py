@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 
+from pearray.golden.fused_attention import rshift
 from pearray.hdl.shell.commands import ADDRESS_BITS
 from pearray.hdl.shell.config import Array, Memory, Post
 from pearray.hdl.systolic.commands import ExecuteBody
@@ -12,9 +13,10 @@ from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfi
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 
 
-def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024):
+def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024, softmax=0):
     return SystolicConfig(
-        name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits), post=Post(),
+        name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits),
+        post=Post(softmax=softmax),
         accumulators=Accumulators(depth=depth), memory=Memory(data_width=32),
         scratchpads=Scratchpads(activation_bytes=activation_bytes, weight_bytes=weight_bytes,
                                 output_bytes=1024))
@@ -53,15 +55,26 @@ def cut(cfg, body):
     return np.array(offsets), tiles
 
 
-def combine(cfg, body, bank, rows, sums, first):
-    if not first:
-        sums = np.maximum(bank[rows], sums) if body["maximum"] else bank[rows] + sums
+def rescaled(body, old, sums, tile, shifts):
+    """Accumulators and sums of a tile of elements, shifted by what the shift memory says of each row."""
+    amount = shifts[(body["shift_base"] + np.arange(len(sums))) % len(shifts)][:, None]
+    low = 8 * body["low_part"]
+    sums = rshift(sums, np.minimum(np.maximum(-amount, 0) + low, 31))
+    return (old if low or tile else rshift(old, np.maximum(amount, 0))), sums
+
+
+def combine(cfg, body, bank, rows, sums, tile=0, shifts=None):
+    old = bank[rows]
+    if body.get("rescale"):
+        old, sums = rescaled(body, old, sums, tile, shifts)
+    if tile or not body["first"]:
+        sums = np.maximum(old, sums) if body["maximum"] else old + sums
     bits = cfg.accumulator_bits
     bank[rows] = (sums + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
 
 
-def execute(cfg, body, activation, weight, accumulators):
-    """Carry one command out on the raw operands of two scratchpads and the accumulators (2, depth, C)."""
+def execute(cfg, body, activation, weight, accumulators, shifts=None):
+    """Carry one command out on raw operands of scratchpads, accumulators (2, depth, C), and shifts of rows (depth)."""
     rows, cols, depth = cfg.array.rows, cfg.array.cols, cfg.accumulators.depth
     bank = accumulators[body["bank"]]
     pixels = walk(body, body["m_step2"], body["m_step1"], body["m_step0"])
@@ -78,7 +91,7 @@ def execute(cfg, body, activation, weight, accumulators):
             lines = w_base + walk(body, body["jump2"], body["jump1"], body["w_pitch"])
             a = operands(cfg, activation, bases[:, None] + outputs, *signs)
             w = operands(cfg, weight, lines[:, None] + np.arange(cols), *weight_signs)
-            combine(cfg, body, bank, (acc + outputs) % depth, a.T @ w, body["first"])
+            combine(cfg, body, bank, (acc + outputs) % depth, a.T @ w)
             continue
         start, end = tiles[tile]
         k = np.arange(start, end)
@@ -93,7 +106,7 @@ def execute(cfg, body, activation, weight, accumulators):
         if body["diagonal"]:
             w = w * np.eye(len(k), cols, dtype=np.int64)
         target = (acc + np.arange(len(pixels))) % depth
-        combine(cfg, body, bank, target, a @ w, body["first"] and tile == 0)
+        combine(cfg, body, bank, target, a @ w, tile, shifts)
 
 
 def zero_points(cfg, rng):
@@ -112,7 +125,7 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
     """Random command of a kind: fold, runs, left, diagonal, maximum or outer."""
     rows, cols, depth, banks = cfg.array.rows, cfg.array.cols, cfg.accumulators.depth, cfg.banks
     kind = kind or str(rng.choice(["fold", "runs", "left", "diagonal", "outer"]))
-    body = dict.fromkeys(FIELDS, 0) | zero_points(cfg, rng)
+    body = dict.fromkeys((name for name, _ in cfg.commands.execute.as_shape()), 0) | zero_points(cfg, rng)
     top = 1 << ADDRESS_BITS
 
     def integer(low, high):
@@ -147,4 +160,6 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
         body |= {"left": 1}
     elif kind == "diagonal":
         body |= {"diagonal": 1, "run": integer(1, min(rows, cols))}
+    if cfg.has_softmax and kind != "diagonal" and rng.random() < 0.7:
+        body |= {"rescale": 1, "maximum": 0, "low_part": integer(0, 1), "shift_base": integer(0, (1 << 16) - 1)}
     return body

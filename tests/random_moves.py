@@ -4,15 +4,14 @@ What that is, the interpreter finds: it tells which commands' reads and writes a
 engines overlap as much as they ever may, and a byte that is late, early or lost shows in what is stored.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from needs import NeededWaits
 
-from pearray.compiler.interpreter import Cells
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import QUEUES, Program, disassemble
 from pearray.compiler.validate import validate
@@ -30,32 +29,6 @@ _SIZE = 0x2000
 _LOAD, _STORE = (list(QUEUES).index(opcode) for opcode in (Opcode.LOAD, Opcode.STORE))
 
 
-class _Needs(Cells):
-    """Cells that tell what an access must wait for, instead of refusing it."""
-
-    def _need(self, own, latest):
-        for queue, ordinal in latest:
-            if queue != own:
-                self.needs[queue] = max(self.needs[queue], int(ordinal))
-
-    def read(self, index, ordinal, clock, *, internal=False, queue=None):
-        if internal or not index.size:
-            return
-        self.check(index)
-        own = self._reader_queue if queue is None else list(QUEUES.values()).index(queue)
-        self._need(own, [(writer, written[index].max()) for writer, written in self._written.items()])
-        self._read[own][index] = ordinal
-
-    def write(self, index, ordinal, clock, *, queue=None):
-        if not index.size:
-            return
-        self.check(index)
-        own = self._writer_queue if queue is None else list(QUEUES.values()).index(queue)
-        self._need(own, [(each, cells[index].max()) for cells_of in (self._read, self._written)
-                         for each, cells in cells_of.items()])
-        self._written[own][index] = ordinal
-
-
 class _Drawer:
     """Draws the commands of a program one after another, and does them."""
 
@@ -64,35 +37,13 @@ class _Drawer:
         self.item = config.operand_bytes
         self.pads = {Destination.ACTIVATION: config.scratchpads.activation_bytes,
                      Destination.WEIGHT: config.scratchpads.weight_bytes}
-        self.machine = interpreter(config, OUTPUTS + _SIZE)
+        self._waits = NeededWaits(config, OUTPUTS + _SIZE)
+        self.machine, self.program, self.emit = self._waits.machine, self._waits.program, self._waits.emit
         self.constants = rng.integers(0, 256, _SIZE, dtype=np.uint8)
         self.machine.write([(CONSTANTS, self.constants.tobytes())])
         self.before = rng.integers(0, 256, _SIZE, dtype=np.uint8)
         self.machine.write([(OUTPUTS, self.before.tobytes())])
-        self.program = Program(config.commands)
-        self.needs = Counter()
-        machine = self.machine
-        for cells in (machine._dram_race, machine._out_race, machine._sums_race, *machine._races.values()):
-            cells.__class__, cells.needs = _Needs, self.needs
         self.stored = 0
-        #: Last EXECUTE and POST of each bank.
-        self.last: Counter = Counter()
-
-    def emit(self, opcode: Opcode, body: dict[str, int]) -> None:
-        """Do a command, and append it with the waits that it needs."""
-        self.needs.clear()
-        format = self.config.commands
-        whole = format.decode(format.encode(opcode, {}, body))[2]
-        done = getattr(self.machine, f"_{opcode.name.lower()}")
-        done(self.program.counts[QUEUES[opcode]] + 1, np.zeros(self.machine._CLOCKS, np.int64), whole)
-        names = list(QUEUES.values())
-        # A bank of the accumulators is the array's or post-processing's, whatever rows they use.
-        for own, other in ((Opcode.EXECUTE, Opcode.POST), (Opcode.POST, Opcode.EXECUTE)):
-            if opcode is own:
-                self.last[own, body["bank"]] = self.program.counts[QUEUES[own]] + 1
-                queue = names.index(QUEUES[other])
-                self.needs[queue] = max(self.needs[queue], self.last[other, body["bank"]])
-        self.program.emit(opcode, {names[queue]: ordinal for queue, ordinal in self.needs.items() if ordinal}, body)
 
     def begin(self) -> None:
         """Give contents to all memories: nothing depends on what stood there before."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -136,11 +136,24 @@ class Graph:
             name = self.views[name]
         return name
 
+    @property
+    def masks(self) -> set[str]:
+        """Tensors that may be of bool, or have values of minus infinity."""
+        return {node.inputs[role] for node in self.nodes for role in node.operator.masks if role in node.inputs}
+
     def changed(self, **fields: Any) -> "Graph":
         """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
         made = copy(self)
         vars(made).update({"tensors": dict(self.tensors)} | fields)
         return made
+
+    def for_array(self, rows: int, cols: int) -> "Graph":
+        """Return the graph with each operator as an array of so many PEs computes it."""
+        operators = [node.operator.for_array(rows, cols) for node in self.nodes]
+        if all(operator is node.operator for operator, node in zip(operators, self.nodes, strict=True)):
+            return self
+        return self.changed(nodes=[replace(node, operator=operator)
+                                   for operator, node in zip(operators, self.nodes, strict=True)])
 
     def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensor of each role."""
@@ -160,8 +173,8 @@ class Graph:
             Roles known at compile time, by default those the operator names: weights and biases of
             Linear and Conv2d may be packed, all operands of Gemm are activations.
         """
-        arrays = {role: array(role, value, "an array of numbers") for role, value in tensors.items()
-                  if value is not None}
+        arrays = {role: array(role, value, "an array of numbers", "iufb" if role in operator.masks else "iuf")
+                  for role, value in tensors.items() if value is not None}
         operator.check_roles(arrays)
         fixed = operator.constants if constants is None else constants
         inputs = {role: role for role in operator.required + operator.optional if role in arrays}

@@ -79,6 +79,11 @@ class Buffer:
             return None
         return int(self._ordinal[rows].max())
 
+    def settle(self) -> None:
+        """Forget which STOREs wrote it: whoever comes from now on waits for all of them."""
+        if self._ordinal is not None:
+            self._ordinal[:] = 0
+
     def alone(self) -> "Buffer":
         """The same buffer as if no program stored to it."""
         return Buffer(self.name, self.rows, self.columns, self.item, self.values, self.address)

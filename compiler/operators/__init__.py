@@ -3,11 +3,12 @@
 Operators without a lowering still have a golden model; compiling one names it.
 """
 
+from .attention import Attention
 from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
 from .edges import Dequantize, Quantize, Reshape
-from .float_operators import SGD, Attention, AttentionGrad, MultiHeadAttention, Softmax
+from .float_operators import SGD, AttentionGrad, MultiHeadAttention, Softmax
 from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .pooled import PooledConv2d

@@ -1,4 +1,4 @@
-"""Softmax, attention, its gradients and the optimiser: operators that have a golden model but no lowering yet."""
+"""Softmax, gradients of attention and the optimiser: operators that have a golden model but no lowering yet."""
 
 from dataclasses import dataclass
 from math import prod
@@ -12,7 +12,7 @@ from .fields import Count, Flag, Index, Number, Scale, ZeroPoint, number
 from .operator import Operator, Spec, Typed
 from .scaled import Scaled
 
-__all__ = ["SGD", "Attention", "AttentionGrad", "MultiHeadAttention", "Softmax"]
+__all__ = ["SGD", "AttentionGrad", "MultiHeadAttention", "Scores", "Softmax"]
 
 
 def _like(*tensors: Typed) -> list[Spec]:
@@ -45,7 +45,7 @@ class Softmax(Scaled):
 
 
 @dataclass(frozen=True, eq=False)
-class _Scores(Operator):
+class Scores(Operator):
     """Parameters of attention.
 
     Parameters
@@ -62,25 +62,8 @@ class _Scores(Operator):
     required: ClassVar[tuple[str, ...]] = ("q", "k", "v")
 
 
-@dataclass(frozen=True, eq=False)
-class Attention(_Scores):
-    """``softmax(q k' * scale) v`` over the last two axes: q (..., L, E), k (..., S, E), v (..., S, F)."""
-
-    def _types(self, **tensors: Typed) -> list[Spec]:
-        q, k, v = (tuple(tensors[role].shape) for role in self.required)
-        if min(len(q), len(k), len(v)) < 2 or q[-1] != k[-1] or k[-2] != v[-2] or not q[:-2] == k[:-2] == v[:-2]:
-            raise PearrayError(f"q, k, v must have shapes (..., L, E), (..., S, E), (..., S, F), not {q}, {k}, {v}")
-        return [((*q[:-1], v[-1]), np.dtype(tensors["q"].dtype))]
-
-    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
-        return [attention.attention(q, k, v, scale=self.scale, causal=self.causal)]
-
-    def _macs(self, q: Typed, k: Typed, v: Typed) -> int:
-        return prod(q.shape[:-1]) * v.shape[-2] * (q.shape[-1] + v.shape[-1])
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MultiHeadAttention(_Scores):
+class MultiHeadAttention(Scores):
     """Attention of `heads` heads over q (N, L, D), k and v (N, S, D), each head D / heads wide; y (N, L, D)."""
 
     heads: Count
@@ -103,8 +86,8 @@ class MultiHeadAttention(_Scores):
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionGrad(_Scores):
-    """Gradients of :class:`Attention`: q, k, v and dy (..., L, F) give dq, dk and dv."""
+class AttentionGrad(Scores):
+    """Gradients of :class:`.attention.Attention`: q, k, v and dy (..., L, F) give dq, dk and dv."""
 
     required = ("q", "k", "v", "dy")
     outputs = ("dq", "dk", "dv")

@@ -65,6 +65,8 @@ class Operator:
         Roles of the outputs.
     constants : tuple of str
         Roles that :meth:`Graph.of` takes as known at compile time.
+    masks : tuple of str
+        Roles of tensors that may be of bool, or have values of minus infinity.
     stated : mapping of str to (str, str)
         Fields with the scale and the zero point of roles whose quantisation the operator tells.
     """
@@ -73,6 +75,7 @@ class Operator:
     optional: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = ("y",)
     constants: ClassVar[tuple[str, ...]] = ()
+    masks: ClassVar[tuple[str, ...]] = ()
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:
@@ -100,6 +103,16 @@ class Operator:
             return None
         scale, zero_point = (np.asarray(getattr(self, name)) for name in names)
         return Quantisation(scale.astype(np.float32).item(), zero_point.item())
+
+    def for_array(self, rows: int, cols: int) -> "Operator":
+        """The same as an array of so many PEs computes it, where that is a matter of its size.
+
+        Raises
+        ------
+        PearrayError
+            If it is stated for another size.
+        """
+        return self
 
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
         """Check that all required inputs are there and no unknown ones."""

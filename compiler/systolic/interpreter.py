@@ -8,11 +8,12 @@ import numpy as np
 
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import pair_words
-from ...hdl.shell.commands import ADDRESS_BITS
+from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from .softmax import SoftmaxRows
 
 __all__ = ["SystolicInterpreter"]
 
@@ -39,6 +40,8 @@ class SystolicInterpreter(Interpreter):
             # Bits of sums of each group and lane.
             self._states = np.zeros((STATES, config.post.lanes), np.int32)
         self._depth = config.accumulators.depth
+        if config.has_softmax:
+            self._softmax = SoftmaxRows(config.sum_rows)
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
@@ -61,9 +64,14 @@ class SystolicInterpreter(Interpreter):
         stored = self._bytes[memory].view(f"<u{size}")[index]
         return self.config.arithmetic.words(stored, bool(is_unsigned), zero_point)
 
-    def _combine(self, rows: np.ndarray, sums: np.ndarray, body: dict[str, Any], first: bool) -> None:
+    def _combine(self, rows: np.ndarray, sums: np.ndarray, body: dict[str, Any], tile: int, ordinal: int,
+                 clock: np.ndarray) -> None:
+        """Combine the sums of a tile of elements with what stands in the accumulators."""
         bank = self._sums[body["bank"]]
-        bank[rows] = self.config.arithmetic.total(None if first else bank[rows], sums, bool(body["maximum"]))
+        old = None if body["first"] and tile == 0 else bank[rows]
+        if body.get("rescale"):
+            old, sums = self._softmax.rescaled(old, sums, tile, ordinal, clock, body)
+        bank[rows] = self.config.arithmetic.total(old, sums, bool(body["maximum"]))
 
     def _claim(self, rows: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         depth = self._depth
@@ -104,7 +112,7 @@ class SystolicInterpreter(Interpreter):
         index = w_base + _walk(body, "w_pitch", "jump1", "jump2")[:, None] + np.arange(self.config.array.cols)
         a, w = self._both(pixel[:, None] + outputs, index, body, ordinal, clock)
         self._claim(acc + outputs, ordinal, clock, body)
-        self._combine(acc + outputs, a.T @ w, body, bool(body["first"]))
+        self._combine(acc + outputs, a.T @ w, body, 0, ordinal, clock)
 
     def _weight_stationary(self, pixel: np.ndarray, w_base: int, target: np.ndarray, body: dict[str, Any],
                            ordinal: int, clock: np.ndarray) -> None:
@@ -134,12 +142,14 @@ class SystolicInterpreter(Interpreter):
                 a, w = self._both(place, index, body, ordinal, clock)
                 # Sums of as many products of 17-bit operands as there are rows are exact in float64, and BLAS is fast.
                 sums = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
-            self._combine(target, sums, body, bool(body["first"]) and tile == 0)
+            self._combine(target, sums, body, tile, ordinal, clock)
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         m = np.arange(body["m_count"])
         if not m.size or not body["n_count"]:
             raise ProgramError("post of nothing")
+        if self.config.has_softmax:
+            self._softmax.check(body)
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
         tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
@@ -148,6 +158,15 @@ class SystolicInterpreter(Interpreter):
             tiles = iter([] if found is None else [found])
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
+
+    def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> np.ndarray:
+        if body.get("normalise"):
+            return self._softmax.normalised(sums, body)
+        if not body.get("softmax"):
+            return super()._scaled(m, scale, sums, ordinal, clock, body)
+        entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
+        return self._softmax.numerators(sums, entry[:, :4].copy().view("<f4").reshape(-1), ordinal, clock, body)
 
     def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
                   body: dict[str, Any]) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, ClassVar
 
 from ...hdl.errors import PearrayError, check_choice
@@ -13,6 +14,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..graph.arithmetic import check_integers
 from ..graph.graph import Graph
 from ..interpreter import Interpreter
+from ..kernels.attention import Attention
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
 from ..kernels.views import Buffer
@@ -22,6 +24,7 @@ from ..program import Program
 from ..residency import Arrangement
 from ..steps import Step, all_of
 from .arrange import arrange
+from .attention import AttentionStep, lower_attention
 from .cost import predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
@@ -41,6 +44,23 @@ def _checked(config: Config) -> SystolicConfig:
     return config
 
 
+def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
+    """Commands of some steps, behind which nobody asks any more which of them stored what."""
+    program = schedule(config, timing, steps)
+    for step in steps:
+        for output in step.group.outputs:
+            output.target[0].settle()
+    return program
+
+
+def _finished(step: AttentionStep) -> Program:
+    """Commands of attention, and of its record."""
+    if step.group.profile is not None:
+        step.program.store({"store": step.program.counts["store"]}, profile=1, dram=step.group.profile)
+    step.output.note_store(slice(None), step.output.columns, 0)
+    return step.program
+
+
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
@@ -50,14 +70,17 @@ class _Planner(LayerPlanner):
         self._plan: MemoryPlan | None = None
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
+        self._plan = plan
+        if isinstance(kernel, Attention):
+            return [lower_attention(kernel, self._config, self._timing, plan)]
         stages = [Stage(part, self._mapper.steps(part, plan))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages
-        self._plan = plan
         return [step for stage in stages for step in stage.steps]
 
     def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
-        if not self._config.has_moves or self._plan is None:
+        is_apart = any(isinstance(step, AttentionStep) for steps in layers for step in steps)
+        if not self._config.has_moves or self._plan is None or is_apart:
             return super().arrange(layers, wanted)
         return arrange(self._config, self._timing, self._plan, self._stages, layers, wanted)
 
@@ -66,7 +89,16 @@ class _Planner(LayerPlanner):
         return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return schedule(self._config, self._timing, all_of(ContractionStep, steps))
+        parts: list[Program] = []
+        for is_attention, some in groupby(steps, lambda step: isinstance(step, AttentionStep)):
+            if is_attention:
+                parts += map(_finished, all_of(AttentionStep, some))
+            else:
+                parts.append(_settled(self._config, self._timing, all_of(ContractionStep, some)))
+        first, *others = parts or [Program(self._config.commands)]
+        for part in others:
+            first.follow(part)
+        return first
 
 
 def _dataflow(value: Any, graph: Graph) -> str:
@@ -114,6 +146,8 @@ class _Compiler(ArrayCompiler):
         return predict(config, program, timing)
 
     def work(self, config: Config, step: Step) -> int:
+        if isinstance(step, AttentionStep):
+            return step.work
         assert isinstance(step, ContractionStep)
         return execution(config, step.body).active
 

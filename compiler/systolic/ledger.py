@@ -5,7 +5,7 @@ Signals of the shell that :class:`~pearray.hdl.shell.ledger.Ledger` looks at hol
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -107,12 +107,10 @@ def _pass_fetch(signals: _Signals, port: ReadPort, time: int, beats: int, fetche
     return next(fetches)
 
 
-def _add_posts(signals: _Signals, config: Config, times: Timeline, commands: Mapping[int, Mapping[str, int]]) -> None:
+def _add_posts(signals: _Signals, times: Timeline, commands: Iterable[int]) -> None:
     """When post-processing keeps a command."""
-    constants = Latencies.of(config)
-    for index, body in commands.items():
-        begun = int(times.begun[index])
-        signals.add("posting", begun + 1, begun + constants.posting(body).ready)
+    for index in commands:
+        signals.add("posting", int(times.begun[index]) + 1, times.kept[index])
 
 
 def _add_queues(signals: _Signals, program: Program, times: Timeline, queues: int) -> list[np.ndarray]:
@@ -154,7 +152,7 @@ def predicted_charges(config: Config, program: Program,
         bodies[stream.opcode.value - 1][place] = {**body, **dict(zip(stream.fields, values, strict=True))}
     _add_array(signals, config, times, bodies[_EXECUTE])
     _add_loads(signals, config, timing, times, bodies[_LOAD])
-    _add_posts(signals, config, times, bodies[_POST])
+    _add_posts(signals, times, bodies[_POST])
     reached = _add_queues(signals, program, times, queues)
     signals.add("fetched", times.fetched_at, NEVER)
     for (begin, has), (end, _) in pairwise([*times.rooms, (NEVER, True)]):

@@ -49,8 +49,9 @@ class Timeline:
     left: np.ndarray
     #: Cycles in which POSTs gave their sums back, in order, behind zero for none.
     posted: list[int]
-    #: Cycle of the first operand vector of each EXECUTE.
+    #: Cycle of the first operand vector of each EXECUTE, and that until which each POST is kept.
     starts: dict[int, int]
+    kept: dict[int, int]
     #: Cycles in which bursts of fetches, and of LOADs, were taken by the read channel.
     fetches: list[int]
     loads: list[int]
@@ -81,6 +82,9 @@ class _Machine(Queues):
         self._walked = self._load_ready = self._store_ready = 0
         self._load_wait = self._accepting = -1
         self._post_ready = 0
+        #: Cycle of the last group of softmax, long ago if there was none; until when each POST is kept.
+        self._softmax = -NEVER
+        self.kept: dict[int, int] = {}
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
         self.stalls = [0, 0, 0]
@@ -232,10 +236,16 @@ class _Machine(Queues):
     def _post(self, time: int) -> None:
         time = max(time, self._post_ready)
         index = self._slot[_POST]
-        posting = self._c.posting(self._bodies[index])
+        body, constants = self._bodies[index], self._c
+        posting = constants.posting(body)
         self.begun[index] = time
         self._at(time + 1, FREED, _POST)
-        self._post_ready = time + posting.ready
+        if body.get("normalise"):
+            # Accepted, it waits for the quotients.
+            time = max(time, self._softmax + constants.quotient - constants.start)
+        self._post_ready = self.kept[index] = time + posting.ready
+        if body.get("softmax"):
+            self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
         self._finished(_POST, index, time + posting.done)
 
@@ -273,5 +283,6 @@ def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_ME
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,
                     machine.waiting, (machine.stalls[0], machine.stalls[1], machine.stalls[2]),
-                    np.array(machine.came), np.array(machine.left), machine.posted, machine.starts, machine.fetches,
+                    np.array(machine.came), np.array(machine.left), machine.posted, machine.starts, machine.kept,
+                    machine.fetches,
                     machine.reads.taken, machine.fetched_at, machine.rooms)

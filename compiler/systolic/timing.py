@@ -132,15 +132,18 @@ class Latencies:
     drain: int
     #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
     #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
-    #: be taken; by how much later all but that is if its sums are those of pairs or averages; and cycles from a tile
-    #: of an average to the next at least.
+    #: be taken; by how much later all but that is if its sums are those of pairs or averages, and if it makes
+    #: numerators of softmax; cycles from a tile of an average to the next at least; and from the last group of softmax
+    #: to the first of normalised rows.
     groups: int
     start: int
     post: int
     settings: int
     few: int
     pair: int
+    softmax: int
     average: int
+    quotient: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
     #: From a beat of a MOVE that is read to its place.
@@ -161,7 +164,8 @@ class Latencies:
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
-            Post.pair_delay_of(config), AverageWalk.PERIOD,
+            Post.pair_delay_of(config), Post.softmax_delay_of(config), AverageWalk.PERIOD,
+            Post.quotient_delay_of(config) if config.has_softmax else 0,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
 
@@ -172,6 +176,7 @@ class Latencies:
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
         late = self.pair if averages or body.get("pair") or body.get("product") else 0
+        late = self.softmax if body.get("softmax") else late
         groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
         read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
         if averages:

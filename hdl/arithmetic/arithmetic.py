@@ -173,6 +173,15 @@ class Arithmetic(ABC):
             The accumulator's next value.
         """
 
+    def accumulate_shifted(self, m: Module, old: Value, new: Value, control: Any) -> Value:
+        """Next value of an accumulator of which, or of whose partial sum, low bits are rounded away beforehand.
+
+        Parameters and result are those of :meth:`accumulate`, and it takes as long. ``control.shift`` tells what is
+        shifted: ``old`` if its bit of that name is set, else ``new``, by ``amount`` bits, and rounded half up. A row
+        that overwrites or keeps the greater never shifts ``old``. Only formats of integers have it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no shifts")
+
     @abstractmethod
     def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
         """Sum of two finished sums, or the greater of them, in the same cycle.

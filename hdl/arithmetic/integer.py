@@ -112,11 +112,41 @@ class IntegerArithmetic(Arithmetic):
         kept = Signal(old.shape(), reset_less=True)
         added = Signal(new.shape(), reset_less=True)
         m.d.sync += [kept.eq(old_after), added.eq(new_after)]
+        self._clear(m, control, below, kept, added)
+        return kept + added
+
+    def accumulate_shifted(self, m: Module, old: Value, new: Value, control: Any) -> Value:
+        """Shift by whole bytes beside the comparison, by what is left beside clearing, and add.
+
+        What is shifted is added to the other one, whichever it is: the shifter stands once, and has a bit below the
+        sum's, which is the one that rounds and becomes the carry of the addition. Since nothing is compared in a
+        command that shifts accumulators, and they are not shifted where they are overwritten, ``added`` is the new
+        sum wherever that matters.
+        """
+        shift = control.shift
+        chosen = Signal(old.shape())
+        other = Signal(old.shape(), reset_less=True)
+        bytes_after = Signal(signed(old.shape().width + 1), reset_less=True)
+        below = Signal(reset_less=True)
+        m.d.comb += chosen.eq(Mux(shift.old, old, new))
+        m.d.sync += [
+            other.eq(Mux(shift.old, new, old)),
+            bytes_after.eq(Cat(Const(0, 1), chosen).as_signed() >> Cat(Const(0, 3), shift.amount[3:])),
+            below.eq(old < new),
+        ]
+        control = delay(m, control, 1, "reading_clear")
+        kept = Signal(old.shape(), reset_less=True)
+        added = Signal(bytes_after.shape(), reset_less=True)
+        m.d.sync += [kept.eq(other), added.eq(bytes_after >> control.shift.amount[:3])]
+        self._clear(m, control, below, kept, added)
+        return (Cat(Const(1, 1), kept) + added)[1:]
+
+    def _clear(self, m: Module, control: Any, below: Value, kept: Signal, added: Signal) -> None:
+        """Clear what must not enter the sum."""
         with m.If(control.first | control.maximum & below):
             m.d.sync += kept.eq(0)
         with m.If(~control.first & control.maximum & ~below):
             m.d.sync += added.eq(0)
-        return kept + added
 
     def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
         """Add or compare with one adder: sums are compared by subtraction."""

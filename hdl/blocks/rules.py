@@ -14,7 +14,7 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "apart", "held", "in_bounds", "never", "outstanding", "queue", "write_bursts"]
+__all__ = ["PREFIX", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "queue", "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"
@@ -72,6 +72,25 @@ def apart(m, name, before, after, cycles, message):
             rules.d.sync += left.eq(left - 1)
         rules.d.sync += Assert(~(Value.cast(after).any() & (Value.cast(before).any() | (left != 0))),
                                f"{name}: {message}")
+
+    _state(m, name, build)
+
+
+def places_apart(m, name, before, before_place, after, after_place, cycles, message):
+    """State that ``after`` is low with ``before``, and fewer than ``cycles`` cycles behind it, at the same place.
+
+    ``before_place`` and ``after_place`` tell the places, as numbers; others are as for :func:`apart`.
+    """
+    def build(rules):
+        met = Value.cast(before).any() & (before_place == after_place)
+        valid, place = before, before_place
+        for cycle in range(1, cycles):
+            valid_then = Signal(name=f"valid_{cycle}")
+            place_then = Signal(len(before_place), name=f"place_{cycle}")
+            rules.d.sync += [valid_then.eq(valid), place_then.eq(place)]
+            valid, place = valid_then, place_then
+            met = met | valid & (place == after_place)
+        rules.d.sync += Assert(~(Value.cast(after).any() & met), f"{name}: {message}")
 
     _state(m, name, build)
 

@@ -15,7 +15,8 @@ from .lane import Lane, Settings
 from .lanes import Lanes
 from .outputs import OutputWriter
 from .pairs import PairSum
-from .sums import AccumulatorRead
+from .softmax import Softmax, state_softmax_rules
+from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
 from .walk import PostWalk
 
@@ -72,6 +73,11 @@ class Post(wiring.Component):
     so that its groups meet none of another command's. So do averages, of ``post.averages``, whose groups come again
     and again (:class:`~.average.AverageWalk`).
 
+    With ``post.softmax``, a command of softmax is read as ever, too, and written :meth:`softmax_delay_of` cycles later
+    than others, for which it is kept longer. That is also why no row comes again before its state has been written. A
+    command of normalised rows waits until the quotients of all rows before it have been found: its first group comes
+    :meth:`quotient_delay_of` cycles after the last of softmax at the earliest.
+
     Parameters
     ----------
     config : Config
@@ -95,6 +101,8 @@ class Post(wiring.Component):
         Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
     events : :py:`Out(PostEvents)`
         Pulses to count.
+    shifts : :py:`Out(ShiftWrite(config.sum_rows))`
+        With ``post.softmax``, shifts of rows; all of a command have been written before it is done.
 
     Raises
     ------
@@ -117,6 +125,7 @@ class Post(wiring.Component):
             "accumulators": Out(AccumulatorRead(config)),
             "output": Out(BankWrite(self._banks, self._lines, 8)),
             "events": Out(PostEvents),
+            **({"shifts": Out(ShiftWrite(config.sum_rows))} if config.has_softmax else {}),
         })
 
     @property
@@ -145,6 +154,18 @@ class Post(wiring.Component):
         late = Lanes.sum_cycle_of(config) + PairSum.LATENCY - Lanes.cycle_of(config)
         return late * (config.has_pairs or config.has_products)
 
+    @classmethod
+    def softmax_delay_of(cls, config: Config) -> int:
+        """Return the cycles by which what softmax makes of sums comes later than other outputs; 0 without it."""
+        begun = cls.settings_cycle_of(config) - Softmax.SCORE
+        return (begun + Softmax.latency_of(config) - (cls.latency_of(config) - 1)) * config.has_softmax
+
+    @classmethod
+    def quotient_delay_of(cls, config: Config) -> int:
+        """Return the cycles from the last group of softmax to the first of normalised rows, at least."""
+        found = cls.settings_cycle_of(config) - Softmax.SCORE + Softmax.settled_of(config)
+        return found - (Lanes.cycle_of(config) - Softmax.QUOTIENT)
+
     def elaborate(self, platform):
         """Connect walk, memories, lanes and output."""
         m = Module()
@@ -154,7 +175,9 @@ class Post(wiring.Component):
         units = config.scratchpads.output_bytes // (config.post.lanes * config.operand_bytes)
         # Where a group may begin in the middle of a line, the walk counts entries and outputs.
         fine = config.post.lanes if config.has_transposed else 1
-        m.submodules.walk = walk = PostWalk(config, lines * fine, lines * fine, units * fine,
+        # Quotients of rows are scales as well.
+        scales = max(lines, config.sum_rows) if config.has_softmax else lines
+        m.submodules.walk = walk = PostWalk(config, lines * fine, scales * fine, units * fine,
                                             self._banks // config.operand_bytes,
                                             self.few_of(config, self._untouched))
         # Kept here, so that the next command may come to the queue's slot meanwhile.
@@ -166,13 +189,14 @@ class Post(wiring.Component):
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
         settings_cycle = self.settings_cycle_of(config)
         write_cycle = self.latency - 1
-        groups = follow_groups(m, config, walk, self.pair_delay_of(config))
+        groups = follow_groups(m, config, walk, self.pair_delay_of(config), self.softmax_delay_of(config))
         valid = taps(m, groups.output, write_cycle, "valid")
         first = delay(m, groups.valid & groups.first, settings_cycle - 1, "first")
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        self._accept(m, walk, groups, command, first, last[0])
+        softmax, ripe = self._softmax(m, walk, command) if config.has_softmax else (None, None)
+        self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -192,9 +216,11 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators).build(m, platform)
+                      sums=self.accumulators, softmax=softmax).build(m, platform)
+        numerators = self._connect(m, softmax, lanes) if softmax is not None else None
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
-                              groups=groups, valid=valid, first=first, settings_cycle=settings_cycle)
+                              groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
+                              numerators=numerators)
         written = writer.build(m, platform, lanes, self.output)
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
@@ -202,17 +228,46 @@ class Post(wiring.Component):
 
         return m
 
-    def _accept(self, m, walk, groups, command, first, last):
+    def _softmax(self, m, walk, command):
+        """Give softmax the groups of its commands; return it, and whether all quotients may be read."""
+        config = self._config
+        m.submodules.softmax = softmax = Softmax(config)
+        cycle = self.settings_cycle_of(config) - Softmax.SCORE
+        valid = walk.valid & command.softmax
+        m.d.comb += [
+            softmax.command.eq(command),
+            softmax.valid.eq(delay(m, valid, cycle, "softmax_group")),
+            softmax.first.eq(delay(m, walk.first, cycle, "softmax_first")),
+        ]
+        wiring.connect(m, wiring.flipped(self.shifts), softmax.shifts)
+        unsettled = Signal(range(self.quotient_delay_of(config) - 1))
+        with m.If(valid):
+            m.d.sync += unsettled.eq(self.quotient_delay_of(config) - 2)
+        with m.Elif(unsettled != 0):
+            m.d.sync += unsettled.eq(unsettled - 1)
+        state_softmax_rules(m, command, walk.valid)
+        return softmax, ~command.normalise | (unsettled == 0)
+
+    @staticmethod
+    def _connect(m, softmax, lanes):
+        """Give softmax the lanes' scores; return its bytes."""
+        for index, lane in enumerate(lanes):
+            m.d.comb += [softmax.score[index].eq(lane.score), softmax.hidden[index].eq(lane.hidden)]
+        return [softmax.output[index] for index in range(len(lanes))]
+
+    def _accept(self, m, walk, groups, command, first, last, ripe):
         """Take the next command with the last group of the one before, and tell when sums may be written over."""
         walked = Signal(init=1)
         settled = Signal(init=1)
         accepted = Signal()
         pending = Signal()
         told = Signal()
+        begins = pending if groups.averages is None else pending & groups.averages.ripe
+        begins = begins if ripe is None else begins & ripe
         m.d.comb += [
             self.commands.ready.eq((walked | last) & settled),
             accepted.eq(self.commands.valid & self.commands.ready),
-            walk.start.eq(pending if groups.averages is None else pending & groups.averages.ripe),
+            walk.start.eq(begins),
             self.released.eq(walk.valid & walk.ending & ~told),
         ]
         m.d.sync += [

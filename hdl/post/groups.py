@@ -1,6 +1,6 @@
 """What belongs to each group of a post-processing command, in the cycle in which its sums are on their way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amaranth.hdl import Cat, Module, Mux, Value
 
@@ -42,30 +42,42 @@ class Groups:
         return self.valid if self.writes is None else self.valid & self.writes
 
 
-def follow_groups(m: Module, config: Config, walk: PostWalk, late: int) -> Groups:
-    """Tell what belongs to each group; of a pair or an average `late` cycles later, as its sums come."""
+def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_late: int = 0) -> Groups:
+    """Tell what belongs to each group, as its outputs come.
+
+    Of a pair or an average that is `late` cycles later than of others, and of softmax `softmax_late` cycles.
+    """
     window = Cat(walk.opens, walk.closes) if config.has_maxima else None
-    if not late:
-        return Groups(walk.valid, walk.first, walk.last, walk.unit, window=window)
-    pair, averages, writes = _is_pair(config, walk.command), None, None
-    if config.has_averages:
-        m.submodules.averages = averages = AverageWalk(config)
-        m.d.comb += [
-            averages.command.eq(walk.command),
-            averages.start.eq(walk.start),
-            averages.valid.eq(walk.valid),
-            averages.last_of_tile.eq(walk.last_of_tile),
-            walk.ripe.eq(averages.ripe),
-        ]
-        pair = pair | walk.command.average | walk.command.search
-        writes = ~pair | delay(m, averages.writes, late, "writes")
-    valid = taps(m, walk.valid & pair, late, "pair_valid")
-    first, last = (delay(m, signal, late, f"pair_{signal.name}") for signal in (walk.first, walk.last))
-    unit = delay(m, walk.unit, late, "pair_unit", reset_less=True)
+    groups = Groups(walk.valid, walk.first, walk.last, walk.unit, window=window)
+    if late:
+        pair, averages, writes = _is_pair(config, walk.command), None, None
+        if config.has_averages:
+            m.submodules.averages = averages = AverageWalk(config)
+            m.d.comb += [
+                averages.command.eq(walk.command),
+                averages.start.eq(walk.start),
+                averages.valid.eq(walk.valid),
+                averages.last_of_tile.eq(walk.last_of_tile),
+                walk.ripe.eq(averages.ripe),
+            ]
+            pair = pair | walk.command.average | walk.command.search
+            writes = ~pair | delay(m, averages.writes, late, "writes")
+        groups = _postponed(m, "pair", walk, replace(groups, averages=averages, writes=writes), pair, late)
+    if softmax_late:
+        groups = _postponed(m, "softmax", walk, groups, walk.command.softmax, softmax_late)
+    return groups
+
+
+def _postponed(m, name, walk, groups, chosen, late):
+    """What belongs to groups, of those of a chosen command `late` cycles after its walk."""
+    valid = taps(m, walk.valid & chosen, late, f"{name}_valid")
+    first, last = (delay(m, signal, late, f"{name}_{signal.name}") for signal in (walk.first, walk.last))
+    unit, window = delay(m, walk.unit, late, f"{name}_unit", reset_less=True), groups.window
     if window is not None:
-        window = Mux(pair, delay(m, window, late, "pair_window", reset_less=True), window)
-    return Groups(Mux(pair, valid[-1], walk.valid), Mux(pair, first, walk.first), Mux(pair, last, walk.last),
-                  Mux(pair, unit, walk.unit), averages, writes, window)
+        walked = Cat(walk.opens, walk.closes)
+        window = Mux(chosen, delay(m, walked, late, f"{name}_window", reset_less=True), window)
+    return replace(groups, valid=Mux(chosen, valid[-1], groups.valid), first=Mux(chosen, first, groups.first),
+                   last=Mux(chosen, last, groups.last), unit=Mux(chosen, unit, groups.unit), window=window)
 
 
 def _is_pair(config, command):

@@ -9,13 +9,17 @@ from ..blocks.pipeline import delay
 from ..blocks.unit import Unit
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .numerators import SCORE_BITS
 from .parameters import Table, WordWrite, beat_words
-from .requantise import RESULT_BITS, Requantiser
+from .requantise import RESULT_BITS, WIDE_RESULT_BITS, Requantiser
 
 __all__ = ["Lane", "Settings"]
 
 #: Bytes of one column's table.
 TABLE_BYTES = 256
+
+#: Bits of the magnitude from which a negative sum hides the score that is made of it.
+_HIDDEN_BITS = 29
 
 
 class Settings(data.Struct):
@@ -72,6 +76,9 @@ class Lane(Unit):
     output : :py:`Out(8 * sum_bytes)`
         With ``Rounding.NONE`` the biased sum, sign-extended, or zero if that is negative and ``relu``
         set; else an output in the lowest ``operand_bytes`` bytes, the others undefined.
+    score : :py:`Out(signed(25))`, hidden : :py:`Out(1)`
+        With ``post.softmax``, the rounded value without a zero point, ``settings_cycle`` cycles after it, saturated at
+        ``2**24 - 1`` with ``Rounding.ONNX``; and whether the biased sum is less than ``-2**29``.
     """
 
     def __init__(self, config: Config):
@@ -90,6 +97,7 @@ class Lane(Unit):
             "table": In(WordWrite(beat_words(config), self.table_place_bits(config))),
             "output_valid": Out(1),
             "output": Out(8 * config.sum_bytes),
+            **({"score": Out(signed(SCORE_BITS)), "hidden": Out(1)} if config.has_softmax else {}),
         })
 
     @staticmethod
@@ -125,20 +133,25 @@ class Lane(Unit):
         config, width = self._config, self._config.accumulator_bits
         m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
 
-        m.submodules.requantiser = requantiser = Requantiser(width)
+        bits = WIDE_RESULT_BITS if config.has_softmax else RESULT_BITS
+        m.submodules.requantiser = requantiser = Requantiser(width, bits)
         arithmetic = config.arithmetic
         total = arithmetic.add(m, self.accumulator, self.bias, arithmetic.accumulator, "total")
         m.d.comb += requantiser.sum.eq(total)
         for name in ("rounding", "scale", "shift"):
             value = delay(m, getattr(self, name), arithmetic.add_latency, name, reset_less=True)
             m.d.comb += getattr(requantiser, name).eq(value)
+        if config.has_softmax:
+            hidden = total[-1] & ~total[_HIDDEN_BITS:].all()
+            hidden = delay(m, hidden, self.settings_cycle - arithmetic.add_latency, "hidden", reset_less=True)
+            m.d.comb += [self.score.eq(requantiser.result), self.hidden.eq(hidden)]
 
         # Zero point, comparisons and clamp, a cycle each.
         later = [self.settings]
         for cycle in range(1, 3):
             later.append(Signal(Settings, name=f"settings_{cycle}", reset_less=True))
             m.d.sync += later[cycle].eq(later[cycle - 1])
-        value = Signal(signed(RESULT_BITS + 1), reset_less=True)
+        value = Signal(signed(bits + 1), reset_less=True)
         m.d.sync += value.eq(requantiser.result + self.settings.zero_point)
         below = Signal(reset_less=True)
         above = Signal(reset_less=True)
@@ -152,7 +165,7 @@ class Lane(Unit):
         m.d.sync += clamped.eq(Mux(below, later[2].low, Mux(above, later[2].high, compared)))
 
         # Without a zero point the low bits of a raw sum are those of the value.
-        same = RESULT_BITS - 1
+        same = bits - 1
         parts = [delay(m, compared[output_bits:same], 1, "raw_middle", reset_less=True)]
         parts += [delay(m, requantiser.raw[same:], 3, "raw_high", reset_less=True)]
         plain = delay(m, Cat(clamped, *parts), Table.LATENCY, "plain", reset_less=True)

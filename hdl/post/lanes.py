@@ -18,6 +18,7 @@ from .lane import TABLE_BYTES, Lane
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
+from .softmax import Softmax
 from .sums import AccumulatorRead
 from .transposed import shared_constants
 from .walk import PostWalk
@@ -69,6 +70,8 @@ class Lanes:
         Bytes for the bias, scale and table memories.
     sums : AccumulatorRead
         Rows of sums.
+    softmax : Softmax or None
+        Where quotients of rows are kept, which normalised rows have as scales.
     """
 
     config: Config
@@ -78,6 +81,7 @@ class Lanes:
     settings: Any
     load: Any
     sums: Any
+    softmax: Softmax | None = None
 
     @staticmethod
     def sum_cycle_of(config: Config) -> int:
@@ -159,7 +163,17 @@ class Lanes:
         for memory, line, latency, name in ((bias, walk.bias_line, of_bias, "bias_line"),
                                             (scale, walk.scale_line, of_scale, "scale_line")):
             m.d.comb += memory.line.eq(delay(m, line[fine:], cycle - latency, name, reset_less=True))
-        return shared_constants(m, walk, cycle, biases, scales) if config.has_transposed else (biases, scales)
+        if config.has_transposed:
+            biases, scales = shared_constants(m, walk, cycle, biases, scales)
+        return biases, scales if self.softmax is None else self._normalised(m, self.softmax, scales, fine)
+
+    def _normalised(self, m, softmax, scales, fine):
+        """Put a row's quotient in the place of all lanes' scales, as the command says."""
+        walk, cycle = self.walk, self.cycle_of(self.config)
+        row = delay(m, walk.scale_line[fine:], cycle - Softmax.QUOTIENT, "quotient_row", reset_less=True)
+        normalise = delay(m, walk.command.normalise, cycle, "normalise", reset_less=True)
+        m.d.comb += softmax.quotient_row.eq(row)
+        return [word if number % 2 else Mux(normalise, softmax.quotient, word) for number, word in enumerate(scales)]
 
     def _addend(self, m, platform, index, group, port, control, factors):
         """Select a lane's sum from its row, and return what takes the place of it, as the command says."""

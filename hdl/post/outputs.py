@@ -1,5 +1,6 @@
 """Outputs of post-processing on their way from the lanes to the banks of the output scratchpad."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,8 @@ class OutputWriter:
         Whether a group is the first of its command, ``settings_cycle`` - 1 cycles after it.
     settings_cycle : int
         Cycles from a group to its settings, for which a command is kept.
+    numerators : sequence of Value or None
+        What a command of softmax writes in the place of the lanes' outputs, with them; None without such commands.
     """
 
     config: Config
@@ -54,6 +57,7 @@ class OutputWriter:
     valid: list[Value]
     first: Value
     settings_cycle: int
+    numerators: Sequence[Value] | None = None
 
     def build(self, m: Module, platform, lanes: list[Lane], output) -> Value:
         """Bring outputs of lanes to a :class:`BankWrite`, a cycle later; return whether they are written."""
@@ -69,6 +73,9 @@ class OutputWriter:
             apart = Apart(m, config, self.banks, self.lines, self.command)
             apart.follow(m, places, self.first, self.settings_cycle - 1)
             place, outputs = place[ceil_log2(len(lanes)):], apart.ordered(outputs)
+        if self.numerators is not None:
+            softmax = delay(m, self.command.softmax, write_cycle, "softmax", reset_less=True)
+            outputs = [Mux(softmax, byte, output) for byte, output in zip(self.numerators, outputs, strict=True)]
         slots = self.banks // size
         slot = place[:ceil_log2(slots)]
 

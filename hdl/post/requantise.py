@@ -8,7 +8,7 @@ from ..arithmetic.multiplier import Multiplier
 from ..blocks.pipeline import delay, taps
 from ..shell.commands import Rounding
 
-__all__ = ["Requantiser"]
+__all__ = ["RESULT_BITS", "WIDE_RESULT_BITS", "Requantiser"]
 
 #: Bits of a float32 significand, the hidden one included.
 SIGNIFICAND_BITS = 24
@@ -16,6 +16,9 @@ SIGNIFICAND_BITS = 24
 #: Bits of a result before its zero point is added. Zero point and clamp have 17 bits signed, so a
 #: magnitude of at least 2**17 - 1 ends at a clamp whatever it was.
 RESULT_BITS = 19
+
+#: Bits of a result where it counts as far as float32 tells whole numbers apart.
+WIDE_RESULT_BITS = 26
 
 
 class Requantiser(wiring.Component):
@@ -45,6 +48,9 @@ class Requantiser(wiring.Component):
     ----------
     width : int
         Bits of a sum: 32, or up to 48.
+    result_bits : int
+        Bits of a result: :data:`RESULT_BITS`, or :data:`WIDE_RESULT_BITS`. With these, results of ``Rounding.ONNX`` are
+        saturated at magnitudes of exactly ``2**24 - 1``, and others at one between ``2**24 - 1`` and ``2**24``.
 
     Members
     -------
@@ -60,9 +66,9 @@ class Requantiser(wiring.Component):
         Right shift of the TFLite rules, -30 to 31.
     result_valid : :py:`Out(1)`
         ``valid``, ``latency`` cycles later.
-    result : :py:`Out(signed(19))`
+    result : :py:`Out(signed(result_bits))`
         Rounded value. One that does not fit 18 bits signed is saturated, at a magnitude between
-        ``2**17 - 1`` and ``2**17``, which any clamp of 17 bits hides.
+        ``2**17 - 1`` and ``2**17``, which any clamp of 17 bits hides; wide ones are as said above.
     raw : :py:`Out(signed(width))`
         With ``Rounding.NONE`` the sum, whose low bits are then ``result``; otherwise undefined.
 
@@ -72,10 +78,10 @@ class Requantiser(wiring.Component):
         If ``width`` is not between 32 and 48.
     """
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 32, result_bits: int = RESULT_BITS):
         if not 32 <= width <= 48:
             raise ValueError(f"width of a sum must be in 32..48, not {width!r}")
-        self._width = width
+        self._width, self._result_bits = width, result_bits
         super().__init__({
             "valid": In(1),
             "rounding": In(Rounding),
@@ -83,7 +89,7 @@ class Requantiser(wiring.Component):
             "scale": In(32),
             "shift": In(signed(6)),
             "result_valid": Out(1),
-            "result": Out(signed(RESULT_BITS)),
+            "result": Out(signed(result_bits)),
             "raw": Out(signed(width)),
         })
 
@@ -111,6 +117,11 @@ class Requantiser(wiring.Component):
     def _operands_cycle(cls, width: int) -> int:
         """Cycle in which the operands of the multiplier stand in their registers."""
         return 1 + len(cls._steps(width)) + 2
+
+    @property
+    def _wide(self) -> bool:
+        """Whether a result may have as many bits as a significand, so that a product is aligned a bit further left."""
+        return self._result_bits == WIDE_RESULT_BITS
 
     @property
     def _operands(self) -> int:
@@ -236,7 +247,7 @@ class Requantiser(wiring.Component):
         difference = Signal(signed(10), name="exponent_difference", reset_less=True)
         m.d.sync += difference.eq(zeros - exponent)
         biased = Signal(signed(10), name="exponent_distance", reset_less=True)
-        m.d.sync += biased.eq(difference + (150 - self.width))
+        m.d.sync += biased.eq(difference + (150 + self._wide - self.width))
         nonzero = delay(m, normal[-1], 2, "nonzero", reset_less=True)
         right = delay(m, Mux(shift[now][-1], 0, shift[now][:5]), 2, "right", reset_less=True)
         flowed = delay(m, overflow, 2, "left_overflow", reset_less=True)
@@ -246,9 +257,9 @@ class Requantiser(wiring.Component):
         large = Signal(name="large", reset_less=True)
         with m.If(onnx):
             m.d.sync += [
-                # A shift of 31 leaves nothing of 26 bits, so it stands for any longer one.
+                # A shift of 31 leaves nothing of 27 bits, so it stands for any longer one.
                 distance.eq(Mux(biased[5:9].any(), 31, biased[:5])),
-                large.eq(nonzero & (biased < 4)),
+                large.eq(nonzero & (biased < (0 if self._wide else 4))),
             ]
         with m.Else():
             m.d.sync += [distance.eq(Mux(none, 0, right)), large.eq(flowed)]
@@ -268,7 +279,7 @@ class Requantiser(wiring.Component):
             up[0].eq(onnx & ~top & product[29] & (sticky | product[30])),
             up[1].eq(Mux(onnx, top & product[30] & (product[29] | sticky | product[31]),
                          double & product[30])),
-            fixed.eq(kept + up),
+            fixed.eq(Mux(mode["onnx"][now + 1], kept + up << 1, kept + up) if self._wide else kept + up),
         ]
         return fixed, distance, large
 
@@ -295,13 +306,16 @@ class Requantiser(wiring.Component):
         large = delay(m, large, 2, "large_aligned", reset_less=True)
         half, integer, minus = whole[0], whole[1:], whole[-1]
 
-        low = delay(m, integer[:RESULT_BITS - 1], 1, "integer", reset_less=True)
-        high = delay(m, integer[RESULT_BITS - 1:32], 1, "integer_high", reset_less=True)
+        bits = self._result_bits
+        low = delay(m, integer[:bits - 1], 1, "integer", reset_less=True)
+        high = delay(m, integer[bits - 1:32], 1, "integer_high", reset_less=True)
         saturate = Signal(reset_less=True)
         limit_negative = Signal(reset_less=True)
         up = Signal(reset_less=True)
         sign = Signal(reset_less=True)
-        outside = integer[RESULT_BITS - 2:]
+        outside = integer[bits - 2:]
+        # A wide result that is saturated has no half: a product that is too large is shifted by 31, and one of 24 bits
+        # has none.
         m.d.sync += [
             saturate.eq(~none & (large | outside.any() & ~outside.all())),
             # A sum that wrapped (double rule) has another sign than its result.
@@ -311,12 +325,12 @@ class Requantiser(wiring.Component):
             sign.eq(onnx & negative),
         ]
 
-        limit = Cat((~limit_negative).replicate(RESULT_BITS - 2), limit_negative)
+        limit = Cat((~limit_negative).replicate(bits - 2), limit_negative)
         bounded = Mux(saturate, limit, low)
-        result = Signal(signed(RESULT_BITS), reset_less=True)
+        result = Signal(signed(bits), reset_less=True)
         # -(x + up) is ~x + ~up: one addition both rounds and negates.
-        m.d.sync += result.eq((bounded ^ sign.replicate(RESULT_BITS - 1)).as_signed() + (up ^ sign))
-        parts = [result[:RESULT_BITS - 1], delay(m, high, 1, "raw_high", reset_less=True)]
+        m.d.sync += result.eq((bounded ^ sign.replicate(bits - 1)).as_signed() + (up ^ sign))
+        parts = [result[:bits - 1], delay(m, high, 1, "raw_high", reset_less=True)]
         if self.width > 32:
             parts.append(delay(m, self.sum[32:], self.latency, "raw_top", reset_less=True))
         m.d.comb += [self.result.eq(result), self.raw.eq(Cat(*parts))]

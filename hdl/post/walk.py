@@ -201,12 +201,16 @@ class PostWalk(wiring.Component):
         # Where a row holds the sums of some channels only, the next row may be that of the next channels; a kind of
         # array for which this is so has a bit for it.
         steps = "scale_mstep" in dict(data.Layout.cast(self._config.commands.post))
-        scale_mstep = command.scale_mstep if steps else Const(0)
+        scale_mstep = command.scale_mstep if steps else self._quotient_step(1)
         walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
              command.scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
              out_mstep[unit_bits:], command.out_nstep[unit_bits:])
+
+    def _quotient_step(self, step):
+        """Step of scales from a row to the next, which is not zero if they are quotients of rows."""
+        return Mux(self.command.normalise, step, 0) if self._config.has_softmax else Const(0)
 
     def _find_entries(self, walk, sum_units, out_mstep):
         """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
@@ -222,7 +226,7 @@ class PostWalk(wiring.Component):
         plain = Mux(command.rounding == Rounding.NONE, sum_units, 1)
         walk("bias_line", self.bias_line, entries(command.bias_base), group, entries(command.bias_mstep),
              entries(command.bias_nstep))
-        walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0), Const(0),
-             entries(command.scale_nstep))
+        walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0),
+             self._quotient_step(config.post.lanes), entries(command.scale_nstep))
         walk("unit", self.unit, command.out_base[item_bits:], Mux(command.transposed, apart, plain) << lane_bits,
              out_mstep[item_bits:], command.out_nstep[item_bits:])

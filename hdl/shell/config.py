@@ -51,6 +51,7 @@ class Post(Section):
     averages: int = integer(0, 0, 1, "1 for sums in float32 and steps of any size; needs post.pairs = 1")
     transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
     maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
+    softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,11 @@ class Config(ABC):
     def has_maxima(self) -> bool:
         """Whether post-processing can reduce rows of outputs to their maxima."""
         return "maxima" in self.functions
+
+    @property
+    def has_softmax(self) -> bool:
+        """Whether post-processing makes numerators of softmax, and sums can be rescaled."""
+        return "softmax" in self.functions
 
     @property
     def has_moves(self) -> bool:

@@ -84,6 +84,38 @@ With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one anothe
     last row has come. Outputs are compared as signed values, or as unsigned ones if ``reduce_unsigned`` is set;
     ``out_mstep`` is the step from window to window. Then ``rounding`` must not be ``NONE``, ``m_count`` must be a
     multiple of ``reduce`` + 1, and ``transposed``, ``average`` and ``search`` must be zero."""),
+    # They are more than the reserved bits hold when all functions are there.
+    "softmax": Function(fields=dict.fromkeys(("softmax", "opens", "slope", "two_bytes", "low_byte", "normalise"), 1),
+                        bytes_only=True, doc="""
+    With ``softmax`` set, rows are scores of a block of C keys, and numerators of softmax are written, bytes
+    without a sign. Other fields have another meaning then: ``acc_nstep`` is ``last`` and ``bias_nstep`` is ``begin``,
+    in two's complement; ``scale_nstep`` is ``shift_base`` and ``out_nstep`` is ``state_base``; ``low[15:0]`` and
+    ``high[15:0]`` are the lower and upper half of a positive float32 number ``factor``, 2**-40 to 2**60. For row m and
+    column j, where ``rshift(x, s)`` is ``x / 2**s`` rounded to nearest, halves upwards,
+
+    1. ``total`` is the sum, with its bias if ``bias`` is set, and ``t = rint(float32(total) * scale)``, clipped to
+       +-(2**24 - 1): a score to the base 2 with 8 fraction bits. The scale is that of the lane in line ``scale_base``.
+    2. The key is hidden if ``j >= last + slope * m``, ``j < begin + slope * m`` or ``total < -2**29``.
+    3. ``m_block`` is the greatest ``(t + 255) >> 8`` of keys that are not hidden, -2**17 if all are.
+    4. With ``e = m_block * 256 - t``, ``k = e >> 8`` and ``T = round(65280 * 2**(-(e mod 256) / 256))``, the numerator
+       is ``n8 = rshift(T, k + 8)``, or with ``two_bytes`` set ``n16 = rshift(T, k)``, and 0 for a key that is hidden.
+       What is written is ``n8``, or the upper byte of ``n16``, or with ``low_byte`` set its lower byte.
+    5. Row ``p = state_base + m`` of the states has a maximum and a sum of 40 bits, taken as -2**17 and 0 if ``opens``
+       is set. Its new maximum is the greater of it and ``m_block``; ``d`` and ``dp`` are that less the old one and less
+       ``m_block``, at most 31. Its new sum is ``rshift(sum, d) + rshift(added << 4, dp)``, where ``added`` is the
+       sum of all ``n16``, or of all ``n8 << 8``.
+    6. Shift ``shift_base + m`` is ``d - dp``, for EXECUTEs. Quotient ``p`` is ``factor`` divided by the new sum: the 24
+       leading bits of the quotient of the significand of ``factor`` and the 24 leading bits of the sum, the rest of
+       both cut off; 0 if the sum is 0.
+
+    With ``low_byte`` set, neither states nor shifts nor quotients change. There are as many of each as rows in a bank
+    of the accumulators. ``rounding`` must be ``ONNX``, ``n_count`` 1, and ``zero_point``, ``per_channel``, ``table``,
+    ``pair``, ``product``, ``average``, ``search``, ``transposed``, ``reduce`` and ``normalise`` zero; ``low_byte``
+    needs ``two_bytes``.
+
+    With ``normalise`` set, quotient ``scale_base + m`` is the scale of all columns of row m. ``rounding`` must be
+    ``ONNX``, and ``per_channel``, ``scale_nstep``, ``pair``, ``product``, ``average``, ``search`` and ``transposed``
+    zero."""),
 }
 
 

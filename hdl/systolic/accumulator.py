@@ -13,11 +13,12 @@ from ..post.engine import Post
 from ..post.sums import AccumulatorRead
 from ..shell.config import Config
 from ..shell.tokens import TokenGates
+from .shifts import ROW_SHIFT
 
 __all__ = ["AccumulatorColumn", "Accumulators", "DrainRows", "control_layout"]
 
 
-def control_layout(depth: int) -> data.StructLayout:
+def control_layout(depth: int, *, rescales: bool = False) -> data.StructLayout:
     """Layout of what happens to a row of sums that leaves the array."""
     return data.StructLayout({
         "valid": 1,
@@ -28,6 +29,7 @@ def control_layout(depth: int) -> data.StructLayout:
         "maximum": 1,
         # Last row of the command.
         "last": 1,
+        **({"shift": ROW_SHIFT} if rescales else {}),
     })
 
 
@@ -44,22 +46,24 @@ class DrainRows(wiring.Component):
         Rows of the array and of a bank of accumulators.
     turns : int
         Sums that take turns in a PE.
+    rescales : bool
+        Rows may be shifted.
 
     Members
     -------
     drain : In(1)
         ``i`` is a drain.
-    i, o : In(control_layout(depth)), Out(control_layout(depth))
+    i, o : In(control_layout), Out(control_layout)
         Control of a vector, and of a row of sums.
     """
 
-    def __init__(self, rows: int, depth: int, turns: int = 1):
+    def __init__(self, rows: int, depth: int, turns: int = 1, *, rescales: bool = False):
         self._rows = rows
         self._turns = turns
         super().__init__({
             "drain": In(1),
-            "i": In(control_layout(depth)),
-            "o": Out(control_layout(depth)),
+            "i": In(control_layout(depth, rescales=rescales)),
+            "o": Out(control_layout(depth, rescales=rescales)),
         })
 
     def elaborate(self, platform):
@@ -101,7 +105,8 @@ class AccumulatorColumn(Unit):
     A sum is read, combined and written back, so the same row may come again after
     :attr:`Accumulators.period` cycles, and other rows every cycle. Post-processing reads a bank :attr:`period` cycles
     after the array's last row of it, or before its first one: a rule sees to that, since the array's reads take
-    precedence.
+    precedence. If rows may be shifted, those that overwrite are not read, and post-processing may read others of the
+    bank meanwhile.
 
     Parameters
     ----------
@@ -111,13 +116,15 @@ class AccumulatorColumn(Unit):
         Numbers of the accelerator; says what a row's accumulator and a sum from the array become.
     products : int
         Products that a sum from the array can hold.
+    rescales : bool
+        Rows may be shifted before they are combined.
 
     Members
     -------
-    reading, writing : In(control_layout(depth))
+    reading, writing : In(control_layout)
         Row whose sum arrives :attr:`Accumulators.LEAD` cycles later, and row to write, ``period - 1`` cycles after its
         reading.
-    reading_next, writing_next : Out(control_layout(depth))
+    reading_next, writing_next : Out(control_layout)
         The same one cycle later, for the column to the right.
     psum : In(psum)
         Sum from the array.
@@ -127,12 +134,13 @@ class AccumulatorColumn(Unit):
 
     unit_name = "accumulator_column"
 
-    def __init__(self, depth: int, arithmetic: Arithmetic, products: int):
+    def __init__(self, depth: int, arithmetic: Arithmetic, products: int, rescales: bool = False):
         self._depth = depth
+        self._rescales = rescales
         self._arithmetic = arithmetic
         self._accumulator = arithmetic.accumulator
         self._psum = arithmetic.psum(products)
-        control = control_layout(depth)
+        control = control_layout(depth, rescales=rescales)
         super().__init__({
             "reading": In(control),
             "writing": In(control),
@@ -150,6 +158,9 @@ class AccumulatorColumn(Unit):
         m = Module()
 
         m.d.sync += [self.reading_next.eq(self.reading), self.writing_next.eq(self.writing)]
+        reads = self.reading.valid
+        if self._rescales:
+            reads = reads & ~self.reading.first
 
         total = Signal(self._accumulator)
         outputs = []
@@ -161,7 +172,7 @@ class AccumulatorColumn(Unit):
             ours = Signal(name=f"ours_{bank}")
             output = Signal(self._accumulator, name=f"output_{bank}", reset_less=True)
             m.d.comb += [
-                ours.eq(self.reading.valid & (self.reading.bank == bank)),
+                ours.eq(reads & (self.reading.bank == bank)),
                 read.en.eq(ours | self.read_en & (self.read_bank == bank)),
                 read.addr.eq(Mux(ours, self.reading.row, self.read_row)),
                 write.en.eq(self.writing.valid & (self.writing.bank == bank)),
@@ -181,7 +192,8 @@ class AccumulatorColumn(Unit):
         old = Signal(self._accumulator, reset_less=True)
         m.d.sync += old.eq(Mux(control.bank, outputs[1], outputs[0]))
         control = delay(m, control, 1, "reading_compare")
-        m.d.comb += total.eq(self._arithmetic.accumulate(m, old, self.psum, control))
+        accumulate = self._arithmetic.accumulate_shifted if self._rescales else self._arithmetic.accumulate
+        m.d.comb += total.eq(accumulate(m, old, self.psum, control))
 
         return m
 
@@ -190,7 +202,8 @@ class Accumulators(wiring.Component):
     """Two banks of ``depth`` rows of C sums.
 
     Sums of the array enter one bank while post-processing reads the other. They arrive skewed,
-    column c one cycle after column c - 1, and their control goes along.
+    column c one cycle after column c - 1, and their control goes along. With ``post.softmax``, rows that overwrite may
+    enter the bank that is read, as long as the rows are others.
 
     Parameters
     ----------
@@ -199,13 +212,14 @@ class Accumulators(wiring.Component):
 
     Members
     -------
-    control : In(control_layout(depth))
+    control : In(control_layout)
         Row whose sum of column 0 arrives :attr:`LEAD` cycles later, one a cycle. The same row may
         come again after :attr:`period` cycles.
     psum : In(ArrayLayout(psum, C))
         Sums from the array.
     read : In(AccumulatorRead(config))
-        Port of post-processing. While a row of one bank comes in, only the other can be read.
+        Port of post-processing. While a row of one bank comes in, only the other can be read; with ``post.softmax``
+        that holds for rows that are added to.
     done : Out(1)
         The last row of a command can be read :attr:`AHEAD` cycles later.
     """
@@ -219,7 +233,7 @@ class Accumulators(wiring.Component):
     def __init__(self, config: Config):
         self._config = config
         super().__init__({
-            "control": In(control_layout(config.accumulators.depth)),
+            "control": In(control_layout(config.accumulators.depth, rescales=config.has_softmax)),
             "psum": In(data.ArrayLayout(config.arithmetic.psum(config.os_depth), config.array.cols)),
             "read": In(AccumulatorRead(config)),
             "done": Out(1),
@@ -240,10 +254,15 @@ class Accumulators(wiring.Component):
         m = Module()
 
         config = self._config
+        if config.has_softmax:
+            rules.places_apart(m, "rows", self.control.valid, Cat(self.control.row, self.control.bank), self.read.en,
+                               Cat(self.read.row, self.read.bank), self.period + config.array.cols - 1,
+                               "a row is read that is on its way")
         reading = self.control
         writing = delay(m, self.control, self.period - 1, "writing")
         for index in range(config.array.cols):
-            column = AccumulatorColumn(config.accumulators.depth, config.arithmetic, config.os_depth)
+            column = AccumulatorColumn(config.accumulators.depth, config.arithmetic, config.os_depth,
+                                       config.has_softmax)
             add(m, f"column_{index}", column, platform)
             m.d.comb += [
                 column.reading.eq(reading),

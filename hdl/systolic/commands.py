@@ -18,7 +18,7 @@ from ..shell.commands import (
 )
 from ..shell.functions import post_body
 
-__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "command_set"]
+__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "RescalingBody", "command_set"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -122,6 +122,18 @@ class ExecuteBody(data.Struct):
     acc_nstep: unsigned(16)
 
 
+#: EXECUTE with ``post.softmax``.
+RescalingBody = variant(ExecuteBody, """
+    With ``rescale`` set, which excludes ``output_stationary``, ``maximum`` and ``diagonal``, sums are shifted before
+    they are combined, by what the POST of a block of scores has found. With s the shift ``shift_base + m``,
+    ``d = max(s, 0)`` and ``dp = max(-s, 0)``, what stands in the accumulators is shifted to the right by ``d`` bits
+    before the first tile of elements of each n is added to it, and the sum over each tile by ``dp`` bits, both rounded
+    to nearest, halves upwards. A tile that overwrites is shifted like others.
+
+    With ``low_part`` set as well, activations are the low bytes of numerators: what stands in the accumulators is not
+    shifted, and the sum over a tile by ``min(dp + 8, 31)`` bits.""",
+                        added={"rescale": 1, "low_part": 1, "shift_base": 16})
+
 #: ``active`` counts cycles in which the array was given an operand vector.
 COMMANDS = CommandSet(
     destination=Destination,
@@ -142,6 +154,8 @@ def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False)
     if "pairs" in functions:
         load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
         found = replace(found, destination=PairDestination, load=load)
+    if "softmax" in functions:
+        found = replace(found, execute=RescalingBody)
     if not moves:
         return found
     doc = "Destinations are ``ACTIVATION`` and ``WEIGHT``; what goes to others is lost."

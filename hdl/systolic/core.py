@@ -60,6 +60,8 @@ class SystolicCore(Core):
         """Add the scratchpads."""
         config, loader, execute, post = self._config, self._loader, self._execute, self._post
         wiring.connect(m, execute.accumulators, post.accumulators)
+        if config.has_softmax:
+            wiring.connect(m, post.shifts, execute.shifts)
         _load(m, loader, post)
         width = 8 * config.operand_bytes
         for destination, size, port in (

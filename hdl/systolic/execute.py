@@ -7,12 +7,11 @@ from amaranth.lib.wiring import In, Out
 from ..blocks.banks import BankRead
 from ..blocks.pipeline import delay
 from ..errors import PearrayError
-from ..post.sums import AccumulatorRead
+from ..post.sums import AccumulatorRead, ShiftWrite
 from ..shell.config import Config
 from ..shell.tokens import TokenGates
 from .accumulator import Accumulators, DrainRows
 from .array import SystolicArray
-from .commands import ExecuteBody
 from .feeder import Feeder
 from .streamer import Streamer
 from .tile_layouts import line_bits
@@ -82,7 +81,7 @@ class Execute(wiring.Component):
 
     Members
     -------
-    commands : In(stream.Signature(ExecuteBody))
+    commands : In(stream.Signature(config.commands.execute))
         Commands.
     done : Out(1)
         A command has been completed, in the order of acceptance: its last sum can be read
@@ -95,6 +94,8 @@ class Execute(wiring.Component):
         Mode of the command accepted last.
     events : Out(Events)
         What happened.
+    shifts : In(ShiftWrite(rows))
+        Only with ``post.softmax``: by how much rows of sums are shifted by commands that rescale.
 
     Raises
     ------
@@ -120,13 +121,14 @@ class Execute(wiring.Component):
         activation_lines = 1 << line_bits(config, scratchpads.activation_bytes)
         weight_lines = 1 << line_bits(config, scratchpads.weight_bytes)
         super().__init__({
-            "commands": In(stream.Signature(ExecuteBody)),
+            "commands": In(stream.Signature(config.commands.execute)),
             "done": Out(1),
             "activation": Out(BankRead(config.banks, activation_lines, width)),
             "weight": Out(BankRead(config.banks, weight_lines, width)),
             "accumulators": In(AccumulatorRead(config)),
             "output_stationary": Out(1),
             "events": Out(Events),
+            **({"shifts": In(ShiftWrite(config.sum_rows))} if config.has_softmax else {}),
         })
 
     @staticmethod
@@ -159,7 +161,8 @@ class Execute(wiring.Component):
         m.submodules.feeder = feeder = Feeder(config)
         m.submodules.streamer = streamer = Streamer(config)
         m.submodules.array = array = self._array
-        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth, array.os_sums)
+        m.submodules.drain_rows = rows = DrainRows(config.array.rows, config.accumulators.depth, array.os_sums,
+                                                   rescales=config.has_softmax)
         m.submodules.accumulators = accumulators = Accumulators(config)
 
         wiring.connect(m, wiring.flipped(self.commands), tiles.commands)
@@ -168,6 +171,8 @@ class Execute(wiring.Component):
         wiring.connect(m, feeder.read, wiring.flipped(self.weight))
         wiring.connect(m, wiring.flipped(self.accumulators), accumulators.read)
 
+        if config.has_softmax:
+            wiring.connect(m, wiring.flipped(self.shifts), streamer.shifts)
         in_flight = Signal(8)
         accepted = Signal()
         m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)

@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
-from .commands import ExecuteBody
 from .walker import COUNT_BITS
 
 __all__ = ["FoldWalk"]
@@ -22,7 +21,7 @@ class FoldWalk(wiring.Component):
 
     Members
     -------
-    command : In(ExecuteBody)
+    command : In(config.commands.execute)
         Command; uses ``run``, ``run_count``, ``jump1`` and ``jump2``. Stable from two cycles before
         ``restart`` on.
     restart : In(1)
@@ -43,7 +42,7 @@ class FoldWalk(wiring.Component):
         self._config = config
         self._line_bits = line_bits
         super().__init__({
-            "command": In(ExecuteBody),
+            "command": In(config.commands.execute),
             "restart": In(1),
             "tile": In(1),
             "step": In(1),

@@ -8,10 +8,12 @@ from amaranth.utils import ceil_log2
 from ..blocks.banks import BankRead
 from ..blocks.pipeline import delay
 from ..blocks.rotate import Rotator
+from ..post.sums import ShiftWrite
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import control_layout
 from .array import ArrayControl
+from .shifts import RowShifts
 from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tiles import drain_cycles
 from .walker import AddressWalk, LoopCounter
@@ -53,9 +55,11 @@ class Streamer(wiring.Component):
         Port of the activation scratchpad.
     a, control : Out
         Activation vector and its control bits, for :class:`SystolicArray`. Zero in idle cycles.
-    sums : Out(control_layout(depth))
+    sums : Out(control_layout)
         What happens to the sums of the vector in ``a``, or, with an output-stationary one that
         ends its tile, to the sums of the array's last row.
+    shifts : In(ShiftWrite(depth))
+        Only with ``post.softmax``: by how much rows of rescaling commands are shifted.
     """
 
     def __init__(self, config: Config):
@@ -70,7 +74,8 @@ class Streamer(wiring.Component):
             "read": Out(BankRead(banks, lines, 8 * config.operand_bytes)),
             "a": Out(data.ArrayLayout(config.arithmetic.word, config.array.rows)),
             "control": Out(ArrayControl),
-            "sums": Out(control_layout(config.accumulators.depth)),
+            "sums": Out(control_layout(config.accumulators.depth, rescales=config.has_softmax)),
+            **({"shifts": In(ShiftWrite(config.accumulators.depth))} if config.has_softmax else {}),
         })
 
     @property
@@ -95,6 +100,8 @@ class Streamer(wiring.Component):
         self._subtract_zero_point(m, tile, operands, valid)
         self._ask_for_weight(m, tile, weight_address)
         self._control(m, tile, row, first_pixel, drains)
+        if self._config.has_softmax:
+            self._find_shift(m, tile, take)
 
         return m
 
@@ -237,6 +244,21 @@ class Streamer(wiring.Component):
             self.control.output_stationary.eq(self.output_stationary),
             self.sums.eq(delay(m, sums, self.latency, "sums")),
         ]
+
+    def _find_shift(self, m, tile, take):
+        """Find by how much the vector's row of sums is shifted."""
+        depth = self._config.accumulators.depth
+        m.submodules.row_shifts = shifts = RowShifts(depth)
+        row = Signal(range(depth), name="shift_row", reset_less=True)
+        m.d.sync += row.eq(Mux(take, self.tile.p.shift_base, row + 1))
+        m.d.comb += [
+            shifts.request.rescale.eq(self.busy & tile.rescale),
+            shifts.request.old.eq(tile.shifts_old),
+            shifts.request.low_part.eq(tile.low_part),
+            shifts.request.row.eq(row),
+            self.sums.shift.eq(delay(m, shifts.shift, self.latency - RowShifts.LATENCY, "shift")),
+        ]
+        wiring.connect(m, wiring.flipped(self.shifts), shifts.write)
 
     def _take_turns(self, m, tile):
         """Count the output-stationary sums of a PE that take turns.

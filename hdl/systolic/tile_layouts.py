@@ -1,5 +1,7 @@
 """What the walker over tiles hands on: to the feeder a weight vector, to the streamer a tile."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data
 from amaranth.utils import ceil_log2
@@ -18,6 +20,16 @@ def line_bits(config: Config, scratchpad_bytes: int) -> int:
 
 def tile_layout(config: Config) -> data.StructLayout:
     """Layout of what the streamer must know of a tile."""
+    rescaling: dict[str, Any] = {}
+    if config.has_softmax:
+        rescaling = {
+            # Sums are shifted before they meet; those of the array are those of low bytes; accumulators may be shifted.
+            "rescale": 1,
+            "low_part": 1,
+            "shifts_old": 1,
+            # Where the shifts of the tile's rows begin.
+            "shift_base": range(config.accumulators.depth),
+        }
     return data.StructLayout({
         # Turns of each loop over pixels, minus two.
         "counts": data.ArrayLayout(signed(COUNT_BITS), 3),
@@ -44,6 +56,7 @@ def tile_layout(config: Config) -> data.StructLayout:
         "weight_steps": AddressSteps,
         "w_unsigned": 1,
         "w_zero_point": signed(9),
+        **rescaling,
     })
 
 

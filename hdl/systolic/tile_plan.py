@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .commands import ExecuteBody
+from ..shell.config import Config
 
 __all__ = ["TilePlan"]
 
@@ -12,9 +12,14 @@ __all__ = ["TilePlan"]
 class TilePlan(wiring.Component):
     """Number of elements of the next tile.
 
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator.
+
     Members
     -------
-    command : In(ExecuteBody)
+    command : In(config.commands.execute)
         Command; uses ``k_total``, ``run``, ``fold`` and ``output_stationary``.
     restart : In(1)
         Plan the first tile.
@@ -30,10 +35,10 @@ class TilePlan(wiring.Component):
     #: Cycles from ``restart`` or ``advance`` to the plan.
     LATENCY = 3
 
-    def __init__(self, rows: int):
-        self._rows = rows
+    def __init__(self, config: Config):
+        self._rows = rows = config.array.rows
         super().__init__({
-            "command": In(ExecuteBody),
+            "command": In(config.commands.execute),
             "restart": In(1),
             "advance": In(1),
             "elements": Out(range(rows + 1)),

@@ -9,7 +9,6 @@ from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import Accumulators
 from .array import SystolicArray
-from .commands import ExecuteBody
 from .fold import FoldWalk
 from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
@@ -37,7 +36,7 @@ class _Walk:
     """Signals that the parts of the walker share: those of the command, and of the tile at hand."""
 
     def __init__(self, config: Config):
-        self.command = Signal(ExecuteBody, reset_less=True)
+        self.command = Signal(config.commands.execute, reset_less=True)
         self.stationary = Signal()
         #: Bit i is high i + 1 cycles after the command was accepted.
         self.prepare = Signal(3)
@@ -79,7 +78,7 @@ class TileWalker(wiring.Component):
 
     Members
     -------
-    commands : In(stream.Signature(ExecuteBody))
+    commands : In(stream.Signature(config.commands.execute))
         Commands.
     quiet : In(1)
         No command is on its way between ``tile`` and the accumulators. Only then is a command
@@ -101,7 +100,7 @@ class TileWalker(wiring.Component):
     def __init__(self, config: Config):
         self._config = config
         super().__init__({
-            "commands": In(stream.Signature(ExecuteBody)),
+            "commands": In(stream.Signature(config.commands.execute)),
             "quiet": In(1),
             "output_stationary": Out(1),
             "busy": Out(1),
@@ -197,7 +196,7 @@ class TileWalker(wiring.Component):
 
     def _plan_elements(self, m, walk):
         """Have the tile after this one planned; return the number of its elements."""
-        m.submodules.plan = plan = TilePlan(self._config.array.rows)
+        m.submodules.plan = plan = TilePlan(self._config)
         m.d.comb += [
             plan.command.eq(walk.command),
             plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.last_k),
@@ -323,3 +322,11 @@ class TileWalker(wiring.Component):
             tile.w_unsigned.eq(command.w_unsigned),
             tile.w_zero_point.eq(command.w_zero_point),
         ]
+        if config.has_softmax:
+            m.d.comb += [
+                tile.rescale.eq(command.rescale),
+                tile.low_part.eq(command.low_part),
+                # Once for each of the rows, and not where they are overwritten.
+                tile.shifts_old.eq(walk.first_k & ~command.low_part & ~command.first),
+                tile.shift_base.eq(command.shift_base),
+            ]

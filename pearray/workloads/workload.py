@@ -13,6 +13,7 @@ from ..compiler.frontends.onnx.importer import load_onnx
 from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
 from ..compiler.operators import (
+    Attention,
     Contraction,
     Conv2d,
     Conv2dGrad,
@@ -44,6 +45,7 @@ FORMS = {
     "linear:N,IN,OUT": "y = x w' + b with constant weights",
     "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
     "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
+    "attention:P,M,E,F,H": "softmax(q k' / sqrt(E)) v of H heads, P queries, M keys",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -88,7 +90,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``.
+        ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
+        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -113,7 +116,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
-                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad)):
+                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -242,6 +245,28 @@ def _convolution_grad(name: str, rng: np.random.Generator, settings: Settings, f
     x, (m, r, s), stride, padding = _window(name, "conv-grad", settings)
     settings.finish()
     return _gradients(name, rng, Conv2dGrad(stride=stride, padding=padding), x, (m, x[1], r, s))
+
+
+def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    """Attention of int8 q, k and v, drawn in this order over the full range, whose values have a deviation of 1.
+
+    Then scores are about normal, too, and outputs have a deviation of about sqrt(e / M): of few keys
+    one counts most, of many each a little.
+    """
+    p, m, e, f, h = _sizes(name, "attention:" + ",".join([r"(\d+)"] * 5), "attention:P,M,E,F,H")
+    _at_least_one(name, P=p, M=m, E=e, F=f, H=h)
+    groups, window = settings.integer("kv_heads", h), settings.integer("window", 0, 0)
+    causal, two_bytes = settings.flag("causal", False), settings.flag("two_bytes", False)
+    settings.finish()
+    if h % groups:
+        raise PearrayError(f"workload.kv_heads must divide H = {h} of workload {name!r}, not {groups}")
+    tensors = {role: _draw(rng, _Int8, shape)
+               for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
+    unit = (12 / ((1 << 16) - 1)) ** 0.5
+    operator = Attention(causal=causal, q_scale=unit, k_scale=unit, v_scale=unit,
+                         y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, window=window or None,
+                         two_bytes=two_bytes)
+    return Workload(name, Graph.of(operator, tensors), tensors)
 
 
 def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

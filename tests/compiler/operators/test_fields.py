@@ -30,7 +30,9 @@ CASES = [
     (pe.MaxPool2d, {"kernel": 2}, {"x": IMAGE}), (pe.AvgPool2d, {"kernel": 2}, {"x": IMAGE}),
     (pe.AvgPool2d, {"kernel": 2, **HALVES}, {"x": IMAGE}),
     (pe.Add, QUARTERS, MATRICES), (pe.Add, {}, MATRICES), (pe.Softmax, {}, {"x": ROWS["x"].astype(np.float32)}),
-    (pe.Attention, {}, FLOATS), (pe.MultiHeadAttention, {"heads": 2}, FLOATS),
+    (pe.Attention, {}, FLOATS),
+    (pe.Attention, dict.fromkeys(("q_scale", "k_scale", "v_scale", "y_scale"), 0.25),
+     {name: tensor.astype(np.int8) for name, tensor in FLOATS.items()}), (pe.MultiHeadAttention, {"heads": 2}, FLOATS),
     (pe.AttentionGrad, {}, FLOATS | {"dy": FLOATS["q"]}), (pe.SGD, {"lr": 0.1}, {"w": FLOATS["q"], "dw": FLOATS["k"]}),
     (Relu, {}, {"x": IMAGE}), (Reshape, {"shape": (-1,)}, {"x": IMAGE}),
     (Lookup, {"table": np.arange(256, dtype=np.uint8)}, {"x": IMAGE}),
@@ -38,7 +40,7 @@ CASES = [
     (Dequantize, {"scale": 0.5}, {"x": IMAGE}),
 ]
 SCALES = {"x_scale": 1, "x_zero_point": 0, "w_scale": 1, "w_zero_point": 0, "y_scale": 1, "y_zero_point": 0}
-FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal"
+FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal", "two_bytes"
 
 
 def _plain(name, value):

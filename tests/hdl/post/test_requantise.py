@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from pearray.golden import requantise as golden
-from pearray.hdl.post.requantise import Requantiser
+from pearray.hdl.post.requantise import WIDE_RESULT_BITS, Requantiser
 from pearray.hdl.shell.commands import Rounding
 
 LIMIT = (1 << 17) - 1
@@ -144,6 +144,46 @@ def test_onnx_scale_extremes(rng):
         with np.errstate(over="ignore", under="ignore"):
             expected = np.rint(sums.astype(np.float32) * scales)
         check(result, expected, sums, scales)
+
+
+def wide_cases(rng, count):
+    """Sums and scales whose products have up to 26 bits, many of them near 2**23 and 2**24."""
+    sums = random_sums(rng, count)
+    goals = np.exp2(rng.uniform(-3, 26, count))
+    near = rng.random(count) < 0.4
+    goals[near] = np.exp2(rng.integers(22, 26, near.sum())) * (1 + rng.integers(-4, 5, near.sum()) * 2.0 ** -24)
+    scales = np.float32(goals / np.maximum(np.abs(sums), 1))
+    scales[::50] = rng.choice(np.float32([0, 1e-40, 2.0 ** 20, 3e38, np.inf]), len(scales[::50]))
+    return sums, scales
+
+
+def test_wide_results(rng):
+    """Results that count to 2**24 must be exact up to there, and saturated at 2**24 - 1, not a step beyond."""
+    sums, scales = wide_cases(rng, 8000)
+    sums[0], scales[::50][:1] = 0, np.float32(3e38)
+    result, _ = requantise(Requantiser(32, WIDE_RESULT_BITS), Rounding.ONNX, sums, bits(scales), 0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        expected = np.nan_to_num(np.rint(sums.astype(np.float32) * scales), nan=0, posinf=1e30, neginf=-1e30)
+    most = (1 << 24) - 1
+    expected = np.clip(expected, -most, most)
+    wrong = np.flatnonzero(result != expected)
+    assert not len(wrong), (f"{len(wrong)} wrong, first {sums[wrong[0]]} * {scales[wrong[0]]}: {result[wrong[0]]} "
+                            f"instead of {expected[wrong[0]]}")
+    assert ((np.abs(expected) > 1 << 23) & (np.abs(expected) < most)).sum() > 300, "too few results of 24 bits"
+
+
+def test_wide_results_of_other_rules(rng):
+    """Where results are wide, those of every rule must still be what a clamp of 17 bits expects."""
+    count = 3000
+    sums, multipliers, shifts = tflite_cases(rng, count)
+    scales = random_scales(rng, sums)
+    rules = [list(Rounding)[index] for index in rng.integers(0, 4, count)]
+    given = [int(bits(scales)[i]) if rule == Rounding.ONNX else int(multipliers[i]) for i, rule in enumerate(rules)]
+    narrow = requantise(Requantiser(), rules, sums, given, shifts)
+    wide = requantise(Requantiser(32, WIDE_RESULT_BITS), rules, sums, given, shifts)
+    rounded = np.array([rule != Rounding.NONE for rule in rules])
+    check(wide[0][rounded], narrow[0][rounded], sums[rounded])
+    check(wide[1][~rounded], sums[~rounded])
 
 
 def test_onnx_wide(rng):

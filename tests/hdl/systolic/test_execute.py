@@ -1,5 +1,7 @@
 """Execute engine with its scratchpads against a NumPy model of its commands."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -40,6 +42,16 @@ class Bench(wiring.Component):
         return m
 
 
+async def write_shifts(ctx, port, shifts):
+    """Write the memory of shifts, as post-processing does."""
+    ctx.set(port.en, 1)
+    for row, amount in enumerate(shifts.tolist()):
+        ctx.set(port.row, row)
+        ctx.set(port.amount, amount)
+        await ctx.tick()
+    ctx.set(port.en, 0)
+
+
 def run(cfg, rng, bodies, *, gap=0.0):
     """Run commands on random scratchpads and compare; return what happened when.
 
@@ -52,6 +64,8 @@ def run(cfg, rng, bodies, *, gap=0.0):
     depth, cols, bits = cfg.accumulators.depth, cfg.array.cols, cfg.accumulator_bits
     memories = {name: rng.integers(0, 1 << 8 * cfg.operand_bytes, size) for name, size in bench.sizes.items()}
     expected = np.zeros((2, depth, cols), np.int64)
+    # Small amounts are the usual ones; with great ones little is left of a sum.
+    shifts = rng.integers(-31, 32, depth) >> rng.integers(0, 5, depth)
     accepted, completed = [], []
     events = {name: [] for name, _ in Events.as_shape()}
 
@@ -63,10 +77,12 @@ def run(cfg, rng, bodies, *, gap=0.0):
                 ctx.set(pad.write.data, values)
                 await ctx.tick()
             ctx.set(pad.write.en, 0)
+        if cfg.has_softmax:
+            await write_shifts(ctx, engine.shifts, shifts)
         for body in bodies:
             while rng.random() < gap:
                 await ctx.tick().repeat(9)
-            execute(cfg, body, memories["activation"], memories["weight"], expected)
+            execute(cfg, body, memories["activation"], memories["weight"], expected, shifts)
             ctx.set(commands.payload, body)
             ctx.set(commands.valid, 1)
             await ctx.tick().until(commands.ready)
@@ -114,6 +130,21 @@ def test_commands(rng, shape):
     cfg = config(*shape, activation_bytes=512, weight_bytes=512)
     kinds = rng.permutation(KINDS * 2)
     run(cfg, rng, [draw(cfg, rng, str(kind), pixels=10, elements=2 * shape[0] + 5) for kind in kinds])
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (8, 4), (3, 7), (1, 2)])
+def test_rescaling(rng, shape):
+    """Commands that rescale shift each row once, by its own amount, and disturb no other command."""
+    cfg = config(*shape, activation_bytes=512, weight_bytes=512, softmax=1)
+    bodies = [draw(cfg, rng, str(kind), pixels=10, elements=2 * shape[0] + 5)
+              for kind in rng.permutation(KINDS + ("fold", "runs", "left"))]
+    # Of three tiles each, on the same rows: whatever was drawn, something stands there.
+    same = {"m_count0": 24, "m_count1": 1, "m_count2": 1, "acc_base": 27, "acc_nstep": 32, "n_count": 2, "bank": 0,
+            "maximum": 0, "k_total": 2 * shape[0] + 1, "rescale": 1}
+    for kind, low, first in rng.permutation(list(product(("fold", "left"), (0, 1), (0, 1)))).tolist():
+        body = draw(cfg, rng, kind) | same | {"shift_base": int(rng.integers(1 << 16)), "first": int(first)}
+        bodies += [draw(cfg, rng, "fold") | same | {"rescale": 0, "low_part": 0}, body | {"low_part": int(low)}]
+    run(cfg, rng, bodies)
 
 
 @pytest.mark.parametrize("operand_bits", [4, 16])

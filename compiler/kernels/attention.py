@@ -1,0 +1,110 @@
+"""Attention: softmax of products of queries and keys, times values, as one kernel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...golden.fused_attention import mask_bias
+from ...hdl.errors import PearrayError
+from ..graph.graph import Node
+from ..operators import Attention as AttentionOperator
+from .context import Context
+from .kernel import Access, Index, Kernel
+from .views import View
+
+__all__ = ["Attention", "attention"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Attention(Kernel):
+    """``y[g, h, p, f] = sum(m) softmax(m)(sum(e) q[g, h, p, e] k[g, m, e] * scale + mask) v[g, m, f]``.
+
+    Ranks are g and h of heads that have keys of their own and of heads that share them, p of queries, m of keys, e and
+    f of their elements and those of values.
+
+    Parameters
+    ----------
+    q, k, v : Access
+        Operands, int8.
+    scale, unit : float
+        Factor from sums of products to scores, and that of the values' sums to outputs.
+    low, high : ndarray of shape (G * H, P)
+        First key that each query sees, and that behind the last.
+    mask : ndarray of shape (1 or G * H, P, M), int32, or None
+        What is added to sums of products; less than -2**29 in all hides a key.
+    two_bytes : bool
+        Whether numerators have two bytes.
+    """
+
+    terms: tuple[()] = ()
+    combine: str = "softmax"
+    q: Access
+    k: Access
+    v: Access
+    scale: np.float32
+    unit: np.float32
+    low: np.ndarray
+    high: np.ndarray
+    mask: np.ndarray | None = None
+    two_bytes: bool = False
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Operands in memory."""
+        return self.q, self.k, self.v
+
+    def __str__(self) -> str:
+        mask = "" if self.mask is None else " + mask"
+        seen = "" if not self.low.any() and (self.high == self.ranks["m"]).all() else " of those seen"
+        sizes = ", ".join(f"{rank} < {self.ranks[rank]}" for rank in "em")
+        return (f"{self.name}: {self.y} = sum({sizes}) softmax(m{seen})({self.q} {self.k} * {self.scale}{mask}) "
+                f"{self.v}; requantise onnx * {self.unit}")
+
+
+def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
+    """State Attention of int8 operands as a kernel of its own."""
+    operator, config, tensors = node.operator, context.config, context.graph.tensors
+    where = f"{node.name}: " if len(context.graph.nodes) > 1 else ""
+    if not operator.is_scaled:
+        raise PearrayError(f"{where}Attention without scales has no lowering for this accelerator yet: give q_scale, "
+                           "k_scale, v_scale and y_scale, and int8 operands")
+    if not (config.has_softmax and config.has_moves):
+        raise PearrayError(f"{where}Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not "
+                           f"{int(config.has_softmax)} and {int(config.has_moves)}")
+    (heads, queries, elements), (groups, keys, width) = (tensors[node.inputs[role]].shape for role in "qv")
+    ranks = {"g": groups, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}
+
+    def access(role: str, names: str) -> Access:
+        found = context.operand(node, role)
+        if not found.is_plain():
+            raise PearrayError(f"{where}{node.inputs[role]} must stand row-major in memory")
+        view = View.rows(found.buffer, names, [ranks[name] for name in names])
+        return Access(view, {name: Index({name: 1}) for name in names})
+
+    y = View.rows(context.result(node), "ghpf", [ranks[name] for name in "ghpf"])
+    low, high = operator.bounds(heads, queries, keys)
+    return [Attention(
+        name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
+        y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), scale=operator.score_scale(elements),
+        unit=operator.output_factor, low=low, high=high, mask=_mask(context, node, (heads, queries, keys)),
+        two_bytes=operator.two_bytes)]
+
+
+def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int, int]) -> np.ndarray | None:
+    """What is added to sums of products, alike for all heads where it may be; None for no mask.
+
+    Raises
+    ------
+    PearrayError
+        If the mask is not known when the program is compiled.
+    """
+    if "mask" not in node.inputs:
+        return None
+    name, operator = node.inputs["mask"], node.operator
+    value = context.constant(name)
+    if value is None:
+        raise PearrayError(f"{node.name}: mask {name} must be known when the program is compiled")
+    elements = context.graph.tensors[node.inputs["q"]].shape[2]
+    bias = mask_bias(value, operator.factor(elements) * operator.q_scale * operator.k_scale)
+    heads = shape[0] if bias.ndim == 3 and bias.shape[0] > 1 else 1
+    return np.broadcast_to(bias, (heads, *shape[1:]))

@@ -1,0 +1,184 @@
+"""Attention: of floats in float32, and of int8 operands with scales in the integers of fused attention."""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from ...golden import attention, fused_attention
+from ...hdl.errors import PearrayError
+from .fields import Flag, Scale, integers, whole
+from .float_operators import Scores
+from .operator import Operator, Quantisation, Spec, Typed
+
+__all__ = ["Attention"]
+
+#: Ratios of the scales of v and y that a quotient holds.
+_RATIOS = 2.0 ** -52, 2.0 ** 48
+
+
+def _lengths(name: str, value: Any) -> tuple[int, ...]:
+    found = integers(value, 0, fused_attention.MOST_KEYS)
+    if not found:
+        raise PearrayError(f"{name} must be an integer of 0..{fused_attention.MOST_KEYS}, or one for each head, "
+                           f"not {value!r}")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Scores):
+    """``softmax(q k' * scale) v``.
+
+    Without scales of the tensors it is the operator of floats over the last two axes: q (..., L, E), k (..., S, E),
+    v (..., S, F). With all four, tensors are int8 without zero points: q (H, P, E), k (Hkv, M, E), v (Hkv, M, F) and
+    y (H, P, F); H is a multiple of Hkv, and heads of queries that follow one another share keys. A query that sees no
+    key gives zeros.
+
+    Parameters
+    ----------
+    q_scale, k_scale, v_scale, y_scale : float, optional
+        Scales.
+    window : int, optional
+        Let query p see keys whose distance from ``p + offset`` is less than this only.
+    offset : int
+        Key that stands at the place of the first query, for `causal` and `window`.
+    lengths : int or sequence of int, optional
+        Keys that there are for all heads, or for each head; M if absent.
+    two_bytes : bool
+        Let numerators of softmax have two bytes, for half as many cycles more.
+    block, tile : int, optional
+        Keys of a block, which have a maximum of their own, and products that are added before they are shifted: the
+        columns and rows of the array. A compiled graph has those of its accelerator; alone they are 32, and a block.
+    """
+
+    q_scale: Scale = None
+    k_scale: Scale = None
+    v_scale: Scale = None
+    y_scale: Scale = None
+    window: Annotated[int | None, whole(1)] = None
+    offset: Annotated[int, whole(-fused_attention.MOST_KEYS)] = 0
+    lengths: Annotated[Any, _lengths] = None
+    two_bytes: Flag = False
+    block: Annotated[int | None, whole(1)] = None
+    tile: Annotated[int | None, whole(1)] = None
+
+    optional: ClassVar[tuple[str, ...]] = ("mask",)
+    constants: ClassVar[tuple[str, ...]] = ("mask",)
+    masks: ClassVar[tuple[str, ...]] = ("mask",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ["q_scale", "k_scale", "v_scale", "y_scale"]
+        given = [name for name in names if getattr(self, name) is not None]
+        if given and given != names:
+            raise PearrayError("q_scale, k_scale, v_scale and y_scale must all be given or none")
+        if given and not _RATIOS[0] <= self.v_scale / self.y_scale <= _RATIOS[1]:
+            raise PearrayError(f"v_scale / y_scale must be in 2**-52..2**48, not {self.v_scale / self.y_scale}")
+        if given and self.scale is not None and self.scale <= 0:
+            raise PearrayError(f"scale must be above 0, not {self.scale}")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether scales are given."""
+        return self.y_scale is not None
+
+    def quantisation(self, role: str) -> Quantisation | None:
+        """How a tensor is stored, if scales are given."""
+        scale = getattr(self, f"{role}_scale", None)
+        return None if scale is None else Quantisation(scale)
+
+    def for_array(self, rows: int, cols: int) -> Operator:
+        """The same with the block and the tile of an array.
+
+        Raises
+        ------
+        PearrayError
+            If it has others.
+        """
+        for name, value, what in (("block", self.block, cols), ("tile", self.tile, rows)):
+            if self.is_scaled and value not in (None, what):
+                raise PearrayError(f"{name} of Attention must be {what} on an array of {rows} x {cols}, or left out, "
+                                   f"not {value}")
+        return replace(self, block=cols, tile=rows) if self.is_scaled else self
+
+    def factor(self, elements: int) -> float:
+        """Factor of the scores of keys of some elements."""
+        return elements ** -0.5 if self.scale is None else self.scale
+
+    def score_scale(self, elements: int) -> np.float32:
+        """Factor from sums of products of such keys to scores in 1 / 256 of an octave."""
+        return fused_attention.score_scale(self.factor(elements), self.q_scale, self.k_scale)
+
+    @property
+    def output_factor(self) -> np.float32:
+        """Number whose quotient by the sum of a row's numerators is the scale of its outputs."""
+        return fused_attention.output_factor(self.v_scale, self.y_scale)
+
+    def bounds(self, heads: int, queries: int, keys: int) -> tuple[np.ndarray, np.ndarray]:
+        """First key that each query sees, and that behind the last, both (heads, queries) in 0..keys."""
+        low, high = fused_attention.key_bounds((heads, queries), keys, self.causal, self.window, self._ends,
+                                               self.offset)
+        return np.clip(low, 0, keys), np.clip(high, 0, keys)
+
+    @property
+    def _ends(self) -> Any:
+        return self.lengths if self.lengths is None or len(self.lengths) > 1 else self.lengths[0]
+
+    def _types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None) -> list[Spec]:
+        if not self.is_scaled:
+            return self._float_types(q, k, v, mask)
+        for role, tensor in (("q", q), ("k", k), ("v", v)):
+            if np.dtype(tensor.dtype) != np.int8:
+                raise PearrayError(f"{role} must be of type int8 where scales are given, not {tensor.dtype}")
+        shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
+        if (any(len(shape) != 3 or 0 in shape for shape in shapes) or shapes[0][2] != shapes[1][2]
+                or shapes[1][:2] != shapes[2][:2] or shapes[0][0] % shapes[1][0]):
+            raise PearrayError("q, k, v must have shapes (H, P, E), (Hkv, M, E), (Hkv, M, F), H a multiple of Hkv, "
+                               f"not {shapes[0]}, {shapes[1]}, {shapes[2]}")
+        (heads, queries, elements), keys = shapes[0], shapes[1][1]
+        if elements > fused_attention.MOST_ELEMENTS or keys > fused_attention.MOST_KEYS:
+            raise PearrayError(f"E must be at most {fused_attention.MOST_ELEMENTS} and M at most "
+                               f"{fused_attention.MOST_KEYS}, not {elements} and {keys}")
+        if self.lengths is not None and (len(self.lengths) not in (1, heads) or max(self.lengths) > keys):
+            raise PearrayError(f"lengths must be one number of 0..{keys}, or one for each of {heads} heads, "
+                               f"not {self.lengths}")
+        self._check_mask(mask, (heads, queries, keys))
+        return [((heads, queries, shapes[2][2]), np.dtype(np.int8))]
+
+    @staticmethod
+    def _check_mask(mask: Typed | None, shape: tuple[int, ...]) -> None:
+        if mask is None:
+            return
+        own = tuple(mask.shape)
+        fits = len(own) <= 3 and all(size in (1, whole) for size, whole in zip(own[::-1], shape[::-1], strict=False))
+        if np.dtype(mask.dtype).kind not in "bf" or not fits:
+            raise PearrayError(f"mask must be of bool or float and broadcast to {shape}, not {mask.dtype} of shape "
+                               f"{own}")
+
+    def _float_types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None) -> list[Spec]:
+        shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
+        if (min(map(len, shapes)) < 2 or shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]
+                or not shapes[0][:-2] == shapes[1][:-2] == shapes[2][:-2]):
+            raise PearrayError("q, k, v must have shapes (..., L, E), (..., S, E), (..., S, F), not "
+                               f"{shapes[0]}, {shapes[1]}, {shapes[2]}")
+        used = [name for name in ("window", "offset", "lengths", "two_bytes") if getattr(self, name)]
+        if mask is not None or used:
+            raise PearrayError(f"{'mask' if mask is not None else used[0]} needs q_scale, k_scale, v_scale and y_scale")
+        return [((*shapes[0][:-1], shapes[2][-1]), np.dtype(q.dtype))]
+
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> list[np.ndarray]:
+        if not self.is_scaled:
+            return [attention.attention(q, k, v, scale=self.scale, causal=self.causal)]
+        return [fused_attention.fused_attention(
+            q, k, v, q_scale=self.q_scale, k_scale=self.k_scale, v_scale=self.v_scale, y_scale=self.y_scale,
+            scale=self.scale, causal=self.causal, mask=mask, window=self.window, lengths=self._ends,
+            offset=self.offset, block=self.block or 32, tile=self.tile, two_bytes=self.two_bytes)]
+
+    def _macs(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None) -> int:
+        """Products of keys that queries see; of those that a mask hides, too."""
+        width = q.shape[-1] + v.shape[-1]
+        if not self.is_scaled:
+            return prod(q.shape[:-1]) * v.shape[-2] * width
+        low, high = self.bounds(q.shape[0], q.shape[1], k.shape[1])
+        return int(np.maximum(high - low, 0).sum()) * width

@@ -1,0 +1,125 @@
+"""Fused attention as a step of its own, which brings its commands along."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ...hdl.shell.commands import Opcode
+from ...hdl.systolic.config import SystolicConfig
+from ...memory import MemoryTiming
+from ..kernels.attention import Attention
+from ..kernels.views import Buffer
+from ..placement import MemoryPlan
+from ..program import Program
+from ..steps import Group, Step, Use
+from .attention_cut import AttentionLayer, QueryBlock
+from .attention_emit import Emission, emit
+from .timeline import timeline
+from .timing import UnendingError, execution
+
+__all__ = ["AttentionStep", "lower_attention"]
+
+#: Blocks of keys by which orders are compared, where there are more than stay on chip; and products of a sample that
+#: is timed at most.
+_FEW, _MOST_PRODUCTS = 12, 400
+
+
+@dataclass(eq=False, slots=True)
+class AttentionStep(Step):
+    """All commands of a kernel of attention.
+
+    Parameters
+    ----------
+    program : Program
+        Commands, as if there were no others.
+    output : Buffer
+        What they store.
+    work : int
+        Operand vectors of all EXECUTEs.
+    """
+
+    program: Program
+    output: Buffer
+    work: int
+
+    @property
+    def operands(self) -> tuple[Use, ...]:
+        """No tiles: places are part of the commands."""
+        return ()
+
+    def renewed(self, group: Group, use: Callable[[Use], Use]) -> "AttentionStep":
+        """The same step of another group."""
+        return AttentionStep(group, self.program, self.output, self.work)
+
+
+def lower_attention(kernel: Attention, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan) -> AttentionStep:
+    """Cut a kernel of attention, and emit its commands.
+
+    Raises
+    ------
+    PearrayError
+        If the memories can't hold the smallest blocks.
+    """
+    layer = AttentionLayer(kernel, config)
+    way = _choose(layer, timing)
+    program = emit(layer, layer.query_blocks(way.rows, way.last), way.emission, plan)
+    work = sum(execution(config, body).active for stream, _, body, _, _ in program.entries()
+               if stream.opcode is Opcode.EXECUTE)
+    return AttentionStep(Group([]), program, kernel.y.view.buffer, work)
+
+
+class _Way(NamedTuple):
+    """Most queries of a block, those of the very last, and the order of commands."""
+
+    rows: int
+    last: int
+    emission: Emission
+
+
+def _choose(layer: AttentionLayer, timing: MemoryTiming) -> _Way:
+    """Look for a good way, from one that is good as a rule, changing one thing after another."""
+    most = layer.most_rows
+    # Blocks of queries cost nothing but commands where keys and values stay: with smaller ones QK may be ahead.
+    rows = [most]
+    if layer.stays:
+        rows = list(dict.fromkeys(min(most, max(layer.depth // count, 1)) for count in (4, 3, 2)))
+    best = _Way(rows[0], 0, Emission())
+    if not _can_sample(layer, best):
+        return best
+    least = _cycles(layer, timing, best)
+    steps: list[Callable[[_Way], list[_Way]]] = [
+        lambda way: [way._replace(rows=each) for each in rows],
+        lambda way: [way._replace(last=each) for each in (way.rows // 2, way.rows // 4)
+                     if layer.stays and layer.config.array.rows <= each < layer.queries],
+        *(lambda way, name=name, values=values: [
+            way._replace(emission=replace(way.emission, **{name: value})) for value in values]
+          for name, values in (("parts", (1, 2, 4)), ("lead", (1, 2, 4)), ("ahead", (2, 4)))),
+    ]
+    for step in steps:
+        for way in step(best):
+            cycles = _cycles(layer, timing, way) if way != best else least
+            if cycles < least:
+                best, least = way, cycles
+    return best
+
+
+def _sample(layer: AttentionLayer, way: _Way) -> list[QueryBlock]:
+    """Blocks of queries by which ways are compared: of all, as much as every way has."""
+    blocks = layer.query_blocks(way.rows, way.last)
+    if layer.stays:
+        return [block for block in blocks if block.head in (0, layer.heads - 1)]
+    return [replace(block, blocks=(*block.blocks[:_FEW - 1], block.blocks[-1])) if len(block.blocks) > _FEW else block
+            for block in blocks[:2]]
+
+
+def _can_sample(layer: AttentionLayer, way: _Way) -> bool:
+    return sum(len(block.blocks) for block in _sample(layer, way)) <= _MOST_PRODUCTS
+
+
+def _cycles(layer: AttentionLayer, timing: MemoryTiming, way: _Way) -> float:
+    """Cycles of a sample, infinitely many if it would never end."""
+    program = emit(layer, _sample(layer, way), way.emission, MemoryPlan(keep=False))
+    try:
+        return float(timeline(layer.config, program, timing).cycles)
+    except UnendingError:
+        return float("inf")

@@ -1,0 +1,119 @@
+"""Functional model of what ``post.softmax`` adds to the systolic array: numerators, quotients and rescaled sums."""
+
+from typing import Any
+
+import numpy as np
+
+from ...golden import requantise
+from ...golden.fused_attention import (
+    EMPTY,
+    HIDDEN,
+    LARGEST_SHIFT,
+    SoftmaxState,
+    quotient,
+    rshift,
+    scores_in_octaves,
+    softmax_block,
+)
+from ...hdl.shell.commands import Rounding
+from ..interpreter import Cells, ProgramError
+
+__all__ = ["SoftmaxRows"]
+
+#: What each kind of POST leaves no place for.
+_ZERO = {
+    "softmax": ("zero_point", "per_channel", "table", "pair", "product", "average", "search", "transposed", "reduce",
+                "normalise"),
+    "normalise": ("per_channel", "scale_nstep", "pair", "product", "average", "search", "transposed"),
+}
+
+
+def _signed(field: int) -> int:
+    """Number of 16 bits in two's complement."""
+    return field - ((field & 1 << 15) << 1)
+
+
+class SoftmaxRows:
+    """States, quotients and shifts of rows of scores.
+
+    Parameters
+    ----------
+    rows : int
+        How many there are of each.
+    """
+
+    def __init__(self, rows: int):
+        self._rows = rows
+        self._maxima, self._totals = np.full(rows, EMPTY, np.int64), np.zeros(rows, np.int64)
+        self._quotients = np.zeros(rows, np.float32)
+        self._shifts = np.zeros(rows, np.int64)
+        self.shifts_race = Cells("shifts", rows, "post", "execute")
+
+    def _place(self, name: str, base: int, count: int) -> np.ndarray:
+        if base + count > self._rows:
+            raise ProgramError(f"there are {self._rows} {name}, {base + count - 1} is outside")
+        return base + np.arange(count)
+
+    @staticmethod
+    def check(body: dict[str, Any]) -> None:
+        """Check that a POST uses nothing that its flags exclude."""
+        for flag, names in _ZERO.items():
+            if not body[flag]:
+                continue
+            for name in names:
+                if body.get(name):
+                    raise ProgramError(f"{name} must be zero with {flag}")
+            if body["rounding"] is not Rounding.ONNX:
+                raise ProgramError(f"rounding must be ONNX with {flag}")
+        if body["softmax"] and (body["n_count"] != 1 or body["low_byte"] > body["two_bytes"]):
+            raise ProgramError("softmax needs n_count = 1, and low_byte needs two_bytes")
+
+    def numerators(self, sums: np.ndarray, scale: np.ndarray, ordinal: int, clock: np.ndarray,
+                   body: dict[str, Any]) -> np.ndarray:
+        """Bytes of the numerators of scores (rows, columns), whose columns have these float32 scales."""
+        if not (np.isfinite(scale) & (scale >= 0)).all():
+            raise ProgramError("scales of softmax must be finite and not negative")
+        count, columns = sums.shape
+        along = body["slope"] * np.arange(count)[:, None]
+        j = np.arange(columns)
+        masked = (j >= _signed(body["acc_nstep"]) + along) | (j < _signed(body["bias_nstep"]) + along) | (sums < HIDDEN)
+        place = self._place("states", body["out_nstep"], count)
+        state = SoftmaxState.empty(count) if body["opens"] else SoftmaxState(self._maxima[place], self._totals[place])
+        found, shifts, state = softmax_block(scores_in_octaves(sums, scale), masked, state,
+                                             two_bytes=bool(body["two_bytes"]))
+        if body["low_byte"]:
+            return found & 255
+        self._maxima[place], self._totals[place] = state.maximum, state.total
+        try:
+            self._quotients[place] = quotient(_factor(body), state.total)
+        except ValueError as error:
+            raise ProgramError(str(error)) from None
+        target = self._place("shifts", body["scale_nstep"], count)
+        self.shifts_race.write(target, ordinal, clock)
+        self._shifts[target] = shifts
+        return found >> 8 if body["two_bytes"] else found
+
+    def normalised(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Outputs of sums (rows, columns), whose rows are scaled by their quotients."""
+        scales = self._quotients[self._place("quotients", body["scale_base"], len(sums))]
+        return requantise.onnx(sums, scales, body["zero_point"], body["low"], body["high"], 0).astype(np.int64)
+
+    def rescaled(self, old: np.ndarray | None, part: np.ndarray, tile: int, ordinal: int, clock: np.ndarray,
+                 body: dict[str, Any]) -> tuple[np.ndarray | None, np.ndarray]:
+        """What stands in the accumulators, if it is added to, and sums (rows, columns) of a tile, both shifted."""
+        for name in ("output_stationary", "maximum", "diagonal"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with rescale")
+        place = self._place("shifts", body["shift_base"], len(part))
+        self.shifts_race.read(place, ordinal, clock)
+        shifts = self._shifts[place][:, None]
+        if old is not None and tile == 0 and not body["low_part"]:
+            old = rshift(old, np.maximum(shifts, 0))
+        more = 8 if body["low_part"] else 0
+        return old, rshift(part, np.minimum(np.maximum(-shifts, 0) + more, LARGEST_SHIFT))
+
+
+def _factor(body: dict[str, Any]) -> np.float32:
+    """Number that is divided by sums, of which each clamp holds one half."""
+    bits = (body["high"] & 0xFFFF) << 16 | body["low"] & 0xFFFF
+    return np.float32(np.array([bits], np.uint32).view(np.float32)[0])

@@ -1,0 +1,51 @@
+"""Drawn cases of fused attention as users state it, and accelerators small enough to go round all their buffers."""
+
+import numpy as np
+from random_workloads import configuration, operands
+
+import pearray as pe
+
+__all__ = ["ARRAYS", "UNIT", "attention_array", "drawn_attention"]
+
+#: Scale with which operands over the full range have a deviation of 1.
+UNIT = 1 / 73.9
+
+#: Arrays of either shape, with few and with many lanes.
+ARRAYS = {
+    "4x4": {"rows": 4, "cols": 4, "activation": 2048, "weight": 512, "output": 256, "channels": 16, "depth": 16},
+    "4x6": {"rows": 4, "cols": 6, "activation": 4096, "weight": 512, "output": 512, "channels": 32, "depth": 32},
+    "6x4": {"rows": 6, "cols": 4, "activation": 4096, "weight": 1024, "output": 512, "channels": 16, "depth": 64,
+            "lanes": 4},
+    "8x8": {},
+    "16x16": {"rows": 16, "cols": 16, "activation": 65536, "weight": 16384, "output": 16384, "channels": 256,
+              "lanes": 16, "data_width": 128},
+}
+
+
+def attention_array(name):
+    """Configuration of an array of :data:`ARRAYS` that can do attention."""
+    return configuration(**ARRAYS[name], moves=1, softmax=1)
+
+
+def drawn_attention(rng, config):
+    """Operator and tensors of a drawn attention, ragged at every edge more often than not."""
+    rows, cols = config.array.rows, config.array.cols
+    groups, shared = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2, 3]))
+    p, m = (int(rng.choice([1, rng.integers(1, 9), rng.integers(1, 60)])) for _ in range(2))
+    e, f = (int(rng.choice([1, rows, cols, rng.integers(1, 3 * cols + 1)])) for _ in range(2))
+    heads = groups * shared
+    tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
+               "v": operands(rng, (groups, m, f))}
+    options = {"causal": bool(rng.integers(2)), "two_bytes": bool(rng.integers(3) == 0),
+               "scale": float(rng.choice([1, 4])) * e ** -0.5}
+    if rng.integers(3) == 0:
+        options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(-cols, 2 * cols))}
+    if rng.integers(3) == 0:
+        options["lengths"] = rng.integers(0, m + 1, heads).tolist()
+    mask = rng.integers(4)
+    shape = [(p, m), (heads, p, m), (1, m), (p, 1)][rng.integers(4)]
+    if mask == 0:
+        tensors["mask"] = rng.integers(0, 3, shape) > 0
+    if mask == 1:
+        tensors["mask"] = rng.normal(size=shape).astype(np.float32)
+    return pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, **options), tensors

@@ -1,0 +1,108 @@
+"""Fused attention as commands: equal to its golden model in the interpreter, which also finds races."""
+
+import numpy as np
+import pytest
+from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention
+from random_workloads import configuration, operands
+
+import pearray as pe
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.kinds import interpreter
+from pearray.compiler.operators import Relu
+from pearray.compiler.systolic.attention_cut import segments
+from pearray.hdl.errors import PearrayError
+
+
+def _interpreted(operator, tensors, config):
+    """Outputs of a program, and those of the golden model."""
+    graph = Graph.of(operator, tensors)
+    compiled = compile_graph(graph, config)
+    inputs = {name: tensors[name] for name in graph.inputs}
+    machine = interpreter(config, compiled.memory_bytes)
+    machine.write(compiled.segments + compiled.bind(inputs))
+    machine.run(compiled.program_address)
+    return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"], compiled
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("number", range(8))
+def test_drawn_attention_equals_golden(array, number, seed):
+    """Every shape, mask and array gives golden's bytes, and no command reads what another has yet to write."""
+    config = attention_array(array)
+    rng = np.random.default_rng([seed, number, config.array.rows, config.array.cols])
+    operator, tensors = drawn_attention(rng, config)
+    found, wanted, _ = _interpreted(operator, tensors, config)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_long_attention_goes_round_all_buffers(rng):
+    """Places of every memory are taken again and again: a wait that is left out would be a race."""
+    config = configuration(moves=1, softmax=1, activation=2048, weight=1024, output=512, depth=64)
+    tensors = {"q": operands(rng, (3, 150, 20)), "k": operands(rng, (1, 130, 20)), "v": operands(rng, (1, 130, 18))}
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4, causal=True)
+    found, wanted, _ = _interpreted(operator, tensors, config)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_attention_between_other_layers(rng):
+    """Attention takes part in a network: what is before it is stored before it reads, and what follows waits for it."""
+    config = configuration(moves=1, softmax=1)
+    q, kv = operands(rng, (2, 20, 16)), operands(rng, (2, 24, 16))
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4)
+    names = {"q": q, "k": kv, "v": kv.copy()}
+    graph = Graph(
+        nodes=[Node("before", Relu(), {"x": "q"}, {"y": "q2"}),
+               Node("attention", operator, {"q": "q2", "k": "k", "v": "v"}, {"y": "y2"}),
+               Node("after", Relu(), {"x": "y2"}, {"y": "y"})],
+        tensors={name: Tensor(name, value.shape, value.dtype) for name, value in names.items()},
+        inputs=[*names], outputs=["y"])
+    compiled = compile_graph(graph, config)
+    machine = interpreter(config, compiled.memory_bytes)
+    machine.write(compiled.segments + compiled.bind(names))
+    machine.run(compiled.program_address)
+    np.testing.assert_array_equal(compiled.extract("y", machine.read), compiled.graph.golden(names)["y"])
+    assert [layer.name for layer in compiled.layers if layer.profile is not None] == ["before", "attention"]
+
+
+def test_causal_blocks_above_the_diagonal_cost_nothing(rng):
+    """Blocks of keys that no query sees are neither loaded nor multiplied."""
+    config = configuration(moves=1, softmax=1)
+    tensors = {name: operands(rng, (1, 96, 16)) for name in "qkv"}
+    work = {}
+    for causal in (False, True):
+        operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4, causal=causal)
+        *_, compiled = _interpreted(operator, tensors, config)
+        work[causal] = compiled.layers[0].work
+    # Rows of a diagonal block are walked from the first that sees a key on: half of them, but for half a block a row.
+    assert work[True] <= work[False] * (96 + 8) / 2 / 96 + 96 * 4 / 2
+
+
+def test_segments_are_bounds_of_each_row(rng):
+    """What POSTs hide by a base and a slope is what each row does not see."""
+    for _ in range(200):
+        rows, cols = int(rng.integers(1, 30)), int(rng.integers(1, 12))
+        low, high = (np.clip(rng.integers(-20, 20) + rng.integers(0, 2) * np.arange(rows), 0, rng.integers(1, cols + 1))
+                     for _ in range(2))
+        seen = np.zeros((rows, cols), bool)
+        for part in segments(low, high, cols):
+            m, j = np.arange(part.end - part.first)[:, None], np.arange(cols)
+            seen[part.first:part.end] = (j >= part.low + part.slope * m) & (j < part.high + part.slope * m)
+        j = np.arange(cols)
+        np.testing.assert_array_equal(seen, (j >= low[:, None]) & (j < high[:, None]))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"softmax": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not 0 and 1"),
+    ({"moves": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not 1 and 0"),
+    ({"weight": 64, "rows": 4, "cols": 4}, "Attention: scratchpads.weight_bytes must be at least 256 to hold a block "
+     "of keys and one of values, not 64"),
+])
+def test_what_cannot_hold_attention_is_refused(change, message, rng):
+    """An accelerator without what attention needs says which key to change."""
+    config = configuration(**{"moves": 1, "softmax": 1} | change)
+    tensors = {name: operands(rng, (1, 20, 32)) for name in "qkv"}
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4)
+    with pytest.raises(PearrayError) as error:
+        compile_graph(Graph.of(operator, tensors), config)
+    assert str(error.value) == message
