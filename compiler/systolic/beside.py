@@ -79,11 +79,12 @@ class _Beside(Plan):
         tile = self._once(("a", image, strip, held), lambda: self._activations(image, strip, held))
         group = Group(list(self._outputs(image, rows, channels, room)))
         for phase, place in zip(self.phases, self.places(strip[1] - strip[0]), strict=False):
-            body = self._body(phase, rows, channels)
-            body["a_base"] = (place + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase)
-                              + channels[0] - held[0])
-            yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1),
-                                  Use(self._weights(phase, channels), 1), body)
+            base = place + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase) + channels[0] - held[0]
+            for element in self.parts(phase):
+                body = self._body(phase, element, rows, channels)
+                body["a_base"] = base + self.offset(phase, element)
+                yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1),
+                                      Use(self._weights(phase, channels), 1), body)
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
@@ -149,8 +150,8 @@ class _Beside(Plan):
             self._addresses[name] = self._memory.constant(self.problem.name, size, pack)
         return self._addresses[name]
 
-    def _body(self, phase: Phase, rows: _Span, channels: _Span) -> dict[str, int]:
-        """EXECUTE of a phase of some rows of outputs, but for its first activation."""
+    def _body(self, phase: Phase, element: int, rows: _Span, channels: _Span) -> dict[str, int]:
+        """EXECUTE of a phase of some rows of outputs, from an element on, but for its first activation."""
         problem, count, modulus = self.problem, rows[1] - rows[0], 1 << ADDRESS_BITS
         assert isinstance(problem.weights, np.ndarray)
         line, vectors = self.line(phase), self.vectors(count)
@@ -158,12 +159,13 @@ class _Beside(Plan):
         return {
             "m_count0": vectors if self.flat else self.blocks, "m_count1": 1 if self.flat else count, "m_count2": 1,
             "m_step0": self.width * self.pitch % modulus, "m_step1": problem.stride[0] * line % modulus,
-            "k_total": phase.size, "run": 1, "run_count": phase.line if folded else phase.size, "fold": 1,
+            "k_total": self.config.array.rows if self.passed else phase.size, "run": 1,
+            "run_count": self.run_count(phase), "fold": 1,
             "jump1": self.pitch - 1,
             "jump2": (problem.dilation[0] * line - phase.line * self.pitch) % modulus if folded else 0,
-            "n_count": channels[1] - channels[0], "a_nstep": 1, "w_base": phase.size - 1, "w_pitch": modulus - 1,
+            "n_count": channels[1] - channels[0], "a_nstep": 1, "w_base": phase.size - 1 - element, "w_pitch": modulus - 1,
             "w_nstep": 0 if problem.weights.size == 1 else phase.size, "acc_nstep": vectors,
-            "first": int(phase.first == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
+            "first": int(phase.first == element == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned)}
 
     def _outputs(self, image: int, rows: _Span, channels: _Span, room: Room) -> Iterator[Output]:

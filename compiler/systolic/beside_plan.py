@@ -1,12 +1,13 @@
 """Output pixels of a channel side by side: how they lie, how a layer is cut, where all stands, what it costs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
+from ...hdl.systolic.tiles import toeplitz_slots
 from .candidates import halves
 from .geometry import congruent
 from .layer import Layer
@@ -28,6 +29,8 @@ class Way:
     width: int
     #: Whether vectors go on from a row of outputs to the next; outputs in between are dropped.
     flat: bool
+    #: Whether weights are passed on diagonally: an EXECUTE for each tile of the contraction.
+    passed: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Phase:
     #: Pixels of a row of the input that stand in the scratchpad, and elements from a row of the filter to the next.
     columns: int
     line: int
-    #: Elements of the contraction.
+    #: Elements of the contraction, those of zero weights that fill the last tile included.
     size: int
 
 
@@ -76,7 +79,7 @@ class Plan:
     def __init__(self, layer: Layer, cut: Cut):
         self.layer, self.problem, self.config, self.cut = layer, layer.problem, layer.config, cut
         self.item, self.lanes = layer.config.operand_bytes, layer.config.post.lanes
-        self.width, self.flat = cut.way.width, cut.way.flat
+        self.width, self.flat, self.passed = cut.way.width, cut.way.flat, cut.way.passed
         self.held = layer.problem.cg if cut.whole else cut.channels
         #: Distance of pixels in the activation scratchpad, in operands.
         self.pitch = self.held + (1 - self.held) % layer.banks
@@ -98,8 +101,27 @@ class Plan:
             else:
                 columns, line = self.blocks * self.width + taps - 1, self.width + taps - 1
                 size = problem.r * line
+            if self.passed:
+                size += -size % self.config.array.rows
             found.append(Phase(first, taps, step, columns, line, size))
         return found
+
+    def parts(self, phase: Phase) -> list[int]:
+        """First elements of the EXECUTEs of a phase."""
+        return list(range(0, phase.size, self.config.array.rows)) if self.passed else [0]
+
+    def run_count(self, phase: Phase) -> int:
+        """Elements of an EXECUTE up to where the scratchpad's next row of pixels begins."""
+        if self.flat or self.problem.r == 1:
+            return phase.size
+        return min(phase.line, self.config.array.rows) if self.passed else phase.line
+
+    def offset(self, phase: Phase, element: int) -> int:
+        """Operands from the first element of a phase to another."""
+        if self.flat or self.problem.r == 1:
+            return element * self.pitch
+        row, column = divmod(element, phase.line)
+        return row * self.problem.dilation[0] * self.line(phase) + column * self.pitch
 
     def _shared_columns(self) -> int:
         """Pixels from a row to the next if the padding behind a row is that in front of the next, as far as it can."""
@@ -175,7 +197,11 @@ class Plan:
         cut, pads, problem = self.cut, self.config.scratchpads, self.problem
         if self.vectors(cut.rows) * cut.channels > self.layer.depth or self.out_groups > _MOST_GROUPS:
             return False
-        dilation = problem.dilation[0]
+        dilation, rows = problem.dilation[0], self.config.array.rows
+        # A tile must not begin between rows of the filter and go on to the next.
+        if self.passed and not self.flat and problem.r > 1 and any(
+                rows % phase.line and phase.line % rows for phase in self.phases):
+            return False
         if not self.flat and problem.r > 1 and any(
                 (self.line(phase) * dilation - phase.line) % self.layer.banks for phase in self.phases):
             return False
@@ -194,8 +220,10 @@ class Plan:
         images, groups_of = problem.images, -(-problem.cg // cut.channels)
         strips = [min(cut.strip, problem.p - at) for at in range(0, problem.p, cut.strip)]
         parts = [min(cut.rows, strip - at) for strip in strips for at in range(0, strip, cut.rows)]
-        compute = sum(max(self.vectors(part), rows) for part in parts) * self.tiles * problem.cg
-        compute += 8 * len(parts) * groups_of * len(self.phases)
+        least = toeplitz_slots(self.config) if self.passed else rows
+        compute = sum(max(self.vectors(part), least) for part in parts) * self.tiles * problem.cg
+        executes = sum(len(self.parts(phase)) for phase in self.phases)
+        compute += (8 + rows - least) * len(parts) * groups_of * executes
         seen = sum(self.in_rows(strip) for strip in strips) * min(
             sum(phase.columns for phase in self.phases), problem.width)
         loads = layer.row_beats(self.held * self.item, seen) * (1 if cut.whole else groups_of)
@@ -220,9 +248,13 @@ def _ways(layer: Layer) -> list[Way]:
 
     def cycles(way: Way) -> tuple[int, int]:
         plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True))
-        return plan.tiles * max(plan.vectors(problem.p), array.rows), plan.out_groups
+        least = toeplitz_slots(layer.config) if way.passed else array.rows
+        return plan.tiles * max(plan.vectors(problem.p), least), plan.out_groups
 
-    return sorted(found, key=cycles)[:_WAYS]
+    ways = sorted(found, key=cycles)[:_WAYS]
+    if layer.config.has_toeplitz:
+        ways += sorted((replace(way, passed=True) for way in found), key=cycles)[:_WAYS]
+    return ways
 
 
 def _cuts(layer: Layer) -> Iterator[Cut]:

@@ -19,11 +19,11 @@ from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
-from ...hdl.systolic.tiles import TileWalker, drain_cycles, tile_slots
+from ...hdl.systolic.tiles import TileWalker, drain_cycles, follows_diagonally, tile_slots, toeplitz_slots
 from ...memory import MemoryTiming
 
 __all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "row_bursts"]
+           "execution", "is_toeplitz", "row_bursts"]
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -125,6 +125,8 @@ class Latencies:
     prepare: int
     slots_top: int
     slots_left: int
+    #: From one tile of Toeplitz matrices to the next at least.
+    slots_toeplitz: int
     #: Output-stationary: sums that take turns in a PE, from the first to the last row of sums that leave, and
     #: between two drains at least.
     turns: int
@@ -158,7 +160,7 @@ class Latencies:
             Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
-            arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
+            toeplitz_slots(config), arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), AverageWalk.PERIOD,
@@ -231,4 +233,17 @@ def execution(config: Config, body: Mapping[str, int]) -> Execution:
         return Execution(vectors, tiles, period, slots, constants.leaving - (turns - 1))
     tiles *= contraction_tiles(config.array.rows, body["k_total"], body["run"], body.get("fold", 0))
     slots = constants.slots_left if body.get("left") else constants.slots_top
-    return Execution(vectors, tiles, max(vectors, slots), slots, 0)
+    following = constants.slots_toeplitz if is_toeplitz(config, body) else slots
+    return Execution(vectors, tiles, max(vectors, following), slots, 0)
+
+
+def is_toeplitz(config: Config, body: Mapping[str, int]) -> bool:
+    """Whether tiles of an EXECUTE, all but the first, get their weights passed on diagonally."""
+    return config.has_toeplitz and bool(follows_diagonally(config, _Fields(body)))
+
+
+class _Fields(dict[str, int]):
+    """Fields of a body, zero where it does not name them."""
+
+    def __missing__(self, name: str) -> int:
+        return 0

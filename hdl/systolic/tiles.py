@@ -1,5 +1,8 @@
 """Tiles of an execute command: what the feeder loads and the streamer then streams against."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -15,7 +18,7 @@ from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
 from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TileWalker", "drain_cycles", "tile_slots"]
+__all__ = ["TileWalker", "drain_cycles", "follows_diagonally", "tile_slots", "toeplitz_slots"]
 
 
 def tile_slots(config: Config, *, left: bool) -> int:
@@ -25,6 +28,32 @@ def tile_slots(config: Config, *, left: bool) -> int:
     """
     vectors = max(config.array.rows, config.array.cols) if left else config.array.rows
     return max(vectors, Accumulators.period_of(config.arithmetic), TilePlan.LATENCY + 1)
+
+
+def toeplitz_slots(config: Config) -> int:
+    """Least distance between two tiles of Toeplitz matrices.
+
+    The walk's registers settle in so many cycles, and what weights a PE has passed on has been taken before it changes.
+    """
+    return max(3, config.arithmetic.add_latency + 1)
+
+
+def follows_diagonally(config: Config, command: Mapping[str, Any]) -> Any:
+    """Whether tiles of a command, all but the first, get their weights passed on from PE to PE diagonally.
+
+    Each must be a whole tile of one Toeplitz matrix: R elements from the top, whose weights stand one operand before
+    those of the element before. Sums of one are never added to those of the next, which may come too soon.
+
+    Parameters
+    ----------
+    command : mapping
+        EXECUTE, as numbers or as a view of signals.
+    """
+    if not config.has_toeplitz:
+        return False
+    return ((command["output_stationary"] == 0) & (command["left"] == 0) & (command["fold"] == 1)
+            & (command["k_total"] == config.array.rows) & (command["w_pitch"] == (1 << ADDRESS_BITS) - 1)
+            & (command["acc_nstep"] != 0))
 
 
 def drain_cycles(config: Config) -> int:
@@ -57,6 +86,10 @@ class _Walk:
         #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
+        #: Tiles behind the first follow with weights that are passed on diagonally; the next one, the one at hand does.
+        self.follows = Signal() if config.has_toeplitz else Const(0)
+        self.passes = self.begun & self.follows
+        self.passed = Signal(reset_less=True) if config.has_toeplitz else Const(0)
         #: Where the tile's columns begin.
         self.weight_base = Signal(ADDRESS_BITS, reset_less=True)
         self.activation_base = Signal(ADDRESS_BITS, reset_less=True)
@@ -70,7 +103,9 @@ class TileWalker(wiring.Component):
     in which one weight vector a cycle is asked for and, in weight-stationary mode, the addresses
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
-    activation vector. When the last tile is taken, the next command is accepted.
+    activation vector. Tiles whose weights are passed on diagonally (:func:`follows_diagonally`) take
+    :func:`toeplitz_slots`: the streamer asks for their weights, and displacements are those of the first tile.
+    When the last tile is taken, the next command is accepted.
 
     Parameters
     ----------
@@ -146,6 +181,7 @@ class TileWalker(wiring.Component):
         """Give each tile its slots, hold it until it is taken, and begin the next one then."""
         slots_top = tile_slots(self._config, left=False)
         slots_left = tile_slots(self._config, left=True)
+        slots_passed = toeplitz_slots(self._config)
         slot = Signal(signed(ceil_log2(max(slots_top, slots_left)) + 1), reset_less=True)
         held = Signal()
         more = Signal()
@@ -165,13 +201,22 @@ class TileWalker(wiring.Component):
             slot.eq(slot - 1),
         ]
         with m.If(walk.go):
-            m.d.sync += slot.eq(Mux(walk.command.left, slots_left - 2, slots_top - 2))
+            m.d.sync += slot.eq(self._unless_passed(walk, Mux(walk.command.left, slots_left - 2, slots_top - 2),
+                                                    slots_passed - 2))
+        if self._config.has_toeplitz:
+            m.d.sync += walk.follows.eq(follows_diagonally(self._config, walk.command))
+            with m.If(walk.go):
+                m.d.sync += walk.passed.eq(walk.passes)
         with m.If(walk.prepare[-1]):
             m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)
         with m.Elif(taken & walk.finish):
             m.d.sync += walk.cutting.eq(0)
+
+    def _unless_passed(self, walk, value, otherwise):
+        """Return a value, or another for a tile whose weights are passed on diagonally."""
+        return Mux(walk.passes, otherwise, value) if self._config.has_toeplitz else value
 
     def _choose_next(self, m, walk):
         """Go on to the next columns after the last elements."""
@@ -228,7 +273,7 @@ class TileWalker(wiring.Component):
         running = Signal(name=f"{name}_running")
         m.d.comb += running.eq(walk.loading & ~left[-1])
         with m.If(walk.go):
-            m.d.sync += left.eq(start)
+            m.d.sync += left.eq(self._unless_passed(walk, start, -1))
         with m.Elif(running):
             m.d.sync += left.eq(left - 1)
         return running
@@ -323,3 +368,5 @@ class TileWalker(wiring.Component):
             tile.w_unsigned.eq(command.w_unsigned),
             tile.w_zero_point.eq(command.w_zero_point),
         ]
+        if config.has_toeplitz:
+            m.d.comb += tile.passed.eq(walk.passed)

@@ -10,6 +10,7 @@ from execute_model import FIELDS, config, draw, execute
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.post.sums import AccumulatorRead
+from pearray.hdl.shell.commands import ADDRESS_BITS
 from pearray.hdl.systolic.accumulator import Accumulators
 from pearray.hdl.systolic.execute import Events, Execute, execute_cycles
 from pearray.hdl.systolic.tiles import tile_slots
@@ -132,6 +133,32 @@ def test_arithmetics(rng, arithmetic, shape, bits):
                           ARITHMETICS[arithmetic](bits))
     kinds = rng.permutation(KINDS + KINDS[::2])
     run(cfg, rng, [draw(cfg, rng, str(kind), pixels=10, elements=2 * shape[0] + 5) for kind in kinds])
+
+
+@pytest.mark.parametrize(("arithmetic", "shape", "pixels"), [
+    ("integer", (4, 4), 10), ("integer", (2, 5), 4), ("integer", (7, 2), 9), ("integer", (16, 16), 5), ("direct", (3, 4), 8),
+    ("slow-product", (4, 3), 7), ("slow-sum", (3, 4), 6), ("float-like", (4, 3), 12)])
+def test_toeplitz(rng, arithmetic, shape, pixels):
+    """Weights passed on too early or too late, turned round, or kept for a tile of another kind, would give a wrong sum."""
+    cfg = with_arithmetic(config(*shape, activation_bytes=512, weight_bytes=512, toeplitz=1), ARITHMETICS[arithmetic](8))
+    kinds = rng.permutation(KINDS + ("toeplitz",) * 5)
+    run(cfg, rng, [draw(cfg, rng, str(kind), pixels=pixels, elements=2 * shape[0] + 5) for kind in kinds])
+
+
+@pytest.mark.parametrize(("arithmetic", "least"), [("integer", 3), ("float-like", 5)])
+@pytest.mark.parametrize("pixels", [1, 2, 3, 7])
+def test_toeplitz_throughput(rng, arithmetic, least, pixels):
+    """Tiles behind the first must not wait for rows of weights, and two vectors bring all of a tile."""
+    cfg = with_arithmetic(config(6, 4, toeplitz=1), ARITHMETICS[arithmetic](8))
+    body = command(m_count1=pixels, k_total=6, fold=1, n_count=4, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32,
+                   a_nstep=7)
+    _, _, events = run(cfg, rng, [body])
+    first = events["active"][0]
+    assert events["active"] == [first + tile * max(pixels, least) + pixel for tile in range(4) for pixel in range(pixels)]
+    assert len(events["weight_read"]) == 6 + 3 * 2
+    # Sums of the same rows may not come so soon.
+    _, _, events = run(cfg, rng, [body | {"acc_nstep": 0}])
+    assert len(events["weight_read"]) == 4 * 6
 
 
 def command(**fields):
