@@ -13,7 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution
+from .timing import Execution, Latencies, bursts, data_cycles, execution, is_toeplitz
 
 __all__ = ["Bounds"]
 
@@ -79,7 +79,9 @@ class Bounds:
         return known[1]
 
     def _execution(self, body: Mapping[str, int]) -> Execution:
-        return execution(self._config, body)
+        found = execution(self._config, body)
+        # It may continue the tiles of the one before.
+        return found._replace(slots=self._c.slots_continuing) if is_toeplitz(self._config, body) else found
 
     def _beats(self, body: Mapping[str, int]) -> int:
         if body.get("fill"):

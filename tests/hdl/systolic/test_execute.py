@@ -156,6 +156,14 @@ def test_toeplitz_throughput(rng, arithmetic, least, pixels):
     first = events["active"][0]
     assert events["active"] == [first + tile * max(pixels, least) + pixel for tile in range(4) for pixel in range(pixels)]
     assert len(events["weight_read"]) == 6 + 3 * 2
+    # A command that goes on in flight needs no rows of weights either.
+    _, _, events = run(cfg, rng, [body, body | {"first": 0, "w_base": 9, "a_base": 3}])
+    assert len(events["weight_read"]) == 6 + 7 * 2
+    last, begun = events["active"][3 * pixels], events["active"][4 * pixels]
+    assert begun - last == max(5 + least, pixels)
+    for other in ({"bank": 1}, {"run": 99}, {"jump1": cfg.banks}, {"run_count": 2}, {"jump2": cfg.banks}):
+        _, _, events = run(cfg, rng, [body, body | other])
+        assert len(events["weight_read"]) == 2 * (6 + 3 * 2)
     # Sums of the same rows may not come so soon.
     _, _, events = run(cfg, rng, [body | {"acc_nstep": 0}])
     assert len(events["weight_read"]) == 4 * 6
