@@ -10,6 +10,7 @@ from typing import Any
 from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
+from ...hdl.systolic.tiles import TileWalker
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
@@ -81,7 +82,8 @@ class Bounds:
     def _execution(self, body: Mapping[str, int]) -> Execution:
         found = execution(self._config, body)
         # It may continue the tiles of the one before.
-        return found._replace(slots=self._c.slots_continuing) if is_toeplitz(self._config, body) else found
+        slots = self._c.slots_continuing + TileWalker.CONTINUATION - self._c.prepare
+        return found._replace(slots=slots) if is_toeplitz(self._config, body) else found
 
     def _beats(self, body: Mapping[str, int]) -> int:
         if body.get("fill"):

@@ -14,6 +14,7 @@ import numpy as np
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
+from ...hdl.systolic.tiles import TileWalker
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
@@ -214,32 +215,33 @@ class _Machine(Queues):
         index, constants = self._slot[_EXECUTE], self._c
         body = self._bodies[index]
         vectors, tiles, period, slots, leaving = execution(self._config, body)
-        time = max(time, self._tiles_ready)
+        held, time = time, max(time, self._tiles_ready)
         mode = body.get("output_stationary", 0)
         if mode != self._mode:
             self._mode = mode
             time = max(time, self._counts[_EXECUTE][-1] + Accumulators.AHEAD + 1)
-        if self._continues(index, body, time):
-            slots = constants.slots_continuing
+        prepare = constants.prepare
+        if self._continues(index, body, time, time - held):
+            prepare, slots = TileWalker.CONTINUATION, constants.slots_continuing
             self.continued.add(index)
         self._before = index
         self.begun[index] = time
         came, idle, loads = self._slot_at[_EXECUTE], max(self._tiles_ready, 2), self._counts[_LOAD]
         loaded = max(came, max((done[number] for done, number in self._waits[index] if done is loads), default=0) + 1)
         self._count_stalls(idle, came, loaded, time)
-        start = self.starts[index] = max(time + constants.prepare + slots, self._array_end + 1)
+        start = self.starts[index] = max(time + prepare + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - vectors)
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + vectors - 1
         self._at(time + 1, FREED, _EXECUTE)
         self._finished(_EXECUTE, index, self._array_end + constants.through + leaving)
 
-    def _continues(self, index: int, body: Mapping[str, int], time: int) -> bool:
-        """Whether an EXECUTE taken in some cycle continues the tiles of the one before, which is still in flight."""
+    def _continues(self, index: int, body: Mapping[str, int], time: int, waited: int) -> bool:
+        """Whether an EXECUTE taken in some cycle, held up before, continues the tiles of one that is still in flight."""
         before = self._before
         return (self._config.has_toeplitz and before >= 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
-                and continues(self._config, body, self._bodies[before],
-                              same_bank=self._banks[index] == self._banks[before]))
+                and (waited >= self._c.wait_continuing or self._banks[index] == self._banks[before])
+                and continues(self._config, body, self._bodies[before]))
 
     def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:
         """Count why the execute engine had nothing to do from `idle` to `begun`."""

@@ -23,6 +23,7 @@ from ...hdl.systolic.tiles import (
     TileWalker,
     continues_diagonally,
     continuing_slots,
+    continuing_wait,
     drain_cycles,
     follows_diagonally,
     tile_slots,
@@ -139,6 +140,8 @@ class Latencies:
     #: From one tile of Toeplitz matrices to the next at least, and of the first of an EXECUTE that continues another's.
     slots_toeplitz: int
     slots_continuing: int
+    #: Cycles that the latter must have been held up if it names another bank.
+    wait_continuing: int
     #: Output-stationary: sums that take turns in a PE, from the first to the last row of sums that leave, and
     #: between two drains at least.
     turns: int
@@ -172,7 +175,8 @@ class Latencies:
             Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
-            toeplitz_slots(config), continuing_slots(config), arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
+            toeplitz_slots(config), continuing_slots(config),
+            continuing_wait(config), arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), AverageWalk.PERIOD,
@@ -255,11 +259,9 @@ def is_toeplitz(config: Config, body: Mapping[str, int]) -> bool:
     return config.has_toeplitz and body.get("w_pitch") == _BACK and bool(follows_diagonally(config, _Fields(body)))
 
 
-def continues(config: Config, body: Mapping[str, int], before: Mapping[str, int], *, same_bank: bool) -> bool:
-    """Whether the first tile of an EXECUTE gets its weights so, too, if the one before it is in flight then."""
-    banks = {"bank": 0}, {"bank": int(not same_bank)}
-    return is_toeplitz(config, body) and bool(
-        continues_diagonally(config, _Fields(body | banks[0]), _Fields(before | banks[1])))
+def continues(config: Config, body: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    """Whether the first tile of an EXECUTE can get its weights so, too, if the one before it is in flight then."""
+    return is_toeplitz(config, body) and bool(continues_diagonally(config, _Fields(body), _Fields(before)))
 
 
 class _Fields(dict[str, int]):

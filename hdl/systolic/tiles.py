@@ -18,7 +18,7 @@ from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
 from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TileWalker", "continues_diagonally", "continuing_slots", "drain_cycles", "follows_diagonally", "tile_slots",
+__all__ = ["TileWalker", "continues_diagonally", "continuing_slots", "continuing_wait", "drain_cycles", "follows_diagonally", "tile_slots",
            "toeplitz_slots"]
 
 
@@ -62,20 +62,29 @@ _DISPLACING = ("run", "run_count", "jump1", "jump2")
 
 
 def continues_diagonally(config: Config, command: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
-    """Whether the first tile of a command gets its weights so, too, if the command before it is still in flight then.
+    """Whether the first tile of a command can get its weights so, too, if the command before it is still in flight.
 
-    Rows of both lie as far apart in the scratchpad. As both name one bank, POSTs that the command may have waited for
-    have read its sums long ago.
+    Rows of both lie as far apart in the scratchpad.
     """
     follows = follows_diagonally(config, command) & follows_diagonally(config, before)
-    for name in ("bank", *_DISPLACING) if config.has_toeplitz else ():
+    for name in _DISPLACING if config.has_toeplitz else ():
         follows = follows & (command[name] == before[name])
     return follows
 
 
+def continuing_wait(config: Config) -> int:
+    """Cycles that such a command must have been held up, unless it names the bank of the one before.
+
+    A POST gives back a bank that it still reads, and knows when a command that waited for it gets there at the soonest;
+    see :meth:`.execute.Execute.untouched_of`. What goes on with a bank waited for that POST with the first command.
+    """
+    return (TileWalker.PREPARATION + tile_slots(config, left=False) - TileWalker.CONTINUATION
+            - continuing_slots(config))
+
+
 def continuing_slots(config: Config) -> int:
     """Slots of the first tile of such a command: rows of accumulators may have come as the last of the one before."""
-    return max(toeplitz_slots(config), Accumulators.period_of(config.arithmetic) - TileWalker.PREPARATION)
+    return max(toeplitz_slots(config), Accumulators.period_of(config.arithmetic) - TileWalker.CONTINUATION)
 
 
 def drain_cycles(config: Config) -> int:
@@ -155,6 +164,8 @@ class TileWalker(wiring.Component):
 
     #: Cycles from the acceptance of a command to the first slot of its first tile.
     PREPARATION = TilePlan.LATENCY + 2
+    #: The same for one whose first tile gets weights passed on diagonally.
+    CONTINUATION = 3
 
     def __init__(self, config: Config):
         self._config = config
@@ -194,9 +205,19 @@ class TileWalker(wiring.Component):
             accepted.eq(self.commands.valid & self.commands.ready),
         ]
         m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
+        if self._config.has_toeplitz:
+            most = continuing_wait(self._config)
+            cycles = Signal(range(most + 1), name="cycles_waited")
+            waited = cycles == most
+            with m.If(~self.commands.valid | self.commands.ready):
+                m.d.sync += cycles.eq(0)
+            with m.Elif(~waited):
+                m.d.sync += cycles.eq(cycles + 1)
         with m.If(accepted):
             if self._config.has_toeplitz:
-                m.d.sync += walk.continues.eq(~self.quiet & continues_diagonally(self._config, self.commands.p, walk.command))
+                m.d.sync += walk.continues.eq(
+                    ~self.quiet & (waited | (self.commands.p.bank == walk.command.bank))
+                    & continues_diagonally(self._config, self.commands.p, walk.command))
             m.d.sync += [
                 walk.command.eq(self.commands.payload),
                 walk.stationary.eq(self.commands.p.output_stationary),
@@ -232,7 +253,11 @@ class TileWalker(wiring.Component):
             m.d.sync += walk.follows.eq(follows_diagonally(self._config, walk.command))
             with m.If(walk.go):
                 m.d.sync += walk.passed.eq(walk.passes)
-        with m.If(walk.prepare[-1]):
+        # What continues has the plan of the command before.
+        prepared = walk.prepare[-1]
+        if self._config.has_toeplitz:
+            prepared = Mux(walk.continues, walk.prepare[self.CONTINUATION - 3], prepared)
+        with m.If(prepared):
             m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)
