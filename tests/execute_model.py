@@ -6,16 +6,16 @@ import numpy as np
 
 from pearray.golden.fused_attention import rshift
 from pearray.hdl.shell.commands import ADDRESS_BITS
-from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.shell.config import Memory, Post
 from pearray.hdl.systolic.commands import ExecuteBody
-from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
+from pearray.hdl.systolic.config import Accumulators, Array, Scratchpads, SystolicConfig
 
 FIELDS = tuple(name for name, _ in ExecuteBody.as_shape())
 
 
-def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024, softmax=0):
+def config(rows, cols, *, operand_bits=8, depth=128, activation_bytes=1024, weight_bytes=1024, toeplitz=0, softmax=0):
     return SystolicConfig(
-        name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits),
+        name="test", array=Array(rows=rows, cols=cols, operand_bits=operand_bits, toeplitz=toeplitz),
         post=Post(softmax=softmax),
         accumulators=Accumulators(depth=depth), memory=Memory(data_width=32),
         scratchpads=Scratchpads(activation_bytes=activation_bytes, weight_bytes=weight_bytes,
@@ -121,8 +121,14 @@ def zero_points(cfg, rng):
     return result
 
 
+def draw_like(cfg, rng, before, **sizes):
+    """Random command whose weights are passed on as those of another, which it may go on with."""
+    names = ["run", "run_count", "jump1", "jump2", "bank"][:int(rng.integers(4, 6))]
+    return draw(cfg, rng, "toeplitz", **sizes) | {name: before[name] for name in names}
+
+
 def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
-    """Random command of a kind: fold, runs, left, diagonal, maximum or outer."""
+    """Random command of a kind: fold, runs, left, diagonal, maximum, outer or toeplitz."""
     rows, cols, depth, banks = cfg.array.rows, cfg.array.cols, cfg.accumulators.depth, cfg.banks
     kind = kind or str(rng.choice(["fold", "runs", "left", "diagonal", "outer"]))
     body = dict.fromkeys((name for name, _ in cfg.commands.execute.as_shape()), 0) | zero_points(cfg, rng)
@@ -153,6 +159,12 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
         body |= counts(min(cfg.os_depth, pixels)) | {"output_stationary": 1}
         return body
     body |= {"k_total": integer(1, elements), "run": integer(1, elements), "run_count": integer(1, 3)}
+    if kind == "toeplitz":
+        # Tiles add to rows of their own, or all to the same ones.
+        return body | counts(1 if rng.random() < 0.3 else pixels) | {
+            "fold": 1, "jump1": body["jump1"] // banks * banks, "jump2": body["jump2"] // banks * banks,
+            "k_total": rows, "w_pitch": top - 1, "n_count": integer(1, 4),
+            "acc_nstep": int(rng.choice([0, 32, 32, 32]))}
     if kind == "fold":
         body |= {"fold": 1, "jump1": body["jump1"] // banks * banks, "jump2": body["jump2"] // banks * banks,
                  "left": integer(0, 1)}

@@ -1,23 +1,31 @@
 """Output pixels of a channel side by side: how they lie, how a layer is cut, where all stands, what it costs."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import accumulate, pairwise, product
 
 from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
+from ...hdl.systolic.slots import toeplitz_slots
 from .candidates import halves
 from .geometry import congruent
 from .layer import Layer
 
-__all__ = ["Cut", "Phase", "Plan", "fitting"]
+__all__ = ["Cut", "Phase", "Plan", "Span", "Strip", "Way", "fitting"]
 
 #: Ways to lay outputs side by side, of least cycles of the array, that are combined with cuts.
 _WAYS = 4
 
 #: Groups of lanes of a row that post-processing can count.
 _MOST_GROUPS = 16
+
+
+#: Rows of outputs of a strip, and channels of each of its groups.
+Strip = tuple[int, tuple[int, ...]]
+
+#: First row or channel, and that behind the last.
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Way:
     width: int
     #: Whether vectors go on from a row of outputs to the next; outputs in between are dropped.
     flat: bool
+    #: Whether weights are passed on diagonally: an EXECUTE for each tile of the contraction.
+    passed: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,9 @@ class Cut:
     whole: bool
     #: Whether outputs of a group's rows are stored when those of all channels are there.
     joined: bool
+    #: Rows of each strip of an image and channels of its groups where they are not all alike; then `channels`, `rows`
+    #: and `strip` are the most, and strips hold all channels.
+    strips: tuple[Strip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ class Phase:
     #: Pixels of a row of the input that stand in the scratchpad, and elements from a row of the filter to the next.
     columns: int
     line: int
-    #: Elements of the contraction.
+    #: Elements of the contraction, those of zero weights that fill the last tile included.
     size: int
 
 
@@ -70,13 +83,23 @@ def _can_lie_beside(layer: Layer) -> bool:
             and not (finish.table is not None and finish.table.ndim > 1))
 
 
+def _parts(first: int, end: int, most: int) -> list[Span]:
+    """Cut a range into parts of `most`, but for the last."""
+    return [(at, min(at + most, end)) for at in range(first, end, most)]
+
+
+def _spans(sizes: Iterable[int]) -> list[Span]:
+    """Spans of parts that follow one another from 0 on."""
+    return list(pairwise(accumulate(sizes, initial=0)))
+
+
 class Plan:
     """A layer under a cut: its vectors, and where all stands."""
 
     def __init__(self, layer: Layer, cut: Cut):
         self.layer, self.problem, self.config, self.cut = layer, layer.problem, layer.config, cut
         self.item, self.lanes = layer.config.operand_bytes, layer.config.post.lanes
-        self.width, self.flat = cut.way.width, cut.way.flat
+        self.width, self.flat, self.passed = cut.way.width, cut.way.flat, cut.way.passed
         self.held = layer.problem.cg if cut.whole else cut.channels
         #: Distance of pixels in the activation scratchpad, in operands.
         self.pitch = self.held + (1 - self.held) % layer.banks
@@ -98,8 +121,27 @@ class Plan:
             else:
                 columns, line = self.blocks * self.width + taps - 1, self.width + taps - 1
                 size = problem.r * line
+            if self.passed:
+                size += -size % self.config.array.rows
             found.append(Phase(first, taps, step, columns, line, size))
         return found
+
+    def parts(self, phase: Phase) -> list[int]:
+        """First elements of the EXECUTEs of a phase."""
+        return list(range(0, phase.size, self.config.array.rows)) if self.passed else [0]
+
+    def run_count(self, phase: Phase) -> int:
+        """Elements of an EXECUTE up to where the scratchpad's next row of pixels begins."""
+        if self.flat or self.problem.r == 1:
+            return phase.size
+        return min(phase.line, self.config.array.rows) if self.passed else phase.line
+
+    def offset(self, phase: Phase, element: int) -> int:
+        """Operands from the first element of a phase to another."""
+        if self.flat or self.problem.r == 1:
+            return element * self.pitch
+        row, column = divmod(element, phase.line)
+        return row * self.problem.dilation[0] * self.line(phase) + column * self.pitch
 
     def _shared_columns(self) -> int:
         """Pixels from a row to the next if the padding behind a row is that in front of the next, as far as it can."""
@@ -119,6 +161,15 @@ class Plan:
             return -(-((rows - 1) * self.phases[0].line + self.problem.q) // self.width)
         return rows * self.blocks
 
+    def strips(self) -> list[tuple[Span, list[Span], list[Span]]]:
+        """Strips of an image: their rows of outputs, the rows of their groups, and the channels of those."""
+        cut, problem = self.cut, self.problem
+        if cut.strips:
+            rows = _spans(rows for rows, _ in cut.strips)
+            return [(span, [span], _spans(channels)) for span, (_, channels) in zip(rows, cut.strips, strict=True)]
+        return [(strip, _parts(*strip, cut.rows), _parts(0, problem.cg, cut.channels))
+                for strip in _parts(0, problem.p, cut.strip)]
+
     def in_rows(self, rows: int) -> int:
         """Rows of the input that some rows of outputs see."""
         return (rows - 1) * self.problem.stride[0] + self.problem.dilation[0] * (self.problem.r - 1) + 1
@@ -135,7 +186,12 @@ class Plan:
         if self.flat:
             pixels = max(self.vectors(rows) * self.width + phase.size - self.width, self.in_rows(rows) * phase.columns)
             return (pixels - 1) * self.pitch + self.held
-        return (self.in_rows(rows) - 1) * self.line(phase) + (phase.columns - 1) * self.pitch + self.held
+        line = self.line(phase)
+        seen = (self.in_rows(rows) - 1) * line + (phase.columns - 1) * self.pitch
+        # What fills the last tile may be a row more.
+        last = ((rows - 1) * self.problem.stride[0] * line + (self.blocks - 1) * self.width * self.pitch
+                + self.offset(phase, phase.size - 1))
+        return max(seen, last) + self.held
 
     def places(self, rows: int) -> list[int]:
         """Where each phase's pixels begin in a tile of activations, and how many operands it has in all."""
@@ -173,16 +229,29 @@ class Plan:
     def fits(self) -> bool:
         """Whether all has room, and can be walked."""
         cut, pads, problem = self.cut, self.config.scratchpads, self.problem
-        if self.vectors(cut.rows) * cut.channels > self.layer.depth or self.out_groups > _MOST_GROUPS:
+        sums = max(self.vectors(row[1] - row[0]) * (some[1] - some[0])
+                   for _, rows, channels in self.strips() for row in rows for some in channels)
+        if sums > self.layer.depth or self.out_groups > _MOST_GROUPS:
             return False
-        dilation = problem.dilation[0]
+        dilation, rows = problem.dilation[0], self.config.array.rows
+        # A tile must not begin between rows of the filter and go on to the next.
+        if self.passed and not self.flat and problem.r > 1 and any(
+                rows % phase.line and phase.line % rows for phase in self.phases):
+            return False
         if not self.flat and problem.r > 1 and any(
                 (self.line(phase) * dilation - phase.line) % self.layer.banks for phase in self.phases):
             return False
-        weights = sum(self.weight_bytes(phase, cut.channels) for phase in self.phases)
+        weights = sum(self.weight_bytes(phase, problem.cg if self.is_held else cut.channels) for phase in self.phases)
         return (self.places(min(cut.strip, problem.p))[-1] * self.item <= pads.activation_bytes
                 and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels
                 and 2 * self.out_size(cut.rows) <= pads.output_bytes)
+
+    @cached_property
+    def is_held(self) -> bool:
+        """Whether filters of all channels stand together, and biases and scales as well."""
+        pads = self.config.scratchpads
+        weights = sum(self.weight_bytes(phase, self.problem.cg) for phase in self.phases)
+        return 2 * weights <= pads.weight_bytes and 2 * self.problem.cg <= pads.channels
 
     def weight_bytes(self, phase: Phase, channels: int) -> int:
         """Bytes of the filters of some channels, zeros before the first and behind the last included."""
@@ -194,8 +263,10 @@ class Plan:
         images, groups_of = problem.images, -(-problem.cg // cut.channels)
         strips = [min(cut.strip, problem.p - at) for at in range(0, problem.p, cut.strip)]
         parts = [min(cut.rows, strip - at) for strip in strips for at in range(0, strip, cut.rows)]
-        compute = sum(max(self.vectors(part), rows) for part in parts) * self.tiles * problem.cg
-        compute += 8 * len(parts) * groups_of * len(self.phases)
+        least = toeplitz_slots(self.config) if self.passed else rows
+        compute = sum(max(self.vectors(part), least) for part in parts) * self.tiles * problem.cg
+        executes = sum(len(self.parts(phase)) for phase in self.phases)
+        compute += (8 + rows - least) * len(parts) * groups_of * executes
         seen = sum(self.in_rows(strip) for strip in strips) * min(
             sum(phase.columns for phase in self.phases), problem.width)
         loads = layer.row_beats(self.held * self.item, seen) * (1 if cut.whole else groups_of)
@@ -218,18 +289,24 @@ def _ways(layer: Layer) -> list[Way]:
     # Pixels of a channel are not worth it.
     found = [Way(width, each) for each in flat for width in range(2, array.cols + 1)]
 
-    def cycles(way: Way) -> tuple[int, int]:
+    def cycles(way: Way) -> tuple[int, int, int]:
         plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True))
-        return plan.tiles * max(plan.vectors(problem.p), array.rows), plan.out_groups
+        least = toeplitz_slots(layer.config) if way.passed else array.rows
+        # Where an image is cut, wider vectors leave less over.
+        return plan.tiles * max(plan.vectors(problem.p), least), plan.out_groups, -way.width * way.passed
 
-    return sorted(found, key=cycles)[:_WAYS]
+    ways = sorted(found, key=cycles)[:_WAYS]
+    if layer.config.has_toeplitz:
+        ways += sorted((replace(way, passed=True) for way in found), key=cycles)[:_WAYS]
+    return ways
 
 
 def _cuts(layer: Layer) -> Iterator[Cut]:
     """Yield ways and sizes of parts."""
     problem = layer.problem
     for way in _ways(layer):
-        for channels, rows in product(halves(problem.cg), sorted({*halves(problem.p), *range(1, 5)})):
+        for channels, rows in product(halves(problem.cg), sorted({
+                *halves(problem.p), *range(1, 5), *(-(-problem.p // parts) for parts in range(2, 6))})):
             if rows > problem.p:
                 continue
             strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}

@@ -15,7 +15,7 @@ from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .timeline import timeline
-from .timing import Latencies, bursts, contraction_tiles, execution, row_bursts
+from .timing import Latencies, bursts, contraction_tiles, execution, is_toeplitz, row_bursts
 
 __all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 
@@ -46,6 +46,8 @@ def strided_beats(config: Config, timing: MemoryTiming, start: int, pitch: int, 
 def execute_cycles(config: Config, body: Mapping[str, int]) -> float:
     """Cycles in which an EXECUTE feeds the array, weights loading under the tiles."""
     found = execution(config, body)
+    if is_toeplitz(config, body):
+        return float(config.array.rows + (found.tiles - 1) * found.period)
     turns = config.arithmetic.add_latency if body.get("output_stationary") else 1
     return float(found.tiles * max(found.vectors, turns * config.array.rows))
 
@@ -84,7 +86,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     rows, cols = config.array.rows, config.array.cols
     moves = ("move_commands", "moved_beats") if config.has_moves else ()
     counts = dict.fromkeys((*EXACT, *moves, "stall_load", "stall_post", "stall_empty"), 0)
-    for command in program.commands:
+    for number, command in enumerate(program.commands):
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
         if command.opcode is Opcode.LOAD:
@@ -107,6 +109,9 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
                 sums = first = tiles * config.arithmetic.add_latency * rows
             else:
                 weights = taken.tiles * cols if body.get("left") else tiles * body["k_total"]
+                if is_toeplitz(config, body):
+                    # Of all tiles but the first, or of all, what enters at the top and at the left.
+                    weights = 2 * tiles + (0 if number in found.continued else rows - 2)
             counts["execute_active"] += taken.active
             counts["execute_weight_read"] += weights
             counts["execute_accumulator_write"] += sums

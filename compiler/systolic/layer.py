@@ -245,7 +245,8 @@ class Tiling:
 
     def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
         """The last group before it is cut into smaller ones, its pixels and tiles, behind the number of pixels and the
-        tiles of the group before it; none if there is no other."""
+        tiles of the group before it; none if there is no other.
+        """
         visits = self.visits(groups)
         *others, last = self.parts(visits[-1].region, len(visits) == 1)
         block = visits[-1].block

@@ -8,10 +8,10 @@ from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.delay import Skew
 from ..blocks.unit import Unit, add
 from ..errors import PearrayError
-from .pe import PEControl
+from .pe import pe_control
 from .pe_rows import PEBlock
 
-__all__ = ["ArrayControl", "SystolicArray", "WeightControl"]
+__all__ = ["ArrayControl", "DiagonalArrayControl", "SystolicArray", "WeightControl", "array_control"]
 
 
 class ArrayControl(data.Struct):
@@ -26,6 +26,22 @@ class ArrayControl(data.Struct):
     clear: unsigned(1)
     #: Output-stationary: they are the last of their sums, which then leave. Set with the first of them only.
     drain: unsigned(1)
+
+
+class DiagonalArrayControl(data.Struct):
+    """The same, in an array with tiles of Toeplitz matrices."""
+
+    swap: unsigned(1)
+    #: Weight-stationary, with ``swap``: the tile is the one on ``w_top`` and ``w_left`` in the cycle after this one.
+    diagonal: unsigned(1)
+    output_stationary: unsigned(1)
+    clear: unsigned(1)
+    drain: unsigned(1)
+
+
+def array_control(toeplitz: bool) -> type[data.Struct]:
+    """Control bits of an activation vector, in an array with tiles of Toeplitz matrices or without."""
+    return DiagonalArrayControl if toeplitz else ArrayControl
 
 
 class WeightControl(data.Struct):
@@ -62,6 +78,12 @@ class SystolicArray(Unit):
     K stands for R in these rules. So may a tile from the left whose last columns don't count. The
     direction may change from one tile to the next without a gap.
 
+    **Toeplitz matrices.** With ``toeplitz``, a tile whose row r is row r - 1 one column further to the right needs no
+    loading. Its swap vector comes with ``control.diagonal``, and in the next cycle row 0 stands on ``w_top``, column 0
+    on ``w_left``; the swap carries them on from PE to PE diagonally. Another swap comes A + 1 cycles after it, or any
+    later. Vectors of a tile from the top or from the left that is to come next may pass at the same time, but for that
+    cycle.
+
     **Output-stationary.** Vectors x and w with the same number are presented ``os_weight_lead``
     cycles apart, w first, from the top, with ``capture`` set; PE (r, c) adds x[r] * w[c] to its sum.
     An addition of A cycles leaves room for A sums in each PE, which take turns: vectors come in groups of A
@@ -81,12 +103,14 @@ class SystolicArray(Unit):
         Numbers that the array computes with.
     products : int
         Products that a partial sum can hold.
+    toeplitz : bool
+        Whether weights can be passed on diagonally; at least 2 x 2 PEs.
 
     Members
     -------
     a : :py:`In(ArrayLayout(word, rows))`
         Activation vector x.
-    control : :py:`In(ArrayControl)`
+    control : :py:`In(array_control(toeplitz))`
         Its control bits.
     w_top : :py:`In(ArrayLayout(word, cols))`
         Weight vector from the top.
@@ -105,7 +129,7 @@ class SystolicArray(Unit):
 
     unit_name = "systolic_array"
 
-    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int):
+    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int, toeplitz: bool = False):
         for name, value, high in (("rows", rows, 1024), ("cols", cols, 1024), ("products", products, 1 << 20)):
             if not isinstance(value, int) or not 1 <= value <= high:
                 raise PearrayError(f"{name} must be an integer in 1..{high}, not {value!r}")
@@ -113,9 +137,10 @@ class SystolicArray(Unit):
         self._cols = cols
         self._arithmetic = arithmetic
         self._products = products
+        self._toeplitz = toeplitz
         super().__init__({
             "a": In(data.ArrayLayout(arithmetic.word, rows)),
-            "control": In(ArrayControl),
+            "control": In(array_control(toeplitz)),
             "w_top": In(data.ArrayLayout(arithmetic.word, cols)),
             "w_left": In(data.ArrayLayout(arithmetic.word, rows)),
             "w_control": In(WeightControl),
@@ -186,6 +211,11 @@ class SystolicArray(Unit):
         return 0
 
     @property
+    def toeplitz_interval(self) -> int:
+        """Least number of cycles from the swap of a tile whose weights are passed on diagonally to the next swap."""
+        return self._arithmetic.add_latency + 1
+
+    @property
     def drain_interval(self) -> int:
         """Least number of cycles from a drain vector to the next, or to a weight-stationary vector."""
         return self.drain_interval_of(self._rows, self._arithmetic)
@@ -199,7 +229,7 @@ class SystolicArray(Unit):
         """Build the array."""
         m = Module()
 
-        block = PEBlock(self._rows, self._cols, self._arithmetic, self._products)
+        block = PEBlock(self._rows, self._cols, self._arithmetic, self._products, self._toeplitz)
         add(m, "pes", block, platform)
 
         # Operands. A token enters column c, or row r, with that element's share of vector 0.
@@ -220,11 +250,14 @@ class SystolicArray(Unit):
             for wire, token in zip(wires, tokens[::step], strict=False):
                 m.d.comb += wire.eq(token)
 
+        if self._toeplitz:
+            m.d.comb += [wire.eq(above) for wire, above in zip(block.active_above, block.weight_above[1:], strict=True)]
+
         # Control bits.
         control, drains = self._control(m)
         for r, wire in enumerate(block.control_left):
             for stage in range(addition if r else 0):
-                entering = Signal(PEControl, name=f"control_{r}_{stage}" if stage else f"control_{r}")
+                entering = Signal(control.shape(), name=f"control_{r}_{stage}" if stage else f"control_{r}")
                 m.d.sync += entering.eq(control)
                 control = entering
             move = Signal(name=f"move_{r}", init=1)
@@ -249,7 +282,7 @@ class SystolicArray(Unit):
 
         Return them, and a vector that tells which rows see the last drain of output-stationary sums.
         """
-        control = Signal(PEControl)
+        control = Signal(pe_control(self._toeplitz))
         stationary = self.control.output_stationary
         product, addition = self._arithmetic.product_latency, self._arithmetic.add_latency
 
@@ -276,7 +309,8 @@ class SystolicArray(Unit):
             control.left.eq(Mux(self.w_control.capture, self.w_control.left, left)),
             control.through.eq(stationary),
         ]
-        for name, value, delay in (("swap", self.control.swap | stationary, 1),
+        diagonal = [("diagonal", self.control.diagonal & ~stationary, 1)] if self._toeplitz else []
+        for name, value, delay in (("swap", self.control.swap | stationary, 1), *diagonal,
                                    ("output_stationary", stationary, 1 + product),
                                    ("clear", clear, 1 + product),
                                    ("drain", drain, 1 + product + addition)):

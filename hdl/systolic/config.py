@@ -10,11 +10,19 @@ from amaranth.utils import ceil_log2
 from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS, CommandSet
-from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
+from ..shell.config import Array as PlainArray
+from ..shell.config import Config, Memory, OutputScratchpads, Post
 from ..shell.functions import FUNCTIONS
 from .commands import COMMANDS, command_set
 
-__all__ = ["Accumulators", "Scratchpads", "SystolicConfig"]
+__all__ = ["Accumulators", "Array", "Scratchpads", "SystolicConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Array(PlainArray):
+    """Array of processing elements, which can pass weights on diagonally."""
+
+    toeplitz: int = integer(0, 0, 1, "1 for tiles whose rows of weights are those before, one column on, in 3 cycles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,9 @@ class SystolicConfig(Config):
         super().__post_init__()
         if self.array.cols % self.post.lanes:
             raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
+        if self.has_toeplitz and min(self.array.rows, self.array.cols) < 2:
+            raise PearrayError(f"array.toeplitz must be 0 in an array of {self.array.rows} x {self.array.cols} PEs, "
+                               f"which has no diagonal, not 1")
         line = self.banks * self.operand_bytes
         for name in ("activation_bytes", "weight_bytes", "output_bytes"):
             if getattr(self.scratchpads, name) < 2 * line:
@@ -83,6 +94,11 @@ class SystolicConfig(Config):
         if self.accumulators.depth < self.array.rows:
             raise PearrayError(f"accumulators.depth must be at least array.rows = {self.array.rows}, "
                                f"not {self.accumulators.depth}")
+
+    @property
+    def has_toeplitz(self) -> bool:
+        """Whether tiles of Toeplitz matrices can follow one another faster than rows of weights load."""
+        return isinstance(self.array, Array) and bool(self.array.toeplitz)
 
     @property
     def sum_columns(self) -> int:

@@ -13,9 +13,10 @@ from ..shell.tokens import TokenGates
 from .accumulator import Accumulators, DrainRows
 from .array import SystolicArray
 from .feeder import Feeder
+from .slots import drain_cycles, tile_slots, toeplitz_slots
 from .streamer import Streamer
 from .tile_layouts import line_bits
-from .tiles import TileWalker, drain_cycles, tile_slots
+from .tiles import TileWalker
 
 __all__ = ["Events", "Execute", "execute_cycles"]
 
@@ -70,7 +71,8 @@ class Execute(wiring.Component):
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
     and S, the cycles in which weights load, is ``max(R, P)`` from the top and ``max(R, C, P)`` from
     the left. (A sum can be added to every P cycles: 6 with integers.) Between two commands, S is five cycles
-    longer. Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
+    longer. With ``array.toeplitz``, S is :func:`.slots.toeplitz_slots` where weights are passed on diagonally.
+    Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
     an output-stationary tile takes A of them. Such tiles follow one another without an idle cycle if one of the
     three loops has at least ``max(A R, P) / A`` turns, else drains are kept ``max(A R, P)`` cycles apart.
 
@@ -106,10 +108,11 @@ class Execute(wiring.Component):
     def __init__(self, config: Config):
         array = config.array
         self._config = config
-        self._array = SystolicArray(array.rows, array.cols, config.arithmetic, config.os_depth)
+        self._array = SystolicArray(array.rows, array.cols, config.arithmetic, config.os_depth, config.has_toeplitz)
         for name, value, most in (
                 ("swap_lead_top", self._array.swap_lead_top, tile_slots(config, left=False)),
                 ("swap_lead_left", self._array.swap_lead_left, tile_slots(config, left=True)),
+                ("toeplitz_interval", self._array.toeplitz_interval, toeplitz_slots(config)),
                 ("turn_gap", self._array.turn_gap, 4),
                 ("os_latency", self._array.os_latency, self._array.ws_latency),
                 ("drain_interval", self._array.drain_interval, drain_cycles(config)),

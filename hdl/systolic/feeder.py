@@ -24,6 +24,9 @@ class Feeder(wiring.Component):
     aren't valid; in a tile from the left, rows beyond its last element; in a diagonal tile, all but
     column j of vector j.
 
+    Of a tile whose weights are passed on diagonally, the left gets the vector before, last operand first: that vector
+    stands in memory before row 0, which the top gets.
+
     Latency is :attr:`latency` cycles from ``tiles`` or ``elements`` to the array.
 
     Parameters
@@ -129,6 +132,7 @@ class Feeder(wiring.Component):
     def _subtract_zero_point(self, m, flags, operands, keep):
         """Give the array both forms of the vector without its zero point, and zeros where nothing is kept."""
         rows, cols, arithmetic = self._config.array.rows, self._config.array.cols, self._config.arithmetic
+        values = []
         for lane in range(max(rows, cols)):
             operand = operands[lane]
             value = Signal(arithmetic.word, name=f"value_{lane}", reset_less=True)
@@ -137,5 +141,12 @@ class Feeder(wiring.Component):
                 m.d.sync += value.eq(0)
             if lane < cols:
                 m.d.comb += self.w_top[lane].eq(value)
-            if lane < rows:
-                m.d.comb += self.w_left[lane].eq(value)
+            values.append(value)
+        for lane in range(rows):
+            m.d.comb += self.w_left[lane].eq(values[lane])
+        if self._config.has_toeplitz:
+            before = [Signal.like(value, name=f"before_{lane}") for lane, value in enumerate(values[:rows])]
+            passed = delay(m, flags.passed, 1, "passed")
+            m.d.sync += [register.eq(value) for register, value in zip(before, values, strict=False)]
+            with m.If(passed):
+                m.d.comb += [self.w_left[lane].eq(before[rows - lane]) for lane in range(1, rows)]

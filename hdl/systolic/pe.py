@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.unit import Unit
 
-__all__ = ["PEControl", "ProcessingElement"]
+__all__ = ["DiagonalPEControl", "PEControl", "ProcessingElement", "pe_control"]
 
 
 class PEControl(data.Struct):
@@ -35,6 +35,25 @@ class PEControl(data.Struct):
     move: unsigned(1)
 
 
+class DiagonalPEControl(data.Struct):
+    """The same, in an array whose PEs can take weights from those above on the left."""
+
+    left: unsigned(1)
+    through: unsigned(1)
+    swap: unsigned(1)
+    #: Together with ``swap``: the active weight becomes that of the PE above on the left, not the next one.
+    diagonal: unsigned(1)
+    output_stationary: unsigned(1)
+    clear: unsigned(1)
+    drain: unsigned(1)
+    move: unsigned(1)
+
+
+def pe_control(toeplitz: bool) -> type[data.Struct]:
+    """Control bits of a PE, in an array with tiles of Toeplitz matrices or without."""
+    return DiagonalPEControl if toeplitz else PEControl
+
+
 class ProcessingElement(Unit):
     """Multiply-accumulate element for weight- and output-stationary dataflow.
 
@@ -47,6 +66,8 @@ class ProcessingElement(Unit):
     * A weight moves down and right one PE a cycle; the PE takes the one from above or the one from
       the left. A capture token moves at half that speed, and where it stands the passing weight
       becomes the next weight.
+    * With ``toeplitz``, a swap may instead take the active weight of the PE above on the left, which works an addition
+      and a cycle ahead.
     * Weight-stationary: ``psum`` becomes the product plus the sum from above.
       Output-stationary: ``psum`` becomes the product plus the sum of the PE itself.
     * The drain register ``sum`` takes ``psum`` or the value from above.
@@ -63,6 +84,8 @@ class ProcessingElement(Unit):
         Arithmetic of the array.
     products : int
         Products that a sum can hold.
+    toeplitz : bool
+        Whether there are the two members that are named so.
 
     Members
     -------
@@ -74,6 +97,8 @@ class ProcessingElement(Unit):
         Weights from above and from the left; weight to below and to the right.
     token_above, token_left, token : :py:`In(1)`, :py:`In(1)`, :py:`Out(1)`
         Capture token, likewise.
+    active_above, active : :py:`In(word)`, :py:`Out(word)`
+        With ``toeplitz``: active weight of the PE above on the left, and to the PE below on the right.
     psum_above, psum : :py:`In(psum)`, :py:`Out(psum)`
         Partial sum from above and to below.
     sum_above, sum : :py:`In(psum)`, :py:`Out(psum)`
@@ -82,15 +107,17 @@ class ProcessingElement(Unit):
 
     unit_name = "pe"
 
-    def __init__(self, arithmetic: Arithmetic, products: int):
+    def __init__(self, arithmetic: Arithmetic, products: int, toeplitz: bool = False):
         self._arithmetic = arithmetic
+        self._toeplitz = toeplitz
+        self._control = pe_control(toeplitz)
         self._word = arithmetic.word
         self._psum = arithmetic.psum(products)
         super().__init__({
             "a_left": In(self._word),
             "a": Out(self._word),
-            "control_left": In(PEControl),
-            "control": Out(PEControl),
+            "control_left": In(self._control),
+            "control": Out(self._control),
             "weight_above": In(self._word),
             "weight_left": In(self._word),
             "weight": Out(self._word),
@@ -101,7 +128,7 @@ class ProcessingElement(Unit):
             "psum": Out(self._psum),
             "sum_above": In(self._psum),
             "sum": Out(self._psum),
-        })
+        } | ({"active_above": In(self._word), "active": Out(self._word)} if toeplitz else {}))
 
     def elaborate(self, platform):
         """Build the element."""
@@ -114,7 +141,7 @@ class ProcessingElement(Unit):
         weight_active = Signal(self._word, reset_less=True)
         arrived = Signal(reset_less=True)
         token = Signal(reset_less=True)
-        control = Signal(PEControl, reset_less=True)
+        control = Signal(self._control, reset_less=True)
         m.d.sync += [
             control.eq(self.control_left),
             activation.eq(self.a_left),
@@ -126,12 +153,17 @@ class ProcessingElement(Unit):
             m.d.sync += weight_next.eq(weight_passing)
         with m.If(self.control_left.swap):
             m.d.sync += weight_active.eq(weight_next)
+            if self._toeplitz:
+                with m.If(self.control_left.diagonal):
+                    m.d.sync += weight_active.eq(self.active_above)
         m.d.comb += [
             self.control.eq(control),
             self.a.eq(activation),
             self.weight.eq(weight_passing),
             self.token.eq(token),
         ]
+        if self._toeplitz:
+            m.d.comb += self.active.eq(weight_active)
 
         # Sum: the other operand of the adder is one 4-input function a bit.
         arithmetic = self._arithmetic

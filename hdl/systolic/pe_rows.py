@@ -5,7 +5,7 @@ from amaranth.lib.wiring import In, Member, Out
 from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.delay import Delay
 from ..blocks.structure import Structure
-from .pe import PEControl, ProcessingElement
+from .pe import ProcessingElement, pe_control
 
 __all__ = ["PEBlock", "PERow"]
 
@@ -14,9 +14,11 @@ _DOWN = ("weight", "token", "psum", "sum")
 _RIGHT = ("a", "control", "weight", "token")
 
 
-def _down(cols: int, arithmetic: Arithmetic, products: int) -> dict[str, Member]:
+def _down(cols: int, arithmetic: Arithmetic, products: int, toeplitz: bool) -> dict[str, Member]:
     """Declare what enters from above and leaves below."""
     members: dict[str, Member] = {}
+    if toeplitz:
+        members |= {"active_above": In(arithmetic.word).array(cols - 1), "active": Out(arithmetic.word).array(cols - 1)}
     psum = arithmetic.psum(products)
     for name, shape in zip(_DOWN, (arithmetic.word, 1, psum, psum), strict=True):
         members[f"{name}_above"] = In(shape).array(cols)
@@ -38,6 +40,9 @@ class PERow(Structure):
     arithmetic, products : Arithmetic, int
         See :class:`ProcessingElement`.
 
+    toeplitz : bool
+        See :class:`ProcessingElement`. The first element takes from the left what others take from above on the left.
+
     Members
     -------
     a_left, control_left, weight_left, token_left : In
@@ -46,20 +51,23 @@ class PERow(Structure):
         What enters from above.
     weight, token, psum, sum : Out, arrays of cols
         What leaves below.
+    active_above, active : In, Out, arrays of cols - 1
+        With ``toeplitz``: active weights that go down and one to the right.
     """
 
     unit_name = "pe_row"
 
-    def __init__(self, cols: int, arithmetic: Arithmetic, products: int):
+    def __init__(self, cols: int, arithmetic: Arithmetic, products: int, toeplitz: bool = False):
         self._cols = cols
+        self._toeplitz = toeplitz
         self._arithmetic = arithmetic
         self._products = products
         super().__init__({
             "a_left": In(arithmetic.word),
-            "control_left": In(PEControl),
+            "control_left": In(pe_control(toeplitz)),
             "weight_left": In(arithmetic.word),
             "token_left": In(1),
-            **_down(cols, arithmetic, products),
+            **_down(cols, arithmetic, products, toeplitz),
         })
 
     def _delays(self):
@@ -69,7 +77,7 @@ class PERow(Structure):
 
     def parts(self):
         """Return the elements, and the delay lines below them."""
-        pe = ProcessingElement, (self._arithmetic, self._products)
+        pe = ProcessingElement, (self._arithmetic, self._products, self._toeplitz)
         parts = {f"pe_{c}": pe for c in range(self._cols)}
         for name, size in self._delays().items():
             parts |= {f"{name}_delay_{c}": (Delay, size) for c in range(self._cols)}
@@ -86,6 +94,10 @@ class PERow(Structure):
                 yield f"{name}_{c}", f"{name}_delay_{c}.o" if name in delayed else f"pe_{c}.{name}"
             for name in _RIGHT:
                 yield f"pe_{c}.{name}_left", f"pe_{c - 1}.{name}" if c else f"{name}_left"
+            if self._toeplitz:
+                yield f"pe_{c}.active_above", f"active_above_{c - 1}" if c else "weight_left"
+                if c < self._cols - 1:
+                    yield f"active_{c}", f"pe_{c}.active"
 
 
 class PEBlock(Structure):
@@ -98,7 +110,7 @@ class PEBlock(Structure):
     ----------
     rows, cols : int
         Processing elements.
-    arithmetic, products : Arithmetic, int
+    arithmetic, products, toeplitz : Arithmetic, int, bool
         See :class:`ProcessingElement`.
 
     Members
@@ -109,17 +121,21 @@ class PEBlock(Structure):
         What enters from above.
     weight, token, psum, sum : Out, arrays of cols
         What leaves below.
+    active_above, active : In, Out, arrays of cols - 1
+        With ``toeplitz``: active weights that go down and one to the right.
     """
 
-    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int):
+    def __init__(self, rows: int, cols: int, arithmetic: Arithmetic, products: int, toeplitz: bool = False):
         self._rows = rows
-        self._parameters = cols, arithmetic, products
+        self._parameters = cols, arithmetic, products, toeplitz
+        #: Each thing that goes down, and in how many columns.
+        self._down = dict.fromkeys(_DOWN, cols) | ({"active": cols - 1} if toeplitz else {})
         super().__init__({
             "a_left": In(arithmetic.word).array(rows),
-            "control_left": In(PEControl).array(rows),
+            "control_left": In(pe_control(toeplitz)).array(rows),
             "weight_left": In(arithmetic.word).array(rows),
             "token_left": In(1).array(rows),
-            **_down(cols, arithmetic, products),
+            **_down(cols, arithmetic, products, toeplitz),
         })
 
     @property
@@ -149,10 +165,10 @@ class PEBlock(Structure):
                 for r in range(count):
                     target = f"{part}.{name}_left_{r}" if count > 1 else f"{part}.{name}_left"
                     yield target, f"{name}_left_{first + r}"
-            for name in _DOWN:
-                for c in range(self._parameters[0]):
+            for name, cols in self._down.items():
+                for c in range(cols):
                     yield f"{part}.{name}_above_{c}", f"{above}.{name}_{c}" if above else f"{name}_above_{c}"
             above = part
-        for name in _DOWN:
-            for c in range(self._parameters[0]):
+        for name, cols in self._down.items():
+            for c in range(cols):
                 yield f"{name}_{c}", f"{above}.{name}_{c}"

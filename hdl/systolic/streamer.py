@@ -12,10 +12,10 @@ from ..post.sums import ShiftWrite
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import control_layout
-from .array import ArrayControl
+from .array import array_control
 from .shifts import RowShifts
+from .slots import drain_cycles
 from .tile_layouts import line_bits, tile_layout, weight_vector_layout
-from .tiles import drain_cycles
 from .walker import AddressWalk, LoopCounter
 
 __all__ = ["Streamer"]
@@ -50,7 +50,8 @@ class Streamer(wiring.Component):
     busy : Out(1)
         A vector's address is walked in this cycle.
     weight : Out(weight_vector_layout(config))
-        Weight vector of an output-stationary element, together with the element's address.
+        Weight vector of an output-stationary element, together with the element's address; both edges of a tile
+        whose weights are passed on diagonally, behind its first address.
     read : Out(BankRead)
         Port of the activation scratchpad.
     a, control : Out
@@ -73,7 +74,7 @@ class Streamer(wiring.Component):
             "weight": Out(weight_vector_layout(config)),
             "read": Out(BankRead(banks, lines, 8 * config.operand_bytes)),
             "a": Out(data.ArrayLayout(config.arithmetic.word, config.array.rows)),
-            "control": Out(ArrayControl),
+            "control": Out(array_control(config.has_toeplitz)),
             "sums": Out(control_layout(config.accumulators.depth, rescales=config.has_softmax)),
             **({"shifts": In(ShiftWrite(config.accumulators.depth))} if config.has_softmax else {}),
         })
@@ -99,6 +100,8 @@ class Streamer(wiring.Component):
         operands, valid = self._read(m, tile, address)
         self._subtract_zero_point(m, tile, operands, valid)
         self._ask_for_weight(m, tile, weight_address)
+        if self._config.has_toeplitz:
+            self._ask_for_edges(m, tile, first_pixel)
         self._control(m, tile, row, first_pixel, drains)
         if self._config.has_softmax:
             self._find_shift(m, tile, take)
@@ -224,9 +227,27 @@ class Streamer(wiring.Component):
             self.weight.address.eq(address),
         ]
 
+    def _ask_for_edges(self, m, tile, first_pixel):
+        """Ask for column 0, then row 0, of a tile whose weights are passed on diagonally.
+
+        Row 0 comes to the array a cycle behind the first activation vector.
+        """
+        rows = self._config.array.rows
+        column, row = Signal(name="column_asked"), Signal(name="row_asked")
+        m.d.sync += [column.eq(first_pixel & tile.passed), row.eq(column)]
+        with m.If(column | row):
+            m.d.comb += [
+                self.weight.valid.eq(1),
+                self.weight.first.eq(0),
+                self.weight.left.eq(column),
+                self.weight.elements.eq(rows),
+                self.weight.passed.eq(row),
+                self.weight.address.eq(tile.weight.now - Mux(column, rows, 0)),
+            ]
+
     def _control(self, m, tile, row, first_pixel, drains):
         """Tell the array, and the accumulators below it, what to do with the vector."""
-        control = Signal(ArrayControl)
+        control = Signal(array_control(self._config.has_toeplitz))
         sums = Signal.like(self.sums)
         m.d.comb += [
             control.swap.eq(first_pixel & ~tile.output_stationary),
@@ -239,6 +260,8 @@ class Streamer(wiring.Component):
             sums.maximum.eq(tile.maximum),
             sums.last.eq(drains & tile.last),
         ]
+        if self._config.has_toeplitz:
+            m.d.comb += control.diagonal.eq(first_pixel & tile.passed)
         m.d.comb += [
             self.control.eq(delay(m, control, self.latency, "control")),
             self.control.output_stationary.eq(self.output_stationary),

@@ -30,6 +30,8 @@ def tile_layout(config: Config) -> data.StructLayout:
             # Where the shifts of the tile's rows begin.
             "shift_base": range(config.accumulators.depth),
         }
+    # Weights are passed on diagonally.
+    passed = {"passed": 1} if config.has_toeplitz else {}
     return data.StructLayout({
         # Turns of each loop over pixels, minus two.
         "counts": data.ArrayLayout(signed(COUNT_BITS), 3),
@@ -51,17 +53,18 @@ def tile_layout(config: Config) -> data.StructLayout:
         "output_stationary": 1,
         # The tile is weight-stationary, or long enough to drain all sums of the one before.
         "long": 1,
-        # Output-stationary: the weights, which then walk with the activations.
+        # Output-stationary: the weights, which then walk with the activations. With ``passed``, row 0.
         "weight": AddressStart,
         "weight_steps": AddressSteps,
         "w_unsigned": 1,
         "w_zero_point": signed(9),
-        **rescaling,
-    })
+    } | passed | rescaling)
 
 
 def weight_vector_layout(config: Config) -> data.StructLayout:
     """Layout of a weight vector to be read."""
+    # Row 0 of a tile whose weights are passed on diagonally; its column 0 is the vector before.
+    passed = {"passed": 1} if config.has_toeplitz else {}
     return data.StructLayout({
         "valid": 1,
         # First vector of a tile; each vector in output-stationary mode.
@@ -74,4 +77,4 @@ def weight_vector_layout(config: Config) -> data.StructLayout:
         "elements": range(config.array.rows + 1),
         # Of its first operand.
         "address": ADDRESS_BITS,
-    })
+    } | passed)

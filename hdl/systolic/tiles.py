@@ -7,29 +7,23 @@ from amaranth.utils import ceil_log2
 
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
-from .accumulator import Accumulators
-from .array import SystolicArray
 from .fold import FoldWalk
+from .slots import (
+    CONTINUATION,
+    PREPARATION,
+    continues_diagonally,
+    continuing_slots,
+    continuing_wait,
+    drain_cycles,
+    follows_diagonally,
+    tile_slots,
+    toeplitz_slots,
+)
 from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
 from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TileWalker", "drain_cycles", "tile_slots"]
-
-
-def tile_slots(config: Config, *, left: bool) -> int:
-    """Cycles in which a tile's weights are loaded: the least distance between two tiles.
-
-    Rows of accumulators may not come again sooner, and the next tile must have been planned.
-    """
-    vectors = max(config.array.rows, config.array.cols) if left else config.array.rows
-    return max(vectors, Accumulators.period_of(config.arithmetic), TilePlan.LATENCY + 1)
-
-
-def drain_cycles(config: Config) -> int:
-    """Least number of cycles from an output-stationary tile's drain to the next one's."""
-    return max(SystolicArray.drain_interval_of(config.array.rows, config.arithmetic),
-               Accumulators.period_of(config.arithmetic))
+__all__ = ["TileWalker"]
 
 
 class _Walk:
@@ -56,6 +50,11 @@ class _Walk:
         #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
+        #: Weights are passed on diagonally: of tiles behind the first, of the first, of the next one, and of this one.
+        self.follows = Signal() if config.has_toeplitz else Const(0)
+        self.continues = Signal() if config.has_toeplitz else Const(0)
+        self.passes = Mux(self.begun, self.follows, self.continues)
+        self.passed = Signal(reset_less=True) if config.has_toeplitz else Const(0)
         #: Where the tile's columns begin.
         self.weight_base = Signal(ADDRESS_BITS, reset_less=True)
         self.activation_base = Signal(ADDRESS_BITS, reset_less=True)
@@ -69,7 +68,9 @@ class TileWalker(wiring.Component):
     in which one weight vector a cycle is asked for and, in weight-stationary mode, the addresses
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
-    activation vector. When the last tile is taken, the next command is accepted.
+    activation vector. When the last tile is taken, the next command is accepted. Tiles whose weights are passed on
+    diagonally (:func:`follows_diagonally`) take :func:`toeplitz_slots`, the first of a command :func:`continuing_slots`
+    after a shorter preparation: the streamer asks for their weights, and displacements are those of the tile before.
 
     Parameters
     ----------
@@ -95,7 +96,9 @@ class TileWalker(wiring.Component):
     """
 
     #: Cycles from the acceptance of a command to the first slot of its first tile.
-    PREPARATION = TilePlan.LATENCY + 2
+    PREPARATION = PREPARATION
+    #: The same for one whose first tile gets weights passed on diagonally.
+    CONTINUATION = CONTINUATION
 
     def __init__(self, config: Config):
         self._config = config
@@ -135,17 +138,40 @@ class TileWalker(wiring.Component):
             accepted.eq(self.commands.valid & self.commands.ready),
         ]
         m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
+        continues = self._continues(m, walk) if self._config.has_toeplitz else None
         with m.If(accepted):
+            if continues is not None:
+                m.d.sync += walk.continues.eq(~self.quiet & continues)
             m.d.sync += [
                 walk.command.eq(self.commands.payload),
                 walk.stationary.eq(self.commands.p.output_stationary),
             ]
 
+    def _continues(self, m, walk):
+        """Return whether the command offered has been held up long enough to go on with the tiles of the one before.
+
+        Both are compared in the cycle before, in which they were the same.
+        """
+        most = continuing_wait(self._config)
+        waited = Signal(range(most + 1))
+        same, same_bank = Signal(), Signal()
+        with m.If(~self.commands.valid | self.commands.ready):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waited != most):
+            m.d.sync += waited.eq(waited + 1)
+        m.d.sync += [
+            same.eq(continues_diagonally(self._config, self.commands.p, walk.command)),
+            same_bank.eq(self.commands.p.bank == walk.command.bank),
+        ]
+        return same & ((waited == most) | (waited != 0) & same_bank)
+
     def _give_slots(self, m, walk):
         """Give each tile its slots, hold it until it is taken, and begin the next one then."""
         slots_top = tile_slots(self._config, left=False)
         slots_left = tile_slots(self._config, left=True)
-        slot = Signal(signed(ceil_log2(max(slots_top, slots_left)) + 1), reset_less=True)
+        slots_passed = Mux(walk.begun, toeplitz_slots(self._config) - 2, continuing_slots(self._config) - 2)
+        most = max(slots_top, slots_left, continuing_slots(self._config) if self._config.has_toeplitz else 0)
+        slot = Signal(signed(ceil_log2(most) + 1), reset_less=True)
         held = Signal()
         more = Signal()
         taken = Signal()
@@ -164,13 +190,26 @@ class TileWalker(wiring.Component):
             slot.eq(slot - 1),
         ]
         with m.If(walk.go):
-            m.d.sync += slot.eq(Mux(walk.command.left, slots_left - 2, slots_top - 2))
-        with m.If(walk.prepare[-1]):
+            m.d.sync += slot.eq(self._unless_passed(walk, Mux(walk.command.left, slots_left - 2, slots_top - 2),
+                                                    slots_passed))
+        if self._config.has_toeplitz:
+            m.d.sync += walk.follows.eq(follows_diagonally(self._config, walk.command))
+            with m.If(walk.go):
+                m.d.sync += walk.passed.eq(walk.passes)
+        # What continues has the plan of the command before.
+        prepared = walk.prepare[-1]
+        if self._config.has_toeplitz:
+            prepared = Mux(walk.continues, walk.prepare[self.CONTINUATION - 3], prepared)
+        with m.If(prepared):
             m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)
         with m.Elif(taken & walk.finish):
             m.d.sync += walk.cutting.eq(0)
+
+    def _unless_passed(self, walk, value, otherwise):
+        """Return a value, or another for a tile whose weights are passed on diagonally."""
+        return Mux(walk.passes, otherwise, value) if self._config.has_toeplitz else value
 
     def _choose_next(self, m, walk):
         """Go on to the next columns after the last elements."""
@@ -227,7 +266,7 @@ class TileWalker(wiring.Component):
         running = Signal(name=f"{name}_running")
         m.d.comb += running.eq(walk.loading & ~left[-1])
         with m.If(walk.go):
-            m.d.sync += left.eq(start)
+            m.d.sync += left.eq(self._unless_passed(walk, start, -1))
         with m.Elif(running):
             m.d.sync += left.eq(left - 1)
         return running
@@ -330,3 +369,5 @@ class TileWalker(wiring.Component):
                 tile.shifts_old.eq(walk.first_k & ~command.low_part & ~command.first),
                 tile.shift_base.eq(command.shift_base),
             ]
+        if config.has_toeplitz:
+            m.d.comb += tile.passed.eq(walk.passed)
