@@ -21,7 +21,7 @@ _UNSIGNED = 0xFFFF
 
 @dataclass
 class AttentionCase:
-    """One head on a configuration: (P, E) queries, (M, E) keys and (M, F) values of int8, and options of golden.
+    """Heads on a configuration: (H, P, E) queries, (H, M, E) keys and (H, M, F) values of int8, and options of golden.
 
     Rows of queries and both of its score buffers must fit the accumulators, and all of its outputs.
     """
@@ -40,9 +40,10 @@ class AttentionCase:
         cols, depth = config.array.cols, config.accumulators.depth
         elements, features = (int(rng.integers(1, 3 * cols)) for _ in range(2))
         most = min(depth // 2, depth // -(-features // cols), config.scratchpads.channels // cols)
-        rows, length = int(rng.integers(1, min(most, 12) + 1)), int(rng.integers(1, 5 * cols))
+        heads, rows = int(rng.integers(1, 3)), int(rng.integers(1, min(most, 12) + 1))
+        length = int(rng.integers(1, 5 * cols))
         q, k, v = (rng.integers(-128, 128, shape).astype(np.int8)
-                   for shape in ((rows, elements), (length, elements), (length, features)))
+                   for shape in ((heads, rows, elements), (heads, length, elements), (heads, length, features)))
         options = {"q_scale": 2.0 ** rng.uniform(-9, -3), "k_scale": 0.05, "v_scale": 0.04, "y_scale": 0.03,
                    "causal": bool(rng.integers(2)), "two_bytes": bool(rng.integers(2)),
                    "offset": int(rng.integers(-2, length)),
@@ -54,19 +55,24 @@ class AttentionCase:
 
     @property
     def expected(self) -> np.ndarray:
-        """(P, F) outputs of the golden model."""
-        return golden.fused_attention(self.q[None], self.k[None], self.v[None], **self.options,
-                                      block=self.config.array.cols, tile=self.config.array.rows)[0]
+        """(H, P, F) outputs of the golden model."""
+        return golden.fused_attention(self.q, self.k, self.v, **self.options, block=self.config.array.cols,
+                                      tile=self.config.array.rows)
 
     @property
     def unit(self) -> float:
         """Score of a product of 1."""
-        return self.options["q_scale"] * self.options["k_scale"] / math.sqrt(self.q.shape[1])
+        return self.options["q_scale"] * self.options["k_scale"] / math.sqrt(self.q.shape[2])
+
+    @property
+    def _rows(self) -> int:
+        """Queries of a head."""
+        return self.q.shape[1]
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """First key that each row sees, and the one behind the last."""
-        place, length = np.arange(len(self.q)) + self.options["offset"], self.options["lengths"]
-        end = np.full(len(place), len(self.k) if length is None else length)
+        place, length = np.arange(self._rows) + self.options["offset"], self.options["lengths"]
+        end = np.full(len(place), self.k.shape[1] if length is None else length)
         window = self.options["window"]
         low = np.zeros_like(end) if window is None else place - window + 1
         if self.options["causal"]:
@@ -81,8 +87,8 @@ class AttentionCase:
         return [(PROGRAM, program.encode()), *self._data]
 
     def read(self, read) -> np.ndarray:
-        """(P, F) outputs in memory, by a function of an address and a length."""
-        shape = len(self.q), self.v.shape[1]
+        """(H, P, F) outputs in memory, by a function of an address and a length."""
+        shape = *self.q.shape[:2], self.v.shape[2]
         return np.frombuffer(read(OUTPUTS, math.prod(shape)), np.int8).reshape(shape)
 
     def _put(self, values: np.ndarray) -> int:
@@ -98,14 +104,20 @@ class AttentionCase:
     def program(self) -> Program:
         """Commands, without END."""
         self._program, self._data, self._end = Program(self.config.commands), [], OPERANDS
-        (rows, elements), cols = self.q.shape, self.config.array.cols
-        self._load(Destination.ACTIVATION, self.q, 0)
-        scale = golden.score_scale(1 / math.sqrt(elements), self.options["q_scale"], self.options["k_scale"])
+        scale = golden.score_scale(1 / math.sqrt(self.q.shape[2]), self.options["q_scale"], self.options["k_scale"])
         line = np.zeros((self.config.post.lanes, 2), np.uint32)
         line[:, 0] = scale.view(np.uint32)
         self._load(Destination.SCALE, line, 0)
-        for block, start in enumerate(range(0, len(self.k), cols)):
-            keys, values = self.k[start:start + cols], self.v[start:start + cols]
+        for head in range(len(self.q)):
+            self._head(head)
+        return self._program
+
+    def _head(self, head: int) -> None:
+        """Commands of one head."""
+        (rows, elements), cols = self.q.shape[1:], self.config.array.cols
+        self._load(Destination.ACTIVATION, self.q[head], 0)
+        for block, start in enumerate(range(0, self.k.shape[1], cols)):
+            keys, values = (each[head, start:start + cols] for each in (self.k, self.v))
             self._load(Destination.WEIGHT, keys, 0)
             self._emit("execute", left=1, first=1, m_count0=rows, m_count1=1, m_count2=1, m_step0=elements, n_count=1,
                        k_total=elements, run=elements, run_count=1, w_pitch=elements, acc_base=block % 2 * rows)
@@ -117,13 +129,12 @@ class AttentionCase:
                 if part == 0:
                     self._load(Destination.WEIGHT, values, 0)
                 self._weigh(block, len(keys), part)
-        self._outputs()
-        return self._program
+        self._outputs(head)
 
     @property
     def _numerators(self) -> int:
         """Where numerators stand among the activations."""
-        return self.q.size
+        return self.q[0].size
 
     def _load(self, destination: Destination, values: np.ndarray, address: int) -> None:
         self._emit("load", destination=destination.value, dram=self._put(values), address=address,
@@ -151,23 +162,24 @@ class AttentionCase:
         self._load(Parameter.BIAS, biases, first * cols * 4)
         factor = int(golden.output_factor(self.options["v_scale"], self.options["y_scale"]).view(np.uint32))
         self._emit("post", rounding=Rounding.ONNX, softmax=1, opens=int(block == 0), n_count=1, m_count=count,
-                   acc_base=block % 2 * len(self.q) + first, bias=1, bias_base=first * cols // lanes,
-                   bias_mstep=cols // lanes, scale_nstep=block % 2 * len(self.q) + first, out_nstep=first,
+                   acc_base=block % 2 * self._rows + first, bias=1, bias_base=first * cols // lanes,
+                   bias_mstep=cols // lanes, scale_nstep=block % 2 * self._rows + first, out_nstep=first,
                    low=factor & _UNSIGNED, high=factor >> 16, out_base=first * cols, out_mstep=cols,
                    two_bytes=int(self.options["two_bytes"]), low_byte=part, **bounds)
 
     def _weigh(self, block: int, keys: int, part: int) -> None:
         """EXECUTE of numerators and values."""
-        rows, features, cols = len(self.q), self.v.shape[1], self.config.array.cols
+        rows, features, cols = self._rows, self.v.shape[2], self.config.array.cols
         self._emit("execute", bank=1, first=int(block == part == 0), rescale=1, low_part=part,
                    shift_base=block % 2 * rows, m_count0=rows, m_count1=1, m_count2=1, m_step0=cols,
                    a_base=self._numerators, a_unsigned=1, k_total=keys, run=keys, run_count=1, w_pitch=features,
                    w_nstep=cols, n_count=-(-features // cols), acc_nstep=rows)
 
-    def _outputs(self) -> None:
+    def _outputs(self, head: int) -> None:
         """POST that normalises, and STORE."""
-        (rows, features), cols = (len(self.q), self.v.shape[1]), self.config.array.cols
+        rows, features, cols = self._rows, self.v.shape[2], self.config.array.cols
         pitch = -(-features // cols) * cols
         self._emit("post", rounding=Rounding.ONNX, normalise=1, bank=1, n_count=pitch // cols, m_count=rows,
                    acc_nstep=rows, low=-128, high=127, out_nstep=cols, out_mstep=pitch)
-        self._emit("store", dram=OUTPUTS, dram_step1=features, step1=pitch, length=features, count1=rows, count2=1)
+        self._emit("store", dram=OUTPUTS + head * rows * features, dram_step1=features, step1=pitch, length=features,
+                   count1=rows, count2=1)
