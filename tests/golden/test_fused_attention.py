@@ -329,6 +329,15 @@ def test_maxima_of_rising_rows_shift_outputs_away():
         assert y.item() == 5
 
 
+def test_great_shifts_are_of_31_bits():
+    """If it failed, sums that are left far behind would leave other bits than the hardware's, which shifts by 31."""
+    state = golden.SoftmaxState(np.array([0]), np.array([3 << 37]))
+    score = np.array([[100 * 256]])
+    for sign, total, shift in ((1, (3 << 37 >> 31) + (65280 << 4), 31), (-1, (3 << 37) + 0, -31)):
+        _, shifts, new = golden.softmax_block(sign * score, np.zeros((1, 1), bool), state)
+        assert (shifts.tolist(), new.total.tolist(), new.maximum.tolist()) == ([shift], [total], [max(100 * sign, 0)])
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"q": np.zeros((1, 2, 3), np.uint8)}, "q must be int8, not uint8"),
     ({"k": np.zeros((2, 4, 3), np.int8)}, "Hkv divides H, not"),

@@ -42,8 +42,8 @@ def test_attention(seed, shape, kind):
 
 
 def fixed(rng, queries, keys, elements, features, *, two_bytes):
-    """A case of a given size, without masks: queries and keys, elements of each, and features of values."""
-    q, k, v = (rng.integers(-128, 128, shape).astype(np.int8)
+    """Two heads of a given size, without masks: queries and keys, elements of each, and features of values."""
+    q, k, v = (rng.integers(-128, 128, (2, *shape)).astype(np.int8)
                for shape in ((queries, elements), (keys, elements), (keys, features)))
     options = {"q_scale": 0.01, "k_scale": 0.05, "v_scale": 0.04, "y_scale": 0.03, "causal": False, "offset": 0,
                "two_bytes": two_bytes, "window": None, "lengths": None}

@@ -49,7 +49,8 @@ def _first(case, opcode, field):
 
 def _case(rng, blocks=4, **options):
     target = _target()
-    q, k, v = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((4, 5), (8 * blocks, 5), (8 * blocks, 6)))
+    q, k, v = (rng.integers(-128, 128, shape).astype(np.int8)
+               for shape in ((1, 4, 5), (1, 8 * blocks, 5), (1, 8 * blocks, 6)))
     scales = {"q_scale": 0.01, "k_scale": 0.05, "v_scale": 0.04, "y_scale": 0.03, "causal": False, "two_bytes": False,
               "offset": 0, "window": None, "lengths": None}
     return AttentionCase(target, q, k, v, scales | options, 4)

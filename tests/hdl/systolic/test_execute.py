@@ -179,10 +179,21 @@ def test_throughput(rng, arithmetic, shape, left, more):
     """An idle cycle between tiles or commands would show in every network's speed."""
     rows, cols = shape
     cfg = with_arithmetic(config(rows, cols), ARITHMETICS[arithmetic](8))
+    check_throughput(cfg, rng, left, more)
+
+
+def test_rescaling_throughput(rng):
+    """Shifting takes no cycle, or attention would cost what the mapper does not know."""
+    check_throughput(config(2, 3, softmax=1), rng, 0, 5, rescale=1, low_part=0, shift_base=3)
+
+
+def check_throughput(cfg, rng, left, more, **fields):
+    """Run commands one after another, and check when they are given vectors and completed."""
+    rows = cfg.array.rows
     slots = tile_slots(cfg, left=bool(left))
     pixels = slots + more
-    fold = command(m_count0=pixels, k_total=5 * rows - 1, fold=1, run=3, jump1=cfg.banks, left=left)
-    tall = command(m_count1=pixels, k_total=rows, run=rows, n_count=3, acc_nstep=32, left=left)
+    fold = command(m_count0=pixels, k_total=5 * rows - 1, fold=1, run=3, jump1=cfg.banks, left=left, **fields)
+    tall = command(m_count1=pixels, k_total=rows, run=rows, n_count=3, acc_nstep=32, left=left, **fields)
     accepted, completed, events = run(cfg, rng, [fold, tall, fold])
     # Preparing a command is hidden where a tile has enough vectors.
     pause = max(slots + 5 - pixels, 0) - max(slots - pixels, 0)
