@@ -218,8 +218,10 @@ class Graph:
         return made
 
     def macs(self, node: Node) -> int:
-        """Multiply-accumulates of one node."""
-        return node.operator.macs(self.typed(node.inputs))
+        """Multiply-accumulates of one node; what a mask that is known hides is not counted."""
+        known = {role: self.constants[name] for role, name in node.inputs.items()
+                 if role in node.operator.masks and name in self.constants}
+        return node.operator.macs(self.typed(node.inputs) | known)
 
     def __str__(self) -> str:
         """One line for each tensor that is given, and for each node with what it makes."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...golden.fused_attention import mask_bias
+from ...golden.fused_attention import MASK_BIAS
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Attention as AttentionOperator
@@ -82,11 +82,14 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         return Access(view, {name: Index({name: 1}) for name in names})
 
     y = View.rows(context.result(node), "ghpf", [ranks[name] for name in "ghpf"])
-    low, high = operator.bounds(heads, queries, keys)
+    mask, (low, high) = _mask(context, node, (heads, queries, keys)), operator.bounds(heads, queries, keys)
+    found = None if mask is None else _shown(mask)
+    if found is not None:
+        mask, low, high = None, np.maximum(low, found[0]), np.minimum(high, found[1])
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
         y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), scale=operator.score_scale(elements),
-        unit=operator.output_factor, low=low, high=high, mask=_mask(context, node, (heads, queries, keys)),
+        unit=operator.output_factor, low=low, high=high, mask=mask,
         two_bytes=operator.two_bytes)]
 
 
@@ -105,6 +108,17 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
     if value is None:
         raise PearrayError(f"{node.name}: mask {name} must be known when the program is compiled")
     elements = context.graph.tensors[node.inputs["q"]].shape[2]
-    bias = mask_bias(value, operator.factor(elements) * operator.q_scale * operator.k_scale)
+    bias = operator.bias(value, elements)
     heads = shape[0] if bias.ndim == 3 and bias.shape[0] > 1 else 1
     return np.broadcast_to(bias, (heads, *shape[1:]))
+
+
+def _shown(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """First key that a mask shows each query, and that behind the last, if it adds nothing and shows all between."""
+    shown = mask == 0
+    if not (shown | (mask == MASK_BIAS)).all():
+        return None
+    count = shown.sum(axis=-1)
+    first, last = shown.argmax(axis=-1), mask.shape[-1] - shown[..., ::-1].argmax(axis=-1)
+    last = np.where(count > 0, last, first)
+    return (first, last) if (last - first == count).all() else None

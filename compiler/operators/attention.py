@@ -106,6 +106,10 @@ class Attention(Scores):
         """Factor of the scores of keys of some elements."""
         return elements ** -0.5 if self.scale is None else self.scale
 
+    def bias(self, mask: np.ndarray, elements: int) -> np.ndarray:
+        """What a mask adds to sums of products of keys of some elements, int32."""
+        return fused_attention.mask_bias(mask, self.factor(elements) * self.q_scale * self.k_scale)
+
     def score_scale(self, elements: int) -> np.float32:
         """Factor from sums of products of such keys to scores in 1 / 256 of an octave."""
         return fused_attention.score_scale(self.factor(elements), self.q_scale, self.k_scale)
@@ -176,9 +180,15 @@ class Attention(Scores):
             offset=self.offset, block=self.block or 32, tile=self.tile, two_bytes=self.two_bytes)]
 
     def _macs(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None) -> int:
-        """Products of keys that queries see; of those that a mask hides, too."""
+        """Products of keys that queries see."""
         width = q.shape[-1] + v.shape[-1]
         if not self.is_scaled:
             return prod(q.shape[:-1]) * v.shape[-2] * width
         low, high = self.bounds(q.shape[0], q.shape[1], k.shape[1])
-        return int(np.maximum(high - low, 0).sum()) * width
+        if not isinstance(mask, np.ndarray):
+            return int(np.maximum(high - low, 0).sum()) * width
+        shown, m = self.bias(mask, q.shape[2]) != fused_attention.MASK_BIAS, np.arange(k.shape[1])
+        shown = np.broadcast_to(shown, (*(low.shape[0],) * (shown.ndim == 3), low.shape[1], m.size)).reshape(
+            -1, low.shape[1], m.size)
+        return width * sum(int((shown[head % len(shown)] & (m >= low[head, :, None]) & (m < high[head, :, None])).sum())
+                           for head in range(len(low)))

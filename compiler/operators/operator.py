@@ -142,7 +142,10 @@ class Operator:
                                f"not: {shapes}") from None
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
-        """Multiply-accumulates of unpadded convolution and matrix products, else 0."""
+        """Multiply-accumulates of unpadded convolution and matrix products, else 0.
+
+        Those that an array among the tensors hides, if that is a mask, are not counted.
+        """
         return int(self._macs(**tensors))
 
     def _types(self, *args: Any, **tensors: Any) -> list[Spec]:
