@@ -8,29 +8,15 @@ import math
 
 import numpy as np
 
+from .requantise import divide_by_power, doubling_high
 from .tensors import Array
 
-__all__ = ["divide_by_power", "exponential", "high_multiply", "input_radius", "logistic_function", "reciprocal",
-           "scale_up"]
+__all__ = ["exponential", "input_radius", "logistic_function", "reciprocal", "scale_up"]
 
 _LOW, _HIGH = -(1 << 31), (1 << 31) - 1
 
 #: ``exp(-2**n)`` for n from -2 on, as words without integer bits.
 _POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
-
-
-def high_multiply(a: Array, b: Array | int) -> Array:
-    """Upper half of twice a product of words, rounded to nearest, halves away from zero, and saturated."""
-    product = np.asarray(a, np.int64) * b
-    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    # Division truncates.
-    return np.minimum(np.where(nudged >= 0, nudged >> 31, -(-nudged >> 31)), _HIGH)
-
-
-def divide_by_power(x: Array, exponent: Array | int) -> Array:
-    """Divide words by ``2**exponent`` and round, halves away from zero."""
-    mask = (np.int64(1) << np.asarray(exponent, np.int64)) - 1
-    return np.asarray((x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0)))
 
 
 def _shift_up(x: Array, amount: int) -> Array:
@@ -79,14 +65,14 @@ def exponential(x: Array, integer_bits: int) -> Array:
     rest = (values & quarter - 1) - quarter
     # Taylor's series about -1/8.
     a = _shift_up(rest, integer_bits) + (1 << 28)
-    square = high_multiply(a, a)
-    cube = high_multiply(square, a)
-    fourth = divide_by_power(high_multiply(square, square), 2)
-    tail = divide_by_power(high_multiply(fourth + cube, 715827883) + square, 1)
-    result = 1895147668 + high_multiply(a + tail, 1895147668)
+    square = doubling_high(a, a)
+    cube = doubling_high(square, a)
+    fourth = divide_by_power(doubling_high(square, square), 2)
+    tail = divide_by_power(doubling_high(fourth + cube, 715827883) + square, 1)
+    result = 1895147668 + doubling_high(a + tail, 1895147668)
     remainder = rest - values
     for power, factor in zip(range(-2, integer_bits), _POWERS, strict=False):
-        result = np.where(remainder & 1 << fraction + power, high_multiply(result, factor), result)
+        result = np.where(remainder & 1 << fraction + power, doubling_high(result, factor), result)
     return np.where(values == 0, _HIGH, result)
 
 
@@ -97,9 +83,9 @@ def reciprocal(x: Array) -> Array:
     """
     total = np.asarray(x, np.int64) + _HIGH
     half = total + 1 >> 1
-    found = 1515870810 + high_multiply(half, -1010580540)
+    found = 1515870810 + doubling_high(half, -1010580540)
     for _ in range(3):
-        found = found + _shift_up(high_multiply(found, (1 << 29) - high_multiply(half, found)), 2)
+        found = found + _shift_up(doubling_high(found, (1 << 29) - doubling_high(half, found)), 2)
     return _shift_up(found, 1)
 
 

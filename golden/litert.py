@@ -7,7 +7,7 @@ SOFTMAX 1 / 4096 more for each score of a row, whose exponential loses at most 2
 import numpy as np
 
 from . import gemmlowp
-from .gemmlowp import divide_by_power, high_multiply
+from .requantise import divide_by_power, doubling_high
 from .tensors import Array
 
 __all__ = ["logistic", "softmax"]
@@ -53,12 +53,12 @@ def softmax(x: Array, x_scale: float, beta: float = 1.0) -> Array:
     multiplier, shift = gemmlowp.scale_up(float(beta) * float(np.float32(x_scale)), _SCORE_BITS)
     below = scores - scores.max(axis=-1, keepdims=True)
     seen = below >= -gemmlowp.input_radius(_SCORE_BITS, shift)
-    terms = gemmlowp.exponential(high_multiply(np.where(seen, below, 0) << shift, multiplier), _SCORE_BITS)
+    terms = gemmlowp.exponential(doubling_high(np.where(seen, below, 0) << shift, multiplier), _SCORE_BITS)
     total = np.where(seen, divide_by_power(terms, _SUM_BITS), 0).sum(axis=-1, keepdims=True)
     # Zeros before the first one of 32 bits.
     headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     inverse = gemmlowp.reciprocal((total << headroom) - (1 << 31))
-    shares = divide_by_power(high_multiply(terms, inverse), _SUM_BITS - headroom + 31 - 8)
+    shares = divide_by_power(doubling_high(terms, inverse), _SUM_BITS - headroom + 31 - 8)
     bounds = np.iinfo(x.dtype)
     return np.where(seen, np.clip(shares + bounds.min, bounds.min, bounds.max), bounds.min).astype(x.dtype)
 
@@ -91,6 +91,6 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     multiplier, shift = gemmlowp.scale_up(float(np.float32(x_scale)), _ARGUMENT_BITS)
     radius = gemmlowp.input_radius(_ARGUMENT_BITS, shift)
     inside = np.abs(values) < radius
-    words = high_multiply(np.where(inside, values, 0) << shift, multiplier)
+    words = doubling_high(np.where(inside, values, 0) << shift, multiplier)
     found = divide_by_power(gemmlowp.logistic_function(words, _ARGUMENT_BITS), 31 - 8) - 128
     return np.where(inside, np.clip(found, -128, 127), np.where(values < 0, -128, 127)).astype(np.int8)
