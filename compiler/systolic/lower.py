@@ -98,6 +98,8 @@ class _Lowering:
                 else:
                     last.append((region, (tiles[0], tiles[0] + count)))
                     tiles = (tiles[0] + count, tiles[1])
+            if tiles[0] != tiles[1]:
+                raise AssertionError(f"groups {groups} are no cut of the last one")
         return visits, posts
 
     def steps(self) -> Iterator[ContractionStep]:
