@@ -100,7 +100,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
         changes = _Changes(layer, random.Random(seed))
-        led = openings(layer, tiling) if tiling.lead else iter(())
+        led = openings(layer, tiling) if tiling.lead and not tiling.ends else iter(())
         firsts = islice(led, tries // 4) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
