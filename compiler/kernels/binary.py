@@ -32,8 +32,10 @@ def lookup(context: Context, node: Node[Lookup]) -> list[Kernel]:
 def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[Kernel]:
     """Chain that looks each element up, perhaps in a table of its channel."""
     name = node.inputs[role]
-    if table.ndim == 2 and not context.operand(node, role).is_plain():
-        raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last")
+    found = context.operand(node, role)
+    if table.ndim == 2 and not (found.is_plain() and len(found.layout.shape) in (2, 4)):
+        raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last for a table of each "
+                           f"channel: (N, C) or (N, C, H, W), not shape {found.layout.shape}")
     return elementwise(context, node, role, whole(context.graph.tensors[name].dtype, table))
 
 

@@ -102,10 +102,15 @@ class Binary(Scaled):
 
     @staticmethod
     def is_tabled(value: np.ndarray, other: Typed) -> bool:
-        """Tell whether a constant operand is one number or one for each channel (axis 1) of the operand `other`."""
+        """Tell whether a constant operand is one number or one for each channel of the operand `other`.
+
+        Channels are axis 1 of matrices and of images, which stand last in memory: tables are those of columns.
+        """
         shape = tuple(other.shape)
         padded = (1,) * (len(shape) - value.ndim) + value.shape
-        return len(padded) == len(shape) and value.size in (1, *shape[1:2]) and value.size == np.prod(padded[1:2])
+        channels = shape[1:2] if len(shape) in (2, 4) else ()
+        return len(padded) == len(shape) and (
+            value.size == 1 or value.size in channels and value.size == np.prod(padded[1:2]))
 
     def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
         """Tabulate outputs over all that the operand `other` can store where `role`, the other operand, is constant.
@@ -119,9 +124,9 @@ class Binary(Scaled):
         """
         shape = tuple(other.shape)
         if not self.is_tabled(value, other):
-            channels = shape[1] if len(shape) > 1 else 1
-            raise PearrayError(f"the constant must be one value or one for each of the {channels} channels of an input "
-                               f"of shape {shape}, not of shape {value.shape}")
+            channels = f"one for each of the {shape[1]} channels of" if len(shape) in (2, 4) else "nothing else for"
+            raise PearrayError(f"the constant must be one value, or {channels} an input of shape {shape}, not of shape "
+                               f"{value.shape}")
         if not self.is_scaled:
             raise PearrayError("C_scale must be given where an operand is constant, not None")
         operands = {"a": other, "b": other, role: value}

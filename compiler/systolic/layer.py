@@ -244,9 +244,7 @@ class Tiling:
         return split_region(region, self.pixels, self.first_pixels if is_first else 0)
 
     def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
-        """The last group before it is cut into smaller ones, its pixels and tiles, behind the number of pixels and the
-        tiles of the group before it; none if there is no other.
-        """
+        """The last two groups before the last is cut into smaller ones: pixels, none if there is but one, and tiles."""
         visits = self.visits(groups)
         *others, last = self.parts(visits[-1].region, len(visits) == 1)
         block = visits[-1].block

@@ -28,9 +28,10 @@ class _Execute(NamedTuple):
     term: int
     place: int
     inner: int
-    #: Lines of the tile of activations that it needs, and channels of the first ones; no channels for the lead.
+    #: Lines of the tile of activations that it needs, channels of the first ones, and whether of them only the lead.
     lines: int
     channels: int
+    leads: bool
     #: Pieces of the tile of weights that it needs; 0 for all.
     pieces: int
     #: Its body.
@@ -98,6 +99,8 @@ class _Lowering:
                 else:
                     last.append((region, (tiles[0], tiles[0] + count)))
                     tiles = (tiles[0] + count, tiles[1])
+            if tiles[0] != tiles[1]:
+                raise AssertionError(f"groups {groups} are no cut of the last one")
         return visits, posts
 
     def steps(self) -> Iterator[ContractionStep]:
@@ -170,7 +173,7 @@ class _Lowering:
         """Steps of a group, which are like those of any other of its shape but for their tiles."""
         a_uses: dict[tuple[int, ...], Use] = {}
         for each in self._shape(visit, part, tiles, is_first):
-            a_key = each.term, each.place, each.channels
+            a_key = each.term, each.place, each.channels, each.leads
             a_use = a_uses.get(a_key)
             if a_use is None:
                 a_use = a_uses[a_key] = self._a_use(visit, each)
@@ -179,7 +182,8 @@ class _Lowering:
             if w_use is None:
                 tile = self._w_tile(each.term, visit, self._tiling.w_boxes[each.place][each.inner])
                 w_use = self._w_uses[w_key] = Use(tile, each.pieces or len(tile.pieces))
-            yield ContractionStep(group, a_use, w_use, each.body, self._loaded_ahead if is_first and each.body["first"] else None)
+            ahead = self._loaded_ahead if is_first and each.body["first"] else None
+            yield ContractionStep(group, a_use, w_use, each.body, ahead)
 
     @property
     def _loaded_ahead(self) -> int | None:
@@ -200,7 +204,7 @@ class _Lowering:
             self._a_tiles[execute.term, *key] = tile
             self.held.append(Held(maker.problem.x, (visit.region.image0, visit.region.image1),
                                   maker.geometry(visit.region, box), box, tile))
-        if not execute.channels:
+        if execute.leads and windows and execute.channels <= slices[0]:
             return Use(tile, needed[-1])
         before, more = sum(cut < execute.lines for cut in cuts), max(len(windows) - 1, 0)
         # Of the first lines a step may need only some channels.
@@ -257,9 +261,9 @@ class _Lowering:
                         led = self._led if is_first and not found and len(self._led) > 1 else [part]
                         for some in led:
                             bodies = self._bodies(term, visit, part, some, tiles, a_box, w_box, span)
-                            needed = channels if some is led[-1] else 0
-                            found += [_Execute(term, place, inner, lines, needed, piece if len(ends) > 1 else 0,
-                                               body | {"first": first}) for body in bodies]
+                            found += [_Execute(term, place, inner, lines, channels, some is not led[-1],
+                                               piece if len(ends) > 1 else 0, body | {"first": first})
+                                      for body in bodies]
         return found
 
     def _places(self, region: Region, block: Tiles) -> Iterator[int]:

@@ -9,7 +9,7 @@ follow from no simple rule, but a try takes only milliseconds.
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
@@ -94,13 +94,14 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         The best that was found, and its cycles. The search is the same each time.
     """
     # Random changes come back to what has been timed.
-    cycles, tiling = best
+    (cycles, tiling), groups = best, layer.problem.groups
     known = {tiling: cycles}
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
         changes = _Changes(layer, random.Random(seed))
-        firsts = openings(layer, tiling) if change == "beginning" else changes.endings(tiling, tries)
+        led = openings(layer, tiling) if tiling.lead and not tiling.ends else iter(())
+        firsts = islice(led, tries // 4) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -109,6 +110,9 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
             changed = next(firsts, None) or getattr(changes, change)(tiling)
             if changed is None or changed == tiling:
                 continue
+            if changed.ends == tiling.ends and changed.last_parts(groups) != tiling.last_parts(groups):
+                # They are of another group.
+                changed = replace(changed, ends=(), posts=0)
             if changed not in known:
                 known[changed] = time(changed, cycles)
             found = known[changed]
@@ -138,16 +142,16 @@ class _Changes:
         for _ in range(self._choice.choice((1, 1, 2, 3))):
             drawn = self._choice.random()
             if drawn < 0.3:
-                step = self._choice.choice((-rows // 4, -1, 1, rows // 4))
+                step = self._choice.choice((-rows, -rows // 4, -1, 1, rows // 4, rows))
                 tiling = replace(tiling, first_pixels=max(self._layer.least(rows), tiling.first_pixels + step))
-            elif drawn < 0.4 and self._layer.can_lead:
+            elif drawn < 0.36 and self._layer.can_lead:
                 tiling = replace(tiling, lead=self._choice.choice((
                     0, max(1, tiling.lead - 1), tiling.lead + 1, rows - rows // 4, rows)))
             elif drawn < 0.6:
                 if places := tiling.places(self._layer):
                     toggled = {*tiling.k_cuts[:-1]} ^ {self._choice.choice(places)}
                     tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
-            elif drawn < 0.8 and self._layer.can_slice:
+            elif drawn < 0.86 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
             else:
                 tiling = replace(tiling, ahead=self._choice.choice((

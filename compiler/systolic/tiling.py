@@ -27,7 +27,7 @@ def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
     for pixels in map(layer.least, (12 * rows, *sizes) if layer.config.has_moves else sizes):
         if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
-    return [*(replace(tiling, **choice) for choice in usual), *islice(openings(layer, tiling), 1)]
+    return [replace(tiling, **choice) for choice in usual]
 
 
 #: Layers of fewer cycles are not worth the search for the best ramps.
@@ -46,9 +46,9 @@ _FINALISTS, _FEWEST = 8, 4
 #: Cycles that a beat of memory is worth which is not loaded.
 _BEAT = 0.25
 
-#: Of those timed, how many have their ramps improved where there is time, at first by a share of the tries: what is
-#: behind, but not by more than this, may come to be the best.
-_IMPROVED, _SHARE, _BEHIND = 3, 3, 1.02
+#: Of those timed with each sort of beginning, how many have their ramps improved where there is time, at first by a
+#: share of the tries: what is behind, but not by more than this, may come to be the best.
+_IMPROVED, _SHARE, _BEHIND = 2, 3, 1.02
 
 
 def _work(layer: Layer) -> int:
@@ -78,23 +78,28 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
         return cost, replace(first, first_pixels=layer.least(2 * layer.config.array.rows))
     timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
-    timed: list[tuple[float, Tiling]] = []
+    timed: dict[bool, list[tuple[float, Tiling]]] = {False: [], True: []}
     behind = _BEHIND if effort >= 1 else 1.0
     for _, tiling in tilings:
-        most = behind * min((found[0] for found in timed), default=float("inf"))
-        found = timer.least(_usual(layer, tiling), enough, most)
-        if found is not None and found[0] <= enough:
-            return found
-        timed += [found] if found is not None else []
-    if not timed:
+        for led, choices in ((False, _usual(layer, tiling)), (True, [*islice(openings(layer, tiling), 1)])):
+            most = behind * min((found[0] for found in timed[led]), default=float("inf"))
+            found = timer.least(choices, enough, most)
+            if found is not None and found[0] <= enough:
+                return found
+            # What takes as long as another is another order of the same.
+            if found is not None and all(found[0] != other[0] for other in timed[led]):
+                timed[led].append(found)
+    several = [found for each in timed.values() for found in sorted(each, key=_cycles)[:_IMPROVED]]
+    if not several:
         return cost, first
-    timed.sort(key=_cycles)
-    if timed[0][0] < _SHORT:
-        return timed[0]
-    tries, best = int(effort * _RAMP_STEPS / timer.steps), timed[0]
-    if len(timed) > 1 and effort >= 1:
-        best = min((improve(layer, each, timer.cycles, tries // _SHARE) for each in timed[:_IMPROVED]), key=_cycles)
-    return improve(layer, best, timer.cycles, tries, 1)
+    best = min(several, key=_cycles)
+    if best[0] < _SHORT:
+        return best
+    tries = int(effort * _RAMP_STEPS / timer.steps)
+    if effort < 1:
+        return improve(layer, best, timer.cycles, tries)
+    best = min((improve(layer, each, timer.cycles, tries // _SHARE) for each in several), key=_cycles)
+    return improve(layer, best, timer.cycles, tries // 2, 1)
 
 
 def _cycles(found: tuple[float, Tiling]) -> float:

@@ -210,7 +210,7 @@ def test_regions_are_given_out_again():
 @pytest.mark.parametrize(("break_", "message"), [
     (lambda items: setattr(items["b"], "address", items["a"].address), "^[ab] and [ab] overlap at 0x0 while both are"),
     (lambda items: setattr(items["a"], "dies", None), "^[ac] and [ac] overlap at 0x0 while both are in use$"),
-    (lambda items: setattr(items["b"], "dies", 0), r"^b is used by node 1, but stands only as 0x00000040 .* 0\.\.0 "),
+    (lambda items: setattr(items["b"], "dies", 0), r"^b is used by node 1, but stands only as 0x00000200 .* 0\.\.0 "),
 ])
 def test_wrong_places_are_refused(break_, message):
     """The verifier must see what a faulty allocation would do."""

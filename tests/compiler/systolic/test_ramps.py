@@ -1,0 +1,100 @@
+"""How layers begin and end: whatever way is chosen, results stay, and what is chosen saves cycles."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from random_workloads import configuration, interpret, operands
+
+import pearray as pe
+from pearray.compiler.graph.graph import Graph
+from pearray.compiler.kinds import compiler_for
+from pearray.compiler.operators import Conv2d, Gemm
+from pearray.compiler.systolic import mapper
+from pearray.compiler.systolic.candidates import Chooser
+from pearray.compiler.systolic.endings import Work, last_groups
+from pearray.memory import DEFAULT_MEMORY
+from pearray.workloads.workload import load_workload
+
+
+def _case(rng, index):
+    """A product or convolution of odd sizes, and its tensors."""
+    if index % 2:
+        m, k, n = (int(size) for size in rng.integers(9, 60, 3))
+        return Gemm(), {"a": operands(rng, (m, k)), "b": operands(rng, (k, n))}
+    c, out, size = (int(size) for size in rng.integers(6, 24, 3))
+    r, s = (int(taps) for taps in rng.integers(1, 4, 2))
+    operator = Conv2d(padding=int(rng.integers(0, min(r, s))))
+    return operator, {"x": operands(rng, (1, c, size, size)), "w": operands(rng, (out, c, r, s))}
+
+
+def _drawn(rng, layer):
+    """A tiling of a layer that begins in some way."""
+    tilings = Chooser(layer).best(4)
+    _, tiling = tilings[int(rng.integers(len(tilings)))]
+    places, rows = tiling.places(layer), layer.config.array.rows
+    cuts = rng.choice(places, min(len(places), int(rng.integers(0, 4))), replace=False).tolist() if places else ()
+    channels = range(rows, tiling.a_boxes[0].channels, rows)
+    slices = tuple(sorted(rng.choice(channels, 1).tolist())) if layer.can_slice and channels else ()
+    return replace(tiling, first_pixels=int(rng.integers(rows, 4 * rows)), k_cuts=tiling.cut_at(layer, cuts),
+                   a_cuts=slices, lead=int(rng.integers(0, 2 * rows)), ahead=int(rng.integers(-1, 2 * rows)),
+                   posts=int(rng.integers(0, 4)))
+
+
+def test_any_beginning_computes_the_same(rng, monkeypatch):
+    """Pixels that lead, what is loaded before weights, pieces of either: a slip changes outputs, or reads too soon."""
+    led = []
+
+    def drawn(layer, _):
+        tiling = _drawn(rng, layer)
+        led.append(tiling.lead > 0 and bool(tiling.k_cuts))
+        return 0.0, tiling
+
+    monkeypatch.setattr(mapper, "choose_tiling", drawn)
+    for index in range(24):
+        operator, tensors = _case(rng, index)
+        graph = Graph.of(operator, tensors)
+        # What the whole search would take instead is not wanted.
+        interpret(graph, {name: tensors[name] for name in graph.inputs}, configuration(), dataflow="weight-stationary")
+    assert any(led)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_last_groups_are_a_cut(rng, long):
+    """Groups that leave pixels or tiles out, or cut a line, would store nothing there."""
+    config = pe.load_config("systolic-8x8").hardware
+    for _ in range(6 if long else 20):
+        step, tiles = int(rng.integers(1, 9)), int(rng.integers(1, 9))
+        pixels = step * int(rng.integers(1, 12))
+        work = Work(int(rng.integers(1, 9)), 1, 8, bool(rng.integers(2)), 0, 1)
+        groups, posts = last_groups(config, DEFAULT_MEMORY, work, (pixels, tiles), (pixels, tiles), step, long)
+        left, span = pixels, tiles
+        for rows, count in groups:
+            assert rows % step == 0 and (rows == left or count == span)
+            left, span = (left - rows, span) if rows < left else (left, span - count)
+        assert not span and 1 <= posts <= 3
+
+
+@pytest.mark.parametrize(("workload", "most"), [("gemm:64x64x64", 4450), ("conv:1,59,13,13,31,1,2,1,0", 9850)])
+def test_short_layers_begin_and_end_soon(workload, most):
+    """First operands that come at once, or a large last group, cost these a fiftieth of their cycles.
+
+    They are 4,552 and 9,968 with neither pixels that lead, nor pieces of weights across the columns of a filter, nor
+    last groups chosen by a clock that knows the banks.
+    """
+    system = pe.load_config("systolic-8x8")
+    made = load_workload(workload, 20261122)
+    compiled = pe.compile(made.graph, made.inputs, system).compiled()
+    assert compiler_for(system.hardware).cycles(system.hardware, compiled.program, system.memory) <= most
+
+
+def test_a_layer_takes_as_long_as_it_does_alone(rng, monkeypatch):
+    """Constants that stand elsewhere to the ends of bursts would undo what was found for the layer alone."""
+    found = []
+    choose = mapper.choose_tiling
+    monkeypatch.setattr(mapper, "choose_tiling", lambda *args: found.append(choose(*args)) or found[-1])
+    config = replace(configuration(), scratchpads=replace(configuration().scratchpads, moves=0))
+    tensors = {"x": operands(rng, (1, 11, 9, 9)), "w": operands(rng, (13, 11, 1, 3))}
+    program = interpret(Graph.of(Conv2d(), tensors), {"x": tensors["x"]}, config, dataflow="weight-stationary").program
+    assert compiler_for(config).cycles(config, program, DEFAULT_MEMORY) == pytest.approx(found[0][0], abs=8)
+    assert np.isfinite(found[0][0])
