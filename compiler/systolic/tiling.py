@@ -12,7 +12,7 @@ from .lower import lower
 from .ramps import improve, openings
 from .schedule import cycles_of
 
-__all__ = ["choose_tiling"]
+__all__ = ["BEAT", "choose_tiling"]
 
 
 def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
@@ -44,7 +44,7 @@ _ENOUGH = 1.005
 _FINALISTS, _FEWEST = 8, 4
 
 #: Cycles that a beat of memory is worth which is not loaded.
-_BEAT = 0.25
+BEAT = 0.25
 
 #: Of those timed with each sort of beginning, how many have their ramps improved where there is time, at first by a
 #: share of the tries: what is behind, but not by more than this, may come to be the best.
@@ -141,4 +141,4 @@ class _Timer:
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
         cycles = cycles_of(layer.config, layer.timing, steps)
-        return cycles + _BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles
+        return cycles + BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles
