@@ -159,7 +159,7 @@ def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[
 
     An operand's register is doubled if others read it too. A register of the product moves if nothing
     else reads the product. Registers with set or reset, or another initial value than 0, stay,
-    and so do those of a multiplier whose registers have different clocks.
+    those of a multiplier whose registers have different clocks, and an operand's if the other one's cannot move.
 
     Parameters
     ----------
@@ -189,6 +189,9 @@ def pack_registers(module: dict[str, Any], *, most_enables: int = 0) -> Counter[
     for name, stages in found.items():
         if enabled > most_enables:
             stages = {stage: registers for stage, registers in stages.items() if control(registers)[1] == "1"}
+        # With a register at one operand only, nextpnr times both operands as though the multiplier had none.
+        if not {"INPUTA", "INPUTB"} <= stages.keys():
+            stages = {stage: registers for stage, registers in stages.items() if stage == "OUTPUT"}
         if len({control(registers)[0] for registers in stages.values()}) != 1:
             continue
         cell = netlist.cells[name]

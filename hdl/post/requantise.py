@@ -139,8 +139,8 @@ class Requantiser(wiring.Component):
             "single": taps(m, self.rounding == Rounding.TFLITE_SINGLE, cycles, "single", reset_less=True),
             "none": taps(m, self.rounding == Rounding.NONE, cycles, "none", reset_less=True),
         }
-        scale = taps(m, self.scale, self._operands, "scale", reset_less=True)
-        shift = taps(m, self.shift, self._operands, "shift", reset_less=True)
+        scale = taps(m, self.scale, self._operands - 2, "scale", reset_less=True)
+        shift = taps(m, self.shift, self._operands - 2, "shift", reset_less=True)
 
         normal, zeros, overflow = self._normalise(m, mode, shift)
         product = self._multiply(m, mode, scale, normal)
@@ -220,16 +220,17 @@ class Requantiser(wiring.Component):
             a.eq(truncated + up),
         ]
 
-        now += 1
-        onnx, none = mode["onnx"][now], mode["none"][now]
+        none = mode["none"][now]
         fraction = scale[now][:SIGNIFICAND_BITS - 1]
-        b = Signal(signed(33), name="scale_operand", reset_less=True)
+        placed = Signal(signed(33), name="scale_placed", reset_less=True)
         with m.If(onnx):
-            m.d.sync += b.eq(Cat(Const(0, 7), fraction, Const(1, 1)))
+            m.d.sync += placed.eq(Cat(Const(0, 7), fraction, Const(1, 1)))
         with m.Elif(none):
-            m.d.sync += b.eq(1 << 31)
+            m.d.sync += placed.eq(1 << 31)
         with m.Else():
-            m.d.sync += b.eq(scale[now].as_signed())
+            m.d.sync += placed.eq(scale[now].as_signed())
+        # Synthesis makes resets of the choice; the multipliers take in only registers without.
+        b = delay(m, placed, 1, "scale_operand", reset_less=True)
 
         m.submodules.multiplier = multiplier = Multiplier(self.width)
         m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]

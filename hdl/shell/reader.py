@@ -96,11 +96,11 @@ class Reader(wiring.Component):
         with m.Elif(self.drain):
             m.d.sync += draining.eq(1)
 
-        # One entry for each burst from when its address is offered until its last beat.
+        # One entry for each burst from when its address is offered until it is the oldest one.
         entry = data.StructLayout({"client": len(self.error_client), "beat": len(self.request[0].p.beat)})
         m.submodules.bursts = bursts = StreamFIFO(entry, IN_FLIGHT)
 
-        self._request(m, bursts, draining)
+        self._request(m, bursts, draining, in_flight)
         self._respond(m, bursts, draining, in_flight)
 
         return m
@@ -122,7 +122,7 @@ class Reader(wiring.Component):
                     m.d.comb += chosen.eq(client)
         return chosen
 
-    def _request(self, m, bursts, draining):
+    def _request(self, m, bursts, draining, in_flight):
         """Address channel: offer the chosen client's burst, and keep a record of it."""
         bus = self.bus
         lane_bits = exact_log2(self._config.beat_bytes)
@@ -133,7 +133,7 @@ class Reader(wiring.Component):
         take = Signal()
         m.d.comb += [
             any_request.eq(Cat(request.valid for request in self.request).any()),
-            take.eq((~bus.arvalid | bus.arready) & bursts.i.ready & ~self.drain & ~draining),
+            take.eq((~bus.arvalid | bus.arready) & (in_flight != IN_FLIGHT) & ~self.drain & ~draining),
             bursts.i.valid.eq(take & any_request),
             bursts.i.p.client.eq(chosen),
             bursts.i.p.beat.eq(payload.beat),
@@ -160,23 +160,35 @@ class Reader(wiring.Component):
     def _respond(self, m, bursts, draining, in_flight):
         """Data channel: give beats to the client of the oldest burst, or drop those that nobody waits for."""
         bus = self.bus
+        # The oldest burst, in registers: its first beat comes two cycles after its entry at the earliest.
+        burst = Signal(bursts.o.p.shape(), reset_less=True)
+        held = Signal()
+        awaits = Signal(self._clients)   # the client that waits for the burst, if any does
         drop = Signal()
         done = Signal()
         m.d.comb += [
-            drop.eq(self.drain | draining | ~bursts.o.valid),
+            drop.eq(self.drain | ~awaits.any()),
+            bus.rready.eq(drop | Cat(awaits[client] & response.ready
+                                     for client, response in enumerate(self.response)).any()),
             done.eq(bus.rvalid & bus.rready & bus.rlast),
-            bursts.o.ready.eq(done),
+            bursts.o.ready.eq(done | ~held),
         ]
-        with m.If(drop):
-            m.d.comb += bus.rready.eq(1)
+        with m.If(bursts.o.ready):
+            m.d.sync += [burst.eq(bursts.o.p), held.eq(bursts.o.valid)]
+            for client in range(self._clients):
+                m.d.sync += awaits[client].eq(bursts.o.valid & (bursts.o.p.client == client))
+        with m.If(self.drain | draining):
+            m.d.sync += awaits.eq(0)
         for client, response in enumerate(self.response):
-            m.d.comb += [response.p.data.eq(bus.rdata), response.p.last.eq(bus.rlast)]
-            with m.If(~drop & (bursts.o.p.client == client)):
-                m.d.comb += [response.valid.eq(bus.rvalid), bus.rready.eq(response.ready)]
+            m.d.comb += [
+                response.p.data.eq(bus.rdata),
+                response.p.last.eq(bus.rlast),
+                response.valid.eq(bus.rvalid & awaits[client] & ~self.drain),
+            ]
         m.d.sync += [
-            in_flight.eq(in_flight + bursts.i.valid - (done & bursts.o.valid)),
+            in_flight.eq(in_flight + bursts.i.valid - (done & held)),
             self.error.eq(bus.rvalid & bus.rready & ~drop & bus.rresp.as_value()[1]),
             self.error_response.eq(bus.rresp),
-            self.error_address.eq(bursts.o.p.beat << exact_log2(self._config.beat_bytes)),
-            self.error_client.eq(bursts.o.p.client),
+            self.error_address.eq(burst.beat << exact_log2(self._config.beat_bytes)),
+            self.error_client.eq(burst.client),
         ]

@@ -37,6 +37,8 @@ class _Walk:
         #: The command has tiles that have not been taken; the first of them has begun.
         self.cutting = Signal()
         self.begun = Signal()
+        #: Tiles are left to begin.
+        self.more = Signal()
         #: The next tile begins in the cycle after this one; there is one before it in the command.
         self.go = Signal()
         self.step = Signal()
@@ -47,6 +49,8 @@ class _Walk:
         self.last_k = Signal()
         self.last_n = Signal()
         self.finish = Signal()
+        #: The tile after this one has the last columns.
+        self.last_n_next = Signal()
         #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
@@ -173,14 +177,12 @@ class TileWalker(wiring.Component):
         most = max(slots_top, slots_left, continuing_slots(self._config) if self._config.has_toeplitz else 0)
         slot = Signal(signed(ceil_log2(most) + 1), reset_less=True)
         held = Signal()
-        more = Signal()
         taken = Signal()
         m.d.comb += [
             walk.finish.eq(walk.last_k & walk.last_n),
             self.tile.valid.eq(walk.loading & slot[-1] | held),
             taken.eq(self.tile.valid & self.tile.ready),
-            more.eq(walk.cutting & (~walk.begun | ~walk.finish)),
-            walk.go.eq(more & (taken | ~walk.loading & ~held)),
+            walk.go.eq(walk.more & (taken | ~walk.loading & ~held)),
             walk.step.eq(walk.go & walk.begun),
         ]
         m.d.sync += [
@@ -215,7 +217,12 @@ class TileWalker(wiring.Component):
         """Go on to the next columns after the last elements."""
         command = walk.command
         n_left = Signal(signed(COUNT_BITS), reset_less=True)
-        m.d.comb += walk.last_n.eq(n_left[-1])
+        n_fewer = Signal.like(n_left)
+        m.d.comb += [
+            walk.last_n.eq(n_left[-1]),
+            n_fewer.eq(n_left - 1),
+            walk.last_n_next.eq(Mux(walk.begun & walk.last_k, n_fewer[-1], n_left[-1])),
+        ]
         # Written so that `go`, which comes late, decides last.
         with m.If(walk.prepare[0] | walk.go & (walk.begun & walk.last_k)):
             with m.If(walk.prepare[0]):
@@ -227,7 +234,7 @@ class TileWalker(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += [
-                    n_left.eq(n_left - 1),
+                    n_left.eq(n_fewer),
                     walk.weight_base.eq(walk.weight_base + command.w_nstep),
                     walk.activation_base.eq(walk.activation_base + command.a_nstep),
                     walk.row_base.eq(walk.row_base + command.acc_nstep),
@@ -241,10 +248,13 @@ class TileWalker(wiring.Component):
             plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.last_k),
             plan.advance.eq(walk.first_slot & ~walk.last_k),
         ]
+        with m.If(walk.prepare[-1]):
+            m.d.sync += walk.more.eq(1)
         with m.If(walk.go):
             m.d.sync += [
                 walk.elements.eq(plan.elements),
                 walk.last_k.eq(plan.last),
+                walk.more.eq(~(plan.last & walk.last_n_next)),
             ]
         with m.If(walk.prepare[0] | walk.step & walk.last_k):
             m.d.sync += walk.first_k.eq(1)

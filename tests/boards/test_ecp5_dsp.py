@@ -13,10 +13,12 @@ DESIGN = """
 module top(input clk, input rst, input en, input other, input signed [1:0] a, input signed [1:0] b,
            output reg signed [3:0] plain, output reg signed [3:0] enabled, output signed [1:0] shared,
            output reg signed [3:0] cleared, output signed [3:0] twice, output reg signed [4:0] sum,
-           output reg signed [5:0] chained, output reg [3:0] two, output reg [3:0] from_one);
-  reg signed [1:0] a1 = 0, b1 = 0, held = 0, held_b = 0, reset_a = 0, early = 0, ones = -1;
+           output reg signed [5:0] chained, output reg [3:0] two, output reg [3:0] from_one,
+           output reg signed [3:0] again);
+  reg signed [1:0] a1 = 0, b1 = 0, held = 0, held_b = 0, reset_a = 0, early = 0, ones = -1, last = 0;
   reg signed [3:0] product = 0, read_twice = 0, middle = 0;
-  initial begin plain = 0; enabled = 0; cleared = 0; sum = 0; chained = 0; two = 0; from_one = 0; end
+  initial begin plain = 0; enabled = 0; cleared = 0; sum = 0; chained = 0; two = 0; from_one = 0;
+    again = 0; end
   assign shared = held;
   assign twice = read_twice + b * a;
   always @(posedge clk) begin
@@ -26,12 +28,13 @@ module top(input clk, input rst, input en, input other, input signed [1:0] a, in
     if (other) held_b <= b;
     if (en) enabled <= held * held_b;      // three enables, and an operand that others read
     if (rst) reset_a <= 0; else reset_a <= a;
-    if (rst) cleared <= 0; else cleared <= reset_a * b1;   // with a reset: b1 alone
+    if (rst) cleared <= 0; else cleared <= reset_a * b1;   // with a reset, so b1 stays too
     read_twice <= b * a;                   // the product is read without the register too
     product <= a1 * held_b; sum <= product + held;
     middle <= a * b1; chained <= middle * a1;              // one product is the next one's operand
     early <= b; if (en) two <= a1 * early;
-    ones <= a; from_one <= ones * b1;      // begins with another value than 0
+    ones <= a; from_one <= ones * b1;      // begins with another value than 0, so b1 stays
+    last <= b ^ a; again <= a1 * last;     // a1 is an operand of two multipliers
   end
 endmodule
 """
@@ -94,6 +97,16 @@ def test_same_function(mapped, most_enables):
     _yosys(folder, "read_rtlil gate.il", "rename top gate", "read_verilog design.v", "proc",
            "rename top gold", "async2sync", "opt_clean", "miter -equiv -make_assert -flatten gold gate miter",
            "sat -verify -prove-asserts -set-init-zero -tempinduct-baseonly -maxsteps 5 miter")
+
+
+@pytest.mark.parametrize("most_enables", [0, 100])
+def test_both_operands(mapped, most_enables):
+    """With a register at one operand only, nextpnr times both as though the multiplier had none."""
+    module = json.loads(mapped[1])["modules"]["top"]
+    pack_registers(module, most_enables=most_enables)
+    stages = [{stage for stage in ("INPUTA", "INPUTB") if f"REG_{stage}_CLK" in cell["parameters"]}
+              for cell in module["cells"].values() if cell["type"] == "MULT18X18D"]
+    assert {len(each) for each in stages} == {0, 2}
 
 
 def test_no_enables(mapped):
