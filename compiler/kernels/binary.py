@@ -172,7 +172,7 @@ def multiply(context: Context, node: Node[Mul]) -> list[Kernel]:
             raise PearrayError(
                 f"{node.name}: a product with scales {scales} can't be computed exactly by this accelerator: too many "
                 "products lie half-way between two outputs, where the runtime's float32 roundings decide; use other "
-                "scales, powers of two, an even C_zero_point, or rounding='tflite'")
+                "scales, powers of two, another C_zero_point, or rounding='tflite'")
         finish = clamped(*_bounds(context, node), point=product.point, scale=product.scale)
         addend = product.addend
     # Operands are read as what they are above the least value of their type, so that they are bytes.

@@ -110,7 +110,7 @@ class Binary(Scaled):
         padded = (1,) * (len(shape) - value.ndim) + value.shape
         channels = shape[1:2] if len(shape) in (2, 4) else ()
         return len(padded) == len(shape) and (
-            value.size == 1 or value.size in channels and value.size == np.prod(padded[1:2]))
+            value.size == 1 or (value.size in channels and value.size == np.prod(padded[1:2])))
 
     def constant_table(self, role: str, value: np.ndarray, other: Typed) -> np.ndarray:
         """Tabulate outputs over all that the operand `other` can store where `role`, the other operand, is constant.

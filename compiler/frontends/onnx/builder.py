@@ -163,6 +163,15 @@ class Builder:
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
+    #: All names of tensors in the file, which others must not have.
+    names: set[str] = field(default_factory=set)
+
+    def inner(self, name: str, what: str) -> str:
+        """Name of a tensor that the file does not have, on the way to the one of a name."""
+        inner = f"{name}:{what}"
+        while inner in self.names or inner in self.constants or inner in self.tensors:
+            inner += "'"
+        return inner
 
     def tensor(self, name: str) -> Tensor:
         """Shape and type of a tensor, constant or not."""
@@ -175,7 +184,7 @@ class Builder:
 
     def store(self, name: str, value: np.ndarray, bounds: tuple[int, int] | None = None) -> str:
         """Add a constant that the file does not have, under a name like `name`, and return its name."""
-        while name in self.constants or name in self.tensors:
+        while name in self.names or name in self.constants or name in self.tensors:
             name += "'"
         self.constants[name] = value
         if bounds is not None:

@@ -25,9 +25,19 @@ def _pooling(taken: dict[str, Any], size: tuple[int, int], dilations: tuple[int,
         # The standard's formula leaves such a window out, its runtimes don't.
         raise PearrayError("ceil_mode must be 0 with auto_pad = VALID where a window would hang over the end, not 1: "
                            "give pads instead")
+    for axis in range(2):
+        if taken["auto_pad"].startswith("SAME") and _gap(size[axis], kernel[axis], strides[axis], dilations[axis]) > 0:
+            # The standard's padding is negative there, of which each runtime makes something else.
+            raise PearrayError(f"auto_pad must not be {taken['auto_pad']} where windows of {list(kernel)} in steps of "
+                               f"{list(strides)} need not reach the end: give pads instead")
     padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
     return {"kernel": kernel, "stride": strides, "padding": padding,
             "ceil_mode": bool(taken["ceil_mode"]) and taken["auto_pad"] == "NOTSET"}
+
+
+def _gap(size: int, taps: int, stride: int, dilation: int) -> int:
+    """Elements behind the last of ``ceil(size / stride)`` windows."""
+    return size - (-(-size // stride) - 1) * stride - dilation * (taps - 1) - 1
 
 
 @handles("MaxPool")
@@ -75,7 +85,7 @@ def _add_node(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict[s
     if clamp is None:
         graph.add(node, operator, inputs)
         return
-    whole = f"{node.outputs[0]}:whole"
+    whole = graph.inner(node.outputs[0], "whole")
     graph.add(node, operator, inputs, whole)
     graph.add(node, Lookup(_narrowed(every_value(graph.tensor(whole).dtype), clamp)), {"x": whole}, bounds=clamp)
 

@@ -156,6 +156,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)
     builder = Builder(dict(inputs), constants)
+    builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch

@@ -139,7 +139,7 @@ class FloatNodes:
         if source.quantisation.scale.ndim and node.op_type != "Identity":
             raise PearrayError(f"scale of {node.inputs[0]!r} must be one value in front of {node.op_type}, not "
                                f"{source.quantisation.scale.size}")
-        name = f"{node.outputs[0]}:stored"
+        name = self._graph.inner(node.outputs[0], "stored")
         self._emit(node.standing_for(node.op_type, [source.name, *node.inputs[1:]], [name], node.attributes))
         if source.name in self._graph.ranges:
             self._graph.ranges[name] = self._graph.ranges[source.name]

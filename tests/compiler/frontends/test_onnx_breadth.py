@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, stage
+from random_workloads import interpret
 
 import pearray as pe
 
@@ -119,3 +120,43 @@ def test_what_is_not_covered_is_named(tmp_path, nodes, message):
     with pytest.raises(pe.PearrayError, match=f"^{re.escape(message or '')}") as caught:
         load(make_model(nodes, {"x": IMAGE}, ["y_d"], constants), tmp_path).graph()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (2, 6, 1), (3, 4), (1, 3, 2, 5)])
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul"])
+def test_constants_of_each_channel(rng, tmp_path, shape, kind):
+    """Tables are those of columns: where channels stand elsewhere, an element would get another channel's constant."""
+    x, fixed = draw(rng, shape, np.int8), draw(rng, (1, shape[1], *(1,) * (len(shape) - 2)), np.int8)
+    constants = powers("x", rng) | powers("c", rng) | powers("y", rng) | {"c": fixed}
+    nodes = [("DequantizeLinear", ["x", "x_scale", "x_zero"], ["x_d"], {}),
+             ("DequantizeLinear", ["c", "c_scale", "c_zero"], ["c_d"], {}),
+             (kind, ["x_d", "c_d"], ["f"], {}), ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})]
+    model = make_model(nodes, {"x": x}, ["y"], constants)
+    graph = load(model, tmp_path).graph()
+    np.testing.assert_array_equal(graph.golden({"x": x})["y"], qdq_reference(model, {"x": x}))
+    interpret(graph, {"x": x}, pe.load_config("systolic-8x8").hardware)
+
+
+def test_names_like_those_of_the_importer(rng, tmp_path):
+    """A file may call its own tensors as the importer would call those that it adds."""
+    x, z = draw(rng, (1, 3, 4, 4), np.int8), draw(rng, (1, 3, 4, 4), np.int8)
+    constants = {"s": np.float32(0.05), "z": np.int8(3)}
+    nodes = [("DequantizeLinear", ["x", "s", "z"], ["x_d"], {}), ("MaxPool", ["x_d"], ["p"], {"kernel_shape": [1, 1]}),
+             ("QuantizeLinear", ["p", "s", "z"], ["y"], {}),
+             ("DequantizeLinear", ["p:stored", "s", "z"], ["z_d"], {}), ("Add", ["x_d", "z_d"], ["f"], {}),
+             ("Relu", ["f"], ["g"], {}), ("QuantizeLinear", ["g", "s", "z"], ["v"], {}),
+             ("Sub", ["x_d", "z_d"], ["h"], {}), ("QuantizeLinear", ["h", "s", "z"], ["v:whole"], {})]
+    inputs = {"x": x, "p:stored": z}
+    model = make_model(nodes, inputs, ["y", "v", "v:whole"], constants)
+    assert check(model, inputs, tmp_path) >= 3
+
+
+def test_negative_padding_is_refused(rng, tmp_path):
+    """Runtimes make different things of SAME padding that would be negative; one was computed without a word."""
+    x = draw(rng, (1, 1, 1, 9), np.int8)
+    nodes = [("DequantizeLinear", ["x", "s", "z"], ["x_d"], {}),
+             ("AveragePool", ["x_d"], ["f"], {"kernel_shape": [1, 1], "strides": [1, 3], "auto_pad": "SAME_UPPER"}),
+             ("QuantizeLinear", ["f", "s", "z"], ["y"], {})]
+    model = make_model(nodes, {"x": x}, ["y"], {"s": np.float32(1), "z": np.int8(0)})
+    with pytest.raises(pe.PearrayError, match="auto_pad must not be SAME_UPPER where windows of"):
+        load(model, tmp_path).graph()
