@@ -23,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from attention_draws import drawn_attention
 from random_workloads import (
     NARROW_OPERATORS,
     OPERATORS,
@@ -105,20 +106,24 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
     makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
-    name = str(rng.choice([*makers, "filling_gemm", "pooled"]))
+    # Twice, since few configurations have it.
+    attention = ["attention"] * 2 if config.has_softmax and config.has_moves else []
+    name = str(rng.choice([*makers, "filling_gemm", "pooled", *attention]))
     if name == "pooled":
         graph, inputs = pooled(rng, bits)
-        return name, (graph, inputs, compile_graph(graph, config))
+        return name, (inputs, compile_graph(graph, config))
     if name == "filling_gemm":
         operator, tensors, constants = _filling_gemm(rng, config)
+    elif name == "attention":
+        (operator, tensors), constants = drawn_attention(rng, config), None
     else:
         operator, tensors, constants = makers[name](rng, bits)
     graph = Graph.of(operator, tensors, constants)
     inputs = {key: tensors[key] for key in graph.inputs}
-    return name, (graph, inputs, compile_graph(graph, config))
+    return name, (inputs, compile_graph(graph, config))
 
 
-def _mismatches(rng: np.random.Generator, config: Config, graph: Graph, inputs: Any, compiled: Any) -> tuple[int, int]:
+def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled: Any) -> tuple[int, int]:
     """Run on RTL with a random memory, in one run of two with stalls; return mismatches and elements."""
     memory = MemoryTiming(
         read_latency=int(rng.choice([1, 3, 32, 32, 100])), write_latency=int(rng.choice([1, 32, 100])),
@@ -128,7 +133,7 @@ def _mismatches(rng: np.random.Generator, config: Config, graph: Graph, inputs: 
     stall = float(rng.choice([0.0, 0.0, 0.1, 0.5]))
     outcome = run(job, disturbance=Disturbance(stall=stall, seed=int(rng.integers(1 << 30))))
     contents = dict(zip(regions, outcome.regions, strict=True))
-    expected, wrong, checked = graph.golden(inputs), 0, 0
+    expected, wrong, checked = compiled.graph.golden(inputs), 0, 0
     for name in compiled.output_names:
         actual = compiled.extract(name, lambda address, length: contents[address, length])
         if (actual.shape, actual.dtype) != (expected[name].shape, expected[name].dtype):
@@ -149,7 +154,7 @@ def check(config: Config, seed: tuple[int, ...], operators: int) -> tuple[list[d
         rng = np.random.default_rng([*seed, attempt])
         name = "?"
         try:
-            name, (graph, inputs, compiled) = _draw(rng, config)
+            name, (inputs, compiled) = _draw(rng, config)
         except PearrayError as error:
             if not any(part in str(error) for part in REFUSALS):
                 cases.append({"operator": name, "attempt": attempt, "error": str(error), "checked": 0,
@@ -158,7 +163,7 @@ def check(config: Config, seed: tuple[int, ...], operators: int) -> tuple[list[d
             continue
         case: dict[str, Any] = {"operator": name, "attempt": attempt, "checked": 0, "mismatches": 0}
         try:
-            case["mismatches"], case["checked"] = _mismatches(rng, config, graph, inputs, compiled)
+            case["mismatches"], case["checked"] = _mismatches(rng, config, inputs, compiled)
         except (PearrayError, ValueError) as error:
             case["error"] = str(error)
         cases.append(case)

@@ -373,7 +373,7 @@ def interpret(graph, inputs, config, keep="outputs", **settings):
     machine.write(compiled.segments)
     machine.write(compiled.bind(inputs))
     machine.run(compiled.program_address)
-    expected = graph.golden(inputs)
+    expected = compiled.graph.golden(inputs)
     for name in compiled.output_names:
         actual = compiled.extract(name, machine.read)
         assert (actual.shape, actual.dtype) == (expected[name].shape, expected[name].dtype), name

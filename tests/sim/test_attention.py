@@ -9,31 +9,36 @@ import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.systolic.cost import EXACT, predict
-from pearray.sim.engine import Job, run
+from pearray.sim.engine import Disturbance, Job, run
 
 
-def _run(operator, tensors, config):
+def _run(operator, tensors, config, disturbance=None):
     """Run a program, compare what it stores, and return its counters and those that are predicted."""
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
     inputs = {name: tensors[name] for name in graph.inputs}
     placed = compiled.outputs["y"]
     outcome = run(Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
-                      [(placed.address, placed.nbytes)]))
+                      [(placed.address, placed.nbytes)]), disturbance=disturbance)
     np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), compiled.graph.golden(inputs)["y"])
     return outcome.counters, predict(config, compiled.program)
 
 
 @pytest.mark.parametrize("array", ["8x8", "4x6"])
 def test_drawn_attention_equals_golden(array, seed):
-    """The RTL gives golden's bytes for any shape and mask, accesses as predicted, and cycles within 2 %."""
+    """The RTL gives golden's bytes for any shape and mask, accesses as predicted, and cycles within 2 %.
+
+    Or, if the memory stalls, whenever it is done: nothing may depend on which engine comes first.
+    """
     config = attention_array(array)
-    for number in range(10):
+    for number in range(16):
         operator, tensors = drawn_attention(np.random.default_rng([seed, number, 1]), config)
-        counters, expected = _run(operator, tensors, config)
+        stalls = number % 2
+        disturbance = Disturbance(stall=[0.1, 0.5][number // 2 % 2], seed=number) if stalls else None
+        counters, expected = _run(operator, tensors, config, disturbance)
         counts = (*EXACT, "move_commands", "moved_beats")
         assert {name: counters[name] for name in counts} == {name: expected[name] for name in counts}
-        assert abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
+        assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
 
 
 def test_softmax_takes_no_cycle_of_the_array(rng):
@@ -41,5 +46,7 @@ def test_softmax_takes_no_cycle_of_the_array(rng):
     config = pe.load_config("systolic-8x8", {"post.softmax": 1, "post.lanes": 8}).hardware
     tensors = {name: operands(rng, (2, 128, 64)) for name in "qkv"}
     operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4)
-    counters, _ = _run(operator, tensors, config)
+    counters, expected = _run(operator, tensors, config)
+    # What MOVEs and STOREs share is left out of the model.
+    assert abs(counters["cycles"] - expected["cycles"]) <= 20
     assert counters["execute_active"] >= 0.97 * counters["cycles"]
