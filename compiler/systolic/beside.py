@@ -24,8 +24,9 @@ from ..kernels.layout import operand_array
 from ..kernels.regions import Region, even
 from ..placement import MemoryPlan
 from ..steps import Group, Output, Piece, Room, Tile, Use
-from ..transfers import Window, blocks, fill, pixel_dims
-from .beside_plan import Cut, Phase, Plan, fitting
+from ..transfers import Window, block, blocks, fill, pixel_dims
+from .beside_plan import Cut, Phase, Plan, Span, fitting
+from .beside_ramps import improve_strips
 from .bounds import Bounds
 from .layer import Layer
 from .schedule import cycles_of
@@ -37,16 +38,11 @@ __all__ = ["choose_beside", "fitting", "lower_beside"]
 #: Cuts of least estimated cycles that are timed, until so many steps have been, each of so many at most.
 _FINALISTS, _STEPS, _MOST_STEPS = 24, 1500, 1000
 
+#: Cuts into strips of their own sizes that are timed.
+_TRIES = 350
+
 #: POSTs of a group's outputs that are stored, and of those at the end of a layer.
 _PIECES, _LAST_PIECES = 1, 4
-
-#: First row or channel, and that behind the last.
-_Span = tuple[int, int]
-
-
-def _parts(first: int, end: int, most: int) -> list[_Span]:
-    """Cut a range into parts of `most`, but for the last."""
-    return [(at, min(at + most, end)) for at in range(first, end, most)]
 
 
 class _Beside(Plan):
@@ -60,11 +56,8 @@ class _Beside(Plan):
 
     def steps(self) -> Iterator[ContractionStep]:
         """Yield steps: strip by strip, and in it rows by rows or channels by channels."""
-        problem, cut = self.problem, self.cut
-        for image, at in product(range(problem.images), range(0, problem.p, cut.strip)):
-            strip = at, min(at + cut.strip, problem.p)
-            rows, channels = _parts(*strip, cut.rows), _parts(0, problem.cg, cut.channels)
-            if cut.joined:
+        for image, (strip, rows, channels) in product(range(self.problem.images), self.strips()):
+            if self.cut.joined:
                 for part in rows:
                     room = Room(self.out_size(part[1] - part[0]))
                     for some in channels:
@@ -73,7 +66,7 @@ class _Beside(Plan):
                 for some, part in product(channels, rows):
                     yield from self._group(image, strip, part, some, Room(self.out_size(part[1] - part[0])))
 
-    def _group(self, image: int, strip: _Span, rows: _Span, channels: _Span, room: Room) -> Iterator[ContractionStep]:
+    def _group(self, image: int, strip: Span, rows: Span, channels: Span, room: Room) -> Iterator[ContractionStep]:
         """Steps of some rows of outputs of some channels, whose outputs go to a room."""
         problem, held = self.problem, (0, self.problem.cg) if self.cut.whole else channels
         tile = self._once(("a", image, strip, held), lambda: self._activations(image, strip, held))
@@ -83,27 +76,25 @@ class _Beside(Plan):
             for element in self.parts(phase):
                 body = self._body(phase, element, rows, channels)
                 body["a_base"] = base + self.offset(phase, element)
-                yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1),
-                                      Use(self._weights(phase, channels), 1), body)
+                weights = self._weights(phase, channels)
+                if self.is_held and self._filters > 1:
+                    body["w_base"] += channels[0] * phase.size
+                yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1), weights, body)
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
-    def _activations(self, image: int, strip: _Span, held: _Span) -> Tile:
+    def _activations(self, image: int, strip: Span, held: Span) -> Tile:
         """Tile of the input of a strip, whose piece i brings what group i sees and those before it do not."""
-        problem, (first, end), count = self.problem, strip, held[1] - held[0]
+        (first, end), count, places = strip, held[1] - held[0], self.places(strip[1] - strip[0])
         parts = [self.in_rows(min(at + self.cut.rows, end) - first) for at in range(first, end, self.cut.rows)]
-        places, pieces = self.places(end - first), []
+        pieces = []
         for low, high in pairwise((0, *parts)):
             piece = Piece([])
-            for phase, place in zip(self.phases, places, strict=False):
-                line = self.line(phase)
-                found = piece_of(Window(
-                    problem.x, (image, 1, 1), (first * problem.stride[0] - problem.top + low, 1, high - low),
-                    (phase.first - problem.left, phase.step, phase.columns), 0, line, self.pitch, place + low * line),
-                    held[0], count)
+            for window in self._windows(image, first, (low, high), places):
+                found = piece_of(window, held[0], count)
                 piece.loads += found.loads
                 piece.sources += found.sources
             pieces.append(piece)
@@ -111,38 +102,72 @@ class _Beside(Plan):
             self._fill_behind(pieces[-1], end - first, count)
         return Tile(Destination.ACTIVATION.value, places[-1] * self.item, pieces)
 
+    def _windows(self, image: int, first: int, rows: Span, places: list[int]) -> Iterator[Window]:
+        """Some rows of the input of a strip that begins with an output row, for each phase."""
+        problem, (low, high) = self.problem, rows
+        for phase, place in zip(self.phases, places, strict=False):
+            line = self.line(phase)
+            yield Window(problem.x, (image, 1, 1), (first * problem.stride[0] - problem.top + low, 1, high - low),
+                         (phase.first - problem.left, phase.step, phase.columns), 0, line, self.pitch,
+                         place + low * line)
+
     def _fill_behind(self, piece: Piece, rows: int, count: int) -> None:
-        """Fill the pixels behind the last row that the last vector sees."""
-        (phase,), seen = self.phases, self.in_rows(rows) * self.line(self.phases[0])
-        length = self.extent(phase, rows) - seen
-        if length > 0:
-            piece.loads[:0] = fill(self.problem.x.outside, self.item, address=seen * self.item,
-                                   length=length - self.held + count, dims=[])
+        """Fill what the last output sees behind the last row; other outputs that see further are dropped.
 
-    def _weights(self, phase: Phase, channels: _Span) -> Tile:
-        """Tile of the filters of some channels, or of the one that all share."""
-        problem, size = self.problem, phase.size
-        values = problem.weights
-        assert isinstance(values, np.ndarray)
-        shared = values.size == 1
-        first, count = (0, 1) if shared else (channels[0], channels[1] - channels[0])
-        filters = 1 if shared else problem.cg
+        It is the next of the pixels in front of rows, or it follows the row of padding below.
+        """
+        problem, (phase,), pitch = self.problem, self.phases, self.pitch
+        pixels = problem.q + phase.taps - 1 - phase.line
+        if pixels <= 0:
+            return
+        address, length = self.in_rows(rows) * phase.line * pitch, (pixels - 1) * pitch + count
+        for body in piece.loads:
+            if self.item > 1 or not body.get("fill") or body["count2"] > 1:
+                continue
+            if body["length"] == length and body["address"] + body["count1"] * body["step1"] == address:
+                body["count1"] += 1
+                return
+            if body["count1"] == 1 and body["address"] + body["length"] + pitch - count == address:
+                body["length"] += pitch - count + length
+                return
+        piece.loads[:0] = fill(problem.x.outside, self.item, address=address * self.item, length=length, dims=[])
 
-        def pack() -> bytes:
-            taps = np.broadcast_to(values.reshape(1, 1, 1) if shared else values.reshape(problem.r, problem.s, -1),
-                                   (problem.r, problem.s, filters))
-            full = np.full(self.weight_bytes(phase, filters) // self.item, problem.w_zero, np.int64)
-            ends = size - 1 + np.arange(filters) * size
-            for row, tap in product(range(problem.r), range(phase.taps)):
-                full[ends - row * phase.line - tap] = taps[row, phase.first + tap * phase.step]
-            return self.config.arithmetic.to_memory(full, self.item).tobytes()
+    @property
+    def _filters(self) -> int:
+        """Filters of a phase: one for each channel, or one that all share."""
+        assert isinstance(self.problem.weights, np.ndarray)
+        return 1 if self.problem.weights.size == 1 else self.problem.cg
+
+    def _weights(self, phase: Phase, channels: Span) -> Use:
+        """Filters of some channels, or the one that all share; with those before them where all stand together."""
+        filters = self._filters
+        first, end = channels if filters > 1 else (0, 1)
+        ends = sorted({0, filters, *(some[1] for some in self.strips()[0][2] if some[1] < filters)})
+        if not self.is_held:
+            ends = [first, end]
 
         def make() -> Tile:
-            address = self._constant(("w", phase.first), self.weight_bytes(phase, filters), pack)
-            return stored(Destination.WEIGHT.value, self.weight_bytes(phase, count),
-                          address + first * size * self.item)
+            address = self._constant(("w", phase.first), self.weight_bytes(phase, filters),
+                                     lambda: self._packed(phase, filters)) + ends[0] * phase.size * self.item
+            sizes = [0, *(self.weight_bytes(phase, count - ends[0]) for count in ends[1:])]
+            pieces = [Piece([block(dram=address + low, address=low, length=high - low, dims=[])])
+                      for low, high in pairwise(sizes)]
+            return Tile(Destination.WEIGHT.value, sizes[-1], pieces)
 
-        return self._once(("w", phase.first, first), make)
+        tile = self._once(("w", phase.first, tuple(ends)), make)
+        return Use(tile, next(number for number, count in enumerate(ends) if count >= end))
+
+    def _packed(self, phase: Phase, filters: int) -> bytes:
+        """Filters of a phase as they stand in memory, the last element first."""
+        problem, size, values = self.problem, phase.size, self.problem.weights
+        assert isinstance(values, np.ndarray)
+        taps = np.broadcast_to(values.reshape(1, 1, 1) if filters == 1 else values.reshape(problem.r, problem.s, -1),
+                               (problem.r, problem.s, filters))
+        full = np.full(self.weight_bytes(phase, filters) // self.item, problem.w_zero, np.int64)
+        ends = size - 1 + np.arange(filters) * size
+        for row, tap in product(range(problem.r), range(phase.taps)):
+            full[ends - row * phase.line - tap] = taps[row, phase.first + tap * phase.step]
+        return self.config.arithmetic.to_memory(full, self.item).tobytes()
 
     def _constant(self, name: object, size: int, pack: Callable[[], bytes]) -> int:
         """Address of a constant of the layer, of which tiles are parts."""
@@ -150,7 +175,7 @@ class _Beside(Plan):
             self._addresses[name] = self._memory.constant(self.problem.name, size, pack)
         return self._addresses[name]
 
-    def _body(self, phase: Phase, element: int, rows: _Span, channels: _Span) -> dict[str, int]:
+    def _body(self, phase: Phase, element: int, rows: Span, channels: Span) -> dict[str, int]:
         """EXECUTE of a phase of some rows of outputs, from an element on, but for its first activation."""
         problem, count, modulus = self.problem, rows[1] - rows[0], 1 << ADDRESS_BITS
         assert isinstance(problem.weights, np.ndarray)
@@ -163,12 +188,12 @@ class _Beside(Plan):
             "run_count": self.run_count(phase), "fold": 1,
             "jump1": self.pitch - 1,
             "jump2": (problem.dilation[0] * line - phase.line * self.pitch) % modulus if folded else 0,
-            "n_count": channels[1] - channels[0], "a_nstep": 1, "w_base": phase.size - 1 - element, "w_pitch": modulus - 1,
-            "w_nstep": 0 if problem.weights.size == 1 else phase.size, "acc_nstep": vectors,
+            "n_count": channels[1] - channels[0], "a_nstep": 1, "w_base": phase.size - 1 - element,
+            "w_pitch": modulus - 1, "w_nstep": 0 if problem.weights.size == 1 else phase.size, "acc_nstep": vectors,
             "first": int(phase.first == element == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned)}
 
-    def _outputs(self, image: int, rows: _Span, channels: _Span, room: Room) -> Iterator[Output]:
+    def _outputs(self, image: int, rows: Span, channels: Span, room: Room) -> Iterator[Output]:
         """Outputs of a group; those that are stored at the end of the layer come in pieces."""
         problem, finish, y, (first, end) = self.problem, self.problem.finish, self.problem.y, rows
         count, all_vectors = channels[1] - channels[0], self.vectors(end - first)
@@ -199,7 +224,7 @@ class _Beside(Plan):
             yield output
             begun += vectors
 
-    def _pieces(self, rows: int, count: int) -> Iterator[_Span]:
+    def _pieces(self, rows: int, count: int) -> Iterator[Span]:
         """Cut rows of outputs into at most `count` parts, each of which has vectors that those before it do not."""
         ends = [rows]
         for first, _ in reversed(even(rows, count)):
@@ -207,24 +232,25 @@ class _Beside(Plan):
                 ends.append(first)
         yield from pairwise((0, *reversed(ends)))
 
-    def _add_constants(self, output: Output, channels: _Span) -> None:
+    def _add_constants(self, output: Output, channels: Span) -> None:
         """Let an output use the biases, scales and table of its channels."""
         finish, body = self.problem.finish, output.body
+        first, channels = (channels[0], (0, self.problem.cg)) if self.is_held else (0, channels)
         assert finish.entries is not None
         if finish.bias is not None:
             assert isinstance(finish.bias, np.ndarray)
             output.bias = Use(self._entries("bias", Destination.BIAS, finish.bias, channels), 1)
-            body |= {"bias": 1, "bias_nstep": 1}
+            body |= {"bias": 1, "bias_nstep": 1, "bias_base": first}
         if finish.entries.size > 1:
             output.scale = Use(self._entries("scale", Destination.SCALE, finish.entries, channels), 1)
-            body["scale_nstep"] = 1
+            body |= {"scale_nstep": 1, "scale_base": first}
         else:
             output.scale = Use(self._maker.scale(0, (0, 1)), 1)
         if finish.table is not None:
             output.table = Use(self._maker.table(0), 1)
             body["table"] = 1
 
-    def _entries(self, name: str, memory: Destination, values: np.ndarray, channels: _Span) -> Tile:
+    def _entries(self, name: str, memory: Destination, values: np.ndarray, channels: Span) -> Tile:
         """Tile of the entries of some channels, one behind another."""
         item = 4 if memory is Destination.BIAS else 8
 
@@ -252,19 +278,28 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
     function or None
         What lowers layers like it in fewer cycles; None if there is no such way.
     """
-    alone, best, left = layer.alone(), None, min(effort, 1) * _STEPS
-    bounds = Bounds(layer.config, layer.timing)
+    alone, left = layer.alone(), min(effort, 1) * _STEPS
+    bounds, timed = Bounds(layer.config, layer.timing), list[tuple[float, Cut]]()
+
+    def time(cut: Cut, most: float, estimate: float | None = None) -> float:
+        nonlocal left
+        steps = lower_beside(cut, alone, MemoryPlan(keep=False))
+        left -= len(steps)
+        if bounds.least_cycles(steps) >= most:
+            return float("inf")
+        is_long = estimate is not None and len(steps) > _MOST_STEPS
+        return estimate if is_long else cycles_of(layer.config, layer.timing, steps)
+
     for number, plan in enumerate(fitting(layer)[:_FINALISTS]):
         if number and left <= 0:
             break
-        steps = lower_beside(plan.cut, alone, MemoryPlan(keep=False))
-        left -= len(steps)
-        if bounds.least_cycles(steps) >= most:
-            continue
-        cycles = cycles_of(layer.config, layer.timing, steps) if len(steps) <= _MOST_STEPS else plan.cycles()
-        if cycles < most:
-            most, best = cycles, plan.cut
-    return None if best is None else partial(lower_beside, best)
+        timed.append((time(plan.cut, most, plan.cycles()), plan.cut))
+    if timed and (tries := round(_TRIES * min(effort, 1))):
+        found = improve_strips(layer, dict.fromkeys(cut.way for _, cut in timed if cut.way.passed), time,
+                               min(most, min(timed, key=lambda each: each[0])[0]), tries)
+        timed += [found] if found else []
+    cycles, best = min(timed, key=lambda found: found[0], default=(most, None))
+    return None if best is None or cycles >= most else partial(lower_beside, best)
 
 
 def lower_beside(cut: Cut, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:

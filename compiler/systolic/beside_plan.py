@@ -1,9 +1,9 @@
 """Output pixels of a channel side by side: how they lie, how a layer is cut, where all stands, what it costs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import accumulate, pairwise, product
 
 from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
@@ -12,13 +12,20 @@ from .candidates import halves
 from .geometry import congruent
 from .layer import Layer
 
-__all__ = ["Cut", "Phase", "Plan", "fitting"]
+__all__ = ["Cut", "Phase", "Plan", "Span", "Strip", "Way", "fitting"]
 
 #: Ways to lay outputs side by side, of least cycles of the array, that are combined with cuts.
 _WAYS = 4
 
 #: Groups of lanes of a row that post-processing can count.
 _MOST_GROUPS = 16
+
+
+#: Rows of outputs of a strip, and channels of each of its groups.
+Strip = tuple[int, tuple[int, ...]]
+
+#: First row or channel, and that behind the last.
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ class Cut:
     whole: bool
     #: Whether outputs of a group's rows are stored when those of all channels are there.
     joined: bool
+    #: Rows of each strip of an image and channels of its groups where they are not all alike; then `channels`, `rows`
+    #: and `strip` are the most, and strips hold all channels.
+    strips: tuple[Strip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,16 @@ def _can_lie_beside(layer: Layer) -> bool:
             and finish.rounding is not Rounding.NONE and finish.pair is None and finish.steps is None
             and finish.bias_rows is None and finish.sums == 1
             and not (finish.table is not None and finish.table.ndim > 1))
+
+
+def _parts(first: int, end: int, most: int) -> list[Span]:
+    """Cut a range into parts of `most`, but for the last."""
+    return [(at, min(at + most, end)) for at in range(first, end, most)]
+
+
+def _spans(sizes: Iterable[int]) -> list[Span]:
+    """Spans of parts that follow one another from 0 on."""
+    return list(pairwise(accumulate(sizes, initial=0)))
 
 
 class Plan:
@@ -141,6 +161,15 @@ class Plan:
             return -(-((rows - 1) * self.phases[0].line + self.problem.q) // self.width)
         return rows * self.blocks
 
+    def strips(self) -> list[tuple[Span, list[Span], list[Span]]]:
+        """Strips of an image: their rows of outputs, the rows of their groups, and the channels of those."""
+        cut, problem = self.cut, self.problem
+        if cut.strips:
+            rows = _spans(rows for rows, _ in cut.strips)
+            return [(span, [span], _spans(channels)) for span, (_, channels) in zip(rows, cut.strips, strict=True)]
+        return [(strip, _parts(*strip, cut.rows), _parts(0, problem.cg, cut.channels))
+                for strip in _parts(0, problem.p, cut.strip)]
+
     def in_rows(self, rows: int) -> int:
         """Rows of the input that some rows of outputs see."""
         return (rows - 1) * self.problem.stride[0] + self.problem.dilation[0] * (self.problem.r - 1) + 1
@@ -195,7 +224,9 @@ class Plan:
     def fits(self) -> bool:
         """Whether all has room, and can be walked."""
         cut, pads, problem = self.cut, self.config.scratchpads, self.problem
-        if self.vectors(cut.rows) * cut.channels > self.layer.depth or self.out_groups > _MOST_GROUPS:
+        sums = max(self.vectors(row[1] - row[0]) * (some[1] - some[0])
+                   for _, rows, channels in self.strips() for row in rows for some in channels)
+        if sums > self.layer.depth or self.out_groups > _MOST_GROUPS:
             return False
         dilation, rows = problem.dilation[0], self.config.array.rows
         # A tile must not begin between rows of the filter and go on to the next.
@@ -205,10 +236,17 @@ class Plan:
         if not self.flat and problem.r > 1 and any(
                 (self.line(phase) * dilation - phase.line) % self.layer.banks for phase in self.phases):
             return False
-        weights = sum(self.weight_bytes(phase, cut.channels) for phase in self.phases)
+        weights = sum(self.weight_bytes(phase, problem.cg if self.is_held else cut.channels) for phase in self.phases)
         return (self.places(min(cut.strip, problem.p))[-1] * self.item <= pads.activation_bytes
                 and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels
                 and 2 * self.out_size(cut.rows) <= pads.output_bytes)
+
+    @cached_property
+    def is_held(self) -> bool:
+        """Whether filters of all channels stand together, and biases and scales as well."""
+        pads = self.config.scratchpads
+        weights = sum(self.weight_bytes(phase, self.problem.cg) for phase in self.phases)
+        return 2 * weights <= pads.weight_bytes and 2 * self.problem.cg <= pads.channels
 
     def weight_bytes(self, phase: Phase, channels: int) -> int:
         """Bytes of the filters of some channels, zeros before the first and behind the last included."""
@@ -261,7 +299,8 @@ def _cuts(layer: Layer) -> Iterator[Cut]:
     """Yield ways and sizes of parts."""
     problem = layer.problem
     for way in _ways(layer):
-        for channels, rows in product(halves(problem.cg), sorted({*halves(problem.p), *range(1, 5)})):
+        for channels, rows in product(halves(problem.cg), sorted({
+                *halves(problem.p), *range(1, 5), *(-(-problem.p // parts) for parts in range(2, 6))})):
             if rows > problem.p:
                 continue
             strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}

@@ -10,10 +10,11 @@ from typing import Any
 from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
+from ...hdl.systolic.tiles import TileWalker
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution
+from .timing import Execution, Latencies, bursts, data_cycles, execution, is_toeplitz
 
 __all__ = ["Bounds"]
 
@@ -79,7 +80,10 @@ class Bounds:
         return known[1]
 
     def _execution(self, body: Mapping[str, int]) -> Execution:
-        return execution(self._config, body)
+        found = execution(self._config, body)
+        # It may continue the tiles of the one before.
+        slots = self._c.slots_continuing + TileWalker.CONTINUATION - self._c.prepare
+        return found._replace(slots=slots) if is_toeplitz(self._config, body) else found
 
     def _beats(self, body: Mapping[str, int]) -> int:
         if body.get("fill"):

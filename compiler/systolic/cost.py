@@ -86,7 +86,7 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     rows, cols = config.array.rows, config.array.cols
     moves = ("move_commands", "moved_beats") if config.has_moves else ()
     counts = dict.fromkeys((*EXACT, *moves, "stall_load", "stall_post", "stall_empty"), 0)
-    for command in program.commands:
+    for number, command in enumerate(program.commands):
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
         if command.opcode is Opcode.LOAD:
@@ -110,8 +110,8 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
             else:
                 weights = taken.tiles * cols if body.get("left") else tiles * body["k_total"]
                 if is_toeplitz(config, body):
-                    # Of all tiles but the first, what enters at the top and at the left.
-                    weights = rows + 2 * (tiles - 1)
+                    # Of all tiles but the first, or of all, what enters at the top and at the left.
+                    weights = 2 * tiles + (0 if number in found.continued else rows - 2)
             counts["execute_active"] += taken.active
             counts["execute_weight_read"] += weights
             counts["execute_accumulator_write"] += sums

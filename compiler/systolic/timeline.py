@@ -14,11 +14,12 @@ import numpy as np
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
+from ...hdl.systolic.tiles import TileWalker
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Latencies, UnendingError, bursts, execution
+from .timing import Latencies, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -49,8 +50,9 @@ class Timeline:
     left: np.ndarray
     #: Cycles in which POSTs gave their sums back, in order, behind zero for none.
     posted: list[int]
-    #: Cycle of the first operand vector of each EXECUTE.
+    #: Cycle of the first operand vector of each EXECUTE, and those whose first tile gets weights passed on diagonally.
     starts: dict[int, int]
+    continued: set[int]
     #: Cycles in which bursts of fetches, and of LOADs, were taken by the read channel.
     fetches: list[int]
     loads: list[int]
@@ -74,6 +76,10 @@ class _Machine(Queues):
         self._totals = list(program.counts.values())
         self._bodies: list[Mapping[str, int]] = [{}] * length
         self._waits: list[list[tuple[list[int], int]]] = [[]] * length
+        #: EXECUTE taken last, banks of all where it matters, and those that continue the tiles of the one before.
+        self._before = -1
+        self._banks: dict[int, int] = {}
+        self.continued: set[int] = set()
         self._read(program)
         # Ports, loader and storer.
         self._writes = WritePort(config, timing, self._c.store_data)
@@ -95,6 +101,8 @@ class _Machine(Queues):
             if body.get("fill") or not _UNTIMED.issuperset(stream.fields):
                 body = {**body, **dict(zip(stream.fields, values, strict=True))}
             self._queue_of[place], self._bodies[place] = queue, body
+            if queue == _EXECUTE and self._config.has_toeplitz:
+                self._banks[place] = values[stream.fields.index("bank")] if "bank" in stream.fields else body["bank"]
             waits = self._waits[place] = []
             for each, number in enumerate(numbers):
                 if number:
@@ -207,21 +215,33 @@ class _Machine(Queues):
         index, constants = self._slot[_EXECUTE], self._c
         body = self._bodies[index]
         vectors, tiles, period, slots, leaving = execution(self._config, body)
-        time = max(time, self._tiles_ready)
+        held, time = time, max(time, self._tiles_ready)
         mode = body.get("output_stationary", 0)
         if mode != self._mode:
             self._mode = mode
             time = max(time, self._counts[_EXECUTE][-1] + Accumulators.AHEAD + 1)
+        prepare = constants.prepare
+        if self._continues(index, body, time, time - held):
+            prepare, slots = TileWalker.CONTINUATION, constants.slots_continuing
+            self.continued.add(index)
+        self._before = index
         self.begun[index] = time
         came, idle, loads = self._slot_at[_EXECUTE], max(self._tiles_ready, 2), self._counts[_LOAD]
         loaded = max(came, max((done[number] for done, number in self._waits[index] if done is loads), default=0) + 1)
         self._count_stalls(idle, came, loaded, time)
-        start = self.starts[index] = max(time + constants.prepare + slots, self._array_end + 1)
+        start = self.starts[index] = max(time + prepare + slots, self._array_end + 1)
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - vectors)
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + vectors - 1
         self._at(time + 1, FREED, _EXECUTE)
         self._finished(_EXECUTE, index, self._array_end + constants.through + leaving)
+
+    def _continues(self, index: int, body: Mapping[str, int], time: int, waited: int) -> bool:
+        """Whether an EXECUTE taken in some cycle, held up before, continues the tiles of one that is still in flight."""
+        before = self._before
+        return (self._config.has_toeplitz and before >= 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
+                and (waited >= self._c.wait_continuing or self._banks[index] == self._banks[before])
+                and continues(self._config, body, self._bodies[before]))
 
     def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:
         """Count why the execute engine had nothing to do from `idle` to `begun`."""
@@ -273,5 +293,6 @@ def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_ME
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,
                     machine.waiting, (machine.stalls[0], machine.stalls[1], machine.stalls[2]),
-                    np.array(machine.came), np.array(machine.left), machine.posted, machine.starts, machine.fetches,
+                    np.array(machine.came), np.array(machine.left), machine.posted, machine.starts, machine.continued,
+                    machine.fetches,
                     machine.reads.taken, machine.fetched_at, machine.rooms)

@@ -9,7 +9,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
 from ...hdl.shell.block_walk import burst_beats
-from ...hdl.shell.commands import COMMAND_BYTES
+from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
 from ...hdl.shell.config import Config
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.loader import Loader
@@ -19,11 +19,23 @@ from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
-from ...hdl.systolic.tiles import TileWalker, drain_cycles, follows_diagonally, tile_slots, toeplitz_slots
+from ...hdl.systolic.tiles import (
+    TileWalker,
+    continues_diagonally,
+    continuing_slots,
+    continuing_wait,
+    drain_cycles,
+    follows_diagonally,
+    tile_slots,
+    toeplitz_slots,
+)
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "contraction_tiles", "data_cycles",
-           "execution", "is_toeplitz", "row_bursts"]
+__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "continues", "contraction_tiles",
+           "data_cycles", "execution", "is_toeplitz", "row_bursts"]
+
+#: ``w_pitch`` of rows of weights that stand one operand before the row before.
+_BACK = (1 << ADDRESS_BITS) - 1
 
 
 def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
@@ -125,8 +137,11 @@ class Latencies:
     prepare: int
     slots_top: int
     slots_left: int
-    #: From one tile of Toeplitz matrices to the next at least.
+    #: From one tile of Toeplitz matrices to the next at least, and of the first of an EXECUTE that continues another's.
     slots_toeplitz: int
+    slots_continuing: int
+    #: Cycles that the latter must have been held up if it names another bank.
+    wait_continuing: int
     #: Output-stationary: sums that take turns in a PE, from the first to the last row of sums that leave, and
     #: between two drains at least.
     turns: int
@@ -160,7 +175,8 @@ class Latencies:
             Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
             TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
-            toeplitz_slots(config), arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
+            toeplitz_slots(config), continuing_slots(config),
+            continuing_wait(config), arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), AverageWalk.PERIOD,
@@ -239,7 +255,13 @@ def execution(config: Config, body: Mapping[str, int]) -> Execution:
 
 def is_toeplitz(config: Config, body: Mapping[str, int]) -> bool:
     """Whether tiles of an EXECUTE, all but the first, get their weights passed on diagonally."""
-    return config.has_toeplitz and bool(follows_diagonally(config, _Fields(body)))
+    # Of most bodies the first comparison tells it.
+    return config.has_toeplitz and body.get("w_pitch") == _BACK and bool(follows_diagonally(config, _Fields(body)))
+
+
+def continues(config: Config, body: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    """Whether the first tile of an EXECUTE can get its weights so, too, if the one before it is in flight then."""
+    return is_toeplitz(config, body) and bool(continues_diagonally(config, _Fields(body), _Fields(before)))
 
 
 class _Fields(dict[str, int]):

@@ -18,7 +18,8 @@ from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
 from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TileWalker", "drain_cycles", "follows_diagonally", "tile_slots", "toeplitz_slots"]
+__all__ = ["TileWalker", "continues_diagonally", "continuing_slots", "continuing_wait", "drain_cycles", "follows_diagonally", "tile_slots",
+           "toeplitz_slots"]
 
 
 def tile_slots(config: Config, *, left: bool) -> int:
@@ -56,6 +57,36 @@ def follows_diagonally(config: Config, command: Mapping[str, Any]) -> Any:
             & (command["acc_nstep"] != 0))
 
 
+#: Fields that decide how far a tile's rows lie apart in the scratchpad.
+_DISPLACING = ("run", "run_count", "jump1", "jump2")
+
+
+def continues_diagonally(config: Config, command: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
+    """Whether the first tile of a command can get its weights so, too, if the command before it is still in flight.
+
+    Rows of both lie as far apart in the scratchpad.
+    """
+    follows = follows_diagonally(config, command) & follows_diagonally(config, before)
+    for name in _DISPLACING if config.has_toeplitz else ():
+        follows = follows & (command[name] == before[name])
+    return follows
+
+
+def continuing_wait(config: Config) -> int:
+    """Cycles that such a command must have been held up, unless it names the bank of the one before.
+
+    A POST gives back a bank that it still reads, and knows when a command that waited for it gets there at the soonest;
+    see :meth:`.execute.Execute.untouched_of`. What goes on with a bank waited for that POST with the first command.
+    """
+    return (TileWalker.PREPARATION + tile_slots(config, left=False) - TileWalker.CONTINUATION
+            - continuing_slots(config))
+
+
+def continuing_slots(config: Config) -> int:
+    """Slots of the first tile of such a command: rows of accumulators may have come as the last of the one before."""
+    return max(toeplitz_slots(config), Accumulators.period_of(config.arithmetic) - TileWalker.CONTINUATION)
+
+
 def drain_cycles(config: Config) -> int:
     """Least number of cycles from an output-stationary tile's drain to the next one's."""
     return max(SystolicArray.drain_interval_of(config.array.rows, config.arithmetic),
@@ -86,9 +117,10 @@ class _Walk:
         #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
-        #: Tiles behind the first follow with weights that are passed on diagonally; the next one, the one at hand does.
+        #: Weights are passed on diagonally: of tiles behind the first, of the first, of the next one, of the one at hand.
         self.follows = Signal() if config.has_toeplitz else Const(0)
-        self.passes = self.begun & self.follows
+        self.continues = Signal() if config.has_toeplitz else Const(0)
+        self.passes = Mux(self.begun, self.follows, self.continues)
         self.passed = Signal(reset_less=True) if config.has_toeplitz else Const(0)
         #: Where the tile's columns begin.
         self.weight_base = Signal(ADDRESS_BITS, reset_less=True)
@@ -104,7 +136,7 @@ class TileWalker(wiring.Component):
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
     activation vector. Tiles whose weights are passed on diagonally (:func:`follows_diagonally`) take
-    :func:`toeplitz_slots`: the streamer asks for their weights, and displacements are those of the first tile.
+    :func:`toeplitz_slots` (:func:`continuing_slots` if they are the first): the streamer asks for their weights, and displacements are those of the first tile.
     When the last tile is taken, the next command is accepted.
 
     Parameters
@@ -132,6 +164,8 @@ class TileWalker(wiring.Component):
 
     #: Cycles from the acceptance of a command to the first slot of its first tile.
     PREPARATION = TilePlan.LATENCY + 2
+    #: The same for one whose first tile gets weights passed on diagonally.
+    CONTINUATION = 3
 
     def __init__(self, config: Config):
         self._config = config
@@ -171,7 +205,19 @@ class TileWalker(wiring.Component):
             accepted.eq(self.commands.valid & self.commands.ready),
         ]
         m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
+        if self._config.has_toeplitz:
+            most = continuing_wait(self._config)
+            cycles = Signal(range(most + 1), name="cycles_waited")
+            waited = cycles == most
+            with m.If(~self.commands.valid | self.commands.ready):
+                m.d.sync += cycles.eq(0)
+            with m.Elif(~waited):
+                m.d.sync += cycles.eq(cycles + 1)
         with m.If(accepted):
+            if self._config.has_toeplitz:
+                m.d.sync += walk.continues.eq(
+                    ~self.quiet & (waited | (self.commands.p.bank == walk.command.bank))
+                    & continues_diagonally(self._config, self.commands.p, walk.command))
             m.d.sync += [
                 walk.command.eq(self.commands.payload),
                 walk.stationary.eq(self.commands.p.output_stationary),
@@ -181,7 +227,7 @@ class TileWalker(wiring.Component):
         """Give each tile its slots, hold it until it is taken, and begin the next one then."""
         slots_top = tile_slots(self._config, left=False)
         slots_left = tile_slots(self._config, left=True)
-        slots_passed = toeplitz_slots(self._config)
+        slots_passed = Mux(walk.begun, toeplitz_slots(self._config) - 2, continuing_slots(self._config) - 2)
         slot = Signal(signed(ceil_log2(max(slots_top, slots_left)) + 1), reset_less=True)
         held = Signal()
         more = Signal()
@@ -202,12 +248,16 @@ class TileWalker(wiring.Component):
         ]
         with m.If(walk.go):
             m.d.sync += slot.eq(self._unless_passed(walk, Mux(walk.command.left, slots_left - 2, slots_top - 2),
-                                                    slots_passed - 2))
+                                                    slots_passed))
         if self._config.has_toeplitz:
             m.d.sync += walk.follows.eq(follows_diagonally(self._config, walk.command))
             with m.If(walk.go):
                 m.d.sync += walk.passed.eq(walk.passes)
-        with m.If(walk.prepare[-1]):
+        # What continues has the plan of the command before.
+        prepared = walk.prepare[-1]
+        if self._config.has_toeplitz:
+            prepared = Mux(walk.continues, walk.prepare[self.CONTINUATION - 3], prepared)
+        with m.If(prepared):
             m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)

@@ -41,10 +41,10 @@ class Bench(wiring.Component):
         return m
 
 
-def run(cfg, rng, bodies, *, gap=0.0):
+def run(cfg, rng, bodies, *, gap=0.0, pause=0):
     """Run commands on random scratchpads and compare; return what happened when.
 
-    ``gap`` is the probability of waiting a while before a command. The result holds the cycles in
+    ``gap`` is the probability of waiting a while before a command, and ``pause`` are cycles to wait behind each. The result holds the cycles in
     which commands were accepted and completed, and for each event the cycles in which it was set.
     """
     bench = Bench(cfg)
@@ -72,6 +72,8 @@ def run(cfg, rng, bodies, *, gap=0.0):
             ctx.set(commands.valid, 1)
             await ctx.tick().until(commands.ready)
             ctx.set(commands.valid, 0)
+            for _ in range(pause):
+                await ctx.tick()
 
     async def check(ctx):
         for _ in bodies:
@@ -156,8 +158,39 @@ def test_toeplitz_throughput(rng, arithmetic, least, pixels):
     first = events["active"][0]
     assert events["active"] == [first + tile * max(pixels, least) + pixel for tile in range(4) for pixel in range(pixels)]
     assert len(events["weight_read"]) == 6 + 3 * 2
-    # Sums of the same rows may not come so soon.
-    _, _, events = run(cfg, rng, [body | {"acc_nstep": 0}])
+    # A command that goes on in flight needs no rows of weights either.
+    _, _, events = run(cfg, rng, [body, body | {"first": 0, "w_base": 9, "a_base": 3}, body | {"bank": 1}])
+    assert len(events["weight_read"]) == 6 + 11 * 2
+    assert [events["active"][tile * pixels] - events["active"][(tile - 1) * pixels] for tile in (4, 8)] == [
+        max(3 + least, pixels)] * 2
+
+
+@pytest.mark.parametrize("other", [{"run": 99}, {"jump1": 8}, {"run_count": 2}, {"jump2": 8}])
+def test_toeplitz_elsewhere(rng, other):
+    """Rows that lie apart otherwise would be read where those of the command before lay."""
+    cfg = config(6, 4, toeplitz=1)
+    body = command(m_count1=3, k_total=6, fold=1, n_count=2, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32)
+    _, _, events = run(cfg, rng, [body, body | other])
+    assert len(events["weight_read"]) == 2 * (6 + 2)
+
+
+@pytest.mark.parametrize("pause", [0, 3, 4, 5, 6, 40])
+def test_toeplitz_waits(rng, pause):
+    """Sums of a command that was not held up long enough would come before the POST that it waited for has read."""
+    cfg = config(16, 4, toeplitz=1)
+    body = command(m_count1=30, k_total=16, fold=1, n_count=1, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32)
+    # The second is taken with the last tile of the first: as many cycles behind it as that is prepared and loaded.
+    accepted, _, events = run(cfg, rng, [body, body | {"bank": 1}], pause=pause)
+    held = max(0, 5 + 16 - 1 - pause)
+    assert accepted[1] - accepted[0] == max(5 + 16, pause + 1)
+    assert len(events["weight_read"]) == 16 + (2 if held >= 15 else 16)
+
+
+def test_toeplitz_same_rows(rng):
+    """Sums of the same rows, added to before they are written, would be lost."""
+    cfg = config(6, 4, toeplitz=1)
+    body = command(m_count1=3, k_total=6, fold=1, n_count=4, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50)
+    _, _, events = run(cfg, rng, [body])
     assert len(events["weight_read"]) == 4 * 6
 
 
