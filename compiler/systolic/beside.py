@@ -39,7 +39,7 @@ __all__ = ["choose_beside", "fitting", "lower_beside"]
 _FINALISTS, _STEPS, _MOST_STEPS = 24, 1500, 1000
 
 #: Cuts into strips of their own sizes that are timed.
-_TRIES = 350
+_TRIES = 250
 
 #: POSTs of a group's outputs that are stored, and of those at the end of a layer.
 _PIECES, _LAST_PIECES = 1, 4
@@ -294,9 +294,9 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
         if number and left <= 0:
             break
         timed.append((time(plan.cut, most, plan.cycles()), plan.cut))
-    if timed and (tries := round(_TRIES * min(effort, 1))):
-        found = improve_strips(layer, dict.fromkeys(cut.way for _, cut in timed if cut.way.passed), time,
-                               min(most, min(timed, key=lambda each: each[0])[0]), tries)
+    ways, tries = [cut.way for _, cut in timed if cut.way.passed], round(_TRIES * min(effort, 1))
+    if ways and tries:
+        found = improve_strips(layer, ways[0], time, min(most, *(cycles for cycles, _ in timed)), tries)
         timed += [found] if found else []
     cycles, best = min(timed, key=lambda found: found[0], default=(most, None))
     return None if best is None or cycles >= most else partial(lower_beside, best)

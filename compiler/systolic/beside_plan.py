@@ -284,10 +284,11 @@ def _ways(layer: Layer) -> list[Way]:
     # Pixels of a channel are not worth it.
     found = [Way(width, each) for each in flat for width in range(2, array.cols + 1)]
 
-    def cycles(way: Way) -> tuple[int, int]:
+    def cycles(way: Way) -> tuple[int, int, int]:
         plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True))
         least = toeplitz_slots(layer.config) if way.passed else array.rows
-        return plan.tiles * max(plan.vectors(problem.p), least), plan.out_groups
+        # Where an image is cut, wider vectors leave less over.
+        return plan.tiles * max(plan.vectors(problem.p), least), plan.out_groups, -way.width * way.passed
 
     ways = sorted(found, key=cycles)[:_WAYS]
     if layer.config.has_toeplitz:

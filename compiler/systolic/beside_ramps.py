@@ -6,7 +6,7 @@ timed as the hardware would run it.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -29,14 +29,14 @@ _STEPS = (1, 2, 4, 8, 16)
 _Strips = tuple[Strip, ...]
 
 
-def improve_strips(layer: Layer, ways: Iterable[Way], time: Callable[[Cut, float], float], best: float,
+def improve_strips(layer: Layer, way: Way, time: Callable[[Cut, float], float], best: float,
                    tries: int) -> tuple[float, Cut] | None:
     """Cut a layer into strips and groups that suit one another.
 
     Parameters
     ----------
-    ways : iterable of Way
-        How outputs may lie side by side.
+    way : Way
+        How outputs lie side by side.
     time : callable
         ``time(cut, most)`` gives the cycles of a cut that fits, infinitely many if there are more than `most`.
     best : float
@@ -50,7 +50,7 @@ def improve_strips(layer: Layer, ways: Iterable[Way], time: Callable[[Cut, float
         The best that was found, and its cycles; None if none fits. The search is the same each time.
     """
     known: dict[Cut, float] = {}
-    for cut in _starts(layer, ways):
+    for cut in _starts(layer, way):
         if Plan(layer, cut).fits and len(known) < tries:
             known[cut] = time(cut, 1.2 * best)
     found = sorted(((cycles, cut) for cut, cycles in known.items()), key=lambda each: each[0])[:_STARTS]
@@ -60,10 +60,10 @@ def improve_strips(layer: Layer, ways: Iterable[Way], time: Callable[[Cut, float
     return _climb(layer, found[0], time, tries - len(known), known) if found else None
 
 
-def _starts(layer: Layer, ways: Iterable[Way]) -> Iterator[Cut]:
+def _starts(layer: Layer, way: Way) -> Iterator[Cut]:
     """Yield cuts into strips of about as many rows, the smallest first, and with a row less in that."""
     problem = layer.problem
-    for way, count, less in product(ways, range(1, min(_MOST_STRIPS, problem.p) + 1), range(2)):
+    for count, less in product(range(1, min(_MOST_STRIPS, problem.p) + 1), range(2)):
         rows = sorted(end - first for first, end in even(problem.p, count))
         if less and (count == 1 or rows[0] == 1):
             continue

@@ -240,7 +240,7 @@ class _Machine(Queues):
         """Whether an EXECUTE taken in some cycle, held up before, continues the tiles of one that is still in flight."""
         before = self._before
         return (self._config.has_toeplitz and before >= 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
-                and (waited >= self._c.wait_continuing or self._banks[index] == self._banks[before])
+                and waited >= (1 if self._banks[index] == self._banks[before] else self._c.wait_continuing)
                 and continues(self._config, body, self._bodies[before]))
 
     def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:

@@ -73,13 +73,13 @@ def continues_diagonally(config: Config, command: Mapping[str, Any], before: Map
 
 
 def continuing_wait(config: Config) -> int:
-    """Cycles that such a command must have been held up, unless it names the bank of the one before.
+    """Cycles that such a command must have been held up; one is enough if it names the bank of the one before.
 
     A POST gives back a bank that it still reads, and knows when a command that waited for it gets there at the soonest;
     see :meth:`.execute.Execute.untouched_of`. What goes on with a bank waited for that POST with the first command.
     """
-    return (TileWalker.PREPARATION + tile_slots(config, left=False) - TileWalker.CONTINUATION
-            - continuing_slots(config))
+    return max(1, TileWalker.PREPARATION + tile_slots(config, left=False) - TileWalker.CONTINUATION
+               - continuing_slots(config))
 
 
 def continuing_slots(config: Config) -> int:
@@ -117,7 +117,7 @@ class _Walk:
         #: Number of elements; they are the first ones.
         self.elements = Signal(range(config.array.rows + 1), reset_less=True)
         self.first_k = Signal(reset_less=True)
-        #: Weights are passed on diagonally: of tiles behind the first, of the first, of the next one, of the one at hand.
+        #: Weights are passed on diagonally: of tiles behind the first, of the first, of the next one, and of this one.
         self.follows = Signal() if config.has_toeplitz else Const(0)
         self.continues = Signal() if config.has_toeplitz else Const(0)
         self.passes = Mux(self.begun, self.follows, self.continues)
@@ -135,9 +135,9 @@ class TileWalker(wiring.Component):
     in which one weight vector a cycle is asked for and, in weight-stationary mode, the addresses
     of the tile's activations are found, one row a cycle. The tile is offered in the last of them,
     and the next begins in the cycle after it was taken, that is, together with its first
-    activation vector. Tiles whose weights are passed on diagonally (:func:`follows_diagonally`) take
-    :func:`toeplitz_slots` (:func:`continuing_slots` if they are the first): the streamer asks for their weights, and displacements are those of the first tile.
-    When the last tile is taken, the next command is accepted.
+    activation vector. When the last tile is taken, the next command is accepted. Tiles whose weights are passed on
+    diagonally (:func:`follows_diagonally`) take :func:`toeplitz_slots`, the first of a command :func:`continuing_slots`
+    after a shorter preparation: the streamer asks for their weights, and displacements are those of the tile before.
 
     Parameters
     ----------
@@ -205,30 +205,40 @@ class TileWalker(wiring.Component):
             accepted.eq(self.commands.valid & self.commands.ready),
         ]
         m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
-        if self._config.has_toeplitz:
-            most = continuing_wait(self._config)
-            cycles = Signal(range(most + 1), name="cycles_waited")
-            waited = cycles == most
-            with m.If(~self.commands.valid | self.commands.ready):
-                m.d.sync += cycles.eq(0)
-            with m.Elif(~waited):
-                m.d.sync += cycles.eq(cycles + 1)
+        continues = self._continues(m, walk) if self._config.has_toeplitz else None
         with m.If(accepted):
-            if self._config.has_toeplitz:
-                m.d.sync += walk.continues.eq(
-                    ~self.quiet & (waited | (self.commands.p.bank == walk.command.bank))
-                    & continues_diagonally(self._config, self.commands.p, walk.command))
+            if continues is not None:
+                m.d.sync += walk.continues.eq(~self.quiet & continues)
             m.d.sync += [
                 walk.command.eq(self.commands.payload),
                 walk.stationary.eq(self.commands.p.output_stationary),
             ]
+
+    def _continues(self, m, walk):
+        """Return whether the command offered has been held up long enough to go on with the tiles of the one before.
+
+        Both are compared in the cycle before, in which they were the same.
+        """
+        most = continuing_wait(self._config)
+        waited = Signal(range(most + 1))
+        same, same_bank = Signal(), Signal()
+        with m.If(~self.commands.valid | self.commands.ready):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waited != most):
+            m.d.sync += waited.eq(waited + 1)
+        m.d.sync += [
+            same.eq(continues_diagonally(self._config, self.commands.p, walk.command)),
+            same_bank.eq(self.commands.p.bank == walk.command.bank),
+        ]
+        return same & ((waited == most) | (waited != 0) & same_bank)
 
     def _give_slots(self, m, walk):
         """Give each tile its slots, hold it until it is taken, and begin the next one then."""
         slots_top = tile_slots(self._config, left=False)
         slots_left = tile_slots(self._config, left=True)
         slots_passed = Mux(walk.begun, toeplitz_slots(self._config) - 2, continuing_slots(self._config) - 2)
-        slot = Signal(signed(ceil_log2(max(slots_top, slots_left)) + 1), reset_less=True)
+        most = max(slots_top, slots_left, continuing_slots(self._config) if self._config.has_toeplitz else 0)
+        slot = Signal(signed(ceil_log2(most) + 1), reset_less=True)
         held = Signal()
         more = Signal()
         taken = Signal()
