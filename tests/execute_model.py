@@ -108,6 +108,12 @@ def zero_points(cfg, rng):
     return result
 
 
+def draw_like(cfg, rng, before, **sizes):
+    """Random command whose weights are passed on as those of another, which it may go on with."""
+    names = ["run", "run_count", "jump1", "jump2", "bank"][:int(rng.integers(4, 6))]
+    return draw(cfg, rng, "toeplitz", **sizes) | {name: before[name] for name in names}
+
+
 def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
     """Random command of a kind: fold, runs, left, diagonal, maximum, outer or toeplitz."""
     rows, cols, depth, banks = cfg.array.rows, cfg.array.cols, cfg.accumulators.depth, cfg.banks
@@ -144,7 +150,8 @@ def draw(cfg, rng, kind=None, *, pixels=24, elements=24):
         # Tiles add to rows of their own, or all to the same ones.
         return body | counts(1 if rng.random() < 0.3 else pixels) | {
             "fold": 1, "jump1": body["jump1"] // banks * banks, "jump2": body["jump2"] // banks * banks,
-            "k_total": rows, "w_pitch": top - 1, "n_count": integer(1, 4), "acc_nstep": int(rng.choice([0, 32, 32, 32]))}
+            "k_total": rows, "w_pitch": top - 1, "n_count": integer(1, 4),
+            "acc_nstep": int(rng.choice([0, 32, 32, 32]))}
     if kind == "fold":
         body |= {"fold": 1, "jump1": body["jump1"] // banks * banks, "jump2": body["jump2"] // banks * banks,
                  "left": integer(0, 1)}

@@ -24,9 +24,9 @@ from pearray.compiler.operators import (
     Sub,
 )
 from pearray.hdl.errors import PearrayError
-from pearray.hdl.shell.config import Array, Memory, Post
+from pearray.hdl.shell.config import Memory, Post
 from pearray.hdl.shell.functions import FUNCTIONS
-from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfig
+from pearray.hdl.systolic.config import Accumulators, Array, Scratchpads, SystolicConfig
 
 
 def _power(least):
@@ -34,10 +34,10 @@ def _power(least):
 
 
 def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, channels=128, depth=512, lanes=2,
-                  data_width=64, bits=8, moves=0, **functions):
+                  data_width=64, bits=8, moves=0, toeplitz=0, **functions):
     """Return a configuration; the defaults are those of systolic-8x8."""
     return SystolicConfig(
-        name="test", array=Array(rows=rows, cols=cols, operand_bits=bits),
+        name="test", array=Array(rows=rows, cols=cols, operand_bits=bits, toeplitz=toeplitz),
         scratchpads=Scratchpads(activation_bytes=activation, weight_bytes=weight, output_bytes=output,
                                 channels=channels, moves=moves),
         accumulators=Accumulators(depth=depth), post=Post(lanes=lanes, **functions),
@@ -61,7 +61,8 @@ def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
         rows, cols, max(64, least * int(rng.choice([1, 2, 8, 32]))), max(64, least * int(rng.choice([1, 2, 8, 32]))),
         max(64, least, _power(cols * sums) * int(rng.choice([1, 2, 8]))),
         max(16, _power(cols) * int(rng.choice([1, 8]))), _power(max(rows, 4)) * int(rng.choice([1, 2, 8])),
-        lanes, data_width, bits, int(rng.integers(2)), **random_functions(rng))
+        lanes, data_width, bits, int(rng.integers(2)),
+        int(min(rows, cols) > 1 and rng.integers(2)), **random_functions(rng))
 
 
 def operands(rng, shape, dtype=np.int8, bits=8):

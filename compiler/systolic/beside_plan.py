@@ -186,7 +186,12 @@ class Plan:
         if self.flat:
             pixels = max(self.vectors(rows) * self.width + phase.size - self.width, self.in_rows(rows) * phase.columns)
             return (pixels - 1) * self.pitch + self.held
-        return (self.in_rows(rows) - 1) * self.line(phase) + (phase.columns - 1) * self.pitch + self.held
+        line = self.line(phase)
+        seen = (self.in_rows(rows) - 1) * line + (phase.columns - 1) * self.pitch
+        # What fills the last tile may be a row more.
+        last = ((rows - 1) * self.problem.stride[0] * line + (self.blocks - 1) * self.width * self.pitch
+                + self.offset(phase, phase.size - 1))
+        return max(seen, last) + self.held
 
     def places(self, rows: int) -> list[int]:
         """Where each phase's pixels begin in a tile of activations, and how many operands it has in all."""

@@ -237,7 +237,7 @@ class _Machine(Queues):
         self._finished(_EXECUTE, index, self._array_end + constants.through + leaving)
 
     def _continues(self, index: int, body: Mapping[str, int], time: int, waited: int) -> bool:
-        """Whether an EXECUTE taken in some cycle, held up before, continues the tiles of one that is still in flight."""
+        """Whether an EXECUTE that was held up goes on with the tiles of the one before, which is still in flight."""
         before = self._before
         return (self._config.has_toeplitz and before >= 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
                 and waited >= (1 if self._banks[index] == self._banks[before] else self._c.wait_continuing)

@@ -71,7 +71,8 @@ class Execute(wiring.Component):
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
     and S, the cycles in which weights load, is ``max(R, P)`` from the top and ``max(R, C, P)`` from
     the left. (A sum can be added to every P cycles: 6 with integers.) Between two commands, S is five cycles
-    longer. With ``array.toeplitz``, S is :func:`.tiles.toeplitz_slots` where weights are passed on diagonally. Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
+    longer. With ``array.toeplitz``, S is :func:`.tiles.toeplitz_slots` where weights are passed on diagonally.
+    Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
     an output-stationary tile takes A of them. Such tiles follow one another without an idle cycle if one of the
     three loops has at least ``max(A R, P) / A`` turns, else drains are kept ``max(A R, P)`` cycles apart.
 

@@ -18,8 +18,8 @@ from .tile_layouts import line_bits, tile_layout, weight_vector_layout
 from .tile_plan import TilePlan
 from .walker import COUNT_BITS, AddressStart
 
-__all__ = ["TileWalker", "continues_diagonally", "continuing_slots", "continuing_wait", "drain_cycles", "follows_diagonally", "tile_slots",
-           "toeplitz_slots"]
+__all__ = ["TileWalker", "continues_diagonally", "continuing_slots", "continuing_wait", "drain_cycles",
+           "follows_diagonally", "tile_slots", "toeplitz_slots"]
 
 
 def tile_slots(config: Config, *, left: bool) -> int:

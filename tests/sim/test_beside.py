@@ -12,7 +12,7 @@ from pearray.compiler.systolic.cost import EXACT, predict
 from pearray.sim import Disturbance
 from pearray.sim.engine import ENGINES, Job, run
 
-SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml").hardware
+SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml", {"array.toeplitz": 1}).hardware
 
 
 def _run(rng, engine="verilator", stall=0.0):
@@ -33,7 +33,9 @@ def test_layers(rng, monkeypatch):
     taken, cycles = force(monkeypatch, rng), []
     for _ in range(12):
         counters, expected = _run(rng)
-        assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
+        # Whether a command finds the one before in flight is as exact as cycles are.
+        exact = set(EXACT) - (set() if counters["cycles"] == expected["cycles"] else {"execute_weight_read"})
+        assert {name: counters[name] for name in exact} == {name: expected[name] for name in exact}
         cycles.append((expected["cycles"], counters["cycles"]))
     assert len(taken) >= 6
     predicted, counted = np.array(cycles).T

@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 from arithmetics import ARITHMETICS, with_arithmetic
-from execute_model import FIELDS, config, draw, execute
+from execute_model import FIELDS, config, draw, draw_like, execute
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.post.sums import AccumulatorRead
@@ -44,7 +44,8 @@ class Bench(wiring.Component):
 def run(cfg, rng, bodies, *, gap=0.0, pause=0):
     """Run commands on random scratchpads and compare; return what happened when.
 
-    ``gap`` is the probability of waiting a while before a command, and ``pause`` are cycles to wait behind each. The result holds the cycles in
+    ``gap`` is the probability of waiting a while before a command, and ``pause`` the cycles
+    behind each. The result holds the cycles in
     which commands were accepted and completed, and for each event the cycles in which it was set.
     """
     bench = Bench(cfg)
@@ -137,39 +138,48 @@ def test_arithmetics(rng, arithmetic, shape, bits):
     run(cfg, rng, [draw(cfg, rng, str(kind), pixels=10, elements=2 * shape[0] + 5) for kind in kinds])
 
 
+#: Command that goes back an operand from row of weights to row of weights.
+BACK = {"fold": 1, "w_pitch": (1 << ADDRESS_BITS) - 1, "w_base": 50, "acc_nstep": 32}
+
+
 @pytest.mark.parametrize(("arithmetic", "shape", "pixels"), [
-    ("integer", (4, 4), 10), ("integer", (2, 5), 4), ("integer", (7, 2), 9), ("integer", (16, 16), 5), ("direct", (3, 4), 8),
+    ("integer", (4, 4), 10), ("integer", (2, 5), 4), ("integer", (7, 2), 9), ("direct", (3, 4), 8),
     ("slow-product", (4, 3), 7), ("slow-sum", (3, 4), 6), ("float-like", (4, 3), 12)])
 def test_toeplitz(rng, arithmetic, shape, pixels):
-    """Weights passed on too early or too late, turned round, or kept for a tile of another kind, would give a wrong sum."""
-    cfg = with_arithmetic(config(*shape, activation_bytes=512, weight_bytes=512, toeplitz=1), ARITHMETICS[arithmetic](8))
-    kinds = rng.permutation(KINDS + ("toeplitz",) * 5)
-    run(cfg, rng, [draw(cfg, rng, str(kind), pixels=pixels, elements=2 * shape[0] + 5) for kind in kinds])
+    """Weights passed on too early, too late, turned round or to a tile of another kind would give a wrong sum."""
+    cfg = with_arithmetic(config(*shape, activation_bytes=512, weight_bytes=512, toeplitz=1),
+                          ARITHMETICS[arithmetic](8))
+    bodies = []
+    for kind in rng.permutation(KINDS + ("toeplitz",) * 3):
+        bodies.append(draw(cfg, rng, str(kind), pixels=pixels, elements=2 * shape[0] + 5))
+        if kind == "toeplitz":
+            bodies += [draw_like(cfg, rng, bodies[-1], pixels=pixels) for _ in range(3)]
+    run(cfg, rng, bodies)
 
 
-@pytest.mark.parametrize(("arithmetic", "least"), [("integer", 3), ("float-like", 5)])
-@pytest.mark.parametrize("pixels", [1, 2, 3, 7])
-def test_toeplitz_throughput(rng, arithmetic, least, pixels):
+@pytest.mark.parametrize(("arithmetic", "least", "between"), [("integer", 3, 6), ("float-like", 5, 9)])
+@pytest.mark.parametrize("pixels", [1, 3, 7])
+def test_toeplitz_throughput(rng, arithmetic, least, between, pixels):
     """Tiles behind the first must not wait for rows of weights, and two vectors bring all of a tile."""
     cfg = with_arithmetic(config(6, 4, toeplitz=1), ARITHMETICS[arithmetic](8))
-    body = command(m_count1=pixels, k_total=6, fold=1, n_count=4, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32,
-                   a_nstep=7)
+    body = command(m_count1=pixels, k_total=6, n_count=4, a_nstep=7, **BACK)
     _, _, events = run(cfg, rng, [body])
     first = events["active"][0]
-    assert events["active"] == [first + tile * max(pixels, least) + pixel for tile in range(4) for pixel in range(pixels)]
+    assert events["active"] == [
+        first + tile * max(pixels, least) + pixel for tile in range(4) for pixel in range(pixels)]
     assert len(events["weight_read"]) == 6 + 3 * 2
     # A command that goes on in flight needs no rows of weights either.
     _, _, events = run(cfg, rng, [body, body | {"first": 0, "w_base": 9, "a_base": 3}, body | {"bank": 1}])
     assert len(events["weight_read"]) == 6 + 11 * 2
     assert [events["active"][tile * pixels] - events["active"][(tile - 1) * pixels] for tile in (4, 8)] == [
-        max(3 + least, pixels)] * 2
+        max(between, pixels)] * 2
 
 
 @pytest.mark.parametrize("other", [{"run": 99}, {"jump1": 8}, {"run_count": 2}, {"jump2": 8}])
 def test_toeplitz_elsewhere(rng, other):
     """Rows that lie apart otherwise would be read where those of the command before lay."""
     cfg = config(6, 4, toeplitz=1)
-    body = command(m_count1=3, k_total=6, fold=1, n_count=2, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32)
+    body = command(m_count1=3, k_total=6, n_count=2, **BACK)
     _, _, events = run(cfg, rng, [body, body | other])
     assert len(events["weight_read"]) == 2 * (6 + 2)
 
@@ -178,7 +188,7 @@ def test_toeplitz_elsewhere(rng, other):
 def test_toeplitz_waits(rng, pause):
     """Sums of a command that was not held up long enough would come before the POST that it waited for has read."""
     cfg = config(16, 4, toeplitz=1)
-    body = command(m_count1=30, k_total=16, fold=1, n_count=1, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50, acc_nstep=32)
+    body = command(m_count1=30, k_total=16, **BACK)
     # The second is taken with the last tile of the first: as many cycles behind it as that is prepared and loaded.
     accepted, _, events = run(cfg, rng, [body, body | {"bank": 1}], pause=pause)
     held = max(0, 5 + 16 - 1 - pause)
@@ -189,7 +199,7 @@ def test_toeplitz_waits(rng, pause):
 def test_toeplitz_same_rows(rng):
     """Sums of the same rows, added to before they are written, would be lost."""
     cfg = config(6, 4, toeplitz=1)
-    body = command(m_count1=3, k_total=6, fold=1, n_count=4, w_pitch=(1 << ADDRESS_BITS) - 1, w_base=50)
+    body = command(m_count1=3, k_total=6, n_count=4, **BACK | {"acc_nstep": 0})
     _, _, events = run(cfg, rng, [body])
     assert len(events["weight_read"]) == 4 * 6
 

@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from arithmetics import ARITHMETICS, with_arithmetic
-from execute_model import config, draw, execute
+from execute_model import config, draw, draw_like, execute
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.post.engine import Post, output_banks, output_lines
@@ -20,9 +20,9 @@ from pearray.sim.pysim import simulate
 KINDS = ("fold", "runs", "left", "diagonal", "outer")
 
 
-def chip(arithmetic, shape, lanes):
+def chip(arithmetic, shape, lanes, toeplitz=0):
     """Configuration of an array."""
-    cfg = config(*shape, depth=64, activation_bytes=512, weight_bytes=512)
+    cfg = config(*shape, depth=64, activation_bytes=512, weight_bytes=512, toeplitz=toeplitz)
     object.__setattr__(cfg, "post", PostSection(lanes=lanes))
     return with_arithmetic(cfg, ARITHMETICS[arithmetic](8))
 
@@ -30,10 +30,12 @@ def chip(arithmetic, shape, lanes):
 class Bench:
     """Both engines, and gates that let a command go as soon as the tokens of :class:`TokenGates` could.
 
-    Every EXECUTE waits for the POST before it, and every POST for the EXECUTE before it.
+    Every EXECUTE waits for the POST before it, or with two `banks` for the one before that, and every POST for the
+    EXECUTE before it.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, banks=1):
+        self.banks = banks
         self.config, self.module = cfg, Module()
         self.module.submodules.execute = self.execute = Execute(cfg)
         self.module.submodules.post = self.post = Post(cfg, Execute.untouched_of(cfg))
@@ -64,7 +66,8 @@ class Bench:
             while self.finished < len(pairs):
                 for queue, stream in enumerate(streams):
                     # An EXECUTE waits for as many POSTs as stand before it, a POST for one EXECUTE more.
-                    there = taken[queue] < len(pairs) and completed[1 - queue] >= taken[queue] + queue
+                    wanted = taken[queue] + (1 if queue else 1 - self.banks)
+                    there = taken[queue] < len(pairs) and completed[1 - queue] >= wanted
                     ctx.set(stream.valid, there)
                     ctx.set(stream.payload, queues[queue][0] if there else {})
                 sampled = [stream.valid & stream.ready for stream in streams]
@@ -127,6 +130,29 @@ def test_one_bank(rng, arithmetic, shape, lanes):
         pairs.append((body, post))
         expected.append(sums[0, rows].astype("<i4").view(np.uint8).reshape(-1))
     bench = Bench(cfg)
+
+    def check(index):
+        np.testing.assert_array_equal(bench.outputs[:expected[index].size], expected[index], f"POST {index}")
+
+    bench.run(memories, pairs, check)
+    assert bench.finished == len(pairs)
+
+
+@pytest.mark.parametrize(("shape", "lanes"), [((4, 4), 2), ((16, 4), 2), ((6, 4), 4)])
+def test_two_banks(rng, shape, lanes):
+    """Weights passed on to the next command at once would bring sums to a bank of which a POST still reads the last."""
+    cfg = chip("integer", shape, lanes, toeplitz=1)
+    memories = {name: rng.integers(0, 256, 512) for name in ("activation", "weight")}
+    sums = np.zeros((2, cfg.accumulators.depth, cfg.array.cols), np.int64)
+    pairs, expected, body = [], [], draw(cfg, rng, "toeplitz")
+    for index in range(20):
+        body = draw_like(cfg, rng, body, pixels=int(rng.choice([1, 3, 6, 32])))
+        body |= {"bank": index % 2, "first": 1, "acc_base": 0, "acc_nstep": 32, "n_count": int(rng.integers(1, 3))}
+        execute(cfg, body, memories["activation"], memories["weight"], sums)
+        post, rows = post_of(cfg, body, rng)
+        pairs.append((body, post))
+        expected.append(sums[index % 2, rows].astype("<i4").view(np.uint8).reshape(-1))
+    bench = Bench(cfg, banks=2)
 
     def check(index):
         np.testing.assert_array_equal(bench.outputs[:expected[index].size], expected[index], f"POST {index}")
