@@ -15,6 +15,7 @@ PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
+TOEPLITZ = "hdl/systolic/test_execute.py::test_toeplitz[integer-shape0-10]"
 MAXIMA = "hdl/post/test_post.py::test_maxima[2-8-8-64-0]"
 PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
 
@@ -213,6 +214,21 @@ BANK = [
           line="_chosen(scales[word::2], of_scale)", fault="scales[word]"),
     Fault(name="transposed-all-groups", module="pearray.hdl.post.walk", test=TRANSPOSED,
           line="following == last_group", fault="following == self._groups - 1"),
+    Fault(name="toeplitz-weights-of-the-next-tile", module="pearray.hdl.systolic.pe", test=TOEPLITZ,
+          line="weight_active.eq(self.active_above)", fault="weight_active.eq(weight_next)"),
+    Fault(name="toeplitz-column-not-turned-round", module="pearray.hdl.systolic.feeder", test=TOEPLITZ,
+          line="before[rows - lane]", fault="before[lane]"),
+    Fault(name="toeplitz-column-of-row-0", module="pearray.hdl.systolic.streamer", test=TOEPLITZ,
+          line="Mux(column, rows, 0)", fault="0"),
+    Fault(name="toeplitz-sums-of-the-same-rows", module="pearray.hdl.systolic.tiles",
+          test="hdl/systolic/test_execute.py::test_toeplitz_same_rows",
+          line='(command["acc_nstep"] != 0)', fault="1"),
+    Fault(name="toeplitz-rows-as-those-before", module="pearray.hdl.systolic.tiles",
+          test="hdl/systolic/test_execute.py::test_toeplitz_elsewhere[other0]",
+          line="follows & (command[name] == before[name])", fault="follows"),
+    Fault(name="toeplitz-bank-not-waited-for", module="pearray.hdl.systolic.tiles",
+          test="hdl/systolic/test_execute.py::test_toeplitz_waits[6]",
+          line="(waited == most) |", fault="(waited != 0) |"),
     Fault(name="maxima-of-another-group", module="pearray.hdl.post.maxima", test=MAXIMA,
           line="delay(m, self.greatest, self._groups,", fault="delay(m, self.greatest, self._groups - 1,"),
     Fault(name="maxima-signed-only", module="pearray.hdl.post.maxima", test=MAXIMA,

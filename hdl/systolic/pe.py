@@ -152,8 +152,10 @@ class ProcessingElement(Unit):
         with m.If(arrived | self.control_left.through):
             m.d.sync += weight_next.eq(weight_passing)
         with m.If(self.control_left.swap):
-            m.d.sync += weight_active.eq(
-                Mux(self.control_left.diagonal, self.active_above, weight_next) if self._toeplitz else weight_next)
+            m.d.sync += weight_active.eq(weight_next)
+            if self._toeplitz:
+                with m.If(self.control_left.diagonal):
+                    m.d.sync += weight_active.eq(self.active_above)
         m.d.comb += [
             self.control.eq(control),
             self.a.eq(activation),
