@@ -287,18 +287,19 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
         left -= len(steps)
         if bounds.least_cycles(steps) >= most:
             return float("inf")
-        is_long = estimate is not None and len(steps) > _MOST_STEPS
-        return estimate if is_long else cycles_of(layer.config, layer.timing, steps)
+        if estimate is not None and len(steps) > _MOST_STEPS:
+            return estimate
+        return cycles_of(layer.config, layer.timing, steps)
 
+    least = most
     for number, plan in enumerate(fitting(layer)[:_FINALISTS]):
         if number and left <= 0:
             break
-        timed.append((time(plan.cut, most, plan.cycles()), plan.cut))
+        timed.append((time(plan.cut, least, plan.cycles()), plan.cut))
+        least = min(least, timed[-1][0])
     ways, tries = [cut.way for _, cut in timed if cut.way.passed], round(_TRIES * min(effort, 1))
-    if ways and tries:
-        found = improve_strips(layer, ways[0], time, min(most, *(cycles for cycles, _ in timed)), tries)
-        timed += [found] if found else []
-    cycles, best = min(timed, key=lambda found: found[0], default=(most, None))
+    found = improve_strips(layer, ways[0], time, least, tries) if ways and tries else None
+    cycles, best = min([*timed, *([found] if found else [])], key=lambda each: each[0], default=(most, None))
     return None if best is None or cycles >= most else partial(lower_beside, best)
 
 

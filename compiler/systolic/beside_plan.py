@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise, product
 
 from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
-from ...hdl.systolic.tiles import toeplitz_slots
+from ...hdl.systolic.slots import toeplitz_slots
 from .candidates import halves
 from .geometry import congruent
 from .layer import Layer

@@ -10,7 +10,7 @@ from typing import Any
 from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
-from ...hdl.systolic.tiles import TileWalker
+from ...hdl.systolic.slots import CONTINUATION
 from ...memory import MemoryTiming
 from ..steps import Group
 from .steps import ContractionStep
@@ -82,7 +82,7 @@ class Bounds:
     def _execution(self, body: Mapping[str, int]) -> Execution:
         found = execution(self._config, body)
         # It may continue the tiles of the one before.
-        slots = self._c.slots_continuing + TileWalker.CONTINUATION - self._c.prepare
+        slots = self._c.slots_continuing + CONTINUATION - self._c.prepare
         return found._replace(slots=slots) if is_toeplitz(self._config, body) else found
 
     def _beats(self, body: Mapping[str, int]) -> int:

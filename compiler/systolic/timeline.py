@@ -14,7 +14,7 @@ import numpy as np
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
-from ...hdl.systolic.tiles import TileWalker
+from ...hdl.systolic.slots import CONTINUATION
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
@@ -76,7 +76,7 @@ class _Machine(Queues):
         self._totals = list(program.counts.values())
         self._bodies: list[Mapping[str, int]] = [{}] * length
         self._waits: list[list[tuple[list[int], int]]] = [[]] * length
-        #: EXECUTE taken last, banks of all where it matters, and those that continue the tiles of the one before.
+        #: EXECUTE taken last, banks of all, and those that continue the tiles of the one before.
         self._before = -1
         self._banks: dict[int, int] = {}
         self.continued: set[int] = set()
@@ -101,7 +101,7 @@ class _Machine(Queues):
             if body.get("fill") or not _UNTIMED.issuperset(stream.fields):
                 body = {**body, **dict(zip(stream.fields, values, strict=True))}
             self._queue_of[place], self._bodies[place] = queue, body
-            if queue == _EXECUTE and self._config.has_toeplitz:
+            if queue == _EXECUTE:
                 self._banks[place] = values[stream.fields.index("bank")] if "bank" in stream.fields else body["bank"]
             waits = self._waits[place] = []
             for each, number in enumerate(numbers):
@@ -222,7 +222,7 @@ class _Machine(Queues):
             time = max(time, self._counts[_EXECUTE][-1] + Accumulators.AHEAD + 1)
         prepare = constants.prepare
         if self._continues(index, body, time, time - held):
-            prepare, slots = TileWalker.CONTINUATION, constants.slots_continuing
+            prepare, slots = CONTINUATION, constants.slots_continuing
             self.continued.add(index)
         self._before = index
         self.begun[index] = time
@@ -239,8 +239,8 @@ class _Machine(Queues):
     def _continues(self, index: int, body: Mapping[str, int], time: int, waited: int) -> bool:
         """Whether an EXECUTE that was held up goes on with the tiles of the one before, which is still in flight."""
         before = self._before
-        return (self._config.has_toeplitz and before >= 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
-                and waited >= (1 if self._banks[index] == self._banks[before] else self._c.wait_continuing)
+        return (before >= 0 and waited > 0 and time <= self._counts[_EXECUTE][-1] + Accumulators.AHEAD
+                and (waited >= self._c.wait_continuing or self._banks[index] == self._banks[before])
                 and continues(self._config, body, self._bodies[before]))
 
     def _count_stalls(self, idle: int, came: int, loaded: int, begun: int) -> None:

@@ -19,8 +19,8 @@ from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
-from ...hdl.systolic.tiles import (
-    TileWalker,
+from ...hdl.systolic.slots import (
+    PREPARATION,
     continues_diagonally,
     continuing_slots,
     continuing_wait,
@@ -174,7 +174,7 @@ class Latencies:
             beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
             Fetch.ahead_of(config),
             Loader.latency_of(config), Execute.through_of(config),
-            TileWalker.PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
+            PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
             toeplitz_slots(config), continuing_slots(config), continuing_wait(config),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
@@ -256,7 +256,7 @@ def execution(config: Config, body: Mapping[str, int]) -> Execution:
 def is_toeplitz(config: Config, body: Mapping[str, int]) -> bool:
     """Whether tiles of an EXECUTE, all but the first, get their weights passed on diagonally."""
     # Of most bodies the first comparison tells it.
-    return config.has_toeplitz and body.get("w_pitch") == _BACK and bool(follows_diagonally(config, _Fields(body)))
+    return body.get("w_pitch") == _BACK and bool(follows_diagonally(config, _Fields(body)))
 
 
 def continues(config: Config, body: Mapping[str, int], before: Mapping[str, int]) -> bool:

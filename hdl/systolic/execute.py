@@ -14,9 +14,10 @@ from .accumulator import Accumulators, DrainRows
 from .array import SystolicArray
 from .commands import ExecuteBody
 from .feeder import Feeder
+from .slots import drain_cycles, tile_slots, toeplitz_slots
 from .streamer import Streamer
 from .tile_layouts import line_bits
-from .tiles import TileWalker, drain_cycles, tile_slots, toeplitz_slots
+from .tiles import TileWalker
 
 __all__ = ["Events", "Execute", "execute_cycles"]
 
@@ -71,7 +72,7 @@ class Execute(wiring.Component):
     Tiles follow one another every ``max(M, S)`` cycles, where M is the number of vectors of a tile
     and S, the cycles in which weights load, is ``max(R, P)`` from the top and ``max(R, C, P)`` from
     the left. (A sum can be added to every P cycles: 6 with integers.) Between two commands, S is five cycles
-    longer. With ``array.toeplitz``, S is :func:`.tiles.toeplitz_slots` where weights are passed on diagonally.
+    longer. With ``array.toeplitz``, S is :func:`.slots.toeplitz_slots` where weights are passed on diagonally.
     Between commands of different modes the array runs empty. With A the cycles of an addition, each vector of
     an output-stationary tile takes A of them. Such tiles follow one another without an idle cycle if one of the
     three loops has at least ``max(A R, P) / A`` turns, else drains are kept ``max(A R, P)`` cycles apart.

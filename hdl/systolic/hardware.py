@@ -8,9 +8,10 @@ from ..kinds import ArrayHardware
 from .config import SystolicConfig
 from .core import SystolicCore
 from .execute import Execute
+from .slots import drain_cycles, tile_slots
 from .stream_array import StreamArray
 from .stream_pe import StreamPE
-from .tiles import TileWalker, drain_cycles, tile_slots
+from .tiles import TileWalker
 
 __all__ = ["SYSTOLIC"]
 

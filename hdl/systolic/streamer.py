@@ -12,8 +12,8 @@ from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from .accumulator import control_layout
 from .array import array_control
+from .slots import drain_cycles
 from .tile_layouts import line_bits, tile_layout, weight_vector_layout
-from .tiles import drain_cycles
 from .walker import AddressWalk, LoopCounter
 
 __all__ = ["Streamer"]

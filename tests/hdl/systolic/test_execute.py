@@ -13,7 +13,7 @@ from pearray.hdl.post.sums import AccumulatorRead
 from pearray.hdl.shell.commands import ADDRESS_BITS
 from pearray.hdl.systolic.accumulator import Accumulators
 from pearray.hdl.systolic.execute import Events, Execute, execute_cycles
-from pearray.hdl.systolic.tiles import tile_slots
+from pearray.hdl.systolic.slots import tile_slots
 from pearray.sim.pysim import simulate
 
 
