@@ -32,6 +32,7 @@ from .layer import Layer
 from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiles import TileMaker, piece_of, stored
+from .tiling import BEAT
 
 __all__ = ["choose_beside", "fitting", "lower_beside"]
 
@@ -269,7 +270,7 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
     Parameters
     ----------
     most : float
-        Cycles of the layer alone if they do not.
+        Cycles of the layer alone if they do not, as :func:`.tiling.choose_tiling` gives them.
     effort : float
         How many times as long as usual to search; at least one way is timed.
 
@@ -300,7 +301,12 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
     ways, tries = [cut.way for _, cut in timed if cut.way.passed], round(_TRIES * min(effort, 1))
     found = improve_strips(layer, ways[0], time, least, tries) if ways and tries else None
     cycles, best = min([*timed, *([found] if found else [])], key=lambda each: each[0], default=(most, None))
-    return None if best is None or cycles >= most else partial(lower_beside, best)
+    if best is None or cycles >= most:
+        return None
+    if layer.config.has_moves:
+        # `most` has a price of what is loaded.
+        cycles += BEAT * bounds.load_beats(lower_beside(best, alone, MemoryPlan(keep=False)))
+    return partial(lower_beside, best) if cycles < most else None
 
 
 def lower_beside(cut: Cut, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:

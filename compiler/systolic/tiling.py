@@ -11,7 +11,7 @@ from .lower import lower
 from .ramps import improve
 from .schedule import cycles_of
 
-__all__ = ["choose_tiling"]
+__all__ = ["BEAT", "choose_tiling"]
 
 
 def _k_cuts(layer: Layer, tiling: Tiling, first: int, growth: float) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ _ENOUGH = 1.005
 _FINALISTS, _FEWEST = 8, 4
 
 #: Cycles that a beat of memory is worth which is not loaded.
-_BEAT = 0.25
+BEAT = 0.25
 
 #: Of those timed, how many have their ramps improved where there is time: the second best may come to be the best.
 _IMPROVED = 2
@@ -143,4 +143,4 @@ class _Timer:
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
         cycles = cycles_of(layer.config, layer.timing, steps)
-        return cycles + _BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles
+        return cycles + BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles
