@@ -25,13 +25,18 @@ from .requantise import onnx
 from .tensors import Array, exact_matmul, integer, wrap
 
 __all__ = [
-    "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUMERATORS", "SoftmaxState",
+    "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUDGES", "NUMERATORS", "SoftmaxState",
     "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient", "rshift",
     "score_scale", "scores_in_octaves", "softmax_block",
 ]
 
 #: Numerators of scores r / 256 below a whole number, of 16 bits: that of the maximum itself is 255 times 256.
 NUMERATORS: Array = np.rint(65280 * np.exp2(-np.arange(256) / 256)).astype(np.int64)
+
+#: What is added to the numerators of 32 consecutive keys before eight bits are cut off: each odd multiple of 4
+#: below 256 once, neighbours far apart. Numerators of many keys of little weight are so right on average, where
+#: rounding each to nearest would make all of them nothing.
+NUDGES: Array = np.array([int(f"{j:05b}"[::-1], 2) * 8 + 4 for j in range(32)], np.int64)
 
 #: Maximum of a row none of whose keys has been seen: less than that of any score.
 EMPTY = -(1 << 17)
@@ -198,7 +203,8 @@ def softmax_block(t: Array, masked: Array, state: SoftmaxState, *,
     below = np.where(shown, block[..., None] * 256 - t, 0)
     # What is shifted by more is nothing, rounded or not.
     k, n = np.minimum(below >> _FRACTION, LARGEST_SHIFT), NUMERATORS[below & 255]
-    n = n + ((1 << k) >> 1) >> k if two_bytes else n + (1 << 7 + k) >> 8 + k
+    nudges = NUDGES[np.arange(below.shape[-1]) % len(NUDGES)]
+    n = n + ((1 << k) >> 1) >> k if two_bytes else (n >> k) + nudges >> 8
     numerators = np.where(shown, n, 0)
     maximum = np.maximum(state.maximum, block)
     old, part = (np.minimum(maximum - each, LARGEST_SHIFT) for each in (state.maximum, block))

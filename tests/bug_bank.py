@@ -318,7 +318,7 @@ BANK = [
           test=f"{NUMERATORS}::test_every_entry_and_shift", every=True,
           line="rest.eq(-self.score[:8])", fault="rest.eq(self.score[:8])"),
     Fault(name="numerator-cut-off", module="pearray.hdl.post.numerators",
-          test=f"{NUMERATORS}::test_every_entry_and_shift[0]", line="second[9:] + second[8]", fault="second[9:]"),
+          test=f"{NUMERATORS}::test_every_entry_and_shift[0]", line="nudged = second[1:] + self.nudge", fault="nudged = second[1:] + 128"),
     Fault(name="numerator-of-masked-rows", module="pearray.hdl.post.numerators",
           test=f"{NUMERATORS}::test_distant_and_masked",
           line="far.eq(nothing | difference[5:].any())", fault="far.eq(difference[5:].any())"),

@@ -7,7 +7,7 @@ from ..blocks.line import Line
 from ..blocks.pipeline import delay
 from ..blocks.unit import Unit, add
 
-__all__ = ["EMPTY", "EXPONENT", "NUMERATORS", "SCORE_BITS", "Numerator"]
+__all__ = ["EMPTY", "EXPONENT", "NUDGES", "NUMERATORS", "SCORE_BITS", "Numerator"]
 
 #: Bits of a score, in the base-2 logarithm with as many bits behind the point as :data:`NUMERATORS` has.
 SCORE_BITS = 25
@@ -21,6 +21,10 @@ EMPTY = -(1 << 17)
 #: 255 * 256 times 2 to the power -r / 256, for r from 0 to 255.
 NUMERATORS = tuple(round(65280 * 2 ** (-r / 256)) for r in range(256))
 
+#: What is added to numerators of one byte before their lower bits are cut off, by column modulo 32: the column's bits,
+#: the lowest first, then half of a step. So numerators of a row are right on average, however small they are.
+NUDGES = tuple(int(f"{column:05b}"[::-1], 2) * 8 + 4 for column in range(32))
+
 #: Bits of a numerator of two bytes.
 _BITS = 16
 
@@ -32,7 +36,8 @@ class Numerator(Unit):
     score divided by 256 and rounded up. ``wait`` cycles later the greatest exponent of its row must stand on
     :py:`greatest`; from then its numerator takes :attr:`VALUE` cycles, and what is written of it one more. With
     ``e = greatest * 256 - score``, which is not negative, the numerator is ``65280 * 2**(-e / 256)``: an entry of a
-    table, shifted and rounded to nearest, halves upwards. It is rounded to a multiple of 256 unless it has two bytes.
+    table, shifted and rounded to nearest, halves upwards. Unless it has two bytes it is cut off, shifted and
+    :py:`nudge` added, to a multiple of 256.
 
     Parameters
     ----------
@@ -51,6 +56,8 @@ class Numerator(Unit):
         Greatest exponent of its row, ``wait`` + 1 cycles after the score.
     two_bytes : :py:`In(1)`
         Whether a numerator has two bytes; a cycle before :py:`value`.
+    nudge : :py:`In(8)`
+        What is added to a numerator of one byte; with ``two_bytes``.
     low_byte : :py:`In(1)`
         Whether the lower one is written; with :py:`value`.
     value : :py:`Out(16)`
@@ -66,7 +73,7 @@ class Numerator(Unit):
         self._wait = wait
         super().__init__({
             "score": In(signed(SCORE_BITS)), "masked": In(1), "exponent": Out(EXPONENT), "greatest": In(EXPONENT),
-            "two_bytes": In(1), "low_byte": In(1), "value": Out(_BITS), "output": Out(8),
+            "two_bytes": In(1), "nudge": In(8), "low_byte": In(1), "value": Out(_BITS), "output": Out(8),
         })
 
     def elaborate(self, platform):
@@ -104,7 +111,8 @@ class Numerator(Unit):
             second.eq(Mux(far, 0, self._shifted(first, delay(m, difference[:5], 1, "distance", reset_less=True),
                                                 (2, 3, 4)))),
         ]
-        m.d.sync += self.value.eq(Mux(self.two_bytes, second[1:] + second[0], Cat(Const(0, 8), second[9:] + second[8])))
+        nudged = second[1:] + self.nudge
+        m.d.sync += self.value.eq(Mux(self.two_bytes, second[1:] + second[0], Cat(Const(0, 8), nudged[8:_BITS])))
         m.d.sync += self.output.eq(Mux(self.low_byte, self.value[:8], self.value[8:]))
 
         return m

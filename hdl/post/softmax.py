@@ -1,6 +1,6 @@
 """Softmax of rows of scores: masks, each row's greatest exponent, numerators, and what is kept of rows."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -10,7 +10,7 @@ from ..blocks.pipeline import delay, taps
 from ..blocks.rules import apart, never
 from ..shell.commands import Rounding
 from ..shell.config import Config
-from .numerators import EXPONENT, SCORE_BITS, Numerator
+from .numerators import EXPONENT, NUDGES, SCORE_BITS, Numerator
 from .states import RowStates
 from .sums import ShiftWrite
 
@@ -138,7 +138,7 @@ class Softmax(wiring.Component):
 
         row, shift_row, masks = self._walk(m, groups)
         greatest = Signal(EXPONENT, reset_less=True)
-        lanes = self._lanes(m, platform, masks, greatest, form)
+        lanes = self._lanes(m, platform, masks, greatest, form, self._nudges(m, valid[value - 2], groups))
         begins, ends = self._places(m, "row", valid[exponent - 1], groups)
         opening = Signal()
         with m.If(valid[exponent - 1]):
@@ -222,7 +222,19 @@ class Softmax(wiring.Component):
         m.d.sync += [masks[lane].eq((last <= lane) | (begin > lane)) for lane in range(config.post.lanes)]
         return *rows, masks
 
-    def _lanes(self, m, platform, masks, greatest, form):
+    def _nudges(self, m, valid, groups):
+        """What each lane adds to its numerators, a cycle after a group is valid: that of the column."""
+        begins, _ = self._places(m, "nudge", valid, groups)
+        place = Signal(range(max(groups, 2)), name="nudge_group", reset_less=True)
+        following = Signal.like(place, name="nudge_next")
+        m.d.comb += following.eq(Mux(begins, 0, place + 1))
+        with m.If(valid):
+            m.d.sync += place.eq(following)
+        lanes = self._config.post.lanes
+        return [Array(NUDGES[(group * lanes + lane) % len(NUDGES)] for group in range(groups))[place]
+                for lane in range(lanes)]
+
+    def _lanes(self, m, platform, masks, greatest, form, nudges):
         """Build the lanes."""
         groups, wait = self._groups_of(self._config), self.wait_of(self._config)
         least = ceil_log2(self._config.post.lanes) + groups - 1 + self._ROW
@@ -235,6 +247,7 @@ class Softmax(wiring.Component):
                 lane.masked.eq(self.hidden[index] | masks[index]),
                 lane.greatest.eq(greatest),
                 lane.two_bytes.eq(form[0]),
+                lane.nudge.eq(nudges[index]),
                 lane.low_byte.eq(form[1]),
                 self.output[index].eq(lane.output),
             ]

@@ -104,7 +104,9 @@ def plain_row(query, keys, values, biases, scale, end, block, tile, two_bytes):
                 continue
             octaves, rest = divmod(found * 256 - t, 256)
             entry = int((65280 * Decimal(2) ** (Decimal(-rest) / 256)).to_integral_value())
-            numerators.append(shifted(entry, octaves + (0 if two_bytes else 8)))
+            # Bits of the key's place in the block, the lowest first, are those of a fraction.
+            nudge = sum(128 >> bit for bit in range(5) if (len(numerators) >> bit) & 1) + 4
+            numerators.append(shifted(entry, octaves) if two_bytes else (entry >> octaves) + nudge >> 8)
         risen = max(maximum, found)
         old, part = min(risen - maximum, 31), min(risen - found, 31)
         added = sum(numerators) * (1 if two_bytes else 256) * 16
