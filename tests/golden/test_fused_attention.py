@@ -178,12 +178,14 @@ def distribution(name, length, rng):
     if name in ("N(0, 1)", "masked"):
         # Products of 64 elements, divided by 8, are of N(0, 1) again.
         return normal(rng, (1, 16, 64)), normal(rng, (1, length, 64)), v, 1 / 32 / 32 / 8
+    if name == "sink first, level values":
+        name, v = "sink first", draw(rng, (1, length, 64))
     return (*(made := _directed(rng, length, _scores(name, length, rng)))[:2], v, made[2])
 
 
 @pytest.mark.parametrize("two_bytes", [False, True])
 @pytest.mark.parametrize("name", ["N(0, 1)", "sink first", "sink last", "flat", "ramp", "one-hot", "all equal",
-                                  "very large", "very negative", "masked"])
+                                  "very large", "very negative", "masked", "sink first, level values"])
 def test_errors_are_small(rng, name, two_bytes):
     """If it failed, peaked, long or level rows would lose more precision than is promised."""
     most, rms = (0.2, 0.05) if two_bytes else (3.0, 0.7)
