@@ -83,6 +83,8 @@ def _choose(layer: AttentionLayer, timing: MemoryTiming) -> _Way:
     rows = [most]
     if layer.stays:
         rows = list(dict.fromkeys(min(most, max(layer.depth // count, 1)) for count in (4, 3, 2)))
+    # With so few there is room for the outputs of two blocks of queries.
+    doubled = min(most, max(layer.depth // (2 * layer.tiles), 1))
     best = _Way(rows[0], 0, Emission())
     if not _can_sample(layer, best):
         return best
@@ -94,6 +96,8 @@ def _choose(layer: AttentionLayer, timing: MemoryTiming) -> _Way:
         *(lambda way, name=name, values=values: [
             way._replace(emission=replace(way.emission, **{name: value})) for value in values]
           for name, values in (("parts", (1, 2, 4)), ("lead", (1, 2, 4)), ("ahead", (2, 4)))),
+        lambda way: [way._replace(rows=each, emission=replace(way.emission, spreads=True))
+                     for each in dict.fromkeys((way.rows, doubled if layer.stays else way.rows))],
     ]
     for step in steps:
         for way in step(best):

@@ -13,10 +13,10 @@ from ...hdl.shell.commands import Opcode
 from ...hdl.systolic.commands import Destination
 from ..placement import MemoryPlan
 from ..program import Program
-from ..transfers import block
-from .attention_bodies import moved, normalise_body, numerators_body, scores_body, values_body
+from .attention_bodies import moved, numerators_body, scores_body, values_body
 from .attention_cut import AttentionLayer, QueryBlock, Segment
 from .attention_loads import Loads, Product, Queries
+from .attention_outputs import Outputs
 from .hazards import Hazards, Region
 from .places import Ring
 
@@ -45,12 +45,15 @@ class Emission:
         Parts into which POSTs cut a block of scores at most, each half as long as the one before.
     ahead : int
         Blocks of keys and values that are loaded ahead.
+    spreads : bool
+        Whether outputs are normalised part by part while the next ones are computed.
     """
 
     lead: int = 2
     strip: int = 32
     parts: int = 4
     ahead: int = 2
+    spreads: bool = False
 
 
 class _Emitter:
@@ -70,8 +73,9 @@ class _Emitter:
                    pads.activation_bytes - layer.query_bytes(most) * min(2, len(blocks))) // beat * beat
         self._numerators = Ring(room, beat)
         self._loads = Loads(layer, self._hazards, plan, self._queries, self._products, room, choice.strip)
-        self._scores, self._shifts, self._states, self._sums = (Ring(depth) for _ in range(4))
-        self._outputs = Ring(pads.output_bytes // layer.line * layer.line, layer.line)
+        self._scores, self._shifts = Ring(depth), Ring(depth)
+        self._scratchpad = Ring(pads.output_bytes // layer.line * layer.line, layer.line)
+        self._outputs = Outputs(layer, self._hazards, self._queries, self._scratchpad, choice.spreads)
         #: Block of scores whose POSTs have not been emitted, and where it stands.
         self._held: tuple[Product, int, int] | None = None
 
@@ -82,9 +86,11 @@ class _Emitter:
             if scores < len(self._products) and scores - values <= self._choice.lead and self._has_room(scores):
                 self._emit_scores(scores, values)
                 scores += 1
-            else:
+            elif values < scores:
                 self._emit_values(values, scores)
                 values += 1
+            else:
+                self._outputs.flush()
         return self.program
 
     def _has_room(self, index: int) -> bool:
@@ -95,7 +101,7 @@ class _Emitter:
         query = product.query
         if not product.keys.is_first:
             return True
-        return self._states.has_room(query.block.rows) and self._loads.can_place(query)
+        return self._outputs.states.has_room(query.block.rows) and self._loads.can_place(query)
 
     # Products of queries and keys, and softmax.
 
@@ -105,7 +111,7 @@ class _Emitter:
         query = product.query
         self._loads.place(query)
         if product.keys.is_first:
-            query.state = self._states.take(query.block.rows)
+            query.state = self._outputs.states.take(query.block.rows)
         keys = self._loads.bring(self._loads.keys, index)
         product.numerators = self._numerators.take(layer.numerator_bytes(product.rows))
         product.shifts = self._shifts.take(product.rows)
@@ -178,13 +184,13 @@ class _Emitter:
                    segments: Sequence[Segment]) -> None:
         """Emit the POSTs of some rows of a block of scores, and the MOVEs of their numerators."""
         layer, cols, (first, end) = self._layer, self._layer.cols, part
-        most = max(self._outputs.capacity // 2 // cols, 1)
+        most = max(self._scratchpad.capacity // 2 // cols, 1)
         for byte in range(layer.parts):
             for at in range(first, end, most):
                 stop = min(at + most, end)
                 size = (stop - at) * cols
-                place = self._outputs.take(size)
-                self._outputs.give_back()
+                place = self._scratchpad.take(size)
+                self._scratchpad.give_back()
                 for start, count, fields in self._posts(product, segments, at, stop):
                     self._post_scores(product, bank, row + start, start, count, place + (start - at) * cols, fields,
                                       byte)
@@ -232,7 +238,7 @@ class _Emitter:
         product, layer = self._products[index], self._layer
         query = product.query
         if product.keys.is_first:
-            query.sums = self._sums.take(layer.tiles * query.block.rows)
+            self._outputs.place(query)
         values = self._loads.bring(self._loads.values, index)
         # Outputs of the block of queries before may be read meanwhile, tile by tile.
         cuts = [(0, layer.tiles)]
@@ -246,7 +252,8 @@ class _Emitter:
         self._shifts.give_back()
         self._loads.load_ahead(scores, index + 1, self._choice.ahead)
         if product.keys.is_last:
-            self._finish(query)
+            self._outputs.finish(query)
+        self._outputs.go_on()
 
     def _execute_values(self, product: Product, values: Region, cut: tuple[int, int], byte: int) -> None:
         """Emit an EXECUTE of some tiles of a product AV."""
@@ -264,40 +271,6 @@ class _Emitter:
             Opcode.EXECUTE, body,
             reads=[Region("activation", base, base + rows * layer.cols), values,
                    Region("shifts", product.shifts, product.shifts + rows)], writes=writes)
-
-    def _finish(self, query: Queries) -> None:
-        """Normalise the outputs of a block of queries, and store them."""
-        layer, rows = self._layer, query.block.rows
-        pitch, is_last = layer.tiles * layer.cols, query is self._queries[-1]
-        most = self._outputs.capacity // 2 // pitch
-        if rows <= most and not is_last:
-            # Tile by tile, so that the array may soon write over the first.
-            self._normalise(query, 0, rows, [(tile, tile + 1) for tile in range(layer.tiles)])
-        else:
-            most = max(min(most, -(-rows // 4) if is_last else rows), 1)
-            for first in range(0, rows, most):
-                self._normalise(query, first, min(first + most, rows), [(0, layer.tiles)])
-        self._sums.give_back()
-        self._states.give_back()
-
-    def _normalise(self, query: Queries, first: int, end: int, cuts: Sequence[tuple[int, int]]) -> None:
-        """Emit the POSTs of some rows of outputs, one for each range of tiles, and their STORE."""
-        layer, rows = self._layer, query.block.rows
-        pitch = layer.tiles * layer.cols
-        size = (end - first) * pitch
-        place = self._outputs.take(size)
-        self._outputs.give_back()
-        region = Region("output", place, place + size)
-        for cut in cuts:
-            body = normalise_body(rows=end - first, tiles=cut, row=query.sums + first, tile_rows=rows,
-                                  quotients=query.state + first, out_base=place, cols=layer.cols, pitch=pitch)
-            reads = [Region("sums 1", query.sums + tile * rows + first, query.sums + tile * rows + end)
-                     for tile in range(*cut)]
-            self._hazards.emit(Opcode.POST, body, [*reads, Region("port 1", 0, 1)], [region])
-        start = (query.block.head * layer.queries + query.block.start + first) * layer.width
-        body = block(dram=layer.kernel.y.view.address + start, address=place, length=layer.width,
-                     dims=[(end - first, layer.width, pitch)])
-        self._hazards.emit(Opcode.STORE, body, reads=[region])
 
 
 def emit(layer: AttentionLayer, blocks: Sequence[QueryBlock], choice: Emission, plan: MemoryPlan) -> Program:
