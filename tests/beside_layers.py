@@ -51,8 +51,8 @@ def force(monkeypatch, rng):
         return partial(beside.lower_beside, taken[-1].cut)
 
     # What is not taken need not be searched for.
-    monkeypatch.setattr(mapper, "choose_tiling", lambda layer, effort: (
-        (0.0, None) if beside.fitting(layer) else choose_tiling(layer, effort)))
+    monkeypatch.setattr(mapper, "choose_tiling", lambda layer, effort, **how: (
+        (0.0, None) if beside.fitting(layer) else choose_tiling(layer, effort, **how)))
     monkeypatch.setattr(mapper, "choose_beside", choose)
     return taken
 

@@ -63,6 +63,7 @@ class Mapper:
                  effort: float = 1):
         self._config, self._timing = config, timing
         self._dataflow, self._effort = dataflow, effort * min(1, _FEW / layers)
+        self._is_alone = layers == 1
         self._chosen: dict[object, _Lower] = {}
         self._tiles: dict[object, Tile] = {}
 
@@ -102,7 +103,7 @@ class Mapper:
         cycles: float | None = None
         usual: _Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, self._effort)
+            cycles, tiling = choose_tiling(layer, self._effort, is_alone=self._is_alone)
             usual = partial(lower, tiling)
             beside = choose_beside(layer, cycles, self._effort)
             if beside is not None:

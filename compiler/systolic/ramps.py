@@ -74,7 +74,7 @@ def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
 
 
 def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
-            tries: int, seed: int = 0) -> tuple[float, Tiling]:
+            tries: int, seed: int = 0, *, is_alone: bool = True) -> tuple[float, Tiling]:
     """Improve the ramps of a layer.
 
     Parameters
@@ -87,6 +87,8 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         Tilings to time at most.
     seed : int
         Of the changes: another search goes on from what one has found.
+    is_alone : bool
+        Whether nothing is computed before the layer: only then its first operands are waited for.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
         # Not for secrets: a search that finds the same each time.
-        changes = _Changes(layer, random.Random(seed))
+        changes = _Changes(layer, random.Random(seed), is_alone)
         led = openings(layer, tiling) if tiling.lead and not tiling.ends else iter(())
         firsts = islice(led, tries // 4) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
@@ -126,7 +128,8 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
-    def __init__(self, layer: Layer, choice: random.Random):
+    def __init__(self, layer: Layer, choice: random.Random, is_alone: bool):
+        self._is_alone = is_alone
         self._layer, self._rows, self._choice = layer, layer.config.array.rows, choice
         self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
@@ -144,7 +147,7 @@ class _Changes:
             if drawn < 0.3:
                 step = self._choice.choice((-rows, -rows // 4, -1, 1, rows // 4, rows))
                 tiling = replace(tiling, first_pixels=max(self._layer.least(rows), tiling.first_pixels + step))
-            elif drawn < 0.36 and self._layer.can_lead:
+            elif drawn < 0.36 and self._is_alone and self._layer.can_lead:
                 tiling = replace(tiling, lead=self._choice.choice((
                     0, max(1, tiling.lead - 1), tiling.lead + 1, rows - rows // 4, rows)))
             elif drawn < 0.6:
@@ -153,9 +156,11 @@ class _Changes:
                     tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
             elif drawn < 0.86 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
-            else:
+            elif self._is_alone:
                 tiling = replace(tiling, ahead=self._choice.choice((
                     -1, 0, max(1, tiling.ahead - 1), tiling.ahead + 1, rows // 4, rows // 2)))
+            else:
+                tiling = replace(tiling, ahead=0 if tiling.ahead else -1)
         return tiling
 
     def end(self, tiling: Tiling) -> Tiling | None:

@@ -58,13 +58,15 @@ def _work(layer: Layer) -> int:
     return problem.groups * -(-problem.k // rows) * layer.tiles * max(vectors, rows)
 
 
-def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
+def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> tuple[float, Tiling]:
     """Choose how to cut a layer.
 
     Parameters
     ----------
     effort : float
         How many times as long as usual to search for its ramps; below 1, fewer candidates are timed, too.
+    is_alone : bool
+        Whether nothing is computed before it, while its first operands come.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
     timed: dict[bool, list[tuple[float, Tiling]]] = {False: [], True: []}
     behind = _BEHIND if effort >= 1 else 1.0
     for _, tiling in tilings:
-        for led, choices in ((False, _usual(layer, tiling)), (True, [*islice(openings(layer, tiling), 1)])):
+        for led, choices in ((False, _usual(layer, tiling)), (True, [*islice(openings(layer, tiling), is_alone)])):
             most = behind * min((found[0] for found in timed[led]), default=float("inf"))
             found = timer.least(choices, enough, most)
             if found is not None and found[0] <= enough:
@@ -97,9 +99,10 @@ def choose_tiling(layer: Layer, effort: float = 1) -> tuple[float, Tiling]:
         return best
     tries = int(effort * _RAMP_STEPS / timer.steps)
     if effort < 1:
-        return improve(layer, best, timer.cycles, tries)
-    best = min((improve(layer, each, timer.cycles, tries // _SHARE) for each in several), key=_cycles)
-    return improve(layer, best, timer.cycles, tries // 2, 1)
+        return improve(layer, best, timer.cycles, tries, is_alone=is_alone)
+    best = min((improve(layer, each, timer.cycles, tries // _SHARE, is_alone=is_alone) for each in several),
+               key=_cycles)
+    return improve(layer, best, timer.cycles, tries // 2, 1, is_alone=is_alone)
 
 
 def _cycles(found: tuple[float, Tiling]) -> float:

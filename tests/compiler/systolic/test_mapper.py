@@ -34,7 +34,8 @@ def test_equal_layers_are_planned_once(rng, monkeypatch):
     """A network's equal layers would be searched again, one by one; layers that differ must not share a tiling."""
     planned = []
     choose = mapper.choose_tiling
-    monkeypatch.setattr(mapper, "choose_tiling", lambda *args: planned.append(args[0].problem) or choose(*args))
+    monkeypatch.setattr(mapper, "choose_tiling",
+                        lambda *args, **how: planned.append(args[0].problem) or choose(*args, **how))
     nodes, constants = [], {}
     for index, size in enumerate((3, 3, 1, 3)):
         constants[f"w{index}"] = operands(rng, (4, 4, size, size))

@@ -45,7 +45,7 @@ def test_any_beginning_computes_the_same(rng, monkeypatch):
     """Pixels that lead, what is loaded before weights, pieces of either: a slip changes outputs, or reads too soon."""
     led = []
 
-    def drawn(layer, _):
+    def drawn(layer, _, **__):
         tiling = _drawn(rng, layer)
         led.append(tiling.lead > 0 and bool(tiling.k_cuts))
         return 0.0, tiling
@@ -70,9 +70,11 @@ def test_last_groups_are_a_cut(rng, long):
         groups, posts = last_groups(config, DEFAULT_MEMORY, work, (pixels, tiles), (pixels, tiles), step, long)
         left, span = pixels, tiles
         for rows, count in groups:
-            assert rows % step == 0 and (rows == left or count == span)
+            assert rows % step == 0
+            assert left == rows or span == count
             left, span = (left - rows, span) if rows < left else (left, span - count)
-        assert not span and 1 <= posts <= 3
+        assert span == 0
+        assert 1 <= posts <= 3
 
 
 @pytest.mark.parametrize(("workload", "most"), [("gemm:64x64x64", 4450), ("conv:1,59,13,13,31,1,2,1,0", 9850)])
@@ -92,7 +94,7 @@ def test_a_layer_takes_as_long_as_it_does_alone(rng, monkeypatch):
     """Constants that stand elsewhere to the ends of bursts would undo what was found for the layer alone."""
     found = []
     choose = mapper.choose_tiling
-    monkeypatch.setattr(mapper, "choose_tiling", lambda *args: found.append(choose(*args)) or found[-1])
+    monkeypatch.setattr(mapper, "choose_tiling", lambda *args, **how: found.append(choose(*args, **how)) or found[-1])
     config = replace(configuration(), scratchpads=replace(configuration().scratchpads, moves=0))
     tensors = {"x": operands(rng, (1, 11, 9, 9)), "w": operands(rng, (13, 11, 1, 3))}
     program = interpret(Graph.of(Conv2d(), tensors), {"x": tensors["x"]}, config, dataflow="weight-stationary").program
