@@ -25,8 +25,8 @@ from .requantise import onnx
 from .tensors import Array, exact_matmul, integer, wrap
 
 __all__ = [
-    "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUDGES", "NUMERATORS", "SoftmaxState",
-    "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient", "rshift",
+    "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUDGES", "NUMERATORS",
+    "SoftmaxState", "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient", "rshift",
     "score_scale", "scores_in_octaves", "softmax_block",
 ]
 

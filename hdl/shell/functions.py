@@ -99,7 +99,8 @@ With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one anothe
     3. ``m_block`` is the greatest ``(t + 255) >> 8`` of keys that are not hidden, -2**17 if all are.
     4. With ``e = m_block * 256 - t``, ``k = e >> 8`` and ``T = round(65280 * 2**(-(e mod 256) / 256))``, the numerator
        is ``n8 = ((T >> k) + 8 * i + 4) >> 8``, where the five bits of i are those of ``j mod 32`` in reverse order, or
-       with ``two_bytes`` set ``n16 = rshift(T, k)``, and 0 for a key that is hidden. What is written is ``n8``, or the upper byte of ``n16``, or with ``low_byte`` set its lower byte.
+       with ``two_bytes`` set ``n16 = rshift(T, k)``, and 0 for a key that is hidden. What is written is ``n8``, or the
+       upper byte of ``n16``, or with ``low_byte`` set its lower byte.
     5. Row ``p = state_base + m`` of the states has a maximum and a sum of 40 bits, taken as -2**17 and 0 if ``opens``
        is set. Its new maximum is the greater of it and ``m_block``; ``d`` and ``dp`` are that less the old one and less
        ``m_block``, at most 31. Its new sum is ``rshift(sum, d) + rshift(added << 4, dp)``, where ``added`` is the

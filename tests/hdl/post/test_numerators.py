@@ -88,7 +88,7 @@ def test_distant_and_masked(rng):
 
 
 def test_model_rounds_to_nearest():
-    """The model's halves go upwards, its greatest numerator is 255, and small ones of many columns are right together."""
+    """The model's halves go upwards, its greatest is 255, and small ones of many columns are right together."""
     assert [shifted(value, 1) for value in (0, 1, 2, 3, -1)] == [0, 1, 1, 2, 0]
     assert {expected(512, 0, 2, 0, nudge) for nudge in NUDGES} == {255 << 8}
     assert expected(512, 0, 2, 1, 4) == 65280

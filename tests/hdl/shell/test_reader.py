@@ -65,10 +65,10 @@ class Bench:
         simulate(self.dut, *testbenches, background=[*self.memory.testbenches, *clients, self.watch])
 
 
-@pytest.mark.parametrize(("stall", "patience"), [(0.0, 1.0), (0.5, 0.5)])
-def test_each_client_gets_its_beats(rng, stall, patience):
-    """Beats would reach the wrong client, get lost, or come out of order."""
-    bench = Bench(rng, 3, stall=stall, outstanding=32)
+@pytest.mark.parametrize(("stall", "patience", "latency"), [(0.0, 1.0, 8), (0.5, 0.5, 8), (0.0, 1.0, 1)])
+def test_each_client_gets_its_beats(rng, stall, patience, latency):
+    """Beats would reach the wrong client, get lost, come before their client is known, or come out of order."""
+    bench = Bench(rng, 3, stall=stall, read_latency=latency, outstanding=32)
     expected = [[] for _ in range(3)]
     bursts = []
     for client in range(3):
