@@ -96,7 +96,7 @@ class TileMaker:
             needed = [part.images for part in parts]
         else:
             needed = [each.rows if whole.rows > 1 else each.columns for each in inner]
-        by_lines = not needed or needed[0] < lines
+        by_lines = needed[0] < lines or whole.rows == 1 or region.images > 1
         end = lines if by_lines else whole.columns
         needed = [min(each, end) for each in needed] if by_lines else [each.columns for each in inner]
         spans = [*pairwise((0, *sorted({*needed, end})))]
