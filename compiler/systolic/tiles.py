@@ -70,7 +70,8 @@ class TileMaker:
         """
         def make() -> Tile:
             first, *others = pairwise((0, *cuts))
-            parts = [(first, channels, None) for channels in pairwise((0, *slices))]
+            parts: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int] | None]] = [
+                (first, channels, None) for channels in pairwise((0, *slices))]
             if windows:
                 parts[:1] = [(lines, parts[0][1], columns) for lines, columns in windows]
             parts += [(lines, (0, box.channels), None) for lines in others]
