@@ -204,7 +204,7 @@ class _Lowering:
             self._a_tiles[execute.term, *key] = tile
             self.held.append(Held(maker.problem.x, (visit.region.image0, visit.region.image1),
                                   maker.geometry(visit.region, box), box, tile))
-        if execute.leads and windows and execute.channels <= slices[0]:
+        if execute.leads and windows and execute.lines <= cuts[0] and execute.channels <= slices[0]:
             return Use(tile, needed[-1])
         before, more = sum(cut < execute.lines for cut in cuts), max(len(windows) - 1, 0)
         # Of the first lines a step may need only some channels.
@@ -218,9 +218,9 @@ class _Lowering:
         if visit.region is not self._tiling.regions[0] or (visit.group, execute.term, execute.place) != (0, 0, 0):
             return [], []
         parts = [*([self._ahead] if self._ahead is not None else []), *self._led[:-1]]
-        if not parts:
-            return [], []
-        return self._makers[0].windows(visit.region, box, parts, self._cuts[self._a_key(visit, 0)][0])
+        lines = self._cuts[self._a_key(visit, 0)][0]
+        parts = [part for part in parts if self._line(visit.region, part, box) <= lines]
+        return self._makers[0].windows(visit.region, box, parts, lines) if parts else ([], [])
 
     def _shared(self, term: int, region: Region, box: Box) -> tuple[Held, int] | None:
         """A tile of another layer in which the input of a region stands already, and where it begins there."""
@@ -251,7 +251,6 @@ class _Lowering:
         found = self._shapes[key] = []
         for term in range(len(self._makers)):
             for place, a_box in enumerate(self._tiling.boxes(self._layer, block)):
-                lines = self._line(region, part, a_box)
                 for inner, w_box in enumerate(self._tiling.w_boxes[place]):
                     ends = self._k_cuts(w_box) if is_first else (w_box.size,)
                     for piece, span in enumerate(pairwise((0, *ends)), 1):
@@ -260,6 +259,7 @@ class _Lowering:
                         first = int(not found or self._problem.finish.terms is not None)
                         led = self._led if is_first and not found and len(self._led) > 1 else [part]
                         for some in led:
+                            lines = self._line(region, some, a_box)
                             bodies = self._bodies(term, visit, part, some, tiles, a_box, w_box, span)
                             found += [_Execute(term, place, inner, lines, channels, some is not led[-1],
                                                piece if len(ends) > 1 else 0, body | {"first": first})

@@ -70,7 +70,8 @@ class TileMaker:
         """
         def make() -> Tile:
             first, *others = pairwise((0, *cuts))
-            parts = [(first, channels, None) for channels in pairwise((0, *slices))]
+            parts: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int] | None]] = [
+                (first, channels, None) for channels in pairwise((0, *slices))]
             if windows:
                 parts[:1] = [(lines, parts[0][1], columns) for lines, columns in windows]
             parts += [(lines, (0, box.channels), None) for lines in others]
@@ -96,7 +97,7 @@ class TileMaker:
             needed = [part.images for part in parts]
         else:
             needed = [each.rows if whole.rows > 1 else each.columns for each in inner]
-        by_lines = not needed or needed[0] < lines
+        by_lines = needed[0] < lines or whole.rows == 1 or region.images > 1
         end = lines if by_lines else whole.columns
         needed = [min(each, end) for each in needed] if by_lines else [each.columns for each in inner]
         spans = [*pairwise((0, *sorted({*needed, end})))]
