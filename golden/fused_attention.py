@@ -26,8 +26,8 @@ from .tensors import Array, exact_matmul, integer, wrap
 
 __all__ = [
     "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUDGES", "NUMERATORS",
-    "SoftmaxState", "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient", "rshift",
-    "score_scale", "scores_in_octaves", "softmax_block",
+    "SoftmaxState", "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient",
+    "rshift", "score_scale", "scores_in_octaves", "softmax_block",
 ]
 
 #: Numerators of scores r / 256 below a whole number, of 16 bits: that of the maximum itself is 255 times 256.
