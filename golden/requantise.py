@@ -155,7 +155,7 @@ def doubling_high(a: Array, b: Array | int) -> Array:
     gemmlowp writes this as a nudge that depends on the sign and a division that truncates, which
     comes to the same. Its saturation concerns a negative multiplier only, which is excluded here.
     """
-    return np.asarray((a * b + (1 << 30)) >> 31)
+    return np.asarray(a * b + (1 << 30), np.int64) >> 31
 
 
 def divide_by_power(x: Array, exponent: Array | int) -> Array:
