@@ -10,7 +10,9 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Relu
+from pearray.compiler.systolic import attention
 from pearray.compiler.systolic.attention_cut import segments
+from pearray.compiler.systolic.attention_emit import Emission
 from pearray.hdl.errors import PearrayError
 
 
@@ -34,6 +36,25 @@ def test_drawn_attention_equals_golden(array, number, seed):
     operator, tensors = drawn_attention(rng, config)
     found, wanted, _ = _interpreted(operator, tensors, config)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_no_order_changes_a_byte(number, seed, monkeypatch):
+    """Rows of blocks, and the order of commands, are a matter of cycles: any choice is free of races, and exact."""
+    rng = np.random.default_rng([seed, number, 7])
+    config = attention_array(str(rng.choice(["4x6", "8x8", "16x16"])))
+
+    def choose(layer, timing):
+        rows = int(rng.integers(1, layer.most_rows + 1))
+        return attention._Way(rows, int(rng.integers(0, min(rows, layer.queries - 1) + 1)), Emission(
+            lead=int(rng.choice([0, 1, 2, 4])), strip=int(rng.choice([0, 3, 8])), parts=int(rng.integers(1, 5)),
+            ahead=int(rng.integers(1, 5)), spreads=bool(rng.integers(2))))
+
+    monkeypatch.setattr(attention, "_choose", choose)
+    for _ in range(3):
+        operator, tensors = drawn_attention(rng, config)
+        found, wanted, _ = _interpreted(operator, tensors, config)
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_long_attention_goes_round_all_buffers(rng):
