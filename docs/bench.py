@@ -45,7 +45,8 @@ VALUES = 200
 
 #: The vector engine without functions, and without tensors on chip.
 PLAIN = " ".join(f"--set {key}=0" for key in (
-    "post.pairs", "post.products", "post.averages", "post.maxima", "scratchpads.moves"))
+    "post.pairs", "post.products", "post.averages", "post.maxima", "post.softmax",
+    "scratchpads.moves"))
 
 #: Arguments of `pearray synth`: configuration, with overrides, and top level.
 COST = [
