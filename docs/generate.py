@@ -98,7 +98,7 @@ def _functions() -> list[str]:
         config = load_config(name, overrides).hardware
         if "softmax" in config.FUNCTIONS:
             own = load_config(name, overrides | {"post.softmax": 1}).hardware.commands.execute
-            known = dict(data.Layout.cast(config.commands.execute))
+            known = dict(data.Layout.cast(type(config).commands.execute))
             fields = [(field, item) for field, item in data.Layout.cast(own) if field not in known]
             lines += [f"### EXECUTE of {config.array.kind} with post.softmax", "", _markdown(own.__doc__ or ""), "",
                       *_fields(fields, HEADER.size), ""]
