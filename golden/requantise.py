@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "onnx", "onnx_scale", "per_channel", "tflite", "tflite_int64_multiplier", "tflite_multiplier"]
+__all__ = ["Array", "divide_by_power", "doubling_high", "onnx", "onnx_scale", "per_channel", "tflite",
+           "tflite_int64_multiplier", "tflite_multiplier"]
 
 #: Array of any numeric type; functions state and check which types they take.
 Array: TypeAlias = npt.NDArray[Any]
@@ -148,7 +149,7 @@ def onnx(acc: Array, scale: npt.ArrayLike, zero_point: int = 0, low: int = -128,
         np.int32) + np.int32(zero_point)
 
 
-def _doubling_high(a: Array, b: Array) -> Array:
+def doubling_high(a: Array, b: Array | int) -> Array:
     """Round ``2 * a * b / 2**32``, halves upwards.
 
     gemmlowp writes this as a nudge that depends on the sign and a division that truncates, which
@@ -157,9 +158,9 @@ def _doubling_high(a: Array, b: Array) -> Array:
     return np.asarray((a * b + (1 << 30)) >> 31)
 
 
-def _divide_by_power(x: Array, exponent: Array) -> Array:
+def divide_by_power(x: Array, exponent: Array | int) -> Array:
     """Round ``x / 2**exponent``, halves away from zero."""
-    mask = (np.int64(1) << exponent) - 1
+    mask = (np.int64(1) << np.asarray(exponent, np.int64)) - 1
     threshold = (mask >> 1) + (x < 0)
     quotient: Array = (x >> exponent) + ((x & mask) > threshold)
     return quotient
@@ -225,7 +226,7 @@ def tflite(acc: Array, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_poi
     shifts = per_channel("shift", shifts, sums.shape, axis)
     if rounding == "double":
         left = (sums << np.maximum(shifts, 0)).astype(np.int32).astype(np.int64)
-        rounded = _divide_by_power(_doubling_high(left, multipliers), np.maximum(-shifts, 0))
+        rounded = divide_by_power(doubling_high(left, multipliers), np.maximum(-shifts, 0))
     elif rounding == "single":
         rounded = _round_once(sums, multipliers, shifts)
     else:

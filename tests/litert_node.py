@@ -13,7 +13,7 @@ _TENSOR_TYPES = {np.dtype(np.int32): 2, np.dtype(np.uint8): 3, np.dtype(np.int64
 #: Code of each operator and type of its options.
 _OPERATORS = {"ADD": (0, 11), "AVERAGE_POOL_2D": (1, 5), "CONV_2D": (3, 1), "DEPTHWISE_CONV_2D": (4, 2),
               "FULLY_CONNECTED": (9, 8), "MAX_POOL_2D": (17, 5), "MUL": (18, 21), "SUB": (41, 28),
-              "TRANSPOSE_CONV": (67, 49), "BATCH_MATMUL": (126, 101)}
+              "TRANSPOSE_CONV": (67, 49), "BATCH_MATMUL": (126, 101), "LOGISTIC": (14, 0), "SOFTMAX": (25, 9)}
 
 #: Operators whose operands are both inputs of a run.
 _BINARY = ("BATCH_MATMUL", "ADD", "SUB", "MUL")
@@ -59,8 +59,10 @@ def _options(builder, operator, stride, multiplier, dilation, activation, kernel
     fused = ("Int8", _ACTIVATIONS[activation])
     if operator in ("FULLY_CONNECTED", "ADD", "SUB", "MUL"):
         return _table(builder, {0: fused})
-    if operator == "BATCH_MATMUL":
+    if operator in ("BATCH_MATMUL", "LOGISTIC"):
         return _table(builder, {})
+    if operator == "SOFTMAX":
+        return _table(builder, {0: ("Float32", 1.0)})
     # Padding 1 is VALID.
     fields = {0: ("Int8", 1), 1: ("Int32", stride[1]), 2: ("Int32", stride[0])}
     if operator == "TRANSPOSE_CONV":
@@ -82,7 +84,7 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
     ----------
     operator : str
         "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "AVERAGE_POOL_2D",
-        "MAX_POOL_2D", "ADD", "SUB" or "MUL".
+        "MAX_POOL_2D", "ADD", "SUB", "MUL", "LOGISTIC" or "SOFTMAX".
     x, w : int8 arrays
         In TensorFlow's layouts: x NHWC or (N, C), w MRSC, 1RSM or (M, C). Also int16 `x` with int8 `w` and int64 `b`,
         and two int16 matrices of BATCH_MATMUL; the output has the type of `x`. ADD, SUB and MUL take two tensors of
@@ -105,7 +107,7 @@ def run_node(operator, x, w=None, b=None, *, x_scale, x_zero_point, y_scale, y_z
 
     code, option_kind = _OPERATORS[operator]
     version = {"BATCH_MATMUL": 2, "DEPTHWISE_CONV_2D": 3, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2, "ADD": 2,
-               "SUB": 2, "MUL": 2}.get(operator, 3)
+               "SUB": 2, "MUL": 2, "LOGISTIC": 2, "SOFTMAX": 2}.get(operator, 3)
     if x.dtype == np.int16:
         version = {"BATCH_MATMUL": 3, "CONV_2D": 4, "FULLY_CONNECTED": 7}[operator]
     builder = flatbuffers.Builder(1024)
