@@ -195,7 +195,7 @@ class Post(wiring.Component):
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, ripe = self._softmax(m, walk, command) if config.has_softmax else (None, None)
+        softmax, ripe = self._softmax(m, walk, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
@@ -217,10 +217,9 @@ class Post(wiring.Component):
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
                       sums=self.accumulators, softmax=softmax).build(m, platform)
-        numerators = self._connect(m, softmax, lanes) if softmax is not None else None
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
-                              numerators=numerators)
+                              numerators=self._numerators(m, softmax, lanes))
         written = writer.build(m, platform, lanes, self.output)
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
@@ -229,8 +228,10 @@ class Post(wiring.Component):
         return m
 
     def _softmax(self, m, walk, command):
-        """Give softmax the groups of its commands; return it, and whether all quotients may be read."""
+        """Give softmax, where there is any, its groups; return it, and whether all quotients may be read."""
         config = self._config
+        if not config.has_softmax:
+            return None, None
         m.submodules.softmax = softmax = Softmax(config)
         cycle = self.settings_cycle_of(config) - Softmax.SCORE
         valid = walk.valid & command.softmax
@@ -249,8 +250,10 @@ class Post(wiring.Component):
         return softmax, ~command.normalise | (unsettled == 0)
 
     @staticmethod
-    def _connect(m, softmax, lanes):
-        """Give softmax the lanes' scores; return its bytes."""
+    def _numerators(m, softmax, lanes):
+        """Give softmax, where there is any, the lanes' scores; return its bytes."""
+        if softmax is None:
+            return None
         for index, lane in enumerate(lanes):
             m.d.comb += [softmax.score[index].eq(lane.score), softmax.hidden[index].eq(lane.hidden)]
         return [softmax.output[index] for index in range(len(lanes))]

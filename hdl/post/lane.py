@@ -141,10 +141,7 @@ class Lane(Unit):
         for name in ("rounding", "scale", "shift"):
             value = delay(m, getattr(self, name), arithmetic.add_latency, name, reset_less=True)
             m.d.comb += getattr(requantiser, name).eq(value)
-        if config.has_softmax:
-            hidden = total[-1] & ~total[_HIDDEN_BITS:].all()
-            hidden = delay(m, hidden, self.settings_cycle - arithmetic.add_latency, "hidden", reset_less=True)
-            m.d.comb += [self.score.eq(requantiser.result), self.hidden.eq(hidden)]
+        self._score(m, total, requantiser.result)
 
         # Zero point, comparisons and clamp, a cycle each.
         later = [self.settings]
@@ -189,3 +186,11 @@ class Lane(Unit):
         m.d.comb += self.output.eq(output)
 
         return m
+
+    def _score(self, m, total, result):
+        """Give softmax, where there is any, the rounded value, and tell whether its sum hides it."""
+        if not self._config.has_softmax:
+            return
+        cycles = self.settings_cycle - self._config.arithmetic.add_latency
+        hidden = delay(m, total[-1] & ~total[_HIDDEN_BITS:].all(), cycles, "hidden", reset_less=True)
+        m.d.comb += [self.score.eq(result), self.hidden.eq(hidden)]
