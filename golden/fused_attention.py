@@ -260,7 +260,7 @@ def _operands(q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
 
 
 def key_bounds(shape: tuple[int, int], length: int, causal: bool, window: int | None, lengths: npt.ArrayLike | None,
-            offset: int) -> tuple[Array, Array]:
+               offset: int) -> tuple[Array, Array]:
     """First key that each query (H, P) sees, and the one behind the last."""
     if window is not None and window < 1:
         raise ValueError(f"window must be at least 1, not {window}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...golden.fused_attention import MASK_BIAS
 from ...hdl.errors import PearrayError
+from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
 
@@ -211,10 +212,22 @@ class AttentionLayer:
             if at.size:
                 found.append((number, int(at[0]), int(at[-1]) + 1, mask is not None and bool(mask.any())))
         found = found or [(0, 0, end - start, self.kernel.mask is not None)]
-        return tuple(KeyBlock(
-            number, min(self.cols, self.keys - number * self.cols), (first, stop) if index else (0, end - start),
-            index == 0, index == len(found) - 1, biased)
-            for index, (number, first, stop, biased) in enumerate(found))
+        blocks: list[KeyBlock] = []
+        for index, (number, first, stop, biased) in enumerate(found):
+            rows = self._apart(blocks[-1].rows, first, stop) if blocks else (0, end - start)
+            blocks.append(KeyBlock(number, min(self.cols, self.keys - number * self.cols), rows, index == 0,
+                                   index == len(found) - 1, biased))
+        return tuple(blocks)
+
+    def _apart(self, before: tuple[int, int], first: int, end: int) -> tuple[int, int]:
+        """Rows of a block, some more if its first ones would otherwise come too soon behind those of the one before.
+
+        The array adds to a row that it has added to in the tile before only if that was some cycles ago.
+        """
+        period = Accumulators.period_of(self.config.arithmetic)
+        if before[0] < first < before[1] < first + period:
+            first = max(before[0], before[1] - period)
+        return first, end
 
     def bounds(self, head: int, start: int, end: int) -> Sequence[np.ndarray]:
         """First key that each of some queries sees, and that behind the last."""

@@ -14,6 +14,9 @@ from pearray.compiler.systolic import attention
 from pearray.compiler.systolic.attention_cut import segments
 from pearray.compiler.systolic.attention_emit import Emission
 from pearray.hdl.errors import PearrayError
+from pearray.hdl.shell.commands import Opcode
+from pearray.hdl.systolic.accumulator import Accumulators
+from pearray.hdl.systolic.tiles import tile_slots
 
 
 def _interpreted(operator, tensors, config):
@@ -24,7 +27,25 @@ def _interpreted(operator, tensors, config):
     machine = interpreter(config, compiled.memory_bytes)
     machine.write(compiled.segments + compiled.bind(inputs))
     machine.run(compiled.program_address)
+    _check_tiles(config, compiled.program)
     return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"], compiled
+
+
+def _check_tiles(config, program):
+    """Check that no tile adds to a row too soon after the tile before has, which the interpreter does not know."""
+    period, before = Accumulators.period_of(config.arithmetic), None
+    for command in program.commands:
+        body = command.body
+        if command.opcode is not Opcode.EXECUTE:
+            continue
+        vectors, tiles = body["m_count0"], -(-body["k_total"] // config.array.rows)
+        for n, tile in np.ndindex(body["n_count"], tiles):
+            start, bank = body["acc_base"] + n * body.get("acc_nstep", 0), body["bank"]
+            if before is not None and before[0] == bank and (tile or not body["first"]):
+                _, first, count = before
+                if max(first, start) < min(first + count, start + vectors):
+                    assert max(count, tile_slots(config, left=False)) + first - start >= period, command
+            before = bank, start, vectors
 
 
 @pytest.mark.parametrize("array", ARRAYS)
@@ -97,6 +118,15 @@ def test_causal_blocks_above_the_diagonal_cost_nothing(rng):
         work[causal] = compiled.layers[0].work
     # Rows of a diagonal block are walked from the first that sees a key on: half of them, but for half a block a row.
     assert work[True] <= work[False] * (96 + 8) / 2 / 96 + 96 * 4 / 2
+
+
+def test_rows_do_not_come_too_soon(rng):
+    """Where the last rows of a causal block are the first of the next, they would be added to before they stand."""
+    config = attention_array("4x6")
+    tensors = {"q": operands(rng, (1, 59, 6)), "k": operands(rng, (1, 39, 6)), "v": operands(rng, (1, 39, 6))}
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4, causal=True)
+    found, wanted, _ = _interpreted(operator, tensors, config)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_segments_are_bounds_of_each_row(rng):
