@@ -69,7 +69,7 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         raise PearrayError(f"{where}Attention without scales has no lowering for this accelerator yet: give q_scale, "
                            "k_scale, v_scale and y_scale, and int8 operands")
     if not (config.has_softmax and config.has_moves):
-        raise PearrayError(f"{where}Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not "
+        raise PearrayError(f"{where}Attention needs post.softmax = 1 and scratchpads.moves = 1, not "
                            f"{int(config.has_softmax)} and {int(config.has_moves)}")
     (heads, queries, elements), (groups, keys, width) = (tensors[node.inputs[role]].shape for role in "qv")
     ranks = {"g": groups, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}

@@ -144,8 +144,8 @@ def test_segments_are_bounds_of_each_row(rng):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"softmax": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not 0 and 1"),
-    ({"moves": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1 (systolic arrays), not 1 and 0"),
+    ({"softmax": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1, not 0 and 1"),
+    ({"moves": 0}, "Attention needs post.softmax = 1 and scratchpads.moves = 1, not 1 and 0"),
     ({"weight": 64, "rows": 4, "cols": 4}, "Attention: scratchpads.weight_bytes must be at least 256 to hold a block "
      "of keys and one of values, not 64"),
 ])
