@@ -25,9 +25,10 @@ def _pooling(taken: dict[str, Any], size: tuple[int, int], dilations: tuple[int,
         # The standard's formula leaves such a window out, its runtimes don't.
         raise PearrayError("ceil_mode must be 0 with auto_pad = VALID where a window would hang over the end, not 1: "
                            "give pads instead")
+    # The standard's padding is negative there, of which each runtime makes something else if it reaches the first window.
+    most = {"SAME_UPPER": 1, "SAME_LOWER": 2}.get(taken["auto_pad"])
     for axis in range(2):
-        if taken["auto_pad"].startswith("SAME") and _gap(size[axis], kernel[axis], strides[axis], dilations[axis]) > 0:
-            # The standard's padding is negative there, of which each runtime makes something else.
+        if most is not None and _gap(size[axis], kernel[axis], strides[axis], dilations[axis]) > most:
             raise PearrayError(f"auto_pad must not be {taken['auto_pad']} where windows of {list(kernel)} in steps of "
                                f"{list(strides)} need not reach the end: give pads instead")
     padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
