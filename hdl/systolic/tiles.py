@@ -203,7 +203,7 @@ class TileWalker(wiring.Component):
         if self._config.has_toeplitz:
             prepared = Mux(walk.continues, walk.prepare[self.CONTINUATION - 3], prepared)
         with m.If(prepared):
-            m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0)]
+            m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0), walk.more.eq(1)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)
         with m.Elif(taken & walk.finish):
@@ -248,8 +248,6 @@ class TileWalker(wiring.Component):
             plan.restart.eq(walk.prepare[0] | walk.first_slot & walk.last_k),
             plan.advance.eq(walk.first_slot & ~walk.last_k),
         ]
-        with m.If(walk.prepare[-1]):
-            m.d.sync += walk.more.eq(1)
         with m.If(walk.go):
             m.d.sync += [
                 walk.elements.eq(plan.elements),

@@ -25,7 +25,7 @@ def _pooling(taken: dict[str, Any], size: tuple[int, int], dilations: tuple[int,
         # The standard's formula leaves such a window out, its runtimes don't.
         raise PearrayError("ceil_mode must be 0 with auto_pad = VALID where a window would hang over the end, not 1: "
                            "give pads instead")
-    # The standard's padding is negative there, of which each runtime makes something else if it reaches the first window.
+    # The standard's padding is negative there, of which runtimes make different things if the first window feels it.
     most = {"SAME_UPPER": 1, "SAME_LOWER": 2}.get(taken["auto_pad"])
     for axis in range(2):
         if most is not None and _gap(size[axis], kernel[axis], strides[axis], dilations[axis]) > most:
