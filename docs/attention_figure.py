@@ -26,7 +26,7 @@ SORTS = {
     "A": ("A: numerators to the activations", "#a7f3d0", "#34d399"),
     "AV": ("AV: numerators times values", "#fdba74", "#f97316"),
     "N": ("N: outputs normalised, and stored", "#d8b4fe", "#a855f7"),
-    "load": ("K, V, Q: keys, values, queries come", "#e2e8f0", "#cbd5e1"),
+    "load": ("K, V, Q: keys, values, queries loaded", "#e2e8f0", "#cbd5e1"),
     "works": ("the array works", "#475569", "#475569"),
 }
 
