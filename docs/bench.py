@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import bench_attention
 import bench_breadth
 import bench_compile
 import bench_demo
@@ -143,6 +144,10 @@ PARTS = {
     "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
                      bench_products.rows()),
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
+    "attention": Part("Attention", bench_attention.INTRODUCTION, partial(bench_attention.attention, measure),
+                      bench_attention.rows()),
+    "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
+                   bench_attention.ROWS_OF_ERRORS),
     "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),
     "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
                  "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),

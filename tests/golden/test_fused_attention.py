@@ -6,42 +6,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from attention_errors import DISTRIBUTIONS, LENGTHS, distribution, draw, measured_errors, normal, quotients, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pearray.golden import fused_attention as golden
 
 SEED = st.integers(0, 1 << 32)
-LENGTHS = (1, 31, 32, 33, 512, 4096)
 ONE = {"q_scale": 1.0, "k_scale": 1.0, "v_scale": 1.0, "y_scale": 1.0}
-
-
-def draw(rng, shape):
-    """Operands over the whole range of int8."""
-    return rng.integers(-128, 128, shape).astype(np.int8)
-
-
-def normal(rng, shape, scale=1 / 32):
-    """Numbers of N(0, 1), quantised with a scale."""
-    return np.clip(np.rint(rng.standard_normal(shape) / scale), -128, 127).astype(np.int8)
-
-
-def reference(q, k, v, unit, mask=None):
-    """Softmax attention by its definition in float64: scores are products times `unit`; `mask` is added to them."""
-    shared = len(q) // len(k)
-    keys, values = (np.repeat(each.astype(np.float64), shared, 0) for each in (k, v))
-    scores = q.astype(np.float64) @ keys.swapaxes(1, 2) * unit
-    if mask is not None:
-        scores = scores + mask
-    greatest = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(scores - np.where(np.isneginf(greatest), 0, greatest))
-    total = weights.sum(axis=-1, keepdims=True)
-    return weights @ values / np.where(total == 0, 1, total)
-
-
-def quotients(sums, state):
-    """Outputs before they are rounded, in steps of the values."""
-    return sums / (np.maximum(state.total, 1)[..., None] / 4096)
 
 
 # --- The integers, one number at a time -------------------------------------------------------------------------------
@@ -150,59 +122,18 @@ def test_equals_the_definition_in_plain_integers(rows, length, block, tile, two_
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
-def _directed(rng, length, along):
-    """Queries that meet keys in one element only, with the scores (length,) that this makes, in nats."""
-    q, k = np.zeros((1, 16, 64), np.int8), np.zeros((1, length, 64), np.int8)
-    q[..., 0] = 127
-    unit = max(float(np.abs(along).max()), 1e-6) / 127 ** 2
-    k[0, :, 0] = np.rint(along / unit / 127)
-    # Rows differ a little.
-    q[..., 1], k[..., 1] = rng.integers(-3, 4, q.shape[:2]), rng.integers(-3, 4, k.shape[:2])
-    return q, k, unit
-
-
-def _scores(name, length, rng):
-    """Scores of a distribution in nats."""
-    place = np.arange(length)
-    return {
-        "sink first": np.where(place == 0, 8.0, 0.0), "sink last": np.where(place == length - 1, 8.0, 0.0),
-        "flat": rng.uniform(-1e-3, 1e-3, length), "ramp": np.linspace(-10.0, 10.0, length),
-        "one-hot": np.where(place == length // 2, 60.0, 0.0), "all equal": np.full(length, 3.0),
-        "very large": np.full(length, 4e3), "very negative": np.full(length, -4e3),
-    }[name]
-
-
-def distribution(name, length, rng):
-    """Operands of a distribution of scores, and the score of a product of 1."""
-    v = normal(rng, (1, length, 64))
-    if name in ("N(0, 1)", "masked"):
-        # Products of 64 elements, divided by 8, are of N(0, 1) again.
-        return normal(rng, (1, 16, 64)), normal(rng, (1, length, 64)), v, 1 / 32 / 32 / 8
-    if name == "sink first, level values":
-        name, v = "sink first", draw(rng, (1, length, 64))
-    return (*(made := _directed(rng, length, _scores(name, length, rng)))[:2], v, made[2])
-
-
 @pytest.mark.parametrize("two_bytes", [False, True])
-@pytest.mark.parametrize("name", ["N(0, 1)", "sink first", "sink last", "flat", "ramp", "one-hot", "all equal",
-                                  "very large", "very negative", "masked", "sink first, level values"])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_errors_are_small(rng, name, two_bytes):
     """If it failed, peaked, long or level rows would lose more precision than is promised."""
     most, rms = (0.2, 0.05) if two_bytes else (3.0, 0.7)
     for length in LENGTHS:
-        q, k, v, unit = distribution(name, length, rng)
-        scores = {"q_scale": unit, "k_scale": 1.0, "scale": 1.0, "two_bytes": two_bytes}
-        if name == "masked":
-            # Of one row everything.
-            scores["mask"] = np.where(rng.random((16, length)) < np.arange(16)[:, None] / 15, 0, -np.inf)
-        exact = reference(q, k, v, unit, scores.get("mask"))
-        before = quotients(*golden.attention_sums(q, k, v, **scores)) - exact
-        assert np.abs(before).max() <= most, length
-        assert np.sqrt(np.square(before).mean()) <= rms, length
+        errors = measured_errors(name, length, rng, two_bytes)
+        assert errors.before[0] <= most, length
+        assert errors.before[1] <= rms, length
         # Rounding to int8 adds a half at most, and of rms what an even distribution over one step has.
-        after = golden.fused_attention(q, k, v, v_scale=1.0, y_scale=1.0, **scores) - exact
-        assert np.abs(after).max() <= (most + 0.5 if two_bytes else most), length
-        assert np.sqrt(np.square(after).mean()) <= (np.hypot(rms, 0.35) if two_bytes else rms), length
+        assert errors.after[0] <= (most + 0.5 if two_bytes else most), length
+        assert errors.after[1] <= (np.hypot(rms, 0.35) if two_bytes else rms), length
 
 
 @pytest.mark.parametrize("block", [4, 8, 16, 64])
