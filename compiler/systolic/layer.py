@@ -205,8 +205,14 @@ class Tiling:
         A piece lies in one run of elements that stand side by side, or is made of whole runs. One that is no whole
         number of the array's tiles wastes some.
         """
-        size, rows, run = self.w_boxes[0][0].size, layer.config.array.rows, self._run(layer)
-        return () if layer.problem.channelwise else (*range(rows, run, rows), *range(run, size, run))
+        box, rows, run = self.w_boxes[0][0], layer.config.array.rows, self._run(layer)
+        if layer.problem.channelwise:
+            return ()
+        line = box.columns * box.channels
+        if run < line < box.size:
+            # Runs of a row of the filter are counted from where an EXECUTE begins.
+            return (*range(line, box.size, line),)
+        return (*range(rows, run, rows), *range(run, box.size, run))
 
     def _run(self, layer: Layer) -> int:
         """Elements of the first tile of weights whose activations stand side by side."""

@@ -125,8 +125,9 @@ _QUEUED = "owed.o.valid & (beats.o.valid | draining)"
 FAULTS = {
     # A beat behind the end of the program, so that all commands arrive.
     "fetch_beats": Fault("shell.reader", "Reader", 0, (
-        ("response.valid.eq(bus.rvalid)", "response.valid.eq(bus.rvalid & ~("
-         "loss(m, bus.rvalid & ~drop & (bursts.o.p.client == 0)) if client == 0 else 0))"),
+        ("response.valid.eq(bus.rvalid & awaits[client] & ~self.drain)",
+         "response.valid.eq(bus.rvalid & awaits[client] & ~self.drain & ~("
+         "loss(m, bus.rvalid & awaits[0] & ~self.drain) if client == 0 else 0))"),
     ), ("fetch_beats",), open_end=True),
     # The loader goes on without its beat, and so leaves another one in the reader.
     "load_beats": Fault("shell.loader", "Loader", 2, (
