@@ -126,12 +126,14 @@ def test_drawn_chains(rng):
         interpret(graph, inputs, configuration(rows=4, cols=4, activation=size, weight=2048, pairs=1, moves=1))
 
 
-def test_a_cut_is_hardly_slower(rng):
+def test_a_cut_is_never_slower(rng):
     """A network would lose cycles by what is meant to spare memory."""
     graph, inputs = residual_block(rng, 16, 20)
     choice = {"activation": 8192, "pairs": 1}
     stays, goes = (interpret(graph, inputs, configuration(**choice, moves=moves)) for moves in (1, 0))
     assert stays.program.counts["move"] > 0
     assert _memory_beats(stays) < _memory_beats(goes)
-    # Layers of both begin and end as their own search found.
-    assert predict(stays.config, stays.program)["cycles"] <= 1.01 * predict(goes.config, goes.program)["cycles"]
+    # On the same hardware; without MOVEs layers are cut otherwise, since beats of memory have no price there.
+    stored = interpret(graph, inputs, configuration(**choice, moves=1), "all")
+    assert stored.program.counts["move"] == 0
+    assert predict(stays.config, stays.program)["cycles"] <= predict(stored.config, stored.program)["cycles"]

@@ -47,6 +47,11 @@ def test_random_networks(rng):
     assert fused >= 2
 
 
+def _pixels(body):
+    """Vectors of an EXECUTE for each tile of its contraction."""
+    return body["m_count0"] * body["m_count1"] * body["m_count2"] * body["n_count"]
+
+
 @pytest.mark.parametrize(("window", "shape"), [
     ((2, 2), (1, 6, 10, 10)), ((3, 3), (2, 6, 14, 14)), ((1, 3), (1, 6, 9, 13)), ((4, 1), (2, 6, 13, 5)),
     ((10, 10), (1, 6, 10, 10)), ((5, 2), (1, 24, 11, 30)),
@@ -62,7 +67,11 @@ def test_windows(rng, window, shape):
     assert layer.macs == pixels * 8 * shape[1] * 9
     # Each pixel begins a sum once, whatever pieces its weights come in.
     begun = [body for body in (command.body for command in compiled.program.commands) if body.get("first")]
-    assert sum(body["m_count0"] * body["m_count1"] * body["m_count2"] * body["n_count"] for body in begun) == pixels
+    assert sum(map(_pixels, begun)) == pixels
+    # And meets each of its elements once.
+    bodies = [body for body in (command.body for command in compiled.program.commands) if "k_total" in body]
+    assert sum(_pixels(body) * body["k_total"] for body in bodies) == pixels * shape[1] * 9
+    assert layer.work == sum(_pixels(body) * -(-body["k_total"] // 8) for body in bodies)
 
 
 @pytest.mark.parametrize(("kind", "activation"), [(np.int8, "sigmoid"), (np.uint8, None), (np.int8, "relu")])
