@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .quantise import checked_scale
 from .requantise import onnx
 from .tensors import Array, exact_matmul, integer, wrap
 
@@ -297,8 +298,7 @@ def attention_sums(q: Array, k: Array, v: Array, *, q_scale: float, k_scale: flo
             raise ValueError(f"{name} must be at least 1, not {size}")
     factor = 1 / math.sqrt(queries.shape[2]) if scale is None else scale
     for name, number in (("scale", factor), ("q_scale", q_scale), ("k_scale", k_scale)):
-        if not (math.isfinite(number) and number > 0):
-            raise ValueError(f"{name} must be finite and positive, not {number!r}")
+        checked_scale(name, number)
     (heads, rows, _), length = queries.shape, keys.shape[1]
     low, high = key_bounds((heads, rows), length, causal, window, lengths, offset)
     bias = None if mask is None else np.broadcast_to(mask_bias(mask, factor * q_scale * k_scale),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from .quantise import checked_scale
 from .tensors import Array
 
 __all__ = ["FUNCTIONS", "table"]
@@ -68,8 +69,7 @@ def table(name: str, x_scale: float, x_zero_point: int, y_scale: float, y_zero_p
     if name not in FUNCTIONS or kind not in (np.int8, np.uint8):
         raise ValueError(f"function must be {', '.join(FUNCTIONS)}, and dtype int8 or uint8, not {name!r} of {kind}")
     for field, scale in (("x_scale", x_scale), ("y_scale", y_scale)):
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"{field} must be finite and positive, not {scale!r}")
+        checked_scale(field, scale)
     arguments = (np.arange(256, dtype=np.uint8).view(kind).astype(np.int64) - int(x_zero_point)) * float(x_scale)
     results = np.array([FUNCTIONS[name](float(x)) for x in arguments]) / float(y_scale)
     bounds = np.iinfo(kind)

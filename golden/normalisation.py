@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .quantise import checked_scale
 from .requantise import onnx
 from .tensors import Array
 
@@ -97,8 +98,7 @@ class Gains:
             raise ValueError(f"gamma and beta must have the same shape (D,), not {factors.shape} and {added.shape}")
         if not (np.isfinite(factors).all() and np.isfinite(added).all()):
             raise ValueError("gamma and beta must be finite")
-        if not (math.isfinite(y_scale) and y_scale > 0):
-            raise ValueError(f"y_scale must be finite and positive, not {y_scale!r}")
+        checked_scale("y_scale", y_scale)
         bits = fraction_bits(len(factors))
         # Biases must fit, too.
         step = max(np.abs(factors).max() / ((1 << _BITS - 1) - 1), np.abs(added).max() * (1 << bits) / _BIAS, 1e-30)

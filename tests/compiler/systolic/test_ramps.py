@@ -24,7 +24,9 @@ def _case(rng, index):
         return Gemm(), {"a": operands(rng, (m, k)), "b": operands(rng, (k, n))}
     c, out, size = (int(size) for size in rng.integers(6, 24, 3))
     r, s = (int(taps) for taps in rng.integers(1, 4, 2))
-    operator = Conv2d(padding=int(rng.integers(0, min(r, s))))
+    # Taps of a row, or rows, that do not adjoin make other runs of elements.
+    dilation = tuple(int(step) for step in rng.integers(1, 3, 2))
+    operator = Conv2d(padding=int(rng.integers(0, min(r, s))), stride=int(rng.integers(1, 3)), dilation=dilation)
     return operator, {"x": operands(rng, (1, c, size, size)), "w": operands(rng, (out, c, r, s))}
 
 
