@@ -33,9 +33,11 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
     """Chain that looks each element up, perhaps in a table of its channel."""
     name = node.inputs[role]
     found = context.operand(node, role)
-    if table.ndim == 2 and not (found.is_plain() and len(found.layout.shape) in (2, 4)):
-        raise PearrayError(f"{node.name}: {name} must stand in memory with its channels last for a table of each "
-                           f"channel: (N, C) or (N, C, H, W), not shape {found.layout.shape}")
+    shape = found.layout.shape
+    if table.ndim == 2 and not (found.is_plain() and len(shape) in (2, 4)):
+        stands = f"shape {shape}" if found.is_plain() else f"shape {shape} of a tensor that stands in another order"
+        raise PearrayError(f"{node.name}: {name} must be (N, C) or (N, C, H, W), with its channels last in memory, for "
+                           f"a table of each channel, not {stands}")
     return elementwise(context, node, role, whole(context.graph.tensors[name].dtype, table))
 
 
