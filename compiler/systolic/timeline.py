@@ -159,7 +159,7 @@ class _Machine(Queues):
                 self._finished(_LOAD, ended.number, reads.load_end + self._c.load_done)
             if len(reads.taken) - 1 == self._load_wait:
                 self._load_wait = -1
-                self._load_ready = max(self._load_ready, reads.taken[-1] + 1)
+                self._load_ready = max(self._load_ready, reads.taken[-1] + 2)
                 if self._accepting >= 0:
                     ready, self._accepting = self._accepting, -1
                     self._accept_load(ready)
@@ -207,14 +207,15 @@ class _Machine(Queues):
         self.begun[index] = time
         self._at(time + 1, FREED, _LOAD)
         reads.add(Block(time, found, bool(body.get("fill")), index))
-        # The next block is taken when this one's last row has left the first stage.
+        # The next block is taken when this one's last row has left the first stage; before it stand the burst that
+        # the second stage holds, and two in the queue behind it.
         self._walked += len(found.sizes)
-        before = self._walked - found.last_row - 2
+        before = self._walked - found.last_row - 3
         self._load_ready = time + body["count1"] * body["count2"] + 1
         if before >= len(reads.taken):
             self._load_wait = before
         elif before >= 0:
-            self._load_ready = max(self._load_ready, reads.taken[before] + 1)
+            self._load_ready = max(self._load_ready, reads.taken[before] + 2)
 
     def _execute(self, time: int) -> None:
         index, constants = self._slot[_EXECUTE], self._c

@@ -65,7 +65,7 @@ def test_another_arithmetic(rng, arithmetic):
         outcome, expected = run(job, "amaranth"), predict(config, compiled.program)
         np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), pe.golden_run(operator, tensors)["y"])
         assert {name: outcome.counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
-        assert abs(expected["cycles"] - outcome.cycles) <= 0.02 * outcome.cycles
+        assert expected["cycles"] == outcome.cycles
 
 
 def test_cycles_do_not_depend_on_data(rng):
