@@ -19,6 +19,7 @@ namespace pearray {
 
 constexpr uint64_t kFormat = 2;  // Changes with the order of the files' contents.
 constexpr bool kAsEmitted = PEARRAY_AS_EMITTED;
+
 enum Result : uint64_t { kDone = 0, kTooLong = 1, kQuiet = 2, kProtocol = 3 };
 
 class Reader {
@@ -182,8 +183,16 @@ private:
     }
 
     void edge() {
+#if PEARRAY_RESTING
+        // Clocks of modules that rest go only where they must (sim/resting.py).
+        const auto awake = top_.resting_awake;
+        top_.resting_clock = 0;
+#endif
         top_.clk = 0;
         top_.eval();
+#if PEARRAY_RESTING
+        top_.resting_clock = awake;
+#endif
         top_.clk = 1;
         top_.eval();
     }

@@ -2,10 +2,15 @@
 
 import re
 
+from .resting import CLOCKS
+
 __all__ = ["SAMPLED", "sampled"]
 
 #: Name of the wrapper.
 SAMPLED = "pearray_sampled"
+
+#: Inputs that are passed on as they are.
+_CLOCKS = ("clk", CLOCKS)
 
 _PORT = re.compile(r"^  (input|output) (\[\d+:0\] )?(\w+);\n", re.MULTILINE)
 
@@ -33,13 +38,14 @@ def sampled(text: str, top: str) -> str:
     body = re.search(rf"^module {top}\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     assert body is not None
     ports = _PORT.findall(body[0])
-    inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
+    inputs = [(width, name) for kind, width, name in ports if kind == "input" and name not in _CLOCKS]
     lines = [f"module {SAMPLED}({', '.join(name for _, _, name in ports)});"]
     lines += [f"  {kind} {width}{name};" for kind, width, name in ports]
     # The design must not see a cycle before its reset.
     lines += [f"  reg {width}{name}_sampled = {int(name == 'rst')};" for width, name in inputs]
     lines += ["  always @(posedge clk) begin"]
     lines += [f"    {name}_sampled <= {name};" for _, name in inputs]
-    lines += ["  end", f"  {top} sampled(" + ", ".join(
-        f".{name}({name}{'_sampled' if kind == 'input' and name != 'clk' else ''})" for kind, _, name in ports) + ");"]
+    passed = {name: f"{name}_sampled" for _, name in inputs}
+    wires = ", ".join(f".{name}({passed.get(name, name)})" for _, _, name in ports)
+    lines += ["  end", f"  {top} sampled({wires});"]
     return text + "\n".join([*lines, "endmodule", ""])

@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +20,7 @@ from .engine import Disturbance, Job, Outcome, Progress
 from .host import Ending, HostPlan, Report, conclude, plan
 from .loops import rewrite
 from .replicas import replicas
+from .resting import resting
 from .sampled import SAMPLED, sampled
 from .trace import Burst, Trace, by_cause
 from .watchdog import Limits
@@ -39,7 +39,7 @@ _FORMAT = 2
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
-                         "rows.py", "netlist.py", "branchless.py")]
+                         "rows.py", "resting.py", "netlist.py", "branchless.py")]
 _JOBS = 2
 
 _VERILATOR_FLAGS = [
@@ -54,7 +54,8 @@ _MAKE_OPTIONS = {"OPT_FAST": "-O1 -ftree-vectorize -ftree-vrp -fvect-cost-model=
 _QUICK_OPTIONS = {"OPT_FAST": "-O0"}
 
 
-def build(config: Config, verilog: Emitted, *, as_emitted: bool = False) -> tuple[Path, bool]:
+def build(config: Config, verilog: Emitted, *, with_rules: bool = False,
+          as_emitted: bool = False) -> tuple[Path, bool]:
     """Compile a design and the harness, or find them in the cache.
 
     Parameters
@@ -62,7 +63,9 @@ def build(config: Config, verilog: Emitted, *, as_emitted: bool = False) -> tupl
     config : Config
         Configuration of the design.
     verilog : Emitted
-        The design, with its rules if they are to be checked.
+        The design and its rules.
+    with_rules : bool
+        Check the rules.
     as_emitted : bool
         Change nothing in the text before it is compiled, and compile quickly.
 
@@ -81,35 +84,40 @@ def build(config: Config, verilog: Emitted, *, as_emitted: bool = False) -> tupl
     flags = [*_VERILATOR_FLAGS, f"-DPEARRAY_BEAT_BYTES={config.beat_bytes}"]
     options = _MAKE_OPTIONS | (_QUICK_OPTIONS if as_emitted else {})
     key = cache.digest(verilog.text, verilog.rules, verilog.top, cache.sources_digest(_HARNESS), *flags,
-                       str(options), str(as_emitted), tools.verilator_version(), tools.compiler_version())
-    place, built = cache.entry("verilator", key, lambda folder: _compile(folder, config, verilog, as_emitted))
+                       str(options), str(with_rules), str(as_emitted), tools.verilator_version(),
+                       tools.compiler_version())
+    place, built = cache.entry("verilator", key,
+                               lambda folder: _compile(folder, config, verilog, with_rules, as_emitted))
     return place / "model", built
 
 
-def changed(config: Config, verilog: Emitted) -> str:
-    """Text of a design that simulates faster, with :data:`SAMPLED` around it.
+def changed(config: Config, verilog: Emitted, *, with_rules: bool = False) -> tuple[str, int]:
+    """Text of a design that simulates faster, with :data:`SAMPLED` around it, and how many clocks may rest.
 
-    Modules that have rules stay as they are.
+    With rules, modules that have some stay as they are, and none rests.
     """
     # Rules look into the modules that state them.
-    watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE))
+    watched = set(re.findall(r"^bind (\w+) ", verilog.rules, re.MULTILINE)) if with_rules else set()
     text = rewrite(verilog.text, watched)
     if row := kind(config.KIND).row_module:
         text = replicas(text, row, watched)
-    return sampled(text, verilog.top)
+    text, clocks = (text, 0) if with_rules else resting(text, verilog.rules, verilog.top)
+    return sampled(text, verilog.top), clocks
 
 
-def _compile(folder: Path, config: Config, verilog: Emitted, as_emitted: bool) -> None:
+def _compile(folder: Path, config: Config, verilog: Emitted, with_rules: bool, as_emitted: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="pearray-", dir=folder) as name:
         work = Path(name)
         source, beside = work / f"{verilog.top}.v", work / "rules.sv"
-        source.write_text(verilog.text if as_emitted else changed(config, verilog))
-        beside.write_text(verilog.rules)
+        text, clocks = (verilog.text, 0) if as_emitted else changed(config, verilog, with_rules=with_rules)
+        source.write_text(text)
+        beside.write_text(verilog.rules if with_rules else "")
         environment = tools.verilator_environment()
         _call([str(tools.verilator_root() / "bin" / "verilator_bin"), *_VERILATOR_FLAGS,
                "--top-module", verilog.top if as_emitted else SAMPLED, "--Mdir", str(work / "model"), "-o", "model",
                "-CFLAGS", f"-DVL_TIME_CONTEXT -DVL_USER_STOP -DPEARRAY_BEAT_BYTES={config.beat_bytes}",
-               "-CFLAGS", f"-DPEARRAY_AS_EMITTED={int(as_emitted)} -I{Path(__file__).parent}",
+               "-CFLAGS", f"-DPEARRAY_AS_EMITTED={int(as_emitted)} -DPEARRAY_RESTING={clocks}",
+               "-CFLAGS", f"-I{Path(__file__).parent}",
                "-LDFLAGS", "-pthread", str(source), str(beside), str(_HARNESS[0])], environment, "Verilator")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
@@ -154,9 +162,8 @@ def execute(job: Job, design: Design, disturbance: Disturbance, bounds: Limits,
     """Run a job; see :func:`pearray.sim.engine.run`."""
     begin = time.perf_counter()
     verilog = emitted(job.config, design)
-    if os.environ.get(CHECK) != "1":
-        verilog = replace(verilog, rules="")
-    model, _ = build(job.config, verilog, as_emitted=os.environ.get(AS_EMITTED) == "1")
+    model, _ = build(job.config, verilog, with_rules=os.environ.get(CHECK) == "1",
+                     as_emitted=os.environ.get(AS_EMITTED) == "1")
     built = time.perf_counter()
     host = plan(job, design, bounds)
     with tempfile.TemporaryDirectory(prefix="pearray-") as name:

@@ -347,4 +347,6 @@ BANK = [
     Fault(name="quotients-read-before-they-are-there", module="pearray.hdl.post.engine",
           test=f"{SOFTMAX}::test_time_of_softmax",
           line="~command.normalise | (unsettled == 0)", fault="~command.normalise | command.normalise"),
+    Fault(name="post-rests-too-early", module="pearray.hdl.post.engine", test=PAIRS,
+          line="self.softmax_delay_of(config) + 3)", fault="self.softmax_delay_of(config) - 9)"),
 ]

@@ -14,10 +14,14 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "queue", "write_bursts"]
+__all__ = ["PREFIX", "RESTS", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "queue", "rests",
+           "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"
+
+#: The one that says when a module rests.
+RESTS = PREFIX + "rests"
 
 
 class _Rule(Elaboratable):
@@ -129,6 +133,36 @@ def outstanding(m, name, begun, ended, limit, clear=0):
         ]
 
     _state(m, name, build)
+
+
+def rests(m, busy, shows, cycles):
+    """State that the module, with all in it, rests unless ``busy`` was high in this cycle or one of those before.
+
+    What rests may change its registers, but in no way that ever shows outside, so that whoever simulates it may leave
+    out its cycles (:mod:`pearray.sim.resting`). A module can state this once.
+
+    Parameters
+    ----------
+    m : Module
+        Module that states the rule.
+    busy : value-like
+        Something comes that is not known to be without effect, or may still begin by itself.
+    shows : value-like
+        What must not happen where the module rests.
+    cycles : int
+        Cycles before this one that count, at least those for which what has come is under way.
+    """
+    def build(rules):
+        left = Signal(range(cycles + 1), init=cycles)
+        awake = Signal()
+        rules.d.comb += awake.eq(Value.cast(busy).any() | (left != 0))
+        with rules.If(busy):
+            rules.d.sync += left.eq(cycles)
+        with rules.Elif(left != 0):
+            rules.d.sync += left.eq(left - 1)
+        rules.d.sync += Assert(awake | ~Value.cast(shows).any(), "rests: something shows where nothing is under way")
+
+    m.submodules[RESTS] = _Rule(build)
 
 
 def queue(m, name, put, get, some, full, put_at, get_at, depth):

@@ -1,13 +1,14 @@
 """Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
+from ..blocks.rules import rests
 from ..errors import PearrayError
-from ..shell.commands import Rounding
+from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .groups import follow_groups
@@ -195,8 +196,9 @@ class Post(wiring.Component):
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, ripe = self._softmax(m, walk, command)
-        self._accept(m, walk, groups, command, first, last[0], ripe)
+        softmax, unsettled = self._softmax(m, walk, command)
+        self._accept(m, walk, groups, command, first, last[0], ~command.normalise | (unsettled == 0)
+                     if config.has_softmax else None)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -224,14 +226,29 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
+        self._rest(m, unsettled)
 
         return m
 
+    def _rest(self, m, unsettled):
+        """State that nothing happens between commands, but for loads to the memories here."""
+        config, load = self._config, self.load
+        ours = [Parameter.BIAS, Parameter.SCALE, Parameter.TABLE]
+        if config.has_pairs:
+            ours.append(config.pair_memory)
+        loads = load.valid & Cat(load.destination == each for each in ours).any()
+        shows = [self.released, self.done, self.output.en, self.accumulators.en, self.events.as_value()]
+        if config.has_softmax:
+            shows.append(self.shifts.en)
+        # A command is done two cycles behind its last outputs, and a pulse must end.
+        rests(m, self.commands.valid | ~self.commands.ready | loads | unsettled.any(), Cat(shows),
+              self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config) + 3)
+
     def _softmax(self, m, walk, command):
-        """Give softmax, where there is any, its groups; return it, and whether all quotients may be read."""
+        """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
         config = self._config
         if not config.has_softmax:
-            return None, None
+            return None, Const(0)
         m.submodules.softmax = softmax = Softmax(config)
         cycle = self.settings_cycle_of(config) - Softmax.SCORE
         valid = walk.valid & command.softmax
@@ -247,7 +264,7 @@ class Post(wiring.Component):
         with m.Elif(unsettled != 0):
             m.d.sync += unsettled.eq(unsettled - 1)
         state_softmax_rules(m, command, walk.valid)
-        return softmax, ~command.normalise | (unsettled == 0)
+        return softmax, unsettled
 
     @staticmethod
     def _numerators(m, softmax, lanes):

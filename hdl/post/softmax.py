@@ -7,7 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..blocks import unit
 from ..blocks.pipeline import delay, taps
-from ..blocks.rules import apart, never
+from ..blocks.rules import apart, never, rests
 from ..shell.commands import Rounding
 from ..shell.config import Config
 from .numerators import EXPONENT, NUDGES, SCORE_BITS, Numerator
@@ -124,6 +124,8 @@ class Softmax(wiring.Component):
         valid = taps(m, self.valid, value + levels, "valid")
         first = taps(m, self.valid & self.first, value - 2, "first")
         self._state_rules(m, wait)
+        rests(m, self.valid | command.normalise, self.shifts.en,
+              max(self.latency_of(config), self.settled_of(config)) + 2)
 
         flags = Signal(34, reset_less=True)
         with m.If(first[0]):

@@ -51,6 +51,10 @@ class WordStorer(Storer):
         # Beats of codes are sent while there are none of rows.
         return kind.profile & beat
 
+    def _rest(self, m, coming):
+        # A code that has been closed is still given to memory.
+        super()._rest(m, coming | m.submodules.code.busy)
+
     def _describe(self, block, body):
         coded = body.coded & ~body.profile
         # Places in DRAM do not matter to the rows of a code: their beats are those on chip.

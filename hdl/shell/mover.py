@@ -90,6 +90,9 @@ class Mover(wiring.Component):
               for name in (*places, "address", "step1", "step2", "length", "count1", "count2")),
         ]
         self._write(m, self._follow(m, walker, kind))
+        rules.rests(m, self.commands.valid | ~self.commands.ready | walker.o.valid | self.reads.valid,
+                    Cat(self.reads.valid, self.move.valid, self.hold.valid, self.done),
+                    BlockWalker.LATENCY + self.latency_of(self._config, self._banks) + 1)
         return m
 
     def _follow(self, m, walker, kind):

