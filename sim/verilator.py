@@ -41,15 +41,20 @@ _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
                          "rows.py", "resting.py", "netlist.py", "branchless.py")]
 _JOBS = 2
+_MAKEFILE = "gathered.mk"
+#: Text of functions up to which a model is compiled in one piece.
+_SMALL_BYTES = 3_000_000
 
 _VERILATOR_FLAGS = [
     "--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--prefix", "Vtop", "--no-timing",
     # Yosys relies on implicit extension; other lint is the business of the tests of emission.
     "-Wno-WIDTHEXPAND", "-Wno-fatal",
 ]
-# Evaluating the model is what takes time: its loops want vector instructions, the rest no more than -O1.
-_MAKE_OPTIONS = {"OPT_FAST": "-O1 -ftree-vectorize -ftree-vrp -fvect-cost-model=dynamic", "OPT_SLOW": "-O0",
-                 "OPT_GLOBAL": "-O2"}
+# Evaluating the model is what takes time: its loops want vector instructions, the rest no more than -O1. Its functions
+# are long and store to a thousand members, of which the compiler would otherwise compare each access with hundreds.
+_MAKE_OPTIONS = {"OPT_FAST": "-O1 -ftree-vectorize -ftree-vrp -fvect-cost-model=dynamic "
+                             "--param=sccvn-max-alias-queries-per-access=8 --param=dse-max-alias-queries-per-store=8",
+                 "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
 # What is compiled to compare a few runs with is not worth more.
 _QUICK_OPTIONS = {"OPT_FAST": "-O0"}
 
@@ -119,10 +124,35 @@ def _compile(folder: Path, config: Config, verilog: Emitted, with_rules: bool, a
                "-CFLAGS", f"-DPEARRAY_AS_EMITTED={int(as_emitted)} -DPEARRAY_RESTING={clocks}",
                "-CFLAGS", f"-I{Path(__file__).parent}",
                "-LDFLAGS", "-pthread", str(source), str(beside), str(_HARNESS[0])], environment, "Verilator")
+        _gather(work / "model")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
-        _make(work / "model", variables | (_QUICK_OPTIONS if as_emitted else {}), environment)
-        shutil.copy2(work / "model" / "model", folder / "model")
+        _make(work / "model", variables | (_QUICK_OPTIONS if as_emitted else {}), environment, "gathered")
+        shutil.copy2(work / "model" / "gathered", folder / "model")
+
+
+def _gather(work: Path) -> None:
+    """Write sources that include the files which Verilator has written, and a makefile for them.
+
+    Its own makefile precompiles a header twice, which takes longer than compiling a small model, and every file
+    reads that again.
+    """
+    files = sorted(file.name for file in work.glob("Vtop*.cpp"))
+    fast = [name for name in files if "__Slow" not in name]
+    # The parts of a large model are compiled at the same time; those of a small one wait for its headers.
+    count = _JOBS if sum((work / name).stat().st_size for name in fast) > _SMALL_BYTES else 1
+    sources = {f"fast{index}": fast[index::count] for index in range(count)}
+    sources["fast0"].append(str(_HARNESS[0]))
+    sources["slow"] = [name for name in files if name not in fast]
+    for name, included in sources.items():
+        (work / f"{name}.cpp").write_text("".join(f'#include "{file}"\n' for file in included))
+    compiled = "$(CXX) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<"
+    (work / _MAKEFILE).write_text("\n".join([
+        "include Vtop.mk",
+        f"fast%.o: fast%.cpp\n\t{compiled} $(OPT_FAST)",
+        f"slow.o: slow.cpp\n\t{compiled} $(OPT_SLOW)",
+        f"gathered: {' '.join(f'{name}.o' for name in sources)} $(VK_GLOBAL_OBJS)\n"
+        "\t$(LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@", ""]))
 
 
 def _reuse_runtime(work: Path, variables: dict[str, str], environment: dict[str, str]) -> None:
@@ -144,7 +174,7 @@ def _reuse_runtime(work: Path, variables: dict[str, str], environment: dict[str,
 
 def _make(work: Path, variables: dict[str, str], environment: dict[str, str], *targets: str) -> None:
     assignments = [f"{name}={value}" for name, value in variables.items()]
-    _call([tools.make(), "-C", str(work), "-f", "Vtop.mk", "-j", str(_JOBS), *assignments, *targets],
+    _call([tools.make(), "-C", str(work), "-f", _MAKEFILE, "-j", str(_JOBS), *assignments, *targets],
           environment, "the C++ compiler")
 
 
