@@ -4,18 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench lint clean
+.PHONY: run test proofs bench lint clean
 
 # Classify handwritten digits on generated hardware.
 run: .venv/ready-to-run
 	$(BIN)/python -m pearray.demo $(ARGS)
 
-# The whole test suite; `make test ARGS="-k conv --seed 7"` passes options to pytest.
+# The test suite but for what `make proofs` adds; `make test ARGS="-k conv --seed 7"` passes options to pytest.
 test: .venv/ready-to-test
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow" $(ARGS)
 
-# Every figure of docs/benchmarks.md; takes about an hour.
+# The tests that take long: every fault of the bug bank, placing and routing, whole networks.
+proofs: .venv/ready-to-test
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m slow $(ARGS)
+
+# The slow tests, and every figure of docs/benchmarks.md; takes more than an hour. With ARGS, the figures alone.
 bench: .venv/ready-to-test
+	$(if $(ARGS),,$(MAKE) proofs)
 	$(BIN)/python docs/bench.py $(ARGS)
 
 lint: .venv/ready-to-test

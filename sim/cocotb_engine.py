@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +28,8 @@ __all__ = ["build", "execute", "simulate"]
 
 # Cocotb would have Verilator keep every signal of the design: only the ports of its top are used.
 _BUILD_ARGUMENTS = ["-Wno-WIDTHEXPAND", "-Wno-fatal", "--no-public-flat-rw", "--public-depth", "1"]
+# Python takes most of the time of a run, so that a model is compiled as one file, and without optimisation.
+_MAKE_OPTIONS = {"VM_PARALLEL_BUILDS": "0", "OPT_FAST": "-O0", "PYTHON3": sys.executable}
 _TIMESCALE = ("1ns", "1ps")
 #: Time of a cycle as Verilator prints it, which is in units of the precision.
 _PERIOD = 10_000
@@ -70,7 +73,8 @@ def build(verilog: Emitted) -> Path:
             source.write_text(verilog.text)
             beside.write_text(verilog.rules)
             _prepare_runtime(work / "build", versions)
-            flags = " ".join(f"{name}={value}" for name, value in tools.make_variables().items())
+            flags = " ".join(f"{name}={value}"
+                             for name, value in (tools.make_variables() | _MAKE_OPTIONS).items())
             with _environment(MAKEFLAGS=flags, **_object_cache()):
                 try:
                     _runner().build(sources=[source, beside], hdl_toplevel=verilog.top, build_dir=work / "build",

@@ -119,7 +119,7 @@ class Case:
 
     def compile(self, config: Config) -> "Case":
         """Compile for a configuration."""
-        self.compiled = compile_graph(self.graph, config)
+        self.compiled = compile_graph(self.graph, config, **random_workloads.briefly(config))
         self.segments = [*self.compiled.segments, *self.compiled.bind(self.inputs)]
         return self
 

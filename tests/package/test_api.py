@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from kinds import SMALL
 
 import pearray as pe
 from pearray.workloads.digits import mnist_digits, quantise_mnist
@@ -121,7 +122,7 @@ def test_compile_writes_what_a_foreign_host_needs(tmp_path, rng):
     assert tensors["y"]["dtype"] == "int32"
 
 
-@pytest.mark.parametrize("on", [ON, "tests/cocotb/row_stationary.toml"])
+@pytest.mark.parametrize("on", [ON, SMALL["row-stationary-8"]], ids=["systolic", "row-stationary"])
 def test_handle_runs_often(mnist, digits, on):
     """A handle's runs must be those of their inputs, and tensors between must not be what others have overwritten."""
     model = pe.load_onnx(mnist)

@@ -5,18 +5,15 @@ import pytest
 from attention_program import OUTPUTS, PROGRAM, AttentionCase, OverlappedCase
 from random_workloads import configuration
 
+from pearray import load_config
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.validate import validate
 from pearray.hdl.shell.commands import Opcode
 from pearray.sim.engine import ENGINES, Job, run
 
-#: Rows, columns and lanes.
-SHAPES = ((8, 8, 2), (4, 6, 2))
-
-
-def target(rows, cols, lanes):
-    """Configuration of an array."""
-    return configuration(rows=rows, cols=cols, lanes=lanes, depth=64, channels=1024, moves=1, softmax=1)
+#: The smaller one is the other engines' too; many tests share the larger one.
+ARRAYS = {"8x8": load_config("systolic-8x8").hardware,
+          "4x6": configuration(rows=4, cols=6, depth=64, channels=1024, moves=1, softmax=1)}
 
 
 def outcome_of(case, **job):
@@ -34,11 +31,11 @@ def outcome_of(case, **job):
 
 
 @pytest.mark.parametrize("kind", [AttentionCase, OverlappedCase])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_attention(seed, shape, kind):
+@pytest.mark.parametrize("array", ARRAYS)
+def test_attention(seed, array, kind):
     """A shift, state, quotient or numerator that is wrong, late or another row's gives another output."""
     for number in range(12):
-        outcome_of(kind.drawn(np.random.default_rng([seed, number]), target(*shape)))
+        outcome_of(kind.drawn(np.random.default_rng([seed, number]), ARRAYS[array]))
 
 
 def fixed(rng, queries, keys, elements, features, *, two_bytes):
@@ -47,7 +44,7 @@ def fixed(rng, queries, keys, elements, features, *, two_bytes):
                for shape in ((queries, elements), (keys, elements), (keys, features)))
     options = {"q_scale": 0.01, "k_scale": 0.05, "v_scale": 0.04, "y_scale": 0.03, "causal": False, "offset": 0,
                "two_bytes": two_bytes, "window": None, "lengths": None}
-    return OverlappedCase(target(*SHAPES[1]), q, k, v, options, queries)
+    return OverlappedCase(ARRAYS["4x6"], q, k, v, options, queries)
 
 
 def test_scores_come_in_beside_those_that_are_read(rng):

@@ -1,10 +1,9 @@
 """Backward products on the RTL of both kinds of array, against PyTorch's autograd, with drawn shapes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from random_workloads import OPERATORS, operands
+from kinds import SMALL
+from random_workloads import OPERATORS, briefly, operands
 
 import pearray as pe
 from pearray import PearrayError
@@ -16,11 +15,9 @@ pytest.importorskip("torch")
 
 from autograd import conv2d_grad, linear_grad
 
-COCOTB = Path(__file__).parents[1] / "cocotb"
-
 #: All are built by other tests as well.
-CONFIGURATIONS = {"systolic-8x8": "systolic-8x8", "systolic": COCOTB / "configuration.toml",
-                  "row-stationary": COCOTB / "row_stationary.toml"}
+CONFIGURATIONS = {"systolic-8x8": "systolic-8x8", "systolic": SMALL["systolic"],
+                  "row-stationary": SMALL["row-stationary-8"]}
 
 
 @pytest.mark.parametrize("config", CONFIGURATIONS)
@@ -37,7 +34,7 @@ def test_rtl_equals_autograd(rng, name, config):
             expected = conv2d_grad(**tensors, padding=four_sides(operator.padding), stride=operator.stride,
                                    dilation=operator.dilation, groups=operator.groups)
         try:
-            result = pe.run(operator, tensors, on=on)
+            result = pe.run(operator, tensors, on=on, **briefly(on.hardware))
         except PearrayError as error:
             # Scratchpads of 1 KB hold no tile of some large filters.
             if "can't hold" not in str(error):

@@ -1,15 +1,12 @@
 """Figures of layers that overlap in time, on the RTL of both kinds of array."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from random_workloads import network, operands
+from kinds import SMALL
+from random_workloads import briefly, network, operands
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-
-CONFIGURATIONS = Path(__file__).parents[1] / "cocotb"
 
 
 def side_by_side(rng, first, second):
@@ -23,10 +20,10 @@ def side_by_side(rng, first, second):
     return Graph(nodes, tensors, weights, list(inputs), [node.outputs["y"] for node in nodes]), inputs
 
 
-@pytest.mark.parametrize("name", ["configuration", "row_stationary"])
+@pytest.mark.parametrize("name", ["systolic", "row-stationary-8"])
 def test_a_layer_that_begins_before_the_last_one_has_ended(rng, name):
     """Its cycles would be counted for the layer whose outputs are on their way, and its utilisation exceed 100 %."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
+    config = SMALL[name]
     busiest = 0
     for first, second in (((64, 8, 64), (16, 64, 16)), ((64, 8, 64), (32, 32, 32)), ((256, 4, 16), (8, 64, 8))):
         graph, inputs = side_by_side(rng, first, second)
@@ -39,14 +36,14 @@ def test_a_layer_that_begins_before_the_last_one_has_ended(rng, name):
     assert busiest > 0.2
 
 
-@pytest.mark.parametrize("name", ["configuration", "row_stationary"])
+@pytest.mark.parametrize("name", ["systolic", "row-stationary-8"])
 def test_work_is_what_the_array_counts(rng, name):
     """If a layer's work were not what the array's counter tells, the next one would lend or borrow cycles for it."""
-    config = pe.load_config(CONFIGURATIONS / f"{name}.toml").hardware
+    config = SMALL[name]
     for _ in range(4):
         graph, inputs = network(rng)
-        handle = pe.compile(graph, inputs, config)
+        handle = pe.compile(graph, inputs, config, **briefly(config))
         compiled, counters = handle.compiled(), handle.run(inputs).counters
-        counted = counters["execute_active"] if name == "configuration" else (
+        counted = counters["execute_active"] if name == "systolic" else (
             counters["execute_macs"] + counters["execute_gated"])
         assert sum(layer.work for layer in compiled.layers) == counted

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from kinds import SMALL
 from random_workloads import branches, network
 
 import pearray as pe
@@ -9,7 +10,7 @@ from pearray.compiler.compile import compile_graph
 from pearray.sim import Disturbance, Job, run
 
 
-@pytest.mark.parametrize("on", ["systolic-8x8", "tests/cocotb/row_stationary.toml"])
+@pytest.mark.parametrize("on", ["systolic-8x8", SMALL["row-stationary-8"]], ids=["systolic", "row-stationary"])
 def test_stalls_change_nothing(rng, on):
     """No command waits for memory to be free: a reader that could be overtaken would show under stalls."""
     config = pe.load_config(on).hardware
