@@ -1,5 +1,6 @@
 """Seeded randomness for every test: the seed is printed, and ``--seed N`` replays it."""
 
+import gc
 import os
 
 import numpy as np
@@ -8,6 +9,9 @@ from example import provide
 
 # Every simulation of a test checks the rules of the hardware.
 os.environ.setdefault("PEARRAY_RULES", "1")
+
+# Designs and programs are made of millions of objects, few of them garbage in circles: looking for it took a seventh.
+gc.set_threshold(100_000, 50, 100)
 
 try:
     from hypothesis import settings

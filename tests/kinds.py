@@ -27,7 +27,8 @@ from pearray.hdl.systolic.config import Accumulators, Scratchpads, SystolicConfi
 from pearray.memory import DEFAULT_MEMORY
 from pearray.sim import Job
 
-__all__ = ["KINDS", "PROGRAMS", "SMALL", "Case", "Kind", "MovesKind", "each_kind", "each_program", "stores"]
+__all__ = ["KINDS", "PROGRAMS", "SMALL", "Case", "Kind", "MovesKind", "each_build", "each_kind", "each_program",
+           "stores"]
 
 HERE = Path(__file__).parent
 
@@ -271,3 +272,8 @@ PROGRAMS = [*KINDS, MovesKind(
 
 #: Runs a test of programs, whatever they compute, with argument ``kind``, for each of them.
 each_program = pytest.mark.parametrize("kind", PROGRAMS, ids=[kind.name for kind in PROGRAMS])
+
+#: The same where each kind takes builds of its own: those that differ from another in little are slow.
+each_build = pytest.mark.parametrize("kind", [
+    pytest.param(kind, id=kind.name, marks=pytest.mark.slow if kind.name in ("row-stationary-8", "moves") else ())
+    for kind in PROGRAMS])

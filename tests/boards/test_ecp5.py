@@ -71,6 +71,7 @@ def test_multiplier_registers(tmp_path):
     assert report.fmax_mhz > 180
 
 
+@pytest.mark.slow
 def test_array(tmp_path):
     """A generated array goes through the flow, with one multiplier a PE and names from the hierarchy."""
     config = load_config("systolic-8x8", overrides={"array.rows": 2, "array.cols": 2, "post.lanes": 2}).hardware

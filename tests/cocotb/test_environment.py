@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 BENCHES = [kind for kind in PROGRAMS if kind.name != "row-stationary-16"]
 
 
-@pytest.mark.parametrize("kind", BENCHES, ids=[kind.name for kind in BENCHES])
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, id=kind.name, marks=pytest.mark.slow if kind.name == "moves" else ()) for kind in BENCHES])
 @pytest.mark.timeout(900)
 def test_accelerator(tmp_path, seed, kind, monkeypatch):
     """Random shapes, stalls on every channel, error responses and resets, against the golden models."""

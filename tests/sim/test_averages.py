@@ -63,8 +63,9 @@ def test_any_window_and_scales(rng):
         operator, tensors = draw(rng, mixed=False)
         expected = runtime(operator, tensors)
         np.testing.assert_array_equal(pe.golden_run(operator, tensors)["y"], expected)
-        np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL).outputs["y"], expected)
-        found += searches(compile_graph(Graph.of(operator, tensors, ()), SMALL))
+        handle = pe.compile(operator, tensors, SMALL, effort=0)
+        np.testing.assert_array_equal(handle.run(tensors).outputs["y"], expected)
+        found += searches(handle.compiled())
     assert found > 3
 
 
@@ -75,9 +76,10 @@ def test_mixed_types(rng, engine):
     operator = pe.AvgPool2d((3, 2), (2, 1), (1, 0), x_scale=scale, x_zero_point=-7, y_scale=scale,
                             y_zero_point=np.uint8(101))
     tensors = {"x": operands(rng, (1, 5, 6, 5))}
-    made = pe.run(operator, tensors, on=SMALL, engine=engine).outputs["y"]
+    handle = pe.compile(operator, tensors, SMALL, effort=0)
+    made = handle.run(tensors, engine=engine).outputs["y"]
     np.testing.assert_array_equal(made, pe.golden_run(operator, tensors)["y"])
-    assert searches(compile_graph(Graph.of(operator, tensors, ()), SMALL))
+    assert searches(handle.compiled())
 
 
 def test_none_is_refused(rng):
@@ -87,7 +89,7 @@ def test_none_is_refused(rng):
     for number in range(24):
         operator, tensors = draw(rng)
         target = (config, SMALL)[number % 2]
-        found += searches(interpret(Graph.of(operator, tensors, ()), tensors, target))
+        found += searches(interpret(Graph.of(operator, tensors, ()), tensors, target, effort=0))
     assert found > 6
 
 

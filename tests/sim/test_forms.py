@@ -6,7 +6,7 @@ look into modules, which then stay as they are, so that other tests run another 
 
 import numpy as np
 import pytest
-from kinds import each_program
+from kinds import each_build, each_program
 
 import pearray as pe
 from pearray.sim import Disturbance, run
@@ -58,7 +58,7 @@ def test_users_form_has_loops(kind):
     assert ("unroll_disable" in text) == kind.loops
 
 
-@each_program
+@each_build
 @pytest.mark.timeout(1800)
 def test_forms_agree(kind, seed, monkeypatch):
     """What users see would differ from the hardware: an element, a counter, a cycle, or how a run ends."""
@@ -74,7 +74,7 @@ def test_forms_agree(kind, seed, monkeypatch):
         case.compare(lambda address, length, contents=contents: contents[address, length])
 
 
-@each_program
+@each_build
 def test_failed_runs_agree(kind, seed, monkeypatch):
     """An error would end the run in another way, or at another burst, than on the hardware."""
     for number in range(3):

@@ -39,7 +39,7 @@ def test_products_of_onnxruntime(rng, dtype):
         (a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero) = stored(operator)
         expected = run_node("QLinearMul", [tensors["a"], a_scale, a_zero, tensors["b"], b_scale, b_zero, y_scale,
                                            y_zero], output=dtype, domain=MICROSOFT)
-        np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL).outputs["y"], expected)
+        np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL, effort=0).outputs["y"], expected)
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
@@ -52,7 +52,7 @@ def test_rules_of_litert(rng, kind):
         expected = litert(OPERATORS[kind], tensors["a"], tensors["b"], x_scale=a_scale, x_zero_point=int(a_zero),
                           w_scale=b_scale, w_zero_point=int(b_zero), y_scale=y_scale, y_zero_point=int(y_zero),
                           y_shape=shapes[0])
-        np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL).outputs["y"], expected)
+        np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL, effort=0).outputs["y"], expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -63,7 +63,7 @@ def test_engines(rng, engine):
     for kind in (pe.Mul, pe.Sub):
         operator = kind(0.0513, int(zeros[0]), 0.0217, int(zeros[1]), 0.0391, zeros[2])
         tensors = {"a": operands(rng, (3, 7), a), "b": operands(rng, (3, 7), b)}
-        made = pe.run(operator, tensors, on=SMALL, engine=engine).outputs["y"]
+        made = pe.run(operator, tensors, on=SMALL, engine=engine, effort=0).outputs["y"]
         np.testing.assert_array_equal(made, pe.golden_run(operator, tensors)["y"])
 
 
@@ -74,7 +74,7 @@ def test_drawn_operators(rng):
         if operator.rounding != "tflite" and len({tensor.dtype for tensor in tensors.values()}) > 1:
             # Of these a few are refused.
             continue
-        made = pe.run(operator, tensors, on=SMALL).outputs["y"]
+        made = pe.run(operator, tensors, on=SMALL, effort=0).outputs["y"]
         np.testing.assert_array_equal(made, pe.golden_run(operator, tensors)["y"], str(operator))
 
 

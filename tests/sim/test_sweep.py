@@ -3,18 +3,21 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 import pearray as pe
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_sweep(seed, monkeypatch):
+@pytest.mark.parametrize("count", [20, pytest.param(60, marks=pytest.mark.slow)])
+def test_sweep(seed, monkeypatch, count):
     """An operator would be wrong, refused for no reason, or hang on a small array with a disturbed memory."""
     # The folder of documents is no package.
     monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
     from bench_sweep import check
 
-    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml").hardware, (seed,), 60)
-    assert len(cases) == 60, f"{refused} refused"
+    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml").hardware, (seed,), count)
+    assert len(cases) == count, f"{refused} refused"
     assert all(case["checked"] for case in cases)
     assert not [case for case in cases if case["mismatches"] or "error" in case]

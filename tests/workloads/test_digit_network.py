@@ -52,6 +52,7 @@ def test_golden_equals_onnxruntime(network, digits):
     assert correct >= 9
 
 
+@pytest.mark.slow
 def test_hardware_equals_onnxruntime(network, digits):
     """The whole network on the RTL, every tensor."""
     session, names = every_tensor(network)
