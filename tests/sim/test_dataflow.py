@@ -38,7 +38,7 @@ CASES = {
 
 def _check(config, graph, tensors, dataflow):
     """Run one graph; outputs equal golden's, accesses and work are those predicted, cycles within 2 %."""
-    compiled = compile_graph(graph, config, dataflow=dataflow, effort=0)
+    compiled = compile_graph(graph, config, dataflow=dataflow)
     inputs = {name: tensors[name] for name in compiled.inputs}
     placed = compiled.outputs["y"]
     job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kinds import KINDS, SMALL, each_kind
-from random_workloads import operands
+from random_workloads import briefly, operands
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph, Node
@@ -48,7 +48,7 @@ def draw(rng, kind, config):
     while True:
         graph, inputs = together([kind.random(rng) for _ in range(rng.integers(1, 4))])
         try:
-            pe.compile(graph, inputs, config).compiled()
+            pe.compile(graph, inputs, config, **briefly(config)).compiled()
         except pe.PearrayError:
             continue
         return graph, inputs
@@ -85,7 +85,7 @@ def test_adds_up(rng, kind):
     """A cycle that is charged twice or not at all, or to the wrong layer, would make the ledger worthless."""
     for _ in range(PROGRAMS):
         graph, inputs = draw(rng, kind, kind.small)
-        check(kind, pe.run(graph, inputs, on=System(kind.small, draw_memory(rng))))
+        check(kind, pe.run(graph, inputs, on=System(kind.small, draw_memory(rng)), **briefly(kind.small)))
 
 
 def product(rng, m, k, n, **fields):

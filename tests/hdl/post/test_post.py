@@ -17,6 +17,7 @@ from post_commands import (
     random_sums,
     run,
 )
+from slow import slow
 
 from pearray import PearrayError
 from pearray.hdl.post.average import SEARCH, STATES, AverageWalk
@@ -74,7 +75,7 @@ def check(rng, target, commands, **options):
 
 
 @pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width"), [
-    (1, 1, 8, 32), (1, 4, 8, 64), (2, 4, 8, 64), (2, 8, 8, 32), (4, 4, 8, 64), (4, 12, 4, 128),
+    (1, 1, 8, 32), slow(1, 4, 8, 64), (2, 4, 8, 64), slow(2, 8, 8, 32), (4, 4, 8, 64), (4, 12, 4, 128),
     (1, 3, 8, 512), (1, 4, 16, 64), (2, 6, 16, 64),
 ])
 def test_commands(rng, lanes, cols, operand_bits, data_width):
@@ -114,7 +115,7 @@ def test_throughput(rng):
 
 
 @pytest.mark.parametrize(("lanes", "cols", "data_width"), [
-    (2, 8, 64), (1, 1, 32), (1, 32, 128), (4, 4, 32), (2, 4, 256), (4, 12, 128),
+    (2, 8, 64), (1, 1, 32), slow(1, 32, 128), (4, 4, 32), (2, 4, 256), slow(4, 12, 128),
 ])
 def test_pairs(rng, lanes, cols, data_width):
     """Sums of table entries among other sums: a wrong byte, table, entry, lane or delay leaves wrong outputs."""
@@ -126,7 +127,8 @@ def test_pairs(rng, lanes, cols, data_width):
 
 
 @pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
-    (2, 8, 8, 64, 0), (1, 4, 8, 32, 0), (8, 16, 8, 128, 1), (4, 4, 8, 32, 0), (2, 4, 16, 64, 0), (4, 8, 8, 256, 1),
+    (2, 8, 8, 64, 0), slow(1, 4, 8, 32, 0), slow(8, 16, 8, 128, 1), (4, 4, 8, 32, 0), (2, 4, 16, 64, 0),
+    (4, 8, 8, 256, 1),
 ])
 def test_transposed(rng, lanes, cols, operand_bits, data_width, pairs):
     """Pixels of one channel among other rows: a wrong bank, line, entry, group or delay leaves wrong bytes."""
@@ -157,7 +159,7 @@ def test_time_of_pairs(rng):
 
 
 @pytest.mark.parametrize(("lanes", "cols", "data_width", "pairs"), [
-    (2, 8, 64, 0), (2, 8, 64, 1), (1, 1, 32, 0), (1, 32, 128, 0), (4, 4, 32, 1), (2, 4, 256, 0),
+    (2, 8, 64, 0), slow(2, 8, 64, 1), (1, 1, 32, 0), slow(1, 32, 128, 0), (4, 4, 32, 1), (2, 4, 256, 0),
 ])
 def test_products(rng, lanes, cols, data_width, pairs):
     """Products among sums, and sums of pairs: a wrong byte, zero point, addend or delay leaves wrong outputs."""
@@ -171,7 +173,8 @@ def test_products(rng, lanes, cols, data_width, pairs):
 
 
 @pytest.mark.parametrize(("lanes", "cols", "operand_bits", "data_width", "pairs"), [
-    (2, 8, 8, 64, 0), (4, 4, 8, 64, 1), (1, 3, 8, 32, 0), (2, 4, 8, 64, 1), (2, 6, 16, 64, 0), (4, 12, 4, 128, 0),
+    (2, 8, 8, 64, 0), (4, 4, 8, 64, 1), (1, 3, 8, 32, 0), slow(2, 4, 8, 64, 1), (2, 6, 16, 64, 0),
+    slow(4, 12, 4, 128, 0),
 ])
 def test_maxima(rng, lanes, cols, operand_bits, data_width, pairs):
     """Windows among other commands: a row of another window, a wrong sign, place or count leaves wrong outputs."""
@@ -319,7 +322,7 @@ def check_averages(rng, target, commands, real=True, **options):
     return seen
 
 
-@pytest.mark.parametrize(("lanes", "cols", "data_width"), [(2, 8, 64), (1, 1, 32), (4, 4, 64), (2, 24, 128)])
+@pytest.mark.parametrize(("lanes", "cols", "data_width"), [(2, 8, 64), (1, 1, 32), (4, 4, 64), slow(2, 24, 128)])
 def test_averages(rng, lanes, cols, data_width):
     """Averages among other commands: a term too early or late, a wrong state, step or setting leaves wrong outputs."""
     target = config(lanes, cols, data_width=data_width, pairs=1, averages=1)

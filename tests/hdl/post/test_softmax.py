@@ -14,6 +14,7 @@ from post_commands import (
     random_sums,
     run,
 )
+from slow import slow
 
 from pearray.golden import requantise as golden
 from pearray.golden.fused_attention import EMPTY, HIDDEN, SoftmaxState, quotient, scores_in_octaves, softmax_block
@@ -170,7 +171,7 @@ def check(rng, target, commands, **options):
 
 @pytest.mark.parametrize(("lanes", "cols", "data_width", "functions"), [
     (2, 8, 64, {}), (1, 1, 32, {}), (4, 4, 64, {"pairs": 1, "averages": 1}), (2, 6, 64, {"transposed": 1}),
-    (4, 12, 128, {"maxima": 1}), (1, 20, 32, {"products": 1}), (8, 8, 64, {}),
+    slow(4, 12, 128, {"maxima": 1}), slow(1, 20, 32, {"products": 1}), (8, 8, 64, {}),
 ])
 def test_softmax(rng, lanes, cols, data_width, functions):
     """Softmax among others: a wrong mask, maximum, entry, shift, state or delay leaves wrong bytes or shifts."""
