@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from attention_program import OUTPUTS, PROGRAM, AttentionCase, OverlappedCase
 from random_workloads import configuration
+from slow import engines
 
 from pearray import load_config
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.validate import validate
 from pearray.hdl.shell.commands import Opcode
-from pearray.sim.engine import ENGINES, Job, run
+from pearray.sim.engine import Job, run
 
 #: The smaller one is the other engines' too; many tests share the larger one.
 ARRAYS = {"8x8": load_config("systolic-8x8").hardware,
@@ -64,7 +65,7 @@ def test_scores_come_in_beside_those_that_are_read(rng):
     assert beside, reading
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines("cocotb"))
 def test_engines(rng, engine):
     """Each engine rescales and normalises."""
     outcome_of(fixed(rng, 4, 14, 5, 7, two_bytes=True), engine=engine)

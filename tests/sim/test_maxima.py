@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_workloads import operands, pooled
+from slow import engines
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.systolic.cost import EXACT, predict
-from pearray.sim.engine import ENGINES, Disturbance, Job, run
+from pearray.sim.engine import Disturbance, Job, run
 
 SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml").hardware
 
@@ -33,7 +34,7 @@ def network(rng):
     return graph, {"x": x}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines("amaranth"))
 def test_engines_under_stalls(rng, engine):
     """A window that a stall cuts, or a row that waits for another's, is wrong on one engine or on all."""
     graph, inputs = network(rng)

@@ -264,7 +264,12 @@ def without_faults(request):
     return of
 
 
-@pytest.mark.parametrize("name", FAULTS)
+#: One of each engine; the runs of the others are slow.
+USUAL = ("fetch_beats", "load_beats", "execute_weight_read", "post_output_write")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
+                                  for name in FAULTS])
 def test_counter_follows_its_access(rng, without_faults, monkeypatch, name):
     """If this fails, a counter counts something else than the accesses it is named for, or another one's too."""
     fault = FAULTS[name]
