@@ -118,9 +118,10 @@ class Case:
         self.inputs = {name: tensors[name] for name in self.graph.inputs}
         self.expected = self.graph.golden(self.inputs)
 
-    def compile(self, config: Config) -> "Case":
-        """Compile for a configuration."""
-        self.compiled = compile_graph(self.graph, config, **random_workloads.briefly(config))
+    def compile(self, config: Config, *, search: bool = False) -> "Case":
+        """Compile for a configuration, and search for the best program only if asked to."""
+        settings = {} if search else random_workloads.briefly(config)
+        self.compiled = compile_graph(self.graph, config, **settings)
         self.segments = [*self.compiled.segments, *self.compiled.bind(self.inputs)]
         return self
 
@@ -273,7 +274,8 @@ PROGRAMS = [*KINDS, MovesKind(
 #: Runs a test of programs, whatever they compute, with argument ``kind``, for each of them.
 each_program = pytest.mark.parametrize("kind", PROGRAMS, ids=[kind.name for kind in PROGRAMS])
 
-#: The same where each kind takes builds of its own: those that differ from another in little are slow.
+#: The same where each kind takes a build of its own or a simulation in Python: those that differ from another in little
+#: are slow. Stalls and errors of all of them are in tests/sim/test_disturbances.py.
 each_build = pytest.mark.parametrize("kind", [
     pytest.param(kind, id=kind.name, marks=pytest.mark.slow if kind.name in ("row-stationary-8", "moves") else ())
     for kind in PROGRAMS])

@@ -156,8 +156,8 @@ class DrawnCase:
         self._rng, self._count = rng, count
         self._shares = (0.15, 0.35, 0.15, 0.2, 0.15) if transfers else (0, 0.45, 0.25, 0.3, 0)
 
-    def compile(self, config: Config) -> "DrawnCase":
-        """Draw the program for a configuration with the systolic array and MOVEs."""
+    def compile(self, config: Config, *, search: bool = False) -> "DrawnCase":
+        """Draw the program for a configuration with the systolic array and MOVEs; there is nothing to search for."""
         rng, drawer = self._rng, _Drawer(self._rng, config)
         drawer.begin()
         names = ("load", "move", "execute", "post", "store")

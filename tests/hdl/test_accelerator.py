@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
-from kinds import PROGRAMS, each_program, stores
+from kinds import PROGRAMS, each_build, stores
 
 from pearray.hdl.accelerator import Accelerator, counter_registers
 from pearray.hdl.shell.commands import Opcode, Rounding
@@ -136,7 +136,8 @@ def program_with_a_move(commands, c, *, rows=5, inner=4):
 
 def layers(rng, kind):
     """Draw a small layer of several commands of every kind and a smaller one, for the kind's least accelerator."""
-    return [kind.layer(rng, *shape).compile(kind.tiny) for shape in ((2, int(rng.integers(3, 5)), 3), (1, 2, 2))]
+    return [kind.layer(rng, *shape).compile(kind.tiny, search=True)
+            for shape in ((2, int(rng.integers(3, 5)), 3), (1, 2, 2))]
 
 
 @pytest.mark.parametrize(("data_width", "stall"), [(32, 0.0), (64, 0.4), (128, 0.2)])
@@ -194,7 +195,7 @@ def test_outputs_become_weights(rng):
     bench.simulate(testbench)
 
 
-@each_program
+@each_build
 def test_back_to_back_programs(rng, kind):
     """A second program would meet leftovers of the first, or, at the end of memory, fail as the fetch reads ahead."""
     bench = Bench(rng, kind.tiny, stall=0.2)
@@ -217,7 +218,7 @@ def test_back_to_back_programs(rng, kind):
     bench.simulate(testbench)
 
 
-@each_program
+@each_build
 def test_error_response(rng, kind):
     """An error would be lost, hang the ports, end the run with bursts in flight, or spoil the next program."""
     # Some bursts are long under way when the error comes.
@@ -254,7 +255,7 @@ def test_error_response(rng, kind):
     bench.simulate(testbench)
 
 
-@each_program
+@each_build
 def test_empty_commands(rng, kind):
     """A length or count of zero would hang, move 65,536 rows, or spoil the program after it."""
     bench = Bench(rng, kind.tiny)
@@ -287,7 +288,7 @@ def test_empty_commands(rng, kind):
     bench.simulate(testbench)
 
 
-@each_program
+@each_build
 def test_hung_memory(rng, kind):
     """A memory that stops answering would hang the host; one that comes back would spoil the next run."""
     bench = Bench(rng, kind.tiny)
@@ -314,7 +315,7 @@ def test_hung_memory(rng, kind):
     bench.simulate(testbench)
 
 
-@each_program
+@each_build
 def test_reset_in_mid_run(rng, kind):
     """Some state would survive reset and spoil the next run."""
     bench = Bench(rng, kind.tiny)
@@ -337,7 +338,7 @@ def test_reset_in_mid_run(rng, kind):
     bench.simulate(testbench, module)
 
 
-@each_program
+@each_build
 def test_stores_without_room(rng, kind):
     """A row's first or last bytes would be lost, or others written, when a beat must wait for room in the writer."""
     # Behind the first 16 beats, none finds room: each comes when one has left.
