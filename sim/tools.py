@@ -106,6 +106,21 @@ def compiler_version() -> str:
     return _first_line([compiler(), "--version"])
 
 
+def processor() -> str:
+    """What this machine's processor can do, as Linux names it; empty where that is not known.
+
+    What is compiled for the processor at hand (:func:`native_options`) may not run on another.
+    """
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if platform.machine() == "x86_64" and file.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("flags")), "")
+
+
+def native_options() -> list[str]:
+    """Options that let the compiler use all of this machine's vector instructions."""
+    return ["-march=native"] * bool(processor())
+
+
 def make() -> str:
     """Path of make.
 

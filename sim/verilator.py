@@ -87,13 +87,20 @@ def build(config: Config, verilog: Emitted, *, with_rules: bool = False,
         If a tool is missing or fails.
     """
     flags = [*_VERILATOR_FLAGS, f"-DPEARRAY_BEAT_BYTES={config.beat_bytes}"]
-    options = _MAKE_OPTIONS | (_QUICK_OPTIONS if as_emitted else {})
+    options = _options(as_emitted)
     key = cache.digest(verilog.text, verilog.rules, verilog.top, cache.sources_digest(_HARNESS), *flags,
                        str(options), str(with_rules), str(as_emitted), tools.verilator_version(),
-                       tools.compiler_version())
+                       tools.compiler_version(), tools.processor())
     place, built = cache.entry("verilator", key,
                                lambda folder: _compile(folder, config, verilog, with_rules, as_emitted))
     return place / "model", built
+
+
+def _options(as_emitted: bool) -> dict[str, str]:
+    """Variables with the compiler's options."""
+    if as_emitted:
+        return _MAKE_OPTIONS | _QUICK_OPTIONS
+    return _MAKE_OPTIONS | {"OPT_FAST": " ".join([_MAKE_OPTIONS["OPT_FAST"], *tools.native_options()])}
 
 
 def changed(config: Config, verilog: Emitted, *, with_rules: bool = False) -> tuple[str, int]:
@@ -127,7 +134,7 @@ def _compile(folder: Path, config: Config, verilog: Emitted, with_rules: bool, a
         _gather(work / "model")
         variables = tools.make_variables() | _MAKE_OPTIONS
         _reuse_runtime(work / "model", variables, environment)
-        _make(work / "model", variables | (_QUICK_OPTIONS if as_emitted else {}), environment, "gathered")
+        _make(work / "model", variables | _options(as_emitted), environment, "gathered")
         shutil.copy2(work / "model" / "gathered", folder / "model")
 
 

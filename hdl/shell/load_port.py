@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..blocks.banks import BankWrite
+from ..blocks.rules import rests
 from ..errors import PearrayError
 from .commands import ADDRESS_BITS
 from .config import Config
@@ -151,5 +152,6 @@ class LoadPort(wiring.Component):
                     self.write.line[bank].eq(line),
                     self.write.data[bank].eq(value),
                 ]
+        rests(m, selected, self.write.en, self.LATENCY + 1)
 
         return m
