@@ -90,6 +90,9 @@ class OperandMemory(ABC, Generic[AnyStep]):
     def post_fields(self, index: int) -> tuple[int, ...]:
         """Fields of a POST, those named by ``posted``, that say where the sums of a step stand."""
 
+    #: Cycles by which the fetch of a command that is no LOAD moves :attr:`Scheduler.load_clock` on.
+    fetch_cycles: float = 0.0
+
     #: Names of these fields. A body's ``acc_base`` is relative where it is one of them.
     posted: tuple[str, ...] = ()
 
@@ -266,6 +269,7 @@ class Scheduler(Generic[AnyStep]):
         for stored in output.stores:
             latest = self._stores.append(stored, 0, 0, ordinal, 0, place + stored["address"])
         moved = self._move(output, place, ordinal, index)
+        self.load_clock += (1 + len(output.stores)) * self._memory.fetch_cycles
         if output.stores or output.moves:
             self._outputs.take(place, output.room.size if output.room else output.size, latest, moved)
         return ordinal, latest

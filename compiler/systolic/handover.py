@@ -1,7 +1,7 @@
 """How soon a POST may give its bank back: while it reads its last rows, if what comes overwrites behind it.
 
-An EXECUTE that overwrites comes to a row every cycle, a POST to one in as many cycles as a row has groups. So the EXECUTE
-may begin before the POST has done, if it comes to each row when that has been read. Its second tile adds to
+An EXECUTE that overwrites comes to a row every cycle, a POST to one in as many cycles as a row has groups. So the
+EXECUTE may begin before the POST has done, if it comes to each row when that has been read. Its second tile adds to
 sums and reads them through the bank's only port: until then the POST must have read all.
 """
 

@@ -6,7 +6,7 @@ them while the array is at work.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode
+from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
@@ -44,6 +44,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming):
         self._config, self._timing, self._item = config, timing, config.operand_bytes
+        self.fetch_cycles = COMMAND_BYTES / config.beat_bytes
         pads, alignment = config.scratchpads, max(config.beat_bytes, config.operand_bytes)
         self.pads = {_ACTIVATION: Scratchpad(pads.activation_bytes, alignment),
                      _WEIGHT: Scratchpad(pads.weight_bytes, alignment)}
@@ -202,6 +203,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         a.last_use = w.last_use = ordinal
         cycles = self._once(body, lambda: execute_cycles(self._config, body))
         self.execute_clock = max(self.execute_clock, a.loaded, w.loaded) + cycles
+        self.scheduler.load_clock += self.fetch_cycles
 
     def look_ahead(self, index: int) -> None:
         """Emit LOADs for later steps: all for the next one, and more as far as there is time for them.
