@@ -11,6 +11,7 @@ ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 MOVER = "hdl/shell/test_mover.py"
 HANDOVER = "hdl/systolic/test_handover.py::test_one_bank[integer-shape0-2]"
+IN_FLIGHT = "hdl/systolic/test_handover.py::test_rows_in_flight[integer-shape0-2]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
@@ -65,7 +66,7 @@ BANK = [
           line="self.latency - RowShifts.LATENCY, ", fault="self.latency - RowShifts.LATENCY + 1, "),
     Fault(name="accumulator-reads-what-it-overwrites", module="pearray.hdl.systolic.accumulator",
           test="hdl/systolic/test_rescale.py::test_rows_that_overwrite_beside_rows_that_are_read",
-          line="reads = reads & ~self.reading.first", fault="reads = reads | self.reading.first"),
+          line="self.control.valid & ~self.control.first", fault="self.control.valid"),
     Fault(name="token-dropped", module="pearray.hdl.shell.tokens",
           test="hdl/shell/test_fetch.py::test_order_and_waits[64-0.5-0]",
           line="with m.If(self.done[queue]):", fault="with m.If(self.done[queue] & (count != 7)):"),
@@ -197,6 +198,14 @@ BANK = [
           fault="self.period - 1 + config.array.cols - self.AHEAD - 1"),
     Fault(name="sums-released-with-the-first-tile", module="pearray.hdl.post.walk", test=HANDOVER,
           line="end_command & (rows_left <= self._few)", fault="rows_left <= self._few"),
+    Fault(name="sums-released-a-row-too-soon", module="pearray.hdl.post.walk", test=IN_FLIGHT,
+          line="rows_left[:bits] == command.release[:bits]", fault="rows_left[:bits] == command.release[:bits] + 1"),
+    Fault(name="sums-given-back-while-their-port-is-wanted", module="pearray.compiler.systolic.handover",
+          test="compiler/systolic/test_handover.py::test_rows_left[shape0-2]",
+          line="(begins + period) // each", fault="(begins + 2 * period) // each"),
+    Fault(name="sums-given-back-to-what-adds", module="pearray.compiler.systolic.handover",
+          test="compiler/systolic/test_handover.py::test_others_wait[fields0]",
+          line='or not execute.get("first") ', fault=""),
     Fault(name="sums-released-twice", module="pearray.hdl.post.engine", test=HANDOVER,
           line="walk.valid & walk.ending & ~told", fault="walk.valid & walk.ending"),
     Fault(name="post-command-not-kept", module="pearray.hdl.post.engine",

@@ -13,7 +13,9 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from .handover import release
 from .softmax import SoftmaxRows
+from .timing import Latencies
 
 __all__ = ["SystolicInterpreter"]
 
@@ -45,6 +47,8 @@ class SystolicInterpreter(Interpreter):
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
+        #: POST that has read each bank last, until an EXECUTE that waited for it comes there: its number and body.
+        self._reading: dict[int, tuple[int, dict[str, Any]]] = {}
 
     def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
                    clock: np.ndarray) -> None:
@@ -83,6 +87,7 @@ class SystolicInterpreter(Interpreter):
         pixel = _walk(body, "m_step0", "m_step1", "m_step2")
         if not pixel.size or not body["n_count"]:
             raise ProgramError("execute of nothing")
+        self._hand_over(clock, body)
         for n in range(body["n_count"]):
             a_base = body["a_base"] + n * body["a_nstep"]
             w_base = body["w_base"] + n * body["w_nstep"]
@@ -93,6 +98,17 @@ class SystolicInterpreter(Interpreter):
             target = acc + np.arange(pixel.size)
             self._claim(target, ordinal, clock, body)
             self._weight_stationary(a_base + pixel, w_base, target, body, ordinal, clock)
+
+    def _hand_over(self, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Check that what a POST has given back can't be reached before it has been read."""
+        number, post = self._reading.get(body["bank"], (0, {}))
+        if not post or clock[POSTED] < number:
+            return
+        del self._reading[body["bank"]]
+        most = max(release(self.config, post, body), Latencies.of(self.config).few)
+        if post["release"] > most:
+            raise ProgramError(f"post command {number} gives its bank back with {post['release']} rows left, but this "
+                               f"execute waits for {most} at most")
 
     def _both(self, a: np.ndarray, w: np.ndarray, body: dict[str, Any], ordinal: int,
               clock: np.ndarray) -> list[np.ndarray]:
@@ -150,6 +166,7 @@ class SystolicInterpreter(Interpreter):
             raise ProgramError("post of nothing")
         if self.config.has_softmax:
             self._softmax.check(body)
+        self._reading[body["bank"]] = ordinal, body
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
         tiles = self._tiles_of_sums(m, count, ordinal, clock, body)

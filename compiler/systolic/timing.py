@@ -187,9 +187,13 @@ class Latencies:
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
 
+    def of_row(self, body: Mapping[str, int]) -> int:
+        """Groups of lanes of which a POST makes a row."""
+        return body["last_group"] + 1 if body.get("transposed") else self.groups
+
     def posting(self, body: Mapping[str, int]) -> "Posting":
         """What a POST takes: one group a cycle, but for the states of averages."""
-        of_row = body["last_group"] + 1 if body.get("transposed") else self.groups
+        of_row = self.of_row(body)
         tiles, tile = body["n_count"], body["m_count"] * of_row
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
@@ -200,7 +204,7 @@ class Latencies:
         if averages:
             written = tile if searches else 0
         # An EXECUTE need only wait until the sums will have been read when it reaches them.
-        left = max(min(body["m_count"], self.few) * of_row, 1)
+        left = max(min(body["m_count"], max(self.few, body.get("release", 0))) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
                        self.start + groups + self.post + late, read, written)
 

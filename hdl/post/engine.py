@@ -65,7 +65,8 @@ class Post(wiring.Component):
     clamp: commands of fewer than about 20 groups take about 20 cycles each.
 
     The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last
-    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums.
+    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums, or, where
+    commands have a field ``release``, with as many rows left if these are more.
     Counts of zero are not allowed. Loads to the bias, scale and table memories must keep to words
     (:mod:`hdl.parameters`).
 
@@ -91,7 +92,8 @@ class Post(wiring.Component):
     commands : :py:`In(stream.Signature(PostBody))`
         Commands; one is accepted when the last group of the one before is given to the lanes.
     released : :py:`Out(1)`
-        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles.
+        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles, or by
+        when what its ``release`` was meant for comes to them.
     done : :py:`Out(1)`
         High for one cycle per command, in the cycle after its last output was written.
     load : :py:`In(LoadWrite(config))`

@@ -30,7 +30,7 @@ class PostWalk(wiring.Component):
     output_banks : int
         Outputs of a line of the output scratchpad; matters with ``post.transposed`` only.
     few : int
-        Rows with which ``ending`` begins; 0: with the last group.
+        Rows with which ``ending`` begins, if the command does not say with more; 0: with the last group.
 
     Members
     -------
@@ -43,7 +43,8 @@ class PostWalk(wiring.Component):
     first, last : :py:`Out(1)`
         Whether it is the first, or last, group of the command.
     ending : :py:`Out(1)`
-        Whether this is the last tile, and ``few`` rows of it are left at most, this one among them.
+        Whether this is the last tile, and ``few`` rows of it are left at most, or as many as ``release`` of the
+        command says, this one among them.
     row : :py:`Out(range(sum_rows))`
         Row of sums.
     group : :py:`Out(range(sum_columns / lanes))`
@@ -99,7 +100,12 @@ class PostWalk(wiring.Component):
         # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
         rows_left = Signal(16)
         tiles_left = Signal(16)
-        m.d.comb += self.ending.eq(end_command & (rows_left <= self._few) if self._few else self.last)
+        ending = end_command & (rows_left <= self._few) if self._few else self.last
+        if "release" in dict(data.Layout.cast(self._config.commands.post)):
+            # No more rows are left than there are.
+            bits = self._config.sum_rows.bit_length()
+            ending = ending | end_command & (rows_left[:bits] == command.release[:bits])
+        m.d.comb += self.ending.eq(ending)
         with m.If(self.start):
             m.d.sync += [
                 valid.eq(1),
