@@ -24,6 +24,8 @@ QUOTIENTS = "hdl/arithmetic/test_quotient.py::test_quotients_are_those_of_intege
 NUMERATORS = "hdl/post/test_numerators.py"
 STATES = "hdl/post/test_states.py::test_states[1-7]"
 SOFTMAX = "hdl/post/test_softmax.py"
+ROOTS = "hdl/arithmetic/test_inverse_root.py::test_roots_are_those_of_integers[0]"
+NORMS = "hdl/post/test_norms.py"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -163,7 +165,7 @@ BANK = [
           line="product[29] & (sticky | product[30])", fault="product[29]"),
     Fault(name="post-bias-steps-swapped", module="pearray.hdl.post.walk",
           test="hdl/post/test_post.py::test_bias_matrix",
-          line="command.bias_mstep, command.bias_nstep", fault="command.bias_nstep, command.bias_mstep"),
+          line="command.bias_mstep, bias_nstep", fault="bias_nstep, command.bias_mstep"),
     Fault(name="post-tiles-off-by-one", module="pearray.hdl.post.walk",
           test="hdl/post/test_post.py::test_short_commands",
           line="end_command.eq(tiles_left == 2)", fault="end_command.eq(tiles_left == 1)"),
@@ -358,4 +360,27 @@ BANK = [
           line="~command.normalise | (unsettled == 0)", fault="~command.normalise | command.normalise"),
     Fault(name="post-rests-too-early", module="pearray.hdl.post.engine", test=PAIRS,
           line="self.softmax_delay_of(config) + 3)", fault="self.softmax_delay_of(config) - 9)"),
+    Fault(name="root-keeps-what-a-bit-does-not-take", module="pearray.hdl.arithmetic.inverse_root", test=ROOTS,
+          line="(trial << 1) - leading", fault="(trial << 1)"),
+    Fault(name="root-of-a-power-of-four-without-its-carry", module="pearray.hdl.arithmetic.inverse_root", test=ROOTS,
+          line="pairs + self.exponent + top", fault="pairs + self.exponent"),
+    Fault(name="norm-rows-add-up-to-one", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-1]", line="Mux(opens, 0, total) + values[0]",
+          fault="total + values[0]"),
+    Fault(name="norm-keeps-its-mean", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-1]", line="Mux(centred, total, 0)", fault="Mux(centred, 0, 0)"),
+    Fault(name="norm-loses-a-mean-that-counts", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-0]", line="Mux(centred, total, 0)", fault="total"),
+    Fault(name="norm-elements-wrap", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[30000-14-1]", line="with m.If(high.any() & ~high.all()):",
+          fault="with m.If(0):"),
+    Fault(name="norm-biases-of-the-first-part", module="pearray.hdl.post.walk",
+          test=f"{NORMS}::test_each_part_counts[12-13-0]", line="Mux(self.command.normed, self._groups * line, step)",
+          fault="Mux(self.command.normed, 0, step)"),
+    Fault(name="norm-roots-read-before-they-are-there", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_time_of_roots[7-1]", line="(missing <= command.behind)",
+          fault="(missing <= NORM_STATES)"),
+    Fault(name="norm-sum-of-the-next-row", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_time_of_roots[7-1]", line="Cat(state[:_TOTAL], root.root)",
+          fault="Cat(total, root.root)"),
 ]

@@ -13,13 +13,15 @@ from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
+from .normalisation import normalisation
 
 __all__ = ["LOWERINGS"]
 
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
     operators.Add: add, operators.Attention: attention, operators.AvgPool2d: average_pool, operators.Conv2d: conv,
     operators.Conv2dGrad: conv_grad, operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm,
-    operators.Linear: gemm, operators.LinearGrad: linear_grad, operators.Lookup: lookup,
-    operators.MaxPool2d: max_pool, operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
+    operators.LayerNorm: normalisation, operators.Linear: gemm, operators.LinearGrad: linear_grad,
+    operators.Lookup: lookup, operators.MaxPool2d: max_pool, operators.Mul: multiply,
+    operators.PooledConv2d: pooled_conv, operators.Relu: relu, operators.RMSNorm: normalisation,
     operators.Sub: subtract,
 }

@@ -10,13 +10,14 @@ from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, Ma
 from .edges import Dequantize, Quantize, Reshape
 from .float_operators import SGD, AttentionGrad, MultiHeadAttention, Softmax
 from .gradients import Conv2dGrad, LinearGrad
+from .normalisation import LayerNorm, RMSNorm
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
-    "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
-    "Softmax", "Sub",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Lookup",
+    "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "RMSNorm",
+    "Relu", "Requant", "Reshape", "Softmax", "Sub",
 ]

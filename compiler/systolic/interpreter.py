@@ -14,6 +14,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 from .handover import release
+from .norm_rows import NormRows
 from .softmax import SoftmaxRows
 from .timing import Latencies
 
@@ -44,6 +45,8 @@ class SystolicInterpreter(Interpreter):
         self._depth = config.accumulators.depth
         if config.has_softmax:
             self._softmax = SoftmaxRows(config.sum_rows)
+        if config.has_norms:
+            self._norms = NormRows()
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
@@ -166,6 +169,8 @@ class SystolicInterpreter(Interpreter):
             raise ProgramError("post of nothing")
         if self.config.has_softmax:
             self._softmax.check(body)
+        if self.config.has_norms:
+            self._norms.check(body)
         self._reading[body["bank"]] = ordinal, body
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
@@ -173,6 +178,11 @@ class SystolicInterpreter(Interpreter):
         if averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])
+        if body.get("moments"):
+            self._norms.moments(tiles, body)
+            return
+        if body.get("normed"):
+            tiles, body = self._normed(tiles, m, ordinal, clock, body), body | {"bias": 0}
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
 
@@ -180,10 +190,26 @@ class SystolicInterpreter(Interpreter):
                 body: dict[str, Any]) -> np.ndarray:
         if body.get("normalise"):
             return self._softmax.normalised(sums, body)
+        if body.get("normed"):
+            return NormRows.scaled(sums, body)
         if not body.get("softmax"):
             return super()._scaled(m, scale, sums, ordinal, clock, body)
         entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
         return self._softmax.numerators(sums, entry[:, :4].copy().view("<f4").reshape(-1), ordinal, clock, body)
+
+    def _normed(self, tiles: Iterable[np.ndarray], m: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> Iterator[np.ndarray]:
+        """Sums of rows m of each tile: elements normalised, times gains, and with biases."""
+        columns, lanes = self.config.array.cols, self.config.post.lanes
+        entries = self._entries(Parameter.BIAS, body["bias_base"] + m * body["bias_mstep"], columns, body, ordinal,
+                                clock, each=1)
+        gains = entries[:, :, :2].copy().view("<i2")[:, :, 0].astype(np.int64)
+        biases = np.zeros_like(gains)
+        if body["bias"]:
+            lines = body["scale_base"] + m * (columns // lanes)
+            entries = self._entries(Parameter.SCALE, lines, columns, body, ordinal, clock, each=1)
+            biases = entries[:, :, :4].copy().view("<i4")[:, :, 0].astype(np.int64)
+        return (self._wrapped(sums + biases) for sums in self._norms.normed(tiles, gains, body))
 
     def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
                   body: dict[str, Any]) -> np.ndarray | None:

@@ -91,6 +91,8 @@ class _Machine(Queues):
         self._post_ready = 0
         #: Cycle of the last group of softmax, long ago if there was none; until when each POST is kept.
         self._softmax = -NEVER
+        #: First cycle in which a group may come that waits for the root of a row, for each row.
+        self._roots = [0]
         self.kept: dict[int, int] = {}
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
@@ -265,11 +267,25 @@ class _Machine(Queues):
         if body.get("normalise"):
             # Accepted, it waits for the quotients.
             time = max(time, self._softmax + constants.quotient - constants.start)
+        if body.get("moments") or body.get("normed"):
+            time = self._wait_for_roots(time, body)
         self._post_ready = self.kept[index] = time + posting.ready
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
         self._finished(_POST, index, time + posting.done)
+
+    def _wait_for_roots(self, time: int, body: Mapping[str, int]) -> int:
+        """When a command of rows begins, accepted at some time: when few roots are missing; note those that it adds."""
+        roots, constants = self._roots, self._c
+        time = max(time, roots[max(len(roots) - 1 - body.get("behind", 0), 0)] - constants.start)
+        if body.get("moments") and body.get("row_closes"):
+            row = body["m_count"] * constants.groups
+            last = time + constants.start - 1
+            for _ in range(body["n_count"]):
+                last += row
+                roots.append(max(last + constants.root, roots[-1] + constants.root_period))
+        return time
 
     def _store(self, time: int) -> None:
         time = max(time, self._store_ready)

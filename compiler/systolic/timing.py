@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
+from ...hdl.post.norms import Norms
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
 from ...hdl.shell.config import Config
@@ -150,8 +151,9 @@ class Latencies:
     #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
     #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
     #: be taken; by how much later all but that is if its sums are those of pairs or averages, and if it makes
-    #: numerators of softmax; cycles from a tile of an average to the next at least; and from the last group of softmax
-    #: to the first of normalised rows.
+    #: numerators of softmax, or of elements normalised by their row's root; cycles from a tile of an average to the
+    #: next at least; from the last group of softmax to the first of normalised rows; and from that of a row whose root
+    #: a command waits for to its first, and from a root to the next.
     groups: int
     start: int
     post: int
@@ -159,8 +161,11 @@ class Latencies:
     few: int
     pair: int
     softmax: int
+    norm: int
     average: int
     quotient: int
+    root: int
+    root_period: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
     #: From a beat of a MOVE that is read to its place.
@@ -182,8 +187,9 @@ class Latencies:
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
-            Post.pair_delay_of(config), Post.softmax_delay_of(config), AverageWalk.PERIOD,
-            Post.quotient_delay_of(config) if config.has_softmax else 0,
+            Post.pair_delay_of(config), Post.softmax_delay_of(config), Post.norm_delay_of(config),
+            AverageWalk.PERIOD, Post.quotient_delay_of(config) if config.has_softmax else 0,
+            Post.root_delay_of(config), Norms.PERIOD,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
 
@@ -198,11 +204,12 @@ class Latencies:
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
         late = self.pair if averages or body.get("pair") or body.get("product") else 0
-        late = self.softmax if body.get("softmax") else late
+        late = self.softmax if body.get("softmax") else self.norm if body.get("normed") else late
         groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
         read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
         if averages:
             written = tile if searches else 0
+        written = 0 if body.get("moments") else written
         # An EXECUTE need only wait until the sums will have been read when it reaches them.
         left = max(min(body["m_count"], max(self.few, body.get("release", 0))) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,

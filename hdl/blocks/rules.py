@@ -14,8 +14,8 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "RESTS", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "places_kept", "queue",
-           "rests", "write_bursts"]
+__all__ = ["PREFIX", "RESTS", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "places_kept",
+           "queue", "rests", "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"

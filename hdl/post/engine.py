@@ -14,6 +14,7 @@ from ..shell.load_port import LoadWrite
 from .groups import follow_groups
 from .lane import Lane, Settings
 from .lanes import Lanes
+from .norms import NormedElement, Norms
 from .outputs import OutputWriter
 from .pairs import PairSum
 from .softmax import Softmax, state_softmax_rules
@@ -79,6 +80,9 @@ class Post(wiring.Component):
     than others, for which it is kept longer. That is also why no row comes again before its state has been written. A
     command of normalised rows waits until the quotients of all rows before it have been found: its first group comes
     :meth:`quotient_delay_of` cycles after the last of softmax at the earliest.
+
+    With ``post.norms``, rows that are normalised are written :meth:`norm_delay_of` cycles later than others, and a
+    command waits until as many rows have got their roots as it says.
 
     Parameters
     ----------
@@ -169,6 +173,16 @@ class Post(wiring.Component):
         found = cls.settings_cycle_of(config) - Softmax.SCORE + Softmax.settled_of(config)
         return found - (Lanes.cycle_of(config) - Softmax.QUOTIENT)
 
+    @staticmethod
+    def norm_delay_of(config: Config) -> int:
+        """Return the cycles by which what is made of a row's elements comes later than a sum; 0 without norms."""
+        return (Lanes.sum_cycle_of(config) + NormedElement.LATENCY - Lanes.cycle_of(config)) * config.has_norms
+
+    @staticmethod
+    def root_delay_of(config: Config) -> int:
+        """Return the cycles from the last group of a row to the first of a command that waits for its root alone."""
+        return Norms.found_of(Lanes.sum_cycle_of(config), config.post.lanes)
+
     def elaborate(self, platform):
         """Connect walk, memories, lanes and output."""
         m = Module()
@@ -181,8 +195,7 @@ class Post(wiring.Component):
         # Quotients of rows are scales as well.
         scales = max(lines, config.sum_rows) if config.has_softmax else lines
         m.submodules.walk = walk = PostWalk(config, lines * fine, scales * fine, units * fine,
-                                            self._banks // config.operand_bytes,
-                                            self.few_of(config, self._untouched))
+                                            self._banks // config.operand_bytes, self.few_of(config, self._untouched))
         # Kept here, so that the next command may come to the queue's slot meanwhile.
         command = Signal.like(self.commands.payload, name="command", reset_less=True)
         if config.has_transposed:
@@ -190,17 +203,16 @@ class Post(wiring.Component):
         m.d.comb += walk.command.eq(command)
 
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
-        settings_cycle = self.settings_cycle_of(config)
-        write_cycle = self.latency - 1
-        groups = follow_groups(m, config, walk, self.pair_delay_of(config), self.softmax_delay_of(config))
+        settings_cycle, write_cycle = self.settings_cycle_of(config), self.latency - 1
+        groups = follow_groups(m, config, walk, self.pair_delay_of(config), self.softmax_delay_of(config),
+                               self.norm_delay_of(config))
         valid = taps(m, groups.output, write_cycle, "valid")
         first = delay(m, groups.valid & groups.first, settings_cycle - 1, "first")
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, unsettled = self._softmax(m, walk, command)
-        self._accept(m, walk, groups, command, first, last[0], ~command.normalise | (unsettled == 0)
-                     if config.has_softmax else None)
+        softmax, norms, ripe, busy = self._states(m, walk, command)
+        self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -220,7 +232,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators, softmax=softmax).build(m, platform)
+                      sums=self.accumulators, softmax=softmax, norms=norms).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
@@ -228,11 +240,11 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
-        self._rest(m, unsettled)
+        self._rest(m, busy)
 
         return m
 
-    def _rest(self, m, unsettled):
+    def _rest(self, m, waiting):
         """State that nothing happens between commands, but for loads to the memories here."""
         config, load = self._config, self.load
         ours = [Parameter.BIAS, Parameter.SCALE, Parameter.TABLE]
@@ -243,8 +255,9 @@ class Post(wiring.Component):
         if config.has_softmax:
             shows.append(self.shifts.en)
         # A command is done two cycles behind its last outputs, and a pulse must end.
-        rests(m, self.commands.valid | ~self.commands.ready | loads | unsettled.any(), Cat(shows),
-              self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config) + 3)
+        rests(m, self.commands.valid | ~self.commands.ready | loads | waiting.any(), Cat(shows),
+              self.latency + self.pair_delay_of(config) + self.norm_delay_of(config)
+              + self.softmax_delay_of(config) + 3)
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
@@ -267,6 +280,25 @@ class Post(wiring.Component):
             m.d.sync += unsettled.eq(unsettled - 1)
         state_softmax_rules(m, command, walk.valid)
         return softmax, unsettled
+
+    def _states(self, m, walk, command):
+        """Give softmax and norms, where there are any, their groups.
+
+        Return both, whether a command may read what it waits for, and what is not zero while there is more to find.
+        """
+        config = self._config
+        softmax, unsettled = self._softmax(m, walk, command)
+        ripe = ~command.normalise | (unsettled == 0) if config.has_softmax else None
+        if not config.has_norms:
+            return softmax, None, ripe, unsettled
+        m.submodules.norms = norms = Norms(config, Lanes.sum_cycle_of(config))
+        m.d.comb += [
+            norms.command.eq(command),
+            norms.valid.eq(walk.valid),
+            norms.first.eq(walk.first),
+            norms.last_of_tile.eq(walk.last_of_tile),
+        ]
+        return softmax, norms, norms.ripe if ripe is None else ripe & norms.ripe, Cat(unsettled, norms.busy)
 
     @staticmethod
     def _numerators(m, softmax, lanes):

@@ -54,7 +54,7 @@ class PostWalk(wiring.Component):
     unit : :py:`Out(range(output_units))`
         Place in the output scratchpad, in groups of requantised outputs, or in outputs.
     last_of_tile : :py:`Out(1)`
-        Whether a group is the last of its tile, with ``post.averages`` as what follows.
+        Whether a group is the last of its tile, with ``post.averages``, as what follows, or ``post.norms``.
     ripe : :py:`In(1)`
         Whether the next tile may begin in the next cycle.
     resting : :py:`Out(1)`
@@ -69,6 +69,7 @@ class PostWalk(wiring.Component):
         self._output_banks = output_banks
         self._groups = config.sum_columns // config.post.lanes
         held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if config.has_averages else {}
+        held |= {"last_of_tile": Out(1)} if config.has_norms else {}
         super().__init__({
             **held,
             "command": In(config.commands.post),
@@ -134,6 +135,8 @@ class PostWalk(wiring.Component):
                 m.d.sync += valid.eq(0)
         if self._config.has_averages:
             self._rest(m, end_row, end_tile)
+        elif self._config.has_norms:
+            m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
         out_mstep = self._follow_windows(m, end_row, end_tile) if self._config.has_maxima else command.out_mstep
         self._find_addresses(m, end_row, end_tile, out_mstep)
 
@@ -203,20 +206,26 @@ class PostWalk(wiring.Component):
             self._find_entries(walk, sum_units, out_mstep)
             return
         unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
-        walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
+        bias_nstep, scale_nstep = self._tile_steps()
+        walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, bias_nstep)
         # Where a row holds the sums of some channels only, the next row may be that of the next channels; a kind of
         # array for which this is so has a bit for it.
         steps = "scale_mstep" in dict(data.Layout.cast(self._config.commands.post))
-        scale_mstep = command.scale_mstep if steps else self._quotient_step(1)
-        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
-             command.scale_nstep)
+        scale_mstep = command.scale_mstep if steps else self._scale_step(1)
+        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep, scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
              out_mstep[unit_bits:], command.out_nstep[unit_bits:])
 
-    def _quotient_step(self, step):
-        """Step of scales from a row to the next, which is not zero if they are quotients of rows."""
-        return Mux(self.command.normalise, step, 0) if self._config.has_softmax else Const(0)
+    def _scale_step(self, line):
+        """Step of scales from a row to the next, zero but for quotients of rows, a line each, and for gains."""
+        step = Mux(self.command.normalise, line, 0) if self._config.has_softmax else Const(0)
+        return Mux(self.command.normed, self._groups * line, step) if self._config.has_norms else step
+
+    def _tile_steps(self):
+        """Steps of biases and scales from a tile to the next, whose fields hold a scale where rows are normalised."""
+        steps = self.command.bias_nstep, self.command.scale_nstep
+        return [Mux(self.command.normed, 0, step) for step in steps] if self._config.has_norms else steps
 
     def _find_entries(self, walk, sum_units, out_mstep):
         """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
@@ -230,9 +239,10 @@ class PostWalk(wiring.Component):
         # A lane writes `lane_lines` lines and one operand behind the lane before it.
         apart = Cat(Const(1, ceil_log2(self._output_banks)), command.lane_lines)
         plain = Mux(command.rounding == Rounding.NONE, sum_units, 1)
+        bias_nstep, scale_nstep = self._tile_steps()
         walk("bias_line", self.bias_line, entries(command.bias_base), group, entries(command.bias_mstep),
-             entries(command.bias_nstep))
+             entries(bias_nstep))
         walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0),
-             self._quotient_step(config.post.lanes), entries(command.scale_nstep))
+             self._scale_step(config.post.lanes), entries(scale_nstep))
         walk("unit", self.unit, command.out_base[item_bits:], Mux(command.transposed, apart, plain) << lane_bits,
              out_mstep[item_bits:], command.out_nstep[item_bits:])

@@ -52,6 +52,7 @@ class Post(Section):
     transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
     maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
     softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
+    norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +181,11 @@ class Config(ABC):
     def has_softmax(self) -> bool:
         """Whether post-processing makes numerators of softmax, and sums can be rescaled."""
         return "softmax" in self.functions
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether post-processing normalises rows."""
+        return "norms" in self.functions
 
     @property
     def has_moves(self) -> bool:

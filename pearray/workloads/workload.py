@@ -19,10 +19,12 @@ from ..compiler.operators import (
     Conv2dGrad,
     FixedPoint,
     Gemm,
+    LayerNorm,
     Linear,
     LinearGrad,
     Quantize,
     Requant,
+    RMSNorm,
 )
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
@@ -46,6 +48,8 @@ FORMS = {
     "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
     "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
     "attention:P,M,E,F,H": "softmax(q k' / sqrt(E)) v of H heads, P queries, M keys",
+    "layer-norm:ROWS,D": "LayerNorm of rows of D elements, with gains and biases",
+    "rms-norm:ROWS,D": "RMSNorm of rows of D elements, with gains",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -116,7 +120,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
-                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention)):
+                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
+                        ("layer-norm:", _layer_norm), ("rms-norm:", _rms_norm)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -267,6 +272,31 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
                          y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, window=window or None,
                          two_bytes=two_bytes)
     return Workload(name, Graph.of(operator, tensors), tensors)
+
+
+def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form: str,
+                   kind: type[LayerNorm] | type[RMSNorm]) -> Workload:
+    """Rows of int8 over the full range, then gains about 1 and, of LayerNorm, biases about 0, drawn in this order.
+
+    Outputs have a deviation of about 1, whatever the scale of x.
+    """
+    rows, elements = _sizes(name, rf"{form}:(\d+),(\d+)", f"{form}:ROWS,D")
+    _at_least_one(name, ROWS=rows, D=elements)
+    settings.finish()
+    tensors = {"x": _draw(rng, _Int8, (rows, elements)),
+               "gamma": rng.normal(1, 0.1, elements).astype(np.float32)}
+    if "beta" in kind.optional:
+        tensors["beta"] = rng.normal(0, 0.1, elements).astype(np.float32)
+    operator = kind(x_scale=1 / STEPS_PER_DEVIATION, y_scale=1 / STEPS_PER_DEVIATION)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _layer_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    return _normalisation(name, rng, settings, "layer-norm", LayerNorm)
+
+
+def _rms_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    return _normalisation(name, rng, settings, "rms-norm", RMSNorm)
 
 
 def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
