@@ -9,6 +9,7 @@ from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
 from .edges import Dequantize, Quantize, Reshape
 from .float_operators import SGD, AttentionGrad, MultiHeadAttention, Softmax
+from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .pooled import PooledConv2d
@@ -16,7 +17,7 @@ from .requant import FixedPoint, Requant
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
     "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
-    "Softmax", "Sub",
+    "Silu", "Softmax", "Sub",
 ]

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ....golden import activation as golden_activation
 from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
-from ...operators import Lookup
+from ...graph.graph import Tensor
+from ...operators import Lookup, Reshape
 from ...operators.channelwise import every_value
 from ...operators.fields import whole
-from .builder import HANDLERS, MICROSOFT, OWN, UNARY, Builder, OnnxNode, Quantisation, attempt, one, two
+from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
+from .functions import FUSED, UNARY, is_function, unary
 from .quantisation import operand, result, steps_of_sums
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
@@ -22,9 +23,6 @@ _MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
-
-#: Attributes of which one value is supported.
-_FIXED = {"Gelu": {"approximate": "none"}}
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -80,7 +78,7 @@ class FloatNodes:
         PearrayError
             If a float tensor reaches an operator that cannot be computed with stored integers.
         """
-        if node.domain:
+        if node.domain and not is_function(node):
             return False
         if node.op_type == "DequantizeLinear":
             found = operand(node, self._graph)
@@ -97,11 +95,11 @@ class FloatNodes:
             self._move(node, operands[0])
         elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
-        elif node.op_type in (*_LIMITING, *UNARY) and isinstance(operands[0], _Stored):
+        elif (node.op_type in _LIMITING or is_function(node)) and isinstance(operands[0], _Stored):
             self._map(node, operands[0])
         elif node.op_type in _QUANTISED and all(isinstance(operand, _Stored) for operand in operands):
             self._known[node.outputs[0]] = self._pending(node)
-        elif node.op_type in UNARY and isinstance(operands[0], _Pending):
+        elif is_function(node) and isinstance(operands[0], _Pending):
             raise PearrayError(f"only Relu and Clip may follow a float operator directly, not {node.op_type}: put "
                                "QuantizeLinear and DequantizeLinear between")
         else:
@@ -171,12 +169,22 @@ class FloatNodes:
             low, high = map(np.float32, self._limits(node) if node.op_type == "Clip" else (0, np.inf))
             self._known[node.outputs[0]] = _Mapped(source, lambda x: np.clip(x, low, high))
             return
-        name, fixed = UNARY[node.op_type], _FIXED.get(node.op_type, {})
-        taken = node.take(**golden_activation.FUNCTIONS[name].parameters, **fixed)
-        for attribute, value in fixed.items():
-            if (given := taken.pop(attribute)) != value:
-                raise PearrayError(f"{attribute} must be {value!r}, not {given!r}")
-        self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
+        self._known[node.outputs[0]] = _Mapped(source, unary(node, self._bias(node, source)))
+
+    def _bias(self, node: OnnxNode, source: _Stored) -> np.ndarray | None:
+        """Bias that a function adds before, float32, or None."""
+        name = node.input(1)
+        if not name:
+            return None
+        stored = self._known.get(name)
+        value = self._graph.constants.get(stored.name if isinstance(stored, _Stored) else name)
+        size = self._graph.tensor(source.name).shape[-1:]
+        if value is None or value.shape != size:
+            raise PearrayError(f"bias {name!r} must be a constant of shape {size}")
+        if not isinstance(stored, _Stored):
+            return value
+        found = stored.quantisation
+        return dequantize_linear(value, found.scale, found.zero_point, axis=0)
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target = result(node, self._graph)
@@ -189,19 +197,29 @@ class FloatNodes:
         if isinstance(found, _Stored) and self._same(source, x.dtype, target):
             self._emit(node.standing_for("Identity", [source.name], node.outputs))
         else:
-            if x.dtype not in (np.int8, np.uint8) or target.zero_point.dtype not in (np.int8, np.uint8):
-                raise PearrayError(f"what is tabulated must be int8 or uint8, not {x.dtype} that becomes "
-                                   f"{target.zero_point.dtype}")
-            real = dequantize_linear(every_value(x.dtype), one("x_scale", source.quantisation.scale),
-                                     source.quantisation.zero_point)
-            if isinstance(found, _Mapped):
-                real = found.function(real)
-            table = quantize_linear(real, one("y_scale", target.scale), target.zero_point,
-                                    dtype=target.zero_point.dtype)
-            table = table if target.clamp is None else np.clip(table, *target.clamp)
-            self._graph.add(node, Lookup(table), {"x": source.name})
+            self._tabulate(node, found, x, target)
         if target.clamp is not None:
             self._graph.ranges[node.outputs[0]] = target.clamp
+
+    def _tabulate(self, node: OnnxNode, found: _Stored | _Mapped, x: Tensor, target: Quantisation) -> None:
+        """Emit a table of quantised results over a stored tensor, or one for each index of its last axis."""
+        if x.dtype not in (np.int8, np.uint8) or target.zero_point.dtype not in (np.int8, np.uint8):
+            raise PearrayError(f"what is tabulated must be int8 or uint8, not {x.dtype} that becomes "
+                               f"{target.zero_point.dtype}")
+        source = found if isinstance(found, _Stored) else found.source
+        real = dequantize_linear(every_value(x.dtype), one("x_scale", source.quantisation.scale),
+                                 source.quantisation.zero_point)
+        if isinstance(found, _Mapped):
+            real = found.function(real)
+        table = quantize_linear(real, one("y_scale", target.scale), target.zero_point, dtype=target.zero_point.dtype)
+        table = table if target.clamp is None else np.clip(table, *target.clamp)
+        if table.ndim == 1 or len(x.shape) == 2:
+            self._graph.add(node, Lookup(table), {"x": x.name})
+            return
+        rows, result = (self._graph.inner(node.outputs[0], what) for what in ("rows", "mapped"))
+        self._graph.add(node, Reshape((-1, x.shape[-1])), {"x": x.name}, rows)
+        self._graph.add(node, Lookup(table), {"x": rows}, result)
+        self._graph.add(node, Reshape(x.shape), {"x": result})
 
     def _finish(self, pending: _Pending, end: OnnxNode) -> None:
         made = pending.make(end)
@@ -292,4 +310,4 @@ _QUANTISED = {
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *_QUANTISED}))
