@@ -62,7 +62,7 @@ class _Compiler:
             made.append(steps)
             outputs = tuple(node.outputs.values())
             layers.append(PlannedLayer(
-                node.name, node.operator.kind, self._device.macs(node), graph.tensors[outputs[0]].shape, outputs,
+                node.name, node.operator.kind, self._device.macs(node), self._device.tensors[outputs[0]].shape, outputs,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
         arranged = self._planner.arrange(made, self._kept())
         layers = [replace(layer, work=sum(self._kind.work(config, step) for step in steps))
@@ -144,10 +144,11 @@ class _Compiler:
     def _locate_views(self) -> None:
         """Views stand where their sources do."""
         located, device = self._context.located, self._device
-        for name in device.views:
-            found = located.get(device.source(name))
-            if found is not None and name not in located:
-                located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
+        for source in dict.fromkeys(map(device.source, device.views)):
+            if source in located:
+                found = located[source]
+                located |= {name: Located(found.buffer, layout)
+                            for name, layout in self._context.views(source, found.layout).items() if name != source}
 
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""
