@@ -12,14 +12,17 @@ from ...graph.graph import Tensor
 from ...operators import Lookup, Reshape
 from ...operators.channelwise import every_value
 from ...operators.fields import whole
+from .attention import OPERATORS as ATTENTION
+from .attention import Stored, is_attention, stored_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
 from .functions import FUSED, UNARY, is_function, unary
+from .fusion import SPELLED
 from .quantisation import operand, result, steps_of_sums
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
-_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
+_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -78,6 +81,9 @@ class FloatNodes:
         PearrayError
             If a float tensor reaches an operator that cannot be computed with stored integers.
         """
+        if is_attention(node):
+            self._attend(node)
+            return True
         if node.domain and not is_function(node):
             return False
         if node.op_type == "DequantizeLinear":
@@ -173,18 +179,39 @@ class FloatNodes:
 
     def _bias(self, node: OnnxNode, source: _Stored) -> np.ndarray | None:
         """Bias that a function adds before, float32, or None."""
-        name = node.input(1)
-        if not name:
-            return None
-        stored = self._known.get(name)
-        value = self._graph.constants.get(stored.name if isinstance(stored, _Stored) else name)
-        size = self._graph.tensor(source.name).shape[-1:]
-        if value is None or value.shape != size:
+        name, size = node.input(1), self._graph.tensor(source.name).shape[-1:]
+        value = self._value(name) if name else None
+        if name and (value is None or value.shape != size):
             raise PearrayError(f"bias {name!r} must be a constant of shape {size}")
+        return value
+
+    def _value(self, name: str) -> np.ndarray | None:
+        """Value of a constant, as real numbers where it is stored; None if it is none."""
+        stored = self._known.get(name)
         if not isinstance(stored, _Stored):
-            return value
-        found = stored.quantisation
-        return dequantize_linear(value, found.scale, found.zero_point, axis=0)
+            return self._graph.constants.get(name)
+        value, found = self._graph.constants.get(stored.name), stored.quantisation
+        axis = found.axis if found.scale.ndim else 0
+        return None if value is None else dequantize_linear(value.reshape(value.shape or 1), found.scale,
+                                                            found.zero_point, axis=axis).reshape(value.shape)
+
+    def _names(self, name: str) -> Stored | None:
+        """Names of the stored form of a float tensor, if it has one."""
+        found = self._known.get(name)
+        return (found.name, found.scale, found.zero_point) if isinstance(found, _Stored) else None
+
+    def _attend(self, node: OnnxNode) -> None:
+        """Take a node of attention, whose result a QuantizeLinear stores, unless a product on stored integers does."""
+        made = stored_attention(node, self._graph, self._names, self._value)
+
+        def finished(end: Sequence[str], outputs: list[str]) -> OnnxNode:
+            return replace(made, inputs=[*made.inputs, *end], outputs=outputs, attributes=dict(made.attributes))
+
+        av = node.attributes["av"] if (node.domain, node.op_type) == SPELLED else node
+        if av.op_type == "QLinearMatMul":
+            self._emit(finished(av.inputs[6:8], node.outputs))
+        else:
+            self._known[node.outputs[0]] = _Pending(node, lambda end: finished(end.inputs[1:], end.outputs))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target = result(node, self._graph)
@@ -310,4 +337,4 @@ _QUANTISED = {
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *_QUANTISED}))
