@@ -295,7 +295,7 @@ def _multi_head_attention(name: str, rng: np.random.Generator, settings: Setting
                     f"b_{role}": _draw(rng, _Int8, (outputs,)).astype(np.int32)}
     step, weight = 1 / STEPS_PER_DEVIATION, UNIT / d ** 0.5
     made = min(1.0, np.e / p) ** 0.5 * step
-    requants = {f"requant_{role}": Requant.onnx(UNIT, 0, weight, 0, step, 0) for role in "qkv"}
+    requants: dict[str, Any] = {f"requant_{role}": Requant.onnx(UNIT, 0, weight, 0, step, 0) for role in "qkv"}
     operator = MultiHeadAttention(heads=h, kv_heads=groups, **requants, av_scale=made,
                                   requant_z=Requant.onnx(made, 0, weight, 0, made, 0), **options)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})

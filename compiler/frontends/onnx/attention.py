@@ -143,7 +143,7 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
         raise PearrayError("no Relu or Clip may follow attention directly: put QuantizeLinear and DequantizeLinear "
                            "between")
     y = graph.quantisation(node, 9, "y")
-    scales = {}
+    scales: dict[str, Any] = {}
     for index, role in enumerate((*_ROLES, "y")):
         dtype = graph.tensor(node.inputs[3 * index]).dtype if role != "y" else None
         found = y if role == "y" else graph.quantisation(node, 3 * index + 1, role, dtype, dtype)

@@ -1,6 +1,6 @@
 """ONNX operators that apply a function to each element of one tensor: which function a node stands for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -33,7 +33,8 @@ for _name in FUNCTIONS:
 
 def is_function(node: OnnxNode) -> bool:
     """Whether a node applies a function to each element of its first input."""
-    return node.op_type in {"": UNARY, MICROSOFT: FUSED}.get(node.domain, {})
+    known: dict[str, Collection[str]] = {"": UNARY, MICROSOFT: FUSED}
+    return node.op_type in known.get(node.domain, ())
 
 
 def unary(node: OnnxNode, bias: np.ndarray | None = None) -> Callable[[np.ndarray], np.ndarray]:

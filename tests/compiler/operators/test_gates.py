@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_node import MICROSOFT, run_node
 
 import pearray as pe
+
+torch = pytest.importorskip("torch")
 
 EVERY = {kind: np.arange(256, dtype=np.uint8).view(kind) for kind in (np.int8, np.uint8)}
 
