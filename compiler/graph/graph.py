@@ -164,8 +164,10 @@ class Graph:
         nodes: list[Node] = []
         taken = {*self.tensors, *(node.name for node in self.nodes)}
         for node in self.nodes:
-            names = dict(node.inputs)
-            for part in node.operator.parts(self.typed(node.inputs)):
+            parts, names = node.operator.parts(self.typed(node.inputs)), dict(node.inputs)
+            if not parts:
+                nodes.append(node)
+            for part in parts:
                 name = f"{node.name}:{part.name}"
                 while name in taken:
                     name += "'"
@@ -173,8 +175,6 @@ class Graph:
                 names[part.name] = node.outputs.get(part.name, name)
                 nodes.append(Node(name, part.operator, {role: names[given] for role, given in part.inputs.items()},
                                   {"y": names[part.name]}))
-            if names == node.inputs:
-                nodes.append(node)
         made = self.changed(nodes=nodes)
         for node in nodes:
             made.infer(node)
