@@ -15,11 +15,12 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools
+from .kernels.layout import Layout
 from .kernels.lowerings import LOWERINGS
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Contraction, Quantize
+from .operators import Attention, Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
 from .steps import Step
@@ -99,9 +100,19 @@ class _Compiler:
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
-            self._context.locate(name, bias=name in biases)
+            self._context.locate(name, bias=name in biases, layout=self._input_layout(name))
         self._place()
         return names
+
+    def _input_layout(self, name: str) -> Layout | None:
+        """Order of an input that only attention reads, which wants rows whatever the dimensions; None for the usual."""
+        device = self._device
+        views = {name, *(view for view in device.views if device.source(view) == name)}
+        readers = [node for node in self._nodes if views & {*node.inputs.values()}]
+        if not readers or not all(isinstance(node.operator, Attention) for node in readers):
+            return None
+        shape = device.tensors[name].shape
+        return Layout(shape, tuple(range(len(shape))), shape)
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""

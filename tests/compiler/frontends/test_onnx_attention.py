@@ -157,6 +157,19 @@ def test_operators_of_attention(rng, tmp_path, kind, attributes, mask):
     assert np.sqrt(np.square(found - wanted).mean()) <= 0.7 * 1.5
 
 
+def test_heads_as_an_axis_of_their_own(rng, tmp_path):
+    """Inputs of four dimensions are no images here: the host writes them row by row, as attention reads them."""
+    inputs = _floats({name: rng.normal(size=(2, H, rows, E)) for name, rows in (("q", P), ("k", M), ("v", M))})
+    constants = {key: value for name, step in zip("qkvy", (1 / 40, 1 / 40, 1 / 40, 1 / 60), strict=True)
+                 for key, value in _scale(name, step).items()}
+    nodes = [*stage("q"), *stage("k"), *stage("v"), ("Attention", ["q_d", "k_d", "v_d"], ["y"], {}), *stage("y")]
+    model = make_model(nodes, inputs, ["y_d"], constants, opset=23)
+    graph = load(model, tmp_path).graph()
+    interpret(graph, inputs, attention_array("8x8"))
+    wanted, found = (np.rint(each * 60) for each in (qdq_reference(model, inputs), graph.golden(inputs)["y_d"]))
+    assert np.abs(found - wanted).max() <= 3 * 1.5
+
+
 @pytest.mark.parametrize(("kind", "attributes", "change", "message"), [
     ("Attention", {"q_num_heads": H, "kv_num_heads": H, "softcap": 2.0}, {}, "(Attention): softcap must be 0, not 2.0"),
     ("Attention", {"q_num_heads": 5, "kv_num_heads": H}, {},
