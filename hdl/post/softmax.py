@@ -124,8 +124,6 @@ class Softmax(wiring.Component):
         valid = taps(m, self.valid, value + levels, "valid")
         first = taps(m, self.valid & self.first, value - 2, "first")
         self._state_rules(m, wait)
-        rests(m, self.valid | command.normalise, self.shifts.en,
-              max(self.latency_of(config), self.settled_of(config)) + 2)
 
         flags = Signal(34, reset_less=True)
         with m.If(first[0]):
@@ -175,12 +173,14 @@ class Softmax(wiring.Component):
         return m
 
     def _state_rules(self, m, wait):
-        """State how far commands must lie apart: what each lane and row is told of its command changes on the way."""
+        """State how far commands lie apart, since what lanes and rows are told of one changes on the way, and rests."""
         first, before = self.valid & self.first, delay(m, self.valid, 1, "before")
         apart(m, "softmax_commands", before, first, RowStates.APART - 1,
               "the first group of a command comes too soon after the last of another")
         apart(m, "softmax_rows", delay(m, first, 1, "first_before"), first, wait + 9,
               "the first group of a command comes too soon after that of another")
+        rests(m, self.valid | self.command.normalise, self.shifts.en,
+              max(self.latency_of(self._config), self.settled_of(self._config)) + 2)
 
     @staticmethod
     def _places(m, name, valid, groups):
