@@ -13,6 +13,7 @@ from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
+from .softmax import softmax
 
 __all__ = ["LOWERINGS"]
 
@@ -21,5 +22,5 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Conv2dGrad: conv_grad, operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm,
     operators.Linear: gemm, operators.LinearGrad: linear_grad, operators.Lookup: lookup,
     operators.MaxPool2d: max_pool, operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
-    operators.Sub: subtract,
+    operators.Softmax: softmax, operators.Sub: subtract,
 }

@@ -8,11 +8,12 @@ from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
 from .edges import Dequantize, Quantize, Reshape
-from .float_operators import SGD, AttentionGrad, MultiHeadAttention, Softmax
+from .float_operators import SGD, AttentionGrad, MultiHeadAttention
 from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
+from .softmax import Softmax
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",

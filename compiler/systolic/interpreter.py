@@ -8,11 +8,13 @@ import numpy as np
 
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import pair_words
+from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from .row_passes import RowPasses
 from .softmax import SoftmaxRows
 
 __all__ = ["SystolicInterpreter"]
@@ -42,6 +44,8 @@ class SystolicInterpreter(Interpreter):
         self._depth = config.accumulators.depth
         if config.has_softmax:
             self._softmax = SoftmaxRows(config.sum_rows)
+        if config.has_row_softmax:
+            self._passes = RowPasses()
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
@@ -153,14 +157,28 @@ class SystolicInterpreter(Interpreter):
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
         tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
-        if averages:
+        if body.get("row_pass"):
+            tiles = self._passed(next(tiles), ordinal, clock, body)
+        elif averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
 
+    def _passed(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> Iterator[np.ndarray]:
+        """Go over rows of a softmax; yield sums of which outputs are made: none but in the last pass."""
+        index = self._passes.index(sums, body)
+        if body["row_pass"] > RowPass.GREATEST:
+            terms = self._looked_up(index, ordinal, clock)
+            if body["row_pass"] == RowPass.SHARE:
+                yield terms
+            else:
+                self._passes.add(terms, body)
+
     def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> np.ndarray:
+        if body.get("row_pass"):
+            return self._passes.shares(sums, body)
         if body.get("normalise"):
             return self._softmax.normalised(sums, body)
         if not body.get("softmax"):

@@ -17,6 +17,7 @@ from ..interpreter import Interpreter
 from ..kernels.attention import Attention
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
+from ..kernels.softmax import RowSoftmax
 from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
@@ -30,6 +31,7 @@ from .forms import forms
 from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
+from .row_softmax import lower_softmax
 from .schedule import schedule
 from .steps import ContractionStep
 from .strips import Stage
@@ -73,6 +75,8 @@ class _Planner(LayerPlanner):
         self._plan = plan
         if isinstance(kernel, Attention):
             return [lower_attention(kernel, self._config, self._timing, plan)]
+        if isinstance(kernel, RowSoftmax):
+            return [lower_softmax(kernel, self._config, self._timing, plan)]
         stages = [Stage(part, self._mapper.steps(part, plan))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages

@@ -11,6 +11,8 @@ from heapq import heappop
 
 import numpy as np
 
+from ...hdl.post.lanes import Lanes
+from ...hdl.post.row_softmax import RowPass, RowSoftmax
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
@@ -91,6 +93,8 @@ class _Machine(Queues):
         self._post_ready = 0
         #: Cycle of the last group of softmax, long ago if there was none; until when each POST is kept.
         self._softmax = -NEVER
+        #: Cycle of the first group of a second or third pass over rows, at least.
+        self._passed = 0
         self.kept: dict[int, int] = {}
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
@@ -265,11 +269,27 @@ class _Machine(Queues):
         if body.get("normalise"):
             # Accepted, it waits for the quotients.
             time = max(time, self._softmax + constants.quotient - constants.start)
+        if body.get("row_pass"):
+            time = self._pass(time, body, posting.read)
         self._post_ready = self.kept[index] = time + posting.ready
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
         self._finished(_POST, index, time + posting.done)
+
+    def _pass(self, time: int, body: Mapping[str, int], groups: int) -> int:
+        """Let a pass over rows, accepted at some time, wait for what the one before found; return since when it goes on."""
+        constants, kind = self._c, body["row_pass"]
+        if kind != RowPass.GREATEST:
+            time = max(time, self._passed - constants.start)
+        first = time + constants.start
+        if kind == RowPass.GREATEST:
+            self._passed = max(self._passed, first + groups - 1 + RowSoftmax.seen_of(self._config))
+        elif kind == RowPass.TOTAL:
+            rows = body["m_count"] // body["acc_nstep"]
+            self._passed = first + RowSoftmax.settled_of(
+                self._config, Lanes.sum_cycle_of(self._config), rows, groups // rows)
+        return time
 
     def _store(self, time: int) -> None:
         time = max(time, self._store_ready)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
+from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
 from ...hdl.shell.config import Config
@@ -193,12 +194,15 @@ class Latencies:
         tiles, tile = body["n_count"], body["m_count"] * of_row
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
-        late = self.pair if averages or body.get("pair") or body.get("product") else 0
+        row_pass = body.get("row_pass", RowPass.NONE)
+        late = self.pair if averages or body.get("pair") or body.get("product") or row_pass else 0
         late = self.softmax if body.get("softmax") else late
         groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
         read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
         if averages:
             written = tile if searches else 0
+        if row_pass not in (RowPass.NONE, RowPass.SHARE):
+            written = 0
         # An EXECUTE need only wait until the sums will have been read when it reaches them.
         left = max(min(body["m_count"], self.few) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,

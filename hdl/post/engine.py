@@ -16,6 +16,7 @@ from .lane import Lane, Settings
 from .lanes import Lanes
 from .outputs import OutputWriter
 from .pairs import PairSum
+from .row_softmax import RowSoftmax
 from .softmax import Softmax, state_softmax_rules
 from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
@@ -78,6 +79,9 @@ class Post(wiring.Component):
     than others, for which it is kept longer. That is also why no row comes again before its state has been written. A
     command of normalised rows waits until the quotients of all rows before it have been found: its first group comes
     :meth:`quotient_delay_of` cycles after the last of softmax at the earliest.
+
+    With ``post.row_softmax``, passes are as late as pairs, and a second or third one waits until what the one before
+    found stands, :meth:`RowSoftmax.seen_of` or :meth:`RowSoftmax.settled_of` cycles.
 
     Parameters
     ----------
@@ -197,8 +201,9 @@ class Post(wiring.Component):
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
         softmax, unsettled = self._softmax(m, walk, command)
-        self._accept(m, walk, groups, command, first, last[0], ~command.normalise | (unsettled == 0)
-                     if config.has_softmax else None)
+        ripe = [~command.normalise | (unsettled == 0)] if config.has_softmax else []
+        rows = self._rows(m, walk, command) if config.has_row_softmax else None
+        self._accept(m, walk, groups, command, first, last[0], ripe if rows is None else [*ripe, rows.ripe])
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -218,7 +223,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators, softmax=softmax).build(m, platform)
+                      sums=self.accumulators, softmax=softmax, rows=rows).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
@@ -266,6 +271,13 @@ class Post(wiring.Component):
         state_softmax_rules(m, command, walk.valid)
         return softmax, unsettled
 
+    def _rows(self, m, walk, command):
+        """Give softmax of rows its groups; return it."""
+        m.submodules.rows = rows = RowSoftmax(self._config, Lanes.sum_cycle_of(self._config))
+        m.d.comb += [rows.command.eq(command), rows.start.eq(walk.start), rows.valid.eq(walk.valid),
+                     rows.group.eq(walk.group)]
+        return rows
+
     @staticmethod
     def _numerators(m, softmax, lanes):
         """Give softmax, where there is any, the lanes' scores; return its bytes."""
@@ -283,7 +295,8 @@ class Post(wiring.Component):
         pending = Signal()
         told = Signal()
         begins = pending if groups.averages is None else pending & groups.averages.ripe
-        begins = begins if ripe is None else begins & ripe
+        for each in ripe:
+            begins = begins & each
         m.d.comb += [
             self.commands.ready.eq((walked | last) & settled),
             accepted.eq(self.commands.valid & self.commands.ready),

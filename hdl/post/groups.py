@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Value
 from ..blocks.pipeline import delay, taps
 from ..shell.config import Config
 from .average import AverageWalk
+from .row_softmax import RowPass
 from .walk import PostWalk
 
 __all__ = ["Groups", "follow_groups"]
@@ -62,6 +63,11 @@ def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_
             ]
             pair = pair | walk.command.average | walk.command.search
             writes = ~pair | delay(m, averages.writes, late, "writes")
+        if config.has_row_softmax:
+            row_pass = walk.command.row_pass
+            pair = pair | (row_pass != RowPass.NONE)
+            shares = (row_pass == RowPass.NONE) | (row_pass == RowPass.SHARE)
+            writes = shares if writes is None else writes & shares
         groups = _postponed(m, "pair", walk, replace(groups, averages=averages, writes=writes), pair, late)
     if softmax_late:
         groups = _postponed(m, "softmax", walk, groups, walk.command.softmax, softmax_late)

@@ -18,6 +18,7 @@ from .lane import TABLE_BYTES, Lane
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
+from .row_softmax import RowPass, RowSoftmax
 from .softmax import Softmax
 from .sums import AccumulatorRead
 from .transposed import shared_constants
@@ -72,6 +73,8 @@ class Lanes:
         Rows of sums.
     softmax : Softmax or None
         Where quotients of rows are kept, which normalised rows have as scales.
+    rows : RowSoftmax or None
+        Where what passes find of rows is kept: their greatest bytes, and scales of shares.
     """
 
     config: Config
@@ -82,6 +85,7 @@ class Lanes:
     load: Any
     sums: Any
     softmax: Softmax | None = None
+    rows: RowSoftmax | None = None
 
     @staticmethod
     def sum_cycle_of(config: Config) -> int:
@@ -165,7 +169,14 @@ class Lanes:
             m.d.comb += memory.line.eq(delay(m, line[fine:], cycle - latency, name, reset_less=True))
         if config.has_transposed:
             biases, scales = shared_constants(m, walk, cycle, biases, scales)
+        scales = scales if self.rows is None else self._shared(m, self.rows, scales)
         return biases, scales if self.softmax is None else self._normalised(m, self.softmax, scales, fine)
+
+    def _shared(self, m, rows, scales):
+        """Put what shares of a row are scaled by in the place of all lanes' scales, as the command says."""
+        share = delay(m, self.walk.command.row_pass == RowPass.SHARE, self.cycle_of(self.config), "share",
+                      reset_less=True)
+        return [Mux(share, rows.shift if number % 2 else rows.inverse, word) for number, word in enumerate(scales)]
 
     def _normalised(self, m, softmax, scales, fine):
         """Put a row's quotient in the place of all lanes' scales, as the command says."""
@@ -182,20 +193,24 @@ class Lanes:
         total = _select(m, columns, group, f"sum_{index}")
         waited = delay(m, total, self.cycle_of(config) - self.sum_cycle_of(config), f"sum_{index}", reset_less=True)
         if config.has_pairs:
-            waited = self._pair(m, f"pair_{index}", platform, total, waited, port, control)
+            waited = self._pair(m, index, platform, total, waited, port, control)
         if factors is not None:
             waited = self._product(m, f"product_{index}", platform, total, waited, factors)
         return waited
 
-    def _pair(self, m, name, platform, total, waited, port, control):
+    def _pair(self, m, index, platform, total, waited, port, control):
         """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
-        config, command = self.config, self.walk.command
+        config, command, name, rows = self.config, self.walk.command, f"pair_{index}", self.rows
+        looked_up = total if rows is None else Cat(self._row_byte(m, index, rows, total), total[8:])
         if control is None:
             tables, chosen = PairSum(), command.pair
-            m.d.comb += tables.pair.eq(total)
+            m.d.comb += tables.pair.eq(looked_up)
         else:
             tables, chosen = Average(), command.pair | command.average | command.search
-            m.d.comb += [tables.control.eq(control), tables.total.eq(total)]
+            m.d.comb += [tables.control.eq(control), tables.total.eq(looked_up)]
+        if rows is not None:
+            chosen = chosen | (command.row_pass == RowPass.SHARE)
+            m.d.comb += rows.term[index].eq(tables.sum)
         unit.add(m, name, tables, platform)
         enable = port.destination == config.pair_memory
         for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
@@ -206,6 +221,12 @@ class Lanes:
             ]
         pair = delay(m, chosen, self.cycle_of(config), name, reset_less=True)
         return Mux(pair, tables.sum, waited)
+
+    @staticmethod
+    def _row_byte(m, index, rows, total):
+        """What a byte is looked up by: how far it is below the greatest of its row, or itself, as the command says."""
+        m.d.comb += rows.total[index].eq(total[:9])
+        return Mux(rows.below, (rows.greatest - total[:8])[:8], total[:8])
 
     def _factors(self, m):
         """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""
