@@ -28,6 +28,7 @@ from random_workloads import (
     NARROW_OPERATORS,
     OPERATORS,
     PAIR_OPERATORS,
+    ROW_OPERATORS,
     configuration,
     operands,
     pooled,
@@ -106,6 +107,7 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
     makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
+    makers |= ROW_OPERATORS if config.has_row_softmax else {}
     # Twice, since few configurations have it.
     attention = ["attention"] * 2 if config.has_softmax and config.has_moves else []
     name = str(rng.choice([*makers, "filling_gemm", "pooled", *attention]))
@@ -222,7 +224,7 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm", "pooled"])
+    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, *ROW_OPERATORS, "filling_gemm", "pooled"])
     return [*operators, f"all, on {CONFIGURATIONS} configurations"]
 
 

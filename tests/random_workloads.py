@@ -21,6 +21,7 @@ from pearray.compiler.operators import (
     Relu,
     Requant,
     Reshape,
+    Softmax,
     Sub,
 )
 from pearray.hdl.errors import PearrayError
@@ -284,6 +285,18 @@ def binary(rng, bits):
     shapes = (shape, spread) if rng.integers(2) else (spread, shape)
     return operator, {"a": operands(rng, shapes[0], a_kind), "b": operands(rng, shapes[1], b_kind)}, None
 
+
+def softmax(rng, bits):
+    """Softmax of rows, or of the channels of images, by LiteRT's rule."""
+    kind = np.dtype(rng.choice([np.int8, np.uint8]))
+    shape, least = _any_shape(rng, _upto(rng, 60)), int(np.iinfo(kind).min)
+    operator = Softmax(1, X_scale=float(2.0 ** rng.uniform(-8, 1)), y_scale=1 / 256, y_zero_point=least,
+                       rounding="tflite")
+    return operator, {"x": operands(rng, shape, kind)}, None
+
+
+#: Operators that need an accelerator with softmax of rows.
+ROW_OPERATORS = {"softmax": softmax}
 
 #: Operators of two tensors, which need an accelerator with tables and products of pairs.
 PAIR_OPERATORS = {"binary": binary}

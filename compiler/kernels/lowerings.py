@@ -20,7 +20,7 @@ __all__ = ["LOWERINGS"]
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
     operators.Add: add, operators.Attention: attention, operators.AvgPool2d: average_pool, operators.Conv2d: conv,
     operators.Conv2dGrad: conv_grad, operators.ConvTranspose2d: conv_transpose, operators.Gemm: gemm,
-    operators.Linear: gemm, operators.LinearGrad: linear_grad, operators.Lookup: lookup,
+    operators.Linear: gemm, operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
     operators.MaxPool2d: max_pool, operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
     operators.Softmax: softmax, operators.Sub: subtract,
 }

@@ -41,13 +41,17 @@ class RowSoftmax(Kernel):
         return (self.x,)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.y} = softmax(c < {self.ranks['c']})({self.x}); requantise tflite_double + {self.low}"
+        return (f"{self.name}: {self.y} = softmax(c < {self.ranks['c']})({self.x}); "
+                f"requantise tflite_double + {self.low}")
 
 
 def softmax(context: Context, node: Node[Softmax]) -> list[Kernel]:
     """State Softmax of 8-bit tensors along what stands side by side in memory as a kernel of its own."""
     operator, config = node.operator, context.config
     where = f"{node.name}: " if len(context.graph.nodes) > 1 else ""
+    if not operator.is_scaled:
+        raise PearrayError(f"{where}Softmax without scales has no lowering for this accelerator yet: give X_scale and "
+                           "y_scale, and x of 8 bits")
     if operator.rounding != "tflite":
         raise PearrayError(f"{where}Softmax has a lowering for rounding 'tflite' only, not {operator.rounding!r}")
     if not config.has_row_softmax:
@@ -56,8 +60,8 @@ def softmax(context: Context, node: Node[Softmax]) -> list[Kernel]:
     found = context.operand(node, "x")
     width = x.shape[operator.axis]
     if not _side_by_side(found.layout, operator.axis):
-        raise PearrayError(f"{where}axis of Softmax must be what stands side by side in memory, the last one, or that of "
-                           f"the channels of images, not {operator.axis} of shape {tuple(x.shape)}")
+        raise PearrayError(f"{where}axis of Softmax must be what stands side by side in memory, the last one, or that "
+                           f"of the channels of images, not {operator.axis} of shape {tuple(x.shape)}")
     sizes = found.buffer.size // width, width
     y = context.result(node, found.layout)
     index = {"m": Index({"m": 1}), "c": Index({"c": 1})}

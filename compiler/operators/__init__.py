@@ -13,11 +13,11 @@ from .gradients import Conv2dGrad, LinearGrad
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
-from .softmax import Softmax
+from .softmax import Logistic, Softmax
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Lookup", "MatrixProduct",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatrixProduct",
     "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
     "Softmax", "Sub",
 ]

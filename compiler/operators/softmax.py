@@ -1,4 +1,4 @@
-"""Softmax along an axis."""
+"""Softmax along an axis, and the logistic function of LiteRT."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,11 +7,12 @@ import numpy as np
 
 from ...golden import attention, litert, quantised
 from ...hdl.errors import PearrayError
-from .fields import Index, Number, Scale, ZeroPoint
-from .operator import Spec, Typed
+from .channelwise import every_value, look_up
+from .fields import Index, Number, Scale, ZeroPoint, check_stored
+from .operator import Operator, Quantisation, Spec, Typed
 from .scaled import Scaled
 
-__all__ = ["Softmax"]
+__all__ = ["Logistic", "Softmax"]
 
 #: Scale of LiteRT's outputs.
 _STEP = 1 / 256
@@ -86,3 +87,47 @@ class Softmax(Scaled):
         else:
             y = quantised.softmax(rows, *self.stored("x"), *self.stored("y"), dtype=self._types(x)[0][1])
         return [np.moveaxis(y, -1, self.axis)]
+
+
+@dataclass(frozen=True, eq=False)
+class Logistic(Operator):
+    """Logistic function ``1 / (1 + exp(-x))`` of an int8 tensor in integers, as LiteRT's LOGISTIC.
+
+    The output has the scale 1 / 256 and the zero point -128.
+
+    Parameters
+    ----------
+    x_scale, x_zero_point
+        How the input is stored.
+    """
+
+    stated: ClassVar = {"x": ("x_scale", "x_zero_point")}
+
+    x_scale: Scale
+    x_zero_point: ZeroPoint = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_stored("x_zero_point", self.x_zero_point, np.int8)
+        try:
+            vars(self)["_table"] = litert.logistic(every_value(np.int8), self.x_scale, int(self.x_zero_point))
+        except ValueError as error:
+            raise PearrayError(f"x_scale: {error}") from None
+
+    @property
+    def table(self) -> np.ndarray:
+        """Output for each stored value, in the order of a table's entries: (256,) int8."""
+        found: np.ndarray = vars(self)["_table"]
+        return found
+
+    def quantisation(self, role: str) -> Quantisation | None:
+        """How a tensor is stored."""
+        return Quantisation(_STEP, -128) if role == "y" else super().quantisation(role)
+
+    def _types(self, x: Typed) -> list[Spec]:
+        if np.dtype(x.dtype) != np.int8:
+            raise PearrayError(f"x must be of type int8, not {x.dtype}")
+        return [(tuple(x.shape), np.dtype(np.int8))]
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        return [look_up(x, self.table)]

@@ -278,7 +278,7 @@ class _Machine(Queues):
         self._finished(_POST, index, time + posting.done)
 
     def _pass(self, time: int, body: Mapping[str, int], groups: int) -> int:
-        """Let a pass over rows, accepted at some time, wait for what the one before found; return since when it goes on."""
+        """Let a pass over rows wait for what the one before found; return the time from which on it goes on."""
         constants, kind = self._c, body["row_pass"]
         if kind != RowPass.GREATEST:
             time = max(time, self._passed - constants.start)

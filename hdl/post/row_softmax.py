@@ -145,8 +145,13 @@ class RowSoftmax(wiring.Component):
         valid = delay(m, passes[RowPass.GREATEST], found, "greatest_valid")
         now = self._greatest(m, valid, flags[found], counts[sums - 1])
         below = delay(m, command.row_pass != RowPass.NONE, sums, "below", reset_less=True)
-        m.d.comb += [self.below.eq(below), self.greatest.eq(stored), write.en.eq(valid & flags[found][1]), write.addr.eq(row[found]),
-                     write.data.eq(now)]
+        m.d.comb += [
+            self.below.eq(below),
+            self.greatest.eq(stored),
+            write.en.eq(valid & flags[found][1]),
+            write.addr.eq(row[found]),
+            write.data.eq(now),
+        ]
 
         added = terms + self._levels + 1
         valid = delay(m, passes[RowPass.TOTAL], added, "total_valid")

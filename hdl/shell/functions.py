@@ -119,8 +119,8 @@ With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one anothe
     zero."""),
     "row_softmax": Function(fields={"row_pass": 2}, bytes_only=True, needs="pairs", doc="""
 With ``row_pass`` set, sums are bytes, of either type, of rows of a softmax, over which three commands go. Row r is
-    ``acc_nstep`` rows of sums, from row ``acc_base + r * acc_nstep`` on, of which ``m_count`` is a multiple. Of the last
-    of them the first ``bias_nstep`` columns count, of the others the first ``bias_mstep``; at least one of each does.
+    ``acc_nstep`` rows of sums, from row ``acc_base + r * acc_nstep`` on, of which ``m_count`` is a multiple. Of the
+    last of them the first ``bias_nstep`` columns count, of the others the first ``bias_mstep``; at least one of each.
     What is found of row r is kept as state ``scale_nstep + r``, of which there are 256.
 
     1. With ``row_pass`` 1 the state's greatest byte becomes that of the row.

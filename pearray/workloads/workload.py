@@ -23,6 +23,7 @@ from ..compiler.operators import (
     LinearGrad,
     Quantize,
     Requant,
+    Softmax,
 )
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
@@ -46,6 +47,7 @@ FORMS = {
     "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
     "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
     "attention:P,M,E,F,H": "softmax(q k' / sqrt(E)) v of H heads, P queries, M keys",
+    "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -116,7 +118,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
-                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention)):
+                        ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
+                        ("softmax:", _softmax)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -266,6 +269,17 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
     operator = Attention(causal=causal, q_scale=unit, k_scale=unit, v_scale=unit,
                          y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, window=window or None,
                          two_bytes=two_bytes)
+    return Workload(name, Graph.of(operator, tensors), tensors)
+
+
+def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    """Softmax of int8 rows, drawn over the full range, whose values have a deviation of 2, by LiteRT's rule."""
+    rows, width = _sizes(name, r"softmax:(\d+),(\d+)", "softmax:ROWS,D")
+    _at_least_one(name, ROWS=rows, D=width)
+    settings.finish()
+    tensors = {"x": _draw(rng, _Int8, (rows, width))}
+    operator = Softmax(X_scale=2 * (12 / ((1 << 16) - 1)) ** 0.5, y_scale=1 / 256, y_zero_point=-128,
+                       rounding="tflite")
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
