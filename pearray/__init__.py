@@ -54,8 +54,8 @@ _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
-        "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Requant", "Softmax",
-        "Sub",
+        "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Requant",
+        "Softmax", "Sub",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

@@ -17,7 +17,7 @@ from .softmax import Logistic, Softmax
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatrixProduct",
-    "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu", "Requant", "Reshape",
-    "Softmax", "Sub",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "Lookup",
+    "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "Relu",
+    "Requant", "Reshape", "Softmax", "Sub",
 ]

@@ -59,9 +59,16 @@ class Softmax(Scaled):
         except ValueError as error:
             raise PearrayError(f"X_scale * beta: {error}") from None
 
-    def terms(self) -> np.ndarray:
-        """Exponentials of scores that are 0 to 255 below the greatest, by LiteRT's rule: (256,) int64."""
-        return litert.softmax_terms(self.X_scale, self.beta)
+    def terms(self, width: int) -> np.ndarray:
+        """Exponentials of scores 0 to 255 below the greatest of `width`: (256,) float32, or int64 by LiteRT's rule."""
+        if self.rounding == "tflite":
+            return litert.softmax_terms(self.X_scale, self.beta)
+        return quantised.softmax_terms(self.X_scale, width)
+
+    @property
+    def inverse(self) -> int:
+        """Steps of an output in one, by onnxruntime's rule."""
+        return int(np.floor(np.float32(1) / np.float32(self.y_scale)))
 
     def _types(self, x: Typed) -> list[Spec]:
         shape = tuple(x.shape)

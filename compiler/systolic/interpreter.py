@@ -154,26 +154,30 @@ class SystolicInterpreter(Interpreter):
             raise ProgramError("post of nothing")
         if self.config.has_softmax:
             self._softmax.check(body)
+        if body.get("row_pass"):
+            self._passed(ordinal, clock, body)
+            return
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
         tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
-        if body.get("row_pass"):
-            tiles = self._passed(next(tiles), ordinal, clock, body)
-        elif averages:
+        if averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
 
-    def _passed(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> Iterator[np.ndarray]:
-        """Go over rows of a softmax; yield sums of which outputs are made: none but in the last pass."""
+    def _passed(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Go over rows of a softmax."""
+        m = np.arange(self._passes.rows(body, self.config.array.cols // self.config.post.lanes))
+        (sums,) = self._tiles_of_sums(m, 1, ordinal, clock, body)
         index = self._passes.index(sums, body)
-        if body["row_pass"] > RowPass.GREATEST:
-            terms = self._looked_up(index, ordinal, clock)
-            if body["row_pass"] == RowPass.SHARE:
-                yield terms
-            else:
-                self._passes.add(terms, body)
+        if body["row_pass"] == RowPass.GREATEST:
+            return
+        terms = self._looked_up(index, ordinal, clock)
+        if body["row_pass"] == RowPass.TOTAL:
+            self._passes.add(terms, body)
+        else:
+            self._finish(0, m, 0, terms, ordinal, clock, body)
 
     def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> np.ndarray:

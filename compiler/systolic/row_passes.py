@@ -22,20 +22,37 @@ _CUT, _SHIFT, _MOST = 12, 35, 31
 
 
 class RowPasses:
-    """States of rows: greatest byte, multiplier and right shift of shares."""
+    """States of rows: greatest byte, multiplier and right shift of shares, and total in float32."""
 
     def __init__(self) -> None:
         self._greatest = np.zeros(STATES, np.int64)
         self._multiplier = np.zeros(STATES, np.int64)
         self._shift = np.zeros(STATES, np.int64)
+        self._float_total = np.zeros(STATES, np.float32)
 
     @staticmethod
-    def _rows(body: dict[str, Any]) -> tuple[np.ndarray, int]:
-        """States of the rows of a command, and rows of sums of each."""
+    def rows(body: dict[str, Any], groups: int) -> int:
+        """Rows of sums that a command goes over, which have so many groups.
+
+        Raises
+        ------
+        ProgramError
+            If their counts do not fit.
+        """
+        tiles = 1
+        if body.get("float_row") and body["row_pass"] == RowPass.TOTAL:
+            tiles = body["acc_nstep"] * groups
+        if body["n_count"] != tiles:
+            raise ProgramError(f"n_count must be {tiles} with row_pass, not {body['n_count']}")
+        return int(body["m_count"] * (1 if tiles == 1 else body["acc_nstep"]))
+
+    @staticmethod
+    def _rows(count: int, body: dict[str, Any]) -> tuple[np.ndarray, int]:
+        """States of the rows of a command over some rows of sums, and rows of sums of each."""
         each = body["acc_nstep"]
-        if not each or body["m_count"] % each:
-            raise ProgramError(f"m_count must be a multiple of acc_nstep = {each} with row_pass, not {body['m_count']}")
-        place = body["scale_nstep"] + np.arange(body["m_count"] // each)
+        if not each or count % each:
+            raise ProgramError(f"m_count must be a multiple of acc_nstep = {each} with row_pass, not {count}")
+        place = body["scale_nstep"] + np.arange(count // each)
         if place[-1] >= STATES:
             raise ProgramError(f"there are {STATES} states of rows, {place[-1]} is outside")
         return place, each
@@ -55,11 +72,9 @@ class RowPasses:
         for name in _ZERO:
             if body.get(name):
                 raise ProgramError(f"{name} must be zero with row_pass")
-        if body["n_count"] != 1:
-            raise ProgramError(f"n_count must be 1 with row_pass, not {body['n_count']}")
         if sums.size and not -128 <= sums.min() <= sums.max() <= 255:
             raise ProgramError("sums must be bytes with row_pass")
-        place, each = self._rows(body)
+        place, each = self._rows(len(sums), body)
         counts = self._counts(sums.shape[1], each, body)
         if body["row_pass"] == RowPass.GREATEST:
             byte = np.where(counts, sums.reshape(-1, *counts.shape), -256)
@@ -69,8 +84,12 @@ class RowPasses:
 
     def add(self, terms: np.ndarray, body: dict[str, Any]) -> None:
         """Add the terms of rows, and find what shares are scaled by."""
-        place, each = self._rows(body)
+        place, each = self._rows(len(terms), body)
         counts = self._counts(terms.shape[1], each, body)
+        if body.get("float_row"):
+            found = terms.astype(np.int32).view(np.float32).reshape(-1, *counts.shape)[:, counts]
+            self._float_total[place] = np.add.accumulate(found, axis=-1, dtype=np.float32)[:, -1]
+            return
         rounded = (terms + (1 << _CUT - 1)) >> _CUT
         total = np.where(counts, rounded.reshape(-1, *counts.shape), 0).sum(axis=(1, 2))
         if terms.min() < 0 or total.min() < LEAST or total.max() >= 1 << 32:
@@ -83,9 +102,22 @@ class RowPasses:
 
     def shares(self, terms: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Outputs of terms."""
-        if body["rounding"] is not Rounding.TFLITE_DOUBLE:
-            raise ProgramError("rounding must be TFLITE_DOUBLE with the last row_pass")
-        place, each = self._rows(body)
+        is_float = body.get("float_row")
+        rounding = Rounding.ONNX if is_float else Rounding.TFLITE_DOUBLE
+        if body["rounding"] is not rounding:
+            raise ProgramError(f"rounding must be {rounding.name} with the last row_pass")
+        place, each = self._rows(len(terms), body)
+        if is_float:
+            return self._quotients(terms, np.repeat(self._float_total[place], each), body)
         multiplier, shift = (np.repeat(found[place], each) for found in (self._multiplier, self._shift))
         return requantise.tflite(terms, multiplier, -shift, body["zero_point"], body["low"], body["high"],
                                  0).astype(np.int64)
+
+    @staticmethod
+    def _quotients(terms: np.ndarray, total: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Outputs of terms in float32, whose rows have these totals."""
+        values = terms.astype(np.int32).view(np.float32)
+        product = np.where(values < np.finfo(np.float32).tiny, 0, values).astype(np.float64) * (body["bias_base"] & 511)
+        # Exact products of 33 bits, and quotients whose ties no rounding to 53 bits can make.
+        shares = np.rint(product / total[:, None].astype(np.float64)).astype(np.int64)
+        return np.clip(shares + body["zero_point"], body["low"], body["high"])

@@ -173,7 +173,8 @@ class _Emitter:
 
         def packed() -> bytes:
             words = np.zeros((256, pair_words(config)), "<i4")
-            words[:, 0] = layer.kernel.exponentials
+            terms = layer.kernel.exponentials
+            words[:, 0] = terms.view("<i4") if layer.kernel.is_float else terms
             return words.tobytes()
 
         address = self._plan.constant(layer.kernel.name, length, packed)
@@ -191,15 +192,20 @@ class _Emitter:
 
     def _post(self, rows: _Block, row_pass: RowPass) -> None:
         layer, target = self._layer, self._output(rows)
-        body = {"row_pass": row_pass.value, "rounding": Rounding.TFLITE_DOUBLE.value, "bank": rows.side, "n_count": 1,
+        kernel, rounding = layer.kernel, Rounding.ONNX if layer.kernel.is_float else Rounding.TFLITE_DOUBLE
+        body = {"row_pass": row_pass.value, "rounding": rounding.value, "bank": rows.side, "n_count": 1,
                 "m_count": rows.rows * layer.each, "acc_nstep": layer.each, "bias_mstep": layer.reach,
                 "bias_nstep": layer.width - (layer.each - 1) * layer.reach, "scale_nstep": rows.side * (STATES // 2)}
         reads, writes = [self._sums(rows)], []
         if row_pass is not RowPass.GREATEST:
             reads.append(Region("pair", 0, 1))
+        if kernel.is_float:
+            body |= {"float_row": 1, "bias_base": kernel.inverse}
+            if row_pass is RowPass.TOTAL:
+                groups = layer.config.array.cols // layer.config.post.lanes
+                body |= {"m_count": rows.rows, "n_count": layer.each * groups}
         if row_pass is RowPass.SHARE:
-            low = layer.kernel.low
-            body |= {"zero_point": low, "low": low, "high": low + 255, "out_base": target.first,
+            body |= {"zero_point": kernel.point, "low": kernel.low, "high": kernel.high, "out_base": target.first,
                      "out_mstep": layer.reach}
             writes.append(target)
         self._hazards.emit(Opcode.POST, body, reads, writes)

@@ -21,7 +21,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Latencies, UnendingError, bursts, continues, execution
+from .timing import Latencies, Posting, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -270,25 +270,28 @@ class _Machine(Queues):
             # Accepted, it waits for the quotients.
             time = max(time, self._softmax + constants.quotient - constants.start)
         if body.get("row_pass"):
-            time = self._pass(time, body, posting.read)
+            time = self._pass(time, body, posting)
         self._post_ready = self.kept[index] = time + posting.ready
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
         self._finished(_POST, index, time + posting.done)
 
-    def _pass(self, time: int, body: Mapping[str, int], groups: int) -> int:
+    def _pass(self, time: int, body: Mapping[str, int], posting: Posting) -> int:
         """Let a pass over rows wait for what the one before found; return the time from which on it goes on."""
         constants, kind = self._c, body["row_pass"]
         if kind != RowPass.GREATEST:
             time = max(time, self._passed - constants.start)
         first = time + constants.start
+        last = first + posting.walked - 1
         if kind == RowPass.GREATEST:
-            self._passed = max(self._passed, first + groups - 1 + RowSoftmax.seen_of(self._config))
+            self._passed = max(self._passed, last + RowSoftmax.seen_of(self._config))
+        elif body.get("float_row") and kind == RowPass.TOTAL:
+            self._passed = last + constants.float_row
         elif kind == RowPass.TOTAL:
             rows = body["m_count"] // body["acc_nstep"]
             self._passed = first + RowSoftmax.settled_of(
-                self._config, Lanes.sum_cycle_of(self._config), rows, groups // rows)
+                self._config, Lanes.sum_cycle_of(self._config), rows, posting.read // rows)
         return time
 
     def _store(self, time: int) -> None:

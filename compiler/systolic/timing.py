@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
+from ...hdl.post.float_rows import FloatShare, FloatTotals
 from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
@@ -32,7 +33,7 @@ from ...hdl.systolic.slots import (
 )
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "continues", "contraction_tiles",
+__all__ = ["Bursts", "Execution", "Latencies", "Posting", "UnendingError", "bursts", "continues", "contraction_tiles",
            "data_cycles", "execution", "is_toeplitz", "row_bursts"]
 
 #: ``w_pitch`` of rows of weights that stand one operand before the row before.
@@ -151,8 +152,8 @@ class Latencies:
     #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
     #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
     #: be taken; by how much later all but that is if its sums are those of pairs or averages, and if it makes
-    #: numerators of softmax; cycles from a tile of an average to the next at least; and from the last group of softmax
-    #: to the first of normalised rows.
+    #: numerators of softmax; cycles from a tile of an average, or of sums of rows in float32, to the next at least; and
+    #: from the last group of softmax to the first of normalised rows.
     groups: int
     start: int
     post: int
@@ -161,6 +162,7 @@ class Latencies:
     pair: int
     softmax: int
     average: int
+    float_row: int
     quotient: int
     #: From a burst of a STORE to its first beat on the bus.
     store_data: int
@@ -184,20 +186,28 @@ class Latencies:
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), Post.softmax_delay_of(config), AverageWalk.PERIOD,
+            FloatTotals.period_of(config.post.lanes),
             Post.quotient_delay_of(config) if config.has_softmax else 0,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
 
     def posting(self, body: Mapping[str, int]) -> "Posting":
         """What a POST takes: one group a cycle, but for the states of averages."""
-        of_row = body["last_group"] + 1 if body.get("transposed") else self.groups
+        row_pass, of_row = body.get("row_pass", RowPass.NONE), self.groups
+        if body.get("transposed"):
+            of_row = body["last_group"] + 1
+        rows_first = body.get("float_row") and row_pass == RowPass.TOTAL
+        if rows_first:
+            of_row = 1
         tiles, tile = body["n_count"], body["m_count"] * of_row
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
-        row_pass = body.get("row_pass", RowPass.NONE)
         late = self.pair if averages or body.get("pair") or body.get("product") or row_pass else 0
+        if body.get("float_row") and row_pass == RowPass.SHARE:
+            late += FloatShare.LATENCY
         late = self.softmax if body.get("softmax") else late
-        groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
+        period = self.average if averages else self.float_row if rows_first else 0
+        groups = (tiles - 1) * max(tile, period) + tile
         read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
         if averages:
             written = tile if searches else 0
@@ -206,7 +216,7 @@ class Latencies:
         # An EXECUTE need only wait until the sums will have been read when it reaches them.
         left = max(min(body["m_count"], self.few) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
-                       self.start + groups + self.post + late, read, written)
+                       self.start + groups + self.post + late, read, written, groups)
 
 
 class Posting(NamedTuple):
@@ -221,6 +231,8 @@ class Posting(NamedTuple):
     #: Groups whose sums are read, and groups of outputs that are written.
     read: int
     written: int
+    #: Cycles from the first group to that behind the last.
+    walked: int
 
 
 class Execution(NamedTuple):

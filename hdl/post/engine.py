@@ -202,7 +202,7 @@ class Post(wiring.Component):
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
         softmax, unsettled = self._softmax(m, walk, command)
         ripe = [~command.normalise | (unsettled == 0)] if config.has_softmax else []
-        rows = self._rows(m, walk, command) if config.has_row_softmax else None
+        rows = self._rows(m, walk, groups, command) if config.has_row_softmax else None
         self._accept(m, walk, groups, command, first, last[0], ripe if rows is None else [*ripe, rows.ripe])
 
         settings = Signal(Settings)
@@ -271,11 +271,14 @@ class Post(wiring.Component):
         state_softmax_rules(m, command, walk.valid)
         return softmax, unsettled
 
-    def _rows(self, m, walk, command):
+    def _rows(self, m, walk, groups, command):
         """Give softmax of rows its groups; return it."""
         m.submodules.rows = rows = RowSoftmax(self._config, Lanes.sum_cycle_of(self._config))
         m.d.comb += [rows.command.eq(command), rows.start.eq(walk.start), rows.valid.eq(walk.valid),
                      rows.group.eq(walk.group)]
+        if self._config.has_float_softmax:
+            m.d.comb += [rows.last_of_tile.eq(walk.last_of_tile), walk.ripe.eq(
+                rows.tile_ripe if groups.averages is None else rows.tile_ripe & groups.averages.ripe)]
         return rows
 
     @staticmethod

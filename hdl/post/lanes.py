@@ -29,6 +29,9 @@ __all__ = ["Lanes"]
 #: Low bits of the two words of a scale that are kept: a factor, and a shift.
 SCALE_WIDTHS = (32, 6)
 
+#: A scale of 1.
+_ONE = 0x3F800000
+
 
 def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:
     """Select one of several values through registered stages of four to one."""
@@ -176,7 +179,10 @@ class Lanes:
         """Put what shares of a row are scaled by in the place of all lanes' scales, as the command says."""
         share = delay(m, self.walk.command.row_pass == RowPass.SHARE, self.cycle_of(self.config), "share",
                       reset_less=True)
-        return [Mux(share, rows.shift if number % 2 else rows.inverse, word) for number, word in enumerate(scales)]
+        factor, shift = rows.inverse, rows.shift
+        if self.config.has_float_softmax:
+            factor = Mux(self.walk.command.float_row, _ONE, factor)
+        return [Mux(share, shift if number % 2 else factor, word) for number, word in enumerate(scales)]
 
     def _normalised(self, m, softmax, scales, fine):
         """Put a row's quotient in the place of all lanes' scales, as the command says."""
@@ -220,7 +226,12 @@ class Lanes:
                 tables.write.data[table].eq(word),
             ]
         pair = delay(m, chosen, self.cycle_of(config), name, reset_less=True)
-        return Mux(pair, tables.sum, waited)
+        found = Mux(pair, tables.sum, waited)
+        if not config.has_float_softmax:
+            return found
+        share = delay(m, command.float_row & (command.row_pass == RowPass.SHARE), self.cycle_of(config),
+                      f"share_{index}", reset_less=True)
+        return Mux(share, rows.share[index], found)
 
     @staticmethod
     def _row_byte(m, index, rows, total):

@@ -7,10 +7,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..arithmetic.reciprocal import HEADROOM_BITS, Reciprocal
+from ..blocks import unit
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import never
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .float_rows import INVERSE_BITS, FloatShare, FloatTotals
 from .pairs import PairSum
 
 __all__ = ["STATES", "RowPass", "RowSoftmax", "state_row_rules"]
@@ -48,7 +50,10 @@ def state_row_rules(m: Module, command, valid) -> None:
     fields = dict(data.Layout.cast(command.shape()))
     wrong = [getattr(command, name).any() for name in _OTHERS if name in fields]
     wrong += [command.bias, command.per_channel, command.table, command.n_count != 1, command.acc_nstep == 0]
-    wrong += [(command.row_pass == RowPass.SHARE) & (command.rounding != Rounding.TFLITE_DOUBLE)]
+    is_float = command.float_row if "float_row" in fields else Const(0)
+    wrong[-2] = (command.n_count != 1) & ~(is_float & (command.row_pass == RowPass.TOTAL))
+    rounding = Mux(is_float, Rounding.ONNX, Rounding.TFLITE_DOUBLE)
+    wrong += [(command.row_pass == RowPass.SHARE) & (command.rounding.as_value() != rounding)]
     never(m, "row_pass", valid & (command.row_pass != RowPass.NONE) & Cat(wrong).any(),
           "a field is set that it has no place for")
 
@@ -60,6 +65,10 @@ class RowSoftmax(wiring.Component):
     greatest byte of each row. In the second lanes look terms up by how far bytes are below it, and those of a row are
     added. A reciprocal of each sum is found by a unit that works row by row, :data:`_TURN` cycles for each. In the
     third lanes look the same terms up, and scale them by it.
+
+    With ``post.float_softmax`` commands may say that terms are float32 numbers. Their sums are made one after another,
+    through the adders of all lanes (:class:`.FloatTotals`), by a pass that goes over one group of all rows after
+    another, and shares are quotients (:class:`.FloatShare`).
 
     Parameters
     ----------
@@ -86,6 +95,11 @@ class RowSoftmax(wiring.Component):
         Multiplier and right shift of its row, with them.
     ripe : :py:`Out(1)`
         Whether the command may begin in the next cycle.
+    last_of_tile : :py:`In(1)`, tile_ripe : :py:`Out(1)`
+        With ``post.float_softmax``, whether a group is the last of its tile, and whether the next tile may begin in the
+        next cycle.
+    share : :py:`Out(ArrayLayout(9, lanes))`
+        With ``post.float_softmax``, shares of float32 numbers, :attr:`FloatShare.LATENCY` cycles behind their terms.
     """
 
     def __init__(self, config: Config, sum_cycle: int):
@@ -105,6 +119,8 @@ class RowSoftmax(wiring.Component):
             "inverse": Out(31),
             "shift": Out(6),
             "ripe": Out(1),
+            **({"last_of_tile": In(1), "tile_ripe": Out(1), "share": Out(data.ArrayLayout(INVERSE_BITS, lanes))}
+               if config.has_float_softmax else {}),
         })
 
     @staticmethod
@@ -136,6 +152,10 @@ class RowSoftmax(wiring.Component):
         terms = sums + PairSum.LATENCY
         row, begins, ends, counts = self._walk(m)
         passes = {each: self.valid & (command.row_pass == each) for each in (RowPass.GREATEST, RowPass.TOTAL)}
+        float_total = Const(0)
+        if self._config.has_float_softmax:
+            float_total = passes[RowPass.TOTAL] & command.float_row
+            passes[RowPass.TOTAL] = passes[RowPass.TOTAL] & ~command.float_row
         row = taps(m, row, terms + self._levels + 2, "row", reset_less=True)
         flags = taps(m, Cat(begins, ends), terms + self._levels + 2, "flags", reset_less=True)
         counts = taps(m, counts, terms - 1, "counts", reset_less=True)
@@ -158,12 +178,19 @@ class RowSoftmax(wiring.Component):
         total = self._total(m, valid, flags[added], counts[terms - 1])
         summed = delay(m, valid & flags[added][1], 1, "summed")
         idle = self._divide(m, summed, row[added + 1], total, row[terms - 2], passes[RowPass.TOTAL])
+        lanes = self._config.post.lanes
+        if self._config.has_float_softmax:
+            self._float(m, platform, delay(m, float_total, terms, "float_valid"), flags[terms][0], counts[terms - 1],
+                        row[terms - 2:terms + 1])
 
-        unsettled = Signal(range(added + 2))
+        most = max(added + 1, FloatTotals.latency_of(lanes)) if self._config.has_float_softmax else added + 1
+        unsettled = Signal(range(most + 1))
         with m.If(passes[RowPass.GREATEST]):
             m.d.sync += unsettled.eq(self._levels + 1)
         with m.Elif(passes[RowPass.TOTAL]):
             m.d.sync += unsettled.eq(added + 1)
+        with m.Elif(float_total):
+            m.d.sync += unsettled.eq(FloatTotals.latency_of(lanes))
         with m.Elif(unsettled != 0):
             m.d.sync += unsettled.eq(unsettled - 1)
         m.d.comb += self.ripe.eq(~command.row_pass[1] | (idle & (unsettled == 0)))
@@ -177,11 +204,23 @@ class RowSoftmax(wiring.Component):
         left, row = Signal(16, reset_less=True), Signal(range(STATES), name="row_number", reset_less=True)
         opens = Signal(reset_less=True)
         closes = left == 0
-        at_end = Const(1) if groups == 1 else self.group == groups - 1
+        at_last = Const(1) if groups == 1 else self.group == groups - 1
         at_begin = Const(1) if groups == 1 else self.group == 0
+        at_end, goes_back = at_last, self.start
+        goes_on = self.valid & at_end & closes
+        if self._config.has_float_softmax:
+            # A tile has the same group of all rows.
+            rows_first = command.float_row & (command.row_pass == RowPass.TOTAL)
+            at_end = at_last & (~rows_first | self.last_of_tile)
+            goes_back = self.start | rows_first & self.last_of_tile
+            goes_on = self.valid & (rows_first | at_end & closes)
+            self._rest(m, rows_first)
+        with m.If(goes_back):
+            m.d.sync += row.eq(command.scale_nstep)
+        with m.Elif(goes_on):
+            m.d.sync += row.eq(row + 1)
         with m.If(self.start | self.valid & at_end & closes):
-            m.d.sync += [left.eq(command.acc_nstep - 1), opens.eq(1), row.eq(Mux(self.start, command.scale_nstep,
-                                                                               row + 1))]
+            m.d.sync += [left.eq(command.acc_nstep - 1), opens.eq(1)]
         with m.Elif(self.valid & at_end):
             m.d.sync += [left.eq(left - 1), opens.eq(0)]
         limit = Signal(16)
@@ -190,6 +229,35 @@ class RowSoftmax(wiring.Component):
         first = self.group * lanes if groups > 1 else Const(0)
         m.d.sync += [counts[lane].eq(first + lane < limit) for lane in range(lanes)]
         return row, opens & at_begin, closes & at_end, counts
+
+    def _rest(self, m, rows_first):
+        """Tell when each row of a tile has got its total, so that the next tile may begin."""
+        period = FloatTotals.period_of(self._config.post.lanes)
+        age, fresh = Signal(range(period)), Signal()
+        is_first, aged = self.valid & fresh, age == period - 1
+        with m.If(is_first):
+            m.d.sync += age.eq(1)
+        with m.Elif(~aged):
+            m.d.sync += age.eq(age + 1)
+        m.d.sync += fresh.eq(self.start | self.last_of_tile | fresh & ~self.valid)
+        m.d.comb += self.tile_ripe.eq(~rows_first | (aged & ~is_first))
+
+    def _float(self, m, platform, valid, opens, counts, rows):
+        """Add terms of float32, and divide by their sums; `rows` are those of groups in the last cycles before that."""
+        lanes = self._config.post.lanes
+        m.submodules.float_totals = totals = FloatTotals(lanes, STATES)
+        m.d.comb += [totals.ahead.eq(rows[0]), totals.row.eq(rows[2]), totals.valid.eq(valid), totals.opens.eq(opens)]
+        inverse = Signal(INVERSE_BITS, reset_less=True)
+        m.d.sync += inverse.eq(self.command.bias_base)
+        for lane in range(lanes):
+            unit.add(m, f"float_share_{lane}", share := FloatShare(), platform)
+            m.d.comb += [
+                totals.term[lane].eq(Mux(counts[lane], self.term[lane], 0)),
+                share.term.eq(self.term[lane]),
+                share.total.eq(totals.stored),
+                share.inverse.eq(inverse),
+                self.share[lane].eq(share.share),
+            ]
 
     def _greatest(self, m, valid, flags, counts):
         """Return the greatest byte of a row so far."""
@@ -221,11 +289,11 @@ class RowSoftmax(wiring.Component):
         at, left = Signal(range(STATES), name="divided_row", reset_less=True), Signal(range(STATES + 1))
         write, stored = self._memory(m, "total", 32, at, registers=1)
         m.d.comb += [write.en.eq(summed), write.addr.eq(row), write.data.eq(total)]
-        m.submodules.reciprocal = unit = Reciprocal()
-        m.d.comb += [reads.eq((left != 0) & ~waiting), unit.total.eq(stored),
-                     unit.start.eq(delay(m, reads, 1, "total_read"))]
-        m.d.sync += [left.eq(left + summed - unit.done), waiting.eq((waiting | reads) & ~unit.done)]
-        with m.If(unit.done):
+        m.submodules.reciprocal = divider = Reciprocal()
+        m.d.comb += [reads.eq((left != 0) & ~waiting), divider.total.eq(stored),
+                     divider.start.eq(delay(m, reads, 1, "total_read"))]
+        m.d.sync += [left.eq(left + summed - divider.done), waiting.eq((waiting | reads) & ~divider.done)]
+        with m.If(divider.done):
             m.d.sync += at.eq(at + 1)
         # It is idle when a pass begins.
         with m.If(self.start & (self.command.row_pass == RowPass.TOTAL)):
@@ -234,9 +302,11 @@ class RowSoftmax(wiring.Component):
 
         width = 31 + HEADROOM_BITS
         write, stored = self._memory(m, "inverse", width, share_row)
-        m.d.comb += [write.en.eq(unit.done), write.addr.eq(at), write.data.eq(Cat(unit.inverse, unit.headroom))]
         shift = Signal(range(_SHIFT + 1))
         m.d.comb += [
+            write.en.eq(divider.done),
+            write.addr.eq(at),
+            write.data.eq(Cat(divider.inverse, divider.headroom)),
             shift.eq(_SHIFT - stored[31:]),
             # Of a share that is shifted further nothing is left.
             self.inverse.eq(Mux(shift > _MOST, 0, stored[:31])),

@@ -135,6 +135,18 @@ With ``row_pass`` set, sums are bytes, of either type, of rows of a softmax, ove
     Only the third writes outputs. Its ``rounding`` must be ``TFLITE_DOUBLE``. ``n_count`` must be 1, and ``bias``,
     ``per_channel``, ``table``, ``pair``, ``product``, ``average``, ``search``, ``transposed``, ``reduce``,
     ``softmax`` and ``normalise`` zero."""),
+    "float_softmax": Function(fields={"float_row": 1}, bytes_only=True, needs="row_softmax", doc="""
+With ``float_row`` set, terms are the bits of float32 numbers that are not negative, and the second and the third
+    command over rows of a softmax are others. The first is as without it.
+
+    In the second, ``m_count`` is the number of rows, and ``n_count`` that of groups of a row, ``acc_nstep`` times
+    ``C / lanes``: groups are walked one after another, each for all rows, from row of sums ``acc_base`` on. The
+    state's total becomes the sum of the terms of all bytes that count, in the order of their rows of sums and columns,
+    each addition rounded to nearest, halves to even.
+
+    In the third, what takes the place of a sum is ``term * inverse / total``, rounded to the nearest integer, halves
+    to even, where ``inverse`` is ``bias_base[8:0]`` and no term is greater than the total; subnormal terms count as
+    zero. Then ``rounding`` must be ``ONNX``; the scale is 1."""),
 }
 
 
