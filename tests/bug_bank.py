@@ -24,6 +24,8 @@ NUMERATORS = "hdl/post/test_numerators.py"
 STATES = "hdl/post/test_states.py::test_states[1-7]"
 SOFTMAX = "hdl/post/test_softmax.py"
 ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
+FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
+FLOAT_SHARES = "hdl/post/test_float_rows.py"
 RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
 
 BANK = [
@@ -233,8 +235,14 @@ BANK = [
           line="[Mux(counts[lane], self.total[lane], Const(-256, _BYTE))", fault="[self.total[lane]"),
     Fault(name="row-total-goes-on-to-the-next-row", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
           line="Mux(flags[0], 0, total) + found", fault="total + found"),
-    Fault(name="row-terms-cut-off", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
-          line="term[_CUT:] + term[_CUT - 1]", fault="term[_CUT:]"),
+    Fault(name="float-share-half-up", module="pearray.hdl.post.float_rows", test=FLOAT_SHARES,
+          line="(rest | remainder.any() | quotient[1])", fault="1"),
+    Fault(name="float-share-forgets-what-is-shifted-out", module="pearray.hdl.post.float_rows", test=FLOAT_SHARES,
+          line="rest = Mux(take, rest | value[:step].any(), rest)", fault="rest = Const(0, 1)"),
+    Fault(name="float-total-of-the-row-before", module="pearray.hdl.post.float_rows", test=FLOAT_ROWS,
+          line="total = Mux(self.opens, 0, self.stored)", fault="total = self.stored"),
+    Fault(name="float-term-a-lane-early", module="pearray.hdl.post.float_rows", test=FLOAT_ROWS,
+          line="Line(32, lane * _ADD)", fault="Line(32, lane * _ADD - 1)"),
     Fault(name="row-shares-by-the-row-before", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
           line="total, row[terms - 2]", fault="total, row[terms - 1]"),
     Fault(name="transposed-line-carry-lost", module="pearray.hdl.post.transposed", test=TRANSPOSED,

@@ -47,8 +47,11 @@ def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, ch
 
 def random_functions(rng):
     """Draw which functions the vector engine has."""
-    drawn = {key: int(rng.integers(2)) for key in FUNCTIONS}
-    return {key: value and drawn.get(FUNCTIONS[key].needs, 1) for key, value in drawn.items()}
+    drawn: dict[str, int] = {}
+    for key, function in FUNCTIONS.items():
+        # What a function needs stands before it.
+        drawn[key] = int(rng.integers(2)) and drawn.get(function.needs, 1)
+    return drawn
 
 
 def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):

@@ -13,6 +13,7 @@ from ...operators.fields import MOST_ELEMENTS, whole
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
+from . import softmax as onnx_softmax
 from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
@@ -20,7 +21,7 @@ from .quantisation import NARROW, quantised_constant, whole_bytes
 __all__ = ["Model", "load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_channelwise, onnx_contractions, onnx_shapes
+_FAMILIES = onnx_channelwise, onnx_contractions, onnx_shapes, onnx_softmax
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
