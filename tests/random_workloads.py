@@ -289,17 +289,23 @@ def binary(rng, bits):
     return operator, {"a": operands(rng, shapes[0], a_kind), "b": operands(rng, shapes[1], b_kind)}, None
 
 
-def softmax(rng, bits):
-    """Softmax of rows, or of the channels of images, by LiteRT's rule."""
+def softmax(rng, bits, rounding="tflite"):
+    """Softmax of rows, or of the channels of images, by LiteRT's rule or another."""
     kind = np.dtype(rng.choice([np.int8, np.uint8]))
     shape, least = _any_shape(rng, _upto(rng, 60)), int(np.iinfo(kind).min)
     operator = Softmax(1, X_scale=float(2.0 ** rng.uniform(-8, 1)), y_scale=1 / 256, y_zero_point=least,
-                       rounding="tflite")
+                       rounding=rounding)
     return operator, {"x": operands(rng, shape, kind)}, None
 
 
-#: Operators that need an accelerator with softmax of rows.
+def float_softmax(rng, bits):
+    """The same by onnxruntime's rule."""
+    return softmax(rng, bits, "onnx")
+
+
+#: Operators that need an accelerator with softmax of rows, and with its sums in float32.
 ROW_OPERATORS = {"softmax": softmax}
+FLOAT_ROW_OPERATORS = {"float_softmax": float_softmax}
 
 #: Operators of two tensors, which need an accelerator with tables and products of pairs.
 PAIR_OPERATORS = {"binary": binary}

@@ -93,7 +93,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
-        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention.
+        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention; ``rounding`` of softmax.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -273,13 +273,14 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
 
 
 def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    """Softmax of int8 rows, drawn over the full range, whose values have a deviation of 2, by LiteRT's rule."""
+    """Softmax of int8 rows, drawn over the full range, whose values have a deviation of 2."""
     rows, width = _sizes(name, r"softmax:(\d+),(\d+)", "softmax:ROWS,D")
     _at_least_one(name, ROWS=rows, D=width)
+    rounding = settings.choice("rounding", "tflite", "onnx")
     settings.finish()
     tensors = {"x": _draw(rng, _Int8, (rows, width))}
     operator = Softmax(X_scale=2 * (12 / ((1 << 16) - 1)) ** 0.5, y_scale=1 / 256, y_zero_point=-128,
-                       rounding="tflite")
+                       rounding=rounding)
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
