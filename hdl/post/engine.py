@@ -11,6 +11,7 @@ from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
+from .float_rows import FloatShare
 from .groups import follow_groups
 from .lane import Lane, Settings
 from .lanes import Lanes
@@ -200,10 +201,8 @@ class Post(wiring.Component):
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, unsettled = self._softmax(m, walk, command)
-        ripe = [~command.normalise | (unsettled == 0)] if config.has_softmax else []
-        rows = self._rows(m, walk, groups, command) if config.has_row_softmax else None
-        self._accept(m, walk, groups, command, first, last[0], ripe if rows is None else [*ripe, rows.ripe])
+        softmax, rows, ripe, working = self._functions(m, walk, groups, command)
+        self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
         raw = command.rounding == Rounding.NONE
@@ -231,12 +230,12 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
-        self._rest(m, unsettled)
+        self._rest(m, working)
 
         return m
 
-    def _rest(self, m, unsettled):
-        """State that nothing happens between commands, but for loads to the memories here."""
+    def _rest(self, m, working):
+        """State that nothing happens between commands, but for loads to the memories here and what is `working`."""
         config, load = self._config, self.load
         ours = [Parameter.BIAS, Parameter.SCALE, Parameter.TABLE]
         if config.has_pairs:
@@ -246,8 +245,21 @@ class Post(wiring.Component):
         if config.has_softmax:
             shows.append(self.shifts.en)
         # A command is done two cycles behind its last outputs, and a pulse must end.
-        rests(m, self.commands.valid | ~self.commands.ready | loads | unsettled.any(), Cat(shows),
-              self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config) + 3)
+        rests(m, self.commands.valid | ~self.commands.ready | loads | Cat(working).any(), Cat(shows),
+              self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config)
+              + FloatShare.LATENCY * config.has_float_softmax + 3)
+
+    def _functions(self, m, walk, groups, command):
+        """Build softmax of either kind, where there is any.
+
+        Return both, what must hold before a command begins, and what tells that something is found after commands.
+        """
+        softmax, unsettled = self._softmax(m, walk, command)
+        ripe = [~command.normalise | (unsettled == 0)] if self._config.has_softmax else []
+        rows = self._rows(m, walk, groups, command)
+        if rows is None:
+            return softmax, None, ripe, [unsettled.any()]
+        return softmax, rows, [*ripe, rows.ripe], [unsettled.any(), rows.working]
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
@@ -272,7 +284,9 @@ class Post(wiring.Component):
         return softmax, unsettled
 
     def _rows(self, m, walk, groups, command):
-        """Give softmax of rows its groups; return it."""
+        """Give softmax of rows, where there is any, its groups; return it."""
+        if not self._config.has_row_softmax:
+            return None
         m.submodules.rows = rows = RowSoftmax(self._config, Lanes.sum_cycle_of(self._config))
         m.d.comb += [rows.command.eq(command), rows.start.eq(walk.start), rows.valid.eq(walk.valid),
                      rows.group.eq(walk.group)]

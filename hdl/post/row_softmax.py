@@ -93,8 +93,8 @@ class RowSoftmax(wiring.Component):
         Terms of the group, :attr:`PairSum.LATENCY` cycles behind its bytes.
     inverse, shift : :py:`Out(31)`, :py:`Out(6)`
         Multiplier and right shift of its row, with them.
-    ripe : :py:`Out(1)`
-        Whether the command may begin in the next cycle.
+    ripe, working : :py:`Out(1)`
+        Whether the command may begin in the next cycle, and whether something is being found.
     last_of_tile : :py:`In(1)`, tile_ripe : :py:`Out(1)`
         With ``post.float_softmax``, whether a group is the last of its tile, and whether the next tile may begin in the
         next cycle.
@@ -119,6 +119,7 @@ class RowSoftmax(wiring.Component):
             "inverse": Out(31),
             "shift": Out(6),
             "ripe": Out(1),
+            "working": Out(1),
             **({"last_of_tile": In(1), "tile_ripe": Out(1), "share": Out(data.ArrayLayout(INVERSE_BITS, lanes))}
                if config.has_float_softmax else {}),
         })
@@ -193,7 +194,8 @@ class RowSoftmax(wiring.Component):
             m.d.sync += unsettled.eq(FloatTotals.latency_of(lanes))
         with m.Elif(unsettled != 0):
             m.d.sync += unsettled.eq(unsettled - 1)
-        m.d.comb += self.ripe.eq(~command.row_pass[1] | (idle & (unsettled == 0)))
+        m.d.comb += [self.ripe.eq(~command.row_pass[1] | (idle & (unsettled == 0))),
+                     self.working.eq(~idle | (unsettled != 0))]
         state_row_rules(m, command, self.valid)
 
         return m
