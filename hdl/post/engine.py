@@ -184,8 +184,7 @@ class Post(wiring.Component):
         # Quotients of rows are scales as well.
         scales = max(lines, config.sum_rows) if config.has_softmax else lines
         m.submodules.walk = walk = PostWalk(config, lines * fine, scales * fine, units * fine,
-                                            self._banks // config.operand_bytes,
-                                            self.few_of(config, self._untouched))
+                                            self._banks // config.operand_bytes, self.few_of(config, self._untouched))
         # Kept here, so that the next command may come to the queue's slot meanwhile.
         command = Signal.like(self.commands.payload, name="command", reset_less=True)
         if config.has_transposed:
