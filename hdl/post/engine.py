@@ -200,7 +200,7 @@ class Post(wiring.Component):
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, rows, ripe, working = self._functions(m, walk, groups, command)
+        softmax, rows, ripe, unsettled = self._functions(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
@@ -229,7 +229,7 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
-        self._rest(m, working)
+        self._rest(m, unsettled if rows is None else Cat(unsettled, rows.working))
 
         return m
 
@@ -244,21 +244,19 @@ class Post(wiring.Component):
         if config.has_softmax:
             shows.append(self.shifts.en)
         # A command is done two cycles behind its last outputs, and a pulse must end.
-        rests(m, self.commands.valid | ~self.commands.ready | loads | Cat(working).any(), Cat(shows),
+        rests(m, self.commands.valid | ~self.commands.ready | loads | working.any(), Cat(shows),
               self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config)
               + FloatShare.LATENCY * config.has_float_softmax + 3)
 
     def _functions(self, m, walk, groups, command):
         """Build softmax of either kind, where there is any.
 
-        Return both, what must hold before a command begins, and what tells that something is found after commands.
+        Return both, what must hold before a command begins, and the cycles until quotients may be read.
         """
         softmax, unsettled = self._softmax(m, walk, command)
         ripe = [~command.normalise | (unsettled == 0)] if self._config.has_softmax else []
         rows = self._rows(m, walk, groups, command)
-        if rows is None:
-            return softmax, None, ripe, [unsettled.any()]
-        return softmax, rows, [*ripe, rows.ripe], [unsettled.any(), rows.working]
+        return softmax, rows, ripe if rows is None else [*ripe, rows.ripe], unsettled
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
