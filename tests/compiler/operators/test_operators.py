@@ -24,6 +24,7 @@ from pearray.compiler.operators import (
     Softmax,
     Sub,
 )
+from pearray.golden import litert
 from pearray.hdl.errors import PearrayError
 
 
@@ -168,6 +169,14 @@ def test_results_of_another_signedness(rng, types):
         np.testing.assert_array_equal(actual[~near], expected[~near])
         assert near.mean() < 0.1
         interpret(graph, tensors, configuration())
+
+
+def test_logistic_is_that_of_litert(rng):
+    """A table of another scale or zero point, or one that stands in another order, opens gates by another amount."""
+    x, scale, point = rng.integers(-128, 128, (3, 400)).astype(np.int8), float(rng.uniform(0.005, 0.2)), -17
+    graph = Graph.of(Logistic(scale, point), {"x": x})
+    np.testing.assert_array_equal(graph.golden({"x": x})["y"], litert.logistic(x, scale, point))
+    interpret(graph, {"x": x}, configuration())
 
 
 def test_softmax_of_another_signedness(rng):
