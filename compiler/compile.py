@@ -15,11 +15,12 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools
+from .kernels.layout import Layout
 from .kernels.lowerings import LOWERINGS
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Contraction, Quantize
+from .operators import Attention, Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
 from .steps import Step
@@ -62,7 +63,7 @@ class _Compiler:
             made.append(steps)
             outputs = tuple(node.outputs.values())
             layers.append(PlannedLayer(
-                node.name, node.operator.kind, self._device.macs(node), graph.tensors[outputs[0]].shape, outputs,
+                node.name, node.operator.kind, self._device.macs(node), self._device.tensors[outputs[0]].shape, outputs,
                 self._plan.packed_bytes - packed, notes=self._planner.notes(node.name)))
         arranged = self._planner.arrange(made, self._kept())
         layers = [replace(layer, work=sum(self._kind.work(config, step) for step in steps))
@@ -99,9 +100,19 @@ class _Compiler:
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
-            self._context.locate(name, bias=name in biases)
+            self._context.locate(name, bias=name in biases, layout=self._input_layout(name))
         self._place()
         return names
+
+    def _input_layout(self, name: str) -> Layout | None:
+        """Order of an input that only attention reads, which wants rows whatever the dimensions; None for the usual."""
+        device = self._device
+        views = {name, *(view for view in device.views if device.source(view) == name)}
+        readers = [node for node in self._nodes if views & {*node.inputs.values()}]
+        if not readers or not all(isinstance(node.operator, Attention) for node in readers):
+            return None
+        shape = device.tensors[name].shape
+        return Layout(shape, tuple(range(len(shape))), shape)
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""
@@ -144,10 +155,11 @@ class _Compiler:
     def _locate_views(self) -> None:
         """Views stand where their sources do."""
         located, device = self._context.located, self._device
-        for name in device.views:
-            found = located.get(device.source(name))
-            if found is not None and name not in located:
-                located[name] = Located(found.buffer, found.layout.reshaped(device.tensors[name].shape))
+        for source in dict.fromkeys(map(device.source, device.views)):
+            if source in located:
+                found = located[source]
+                located |= {name: Located(found.buffer, layout)
+                            for name, layout in self._context.views(source, found.layout).items() if name != source}
 
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""

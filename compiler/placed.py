@@ -59,7 +59,7 @@ class Placed:
         entry: dict[str, Any] = {
             "name": self.name, "address": self.address, "bytes": self.nbytes, "shape": list(self.layout.shape),
             "dtype": str(self.dtype), "item_bytes": self.item, "physical_shape": list(self.layout.physical),
-            "axes": list(self.layout.axes), "layout": "NHWC" if len(self.layout.physical) == 4 else "row-major",
+            "axes": list(self.layout.axes), "layout": "NHWC" if self.layout.axes == (0, 3, 1, 2) else "row-major",
         }
         if tuple(self.layout.physical[axis] for axis in self.layout.axes) == self.layout.shape:
             entry["strides"] = [int(strides[axis]) for axis in self.layout.axes]

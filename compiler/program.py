@@ -61,11 +61,18 @@ class Stream:
         ordinal = program.counts[self._queue] = program.counts[self._queue] + 1
         return ordinal
 
+    def change(self, entry: int, name: str, value: int) -> None:
+        """Give a field another value in the command that was the `entry`-th to be appended."""
+        self.entries[entry * (_VALUES + len(self.fields)) + _VALUES + self.fields.index(name)] = value
+
     def extend(self, rows: np.ndarray) -> None:
         """Append commands as entries, whose places are among those that come next in the program."""
         self.entries.frombytes(rows.astype(np.uintc).tobytes())
         self._program.length += len(rows)
         self._program.counts[self._queue] += len(rows)
+
+    def __len__(self) -> int:
+        return len(self.entries) // (_VALUES + len(self.fields))
 
     def table(self, first: int = 0) -> np.ndarray:
         """Entries from number `first` of the array on as rows, copied."""

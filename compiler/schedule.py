@@ -16,14 +16,17 @@ from typing import Generic, TypeVar
 from ..hdl.post.pairs import pair_bytes
 from ..hdl.shell.commands import Opcode, Parameter
 from ..hdl.shell.config import Config
-from .program import Program
+from .program import Program, Stream
 from .scratchpads import NoPlaceError, OutputRing, Scratchpad
 from .steps import Group, Output, Piece, Step, Tile, Use
 
-__all__ = ["OperandMemory", "Scheduler"]
+__all__ = ["OperandMemory", "Posted", "Scheduler"]
 
 #: Memories of post-processing that have lines, and the POST field with the first line of each.
 _BASES = {Parameter.BIAS.value: "bias_base", Parameter.SCALE.value: "scale_base"}
+
+#: A POST: its stream, its place among the commands of that, and its body.
+Posted = tuple[Stream, int, Mapping[str, int]]
 
 AnyStep = TypeVar("AnyStep", bound=Step)
 
@@ -87,6 +90,9 @@ class OperandMemory(ABC, Generic[AnyStep]):
     def post_fields(self, index: int) -> tuple[int, ...]:
         """Fields of a POST, those named by ``posted``, that say where the sums of a step stand."""
 
+    #: Cycles by which the fetch of a command that is no LOAD moves :attr:`Scheduler.load_clock` on.
+    fetch_cycles: float = 0.0
+
     #: Names of these fields. A body's ``acc_base`` is relative where it is one of them.
     posted: tuple[str, ...] = ()
 
@@ -144,6 +150,7 @@ class Scheduler(Generic[AnyStep]):
         self._stores = program.stream(Opcode.STORE, ("address",))
         self._moves = program.stream(Opcode.MOVE, ("destination", "address", "target")) if config.has_moves else None
         self.load_clock, self.evicted = 0.0, 0
+        self.last_post: Posted | None = None
         #: Group whose outputs have not been emitted: the group, its last EXECUTE, its last step.
         self._deferred: tuple[Group, int, int] | None = None
 
@@ -252,8 +259,9 @@ class Scheduler(Generic[AnyStep]):
                 fields[name] = body.get(name, 0) + tile.address * entries // self._line[tile.memory]
         place, store, move = self._place(output)
         fields["out_base"] = body.get("out_base", 0) + place
-        ordinal = self.program.stream(Opcode.POST, tuple(fields)).append(body, load, execute, 0, store,
-                                                                         *fields.values(), move=move)
+        posts = self.program.stream(Opcode.POST, tuple(fields))
+        ordinal = posts.append(body, load, execute, 0, store, *fields.values(), move=move)
+        self.last_post = posts, len(posts) - 1, body
         for use in output.constants:
             use.tile.uses.popleft()
             use.tile.last_use = ordinal
@@ -261,6 +269,7 @@ class Scheduler(Generic[AnyStep]):
         for stored in output.stores:
             latest = self._stores.append(stored, 0, 0, ordinal, 0, place + stored["address"])
         moved = self._move(output, place, ordinal, index)
+        self.load_clock += (1 + len(output.stores)) * self._memory.fetch_cycles
         if output.stores or output.moves:
             self._outputs.take(place, output.room.size if output.room else output.size, latest, moved)
         return ordinal, latest

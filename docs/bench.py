@@ -17,6 +17,7 @@ import bench_compile
 import bench_demo
 import bench_eyeriss
 import bench_generate
+import bench_minilm
 import bench_products
 import bench_shapes
 import bench_simulation
@@ -146,6 +147,7 @@ PARTS = {
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
     "attention": Part("Attention", bench_attention.INTRODUCTION, partial(bench_attention.attention, measure),
                       bench_attention.rows()),
+    "minilm": Part("Products of an encoder", bench_minilm.INTRODUCTION, bench_minilm.minilm, bench_minilm.rows()),
     "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
                    bench_attention.ROWS_OF_ERRORS),
     "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),

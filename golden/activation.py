@@ -12,11 +12,15 @@ from .quantise import dequantize_linear, fused_multiply_add, quantize_linear
 from .tensors import Array
 
 __all__ = [
-    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu",
-    "listed", "quantised_bounds", "relu", "sigmoid", "table", "tanh",
+    "FUNCTIONS", "Function", "apply_table", "clip", "function_of", "gelu", "gelu_tanh", "hard_sigmoid", "hard_swish",
+    "leaky_relu", "listed", "quantised_bounds", "relu", "sigmoid", "silu", "table", "tanh",
 ]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
+
+#: Coefficients of the tanh form of GELU.
+_LINEAR = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715 * _LINEAR
 
 
 def relu(x: Array, zero_point: int = 0) -> Array:
@@ -133,6 +137,21 @@ def gelu(x: Array) -> Array:
     return np.asarray(0.5 * values * (1 + _erf(values / math.sqrt(2))), np.float32)
 
 
+def gelu_tanh(x: Array) -> Array:
+    """``x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2`` in float32, in the order of onnxruntime."""
+    values = np.asarray(x, np.float32)
+    # The square is the first to overflow, and then the hyperbolic tangent is 1 or -1 as it should be.
+    with np.errstate(over="ignore"):
+        inner = values * (np.float32(_CUBIC) * values * values + np.float32(_LINEAR))
+    return np.asarray(np.float32(0.5) * values * (tanh(inner) + np.float32(1)))
+
+
+def silu(x: Array) -> Array:
+    """``x * sigmoid(x)``, also called swish, in float32."""
+    values = np.asarray(x, np.float32)
+    return np.asarray(values * sigmoid(values))
+
+
 def hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
     """Line ``alpha * x + beta`` limited to 0..1, in float32, each operation rounded."""
     return np.clip(np.asarray(x, np.float32) * np.float32(alpha) + np.float32(beta), np.float32(0), np.float32(1))
@@ -160,12 +179,14 @@ class Function:
 
 
 #: Functions by name. An activation is a name, or a tuple of it and all parameters. The ONNX operator of a function has
-#: the same name in capitals (hard_swish: HardSwish) and the parameters for attributes.
+#: the same name in capitals (hard_swish: HardSwish) and the parameters for attributes, if it is not one of its forms.
 FUNCTIONS: dict[str, Function] = {
     "leaky_relu": Function(leaky_relu, {"alpha": 0.01}),
     "sigmoid": Function(sigmoid),
     "tanh": Function(tanh),
     "gelu": Function(gelu),
+    "gelu_tanh": Function(gelu_tanh),
+    "silu": Function(silu),
     "hard_sigmoid": Function(hard_sigmoid, {"alpha": 0.2, "beta": 0.5}),
     "hard_swish": Function(hard_swish),
 }

@@ -19,8 +19,8 @@ from .quantise import checked_scale
 from .requantise import onnx
 from .tensors import Array
 
-__all__ = ["Gains", "addend_bits", "error_bound", "fraction_bits", "inverse_root", "layer_norm", "normalised",
-           "rms_norm"]
+__all__ = ["MOST_ELEMENTS", "Gains", "addend", "addend_bits", "error_bound", "fraction_bits", "inverse_root",
+           "layer_norm", "normalised", "rms_norm"]
 
 #: Bits of a number that is normalised, and of a gain; of what of a sum of squares a root is taken.
 _BITS, _ROOT_BITS = 16, 26
@@ -29,7 +29,7 @@ _BITS, _ROOT_BITS = 16, 26
 _BIAS, _ADDEND, _SQUARE_BITS = 1 << 30, 1 << 61, 62
 
 #: Elements of a row, so that sums of squares of 16 bits, times D, fit.
-_MOST = 1 << 15
+MOST_ELEMENTS = 1 << 15
 
 
 def inverse_root(values: npt.ArrayLike) -> Array:
@@ -69,6 +69,20 @@ def addend_bits(elements: int, bits: int) -> int:
     Rows that are nearly level have squares so small that an addend without a fraction would be coarse.
     """
     return min(16, (_SQUARE_BITS - 2 * ((elements - 1).bit_length() + bits)) // 2 * 2)
+
+
+def addend(elements: int, bits: int, x_scale: float, epsilon: float) -> int:
+    """What is added to the squares of a row for `epsilon`, with :func:`addend_bits` fraction bits.
+
+    Raises
+    ------
+    ValueError
+        If the scale or epsilon do not fit.
+    """
+    for name, number, least in (("x_scale", x_scale, 1e-30), ("epsilon", epsilon, 0.0)):
+        if not (math.isfinite(number) and number >= least):
+            raise ValueError(f"{name} must be finite and at least {least}, not {number!r}")
+    return round(min(epsilon * (elements / x_scale) ** 2 * (1 << addend_bits(elements, bits)), _ADDEND))
 
 
 @dataclass(frozen=True)
@@ -121,14 +135,14 @@ def error_bound(gains: Gains, bits: int = 16) -> float:
     return float(gains.scale) * (greatest * (0.5 + half * (2.0 ** -20 + root)) + 0.5 * half + 0.5 + total * 2.0 ** -22)
 
 
-def normalised(x: Array, addend: int, bits: int, *, centred: bool) -> Array:
+def normalised(x: Array, added: int, bits: int, *, centred: bool) -> Array:
     """Normalise rows of integers.
 
     Parameters
     ----------
     x : (..., D) integer array
         Elements.
-    addend : int
+    added : int
         Added to ``D * s2``, or to ``D * s2 - s1**2``, with :func:`addend_bits` fraction bits.
     bits : int
         Of their magnitude.
@@ -146,7 +160,7 @@ def normalised(x: Array, addend: int, bits: int, *, centred: bool) -> Array:
     total = values.sum(axis=-1, keepdims=True) if centred else np.zeros_like(values[..., :1])
     squares = elements * np.square(values).sum(axis=-1, keepdims=True) - np.square(total)
     fraction = addend_bits(elements, bits)
-    roots = inverse_root((squares << fraction) + addend) * np.float32(1 << fraction_bits(elements) + fraction // 2)
+    roots = inverse_root((squares << fraction) + added) * np.float32(1 << fraction_bits(elements) + fraction // 2)
     differences = elements * values - total
     half = 1 << _BITS - 1
     return np.clip(np.rint(differences.astype(np.float32) * roots), -half, half - 1).astype(np.int64)
@@ -157,16 +171,12 @@ def _normalise(x: Array, x_scale: float, x_zero_point: int, gains: Gains, y_zero
     values = np.asarray(x)
     if values.dtype not in (np.int8, np.uint8, np.int16):
         raise ValueError(f"x must be int8, uint8 or int16, not {values.dtype}")
-    if values.ndim == 0 or values.shape[-1] != len(gains.gains) or values.shape[-1] > _MOST:
+    if values.ndim == 0 or values.shape[-1] != len(gains.gains) or values.shape[-1] > MOST_ELEMENTS:
         raise ValueError(f"the last dimension of x {values.shape} must be that of gamma, {len(gains.gains)}, and at "
-                         f"most {_MOST}")
-    for name, number, least in (("x_scale", x_scale, 1e-30), ("epsilon", epsilon, 0.0)):
-        if not (math.isfinite(number) and number >= least):
-            raise ValueError(f"{name} must be finite and at least {least}, not {number!r}")
+                         f"most {MOST_ELEMENTS}")
     bits = 8 * values.dtype.itemsize
-    fraction = addend_bits(values.shape[-1], bits)
-    addend = round(min(epsilon * (values.shape[-1] / x_scale) ** 2 * (1 << fraction), _ADDEND))
-    found = normalised(values.astype(np.int64) - int(x_zero_point), addend, bits, centred=centred)
+    added = addend(values.shape[-1], bits, x_scale, epsilon)
+    found = normalised(values.astype(np.int64) - int(x_zero_point), added, bits, centred=centred)
     return onnx(found * gains.gains + gains.biases, gains.scale, y_zero_point).astype(np.int8)
 
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from .compiler.operators import Conv2dGrad as Conv2dGrad
     from .compiler.operators import ConvTranspose2d as ConvTranspose2d
     from .compiler.operators import FixedPoint as FixedPoint
+    from .compiler.operators import Gelu as Gelu
     from .compiler.operators import Gemm as Gemm
+    from .compiler.operators import LayerNorm as LayerNorm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
     from .compiler.operators import Logistic as Logistic
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Requant as Requant
+    from .compiler.operators import RMSNorm as RMSNorm
+    from .compiler.operators import Silu as Silu
     from .compiler.operators import Softmax as Softmax
     from .compiler.operators import Sub as Sub
     from .configuration import System as System
@@ -54,8 +58,8 @@ _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
-        "FixedPoint", "Gemm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Requant",
-        "Softmax", "Sub",
+        "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
+        "MultiHeadAttention", "RMSNorm", "Requant", "Silu", "Softmax", "Sub",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

@@ -11,6 +11,7 @@ ERRORS = "hdl/test_accelerator.py::test_error_response"
 EXECUTE = "hdl/systolic/test_execute.py::test_commands[shape0]"
 MOVER = "hdl/shell/test_mover.py"
 HANDOVER = "hdl/systolic/test_handover.py::test_one_bank[integer-shape0-2]"
+IN_FLIGHT = "hdl/systolic/test_handover.py::test_rows_in_flight[integer-shape0-2]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
@@ -27,6 +28,8 @@ ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
 FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
 FLOAT_SHARES = "hdl/post/test_float_rows.py"
 RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
+ROOTS = "hdl/arithmetic/test_inverse_root.py::test_roots_are_those_of_integers[0]"
+NORMS = "hdl/post/test_norms.py"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -69,7 +72,7 @@ BANK = [
           line="self.latency - RowShifts.LATENCY, ", fault="self.latency - RowShifts.LATENCY + 1, "),
     Fault(name="accumulator-reads-what-it-overwrites", module="pearray.hdl.systolic.accumulator",
           test="hdl/systolic/test_rescale.py::test_rows_that_overwrite_beside_rows_that_are_read",
-          line="reads = reads & ~self.reading.first", fault="reads = reads | self.reading.first"),
+          line="self.control.valid & ~self.control.first", fault="self.control.valid"),
     Fault(name="token-dropped", module="pearray.hdl.shell.tokens",
           test="hdl/shell/test_fetch.py::test_order_and_waits[64-0.5-0]",
           line="with m.If(self.done[queue]):", fault="with m.If(self.done[queue] & (count != 7)):"),
@@ -166,7 +169,7 @@ BANK = [
           line="product[29] & (sticky | product[30])", fault="product[29]"),
     Fault(name="post-bias-steps-swapped", module="pearray.hdl.post.walk",
           test="hdl/post/test_post.py::test_bias_matrix",
-          line="command.bias_mstep, command.bias_nstep", fault="command.bias_nstep, command.bias_mstep"),
+          line="command.bias_mstep, bias_nstep", fault="bias_nstep, command.bias_mstep"),
     Fault(name="post-tiles-off-by-one", module="pearray.hdl.post.walk",
           test="hdl/post/test_post.py::test_short_commands",
           line="end_command.eq(tiles_left == 2)", fault="end_command.eq(tiles_left == 1)"),
@@ -201,6 +204,14 @@ BANK = [
           fault="self.period - 1 + config.array.cols - self.AHEAD - 1"),
     Fault(name="sums-released-with-the-first-tile", module="pearray.hdl.post.walk", test=HANDOVER,
           line="end_command & (rows_left <= self._few)", fault="rows_left <= self._few"),
+    Fault(name="sums-released-a-row-too-soon", module="pearray.hdl.post.walk", test=IN_FLIGHT,
+          line="rows_left[:bits] == command.release[:bits]", fault="rows_left[:bits] == command.release[:bits] + 1"),
+    Fault(name="sums-given-back-while-their-port-is-wanted", module="pearray.compiler.systolic.handover",
+          test="compiler/systolic/test_handover.py::test_rows_left[shape0-2]",
+          line="(begins + period) // each", fault="(begins + 2 * period) // each"),
+    Fault(name="sums-given-back-to-what-adds", module="pearray.compiler.systolic.handover",
+          test="compiler/systolic/test_handover.py::test_others_wait[fields0]",
+          line='or not execute.get("first") ', fault=""),
     Fault(name="sums-released-twice", module="pearray.hdl.post.engine", test=HANDOVER,
           line="walk.valid & walk.ending & ~told", fault="walk.valid & walk.ending"),
     Fault(name="post-command-not-kept", module="pearray.hdl.post.engine",
@@ -373,4 +384,27 @@ BANK = [
           line="~command.normalise | (unsettled == 0)", fault="~command.normalise | command.normalise"),
     Fault(name="post-rests-too-early", module="pearray.hdl.post.engine", test=PAIRS,
           line="self.softmax_delay_of(config) + 3)", fault="self.softmax_delay_of(config) - 9)"),
+    Fault(name="root-keeps-what-a-bit-does-not-take", module="pearray.hdl.arithmetic.inverse_root", test=ROOTS,
+          line="(trial << 1) - leading", fault="(trial << 1)"),
+    Fault(name="root-of-a-power-of-four-without-its-carry", module="pearray.hdl.arithmetic.inverse_root", test=ROOTS,
+          line="pairs + self.exponent + top", fault="pairs + self.exponent"),
+    Fault(name="norm-rows-add-up-to-one", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-1]", line="Mux(opens, 0, total) + values[0]",
+          fault="total + values[0]"),
+    Fault(name="norm-keeps-its-mean", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-1]", line="Mux(centred, total, 0)", fault="Mux(centred, 0, 0)"),
+    Fault(name="norm-loses-a-mean-that-counts", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[12-13-0]", line="Mux(centred, total, 0)", fault="total"),
+    Fault(name="norm-elements-wrap", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_each_part_counts[30000-14-1]", line="with m.If(high.any() & ~high.all()):",
+          fault="with m.If(0):"),
+    Fault(name="norm-biases-of-the-first-part", module="pearray.hdl.post.walk",
+          test=f"{NORMS}::test_each_part_counts[12-13-0]", line="Mux(self.command.normed, self._groups * line, step)",
+          fault="Mux(self.command.normed, 0, step)"),
+    Fault(name="norm-roots-read-before-they-are-there", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_time_of_roots[7-1]", line="(missing <= command.behind)",
+          fault="(missing <= NORM_STATES)"),
+    Fault(name="norm-sum-of-the-next-row", module="pearray.hdl.post.norms",
+          test=f"{NORMS}::test_time_of_roots[7-1]", line="Cat(state[:_TOTAL], root.root)",
+          fault="Cat(total, root.root)"),
 ]

@@ -123,13 +123,22 @@ def activated(y, activation, scale, zero):
     if name == "clip":
         real = run_node("Clip", [real, *(np.float32(value) for value in values)], output=np.float32)
     else:
-        real = run_node({"relu": "Relu", "tanh": "Tanh", "gelu": "Gelu"}[name], [real], output=np.float32)
+        real = _function(name, real)
     return run_node("QuantizeLinear", [real, scale, zero], output=y.dtype)
+
+
+def _function(name, real):
+    """Function of real numbers by the runtime."""
+    kind, domain, attributes = {
+        "relu": ("Relu", "", {}), "tanh": ("Tanh", "", {}), "gelu": ("Gelu", "", {}),
+        "gelu_tanh": ("Gelu", "", {"approximate": "tanh"}), "silu": ("QuickGelu", MICROSOFT, {"alpha": 1.0})}[name]
+    return run_node(kind, [real], output=np.float32, domain=domain, **attributes)
 
 
 TYPES = st.sampled_from([(np.int8, np.int8, np.int8), (np.uint8, np.uint8, np.uint8), (np.uint8, np.int8, np.uint8),
                          (np.int8, np.uint8, np.int8), (np.int8, np.int8, np.uint8), (np.uint8, np.uint8, np.int8)])
-ACTIVATIONS = st.sampled_from([None, None, None, "relu", "clip", "leaky_relu", "sigmoid", "tanh", "gelu"])
+ACTIVATIONS = st.sampled_from([None, None, None, "relu", "clip", "leaky_relu", "sigmoid", "tanh", "gelu",
+                               "gelu_tanh", "silu"])
 SEED = st.integers(0, 1 << 32)
 
 
@@ -624,6 +633,24 @@ def _plain(draw_from, bits):
 
 
 @st.composite
+def gate(draw_from):
+    """GELU and SiLU of tensors of any shape."""
+    shape = tuple(draw_from(st.lists(st.integers(1, 7), min_size=1, max_size=4)))
+    name, dtype = draw_from(st.sampled_from(["gelu", "gelu_tanh", "silu"])), draw_from(st.sampled_from(EIGHT))
+    rng = np.random.default_rng(draw_from(SEED))
+    x, scales, (x_zero, y_zero) = draw(rng, dtype, *shape), rng.uniform(0.005, 0.2, 2), draw(rng, dtype, 2)
+    fields = {"x_scale": scales[0], "x_zero_point": x_zero, "y_scale": scales[1], "y_zero_point": y_zero}
+    operator = pe.Silu(**fields) if name == "silu" else pe.Gelu(
+        **fields, approximate="tanh" if name == "gelu_tanh" else "none")
+
+    def expected():
+        real = run_node("DequantizeLinear", [x, np.float32(scales[0]), x_zero], output=np.float32)
+        return run_node("QuantizeLinear", [_function(name, real), np.float32(scales[1]), y_zero], output=dtype)
+
+    return Case(operator, {"x": x}, expected)
+
+
+@st.composite
 def four_bits(draw_from):
     """Operands of 4 bits."""
     return _plain(draw_from, 4)
@@ -672,5 +699,5 @@ WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (
     conv, grouped_conv, depthwise_conv, conv_sums, conv_transpose, gemm, linear, gemm_sums, max_pool, average_pool,
-    global_average_pool, add, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm, litert_conv_transpose,
-    litert_pool)}
+    global_average_pool, add, gate, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
+    litert_conv_transpose, litert_pool)}

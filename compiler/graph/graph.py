@@ -65,6 +65,8 @@ class Graph:
         Tensors given at and wanted from each run.
     views : dict of str to str
         Tensors that are other shapes of others' elements, by name, with those others.
+    orders : dict of str to tuple of int
+        Order of the axes of views that are transposed, as ``numpy.transpose`` takes it.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Graph:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     views: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = {name: _unchanging(value) for name, value in self.constants.items()}
@@ -148,12 +151,34 @@ class Graph:
         return made
 
     def for_array(self, rows: int, cols: int) -> "Graph":
-        """Return the graph with each operator as an array of so many PEs computes it."""
+        """Return the graph with each operator as an array of so many PEs computes it, and parts for those of parts."""
         operators = [node.operator.for_array(rows, cols) for node in self.nodes]
-        if all(operator is node.operator for operator, node in zip(operators, self.nodes, strict=True)):
+        if all(operator is node.operator and not operator.parts(self.typed(node.inputs))
+               for operator, node in zip(operators, self.nodes, strict=True)):
             return self
         return self.changed(nodes=[replace(node, operator=operator)
-                                   for operator, node in zip(operators, self.nodes, strict=True)])
+                                   for operator, node in zip(operators, self.nodes, strict=True)])._in_parts()
+
+    def _in_parts(self) -> "Graph":
+        """Return the graph with nodes for the parts of operators that have some, under names of theirs."""
+        nodes: list[Node] = []
+        taken = {*self.tensors, *(node.name for node in self.nodes)}
+        for node in self.nodes:
+            parts, names = node.operator.parts(self.typed(node.inputs)), dict(node.inputs)
+            if not parts:
+                nodes.append(node)
+            for part in parts:
+                name = f"{node.name}:{part.name}"
+                while name in taken:
+                    name += "'"
+                taken.add(name)
+                names[part.name] = node.outputs.get(part.name, name)
+                nodes.append(Node(name, part.operator, {role: names[given] for role, given in part.inputs.items()},
+                                  {"y": names[part.name]}))
+        made = self.changed(nodes=nodes)
+        for node in nodes:
+            made.infer(node)
+        return made
 
     def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensor of each role."""
@@ -232,7 +257,8 @@ class Graph:
 
         lines = [f"input {typed(name)}" for name in self.inputs]
         lines += [f"constant {typed(name)}" for name in self.constants]
-        lines += [f"view {typed(name)} of {source}" for name, source in self.views.items()]
+        lines += [f"view {typed(name)} of {source}{' in order ' if name in self.orders else ''}"
+                  f"{self.orders.get(name, '')}" for name, source in self.views.items()]
         for node in self.nodes:
             inputs = ", ".join(f"{role}={name}" for role, name in node.inputs.items())
             made = ", ".join(map(typed, node.outputs.values()))

@@ -1,5 +1,6 @@
 """Attention: softmax of products of queries and keys, times values, as one kernel."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from ..graph.graph import Node
 from ..operators import Attention as AttentionOperator
 from .context import Context
 from .kernel import Access, Index, Kernel
-from .views import View
+from .layout import Layout
+from .views import Axis, Buffer, View
 
 __all__ = ["Attention", "attention"]
 
@@ -76,12 +78,15 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
 
     def access(role: str, names: str) -> Access:
         found = context.operand(node, role)
-        if not found.is_plain():
-            raise PearrayError(f"{where}{node.inputs[role]} must stand row-major in memory")
-        view = View.rows(found.buffer, names, [ranks[name] for name in names])
+        view = _heads(found.buffer, found.layout, names, ranks)
+        if view is None:
+            raise PearrayError(f"{where}{node.inputs[role]} must have the elements of a row side by side in "
+                               "memory, and rows and heads at the same distance")
         return Access(view, {name: Index({name: 1}) for name in names})
 
-    y = View.rows(context.result(node), "ghpf", [ranks[name] for name in "ghpf"])
+    layout = _stands(context, node.outputs["y"])
+    y = _heads(context.result(node, layout), layout, "ghpf", ranks)
+    assert y is not None
     mask, (low, high) = _mask(context, node, (heads, queries, keys)), operator.bounds(heads, queries, keys)
     found = None if mask is None else _shown(mask)
     if found is not None:
@@ -91,6 +96,31 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), scale=operator.score_scale(elements),
         unit=operator.output_factor, low=low, high=high, mask=mask,
         two_bytes=operator.two_bytes)]
+
+
+def _stands(context: Context, name: str) -> Layout:
+    """How outputs (H, P, F) stand: rows of all heads side by side if that is what every view of them wants."""
+    heads, rows, width = context.graph.tensors[name].shape
+    beside = Layout((rows, heads, width), (1, 0, 2), (heads, rows, width))
+    views = context.views(name, beside)
+    read = {*context.graph.views.values()}
+    last = [layout for view, layout in views.items() if view not in read]
+    wanted = name not in context.graph.outputs and len(views) > 1 and all(
+        layout.same_memory(Layout(layout.shape, tuple(range(len(layout.shape))), layout.shape)) for layout in last)
+    return beside if wanted else Layout.of((heads, rows, width))
+
+
+def _heads(buffer: Buffer, layout: Layout, names: str, ranks: Mapping[str, int]) -> View | None:
+    """View of a tensor (heads, rows, elements), whose heads may be two ranks; None if a row's are apart."""
+    strides = layout.strides()
+    if strides is None or strides[2] > 1:
+        return None
+    elements = ranks[names[-1]]
+    # Of an axis of one index any stride will do.
+    row = strides[1] or elements
+    head = strides[0] or row * ranks[names[-2]]
+    steps = {"g": head * (ranks["h"] if "h" in names else 1), "h": head, names[-2]: row, names[-1]: 1}
+    return View(buffer, tuple(Axis(name, ranks[name], steps[name]) for name in names))
 
 
 def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int, int]) -> np.ndarray | None:

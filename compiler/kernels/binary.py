@@ -10,7 +10,7 @@ from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
-from ..operators import Add, Logistic, Lookup, Mul, Sub
+from ..operators import Add, Gelu, Logistic, Lookup, Mul, Silu, Sub
 from ..operators.binary import Binary
 from ..operators.channelwise import every_value
 from .addition import Addition, Multiplication
@@ -21,12 +21,17 @@ from .pairs import find_pair
 from .products import find_product
 from .residual import find_residual
 
-__all__ = ["add", "lookup", "multiply", "subtract"]
+__all__ = ["add", "gate", "lookup", "multiply", "subtract"]
 
 
 def lookup(context: Context, node: Node[Lookup] | Node[Logistic]) -> list[Kernel]:
     """State Lookup, or a function that has a table, as a table."""
     return _table(context, node, "x", node.operator.table)
+
+
+def gate(context: Context, node: Node[Gelu] | Node[Silu]) -> list[Kernel]:
+    """State GELU or SiLU of a quantised tensor as a table."""
+    return _table(context, node, "x", node.operator.table(context.graph.tensors[node.inputs["x"]].dtype))
 
 
 def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[Kernel]:

@@ -68,6 +68,19 @@ class Context:
         self.made.append(found.buffer)
         return found
 
+    def views(self, name: str, layout: Layout) -> dict[str, Layout]:
+        """Layouts of a tensor and of all views of it, if it stands in some layout."""
+        found = {name: layout}
+        for view, source in self.graph.views.items():
+            if source in found:
+                order = self.graph.orders.get(view)
+                try:
+                    found[view] = (found[source].reshaped(self.graph.tensors[view].shape) if order is None
+                                   else found[source].transposed(order))
+                except PearrayError as error:
+                    raise PearrayError(f"{view}: {error}") from None
+        return found
+
     def _item(self, name: str) -> int:
         """Bytes of an element in memory."""
         dtype, config = self.graph.tensors[name].dtype, self.config

@@ -6,12 +6,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from ...golden import attention, gradients
-from ...hdl.errors import PearrayError
-from .fields import Count, Flag, Number, number
+from ...golden import gradients
+from .fields import Flag, Number, number
 from .operator import Operator, Spec, Typed
 
-__all__ = ["SGD", "AttentionGrad", "MultiHeadAttention", "Scores"]
+__all__ = ["SGD", "AttentionGrad", "Scores"]
 
 
 def _like(*tensors: Typed) -> list[Spec]:
@@ -34,29 +33,6 @@ class Scores(Operator):
     causal: Flag = False
 
     required: ClassVar[tuple[str, ...]] = ("q", "k", "v")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class MultiHeadAttention(Scores):
-    """Attention of `heads` heads over q (N, L, D), k and v (N, S, D), each head D / heads wide; y (N, L, D)."""
-
-    heads: Count
-
-    def _types(self, **tensors: Typed) -> list[Spec]:
-        q, k, v = (tuple(tensors[role].shape) for role in self.required)
-        if not len(q) == len(k) == len(v) == 3 or q[2] % self.heads or q[2] != k[2] or k[1] != v[1]:
-            raise PearrayError(f"q, k, v must have shapes (N, L, D), (N, S, D), (N, S, D) with D a multiple of "
-                               f"{self.heads} heads, not {q}, {k}, {v}")
-        return [((*q[:2], v[2]), np.dtype(tensors["q"].dtype))]
-
-    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
-        # Heads stand side by side in the last axis.
-        heads = [np.stack(np.split(tensor, self.heads, axis=-1), axis=1) for tensor in (q, k, v)]
-        y = attention.attention(*heads, scale=self.scale, causal=self.causal)
-        return [np.concatenate(list(np.moveaxis(y, 1, 0)), axis=-1)]
-
-    def _macs(self, q: Typed, k: Typed, v: Typed) -> int:
-        return 2 * prod(q.shape) * k.shape[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from .fields import check_size
 
-__all__ = ["Operator", "Quantisation", "Spec", "Typed", "sum_bits", "sum_dtype"]
+__all__ = ["Operator", "Part", "Quantisation", "Spec", "Typed", "sum_bits", "sum_dtype"]
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
@@ -35,6 +35,25 @@ class Quantisation:
 
     def __str__(self) -> str:
         return f"scale {self.scale} and zero point {self.zero_point}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an operator that is made of others.
+
+    Parameters
+    ----------
+    name : str
+        Name of what it makes; the last part has that of the operator's output.
+    operator : Operator
+        What it computes.
+    inputs : mapping of str to str
+        For each of its roles a role of the whole, or the name of a part before.
+    """
+
+    name: str
+    operator: "Operator"
+    inputs: Mapping[str, str]
 
 
 class Typed(Protocol):
@@ -113,6 +132,10 @@ class Operator:
             If it is stated for another size.
         """
         return self
+
+    def parts(self, tensors: "Mapping[str, Typed]") -> list[Part]:
+        """Operators that compute it one after another, for inputs that fit; none if it is none of parts."""
+        return []
 
     def check_roles(self, tensors: Mapping[str, Any]) -> None:
         """Check that all required inputs are there and no unknown ones."""

@@ -1,58 +1,27 @@
 """Fused attention as a step of its own, which brings its commands along."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-from ...hdl.shell.commands import Opcode
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.attention import Attention
-from ..kernels.views import Buffer
 from ..placement import MemoryPlan
-from ..program import Program
-from ..steps import Group, Step, Use
 from .attention_cut import AttentionLayer, QueryBlock
 from .attention_emit import Emission, emit
+from .program_step import ProgramStep
 from .timeline import timeline
-from .timing import UnendingError, execution
+from .timing import UnendingError
 
-__all__ = ["AttentionStep", "lower_attention"]
+__all__ = ["lower_attention"]
 
 #: Blocks of keys by which orders are compared, where there are more than stay on chip; and products of a sample that
 #: is timed at most.
 _FEW, _MOST_PRODUCTS = 12, 400
 
 
-@dataclass(eq=False, slots=True)
-class AttentionStep(Step):
-    """All commands of a kernel of attention.
-
-    Parameters
-    ----------
-    program : Program
-        Commands, as if there were no others.
-    output : Buffer
-        What they store.
-    work : int
-        Operand vectors of all EXECUTEs.
-    """
-
-    program: Program
-    output: Buffer
-    work: int
-
-    @property
-    def operands(self) -> tuple[Use, ...]:
-        """No tiles: places are part of the commands."""
-        return ()
-
-    def renewed(self, group: Group, use: Callable[[Use], Use]) -> "AttentionStep":
-        """The same step of another group."""
-        return AttentionStep(group, self.program, self.output, self.work)
-
-
-def lower_attention(kernel: Attention, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan) -> AttentionStep:
+def lower_attention(kernel: Attention, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan) -> ProgramStep:
     """Cut a kernel of attention, and emit its commands.
 
     Raises
@@ -63,9 +32,7 @@ def lower_attention(kernel: Attention, config: SystolicConfig, timing: MemoryTim
     layer = AttentionLayer(kernel, config)
     way = _choose(layer, timing)
     program = emit(layer, layer.query_blocks(way.rows, way.last), way.emission, plan)
-    work = sum(execution(config, body).active for stream, _, body, _, _ in program.entries()
-               if stream.opcode is Opcode.EXECUTE)
-    return AttentionStep(Group([]), program, kernel.y.view.buffer, work)
+    return ProgramStep.of(config, program, kernel.y.view.buffer)
 
 
 class _Way(NamedTuple):

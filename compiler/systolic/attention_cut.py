@@ -12,6 +12,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
+from ..kernels.views import View
 
 __all__ = ["AttentionLayer", "KeyBlock", "QueryBlock", "Segment", "segments"]
 
@@ -101,7 +102,7 @@ class AttentionLayer:
     -------
     heads, shared, queries : int
         Heads that are computed one after another, how many of these that follow one another share keys, and queries of
-        each. Heads that share keys may be taken for one, whose queries are those of all: they adjoin in memory.
+        each. Heads that share keys may be taken for one, whose queries are those of all.
     tiles : int
         Tiles of columns of the values.
     parts : int
@@ -197,6 +198,20 @@ class AttentionLayer:
             found += [QueryBlock(head, start, end - start, self._key_blocks(head, start, end))
                       for start, end in pairwise(cuts)]
         return found
+
+    def runs(self, view: View, head: int, first: int, rows: int) -> Iterator[tuple[int, int]]:
+        """Queries of a head, or their outputs, from number `first` on: how many stand at one distance, and the element.
+
+        Heads that are taken for one may stand elsewhere than its queries would.
+        """
+        group, inner = divmod(head, self.shared)
+        joined = view.stride("h") == self._own * view.stride("p")
+        at, end = first, first + rows
+        while at < end:
+            index, place = divmod(at, self._own)
+            count = end - at if joined else min(end - at, self._own - place)
+            yield count, view.element(g=group, h=inner + index, p=place)
+            at += count
 
     def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""

@@ -83,10 +83,12 @@ class Loads:
         self.most_biases = max(self._biases.capacity // 2, 1)
         self._has_scale = False
 
-    def _copy(self, destination: int, dram: int, address: int, region: Region, length: int) -> None:
-        """Emit a LOAD of bytes that follow one another."""
+    def _copy(self, destination: int, dram: int, address: int, region: Region, length: int,
+              rows: tuple[int, int] = (1, 0)) -> None:
+        """Emit a LOAD of bytes that follow one another, or of so many rows at a distance in memory, side by side."""
+        count, step = rows
         self._hazards.emit(Opcode.LOAD, {"destination": destination} | block(
-            dram=dram, address=address, length=length, dims=[]), writes=[region])
+            dram=dram, address=address, length=length, dims=[(count, step, length)]), writes=[region])
 
     # Queries.
 
@@ -115,10 +117,12 @@ class Loads:
         layer = self._layer
         while query.left:
             first, end = query.left.popleft()
-            start = (query.block.head * layer.queries + query.block.start + first) * layer.elements
-            length, address = (end - first) * layer.elements, query.activation + first * layer.elements
-            self._copy(_ACTIVATION, layer.kernel.q.view.address + start, address,
-                       Region("activation", address, address + length), length)
+            address, view = query.activation + first * layer.elements, layer.kernel.q.view
+            for rows, element in layer.runs(view, query.block.head, query.block.start + first, end - first):
+                length = rows * layer.elements
+                self._copy(_ACTIVATION, view.buffer.address + element, address,
+                           Region("activation", address, address + length), layer.elements, (rows, view.stride("p")))
+                address += length
             yield first, end
 
     def give_back(self) -> None:
@@ -149,9 +153,10 @@ class Loads:
         layer, product = self._layer, self._products[index]
         view, width = (layer.kernel.k.view, layer.elements) if tiles is self.keys else (
             layer.kernel.v.view, layer.width)
-        start = (product.query.block.head // layer.shared * layer.keys + product.keys.number * layer.cols) * width
+        element = view.element(g=product.query.block.head // layer.shared, m=product.keys.number * layer.cols)
         region = self._region(tiles, index)
-        self._copy(_WEIGHT, view.address + start, region.first, region, product.keys.keys * width)
+        self._copy(_WEIGHT, view.buffer.address + element, region.first, region, width,
+                   (product.keys.keys, view.stride("m")))
         return True
 
     def _region(self, tiles: Tiles, index: int) -> Region:

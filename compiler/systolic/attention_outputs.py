@@ -109,10 +109,12 @@ class Outputs:
             reads = [Region("sums 1", query.sums + tile * rows + first, query.sums + tile * rows + end)
                      for tile in range(*cut)]
             self._hazards.emit(Opcode.POST, body, [*reads, Region("port 1", 0, 1)], [region])
-        start = (query.block.head * layer.queries + query.block.start + first) * layer.width
-        body = block(dram=layer.kernel.y.view.address + start, address=place, length=layer.width,
-                     dims=[(end - first, layer.width, pitch)])
-        self._hazards.emit(Opcode.STORE, body, reads=[region])
+        view, at = layer.kernel.y.view, place
+        for count, element in layer.runs(view, query.block.head, query.block.start + first, end - first):
+            body = block(dram=view.buffer.address + element, address=at, length=layer.width,
+                         dims=[(count, view.stride("p"), pitch)])
+            self._hazards.emit(Opcode.STORE, body, reads=[region])
+            at += count * pitch
         if end == rows:
             self._sums.give_back()
             self.states.give_back()

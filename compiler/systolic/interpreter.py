@@ -14,8 +14,11 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from .handover import release
+from .norm_rows import NormRows
 from .row_passes import RowPasses
 from .softmax import SoftmaxRows
+from .timing import Latencies
 
 __all__ = ["SystolicInterpreter"]
 
@@ -46,9 +49,13 @@ class SystolicInterpreter(Interpreter):
             self._softmax = SoftmaxRows(config.sum_rows)
         if config.has_row_softmax:
             self._passes = RowPasses()
+        if config.has_norms:
+            self._norms = NormRows()
         self._banks, self._os_depth = config.banks, config.os_depth
         self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
+        #: POST that has read each bank last, until an EXECUTE that waited for it comes there: its number and body.
+        self._reading: dict[int, tuple[int, dict[str, Any]]] = {}
 
     def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
                    clock: np.ndarray) -> None:
@@ -87,6 +94,7 @@ class SystolicInterpreter(Interpreter):
         pixel = _walk(body, "m_step0", "m_step1", "m_step2")
         if not pixel.size or not body["n_count"]:
             raise ProgramError("execute of nothing")
+        self._hand_over(clock, body)
         for n in range(body["n_count"]):
             a_base = body["a_base"] + n * body["a_nstep"]
             w_base = body["w_base"] + n * body["w_nstep"]
@@ -97,6 +105,17 @@ class SystolicInterpreter(Interpreter):
             target = acc + np.arange(pixel.size)
             self._claim(target, ordinal, clock, body)
             self._weight_stationary(a_base + pixel, w_base, target, body, ordinal, clock)
+
+    def _hand_over(self, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Check that what a POST has given back can't be reached before it has been read."""
+        number, post = self._reading.get(body["bank"], (0, {}))
+        if not post or clock[POSTED] < number:
+            return
+        del self._reading[body["bank"]]
+        most = max(release(self.config, post, body), Latencies.of(self.config).few)
+        if post["release"] > most:
+            raise ProgramError(f"post command {number} gives its bank back with {post['release']} rows left, but this "
+                               f"execute waits for {most} at most")
 
     def _both(self, a: np.ndarray, w: np.ndarray, body: dict[str, Any], ordinal: int,
               clock: np.ndarray) -> list[np.ndarray]:
@@ -154,6 +173,9 @@ class SystolicInterpreter(Interpreter):
             raise ProgramError("post of nothing")
         if self.config.has_softmax:
             self._softmax.check(body)
+        if self.config.has_norms:
+            self._norms.check(body)
+        self._reading[body["bank"]] = ordinal, body
         if body.get("row_pass"):
             self._passed(ordinal, clock, body)
             return
@@ -163,6 +185,11 @@ class SystolicInterpreter(Interpreter):
         if averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])
+        if body.get("moments"):
+            self._norms.moments(tiles, body)
+            return
+        if body.get("normed"):
+            tiles, body = self._normed(tiles, m, ordinal, clock, body), body | {"bias": 0}
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
 
@@ -185,10 +212,26 @@ class SystolicInterpreter(Interpreter):
             return self._passes.shares(sums, body)
         if body.get("normalise"):
             return self._softmax.normalised(sums, body)
+        if body.get("normed"):
+            return NormRows.scaled(sums, body)
         if not body.get("softmax"):
             return super()._scaled(m, scale, sums, ordinal, clock, body)
         entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
         return self._softmax.numerators(sums, entry[:, :4].copy().view("<f4").reshape(-1), ordinal, clock, body)
+
+    def _normed(self, tiles: Iterable[np.ndarray], m: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> Iterator[np.ndarray]:
+        """Sums of rows m of each tile: elements normalised, times gains, and with biases."""
+        columns, lanes = self.config.array.cols, self.config.post.lanes
+        entries = self._entries(Parameter.BIAS, body["bias_base"] + m * body["bias_mstep"], columns, body, ordinal,
+                                clock, each=1)
+        gains = entries[:, :, :2].copy().view("<i2")[:, :, 0].astype(np.int64)
+        biases = np.zeros_like(gains)
+        if body["bias"]:
+            lines = body["scale_base"] + m * (columns // lanes)
+            entries = self._entries(Parameter.SCALE, lines, columns, body, ordinal, clock, each=1)
+            biases = entries[:, :, :4].copy().view("<i4")[:, :, 0].astype(np.int64)
+        return (self._wrapped(sums + biases) for sums in self._norms.normed(tiles, gains, body))
 
     def _averaged(self, tiles: Iterable[np.ndarray], ordinal: int, clock: np.ndarray,
                   body: dict[str, Any]) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from ..interpreter import Interpreter
 from ..kernels.attention import Attention
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
+from ..kernels.normalisation import Normalisation
 from ..kernels.softmax import RowSoftmax
 from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
@@ -25,12 +26,14 @@ from ..program import Program
 from ..residency import Arrangement
 from ..steps import Step, all_of
 from .arrange import arrange
-from .attention import AttentionStep, lower_attention
+from .attention import lower_attention
 from .cost import predict
 from .forms import forms
 from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
+from .norms import lower_normalisation
+from .program_step import ProgramStep
 from .row_softmax import lower_softmax
 from .schedule import schedule
 from .steps import ContractionStep
@@ -55,8 +58,8 @@ def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[Contr
     return program
 
 
-def _finished(step: AttentionStep) -> Program:
-    """Commands of attention, and of its record."""
+def _finished(step: ProgramStep) -> Program:
+    """Commands of a kernel that brings them along, and of its record."""
     if step.group.profile is not None:
         step.program.store({"store": step.program.counts["store"]}, profile=1, dram=step.group.profile)
     step.output.note_store(slice(None), step.output.columns, 0)
@@ -77,13 +80,15 @@ class _Planner(LayerPlanner):
             return [lower_attention(kernel, self._config, self._timing, plan)]
         if isinstance(kernel, RowSoftmax):
             return [lower_softmax(kernel, self._config, self._timing, plan)]
+        if isinstance(kernel, Normalisation):
+            return [lower_normalisation(kernel, self._config, self._timing, plan)]
         stages = [Stage(part, self._mapper.steps(part, plan))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages
         return [step for stage in stages for step in stage.steps]
 
     def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
-        is_apart = any(isinstance(step, AttentionStep) for steps in layers for step in steps)
+        is_apart = any(isinstance(step, ProgramStep) for steps in layers for step in steps)
         if not self._config.has_moves or self._plan is None or is_apart:
             return super().arrange(layers, wanted)
         return arrange(self._config, self._timing, self._plan, self._stages, layers, wanted)
@@ -94,9 +99,9 @@ class _Planner(LayerPlanner):
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         parts: list[Program] = []
-        for is_attention, some in groupby(steps, lambda step: isinstance(step, AttentionStep)):
-            if is_attention:
-                parts += map(_finished, all_of(AttentionStep, some))
+        for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
+            if is_whole:
+                parts += map(_finished, all_of(ProgramStep, some))
             else:
                 parts.append(_settled(self._config, self._timing, all_of(ContractionStep, some)))
         first, *others = parts or [Program(self._config.commands)]
@@ -150,7 +155,7 @@ class _Compiler(ArrayCompiler):
         return predict(config, program, timing)
 
     def work(self, config: Config, step: Step) -> int:
-        if isinstance(step, AttentionStep):
+        if isinstance(step, ProgramStep):
             return step.work
         assert isinstance(step, ContractionStep)
         return execution(config, step.body).active

@@ -169,7 +169,7 @@ class Tiling:
     w_boxes: tuple[tuple[Box, ...], ...]
     #: Ranges of tiles of output channels that one group computes.
     blocks: tuple[Tiles, ...]
-    #: Most output pixels of a group.
+    #: Most output pixels of a group of the widest block.
     pixels: int
     #: Walk blocks of channels outside of regions.
     n_outer: bool = False
@@ -191,6 +191,9 @@ class Tiling:
     ends: tuple[tuple[int, int], ...] = ()
     #: POSTs of the last group; 0 for a choice by rates.
     posts: int = 0
+    #: Groups of fewer tiles have more pixels: those that follow one another take as long, so that neither array nor
+    #: post-processing waits for the other.
+    is_level: bool = False
 
     def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
@@ -245,18 +248,21 @@ class Tiling:
                  else [*product(self.regions, self.blocks)])
         return [Visit(region, group, block) for group in range(groups) for region, block in pairs]
 
-    def parts(self, region: Region, is_first: bool) -> list[Region]:
-        """Pixels of the groups of a region."""
-        return split_region(region, self.pixels, self.first_pixels if is_first else 0)
+    def parts(self, region: Region, block: Tiles, is_first: bool) -> list[Region]:
+        """Pixels of the groups of a region and a block of channels."""
+        pixels = self.pixels
+        if self.is_level:
+            pixels = pixels * max(end - start for start, end in self.blocks) // (block[1] - block[0])
+        return split_region(region, pixels, self.first_pixels if is_first else 0)
 
     def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
         """The last two groups before the last is cut into smaller ones: pixels, none if there is but one, and tiles."""
         visits = self.visits(groups)
-        *others, last = self.parts(visits[-1].region, len(visits) == 1)
         block = visits[-1].block
+        *others, last = self.parts(visits[-1].region, block, len(visits) == 1)
         if others:
             return (others[-1].pixels, block), (last, block)
         if len(visits) == 1:
             return (0, block), (last, block)
         before = visits[-2]
-        return (self.parts(before.region, len(visits) == 2)[-1].pixels, before.block), (last, block)
+        return (self.parts(before.region, before.block, len(visits) == 2)[-1].pixels, before.block), (last, block)

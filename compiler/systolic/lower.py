@@ -86,7 +86,7 @@ class _Lowering:
 
         Beside them the number of POSTs of the last group.
         """
-        visits = [(visit, [(part, visit.block) for part in self._tiling.parts(visit.region, index == 0)])
+        visits = [(visit, [(part, visit.block) for part in self._tiling.parts(visit.region, visit.block, index == 0)])
                   for index, visit in enumerate(self._tiling.visits(self._problem.groups))]
         posts = self._tiling.posts or 2
         if self._tiling.shrink:

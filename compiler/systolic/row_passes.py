@@ -14,7 +14,7 @@ __all__ = ["RowPasses"]
 
 #: Fields that must be zero.
 _ZERO = ("bias", "per_channel", "table", "pair", "product", "average", "search", "transposed", "reduce", "softmax",
-         "normalise")
+         "normalise", "moments", "normed")
 
 #: Bits of a term that are rounded away before it is added; right shift of a share without zeros before a total, and
 #: the greatest there is.

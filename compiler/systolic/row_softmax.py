@@ -19,12 +19,10 @@ from ...memory import MemoryTiming
 from ..kernels.softmax import RowSoftmax
 from ..placement import MemoryPlan
 from ..program import Program
-from ..steps import Group
 from ..transfers import block, fill
-from .attention import AttentionStep
 from .hazards import Hazards, Region
+from .program_step import ProgramStep
 from .timeline import timeline
-from .timing import execution
 
 __all__ = ["lower_softmax"]
 
@@ -219,7 +217,7 @@ class _Emitter:
         self._hazards.emit(Opcode.STORE, body, reads=[source])
 
 
-def lower_softmax(kernel: RowSoftmax, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan) -> AttentionStep:
+def lower_softmax(kernel: RowSoftmax, config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan) -> ProgramStep:
     """Cut a kernel of softmax into blocks of as many rows as take the fewest cycles, and emit its commands.
 
     Raises
@@ -237,6 +235,4 @@ def lower_softmax(kernel: RowSoftmax, config: SystolicConfig, timing: MemoryTimi
         return timeline(config, _Emitter(layer, choice, MemoryPlan(keep=False)).run(rows), timing).cycles
 
     program = _Emitter(layer, min(choices, key=cycles), plan).run(layer.rows)
-    work = sum(execution(config, body).active for stream, _, body, _, _ in program.entries()
-               if stream.opcode is Opcode.EXECUTE)
-    return AttentionStep(Group([]), program, kernel.y.view.buffer, work)
+    return ProgramStep.of(config, program, kernel.y.view.buffer)

@@ -6,15 +6,16 @@ them while the array is at work.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode
+from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..program import Program
-from ..schedule import OperandMemory, Scheduler
+from ..schedule import OperandMemory, Posted, Scheduler
 from ..scratchpads import NoPlaceError, Scratchpad
 from ..steps import Tile, Use
 from .cost import execute_cycles, load_cycles
+from .handover import release
 from .repeat import Repeats
 from .steps import ContractionStep
 from .timeline import timeline
@@ -39,16 +40,19 @@ def _needs_nothing(use: Use) -> bool:
 class _Scratchpads(OperandMemory[ContractionStep]):
     """Activations, weights, and the accumulators."""
 
-    posted = ("bank",)
+    posted = ("bank", "release")
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming):
         self._config, self._timing, self._item = config, timing, config.operand_bytes
+        self.fetch_cycles = COMMAND_BYTES / config.beat_bytes
         pads, alignment = config.scratchpads, max(config.beat_bytes, config.operand_bytes)
         self.pads = {_ACTIVATION: Scratchpad(pads.activation_bytes, alignment),
                      _WEIGHT: Scratchpad(pads.weight_bytes, alignment)}
         self._bank, self._current = 1, 0
         #: POST that has read the sums of each bank last.
         self._bank_post = [0, 0]
+        #: That POST, until an EXECUTE comes to its bank.
+        self._reading: list[Posted | None] = [None, None]
         #: When, in cycles, what has been emitted will have been executed, and whether cycles add up without rounding.
         self.execute_clock, self.is_exact = 0.0, True
         #: Cycles of LOADs and EXECUTEs by the identity of their bodies.
@@ -186,6 +190,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         a, w, body = step.a.tile, step.w.tile, step.body
         if any(piece.awaited for use in (step.a, step.w) for piece in use.tile.pieces[:use.pieces]):
             raise AssertionError(f"step {index} reads what has yet to be moved")
+        self._hand_over(body)
         load = max(a.ordinals[:step.a.pieces] + w.ordinals[:step.w.pieces])
         move = max((piece.moved for use in (step.a, step.w) if use.tile.is_resident
                     for piece in use.tile.pieces[:use.pieces]), default=0)
@@ -198,6 +203,7 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         a.last_use = w.last_use = ordinal
         cycles = self._once(body, lambda: execute_cycles(self._config, body))
         self.execute_clock = max(self.execute_clock, a.loaded, w.loaded) + cycles
+        self.scheduler.load_clock += self.fetch_cycles
 
     def look_ahead(self, index: int) -> None:
         """Emit LOADs for later steps: all for the next one, and more as far as there is time for them.
@@ -252,10 +258,18 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 
     def post_fields(self, index: int) -> tuple[int, ...]:
         same = self.steps[index].group is self.steps[self._current].group
-        return (self._bank if same else self._bank ^ 1,)
+        return self._bank if same else self._bank ^ 1, 0
 
     def released(self, index: int, ordinal: int) -> None:
-        self._bank_post[self.post_fields(index)[0]] = ordinal
+        bank, _ = self.post_fields(index)
+        self._bank_post[bank], self._reading[bank] = ordinal, self.scheduler.last_post
+
+    def _hand_over(self, body: Mapping[str, int]) -> None:
+        """Let the POST that reads the bank in use give it back as soon as the EXECUTE allows that comes first."""
+        if (reading := self._reading[self._bank]) is not None:
+            self._reading[self._bank] = None
+            stream, entry, post = reading
+            stream.change(entry, "release", release(self._config, post, body))
 
 
 def schedule(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:

@@ -27,6 +27,8 @@ def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
     for pixels in map(layer.least, (12 * rows, *sizes) if layer.config.has_moves else sizes):
         if pixels < tiling.pixels and layer.posts > 0.25 * _work(layer):
             usual += [plain | {"pixels": pixels}, begin | {"shrink": False, "pixels": pixels}]
+            if len({end - start for start, end in tiling.blocks}) > 1:
+                usual += [each | {"pixels": pixels, "is_level": True} for each in (plain, begin | {"first_pixels": 0})]
     return [replace(tiling, **choice) for choice in usual]
 
 
@@ -42,6 +44,10 @@ _ENOUGH = 1.005
 
 #: Tilings of least closed-form cost whose programs are timed: where there is time, and at least.
 _FINALISTS, _FEWEST = 8, 4
+
+#: Of those weighed, how many times as many are looked through where post-processing takes nearly as long as the array,
+#: and from what share of it on: then groups are small, and how channels are cut into blocks matters.
+_LOOKED, _BALANCED = 4, 0.8
 
 #: Cycles that a beat of memory is worth which is not loaded.
 BEAT = 0.25
@@ -74,7 +80,7 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
         The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
         steps to be timed.
     """
-    tilings = Chooser(layer).best(max(_FEWEST, round(min(effort, 1) * _FINALISTS)))
+    tilings = _finalists(layer, max(_FEWEST, round(min(effort, 1) * _FINALISTS)))
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
@@ -103,6 +109,17 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
     best = min((improve(layer, each, timer.cycles, tries // _SHARE, is_alone=is_alone) for each in several),
                key=_cycles)
     return improve(layer, best, timer.cycles, tries // 2, 1, is_alone=is_alone)
+
+
+def _finalists(layer: Layer, count: int) -> list[tuple[float, Tiling]]:
+    """Tilings of least closed-form cost, and these; of each way to cut the channels the best, where that matters."""
+    if layer.posts < _BALANCED * _work(layer):
+        return Chooser(layer).best(count)
+    found = Chooser(layer).best(_LOOKED * count)
+    firsts = {tiling.blocks: (cost, tiling) for cost, tiling in reversed(found)}
+    several = sorted(firsts.values(), key=_cycles)[:max(1, count // 2)]
+    chosen = several + [each for each in found if all(each[1] is not other[1] for other in several)]
+    return sorted(chosen[:count], key=_cycles)
 
 
 def _cycles(found: tuple[float, Tiling]) -> float:

@@ -95,6 +95,8 @@ class _Machine(Queues):
         self._softmax = -NEVER
         #: Cycle of the first group of a second or third pass over rows, at least.
         self._passed = 0
+        #: First cycle in which a group may come that waits for the root of a row, for each row.
+        self._roots = [0]
         self.kept: dict[int, int] = {}
         # Execute.
         self._tiles_ready = self._array_end = self._mode = self.waiting = 0
@@ -271,6 +273,8 @@ class _Machine(Queues):
             time = max(time, self._softmax + constants.quotient - constants.start)
         if body.get("row_pass"):
             time = self._pass(time, body, posting)
+        if body.get("moments") or body.get("normed"):
+            time = self._wait_for_roots(time, body)
         self._post_ready = self.kept[index] = time + posting.ready
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
@@ -292,6 +296,18 @@ class _Machine(Queues):
             rows = body["m_count"] // body["acc_nstep"]
             self._passed = first + RowSoftmax.settled_of(
                 self._config, Lanes.sum_cycle_of(self._config), rows, posting.read // rows)
+        return time
+
+    def _wait_for_roots(self, time: int, body: Mapping[str, int]) -> int:
+        """When a command of rows begins, accepted at some time: when few roots are missing; note those that it adds."""
+        roots, constants = self._roots, self._c
+        time = max(time, roots[max(len(roots) - 1 - body.get("behind", 0), 0)] - constants.start)
+        if body.get("moments") and body.get("row_closes"):
+            row = body["m_count"] * constants.groups
+            last = time + constants.start - 1
+            for _ in range(body["n_count"]):
+                last += row
+                roots.append(max(last + constants.root, roots[-1] + constants.root_period))
         return time
 
     def _store(self, time: int) -> None:

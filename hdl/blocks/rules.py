@@ -14,8 +14,8 @@ from amaranth.lib.memory import Memory
 
 from .axi import BOUNDARY
 
-__all__ = ["PREFIX", "RESTS", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "queue", "rests",
-           "write_bursts"]
+__all__ = ["PREFIX", "RESTS", "apart", "held", "in_bounds", "never", "outstanding", "places_apart", "places_kept",
+           "queue", "rests", "write_bursts"]
 
 #: Submodules of this prefix are rules.
 PREFIX = "rules_"
@@ -95,6 +95,26 @@ def places_apart(m, name, before, before_place, after, after_place, cycles, mess
             valid, place = valid_then, place_then
             met = met | valid & (place == after_place)
         rules.d.sync += Assert(~(Value.cast(after).any() & met), f"{name}: {message}")
+
+    _state(m, name, build)
+
+
+def places_kept(m, name, write, write_place, read, read_place, message):
+    """State that of places that are read, without a pause, none is written between the first read and its own.
+
+    ``write_place`` and ``read_place`` tell the places, as numbers; others are as for :func:`apart`.
+    """
+    def build(rules):
+        written = Signal(1 << max(len(write_place), len(read_place)))
+        reading = Signal()
+        rules.d.sync += [
+            reading.eq(read),
+            Assert(~(reading & read & written.bit_select(read_place, 1)), f"{name}: {message}"),
+        ]
+        with rules.If(read & ~reading):
+            rules.d.sync += written.eq(0)
+        with rules.If(write):
+            rules.d.sync += written.bit_select(write_place, 1).eq(1)
 
     _state(m, name, build)
 

@@ -15,6 +15,7 @@ from .float_rows import FloatShare
 from .groups import follow_groups
 from .lane import Lane, Settings
 from .lanes import Lanes
+from .norms import NormedElement, Norms
 from .outputs import OutputWriter
 from .pairs import PairSum
 from .row_softmax import RowSoftmax
@@ -67,7 +68,8 @@ class Post(wiring.Component):
     clamp: commands of fewer than about 20 groups take about 20 cycles each.
 
     The row of sums is read again for each group. Since nothing stalls, it is known beforehand when the last
-    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums.
+    will have been read: ``released`` tells it as much earlier as nobody who hears of it can reach the sums, or, where
+    commands have a field ``release``, with as many rows left if these are more.
     Counts of zero are not allowed. Loads to the bias, scale and table memories must keep to words
     (:mod:`hdl.parameters`).
 
@@ -84,6 +86,9 @@ class Post(wiring.Component):
     With ``post.row_softmax``, passes are as late as pairs, and a second or third one waits until what the one before
     found stands, :meth:`RowSoftmax.seen_of` or :meth:`RowSoftmax.settled_of` cycles.
 
+    With ``post.norms``, rows that are normalised are written :meth:`norm_delay_of` cycles later than others, and a
+    command waits until as many rows have got their roots as it says.
+
     Parameters
     ----------
     config : Config
@@ -96,7 +101,8 @@ class Post(wiring.Component):
     commands : :py:`In(stream.Signature(PostBody))`
         Commands; one is accepted when the last group of the one before is given to the lanes.
     released : :py:`Out(1)`
-        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles.
+        High for one cycle per command, in order: its last sums will have been read within ``untouched`` cycles, or by
+        when what its ``release`` was meant for comes to them.
     done : :py:`Out(1)`
         High for one cycle per command, in the cycle after its last output was written.
     load : :py:`In(LoadWrite(config))`
@@ -172,6 +178,16 @@ class Post(wiring.Component):
         found = cls.settings_cycle_of(config) - Softmax.SCORE + Softmax.settled_of(config)
         return found - (Lanes.cycle_of(config) - Softmax.QUOTIENT)
 
+    @staticmethod
+    def norm_delay_of(config: Config) -> int:
+        """Return the cycles by which what is made of a row's elements comes later than a sum; 0 without norms."""
+        return (Lanes.sum_cycle_of(config) + NormedElement.LATENCY - Lanes.cycle_of(config)) * config.has_norms
+
+    @staticmethod
+    def root_delay_of(config: Config) -> int:
+        """Return the cycles from the last group of a row to the first of a command that waits for its root alone."""
+        return Norms.found_of(Lanes.sum_cycle_of(config), config.post.lanes)
+
     def elaborate(self, platform):
         """Connect walk, memories, lanes and output."""
         m = Module()
@@ -192,15 +208,15 @@ class Post(wiring.Component):
         m.d.comb += walk.command.eq(command)
 
         # One tag of each kind goes with each group to the end; the lanes themselves know nothing of commands.
-        settings_cycle = self.settings_cycle_of(config)
-        write_cycle = self.latency - 1
-        groups = follow_groups(m, config, walk, self.pair_delay_of(config), self.softmax_delay_of(config))
+        settings_cycle, write_cycle = self.settings_cycle_of(config), self.latency - 1
+        groups = follow_groups(m, config, walk, self.pair_delay_of(config), self.softmax_delay_of(config),
+                               self.norm_delay_of(config))
         valid = taps(m, groups.output, write_cycle, "valid")
         first = delay(m, groups.valid & groups.first, settings_cycle - 1, "first")
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, rows, ripe, unsettled = self._functions(m, walk, groups, command)
+        softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
@@ -221,7 +237,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators, softmax=softmax, rows=rows).build(m, platform)
+                      sums=self.accumulators, softmax=softmax, rows=rows, norms=norms).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
@@ -229,12 +245,12 @@ class Post(wiring.Component):
         m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
         m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
         m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
-        self._rest(m, unsettled if rows is None else Cat(unsettled, rows.working))
+        self._rest(m, busy)
 
         return m
 
-    def _rest(self, m, working):
-        """State that nothing happens between commands, but for loads to the memories here and what is `working`."""
+    def _rest(self, m, waiting):
+        """State that nothing happens between commands, but for loads to the memories here."""
         config, load = self._config, self.load
         ours = [Parameter.BIAS, Parameter.SCALE, Parameter.TABLE]
         if config.has_pairs:
@@ -244,19 +260,9 @@ class Post(wiring.Component):
         if config.has_softmax:
             shows.append(self.shifts.en)
         # A command is done two cycles behind its last outputs, and a pulse must end.
-        rests(m, self.commands.valid | ~self.commands.ready | loads | working.any(), Cat(shows),
-              self.latency + self.pair_delay_of(config) + self.softmax_delay_of(config)
-              + FloatShare.LATENCY * config.has_float_softmax + 3)
-
-    def _functions(self, m, walk, groups, command):
-        """Build softmax of either kind, where there is any.
-
-        Return both, what must hold before a command begins, and the cycles until quotients may be read.
-        """
-        softmax, unsettled = self._softmax(m, walk, command)
-        ripe = [~command.normalise | (unsettled == 0)] if self._config.has_softmax else []
-        rows = self._rows(m, walk, groups, command)
-        return softmax, rows, ripe if rows is None else [*ripe, rows.ripe], unsettled
+        rests(m, self.commands.valid | ~self.commands.ready | loads | waiting.any(), Cat(shows),
+              self.latency + self.pair_delay_of(config) + self.norm_delay_of(config)
+              + self.softmax_delay_of(config) + FloatShare.LATENCY * config.has_float_softmax + 3)
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
@@ -291,6 +297,31 @@ class Post(wiring.Component):
             m.d.comb += [rows.last_of_tile.eq(walk.last_of_tile), walk.ripe.eq(
                 rows.tile_ripe if groups.averages is None else rows.tile_ripe & groups.averages.ripe)]
         return rows
+
+    def _states(self, m, walk, groups, command):
+        """Give softmax of either kind, and norms, where there are any, their groups.
+
+        Return all, whether a command may read what it waits for, and what is not zero while there is more to find.
+        """
+        config = self._config
+        softmax, unsettled = self._softmax(m, walk, command)
+        rows = self._rows(m, walk, groups, command)
+        ripe, busy = [], [unsettled]
+        if config.has_softmax:
+            ripe.append(~command.normalise | (unsettled == 0))
+        if rows is not None:
+            ripe.append(rows.ripe)
+            busy.append(rows.working)
+        if not config.has_norms:
+            return softmax, rows, None, ripe, unsettled if len(busy) == 1 else Cat(busy)
+        m.submodules.norms = norms = Norms(config, Lanes.sum_cycle_of(config))
+        m.d.comb += [
+            norms.command.eq(command),
+            norms.valid.eq(walk.valid),
+            norms.first.eq(walk.first),
+            norms.last_of_tile.eq(walk.last_of_tile),
+        ]
+        return softmax, rows, norms, [*ripe, norms.ripe], Cat(*busy, norms.busy)
 
     @staticmethod
     def _numerators(m, softmax, lanes):

@@ -44,10 +44,12 @@ class Groups:
         return self.valid if self.writes is None else self.valid & self.writes
 
 
-def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_late: int = 0) -> Groups:
+def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_late: int = 0,
+                  norm_late: int = 0) -> Groups:
     """Tell what belongs to each group, as its outputs come.
 
-    Of a pair or an average that is `late` cycles later than of others, and of softmax `softmax_late` cycles.
+    Of a pair or an average that is `late` cycles later than of others, of softmax `softmax_late` cycles, and of rows
+    that are normalised `norm_late`.
     """
     window = Cat(walk.opens, walk.closes) if config.has_maxima else None
     groups = Groups(walk.valid, walk.first, walk.last, walk.unit, window=window)
@@ -75,6 +77,10 @@ def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_
             groups = _postponed(m, "share", walk, groups, share, late + FloatShare.LATENCY)
     if softmax_late:
         groups = _postponed(m, "softmax", walk, groups, walk.command.softmax, softmax_late)
+    if norm_late:
+        has_outputs = ~walk.command.moments
+        writes = has_outputs if groups.writes is None else groups.writes & has_outputs
+        groups = _postponed(m, "norm", walk, replace(groups, writes=writes), walk.command.normed, norm_late)
     return groups
 
 

@@ -15,6 +15,7 @@ from ..shell.config import Config
 from .average import EARLY, Average
 from .groups import Groups
 from .lane import TABLE_BYTES, Lane
+from .norms import NormedElement, Norms
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
@@ -78,6 +79,8 @@ class Lanes:
         Where quotients of rows are kept, which normalised rows have as scales.
     rows : RowSoftmax or None
         Where what passes find of rows is kept: their greatest bytes, and scales of shares.
+    norms : Norms or None
+        States of rows of LayerNorm and RMSNorm.
     """
 
     config: Config
@@ -89,6 +92,7 @@ class Lanes:
     sums: Any
     softmax: Softmax | None = None
     rows: RowSoftmax | None = None
+    norms: Norms | None = None
 
     @staticmethod
     def sum_cycle_of(config: Config) -> int:
@@ -120,22 +124,31 @@ class Lanes:
         factors = self._factors(m) if config.has_products else None
         column_bits, lane_bits = ceil_log2(TABLE_BYTES // config.beat_bytes), ceil_log2(config.post.lanes)
         units = [Lane(config) for _ in range(config.post.lanes)]
+        # Rows that are normalised have a scale of the command's, and biases in the place of scales.
+        factor = normed = adds_scale = None
+        if self.norms is not None:
+            fields = Cat(command.bias_nstep, command.scale_nstep, command.normed)
+            factor = delay(m, fields, cycle, "row_scale", reset_less=True)
+            factor, normed = factor[:-1], factor[-1]
+            adds_scale = delay(m, command.normed, cycle - 1, "adds_scale", reset_less=True)
         control = None
         if self.groups.averages is not None:
             control = delay(m, self.groups.averages.control, self.sum_cycle_of(config) - EARLY, "average",
                             reset_less=True)
         for index, lane in enumerate(units):
             unit.add(m, f"lane_{index}", lane, platform)
-            addend = self._addend(m, platform, index, group[AccumulatorRead.LATENCY], port, control, factors)
+            addend = self._addend(m, platform, index, group[AccumulatorRead.LATENCY], port, control, factors,
+                                  biases[index])
             offset = Signal(signed(32), name=f"bias_{index}", reset_less=True)
-            m.d.sync += offset.eq(Mux(use_bias, biases[index], 0))
+            added = biases[index] if factor is None else Mux(adds_scale, scales[2 * index], biases[index])
+            m.d.sync += offset.eq(Mux(use_bias, added, 0))
             m.d.comb += [
                 lane.valid.eq(lane_valid),
                 lane.group.eq(group[cycle]),
                 lane.rounding.eq(rounding),
                 lane.accumulator.eq(addend),
                 lane.bias.eq(offset),
-                lane.scale.eq(scales[2 * index]),
+                lane.scale.eq(scales[2 * index] if factor is None else Mux(normed, factor, scales[2 * index])),
                 lane.shift.eq(scales[2 * index + 1]),
                 lane.settings.eq(self.settings),
                 lane.table.data.eq(port.write.data),
@@ -167,9 +180,12 @@ class Lanes:
         biases, scales = ([memory.data[word] for word in range(count)]
                           for memory, count in ((bias, lanes), (scale, 2 * lanes)))
         of_bias, of_scale = self._latencies_of(config)
+        # Gains, which stand in the place of biases, are wanted a cycle before those, and biases a cycle before scales.
+        late = self.sum_cycle_of(config) + NormedElement.LATENCY - cycle - 1 if self.norms is not None else 0
         for memory, line, latency, name in ((bias, walk.bias_line, of_bias, "bias_line"),
                                             (scale, walk.scale_line, of_scale, "scale_line")):
-            m.d.comb += memory.line.eq(delay(m, line[fine:], cycle - latency, name, reset_less=True))
+            lines = taps(m, line[fine:], cycle - latency + late, name, reset_less=True)
+            m.d.comb += memory.line.eq(self._line(m, name, lines, late))
         if config.has_transposed:
             biases, scales = shared_constants(m, walk, cycle, biases, scales)
         scales = scales if self.rows is None else self._shared(m, self.rows, scales)
@@ -184,6 +200,13 @@ class Lanes:
             factor = Mux(self.walk.command.float_row, _ONE, factor)
         return [Mux(share, shift if number % 2 else factor, word) for number, word in enumerate(scales)]
 
+    def _line(self, m, name, lines, late):
+        """Line of a group, which comes `late` cycles later where rows are normalised; the last of `lines` is that."""
+        if not late:
+            return lines[-1]
+        valid = delay(m, self.walk.valid & self.walk.command.normed, len(lines) - 1, f"{name}_of_row")
+        return Mux(valid, lines[-1], lines[-1 - late])
+
     def _normalised(self, m, softmax, scales, fine):
         """Put a row's quotient in the place of all lanes' scales, as the command says."""
         walk, cycle = self.walk, self.cycle_of(self.config)
@@ -192,7 +215,7 @@ class Lanes:
         m.d.comb += softmax.quotient_row.eq(row)
         return [word if number % 2 else Mux(normalise, softmax.quotient, word) for number, word in enumerate(scales)]
 
-    def _addend(self, m, platform, index, group, port, control, factors):
+    def _addend(self, m, platform, index, group, port, control, factors, gain):
         """Select a lane's sum from its row, and return what takes the place of it, as the command says."""
         config, lanes = self.config, self.config.post.lanes
         columns = [self.sums.data[number + index] for number in range(0, config.sum_columns, lanes)]
@@ -202,7 +225,26 @@ class Lanes:
             waited = self._pair(m, index, platform, total, waited, port, control)
         if factors is not None:
             waited = self._product(m, f"product_{index}", platform, total, waited, factors)
+        if self.norms is not None:
+            waited = self._normed(m, index, platform, total, waited, gain)
         return waited
+
+    def _normed(self, m, index, platform, total, waited, gain):
+        """Put a normalised element in the place of a sum, where the command says so; give the row its element."""
+        command, norms = self.walk.command, self.norms
+        unit.add(m, f"normed_{index}", lane := NormedElement(), platform)
+        m.d.comb += [
+            lane.element.eq(total),
+            lane.square.eq(norms.square),
+            lane.elements.eq(norms.elements),
+            lane.total.eq(norms.total),
+            lane.root.eq(norms.root),
+            lane.gain.eq(gain),
+            norms.values[index].eq(lane.value),
+            norms.squares[index].eq(lane.squared),
+        ]
+        chosen = delay(m, command.normed, self.cycle_of(self.config), f"normed_{index}", reset_less=True)
+        return Mux(chosen, lane.product, waited)
 
     def _pair(self, m, index, platform, total, waited, port, control):
         """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""

@@ -33,7 +33,8 @@ _TURN = 2 + Reciprocal.LATENCY
 _SHIFT, _MOST = 35, 31
 
 #: Fields of other functions, none of which can be combined with a pass.
-_OTHERS = ("pair", "product", "average", "search", "transposed", "reduce", "softmax", "normalise")
+_OTHERS = ("pair", "product", "average", "search", "transposed", "reduce", "softmax", "normalise", "moments",
+           "normed")
 
 
 class RowPass(enum.IntEnum, shape=2):

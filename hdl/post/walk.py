@@ -34,7 +34,7 @@ class PostWalk(wiring.Component):
     output_banks : int
         Outputs of a line of the output scratchpad; matters with ``post.transposed`` only.
     few : int
-        Rows with which ``ending`` begins; 0: with the last group.
+        Rows with which ``ending`` begins, if the command does not say with more; 0: with the last group.
 
     Members
     -------
@@ -47,7 +47,8 @@ class PostWalk(wiring.Component):
     first, last : :py:`Out(1)`
         Whether it is the first, or last, group of the command.
     ending : :py:`Out(1)`
-        Whether this is the last tile, and ``few`` rows of it are left at most, this one among them.
+        Whether this is the last tile, and ``few`` rows of it are left at most, or as many as ``release`` of the
+        command says, this one among them.
     row : :py:`Out(range(sum_rows))`
         Row of sums.
     group : :py:`Out(range(sum_columns / lanes))`
@@ -57,7 +58,8 @@ class PostWalk(wiring.Component):
     unit : :py:`Out(range(output_units))`
         Place in the output scratchpad, in groups of requantised outputs, or in outputs.
     last_of_tile : :py:`Out(1)`
-        Whether a group is the last of its tile, with ``post.averages`` or ``post.float_softmax`` as what follows.
+        Whether a group is the last of its tile, with ``post.averages`` or ``post.float_softmax``, as what follows, or
+        ``post.norms``.
     ripe : :py:`In(1)`
         Whether the next tile may begin in the next cycle.
     resting : :py:`Out(1)`
@@ -73,6 +75,7 @@ class PostWalk(wiring.Component):
         self._groups = config.sum_columns // config.post.lanes
         rests = config.has_averages or config.has_float_softmax
         held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if rests else {}
+        held |= {"last_of_tile": Out(1)} if config.has_norms else {}
         super().__init__({
             **held,
             "command": In(config.commands.post),
@@ -108,7 +111,12 @@ class PostWalk(wiring.Component):
         # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
         rows_left = Signal(16)
         tiles_left = Signal(16)
-        m.d.comb += self.ending.eq(end_command & (rows_left <= self._few) if self._few else self.last)
+        ending = end_command & (rows_left <= self._few) if self._few else self.last
+        if "release" in dict(data.Layout.cast(self._config.commands.post)):
+            # No more rows are left than there are.
+            bits = self._config.sum_rows.bit_length()
+            ending = ending | end_command & (rows_left[:bits] == command.release[:bits])
+        m.d.comb += self.ending.eq(ending)
         with m.If(self.start):
             m.d.sync += [
                 valid.eq(1),
@@ -122,11 +130,7 @@ class PostWalk(wiring.Component):
                 m.d.sync += [self.group.eq(0), groups_end.eq(last_group == 0)]
         with m.Elif(valid):
             m.d.sync += self.first.eq(0)
-            if rows_first is None:
-                self._go_on_in_row(m, groups_end, last_group)
-            else:
-                with m.If(~rows_first | end_tile):
-                    self._go_on_in_row(m, groups_end, last_group)
+            self._go_on(m, groups_end, last_group, None if rows_first is None else ~rows_first | end_tile)
             with m.If(end_row):
                 with m.If(end_tile):
                     m.d.sync += [
@@ -141,13 +145,27 @@ class PostWalk(wiring.Component):
                 m.d.sync += valid.eq(0)
         if self._config.has_averages or self._config.has_float_softmax:
             self._rest(m, end_row, end_tile)
+        elif self._config.has_norms:
+            m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
         out_mstep = self._follow_windows(m, end_row, end_tile) if self._config.has_maxima else command.out_mstep
-        steps = Const(1), command.acc_nstep
-        if rows_first is not None:
-            steps = Mux(rows_first, command.acc_nstep, 1), Mux(rows_first, groups_end, command.acc_nstep)
-        self._find_addresses(m, end_row, end_tile, out_mstep, *steps)
+        self._find_addresses(m, end_row, end_tile, out_mstep, *self._sum_steps(rows_first, groups_end))
 
         return m
+
+    def _sum_steps(self, rows_first, groups_end):
+        """Steps of rows of sums from a row to the next, and from a tile to the next."""
+        step = self.command.acc_nstep
+        if rows_first is None:
+            return Const(1), step
+        return Mux(rows_first, step, 1), Mux(rows_first, groups_end, step)
+
+    def _go_on(self, m, end_row, last_group, where):
+        """Count groups, everywhere or where this is set."""
+        if where is None:
+            self._go_on_in_row(m, end_row, last_group)
+            return
+        with m.If(where):
+            self._go_on_in_row(m, end_row, last_group)
 
     def _go_on_in_row(self, m, end_row, last_group):
         """Count groups; `last_group` is that of a row where commands may make fewer than there are, or None."""
@@ -213,20 +231,26 @@ class PostWalk(wiring.Component):
             self._find_entries(walk, sum_units, out_mstep)
             return
         unit_bits = (self._config.post.lanes * self._config.operand_bytes).bit_length() - 1
-        walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, command.bias_nstep)
+        bias_nstep, scale_nstep = self._tile_steps()
+        walk("bias_line", self.bias_line, command.bias_base, Const(1), command.bias_mstep, bias_nstep)
         # Where a row holds the sums of some channels only, the next row may be that of the next channels; a kind of
         # array for which this is so has a bit for it.
         steps = "scale_mstep" in dict(data.Layout.cast(self._config.commands.post))
-        scale_mstep = command.scale_mstep if steps else self._quotient_step(1)
-        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep,
-             command.scale_nstep)
+        scale_mstep = command.scale_mstep if steps else self._scale_step(1)
+        walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep, scale_nstep)
         walk("unit", self.unit, command.out_base[unit_bits:],
              Mux(command.rounding == Rounding.NONE, sum_units, 1),
              out_mstep[unit_bits:], command.out_nstep[unit_bits:])
 
-    def _quotient_step(self, step):
-        """Step of scales from a row to the next, which is not zero if they are quotients of rows."""
-        return Mux(self.command.normalise, step, 0) if self._config.has_softmax else Const(0)
+    def _scale_step(self, line):
+        """Step of scales from a row to the next, zero but for quotients of rows, a line each, and for gains."""
+        step = Mux(self.command.normalise, line, 0) if self._config.has_softmax else Const(0)
+        return Mux(self.command.normed, self._groups * line, step) if self._config.has_norms else step
+
+    def _tile_steps(self):
+        """Steps of biases and scales from a tile to the next, whose fields hold a scale where rows are normalised."""
+        steps = self.command.bias_nstep, self.command.scale_nstep
+        return [Mux(self.command.normed, 0, step) for step in steps] if self._config.has_norms else steps
 
     def _find_entries(self, walk, sum_units, out_mstep):
         """Walk entries and outputs, of which a line or a group has as many as there are lanes."""
@@ -240,9 +264,10 @@ class PostWalk(wiring.Component):
         # A lane writes `lane_lines` lines and one operand behind the lane before it.
         apart = Cat(Const(1, ceil_log2(self._output_banks)), command.lane_lines)
         plain = Mux(command.rounding == Rounding.NONE, sum_units, 1)
+        bias_nstep, scale_nstep = self._tile_steps()
         walk("bias_line", self.bias_line, entries(command.bias_base), group, entries(command.bias_mstep),
-             entries(command.bias_nstep))
+             entries(bias_nstep))
         walk("scale_line", self.scale_line, entries(command.scale_base), Mux(command.per_channel, group, 0),
-             self._quotient_step(config.post.lanes), entries(command.scale_nstep))
+             self._scale_step(config.post.lanes), entries(scale_nstep))
         walk("unit", self.unit, command.out_base[item_bits:], Mux(command.transposed, apart, plain) << lane_bits,
              out_mstep[item_bits:], command.out_nstep[item_bits:])

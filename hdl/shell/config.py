@@ -54,6 +54,7 @@ class Post(Section):
     softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
     row_softmax: int = integer(0, 0, 1, "1 for softmax of the rows of a tensor; needs post.pairs = 1")
     float_softmax: int = integer(0, 0, 1, "1 for such softmax with sums in float32 as well; needs post.row_softmax = 1")
+    norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +193,11 @@ class Config(ABC):
     def has_float_softmax(self) -> bool:
         """Whether it makes such softmax with sums in float32, too."""
         return "float_softmax" in self.functions
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether post-processing normalises rows."""
+        return "norms" in self.functions
 
     @property
     def has_moves(self) -> bool:

@@ -8,13 +8,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from amaranth.lib import data
+from amaranth.utils import ceil_log2
 
 from .commands import PostBody, variant
 
-__all__ = ["FUNCTIONS", "REDUCE_BITS", "Function", "post_body"]
+__all__ = ["FUNCTIONS", "NORM_STATES", "REDUCE_BITS", "Function", "post_body"]
 
 #: Width of the number of rows that are compared with a first one.
 REDUCE_BITS = 8
+
+#: Rows whose sums and roots are kept.
+NORM_STATES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +138,7 @@ With ``row_pass`` set, sums are bytes, of either type, of rows of a softmax, ove
 
     Only the third writes outputs. Its ``rounding`` must be ``TFLITE_DOUBLE``. ``n_count`` must be 1, and ``bias``,
     ``per_channel``, ``table``, ``pair``, ``product``, ``average``, ``search``, ``transposed``, ``reduce``,
-    ``softmax`` and ``normalise`` zero."""),
+    ``softmax``, ``normalise``, ``moments`` and ``normed`` zero."""),
     "float_softmax": Function(fields={"float_row": 1}, bytes_only=True, needs="row_softmax", doc="""
 With ``float_row`` set, terms are the bits of float32 numbers that are not negative, and the second and the third
     command over rows of a softmax are others. The first is as without it.
@@ -147,6 +151,32 @@ With ``float_row`` set, terms are the bits of float32 numbers that are not negat
     In the third, what takes the place of a sum is ``term * inverse / total``, rounded to the nearest integer, halves
     to even, where ``inverse`` is ``bias_base[8:0]`` and no term is greater than the total; subnormal terms count as
     zero. Then ``rounding`` must be ``ONNX``; the scale is 1."""),
+    "norms": Function(fields={"moments": 1, "normed": 1, "row_opens": 1, "row_closes": 1, "centred": 1,
+                              "state_row": ceil_log2(NORM_STATES),
+                              "behind": ceil_log2(NORM_STATES) + 1},
+                      bytes_only=True, doc="""
+    With ``moments`` or ``normed`` set, sums are elements of rows, -255 to 255, and tile n is row n, or a part of it:
+    its rows of sums m and their columns follow one another. Row n has state ``state_row + n`` of 64. Such a command
+    begins when at most ``behind`` rows that were closed have yet to get their roots.
+
+    With ``moments`` set, nothing is written. The elements of row n, and their squares, are added to s1 and s2, which
+    are zero before if ``row_opens`` is set. If ``row_closes`` is set, the row gets its state: t, which is s1 if
+    ``centred`` is set, otherwise 0, and a float32 number r, ``2**(bias_nstep + 8)`` times the inverse square root of
+    ``2**16 * (D * s2 - t**2) + addend``, cut to 24 bits: with l the 25 or 26 leading bits of that number, whose other
+    bits are even in number, ``isqrt(2**72 // l)``; 0 for 0. D is ``scale_nstep``, at least the elements of a row and
+    at most 2**15, and ``addend`` has 62 bits: ``low[1:0]``, and below it ``out_mstep``, ``out_nstep`` and ``out_base``.
+    Rows that are not opened, or not closed, come one to a command. All of this must be the same as long as rows have
+    yet to get their roots.
+
+    With ``normed`` set, what takes the place of a sum x is ``clip(rint(float32(D * x - t) * r), -2**15, 2**15 - 1)``,
+    D being that of the latest command with ``moments``, times a gain: bits 15..0, in two's complement, of what is a
+    bias otherwise, in line ``bias_base + m * bias_mstep + s``. If ``bias`` is set, bits 31..0 of what is a scale
+    otherwise, in line ``scale_base + m * C / lanes + s``, are added. The float32 scale of all columns is
+    ``bias_nstep``, and above it ``scale_nstep``, which are no steps then. ``rounding`` must be ``ONNX``, and
+    ``per_channel`` be set.
+
+    ``bias`` and ``per_channel`` must be zero with ``moments``, and with both ``table``, ``pair``, ``product``,
+    ``average``, ``search``, ``transposed``, ``reduce``, ``softmax`` and ``normalise``."""),
 }
 
 

@@ -104,9 +104,8 @@ class AccumulatorColumn(Unit):
 
     A sum is read, combined and written back, so the same row may come again after
     :attr:`Accumulators.period` cycles, and other rows every cycle. Post-processing reads a bank :attr:`period` cycles
-    after the array's last row of it, or before its first one: a rule sees to that, since the array's reads take
-    precedence. If rows may be shifted, those that overwrite are not read, and post-processing may read others of the
-    bank meanwhile.
+    after the array's last row that is read, or before the first: a rule sees to that, since the array's reads take
+    precedence. Rows that overwrite are not, and post-processing may read others of the bank meanwhile.
 
     Parameters
     ----------
@@ -122,8 +121,8 @@ class AccumulatorColumn(Unit):
     Members
     -------
     reading, writing : In(control_layout)
-        Row whose sum arrives :attr:`Accumulators.LEAD` cycles later, and row to write, ``period - 1`` cycles after its
-        reading.
+        Row whose sum arrives :attr:`Accumulators.LEAD` cycles later, valid if what stands there is to be read, and row
+        to write, ``period - 1`` cycles after its reading.
     reading_next, writing_next : Out(control_layout)
         The same one cycle later, for the column to the right.
     psum : In(psum)
@@ -158,9 +157,6 @@ class AccumulatorColumn(Unit):
         m = Module()
 
         m.d.sync += [self.reading_next.eq(self.reading), self.writing_next.eq(self.writing)]
-        reads = self.reading.valid
-        if self._rescales:
-            reads = reads & ~self.reading.first
 
         total = Signal(self._accumulator)
         outputs = []
@@ -172,7 +168,7 @@ class AccumulatorColumn(Unit):
             ours = Signal(name=f"ours_{bank}")
             output = Signal(self._accumulator, name=f"output_{bank}", reset_less=True)
             m.d.comb += [
-                ours.eq(reads & (self.reading.bank == bank)),
+                ours.eq(self.reading.valid & (self.reading.bank == bank)),
                 read.en.eq(ours | self.read_en & (self.read_bank == bank)),
                 read.addr.eq(Mux(ours, self.reading.row, self.read_row)),
                 write.en.eq(self.writing.valid & (self.writing.bank == bank)),
@@ -202,8 +198,8 @@ class Accumulators(wiring.Component):
     """Two banks of ``depth`` rows of C sums.
 
     Sums of the array enter one bank while post-processing reads the other. They arrive skewed,
-    column c one cycle after column c - 1, and their control goes along. With ``post.softmax``, rows that overwrite may
-    enter the bank that is read, as long as the rows are others.
+    column c one cycle after column c - 1, and their control goes along. Rows that overwrite may enter the bank that is
+    read, as long as the rows are others.
 
     Parameters
     ----------
@@ -218,8 +214,7 @@ class Accumulators(wiring.Component):
     psum : In(ArrayLayout(psum, C))
         Sums from the array.
     read : In(AccumulatorRead(config))
-        Port of post-processing. While a row of one bank comes in, only the other can be read; with ``post.softmax``
-        that holds for rows that are added to.
+        Port of post-processing. While a row of one bank is added to, only the other can be read.
     done : Out(1)
         The last row of a command can be read :attr:`AHEAD` cycles later.
     """
@@ -254,11 +249,14 @@ class Accumulators(wiring.Component):
         m = Module()
 
         config = self._config
-        if config.has_softmax:
-            rules.places_apart(m, "rows", self.control.valid, Cat(self.control.row, self.control.bank), self.read.en,
-                               Cat(self.read.row, self.read.bank), self.period + config.array.cols - 1,
-                               "a row is read that is on its way")
-        reading = self.control
+        row, read = Cat(self.control.row, self.control.bank), Cat(self.read.row, self.read.bank)
+        rules.places_apart(m, "rows", self.control.valid, row, self.read.en, read, self.period + config.array.cols - 1,
+                           "a row is read that is on its way")
+        rules.places_kept(m, "unread", self.control.valid, row, self.read.en, read,
+                          "a row is read that has been written over since reading began")
+        # What is written over need not be read, and leaves the port to post-processing.
+        reading = Signal.like(self.control, name="reading")
+        m.d.comb += [reading.eq(self.control), reading.valid.eq(self.control.valid & ~self.control.first)]
         writing = delay(m, self.control, self.period - 1, "writing")
         for index in range(config.array.cols):
             column = AccumulatorColumn(config.accumulators.depth, config.arithmetic, config.os_depth,

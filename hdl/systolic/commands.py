@@ -14,6 +14,7 @@ from ..shell.commands import (
     LoadBody,
     MoveBody,
     Parameter,
+    PostBody,
     variant,
 )
 from ..shell.functions import post_body
@@ -134,12 +135,20 @@ RescalingBody = variant(ExecuteBody, """
     shifted, and the sum over a tile by ``min(dp + 8, 31)`` bits.""",
                         added={"rescale": 1, "low_part": 1, "shift_base": 16})
 
+#: What a POST of this array has besides.
+_RELEASE = """For an EXECUTE that waits for it, a POST counts as completed some cycles before it has read its last sums,
+    no more than such a command takes to come to any. It does so sooner if ``release`` is more than the rows of the last
+    tile that are left then: as it begins to read the ``release``-th row from the end. Then no EXECUTE may come to
+    a row that has yet to be read, and none but overwrite any in the bank until all have been. 0 is safe for all."""
+_RELEASED = {"release": 16}
+
 #: ``active`` counts cycles in which the array was given an operand vector.
 COMMANDS = CommandSet(
     destination=Destination,
     activations=(Destination.ACTIVATION,),
     load=variant(LoadBody, "Destinations are scratchpads.", destination=Destination),
     execute=ExecuteBody,
+    post=variant(PostBody, _RELEASE, added=_RELEASED),
     execute_counts=("m_count0", "m_count1", "m_count2", "n_count", "k_total", "run", "run_count"),
     # Output-stationary.
     execute_counts_except=("k_total", "run", "run_count"),
@@ -150,7 +159,7 @@ COMMANDS = CommandSet(
 @cache
 def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
     """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
-    found = replace(COMMANDS, post=post_body(functions)) if functions else COMMANDS
+    found = replace(COMMANDS, post=variant(post_body(functions), _RELEASE, added=_RELEASED)) if functions else COMMANDS
     if "pairs" in functions:
         load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
         found = replace(found, destination=PairDestination, load=load)

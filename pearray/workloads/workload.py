@@ -19,10 +19,13 @@ from ..compiler.operators import (
     Conv2dGrad,
     FixedPoint,
     Gemm,
+    LayerNorm,
     Linear,
     LinearGrad,
+    MultiHeadAttention,
     Quantize,
     Requant,
+    RMSNorm,
     Softmax,
 )
 from ..compiler.operators.fields import check_size
@@ -47,9 +50,15 @@ FORMS = {
     "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
     "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
     "attention:P,M,E,F,H": "softmax(q k' / sqrt(E)) v of H heads, P queries, M keys",
+    "layer-norm:ROWS,D": "LayerNorm of rows of D elements, with gains and biases",
+    "rms-norm:ROWS,D": "RMSNorm of rows of D elements, with gains",
+    "multi-head-attention:P,D,H": "attention of H heads of x (P, D) with its four projections",
     "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
+
+#: Scale with which int8 operands over the full range have a deviation of 1.
+UNIT = (12 / ((1 << 16) - 1)) ** 0.5
 
 #: Steps of the output in a standard deviation of the sums: int8 then covers 3.2 deviations on either side.
 STEPS_PER_DEVIATION = 40
@@ -93,7 +102,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
-        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention; ``rounding`` of softmax.
+        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention and multi-head-attention; ``rounding`` of
+        softmax.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -119,7 +129,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
                         ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
-                        ("softmax:", _softmax)):
+                        ("multi-head-attention:", _multi_head_attention), ("layer-norm:", _layer_norm),
+                        ("rms-norm:", _rms_norm), ("softmax:", _softmax)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -258,18 +269,69 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
     """
     p, m, e, f, h = _sizes(name, "attention:" + ",".join([r"(\d+)"] * 5), "attention:P,M,E,F,H")
     _at_least_one(name, P=p, M=m, E=e, F=f, H=h)
-    groups, window = settings.integer("kv_heads", h), settings.integer("window", 0, 0)
-    causal, two_bytes = settings.flag("causal", False), settings.flag("two_bytes", False)
-    settings.finish()
-    if h % groups:
-        raise PearrayError(f"workload.kv_heads must divide H = {h} of workload {name!r}, not {groups}")
+    groups, options = _attention_settings(name, settings, h)
     tensors = {role: _draw(rng, _Int8, shape)
                for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
-    unit = (12 / ((1 << 16) - 1)) ** 0.5
-    operator = Attention(causal=causal, q_scale=unit, k_scale=unit, v_scale=unit,
-                         y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, window=window or None,
-                         two_bytes=two_bytes)
+    operator = Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT,
+                         y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, **options)
     return Workload(name, Graph.of(operator, tensors), tensors)
+
+
+def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form: str,
+                   kind: type[LayerNorm] | type[RMSNorm]) -> Workload:
+    """Rows of int8 over the full range, then gains about 1 and, of LayerNorm, biases about 0, drawn in this order.
+
+    Outputs have a deviation of about 1, whatever the scale of x.
+    """
+    rows, elements = _sizes(name, rf"{form}:(\d+),(\d+)", f"{form}:ROWS,D")
+    _at_least_one(name, ROWS=rows, D=elements)
+    settings.finish()
+    tensors = {"x": _draw(rng, _Int8, (rows, elements)),
+               "gamma": rng.normal(1, 0.1, elements).astype(np.float32)}
+    if "beta" in kind.optional:
+        tensors["beta"] = rng.normal(0, 0.1, elements).astype(np.float32)
+    operator = kind(x_scale=1 / STEPS_PER_DEVIATION, y_scale=1 / STEPS_PER_DEVIATION)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _layer_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    return _normalisation(name, rng, settings, "layer-norm", LayerNorm)
+
+
+def _rms_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    return _normalisation(name, rng, settings, "rms-norm", RMSNorm)
+
+
+def _attention_settings(name: str, settings: Settings, heads: int) -> tuple[int, dict[str, Any]]:
+    """Heads of keys and values, and what else may be set of attention."""
+    groups, window = settings.integer("kv_heads", heads), settings.integer("window", 0, 0)
+    causal, two_bytes = settings.flag("causal", False), settings.flag("two_bytes", False)
+    settings.finish()
+    if heads % groups:
+        raise PearrayError(f"workload.kv_heads must divide H = {heads} of workload {name!r}, not {groups}")
+    return groups, {"causal": causal, "window": window or None, "two_bytes": two_bytes}
+
+
+def _multi_head_attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    """Attention of x (P, D) with projections of D to D, drawn in the order x, w_q, b_q, and so on to w_z, b_z.
+
+    x has a deviation of 1, and so have its projections; for outputs see :func:`_attention`.
+    """
+    p, d, h = _sizes(name, r"multi-head-attention:(\d+),(\d+),(\d+)", "multi-head-attention:P,D,H")
+    _at_least_one(name, P=p, D=d, H=h)
+    if d % h:
+        raise PearrayError(f"H of workload {name!r} must divide D = {d}, not be {h}")
+    groups, options = _attention_settings(name, settings, h)
+    tensors = {"x": _draw(rng, _Int8, (p, d))}
+    for role, outputs in (("q", d), ("k", d // h * groups), ("v", d // h * groups), ("z", d)):
+        tensors |= {f"w_{role}": _draw(rng, _Int8, (outputs, d)),
+                    f"b_{role}": _draw(rng, _Int8, (outputs,)).astype(np.int32)}
+    step, weight = 1 / STEPS_PER_DEVIATION, UNIT / d ** 0.5
+    made = min(1.0, np.e / p) ** 0.5 * step
+    requants: dict[str, Any] = {f"requant_{role}": Requant.onnx(UNIT, 0, weight, 0, step, 0) for role in "qkv"}
+    operator = MultiHeadAttention(heads=h, kv_heads=groups, **requants, av_scale=made,
+                                  requant_z=Requant.onnx(made, 0, weight, 0, made, 0), **options)
+    return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
 def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

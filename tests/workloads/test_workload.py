@@ -55,6 +55,36 @@ def test_gradients_draw_in_the_documented_order(name, operator, shapes, macs):
         load_workload("linear-grad:5")
 
 
+@pytest.mark.parametrize(("name", "operator", "roles"), [
+    ("layer-norm:5,24", pe.LayerNorm(x_scale=1 / 40, y_scale=1 / 40), ("gamma", "beta")),
+    ("rms-norm:5,24", pe.RMSNorm(x_scale=1 / 40, y_scale=1 / 40), ("gamma",)),
+])
+def test_norms_draw_in_the_documented_order(name, operator, roles):
+    """Rows over the full range, then gains about 1, then biases about 0, which are part of the program."""
+    rng, workload = np.random.default_rng(1), load_workload(name, 1)
+    tensors = {"x": rng.integers(-128, 128, (5, 24), dtype=np.int8)}
+    tensors |= {role: rng.normal(role == "gamma", 0.1, 24).astype(np.float32) for role in roles}
+    assert set(workload.inputs) == {"x"}
+    made = workload.graph.golden(workload.inputs)["y"]
+    np.testing.assert_array_equal(made, pe.golden_run(operator, tensors)["y"])
+    assert 30 < made.std() < 50
+    for sizes, message in (("5", "must have the form"), ("5,0", "D of workload")):
+        with pytest.raises(pe.PearrayError, match=message):
+            load_workload(f"{name.split(':')[0]}:{sizes}")
+def test_multi_head_attention_draws_in_the_documented_order():
+    """The same for x, w_q, b_q and so on, of which only x is given at run time; outputs hardly clip."""
+    rng, workload = np.random.default_rng(2), load_workload("multi-head-attention:40,24,6", 2, {"kv_heads": 2})
+    x, w_q, b_q, w_k = (rng.integers(-128, 128, shape, dtype=np.int8) for shape in ((40, 24), (24, 24), (24,), (8, 24)))
+    np.testing.assert_array_equal(workload.inputs["x"], x)
+    for name, value in (("w_q", w_q), ("b_q", b_q), ("w_k", w_k)):
+        np.testing.assert_array_equal(workload.graph.constants[name], value)
+    y = workload.graph.golden(workload.inputs)["y"]
+    assert len(np.unique(y)) > 100
+    assert np.mean(np.abs(y.astype(int)) > 126) < 0.02
+    with pytest.raises(pe.PearrayError, match="H of workload 'multi-head-attention:4,6,4' must divide D = 6, not be 4"):
+        load_workload("multi-head-attention:4,6,4")
+
+
 def test_settings():
     """Settings change what they say, and nothing else."""
     assert load_workload("gemm:4x5x6", settings={"trans_a": True}).inputs["a"].shape == (5, 4)

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....golden.activation import FUNCTIONS
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "UNARY", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
     "spatial_padding", "two",
 ]
 
@@ -21,10 +20,6 @@ MICROSOFT = "com.microsoft"
 
 #: Domain of quantised operators that no runtime has under a name of its own.
 OWN = "pearray"
-
-
-#: Operators of one operand, each by the name of the function that it applies: those of the golden models.
-UNARY = {"".join(map(str.capitalize, name.split("_"))): name for name in FUNCTIONS}
 
 
 @dataclass

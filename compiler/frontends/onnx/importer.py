@@ -10,18 +10,20 @@ import numpy as np
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Node, Tensor
 from ...operators.fields import MOST_ELEMENTS, whole
+from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt
+from .fusion import fuse_attention
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 
 __all__ = ["Model", "load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_channelwise, onnx_contractions, onnx_shapes, onnx_softmax
+_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_shapes, onnx_softmax
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
@@ -161,9 +163,9 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     _hold(builder, given)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
-    floats = FloatNodes(builder, [item.name for item in model.graph.output])
-    for item in _needed(model):
-        node = OnnxNode.of(item)
+    outputs = [item.name for item in model.graph.output]
+    floats = FloatNodes(builder, outputs)
+    for node in fuse_attention([OnnxNode.of(item) for item in _needed(model)], given, outputs):
         # What dequantises a constant is half of a quantised operator, and is left to it.
         if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in constants:
             value, bounds = attempt(node, quantised_constant, node, builder)
@@ -185,7 +187,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
             raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
                                f"supported: {supported}")
         attempt(node, handler, node, builder)
-    return _graph(builder.nodes, inputs, builder, [item.name for item in model.graph.output])
+    return _graph(builder.nodes, inputs, builder, outputs)
 
 
 def _needed(model: Any) -> list[Any]:

@@ -6,25 +6,26 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ....golden import activation as golden_activation
 from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
-from ...operators import Lookup
+from ...graph.graph import Tensor
+from ...operators import Lookup, Reshape
 from ...operators.channelwise import every_value
 from ...operators.fields import whole
-from .builder import HANDLERS, MICROSOFT, OWN, UNARY, Builder, OnnxNode, Quantisation, attempt, one, two
+from .attention import OPERATORS as ATTENTION
+from .attention import Stored, is_attention, stored_attention
+from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
+from .functions import FUSED, UNARY, is_function, unary
+from .fusion import SPELLED
 from .quantisation import operand, result, steps_of_sums
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
-_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Unsqueeze")
+_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
-
-#: Attributes of which one value is supported.
-_FIXED = {"Gelu": {"approximate": "none"}}
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -80,7 +81,10 @@ class FloatNodes:
         PearrayError
             If a float tensor reaches an operator that cannot be computed with stored integers.
         """
-        if node.domain:
+        if is_attention(node):
+            self._attend(node)
+            return True
+        if node.domain and not is_function(node):
             return False
         if node.op_type == "DequantizeLinear":
             found = operand(node, self._graph)
@@ -97,11 +101,11 @@ class FloatNodes:
             self._move(node, operands[0])
         elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
-        elif node.op_type in (*_LIMITING, *UNARY) and isinstance(operands[0], _Stored):
+        elif (node.op_type in _LIMITING or is_function(node)) and isinstance(operands[0], _Stored):
             self._map(node, operands[0])
         elif node.op_type in _QUANTISED and all(isinstance(operand, _Stored) for operand in operands):
             self._known[node.outputs[0]] = self._pending(node)
-        elif node.op_type in UNARY and isinstance(operands[0], _Pending):
+        elif is_function(node) and isinstance(operands[0], _Pending):
             raise PearrayError(f"only Relu and Clip may follow a float operator directly, not {node.op_type}: put "
                                "QuantizeLinear and DequantizeLinear between")
         else:
@@ -171,12 +175,43 @@ class FloatNodes:
             low, high = map(np.float32, self._limits(node) if node.op_type == "Clip" else (0, np.inf))
             self._known[node.outputs[0]] = _Mapped(source, lambda x: np.clip(x, low, high))
             return
-        name, fixed = UNARY[node.op_type], _FIXED.get(node.op_type, {})
-        taken = node.take(**golden_activation.FUNCTIONS[name].parameters, **fixed)
-        for attribute, value in fixed.items():
-            if (given := taken.pop(attribute)) != value:
-                raise PearrayError(f"{attribute} must be {value!r}, not {given!r}")
-        self._known[node.outputs[0]] = _Mapped(source, golden_activation.function_of((name, *taken.values())))
+        self._known[node.outputs[0]] = _Mapped(source, unary(node, self._bias(node, source)))
+
+    def _bias(self, node: OnnxNode, source: _Stored) -> np.ndarray | None:
+        """Bias that a function adds before, float32, or None."""
+        name, size = node.input(1), self._graph.tensor(source.name).shape[-1:]
+        value = self._value(name) if name else None
+        if name and (value is None or value.shape != size):
+            raise PearrayError(f"bias {name!r} must be a constant of shape {size}")
+        return value
+
+    def _value(self, name: str) -> np.ndarray | None:
+        """Value of a constant, as real numbers where it is stored; None if it is none."""
+        stored = self._known.get(name)
+        if not isinstance(stored, _Stored):
+            return self._graph.constants.get(name)
+        value, found = self._graph.constants.get(stored.name), stored.quantisation
+        axis = found.axis if found.scale.ndim else 0
+        return None if value is None else dequantize_linear(value.reshape(value.shape or 1), found.scale,
+                                                            found.zero_point, axis=axis).reshape(value.shape)
+
+    def _names(self, name: str) -> Stored | None:
+        """Names of the stored form of a float tensor, if it has one."""
+        found = self._known.get(name)
+        return (found.name, found.scale, found.zero_point) if isinstance(found, _Stored) else None
+
+    def _attend(self, node: OnnxNode) -> None:
+        """Take a node of attention, whose result a QuantizeLinear stores, unless a product on stored integers does."""
+        made = stored_attention(node, self._graph, self._names, self._value)
+
+        def finished(end: Sequence[str], outputs: list[str]) -> OnnxNode:
+            return replace(made, inputs=[*made.inputs, *end], outputs=outputs, attributes=dict(made.attributes))
+
+        av = node.attributes["av"] if (node.domain, node.op_type) == SPELLED else node
+        if av.op_type == "QLinearMatMul":
+            self._emit(finished(av.inputs[6:8], node.outputs))
+        else:
+            self._known[node.outputs[0]] = _Pending(node, lambda end: finished(end.inputs[1:], end.outputs))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target = result(node, self._graph)
@@ -189,19 +224,29 @@ class FloatNodes:
         if isinstance(found, _Stored) and self._same(source, x.dtype, target):
             self._emit(node.standing_for("Identity", [source.name], node.outputs))
         else:
-            if x.dtype not in (np.int8, np.uint8) or target.zero_point.dtype not in (np.int8, np.uint8):
-                raise PearrayError(f"what is tabulated must be int8 or uint8, not {x.dtype} that becomes "
-                                   f"{target.zero_point.dtype}")
-            real = dequantize_linear(every_value(x.dtype), one("x_scale", source.quantisation.scale),
-                                     source.quantisation.zero_point)
-            if isinstance(found, _Mapped):
-                real = found.function(real)
-            table = quantize_linear(real, one("y_scale", target.scale), target.zero_point,
-                                    dtype=target.zero_point.dtype)
-            table = table if target.clamp is None else np.clip(table, *target.clamp)
-            self._graph.add(node, Lookup(table), {"x": source.name})
+            self._tabulate(node, found, x, target)
         if target.clamp is not None:
             self._graph.ranges[node.outputs[0]] = target.clamp
+
+    def _tabulate(self, node: OnnxNode, found: _Stored | _Mapped, x: Tensor, target: Quantisation) -> None:
+        """Emit a table of quantised results over a stored tensor, or one for each index of its last axis."""
+        if x.dtype not in (np.int8, np.uint8) or target.zero_point.dtype not in (np.int8, np.uint8):
+            raise PearrayError(f"what is tabulated must be int8 or uint8, not {x.dtype} that becomes "
+                               f"{target.zero_point.dtype}")
+        source = found if isinstance(found, _Stored) else found.source
+        real = dequantize_linear(every_value(x.dtype), one("x_scale", source.quantisation.scale),
+                                 source.quantisation.zero_point)
+        if isinstance(found, _Mapped):
+            real = found.function(real)
+        table = quantize_linear(real, one("y_scale", target.scale), target.zero_point, dtype=target.zero_point.dtype)
+        table = table if target.clamp is None else np.clip(table, *target.clamp)
+        if table.ndim == 1 or len(x.shape) == 2:
+            self._graph.add(node, Lookup(table), {"x": x.name})
+            return
+        rows, result = (self._graph.inner(node.outputs[0], what) for what in ("rows", "mapped"))
+        self._graph.add(node, Reshape((-1, x.shape[-1])), {"x": x.name}, rows)
+        self._graph.add(node, Lookup(table), {"x": rows}, result)
+        self._graph.add(node, Reshape(x.shape), {"x": result})
 
     def _finish(self, pending: _Pending, end: OnnxNode) -> None:
         made = pending.make(end)
@@ -293,4 +338,4 @@ _QUANTISED = {
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *_QUANTISED}))

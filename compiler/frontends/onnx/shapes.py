@@ -3,7 +3,7 @@
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Dequantize, Quantize, Reshape
+from ...operators import Dequantize, Quantize, Reshape, Transpose
 from .builder import Builder, OnnxNode, handles, one
 from .quantisation import operand, result
 
@@ -59,6 +59,12 @@ def _squeeze(node: OnnxNode, graph: Builder) -> None:
         for axis in sorted(_axes(given or [], len(shape) + len(given or []))):
             shape.insert(axis, 1)
     graph.add(node, Reshape(tuple(shape)), {"x": x.name})
+
+
+@handles("Transpose")
+def _transpose(node: OnnxNode, graph: Builder) -> None:
+    x, perm = graph.tensor(node.inputs[0]), node.take(perm=None)["perm"]
+    graph.add(node, Transpose(tuple(range(len(x.shape)))[::-1] if perm is None else tuple(perm)), {"x": x.name})
 
 
 @handles("Identity")

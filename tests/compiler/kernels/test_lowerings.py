@@ -48,7 +48,8 @@ def test_gemm_on_a_preset(rng, m, k, n):
     interpret(Graph.of(operator, tensors), tensors, configuration())
 
 
-@pytest.mark.parametrize("activation", ["relu", ("clip", 0, 6.0), ("leaky_relu", 0.1), "sigmoid", "tanh", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", ("clip", 0, 6.0), ("leaky_relu", 0.1), "sigmoid", "tanh", "gelu",
+                                        "gelu_tanh", "silu"])
 def test_activations(rng, activation):
     """Bounds that relu and clip fold into, and tables for the rest."""
     tensors = {"x": operands(rng, (2, 5, 7, 6)), "w": operands(rng, (9, 5, 3, 3))}

