@@ -309,6 +309,10 @@ class Interpreter(ABC):
     def _pair(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Sums of the table entries that the low bytes of sums choose."""
         self._check_pair(body, "pair")
+        return self._looked_up(sums, ordinal, clock)
+
+    def _looked_up(self, sums: np.ndarray, ordinal: int, clock: np.ndarray) -> np.ndarray:
+        """Sums of the entries of both tables of pairs."""
         memory = self.config.pair_memory
         words, total = pair_words(self.config), np.zeros_like(sums)
         for table in range(2):

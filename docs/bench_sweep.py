@@ -25,9 +25,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from attention_draws import drawn_attention
 from random_workloads import (
+    FLOAT_ROW_OPERATORS,
     NARROW_OPERATORS,
     OPERATORS,
     PAIR_OPERATORS,
+    ROW_OPERATORS,
     configuration,
     operands,
     pooled,
@@ -106,6 +108,8 @@ def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
     makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
+    makers |= ROW_OPERATORS if config.has_row_softmax else {}
+    makers |= FLOAT_ROW_OPERATORS if config.has_float_softmax else {}
     # Twice, since few configurations have it.
     attention = ["attention"] * 2 if config.has_softmax and config.has_moves else []
     name = str(rng.choice([*makers, "filling_gemm", "pooled", *attention]))
@@ -222,7 +226,8 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, "filling_gemm", "pooled"])
+    operators = sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, *ROW_OPERATORS, *FLOAT_ROW_OPERATORS,
+                        "filling_gemm", "pooled"])
     return [*operators, f"all, on {CONFIGURATIONS} configurations"]
 
 

@@ -10,10 +10,13 @@ from . import gemmlowp
 from .requantise import divide_by_power, doubling_high
 from .tensors import Array
 
-__all__ = ["logistic", "softmax"]
+__all__ = ["MOST_SCORES", "logistic", "softmax", "softmax_terms"]
 
 #: Integer bits of scores below the greatest, of their sum, and of arguments of the logistic function.
 _SCORE_BITS, _SUM_BITS, _ARGUMENT_BITS = 5, 12, 4
+
+#: Most scores of a row.
+MOST_SCORES = (1 << _SUM_BITS) - 1
 
 
 def _words(x: Array) -> Array:
@@ -23,6 +26,31 @@ def _words(x: Array) -> Array:
         raise ValueError(f"x must be int8 or uint8, of at least one dimension, none of them 0, not {values.dtype} of "
                          f"shape {values.shape}")
     return values.astype(np.int64)
+
+
+def softmax_terms(x_scale: float, beta: float = 1.0) -> Array:
+    """Exponentials of scores that are 0 to 255 below the greatest, with 31 bits behind the point.
+
+    Parameters
+    ----------
+    x_scale, beta : float
+        Scale of the scores, and factor.
+
+    Returns
+    -------
+    (256,) int64 array
+        0 to 2**31 - 1; 0 for what is so far below that it is not seen.
+
+    Raises
+    ------
+    ValueError
+        If the product of scale and factor is not positive, or too small.
+    """
+    multiplier, shift = gemmlowp.scale_up(float(beta) * float(np.float32(x_scale)), _SCORE_BITS)
+    below = -np.arange(256, dtype=np.int64)
+    seen = below >= -gemmlowp.input_radius(_SCORE_BITS, shift)
+    words = doubling_high(np.where(seen, below, 0) << shift, multiplier)
+    return np.where(seen, gemmlowp.exponential(words, _SCORE_BITS), 0)
 
 
 def softmax(x: Array, x_scale: float, beta: float = 1.0) -> Array:
@@ -48,19 +76,16 @@ def softmax(x: Array, x_scale: float, beta: float = 1.0) -> Array:
         If the type, the shape or the scale does not fit.
     """
     scores = _words(x)
-    if scores.shape[-1] >= 1 << _SUM_BITS:
-        raise ValueError(f"x must have at most {(1 << _SUM_BITS) - 1} scores in a row, not {scores.shape[-1]}")
-    multiplier, shift = gemmlowp.scale_up(float(beta) * float(np.float32(x_scale)), _SCORE_BITS)
-    below = scores - scores.max(axis=-1, keepdims=True)
-    seen = below >= -gemmlowp.input_radius(_SCORE_BITS, shift)
-    terms = gemmlowp.exponential(doubling_high(np.where(seen, below, 0) << shift, multiplier), _SCORE_BITS)
-    total = np.where(seen, divide_by_power(terms, _SUM_BITS), 0).sum(axis=-1, keepdims=True)
+    if scores.shape[-1] > MOST_SCORES:
+        raise ValueError(f"x must have at most {MOST_SCORES} scores in a row, not {scores.shape[-1]}")
+    terms = softmax_terms(x_scale, beta)[scores.max(axis=-1, keepdims=True) - scores]
+    total = divide_by_power(terms, _SUM_BITS).sum(axis=-1, keepdims=True)
     # Zeros before the first one of 32 bits.
     headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     inverse = gemmlowp.reciprocal((total << headroom) - (1 << 31))
     shares = divide_by_power(doubling_high(terms, inverse), _SUM_BITS - headroom + 31 - 8)
     bounds = np.iinfo(x.dtype)
-    return np.where(seen, np.clip(shares + bounds.min, bounds.min, bounds.max), bounds.min).astype(x.dtype)
+    return np.clip(shares + bounds.min, bounds.min, bounds.max).astype(x.dtype)
 
 
 def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:

@@ -17,7 +17,7 @@ from .tensors import Array, Padding, pair, rank
 
 __all__ = [
     "add", "average_pool2d", "check_reach", "first_is_spread", "global_average_pool2d", "integer_average_pool2d",
-    "softmax",
+    "softmax", "softmax_terms",
 ]
 
 #: Greatest scale of an addition or an average, and greatest quotient by that of the output. With these no sum of
@@ -280,6 +280,18 @@ def integer_average_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: i
     return np.asarray(np.sign(sums) * ((np.abs(sums) + counts // 2) // counts)).astype(x.dtype)
 
 
+def softmax_terms(x_scale: float, count: int) -> Array:
+    """Exponentials of scores that are 0 to 255 below the greatest of a row of some, as onnxruntime's table has them.
+
+    They begin as high as a sum of `count` allows, and may be subnormal, or zero, at the end: (256,) float32.
+    """
+    step = float(checked_scale("x_scale", x_scale))
+    # The logarithm is float32's, and the runtime leaves five below it.
+    headroom = max(0.0, float(np.log(np.finfo(np.float32).max / np.float32(count))) - 5)
+    found: Array = np.exp((-np.arange(256) + headroom / step) * step).astype(np.float32)
+    return found
+
+
 def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
             dtype: npt.DTypeLike | None = None) -> Array:
     """Normalise the last axis as onnxruntime's QLinearSoftmax (com.microsoft, opset 13).
@@ -317,13 +329,9 @@ def softmax(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_
     checked_zero_point("x_zero_point", x_zero_point, scores.dtype)
     kind = _output(scores, dtype)
     point = checked_zero_point("y_zero_point", y_zero_point, kind)
-    step = float(checked_scale("x_scale", x_scale))
+    table = softmax_terms(x_scale, scores.shape[-1])
     inverse = np.float64(np.floor(np.float32(1) / checked_scale("y_scale", y_scale)))
-    # The logarithm is float32's, and the runtime leaves five below it.
-    headroom = max(0.0, float(np.log(np.finfo(np.float32).max / np.float32(scores.shape[-1]))) - 5)
-    table = np.exp((np.arange(256) - 255 + headroom / step) * step).astype(np.float32)
-    below = scores.max(axis=-1, keepdims=True).astype(np.int32) - scores
-    terms = table[255 - below]
+    terms = table[scores.max(axis=-1, keepdims=True).astype(np.int32) - scores]
     # accumulate adds strictly in order, where sum would add in pairs.
     total = np.add.accumulate(terms, axis=-1, dtype=np.float32)[..., -1:]
     bounds = np.iinfo(kind)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .compiler.operators import LayerNorm as LayerNorm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
+    from .compiler.operators import Logistic as Logistic
     from .compiler.operators import MaxPool2d as MaxPool2d
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
@@ -57,8 +58,8 @@ _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
-        "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "MaxPool2d", "Mul", "MultiHeadAttention",
-        "RMSNorm", "Requant", "Silu", "Softmax", "Sub",
+        "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
+        "MultiHeadAttention", "RMSNorm", "Requant", "Silu", "Softmax", "Sub",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

@@ -24,6 +24,10 @@ QUOTIENTS = "hdl/arithmetic/test_quotient.py::test_quotients_are_those_of_intege
 NUMERATORS = "hdl/post/test_numerators.py"
 STATES = "hdl/post/test_states.py::test_states[1-7]"
 SOFTMAX = "hdl/post/test_softmax.py"
+ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
+FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
+FLOAT_SHARES = "hdl/post/test_float_rows.py"
+RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
 ROOTS = "hdl/arithmetic/test_inverse_root.py::test_roots_are_those_of_integers[0]"
 NORMS = "hdl/post/test_norms.py"
 
@@ -232,6 +236,26 @@ BANK = [
     Fault(name="average-step-reached-only-above", module="pearray.hdl.post.average",
           test="hdl/post/test_post.py::test_integers",
           line="order >= tables", fault="order > tables"),
+    Fault(name="reciprocal-products-cut-off", module="pearray.hdl.arithmetic.reciprocal", test=RECIPROCALS,
+          line="(multiplier.product + Const(1 << 30, signed(32))) >> 31", fault="multiplier.product >> 31"),
+    Fault(name="reciprocal-does-not-saturate", module="pearray.hdl.arithmetic.reciprocal", test=RECIPROCALS,
+          line="Mux(found[30], (1 << 31) - 1, found << 1)", fault="found << 1"),
+    Fault(name="row-pass-does-not-wait", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
+          line="idle & (unsettled == 0)", fault="Const(1, 1)"),
+    Fault(name="row-greatest-of-what-does-not-count", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
+          line="[Mux(counts[lane], self.total[lane], Const(-256, _BYTE))", fault="[self.total[lane]"),
+    Fault(name="row-total-goes-on-to-the-next-row", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
+          line="Mux(flags[0], 0, total) + found", fault="total + found"),
+    Fault(name="float-share-half-up", module="pearray.hdl.post.float_rows", test=FLOAT_SHARES,
+          line="(rest | remainder.any() | quotient[1])", fault="1"),
+    Fault(name="float-share-forgets-what-is-shifted-out", module="pearray.hdl.post.float_rows", test=FLOAT_SHARES,
+          line="rest = Mux(take, rest | value[:step].any(), rest)", fault="rest = Const(0, 1)"),
+    Fault(name="float-total-of-the-row-before", module="pearray.hdl.post.float_rows", test=FLOAT_ROWS,
+          line="total = Mux(self.opens, 0, self.stored)", fault="total = self.stored"),
+    Fault(name="float-term-a-lane-early", module="pearray.hdl.post.float_rows", test=FLOAT_ROWS,
+          line="Line(32, lane * _ADD)", fault="Line(32, lane * _ADD - 1)"),
+    Fault(name="row-shares-by-the-row-before", module="pearray.hdl.post.row_softmax", test=ROW_SOFTMAX,
+          line="total, row[terms - 2]", fault="total, row[terms - 1]"),
     Fault(name="transposed-line-carry-lost", module="pearray.hdl.post.transposed", test=TRANSPOSED,
           line="multiples[lane]) + beyond", fault="multiples[lane])"),
     Fault(name="transposed-lines-turned-backwards", module="pearray.hdl.post.transposed",

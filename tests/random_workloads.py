@@ -21,6 +21,7 @@ from pearray.compiler.operators import (
     Relu,
     Requant,
     Reshape,
+    Softmax,
     Sub,
 )
 from pearray.hdl.errors import PearrayError
@@ -46,8 +47,11 @@ def configuration(rows=8, cols=8, activation=16384, weight=8192, output=4096, ch
 
 def random_functions(rng):
     """Draw which functions the vector engine has."""
-    drawn = {key: int(rng.integers(2)) for key in FUNCTIONS}
-    return {key: value and drawn.get(FUNCTIONS[key].needs, 1) for key, value in drawn.items()}
+    drawn: dict[str, int] = {}
+    for key, function in FUNCTIONS.items():
+        # What a function needs stands before it.
+        drawn[key] = int(rng.integers(2)) and drawn.get(function.needs, 1)
+    return drawn
 
 
 def random_configuration(rng, widths=(4, 8, 8, 8, 12, 16)):
@@ -284,6 +288,24 @@ def binary(rng, bits):
     shapes = (shape, spread) if rng.integers(2) else (spread, shape)
     return operator, {"a": operands(rng, shapes[0], a_kind), "b": operands(rng, shapes[1], b_kind)}, None
 
+
+def softmax(rng, bits, rounding="tflite"):
+    """Softmax of rows, or of the channels of images, by LiteRT's rule or another."""
+    kind = np.dtype(rng.choice([np.int8, np.uint8]))
+    shape, least = _any_shape(rng, _upto(rng, 60)), int(np.iinfo(kind).min)
+    operator = Softmax(1, X_scale=float(2.0 ** rng.uniform(-8, 1)), y_scale=1 / 256, y_zero_point=least,
+                       rounding=rounding)
+    return operator, {"x": operands(rng, shape, kind)}, None
+
+
+def float_softmax(rng, bits):
+    """The same by onnxruntime's rule."""
+    return softmax(rng, bits, "onnx")
+
+
+#: Operators that need an accelerator with softmax of rows, and with its sums in float32.
+ROW_OPERATORS = {"softmax": softmax}
+FLOAT_ROW_OPERATORS = {"float_softmax": float_softmax}
 
 #: Operators of two tensors, which need an accelerator with tables and products of pairs.
 PAIR_OPERATORS = {"binary": binary}

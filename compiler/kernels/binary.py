@@ -10,7 +10,7 @@ from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
-from ..operators import Add, Gelu, Lookup, Mul, Silu, Sub
+from ..operators import Add, Gelu, Logistic, Lookup, Mul, Silu, Sub
 from ..operators.binary import Binary
 from ..operators.channelwise import every_value
 from .addition import Addition, Multiplication
@@ -24,8 +24,8 @@ from .residual import find_residual
 __all__ = ["add", "gate", "lookup", "multiply", "subtract"]
 
 
-def lookup(context: Context, node: Node[Lookup]) -> list[Kernel]:
-    """State Lookup as a table."""
+def lookup(context: Context, node: Node[Lookup] | Node[Logistic]) -> list[Kernel]:
+    """State Lookup, or a function that has a table, as a table."""
     return _table(context, node, "x", node.operator.table)
 
 

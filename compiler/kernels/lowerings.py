@@ -14,6 +14,7 @@ from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
 from .normalisation import normalisation
+from .softmax import softmax
 
 __all__ = ["LOWERINGS"]
 
@@ -21,7 +22,9 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Add: add, operators.Attention: attention, operators.AvgPool2d: average_pool, operators.Conv2d: conv,
     operators.Conv2dGrad: conv_grad, operators.ConvTranspose2d: conv_transpose, operators.Gelu: gate,
     operators.Gemm: gemm, operators.LayerNorm: normalisation, operators.Linear: gemm,
-    operators.LinearGrad: linear_grad, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
+    operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
+    operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
-    operators.RMSNorm: normalisation, operators.Silu: gate, operators.Sub: subtract,
+    operators.RMSNorm: normalisation, operators.Silu: gate, operators.Softmax: softmax,
+    operators.Sub: subtract,
 }

@@ -8,7 +8,7 @@ from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
 from .edges import Dequantize, Quantize, Reshape, Transpose
-from .float_operators import SGD, AttentionGrad, Softmax
+from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .multi_head import MultiHeadAttention
@@ -16,10 +16,11 @@ from .normalisation import LayerNorm, RMSNorm
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
+from .softmax import Logistic, Softmax
 
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Lookup",
-    "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize", "RMSNorm",
-    "Relu", "Requant", "Reshape", "Silu", "Softmax", "Sub", "Transpose",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
+    "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize",
+    "RMSNorm", "Relu", "Requant", "Reshape", "Silu", "Softmax", "Sub", "Transpose",
 ]

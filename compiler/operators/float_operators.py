@@ -1,4 +1,4 @@
-"""Softmax, gradients of attention and the optimiser: operators that have a golden model but no lowering yet."""
+"""Gradients of attention and the optimiser: operators that have a golden model but no lowering yet."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,42 +6,15 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from ...golden import attention, gradients, quantised
-from ...hdl.errors import PearrayError
-from .fields import Flag, Index, Number, Scale, ZeroPoint, number
+from ...golden import gradients
+from .fields import Flag, Number, number
 from .operator import Operator, Spec, Typed
-from .scaled import Scaled
 
-__all__ = ["SGD", "AttentionGrad", "Scores", "Softmax"]
+__all__ = ["SGD", "AttentionGrad", "Scores"]
 
 
 def _like(*tensors: Typed) -> list[Spec]:
     return [(tuple(tensor.shape), np.dtype(tensor.dtype)) for tensor in tensors]
-
-
-@dataclass(frozen=True, eq=False)
-class Softmax(Scaled):
-    """Softmax of x along `axis`; quantised as onnxruntime's QLinearSoftmax if scales are given."""
-
-    stated: ClassVar = {"x": ("X_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
-
-    axis: Index = -1
-    X_scale: Scale = None
-    x_zero_point: ZeroPoint = 0
-    y_scale: Scale = None
-    y_zero_point: ZeroPoint = 0
-
-    def _types(self, x: Typed) -> list[Spec]:
-        if not -len(x.shape) <= self.axis < len(x.shape):
-            raise PearrayError(f"axis must be in {-len(x.shape)}..{len(x.shape) - 1}, not {self.axis}")
-        return [(tuple(x.shape), self._output_dtype(x=x) if self.is_scaled else np.dtype(x.dtype))]
-
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        if not self.is_scaled:
-            return [attention.softmax(x, self.axis)]
-        y = quantised.softmax(np.moveaxis(x, self.axis, -1), *self.stored("x"), *self.stored("y"),
-                              dtype=self._types(x)[0][1])
-        return [np.moveaxis(y, -1, self.axis)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import pair_words
+from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
@@ -15,6 +16,7 @@ from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 from .handover import release
 from .norm_rows import NormRows
+from .row_passes import RowPasses
 from .softmax import SoftmaxRows
 from .timing import Latencies
 
@@ -45,6 +47,8 @@ class SystolicInterpreter(Interpreter):
         self._depth = config.accumulators.depth
         if config.has_softmax:
             self._softmax = SoftmaxRows(config.sum_rows)
+        if config.has_row_softmax:
+            self._passes = RowPasses()
         if config.has_norms:
             self._norms = NormRows()
         self._banks, self._os_depth = config.banks, config.os_depth
@@ -172,6 +176,9 @@ class SystolicInterpreter(Interpreter):
         if self.config.has_norms:
             self._norms.check(body)
         self._reading[body["bank"]] = ordinal, body
+        if body.get("row_pass"):
+            self._passed(ordinal, clock, body)
+            return
         averages = body.get("average") or body.get("search")
         count = body["n_count"] - SEARCH * bool(averages and body["search"])
         tiles = self._tiles_of_sums(m, count, ordinal, clock, body)
@@ -186,8 +193,23 @@ class SystolicInterpreter(Interpreter):
         for n, sums in enumerate(tiles):
             self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
 
+    def _passed(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Go over rows of a softmax."""
+        m = np.arange(self._passes.rows(body, self.config.array.cols // self.config.post.lanes))
+        (sums,) = self._tiles_of_sums(m, 1, ordinal, clock, body)
+        index = self._passes.index(sums, body)
+        if body["row_pass"] == RowPass.GREATEST:
+            return
+        terms = self._looked_up(index, ordinal, clock)
+        if body["row_pass"] == RowPass.TOTAL:
+            self._passes.add(terms, body)
+        else:
+            self._finish(0, m, 0, terms, ordinal, clock, body)
+
     def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> np.ndarray:
+        if body.get("row_pass"):
+            return self._passes.shares(sums, body)
         if body.get("normalise"):
             return self._softmax.normalised(sums, body)
         if body.get("normed"):

@@ -18,6 +18,7 @@ from ..kernels.attention import Attention
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
 from ..kernels.normalisation import Normalisation
+from ..kernels.softmax import RowSoftmax
 from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
@@ -33,6 +34,7 @@ from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
 from .program_step import ProgramStep
+from .row_softmax import lower_softmax
 from .schedule import schedule
 from .steps import ContractionStep
 from .strips import Stage
@@ -76,6 +78,8 @@ class _Planner(LayerPlanner):
         self._plan = plan
         if isinstance(kernel, Attention):
             return [lower_attention(kernel, self._config, self._timing, plan)]
+        if isinstance(kernel, RowSoftmax):
+            return [lower_softmax(kernel, self._config, self._timing, plan)]
         if isinstance(kernel, Normalisation):
             return [lower_normalisation(kernel, self._config, self._timing, plan)]
         stages = [Stage(part, self._mapper.steps(part, plan))

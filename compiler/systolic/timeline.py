@@ -11,6 +11,8 @@ from heapq import heappop
 
 import numpy as np
 
+from ...hdl.post.lanes import Lanes
+from ...hdl.post.row_softmax import RowPass, RowSoftmax
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
@@ -19,7 +21,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Latencies, UnendingError, bursts, continues, execution
+from .timing import Latencies, Posting, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -91,6 +93,8 @@ class _Machine(Queues):
         self._post_ready = 0
         #: Cycle of the last group of softmax, long ago if there was none; until when each POST is kept.
         self._softmax = -NEVER
+        #: Cycle of the first group of a second or third pass over rows, at least.
+        self._passed = 0
         #: First cycle in which a group may come that waits for the root of a row, for each row.
         self._roots = [0]
         self.kept: dict[int, int] = {}
@@ -267,6 +271,8 @@ class _Machine(Queues):
         if body.get("normalise"):
             # Accepted, it waits for the quotients.
             time = max(time, self._softmax + constants.quotient - constants.start)
+        if body.get("row_pass"):
+            time = self._pass(time, body, posting)
         if body.get("moments") or body.get("normed"):
             time = self._wait_for_roots(time, body)
         self._post_ready = self.kept[index] = time + posting.ready
@@ -274,6 +280,23 @@ class _Machine(Queues):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
         self._finished(_POST, index, time + posting.done)
+
+    def _pass(self, time: int, body: Mapping[str, int], posting: Posting) -> int:
+        """Let a pass over rows wait for what the one before found; return the time from which on it goes on."""
+        constants, kind = self._c, body["row_pass"]
+        if kind != RowPass.GREATEST:
+            time = max(time, self._passed - constants.start)
+        first = time + constants.start
+        last = first + posting.walked - 1
+        if kind == RowPass.GREATEST:
+            self._passed = max(self._passed, last + RowSoftmax.seen_of(self._config))
+        elif body.get("float_row") and kind == RowPass.TOTAL:
+            self._passed = last + constants.float_row
+        elif kind == RowPass.TOTAL:
+            rows = body["m_count"] // body["acc_nstep"]
+            self._passed = first + RowSoftmax.settled_of(
+                self._config, Lanes.sum_cycle_of(self._config), rows, posting.read // rows)
+        return time
 
     def _wait_for_roots(self, time: int, body: Mapping[str, int]) -> int:
         """When a command of rows begins, accepted at some time: when few roots are missing; note those that it adds."""

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
 from ...hdl.post.engine import Post, output_banks
+from ...hdl.post.float_rows import FloatShare, FloatTotals
 from ...hdl.post.norms import Norms
+from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
 from ...hdl.shell.config import Config
@@ -32,7 +34,7 @@ from ...hdl.systolic.slots import (
 )
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "UnendingError", "bursts", "continues", "contraction_tiles",
+__all__ = ["Bursts", "Execution", "Latencies", "Posting", "UnendingError", "bursts", "continues", "contraction_tiles",
            "data_cycles", "execution", "is_toeplitz", "row_bursts"]
 
 #: ``w_pitch`` of rows of weights that stand one operand before the row before.
@@ -151,9 +153,9 @@ class Latencies:
     #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
     #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
     #: be taken; by how much later all but that is if its sums are those of pairs or averages, and if it makes
-    #: numerators of softmax, or of elements normalised by their row's root; cycles from a tile of an average to the
-    #: next at least; from the last group of softmax to the first of normalised rows; and from that of a row whose root
-    #: a command waits for to its first, and from a root to the next.
+    #: numerators of softmax, or of elements normalised by their row's root; cycles from a tile of an average, or of
+    #: sums of rows in float32, to the next at least; from the last group of softmax to the first of normalised rows;
+    #: and from that of a row whose root a command waits for to its first, and from a root to the next.
     groups: int
     start: int
     post: int
@@ -163,6 +165,7 @@ class Latencies:
     softmax: int
     norm: int
     average: int
+    float_row: int
     quotient: int
     root: int
     root_period: int
@@ -188,32 +191,44 @@ class Latencies:
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
             Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
             Post.pair_delay_of(config), Post.softmax_delay_of(config), Post.norm_delay_of(config),
-            AverageWalk.PERIOD, Post.quotient_delay_of(config) if config.has_softmax else 0,
+            AverageWalk.PERIOD, FloatTotals.period_of(config.post.lanes),
+            Post.quotient_delay_of(config) if config.has_softmax else 0,
             Post.root_delay_of(config), Norms.PERIOD,
             Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
             Mover.latency_of(config, output_banks(config)))
 
     def of_row(self, body: Mapping[str, int]) -> int:
         """Groups of lanes of which a POST makes a row."""
+        if self.rows_first(body):
+            return 1
         return body["last_group"] + 1 if body.get("transposed") else self.groups
+
+    @staticmethod
+    def rows_first(body: Mapping[str, int]) -> bool:
+        """Whether a POST goes over one group of all rows after another."""
+        return bool(body.get("float_row")) and body["row_pass"] == RowPass.TOTAL
 
     def posting(self, body: Mapping[str, int]) -> "Posting":
         """What a POST takes: one group a cycle, but for the states of averages."""
-        of_row = self.of_row(body)
+        row_pass, of_row = body.get("row_pass", RowPass.NONE), self.of_row(body)
         tiles, tile = body["n_count"], body["m_count"] * of_row
         searches = SEARCH * bool(body.get("search"))
         averages = bool(body.get("average") or searches)
-        late = self.pair if averages or body.get("pair") or body.get("product") else 0
+        late = self.pair if averages or body.get("pair") or body.get("product") or row_pass else 0
+        if body.get("float_row") and row_pass == RowPass.SHARE:
+            late += FloatShare.LATENCY
         late = self.softmax if body.get("softmax") else self.norm if body.get("normed") else late
-        groups = (tiles - 1) * (max(tile, self.average) if averages else tile) + tile
+        period = self.average if averages else self.float_row if self.rows_first(body) else 0
+        groups = (tiles - 1) * max(tile, period) + tile
         read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
         if averages:
             written = tile if searches else 0
-        written = 0 if body.get("moments") else written
+        if body.get("moments") or row_pass not in (RowPass.NONE, RowPass.SHARE):
+            written = 0
         # An EXECUTE need only wait until the sums will have been read when it reaches them.
         left = max(min(body["m_count"], max(self.few, body.get("release", 0))) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
-                       self.start + groups + self.post + late, read, written)
+                       self.start + groups + self.post + late, read, written, groups)
 
 
 class Posting(NamedTuple):
@@ -228,6 +243,8 @@ class Posting(NamedTuple):
     #: Groups whose sums are read, and groups of outputs that are written.
     read: int
     written: int
+    #: Cycles from the first group to that behind the last.
+    walked: int
 
 
 class Execution(NamedTuple):

@@ -11,12 +11,14 @@ from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
+from .float_rows import FloatShare
 from .groups import follow_groups
 from .lane import Lane, Settings
 from .lanes import Lanes
 from .norms import NormedElement, Norms
 from .outputs import OutputWriter
 from .pairs import PairSum
+from .row_softmax import RowSoftmax
 from .softmax import Softmax, state_softmax_rules
 from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
@@ -80,6 +82,9 @@ class Post(wiring.Component):
     than others, for which it is kept longer. That is also why no row comes again before its state has been written. A
     command of normalised rows waits until the quotients of all rows before it have been found: its first group comes
     :meth:`quotient_delay_of` cycles after the last of softmax at the earliest.
+
+    With ``post.row_softmax``, passes are as late as pairs, and a second or third one waits until what the one before
+    found stands, :meth:`RowSoftmax.seen_of` or :meth:`RowSoftmax.settled_of` cycles.
 
     With ``post.norms``, rows that are normalised are written :meth:`norm_delay_of` cycles later than others, and a
     command waits until as many rows have got their roots as it says.
@@ -211,7 +216,7 @@ class Post(wiring.Component):
         last = taps(m, groups.valid & groups.last, write_cycle, "last")
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
-        softmax, norms, ripe, busy = self._states(m, walk, command)
+        softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(Settings)
@@ -232,7 +237,7 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators, softmax=softmax, norms=norms).build(m, platform)
+                      sums=self.accumulators, softmax=softmax, rows=rows, norms=norms).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
@@ -257,7 +262,7 @@ class Post(wiring.Component):
         # A command is done two cycles behind its last outputs, and a pulse must end.
         rests(m, self.commands.valid | ~self.commands.ready | loads | waiting.any(), Cat(shows),
               self.latency + self.pair_delay_of(config) + self.norm_delay_of(config)
-              + self.softmax_delay_of(config) + 3)
+              + self.softmax_delay_of(config) + FloatShare.LATENCY * config.has_float_softmax + 3)
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
@@ -281,16 +286,34 @@ class Post(wiring.Component):
         state_softmax_rules(m, command, walk.valid)
         return softmax, unsettled
 
-    def _states(self, m, walk, command):
-        """Give softmax and norms, where there are any, their groups.
+    def _rows(self, m, walk, groups, command):
+        """Give softmax of rows, where there is any, its groups; return it."""
+        if not self._config.has_row_softmax:
+            return None
+        m.submodules.rows = rows = RowSoftmax(self._config, Lanes.sum_cycle_of(self._config))
+        m.d.comb += [rows.command.eq(command), rows.start.eq(walk.start), rows.valid.eq(walk.valid),
+                     rows.group.eq(walk.group)]
+        if self._config.has_float_softmax:
+            m.d.comb += [rows.last_of_tile.eq(walk.last_of_tile), walk.ripe.eq(
+                rows.tile_ripe if groups.averages is None else rows.tile_ripe & groups.averages.ripe)]
+        return rows
 
-        Return both, whether a command may read what it waits for, and what is not zero while there is more to find.
+    def _states(self, m, walk, groups, command):
+        """Give softmax of either kind, and norms, where there are any, their groups.
+
+        Return all, whether a command may read what it waits for, and what is not zero while there is more to find.
         """
         config = self._config
         softmax, unsettled = self._softmax(m, walk, command)
-        ripe = ~command.normalise | (unsettled == 0) if config.has_softmax else None
+        rows = self._rows(m, walk, groups, command)
+        ripe, busy = [], [unsettled]
+        if config.has_softmax:
+            ripe.append(~command.normalise | (unsettled == 0))
+        if rows is not None:
+            ripe.append(rows.ripe)
+            busy.append(rows.working)
         if not config.has_norms:
-            return softmax, None, ripe, unsettled
+            return softmax, rows, None, ripe, unsettled if len(busy) == 1 else Cat(busy)
         m.submodules.norms = norms = Norms(config, Lanes.sum_cycle_of(config))
         m.d.comb += [
             norms.command.eq(command),
@@ -298,7 +321,7 @@ class Post(wiring.Component):
             norms.first.eq(walk.first),
             norms.last_of_tile.eq(walk.last_of_tile),
         ]
-        return softmax, norms, norms.ripe if ripe is None else ripe & norms.ripe, Cat(unsettled, norms.busy)
+        return softmax, rows, norms, [*ripe, norms.ripe], Cat(*busy, norms.busy)
 
     @staticmethod
     def _numerators(m, softmax, lanes):
@@ -317,7 +340,8 @@ class Post(wiring.Component):
         pending = Signal()
         told = Signal()
         begins = pending if groups.averages is None else pending & groups.averages.ripe
-        begins = begins if ripe is None else begins & ripe
+        for each in ripe:
+            begins = begins & each
         m.d.comb += [
             self.commands.ready.eq((walked | last) & settled),
             accepted.eq(self.commands.valid & self.commands.ready),

@@ -7,6 +7,8 @@ from amaranth.hdl import Cat, Module, Mux, Value
 from ..blocks.pipeline import delay, taps
 from ..shell.config import Config
 from .average import AverageWalk
+from .float_rows import FloatShare
+from .row_softmax import RowPass
 from .walk import PostWalk
 
 __all__ = ["Groups", "follow_groups"]
@@ -60,11 +62,19 @@ def follow_groups(m: Module, config: Config, walk: PostWalk, late: int, softmax_
                 averages.start.eq(walk.start),
                 averages.valid.eq(walk.valid),
                 averages.last_of_tile.eq(walk.last_of_tile),
-                walk.ripe.eq(averages.ripe),
+                *([] if config.has_float_softmax else [walk.ripe.eq(averages.ripe)]),
             ]
             pair = pair | walk.command.average | walk.command.search
             writes = ~pair | delay(m, averages.writes, late, "writes")
+        if config.has_row_softmax:
+            row_pass = walk.command.row_pass
+            pair = pair | (row_pass != RowPass.NONE)
+            shares = (row_pass == RowPass.NONE) | (row_pass == RowPass.SHARE)
+            writes = shares if writes is None else writes & shares
         groups = _postponed(m, "pair", walk, replace(groups, averages=averages, writes=writes), pair, late)
+        if config.has_float_softmax:
+            share = walk.command.float_row & (walk.command.row_pass == RowPass.SHARE)
+            groups = _postponed(m, "share", walk, groups, share, late + FloatShare.LATENCY)
     if softmax_late:
         groups = _postponed(m, "softmax", walk, groups, walk.command.softmax, softmax_late)
     if norm_late:

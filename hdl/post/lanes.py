@@ -19,6 +19,7 @@ from .norms import NormedElement, Norms
 from .pairs import PairSum, PairWrite
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
+from .row_softmax import RowPass, RowSoftmax
 from .softmax import Softmax
 from .sums import AccumulatorRead
 from .transposed import shared_constants
@@ -28,6 +29,9 @@ __all__ = ["Lanes"]
 
 #: Low bits of the two words of a scale that are kept: a factor, and a shift.
 SCALE_WIDTHS = (32, 6)
+
+#: A scale of 1.
+_ONE = 0x3F800000
 
 
 def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:
@@ -73,6 +77,8 @@ class Lanes:
         Rows of sums.
     softmax : Softmax or None
         Where quotients of rows are kept, which normalised rows have as scales.
+    rows : RowSoftmax or None
+        Where what passes find of rows is kept: their greatest bytes, and scales of shares.
     norms : Norms or None
         States of rows of LayerNorm and RMSNorm.
     """
@@ -85,6 +91,7 @@ class Lanes:
     load: Any
     sums: Any
     softmax: Softmax | None = None
+    rows: RowSoftmax | None = None
     norms: Norms | None = None
 
     @staticmethod
@@ -181,7 +188,17 @@ class Lanes:
             m.d.comb += memory.line.eq(self._line(m, name, lines, late))
         if config.has_transposed:
             biases, scales = shared_constants(m, walk, cycle, biases, scales)
+        scales = scales if self.rows is None else self._shared(m, self.rows, scales)
         return biases, scales if self.softmax is None else self._normalised(m, self.softmax, scales, fine)
+
+    def _shared(self, m, rows, scales):
+        """Put what shares of a row are scaled by in the place of all lanes' scales, as the command says."""
+        share = delay(m, self.walk.command.row_pass == RowPass.SHARE, self.cycle_of(self.config), "share",
+                      reset_less=True)
+        factor, shift = rows.inverse, rows.shift
+        if self.config.has_float_softmax:
+            factor = Mux(self.walk.command.float_row, _ONE, factor)
+        return [Mux(share, shift if number % 2 else factor, word) for number, word in enumerate(scales)]
 
     def _line(self, m, name, lines, late):
         """Line of a group, which comes `late` cycles later where rows are normalised; the last of `lines` is that."""
@@ -205,7 +222,7 @@ class Lanes:
         total = _select(m, columns, group, f"sum_{index}")
         waited = delay(m, total, self.cycle_of(config) - self.sum_cycle_of(config), f"sum_{index}", reset_less=True)
         if config.has_pairs:
-            waited = self._pair(m, f"pair_{index}", platform, total, waited, port, control)
+            waited = self._pair(m, index, platform, total, waited, port, control)
         if factors is not None:
             waited = self._product(m, f"product_{index}", platform, total, waited, factors)
         if self.norms is not None:
@@ -229,15 +246,19 @@ class Lanes:
         chosen = delay(m, command.normed, self.cycle_of(self.config), f"normed_{index}", reset_less=True)
         return Mux(chosen, lane.product, waited)
 
-    def _pair(self, m, name, platform, total, waited, port, control):
+    def _pair(self, m, index, platform, total, waited, port, control):
         """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
-        config, command = self.config, self.walk.command
+        config, command, name, rows = self.config, self.walk.command, f"pair_{index}", self.rows
+        looked_up = total if rows is None else Cat(self._row_byte(m, index, rows, total), total[8:])
         if control is None:
             tables, chosen = PairSum(), command.pair
-            m.d.comb += tables.pair.eq(total)
+            m.d.comb += tables.pair.eq(looked_up)
         else:
             tables, chosen = Average(), command.pair | command.average | command.search
-            m.d.comb += [tables.control.eq(control), tables.total.eq(total)]
+            m.d.comb += [tables.control.eq(control), tables.total.eq(looked_up)]
+        if rows is not None:
+            chosen = chosen | (command.row_pass == RowPass.SHARE)
+            m.d.comb += rows.term[index].eq(tables.sum)
         unit.add(m, name, tables, platform)
         enable = port.destination == config.pair_memory
         for table, (en, entry, word) in enumerate(PairWrite.of(config, port.write, enable)):
@@ -247,7 +268,18 @@ class Lanes:
                 tables.write.data[table].eq(word),
             ]
         pair = delay(m, chosen, self.cycle_of(config), name, reset_less=True)
-        return Mux(pair, tables.sum, waited)
+        found = Mux(pair, tables.sum, waited)
+        if not config.has_float_softmax:
+            return found
+        share = delay(m, command.float_row & (command.row_pass == RowPass.SHARE), self.cycle_of(config),
+                      f"share_{index}", reset_less=True)
+        return Mux(share, rows.share[index], found)
+
+    @staticmethod
+    def _row_byte(m, index, rows, total):
+        """What a byte is looked up by: how far it is below the greatest of its row, or itself, as the command says."""
+        m.d.comb += rows.total[index].eq(total[:9])
+        return Mux(rows.below, (rows.greatest - total[:8])[:8], total[:8])
 
     def _factors(self, m):
         """Bring what belongs to products of pairs to the cycle of their sums: zero points, and what is added."""

@@ -8,12 +8,16 @@ from amaranth.utils import ceil_log2
 from ..shell.commands import Rounding
 from ..shell.config import Config
 from .maxima import Windows
+from .row_softmax import RowPass
 
 __all__ = ["PostWalk"]
 
 
 class PostWalk(wiring.Component):
     """Walk the groups s, rows m and tiles n of one command, s innermost, without a pause.
+
+    With ``post.float_softmax`` there are commands whose tiles have one group of each of some rows, which stand
+    ``acc_nstep`` apart; the tiles go through the groups of all rows of sums between them.
 
     The first group stands on the outputs in the cycle after :py:`start`, and then one group per
     cycle. The command must be held until the last. Addresses wrap at their memory's size; counts
@@ -54,7 +58,8 @@ class PostWalk(wiring.Component):
     unit : :py:`Out(range(output_units))`
         Place in the output scratchpad, in groups of requantised outputs, or in outputs.
     last_of_tile : :py:`Out(1)`
-        Whether a group is the last of its tile, with ``post.averages``, as what follows, or ``post.norms``.
+        Whether a group is the last of its tile, with ``post.averages`` or ``post.float_softmax``, as what follows, or
+        ``post.norms``.
     ripe : :py:`In(1)`
         Whether the next tile may begin in the next cycle.
     resting : :py:`Out(1)`
@@ -68,7 +73,8 @@ class PostWalk(wiring.Component):
         self._config, self._few = config, few
         self._output_banks = output_banks
         self._groups = config.sum_columns // config.post.lanes
-        held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if config.has_averages else {}
+        rests = config.has_averages or config.has_float_softmax
+        held = {"ripe": In(1), "last_of_tile": Out(1), "resting": Out(1)} if rests else {}
         held |= {"last_of_tile": Out(1)} if config.has_norms else {}
         super().__init__({
             **held,
@@ -96,6 +102,10 @@ class PostWalk(wiring.Component):
         last_group = Mux(command.transposed, command.last_group, self._groups - 1) if transposed else None
         end_tile = Signal()
         end_command = Signal()
+        groups_end, rows_first = end_row, None
+        if self._config.has_float_softmax:
+            rows_first = command.float_row & (command.row_pass == RowPass.TOTAL)
+            end_row = groups_end | rows_first
         m.d.comb += self.last.eq(end_row & end_tile & end_command)
 
         # Each counter knows one step ahead whether it's at its end, so no zero test stands before an adder.
@@ -117,10 +127,10 @@ class PostWalk(wiring.Component):
                 end_command.eq(command.n_count == 1),
             ]
             if transposed:
-                m.d.sync += [self.group.eq(0), end_row.eq(last_group == 0)]
+                m.d.sync += [self.group.eq(0), groups_end.eq(last_group == 0)]
         with m.Elif(valid):
             m.d.sync += self.first.eq(0)
-            self._go_on_in_row(m, end_row, last_group)
+            self._go_on(m, groups_end, last_group, None if rows_first is None else ~rows_first | end_tile)
             with m.If(end_row):
                 with m.If(end_tile):
                     m.d.sync += [
@@ -133,14 +143,29 @@ class PostWalk(wiring.Component):
                     m.d.sync += [rows_left.eq(rows_left - 1), end_tile.eq(rows_left == 2)]
             with m.If(self.last):
                 m.d.sync += valid.eq(0)
-        if self._config.has_averages:
+        if self._config.has_averages or self._config.has_float_softmax:
             self._rest(m, end_row, end_tile)
         elif self._config.has_norms:
             m.d.comb += self.last_of_tile.eq(valid & end_row & end_tile)
         out_mstep = self._follow_windows(m, end_row, end_tile) if self._config.has_maxima else command.out_mstep
-        self._find_addresses(m, end_row, end_tile, out_mstep)
+        self._find_addresses(m, end_row, end_tile, out_mstep, *self._sum_steps(rows_first, groups_end))
 
         return m
+
+    def _sum_steps(self, rows_first, groups_end):
+        """Steps of rows of sums from a row to the next, and from a tile to the next."""
+        step = self.command.acc_nstep
+        if rows_first is None:
+            return Const(1), step
+        return Mux(rows_first, step, 1), Mux(rows_first, groups_end, step)
+
+    def _go_on(self, m, end_row, last_group, where):
+        """Count groups, everywhere or where this is set."""
+        if where is None:
+            self._go_on_in_row(m, end_row, last_group)
+            return
+        with m.If(where):
+            self._go_on_in_row(m, end_row, last_group)
 
     def _go_on_in_row(self, m, end_row, last_group):
         """Count groups; `last_group` is that of a row where commands may make fewer than there are, or None."""
@@ -154,7 +179,7 @@ class PostWalk(wiring.Component):
             ]
 
     def _rest(self, m, end_row, end_tile):
-        """Pause behind a tile of averages until the next may begin."""
+        """Pause behind a tile until the next may begin."""
         m.d.comb += self.last_of_tile.eq(self.valid & end_row & end_tile)
         with m.If(self.last_of_tile & ~self.last & ~self.ripe):
             m.d.sync += [self.valid.eq(0), self.resting.eq(1)]
@@ -175,8 +200,8 @@ class PostWalk(wiring.Component):
         # The rows of a window share an output.
         return Mux(windows.closes, self.command.out_mstep, 0)
 
-    def _find_addresses(self, m, end_row, end_tile, out_mstep):
-        """Walk the addresses of sums, of their parameters and of outputs."""
+    def _find_addresses(self, m, end_row, end_tile, out_mstep, row_step, tile_step):
+        """Walk the addresses of sums, whose rows and tiles have these steps, of their parameters and of outputs."""
         command = self.command
 
         def walk(name, current, base, group_step, row_step, tile_step):
@@ -201,7 +226,7 @@ class PostWalk(wiring.Component):
                         m.d.sync += tile.eq(following)
 
         sum_units = self._config.sum_bytes // self._config.operand_bytes
-        walk("row", self.row, command.acc_base, Const(0), Const(1), command.acc_nstep)
+        walk("row", self.row, command.acc_base, Const(0), row_step, tile_step)
         if self._config.has_transposed:
             self._find_entries(walk, sum_units, out_mstep)
             return

@@ -52,6 +52,8 @@ class Post(Section):
     transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
     maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
     softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
+    row_softmax: int = integer(0, 0, 1, "1 for softmax of the rows of a tensor; needs post.pairs = 1")
+    float_softmax: int = integer(0, 0, 1, "1 for such softmax with sums in float32 as well; needs post.row_softmax = 1")
     norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
 
 
@@ -181,6 +183,16 @@ class Config(ABC):
     def has_softmax(self) -> bool:
         """Whether post-processing makes numerators of softmax, and sums can be rescaled."""
         return "softmax" in self.functions
+
+    @property
+    def has_row_softmax(self) -> bool:
+        """Whether post-processing makes softmax of rows of bytes, in passes over their sums."""
+        return "row_softmax" in self.functions
+
+    @property
+    def has_float_softmax(self) -> bool:
+        """Whether it makes such softmax with sums in float32, too."""
+        return "float_softmax" in self.functions
 
     @property
     def has_norms(self) -> bool:

@@ -121,6 +121,36 @@ With ``reduce`` set, ``reduce`` + 1 rows make one: rows m that follow one anothe
     With ``normalise`` set, quotient ``scale_base + m`` is the scale of all columns of row m. ``rounding`` must be
     ``ONNX``, and ``per_channel``, ``scale_nstep``, ``pair``, ``product``, ``average``, ``search`` and ``transposed``
     zero."""),
+    "row_softmax": Function(fields={"row_pass": 2}, bytes_only=True, needs="pairs", doc="""
+With ``row_pass`` set, sums are bytes, of either type, of rows of a softmax, over which three commands go. Row r is
+    ``acc_nstep`` rows of sums, from row ``acc_base + r * acc_nstep`` on, of which ``m_count`` is a multiple. Of the
+    last of them the first ``bias_nstep`` columns count, of the others the first ``bias_mstep``; at least one of each.
+    What is found of row r is kept as state ``scale_nstep + r``, of which there are 256.
+
+    1. With ``row_pass`` 1 the state's greatest byte becomes that of the row.
+    2. With 2 its total becomes the sum of ``(term + 2**11) >> 12`` of all bytes that count, where ``term`` is the sum
+       of two words, as with ``pair``: entry ``(greatest - sum) mod 256`` of the first table of pairs, and entry
+       ``sum[15:8]`` of the second. Terms are 0 to 2**31 - 1, and totals 2**16 to 2**32 - 1. With h zeros before the
+       first one of the 32 bits of the total, the state's multiplier becomes the reciprocal of ``total * 2**h``, as
+       gemmlowp computes that of a number between 1 and 2 by three steps of Newton's method, with 31 bits behind the
+       point; and its right shift ``35 - h``. Where that is more than 31, they become 0 and 31.
+    3. With 3 the same terms take the place of the sums, and multiplier and shift that of an entry of scales.
+
+    Only the third writes outputs. Its ``rounding`` must be ``TFLITE_DOUBLE``. ``n_count`` must be 1, and ``bias``,
+    ``per_channel``, ``table``, ``pair``, ``product``, ``average``, ``search``, ``transposed``, ``reduce``,
+    ``softmax``, ``normalise``, ``moments`` and ``normed`` zero."""),
+    "float_softmax": Function(fields={"float_row": 1}, bytes_only=True, needs="row_softmax", doc="""
+With ``float_row`` set, terms are the bits of float32 numbers that are not negative, and the second and the third
+    command over rows of a softmax are others. The first is as without it.
+
+    In the second, ``m_count`` is the number of rows, and ``n_count`` that of groups of a row, ``acc_nstep`` times
+    ``C / lanes``: groups are walked one after another, each for all rows, from row of sums ``acc_base`` on. The
+    state's total becomes the sum of the terms of all bytes that count, in the order of their rows of sums and columns,
+    each addition rounded to nearest, halves to even.
+
+    In the third, what takes the place of a sum is ``term * inverse / total``, rounded to the nearest integer, halves
+    to even, where ``inverse`` is ``bias_base[8:0]`` and no term is greater than the total; subnormal terms count as
+    zero. Then ``rounding`` must be ``ONNX``; the scale is 1."""),
     "norms": Function(fields={"moments": 1, "normed": 1, "row_opens": 1, "row_closes": 1, "centred": 1,
                               "state_row": ceil_log2(NORM_STATES),
                               "behind": ceil_log2(NORM_STATES) + 1},

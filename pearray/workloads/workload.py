@@ -26,6 +26,7 @@ from ..compiler.operators import (
     Quantize,
     Requant,
     RMSNorm,
+    Softmax,
 )
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
@@ -52,6 +53,7 @@ FORMS = {
     "layer-norm:ROWS,D": "LayerNorm of rows of D elements, with gains and biases",
     "rms-norm:ROWS,D": "RMSNorm of rows of D elements, with gains",
     "multi-head-attention:P,D,H": "attention of H heads of x (P, D) with its four projections",
+    "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
 
@@ -100,7 +102,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
-        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention and multi-head-attention.
+        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention and multi-head-attention; ``rounding`` of
+        softmax.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -127,7 +130,7 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
                         ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
                         ("multi-head-attention:", _multi_head_attention), ("layer-norm:", _layer_norm),
-                        ("rms-norm:", _rms_norm)):
+                        ("rms-norm:", _rms_norm), ("softmax:", _softmax)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -329,6 +332,18 @@ def _multi_head_attention(name: str, rng: np.random.Generator, settings: Setting
     operator = MultiHeadAttention(heads=h, kv_heads=groups, **requants, av_scale=made,
                                   requant_z=Requant.onnx(made, 0, weight, 0, made, 0), **options)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    """Softmax of int8 rows, drawn over the full range, whose values have a deviation of 2."""
+    rows, width = _sizes(name, r"softmax:(\d+),(\d+)", "softmax:ROWS,D")
+    _at_least_one(name, ROWS=rows, D=width)
+    rounding = settings.choice("rounding", "tflite", "onnx")
+    settings.finish()
+    tensors = {"x": _draw(rng, _Int8, (rows, width))}
+    operator = Softmax(X_scale=2 * (12 / ((1 << 16) - 1)) ** 0.5, y_scale=1 / 256, y_zero_point=-128,
+                       rounding=rounding)
+    return Workload(name, Graph.of(operator, tensors), tensors)
 
 
 def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

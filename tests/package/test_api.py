@@ -178,7 +178,7 @@ A, B = np.zeros((3, 4), np.int8), np.zeros((4, 5), np.int8)
     (lambda: pe.run(pe.Gemm(), {"a": A, "b": [[1], [2, 3]]}, on=ON), "tensor 'b' must be an array of numbers, not "),
     (lambda: pe.run(pe.Gemm(), {"a": A.astype(np.int16), "b": B.astype(np.int16)}, on=ON),
      "a must be of an integer type of at most 8 bits for this accelerator, not int16"),
-    (lambda: pe.run(pe.Softmax(), {"x": A}, on=ON), "Softmax has no lowering for this accelerator yet"),
+    (lambda: pe.run(pe.Softmax(), {"x": A}, on=ON), "Softmax without scales has no lowering for this accelerator"),
     (lambda: pe.Conv2d(padding="same"), "padding must be an integer in 0..65535, (h, w) or "),
     (lambda: pe.Conv2d(padding=(0, 1, 2)), "padding must be an integer in 0..65535, (h, w) or "),
     (lambda: pe.Conv2d(stride=0), "stride must be one or two integers in 1..65535, not 0"),

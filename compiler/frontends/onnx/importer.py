@@ -14,6 +14,7 @@ from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import shapes as onnx_shapes
+from . import softmax as onnx_softmax
 from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
 from .qdq import FLOAT_OPERATORS, FloatNodes
@@ -22,7 +23,7 @@ from .quantisation import NARROW, quantised_constant, whole_bytes
 __all__ = ["Model", "load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_shapes
+_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_shapes, onnx_softmax
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13

@@ -333,6 +333,7 @@ _QUANTISED = {
     "GlobalAveragePool": _Form("QLinearGlobalAveragePool", MICROSOFT),
     "MatMul": _Form("QLinearMatMul"),
     "Mul": _Form("QLinearMul", MICROSOFT),
+    "Softmax": _Form("QLinearSoftmax", MICROSOFT),
     "Sub": _Form("Sub", OWN),
 }
 

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 from kernel_model import evaluate
-from random_workloads import NARROW_OPERATORS, OPERATORS, PAIR_OPERATORS, configuration, operands, pooled_conv
+from random_workloads import (
+    NARROW_OPERATORS,
+    OPERATORS,
+    PAIR_OPERATORS,
+    ROW_OPERATORS,
+    configuration,
+    operands,
+    pooled_conv,
+)
 
 from pearray import PearrayError
 from pearray.compiler.graph.graph import Graph
@@ -19,7 +27,7 @@ from pearray.compiler.kernels.views import Buffer, View
                                              ("residual", 1), ("binary", 1), ("pooled_conv", 0)])
 def test_operators_are_their_kernels(rng, name, pairs):
     """An index, a stride or a phase that is wrong here is wrong on every kind of array alike."""
-    makers = OPERATORS | NARROW_OPERATORS | PAIR_OPERATORS | {"pooled_conv": pooled_conv}
+    makers = OPERATORS | NARROW_OPERATORS | PAIR_OPERATORS | ROW_OPERATORS | {"pooled_conv": pooled_conv}
     for _ in range(6):
         operator, tensors, constants = makers[name](rng, 8)
         graph = Graph.of(operator, tensors, constants)

@@ -15,7 +15,7 @@ from random_workloads import (
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.operators import Conv2d, Gemm, Linear, Requant, Softmax
+from pearray.compiler.operators import SGD, Conv2d, Gemm, Linear, Requant, Softmax
 from pearray.hdl.errors import PearrayError
 
 
@@ -86,7 +86,9 @@ def test_gemm_packs_nothing_but_scales(rng):
 
 
 @pytest.mark.parametrize(("operator", "tensors", "message"), [
-    (Softmax(), {"x": np.zeros((2, 3), np.float32)}, "^Softmax has no lowering for this accelerator yet$"),
+    (SGD(lr=0.1), {"w": np.zeros(3, np.float32), "dw": np.zeros(3, np.float32)},
+     "^SGD has no lowering for this accelerator yet$"),
+    (Softmax(), {"x": np.zeros((2, 3), np.int8)}, "^Softmax without scales has no lowering for this accelerator yet: "),
     (Gemm(), {"a": np.zeros((2, 2), np.int16), "b": np.zeros((2, 2), np.int16)},
      "^a must be of an integer type of at most 8 bits for this accelerator, not int16$"),
 ])

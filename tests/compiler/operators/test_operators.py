@@ -14,6 +14,7 @@ from pearray.compiler.operators import (
     ConvTranspose2d,
     Gemm,
     Linear,
+    Logistic,
     Lookup,
     MaxPool2d,
     Mul,
@@ -23,6 +24,7 @@ from pearray.compiler.operators import (
     Softmax,
     Sub,
 )
+from pearray.golden import litert
 from pearray.hdl.errors import PearrayError
 
 
@@ -64,6 +66,12 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: AvgPool2d(2, rounding="half"), "^rounding must be 'onnx', 'float' or 'tflite', not 'half'$"),
     (lambda: AvgPool2d(2, x_scale=1.0), "^x_scale and y_scale must all be given or none$"),
     (lambda: Softmax(X_scale=[1.0, 2.0], y_scale=1.0), r"^X_scale must be one number, not 2$"),
+    (lambda: Softmax(rounding="tflite"), r"^y_scale must be 1 / 256 with rounding 'tflite', not None$"),
+    (lambda: Softmax(X_scale=0.1, y_scale=0.1, rounding="tflite"), r"^y_scale must be 1 / 256 with "),
+    (lambda: Softmax(X_scale=0.1, y_scale=0.1, beta=2), r"^beta must be 1 without rounding 'tflite', not 2\.0$"),
+    (lambda: Softmax(X_scale=1e-9, y_scale=1 / 256, rounding="tflite"), r"^X_scale \* beta: scale must be greater "),
+    (lambda: Logistic(1e-9), r"^x_scale: scale must be greater than "),
+    (lambda: Logistic(0.1, 200), r"^x_zero_point must be in -128\.\.127 for int8, not 200$"),
     (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
 ])
 def test_bad_parameters(make, message):
@@ -108,6 +116,11 @@ def test_bad_parameters(make, message):
     (AvgPool2d(2, x_scale=1, y_scale=1), {"x": _zeros(1, 1, 2, 2, dtype=np.float32)},
      "^x must be of type int8 or uint8 where scales are given, not float32$"),
     (Softmax(X_scale=1, y_scale=1, y_zero_point=np.int16(0)), {"x": _zeros(2, 4)}, "^y must be of type int8 or uint8"),
+    (Softmax(X_scale=1, y_scale=1 / 256, rounding="tflite"), {"x": _zeros(2, 4)},
+     "^y must be int8 and y_zero_point -128 with rounding 'tflite', not int8 and 0$"),
+    (Softmax(X_scale=1, y_scale=1 / 256, y_zero_point=-128, rounding="tflite"), {"x": _zeros(1, 4096)},
+     "^x must have at most 4095 elements along axis -1 with rounding 'tflite', not 4096$"),
+    (Logistic(0.1), {"x": _zeros(2, 4).astype(np.uint8)}, "^x must be of type int8, not uint8$"),
     (Linear(requant=Requant.tflite(1, 8)), {"x": _zeros(2, 3, dtype=np.int16), "w": _zeros(4, 3, dtype=np.int16)},
      r"^shift must be in -31\.\.7 with 16-bit operands and double rounding, not 8$"),
 ])
@@ -156,6 +169,14 @@ def test_results_of_another_signedness(rng, types):
         np.testing.assert_array_equal(actual[~near], expected[~near])
         assert near.mean() < 0.1
         interpret(graph, tensors, configuration())
+
+
+def test_logistic_is_that_of_litert(rng):
+    """A table of another scale or zero point, or one that stands in another order, opens gates by another amount."""
+    x, scale, point = rng.integers(-128, 128, (3, 400)).astype(np.int8), float(rng.uniform(0.005, 0.2)), -17
+    graph = Graph.of(Logistic(scale, point), {"x": x})
+    np.testing.assert_array_equal(graph.golden({"x": x})["y"], litert.logistic(x, scale, point))
+    interpret(graph, {"x": x}, configuration())
 
 
 def test_softmax_of_another_signedness(rng):
