@@ -142,8 +142,17 @@ class SoftmaxState:
 
 
 def score_scale(scale: float, q_scale: float, k_scale: float) -> np.float32:
-    """Factor from sums of products of queries and keys to scores in 1 / 256 of an octave."""
-    return np.float32(scale * q_scale * k_scale * math.log2(math.e) * (1 << _FRACTION))
+    """Factor from sums of products of queries and keys to scores in 1 / 256 of an octave.
+
+    Raises
+    ------
+    ValueError
+        If float32 cannot hold it.
+    """
+    factor = scale * q_scale * k_scale * math.log2(math.e) * (1 << _FRACTION)
+    if not abs(factor) <= np.finfo(np.float32).max:
+        raise ValueError(f"scale * q_scale * k_scale must be at most 9e35, not {scale * q_scale * k_scale:g}")
+    return np.float32(factor)
 
 
 def output_factor(v_scale: float, y_scale: float) -> np.float32:

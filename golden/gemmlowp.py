@@ -1,7 +1,7 @@
-"""Exponential, reciprocal and logistic function in 32-bit fixed point, as gemmlowp defines them, and what LiteRT adds.
+"""Exponential and reciprocal in 32-bit fixed point, as gemmlowp defines them, and what LiteRT adds.
 
 A number with i integer bits is an int32 word that stands for ``word / 2**(31 - i)``. All functions take and give int64
-arrays of such words, and are held to LiteRT's reference kernels for SOFTMAX and LOGISTIC.
+arrays of such words, and are held to LiteRT's reference kernel for SOFTMAX.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from .requantise import divide_by_power, doubling_high
 from .tensors import Array
 
-__all__ = ["exponential", "input_radius", "logistic_function", "reciprocal", "scale_up"]
+__all__ = ["exponential", "input_radius", "reciprocal", "scale_up"]
 
 _LOW, _HIGH = -(1 << 31), (1 << 31) - 1
 
@@ -87,10 +87,3 @@ def reciprocal(x: Array) -> Array:
     for _ in range(3):
         found = found + _shift_up(doubling_high(found, (1 << 29) - doubling_high(half, found)), 2)
     return _shift_up(found, 1)
-
-
-def logistic_function(x: Array, integer_bits: int) -> Array:
-    """``1 / (1 + exp(-x))`` of words, as words without integer bits."""
-    values = np.asarray(x, np.int64)
-    positive = reciprocal(exponential(-np.abs(values), integer_bits))
-    return np.where(values == 0, 1 << 30, np.where(values > 0, positive, _HIGH - positive))

@@ -12,8 +12,8 @@ from .tensors import Array
 
 __all__ = ["MOST_SCORES", "logistic", "softmax", "softmax_terms"]
 
-#: Integer bits of scores below the greatest, of their sum, and of arguments of the logistic function.
-_SCORE_BITS, _SUM_BITS, _ARGUMENT_BITS = 5, 12, 4
+#: Integer bits of scores below the greatest, and of their sum.
+_SCORE_BITS, _SUM_BITS = 5, 12
 
 #: Most scores of a row.
 MOST_SCORES = (1 << _SUM_BITS) - 1
@@ -113,9 +113,7 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     values = _words(x) - int(x_zero_point)
     if x.dtype != np.int8:
         raise ValueError(f"x must be int8, not {x.dtype}")
-    multiplier, shift = gemmlowp.scale_up(float(np.float32(x_scale)), _ARGUMENT_BITS)
-    radius = gemmlowp.input_radius(_ARGUMENT_BITS, shift)
-    inside = np.abs(values) < radius
-    words = doubling_high(np.where(inside, values, 0) << shift, multiplier)
-    found = divide_by_power(gemmlowp.logistic_function(words, _ARGUMENT_BITS), 31 - 8) - 128
-    return np.where(inside, np.clip(found, -128, 127), np.where(values < 0, -128, 127)).astype(np.int8)
+    # A table of the function itself, whatever the scale.
+    with np.errstate(over="ignore"):
+        exact = 256 / (1 + np.exp(-values * np.float64(np.float32(x_scale))))
+    return np.clip(np.rint(exact) - 128, -128, 127).astype(np.int8)

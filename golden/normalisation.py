@@ -82,7 +82,12 @@ def addend(elements: int, bits: int, x_scale: float, epsilon: float) -> int:
     for name, number, least in (("x_scale", x_scale, 1e-30), ("epsilon", epsilon, 0.0)):
         if not (math.isfinite(number) and number >= least):
             raise ValueError(f"{name} must be finite and at least {least}, not {number!r}")
-    return round(min(epsilon * (elements / x_scale) ** 2 * (1 << addend_bits(elements, bits)), _ADDEND))
+    added = epsilon * (elements / x_scale) ** 2 * (1 << addend_bits(elements, bits))
+    if added > _ADDEND:
+        least = elements * math.sqrt(epsilon * (1 << addend_bits(elements, bits)) / _ADDEND)
+        raise ValueError(f"x_scale must be at least {least:.3g} for epsilon = {epsilon:g} and {elements} elements, "
+                         f"not {x_scale!r}")
+    return round(added)
 
 
 @dataclass(frozen=True)

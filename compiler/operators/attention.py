@@ -147,6 +147,10 @@ class Attention(Scores):
         if self.lengths is not None and (len(self.lengths) not in (1, heads) or max(self.lengths) > keys):
             raise PearrayError(f"lengths must be one number of 0..{keys}, or one for each of {heads} heads, "
                                f"not {self.lengths}")
+        try:
+            self.score_scale(elements)
+        except ValueError as error:
+            raise PearrayError(str(error)) from error
         self._check_mask(mask, (heads, queries, keys))
         return [((heads, queries, shapes[2][2]), np.dtype(np.int8))]
 

@@ -3,7 +3,7 @@
 All become one node of fused attention on stored integers, whose scores stay on chip.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ _OTHERS = {("", "Attention"): {3: "attn_mask", 4: "past_key", 5: "past_value", 6
 _MASKS = ("attn_mask", "attention_bias")
 
 _ROLES = ("q", "k", "v")
+
+#: Values of attributes of the standard's Attention: no limits of scores, and the types of Softmax that there are.
+_ALLOWED: dict[str, tuple[float, ...]] = {"softcap": (0,), "is_causal": (0, 1),
+                                          "qk_matmul_output_mode": (0, 1, 2, 3),
+                                          "softmax_precision": (0, 1, 10, 11, 16)}
 
 #: Operators that are attention.
 OPERATORS = tuple(kind for _, kind in _OTHERS)
@@ -71,19 +76,22 @@ def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarr
         list[Any], dict[str, Any], float, np.ndarray | None]:
     """Operands, form, factor and mask of attention that is spelled out; scores are scaled and masked in any order."""
     qk, av, axis = (node.attributes[name] for name in ("qk", "av", "axis"))
-    scale, mask = np.float64(1), None
+    scale, mask, rank = np.float64(1), None, 0
     for kind, step, index in node.attributes["steps"]:
         found = _number(step, index, graph, value)
+        rank = max(rank, found.ndim)
         if kind == "plus":
-            # What scales the scores later scales the mask.
-            mask = found if mask is None else mask + found
+            # What scales the scores later scales the mask. What is hidden twice is hidden.
+            with np.errstate(over="ignore"):
+                mask = found if mask is None else mask + found
             continue
         if found.size != 1 or not np.isfinite(found).all() or found.item() <= 0:
             raise PearrayError(f"factor of scores must be one number above 0, not {found.tolist()}")
         factor = np.float64(found.item()) if kind == "times" else 1 / np.float64(found.item())
-        scale, mask = scale * factor, None if mask is None else (mask * factor).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scale, mask = scale * factor, None if mask is None else (mask * factor).astype(np.float32)
     names = [_operand(qk, 0), _operand(qk, 1), _operand(av, 1)]
-    return names, {"transposed": True, "axis": axis}, float(scale), mask
+    return names, {"transposed": True, "axis": axis, "rank": rank}, float(scale), mask
 
 
 def _operand(node: OnnxNode, index: int) -> str | Stored:
@@ -119,6 +127,8 @@ def _operator(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray 
         mask = value(name)
         if mask is None:
             raise PearrayError(f"{what} {name!r} must be a constant")
+        if node.domain == MICROSOFT and mask.ndim != 4:
+            raise PearrayError(f"{what} must have 4 dimensions, not shape {mask.shape}")
     if any(node.outputs[1:]):
         raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
     if len(node.inputs) < 3 or not all(node.inputs[:3]):
@@ -131,9 +141,15 @@ def _operator(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray 
         taken = node.take(is_causal=0, q_num_heads=0, kv_num_heads=0, qk_matmul_output_mode=0, scale=0.0, softcap=0.0,
                           softmax_precision=0)
         heads, causal = (taken["q_num_heads"], taken["kv_num_heads"]), bool(taken["is_causal"])
-        if taken["softcap"]:
-            raise PearrayError(f"softcap must be 0, not {taken['softcap']}")
-    return list(node.inputs[:3]), {"heads": heads, "causal": causal}, taken["scale"] or None, mask
+        for name, allowed in _ALLOWED.items():
+            if taken[name] not in allowed:
+                raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]}")
+    form = {"heads": heads, "causal": causal, "ranks": (3,) if node.domain == MICROSOFT else (3, 4),
+            # Of fewer queries than keys, onnxruntime lets the last query alone see all keys.
+            "last_sees_all": node.domain == MICROSOFT}
+    if "scale" in node.attributes and not taken["scale"] > 0:
+        raise PearrayError(f"scale must be above 0, not {taken['scale']}")
+    return list(node.inputs[:3]), form, taken["scale"] or None, mask
 
 
 @handles("Attention", domain=OWN)
@@ -152,11 +168,13 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
             raise PearrayError(f"{role}_zero_point must be 0 of int8 for fused attention, not {found.zero_point} of "
                                f"{kind}: quantise with QInt8 and ActivationSymmetric")
         scales[f"{role}_scale"] = one(f"{role}_scale", found.scale)
+    shapes = [graph.tensor(node.inputs[3 * index]).shape for index in range(3)]
+    scores = _scores(given, *shapes)
     names = [_heads(node, graph, role, node.inputs[3 * index]) for index, role in enumerate(_ROLES)]
-    shape = graph.tensor(node.inputs[0]).shape
+    shape = shapes[0]
     inputs = dict(zip(_ROLES, names, strict=True))
     if "mask" in given:
-        inputs["mask"] = _mask(graph, given["mask"], shape)
+        inputs["mask"] = _mask(graph, given["mask"], scores)
     result = graph.inner(node.outputs[0], "heads")
     operator = Attention(**scales, scale=given["scale"], causal=given.get("causal", False))
     graph.add(node, operator, inputs, result)
@@ -169,6 +187,32 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Reshape((shape[0], heads, shape[1], made[2])), {"x": result}, apart)
     graph.add(node, Transpose((0, 2, 1, 3)), {"x": apart}, beside)
     graph.add(node, Reshape((*shape[:2], heads * made[2])), {"x": beside}, bounds=y.clamp)
+
+
+def _scores(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the scores: all leading dimensions, queries, keys.
+
+    Raises
+    ------
+    PearrayError
+        If q, k and v do not belong together, or something would have to be repeated for dimensions of another.
+    """
+    if given.get("transposed"):
+        if not 2 <= len(q) == len(k) == len(v) <= 4 or not q[:-2] == k[:-2] == v[:-2]:
+            raise PearrayError(f"q, k and v of two products and a Softmax must have the same 2 to 4 dimensions but for "
+                               f"the last two, not shapes {q}, {k} and {v}")
+        if given["rank"] > len(q):
+            raise PearrayError(f"what meets the scores must have at most {len(q)} dimensions, not {given['rank']}")
+        return *q[:-1], k[-1]
+    if not len(q) == len(k) == len(v) or len(q) not in given["ranks"] or not q[0] == k[0] == v[0]:
+        ranks = " or ".join(map(str, given["ranks"]))
+        raise PearrayError(f"q, k and v must have the same batch and {ranks} dimensions, not shapes {q}, {k} and {v}")
+    heads = given["heads"][0]
+    if len(q) == 4 and any(given["heads"]):
+        raise PearrayError("q_num_heads and kv_num_heads are for operands of 3 dimensions")
+    if given["last_sees_all"] and given["causal"] and q[-2] < k[-2]:
+        raise PearrayError(f"unidirectional attention of fewer queries than keys is not supported: {q[-2]} and {k[-2]}")
+    return (*q[:-1], k[-2]) if len(q) == 4 else (q[0], heads, q[1], k[1])
 
 
 def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
@@ -201,14 +245,15 @@ def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
     return result
 
 
-def _mask(graph: Builder, name: str, shape: tuple[int, ...]) -> str:
-    """Mask, of up to four dimensions, as attention takes it; alike for all batches."""
+def _mask(graph: Builder, name: str, scores: tuple[int, ...]) -> str:
+    """Mask as attention takes it, one for all heads of all batches or one for each."""
     value = graph.constants[name]
-    if value.ndim < 4:
+    fits = value.ndim <= len(scores) and all(
+        size in (1, whole) for size, whole in zip(value.shape[::-1], scores[::-1], strict=False))
+    if not fits:
+        raise PearrayError(f"mask must broadcast to the scores {scores}, not be of shape {value.shape}")
+    if value.ndim < 3:
         return name
-    if value.ndim > 4 or value.shape[0] != 1:
-        raise PearrayError(f"mask must be alike for all batches, not of shape {value.shape}")
-    own = value[0]
-    if own.shape[0] > 1 and len(shape) == 4:
-        own = np.tile(own, (shape[0], 1, 1))
+    own = value.reshape(value.shape[-2:]) if max(value.shape[:-2]) == 1 else np.broadcast_to(
+        value, (*scores[:-2], *value.shape[-2:])).reshape(-1, *value.shape[-2:])
     return graph.store(f"{name}:heads", np.ascontiguousarray(own))

@@ -4,7 +4,9 @@ What a quantiser puts between them, QuantizeLinear and DequantizeLinear, is left
 chip, where they keep more precision than in 8 bits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from .builder import MICROSOFT, OnnxNode
 
@@ -21,6 +23,9 @@ _KINDS = {("", "MatMul"): "product", ("", "QLinearMatMul"): "product", ("", "Sof
 
 _BETWEEN = ("QuantizeLinear", "DequantizeLinear")
 
+#: Input that is the scale of a node's stored output, by operator; the zero point follows.
+_STORES = {"QuantizeLinear": 1, "QLinearMatMul": 6, "QLinearMul": 6, "QLinearAdd": 6, "QLinearSoftmax": 3}
+
 
 def _kind(node: OnnxNode | None) -> str | None:
     return None if node is None else _KINDS.get((node.domain, node.op_type))
@@ -34,7 +39,8 @@ def _operands(node: OnnxNode) -> list[str]:
 class _Network:
     """Who makes and who reads each tensor."""
 
-    def __init__(self, nodes: Sequence[OnnxNode], constants: Collection[str], outputs: Collection[str]):
+    def __init__(self, nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray], outputs: Collection[str]):
+        self._constants = constants
         self.makers = {name: node for node in nodes for name in node.outputs if name}
         self.readers: dict[str, list[OnnxNode]] = {}
         self.fixed = {*constants}
@@ -55,7 +61,7 @@ class _Network:
             passed.append(node)
             if node.domain or node.op_type not in _BETWEEN:
                 return node
-            name = node.inputs[0]
+            name = node.input(0)
         return None
 
     def reader(self, name: str, passed: list[OnnxNode]) -> tuple[OnnxNode, str] | None:
@@ -68,8 +74,30 @@ class _Network:
             name = node.outputs[0]
         return None
 
+    def agree(self, nodes: Sequence[OnnxNode]) -> bool:
+        """Whether each of some nodes reads what another stores with the same scale and zero point.
 
-def fuse_attention(nodes: Sequence[OnnxNode], constants: Collection[str],
+        Otherwise what stands between two of them is a factor, or an offset.
+        """
+        for node in nodes:
+            for place in range(0, len(node.inputs), 3):
+                name = node.input(place)
+                maker = self.makers.get(name)
+                if maker is None or all(maker is not each for each in nodes):
+                    continue
+                if (first := _STORES.get(maker.op_type)) is None:
+                    continue
+                if not all(self._is_same(maker.input(first + part), node.input(place + 1 + part)) for part in (0, 1)):
+                    return False
+        return True
+
+    def _is_same(self, one: str, other: str) -> bool:
+        """Whether two names are of one constant, or of equal ones."""
+        a, b = self._constants.get(one), self._constants.get(other)
+        return one == other or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
+
+
+def fuse_attention(nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray],
                    outputs: Collection[str]) -> list[OnnxNode]:
     """Put one node in the place of each attention that is spelled out.
 
@@ -77,8 +105,10 @@ def fuse_attention(nodes: Sequence[OnnxNode], constants: Collection[str],
     ----------
     nodes : sequence of OnnxNode
         All nodes, in order.
-    constants, outputs : collection of str
-        Tensors that the file holds, and those that it gives.
+    constants : mapping of str to array
+        Tensors that the file holds.
+    outputs : collection of str
+        Tensors that it gives.
     """
     network = _Network(nodes, constants, outputs)
     gone: set[int] = set()
@@ -94,7 +124,7 @@ def fuse_attention(nodes: Sequence[OnnxNode], constants: Collection[str],
 def _attention(network: _Network, softmax: OnnxNode) -> tuple[OnnxNode, list[OnnxNode]] | None:
     """Node for the attention around a Softmax, and the nodes that it makes superfluous; None if there is none."""
     passed, steps = [softmax], []
-    node = network.maker(softmax.inputs[0], passed)
+    node = network.maker(softmax.input(0), passed)
     while node is not None and _kind(node) in ("times", "over", "plus"):
         operands = _operands(node)
         fixed = [index for index, name in enumerate(operands) if name in network.fixed]
@@ -107,6 +137,8 @@ def _attention(network: _Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onn
         return None
     av, name = behind
     if _operands(av)[0] != name or any(each in network.fixed for each in (*_operands(node), *_operands(av))):
+        return None
+    if not network.agree([*passed, av]):
         return None
     attributes = {"qk": node, "av": av, "steps": steps[::-1], "axis": softmax.attributes.get("axis", -1)}
     inputs = [*_operands(node), _operands(av)[1]]

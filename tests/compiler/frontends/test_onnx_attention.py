@@ -130,6 +130,64 @@ def test_attention_of_stored_integers(rng, tmp_path, factor):
     assert np.abs(graph.golden(inputs)["y"] - wanted).max() <= 3 * 2 + 0.5
 
 
+@pytest.mark.parametrize(("read", "value", "fused"), [
+    (None, None, True), ("s", 0.1, True), ("s", 0.2, False), ("p", 2 / 127, False), ("p_zero", -128, False)])
+def test_scales_must_meet(rng, tmp_path, read, value, fused):
+    """A tensor that is read with another scale or zero point is another tensor: fused, the factor would be lost.
+
+    An equal constant of another name is the same.
+    """
+    inputs = {name: draw(rng, shape, np.int8) for name, shape in (("q", (H, P, E)), ("k", (H, E, M)), ("v", (H, M, E)))}
+    constants = {}
+    for name, scale in (("q", 0.02), ("k", 0.02), ("v", 0.02), ("y", 0.01), ("s", 0.1), ("p", 1 / 127)):
+        constants |= _scale(name, scale)
+    wires = {name: [f"{name}_scale", f"{name}_zero"] for name in "qkvysp"}
+    reads = {name: list(wires[name]) for name in "sp"}
+    if read is not None:
+        constants["other"] = np.int8(value) if "zero" in read else np.float32(value)
+        reads[read[0]]["zero" in read] = "other"
+    nodes = [("QLinearMatMul", ["q", *wires["q"], "k", *wires["k"], *wires["s"]], ["s"], {}),
+             (f"{MICROSOFT}:QLinearSoftmax", ["s", *reads["s"], *wires["p"]], ["p"], {"axis": -1, "opset": 13}),
+             ("QLinearMatMul", ["p", *reads["p"], "v", *wires["v"], *wires["y"]], ["y"], {})]
+    model = make_model(nodes, inputs, ["y"], constants)
+    try:
+        kinds = [node.operator.kind for node in load(model, tmp_path).graph().nodes]
+    except pe.PearrayError:
+        kinds = []
+    assert ("Attention" in kinds) == fused
+
+
+@pytest.mark.parametrize(("q", "k", "v", "mask", "message"), [
+    ((2, 4, P, E), (4, E, M), (4, M, E), None, "must have the same 2 to 4 dimensions"),
+    ((4, P, E), (2, E, M), (2, M, E), None, "must have the same 2 to 4 dimensions"),
+    ((2, 1, P, E), (2, E, M), (2, M, E), None, "must have the same 2 to 4 dimensions"),
+    ((H, P, E), (H, E, M), (H, M, E), (1, 1, P, M), "must have at most 3 dimensions, not 4"),
+    ((H, P, E), (H, E, M), (H, M, E), (2, P, M), "mask must broadcast to the scores"),
+    ((2, H, P, E), (2, H, E, M), (2, H, M, E), (H, P, M), None),
+    ((2, H, P, E), (2, H, E, M), (2, H, M, E), (2, 1, P, M), None),
+    ((P, E), (E, M), (M, E), (M,), None),
+])
+def test_nothing_is_repeated_for_dimensions_of_another(rng, tmp_path, q, k, v, mask, message):
+    """Batches that broadcast are no heads that share keys: outputs would have wrong numbers, or another shape."""
+    constants = {key: value for name in "qkvy" for key, value in _scale(name, 1 / 40).items()}
+    inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in (("q", q), ("k", k), ("v", v))}
+    nodes, found = [*stage("q"), *stage("k"), *stage("v"), ("MatMul", ["q_d", "k_d"], ["s"], {})], "s"
+    if mask is not None:
+        constants["mask"] = np.where(rng.random(mask) < 0.3, -1e4, 0).astype(np.float32)
+        constants["mask"][..., 0] = 0
+        nodes, found = [*nodes, ("Add", ["s", "mask"], ["m"], {})], "m"
+    nodes += [("Softmax", [found], ["p"], {"axis": -1}), ("MatMul", ["p", "v_d"], ["y"], {}), *stage("y")]
+    model = make_model(nodes, inputs, ["y_d"], constants)
+    if message is not None:
+        with pytest.raises(pe.PearrayError, match=message):
+            load(model, tmp_path).graph()
+        return
+    made = load(model, tmp_path).graph().golden(inputs)["y_d"]
+    wanted = reference(model, inputs, ["y_d"])["y_d"]
+    assert made.shape == wanted.shape
+    assert np.abs(made - wanted).max() <= 3 / 40 + 1e-6
+
+
 def _whole(rng, kind, attributes, inputs=("q_d", "k_d", "v_d"), extra=None, opset=23):
     """Model of an operator of attention between quantised tensors."""
     constants = {key: value for name, step in zip("qkvy", (1 / 40, 1 / 40, 1 / 40, 1 / 60), strict=True)

@@ -70,7 +70,6 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Softmax(X_scale=0.1, y_scale=0.1, rounding="tflite"), r"^y_scale must be 1 / 256 with "),
     (lambda: Softmax(X_scale=0.1, y_scale=0.1, beta=2), r"^beta must be 1 without rounding 'tflite', not 2\.0$"),
     (lambda: Softmax(X_scale=1e-9, y_scale=1 / 256, rounding="tflite"), r"^X_scale \* beta: scale must be greater "),
-    (lambda: Logistic(1e-9), r"^x_scale: scale must be greater than "),
     (lambda: Logistic(0.1, 200), r"^x_zero_point must be in -128\.\.127 for int8, not 200$"),
     (lambda: Lookup(np.zeros(255, np.int8)), r"^table must be int8 or uint8 of shape \(256,\)"),
 ])
