@@ -150,6 +150,8 @@ def predicted_charges(config: Config, program: Program,
     bodies: list[dict[int, Mapping[str, int]]] = [{} for _ in range(queues)]
     for stream, place, body, _, values in program.entries():
         bodies[stream.opcode.value - 1][place] = {**body, **dict(zip(stream.fields, values, strict=True))}
+    # Streams come one after another, the commands of a queue in the order of the program.
+    bodies = [dict(sorted(each.items())) for each in bodies]
     _add_array(signals, config, times, bodies[_EXECUTE])
     _add_loads(signals, config, timing, times, bodies[_LOAD])
     _add_posts(signals, times, bodies[_POST])

@@ -22,7 +22,6 @@ from ..compiler.operators import (
     LayerNorm,
     Linear,
     LinearGrad,
-    MultiHeadAttention,
     Quantize,
     Requant,
     RMSNorm,
@@ -31,6 +30,8 @@ from ..compiler.operators import (
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
+from .draws import STEPS_PER_DEVIATION, UNIT, drawn
+from .encoder import attention_deviation, encoder_layer, multi_head_attention
 from .settings import LARGEST, Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
@@ -53,15 +54,10 @@ FORMS = {
     "layer-norm:ROWS,D": "LayerNorm of rows of D elements, with gains and biases",
     "rms-norm:ROWS,D": "RMSNorm of rows of D elements, with gains",
     "multi-head-attention:P,D,H": "attention of H heads of x (P, D) with its four projections",
+    "encoder-layer:P,D,H,FF": "multi-head attention, two products around FF with GELU, residuals and LayerNorms",
     "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
 }
-
-#: Scale with which int8 operands over the full range have a deviation of 1.
-UNIT = (12 / ((1 << 16) - 1)) ** 0.5
-
-#: Steps of the output in a standard deviation of the sums: int8 then covers 3.2 deviations on either side.
-STEPS_PER_DEVIATION = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +98,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     settings : mapping, optional
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
-        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention and multi-head-attention; ``rounding`` of
-        softmax.
+        ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
+        ``rounding`` of softmax.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -130,7 +126,7 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
                         ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
                         ("multi-head-attention:", _multi_head_attention), ("layer-norm:", _layer_norm),
-                        ("rms-norm:", _rms_norm), ("softmax:", _softmax)):
+                        ("rms-norm:", _rms_norm), ("softmax:", _softmax), ("encoder-layer:", _encoder)):
         if name.startswith(form):
             return maker
     if name in ("mnist", "digits"):
@@ -173,9 +169,7 @@ class _Int16:
 
 
 def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16 | type[_Int8], shape: tuple[int, ...]) -> np.ndarray:
-    check_size("tensor of the workload", shape)
-    limit = 1 << arithmetic.bits - 1
-    return rng.integers(-limit, limit, shape, dtype=np.int8 if arithmetic.bits == 8 else np.int16)
+    return drawn(rng, shape, arithmetic.bits)
 
 
 def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int) -> np.ndarray:
@@ -273,7 +267,7 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
     tensors = {role: _draw(rng, _Int8, shape)
                for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
     operator = Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT,
-                         y_scale=min(1.0, np.e / m) ** 0.5 / STEPS_PER_DEVIATION, **options)
+                         y_scale=attention_deviation(m) / STEPS_PER_DEVIATION, **options)
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
@@ -312,26 +306,24 @@ def _attention_settings(name: str, settings: Settings, heads: int) -> tuple[int,
     return groups, {"causal": causal, "window": window or None, "two_bytes": two_bytes}
 
 
-def _multi_head_attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    """Attention of x (P, D) with projections of D to D, drawn in the order x, w_q, b_q, and so on to w_z, b_z.
-
-    x has a deviation of 1, and so have its projections; for outputs see :func:`_attention`.
-    """
-    p, d, h = _sizes(name, r"multi-head-attention:(\d+),(\d+),(\d+)", "multi-head-attention:P,D,H")
-    _at_least_one(name, P=p, D=d, H=h)
+def _heads(name: str, settings: Settings, d: int, h: int) -> tuple[int, dict[str, Any]]:
+    """As :func:`_attention_settings`, for heads that share D elements."""
     if d % h:
         raise PearrayError(f"H of workload {name!r} must divide D = {d}, not be {h}")
-    groups, options = _attention_settings(name, settings, h)
-    tensors = {"x": _draw(rng, _Int8, (p, d))}
-    for role, outputs in (("q", d), ("k", d // h * groups), ("v", d // h * groups), ("z", d)):
-        tensors |= {f"w_{role}": _draw(rng, _Int8, (outputs, d)),
-                    f"b_{role}": _draw(rng, _Int8, (outputs,)).astype(np.int32)}
-    step, weight = 1 / STEPS_PER_DEVIATION, UNIT / d ** 0.5
-    made = min(1.0, np.e / p) ** 0.5 * step
-    requants: dict[str, Any] = {f"requant_{role}": Requant.onnx(UNIT, 0, weight, 0, step, 0) for role in "qkv"}
-    operator = MultiHeadAttention(heads=h, kv_heads=groups, **requants, av_scale=made,
-                                  requant_z=Requant.onnx(made, 0, weight, 0, made, 0), **options)
+    return _attention_settings(name, settings, h)
+
+
+def _multi_head_attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    p, d, h = _sizes(name, r"multi-head-attention:(\d+),(\d+),(\d+)", "multi-head-attention:P,D,H")
+    _at_least_one(name, P=p, D=d, H=h)
+    operator, tensors = multi_head_attention(rng, (p, d, h), *_heads(name, settings, d, h))
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
+
+
+def _encoder(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    p, d, h, ff = _sizes(name, "encoder-layer:" + ",".join([r"(\d+)"] * 4), "encoder-layer:P,D,H,FF")
+    _at_least_one(name, P=p, D=d, H=h, FF=ff)
+    return Workload(name, *encoder_layer(rng, (p, d, h, ff), *_heads(name, settings, d, h)))
 
 
 def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
