@@ -80,7 +80,24 @@ class _Beside(Plan):
                 weights = self._weights(phase, channels)
                 if self.is_held and self._filters > 1:
                     body["w_base"] += channels[0] * phase.size
-                yield ContractionStep(group, Use(tile, (rows[0] - strip[0]) // self.cut.rows + 1), weights, body)
+                yield ContractionStep(group, Use(tile, self._pieces_read(phase, strip, rows)), weights, body)
+
+    def _pieces_read(self, phase: Phase, strip: Span, rows: Span) -> int:
+        """Pieces of a strip's activations that some rows of outputs read.
+
+        What fills the last tile of weights that are passed on may be in those behind what the outputs see.
+        """
+        own = (rows[0] - strip[0]) // self.cut.rows
+        if self.passed:
+            last = self.last_row(phase, rows[0] - strip[0], rows[1] - strip[0])
+            ends = self._piece_ends(strip)
+            own = next((number for number, end in enumerate(ends) if end > last and number >= own), len(ends) - 1)
+        return own + 1
+
+    def _piece_ends(self, strip: Span) -> list[int]:
+        """Rows of the input of a strip behind each piece of it."""
+        first, end = strip
+        return [self.in_rows(min(at + self.cut.rows, end) - first) for at in range(first, end, self.cut.rows)]
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
@@ -90,9 +107,8 @@ class _Beside(Plan):
     def _activations(self, image: int, strip: Span, held: Span) -> Tile:
         """Tile of the input of a strip, whose piece i brings what group i sees and those before it do not."""
         (first, end), count, places = strip, held[1] - held[0], self.places(strip[1] - strip[0])
-        parts = [self.in_rows(min(at + self.cut.rows, end) - first) for at in range(first, end, self.cut.rows)]
         pieces = []
-        for low, high in pairwise((0, *parts)):
+        for low, high in pairwise((0, *self._piece_ends(strip))):
             piece = Piece([])
             for window in self._windows(image, first, (low, high), places):
                 found = piece_of(window, held[0], count)

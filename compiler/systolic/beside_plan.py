@@ -193,6 +193,14 @@ class Plan:
                 + self.offset(phase, phase.size - 1))
         return max(seen, last) + self.held
 
+    def last_row(self, phase: Phase, first: int, end: int) -> int:
+        """Last row of the input that rows of outputs read of a phase, what fills its last tile included."""
+        stride = self.problem.stride[0]
+        if self.flat:
+            return (first * stride * phase.columns + self.vectors(end - first) * self.width + phase.size - self.width
+                    - 1) // phase.columns
+        return (end - 1) * stride + self.problem.dilation[0] * ((phase.size - 1) // phase.line)
+
     def places(self, rows: int) -> list[int]:
         """Where each phase's pixels begin in a tile of activations, and how many operands it has in all."""
         ends = [0]

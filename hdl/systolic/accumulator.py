@@ -252,8 +252,6 @@ class Accumulators(wiring.Component):
         row, read = Cat(self.control.row, self.control.bank), Cat(self.read.row, self.read.bank)
         rules.places_apart(m, "rows", self.control.valid, row, self.read.en, read, self.period + config.array.cols - 1,
                            "a row is read that is on its way")
-        rules.places_kept(m, "unread", self.control.valid, row, self.read.en, read,
-                          "a row is read that has been written over since reading began")
         # What is written over need not be read, and leaves the port to post-processing.
         reading = Signal.like(self.control, name="reading")
         m.d.comb += [reading.eq(self.control), reading.valid.eq(self.control.valid & ~self.control.first)]

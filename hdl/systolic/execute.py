@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..blocks import rules
 from ..blocks.banks import BankRead
 from ..blocks.pipeline import delay
 from ..errors import PearrayError
@@ -173,6 +174,9 @@ class Execute(wiring.Component):
         wiring.connect(m, streamer.read, wiring.flipped(self.activation))
         wiring.connect(m, feeder.read, wiring.flipped(self.weight))
         wiring.connect(m, wiring.flipped(self.accumulators), accumulators.read)
+        written, read = (Cat(each.row, each.bank) for each in (accumulators.control, accumulators.read))
+        rules.places_kept(m, "unread", accumulators.control.valid, written, accumulators.read.en, read,
+                          "a row is read that has been written over since reading began")
 
         if config.has_softmax:
             wiring.connect(m, wiring.flipped(self.shifts), streamer.shifts)
