@@ -156,6 +156,13 @@ class Execute(wiring.Component):
         return (Streamer.latency_of(config) + SystolicArray.ws_latency_of(config.array.rows, config.arithmetic)
                 - Accumulators.LEAD)
 
+    @staticmethod
+    def _state_rule(m, accumulators):
+        """State that rows which overwrite follow behind those that a POST still reads."""
+        written, read = (Cat(each.row, each.bank) for each in (accumulators.control, accumulators.read))
+        rules.places_kept(m, "unread", accumulators.control.valid, written, accumulators.read.en, read,
+                          "a row is read that has been written over since reading began")
+
     def elaborate(self, platform):
         """Connect the parts."""
         m = Module()
@@ -174,10 +181,7 @@ class Execute(wiring.Component):
         wiring.connect(m, streamer.read, wiring.flipped(self.activation))
         wiring.connect(m, feeder.read, wiring.flipped(self.weight))
         wiring.connect(m, wiring.flipped(self.accumulators), accumulators.read)
-        written, read = (Cat(each.row, each.bank) for each in (accumulators.control, accumulators.read))
-        rules.places_kept(m, "unread", accumulators.control.valid, written, accumulators.read.en, read,
-                          "a row is read that has been written over since reading began")
-
+        self._state_rule(m, accumulators)
         if config.has_softmax:
             wiring.connect(m, wiring.flipped(self.shifts), streamer.shifts)
         in_flight = Signal(8)
