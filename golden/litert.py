@@ -7,6 +7,7 @@ SOFTMAX 1 / 4096 more for each score of a row, whose exponential loses at most 2
 import numpy as np
 
 from . import gemmlowp
+from .quantise import checked_scale
 from .requantise import divide_by_power, doubling_high
 from .tensors import Array
 
@@ -113,6 +114,7 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     values = _words(x) - int(x_zero_point)
     if x.dtype != np.int8:
         raise ValueError(f"x must be int8, not {x.dtype}")
+    checked_scale("x_scale", x_scale)
     # A table of the function itself, whatever the scale.
     with np.errstate(over="ignore"):
         exact = 256 / (1 + np.exp(-values * np.float64(np.float32(x_scale))))

@@ -116,10 +116,7 @@ class Logistic(Operator):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_stored("x_zero_point", self.x_zero_point, np.int8)
-        try:
-            vars(self)["_table"] = litert.logistic(every_value(np.int8), self.x_scale, int(self.x_zero_point))
-        except ValueError as error:
-            raise PearrayError(f"x_scale: {error}") from None
+        vars(self)["_table"] = litert.logistic(every_value(np.int8), self.x_scale, int(self.x_zero_point))
 
     @property
     def table(self) -> np.ndarray:

@@ -91,7 +91,7 @@ class _Beside(Plan):
         if self.passed:
             last = self.last_row(phase, rows[0] - strip[0], rows[1] - strip[0])
             ends = self._piece_ends(strip)
-            own = next((number for number, end in enumerate(ends) if end > last and number >= own), len(ends) - 1)
+            own = next((number for number in range(own, len(ends)) if ends[number] > last), len(ends) - 1)
         return own + 1
 
     def _piece_ends(self, strip: Span) -> list[int]:

@@ -2,12 +2,12 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..arithmetic.float_add import FloatAdd
 from ..blocks.pipeline import delay, taps
 from ..blocks.unit import Unit
+from ..blocks.word_memory import word_memory
 from ..shell.config import Config
 from .pairs import PairSum, PairWrite
 
@@ -156,8 +156,8 @@ class Average(Unit):
         m.submodules.tables = tables = PairSum(probed=True)
         m.submodules.adder = adder = FloatAdd(_ADD)
 
-        stored, value = self._memory(m, "value", 32, self.control.place)
-        number_write, number = self._memory(m, "number", SEARCH, self.control.place)
+        stored, value = word_memory(m, "value", 32, STATES, self.control.place)
+        number_write, number = word_memory(m, "number", SEARCH, STATES, self.control.place)
         wanted = control[EARLY].bit
         probe = Signal(SEARCH)
         m.d.comb += [
@@ -198,12 +198,3 @@ class Average(Unit):
         ]
 
         return m
-
-    @staticmethod
-    def _memory(m, name, width, place):
-        """Memory of states: its write port, and what stands at a place, two cycles later."""
-        memory = Memory(shape=unsigned(width), depth=STATES, init=[], attrs={"no_rw_check": 1, "ram_style": "block"})
-        m.submodules[f"{name}_memory"] = memory
-        write, read = memory.write_port(), memory.read_port()
-        m.d.comb += read.addr.eq(place)
-        return write, delay(m, read.data, 1, f"{name}_read", reset_less=True)

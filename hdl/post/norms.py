@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 from ..arithmetic.inverse_root import InverseRoot
 from ..blocks.pipeline import delay
 from ..blocks.rules import never
+from ..blocks.tree import tree
 from ..blocks.unit import Unit
 from ..shell.commands import Rounding
 from ..shell.config import Config
@@ -212,15 +213,10 @@ class Norms(wiring.Component):
         sums = []
         for name, values, shape in (("total", self.values, signed(_TOTAL)), ("squares", self.squares,
                                                                              unsigned(_SQUARES))):
-            values = list(values)
-            for level in range(levels):
-                pairs = [one + other for one, other in zip(values[::2], values[1::2], strict=True)]
-                values = [Signal(pair.shape(), name=f"{name}_{level}_{index}", reset_less=True)
-                          for index, pair in enumerate(pairs)]
-                m.d.sync += [value.eq(pair) for value, pair in zip(values, pairs, strict=True)]
+            added = tree(m, name, list(values), lambda one, other: one + other)
             total = Signal(shape, name=f"row_{name}", reset_less=True)
             with m.If(valid):
-                m.d.sync += total.eq(Mux(opens, 0, total) + values[0])
+                m.d.sync += total.eq(Mux(opens, 0, total) + added)
             sums.append(total)
         return sums
 

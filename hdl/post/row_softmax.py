@@ -1,8 +1,7 @@
 """Softmax of rows of bytes in three passes over their sums: the greatest, the sum of exponentials, and shares of it."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -10,6 +9,8 @@ from ..arithmetic.reciprocal import HEADROOM_BITS, Reciprocal
 from ..blocks import unit
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import never
+from ..blocks.tree import tree
+from ..blocks.word_memory import word_memory
 from ..shell.commands import Rounding
 from ..shell.config import Config
 from .float_rows import INVERSE_BITS, FloatShare, FloatTotals
@@ -163,7 +164,7 @@ class RowSoftmax(wiring.Component):
         counts = taps(m, counts, terms - 1, "counts", reset_less=True)
 
         found = sums + self._levels
-        write, stored = self._memory(m, "greatest", 8, row[sums - 2])
+        write, stored = word_memory(m, "greatest", 8, STATES, row[sums - 2])
         valid = delay(m, passes[RowPass.GREATEST], found, "greatest_valid")
         now = self._greatest(m, valid, flags[found], counts[sums - 1])
         below = delay(m, command.row_pass != RowPass.NONE, sums, "below", reset_less=True)
@@ -265,7 +266,7 @@ class RowSoftmax(wiring.Component):
     def _greatest(self, m, valid, flags, counts):
         """Return the greatest byte of a row so far."""
         values = [Mux(counts[lane], self.total[lane], Const(-256, _BYTE)) for lane in range(len(counts))]
-        found = self._tree(m, "byte", values, lambda a, b: Mux(a > b, a, b))
+        found = tree(m, "byte", values, lambda a, b: Mux(a > b, a, b))
         before = Signal(_BYTE, name="greatest_before", reset_less=True)
         now = Signal(_BYTE, name="greatest_now")
         m.d.comb += now.eq(Mux(~flags[0] & (before > found), before, found))
@@ -280,7 +281,7 @@ class RowSoftmax(wiring.Component):
             term, value = self.term[lane], Signal(_ADDEND, name=f"rounded_{lane}", reset_less=True)
             m.d.sync += value.eq(Mux(counts[lane], term[_CUT:] + term[_CUT - 1], 0))
             rounded.append(value)
-        found = self._tree(m, "term", rounded, lambda a, b: a + b)
+        found = tree(m, "term", rounded, lambda a, b: a + b)
         total = Signal(32, name="sum", reset_less=True)
         with m.If(valid):
             m.d.sync += total.eq(Mux(flags[0], 0, total) + found)
@@ -290,7 +291,7 @@ class RowSoftmax(wiring.Component):
         """Find reciprocals of totals, one after another; return whether all have been found."""
         reads, waiting = Signal(), Signal()
         at, left = Signal(range(STATES), name="divided_row", reset_less=True), Signal(range(STATES + 1))
-        write, stored = self._memory(m, "total", 32, at, registers=1)
+        write, stored = word_memory(m, "total", 32, STATES, at, cycles=1)
         m.d.comb += [write.en.eq(summed), write.addr.eq(row), write.data.eq(total)]
         m.submodules.reciprocal = divider = Reciprocal()
         m.d.comb += [reads.eq((left != 0) & ~waiting), divider.total.eq(stored),
@@ -304,7 +305,7 @@ class RowSoftmax(wiring.Component):
         never(m, "row_totals", begins & (left == STATES), "there are more rows than states")
 
         width = 31 + HEADROOM_BITS
-        write, stored = self._memory(m, "inverse", width, share_row)
+        write, stored = word_memory(m, "inverse", width, STATES, share_row)
         shift = Signal(range(_SHIFT + 1))
         m.d.comb += [
             write.en.eq(divider.done),
@@ -316,23 +317,3 @@ class RowSoftmax(wiring.Component):
             self.shift.eq(Mux(shift > _MOST, _MOST, shift)),
         ]
         return ~waiting & (left == 0)
-
-    def _memory(self, m, name, width, row, registers=2):
-        """Memory of a word for each row: its write port, and the word of a row so many cycles later."""
-        memory = Memory(shape=unsigned(width), depth=STATES, init=[], attrs={"no_rw_check": 1, "ram_style": "block"})
-        m.submodules[f"{name}_memory"] = memory
-        write, read = memory.write_port(), memory.read_port()
-        m.d.comb += read.addr.eq(row)
-        return write, delay(m, read.data, registers - 1, f"{name}_read", reset_less=True)
-
-    @staticmethod
-    def _tree(m, name, values, combine):
-        """Reduce the values of all lanes to one, two to one a cycle."""
-        level = 0
-        while len(values) > 1:
-            pairs = [combine(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
-            values = [Signal(pair.shape(), name=f"{name}_{level}_{index}", reset_less=True)
-                      for index, pair in enumerate(pairs)]
-            m.d.sync += [value.eq(pair) for value, pair in zip(values, pairs, strict=True)]
-            level += 1
-        return values[0]

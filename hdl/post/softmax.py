@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from ..blocks import unit
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import apart, never, rests
+from ..blocks.tree import tree
 from ..shell.commands import Rounding
 from ..shell.config import Config
 from .numerators import EXPONENT, NUDGES, SCORE_BITS, Numerator
@@ -143,14 +144,14 @@ class Softmax(wiring.Component):
         opening = Signal()
         with m.If(valid[exponent - 1]):
             m.d.sync += opening.eq((first[exponent - 1] | opening) & ~ends)
-        found = self._tree(m, "exponent", [lane.exponent for lane in lanes], self._greater)
+        found = tree(m, "exponent", [lane.exponent for lane in lanes], self._greater)
         of_row = Signal(EXPONENT, reset_less=True)
         now = Mux(delay(m, begins, 1, "begins"), found, self._greater(found, of_row))
         m.d.sync += of_row.eq(now)
         with m.If(valid[exponent] & delay(m, ends, 1, "ends")):
             m.d.sync += greatest.eq(now)
 
-        numerators = self._tree(m, "numerator", [lane.value for lane in lanes], self._sum)
+        numerators = tree(m, "numerator", [lane.value for lane in lanes], self._sum)
         begins_sum, _ = self._places(m, "sum", valid[value + levels], groups)
         total = Signal(16 + ceil_log2(config.sum_columns), reset_less=True)
         m.d.sync += total.eq(Mux(begins_sum, 0, total) + numerators)
@@ -254,18 +255,6 @@ class Softmax(wiring.Component):
                 self.output[index].eq(lane.output),
             ]
         return units
-
-    @staticmethod
-    def _tree(m, name, values, combine):
-        """Reduce the values of all lanes to one, two to one a cycle."""
-        level = 0
-        while len(values) > 1:
-            pairs = [combine(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
-            values = [Signal(pair.shape(), name=f"{name}_{level}_{index}", reset_less=True)
-                      for index, pair in enumerate(pairs)]
-            m.d.sync += [value.eq(pair) for value, pair in zip(values, pairs, strict=True)]
-            level += 1
-        return values[0]
 
     @staticmethod
     def _greater(a, b):

@@ -220,8 +220,6 @@ def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
     given, shape = node.attributes, graph.tensor(name).shape
     rank = len(shape)
     if given.get("transposed"):
-        if rank < 2 or rank > 4:
-            raise PearrayError(f"{role} must have 2 to 4 dimensions, not shape {shape}")
         if given["axis"] not in (-1, rank - 1):
             raise PearrayError(f"axis of Softmax must be the last of {rank}, not {given['axis']}")
         if role == "k":
@@ -236,8 +234,6 @@ def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
         graph.add(node, Reshape((*shape[:2], heads, shape[2] // heads)), {"x": name}, split)
         graph.add(node, Transpose((0, 2, 1, 3)), {"x": split}, apart)
         name, shape = apart, graph.tensor(apart).shape
-    elif rank != 4:
-        raise PearrayError(f"{role} must have 3 or 4 dimensions, not shape {shape}")
     if len(shape) == 3:
         return name
     result = graph.inner(name, role)
