@@ -1,5 +1,7 @@
 """Memory of words that is written at one place and read at another in each cycle."""
 
+from typing import Any
+
 from amaranth.hdl import Module, unsigned
 from amaranth.lib.memory import Memory
 
@@ -31,7 +33,8 @@ def word_memory(m: Module, name: str, width: int, depth: int, place, cycles: int
     Value
         The word at the place, so many cycles later.
     """
-    memory = Memory(shape=unsigned(width), depth=depth, init=[], attrs={"no_rw_check": 1, "ram_style": "block"})
+    attributes: Any = {"no_rw_check": 1, "ram_style": "block"}
+    memory: Any = Memory(shape=unsigned(width), depth=depth, init=[], attrs=attributes)
     m.submodules[f"{name}_memory"] = memory
     write, read = memory.write_port(), memory.read_port()
     m.d.comb += read.addr.eq(place)
