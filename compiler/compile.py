@@ -14,7 +14,7 @@ from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
-from .kernels.fusion import fuse_pools
+from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.layout import Layout
 from .kernels.lowerings import LOWERINGS
 from .kernels.verify import Written
@@ -40,6 +40,8 @@ class _Compiler:
         self._device = run_passes(graph)
         if config.has_maxima and keep != "all":
             self._device = fuse_pools(self._device, config, self._planner.cycles)
+        if config.has_norms and config.has_pairs and keep != "all":
+            self._device = fuse_sums(self._device)
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config))

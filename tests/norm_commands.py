@@ -23,8 +23,11 @@ def root_of(value, exponent):
 
 
 def layer_commands(rng, target, *, rows, tiles, first=None, centred=None, addend=None, elements=None, behind=None,
-                   cuts=1):
-    """Draw the commands of some rows: moments, at once or of `cuts` parts of one row after another, and rows normed."""
+                   cuts=1, pair=0):
+    """Draw the commands of some rows: moments, at once or of `cuts` parts of one row after another, and rows normed.
+
+    With `pair` set, elements are what pairs of bytes stand for.
+    """
     lanes, columns = target.post.lanes, target.sum_columns
     per_row, bank = columns // lanes, int(rng.integers(2))
     lines = target.scratchpads.channels // lanes
@@ -50,6 +53,7 @@ def layer_commands(rng, target, *, rows, tiles, first=None, centred=None, addend
                 for start, end in pairwise(ends)]
     for command in commands[1:]:
         command["behind"] = NORM_STATES
+    pairs = {"pair": pair} if target.has_pairs else {}
     scale = int(np.exp2(np.float32(rng.uniform(-24, -18))).view(np.uint32))
     pitch = rows * tiles * columns
     normed = {
@@ -59,7 +63,7 @@ def layer_commands(rng, target, *, rows, tiles, first=None, centred=None, addend
         "bias_nstep": scale & 0xFFFF, "scale_base": int(rng.integers(lines)), "scale_nstep": scale >> 16,
         "out_base": int(rng.integers((OUTPUT_BYTES - pitch) // lanes)) * lanes, "out_nstep": tiles * columns,
         "out_mstep": columns, "state_row": state, "behind": 0 if behind is None else behind}
-    return commands, normed
+    return [command | pairs for command in commands], normed | pairs
 
 
 class NormModel:
@@ -70,12 +74,19 @@ class NormModel:
         lanes = target.post.lanes
         self._gains = memories[Parameter.BIAS].view("<i2").reshape(-1, lanes, 2)[:, :, 0]
         self._biases = memories[Parameter.SCALE].view("<i4").reshape(-1, lanes, 2)[:, :, 0]
+        if target.has_pairs:
+            self._tables = memories[target.pair_memory].view("<i4").reshape(256, -1)
         self._states, self._elements = {}, 0
         self._row = [0, 0]
         self.written = np.full(OUTPUT_BYTES, -1)
 
     def _element(self, c, n, m, column):
-        return int(self._sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + m) % DEPTH, column])
+        value = int(self._sums[c["bank"], (c["acc_base"] + n * c["acc_nstep"] + m) % DEPTH, column])
+        if not c.get("pair"):
+            return value
+        word = int(self._tables[value & 255, 0]) + int(self._tables[value >> 8 & 255, 1])
+        word = (word + (1 << 31)) % (1 << 32) - (1 << 31)
+        return min(max(word >> 20, -128), 127)
 
     def moments(self, c):
         """Add up rows."""

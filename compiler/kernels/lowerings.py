@@ -13,7 +13,7 @@ from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
-from .normalisation import normalisation
+from .normalisation import normalisation, normed_sum
 from .softmax import softmax
 
 __all__ = ["LOWERINGS"]
@@ -24,7 +24,7 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Gemm: gemm, operators.LayerNorm: normalisation, operators.Linear: gemm,
     operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
     operators.MaxPool2d: max_pool,
-    operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
+    operators.Mul: multiply, operators.NormedSum: normed_sum, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
     operators.RMSNorm: normalisation, operators.Silu: gate, operators.Softmax: softmax,
     operators.Sub: subtract,
 }

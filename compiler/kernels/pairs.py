@@ -16,9 +16,10 @@ from math import frexp
 
 import numpy as np
 
+from ...hdl.post.pairs import ELEMENT_FRACTION
 from .addition import Addition
 
-__all__ = ["Pair", "find_pair", "solve"]
+__all__ = ["Pair", "find_elements", "find_pair", "first_sums", "solve"]
 
 #: Exponents of the scales to try, beyond that of which sums take 32 bits.
 _EXPONENTS = (0, 1, 2, -1, 3, 4, 6, 8, 12, 16)
@@ -67,10 +68,28 @@ def find_pair(addition: Addition) -> Pair | None:
         step = float(np.float32(1 / np.float32(addition.y_scale))) * 2.0**(frexp(reach)[1] - 31)
         scales += [step, step / 2]
     for scale in scales:
-        tables = solve(outputs, scale, low, high)
+        tables = solve(outputs, first_sums(scale, low, high), low)
         if tables is not None:
             return Pair(tables, scale, point)
     return None
+
+
+def find_elements(elements: np.ndarray) -> np.ndarray | None:
+    """Find tables whose sums, without their fraction, are the elements of rows that two tensors add up to.
+
+    Parameters
+    ----------
+    elements : ndarray of shape (256, 256), int64
+        Element of each pair of stored bytes, -128 to 127.
+
+    Returns
+    -------
+    ndarray of shape (2, 256), int32, or None
+        None if there are no such tables.
+    """
+    # The least and the greatest element saturate.
+    bounds = np.arange(-127, 128) << ELEMENT_FRACTION
+    return solve(elements, np.concatenate([[-_MOST - 1], bounds, [_MOST + 1]]), -128)
 
 
 def _finest(first: np.ndarray, second: np.ndarray, low: int, high: int) -> int:
@@ -82,24 +101,23 @@ def _finest(first: np.ndarray, second: np.ndarray, low: int, high: int) -> int:
     return max(frexp(greatest)[1], 0) - 31
 
 
-def solve(outputs: np.ndarray, scale: float, low: int, high: int) -> np.ndarray | None:
-    """Find tables whose sums, requantised by onnxruntime's rule and clamped, are given outputs.
+def solve(outputs: np.ndarray, firsts: np.ndarray, low: int) -> np.ndarray | None:
+    """Find tables whose sums make given outputs.
 
     Parameters
     ----------
     outputs : ndarray of shape (256, 256), int64
         Output of each pair of stored bytes.
-    scale : float
-        Scale, greater than 0.
-    low, high : int
-        Bounds of the outputs.
+    firsts : ndarray of shape (outputs + 1,), int64
+        Least sum of each output, the least first, and the first sum that is none's.
+    low : int
+        Least output.
 
     Returns
     -------
     ndarray of shape (2, 256), int32, or None
         None if there are no such tables.
     """
-    firsts = _first_sums(scale, low, high)
     least, most = firsts[outputs - low], firsts[outputs - low + 1] - 1
     # A[a] <= most - B[b], and -B[b] <= A[a] - least, until nothing moves.
     first, second = np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -112,8 +130,8 @@ def solve(outputs: np.ndarray, scale: float, low: int, high: int) -> np.ndarray 
     return None
 
 
-def _first_sums(scale: float, low: int, high: int) -> np.ndarray:
-    """Least sum of each output from `low` to `high`, and the first that is none."""
+def first_sums(scale: float, low: int, high: int) -> np.ndarray:
+    """Least sum of each output from `low` to `high`, requantised by onnxruntime's rule, and the first that is none."""
     wanted = np.arange(low + 1, high + 1)
     below, reached = np.full(wanted.shape, -_MOST - 1), np.full(wanted.shape, _MOST + 1)
     while (reached - below > 1).any():

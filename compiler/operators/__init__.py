@@ -13,6 +13,7 @@ from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
+from .normed_sum import NormedSum
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
@@ -21,6 +22,6 @@ from .softmax import Logistic, Softmax
 __all__ = [
     "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
-    "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize",
-    "RMSNorm", "Relu", "Requant", "Reshape", "Silu", "Softmax", "Sub", "Transpose",
+    "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator",
+    "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "Silu", "Softmax", "Sub", "Transpose",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...hdl.post.average import SEARCH, STATES
-from ...hdl.post.pairs import pair_words
+from ...hdl.post.pairs import ELEMENT_FRACTION, pair_words
 from ...hdl.post.row_softmax import RowPass
 from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
@@ -185,6 +185,8 @@ class SystolicInterpreter(Interpreter):
         if averages:
             found = self._averaged(tiles, ordinal, clock, body)
             tiles = iter([] if found is None else [found])
+        if body.get("pair") and (body.get("moments") or body.get("normed")):
+            tiles, body = (self._elements(sums, ordinal, clock) for sums in tiles), body | {"pair": 0}
         if body.get("moments"):
             self._norms.moments(tiles, body)
             return
@@ -218,6 +220,10 @@ class SystolicInterpreter(Interpreter):
             return super()._scaled(m, scale, sums, ordinal, clock, body)
         entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
         return self._softmax.numerators(sums, entry[:, :4].copy().view("<f4").reshape(-1), ordinal, clock, body)
+
+    def _elements(self, sums: np.ndarray, ordinal: int, clock: np.ndarray) -> np.ndarray:
+        """Elements of rows that pairs of bytes are."""
+        return np.clip(self._looked_up(sums, ordinal, clock) >> ELEMENT_FRACTION, -128, 127)
 
     def _normed(self, tiles: Iterable[np.ndarray], m: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> Iterator[np.ndarray]:

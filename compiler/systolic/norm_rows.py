@@ -14,7 +14,7 @@ from ..interpreter import ProgramError
 __all__ = ["NormRows"]
 
 #: Fields that must be zero, and greatest magnitude of an element.
-_ZERO = ("table", "pair", "product", "average", "search", "transposed", "reduce", "softmax", "normalise")
+_ZERO = ("table", "product", "average", "search", "transposed", "reduce", "softmax", "normalise")
 _GREATEST = 255
 
 

@@ -1,6 +1,7 @@
 """LayerNorm and RMSNorm as a step of their own: blocks of rows stand in the accumulators while they are walked twice.
 
-Elements come through the array's diagonal, a weight of one each. Commands of moments, from whose sums roots follow,
+Elements come through the array's diagonal, a weight of one each. Those that are sums of two tensors come as pairs of
+bytes, of which post-processing makes them in both walks. Commands of moments, from whose sums roots follow,
 and those that normalise take turns, so that the roots of a block of rows are found under the moments of the next:
 moments 0, moments 1, rows 0, moments 2, rows 1, ... Blocks stand in both banks by turns, two in each where there is
 room, so that elements enter one bank while post-processing reads the other. A row that has no room is walked part by
@@ -15,6 +16,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from ...hdl.errors import PearrayError
+from ...hdl.post.pairs import pair_words
 from ...hdl.shell.commands import Opcode, Parameter, Rounding
 from ...hdl.shell.functions import NORM_STATES
 from ...hdl.systolic.commands import Destination
@@ -41,6 +43,12 @@ _SLOTS, _STATES, _SAMPLE = 2, NORM_STATES // 2, 256
 #: Operand vectors of an EXECUTE.
 _MOST_VECTORS = (1 << 16) - 1
 
+#: Weight of a pair's second operand, which loses as much again.
+_SECOND = -128
+
+#: Tables of pairs.
+_TABLES = Region("tables", 0, 1)
+
 
 class _Layer:
     """A kernel on a configuration, and what there is room for.
@@ -62,8 +70,10 @@ class _Layer:
         Parts of a row that stand in the accumulators at a time, and parts of which outputs stand.
     most_gains, gain_room : int
         Parts whose gains are loaded together, and whose gains stand.
+    operands : tuple of Access
+        What elements are made of.
     slot : int
-        Bytes of a place of activations.
+        Bytes of a place of activations, of each operand.
     most_rows : int
         Rows of a block at most, if they are whole.
     """
@@ -79,7 +89,8 @@ class _Layer:
         self.pitch = self.tiles * self.width if self.tiles > 1 else self.elements
         self.line = self.lanes * config.sum_bytes
         self.room = min(depth // halves, _MOST_VECTORS)
-        activations = pads.activation_bytes // _SLOTS // config.beat_bytes * config.beat_bytes
+        self.operands = kernel.operands
+        activations = pads.activation_bytes // (_SLOTS * len(self.operands)) // config.beat_bytes * config.beat_bytes
         outputs = pads.output_bytes // 2 // self.line * self.line
         held = pads.channels // self.cols
         if not held:
@@ -91,6 +102,10 @@ class _Layer:
         self.most_outputs = outputs // self.cols
         self.slot = activations
         self.most_rows = min(self.rows, _STATES, self.room // self.tiles, activations // self.pitch) or 1
+
+    def place(self, slot: int, operand: int) -> int:
+        """Where an operand of a block of activations begins."""
+        return (slot * len(self.operands) + operand) * self.slot
 
     @property
     def is_whole(self) -> bool:
@@ -147,7 +162,7 @@ class _Emitter:
         self._loaded: deque[_Part] = deque()
         self._slots = 0
         self._executed = 0
-        #: Parts of a row whose padding each slot has.
+        #: Elements, and pitch, of the rows whose padding each place has.
         self._padded: dict[int, tuple[int, int]] = {}
         #: Parts whose gains stand at each place, and the place that was used last.
         self._gains: dict[int, tuple[int, int]] = {}
@@ -157,6 +172,7 @@ class _Emitter:
     def run(self) -> Program:
         """Emit all."""
         self._load_weights()
+        self._load_tables()
         (self._walk_whole if self._layer.is_whole else self._walk_parts)()
         return self.program
 
@@ -203,10 +219,24 @@ class _Emitter:
     # Loads, and products on the diagonal.
 
     def _load_weights(self) -> None:
-        """Load the diagonal's ones."""
-        layer = self._layer
-        (body,) = fill(1, 1, address=0, length=layer.width, dims=[])
-        self._hazards.emit(Opcode.LOAD, {"destination": _WEIGHT} | body, writes=[Region("weight", 0, layer.width)])
+        """Load the diagonal's ones, and the weights of the second operand."""
+        width = self._layer.width
+        for number, weight in zip(range(len(self._layer.operands)), (1, _SECOND), strict=False):
+            (body,) = fill(weight & 255, 1, address=number * width, length=width, dims=[])
+            self._hazards.emit(Opcode.LOAD, {"destination": _WEIGHT} | body,
+                               writes=[Region("weight", number * width, (number + 1) * width)])
+
+    def _load_tables(self) -> None:
+        """Load the tables of pairs, if elements are such."""
+        kernel, config = self._layer.kernel, self._layer.config
+        if kernel.tables is None:
+            return
+        words = np.zeros((kernel.tables.shape[1], pair_words(config)), "<i4")
+        words[:, :2] = kernel.tables.T
+        data = words.tobytes()
+        address = self._plan.constant(kernel.name, len(data), partial(bytes, data), key=("pair", data))
+        self._hazards.emit(Opcode.LOAD, {"destination": config.pair_memory} | block(
+            dram=address, address=0, length=len(data), dims=[]), writes=[_TABLES])
 
     def _bring(self) -> _Standing:
         """Load the next part, and the one behind it, and bring the first to the accumulators."""
@@ -215,18 +245,22 @@ class _Emitter:
         part, layer = self._loaded.popleft(), self._layer
         number = self._executed
         self._executed += 1
-        base = number % _SLOTS * layer.slot
         held = _Standing(part, number % 2, number // 2 % layer.halves * layer.room)
         vectors = part.rows * part.tiles
         size = min(layer.elements, layer.width)
-        self._hazards.emit(
-            Opcode.EXECUTE,
-            {"diagonal": 1, "first": 1, "bank": held.bank, "a_zero_point": layer.kernel.x.zero,
-             "a_unsigned": int(layer.kernel.x.is_unsigned), "m_count0": vectors, "m_count1": 1, "m_count2": 1,
-             "k_total": size, "run": size, "run_count": 1, "n_count": 1, "a_base": base, "m_step0": size,
-             "acc_base": held.at},
-            reads=[Region("activation", base, base + vectors * size), Region("weight", 0, layer.width)],
-            writes=[Region(f"sums {held.bank}", held.at, held.at + vectors), Region(f"port {held.bank}", 0, 1)])
+        for which, (operand, zero) in enumerate(zip(layer.operands, (0, -_SECOND), strict=False)):
+            base, line = layer.place(number % _SLOTS, which), which * layer.width
+            writes = [Region(f"sums {held.bank}", held.at, held.at + vectors)]
+            if which:
+                writes.append(Region(f"port {held.bank}", 0, 1))
+            self._hazards.emit(
+                Opcode.EXECUTE,
+                {"diagonal": 1, "first": int(which == 0), "bank": held.bank, "a_zero_point": operand.zero,
+                 "a_unsigned": int(operand.is_unsigned), "w_zero_point": zero, "m_count0": vectors, "m_count1": 1,
+                 "m_count2": 1, "k_total": size, "run": size, "run_count": 1, "n_count": 1, "a_base": base,
+                 "w_base": line, "m_step0": size, "acc_base": held.at},
+                reads=[Region("activation", base, base + vectors * size), Region("weight", line, line + layer.width)],
+                writes=writes)
         return held
 
     def _load(self, part: _Part) -> None:
@@ -234,22 +268,25 @@ class _Emitter:
         layer = self._layer
         slot = self._slots % _SLOTS
         self._slots += 1
-        base, first = slot * layer.slot, part.first * layer.width
+        first = part.first * layer.width
         length = min(part.end * layer.width, layer.elements) - first
         pitch = part.tiles * layer.width if layer.tiles > 1 else layer.elements
-        region = Region("activation", base, base + part.rows * pitch)
-        self._pad(part, slot, base + length, pitch - length, pitch)
-        body = block(dram=layer.kernel.x.view.address + part.row * layer.elements + first, address=base, length=length,
-                     dims=[(part.rows, layer.elements, pitch)])
-        self._hazards.emit(Opcode.LOAD, {"destination": _ACTIVATION} | body, writes=[region])
+        for which, operand in enumerate(layer.operands):
+            base = layer.place(slot, which)
+            self._pad(part, base, length, pitch, operand.zero & 255)
+            body = block(dram=operand.view.address + part.row * layer.elements + first, address=base, length=length,
+                         dims=[(part.rows, layer.elements, pitch)])
+            self._hazards.emit(Opcode.LOAD, {"destination": _ACTIVATION} | body,
+                               writes=[Region("activation", base, base + part.rows * pitch)])
         self._loaded.append(part)
 
-    def _pad(self, part: _Part, slot: int, address: int, length: int, pitch: int) -> None:
-        """Fill what stands behind the rows of a slot, unless it is there from a block before."""
-        stands, self._padded[slot] = self._padded.get(slot), (length, pitch)
-        if not length or stands == (length, pitch):
+    def _pad(self, part: _Part, base: int, length: int, pitch: int, value: int) -> None:
+        """Fill what stands behind the rows of a place, unless it is there from a block before."""
+        stands, self._padded[base] = self._padded.get(base), (length, pitch)
+        address, length = base + length, pitch - length
+        if not length or stands == self._padded[base]:
             return
-        (body,) = fill(self._layer.kernel.x.zero & 255, 1, address=address, length=length, dims=[(part.rows, pitch)])
+        (body,) = fill(value, 1, address=address, length=length, dims=[(part.rows, pitch)])
         self._hazards.emit(Opcode.LOAD, {"destination": _ACTIVATION} | body,
                            writes=[Region("activation", address, address + (part.rows - 1) * pitch + length)])
 
@@ -261,9 +298,15 @@ class _Emitter:
         return number % 2 * _STATES
 
     def _reads(self, held: _Standing, first: int = 0) -> list[Region]:
-        """What a POST reads of the accumulators."""
+        """What a POST reads of the accumulators, and beside them."""
         count = held.part.rows * held.part.tiles
-        return [Region(f"sums {held.bank}", held.at + first, held.at + count), Region(f"port {held.bank}", 0, 1)]
+        return [Region(f"sums {held.bank}", held.at + first, held.at + count), Region(f"port {held.bank}", 0, 1),
+                *([_TABLES] if self._layer.kernel.tables is not None else [])]
+
+    @property
+    def _pair(self) -> dict[str, int]:
+        """Field of a POST that says what its elements are."""
+        return {} if self._layer.kernel.tables is None else {"pair": 1}
 
     def _emit_moments(self, held: _Standing, number: int) -> None:
         """Emit the POST that adds up elements and squares."""
@@ -271,7 +314,8 @@ class _Emitter:
         added = kernel.addend
         self._hazards.emit(
             Opcode.POST,
-            {"moments": 1, "row_opens": int(part.first == 0), "row_closes": int(part.end == self._layer.tiles),
+            self._pair
+            | {"moments": 1, "row_opens": int(part.first == 0), "row_closes": int(part.end == self._layer.tiles),
              "centred": int(kernel.centred), "state_row": self._state(number),
              "behind": NORM_STATES if self.program.counts["post"] else 0, "bank": held.bank, "n_count": part.rows,
              "m_count": part.tiles, "acc_base": held.at, "acc_nstep": part.tiles, "scale_nstep": self._layer.elements,
@@ -310,7 +354,8 @@ class _Emitter:
         region = Region("output", place, place + size)
         self._hazards.emit(
             Opcode.POST,
-            {"normed": 1, "rounding": Rounding.ONNX.value, "per_channel": 1, "bias": int(kernel.biases is not None),
+            self._pair
+            | {"normed": 1, "rounding": Rounding.ONNX.value, "per_channel": 1, "bias": int(kernel.biases is not None),
              "bank": held.bank, "zero_point": kernel.zero_point, "low": -128, "high": 127, "n_count": some.rows,
              "m_count": some.tiles, "acc_base": at, "acc_nstep": part.tiles, "bias_base": gains[0],
              "bias_mstep": per_row, "scale_base": gains[0], "bias_nstep": scale & 0xFFFF, "scale_nstep": scale >> 16,

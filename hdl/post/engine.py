@@ -181,12 +181,12 @@ class Post(wiring.Component):
     @staticmethod
     def norm_delay_of(config: Config) -> int:
         """Return the cycles by which what is made of a row's elements comes later than a sum; 0 without norms."""
-        return (Lanes.sum_cycle_of(config) + NormedElement.LATENCY - Lanes.cycle_of(config)) * config.has_norms
+        return (Lanes.element_cycle_of(config) + NormedElement.LATENCY - Lanes.cycle_of(config)) * config.has_norms
 
     @staticmethod
     def root_delay_of(config: Config) -> int:
         """Return the cycles from the last group of a row to the first of a command that waits for its root alone."""
-        return Norms.found_of(Lanes.sum_cycle_of(config), config.post.lanes)
+        return Norms.found_of(Lanes.element_cycle_of(config), config.post.lanes)
 
     def elaborate(self, platform):
         """Connect walk, memories, lanes and output."""
@@ -314,7 +314,7 @@ class Post(wiring.Component):
             busy.append(rows.working)
         if not config.has_norms:
             return softmax, rows, None, ripe, unsettled if len(busy) == 1 else Cat(busy)
-        m.submodules.norms = norms = Norms(config, Lanes.sum_cycle_of(config))
+        m.submodules.norms = norms = Norms(config, Lanes.element_cycle_of(config))
         m.d.comb += [
             norms.command.eq(command),
             norms.valid.eq(walk.valid),

@@ -16,7 +16,7 @@ from .average import EARLY, Average
 from .groups import Groups
 from .lane import TABLE_BYTES, Lane
 from .norms import NormedElement, Norms
-from .pairs import PairSum, PairWrite
+from .pairs import PairSum, PairWrite, element_of
 from .parameters import LineMemory, WordPort, beat_words, place_bits
 from .products import ADDEND_BITS, PairProduct
 from .row_softmax import RowPass, RowSoftmax
@@ -100,6 +100,11 @@ class Lanes:
         return AccumulatorRead.LATENCY - (-ceil_log2(config.sum_columns // config.post.lanes) // 2)
 
     @classmethod
+    def element_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a group's row to its elements, which sums of two table entries may be."""
+        return cls.sum_cycle_of(config) + PairSum.LATENCY * config.has_pairs
+
+    @classmethod
     def cycle_of(cls, config: Config) -> int:
         """Return the cycles from a group's addresses to the inputs of the lanes."""
         return max(cls.sum_cycle_of(config), *cls._latencies_of(config))
@@ -181,7 +186,7 @@ class Lanes:
                           for memory, count in ((bias, lanes), (scale, 2 * lanes)))
         of_bias, of_scale = self._latencies_of(config)
         # Gains, which stand in the place of biases, are wanted a cycle before those, and biases a cycle before scales.
-        late = self.sum_cycle_of(config) + NormedElement.LATENCY - cycle - 1 if self.norms is not None else 0
+        late = self.element_cycle_of(config) + NormedElement.LATENCY - cycle - 1 if self.norms is not None else 0
         for memory, line, latency, name in ((bias, walk.bias_line, of_bias, "bias_line"),
                                             (scale, walk.scale_line, of_scale, "scale_line")):
             lines = taps(m, line[fine:], cycle - latency + late, name, reset_less=True)
@@ -221,20 +226,29 @@ class Lanes:
         columns = [self.sums.data[number + index] for number in range(0, config.sum_columns, lanes)]
         total = _select(m, columns, group, f"sum_{index}")
         waited = delay(m, total, self.cycle_of(config) - self.sum_cycle_of(config), f"sum_{index}", reset_less=True)
+        element = total
         if config.has_pairs:
-            waited = self._pair(m, index, platform, total, waited, port, control)
+            waited, found = self._pair(m, index, platform, total, waited, port, control)
+            if self.norms is not None:
+                element = self._element(m, f"element_{index}", total, found)
         if factors is not None:
             waited = self._product(m, f"product_{index}", platform, total, waited, factors)
         if self.norms is not None:
-            waited = self._normed(m, index, platform, total, waited, gain)
+            waited = self._normed(m, index, platform, element, waited, gain)
         return waited
 
-    def _normed(self, m, index, platform, total, waited, gain):
+    def _element(self, m, name, total, found):
+        """Select the element of a row: a sum, or what is found of a pair, as the command says."""
+        pair = delay(m, self.walk.command.pair, self.element_cycle_of(self.config), f"{name}_pair", reset_less=True)
+        plain = delay(m, total[:9].as_signed(), PairSum.LATENCY, name, reset_less=True)
+        return Mux(pair, element_of(m, found, name), plain)
+
+    def _normed(self, m, index, platform, element, waited, gain):
         """Put a normalised element in the place of a sum, where the command says so; give the row its element."""
         command, norms = self.walk.command, self.norms
         unit.add(m, f"normed_{index}", lane := NormedElement(), platform)
         m.d.comb += [
-            lane.element.eq(total),
+            lane.element.eq(element),
             lane.square.eq(norms.square),
             lane.elements.eq(norms.elements),
             lane.total.eq(norms.total),
@@ -247,7 +261,10 @@ class Lanes:
         return Mux(chosen, lane.product, waited)
 
     def _pair(self, m, index, platform, total, waited, port, control):
-        """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says."""
+        """Put a sum of two table entries, or what a search has found, in the place of a sum, as the command says.
+
+        Return what stands there, and the sum of the entries.
+        """
         config, command, name, rows = self.config, self.walk.command, f"pair_{index}", self.rows
         looked_up = total if rows is None else Cat(self._row_byte(m, index, rows, total), total[8:])
         if control is None:
@@ -270,10 +287,10 @@ class Lanes:
         pair = delay(m, chosen, self.cycle_of(config), name, reset_less=True)
         found = Mux(pair, tables.sum, waited)
         if not config.has_float_softmax:
-            return found
+            return found, tables.sum
         share = delay(m, command.float_row & (command.row_pass == RowPass.SHARE), self.cycle_of(config),
                       f"share_{index}", reset_less=True)
-        return Mux(share, rows.share[index], found)
+        return Mux(share, rows.share[index], found), tables.sum
 
     @staticmethod
     def _row_byte(m, index, rows, total):

@@ -1,6 +1,6 @@
 """Sum of two table entries, chosen by the two low bytes of a sum."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
@@ -10,10 +10,13 @@ from ..blocks.unit import Unit
 from ..shell.config import Config
 from .parameters import WORD_BYTES, WordWrite, beat_words
 
-__all__ = ["PairSum", "PairWrite", "pair_bytes", "pair_words"]
+__all__ = ["ELEMENT_FRACTION", "PairSum", "PairWrite", "element_of", "pair_bytes", "pair_words"]
 
 #: Words of each table.
 ENTRIES = 256
+
+#: Fraction bits of a sum of two entries that is an element of a row.
+ELEMENT_FRACTION = 20
 
 
 def pair_words(config: Config) -> int:
@@ -24,6 +27,17 @@ def pair_words(config: Config) -> int:
 def pair_bytes(config: Config) -> int:
     """Return the bytes that a load of both tables takes."""
     return ENTRIES * pair_words(config) * WORD_BYTES
+
+
+def element_of(m: Module, total: Value, name: str) -> Value:
+    """Cut the fraction of a sum of two entries, signed(32), off, and saturate what is left: signed(8)."""
+    whole = Signal(signed(32 - ELEMENT_FRACTION), name=f"{name}_whole")
+    element = Signal(signed(8), name=f"{name}_element")
+    m.d.comb += [
+        whole.eq(total >> ELEMENT_FRACTION),
+        element.eq(Mux(whole[7:].any() & ~whole[7:].all(), Cat((~whole[-1]).replicate(7), whole[-1]), whole[:8])),
+    ]
+    return element
 
 
 class PairWrite(Signature):

@@ -51,7 +51,8 @@ FUNCTIONS = {
     "pairs": Function(flags=("pair",), bytes_only=True, doc="""
 With ``pair`` set, what takes the place of a sum is the sum of two words, which wraps:
     entry ``sum[7:0]`` of the first table of pairs, and entry ``sum[15:8]`` of the second. All columns have the same
-    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero.
+    tables. Then ``bias``, ``per_channel``, ``scale_nstep`` and ``table`` must be zero, but for rows that are
+    normalised.
 
     A LOAD to ``PAIR`` writes both tables: entry e of the first is word e * W there, that of the second the word behind
     it, where W is the number of words in a beat, and at least 2. The others are not kept."""),
@@ -175,8 +176,11 @@ With ``float_row`` set, terms are the bits of float32 numbers that are not negat
     ``bias_nstep``, and above it ``scale_nstep``, which are no steps then. ``rounding`` must be ``ONNX``, and
     ``per_channel`` be set.
 
-    ``bias`` and ``per_channel`` must be zero with ``moments``, and with both ``table``, ``pair``, ``product``,
-    ``average``, ``search``, ``transposed``, ``reduce``, ``softmax`` and ``normalise``."""),
+    With ``pair`` set as well, where there is ``post.pairs``, an element is ``clip(word >> 20, -128, 127)`` of the sum
+    of two words that is looked up.
+
+    ``bias`` and ``per_channel`` must be zero with ``moments``, and with both ``table``, ``product``, ``average``,
+    ``search``, ``transposed``, ``reduce``, ``softmax`` and ``normalise``."""),
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pearray.compiler.kernels.addition import Addition
-from pearray.compiler.kernels.pairs import find_pair, solve
+from pearray.compiler.kernels.pairs import find_elements, find_pair, first_sums, solve
 from pearray.golden import quantised, requantise
 
 STORED = np.arange(256, dtype=np.uint8)
@@ -67,4 +67,5 @@ def test_hard_scales(scales, spread):
 def test_no_tables():
     """What is no sum must be told from what is, and not looked for in vain."""
     outputs = np.minimum.outer(np.arange(256), np.arange(256)) // 2
-    assert solve(outputs, 2.0**-22, -128, 127) is None
+    assert solve(outputs, first_sums(2.0**-22, -128, 127), -128) is None
+    assert find_elements(outputs) is None

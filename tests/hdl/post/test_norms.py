@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from norm_commands import NormModel, layer_commands
-from post_commands import DEPTH, config, expected_bytes, random_command, random_memories, run
+from post_commands import DEPTH, config, expected_bytes, random_command, random_memories, random_sums, run
 
 from pearray.hdl.post.engine import Post
 from pearray.hdl.post.norms import Norms
@@ -18,8 +18,8 @@ def elements(rng, target):
     return np.where(level[:, :, None], rng.choice([-255, 255, 7], shape[:2])[:, :, None], drawn)
 
 
-def check(rng, target, commands, **options):
-    sums, memories = elements(rng, target), random_memories(rng, target)
+def check(rng, target, commands, sums=None, **options):
+    sums, memories = elements(rng, target) if sums is None else sums, random_memories(rng, target)
     written, seen = run(rng, target, sums, memories, commands, **options)
     model = NormModel(target, sums, memories)
     for command in commands:
@@ -48,9 +48,23 @@ def test_rows(rng, lanes, cols, data_width, functions):
         tiles = int(rng.integers(1, 5))
         rows = int(rng.integers(1, 5))
         cuts = int(rng.integers(1, tiles + 1)) if rng.random() < 0.4 else 1
-        moments, normed = layer_commands(rng, target, rows=rows, tiles=tiles, cuts=cuts)
+        moments, normed = layer_commands(rng, target, rows=rows, tiles=tiles, cuts=cuts, pair=int(rng.integers(2)))
         commands += [*moments, normed, random_command(rng, target, groups=12)]
     check(rng, target, commands, stalls=bool(rng.integers(2)))
+
+
+@pytest.mark.parametrize(("lanes", "functions"), [(4, {}), (1, {"averages": 1}), (2, {"row_softmax": 1})])
+def test_rows_of_pairs(rng, lanes, functions):
+    """Rows of pairs and others take turns: each element is of its own group, without a fraction, and saturated."""
+    target = config(lanes, 4, norms=1, pairs=1, **functions)
+    commands = []
+    for cuts, pair in ((1, 1), (1, 0), (2, 1), (3, 0)):
+        moments, normed = layer_commands(rng, target, rows=3, tiles=3, cuts=cuts, pair=pair, centred=1, elements=12,
+                                         addend=3 << 16)
+        commands += [command | {"bank": pair} for command in (*({**each, "bias_nstep": 13} for each in moments),
+                                                              normed | {"bias": 0})]
+    sums = np.stack([elements(rng, target)[0], random_sums(rng, target)[1]])
+    check(rng, target, commands, sums)
 
 
 @pytest.mark.parametrize("centred", [0, 1])
@@ -70,12 +84,14 @@ def test_rows_come_part_by_part(rng):
     check(rng, target, [*moments, normed])
 
 
+@pytest.mark.parametrize("pairs", [0, 1])
 @pytest.mark.parametrize(("rows", "tiles"), [(1, 2), (7, 1), (2, 12)])
-def test_time_of_roots(rng, rows, tiles):
+def test_time_of_roots(rng, rows, tiles, pairs):
     """A command that waits for roots begins when the model of time says; if it did not wait, it would read old ones."""
-    target = config(4, 8, norms=1)
+    target = config(4, 8, norms=1, pairs=pairs)
     groups, behind = 2 * tiles, int(rows > 1)
-    moments, normed = layer_commands(rng, target, rows=rows, tiles=tiles, behind=behind, centred=1, elements=8 * tiles)
+    moments, normed = layer_commands(rng, target, rows=rows, tiles=tiles, behind=behind, centred=1, elements=8 * tiles,
+                                     pair=int(rng.integers(2)))
     moments = [command | {"bias_nstep": 10} for command in moments]
     # Only as many rows as it need not wait for are left out.
     seen = check(rng, target, [*moments, normed | {"n_count": rows - behind}])
