@@ -1,11 +1,15 @@
 """Drawn LayerNorms and RMSNorms, and the arrays that they run on."""
 
+from dataclasses import replace
+
 import numpy as np
 from random_workloads import configuration
 
 import pearray as pe
+from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.operators import Sub
 
-__all__ = ["NORM_ARRAYS", "drawn_norm", "norm_array", "norm_rows"]
+__all__ = ["NORM_ARRAYS", "drawn_norm", "drawn_sum", "norm_array", "norm_rows"]
 
 #: Arrays with small memories, so that rows come whole, with some of their gains only, and part by part.
 NORM_ARRAYS = {
@@ -16,9 +20,9 @@ NORM_ARRAYS = {
 }
 
 
-def norm_array(name):
+def norm_array(name, **functions):
     """Return the configuration of an array."""
-    return configuration(**NORM_ARRAYS[name], norms=1)
+    return configuration(**NORM_ARRAYS[name], norms=1, **functions)
 
 
 def norm_rows(rng, shape, dtype=np.int8):
@@ -53,3 +57,23 @@ def drawn_norm(rng, elements=None, rows=None):
         return pe.LayerNorm(**fields), tensors
     info = np.iinfo(dtype)
     return pe.RMSNorm(**fields, x_zero_point=int(rng.integers(info.min, info.max + 1))), tensors
+
+
+def drawn_sum(rng, elements=None, rows=None):
+    """Draw a graph of the sum or difference of two tensors and the norm of its rows, and its inputs."""
+    norm, tensors = drawn_norm(rng, elements, rows)
+    x = tensors.pop("x")
+    kind, rounding = (pe.Add, Sub)[rng.integers(2)], str(rng.choice(["onnx", "float", "tflite"]))
+    kinds = [x.dtype] * 3 if rounding == "tflite" else [*rng.choice([np.int8, np.uint8], 2), x.dtype]
+    middles = [0 if np.dtype(each).kind == "i" else 128 for each in kinds]
+    points = [middle + int(rng.integers(-20, 21)) * int(rng.integers(2)) for middle in middles]
+    if not norm.centred:
+        norm = replace(norm, x_zero_point=middles[2])
+    scales = rng.uniform((0.01, 0.01, 0.04), (0.05, 0.05, 0.1)).tolist()
+    operator = kind(scales[0], points[0], scales[1], points[1], scales[2], np.dtype(kinds[2]).type(points[2]), rounding)
+    inputs = {name: norm_rows(rng, x.shape, np.dtype(each)) for name, each in zip("ab", kinds, strict=False)}
+    return Graph(
+        nodes=[Node("sum", operator, {"a": "a", "b": "b"}, {"y": "x"}),
+               Node("norm", norm, {"x": "x", **{role: role for role in tensors}}, {"y": "y"})],
+        tensors={name: Tensor(name, value.shape, value.dtype) for name, value in inputs.items()}, inputs=["a", "b"],
+        outputs=["y"], constants=tensors), inputs

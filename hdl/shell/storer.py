@@ -291,13 +291,14 @@ class Storer(wiring.Component):
         # A record takes the place of the rotated beat: one beat, if it is long enough, or several.
         profile = delay(m, self._profile(burst.kind, beat), latency, "profile", reset_less=True)
         parts = max(4 * self._record_words // lanes, 1)
-        part = Signal(range(max(parts, 2)))
+        part = Signal(range(parts)) if parts > 1 else Const(0)
         words = Signal(data.ArrayLayout(self._config.memory.data_width, parts))
         m.d.comb += words.as_value().eq(self.record.as_value())
         m.d.comb += self.recorded.eq(profile & self.data.valid & (part == 0))
         with m.If(profile & self.data.valid):
             m.d.comb += self.data.p.data.eq(words[part] if parts > 1 else words[0])
-            m.d.sync += part.eq(part + 1)
+            if parts > 1:
+                m.d.sync += part.eq(part + 1)
 
     def _profile(self, kind, beat):
         """Return whether a beat, if it is one, is a record's."""

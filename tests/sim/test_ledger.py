@@ -155,6 +155,16 @@ def test_layers(rng, kind):
     check(kind, result)
 
 
+def test_each_record_is_a_mark(rng):
+    """Where a record is one beat, as with wide memories, every second layer would be charged to the one before."""
+    kind = KIND["systolic"]
+    config = replace(kind.tiny, memory=replace(kind.tiny.memory, data_width=128))
+    graph, inputs = together([kind.layer(rng, 2, 2, 2) for _ in range(3)])
+    result = pe.run(graph, inputs, on=config, engine="amaranth")
+    assert len(result.layers) == 3
+    check(kind, result)
+
+
 @each_kind
 def test_engines_agree(rng, monkeypatch, kind):
     """Engines that count the same port differently, or sample it in other cycles, would tell other ledgers."""

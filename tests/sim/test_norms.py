@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from norm_draws import drawn_norm, norm_array
+from encoder_layers import layer_array
+from norm_draws import drawn_norm, drawn_sum, norm_array
 from random_workloads import configuration
 
 from pearray.compiler.compile import compile_graph
@@ -14,8 +15,11 @@ from pearray.sim.engine import Disturbance, Job, run
 def _run(operator, tensors, config, disturbance=None, engine="verilator"):
     """Run a program, compare what it stores, and return its counters and those that are predicted."""
     graph = Graph.of(operator, tensors)
+    return _run_graph(graph, {name: tensors[name] for name in graph.inputs}, config, disturbance, engine)
+
+
+def _run_graph(graph, inputs, config, disturbance=None, engine="verilator"):
     compiled = compile_graph(graph, config)
-    inputs = {name: tensors[name] for name in graph.inputs}
     placed = compiled.outputs["y"]
     outcome = run(Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
                       [(placed.address, placed.nbytes)]), engine, disturbance=disturbance)
@@ -37,6 +41,18 @@ def test_drawn_rows_equal_golden(seed):
         counters, expected = _run(operator, tensors, config, disturbance)
         assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
         assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
+
+
+def test_drawn_sums_equal_golden(seed):
+    """Rows of two tensors' sums, which no memory ever holds, with a memory that stalls, too."""
+    config = layer_array()
+    for number in range(12):
+        graph, inputs = drawn_sum(np.random.default_rng([seed, number, 4]), rows=[None, 9][number == 0],
+                                  elements=[None, 500][number == 0])
+        disturbance = Disturbance(stall=0.3, seed=number) if number % 2 else None
+        counters, expected = _run_graph(graph, inputs, config, disturbance)
+        assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
+        assert disturbance or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
 
 
 @pytest.mark.parametrize("elements", [1, 255, 768, 2048])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.lib import data
-from norm_draws import NORM_ARRAYS, drawn_norm, norm_array, norm_rows
+from norm_draws import NORM_ARRAYS, drawn_norm, drawn_sum, norm_array, norm_rows
 from random_workloads import configuration, interpret, random_configuration
 
 import pearray as pe
@@ -42,6 +42,26 @@ def test_long_rows_equal_golden(elements, rng):
     for array in NORM_ARRAYS:
         operator, tensors = drawn_norm(rng, elements, rows=3)
         _check(operator, tensors, norm_array(array))
+
+
+@pytest.mark.parametrize("array", NORM_ARRAYS)
+def test_sums_and_their_norms_are_one_kernel(array, rng):
+    """Two tensors added and normalised give what both operators do, padded or not, and nothing between is stored."""
+    fused, config = 0, norm_array(array, pairs=1)
+    for number in range(12):
+        graph, inputs = drawn_sum(rng, rows=3, elements=[None, 300][number == 0])
+        compiled = interpret(graph, inputs, config)
+        fused += len(compiled.layers) == 1
+    assert fused >= 9
+
+
+def test_sums_that_others_read_are_stored(rng):
+    """A sum that is an output, or kept, would be missing if it were made in the norm alone."""
+    graph, inputs = drawn_sum(rng, 16, 4)
+    config = norm_array("8x8", pairs=1)
+    kinds = [node.operator.kind for node in graph.nodes]
+    for changed, keep in ((graph, "all"), (graph.changed(outputs=["x", "y"]), "outputs")):
+        assert [layer.kind for layer in interpret(changed, inputs, config, keep=keep).layers] == kinds
 
 
 @pytest.mark.parametrize("number", range(16))
