@@ -291,7 +291,7 @@ class Storer(wiring.Component):
         # A record takes the place of the rotated beat: one beat, if it is long enough, or several.
         profile = delay(m, self._profile(burst.kind, beat), latency, "profile", reset_less=True)
         parts = max(4 * self._record_words // lanes, 1)
-        part = Signal(range(parts)) if parts > 1 else Const(0)
+        part = Signal(range(max(parts, 2)))
         words = Signal(data.ArrayLayout(self._config.memory.data_width, parts))
         m.d.comb += words.as_value().eq(self.record.as_value())
         m.d.comb += self.recorded.eq(profile & self.data.valid & (part == 0))
