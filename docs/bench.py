@@ -15,6 +15,7 @@ import bench_attention
 import bench_breadth
 import bench_compile
 import bench_demo
+import bench_encoder
 import bench_eyeriss
 import bench_generate
 import bench_minilm
@@ -147,6 +148,8 @@ PARTS = {
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
     "attention": Part("Attention", bench_attention.INTRODUCTION, partial(bench_attention.attention, measure),
                       bench_attention.rows()),
+    "encoder": Part("Encoder layers", bench_encoder.INTRODUCTION, partial(bench_encoder.encoder, measure),
+                    bench_encoder.rows()),
     "minilm": Part("Products of an encoder", bench_minilm.INTRODUCTION, bench_minilm.minilm, bench_minilm.rows()),
     "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
                    bench_attention.ROWS_OF_ERRORS),

@@ -11,11 +11,10 @@ part, and loaded twice.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
-from ...hdl.errors import PearrayError
 from ...hdl.post.pairs import pair_words
 from ...hdl.shell.commands import Opcode, Parameter, Rounding
 from ...hdl.shell.functions import NORM_STATES
@@ -27,6 +26,7 @@ from ..placement import MemoryPlan
 from ..program import Program
 from ..transfers import block, blocks, fill
 from .hazards import Hazards, Region
+from .norm_layer import STATES, NormLayer, Part
 from .places import Ring
 from .program_step import ProgramStep
 from .timeline import timeline
@@ -37,11 +37,8 @@ __all__ = ["lower_normalisation"]
 _ACTIVATION, _WEIGHT = Destination.ACTIVATION.value, Destination.WEIGHT.value
 _BIAS, _SCALE = Parameter.BIAS.value, Parameter.SCALE.value
 
-#: Places of blocks of activations; rows that have states, of two blocks; and most rows of which ways are compared.
-_SLOTS, _STATES, _SAMPLE = 2, NORM_STATES // 2, 256
-
-#: Operand vectors of an EXECUTE.
-_MOST_VECTORS = (1 << 16) - 1
+#: Most rows of which ways are compared.
+_SAMPLE = 256
 
 #: Weight of a pair's second operand, which loses as much again.
 _SECOND = -128
@@ -50,101 +47,11 @@ _SECOND = -128
 _TABLES = Region("tables", 0, 1)
 
 
-class _Layer:
-    """A kernel on a configuration, and what there is room for.
-
-    Parameters
-    ----------
-    halves : int
-        Blocks of rows that stand in a bank.
-
-    Members
-    -------
-    rows, elements : int
-        Rows, and elements of each.
-    width, tiles : int
-        Elements that come side by side in a row of sums, and such parts of a row.
-    room : int
-        Rows of sums of a block.
-    most_tiles, most_outputs : int
-        Parts of a row that stand in the accumulators at a time, and parts of which outputs stand.
-    most_gains, gain_room : int
-        Parts whose gains are loaded together, and whose gains stand.
-    operands : tuple of Access
-        What elements are made of.
-    slot : int
-        Bytes of a place of activations, of each operand.
-    most_rows : int
-        Rows of a block at most, if they are whole.
-    """
-
-    def __init__(self, kernel: Normalisation, config: SystolicConfig, halves: int):
-        self.kernel, self.config, self.halves = kernel, config, halves
-        self.rows, self.elements = kernel.ranks["m"], kernel.ranks["c"]
-        self.cols, self.lanes = config.array.cols, config.post.lanes
-        self.width = min(config.array.rows, self.cols)
-        self.tiles = -(-self.elements // self.width)
-        pads, depth = config.scratchpads, config.accumulators.depth
-        # With one part alone nothing need be padded.
-        self.pitch = self.tiles * self.width if self.tiles > 1 else self.elements
-        self.line = self.lanes * config.sum_bytes
-        self.room = min(depth // halves, _MOST_VECTORS)
-        self.operands = kernel.operands
-        activations = pads.activation_bytes // (_SLOTS * len(self.operands)) // config.beat_bytes * config.beat_bytes
-        outputs = pads.output_bytes // 2 // self.line * self.line
-        held = pads.channels // self.cols
-        if not held:
-            raise PearrayError(f"{kernel.name}: scratchpads.channels must be at least {self.cols} to hold the gains of "
-                               f"a row of sums, not {pads.channels}")
-        self.most_gains = held if held >= self.tiles else max(held // 2, 1)
-        self.gain_room = held // self.most_gains * self.most_gains
-        self.most_tiles = min(self.room, activations // self.width)
-        self.most_outputs = outputs // self.cols
-        self.slot = activations
-        self.most_rows = min(self.rows, _STATES, self.room // self.tiles, activations // self.pitch) or 1
-
-    def place(self, slot: int, operand: int) -> int:
-        """Where an operand of a block of activations begins."""
-        return (slot * len(self.operands) + operand) * self.slot
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether at least one whole row has room."""
-        return self.tiles <= self.most_tiles
-
-    @cached_property
-    def constants(self) -> tuple[bytes, bytes]:
-        """Gains and biases as their memories hold them, those of biases and scales, for all columns of all parts."""
-        gains = np.zeros((self.tiles, self.cols), np.int32)
-        biases = np.zeros((self.tiles, self.cols, 2), np.int32)
-        given = self.kernel.gains
-        for target, values in ((gains, given.gains), (biases[:, :, 0], given.biases)):
-            padded = np.zeros(self.tiles * self.width, np.int32)
-            padded[:self.elements] = values
-            target[:, :self.width] = padded.reshape(self.tiles, self.width)
-        return gains.tobytes(), biases.tobytes()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some parts, from the first to that behind the last, of some rows: of one row, or whole rows."""
-
-    row: int
-    rows: int
-    first: int
-    end: int
-
-    @property
-    def tiles(self) -> int:
-        """Parts of each row."""
-        return self.end - self.first
-
-
 @dataclass(eq=False)
 class _Standing:
     """A part that stands in the accumulators: bank, and first row of sums."""
 
-    part: _Part
+    part: Part
     bank: int
     at: int
 
@@ -152,14 +59,14 @@ class _Standing:
 class _Emitter:
     """Emits the commands of a layer, in blocks of some rows."""
 
-    def __init__(self, layer: _Layer, rows: int, plan: MemoryPlan, count: int):
+    def __init__(self, layer: NormLayer, rows: int, plan: MemoryPlan, count: int):
         self._layer, self._plan, self._count = layer, plan, count
-        self._blocks = [_Part(start, min(rows, count - start), 0, layer.tiles) for start in range(0, count, rows)]
+        self._blocks = [Part(start, min(rows, count - start), 0, layer.tiles) for start in range(0, count, rows)]
         self.program = Program(layer.config.commands)
         self._hazards = Hazards(self.program)
         self._outputs = Ring(layer.config.scratchpads.output_bytes // layer.line * layer.line, layer.line)
         self._parts = deque(self._in_order())
-        self._loaded: deque[_Part] = deque()
+        self._loaded: deque[Part] = deque()
         self._slots = 0
         self._executed = 0
         #: Elements, and pitch, of the rows whose padding each place has.
@@ -203,13 +110,13 @@ class _Emitter:
             for _ in self._sections(number - 1) if number else ():
                 self._emit_rows(self._bring(), number - 1, later)
 
-    def _sections(self, row: int) -> list[_Part]:
+    def _sections(self, row: int) -> list[Part]:
         """Parts in which a row is walked that has no room."""
         layer = self._layer
-        return [_Part(row, 1, first, min(first + layer.most_tiles, layer.tiles))
+        return [Part(row, 1, first, min(first + layer.most_tiles, layer.tiles))
                 for first in range(0, layer.tiles, layer.most_tiles)]
 
-    def _in_order(self) -> list[_Part]:
+    def _in_order(self) -> list[Part]:
         """All parts in the order in which they enter the accumulators."""
         if self._layer.is_whole:
             return self._blocks
@@ -240,16 +147,17 @@ class _Emitter:
 
     def _bring(self) -> _Standing:
         """Load the next part, and the one behind it, and bring the first to the accumulators."""
-        while self._parts and len(self._loaded) < 2:
+        layer = self._layer
+        while self._parts and len(self._loaded) < layer.slots:
             self._load(self._parts.popleft())
-        part, layer = self._loaded.popleft(), self._layer
+        part = self._loaded.popleft()
         number = self._executed
         self._executed += 1
         held = _Standing(part, number % 2, number // 2 % layer.halves * layer.room)
         vectors = part.rows * part.tiles
         size = min(layer.elements, layer.width)
         for which, (operand, zero) in enumerate(zip(layer.operands, (0, -_SECOND), strict=False)):
-            base, line = layer.place(number % _SLOTS, which), which * layer.width
+            base, line = layer.place(number % layer.slots, which), which * layer.width
             writes = [Region(f"sums {held.bank}", held.at, held.at + vectors)]
             if which:
                 writes.append(Region(f"port {held.bank}", 0, 1))
@@ -263,10 +171,10 @@ class _Emitter:
                 writes=writes)
         return held
 
-    def _load(self, part: _Part) -> None:
+    def _load(self, part: Part) -> None:
         """Load a part of some rows, with zeros behind the last element of each."""
         layer = self._layer
-        slot = self._slots % _SLOTS
+        slot = self._slots % layer.slots
         self._slots += 1
         first = part.first * layer.width
         length = min(part.end * layer.width, layer.elements) - first
@@ -280,7 +188,7 @@ class _Emitter:
                                writes=[Region("activation", base, base + part.rows * pitch)])
         self._loaded.append(part)
 
-    def _pad(self, part: _Part, base: int, length: int, pitch: int, value: int) -> None:
+    def _pad(self, part: Part, base: int, length: int, pitch: int, value: int) -> None:
         """Fill what stands behind the rows of a place, unless it is there from a block before."""
         stands, self._padded[base] = self._padded.get(base), (length, pitch)
         address, length = base + length, pitch - length
@@ -295,7 +203,7 @@ class _Emitter:
     @staticmethod
     def _state(number: int) -> int:
         """First state of a block of rows."""
-        return number % 2 * _STATES
+        return number % 2 * STATES
 
     def _reads(self, held: _Standing, first: int = 0) -> list[Region]:
         """What a POST reads of the accumulators, and beside them."""
@@ -338,10 +246,10 @@ class _Emitter:
             if layer.gain_room > layer.most_gains:
                 self._load_gains(*following)
             for start in range(0, part.rows, rows):
-                some = _Part(start, min(rows, part.rows - start), *cut)
+                some = Part(start, min(rows, part.rows - start), *cut)
                 self._post_rows(held, some, gains, number, later)
 
-    def _post_rows(self, held: _Standing, some: _Part, gains: tuple[int, list[Region]], number: int,
+    def _post_rows(self, held: _Standing, some: Part, gains: tuple[int, list[Region]], number: int,
                    later: int) -> None:
         """Emit one of these POSTs, and its STOREs."""
         part, layer = held.part, self._layer
@@ -365,7 +273,7 @@ class _Emitter:
         for body in self._stores(part.row + some.row, some, place):
             self._hazards.emit(Opcode.STORE, body, reads=[region])
 
-    def _stores(self, row: int, some: _Part, place: int) -> Iterator[dict[str, int]]:
+    def _stores(self, row: int, some: Part, place: int) -> Iterator[dict[str, int]]:
         """STOREs of some rows from `row` on, whose parts stand at a place."""
         layer = self._layer
         width, cols, pitch = layer.width, layer.cols, some.tiles * layer.cols
@@ -412,7 +320,7 @@ def lower_normalisation(kernel: Normalisation, config: SystolicConfig, timing: M
     PearrayError
         If the memories can't hold the smallest parts.
     """
-    layers = [_Layer(kernel, config, halves) for halves in (2, 1)]
+    layers = [NormLayer(kernel, config, halves) for halves in (2, 1)]
     whole = [layer for layer in layers if layer.is_whole]
     ways = list(dict.fromkeys((layer, -(-layer.most_rows // parts)) for layer in whole for parts in (1, 2, 4, 8)))
     ways = ways or [(layers[0], 1)]
@@ -422,7 +330,7 @@ def lower_normalisation(kernel: Normalisation, config: SystolicConfig, timing: M
     return ProgramStep.of(config, _Emitter(layer, rows, plan, layer.rows).run(), kernel.y.view.buffer)
 
 
-def _cycles(layer: _Layer, rows: int, timing: MemoryTiming) -> float:
+def _cycles(layer: NormLayer, rows: int, timing: MemoryTiming) -> float:
     """Cycles of a sample in blocks of some rows, infinitely many if it would never end."""
     program = _Emitter(layer, rows, MemoryPlan(keep=False), min(layer.rows, _SAMPLE)).run()
     try:
