@@ -64,7 +64,7 @@ def test_sums_need_no_room_for_two_blocks(rng):
     """Where one block of both operands fills the scratchpad, the next must not come before it has been read."""
     for _ in range(4):
         graph, inputs = drawn_sum(rng, rows=5)
-        interpret(graph, inputs, configuration(activation=16, weight=16, norms=1, pairs=1))
+        interpret(graph, inputs, configuration(rows=32, cols=32, lanes=4, activation=64, weight=64, norms=1, pairs=1))
 
 
 def test_sums_that_others_read_are_stored(rng):
