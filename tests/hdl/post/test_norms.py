@@ -91,10 +91,10 @@ def test_time_of_roots(rng, rows, tiles, pairs):
     target = config(4, 8, norms=1, pairs=pairs)
     groups, behind = 2 * tiles, int(rows > 1)
     moments, normed = layer_commands(rng, target, rows=rows, tiles=tiles, behind=behind, centred=1, elements=8 * tiles,
-                                     pair=int(rng.integers(2)))
-    moments = [command | {"bias_nstep": 10} for command in moments]
+                                     addend=3 << 16, pair=pairs)
+    moments = [command | {"bias_nstep": 13} for command in moments]
     # Only as many rows as it need not wait for are left out.
-    seen = check(rng, target, [*moments, normed | {"n_count": rows - behind}])
+    seen = check(rng, target, [*moments, normed | {"n_count": rows - behind, "bias": 0}])
     found = []
     for row in range(rows):
         own = (row + 1) * groups - 1 + Post.root_delay_of(target)
