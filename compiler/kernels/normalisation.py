@@ -33,8 +33,8 @@ class Normalisation(Kernel):
         Added to the squares, with 16 fraction bits.
     gains : Gains
         Gains and biases (C,), and the factor from sums to outputs.
-    zero_point : int
-        Of the output, int8.
+    zero_point, low, high : int
+        Zero point of the output, and its least and greatest value.
     """
 
     terms: tuple[()] = ()
@@ -44,6 +44,8 @@ class Normalisation(Kernel):
     addend: int
     gains: Gains
     zero_point: int
+    low: int = -128
+    high: int = 127
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -85,13 +87,14 @@ def normalisation(context: Context, node: Node[NormalisationOperator]) -> list[K
     ranks = {"m": prod(shape[:-1]), "c": shape[-1]}
     indices = {rank: Index({rank: 1}) for rank in ranks}
     values = {role: _constant(context, node, role, where) for role in ("gamma", "beta") if role in node.inputs}
-    y = View.rows(context.result(node, row_major), "mc", tuple(ranks.values()))
+    y, made = View.rows(context.result(node, row_major), "mc", tuple(ranks.values())), np.iinfo(operator.y_dtype)
     return [Normalisation(
         name=node.name, ranks=ranks, y=Access(y, indices),
         x=Access(View.rows(x.buffer, "mc", tuple(ranks.values())), indices,
                  **context.checked_zero(node, "x_zero_point", operator.x_zero, name)),
         centred=operator.centred, addend=operator.addend(shape[-1]),
-        gains=operator.gains(*values.values()), zero_point=int(operator.y_zero_point))]
+        gains=operator.gains(*values.values()), zero_point=int(operator.y_zero_point),
+        low=int(made.min), high=int(made.max))]
 
 
 def _constant(context: Context, node: Node[NormalisationOperator], role: str, where: str) -> np.ndarray:

@@ -38,6 +38,8 @@ class OnnxNode:
         Attributes by name.
     proto : onnx.NodeProto or None
         The node in the file; None for one that stands for several.
+    shown : str
+        Operator that messages name, if it is not that of the node.
     """
 
     op_type: str
@@ -47,6 +49,7 @@ class OnnxNode:
     outputs: list[str]
     attributes: dict[str, Any]
     proto: Any = None
+    shown: str = ""
 
     @classmethod
     def of(cls, proto: Any) -> "OnnxNode":
@@ -71,7 +74,7 @@ class OnnxNode:
     @property
     def label(self) -> str:
         """Operator with its domain."""
-        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+        return self.shown or (f"{self.domain}.{self.op_type}" if self.domain else self.op_type)
 
     def take(self, **defaults: Any) -> dict[str, Any]:
         """Attributes by name, with their defaults, after checking that there are no others.
