@@ -21,6 +21,7 @@ from .fusion import fuse_attention
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
+from .signatures import check_signature
 
 __all__ = ["Model", "load_onnx"]
 
@@ -209,6 +210,7 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray]) -> lis
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
     left = []
     for node in (OnnxNode.of(item) for item in _needed(model)):
+        attempt(node, check_signature, node)
         # What dequantises a constant is half of a quantised operator, and is left to it.
         if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in builder.constants:
             value, bounds = attempt(node, quantised_constant, node, builder)
