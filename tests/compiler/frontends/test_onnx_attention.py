@@ -218,6 +218,39 @@ def test_operators_of_attention(rng, tmp_path, kind, attributes, mask):
     assert np.sqrt(np.square(found - wanted).mean()) <= 0.7 * 1.5
 
 
+@pytest.mark.parametrize(("kind", "attributes", "groups"), [
+    (f"{MICROSOFT}:MultiHeadAttention", {"num_heads": H}, H), ("Attention", {"q_num_heads": H, "kv_num_heads": 1}, 1),
+    ("Attention", {"q_num_heads": 4, "kv_num_heads": 2}, 2), (None, {}, H)])
+def test_batches_of_heads_side_by_side(rng, tmp_path, kind, attributes, groups):
+    """Heads of a batch stand side by side, those of the next behind all its rows: nothing is copied for that."""
+    heads = attributes.get("q_num_heads", H)
+    shapes = {"q": (2, P, heads * E), "k": (2, M, groups * E), "v": (2, M, groups * E)}
+    inputs = _floats({name: rng.normal(size=shape) for name, shape in shapes.items()})
+    constants = {key: value for name, step in zip("qkvy", (1 / 40, 1 / 40, 1 / 40, 1 / 60), strict=True)
+                 for key, value in _scale(name, step).items()}
+    nodes = [*stage("q"), *stage("k"), *stage("v")]
+    if kind is None:
+        constants |= {"heads": np.array([2, -1, H, E]), "flat": np.array([2, P, H * E])}
+        for name, perm in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
+            nodes += [("Reshape", [f"{name}_d", "heads"], [f"{name}_r"], {}),
+                      ("Transpose", [f"{name}_r"], [f"{name}_t"], {"perm": perm})]
+        nodes += [("MatMul", ["q_t", "k_t"], ["s"], {}), ("Softmax", ["s"], ["p"], {}),
+                  ("MatMul", ["p", "v_t"], ["y"], {}), *stage("y"),
+                  ("Transpose", ["y_d"], ["b"], {"perm": [0, 2, 1, 3]}), ("Reshape", ["b", "flat"], ["z"], {}),
+                  ("QuantizeLinear", ["z", "y_scale", "y_zero"], ["z_q"], {}),
+                  ("DequantizeLinear", ["z_q", "y_scale", "y_zero"], ["z_d"], {})]
+    else:
+        nodes += [(kind, ["q_d", "k_d", "v_d"], ["y"], attributes), *stage("y")]
+    made = "y_d" if kind else "z_d"
+    model = make_model(nodes, inputs, [made], constants, opset=23)
+    graph = load(model, tmp_path).graph()
+    compiled = interpret(graph, inputs, attention_array("8x8"))
+    assert [layer.kind for layer in compiled.layers] == ["Attention"]
+    wanted, found = (np.rint(each * 60) for each in (reference(model, inputs, [made])[made],
+                                                     graph.golden(inputs)[made]))
+    assert np.abs(found - wanted).max() <= 3 * 1.5
+
+
 def test_heads_as_an_axis_of_their_own(rng, tmp_path):
     """Inputs of four dimensions are no images here: the host writes them row by row, as attention reads them."""
     inputs = _floats({name: rng.normal(size=(2, H, rows, E)) for name, rows in (("q", P), ("k", M), ("v", M))})
