@@ -82,7 +82,7 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         _strides(each, count) is not None for each in layouts.values())), 0)
     if not batches:
         role = next(role for role, each in layouts.items() if _strides(each, groups) is None)
-        raise PearrayError(f"{where}{context.graph.source(node.inputs[role])} must have the elements of a row side by "
+        raise PearrayError(f"{where}{context.graph.named(node.inputs[role])} must have the elements of a row side by "
                            "side in memory, and rows and heads at the same distance")
     ranks = {"g": groups // batches, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}
     ranks = {"b": batches} | ranks if batches > 1 else ranks

@@ -82,8 +82,8 @@ def normalisation(context: Context, node: Node[NormalisationOperator]) -> list[K
     x = context.operand(node, "x")
     row_major = Layout(shape, tuple(range(len(shape))), shape)
     if not x.layout.same_memory(row_major):
-        raise PearrayError(f"{where}{name} must stand row-major in memory, which images of shape (N, C, H, W) do not: "
-                           f"give x as rows (N, D), not of shape {shape}")
+        raise PearrayError(f"{where}{graph.named(name)} must stand row-major in memory, which images of shape "
+                           f"(N, C, H, W) do not: give x as rows (N, D), not of shape {shape}")
     ranks = {"m": prod(shape[:-1]), "c": shape[-1]}
     indices = {rank: Index({rank: 1}) for rank in ranks}
     values = {role: _constant(context, node, role, where) for role in ("gamma", "beta") if role in node.inputs}

@@ -262,7 +262,7 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
             raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
     used = {name for node in nodes for name in node.inputs.values()}
     constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
-    return Graph(nodes, dict(inputs), constants, list(inputs), outputs)
+    return Graph(nodes, dict(inputs), constants, list(inputs), outputs, aliases=builder.aliases)
 
 
 def _fold(model: Any, node: OnnxNode, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -124,7 +124,7 @@ def _normalise(node: OnnxNode, graph: Builder) -> None:
         graph.add(node, operator, {"x": tensor.name} | inputs)
         return
     # Tensors of four dimensions would be taken for images.
-    rows, made = (graph.inner(node.outputs[0], what) for what in ("rows", "normalised"))
+    rows, made = graph.inner(tensor.name, "rows"), graph.inner(node.outputs[0], "normalised")
     graph.add(node, Reshape((prod(shape[:axis]), prod(shape[axis:]))), {"x": tensor.name}, rows)
     graph.add(node, operator, {"x": rows} | inputs, made)
     graph.add(node, Reshape(shape), {"x": made})

@@ -245,7 +245,7 @@ class FloatNodes:
         if table.ndim == 1 or len(x.shape) == 2:
             self._graph.add(node, Lookup(table), {"x": x.name})
             return
-        rows, result = (self._graph.inner(node.outputs[0], what) for what in ("rows", "mapped"))
+        rows, result = self._graph.inner(x.name, "rows"), self._graph.inner(node.outputs[0], "mapped")
         self._graph.add(node, Reshape((-1, x.shape[-1])), {"x": x.name}, rows)
         self._graph.add(node, Lookup(table), {"x": rows}, result)
         self._graph.add(node, Reshape(x.shape), {"x": result})
