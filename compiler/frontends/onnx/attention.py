@@ -10,6 +10,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Attention, Reshape, Transpose
+from .between import check_between
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
 from .fusion import SPELLED
 
@@ -76,6 +77,7 @@ def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarr
         list[Any], dict[str, Any], float, np.ndarray | None]:
     """Operands, form, factor and mask of attention that is spelled out; scores are scaled and masked in any order."""
     qk, av, axis = (node.attributes[name] for name in ("qk", "av", "axis"))
+    check_between(node.attributes["between"], graph)
     scale, mask, rank = np.float64(1), None, 0
     for kind, step, index in node.attributes["steps"]:
         found = _number(step, index, graph, value)
@@ -105,8 +107,8 @@ def _operand(node: OnnxNode, index: int) -> str | Stored:
 def _number(node: OnnxNode, index: int, graph: Builder, value: Callable[[str], np.ndarray | None]) -> np.ndarray:
     """Constant operand of a step between the products, as real numbers."""
     if node.domain == MICROSOFT:
-        stored, scale, zero = (graph.constant(node, 3 * index + part, what)
-                               for part, what in enumerate(("operand", "scale", "zero point")))
+        stored = graph.constant(node, 3 * index, "operand")
+        scale, zero = graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]
         return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
     found = value(node.inputs[index])
     if found is None:

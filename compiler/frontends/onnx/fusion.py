@@ -14,13 +14,14 @@ from .network import Network
 __all__ = ["SPELLED", "fuse_attention"]
 
 #: Domain and operator of a node that stands for several: products `qk` and `av`, `steps` between them with the index of
-#: the operand that is constant, and the `axis` of the Softmax.
+#: the operand that is constant, the `axis` of the Softmax, and all nodes from one product to the other, `between`.
 SPELLED = "", "MatMul of Softmax"
 
 #: What operators do to scores, on floats and on stored integers, of which an operand has a scale and a zero point.
 _KINDS = {("", "MatMul"): "product", ("", "QLinearMatMul"): "product", ("", "Softmax"): "softmax",
           (MICROSOFT, "QLinearSoftmax"): "softmax", ("", "Mul"): "times", (MICROSOFT, "QLinearMul"): "times",
           ("", "Div"): "over", ("", "Add"): "plus", (MICROSOFT, "QLinearAdd"): "plus"}
+
 
 def _kind(node: OnnxNode | None) -> str | None:
     return None if node is None else _KINDS.get((node.domain, node.op_type))
@@ -66,6 +67,7 @@ def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onnx
             return None
         steps.append((_kind(node), node, fixed[0]))
         node = network.maker(operands[1 - fixed[0]], passed)
+    before = passed[:0:-1]
     behind = network.reader(softmax.outputs[0], passed)
     if _kind(node) != "product" or node is None or behind is None or _kind(behind[0]) != "product":
         return None
@@ -74,6 +76,7 @@ def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onnx
         return None
     if not network.agree([*passed, av]):
         return None
-    attributes = {"qk": node, "av": av, "steps": steps[::-1], "axis": softmax.attributes.get("axis", -1)}
+    attributes = {"qk": node, "av": av, "steps": steps[::-1], "axis": softmax.attributes.get("axis", -1),
+                  "between": [*before, softmax, *passed[1 + len(before):], av]}
     inputs = [*_operands(node), _operands(av)[1]]
     return OnnxNode(SPELLED[1], SPELLED[0], av.name, inputs, av.outputs, attributes), passed

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import onnx
 import pytest
 from attention_draws import attention_array
 from onnx_models import MICROSOFT, draw, load, make_model, qdq_reference, reference, stage
@@ -301,3 +302,46 @@ def test_softmax_along_another_axis(rng, tmp_path):
     """Probabilities of other sums are no attention."""
     with pytest.raises(pe.PearrayError, match=re.escape("axis of Softmax must be the last of 4, not 2")):
         load(_spelled(rng, tmp_path, axis=2), tmp_path).graph()
+
+
+@pytest.mark.parametrize(("change", "at", "attributes", "message"), [
+    ({"s_scale": np.float32(-0.1)}, None, {}, "node 'QLinearMatMul of s' (QLinearMatMul): Y_scale must be finite and"),
+    ({"s_scale": np.full(2, 0.1, np.float32)}, None, {},
+     "node 'QLinearMatMul of s' (QLinearMatMul): Y_scale must be one value, not 2"),
+    ({"p_zero": np.uint8(0)}, None, {}, "node 'QLinearSoftmax of p' (com.microsoft.QLinearSoftmax): operands and "
+     "result must be of one type, not int8 and uint8"),
+    ({"p_scale": np.float64(0.01)}, None, {},
+     "node 'QLinearSoftmax of p' (com.microsoft.QLinearSoftmax): Y_scale must be float32, not float64"),
+    ({"f_scale": np.float32(np.inf)}, None, {}, "node 'QLinearMul of t' (com.microsoft.QLinearMul): B_scale must be"),
+    ({"f": np.uint8(1)}, None, {}, "node 'QLinearMul of t' (com.microsoft.QLinearMul): B_zero_point must be uint8, as"),
+    ({}, "p", {"beta": 2}, "node 'QLinearSoftmax of p' (com.microsoft.QLinearSoftmax): attribute beta = 2 is not"),
+])
+def test_what_is_left_out_must_be_right(rng, tmp_path, monkeypatch, change, at, attributes, message):
+    """A node that would be refused alone is refused in attention, too, by its own name."""
+    monkeypatch.setattr("onnx.checker.check_model", lambda model: None)
+    inputs = {name: draw(rng, shape, np.int8) for name, shape in (("q", (H, P, E)), ("k", (H, E, M)), ("v", (H, M, E)))}
+    constants = {key: value for name in "qkvyspf" for key, value in _scale(name, 1 / 100).items()} | {"f": np.int8(50)}
+    wires = {name: [name, f"{name}_scale", f"{name}_zero"] for name in "qkvyspf"}
+    nodes = [("QLinearMatMul", [*wires["q"], *wires["k"], *wires["s"][1:]], ["s"], {}),
+             (f"{MICROSOFT}:QLinearMul", [*wires["s"], *wires["f"], *wires["s"][1:]], ["t"], {}),
+             (f"{MICROSOFT}:QLinearSoftmax", ["t", *wires["s"][1:], *wires["p"][1:]], ["p"], {"axis": -1, "opset": 13}),
+             ("QLinearMatMul", [*wires["p"], *wires["v"], *wires["y"][1:]], ["y"], {})]
+    nodes = [(kind, given, made, {**own, **(attributes if made == [at] else {})}) for kind, given, made, own in nodes]
+    with pytest.raises(pe.PearrayError, match=re.escape(message)):
+        load(make_model(nodes, inputs, ["y"], constants | change), tmp_path).graph()
+
+
+@pytest.mark.parametrize(("place", "attributes", "message"), [
+    ("s_q", {"block_size": 4}, "node 'QuantizeLinear of s_q' (QuantizeLinear): block_size must be 0, not 4"),
+    ("p_d", {"output_dtype": 10}, "node 'DequantizeLinear of p_d' (DequantizeLinear): output_dtype must be float32"),
+    ("p", {"axis": -1, "what": 1}, "node 'Softmax of p' (Softmax): attribute what = 1 is not supported; known: axis"),
+])
+def test_pairs_that_are_left_out_must_be_right(rng, tmp_path, monkeypatch, place, attributes, message):
+    """The same between float operators."""
+    monkeypatch.setattr("onnx.checker.check_model", lambda model: None)
+    model = _spelled(rng, tmp_path, order=("Div",))
+    node = next(node for node in model.graph.node if place in node.output)
+    del node.attribute[:]
+    node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes.items())
+    with pytest.raises(pe.PearrayError, match=re.escape(message)):
+        load(model, tmp_path).graph()
