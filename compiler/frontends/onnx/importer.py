@@ -16,6 +16,7 @@ from . import contractions as onnx_contractions
 from . import norms as onnx_norms
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
+from .attention_operators import ROTARY
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
 from .norm_fusion import fuse_norms, sums_apart
@@ -35,7 +36,8 @@ _TABLES = ("words are looked up in tables, which the accelerator does not: give 
            "embeddings as its input")
 
 #: Operators that transformers have and accelerators lack, with the reason.
-_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES}
+_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES,
+            ("", "RotaryEmbedding"): ROTARY, (MICROSOFT, "RotaryEmbedding"): ROTARY}
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
@@ -208,8 +210,13 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
 
 def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray]) -> list[OnnxNode]:
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
+    nodes = [OnnxNode.of(item) for item in _needed(model)]
+    read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
     left = []
-    for node in (OnnxNode.of(item) for item in _needed(model)):
+    for node in nodes:
+        if node.domain == MICROSOFT:
+            # Their optional outputs have names though nobody reads them.
+            node.outputs = [name if name in read or not place else "" for place, name in enumerate(node.outputs)]
         attempt(node, check_signature, node)
         # What dequantises a constant is half of a quantised operator, and is left to it.
         if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in builder.constants:

@@ -40,10 +40,6 @@ class Network:
             if all(name in self.fixed for name in node.inputs if name):
                 self.fixed.update(node.outputs)
 
-    def gives(self, name: str) -> bool:
-        """Whether a tensor is one that the network gives."""
-        return name in self._outputs
-
     def is_inner(self, name: str) -> bool:
         """Whether one node alone reads a tensor."""
         return len(self.readers.get(name, ())) == 1 and name not in self._outputs

@@ -218,9 +218,8 @@ def _sum_apart(node: OnnxNode, graph: Builder, network: Network) -> tuple[list[O
     taken = node.take(epsilon=_EPSILON)
     if node.input(bias):
         raise PearrayError(f"bias {node.input(bias)!r} is not supported: add it to what makes {node.input(0)!r}")
-    for name in node.outputs[1:3]:
-        if name in network.readers or network.gives(name):
-            raise PearrayError(f"output {name!r} is not supported; only the first and the fourth one are")
+    for name in filter(None, node.outputs[1:3]):
+        raise PearrayError(f"output {name!r} is not supported; only the first and the fourth one are")
     total = node.outputs[3] if len(node.outputs) > 3 and node.outputs[3] else graph.inner(node.outputs[0], "sum")
     stored, real = (graph.inner(node.outputs[0], what) for what in ("stored sum", "real sum"))
     end = next((each for each in network.readers.get(total, ()) if _is(each, "QuantizeLinear")), None)

@@ -14,6 +14,10 @@ _FUNCTION = "X X_scale X_zero_point? Y_scale Y_zero_point?"
 #: Inputs of each operator, of which those with a question mark may be absent, and attributes that must be given.
 SIGNATURES: dict[str, tuple[str, str]] = {
     "BiasGelu": ("A B", ""), "FastGelu": ("X bias?", ""), "Gelu": ("X", ""),
+    "GroupQueryAttention": (
+        "query key? value? past_key? past_value? seqlens_k total_sequence_length cos_cache? sin_cache? position_ids? "
+        "attention_bias? head_sink? k_scale? v_scale? q_norm_weight? k_norm_weight? query_seqlens?",
+        "num_heads kv_num_heads"),
     "MultiHeadAttention": (
         "query key? value? bias? key_padding_mask? attention_bias? past_key? past_value? past_sequence_length? "
         "cache_indirection?", "num_heads"),
