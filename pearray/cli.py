@@ -325,6 +325,8 @@ def synth(
     seeds: Annotated[int, typer.Option(min=1, help="Placements, of which the fastest counts.")] = 3,
     goal: Annotated[int, typer.Option(min=1, help="MHz that placement aims at.")] = 160,
     router: Annotated[str, typer.Option(help="router1, or router2, which ends sooner.")] = "router1",
+    cells: Annotated[bool, typer.Option(
+        "--cells", help="Count cells only, which takes a few minutes; place and route nothing.")] = False,
     settings: Set = None, json_file: Json = None,
 ) -> None:
     """Synthesise, place and route out of context; report cells, frequency and the critical path."""
@@ -334,12 +336,12 @@ def synth(
     console = _console()
     with console.status("Synthesising, placing and routing; this takes minutes"):
         report = synthesise(_config(config, settings), target, top, output, seeds=tuple(range(1, seeds + 1)),
-                            goal=goal, router=router)
+                            goal=goal, router=router, cells=cells)
     table = Table("what", report["config"], title=f"{top} on {target}")
-    for key in ("lut4", "ccu2c", "distributed_ram", "ff", "mult18", "block_ram", "fmax_mhz"):
+    for key in ("lut4", "ccu2c", "distributed_ram", "ff", "mult18", "block_ram", *(() if cells else ("fmax_mhz",))):
         table.add_row(key, f"{report[key]:,}")
     console.print(table)
-    for net, delay in report["critical_path"]:
+    for net, delay in report.get("critical_path", ()):
         console.print(f"{delay:7.2f} ns  {escape(net)}", soft_wrap=True)
     for memory in report["memories_in_logic"]:
         console.print(f"[yellow]memory not in block RAM: {escape(memory)}[/]", soft_wrap=True)

@@ -106,8 +106,8 @@ def generate(config: Config, folder: Path, top: str = "accelerator") -> dict[str
     return manifest
 
 
-def synthesise(config: Config, target: str, top: str = "accelerator", folder: Path | None = None,
-               **options: Any) -> dict[str, Any]:
+def synthesise(config: Config, target: str, top: str = "accelerator", folder: Path | None = None, *,
+               cells: bool = False, **options: Any) -> dict[str, Any]:
     """Synthesise, place and route the Verilog of a configuration out of context.
 
     Parameters
@@ -120,14 +120,16 @@ def synthesise(config: Config, target: str, top: str = "accelerator", folder: Pa
         One of :data:`TOPS`.
     folder : Path, optional
         Where the tools' files and logs stay; by default they are removed.
+    cells : bool
+        Whether to count cells only, and to place and route nothing.
     options
         ``seeds``, ``goal`` and ``router`` of :func:`pearray.boards.ecp5.synthesise`.
 
     Returns
     -------
     dict
-        Fields of :class:`pearray.boards.ecp5.Synthesis`, with ``config``, ``top``, ``pes`` and
-        ``verilog_sha256``.
+        Fields of :class:`pearray.boards.ecp5.Synthesis`, or of :class:`pearray.boards.ecp5.Cells`, with
+        ``config``, ``top``, ``pes`` and ``verilog_sha256``.
 
     Raises
     ------
@@ -139,6 +141,8 @@ def synthesise(config: Config, target: str, top: str = "accelerator", folder: Pa
     if target not in ecp5.TARGETS:
         raise PearrayError(f"target must be {', '.join(ecp5.TARGETS)}, not {target!r}")
     text, manifest = describe(config, top)
-    report = ecp5.synthesise(text, manifest["name"], manifest["ports"], target=target, folder=folder, **options)
+    design = text, manifest["name"], manifest["ports"]
+    report = (ecp5.count_cells(*design, target=target, folder=folder) if cells else
+              ecp5.synthesise(*design, target=target, folder=folder, **options))
     return {"config": config.name, "top": top, "pes": config.pes,
             "verilog_sha256": manifest["verilog_sha256"], **report.as_dict()}

@@ -46,9 +46,10 @@ def drawn_norm(rng, elements=None, rows=None):
         shape = (rows, elements)
     elif rng.random() < 0.2:
         shape = (2, 3, elements)
-    dtype = rng.choice([np.int8, np.uint8])
+    dtype, made = rng.choice([np.int8, np.uint8], 2)
     fields = {"x_scale": float(np.exp2(rng.uniform(-8, 0))), "y_scale": float(np.exp2(rng.uniform(-7, -4))),
-              "epsilon": float(rng.choice([0.0, 1e-5, 1e-2])), "y_zero_point": int(rng.integers(-128, 128))}
+              "epsilon": float(rng.choice([0.0, 1e-5, 1e-2])),
+              "y_zero_point": made(int(rng.integers(-128, 128)) + 128 * (made == np.uint8))}
     gamma = rng.normal(1, 0.5, elements).astype(np.float32)
     tensors = {"x": norm_rows(rng, shape, dtype), "gamma": gamma}
     if rng.integers(2):

@@ -67,6 +67,8 @@ class Graph:
         Tensors that are other shapes of others' elements, by name, with those others.
     orders : dict of str to tuple of int
         Order of the axes of views that are transposed, as ``numpy.transpose`` takes it.
+    aliases : dict of str to str
+        Tensors that the file does not have from which the graph is read, with those that messages name instead.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     views: dict[str, str] = field(default_factory=dict)
     orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = {name: _unchanging(value) for name, value in self.constants.items()}
@@ -137,6 +140,12 @@ class Graph:
         """Tensor whose elements a tensor has: its own name but for views."""
         while name in self.views:
             name = self.views[name]
+        return name
+
+    def named(self, name: str) -> str:
+        """Name of a tensor for messages."""
+        while name in self.aliases:
+            name = self.aliases[name]
         return name
 
     @property

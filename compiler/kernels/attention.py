@@ -22,7 +22,8 @@ class Attention(Kernel):
     """``y[g, h, p, f] = sum(m) softmax(m)(sum(e) q[g, h, p, e] k[g, m, e] * scale + mask) v[g, m, f]``.
 
     Ranks are g and h of heads that have keys of their own and of heads that share them, p of queries, m of keys, e and
-    f of their elements and those of values.
+    f of their elements and those of values; before all b of batches, if heads of one do not stand as far from those of
+    another as they do from one another.
 
     Parameters
     ----------
@@ -74,52 +75,80 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         raise PearrayError(f"{where}Attention needs post.softmax = 1 and scratchpads.moves = 1, not "
                            f"{int(config.has_softmax)} and {int(config.has_moves)}")
     (heads, queries, elements), (groups, keys, width) = (tensors[node.inputs[role]].shape for role in "qv")
-    ranks = {"g": groups, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}
+    layout = _stands(context, node.outputs["y"], groups)
+    found = {role: context.operand(node, role) for role in "qkv"}
+    layouts = {role: each.layout for role, each in found.items()} | {"y": layout}
+    batches = next((count for count in range(1, groups + 1) if groups % count == 0 and all(
+        _strides(each, count) is not None for each in layouts.values())), 0)
+    if not batches:
+        role = next(role for role, each in layouts.items() if _strides(each, groups) is None)
+        raise PearrayError(f"{where}{context.graph.named(node.inputs[role])} must have the elements of a row side by "
+                           "side in memory, and rows and heads at the same distance")
+    ranks = {"g": groups // batches, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}
+    ranks = {"b": batches} | ranks if batches > 1 else ranks
 
     def access(role: str, names: str) -> Access:
-        found = context.operand(node, role)
-        view = _heads(found.buffer, found.layout, names, ranks)
-        if view is None:
-            raise PearrayError(f"{where}{node.inputs[role]} must have the elements of a row side by side in "
-                               "memory, and rows and heads at the same distance")
-        return Access(view, {name: Index({name: 1}) for name in names})
+        buffer = context.result(node, layout) if role == "y" else found[role].buffer
+        names = "b" * (batches > 1) + names
+        return Access(_heads(buffer, layouts[role], names, ranks), {name: Index({name: 1}) for name in names})
 
-    layout = _stands(context, node.outputs["y"])
-    y = _heads(context.result(node, layout), layout, "ghpf", ranks)
-    assert y is not None
     mask, (low, high) = _mask(context, node, (heads, queries, keys)), operator.bounds(heads, queries, keys)
-    found = None if mask is None else _shown(mask)
-    if found is not None:
-        mask, low, high = None, np.maximum(low, found[0]), np.minimum(high, found[1])
+    shown = None if mask is None else _shown(mask)
+    if shown is not None:
+        mask, low, high = None, np.maximum(low, shown[0]), np.minimum(high, shown[1])
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
-        y=Access(y, {name: Index({name: 1}) for name in "ghpf"}), scale=operator.score_scale(elements),
+        y=access("y", "ghpf"), scale=operator.score_scale(elements),
         unit=operator.output_factor, low=low, high=high, mask=mask,
         two_bytes=operator.two_bytes)]
 
 
-def _stands(context: Context, name: str) -> Layout:
-    """How outputs (H, P, F) stand: rows of all heads side by side if that is what every view of them wants."""
+def _stands(context: Context, name: str, groups: int) -> Layout:
+    """How outputs (H, P, F) stand: rows of all heads of a batch side by side if that is what every view of them wants.
+
+    Batches are as many as some view has, if they divide the groups of heads.
+    """
     heads, rows, width = context.graph.tensors[name].shape
-    beside = Layout((rows, heads, width), (1, 0, 2), (heads, rows, width))
-    views = context.views(name, beside)
+    usual = Layout.of((heads, rows, width))
+    if name in context.graph.outputs:
+        return usual
+    graph = context.graph
+    views = [view for view in graph.views if graph.source(view) == name]
+    for count in sorted({graph.tensors[view].shape[0] for view in views} | {1}):
+        beside = Layout((count, rows, heads // count, width), (0, 2, 1, 3), (heads, rows, width))
+        if groups % count == 0 and views and _are_rows(context, name, beside):
+            return beside
+    return usual
+
+
+def _are_rows(context: Context, name: str, layout: Layout) -> bool:
+    """Whether all views of a tensor that no other is a view of are row-major if it stands in some layout."""
     read = {*context.graph.views.values()}
-    last = [layout for view, layout in views.items() if view not in read]
-    wanted = name not in context.graph.outputs and len(views) > 1 and all(
-        layout.same_memory(Layout(layout.shape, tuple(range(len(layout.shape))), layout.shape)) for layout in last)
-    return beside if wanted else Layout.of((heads, rows, width))
+    try:
+        views = context.views(name, layout)
+    except PearrayError:
+        return False
+    return all(found.same_memory(Layout(found.shape, tuple(range(len(found.shape))), found.shape))
+               for view, found in views.items() if view not in read)
 
 
-def _heads(buffer: Buffer, layout: Layout, names: str, ranks: Mapping[str, int]) -> View | None:
-    """View of a tensor (heads, rows, elements), whose heads may be two ranks; None if a row's are apart."""
-    strides = layout.strides()
-    if strides is None or strides[2] > 1:
-        return None
-    elements = ranks[names[-1]]
+def _strides(layout: Layout, batches: int) -> tuple[int, ...] | None:
+    """Strides of a tensor (heads, rows, elements) as (batches, heads of each, rows, elements); None if they differ."""
+    heads, rows, width = layout.shape
+    strides = layout.reshaped((batches, heads // batches, rows, width)).strides()
+    return None if strides is None or strides[3] > 1 else strides
+
+
+def _heads(buffer: Buffer, layout: Layout, names: str, ranks: Mapping[str, int]) -> View:
+    """View of a tensor (heads, rows, elements), whose heads may be several ranks."""
+    batches = ranks.get("b", 1)
+    strides = _strides(layout, batches)
+    assert strides is not None
     # Of an axis of one index any stride will do.
-    row = strides[1] or elements
-    head = strides[0] or row * ranks[names[-2]]
-    steps = {"g": head * (ranks["h"] if "h" in names else 1), "h": head, names[-2]: row, names[-1]: 1}
+    row = strides[2] or ranks[names[-1]]
+    head = strides[1] or row * ranks[names[-2]]
+    batch = strides[0] or head * (layout.shape[0] // batches)
+    steps = {"b": batch, "g": head * (ranks["h"] if "h" in names else 1), "h": head, names[-2]: row, names[-1]: 1}
     return View(buffer, tuple(Axis(name, ranks[name], steps[name]) for name in names))
 
 

@@ -78,7 +78,7 @@ class Context:
                     found[view] = (found[source].reshaped(self.graph.tensors[view].shape) if order is None
                                    else found[source].transposed(order))
                 except PearrayError as error:
-                    raise PearrayError(f"{view}: {error}") from None
+                    raise PearrayError(f"{self.graph.named(view)}: {error}") from None
         return found
 
     def _item(self, name: str) -> int:
@@ -87,8 +87,8 @@ class Context:
         if dtype.name in ("int32", "int64"):
             return 4 if dtype.itemsize == 4 and config.sum_bytes == 4 else config.sum_bytes
         if dtype.itemsize > config.operand_bytes or dtype.kind not in "iu":
-            raise PearrayError(f"{name} must be of an integer type of at most {config.operand_bytes * 8} bits for this "
-                               f"accelerator, not {dtype}")
+            raise PearrayError(f"{self.graph.named(name)} must be of an integer type of at most "
+                               f"{config.operand_bytes * 8} bits for this accelerator, not {dtype}")
         return config.operand_bytes
 
     def operand(self, node: Node, role: str) -> Located:
@@ -103,8 +103,8 @@ class Context:
         """Input of a node as images with channels last, which it must be in memory."""
         name = node.inputs[role]
         if name in self.located and not self.located[name].is_plain():
-            raise PearrayError(f"{node.name}: {name} does not stand in memory as NHWC; a reshape to images "
-                               "is possible only where channels stay last")
+            raise PearrayError(f"{node.name}: {self.graph.named(name)} does not stand in memory as NHWC; a reshape to "
+                               "images is possible only where channels stay last")
         n, c, h, w = self.graph.tensors[name].shape
         return View.rows(self.operand(node, role).buffer, "nhwc", (n, h, w, c), outside)
 
@@ -131,8 +131,8 @@ class Context:
             return
         low, high = self._limits(tensor.dtype)
         if made[0] < low or made[1] > high:
-            raise PearrayError(f"{node.name}: {name} must be clamped to {low}..{high} to be an operand of this "
-                               f"accelerator, not to {made[0]}..{made[1]}; see Requant's clamp")
+            raise PearrayError(f"{node.name}: {self.graph.named(name)} must be clamped to {low}..{high} to be an "
+                               f"operand of this accelerator, not to {made[0]}..{made[1]}; see Requant's clamp")
 
     def fits(self, name: str, values: np.ndarray) -> np.ndarray:
         """Check that constant operands fit the array."""

@@ -44,8 +44,9 @@ def elementwise(context: Context, node: Node, roles: str, finish: Finish, factor
     found = [context.operand(node, role) for role in roles]
     layout = found[0].layout
     if not all(layout.same_memory(each.layout) for each in found):
-        raise PearrayError(f"{node.name}: {node.inputs['a']} and {node.inputs['b']} stand in memory in different "
-                           "orders; reshape both or neither")
+        first, second = (context.graph.named(node.inputs[role]) for role in "ab")
+        raise PearrayError(f"{node.name}: {first} and {second} stand in memory in different orders; reshape both or "
+                           "neither")
     columns = _columns(found[0].buffer, context.config.sum_columns) if combine in ("pair", "product") else 0
     y = context.result(node, layout, columns=columns)
     sizes = 1, 1, y.rows, y.columns

@@ -31,8 +31,8 @@ def gemm(context: Context, node: Node[MatrixProduct]) -> list[Kernel]:
         n = weights.shape[1]
     else:
         if order is not None:
-            raise PearrayError(f"{node.name}: {node.inputs[a_role]} must stand row-major in memory where {name} is no "
-                               "constant or trans_a is True")
+            raise PearrayError(f"{node.name}: {context.graph.named(node.inputs[a_role])} must stand row-major in "
+                               f"memory where {name} is no constant or trans_a is True")
         b = row_major(context, node, b_role, "mc" if operator.trans_b else "cm")
         w, n = Access(b, {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1]), b.size("m")
     finish, a = finish_of(context, node, n), replace(a, outside=operator.zero_points[0])
@@ -60,8 +60,8 @@ def matrix(context: Context, node: Node, role: str, names: str) -> tuple[View, n
         return view, None
     positions = layout.positions()
     if not np.array_equal(positions, np.arange(rows)[:, None] * columns + positions[0]):
-        raise PearrayError(f"{node.name}: {node.inputs[role]} has a layout in memory that mixes its rows; "
-                           "reshape keeping the first axis")
+        raise PearrayError(f"{node.name}: {context.graph.named(node.inputs[role])} has a layout in memory that mixes "
+                           "its rows; reshape keeping the first axis")
     return view, np.argsort(positions[0])
 
 
@@ -69,5 +69,5 @@ def row_major(context: Context, node: Node, role: str, names: str) -> View:
     """A two-dimensional operand whose rows must stand in memory as they are."""
     view, order = matrix(context, node, role, names)
     if order is not None:
-        raise PearrayError(f"{node.name}: {node.inputs[role]} must stand row-major in memory")
+        raise PearrayError(f"{node.name}: {context.graph.named(node.inputs[role])} must stand row-major in memory")
     return view

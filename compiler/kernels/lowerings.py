@@ -16,7 +16,7 @@ from .kernel import Kernel
 from .normalisation import normalisation, normed_sum
 from .softmax import softmax
 
-__all__ = ["LOWERINGS"]
+__all__ = ["LOWERINGS", "reads_rows"]
 
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
     operators.Add: add, operators.Attention: attention, operators.AvgPool2d: average_pool, operators.Conv2d: conv,
@@ -28,3 +28,10 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.RMSNorm: normalisation, operators.Silu: gate, operators.Softmax: softmax,
     operators.Sub: subtract,
 }
+
+
+def reads_rows(operator: operators.Operator, rank: int) -> bool:
+    """Whether an operator reads a tensor of some dimensions as rows along the last, and never as images."""
+    if isinstance(operator, operators.Softmax):
+        return operator.axis % rank == rank - 1
+    return isinstance(operator, (operators.Attention, operators.LayerNorm, operators.RMSNorm))

@@ -39,8 +39,8 @@ class Normalisation(Kernel):
         Added to the squares, with 16 fraction bits.
     gains : Gains
         Gains and biases (C,), and the factor from sums to outputs.
-    zero_point : int
-        Of the output, int8.
+    zero_point, low, high : int
+        Zero point of the output, and its least and greatest value.
     """
 
     terms: tuple[()] = ()
@@ -51,6 +51,8 @@ class Normalisation(Kernel):
     addend: int
     gains: Gains
     zero_point: int
+    low: int = -128
+    high: int = 127
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -108,15 +110,16 @@ def _kernel(context: Context, node: Node, operator: NormalisationOperator, store
     for role, fields in stored.items():
         x = context.operand(node, role)
         if not x.layout.same_memory(row_major):
-            raise PearrayError(f"{where}{node.inputs[role]} must stand row-major in memory, which images of shape "
+            raise PearrayError(f"{where}{graph.named(node.inputs[role])} must stand row-major in memory, which images of shape "
                                f"(N, C, H, W) do not: give it as rows (N, D), not of shape {shape}")
         operands.append(Access(View.rows(x.buffer, "mc", tuple(ranks.values())), indices, **fields))
     values = {role: _constant(context, node, role, where) for role in ("gamma", "beta") if role in node.inputs}
-    y = View.rows(context.result(node, row_major), "mc", tuple(ranks.values()))
+    y, made = View.rows(context.result(node, row_major), "mc", tuple(ranks.values())), np.iinfo(operator.y_dtype)
     return Normalisation(
         name=node.name, ranks=ranks, y=Access(y, indices), operands=tuple(operands), tables=tables,
         centred=operator.centred, addend=operator.addend(shape[-1]),
-        gains=operator.gains(*values.values()), zero_point=int(operator.y_zero_point))
+        gains=operator.gains(*values.values()), zero_point=int(operator.y_zero_point),
+        low=int(made.min), high=int(made.max))
 
 
 def _constant(context: Context, node: Node, role: str, where: str) -> np.ndarray:

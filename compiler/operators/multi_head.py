@@ -144,7 +144,9 @@ class MultiHeadAttention(Scores):
         given = {"x": x, "w": f"w_{name}"}
         if f"b_{name}" in tensors:
             given["b"] = f"b_{name}"
-        return Part(made, Linear(requant=getattr(self, f"requant_{name}")), given)
+        requant = getattr(self, f"requant_{name}")
+        # Whatever x is, attention takes int8.
+        return Part(made, Linear(requant=requant if name == "z" else replace(requant, dtype=np.dtype(np.int8))), given)
 
     def _through(self, tensors: Mapping[str, Any], step: Callable[[Operator, dict[str, Any]], Any]) -> Any:
         """Go through the parts: `step` makes what each computes of what the ones before have made."""

@@ -8,7 +8,7 @@ import numpy as np
 from ...golden import normalisation
 from ...golden.normalisation import Gains
 from ...hdl.errors import PearrayError
-from .fields import Scale, ZeroPoint, check_stored, number
+from .fields import Scale, ZeroPoint, check_stored, number, storage_dtype
 from .operator import Operator, Quantisation, Spec, Typed
 
 __all__ = ["LayerNorm", "Normalisation", "RMSNorm"]
@@ -29,7 +29,7 @@ def _epsilon(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Normalisation(Operator):
-    """What LayerNorm and RMSNorm have in common: x (..., D) of integers gives y (..., D) of int8.
+    """What LayerNorm and RMSNorm have in common: x (..., D) of integers gives y (..., D) of 8 bits.
 
     Gains gamma (D,) and biases beta (D,) are real numbers that are known when a program is compiled; y is at most 0.5
     of its steps and :func:`~pearray.golden.normalisation.error_bound` away from the operator of real numbers.
@@ -39,7 +39,7 @@ class Normalisation(Operator):
     x_scale, y_scale : float
         Scales.
     y_zero_point : int
-        Zero point of y.
+        Zero point of y, which is uint8 if that is a NumPy uint8, else int8.
     epsilon : float
         Added to the variance, or to the mean of the squares.
     """
@@ -55,7 +55,9 @@ class Normalisation(Operator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_stored("y_zero_point", self.y_zero_point, np.int8)
+        if self.y_dtype not in (np.int8, np.uint8):
+            raise PearrayError(f"y_zero_point must be of int8 or uint8, not {self.y_dtype}")
+        check_stored("y_zero_point", self.y_zero_point, self.y_dtype)
         if self.x_scale < _LEAST_SCALE:
             raise PearrayError(f"x_scale must be at least {_LEAST_SCALE}, not {self.x_scale}")
 
@@ -64,6 +66,11 @@ class Normalisation(Operator):
         if role == "y":
             return Quantisation(self.y_scale, int(self.y_zero_point))
         return None if role != "x" or self.centred else Quantisation(self.x_scale, self.x_zero)
+
+    @property
+    def y_dtype(self) -> np.dtype:
+        """Type of y."""
+        return storage_dtype(self.y_zero_point) or np.dtype(np.int8)
 
     @property
     def x_zero(self) -> int:
@@ -102,7 +109,7 @@ class Normalisation(Operator):
                 raise PearrayError(f"{role} must be of float and of shape {shape[-1:]}, the last axis of x, not "
                                    f"{tensor.dtype} of shape {tuple(tensor.shape)}")
         check_stored("x_zero_point", self.x_zero, x.dtype)
-        return [(shape, np.dtype(np.int8))]
+        return [(shape, self.y_dtype)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,7 +125,7 @@ class LayerNorm(Normalisation):
 
     def _compute(self, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray | None = None) -> list[np.ndarray]:
         return [normalisation.layer_norm(x, self.x_scale, self.gains(gamma, beta), epsilon=self.epsilon,
-                                         y_zero_point=int(self.y_zero_point))]
+                                         y_zero_point=int(self.y_zero_point), dtype=self.y_dtype)]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,4 +150,4 @@ class RMSNorm(Normalisation):
 
     def _compute(self, x: np.ndarray, gamma: np.ndarray) -> list[np.ndarray]:
         return [normalisation.rms_norm(x, self.x_scale, self.gains(gamma), x_zero_point=self.x_zero,
-                                       y_zero_point=int(self.y_zero_point), epsilon=self.epsilon)]
+                                       y_zero_point=int(self.y_zero_point), epsilon=self.epsilon, dtype=self.y_dtype)]

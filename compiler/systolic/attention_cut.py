@@ -115,7 +115,9 @@ class AttentionLayer:
         self.kernel, self.config = kernel, config
         ranks = kernel.ranks
         self.queries, self.keys, self.elements, self.width = (ranks[name] for name in "pmef")
-        self.heads, self.shared = ranks["g"] * ranks["h"], ranks["h"]
+        self._groups, self.shared = ranks["g"], ranks["h"]
+        groups = ranks.get("b", 1) * self._groups
+        self.heads = groups * self.shared
         self.rows, self.cols, self.lanes = config.array.rows, config.array.cols, config.post.lanes
         self.tiles, self.parts = -(-self.width // self.cols), 1 + kernel.two_bytes
         self.depth = config.accumulators.depth
@@ -124,7 +126,7 @@ class AttentionLayer:
         self._check()
         self._own = self.queries
         if self._stacks():
-            self.queries, self.heads, self.shared = self.queries * self.shared, ranks["g"], 1
+            self.queries, self.heads, self.shared = self.queries * self.shared, groups, 1
         self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
 
     def _stacks(self) -> bool:
@@ -210,8 +212,13 @@ class AttentionLayer:
         while at < end:
             index, place = divmod(at, self._own)
             count = end - at if joined else min(end - at, self._own - place)
-            yield count, view.element(g=group, h=inner + index, p=place)
+            yield count, self.element(view, group, h=inner + index, p=place)
             at += count
+
+    def element(self, view: View, group: int, **indices: int) -> int:
+        """Element of a view at some indices, of a group of heads, those of all batches counted one after another."""
+        batch, own = divmod(group, self._groups)
+        return view.element(g=own, **indices, **({"b": batch} if "b" in self.kernel.ranks else {}))
 
     def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""

@@ -264,7 +264,7 @@ class _Emitter:
             Opcode.POST,
             self._pair
             | {"normed": 1, "rounding": Rounding.ONNX.value, "per_channel": 1, "bias": int(kernel.biases is not None),
-             "bank": held.bank, "zero_point": kernel.zero_point, "low": -128, "high": 127, "n_count": some.rows,
+             "bank": held.bank, "zero_point": kernel.zero_point, "low": kernel.low, "high": kernel.high, "n_count": some.rows,
              "m_count": some.tiles, "acc_base": at, "acc_nstep": part.tiles, "bias_base": gains[0],
              "bias_mstep": per_row, "scale_base": gains[0], "bias_nstep": scale & 0xFFFF, "scale_nstep": scale >> 16,
              "out_base": place, "out_nstep": some.tiles * layer.cols, "out_mstep": layer.cols,

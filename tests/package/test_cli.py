@@ -176,6 +176,18 @@ def test_compile(tmp_path):
     assert tensors["y"]["role"] == "output"
 
 
+def test_synth_counts_cells(tmp_path):
+    """Whoever asks for cells only must not wait for placement, nor be told a frequency that there is not."""
+    file = tmp_path / "cells.json"
+    shown = pearray("synth", "systolic-8x8", "--top", "pe", "--cells", "--json", file).stdout
+    record = json.loads(file.read_text())
+    assert record["mult18"] == 1
+    assert record["lut4"] > 0
+    assert "fmax_mhz" not in record
+    assert "mult18" in shown
+    assert "fmax" not in shown
+
+
 @pytest.mark.parametrize(("level", "line"), [
     ("graph", r"Conv2d: y: int8\[1, 4, 6, 5\], scale .* and zero point 0 = Conv2d\(x=x, w=w, b=b\)"),
     ("kernels", r"Conv2d: y\[n, p, q, 4 g \+ m\] = sum\(r < 3, s < 3, c < 3\) x\[.*\] w\[g, r, s, c, m\]; bias; req.*"),

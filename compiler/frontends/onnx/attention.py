@@ -10,6 +10,9 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Attention, Reshape, Transpose
+from .attention_operators import OPERATORS as KNOWN
+from .attention_operators import Asked, asked
+from .between import check_between
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
 from .fusion import SPELLED
 
@@ -18,27 +21,15 @@ __all__ = ["OPERATORS", "Stored", "is_attention", "stored_attention"]
 #: Names of a stored tensor, its scale and its zero point.
 Stored = tuple[str, str, str]
 
-#: Inputs that operators of attention have behind q, k and v, by place: of some the one that is a mask.
-_OTHERS = {("", "Attention"): {3: "attn_mask", 4: "past_key", 5: "past_value", 6: "nonpad_kv_seqlen"},
-           (MICROSOFT, "MultiHeadAttention"): {
-               3: "bias", 4: "key_padding_mask", 5: "attention_bias", 6: "past_key", 7: "past_value",
-               8: "past_sequence_length", 9: "cache_indirection"}}
-_MASKS = ("attn_mask", "attention_bias")
-
 _ROLES = ("q", "k", "v")
 
-#: Values of attributes of the standard's Attention: no limits of scores, and the types of Softmax that there are.
-_ALLOWED: dict[str, tuple[float, ...]] = {"softcap": (0,), "is_causal": (0, 1),
-                                          "qk_matmul_output_mode": (0, 1, 2, 3),
-                                          "softmax_precision": (0, 1, 10, 11, 16)}
-
-#: Operators that are attention.
-OPERATORS = tuple(kind for _, kind in _OTHERS)
+#: Names of operators that are attention.
+OPERATORS = tuple(kind for _, kind in KNOWN)
 
 
 def is_attention(node: OnnxNode) -> bool:
     """Whether a node is attention: an operator, or products and a Softmax that stand for one."""
-    return (node.domain, node.op_type) in _OTHERS or (node.domain, node.op_type) == SPELLED
+    return (node.domain, node.op_type) in KNOWN or (node.domain, node.op_type) == SPELLED
 
 
 def stored_attention(node: OnnxNode, graph: Builder, stored: Callable[[str], Stored | None],
@@ -59,8 +50,8 @@ def stored_attention(node: OnnxNode, graph: Builder, stored: Callable[[str], Sto
     PearrayError
         If an operand is not quantised, a mask or a factor no constant, or an attribute or input is not supported.
     """
-    find = _spelled_out if (node.domain, node.op_type) == SPELLED else _operator
-    names, form, scale, mask = find(node, graph, value)
+    is_spelled = (node.domain, node.op_type) == SPELLED
+    names, form, scale, mask = _spelled_out(node, graph, value) if is_spelled else asked(node, value)
     inputs: list[str] = []
     for role, name in zip(_ROLES, names, strict=True):
         found = name if isinstance(name, tuple) else stored(name)
@@ -72,10 +63,10 @@ def stored_attention(node: OnnxNode, graph: Builder, stored: Callable[[str], Sto
     return node.standing_for("Attention", inputs, node.outputs, form | {"scale": scale}, OWN)
 
 
-def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray | None]) -> tuple[
-        list[Any], dict[str, Any], float, np.ndarray | None]:
+def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray | None]) -> Asked:
     """Operands, form, factor and mask of attention that is spelled out; scores are scaled and masked in any order."""
     qk, av, axis = (node.attributes[name] for name in ("qk", "av", "axis"))
+    check_between(node.attributes["between"], graph)
     scale, mask, rank = np.float64(1), None, 0
     for kind, step, index in node.attributes["steps"]:
         found = _number(step, index, graph, value)
@@ -91,7 +82,7 @@ def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarr
         with np.errstate(over="ignore"):
             scale, mask = scale * factor, None if mask is None else (mask * factor).astype(np.float32)
     names = [_operand(qk, 0), _operand(qk, 1), _operand(av, 1)]
-    return names, {"transposed": True, "axis": axis, "rank": rank}, float(scale), mask
+    return Asked(names, {"transposed": True, "axis": axis, "rank": rank}, float(scale), mask)
 
 
 def _operand(node: OnnxNode, index: int) -> str | Stored:
@@ -105,51 +96,13 @@ def _operand(node: OnnxNode, index: int) -> str | Stored:
 def _number(node: OnnxNode, index: int, graph: Builder, value: Callable[[str], np.ndarray | None]) -> np.ndarray:
     """Constant operand of a step between the products, as real numbers."""
     if node.domain == MICROSOFT:
-        stored, scale, zero = (graph.constant(node, 3 * index + part, what)
-                               for part, what in enumerate(("operand", "scale", "zero point")))
+        stored = graph.constant(node, 3 * index, "operand")
+        scale, zero = graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]
         return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
     found = value(node.inputs[index])
     if found is None:
         raise PearrayError(f"{node.inputs[index]!r}, which meets the scores, must be a constant")
     return found
-
-
-def _operator(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray | None]) -> tuple[
-        list[Any], dict[str, Any], float | None, np.ndarray | None]:
-    """Operands, form, factor and mask of an operator of attention."""
-    mask = None
-    for place, what in _OTHERS[node.domain, node.op_type].items():
-        name = node.input(place)
-        if not name:
-            continue
-        if what not in _MASKS:
-            raise PearrayError(f"input {what} = {name!r} is not supported; q, k, v and {' or '.join(_MASKS)} are")
-        mask = value(name)
-        if mask is None:
-            raise PearrayError(f"{what} {name!r} must be a constant")
-        if node.domain == MICROSOFT and mask.ndim != 4:
-            raise PearrayError(f"{what} must have 4 dimensions, not shape {mask.shape}")
-    if any(node.outputs[1:]):
-        raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
-    if len(node.inputs) < 3 or not all(node.inputs[:3]):
-        raise PearrayError("q, k and v must all be given")
-    if node.domain == MICROSOFT:
-        taken = node.take(num_heads=0, mask_filter_value=-1e4, scale=0.0, unidirectional=0)
-        heads = taken["num_heads"], taken["num_heads"]
-        causal = bool(taken["unidirectional"])
-    else:
-        taken = node.take(is_causal=0, q_num_heads=0, kv_num_heads=0, qk_matmul_output_mode=0, scale=0.0, softcap=0.0,
-                          softmax_precision=0)
-        heads, causal = (taken["q_num_heads"], taken["kv_num_heads"]), bool(taken["is_causal"])
-        for name, allowed in _ALLOWED.items():
-            if taken[name] not in allowed:
-                raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]}")
-    form = {"heads": heads, "causal": causal, "ranks": (3,) if node.domain == MICROSOFT else (3, 4),
-            # Of fewer queries than keys, onnxruntime lets the last query alone see all keys.
-            "last_sees_all": node.domain == MICROSOFT}
-    if "scale" in node.attributes and not taken["scale"] > 0:
-        raise PearrayError(f"scale must be above 0, not {taken['scale']}")
-    return list(node.inputs[:3]), form, taken["scale"] or None, mask
 
 
 @handles("Attention", domain=OWN)
@@ -176,7 +129,8 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     if "mask" in given:
         inputs["mask"] = _mask(graph, given["mask"], scores)
     result = graph.inner(node.outputs[0], "heads")
-    operator = Attention(**scales, scale=given["scale"], causal=given.get("causal", False))
+    operator = Attention(**scales, scale=given["scale"], causal=given.get("causal", False), window=given.get("window"),
+                         lengths=_lengths(given, shapes[0], shapes[1]))
     graph.add(node, operator, inputs, result)
     made = graph.tensor(result).shape
     if len(shape) == 4 or given.get("transposed"):
@@ -187,6 +141,17 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Reshape((shape[0], heads, shape[1], made[2])), {"x": result}, apart)
     graph.add(node, Transpose((0, 2, 1, 3)), {"x": apart}, beside)
     graph.add(node, Reshape((*shape[:2], heads * made[2])), {"x": beside}, bounds=y.clamp)
+
+
+def _lengths(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...]) -> list[int] | None:
+    """Keys of each head of all batches, if the node tells those of each batch; all of k is then what it has seen."""
+    lengths = given.get("lengths")
+    if lengths is None:
+        return None
+    if len(lengths) != q[0] or given["total"] != k[1] or q[1] != k[1]:
+        raise PearrayError(f"seqlens_k must be one for each of {q[0]} batches, and total_sequence_length = queries = "
+                           f"keys, as before the first token, not {len(lengths)}, {given['total']}, {q[1]} and {k[1]}")
+    return [length for length in lengths for _ in range(given["heads"][0])]
 
 
 def _scores(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
+from ...operators import Reshape, Transpose
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
 
@@ -38,6 +39,8 @@ class OnnxNode:
         Attributes by name.
     proto : onnx.NodeProto or None
         The node in the file; None for one that stands for several.
+    shown : str
+        Operator that messages name, if it is not that of the node.
     """
 
     op_type: str
@@ -47,6 +50,7 @@ class OnnxNode:
     outputs: list[str]
     attributes: dict[str, Any]
     proto: Any = None
+    shown: str = ""
 
     @classmethod
     def of(cls, proto: Any) -> "OnnxNode":
@@ -71,7 +75,7 @@ class OnnxNode:
     @property
     def label(self) -> str:
         """Operator with its domain."""
-        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+        return self.shown or (f"{self.domain}.{self.op_type}" if self.domain else self.op_type)
 
     def take(self, **defaults: Any) -> dict[str, Any]:
         """Attributes by name, with their defaults, after checking that there are no others.
@@ -160,12 +164,17 @@ class Builder:
     batches: tuple[int, int] | None = None
     #: All names of tensors in the file, which others must not have.
     names: set[str] = field(default_factory=set)
+    #: Tensors that the file does not have, with those on the way to which, or behind which, they are.
+    aliases: dict[str, str] = field(default_factory=dict)
+    #: Names of the graph's nodes that compute.
+    _labels: set[str] = field(default_factory=set)
 
     def inner(self, name: str, what: str) -> str:
         """Name of a tensor that the file does not have, on the way to the one of a name."""
         inner = f"{name}:{what}"
         while inner in self.names or inner in self.constants or inner in self.tensors:
             inner += "'"
+        self.aliases[inner] = name
         return inner
 
     def tensor(self, name: str) -> Tensor:
@@ -246,11 +255,22 @@ class Builder:
         `bounds` are those of its values, if narrower than those of their type.
         """
         shape, dtype = operator.infer({role: self.tensor(name) for role, name in inputs.items()})["y"]
-        name, label = (node.outputs[0], node.name) if output is None else (output, output)
+        name = node.outputs[0] if output is None else output
         self.tensors[name] = Tensor(name, shape, dtype)
-        self.nodes.append(Node(label, operator, inputs, {"y": name}))
+        self.nodes.append(Node(self._label(node, operator, name), operator, inputs, {"y": name}))
         if bounds is not None:
             self.ranges[name] = bounds
+
+
+    def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
+        """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
+        if isinstance(operator, (Reshape, Transpose)):
+            return name
+        label = node.name
+        while label in self._labels:
+            label = name if label == node.name else f"{label}'"
+        self._labels.add(label)
+        return label
 
 
 Handler = Callable[[OnnxNode, Builder], None]

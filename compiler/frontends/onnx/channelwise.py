@@ -77,6 +77,12 @@ def _output(node: OnnxNode, graph: Builder, what: str, index: int, activation: A
     return Quantisation(np.asarray(scale, np.float32), zero_point, clamp)
 
 
+def _check_types(node: OnnxNode, **types: np.dtype) -> None:
+    """Check that tensors of an operator on integers have one type; float ones stand for any."""
+    if node.proto is not None and len({*types.values()}) > 1:
+        raise PearrayError(f"{' and '.join(types)} must be of one type, not {' and '.join(map(str, types.values()))}")
+
+
 def _narrowed(table: np.ndarray, clamp: tuple[int, int] | None) -> np.ndarray:
     return table if clamp is None else np.clip(table, *clamp).astype(table.dtype)
 
@@ -105,6 +111,7 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
     x, y = _input(node, graph, "x", 0), _output(node, graph, "y", 3, taken["activation"])
+    _check_types(node, x=graph.tensor(node.inputs[0]).dtype, y=y.zero_point.dtype)
     operator = AvgPool2d(**window, x_scale=float(x.scale), x_zero_point=x.zero_point, y_scale=float(y.scale),
                          y_zero_point=y.zero_point, rounding=_rounding(x, y))
     _add_node(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
@@ -115,6 +122,8 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
 def _binary(node: OnnxNode, graph: Builder) -> None:
     y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
     first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
+    _check_types(node, A=graph.tensor(node.inputs[0]).dtype, B=graph.tensor(node.inputs[3]).dtype,
+                 C=y.zero_point.dtype)
     operator = _BINARY[node.op_type](
         float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale), y.zero_point,
         _rounding(first, second, y))

@@ -125,7 +125,7 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     if len(left) == 2:
         graph.add(node, operator, {"a": node.inputs[0], "b": node.inputs[3]}, bounds=y.clamp)
         return
-    rows, result = (graph.inner(node.outputs[0], what) for what in ("rows", "product"))
+    rows, result = graph.inner(node.inputs[0], "rows"), graph.inner(node.outputs[0], "product")
     graph.add(node, Reshape((-1, left[-1])), {"x": node.inputs[0]}, rows)
     graph.add(node, operator, {"a": rows, "b": node.inputs[3]}, result)
     graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=y.clamp)

@@ -13,17 +13,31 @@ from ...operators.fields import MOST_ELEMENTS, whole
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import norms as onnx_norms
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
-from .builder import HANDLERS, OWN, Builder, OnnxNode, attempt
+from .attention_operators import ROTARY
+from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
+from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
+from .signatures import check_signature
 
 __all__ = ["Model", "load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_shapes, onnx_softmax
+_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_norms, onnx_shapes, onnx_softmax
+
+#: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
+_RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
+
+_TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
+           "embeddings as its input")
+
+#: Operators that transformers have and accelerators lack, with the reason.
+_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES,
+            ("", "RotaryEmbedding"): ROTARY, (MICROSOFT, "RotaryEmbedding"): ROTARY}
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
@@ -112,6 +126,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
             if not item.HasField("type"):
                 item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
                 item.type.tensor_type.shape.SetInParent()
+        _own_names(model)
         onnx.checker.check_model(model)
         if not model.graph.node:
             raise ValueError("it holds no network")
@@ -126,6 +141,17 @@ def load_onnx(path: str | PathLike[str]) -> Model:
                            f"not {opset}: convert it with onnx.version_converter")
     outputs = [item.name for item in model.graph.output]
     return Model(file.stem, _inputs(model, None), outputs, model, constants)
+
+
+def _own_names(model: Any) -> None:
+    """Give operators that only onnxruntime has under the standard's domain the domain that is its own."""
+    from onnx import helper
+
+    own = [node for node in model.graph.node if node.domain in ("", "ai.onnx") and node.op_type in _RUNTIME_ONLY]
+    for node in own:
+        node.domain = MICROSOFT
+    if own and all(item.domain != MICROSOFT for item in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
 
 def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
@@ -165,29 +191,47 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
     floats = FloatNodes(builder, outputs)
-    for node in fuse_attention([OnnxNode.of(item) for item in _needed(model)], given, outputs):
-        # What dequantises a constant is half of a quantised operator, and is left to it.
-        if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in constants:
-            value, bounds = attempt(node, quantised_constant, node, builder)
-            constants[node.outputs[0]] = given[node.outputs[0]] = value
-            if bounds is not None:
-                builder.ranges[node.outputs[0]] = bounds
-            continue
-        if node.domain == "" and node.op_type != "DequantizeLinear" and all(
-                name in given for name in node.inputs if name):
-            made = _fold(model, node, given)
-            given.update(made)
-            _hold(builder, made)
-            continue
+    nodes = sums_apart(_computed(model, builder, given), builder, outputs)
+    for fuse in (fuse_attention, fuse_norms):
+        nodes = fuse(nodes, constants, outputs)
+    for node in nodes:
         if attempt(node, floats.take, node):
             continue
         handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
+        if reason := _REFUSED.get((node.domain, node.op_type)):
+            raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
         if handler is None:
             supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
             raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
                                f"supported: {supported}")
         attempt(node, handler, node, builder)
     return _graph(builder.nodes, inputs, builder, outputs)
+
+
+def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray]) -> list[OnnxNode]:
+    """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
+    nodes = [OnnxNode.of(item) for item in _needed(model)]
+    read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
+    left = []
+    for node in nodes:
+        if node.domain == MICROSOFT:
+            # Their optional outputs have names though nobody reads them.
+            node.outputs = [name if name in read or not place else "" for place, name in enumerate(node.outputs)]
+        attempt(node, check_signature, node)
+        # What dequantises a constant is half of a quantised operator, and is left to it.
+        if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in builder.constants:
+            value, bounds = attempt(node, quantised_constant, node, builder)
+            builder.constants[node.outputs[0]] = given[node.outputs[0]] = value
+            if bounds is not None:
+                builder.ranges[node.outputs[0]] = bounds
+        elif node.domain == "" and node.op_type != "DequantizeLinear" and all(
+                name in given for name in node.inputs if name):
+            made = _fold(model, node, given)
+            given.update(made)
+            _hold(builder, made)
+        else:
+            left.append(node)
+    return left
 
 
 def _needed(model: Any) -> list[Any]:
@@ -225,7 +269,7 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
             raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
     used = {name for node in nodes for name in node.inputs.values()}
     constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
-    return Graph(nodes, dict(inputs), constants, list(inputs), outputs)
+    return Graph(nodes, dict(inputs), constants, list(inputs), outputs, aliases=builder.aliases)
 
 
 def _fold(model: Any, node: OnnxNode, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

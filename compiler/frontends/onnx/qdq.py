@@ -17,6 +17,7 @@ from .attention import Stored, is_attention, stored_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
 from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
+from .norms import NORMS, is_norm, stored_norm
 from .quantisation import operand, result, steps_of_sums
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
@@ -83,6 +84,10 @@ class FloatNodes:
         """
         if is_attention(node):
             self._attend(node)
+            return True
+        if is_norm(node):
+            made = stored_norm(node, self._graph, self._names, self._value)
+            self._known[node.outputs[0]] = _Pending(node, _ends(made))
             return True
         if node.domain and not is_function(node):
             return False
@@ -204,14 +209,11 @@ class FloatNodes:
         """Take a node of attention, whose result a QuantizeLinear stores, unless a product on stored integers does."""
         made = stored_attention(node, self._graph, self._names, self._value)
 
-        def finished(end: Sequence[str], outputs: list[str]) -> OnnxNode:
-            return replace(made, inputs=[*made.inputs, *end], outputs=outputs, attributes=dict(made.attributes))
-
         av = node.attributes["av"] if (node.domain, node.op_type) == SPELLED else node
         if av.op_type == "QLinearMatMul":
-            self._emit(finished(av.inputs[6:8], node.outputs))
+            self._emit(_finished(made, av.inputs[6:8], node.outputs))
         else:
-            self._known[node.outputs[0]] = _Pending(node, lambda end: finished(end.inputs[1:], end.outputs))
+            self._known[node.outputs[0]] = _Pending(node, _ends(made))
 
     def _quantise(self, node: OnnxNode, found: _Stored | _Pending | _Mapped) -> None:
         target = result(node, self._graph)
@@ -243,7 +245,7 @@ class FloatNodes:
         if table.ndim == 1 or len(x.shape) == 2:
             self._graph.add(node, Lookup(table), {"x": x.name})
             return
-        rows, result = (self._graph.inner(node.outputs[0], what) for what in ("rows", "mapped"))
+        rows, result = self._graph.inner(x.name, "rows"), self._graph.inner(node.outputs[0], "mapped")
         self._graph.add(node, Reshape((-1, x.shape[-1])), {"x": x.name}, rows)
         self._graph.add(node, Lookup(table), {"x": rows}, result)
         self._graph.add(node, Reshape(x.shape), {"x": result})
@@ -260,6 +262,16 @@ class FloatNodes:
         return bool(dtype == target.zero_point.dtype and np.array_equal(stored.scale, target.scale)
                     and np.array_equal(stored.zero_point, target.zero_point)
                     and (clamp is None or (clamp[0] <= low and high <= clamp[1])))
+
+
+def _finished(node: OnnxNode, end: Sequence[str], outputs: list[str]) -> OnnxNode:
+    """Operator on stored integers with the scale and the zero point of its result."""
+    return replace(node, inputs=[*node.inputs, *end], outputs=outputs, attributes=dict(node.attributes))
+
+
+def _ends(node: OnnxNode) -> Callable[[OnnxNode], OnnxNode]:
+    """Function that gives an operator on stored integers the result of a QuantizeLinear."""
+    return lambda end: _finished(node, end.inputs[1:], end.outputs)
 
 
 def _bias(graph: Builder, node: OnnxNode, operands: Sequence[_Stored], end: OnnxNode) -> str:
@@ -338,4 +350,4 @@ _QUANTISED = {
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *NORMS, *_QUANTISED}))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ....golden.quantise import quantize_linear
 from ....hdl.errors import PearrayError
+from ...graph.graph import Tensor
 from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = ["NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes"]
@@ -49,8 +50,8 @@ def _check_axis(found: Quantisation, what: str, shape: tuple[int, ...]) -> None:
                            f"not {found.scale.size}")
 
 
-def operand(node: OnnxNode, graph: Builder) -> Quantisation:
-    """How the operand of a DequantizeLinear is stored.
+def operand(node: OnnxNode, graph: Builder, x: Tensor | None = None) -> Quantisation:
+    """How the operand `x` of a DequantizeLinear is stored, which the graph knows if it is not given.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def operand(node: OnnxNode, graph: Builder) -> Quantisation:
     """
     taken = node.take(axis=1, block_size=0, output_dtype=0)
     _check_attributes(taken, "output_dtype")
-    x = graph.tensor(node.inputs[0])
+    x = graph.tensor(node.inputs[0]) if x is None else x
     if x.dtype.name not in (*_STORED, "int32"):
         raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
     found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)

@@ -31,7 +31,7 @@ def _softmax(node: OnnxNode, graph: Builder) -> None:
     if not flattens or axis == len(shape) - 1:
         graph.add(node, operator, {"x": tensor.name})
         return
-    rows, made = (graph.inner(node.outputs[0], what) for what in ("rows", "shares"))
+    rows, made = graph.inner(tensor.name, "rows"), graph.inner(node.outputs[0], "shares")
     graph.add(node, Reshape((prod(shape[:axis]), prod(shape[axis:]))), {"x": tensor.name}, rows)
     graph.add(node, operator, {"x": rows}, made)
     graph.add(node, Reshape(shape), {"x": made})

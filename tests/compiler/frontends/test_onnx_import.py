@@ -352,34 +352,6 @@ def test_channelwise_operators(rng, tmp_path, kind, attributes):
         assert check(model, {"x": x}, tmp_path) == 1
 
 
-@pytest.mark.parametrize(("shape", "attributes"), [
-    ((5, 7), {"opset": 13}), ((2, 3, 6), {"opset": 13, "axis": 1}), ((2, 3, 4, 5), {"opset": 13, "axis": 1}),
-    ((4, 3, 6), {"opset": 12}), ((4, 3, 6), {"opset": 11, "axis": -1}), ((4, 3, 6), {"opset": 12, "axis": 0}),
-])
-def test_softmax(rng, tmp_path, shape, attributes):
-    """Along an axis, or before operator set 13 along all from it on; scales and zero points of any kind."""
-    for dtype in (np.int8, np.uint8):
-        x = draw(rng, shape, dtype)
-        constants = quantisation(rng, "x", dtype) | quantisation(rng, "y", dtype)
-        constants["y_scale"] = np.float32(1 / rng.integers(2, 400))
-        model = make_model([(f"{MICROSOFT}:QLinearSoftmax", ["x", "x_scale", "x_zero", "y_scale", "y_zero"], ["y"],
-                             attributes)], {"x": x}, ["y"], constants)
-        assert check(model, {"x": x}, tmp_path)
-
-
-def test_softmax_in_qdq_form(rng, tmp_path):
-    """The runtime fuses a float softmax between quantised tensors of one type into QLinearSoftmax."""
-    x = rng.uniform(-4, 4, (9, 20)).astype(np.float32)
-    constants = quantisation(rng, "x", np.int8, 0.03, 0.04) | {"y_scale": np.float32(1 / 256), "y_zero": np.int8(-128)}
-    model = make_model([*stage("x"), ("Softmax", ["x_d"], ["y"], {}), *stage("y")], {"x": x}, ["y_d"], constants)
-    got = load(model, tmp_path).graph().golden({"x": x})["y_d"]
-    np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
-    mixed = constants | {"y_zero": np.uint8(0)}
-    model = make_model([*stage("x"), ("Softmax", ["x_d"], ["y"], {}), *stage("y")], {"x": x}, ["y_d"], mixed)
-    with pytest.raises(pe.PearrayError, match="Y_zero_point must be int8, as X is, not uint8"):
-        load(model, tmp_path).graph()
-
-
 def test_unfinished_float_operators(rng, tmp_path):
     """A float operator that nobody quantises cannot be computed with integers."""
     constants = {**SCALES, "w": np.zeros((1, 2, 1, 1), np.float32)}

@@ -211,8 +211,8 @@ def test_absent_zero_points_of_the_runtimes_operators_are_those_of_their_operand
     x = np.arange(16).astype(dtype).reshape(1, 1, 4, 4) + (np.uint8(200) if dtype == np.uint8 else np.int8(-90))
     nodes = [(f"{MICROSOFT}:QLinearAveragePool", ["x", "s", "", "s"], ["p"], {"kernel_shape": [1, 1]}),
              (f"{MICROSOFT}:QLinearAdd", ["p", "s", "", "k", "s", "", "s"], ["a"], {}),
-             (f"{MICROSOFT}:QLinearGlobalAveragePool", ["a", "s", "", "s"], ["y"], {})]
-    model = make_model(nodes, {"x": x}, ["y"], {"s": np.float32(0.5), "k": dtype(3)})
+             (f"{MICROSOFT}:QLinearGlobalAveragePool", ["a", "s", "zero", "s", "zero"], ["y"], {})]
+    model = make_model(nodes, {"x": x}, ["y"], {"s": np.float32(0.5), "k": dtype(3), "zero": dtype(0)})
     got = load(model, tmp_path).graph().golden({"x": x})
     assert {value.dtype for value in got.values()} == {np.dtype(dtype)}
     np.testing.assert_array_equal(got["p"], x)
@@ -263,8 +263,11 @@ AXIS = {"m": np.zeros((4, 6), np.int8), "m_s": np.full(4, 0.5, np.float32), "m_z
      "b_scale must be a scalar or a vector, not an array of shape (4, 1)"),
     ([("LeakyRelu", ["d"], ["f"], {"alpha": float("nan")}), ("QuantizeLinear", ["f", "s", "z"], ["y"], {})], {},
      "alpha of leaky_relu must be a finite number, not nan"),
-    ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z"], ["y"], {})], {}, "C_scale must be a constant, not ''"),
-    ([(f"{MICROSOFT}:QLinearSigmoid", [], ["y"], {})], {}, "inputs must be more than 0"),
+    ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "x", "s", "z", "", "z"], ["y"], {})], {},
+     "input C_scale is missing; inputs are A, A_scale, A_zero_point?, B, B_scale, B_zero_point?, C_scale, "
+     "C_zero_point?, with ? where they may be absent"),
+    ([(f"{MICROSOFT}:QLinearSigmoid", [], ["y"], {})], {}, "input X is missing; inputs are X, X_scale, X_zero_point?, "
+     "Y_scale, Y_zero_point?, with ? where they may be absent"),
     ([(f"{MICROSOFT}:QLinearSigmoid", ["x", "s", "z", "s", "z"], ["y"], {"activation": "relu"})], {},
      "attribute activation = b'relu' is not supported; known: none"),
     ([("Clip", ["d", "low"], ["f"], {})], {"low": np.float32("nan")}, "min must be one number, not nan"),

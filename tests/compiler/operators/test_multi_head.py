@@ -73,6 +73,16 @@ def test_near_float64(rng):
     assert np.sqrt(np.square(errors).mean()) < 1
 
 
+def test_queries_are_int8_whatever_x_is(rng):
+    """Projections of uint8 have outputs of its type unless they are told; attention takes int8 alone."""
+    operator, tensors = _operator(), _tensors(rng)
+    requants = {f"requant_{name}": pe.Requant.onnx(1 / 40, 128 * (name != "z"), weight, 0, 1 / 40, 0)
+                for name, weight in WEIGHTS.items()}
+    shifted = tensors | {"x": (tensors["x"].astype(int) + 128).astype(np.uint8)}
+    found = pe.golden_run(_operator(**requants), shifted)["y"]
+    np.testing.assert_array_equal(found, pe.golden_run(operator, tensors)["y"])
+
+
 def test_products_are_those_of_all_parts(rng):
     """Utilisation and reports count the four projections and what queries see of keys and values."""
     tensors = _tensors(rng)

@@ -32,6 +32,7 @@ def test_golden_is_that_of_the_model(rng):
     ({"x_scale": 1e-33}, r"^x_scale must be at least 1e-30, not "),
     ({"y_scale": np.nan}, "^y_scale must be finite and above 0, not nan$"),
     ({"y_zero_point": 200}, r"^y_zero_point must be in -128\.\.127 for int8, not 200$"),
+    ({"y_zero_point": np.int16(3)}, "^y_zero_point must be of int8 or uint8, not int16$"),
     ({"epsilon": -1.0}, r"^epsilon must be at least 0, not -1\.0$"),
     ({"epsilon": np.inf}, "^epsilon must be a finite number, not inf$"),
 ])

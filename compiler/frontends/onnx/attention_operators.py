@@ -1,0 +1,162 @@
+"""Operators of attention in ONNX networks: what their inputs and attributes ask for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....hdl.errors import PearrayError
+from .builder import MICROSOFT, OnnxNode
+
+__all__ = ["OPERATORS", "ROTARY", "Asked", "asked"]
+
+#: Value of a constant tensor, dequantised where it is stored, or None.
+Value = Callable[[str], np.ndarray | None]
+
+
+class Asked(NamedTuple):
+    """What a node asks for.
+
+    Members
+    -------
+    names : list of str
+        Queries, keys and values.
+    form : dict
+        Heads of queries and of keys, numbers of dimensions that operands may have, what each query sees.
+    scale : float or None
+        Factor of the scores, if it is given.
+    mask : ndarray or None
+        What is added to them, or whether a query sees a key.
+    """
+
+    names: list[Any]
+    form: dict[str, Any]
+    scale: float | None
+    mask: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """An operator of attention, whose first inputs are q, k and v.
+
+    Parameters
+    ----------
+    others : mapping of int to str
+        Inputs behind these, by place.
+    attributes : mapping of str
+        Attributes, with their defaults.
+    allowed : mapping of str to tuple
+        Values of those that must not have any.
+    form : callable
+        Form, from these values, the node and :data:`Value`.
+    """
+
+    others: Mapping[int, str]
+    attributes: Mapping[str, Any]
+    form: Callable[[dict[str, Any], OnnxNode, Value], dict[str, Any]]
+    allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+_MASKS = ("attn_mask", "attention_bias")
+
+#: Inputs that are no tensor of scores, and that a form reads.
+_READ = ("seqlens_k", "total_sequence_length")
+
+#: Why rotary embeddings are refused.
+ROTARY = "rotary embeddings have no lowering: rotate queries and keys before, outside of the network"
+
+#: Why an input is not supported, where there is more to say.
+_REASONS = {"cos_cache": ROTARY, "sin_cache": ROTARY, "position_ids": ROTARY}
+
+
+def _standard(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+    return {"heads": (taken["q_num_heads"], taken["kv_num_heads"]), "causal": bool(taken["is_causal"]), "ranks": (3, 4),
+            "last_sees_all": False}
+
+
+def _multi_head(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+    # Of fewer queries than keys, onnxruntime lets the last query alone see all keys.
+    return {"heads": (taken["num_heads"],) * 2, "causal": bool(taken["unidirectional"]), "ranks": (3,),
+            "last_sees_all": True}
+
+
+def _grouped(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+    window = taken["local_window_size"]
+    if window != -1 and (window < 1 or not taken["causal"]):
+        raise PearrayError(f"local_window_size must be -1, or at least 1 and causal 1, not {window}")
+    if taken["do_rotary"]:
+        raise PearrayError(f"do_rotary must be 0, not {taken['do_rotary']}: {ROTARY}")
+    lengths, total = (value(node.input(place)) for place in (5, 6))
+    if lengths is None or total is None or not lengths.dtype == total.dtype == np.int32:
+        raise PearrayError("seqlens_k and total_sequence_length must be constants of int32: a program has one length")
+    heads = taken["num_heads"], taken["kv_num_heads"]
+    return {"heads": heads, "causal": bool(taken["causal"]), "ranks": (3,), "last_sees_all": True,
+            "window": None if window == -1 else window, "total": int(total.reshape(-1)[0]),
+            "lengths": [int(last) + 1 for last in lengths.reshape(-1)]}
+
+
+_OPERATORS: dict[tuple[str, str], _Operator] = {
+    ("", "Attention"): _Operator(
+        {3: "attn_mask", 4: "past_key", 5: "past_value", 6: "nonpad_kv_seqlen"},
+        {"is_causal": 0, "q_num_heads": 0, "kv_num_heads": 0, "qk_matmul_output_mode": 0, "scale": 0.0, "softcap": 0.0,
+         "softmax_precision": 0}, _standard,
+        # No limits of scores, and the types of Softmax that there are.
+        {"softcap": (0,), "is_causal": (0, 1), "qk_matmul_output_mode": (0, 1, 2, 3),
+         "softmax_precision": (0, 1, 10, 11, 16)}),
+    (MICROSOFT, "MultiHeadAttention"): _Operator(
+        {3: "bias", 4: "key_padding_mask", 5: "attention_bias", 6: "past_key", 7: "past_value",
+         8: "past_sequence_length", 9: "cache_indirection"},
+        {"num_heads": 0, "mask_filter_value": -1e4, "scale": 0.0, "unidirectional": 0}, _multi_head),
+    (MICROSOFT, "GroupQueryAttention"): _Operator(
+        {3: "past_key", 4: "past_value", 5: "seqlens_k", 6: "total_sequence_length", 7: "cos_cache", 8: "sin_cache",
+         9: "position_ids", 10: "attention_bias", 11: "head_sink", 12: "k_scale", 13: "v_scale", 14: "q_norm_weight",
+         15: "k_norm_weight", 16: "query_seqlens"},
+        {"num_heads": 0, "kv_num_heads": 0, "causal": 1, "do_rotary": 0, "local_window_size": -1, "qk_output": 0,
+         "rotary_interleaved": 0, "scale": 0.0, "smooth_softmax": 0, "softcap": 0.0}, _grouped,
+        {"causal": (0, 1), "qk_output": (0,), "smooth_softmax": (0, -1), "softcap": (0,)}),
+}
+
+#: Operators that are attention, with their domains.
+OPERATORS = tuple(_OPERATORS)
+
+
+def asked(node: OnnxNode, value: Value) -> Asked:
+    """What a node of one of :data:`OPERATORS` asks for.
+
+    Raises
+    ------
+    PearrayError
+        If an attribute, an input or an output is not supported.
+    """
+    operator = _OPERATORS[node.domain, node.op_type]
+    mask = _mask(node, operator, value)
+    if any(node.outputs[1:]):
+        raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
+    if len(node.inputs) < 3 or not all(node.inputs[:3]):
+        raise PearrayError("q, k and v must all be given")
+    taken = node.take(**operator.attributes)
+    for name, allowed in operator.allowed.items():
+        if taken[name] not in allowed:
+            raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]}")
+    if "scale" in node.attributes and not taken["scale"] > 0:
+        raise PearrayError(f"scale must be above 0, not {taken['scale']}")
+    return Asked(list(node.inputs[:3]), operator.form(taken, node, value), taken["scale"] or None, mask)
+
+
+def _mask(node: OnnxNode, operator: _Operator, value: Value) -> np.ndarray | None:
+    """Mask of a node, after checking that it has no other input that is not supported."""
+    mask = None
+    for place, what in operator.others.items():
+        name = node.input(place)
+        if not name or what in _READ:
+            continue
+        if what not in _MASKS:
+            reason = _REASONS.get(what, f"q, k, v and {' or '.join(_MASKS)} are")
+            raise PearrayError(f"input {what} = {name!r} is not supported; {reason}")
+        mask = value(name)
+        if mask is None:
+            raise PearrayError(f"{what} {name!r} must be a constant")
+        if node.domain == MICROSOFT and mask.ndim != 4:
+            raise PearrayError(f"{what} must have 4 dimensions, not shape {mask.shape}")
+    return mask

@@ -1,0 +1,122 @@
+"""Who makes and who reads each tensor of an ONNX file, for those that put one node in the place of several."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from .builder import OnnxNode
+
+__all__ = ["Network"]
+
+#: What a quantiser puts between two operators.
+_BETWEEN = ("QuantizeLinear", "DequantizeLinear")
+
+#: Input that is the scale of a node's stored output, by operator; the zero point follows.
+_STORES = {"QuantizeLinear": 1, "QLinearMatMul": 6, "QLinearMul": 6, "QLinearAdd": 6, "QLinearSoftmax": 3}
+
+
+class Network:
+    """Who makes and who reads each tensor.
+
+    Parameters
+    ----------
+    nodes : sequence of OnnxNode
+        All nodes, in order.
+    constants : mapping of str to array
+        Tensors whose values are known.
+    outputs : collection of str
+        Tensors that the network gives.
+    """
+
+    def __init__(self, nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray], outputs: Collection[str]):
+        self.constants = constants
+        self.makers = {name: node for node in nodes for name in node.outputs if name}
+        self.readers: dict[str, list[OnnxNode]] = {}
+        self.fixed = {*constants}
+        self._outputs = {*outputs}
+        for node in nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
+            if all(name in self.fixed for name in node.inputs if name):
+                self.fixed.update(node.outputs)
+
+    def is_inner(self, name: str) -> bool:
+        """Whether one node alone reads a tensor."""
+        return len(self.readers.get(name, ())) == 1 and name not in self._outputs
+
+    def maker(self, name: str, passed: list[OnnxNode]) -> OnnxNode | None:
+        """Who makes a tensor that one node alone reads, behind what only quantises, which is noted as passed."""
+        while self.is_inner(name) and (node := self.makers.get(name)) is not None:
+            passed.append(node)
+            if not _is_between(node):
+                return node
+            name = node.input(0)
+        return None
+
+    def reader(self, name: str, passed: list[OnnxNode]) -> tuple[OnnxNode, str] | None:
+        """Who alone reads a tensor, behind what only quantises, and under which name."""
+        while self.is_inner(name):
+            (node,) = self.readers[name]
+            if not _is_between(node):
+                return node, name
+            passed.append(node)
+            name = node.outputs[0]
+        return None
+
+    def origin(self, name: str) -> str:
+        """Name of a tensor before what only quantises it."""
+        while (node := self.makers.get(name)) is not None and _is_between(node):
+            name = node.input(0)
+        return name
+
+    def way(self, name: str) -> list[OnnxNode]:
+        """What only quantises a tensor on its way from its origin, with who makes that."""
+        nodes = []
+        while (node := self.makers.get(name)) is not None:
+            nodes.append(node)
+            if not _is_between(node):
+                break
+            name = node.input(0)
+        return nodes
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Shape of a constant, dequantised or not; None if its value is not known."""
+        value = self.constants.get(self.origin(name))
+        return None if value is None else value.shape
+
+    def number(self, name: str) -> float | None:
+        """Value of a constant of one number that is not quantised, else None."""
+        value = self.constants.get(name)
+        return float(value.item()) if value is not None and value.size == 1 else None
+
+    def are_alone(self, nodes: Iterable[OnnxNode], last: OnnxNode) -> bool:
+        """Whether nobody but some nodes, of which one is the last, reads what these make before the last."""
+        inside = {id(node) for node in nodes} | {id(last)}
+        return all(name not in self._outputs and all(id(reader) in inside for reader in self.readers.get(name, ()))
+                   for node in nodes if node is not last for name in node.outputs)
+
+    def agree(self, nodes: Sequence[OnnxNode]) -> bool:
+        """Whether each of some nodes reads what another stores with the same scale and zero point.
+
+        Otherwise what stands between two of them is a factor, or an offset.
+        """
+        for node in nodes:
+            for place in range(0, len(node.inputs), 3):
+                name = node.input(place)
+                maker = self.makers.get(name)
+                if maker is None or all(maker is not each for each in nodes):
+                    continue
+                if (first := _STORES.get(maker.op_type)) is None:
+                    continue
+                if not all(self._is_same(maker.input(first + part), node.input(place + 1 + part)) for part in (0, 1)):
+                    return False
+        return True
+
+    def _is_same(self, one: str, other: str) -> bool:
+        """Whether two names are of one constant, or of equal ones."""
+        a, b = self.constants.get(one), self.constants.get(other)
+        return one == other or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
+
+
+def _is_between(node: OnnxNode) -> bool:
+    return not node.domain and node.op_type in _BETWEEN
