@@ -11,13 +11,14 @@ import numpy as np
 from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Parameter
 from ..interpreter import POSTED, Interpreter, ProgramError
+from ..softmax_rows import SoftmaxRows
 from .setup import decode_setups, setup_size
 
 __all__ = ["RowStationaryInterpreter"]
 
-_LOAD, _EXECUTE, _POST, _STORE = range(4)
+_LOAD, _EXECUTE, _POST, _STORE, _MOVE = range(5)
 
 #: Parts of a clock besides completed commands: passes that have read their ifmaps, and their filters.
 _IFMAP, _FILTERS = POSTED + 1, POSTED + 2
@@ -28,7 +29,7 @@ class _Lines:
 
     _QUEUES: ClassVar[dict[str, tuple[int, ...]]] = {
         "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "filters": (_EXECUTE, _FILTERS), "psums": (_EXECUTE,),
-        "post": (POSTED,), "store": (_STORE,)}
+        "post": (POSTED,), "store": (_STORE,), "move": (_MOVE,)}
 
     def __init__(self, name: str, lines: int):
         self._name, self._count = name, lines
@@ -71,6 +72,7 @@ class RowStationaryInterpreter(Interpreter):
         self._setups: set[int] = set()
         self._setup: dict[str, np.ndarray] | None = None
         self._mode: dict[str, Any] = {}
+        self._softmax = SoftmaxRows(config.score_rows, tiles=True) if config.has_softmax else None
 
     def _met(self, clock: np.ndarray, opcode: Opcode, body: dict[str, Any], other: int, count: int) -> None:
         if opcode is not Opcode.LOAD or other != _EXECUTE:
@@ -93,12 +95,20 @@ class RowStationaryInterpreter(Interpreter):
             self._filter_race.touch("load", lines, ordinal, clock, ("filters",))
             self._filters[target] = values
         elif destination is Destination.GLOBAL_BUFFER:
-            self._buffer_race.touch("load", lines, ordinal, clock, ("ifmap", "psums", "post", "store"))
+            self._buffer_race.touch("load", lines, ordinal, clock, ("ifmap", "psums", "post", "store", "move"))
             self._buffer[target] = values
         elif destination in self._bytes:
             super()._put(destination, target, values, ordinal, clock)
         else:
             raise ProgramError(f"no memory {destination} in this kind of array")
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        if destination is not Destination.GLOBAL_BUFFER:
+            raise ProgramError(f"no MOVE to memory {destination} in this kind of array")
+        self._buffer_race.touch("move", np.unique(target // self._width), ordinal, clock,
+                                ("ifmap", "psums", "post", "store", "load"))
+        self._buffer[target] = values
 
     def _load_coded(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["count1"] != 1 or body["count2"] != 1 or body["dram"] % 8 or body["length"] % 8 or body["address"] % 2:
@@ -145,7 +155,7 @@ class RowStationaryInterpreter(Interpreter):
         address = _walk(body["ifmap_base"], [
             (body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)]) % (1 << ADDRESS_BITS)
         size = self.config.operand_bytes
-        self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load",))
+        self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load", "move"))
         return self._words(self._buffer, "ifmap")[address]
 
     def _filter_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
@@ -192,7 +202,12 @@ class RowStationaryInterpreter(Interpreter):
             if t > body["psum_sets"] or j > body["psum_rows"]:
                 raise ProgramError(f"no psums are read and written for psum tag ({t}, {j})")
             made.add((t, j))
-            if read is not None:
+            if body.get("join"):
+                assert self._softmax is not None
+                old = self._get_sums(read[..., t, j], beats, body)
+                total = self._softmax.joined(old, total, ordinal, clock, body | {"maximum": self._mode["maximum"]})
+                total = self._wrapped(total)
+            elif read is not None:
                 total = self._add(total, self._get_sums(read[..., t, j], beats, body))
             self._put_sums(write[..., t, j], beats, total, body)
         if len(made) != (body["psum_sets"] + 1) * (body["psum_rows"] + 1):
@@ -259,14 +274,40 @@ class RowStationaryInterpreter(Interpreter):
             raise ProgramError("no post-processing in fixed point")
         if not body["m_count"] or not body["n_count"]:
             raise ProgramError("post of nothing")
-        if body["scale_nstep"]:
-            raise ProgramError("scale_nstep is zero in programs of this kind")
+        if self._softmax is not None:
+            self._softmax.check(body)
+            if body["softmax"]:
+                self._post_scores(ordinal, clock, body)
+                return
+        if body["scale_nstep"] and not body.get("normalise"):
+            raise ProgramError("scale_nstep is zero in programs of this kind, but for rows that are normalised")
         n = np.arange(body["n_count"])
         for m in range(body["m_count"]):
             row = body["acc_base"] + n * body["acc_nstep"] + m
             self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
             sums = self._buffer.view("<i4").reshape(-1, self.config.psum_lanes)[row].astype(np.int64)
             self._finish(n, m, body["scale_base"] + m * body["scale_mstep"], sums, ordinal, clock, body)
+
+    def _post_scores(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Make numerators of rows of scores, each of several lines."""
+        m, lanes = np.arange(body["m_count"]), self.config.psum_lanes
+        if m.size * lanes % self.config.score_columns:
+            raise ProgramError(f"m_count must be a multiple of {self.config.score_columns // lanes}, not {m.size}")
+        row = body["acc_base"] + m
+        self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
+        sums = self._buffer.view("<i4").reshape(-1, lanes)[row].astype(np.int64)
+        self._finish(0, m, body["scale_base"], sums, ordinal, clock, body)
+
+    def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> np.ndarray:
+        if self._softmax is None or not (body["softmax"] or body["normalise"]):
+            return super()._scaled(m, scale, sums, ordinal, clock, body)
+        if body["normalise"]:
+            return self._softmax.normalised(sums, body)
+        entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
+        scales = np.tile(entry[:, :4].copy().view("<f4").reshape(-1), self.config.score_columns // sums.shape[1])
+        rows = sums.reshape(-1, self.config.score_columns)
+        return self._softmax.numerators(rows, scales, ordinal, clock, body).reshape(sums.shape)
 
     def _store(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["profile"] or not self.config.truncate:

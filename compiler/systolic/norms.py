@@ -20,13 +20,14 @@ from ...hdl.shell.functions import NORM_STATES
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
+from ..hazards import Hazards, Region
 from ..kernels.normalisation import Normalisation
 from ..placement import MemoryPlan
+from ..places import Ring
 from ..program import Program
+from ..program_step import ProgramStep
 from ..transfers import block, blocks, fill
-from .hazards import Hazards, Region
-from .places import Ring
-from .program_step import ProgramStep
+from .program_step import program_step
 from .timeline import timeline
 from .timing import UnendingError
 
@@ -374,7 +375,7 @@ def lower_normalisation(kernel: Normalisation, config: SystolicConfig, timing: M
     if len(ways) > 1:
         ways.sort(key=lambda way: _cycles(way[0], way[1], timing))
     layer, rows = ways[0]
-    return ProgramStep.of(config, _Emitter(layer, rows, plan, layer.rows).run(), kernel.y.view.buffer)
+    return program_step(config, _Emitter(layer, rows, plan, layer.rows).run(), kernel.y.view.buffer)
 
 
 def _cycles(layer: _Layer, rows: int, timing: MemoryTiming) -> float:

@@ -220,26 +220,36 @@ class PsumFeeder(_Feeder):
         Parameters of the array.
     lines : int
         Lines of the buffer.
+    joins : bool
+        Whether there are passes whose sums join others behind the array.
 
     Members
     -------
     i : In(stream.Signature(StructLayout({"walk": ..., "last": 4, "fresh": 1, "bias": 1})))
         Walks of passes, as for :class:`.drain.PsumDrain`, and the number of the last word of a window's last beat.
-        One of ``fresh`` sums reads nothing; one of ``bias`` reads what no pass writes, and never waits.
+        One of ``fresh`` sums reads nothing; one of ``bias`` reads what no pass writes, and never waits. With `joins`
+        there is ``join`` behind.
     written, ended : In(1)
         The drain has written a line; it was the last one of its pass.
     words : Out(range(shape.psum_lanes + 1))
         Psums that are read in this cycle.
+    joined : Out(stream.Signature(ArrayLayout(psum, psum_lanes)))
+        With `joins`, the beats of passes of ``join`` sums, which go to the drain instead.
     port, o, read
         See :class:`_Feeder`.
     """
 
-    def __init__(self, shape: ArrayShape, lines: int):
+    def __init__(self, shape: ArrayShape, lines: int, joins: bool = False):
         address_bits = ceil_log2(lines)
+        self._joins = joins
+        join = {"join": 1} if joins else {}
         item = data.StructLayout(
-            {"walk": walk_layout(address_bits, PSUM_COUNTS), "last": _LAST_BITS, "fresh": 1, "bias": 1})
+            {"walk": walk_layout(address_bits, PSUM_COUNTS), "last": _LAST_BITS, "fresh": 1, "bias": 1} | join)
         walk = Walk(address_bits, PSUM_COUNTS)
-        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum.width, walk, {"last": _LAST_BITS}, {
+        words = data.ArrayLayout(shape.psum, shape.psum_lanes)
+        along = {"last": _LAST_BITS} | join
+        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum.width, walk, along, {
+            **({"joined": Out(stream.Signature(words))} if joins else {}),
             "i": In(stream.Signature(item)),
             "written": In(1),
             "ended": In(1),
@@ -281,5 +291,24 @@ class PsumFeeder(_Feeder):
             m.d.sync += lines_written.eq(0)
         with m.Elif(self.written):
             m.d.sync += lines_written.eq(lines_written + 1)
+        if self._joins:
+            self._join(m, begun)
 
         return m
+
+    def _join(self, m, begun):
+        """Give the beats of a pass that joins sums to the drain, and not to the array."""
+        m.submodules.joined = joined = StreamRegister(self.joined.payload.shape())
+        wiring.connect(m, joined.o, wiring.flipped(self.joined))
+        join = Signal()
+        with m.If(begun):
+            m.d.sync += join.eq(self.i.payload.join)
+        reader = self._reader
+        to_drain = reader.o.payload.along.join
+        m.d.comb += [
+            reader.i.payload.along.join.eq(join),
+            joined.i.valid.eq(reader.o.valid & to_drain),
+            joined.i.payload.eq(reader.o.payload.line),
+            self._out.i.valid.eq(reader.o.valid & ~to_drain),
+            reader.o.ready.eq(Mux(to_drain, joined.i.ready, self._out.i.ready)),
+        ]

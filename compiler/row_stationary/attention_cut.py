@@ -1,0 +1,262 @@
+"""Fused attention on a row-stationary array: products as passes, and blocks of queries with the keys that they see."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from ...golden.fused_attention import MASK_BIAS
+from ...hdl.errors import PearrayError
+from ...hdl.row_stationary.config import RowStationaryConfig
+from ..kernels.attention import Attention
+from ..segments import Segment, segments
+from .setup import Placement, setup_size
+
+__all__ = ["AttentionLayer", "Form", "KeyBlock", "QueryBlock"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a product becomes passes: for each chunk of filters one for each part of the contraction.
+
+    Parameters
+    ----------
+    r, q : int
+        Sets of channels above one another, and channels of each.
+    t, p : int
+        Chains beside one another, and filters of each.
+    parts, chunks : int
+        Parts of the contraction, and chunks of filters.
+    lanes : int, int
+        Words of a line of filters, and of psums.
+    """
+
+    r: int
+    q: int
+    t: int
+    p: int
+    parts: int
+    chunks: int
+    lanes: tuple[int, int]
+
+    @property
+    def depth(self) -> int:
+        """Channels of a pass."""
+        return self.r * self.q
+
+    @property
+    def width(self) -> int:
+        """Filters of a pass."""
+        return self.t * self.p
+
+    @property
+    def filter_beats(self) -> int:
+        """Lines of a PE's filters."""
+        return -(-self.p * self.q // self.lanes[0])
+
+    @property
+    def filter_lines(self) -> int:
+        """Lines of the filters of a pass."""
+        return self.t * self.r * self.filter_beats
+
+    @property
+    def psum_lines(self) -> int:
+        """Lines of the sums of a query in a pass; all of their words are sums."""
+        return self.width // self.lanes[1]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of a query: of products, of words on the network of ifmaps, or of lines that are written."""
+        return self.parts * self.chunks * max(self.p * self.q, self.depth, self.psum_lines)
+
+    @property
+    def placement(self) -> Placement:
+        """Sets of PEs."""
+        return Placement(1, 1, 1, self.t, self.r, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyBlock:
+    """A block of keys for a block of queries, whether it is their first or last, and whether a mask adds to it."""
+
+    number: int
+    keys: int
+    is_first: bool
+    is_last: bool
+    has_bias: bool
+
+
+@dataclass(frozen=True, eq=False)
+class QueryBlock:
+    """Queries of a head that are computed together, from number `start` on, and the blocks of keys that they see."""
+
+    head: int
+    start: int
+    rows: int
+    blocks: tuple[KeyBlock, ...]
+
+
+class AttentionLayer:
+    """A kernel of attention on a configuration.
+
+    Members
+    -------
+    heads, shared, queries, keys, elements, width : int
+        Heads, how many that follow one another share keys, and sizes of each.
+    block : int
+        Keys of a block.
+    scores, values : Form
+        Products of queries and keys, and of numerators and values.
+    slots : int
+        Passes of each product whose filters have a place.
+
+    Raises
+    ------
+    PearrayError
+        If the memories can't hold the smallest blocks.
+    """
+
+    def __init__(self, kernel: Attention, config: RowStationaryConfig):
+        self.kernel, self.config, ranks = kernel, config, kernel.ranks
+        self.queries, self.keys, self.elements, self.width = (ranks[name] for name in "pmef")
+        self.heads, self.shared = ranks["g"] * ranks["h"], ranks["h"]
+        self.block = config.score_columns
+        self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
+        if kernel.two_bytes:
+            raise PearrayError(f"{kernel.name}: two_bytes must be false on a row-stationary array, not true")
+        self.scores, self.values, self.slots = self._choose()
+        self._check()
+
+    def _forms(self, depth: int, width: int, is_exact: bool) -> Iterator[Form]:
+        """Ways to contract `depth` channels with `width` filters.
+
+        If sums of a query must stand together, filters beyond the last are allowed only in passes that nothing else
+        adds to: the next query writes over them.
+        """
+        config, q = self.config, self.config.score_window
+        rows, cols, pe, lanes = config.array.rows, config.array.cols, config.pe, config.psum_lanes
+        parts = -(-depth // (rows * q))
+        r = -(-depth // (parts * q))
+        most = min(pe.psum_words, pe.filter_words // q)
+        for p in range(lanes, most // lanes * lanes + 1, lanes):
+            wanted = -(-width // p)
+            for chunks in range(1, wanted + 1):
+                t = -(-wanted // chunks)
+                if t > rows // r * cols or (is_exact and t * p * chunks != width and (parts > 1 or chunks > 1)):
+                    continue
+                yield Form(r, q, t, p, parts, -(-wanted // t), (config.filter_lanes, lanes))
+
+    def _choose(self) -> tuple[Form, Form, int]:
+        """Take the forms of least cycles whose filters have room beside both setups, twice if possible."""
+        config = self.config
+        room = config.filter_lines - 2 * setup_size(config)
+        pairs = [(scores, values) for scores in self._forms(self.elements, self.block, True)
+                 for values in self._forms(self.block, self.width, False)]
+        for slots in (2, 1):
+            fitting = [(scores.cycles + values.cycles, scores.filter_lines + values.filter_lines, index)
+                       for index, (scores, values) in enumerate(pairs)
+                       if slots * (scores.filter_lines + values.filter_lines) <= room]
+            if fitting:
+                return *pairs[min(fitting)[2]], slots
+        raise PearrayError(f"{self.kernel.name}: global_buffer.filter_banks must be more than "
+                           f"{config.global_buffer.filter_banks} to hold the filters of attention")
+
+    def _check(self) -> None:
+        pads, name = self.config.scratchpads, self.kernel.name
+        row = max(self.block, self.output_pitch)
+        for key, least, given, what in (
+                ("scratchpads.output_bytes", 2 * row, pads.output_bytes, "two rows of numerators or of outputs"),
+                ("scratchpads.channels", self.block if self.kernel.mask is not None else 1, pads.channels,
+                 "a row of masks"),
+                ("global_buffer.banks * global_buffer.bank_lines", self.lines(1), self.config.buffer_lines,
+                 "a query with its scores, numerators and outputs")):
+            if given < least:
+                raise PearrayError(f"{name}: {key} must be at least {least} to hold {what}, not {given}")
+
+    # Lines of the global buffer.
+
+    def _of_bytes(self, size: int, beyond: int) -> int:
+        """Lines of some bytes, and of those behind them that passes read."""
+        return -(-(size + beyond) // self.config.line_bytes)
+
+    def query_lines(self, rows: int) -> int:
+        """Lines of a block of queries."""
+        return self._of_bytes(rows * self.elements, self.scores.depth * self.scores.parts)
+
+    def numerator_lines(self, rows: int) -> int:
+        """Lines of a block of numerators."""
+        return self._of_bytes(rows * self.block, self.values.depth)
+
+    @property
+    def score_lines(self) -> int:
+        """Lines of the scores of a query."""
+        return self.block // self.config.psum_lanes
+
+    @property
+    def sum_lines(self) -> int:
+        """Lines of the outputs of a query."""
+        return self.values.psum_lines * self.values.chunks
+
+    @property
+    def output_pitch(self) -> int:
+        """Bytes of a row of outputs in the output scratchpad."""
+        lanes = self.config.psum_lanes
+        return -(-self.width // lanes) * lanes
+
+    def lines(self, rows: int) -> int:
+        """Lines of a block of queries: themselves and numerators twice, scores, with what is beyond, and outputs."""
+        beyond = self.scores.psum_lines * self.scores.chunks - self.score_lines
+        return (2 * (self.query_lines(rows) + self.numerator_lines(rows)) + rows * self.score_lines + max(beyond, 0)
+                + rows * self.sum_lines)
+
+    @cached_property
+    def most_rows(self) -> int:
+        """Most queries of a block; states and shifts of two have room."""
+        rows = min(self.queries, self.config.score_rows // 2)
+        while rows > 1 and self.lines(rows) > self.config.buffer_lines:
+            rows -= 1
+        return rows
+
+    # Blocks.
+
+    def query_blocks(self) -> list[QueryBlock]:
+        """Blocks of queries of all heads, about equal."""
+        count = -(-self.queries // self.most_rows)
+        cuts = [self.queries * index // count for index in range(count + 1)]
+        return [QueryBlock(head, start, end - start, self._key_blocks(head, start, end))
+                for head in range(self.heads) for start, end in pairwise(cuts)]
+
+    def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
+        """Blocks of keys that some of the queries see, or the first one if there is none, for rows of zeros."""
+        low, high = self._bounds(head, start, end)
+        found: list[tuple[int, bool]] = []
+        for number in range(-(-self.keys // self.block)):
+            first = number * self.block
+            seen = (low < np.minimum(high, first + self.block)) & (high > first) & (low < first + self.block)
+            mask = self.mask(head, start, end, number)
+            if mask is not None:
+                seen &= (mask != MASK_BIAS).any(axis=1)
+            if seen.any():
+                found.append((number, mask is not None and bool(mask.any())))
+        found = found or [(0, self.kernel.mask is not None)]
+        return tuple(KeyBlock(number, min(self.block, self.keys - number * self.block), index == 0,
+                              index == len(found) - 1, has_bias) for index, (number, has_bias) in enumerate(found))
+
+    def _bounds(self, head: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._low[head, start:end], self._high[head, start:end]
+
+    def mask(self, head: int, start: int, end: int, number: int) -> np.ndarray | None:
+        """What a mask adds to scores of some queries and a block of keys, (rows, keys), or None."""
+        mask = self.kernel.mask
+        if mask is None:
+            return None
+        of_head: np.ndarray = mask[head if len(mask) > 1 else 0]
+        return of_head[start:end, number * self.block:(number + 1) * self.block]
+
+    def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
+        """Rows of a block of scores, as POSTs take them."""
+        low, high = (np.clip(each - block.number * self.block, 0, block.keys)
+                     for each in self._bounds(query.head, query.start, query.start + query.rows))
+        return [*segments(low, high, self.block)]
