@@ -139,7 +139,7 @@ class _Emitter:
             "psum_window_step": step}
         read = -(-(byte + (rows - 1) * pitch + form.depth) // self._line)
         written = line + (rows - 1) * step + form.psum_lines
-        self._hazards.emit(Opcode.EXECUTE, body | fields,
+        self._hazards.emit(Opcode.EXECUTE, {**body, **fields},
                            reads=[filters, Region("global", first, first + read), *others],
                            writes=[Region("global", line, written)])
 
