@@ -203,7 +203,8 @@ class RowStationaryInterpreter(Interpreter):
                 raise ProgramError(f"no psums are read and written for psum tag ({t}, {j})")
             made.add((t, j))
             if body.get("join"):
-                assert self._softmax is not None and read is not None
+                assert self._softmax is not None
+                assert read is not None
                 old = self._get_sums(read[..., t, j], beats, body)
                 total = self._softmax.joined(old, total, ordinal, clock, body | {"maximum": self._mode["maximum"]})
                 total = self._wrapped(total)

@@ -138,15 +138,13 @@ _POST_DOC = """Sums come from the global buffer.
 
 ``acc_base + n * acc_nstep + m`` is a line of it, which holds ``lanes`` sums (so s is 0), and ``bank`` is 0. With
 ``scale_mstep`` set, the scale line is one further for each m. With 16-bit operands there is no POST.
+
+In configurations with ``post.softmax``, a row of C scores is ``C / lanes`` lines that follow one another, where C is
+``array.rows`` times the greatest power of two up to ``pe.ifmap_words`` and 8, but at most 128. With ``softmax`` set,
+``m_count`` counts lines, and so do the steps of biases and outputs; there are 256 states, shifts and quotients. With
+``normalise`` set, quotient ``scale_base + n * scale_nstep`` is the scale of all lines of tile n.
 """
 _POST = variant(PostBody, _POST_DOC, "scale_mstep")
-
-_SOFTMAX_DOC = """With ``softmax`` set, a row of C scores is C / lanes lines that follow one another, where C is
-    ``array.rows`` times the greatest power of two up to ``pe.ifmap_words`` and 8, but at most 128; ``m_count`` counts
-    lines, and so do the steps of biases and outputs. There are 256 states, shifts and quotients. With ``normalise``
-    set, quotient ``scale_base + n * scale_nstep`` is the scale of all lines of tile n.
-
-    """
 
 _STORE = variant(StoreBody, """With 16-bit operands rows come from the global buffer.
 
@@ -172,7 +170,7 @@ def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False)
     found = COMMANDS
     if functions:
         body = post_body(functions)
-        post = variant(body, f"{_POST_DOC}\n    {_SOFTMAX_DOC}{body.__doc__}", "scale_mstep")
+        post = variant(body, f"{_POST_DOC}\n    {body.__doc__}", "scale_mstep")
         found = replace(found, post=post, execute=JoiningBody)
     if not moves:
         return found

@@ -89,7 +89,7 @@ class SumJoin(wiring.Component):
         return m
 
     def _amount(self, m, read_now):
-        """Shift of the row whose beat was taken the cycle before the last move, 0 for one that joins nothing."""
+        """Shift of the row of the last beat that joins sums, a move after it."""
         m.submodules.memory = memory = Memory(shape=self.shifts.amount.shape(), depth=self._rows, init=[],
                                               attrs={"no_rw_check": 1})
         write, read = memory.write_port(), memory.read_port()
@@ -111,7 +111,8 @@ class SumJoin(wiring.Component):
         shifted = Signal(signed(width + 1), name=f"shifted_{lane}", reset_less=True)
         fine = Signal(3, name=f"fine_{lane}", reset_less=True)
         new, negative = beats[1].words[lane], amount < 0
-        distance = Mux(beats[1].join, Mux(negative, -amount, amount), 0)[:5]
+        # Of a beat that joins nothing it is zero that is shifted.
+        distance = Mux(negative, -amount, amount)[:5]
         swaps = beats[1].join & negative
         m.d.sync += [
             old.eq(Mux(self.i.payload.join, self.old.payload[lane], 0)),

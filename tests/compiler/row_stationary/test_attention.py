@@ -86,24 +86,27 @@ def test_attention_between_other_layers(rng):
     ({"filter_banks": 1, "bank_lines": 32, "banks": 25}, {}, None,
      "Attention: global_buffer.filter_banks must be more than 1 to hold the filters of attention"),
     ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 32 to hold a row of masks, not 16"),
-    ({"output": 32}, {}, None, "scratchpads.output_bytes must be "),
+    ({"output": 64}, {"v": 65}, None,
+     "Attention: scratchpads.output_bytes must be at least 132 to hold two rows of numerators or of outputs, not 64"),
     ({"banks": 1, "bank_lines": 32}, {}, None, "Attention: global_buffer.banks . global_buffer.bank_lines must be at "
      "least [0-9]+ to hold a query with its scores, numerators and outputs, not 32"),
 ])
 def test_what_does_not_fit_is_refused(rng, changes, options, mask, message):
     """A program that no memory holds would be wrong, or an error would not say which key to change."""
-    shapes = {"q": (1, 9, 16), "k": (1, 40, 16), "v": (1, 40, 16)}
+    options = dict(options)
+    shapes = {"q": (1, 9, 16), "k": (1, 40, 16), "v": (1, 40, options.pop("v", 16))}
     tensors = {name: operands(rng, shape) for name, shape in shapes.items()}
     if mask:
         tensors["mask"] = rng.normal(size=(9, 40)).astype(np.float32)
+    config = configuration(**{"rows": 4, "cols": 6, "bits": 8, "ifmap": 12, "filters": 64, "psums": 8, "moves": 1,
+                              "softmax": 1, **changes})
     with pytest.raises(PearrayError, match=f"^{message}"):
-        config = configuration(**{"rows": 4, "cols": 6, "bits": 8, "ifmap": 12, "filters": 64, "psums": 8, "moves": 1,
-                                  "softmax": 1, **changes})
         _interpreted(pe.Attention(**SCALES, **options), tensors, config)
 
 
 @pytest.mark.parametrize(("keys", "message"), [
-    ({"moves": 1, "bits": 16}, "scratchpads.moves and post.softmax must be 0 with array.operand_bits = 16, not 1 and 0"),
+    ({"moves": 1, "bits": 16},
+     "scratchpads.moves and post.softmax must be 0 with array.operand_bits = 16, not 1 and 0"),
     ({"softmax": 1, "rows": 1, "ifmap": 1},
      "post.softmax must be 0 in an array whose column contracts less than 2 keys, not 1"),
 ])
