@@ -43,8 +43,8 @@ class Softmax(wiring.Component):
 
     A row comes as ``score_columns / lanes`` groups, one a cycle. They wait until the last has told the greatest
     exponent of the row, so that a group's bytes leave :meth:`latency_of` cycles after it, at the rate at which groups
-    come. The first group of a command comes at least :attr:`RowStates.APART` cycles after the last one of the command before, and
-    ``wait_of + 10`` cycles after its first.
+    come. The first group of a command comes at least :attr:`RowStates.APART` cycles after the last one of the command
+    before, and ``wait_of + 10`` cycles after its first.
 
     Parameters
     ----------
