@@ -23,8 +23,8 @@ ARRAYS = {
 }
 
 
-#: Row-stationary arrays, whose blocks of keys are a group of lanes, or several; filters of which a line of a PE holds
-#: one, two or four; with places for two passes' filters or one.
+#: Row-stationary arrays, whose blocks of keys are a group of lanes, or several; with places for two blocks of keys and
+#: of values, or for one.
 ROW_ARRAYS = {
     "1x3": {"rows": 1, "cols": 3, "ifmap": 3, "filters": 16, "psums": 4, "banks": 2, "bank_lines": 64, "channels": 16},
     "3x4": {"rows": 3, "cols": 4, "ifmap": 6, "filters": 48, "psums": 8, "banks": 4, "bank_lines": 128,
@@ -46,7 +46,7 @@ def row_array(name):
 
 def drawn_attention(rng, config):
     """Operator and tensors of a drawn attention, ragged at every edge more often than not."""
-    rows, cols = config.key_tile, config.score_columns
+    rows, cols = config.array.rows, config.array.cols
     groups, shared = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2, 3]))
     p, m = (int(rng.choice([1, rng.integers(1, 9), rng.integers(1, 60)])) for _ in range(2))
     e, f = (int(rng.choice([1, rows, cols, rng.integers(1, 3 * cols + 1)])) for _ in range(2))

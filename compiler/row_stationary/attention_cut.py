@@ -16,6 +16,9 @@ from .setup import Placement, setup_size
 
 __all__ = ["AttentionLayer", "Form", "KeyBlock", "QueryBlock"]
 
+#: A step of filters that fields do not hold.
+_MOST_STEP = 1 << 16
+
 
 @dataclass(frozen=True)
 class Form:
@@ -29,8 +32,8 @@ class Form:
         Chains beside one another, and filters of each.
     parts, chunks : int
         Parts of the contraction, and chunks of filters.
-    lanes : int, int
-        Words of a line of filters, and of psums.
+    lanes : int
+        Sums of a line.
     """
 
     r: int
@@ -39,7 +42,7 @@ class Form:
     p: int
     parts: int
     chunks: int
-    lanes: tuple[int, int]
+    lanes: int
 
     @property
     def depth(self) -> int:
@@ -52,19 +55,14 @@ class Form:
         return self.t * self.p
 
     @property
-    def filter_beats(self) -> int:
-        """Lines of a PE's filters."""
-        return -(-self.p * self.q // self.lanes[0])
-
-    @property
-    def filter_lines(self) -> int:
-        """Lines of the filters of a pass."""
-        return self.t * self.r * self.filter_beats
-
-    @property
     def psum_lines(self) -> int:
         """Lines of the sums of a query in a pass; all of their words are sums."""
-        return self.width // self.lanes[1]
+        return self.width // self.lanes
+
+    @property
+    def filter_words(self) -> int:
+        """Words of filters that PEs are sent, in all passes over a block of queries."""
+        return self.parts * self.chunks * self.depth * self.width
 
     @property
     def cycles(self) -> int:
@@ -108,9 +106,11 @@ class AttentionLayer:
     block : int
         Keys of a block.
     scores, values : Form
-        Products of queries and keys, and of numerators and values.
+        Products of queries and keys, and of numerators and values, by the same sets of PEs.
+    key_lines, value_lines : int
+        Lines of the filter buffer of a block of keys, and of values, with what passes read behind them.
     slots : int
-        Passes of each product whose filters have a place.
+        Blocks of keys, and of values, that have a place.
 
     Raises
     ------
@@ -127,41 +127,51 @@ class AttentionLayer:
         if kernel.two_bytes:
             raise PearrayError(f"{kernel.name}: two_bytes must be false on a row-stationary array, not true")
         self.scores, self.values, self.slots = self._choose()
+        self.key_lines = self._matrix_lines(self.scores, self.elements, 1)
+        self.value_lines = self._matrix_lines(self.values, 1, self.width)
         self._check()
 
-    def _forms(self, depth: int, width: int, is_exact: bool) -> Iterator[Form]:
-        """Ways to contract `depth` channels with `width` filters.
+    def _forms(self, r: int, t: int, depth: int, width: int, is_exact: bool) -> Iterator[Form]:
+        """Ways to contract `depth` channels with `width` filters by some chains of some sets.
 
         If sums of a query must stand together, filters beyond the last are allowed only in passes that nothing else
         adds to: the next query writes over them.
         """
-        config, q = self.config, self.config.score_window
-        rows, cols, pe, lanes = config.array.rows, config.array.cols, config.pe, config.psum_lanes
-        parts = -(-depth // (rows * q))
-        r = -(-depth // (parts * q))
-        most = min(pe.psum_words, pe.filter_words // q)
-        for p in range(lanes, most // lanes * lanes + 1, lanes):
-            wanted = -(-width // p)
-            for chunks in range(1, wanted + 1):
-                t = -(-wanted // chunks)
-                if t > rows // r * cols or (is_exact and t * p * chunks != width and (parts > 1 or chunks > 1)):
-                    continue
-                yield Form(r, q, t, p, parts, -(-wanted // t), (config.filter_lanes, lanes))
+        pe, lanes = self.config.pe, self.config.psum_lanes
+        parts = -(-depth // (r * pe.ifmap_words))
+        q = -(-depth // (r * parts))
+        for p in range(lanes, min(pe.psum_words, pe.filter_words // q, -(-width // t) + lanes) + 1, lanes):
+            chunks = -(-width // (t * p))
+            if not is_exact or chunks * t * p == width or parts == chunks == 1:
+                yield Form(r, q, t, p, parts, chunks, lanes)
+
+    def _matrix_lines(self, form: Form, filter_step: int, channel_step: int) -> int:
+        """Lines of a matrix of filters, with what passes read behind it."""
+        words = ((form.width * form.chunks - 1) * filter_step + (form.depth * form.parts - 1) * channel_step + 1)
+        return -(-words // self.config.line_bytes)
 
     def _choose(self) -> tuple[Form, Form, int]:
-        """Take the forms of least cycles whose filters have room beside both setups, twice if possible."""
+        """Take the forms of fewest cycles, then of fewest words, whose matrices have room, twice if they can."""
         config = self.config
-        room = config.filter_lines - 2 * setup_size(config)
-        pairs = [(scores, values) for scores in self._forms(self.elements, self.block, True)
-                 for values in self._forms(self.block, self.width, False)]
-        for slots in (2, 1):
-            fitting = [(scores.cycles + values.cycles, scores.filter_lines + values.filter_lines, index)
-                       for index, (scores, values) in enumerate(pairs)
-                       if slots * (scores.filter_lines + values.filter_lines) <= room]
-            if fitting:
-                return *pairs[min(fitting)[2]], slots
-        raise PearrayError(f"{self.kernel.name}: global_buffer.filter_banks must be more than "
-                           f"{config.global_buffer.filter_banks} to hold the filters of attention")
+        room = config.filter_lines - setup_size(config)
+        found: list[tuple[int, int, int, Form, Form]] = []
+        for r in range(-(-self.block // config.pe.ifmap_words), config.array.rows + 1):
+            for t in range(1, config.array.rows // r * config.array.cols + 1):
+                for scores in self._forms(r, t, self.elements, self.block, True):
+                    for values in self._forms(r, t, self.block, self.width, False):
+                        lines = (self._matrix_lines(scores, self.elements, 1)
+                                 + self._matrix_lines(values, 1, self.width))
+                        slots = min(2, room // lines)
+                        words = scores.filter_words + values.filter_words
+                        cycles = scores.cycles + values.cycles
+                        steps = max(values.q * self.width, scores.p * self.elements)
+                        if slots and steps < _MOST_STEP:
+                            found.append((-slots, cycles, words, scores, values))
+        if not found:
+            raise PearrayError(f"{self.kernel.name}: global_buffer.filter_banks must be more than "
+                               f"{config.global_buffer.filter_banks} to hold a block of keys and one of values")
+        slots, _, _, scores, values = min(found, key=lambda each: each[:3])
+        return scores, values, -slots
 
     def _check(self) -> None:
         pads, name = self.config.scratchpads, self.kernel.name
@@ -177,17 +187,23 @@ class AttentionLayer:
 
     # Lines of the global buffer.
 
-    def _of_bytes(self, size: int, beyond: int) -> int:
-        """Lines of some bytes, and of those behind them that passes read."""
-        return -(-(size + beyond) // self.config.line_bytes)
+    @property
+    def query_pitch(self) -> int:
+        """Bytes of a query: channels beyond the last are zero."""
+        return self.scores.depth * self.scores.parts
+
+    @property
+    def numerator_pitch(self) -> int:
+        """Bytes of the numerators of a query: channels beyond the last are zero."""
+        return self.values.depth
 
     def query_lines(self, rows: int) -> int:
         """Lines of a block of queries."""
-        return self._of_bytes(rows * self.elements, self.scores.depth * self.scores.parts)
+        return -(-rows * self.query_pitch // self.config.line_bytes)
 
     def numerator_lines(self, rows: int) -> int:
         """Lines of a block of numerators."""
-        return self._of_bytes(rows * self.block, self.values.depth)
+        return -(-rows * self.numerator_pitch // self.config.line_bytes)
 
     @property
     def score_lines(self) -> int:

@@ -20,7 +20,7 @@ from ..places import Ring
 from ..program import Program
 from ..transfers import block, fill
 from .attention_cut import AttentionLayer, Form, KeyBlock, QueryBlock
-from .attention_filters import FilterSlots
+from .attention_filters import MatrixSlots
 from .setup import setup_lines, setup_size
 
 __all__ = ["emit"]
@@ -55,17 +55,14 @@ class _Emitter:
         self._queries, self._numerators = (0, query), (2 * query, 2 * query + numerators)
         self._outputs = 2 * (query + numerators)
         self._scores = self._outputs + self._rows * layer.sum_lines
-        setups = setup_size(config)
-        self._setups = {layer.scores: 0, layer.values: setups} if layer.scores != layer.values else {layer.scores: 0}
-        first = 2 * setups
-        self._keys = FilterSlots(layer.scores, first, layer.slots, self._load)
-        self._values = FilterSlots(layer.values, first + layer.slots * layer.scores.filter_lines, layer.slots,
-                                   self._load)
+        first = setup_size(config)
+        self._setup = Region("filters", 0, first)
+        self._keys = MatrixSlots(first, layer.key_lines, layer.slots, layer.elements, self._load)
+        first += layer.slots * layer.key_lines
+        self._values = MatrixSlots(first, layer.value_lines, layer.slots, layer.width, self._load)
         self._scratchpad = Ring(config.scratchpads.output_bytes, config.psum_lanes)
         lanes = config.psum_lanes
         self._biases = Ring(config.scratchpads.channels // lanes * lanes // layer.block)
-        #: How the array is set up: for scores or not.
-        self._setup: bool | None = None
 
     def run(self) -> Program:
         """Emit all."""
@@ -92,55 +89,46 @@ class _Emitter:
         self._load(destination, block(dram=place, address=address, length=len(data), dims=[]), region)
 
     def _begin(self) -> None:
-        """Load setups and the factor of scores, and fill what is read beyond queries, numerators and filters."""
+        """Set the array up, load the factor of scores, and fill what is read beyond queries and numerators."""
         layer, config, line = self._layer, self._layer.config, self._line
-        for form, first in self._setups.items():
-            self._constant(Destination.FILTER_BUFFER, setup_lines(form.placement, config), first * line,
-                           Region("filters", first, first + setup_size(config)))
+        self._constant(Destination.FILTER_BUFFER, setup_lines(layer.scores.placement, config), 0, self._setup)
+        self._hazards.emit(Opcode.EXECUTE, {"setup": 1}, reads=[self._setup])
         entry = np.zeros((config.psum_lanes, 2), np.float32)
         entry[:, 0] = layer.kernel.scale
         self._constant(Destination.SCALE, entry.tobytes(), 0, Region("scale", 0, 1))
-        self._keys.clear()
-        self._values.clear()
-        for places, size, lines in ((self._queries, layer.elements, layer.query_lines(self._rows)),
-                                    (self._numerators, layer.block, layer.numerator_lines(self._rows))):
-            for place in places:
-                start, end = place * line + self._rows * size, (place + lines) * line
-                for body in fill(0, 1, address=start, length=end - start, dims=[]) if start < end else ():
-                    self._load(Destination.GLOBAL_BUFFER, body, Region("global", start // line, place + lines))
+        for places, size, pitch, lines in (
+                (self._queries, layer.elements, layer.query_pitch, layer.query_lines(self._rows)),
+                (self._numerators, layer.block, layer.numerator_pitch, layer.numerator_lines(self._rows))):
+            for place in places if size < pitch else ():
+                for body in fill(0, 1, address=place * line + size, length=pitch - size, dims=[(self._rows, pitch)]):
+                    self._load(Destination.GLOBAL_BUFFER, body, Region("global", place, place + lines))
 
     # Products.
 
-    def _set_up(self, form: Form, for_scores: bool) -> None:
-        """Set the array up for a product, if it is not: queries have a sign, numerators none."""
-        if self._setup is for_scores:
-            return
-        self._setup = for_scores
-        first = self._setups[form]
-        self._hazards.emit(Opcode.EXECUTE, {"setup": 1, "ifmap_unsigned": int(not for_scores), "filter_base": first},
-                           reads=[Region("filters", first, first + setup_size(self._layer.config))])
-
-    def _pass(self, form: Form, product: _Product, filters: Region, ifmap: tuple[int, int, int], sums: tuple[int, int],
-              fields: Mapping[str, int], others: list[Region]) -> None:
+    def _pass(self, form: Form, product: _Product, filters: tuple[Region, int, int, int], ifmap: tuple[int, int, int],
+              sums: tuple[int, int], fields: Mapping[str, int], others: list[Region]) -> None:
         """Emit a pass over all queries.
 
-        `ifmap` is the first line of the ifmaps, its first byte and the bytes of a query; `sums` the first line of sums
-        and the lines of a query; `others` what it reads besides.
+        `filters` is where their matrix stands, the first byte, and steps to the next filter and channel; `ifmap` the
+        first line of the ifmaps, its first byte and the bytes of a query; `sums` the first line of sums and the lines
+        of a query; `others` what it reads besides.
         """
-        rows, (first, byte, pitch), (line, step), lanes = product.query.rows, ifmap, sums, form.lanes
-        beats = form.p // lanes[1]
+        rows, (first, byte, pitch), (line, step) = product.query.rows, ifmap, sums
+        (region, start, filter_step, channel_step), beats = filters, form.p // form.lanes
+        start += region.first * self._line
         body = {
             "window": form.q - 1, "moved": form.q, "filters": form.p - 1, "windows": rows - 1,
             "ifmap_base": first * self._line + byte, "ifmap_channels": form.q - 1, "ifmap_sets": form.r - 1,
             "ifmap_set_step": form.q, "ifmap_columns": rows - 1, "ifmap_column_step": pitch,
-            "filter_base": filters.first, "filter_sets": form.t * form.r - 1, "filter_beats": form.filter_beats - 1,
-            "filter_last": (form.p * form.q - 1) % lanes[0], "psum_read": line, "psum_write": line,
-            "psum_sets": form.t - 1, "psum_beats": beats - 1, "psum_last": lanes[1] - 1, "psum_set_step": beats,
-            "psum_window_step": step}
+            "by_word": 1, "filter_base": start // self._line, "filter_last": start % self._line,
+            "filter_sets": form.t * form.r - 1, "psum_image_step": form.p * filter_step,
+            "psum_row_step": form.q * channel_step, "ifmap_line_step": filter_step, "ifmap_row_step": channel_step,
+            "psum_read": line, "psum_write": line, "psum_sets": form.t - 1, "psum_beats": beats - 1,
+            "psum_last": form.lanes - 1, "psum_set_step": beats, "psum_window_step": step}
         read = -(-(byte + (rows - 1) * pitch + form.depth) // self._line)
         written = line + (rows - 1) * step + form.psum_lines
         self._hazards.emit(Opcode.EXECUTE, {**body, **fields},
-                           reads=[filters, Region("global", first, first + read), *others],
+                           reads=[region, Region("global", first, first + read), *others],
                            writes=[Region("global", line, written)])
 
     def _emit_scores(self, product: _Product) -> None:
@@ -150,16 +138,13 @@ class _Emitter:
         if product.keys.is_first:
             self._load_queries(query, place)
         view = layer.kernel.k.view
+        at = view.element(g=query.head // layer.shared, m=product.keys.number * layer.block)
+        filters = self._keys.bring(view.buffer.address + at, product.keys.keys, view.stride("m"))
         for chunk in range(form.chunks):
             for part in range(form.parts):
-                first, element = chunk * form.width, part * form.depth
-                count = min(form.width, product.keys.keys - first)
-                at = view.element(g=query.head // layer.shared, m=product.keys.number * layer.block + max(
-                    min(first, product.keys.keys - 1), 0), e=element)
-                filters = self._keys.bring(view.buffer.address + at, max(count, 0),
-                                           min(form.depth, layer.elements - element), view.stride("m"), 1)
-                self._set_up(form, True)
-                self._pass(form, product, filters, (place, element, layer.elements),
+                element = part * form.depth
+                start = chunk * form.width * layer.elements + element
+                self._pass(form, product, (filters, start, layer.elements, 1), (place, element, layer.query_pitch),
                            (self._scores + chunk * form.psum_lines, layer.score_lines),
                            {"fresh": int(part == 0)}, [])
         self._emit_numerators(product)
@@ -170,24 +155,21 @@ class _Emitter:
         group, inner = divmod(query.head, layer.shared)
         at = view.buffer.address + view.element(g=group, h=inner, p=query.start)
         body = block(dram=at, address=place * self._line, length=layer.elements,
-                     dims=[(query.rows, view.stride("p"), layer.elements)])
-        end = place + -(-query.rows * layer.elements // self._line)
-        self._load(Destination.GLOBAL_BUFFER, body, Region("global", place, end))
+                     dims=[(query.rows, view.stride("p"), layer.query_pitch)])
+        self._load(Destination.GLOBAL_BUFFER, body, Region("global", place, place + layer.query_lines(query.rows)))
 
     def _emit_values(self, product: _Product) -> None:
         """Emit a product AV, and what becomes of outputs behind the last of a block of queries."""
         layer, form, query, keys = self._layer, self._layer.values, product.query, product.keys
         view, base = layer.kernel.v.view, product.number % 2 * self._rows
         shifts = Region("shifts", base, base + query.rows)
+        at = view.element(g=query.head // layer.shared, m=keys.number * layer.block)
+        filters = self._values.bring(view.buffer.address + at, keys.keys, view.stride("m"))
+        fields = {"fresh": 1} if keys.is_first else {"join": 1, "shift_base": base}
         for chunk in range(form.chunks):
-            first = chunk * form.width
-            at = view.element(g=query.head // layer.shared, m=keys.number * layer.block, f=first)
-            filters = self._values.bring(view.buffer.address + at, min(form.width, layer.width - first), keys.keys, 1,
-                                         view.stride("m"))
-            self._set_up(form, False)
-            fields = {"fresh": 1} if keys.is_first else {"join": 1, "shift_base": base}
-            self._pass(form, product, filters, (self._numerators[product.number % 2], 0, layer.block),
-                       (self._outputs + chunk * form.psum_lines, layer.sum_lines), fields, [shifts])
+            self._pass(form, product, (filters, chunk * form.width, 1, layer.width),
+                       (self._numerators[product.number % 2], 0, layer.numerator_pitch),
+                       (self._outputs + chunk * form.psum_lines, layer.sum_lines), {"no_sign": 1, **fields}, [shifts])
         if keys.is_last:
             self._finish(product)
 
@@ -215,10 +197,13 @@ class _Emitter:
                     self._post_scores(product, at, count, place + (at - first) * layer.block,
                                       (segment.low + along, segment.high + along, segment.slope))
                     at += count
-            target = self._numerators[product.number % 2] * self._line + first * layer.block
-            body = {"destination": Destination.GLOBAL_BUFFER.value, "address": place, "target": target, "length": size,
-                    "count1": 1, "count2": 1}
-            lines = Region("global", target // self._line, -(-(target + size) // self._line))
+            pitch, rows = layer.numerator_pitch, end - first
+            target = self._numerators[product.number % 2] * self._line + first * pitch
+            body = {"destination": Destination.GLOBAL_BUFFER.value, "address": place, "target": target,
+                    "length": layer.block, "count1": rows, "step1": layer.block, "target_step1": pitch, "count2": 1}
+            if pitch == layer.block:
+                body |= {"length": size, "count1": 1}
+            lines = Region("global", target // self._line, -(-(target + rows * pitch) // self._line))
             self._hazards.emit(Opcode.MOVE, body, reads=[Region("output", place, place + size)], writes=[lines])
 
     def _post_scores(self, product: _Product, start: int, rows: int, place: int, limits: tuple[int, int, int]) -> None:

@@ -156,10 +156,14 @@ class RowStationaryInterpreter(Interpreter):
             (body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)]) % (1 << ADDRESS_BITS)
         size = self.config.operand_bytes
         self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load", "move"))
+        if body.get("no_sign"):
+            return self.config.arithmetic.words(self._buffer[address], True, self._mode["ifmap_zero_point"])
         return self._words(self._buffer, "ifmap")[address]
 
     def _filter_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
-        """Words of a pass: (set, row, word)."""
+        """Words of a pass: (set, row, filter, word)."""
+        if body.get("by_word"):
+            return self._single_words(ordinal, clock, body)
         beats, sets, height = body["filter_beats"] + 1, body["filter_sets"] + 1, body["filter_height"] + 1
         lines = body["filter_base"] + np.arange(beats * sets * height)
         words = self._words(self._read_filters(lines, ordinal, clock), "filter")
@@ -171,6 +175,20 @@ class RowStationaryInterpreter(Interpreter):
         if kept > self.config.pe.filter_words or body["window"] + 1 > self.config.pe.ifmap_words:
             raise ProgramError(f"{kept} filter words and windows of {body['window'] + 1} are more than a PE holds")
         return words[:, :, :kept].reshape(sets, height, body["filters"] + 1, body["window"] + 1)
+
+    def _single_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Words of a pass that stand as a matrix: (set, row, filter, word)."""
+        for name in ("rows", "psum_rows", "ifmap_lines", "filter_height"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with by_word")
+        address = _walk(body["filter_base"] * self._width + body["filter_last"], [
+            (body["psum_sets"], body["psum_image_step"]), (body["ifmap_sets"], body["psum_row_step"]),
+            (body["filters"], body["ifmap_line_step"]), (body["window"], body["ifmap_row_step"])])
+        if body["filter_sets"] + 1 != address.shape[0] * address.shape[1]:
+            raise ProgramError(f"filter_sets must be {address.shape[0] * address.shape[1] - 1} with by_word")
+        self._read_filters(np.unique(address // self._width), ordinal, clock)
+        words = self._words(self._filters, "filter")[address]
+        return words.reshape(-1, 1, *words.shape[2:])
 
     def _pass(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         setup, config = self._setup, self.config
@@ -184,7 +202,7 @@ class RowStationaryInterpreter(Interpreter):
                                f"{ifmap.shape[1] * ifmap.shape[4]}")
         at = np.arange(windows)[:, None] * moved + np.arange(window)
         read, write, beats = self._psum_places(ordinal, clock, body)
-        made = set()
+        made: dict[tuple[int, int], np.ndarray] = {}
         for bottom, column in zip(*np.nonzero(setup["active"] * setup["bottom"]), strict=True):
             total, row = None, int(bottom)
             while True:
@@ -201,7 +219,6 @@ class RowStationaryInterpreter(Interpreter):
                 raise ProgramError(f"two chains, or the ends of one, have psum tag ({t}, {j})")
             if t > body["psum_sets"] or j > body["psum_rows"]:
                 raise ProgramError(f"no psums are read and written for psum tag ({t}, {j})")
-            made.add((t, j))
             if body.get("join"):
                 assert self._softmax is not None
                 assert read is not None
@@ -210,9 +227,10 @@ class RowStationaryInterpreter(Interpreter):
                 total = self._wrapped(total)
             elif read is not None:
                 total = self._add(total, self._get_sums(read[..., t, j], beats, body))
-            self._put_sums(write[..., t, j], beats, total, body)
+            made[t, j] = total
         if len(made) != (body["psum_sets"] + 1) * (body["psum_rows"] + 1):
             raise ProgramError(f"{len(made)} chains make the sums of {body['psum_sets'] + 1} x {body['psum_rows'] + 1}")
+        self._put_sums(write, beats, made)
         if config.truncate and body["bias"] and body["fresh"]:
             raise ProgramError("sums can't be fresh and begin at biases")
 
@@ -264,11 +282,14 @@ class RowStationaryInterpreter(Interpreter):
         sums: np.ndarray = self._buffer.reshape(-1, self._width)[lines].view(kind).reshape(*lines.shape[:2], -1)
         return sums[..., :count].astype(np.int64)
 
-    def _put_sums(self, lines: np.ndarray, count: int, sums: np.ndarray, body: dict[str, Any]) -> None:
+    def _put_sums(self, lines: np.ndarray, count: int, made: dict[tuple[int, int], np.ndarray]) -> None:
+        """Write the sums of all chains in the order of the walk: of two in one place the later stays."""
         kind, lanes = f"<i{self.config.psum_bytes}", self.config.psum_lanes
         buffer = self._buffer.view(kind).reshape(-1, lanes)
-        for word in range(count):
-            buffer[lines[..., word // lanes], word % lanes] = sums[..., word]
+        sums = np.stack([made[chain] for chain in sorted(made)], -1).reshape(*lines.shape[:2], count, *lines.shape[3:])
+        for lane in range(min(lanes, count)):
+            own = sums[:, :, lane::lanes]
+            buffer[lines[:, :, :own.shape[2]].reshape(-1), lane] = own.reshape(-1)
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if self.config.truncate:

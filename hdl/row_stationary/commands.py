@@ -22,7 +22,7 @@ from ..shell.functions import post_body
 __all__ = ["COMMANDS", "SHIFT_BITS", "Destination", "JoiningBody", "PassBody", "command_set"]
 
 #: Width of the number of a row's shift.
-SHIFT_BITS = 10
+SHIFT_BITS = 8
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -121,7 +121,16 @@ JoiningBody = variant(PassBody, """
     scores has found: chains begin at zero, and what they make is added to the psums, which are read in the order in
     which they are written. With s the shift ``shift_base + f`` of window f, psums are shifted to the right by
     ``max(s, 0)`` bits, and what chains make by ``max(-s, 0)`` bits, both rounded to nearest, halves upwards. ``fresh``,
-    ``bias``, ``maximum`` and ``rows`` must be zero.""", added={"join": 1, "shift_base": SHIFT_BITS})
+    ``bias`` and ``maximum`` must be zero.
+
+    With ``by_word`` set, filters are a matrix of bytes in the filter buffer, of which PEs are sent a word at a time.
+    Word (filter i, channel k) of set (t, r) is byte ``8 * filter_base + filter_last + t * psum_image_step +
+    r * psum_row_step + i * ifmap_line_step + k * ifmap_row_step``; ``filters``, ``window``, ``psum_sets`` and
+    ``ifmap_sets`` are their counts. ``rows``, ``psum_rows``, ``ifmap_lines`` and ``filter_height`` must be zero, so
+    that nothing else needs these steps.
+
+    With ``no_sign`` set, ifmap words have no sign, whatever the setup says. ``rows`` must be zero with ``join``, too.
+    """, added={"join": 1, "by_word": 1, "no_sign": 1, "shift_base": SHIFT_BITS})
 
 _LOAD = variant(LoadBody, """Destinations are buffers.
 
@@ -140,9 +149,9 @@ _POST_DOC = """Sums come from the global buffer.
 ``scale_mstep`` set, the scale line is one further for each m. With 16-bit operands there is no POST.
 
 In configurations with ``post.softmax``, a row of C scores is ``C / lanes`` lines that follow one another, where C is
-``array.rows`` times the greatest power of two up to ``pe.ifmap_words`` and 8, but at most 128. With ``softmax`` set,
-``m_count`` counts lines, and so do the steps of biases and outputs; there are 256 states, shifts and quotients. With
-``normalise`` set, quotient ``scale_base + n * scale_nstep`` is the scale of all lines of tile n.
+``array.rows * pe.ifmap_words``, at most 128, and even. With ``softmax`` set, ``m_count`` counts lines, and so do the
+steps of biases and outputs; there are 256 states, shifts and quotients. With ``normalise`` set, quotient
+``scale_base + n * scale_nstep`` is the scale of all lines of tile n.
 """
 _POST = variant(PostBody, _POST_DOC, "scale_mstep")
 

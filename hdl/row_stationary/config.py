@@ -153,13 +153,8 @@ class RowStationaryConfig(Config):
     @property
     def score_columns(self) -> int:
         """Keys of a block of scores: as many as the chain of a column contracts in a pass, up to some."""
-        most = min(self.array.rows * self.score_window, _MOST_SCORES)
+        most = min(self.array.rows * self.pe.ifmap_words, _MOST_SCORES)
         return most // self.psum_lanes * self.psum_lanes
-
-    @property
-    def score_window(self) -> int:
-        """Channels of a PE in products of attention, a power of two: filters of a whole line are loaded by rows."""
-        return 1 << min(self.pe.ifmap_words, self.filter_lanes).bit_length() - 1
 
     @property
     def score_rows(self) -> int:

@@ -15,6 +15,7 @@ from .drain import PsumDrain
 from .feeders import FilterFeeder, IfmapFeeder, PsumFeeder
 from .row import ArrayShape
 from .setups import SetupFeeder
+from .words import WordFilterFeeder
 
 __all__ = ["PassEngine", "PassEvents"]
 
@@ -86,9 +87,10 @@ class PassEngine(wiring.Component):
             raise PearrayError(f"filter_lanes * operand_bits must be psum_lanes * psum_bits = {width}, "
                                f"not {shape.filter_lanes} * {operand_bits}")
         self._array = RowStationaryArray(shape)
-        self._ifmap = IfmapFeeder(shape, lines, width)
-        self._filters = FilterFeeder(shape, filter_lines, width)
-        self._joins = shift_rows > 0
+        joins = shift_rows > 0
+        self._ifmap = IfmapFeeder(shape, lines, width, joins)
+        self._filters = (WordFilterFeeder if joins else FilterFeeder)(shape, filter_lines, width)
+        self._joins = joins
         self._psums = PsumFeeder(shape, lines, self._joins)
         self._drain = PsumDrain(shape, lines, shift_rows)
         self._setups = SetupFeeder(shape, filter_lines, width)
@@ -187,11 +189,20 @@ class PassEngine(wiring.Component):
         command = self.commands.payload
         entries["shapes"][1]["data"]["fresh"] = command.fresh | command.join
         entries["psums"][1]["join"] = command.join
+        port, walk = entries["ifmap"]
+        entries["ifmap"] = port, {"walk": walk, "no_sign": command.no_sign}
+        entries["filters"][1].update({
+            "by_word": command.by_word, "words": _walk(
+                Cat(command.filter_last[:3], command.filter_base), (command.ifmap_sets, command.psum_row_step),
+                (command.psum_sets, command.psum_image_step), (command.window, command.ifmap_row_step),
+                (command.filters, command.ifmap_line_step))})
         port, walk = entries["drain"]
         entries["drain"] = port, {"walk": walk, "join": command.join, "shift_base": command.shift_base}
         others = command.fresh | command.bias | command.maximum | command.rows.any()
-        never(m, "join", self.commands.valid & ~command.setup & command.join & others,
-              "fresh, bias, maximum and rows must be zero")
+        passes = self.commands.valid & ~command.setup
+        never(m, "join", passes & command.join & others, "fresh, bias, maximum and rows must be zero")
+        loops = command.rows.any() | command.psum_rows.any() | command.ifmap_lines.any() | command.filter_height.any()
+        never(m, "by_word", passes & command.by_word & loops, "counts whose steps filters use must be zero")
 
     def _psum_walk(self, base, steps):
         """Fields of a walk over psums; without ``steps`` there are none but those over beats and sets."""

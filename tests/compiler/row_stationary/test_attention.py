@@ -84,12 +84,13 @@ def test_attention_between_other_layers(rng):
 @pytest.mark.parametrize(("changes", "options", "mask", "message"), [
     ({}, {"two_bytes": True}, None, "Attention: two_bytes must be false on a row-stationary array, not true"),
     ({"filter_banks": 1, "bank_lines": 32, "banks": 25}, {}, None,
-     "Attention: global_buffer.filter_banks must be more than 1 to hold the filters of attention"),
-    ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 32 to hold a row of masks, not 16"),
+     "Attention: global_buffer.filter_banks must be more than 1 to hold a block of keys and one of values"),
+    ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 48 to hold a row of masks, not 16"),
     ({"output": 64}, {"v": 65}, None,
      "Attention: scratchpads.output_bytes must be at least 132 to hold two rows of numerators or of outputs, not 64"),
-    ({"banks": 1, "bank_lines": 32}, {}, None, "Attention: global_buffer.banks . global_buffer.bank_lines must be at "
-     "least [0-9]+ to hold a query with its scores, numerators and outputs, not 32"),
+    ({"banks": 1, "bank_lines": 32, "filter_banks": 32}, {}, None,
+     "Attention: global_buffer.banks . global_buffer.bank_lines must be at least [0-9]+ to hold a query with its "
+     "scores, numerators and outputs, not 32"),
 ])
 def test_what_does_not_fit_is_refused(rng, changes, options, mask, message):
     """A program that no memory holds would be wrong, or an error would not say which key to change."""

@@ -16,6 +16,9 @@ from pearray.sim.pysim import simulate, stream_check
 ROWS = 64
 AMOUNTS = np.arange(-31, 32)
 
+#: Passes whose ifmap words have no sign.
+UNSIGNED = [1, 4]
+
 
 def draw_sum(rng):
     """A sum of any size; the least and the greatest often, and such as lie at half of a step."""
@@ -87,9 +90,24 @@ def _layer(rng, q, r, t, p, windows, passes):
     layer.height = layer.e = layer.taps = layer.stride = layer.lines = layer.n = layer.blocks = 1
     layer.q, layer.r, layer.t, layer.p, layer.f, layer.parts = q, r, t, p, windows, passes
     layer.channels, layer.filters, layer.beats, layer.columns, layer.bias = q * r * passes, p * t, p // 2, windows, [0]
+    # Words without a sign have no room for a zero point as well.
+    layer.zero_points[0] = 0
     layer.x = rng.integers(0, 256, (1, 1, windows, layer.channels))
     layer.w = rng.integers(0, 256, (layer.filters, layer.channels, 1, 1))
     return layer
+
+
+def _matrix(layer):
+    """Lines of all filters, a row for each channel, from the third byte on."""
+    words = np.concatenate([np.zeros(3, np.int64), layer.w.reshape(layer.filters, -1).T.reshape(-1)])
+    return pack(np.pad(words, (0, -words.size % 8)).reshape(-1, 8), 8)
+
+
+def _by_word(layer, number, line):
+    """Fields of a pass over a part of the channels of such a matrix."""
+    start = 8 * line + 3 + number * layer.q * layer.r * layer.filters
+    return {"by_word": 1, "filter_base": start // 8, "filter_last": start % 8, "psum_image_step": layer.p,
+            "psum_row_step": layer.q * layer.filters, "ifmap_line_step": 1, "ifmap_row_step": layer.filters}
 
 
 @pytest.mark.parametrize(("q", "r", "t", "p", "windows"), [(4, 2, 3, 4, 9), (3, 4, 2, 2, 5), (2, 1, 1, 2, 12)])
@@ -108,11 +126,18 @@ def test_passes(rng, q, r, t, p, windows):
         await fill(ctx, buffer.write[0], 0, pack(np.pad(layer.x.reshape(-1), (0, -layer.x.size % 8)).reshape(-1, 8), 8))
         setup = layer.setup_lines(shape)
         (start, *items), found = layer.commands(0, lines, 0, len(setup))
-        assert len(setup) + len(found) <= 512
-        await fill(ctx, filters.write[0], 0, setup + found)
+        matrix, words = _matrix(layer), len(setup) + len(found)
+        assert words + len(matrix) <= 512
+        await fill(ctx, filters.write[0], 0, setup + found + matrix)
         # The second part is a pass that adds as ever, between those that join.
         joined = [item if number in (0, 2) else {**item, "join": 1, "shift_base": base}
                   for number, (item, base) in enumerate(zip(items, bases, strict=True))]
+        # Some passes find their filters in the matrix instead, whose rows are channels.
+        joined = [{**item, **_by_word(layer, number, words)} if number in (1, 2, 4) else item
+                  for number, item in enumerate(joined)]
+        # The setup says that ifmap words have a sign; those of two passes have none.
+        start = {**start, "ifmap_unsigned": 0}
+        joined = [{**item, "no_sign": int(number in UNSIGNED)} for number, item in enumerate(joined)]
         await work(ctx, engine, [start, *joined])
         port = buffer.read[2]
         ctx.set(port.address.valid, 1)
@@ -123,7 +148,9 @@ def test_passes(rng, q, r, t, p, windows):
 
     simulate(m, testbench)
     total, (x_zero, w_zero) = np.zeros((windows, layer.filters), np.int64), layer.zero_points
-    x = layer.x.reshape(windows, passes, -1) - x_zero
+    x = layer.x.reshape(windows, passes, -1)
+    signed = np.isin(np.arange(passes), UNSIGNED, invert=True)[:, None]
+    x = np.where(signed, wrap(x, 8), x) - x_zero
     w = layer.w.reshape(layer.filters, passes, -1) - w_zero
     for number, base in enumerate(bases):
         amount = (0 if number in (0, 2) else amounts[base:base + windows])
