@@ -220,7 +220,7 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
             raise unknown(f"setting of a {config.array.kind} array", name, kind.settings)
     chosen = {name: kind.settings[name].read(value, graph) for name, value in settings.items() if value is not None}
     kind.check(graph, config)
-    graph = graph.for_array(config.array.rows, config.array.cols)
+    graph = graph.for_array(config.key_tile, config.score_columns)
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen

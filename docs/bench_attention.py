@@ -1,4 +1,4 @@
-"""Fused attention on the presets of systolic arrays, and its errors against floating point: parts of docs/bench.py."""
+"""Fused attention on presets, one of them after Eyeriss with bytes, and its errors: parts of docs/bench.py."""
 
 import re
 import sys
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     Parameters
     ----------
     workload, config, settings : str
-        Arguments of `pearray run`.
+        Arguments of `pearray run`, of `--set` one behind another.
     percent : float
         Utilisation at least, 0 if it is measured only.
     bytes : float
@@ -70,13 +70,20 @@ CASES = [
     Case("attention:512,512,64,64,1", "systolic-32x32", "workload.two_bytes=true"),
     Case("attention:512,512,64,64,1", "systolic-16x16"),
     Case("attention:512,512,64,64,1", "systolic-8x8"),
+    Case("attention:512,512,64,64,1", "eyeriss",
+         "array.operand_bits=8 post.softmax=1 scratchpads.moves=1 scratchpads.output_bytes=16384 "
+         "global_buffer.filter_banks=9 memory.beats_per_cycle=1"),
 ]
 
 
 def rows() -> list[str]:
     """First cells of :func:`attention`."""
-    return [f"`pearray run {case.workload} --on {case.config}{' --set ' * bool(case.settings)}{case.settings}`"
-            for case in CASES]
+    return [f"`pearray run {' '.join((case.workload, '--on', case.config, *_options(case)))}`" for case in CASES]
+
+
+def _options(case: Case) -> list[str]:
+    """Settings of a run as they are given on the command line."""
+    return [part for setting in case.settings.split() for part in ("--set", setting)]
 
 
 def least_bytes(workload: str) -> int:
@@ -109,8 +116,7 @@ def attention(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
            "| largest loss | mismatches | Verilog |")
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for case, command in zip(CASES, rows(), strict=True):
-        settings = ["--set", case.settings] if case.settings else []
-        record = measure("run", case.workload, "--on", case.config, *settings)
+        record = measure("run", case.workload, "--on", case.config, *_options(case))
         yield _row(case, command, record) if "error" not in record else f"| {command} | {record['error']} {'| ' * 10}|"
 
 

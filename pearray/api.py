@@ -105,8 +105,8 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     """
     graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     if on is not None:
-        array = _system(on).hardware.array
-        graph = graph.for_array(array.rows, array.cols)
+        config = _system(on).hardware
+        graph = graph.for_array(config.key_tile, config.score_columns)
     made = graph.golden(inputs)
     return {name: made[name] for name in kept(graph, list(made), keep)}
 

@@ -1,11 +1,12 @@
 """Drawn cases of fused attention as users state it, and accelerators small enough to go round all their buffers."""
 
+import fixed_layers
 import numpy as np
 from random_workloads import configuration, operands
 
 import pearray as pe
 
-__all__ = ["ARRAYS", "UNIT", "attention_array", "drawn_attention"]
+__all__ = ["ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "row_array"]
 
 #: Scale with which operands over the full range have a deviation of 1.
 UNIT = 1 / 73.9
@@ -22,9 +23,25 @@ ARRAYS = {
 }
 
 
+#: Row-stationary arrays, whose blocks of keys are a group of lanes, or several; with places for two blocks of keys and
+#: of values, or for one.
+ROW_ARRAYS = {
+    "1x3": {"rows": 1, "cols": 3, "ifmap": 3, "filters": 16, "psums": 4, "banks": 2, "bank_lines": 64, "channels": 16},
+    "3x4": {"rows": 3, "cols": 4, "ifmap": 6, "filters": 48, "psums": 8, "banks": 4, "bank_lines": 128,
+            "filter_banks": 2, "output": 256},
+    "4x6": {"rows": 4, "cols": 6, "ifmap": 12, "filters": 64, "psums": 8, "banks": 7, "bank_lines": 128,
+            "filter_banks": 4, "output": 512, "data_width": 128},
+}
+
+
 def attention_array(name):
     """Configuration of an array of :data:`ARRAYS` that can do attention."""
     return configuration(**ARRAYS[name], moves=1, softmax=1)
+
+
+def row_array(name):
+    """Configuration of an array of :data:`ROW_ARRAYS` that can do attention."""
+    return fixed_layers.configuration(**ROW_ARRAYS[name], bits=8, moves=1, softmax=1)
 
 
 def drawn_attention(rng, config):
@@ -36,8 +53,8 @@ def drawn_attention(rng, config):
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}
-    options = {"causal": bool(rng.integers(2)), "two_bytes": bool(rng.integers(3) == 0),
-               "scale": float(rng.choice([1, 4])) * e ** -0.5}
+    two_bytes = bool(rng.integers(3) == 0) and config.KIND == "systolic"
+    options = {"causal": bool(rng.integers(2)), "two_bytes": two_bytes, "scale": float(rng.choice([1, 4])) * e ** -0.5}
     if rng.integers(3) == 0:
         options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(-cols, 2 * cols))}
     if rng.integers(3) == 0:

@@ -22,8 +22,10 @@ PRODUCTS = "hdl/post/test_post.py::test_products[2-8-64-0]"
 RESCALING = "hdl/systolic/test_execute.py::test_rescaling[shape0]"
 QUOTIENTS = "hdl/arithmetic/test_quotient.py::test_quotients_are_those_of_integers[1]"
 NUMERATORS = "hdl/post/test_numerators.py"
+JOIN = "hdl/row_stationary/test_join.py"
 STATES = "hdl/post/test_states.py::test_states[1-7]"
 SOFTMAX = "hdl/post/test_softmax.py"
+LINES = "hdl/post/test_softmax_lines.py"
 ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
 FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
 FLOAT_SHARES = "hdl/post/test_float_rows.py"
@@ -361,6 +363,38 @@ BANK = [
     Fault(name="numerator-of-masked-rows", module="pearray.hdl.post.numerators",
           test=f"{NUMERATORS}::test_distant_and_masked",
           line="far.eq(nothing | difference[5:].any())", fault="far.eq(difference[5:].any())"),
+    Fault(name="join-shifts-the-wrong-one", module="pearray.hdl.row_stationary.join", test=f"{JOIN}::test_every_amount",
+          every=True, line="Mux(swaps, new, old)).as_signed()", fault="Mux(swaps, old, new)).as_signed()"),
+    Fault(name="join-cuts-off", module="pearray.hdl.row_stationary.join", test=f"{JOIN}::test_every_amount", every=True,
+          line="return (Cat(Const(1, 1), kept[1])", fault="return (Cat(Const(0, 1), kept[1])"),
+    Fault(name="join-by-the-shift-of-another-row", module="pearray.hdl.row_stationary.join",
+          test=f"{JOIN}::test_every_amount", every=True, line="read.addr.eq(row)", fault="read.addr.eq(row | 1)"),
+    Fault(name="join-of-what-joins-nothing", module="pearray.hdl.row_stationary.join",
+          test=f"{JOIN}::test_every_amount", every=True, line="swaps = beats[1].join & negative",
+          fault="swaps = negative"),
+    Fault(name="join-by-the-shift-of-the-first-window", module="pearray.hdl.row_stationary.drain",
+          test=f"{JOIN}::test_passes[4-2-3-4-9]", line="places.i.payload.row.eq(base + place.index_3)",
+          fault="places.i.payload.row.eq(base)"),
+    Fault(name="join-goes-on-into-the-next-pass", module="pearray.hdl.row_stationary.drain",
+          test=f"{JOIN}::test_passes[4-2-3-4-9]", line="places.i.payload.join.eq(joins)",
+          fault="places.i.payload.join.eq(joins & ~place.last)"),
+    Fault(name="filter-word-of-another-lane", module="pearray.hdl.row_stationary.words",
+          test=f"{JOIN}::test_passes[4-2-3-4-9]",
+          line="item.line.word_select(item.along.lane, arithmetic.bits), operand)",
+          fault="item.line.word_select(item.along.lane ^ 1, arithmetic.bits), operand)"),
+    Fault(name="filter-words-of-one-set", module="pearray.hdl.row_stationary.words",
+          test=f"{JOIN}::test_passes[4-2-3-4-9]", line="set_.eq(Mux(set_ == sets, 0, set_ + 1))",
+          fault="set_.eq(Mux(set_ == 0, sets, set_ - 1))"),
+    Fault(name="ifmap-sign-of-the-setup", module="pearray.hdl.row_stationary.feeders",
+          test=f"{JOIN}::test_passes[4-2-3-4-9]",
+          line="how.unsigned.eq(self.how.unsigned | self._reader.o.payload.along.no_sign)",
+          fault="how.unsigned.eq(self.how.unsigned)"),
+    Fault(name="rows-of-scores-are-lines", module="pearray.hdl.post.softmax", test=LINES,
+          line="return config.score_columns // config.post.lanes",
+          fault="return config.sum_columns // config.post.lanes"),
+    Fault(name="quotient-of-the-first-tile", module="pearray.hdl.post.walk", test=LINES,
+          line='walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep, scale_nstep)',
+          fault='walk("scale_line", self.scale_line, command.scale_base, command.per_channel, scale_mstep, Const(0))'),
     Fault(name="softmax-block-is-never-shifted", module="pearray.hdl.post.states", test=STATES,
           line="value.eq(Mux(negative, part, old))", fault="value.eq(old)"),
     Fault(name="softmax-sum-of-the-rows-before", module="pearray.hdl.post.states", test=STATES,

@@ -3,20 +3,21 @@
 import numpy as np
 
 import pearray as pe
-from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, RowStationaryConfig
+from pearray.hdl.row_stationary.config import GlobalBuffer, Post, ProcessingElement, RowStationaryConfig
 from pearray.hdl.shell.config import Array, Memory, OutputScratchpads
 
 __all__ = ["configuration", "fixed_conv", "fixed_gemm", "gradients", "random_configuration", "words"]
 
 
 def configuration(rows, cols, bits, *, ifmap=12, filters=224, psums=24, banks=25, bank_lines=512, filter_banks=2,
-                  data_width=64):
+                  data_width=64, output=1024, channels=64, moves=0, softmax=0):
     """Return a configuration; the defaults are the chip's."""
     return RowStationaryConfig(
         name="test", array=Array(kind="row-stationary", rows=rows, cols=cols, operand_bits=bits),
         pe=ProcessingElement(ifmap_words=ifmap, filter_words=filters, psum_words=psums),
         global_buffer=GlobalBuffer(banks=banks, bank_lines=bank_lines, filter_banks=filter_banks),
-        scratchpads=OutputScratchpads(output_bytes=1024, channels=64), memory=Memory(data_width=data_width))
+        scratchpads=OutputScratchpads(output_bytes=output, channels=channels, moves=moves),
+        post=Post(softmax=softmax), memory=Memory(data_width=data_width))
 
 
 def random_configuration(rng, bits):

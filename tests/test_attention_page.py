@@ -51,11 +51,13 @@ def test_commands_parse(page):
     for command in commands:
         run, workload, *options = shlex.split(command)[1:]
         assert run == "run"
-        chosen = dict(zip(options[::2], options[1::2], strict=True))
-        assert set(chosen) <= {"--on", "--set"}
-        key, _, value = chosen.get("--set", "").partition("=")
-        settings = {key.removeprefix("workload."): value == "true"} if key else {}
-        config = pe.load_config(chosen["--on"]).hardware
+        chosen = list(zip(options[::2], options[1::2], strict=True))
+        assert {name for name, _ in chosen} <= {"--on", "--set"}
+        given = dict(value.split("=") for name, value in chosen if name == "--set")
+        settings = {key.removeprefix("workload."): value == "true" for key, value in given.items()
+                    if key.startswith("workload.")}
+        overrides = {key: int(value) for key, value in given.items() if not key.startswith("workload.")}
+        config = pe.load_config(dict(chosen)["--on"], overrides).hardware
         assert config.has_softmax
         load_workload(workload, 0, settings, config)
 

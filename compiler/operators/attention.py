@@ -98,7 +98,7 @@ class Attention(Scores):
         """
         for name, value, what in (("block", self.block, cols), ("tile", self.tile, rows)):
             if self.is_scaled and value not in (None, what):
-                raise PearrayError(f"{name} of Attention must be {what} on an array of {rows} x {cols}, or left out, "
+                raise PearrayError(f"{name} of Attention must be {what} on this array, or left out, "
                                    f"not {value}")
         return replace(self, block=cols, tile=rows) if self.is_scaled else self
 

@@ -11,13 +11,14 @@ import numpy as np
 from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
-from ...hdl.shell.commands import ADDRESS_BITS, Opcode
+from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Parameter
 from ..interpreter import POSTED, Interpreter, ProgramError
+from ..softmax_rows import SoftmaxRows
 from .setup import decode_setups, setup_size
 
 __all__ = ["RowStationaryInterpreter"]
 
-_LOAD, _EXECUTE, _POST, _STORE = range(4)
+_LOAD, _EXECUTE, _POST, _STORE, _MOVE = range(5)
 
 #: Parts of a clock besides completed commands: passes that have read their ifmaps, and their filters.
 _IFMAP, _FILTERS = POSTED + 1, POSTED + 2
@@ -28,7 +29,7 @@ class _Lines:
 
     _QUEUES: ClassVar[dict[str, tuple[int, ...]]] = {
         "load": (_LOAD,), "ifmap": (_EXECUTE, _IFMAP), "filters": (_EXECUTE, _FILTERS), "psums": (_EXECUTE,),
-        "post": (POSTED,), "store": (_STORE,)}
+        "post": (POSTED,), "store": (_STORE,), "move": (_MOVE,)}
 
     def __init__(self, name: str, lines: int):
         self._name, self._count = name, lines
@@ -71,6 +72,7 @@ class RowStationaryInterpreter(Interpreter):
         self._setups: set[int] = set()
         self._setup: dict[str, np.ndarray] | None = None
         self._mode: dict[str, Any] = {}
+        self._softmax = SoftmaxRows(config.score_rows, tiles=True) if config.has_softmax else None
 
     def _met(self, clock: np.ndarray, opcode: Opcode, body: dict[str, Any], other: int, count: int) -> None:
         if opcode is not Opcode.LOAD or other != _EXECUTE:
@@ -93,12 +95,20 @@ class RowStationaryInterpreter(Interpreter):
             self._filter_race.touch("load", lines, ordinal, clock, ("filters",))
             self._filters[target] = values
         elif destination is Destination.GLOBAL_BUFFER:
-            self._buffer_race.touch("load", lines, ordinal, clock, ("ifmap", "psums", "post", "store"))
+            self._buffer_race.touch("load", lines, ordinal, clock, ("ifmap", "psums", "post", "store", "move"))
             self._buffer[target] = values
         elif destination in self._bytes:
             super()._put(destination, target, values, ordinal, clock)
         else:
             raise ProgramError(f"no memory {destination} in this kind of array")
+
+    def _put_moved(self, destination: int, target: np.ndarray, values: np.ndarray, ordinal: int,
+                   clock: np.ndarray) -> None:
+        if destination is not Destination.GLOBAL_BUFFER:
+            raise ProgramError(f"no MOVE to memory {destination} in this kind of array")
+        self._buffer_race.touch("move", np.unique(target // self._width), ordinal, clock,
+                                ("ifmap", "psums", "post", "store", "load"))
+        self._buffer[target] = values
 
     def _load_coded(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["count1"] != 1 or body["count2"] != 1 or body["dram"] % 8 or body["length"] % 8 or body["address"] % 2:
@@ -145,11 +155,15 @@ class RowStationaryInterpreter(Interpreter):
         address = _walk(body["ifmap_base"], [
             (body["rows"], body["ifmap_row_step"]), *loops, (body["ifmap_channels"], 1)]) % (1 << ADDRESS_BITS)
         size = self.config.operand_bytes
-        self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load",))
+        self._buffer_race.touch("ifmap", np.unique(address * size // self._width), ordinal, clock, ("load", "move"))
+        if body.get("no_sign"):
+            return self.config.arithmetic.words(self._buffer[address], True, self._mode["ifmap_zero_point"])
         return self._words(self._buffer, "ifmap")[address]
 
     def _filter_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
-        """Words of a pass: (set, row, word)."""
+        """Words of a pass: (set, row, filter, word)."""
+        if body.get("by_word"):
+            return self._single_words(ordinal, clock, body)
         beats, sets, height = body["filter_beats"] + 1, body["filter_sets"] + 1, body["filter_height"] + 1
         lines = body["filter_base"] + np.arange(beats * sets * height)
         words = self._words(self._read_filters(lines, ordinal, clock), "filter")
@@ -161,6 +175,20 @@ class RowStationaryInterpreter(Interpreter):
         if kept > self.config.pe.filter_words or body["window"] + 1 > self.config.pe.ifmap_words:
             raise ProgramError(f"{kept} filter words and windows of {body['window'] + 1} are more than a PE holds")
         return words[:, :, :kept].reshape(sets, height, body["filters"] + 1, body["window"] + 1)
+
+    def _single_words(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Words of a pass that stand as a matrix: (set, row, filter, word)."""
+        for name in ("rows", "psum_rows", "ifmap_lines", "filter_height"):
+            if body[name]:
+                raise ProgramError(f"{name} must be zero with by_word")
+        address = _walk(body["filter_base"] * self._width + body["filter_last"], [
+            (body["psum_sets"], body["psum_image_step"]), (body["ifmap_sets"], body["psum_row_step"]),
+            (body["filters"], body["ifmap_line_step"]), (body["window"], body["ifmap_row_step"])])
+        if body["filter_sets"] + 1 != address.shape[0] * address.shape[1]:
+            raise ProgramError(f"filter_sets must be {address.shape[0] * address.shape[1] - 1} with by_word")
+        self._read_filters(np.unique(address // self._width), ordinal, clock)
+        words = self._words(self._filters, "filter")[address]
+        return words.reshape(-1, 1, *words.shape[2:])
 
     def _pass(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         setup, config = self._setup, self.config
@@ -174,7 +202,7 @@ class RowStationaryInterpreter(Interpreter):
                                f"{ifmap.shape[1] * ifmap.shape[4]}")
         at = np.arange(windows)[:, None] * moved + np.arange(window)
         read, write, beats = self._psum_places(ordinal, clock, body)
-        made = set()
+        made: dict[tuple[int, int], np.ndarray] = {}
         for bottom, column in zip(*np.nonzero(setup["active"] * setup["bottom"]), strict=True):
             total, row = None, int(bottom)
             while True:
@@ -191,12 +219,18 @@ class RowStationaryInterpreter(Interpreter):
                 raise ProgramError(f"two chains, or the ends of one, have psum tag ({t}, {j})")
             if t > body["psum_sets"] or j > body["psum_rows"]:
                 raise ProgramError(f"no psums are read and written for psum tag ({t}, {j})")
-            made.add((t, j))
-            if read is not None:
+            if body.get("join"):
+                assert self._softmax is not None
+                assert read is not None
+                old = self._get_sums(read[..., t, j], beats, body)
+                total = self._softmax.joined(old, total, ordinal, clock, body | {"maximum": self._mode["maximum"]})
+                total = self._wrapped(total)
+            elif read is not None:
                 total = self._add(total, self._get_sums(read[..., t, j], beats, body))
-            self._put_sums(write[..., t, j], beats, total, body)
+            made[t, j] = total
         if len(made) != (body["psum_sets"] + 1) * (body["psum_rows"] + 1):
             raise ProgramError(f"{len(made)} chains make the sums of {body['psum_sets'] + 1} x {body['psum_rows'] + 1}")
+        self._put_sums(write, beats, made)
         if config.truncate and body["bias"] and body["fresh"]:
             raise ProgramError("sums can't be fresh and begin at biases")
 
@@ -248,25 +282,54 @@ class RowStationaryInterpreter(Interpreter):
         sums: np.ndarray = self._buffer.reshape(-1, self._width)[lines].view(kind).reshape(*lines.shape[:2], -1)
         return sums[..., :count].astype(np.int64)
 
-    def _put_sums(self, lines: np.ndarray, count: int, sums: np.ndarray, body: dict[str, Any]) -> None:
+    def _put_sums(self, lines: np.ndarray, count: int, made: dict[tuple[int, int], np.ndarray]) -> None:
+        """Write the sums of all chains in the order of the walk: of two in one place the later stays."""
         kind, lanes = f"<i{self.config.psum_bytes}", self.config.psum_lanes
         buffer = self._buffer.view(kind).reshape(-1, lanes)
-        for word in range(count):
-            buffer[lines[..., word // lanes], word % lanes] = sums[..., word]
+        sums = np.stack([made[chain] for chain in sorted(made)], -1).reshape(*lines.shape[:2], count, *lines.shape[3:])
+        for lane in range(min(lanes, count)):
+            own = sums[:, :, lane::lanes]
+            buffer[lines[:, :, :own.shape[2]].reshape(-1), lane] = own.reshape(-1)
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if self.config.truncate:
             raise ProgramError("no post-processing in fixed point")
         if not body["m_count"] or not body["n_count"]:
             raise ProgramError("post of nothing")
-        if body["scale_nstep"]:
-            raise ProgramError("scale_nstep is zero in programs of this kind")
+        if self._softmax is not None:
+            self._softmax.check(body)
+            if body["softmax"]:
+                self._post_scores(ordinal, clock, body)
+                return
+        if body["scale_nstep"] and not body.get("normalise"):
+            raise ProgramError("scale_nstep is zero in programs of this kind, but for rows that are normalised")
         n = np.arange(body["n_count"])
         for m in range(body["m_count"]):
             row = body["acc_base"] + n * body["acc_nstep"] + m
             self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
             sums = self._buffer.view("<i4").reshape(-1, self.config.psum_lanes)[row].astype(np.int64)
             self._finish(n, m, body["scale_base"] + m * body["scale_mstep"], sums, ordinal, clock, body)
+
+    def _post_scores(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Make numerators of rows of scores, each of several lines."""
+        m, lanes = np.arange(body["m_count"]), self.config.psum_lanes
+        if m.size * lanes % self.config.score_columns:
+            raise ProgramError(f"m_count must be a multiple of {self.config.score_columns // lanes}, not {m.size}")
+        row = body["acc_base"] + m
+        self._buffer_race.touch("post", row, ordinal, clock, ("psums",))
+        sums = self._buffer.view("<i4").reshape(-1, lanes)[row].astype(np.int64)
+        self._finish(0, m, body["scale_base"], sums, ordinal, clock, body)
+
+    def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                body: dict[str, Any]) -> np.ndarray:
+        if self._softmax is None or not (body["softmax"] or body["normalise"]):
+            return super()._scaled(m, scale, sums, ordinal, clock, body)
+        if body["normalise"]:
+            return self._softmax.normalised(sums, body)
+        entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
+        scales = np.tile(entry[:, :4].copy().view("<f4").reshape(-1), self.config.score_columns // sums.shape[1])
+        rows = sums.reshape(-1, self.config.score_columns)
+        return self._softmax.numerators(rows, scales, ordinal, clock, body).reshape(sums.shape)
 
     def _store(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         if body["profile"] or not self.config.truncate:

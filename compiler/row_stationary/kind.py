@@ -14,6 +14,7 @@ from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kinds import LayerPlanner, Setting
 from ..operators import Contraction
+from ..program_step import ProgramStep
 from ..steps import Step
 from .figures import FigureCompiler, zero_share
 from .interpreter import RowStationaryInterpreter
@@ -88,6 +89,8 @@ class _Compiler(FigureCompiler):
         return RowStationaryInterpreter(_checked(config), dram_bytes)
 
     def work(self, config: Config, step: Step) -> int:
+        if isinstance(step, ProgramStep):
+            return step.work
         assert isinstance(step, PassStep)
         return step.products
 

@@ -2,19 +2,23 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from ...golden.row_stationary import Mapping as PassMapping
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...memory import MemoryTiming
+from ..kernels.attention import Attention
 from ..kernels.kernel import Kernel
 from ..kernels.nest import Nest
 from ..kinds import LayerPlanner
 from ..placed import Placed
 from ..placement import MemoryPlan
 from ..program import Program
+from ..program_step import ProgramStep
 from ..steps import Step, all_of
+from .attention import lower_attention
 from .codes import CodedTensor, Codes
 from .cut import Cut, cut, traffic_of
 from .forms import merged, operands
@@ -54,6 +58,10 @@ class RowStationaryPlanner(LayerPlanner):
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         """Cut and map a kernel, and state it as setups and passes."""
+        if isinstance(kernel, Attention):
+            # What follows sets the array up again.
+            self._setup = None
+            return [lower_attention(kernel, self._config, plan)]
         problem = as_product(Nest.of(kernel, self._config.array.operand_bits))
         found = self._cut(problem)
         self._plans.setdefault(problem.name, []).extend(each for _, each in found.parts)
@@ -83,7 +91,16 @@ class RowStationaryPlanner(LayerPlanner):
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         """Commands of the steps of all layers."""
-        return schedule(self._config, all_of(PassStep, steps))
+        parts: list[Program] = []
+        for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
+            if is_whole:
+                parts += map(ProgramStep.finished, all_of(ProgramStep, some))
+            else:
+                parts.append(schedule(self._config, all_of(PassStep, some)))
+        first, *others = parts or [Program(self._config.commands)]
+        for part in others:
+            first.follow(part)
+        return first
 
     def notes(self, name: str) -> Mapping[str, Any]:
         """Plans of a layer's parts, and the mapping of the first."""

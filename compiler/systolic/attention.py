@@ -8,9 +8,10 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.attention import Attention
 from ..placement import MemoryPlan
+from ..program_step import ProgramStep
 from .attention_cut import AttentionLayer, QueryBlock
 from .attention_emit import Emission, emit
-from .program_step import ProgramStep
+from .program_step import program_step
 from .timeline import timeline
 from .timing import UnendingError
 
@@ -32,7 +33,7 @@ def lower_attention(kernel: Attention, config: SystolicConfig, timing: MemoryTim
     layer = AttentionLayer(kernel, config)
     way = _choose(layer, timing)
     program = emit(layer, layer.query_blocks(way.rows, way.last), way.emission, plan)
-    return ProgramStep.of(config, program, kernel.y.view.buffer)
+    return program_step(config, program, kernel.y.view.buffer)
 
 
 class _Way(NamedTuple):

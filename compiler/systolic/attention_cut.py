@@ -13,12 +13,9 @@ from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
 from ..kernels.views import View
+from ..segments import Segment, segments
 
-__all__ = ["AttentionLayer", "KeyBlock", "QueryBlock", "Segment", "segments"]
-
-#: More than any bound of a key.
-_FAR = 1 << 14
-
+__all__ = ["AttentionLayer", "KeyBlock", "QueryBlock"]
 
 @dataclass(frozen=True, eq=False)
 class KeyBlock:
@@ -52,47 +49,6 @@ class QueryBlock:
     start: int
     rows: int
     blocks: tuple[KeyBlock, ...]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows of a block of scores whose keys one POST can hide.
-
-    The m-th of them sees keys from ``low + slope * m`` to that before ``high + slope * m``.
-    """
-
-    first: int
-    end: int
-    low: int
-    high: int
-    slope: int
-
-
-def _reach(bounds: np.ndarray, slope: int, cols: int) -> tuple[int, int]:
-    """Rows for which one number and a slope give some bounds, and the number; a bound of 0 or `cols` may be beyond."""
-    along = slope * np.arange(bounds.size)
-    least = np.maximum.accumulate(np.where(bounds == 0, -_FAR, bounds - along))
-    most = np.minimum.accumulate(np.where(bounds == cols, _FAR, bounds - along))
-    wrong = np.flatnonzero(least > most)
-    count = int(wrong[0]) if wrong.size else bounds.size
-    number = int(least[count - 1]) if least[count - 1] > -_FAR else min(int(most[count - 1]), 0)
-    return count, number
-
-
-def segments(low: np.ndarray, high: np.ndarray, cols: int) -> Iterator[Segment]:
-    """Cut rows that see keys `low` to `high` of a block, both (rows,) in 0..cols, into those of one POST each."""
-    at = 0
-    while at < low.size:
-        found: list[tuple[int, int, int, int]] = []
-        for slope in (0, 1):
-            (begins, first), (ends, last) = (_reach(bounds[at:], slope, cols) for bounds in (low, high))
-            count = min(begins, ends)
-            if count < max(begins, ends):
-                first, last = (_reach(bounds[at:at + count], slope, cols)[1] for bounds in (low, high))
-            found.append((count, -slope, first, last))
-        count, slope, first, last = max(found)
-        yield Segment(at, at + count, first, last, -slope)
-        at += count
 
 
 class AttentionLayer:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from ...hdl.shell.commands import Opcode
 from ...hdl.systolic.commands import Destination
+from ..hazards import Hazards, Region
 from ..placement import MemoryPlan
+from ..places import Ring
 from ..program import Program
+from ..segments import Segment
 from .attention_bodies import moved, numerators_body, scores_body, values_body
-from .attention_cut import AttentionLayer, QueryBlock, Segment
+from .attention_cut import AttentionLayer, QueryBlock
 from .attention_loads import Loads, Product, Queries
 from .attention_outputs import Outputs
-from .hazards import Hazards, Region
-from .places import Ring
 
 __all__ = ["Emission", "emit"]
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from ...hdl.shell.commands import Opcode, Parameter
 from ...hdl.systolic.commands import Destination
+from ..hazards import Hazards, Region
 from ..placement import MemoryPlan
+from ..places import Ring, Tiles
 from ..transfers import block
 from .attention_cut import AttentionLayer, KeyBlock, QueryBlock
-from .hazards import Hazards, Region
-from .places import Ring, Tiles
 
 __all__ = ["Loads", "Product", "Queries"]
 

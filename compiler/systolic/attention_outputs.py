@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from ...hdl.shell.commands import Opcode
+from ..hazards import Hazards, Region
+from ..places import Ring
 from ..transfers import block
 from .attention_bodies import normalise_body
 from .attention_cut import AttentionLayer
 from .attention_loads import Queries
-from .hazards import Hazards, Region
-from .places import Ring
 
 __all__ = ["Outputs"]
 

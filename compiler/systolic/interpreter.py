@@ -14,10 +14,10 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from ..softmax_rows import SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows
 from .row_passes import RowPasses
-from .softmax import SoftmaxRows
 from .timing import Latencies
 
 __all__ = ["SystolicInterpreter"]

@@ -23,6 +23,7 @@ from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
+from ..program_step import ProgramStep
 from ..residency import Arrangement
 from ..steps import Step, all_of
 from .arrange import arrange
@@ -33,7 +34,6 @@ from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
-from .program_step import ProgramStep
 from .row_softmax import lower_softmax
 from .schedule import schedule
 from .steps import ContractionStep
@@ -56,14 +56,6 @@ def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[Contr
         for output in step.group.outputs:
             output.target[0].settle()
     return program
-
-
-def _finished(step: ProgramStep) -> Program:
-    """Commands of a kernel that brings them along, and of its record."""
-    if step.group.profile is not None:
-        step.program.store({"store": step.program.counts["store"]}, profile=1, dram=step.group.profile)
-    step.output.note_store(slice(None), step.output.columns, 0)
-    return step.program
 
 
 class _Planner(LayerPlanner):
@@ -101,7 +93,7 @@ class _Planner(LayerPlanner):
         parts: list[Program] = []
         for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
             if is_whole:
-                parts += map(_finished, all_of(ProgramStep, some))
+                parts += map(ProgramStep.finished, all_of(ProgramStep, some))
             else:
                 parts.append(_settled(self._config, self._timing, all_of(ContractionStep, some)))
         first, *others = parts or [Program(self._config.commands)]

@@ -21,14 +21,15 @@ from ...hdl.shell.functions import NORM_STATES
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
+from ..hazards import Hazards, Region
 from ..kernels.normalisation import Normalisation
 from ..placement import MemoryPlan
+from ..places import Ring
 from ..program import Program
+from ..program_step import ProgramStep
 from ..transfers import block, blocks, fill
-from .hazards import Hazards, Region
 from .norm_layer import STATES, NormLayer, Part
-from .places import Ring
-from .program_step import ProgramStep
+from .program_step import program_step
 from .timeline import timeline
 from .timing import UnendingError
 
@@ -264,8 +265,8 @@ class _Emitter:
             Opcode.POST,
             self._pair
             | {"normed": 1, "rounding": Rounding.ONNX.value, "per_channel": 1, "bias": int(kernel.biases is not None),
-             "bank": held.bank, "zero_point": kernel.zero_point, "low": kernel.low, "high": kernel.high, "n_count": some.rows,
-             "m_count": some.tiles, "acc_base": at, "acc_nstep": part.tiles, "bias_base": gains[0],
+             "bank": held.bank, "zero_point": kernel.zero_point, "low": kernel.low, "high": kernel.high,
+             "n_count": some.rows, "m_count": some.tiles, "acc_base": at, "acc_nstep": part.tiles, "bias_base": gains[0],
              "bias_mstep": per_row, "scale_base": gains[0], "bias_nstep": scale & 0xFFFF, "scale_nstep": scale >> 16,
              "out_base": place, "out_nstep": some.tiles * layer.cols, "out_mstep": layer.cols,
              "state_row": self._state(number) + some.row, "behind": later},
@@ -327,7 +328,7 @@ def lower_normalisation(kernel: Normalisation, config: SystolicConfig, timing: M
     if len(ways) > 1:
         ways.sort(key=lambda way: _cycles(way[0], way[1], timing))
     layer, rows = ways[0]
-    return ProgramStep.of(config, _Emitter(layer, rows, plan, layer.rows).run(), kernel.y.view.buffer)
+    return program_step(config, _Emitter(layer, rows, plan, layer.rows).run(), kernel.y.view.buffer)
 
 
 def _cycles(layer: NormLayer, rows: int, timing: MemoryTiming) -> float:

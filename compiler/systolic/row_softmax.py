@@ -16,12 +16,13 @@ from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
+from ..hazards import Hazards, Region
 from ..kernels.softmax import RowSoftmax
 from ..placement import MemoryPlan
 from ..program import Program
+from ..program_step import ProgramStep
 from ..transfers import block, fill
-from .hazards import Hazards, Region
-from .program_step import ProgramStep
+from .program_step import program_step
 from .timeline import timeline
 
 __all__ = ["lower_softmax"]
@@ -235,4 +236,4 @@ def lower_softmax(kernel: RowSoftmax, config: SystolicConfig, timing: MemoryTimi
         return timeline(config, _Emitter(layer, choice, MemoryPlan(keep=False)).run(rows), timing).cycles
 
     program = _Emitter(layer, min(choices, key=cycles), plan).run(layer.rows)
-    return ProgramStep.of(config, program, kernel.y.view.buffer)
+    return program_step(config, program, kernel.y.view.buffer)

@@ -113,7 +113,7 @@ class Post(wiring.Component):
         Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
     events : :py:`Out(PostEvents)`
         Pulses to count.
-    shifts : :py:`Out(ShiftWrite(config.sum_rows))`
+    shifts : :py:`Out(ShiftWrite(config.score_rows))`
         With ``post.softmax``, shifts of rows; all of a command have been written before it is done.
 
     Raises
@@ -137,7 +137,7 @@ class Post(wiring.Component):
             "accumulators": Out(AccumulatorRead(config)),
             "output": Out(BankWrite(self._banks, self._lines, 8)),
             "events": Out(PostEvents),
-            **({"shifts": Out(ShiftWrite(config.sum_rows))} if config.has_softmax else {}),
+            **({"shifts": Out(ShiftWrite(config.score_rows))} if config.has_softmax else {}),
         })
 
     @property
@@ -198,7 +198,7 @@ class Post(wiring.Component):
         # Where a group may begin in the middle of a line, the walk counts entries and outputs.
         fine = config.post.lanes if config.has_transposed else 1
         # Quotients of rows are scales as well.
-        scales = max(lines, config.sum_rows) if config.has_softmax else lines
+        scales = max(lines, config.score_rows) if config.has_softmax else lines
         m.submodules.walk = walk = PostWalk(config, lines * fine, scales * fine, units * fine,
                                             self._banks // config.operand_bytes, self.few_of(config, self._untouched))
         # Kept here, so that the next command may come to the queue's slot meanwhile.

@@ -32,17 +32,19 @@ def state_softmax_rules(m: Module, command, valid) -> None:
                command.n_count != 1, command.low_byte & ~command.two_bytes]
     softmax += [command.reduce] if "reduce" in fields else []
     never(m, "softmax", valid & command.softmax & Cat(softmax).any(), "a field is set that it has no place for")
-    normalise = [*others, command.per_channel, command.scale_nstep]
+    normalise = [*others, command.per_channel]
+    # Of a kind whose rows of sums are tiles, quotients are walked by it.
+    normalise += [] if "scale_mstep" in fields else [command.scale_nstep]
     never(m, "normalise", valid & command.normalise & Cat(normalise).any(), "a field is set that it has no place for")
 
 
 class Softmax(wiring.Component):
     """Turn rows of scores into bytes of numerators, and keep the greatest exponents and sums of rows.
 
-    A row comes as ``C / lanes`` groups, one a cycle. They wait until the last has told the greatest exponent of the
-    row, so that a group's bytes leave :meth:`latency_of` cycles after it, at the rate at which groups come. The first
-    group of a command comes at least :attr:`RowStates.APART` cycles after the last one of the command before, and
-    ``wait_of + 10`` cycles after its first.
+    A row comes as ``score_columns / lanes`` groups, one a cycle. They wait until the last has told the greatest
+    exponent of the row, so that a group's bytes leave :meth:`latency_of` cycles after it, at the rate at which groups
+    come. The first group of a command comes at least :attr:`RowStates.APART` cycles after the last one of the command
+    before, and ``wait_of + 10`` cycles after its first.
 
     Parameters
     ----------
@@ -63,9 +65,9 @@ class Softmax(wiring.Component):
         Scores that do not count, wherever they stand; with them.
     output : :py:`Out(ArrayLayout(8, lanes))`
         Bytes of numerators.
-    shifts : :py:`Out(ShiftWrite(sum_rows))`
+    shifts : :py:`Out(ShiftWrite(score_rows))`
         Shift of a row; earlier than its last byte.
-    quotient_row : :py:`In(range(sum_rows))`, quotient : :py:`Out(31)`
+    quotient_row : :py:`In(range(score_rows))`, quotient : :py:`Out(31)`
         Row, and its quotient, a positive float32 number, :attr:`QUOTIENT` cycles later.
     """
 
@@ -77,7 +79,7 @@ class Softmax(wiring.Component):
 
     def __init__(self, config: Config):
         self._config = config
-        lanes, rows = config.post.lanes, config.sum_rows
+        lanes, rows = config.post.lanes, config.score_rows
         super().__init__({
             "command": In(config.commands.post),
             "valid": In(1),
@@ -111,7 +113,7 @@ class Softmax(wiring.Component):
     @staticmethod
     def _groups_of(config: Config) -> int:
         """Groups of a row."""
-        return config.sum_columns // config.post.lanes
+        return config.score_columns // config.post.lanes
 
     def elaborate(self, platform):
         """Build the walk of rows, the lanes, and what they have in common."""
@@ -153,10 +155,10 @@ class Softmax(wiring.Component):
 
         numerators = tree(m, "numerator", [lane.value for lane in lanes], self._sum)
         begins_sum, _ = self._places(m, "sum", valid[value + levels], groups)
-        total = Signal(16 + ceil_log2(config.sum_columns), reset_less=True)
+        total = Signal(16 + ceil_log2(config.score_columns), reset_less=True)
         m.d.sync += total.eq(Mux(begins_sum, 0, total) + numerators)
 
-        m.submodules.states = states = RowStates(config.sum_rows, len(total), wait, groups)
+        m.submodules.states = states = RowStates(config.score_rows, len(total), wait, groups)
         wiring.connect(m, wiring.flipped(self.shifts), states.shifts)
         m.d.comb += [
             states.valid.eq(valid[exponent - 1] & ends & ~keeps[0]),
@@ -201,7 +203,7 @@ class Softmax(wiring.Component):
         begins, _ = self._places(m, "walk", self.valid, groups)
         rows = []
         for name, base in (("row", command.out_nstep), ("shift_row", command.scale_nstep)):
-            row = Signal(range(config.sum_rows), name=f"{name}_number", reset_less=True)
+            row = Signal(range(config.score_rows), name=f"{name}_number", reset_less=True)
             with m.If(self.valid & begins):
                 m.d.sync += row.eq(Mux(first, base, row + 1))
             rows.append(row)

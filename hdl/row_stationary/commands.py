@@ -1,5 +1,8 @@
 """Commands of the row-stationary array: EXECUTE is a processing pass."""
 
+from dataclasses import replace
+from functools import cache
+
 from amaranth.hdl import Format, signed, unsigned
 from amaranth.lib import data, enum
 
@@ -8,13 +11,18 @@ from ..shell.commands import (
     RECORD,
     CommandSet,
     LoadBody,
+    MoveBody,
     Parameter,
     PostBody,
     StoreBody,
     variant,
 )
+from ..shell.functions import post_body
 
-__all__ = ["COMMANDS", "Destination", "PassBody"]
+__all__ = ["COMMANDS", "SHIFT_BITS", "Destination", "JoiningBody", "PassBody", "command_set"]
+
+#: Width of the number of a row's shift.
+SHIFT_BITS = 8
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -107,6 +115,23 @@ class PassBody(data.Struct):
     psum_last: unsigned(4)
 
 
+#: EXECUTE with ``post.softmax``.
+JoiningBody = variant(PassBody, """
+    With ``join`` set, sums join those that stand in the global buffer, each shifted by what the POST of a block of
+    scores has found: chains begin at zero, and what they make is added to the psums, which are read in the order in
+    which they are written. With s the shift ``shift_base + f`` of window f, psums are shifted to the right by
+    ``max(s, 0)`` bits, and what chains make by ``max(-s, 0)`` bits, both rounded to nearest, halves upwards. ``fresh``,
+    ``bias`` and ``maximum`` must be zero.
+
+    With ``by_word`` set, filters are a matrix of bytes in the filter buffer, of which PEs are sent a word at a time.
+    Word (filter i, channel k) of set (t, r) is byte ``8 * filter_base + filter_last + t * psum_image_step +
+    r * psum_row_step + i * ifmap_line_step + k * ifmap_row_step``; ``filters``, ``window``, ``psum_sets`` and
+    ``ifmap_sets`` are their counts. ``rows``, ``psum_rows``, ``ifmap_lines`` and ``filter_height`` must be zero, so
+    that nothing else needs these steps.
+
+    With ``no_sign`` set, ifmap words have no sign, whatever the setup says. ``rows`` must be zero with ``join``, too.
+    """, added={"join": 1, "by_word": 1, "no_sign": 1, "shift_base": SHIFT_BITS})
+
 _LOAD = variant(LoadBody, """Destinations are buffers.
 
 For a pass that a LOAD waits for, it is enough that its filters have been read, if the LOAD writes the filter buffer, or
@@ -118,11 +143,17 @@ behind its last word. Zeros that the last code word has to spare may be written 
 at most.
 """, destination=Destination)
 
-_POST = variant(PostBody, """Sums come from the global buffer.
+_POST_DOC = """Sums come from the global buffer.
 
 ``acc_base + n * acc_nstep + m`` is a line of it, which holds ``lanes`` sums (so s is 0), and ``bank`` is 0. With
 ``scale_mstep`` set, the scale line is one further for each m. With 16-bit operands there is no POST.
-""", "scale_mstep")
+
+In configurations with ``post.softmax``, a row of C scores is ``C / lanes`` lines that follow one another, where C is
+``array.rows * pe.ifmap_words``, at most 128, and even. With ``softmax`` set, ``m_count`` counts lines, and so do the
+steps of biases and outputs; there are 256 states, shifts and quotients. With ``normalise`` set, quotient
+``scale_base + n * scale_nstep`` is the scale of all lines of tile n.
+"""
+_POST = variant(PostBody, _POST_DOC, "scale_mstep")
 
 _STORE = variant(StoreBody, """With 16-bit operands rows come from the global buffer.
 
@@ -140,3 +171,17 @@ COMMANDS = CommandSet(
             "filter_reads", "fills", "ifmap_spad_writes", "filter_spad_writes", "active_pes"),
     frees={"filters_free": Destination.FILTER_BUFFER, "ifmap_free": None},
 )
+
+
+@cache
+def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
+    """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
+    found = COMMANDS
+    if functions:
+        body = post_body(functions)
+        post = variant(body, f"{_POST_DOC}\n    {body.__doc__}", "scale_mstep")
+        found = replace(found, post=post, execute=JoiningBody)
+    if not moves:
+        return found
+    doc = "The destination is ``GLOBAL_BUFFER``; what goes to others is lost."
+    return replace(found, move=variant(MoveBody, doc, destination=Destination))

@@ -1,18 +1,22 @@
 """Configuration of an accelerator with the row-stationary array."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ..arithmetic.fixed_point import FixedPointArithmetic
 from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
-from ..shell.commands import ADDRESS_BITS
-from ..shell.config import Array, Config, Memory, OutputScratchpads, Post
-from .commands import COMMANDS
+from ..shell.commands import ADDRESS_BITS, CommandSet
+from ..shell.config import Array, Config, Memory, OutputScratchpads
+from ..shell.config import Post as PlainPost
+from .commands import COMMANDS, command_set
 
-__all__ = ["GlobalBuffer", "ProcessingElement", "RowStationaryConfig"]
+__all__ = ["GlobalBuffer", "Post", "ProcessingElement", "RowStationaryConfig"]
+
+#: Rows of scores of which softmax keeps what it knows, and most scores of a row.
+_SCORE_ROWS, _MOST_SCORES = 256, 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,20 @@ class GlobalBuffer(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Post(PlainPost):
+    """Post-processing, whose lanes follow from the rest of a configuration: one for each sum of a line."""
+
+    lanes: int = integer(0, 0, 64, "outputs processed a cycle: 0, or as many as a line has sums", power=True)
+
+
+class _Commands:
+    """Commands of a configuration; of the class, those of one without functions of the vector engine and MOVEs."""
+
+    def __get__(self, config: "RowStationaryConfig | None", owner: type["RowStationaryConfig"]) -> CommandSet:
+        return COMMANDS if config is None else command_set(config.functions, moves=config.has_moves)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowStationaryConfig(Config):
     """Parameters of an accelerator with the row-stationary array, after Eyeriss.
 
@@ -58,7 +76,7 @@ class RowStationaryConfig(Config):
     ----------
     name : str
         Name of the configuration.
-    array, pe, global_buffer, scratchpads, memory : section
+    array, pe, global_buffer, scratchpads, post, memory : section
         See the sections; ``scratchpads`` holds nothing with 16-bit operands.
 
     Raises
@@ -71,9 +89,11 @@ class RowStationaryConfig(Config):
     NUMBER = 2
     SECTIONS: ClassVar[dict[str, type[Any]]] = {
         "array": Array, "pe": ProcessingElement, "global_buffer": GlobalBuffer, "scratchpads": OutputScratchpads,
-        "memory": Memory,
+        "post": Post, "memory": Memory,
     }
-    commands = COMMANDS
+    commands: ClassVar[Any] = _Commands()
+    FUNCTIONS = ("softmax",)
+    can_move = True
 
     #: Bytes of a line of the global buffer, the filter buffer, and the networks of filters and psums.
     line_bytes: ClassVar[int] = 8
@@ -81,8 +101,7 @@ class RowStationaryConfig(Config):
     pe: ProcessingElement = field(default_factory=ProcessingElement)
     global_buffer: GlobalBuffer = field(default_factory=GlobalBuffer)
     scratchpads: OutputScratchpads = field(default_factory=OutputScratchpads)
-    #: Follows from the rest: a lane for each sum of a line.
-    post: Post = field(init=False)
+    post: Post = field(default_factory=Post)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,7 +114,16 @@ class RowStationaryConfig(Config):
         if self.filter_lines > 1 << ADDRESS_BITS - 4:
             raise PearrayError(f"global_buffer.filter_banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.filter_lines}")
-        object.__setattr__(self, "post", Post(lanes=self.psum_lanes))
+        if self.post.lanes not in (0, self.psum_lanes):
+            raise PearrayError(f"post.lanes must be {self.psum_lanes}, the sums of a line, or left out, "
+                               f"not {self.post.lanes}")
+        if self.truncate and (self.has_moves or self.post.softmax):
+            raise PearrayError("scratchpads.moves and post.softmax must be 0 with array.operand_bits = 16, not "
+                               f"{self.scratchpads.moves} and {self.post.softmax}")
+        if self.has_softmax and not self.score_columns:
+            raise PearrayError("post.softmax must be 0 in an array whose column contracts less than "
+                               f"{self.psum_lanes} keys, not 1")
+        object.__setattr__(self, "post", replace(self.post, lanes=self.psum_lanes))
 
     @property
     def arithmetic(self) -> IntegerArithmetic:
@@ -121,6 +149,22 @@ class RowStationaryConfig(Config):
     def sum_rows(self) -> int:
         """Rows of sums from which post-processing reads: the lines of the global buffer."""
         return self.buffer_lines
+
+    @property
+    def score_columns(self) -> int:
+        """Keys of a block of scores: as many as the chain of a column contracts in a pass, up to some."""
+        most = min(self.array.rows * self.pe.ifmap_words, _MOST_SCORES)
+        return most // self.psum_lanes * self.psum_lanes
+
+    @property
+    def score_rows(self) -> int:
+        """Rows of which softmax keeps what it knows."""
+        return _SCORE_ROWS
+
+    @property
+    def key_tile(self) -> int:
+        """Keys whose products are added before they join the outputs: a block of them."""
+        return self.score_columns
 
     @property
     def memories(self) -> dict[str, int]:

@@ -6,12 +6,14 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.utils import bits_for
 
+from ..blocks.rules import never
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
 from ..shell.core import Core, Happening, event_names
 from ..shell.ledger import ArrayState
 from ..shell.loader import Loader
+from ..shell.mover import Mover
 from ..shell.storer import Storer
 from .buffer import GlobalBuffer, buffer_ways
 from .coded_load import CodedLoad
@@ -41,7 +43,8 @@ class RowStationaryCore(Core):
         self._config = config
         self._ways = buffer_ways(config.beat_bytes)
         self._loader = Loader(config) if config.has_post else Loader(config, CodedLoad(config))
-        self._execute = PassEngine(array_shape(config), config.buffer_lines, config.filter_lines)
+        self._execute = PassEngine(array_shape(config), config.buffer_lines, config.filter_lines,
+                                   config.score_rows * config.has_softmax)
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute}
         self._post = None
         if config.has_post:
@@ -49,7 +52,11 @@ class RowStationaryCore(Core):
             self._storer = Storer(config, output_banks(config))
         else:
             self._storer = WordStorer(config)
-        super().__init__(engines | {Opcode.STORE: self._storer})
+        engines[Opcode.STORE] = self._storer
+        self._mover: Any = None
+        if config.has_moves:
+            self._mover = engines[Opcode.MOVE] = Mover(config, output_banks(config))
+        super().__init__(engines)
 
     @staticmethod
     def counters(config: Any) -> dict[str, int]:
@@ -64,7 +71,7 @@ class RowStationaryCore(Core):
         if config.has_post:
             counters |= dict.fromkeys((f"post_{name}" for name in event_names(PostEvents)), 1)
             counters["parameter_write_beats"] = 1
-        return counters | {"output_read_beats": 1}
+        return counters | {"output_read_beats": 1} | ({"moved_beats": 1} if config.has_moves else {})
 
     def connect(self, m: Any, gates: Any) -> None:
         """Add the buffers and, for outputs, a scratchpad."""
@@ -104,6 +111,25 @@ class RowStationaryCore(Core):
         wiring.connect(m, sums.port, buffer.wide)
         wiring.connect(m, post.output, pad.write)
         wiring.connect(m, storer.read, pad.read)
+        if config.has_softmax:
+            wiring.connect(m, post.shifts, execute.shifts)
+        if self._mover is not None:
+            self._move(m)
+
+    def _move(self, m: Any) -> None:
+        """Let moved beats into the global buffer; the loader keeps its own away."""
+        mover, loader, storer = self._mover, self._loader, self._storer
+        target, move = self._loads[Destination.GLOBAL_BUFFER], mover.move
+        wiring.connect(m, mover.reads, storer.reads)
+        wiring.connect(m, mover.hold, loader.hold)
+        m.d.comb += mover.read.eq(storer.moved)
+        moved = Signal()
+        m.d.comb += moved.eq(move.valid & (move.destination == Destination.GLOBAL_BUFFER))
+        with m.If(moved):
+            for member in target.load.signature.members:
+                m.d.comb += getattr(target.load, member).eq(getattr(move, member))
+        never(m, "global_buffer_write_port", moved & loader.load.valid
+              & (loader.load.destination == Destination.GLOBAL_BUFFER), "a loaded beat was lost under a moved one")
 
     def _load(self, m: Any, target: Any) -> None:
         for name in target.load.signature.members:
@@ -194,6 +220,10 @@ class RowStationaryCore(Core):
         setting_up = execute.setups.address.valid & execute.setups.address.ready
         moved = [execute.events.as_value(), execute.pe_events.as_value(), setting_up]
         events = [] if post is None else [post.events.as_value()]
+        if self._mover is not None:
+            moves = Signal()
+            m.d.sync += moves.eq(self._mover.move.valid)
+            return [self._counted, *events, beats, moves], [*moved, *events, self._mover.move.valid]
         return [self._counted, *events, beats], [*moved, *events]
 
 

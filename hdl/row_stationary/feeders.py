@@ -10,7 +10,8 @@ from .buffer import LineReader, ReadLines
 from .row import ArrayShape
 from .walk import Walk, walk_layout
 
-__all__ = ["PSUM_COUNTS", "FilterFeeder", "IfmapFeeder", "PsumFeeder", "operand_layout"]
+__all__ = ["FILTER_COUNTS", "LAST_BITS", "PSUM_COUNTS", "Feeder", "FilterFeeder", "IfmapFeeder", "PsumFeeder",
+           "operand_layout", "word_of"]
 
 #: Widths of the counts of each walk, innermost loop first.
 IFMAP_COUNTS = (8, 8, 8, 12, 8)
@@ -18,7 +19,7 @@ FILTER_COUNTS = (8, 8, 8)
 PSUM_COUNTS = (8, 8, 8, 12, 8)
 
 #: Width of the number of the last word of a beat.
-_LAST_BITS = 4
+LAST_BITS = 4
 
 
 def operand_layout() -> data.StructLayout:
@@ -26,12 +27,12 @@ def operand_layout() -> data.StructLayout:
     return data.StructLayout({"unsigned": 1, "zero_point": signed(9)})
 
 
-def _word(arithmetic, operand, how):
+def word_of(arithmetic, operand, how):
     """Word of an operand."""
     return arithmetic.prepare(operand, ~how.unsigned & operand[-1], how.zero_point)
 
 
-class _Feeder(wiring.Component):
+class Feeder(wiring.Component):
     """What the feeders share: a walk over places, a reader of lines, and a register before the network.
 
     Parameters
@@ -94,8 +95,8 @@ class _Feeder(wiring.Component):
         Beats are the walk's third loop; ``begun`` says when a walk with these values begins.
         """
         last_beat = Signal.like(count)
-        last_word = Signal(_LAST_BITS)
-        result = Signal(_LAST_BITS)
+        last_word = Signal(LAST_BITS)
+        result = Signal(LAST_BITS)
         with m.If(begun):
             m.d.sync += [last_beat.eq(count), last_word.eq(last)]
         m.d.comb += [
@@ -106,7 +107,7 @@ class _Feeder(wiring.Component):
         return result
 
 
-class IfmapFeeder(_Feeder):
+class IfmapFeeder(Feeder):
     """Reads the operands of passes and sends each to the PEs with its tag.
 
     Parameters
@@ -115,21 +116,26 @@ class IfmapFeeder(_Feeder):
         Parameters of the array.
     lines, width : int
         Lines of the buffer, and bits of a line.
+    signs : bool
+        Whether a pass can say that its operands have no sign.
 
     Members
     -------
     i : In(stream.Signature(walk_layout(20, IFMAP_COUNTS)))
-        Walks over operands; the second loop is the column tag and the third the row tag.
+        Walks over operands; the second loop is the column tag and the third the row tag. With `signs`, ``walk``, and
+        ``no_sign``.
     how : In(operand_layout())
         How operands are read. Constant while walks last.
     port, o, read
-        See :class:`_Feeder`.
+        See :class:`Feeder`.
     """
 
-    def __init__(self, shape: ArrayShape, lines: int, width: int):
-        self._lane_bits = ceil_log2(width // shape.arithmetic.bits)
-        super().__init__(shape, "ifmap", lines, width, Walk(20, IFMAP_COUNTS), {"lane": self._lane_bits}, {
-            "i": In(stream.Signature(walk_layout(20, IFMAP_COUNTS))),
+    def __init__(self, shape: ArrayShape, lines: int, width: int, signs: bool = False):
+        self._lane_bits, self._signs = ceil_log2(width // shape.arithmetic.bits), signs
+        item = walk_layout(20, IFMAP_COUNTS)
+        sign = {"no_sign": 1} if signs else {}
+        super().__init__(shape, "ifmap", lines, width, Walk(20, IFMAP_COUNTS), {"lane": self._lane_bits} | sign, {
+            "i": In(stream.Signature(data.StructLayout({"walk": item} | sign) if signs else item)),
             "how": In(operand_layout()),
         })
 
@@ -139,19 +145,39 @@ class IfmapFeeder(_Feeder):
 
         place, reader = self._walk.o.payload, self._reader
         self._connect(m, place.index_2, place.index_1)
-        wiring.connect(m, wiring.flipped(self.i), self._walk.i)
+        how = self.how
+        if self._signs:
+            how = self._sign(m)
+        else:
+            wiring.connect(m, wiring.flipped(self.i), self._walk.i)
         arithmetic = self._shape.arithmetic
         operand = reader.o.payload.line.word_select(reader.o.payload.along.lane, arithmetic.bits)
         m.d.comb += [
             reader.i.payload.address.eq(place.address >> self._lane_bits),
             reader.i.payload.along.lane.eq(place.address[:self._lane_bits]),
-            self._out.i.payload.data.eq(_word(arithmetic, operand, self.how)),
+            self._out.i.payload.data.eq(word_of(arithmetic, operand, how)),
         ]
 
         return m
 
+    def _sign(self, m):
+        """Connect the walk; return how operands of the present datum are read."""
+        walk, no_sign = self._walk, Signal()
+        m.d.comb += [
+            walk.i.valid.eq(self.i.valid),
+            walk.i.payload.eq(self.i.payload.walk),
+            self.i.ready.eq(walk.i.ready),
+            self._reader.i.payload.along.no_sign.eq(no_sign),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += no_sign.eq(self.i.payload.no_sign)
+        how = Signal(operand_layout(), name="how_now")
+        m.d.comb += [how.zero_point.eq(self.how.zero_point),
+                     how.unsigned.eq(self.how.unsigned | self._reader.o.payload.along.no_sign)]
+        return how
 
-class FilterFeeder(_Feeder):
+
+class FilterFeeder(Feeder):
     """Reads the beats of filters of passes, one line after another, and sends each to the PEs with its tag.
 
     Parameters
@@ -169,13 +195,13 @@ class FilterFeeder(_Feeder):
     how : In(operand_layout())
         How operands are read. Constant while walks last.
     port, o, read
-        See :class:`_Feeder`.
+        See :class:`Feeder`.
     """
 
     def __init__(self, shape: ArrayShape, lines: int, width: int):
         counts = dict(zip(("rows", "sets", "beats"), FILTER_COUNTS, strict=True))
-        super().__init__(shape, "filters", lines, width, Walk(1, FILTER_COUNTS), {"last": _LAST_BITS}, {
-            "i": In(stream.Signature(data.StructLayout({"base": range(lines), "last": _LAST_BITS} | counts))),
+        super().__init__(shape, "filters", lines, width, Walk(1, FILTER_COUNTS), {"last": LAST_BITS}, {
+            "i": In(stream.Signature(data.StructLayout({"base": range(lines), "last": LAST_BITS} | counts))),
             "how": In(operand_layout()),
         })
 
@@ -204,12 +230,12 @@ class FilterFeeder(_Feeder):
             m.d.sync += address.eq(address + 1)
         arithmetic, line = self._shape.arithmetic, self._reader.o.payload.line
         for lane, word in enumerate(self._out.i.payload.data.words):
-            m.d.comb += word.eq(_word(arithmetic, line.word_select(lane, arithmetic.bits), self.how))
+            m.d.comb += word.eq(word_of(arithmetic, line.word_select(lane, arithmetic.bits), self.how))
 
         return m
 
 
-class PsumFeeder(_Feeder):
+class PsumFeeder(Feeder):
     """Reads the psums of passes and sends each beat to the chain with its tag.
 
     A line is read only when the drain has written it, if the pass before writes it.
@@ -220,26 +246,36 @@ class PsumFeeder(_Feeder):
         Parameters of the array.
     lines : int
         Lines of the buffer.
+    joins : bool
+        Whether there are passes whose sums join others behind the array.
 
     Members
     -------
     i : In(stream.Signature(StructLayout({"walk": ..., "last": 4, "fresh": 1, "bias": 1})))
         Walks of passes, as for :class:`.drain.PsumDrain`, and the number of the last word of a window's last beat.
-        One of ``fresh`` sums reads nothing; one of ``bias`` reads what no pass writes, and never waits.
+        One of ``fresh`` sums reads nothing; one of ``bias`` reads what no pass writes, and never waits. With `joins`
+        there is ``join`` behind.
     written, ended : In(1)
         The drain has written a line; it was the last one of its pass.
     words : Out(range(shape.psum_lanes + 1))
         Psums that are read in this cycle.
+    joined : Out(stream.Signature(ArrayLayout(psum, psum_lanes)))
+        With `joins`, the beats of passes of ``join`` sums, which go to the drain instead.
     port, o, read
-        See :class:`_Feeder`.
+        See :class:`Feeder`.
     """
 
-    def __init__(self, shape: ArrayShape, lines: int):
+    def __init__(self, shape: ArrayShape, lines: int, joins: bool = False):
         address_bits = ceil_log2(lines)
+        self._joins = joins
+        join = {"join": 1} if joins else {}
         item = data.StructLayout(
-            {"walk": walk_layout(address_bits, PSUM_COUNTS), "last": _LAST_BITS, "fresh": 1, "bias": 1})
+            {"walk": walk_layout(address_bits, PSUM_COUNTS), "last": LAST_BITS, "fresh": 1, "bias": 1} | join)
         walk = Walk(address_bits, PSUM_COUNTS)
-        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum.width, walk, {"last": _LAST_BITS}, {
+        words = data.ArrayLayout(shape.psum, shape.psum_lanes)
+        along = {"last": LAST_BITS} | join
+        super().__init__(shape, "psums", lines, shape.psum_lanes * shape.psum.width, walk, along, {
+            **({"joined": Out(stream.Signature(words))} if joins else {}),
             "i": In(stream.Signature(item)),
             "written": In(1),
             "ended": In(1),
@@ -281,5 +317,24 @@ class PsumFeeder(_Feeder):
             m.d.sync += lines_written.eq(0)
         with m.Elif(self.written):
             m.d.sync += lines_written.eq(lines_written + 1)
+        if self._joins:
+            self._join(m, begun)
 
         return m
+
+    def _join(self, m, begun):
+        """Give the beats of a pass that joins sums to the drain, and not to the array."""
+        m.submodules.joined = joined = StreamRegister(self.joined.payload.shape())
+        wiring.connect(m, joined.o, wiring.flipped(self.joined))
+        join = Signal()
+        with m.If(begun):
+            m.d.sync += join.eq(self.i.payload.join)
+        reader = self._reader
+        to_drain = reader.o.payload.along.join
+        m.d.comb += [
+            reader.i.payload.along.join.eq(join),
+            joined.i.valid.eq(reader.o.valid & to_drain),
+            joined.i.payload.eq(reader.o.payload.line),
+            self._out.i.valid.eq(reader.o.valid & ~to_drain),
+            reader.o.ready.eq(Mux(to_drain, joined.i.ready, self._out.i.ready)),
+        ]

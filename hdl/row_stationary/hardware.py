@@ -23,6 +23,8 @@ def _execute_cycles(config: RowStationaryConfig, body: Mapping[str, Any]) -> int
     walks = [("rows", "ifmap_columns", "ifmap_sets", "ifmap_lines", "ifmap_channels"),
              ("filter_height", "filter_sets", "filter_beats"),
              *[("rows", "windows", "psum_beats", "psum_sets", "psum_rows")] * 2]
+    if body.get("by_word"):
+        walks.append(("filter_sets", "filters", "window"))
     return sum(prod(body[name] + 1 for name in names) for names in (products, *walks)) + 4 * config.pes + 256
 
 

@@ -5,14 +5,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks.fifo import StreamFIFO
+from ..blocks.rules import never
 from ..errors import PearrayError
+from ..post.sums import ShiftWrite
 from .array import RowStationaryArray
 from .buffer import ReadLines, line_write_layout
-from .commands import PassBody
+from .commands import JoiningBody, PassBody
 from .drain import PsumDrain
 from .feeders import FilterFeeder, IfmapFeeder, PsumFeeder
 from .row import ArrayShape
 from .setups import SetupFeeder
+from .words import WordFilterFeeder
 
 __all__ = ["PassEngine", "PassEvents"]
 
@@ -37,6 +40,9 @@ class PassEngine(wiring.Component):
         Parameters of the array. A beat of filters and one of psums are as wide as a line of the buffers.
     lines, filter_lines : int
         Lines of the global buffer and of the filter buffer.
+    shift_rows : int
+        Rows of sums that have a shift, with which passes may join sums (:class:`.commands.JoiningBody`); 0 if there are
+        none.
 
     Members
     -------
@@ -59,6 +65,8 @@ class PassEngine(wiring.Component):
         Another port of the filter buffer, never used together with ``filters``.
     result : Out(stream.Signature(line_write_layout(lines, width)))
         Write port of the global buffer.
+    shifts : In(ShiftWrite(shift_rows))
+        With `shift_rows`, shifts from post-processing.
     events : Out(PassEvents)
         Accesses, a cycle before.
     pe_events : Out(event_counts_layout(rows * cols))
@@ -70,7 +78,7 @@ class PassEngine(wiring.Component):
         If a beat of filters and one of psums differ in width, or an operand has not 8 or 16 bits.
     """
 
-    def __init__(self, shape: ArrayShape, lines: int, filter_lines: int):
+    def __init__(self, shape: ArrayShape, lines: int, filter_lines: int, shift_rows: int = 0):
         width = shape.psum_lanes * shape.psum.width
         operand_bits = shape.arithmetic.bits
         if operand_bits not in (8, 16):
@@ -79,13 +87,16 @@ class PassEngine(wiring.Component):
             raise PearrayError(f"filter_lanes * operand_bits must be psum_lanes * psum_bits = {width}, "
                                f"not {shape.filter_lanes} * {operand_bits}")
         self._array = RowStationaryArray(shape)
-        self._ifmap = IfmapFeeder(shape, lines, width)
-        self._filters = FilterFeeder(shape, filter_lines, width)
-        self._psums = PsumFeeder(shape, lines)
-        self._drain = PsumDrain(shape, lines)
+        joins = shift_rows > 0
+        self._ifmap = IfmapFeeder(shape, lines, width, joins)
+        self._filters = (WordFilterFeeder if joins else FilterFeeder)(shape, filter_lines, width)
+        self._joins = joins
+        self._psums = PsumFeeder(shape, lines, self._joins)
+        self._drain = PsumDrain(shape, lines, shift_rows)
         self._setups = SetupFeeder(shape, filter_lines, width)
         super().__init__({
-            "commands": In(stream.Signature(PassBody)),
+            **({"shifts": In(ShiftWrite(shift_rows))} if shift_rows else {}),
+            "commands": In(stream.Signature(JoiningBody if shift_rows else PassBody)),
             "done": Out(1),
             "filters_free": Out(1),
             "ifmap_free": Out(1),
@@ -122,6 +133,9 @@ class PassEngine(wiring.Component):
         wiring.connect(m, array.out, self._drain.beats)
         wiring.connect(m, self._drain.result, wiring.flipped(self.result))
         m.d.comb += [self._psums.written.eq(self._drain.written), self._psums.ended.eq(self._drain.ended)]
+        if self._joins:
+            wiring.connect(m, self._psums.joined, self._drain.old)
+            wiring.connect(m, wiring.flipped(self.shifts), self._drain.shifts)
 
         ready = self._queue(m, array, parts)
         self._control(m, array, ready)
@@ -155,6 +169,8 @@ class PassEngine(wiring.Component):
                 "walk": self._psum_walk(command.psum_read, ~command.bias)}),
             "drain": (parts["drain"].i, self._psum_walk(command.psum_write, 1)),
         }
+        if self._joins:
+            self._join(m, entries)
         queues = []
         for name, (port, fields) in entries.items():
             queue = StreamFIFO(port.payload.shape(), 2)
@@ -167,6 +183,26 @@ class PassEngine(wiring.Component):
             queue.i.valid.eq(self.commands.valid & self.commands.ready & ~command.setup) for queue in queues
         ]
         return ready
+
+    def _join(self, m, entries):
+        """Let sums that join others begin at zero in the array, and those be read for the drain."""
+        command = self.commands.payload
+        entries["shapes"][1]["data"]["fresh"] = command.fresh | command.join
+        entries["psums"][1]["join"] = command.join
+        port, walk = entries["ifmap"]
+        entries["ifmap"] = port, {"walk": walk, "no_sign": command.no_sign}
+        entries["filters"][1].update({
+            "by_word": command.by_word, "words": _walk(
+                Cat(command.filter_last[:3], command.filter_base), (command.ifmap_sets, command.psum_row_step),
+                (command.psum_sets, command.psum_image_step), (command.window, command.ifmap_row_step),
+                (command.filters, command.ifmap_line_step))})
+        port, walk = entries["drain"]
+        entries["drain"] = port, {"walk": walk, "join": command.join, "shift_base": command.shift_base}
+        others = command.fresh | command.bias | command.maximum | command.rows.any()
+        passes = self.commands.valid & ~command.setup
+        never(m, "join", passes & command.join & others, "fresh, bias, maximum and rows must be zero")
+        loops = command.rows.any() | command.psum_rows.any() | command.ifmap_lines.any() | command.filter_height.any()
+        never(m, "by_word", passes & command.by_word & loops, "counts whose steps filters use must be zero")
 
     def _psum_walk(self, base, steps):
         """Fields of a walk over psums; without ``steps`` there are none but those over beats and sets."""

@@ -220,6 +220,21 @@ class Config(ABC):
         """Rows of sums from which post-processing reads (in each bank, where there are banks)."""
 
     @property
+    def score_columns(self) -> int:
+        """Scores of a row of softmax: the keys of a block."""
+        return self.sum_columns
+
+    @property
+    def score_rows(self) -> int:
+        """Rows of which softmax keeps what it knows."""
+        return self.sum_rows
+
+    @property
+    def key_tile(self) -> int:
+        """Keys whose products with a numerator each are added before they join the outputs."""
+        return self.array.rows
+
+    @property
     @abstractmethod
     def memories(self) -> dict[str, int]:
         """On-chip memories of data, and the bytes of each."""

@@ -144,8 +144,9 @@ def test_what_is_refused(body, bits, message):
 
 def test_a_kind_without_moves_says_so():
     """A key without effect would make a program that no hardware runs."""
-    with pytest.raises(PearrayError, match=r"^scratchpads.moves must be 0 with array.kind = 'row-stationary', not 1$"):
-        RowStationaryConfig(name="test", array=Array(rows=4, cols=4), memory=Memory(data_width=64),
+    with pytest.raises(PearrayError, match=r"^scratchpads.moves and post.softmax must be 0 with array.operand_bits = "
+                                           r"16, not 1 and 0$"):
+        RowStationaryConfig(name="test", array=Array(rows=4, cols=4, operand_bits=16), memory=Memory(data_width=64),
                             scratchpads=OutputScratchpads(moves=1))
     with pytest.raises(ValueError, match=r"^MOVE is no command of this configuration$"):
         Program(configuration().commands).move({}, **COPY)

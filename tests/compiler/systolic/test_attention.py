@@ -10,8 +10,8 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Relu
+from pearray.compiler.segments import segments
 from pearray.compiler.systolic import attention
-from pearray.compiler.systolic.attention_cut import segments
 from pearray.compiler.systolic.attention_emit import Emission
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.commands import Opcode

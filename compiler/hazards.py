@@ -8,8 +8,8 @@ at a time, as a port, is one that one of them writes.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ...hdl.shell.commands import Opcode
-from ..program import QUEUES, Program
+from ..hdl.shell.commands import Opcode
+from .program import QUEUES, Program
 
 __all__ = ["Hazards", "Region"]
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from pearray.compiler.systolic.places import Ring, Tiles
+from pearray.compiler.places import Ring, Tiles
 
 
 def test_places_never_overlap(rng):

@@ -1,11 +1,11 @@
-"""Functional model of what ``post.softmax`` adds to the systolic array: numerators, quotients and rescaled sums."""
+"""Functional model of what ``post.softmax`` adds to an array: numerators, quotients and rescaled sums."""
 
 from typing import Any
 
 import numpy as np
 
-from ...golden import requantise
-from ...golden.fused_attention import (
+from ..golden import requantise
+from ..golden.fused_attention import (
     EMPTY,
     HIDDEN,
     LARGEST_SHIFT,
@@ -15,8 +15,8 @@ from ...golden.fused_attention import (
     scores_in_octaves,
     softmax_block,
 )
-from ...hdl.shell.commands import Rounding
-from ..interpreter import Cells, ProgramError
+from ..hdl.shell.commands import Rounding
+from .interpreter import Cells, ProgramError
 
 __all__ = ["SoftmaxRows"]
 
@@ -40,10 +40,12 @@ class SoftmaxRows:
     ----------
     rows : int
         How many there are of each.
+    tiles : bool
+        Whether rows that are normalised are tiles, whose quotients stand ``scale_nstep`` apart.
     """
 
-    def __init__(self, rows: int):
-        self._rows = rows
+    def __init__(self, rows: int, tiles: bool = False):
+        self._rows, self._tiles = rows, tiles
         self._maxima, self._totals = np.full(rows, EMPTY, np.int64), np.zeros(rows, np.int64)
         self._quotients = np.zeros(rows, np.float32)
         self._shifts = np.zeros(rows, np.int64)
@@ -54,14 +56,13 @@ class SoftmaxRows:
             raise ProgramError(f"there are {self._rows} {name}, {base + count - 1} is outside")
         return base + np.arange(count)
 
-    @staticmethod
-    def check(body: dict[str, Any]) -> None:
+    def check(self, body: dict[str, Any]) -> None:
         """Check that a POST uses nothing that its flags exclude."""
         for flag, names in _ZERO.items():
             if not body[flag]:
                 continue
             for name in names:
-                if body.get(name):
+                if body.get(name) and not (self._tiles and name == "scale_nstep"):
                     raise ProgramError(f"{name} must be zero with {flag}")
             if body["rounding"] is not Rounding.ONNX:
                 raise ProgramError(f"rounding must be ONNX with {flag}")
@@ -95,7 +96,9 @@ class SoftmaxRows:
 
     def normalised(self, sums: np.ndarray, body: dict[str, Any]) -> np.ndarray:
         """Outputs of sums (rows, columns), whose rows are scaled by their quotients."""
-        scales = self._quotients[self._place("quotients", body["scale_base"], len(sums))]
+        step = body["scale_nstep"] if self._tiles else 1
+        last = self._place("quotients", body["scale_base"], (len(sums) - 1) * step + 1)[-1]
+        scales = self._quotients[np.arange(body["scale_base"], last + 1, step) if step else [last] * len(sums)]
         return requantise.onnx(sums, scales, body["zero_point"], body["low"], body["high"], 0).astype(np.int64)
 
     def rescaled(self, old: np.ndarray | None, part: np.ndarray, tile: int, ordinal: int, clock: np.ndarray,
@@ -111,6 +114,18 @@ class SoftmaxRows:
             old = rshift(old, np.maximum(shifts, 0))
         more = 8 if body["low_part"] else 0
         return old, rshift(part, np.minimum(np.maximum(-shifts, 0) + more, LARGEST_SHIFT))
+
+    def joined(self, old: np.ndarray, part: np.ndarray, ordinal: int, clock: np.ndarray,
+               body: dict[str, Any]) -> np.ndarray:
+        """Sums (row, window, filter) that stand and those of a pass, both shifted, added."""
+        for name in ("fresh", "bias", "maximum", "rows"):
+            if body.get(name):
+                raise ProgramError(f"{name} must be zero with join")
+        place = self._place("shifts", body["shift_base"], part.shape[1])
+        self.shifts_race.read(place, ordinal, clock)
+        shifts = self._shifts[place][:, None]
+        total: np.ndarray = rshift(old, np.maximum(shifts, 0)) + rshift(part, np.maximum(-shifts, 0))
+        return total
 
 
 def _factor(body: dict[str, Any]) -> np.float32:

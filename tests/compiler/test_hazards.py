@@ -3,8 +3,8 @@
 import numpy as np
 from random_workloads import configuration
 
+from pearray.compiler.hazards import Hazards, Region
 from pearray.compiler.program import QUEUES, Program
-from pearray.compiler.systolic.hazards import Hazards, Region
 from pearray.hdl.shell.commands import Opcode
 
 _OPCODES = (Opcode.LOAD, Opcode.EXECUTE, Opcode.POST, Opcode.STORE, Opcode.MOVE)

@@ -1,0 +1,45 @@
+"""Kernels that bring their commands along, as a step of their own each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .kernels.views import Buffer
+from .program import Program
+from .steps import Group, Step, Use
+
+__all__ = ["ProgramStep"]
+
+
+@dataclass(eq=False, slots=True)
+class ProgramStep(Step):
+    """All commands of a kernel.
+
+    Parameters
+    ----------
+    program : Program
+        Commands, as if there were no others.
+    output : Buffer
+        What they store.
+    work : int
+        Work of all EXECUTEs, in the unit of the kind of array.
+    """
+
+    program: Program
+    output: Buffer
+    work: int
+
+    @property
+    def operands(self) -> tuple[Use, ...]:
+        """No tiles: places are part of the commands."""
+        return ()
+
+    def renewed(self, group: Group, use: Callable[[Use], Use]) -> "ProgramStep":
+        """The same step of another group."""
+        return ProgramStep(group, self.program, self.output, self.work)
+
+    def finished(self) -> Program:
+        """Commands, and that of the kernel's record; its output counts as stored."""
+        if self.group.profile is not None:
+            self.program.store({"store": self.program.counts["store"]}, profile=1, dram=self.group.profile)
+        self.output.note_store(slice(None), self.output.columns, 0)
+        return self.program

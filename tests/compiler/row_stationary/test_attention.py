@@ -1,0 +1,117 @@
+"""Fused attention on row-stationary arrays: equal to its golden model in the interpreter, which also finds races."""
+
+import numpy as np
+import pytest
+from attention_draws import ROW_ARRAYS, UNIT, drawn_attention, row_array
+from fixed_layers import configuration
+from random_workloads import interpret, operands
+
+import pearray as pe
+from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.operators import Relu
+from pearray.hdl.errors import PearrayError
+from pearray.hdl.shell.commands import Opcode
+
+SCALES = {"q_scale": UNIT, "k_scale": UNIT, "v_scale": UNIT, "y_scale": UNIT / 4}
+
+
+def _interpreted(operator, tensors, config):
+    graph = Graph.of(operator, tensors)
+    return interpret(graph, {name: tensors[name] for name in graph.inputs}, config)
+
+
+@pytest.mark.parametrize("array", ROW_ARRAYS)
+@pytest.mark.parametrize("number", range(8))
+def test_drawn_attention_equals_golden(array, number, seed):
+    """Every shape, mask and array gives golden's bytes, and no command reads what another has yet to write."""
+    config = row_array(array)
+    rng = np.random.default_rng([seed, number, config.array.rows, 12])
+    operator, tensors = drawn_attention(rng, config)
+    if "mask" in tensors and config.scratchpads.channels < config.score_columns:
+        del tensors["mask"]
+    _interpreted(operator, tensors, config)
+
+
+def test_long_attention_goes_round_all_buffers(rng):
+    """Places of every memory are taken again and again: a wait that is left out would be a race."""
+    config = row_array("3x4")
+    tensors = {"q": operands(rng, (3, 150, 20)), "k": operands(rng, (1, 130, 20)), "v": operands(rng, (1, 130, 18))}
+    _interpreted(pe.Attention(**SCALES, causal=True), tensors, config)
+
+
+def test_what_stands_on_chip_does_not_grow_with_keys(rng):
+    """No score goes to memory: what is stored is the outputs alone, and longer rows change no place."""
+    config, places = row_array("4x6"), []
+    for keys in (64, 640):
+        tensors = {"q": operands(rng, (1, 20, 16)), "k": operands(rng, (1, keys, 16)),
+                   "v": operands(rng, (1, keys, 16))}
+        program = _interpreted(pe.Attention(**SCALES), tensors, config).program
+        stores = [command.body for command in program.commands if command.opcode is Opcode.STORE]
+        stored = sum(body["length"] * body["count1"] * body["count2"] for body in stores if not body.get("profile"))
+        assert stored == 20 * 16
+        places.append({(command.opcode, command.body.get("psum_write"), command.body.get("target"))
+                       for command in program.commands})
+    assert places[0] == places[1]
+
+
+def test_causal_blocks_above_the_diagonal_cost_nothing(rng):
+    """Blocks of keys that no query of a block sees are neither loaded nor multiplied."""
+    config, work = row_array("3x4"), {}
+    tensors = {name: operands(rng, (1, 96, 12)) for name in "qkv"}
+    for causal in (False, True):
+        compiled = _interpreted(pe.Attention(**SCALES, causal=causal), tensors, config)
+        rows = max(command.body["windows"] + 1 for command in compiled.program.commands
+                   if command.opcode is Opcode.EXECUTE and not command.body.get("setup"))
+        work[causal] = compiled.layers[0].work
+    assert work[True] <= work[False] * (96 + rows + config.score_columns) / 2 / 96
+
+
+def test_attention_between_other_layers(rng):
+    """What is before it is stored before it reads, and what follows waits for it and sets the array up again."""
+    config = row_array("4x6")
+    q, kv = operands(rng, (2, 20, 16)), operands(rng, (2, 24, 16))
+    names = {"q": q, "k": kv, "v": kv.copy()}
+    graph = Graph(
+        nodes=[Node("before", Relu(), {"x": "q"}, {"y": "q2"}),
+               Node("attention", pe.Attention(**SCALES), {"q": "q2", "k": "k", "v": "v"}, {"y": "y2"}),
+               Node("after", Relu(), {"x": "y2"}, {"y": "y"})],
+        tensors={name: Tensor(name, value.shape, value.dtype) for name, value in names.items()},
+        inputs=[*names], outputs=["y"])
+    compiled = interpret(graph, names, config)
+    assert [layer.name for layer in compiled.layers if layer.profile is not None] == ["before", "attention", "after"]
+
+
+@pytest.mark.parametrize(("changes", "options", "mask", "message"), [
+    ({}, {"two_bytes": True}, None, "Attention: two_bytes must be false on a row-stationary array, not true"),
+    ({"filter_banks": 1, "bank_lines": 32, "banks": 25}, {}, None,
+     "Attention: global_buffer.filter_banks must be more than 1 to hold a block of keys and one of values"),
+    ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 48 to hold a row of masks, not 16"),
+    ({"output": 64}, {"v": 65}, None,
+     "Attention: scratchpads.output_bytes must be at least 132 to hold two rows of numerators or of outputs, not 64"),
+    ({"banks": 1, "bank_lines": 32, "filter_banks": 32}, {}, None,
+     "Attention: global_buffer.banks . global_buffer.bank_lines must be at least [0-9]+ to hold a query with its "
+     "scores, numerators and outputs, not 32"),
+])
+def test_what_does_not_fit_is_refused(rng, changes, options, mask, message):
+    """A program that no memory holds would be wrong, or an error would not say which key to change."""
+    options = dict(options)
+    shapes = {"q": (1, 9, 16), "k": (1, 40, 16), "v": (1, 40, options.pop("v", 16))}
+    tensors = {name: operands(rng, shape) for name, shape in shapes.items()}
+    if mask:
+        tensors["mask"] = rng.normal(size=(9, 40)).astype(np.float32)
+    config = configuration(**{"rows": 4, "cols": 6, "bits": 8, "ifmap": 12, "filters": 64, "psums": 8, "moves": 1,
+                              "softmax": 1, **changes})
+    with pytest.raises(PearrayError, match=f"^{message}"):
+        _interpreted(pe.Attention(**SCALES, **options), tensors, config)
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"moves": 1, "bits": 16},
+     "scratchpads.moves and post.softmax must be 0 with array.operand_bits = 16, not 1 and 0"),
+    ({"softmax": 1, "rows": 1, "ifmap": 1},
+     "post.softmax must be 0 in an array whose column contracts less than 2 keys, not 1"),
+])
+def test_configurations_that_contradict_themselves(keys, message):
+    """A key without effect would make a program that no hardware runs."""
+    with pytest.raises(PearrayError, match=f"^{message}$"):
+        configuration(**{"rows": 4, "cols": 6, "bits": 8, **keys})

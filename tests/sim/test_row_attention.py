@@ -1,0 +1,51 @@
+"""Fused attention on the RTL of row-stationary arrays: its outputs, and what its rules say."""
+
+import numpy as np
+import pytest
+from attention_draws import UNIT, drawn_attention, row_array
+from random_workloads import operands
+from slow import engines
+
+import pearray as pe
+from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.graph import Graph
+from pearray.sim.engine import Disturbance, Job, run
+
+CONFIG = row_array("3x4")
+
+
+def _run(operator, tensors, **options):
+    """Run a program, compare what it stores, and return its counters."""
+    graph = Graph.of(operator, tensors)
+    compiled = compile_graph(graph, CONFIG)
+    inputs = {name: tensors[name] for name in graph.inputs}
+    placed = compiled.outputs["y"]
+    engine = options.pop("engine", "verilator")
+    outcome = run(Job(CONFIG, compiled.segments + compiled.bind(inputs), compiled.program_address,
+                      [(placed.address, placed.nbytes)]), engine, **options)
+    np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), compiled.graph.golden(inputs)["y"])
+    return outcome.counters, compiled
+
+
+def test_drawn_attention_equals_golden(seed):
+    """The RTL gives golden's bytes for any shape and mask, however the memory stalls, and moves each numerator once."""
+    for number in range(16):
+        operator, tensors = drawn_attention(np.random.default_rng([seed, number, 2]), CONFIG)
+        disturbance = Disturbance(stall=[0.1, 0.5][number // 2 % 2], seed=number) if number % 2 else None
+        counters, compiled = _run(operator, tensors, disturbance=disturbance)
+        assert counters["move_commands"] == compiled.program.counts["move"]
+        assert counters["execute_macs"] + counters["execute_gated"] == compiled.layers[0].work
+
+
+def test_softmax_runs_under_products(rng):
+    """If the array waited for softmax of each block, a longer attention would take twice as long."""
+    sizes = {name: operands(rng, (2, 64, 24)) for name in "qkv"}
+    counters, _ = _run(pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4), sizes)
+    assert counters["execute_active"] >= 0.9 * counters["cycles"]
+
+
+@pytest.mark.parametrize("engine", engines("cocotb"))
+def test_engines(rng, engine):
+    """Each engine joins and normalises."""
+    tensors = {"q": operands(rng, (1, 4, 5)), "k": operands(rng, (1, 30, 5)), "v": operands(rng, (1, 30, 7))}
+    _run(pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4), tensors, engine=engine)
