@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Requant as Requant
     from .compiler.operators import RMSNorm as RMSNorm
+    from .compiler.operators import RotaryEmbedding as RotaryEmbedding
     from .compiler.operators import Silu as Silu
     from .compiler.operators import Softmax as Softmax
     from .compiler.operators import Sub as Sub
@@ -59,7 +60,7 @@ _MODULES = {
     "compiler.operators": [
         "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
         "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
-        "MultiHeadAttention", "RMSNorm", "Requant", "Silu", "Softmax", "Sub",
+        "MultiHeadAttention", "RMSNorm", "Requant", "RotaryEmbedding", "Silu", "Softmax", "Sub",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

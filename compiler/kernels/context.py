@@ -1,5 +1,6 @@
 """What is shared where operators are stated as kernels: where tensors stand, and what follows from an operator."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ class Context:
         By name of the tensor.
     made : list of Buffer
         Buffers that want a place, in order; whoever places them empties the list.
+    shared : dict of Hashable to Buffer
+        Constants of nodes that may serve others, too, by what they depend on.
     """
 
     graph: Graph
@@ -47,6 +50,7 @@ class Context:
     is_fixed_point: bool
     located: dict[str, Located] = field(default_factory=dict)
     made: list[Buffer] = field(default_factory=list)
+    shared: dict[Hashable, Buffer] = field(default_factory=dict)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""

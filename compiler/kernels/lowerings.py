@@ -14,6 +14,7 @@ from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
 from .normalisation import normalisation
+from .rotary import rotary
 from .softmax import softmax
 
 __all__ = ["LOWERINGS"]
@@ -25,6 +26,6 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
     operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
-    operators.RMSNorm: normalisation, operators.Silu: gate, operators.Softmax: softmax,
-    operators.Sub: subtract,
+    operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
+    operators.Softmax: softmax, operators.Sub: subtract,
 }
