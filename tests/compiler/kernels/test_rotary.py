@@ -45,5 +45,5 @@ def test_tables_must_be_known(rng):
     """Matrices are made when a program is compiled: tables that a run gives are refused in one line."""
     cos, sin = rotary_tables(2, 4)
     graph = Graph.of(TURN, {"x": np.zeros((1, 2, 4), np.int8), "cos": cos, "sin": sin}, constants=["cos"])
-    with pytest.raises(pe.PearrayError, match="^sin must be of an integer type of at most 8 bits"):
+    with pytest.raises(pe.PearrayError, match=r"^sin must be of an integer type of at most 8 bits"):
         pe.compile(graph, {"x": np.zeros((1, 2, 4), np.int8), "sin": sin}, on="systolic-8x8").compiled()

@@ -52,7 +52,7 @@ def test_wrong_fields_are_named(fields, message):
 
 def test_wrong_accelerators_are_named():
     """What an accelerator can't do is said when a program is compiled, not by its results."""
-    with pytest.raises(pe.PearrayError, match="^x must be of an integer type of at most 8 bits"):
+    with pytest.raises(pe.PearrayError, match=r"^x must be of an integer type of at most 8 bits"):
         pe.run(pe.RotaryEmbedding(), _tensors(dtype=np.float32), on="systolic-8x8")
     narrow = pe.load_config("systolic-8x8", overrides={"array.operand_bits": 4})
     with pytest.raises(pe.PearrayError, match=r"needs an array of integers of array\.operand_bits = 8, not 4$"):
