@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .api import run as run
     from .compiler.operators import SGD as SGD
     from .compiler.operators import Add as Add
+    from .compiler.operators import Append as Append
     from .compiler.operators import Attention as Attention
     from .compiler.operators import AttentionGrad as AttentionGrad
     from .compiler.operators import AvgPool2d as AvgPool2d
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
-        "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
+        "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
         "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
         "MultiHeadAttention", "RMSNorm", "Requant", "RotaryEmbedding", "Silu", "Softmax", "Sub",
     ],

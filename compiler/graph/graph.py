@@ -9,7 +9,7 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..operators.fields import array
-from ..operators.operator import Operator, Quantisation
+from ..operators.operator import Operator, Quantisation, check_position
 
 __all__ = ["Graph", "Node", "Quantisation", "Tensor"]
 
@@ -144,6 +144,17 @@ class Graph:
         """Tensors that may be of bool, or have values of minus infinity."""
         return {node.inputs[role] for node in self.nodes for role in node.operator.masks if role in node.inputs}
 
+    @property
+    def positions(self) -> dict[str, int]:
+        """Positions that a run gives, each with the greatest for which all that it concerns has room."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            for role in node.operator.positions:
+                if role in node.inputs:
+                    most = node.operator.most_position(self.typed(node.inputs))
+                    found[node.inputs[role]] = min(most, found.get(node.inputs[role], most))
+        return found
+
     def changed(self, **fields: Any) -> "Graph":
         """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
         made = copy(self)
@@ -225,6 +236,8 @@ class Graph:
             if value.shape != tensor.shape or value.dtype != tensor.dtype:
                 raise PearrayError(f"input {name!r} must be {tensor.dtype} of shape {tensor.shape}, "
                                    f"not {value.dtype} of shape {value.shape}")
+        for name, most in self.positions.items():
+            check_position(f"input {name!r}", inputs[name], most)
 
     def golden(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every tensor that a node makes, from NumPy alone."""

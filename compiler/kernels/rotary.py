@@ -4,9 +4,10 @@ import numpy as np
 
 from ...golden import rotary as golden
 from ...hdl.errors import PearrayError
+from ...hdl.shell.commands import Opcode
 from ..graph.graph import Node
 from ..operators import RotaryEmbedding
-from .context import Context, scale_entries
+from .context import Context, Moving, scale_entries
 from .elementwise import clamped
 from .kernel import Access, Contraction, Index, Kernel, Product
 from .views import Axis, Buffer, View
@@ -54,14 +55,19 @@ def rotary(context: Context, node: Node[RotaryEmbedding]) -> list[Kernel]:
 
 
 def _turns(context: Context, node: Node[RotaryEmbedding], elements: int) -> Buffer:
-    """Matrices of the positions of a node, a row of memory each, which nodes that turn alike share."""
+    """Matrices of all positions of a node, a row of memory each, which nodes that turn alike share."""
     operator, positions = node.operator, context.graph.tensors[node.inputs["x"]].shape[1]
-    key = (node.inputs["cos"], node.inputs["sin"], elements, operator.interleaved, operator.offset, positions)
+    cos, sin = (context.graph.constants[node.inputs[role]] for role in ("cos", "sin"))
+    moves = node.inputs.get("position")
+    if moves is not None:
+        positions += context.graph.positions[moves]
+    key = (node.inputs["cos"], node.inputs["sin"], elements, operator.interleaved, operator.offset, positions, moves)
     if key not in context.shared:
-        cos, sin = (context.graph.constants[node.inputs[role]] for role in ("cos", "sin"))
         rows = slice(operator.offset, operator.offset + positions)
         matrices = golden.turns(cos[rows], sin[rows], golden.table_scale(cos, sin), elements, operator.interleaved)
         context.shared[key] = Buffer(f"{node.name}:turns", positions, elements ** 2, context.config.operand_bytes,
                                      matrices.reshape(-1))
         context.made.append(context.shared[key])
+        if moves is not None:
+            context.moving.append(Moving(Opcode.LOAD, context.shared[key], moves, elements ** 2))
     return context.shared[key]

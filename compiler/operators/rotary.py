@@ -1,5 +1,6 @@
 """Rotary position embedding."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -19,9 +20,9 @@ __all__ = ["RotaryEmbedding"]
 class RotaryEmbedding(Scaled):
     """Pairs of elements of x (H, P, E) turned by angles that tables hold, cos and sin (T, R / 2), R <= E even.
 
-    Row p is turned by row ``offset + p`` of the tables, elements behind the first R stay as they are. With scales x and
-    y have 8 bits and one type, cosines and sines are bytes, and outputs are rounded once, as products of matrices are;
-    without, it is the function of floats.
+    Row p is turned by row ``offset + position + p`` of the tables, position being 0 unless a run gives it; elements
+    behind the first R stay as they are. With scales x and y have 8 bits and one type, cosines and sines are bytes, and
+    outputs are rounded once, as products of matrices are; without, it is the function of floats.
 
     Parameters
     ----------
@@ -44,13 +45,19 @@ class RotaryEmbedding(Scaled):
     offset: Annotated[int, whole(0)] = 0
 
     required: ClassVar[tuple[str, ...]] = ("x", "cos", "sin")
+    optional: ClassVar[tuple[str, ...]] = ("position",)
     constants: ClassVar[tuple[str, ...]] = ("cos", "sin")
+    positions: ClassVar[tuple[str, ...]] = ("position",)
 
     def requant(self, cos: np.ndarray, sin: np.ndarray) -> Requant:
         """Requantisation of sums of products with the bytes of tables."""
         return Requant.onnx(self.x_scale, 0, rotary.table_scale(cos, sin), 0, self.y_scale, int(self.y_zero_point))
 
-    def _types(self, x: Typed, cos: Typed, sin: Typed) -> list[Spec]:
+    def most_position(self, tensors: Mapping[str, Typed]) -> int:
+        """Greatest position for which tables have rows."""
+        return tensors["cos"].shape[0] - self.offset - tensors["x"].shape[1]
+
+    def _types(self, x: Typed, cos: Typed, sin: Typed, position: Typed | None = None) -> list[Spec]:
         dtype = np.dtype(x.dtype)
         if self.is_scaled:
             made = self._output_dtype(x=x)
@@ -71,8 +78,10 @@ class RotaryEmbedding(Scaled):
                                f"not {tables[0][0]}")
         return [(shape, dtype)]
 
-    def _compute(self, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> list[np.ndarray]:
-        rows = slice(self.offset, self.offset + x.shape[1])
+    def _compute(self, x: np.ndarray, cos: np.ndarray, sin: np.ndarray,
+                 position: np.ndarray | None = None) -> list[np.ndarray]:
+        first = self.offset + (0 if position is None else int(position))
+        rows = slice(first, first + x.shape[1])
         if not self.is_scaled:
             return [rotary.rotated(x, cos[rows], sin[rows], self.interleaved)]
         factor = self.requant(cos, sin).scale

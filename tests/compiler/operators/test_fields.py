@@ -38,6 +38,7 @@ CASES = [
                              "av_scale": 0.5}, {"x": ROWS["x"], **{f"w_{name}": ROWS["w"] for name in "qkv"},
                                                 "w_z": MATRICES["b"][:, [0, 1, 2, 0]]}),
     (pe.AttentionGrad, {}, FLOATS | {"dy": FLOATS["q"]}), (pe.Gelu, HALVES, {"x": IMAGE}),
+    (pe.Append, {}, {"past": TURNED["x"], "x": TURNED["x"][:, :1]}),
     (pe.RotaryEmbedding, {"x_scale": 0.5, "y_scale": 0.5}, TURNED),
     (pe.Silu, {}, {"x": FLOATS["q"]}), (pe.SGD, {"lr": 0.1}, {"w": FLOATS["q"], "dw": FLOATS["k"]}),
     (Relu, {}, {"x": IMAGE}), (Reshape, {"shape": (-1,)}, {"x": IMAGE}),
