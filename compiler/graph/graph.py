@@ -155,6 +155,12 @@ class Graph:
                     found[node.inputs[role]] = min(most, found.get(node.inputs[role], most))
         return found
 
+    @property
+    def states(self) -> dict[str, str]:
+        """Inputs that a run writes over, each with the tensor that stands in its place behind it."""
+        return {node.inputs[role]: node.outputs[made] for node in self.nodes
+                for role, made in node.operator.in_place.items()}
+
     def changed(self, **fields: Any) -> "Graph":
         """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
         made = copy(self)
@@ -255,10 +261,11 @@ class Graph:
                 values[name] = made[name] = results[role]
         return made
 
-    def macs(self, node: Node) -> int:
-        """Multiply-accumulates of one node; what a mask that is known hides is not counted."""
-        known = {role: self.constants[name] for role, name in node.inputs.items()
-                 if role in node.operator.masks and name in self.constants}
+    def macs(self, node: Node, given: Mapping[str, np.ndarray] | None = None) -> int:
+        """Multiply-accumulates of one node, without those that masks and positions hide which are known or `given`."""
+        values = {**self.constants, **(given or {})}
+        known = {role: values[name] for role, name in node.inputs.items()
+                 if role in (*node.operator.masks, *node.operator.positions) and name in values}
         return node.operator.macs(self.typed(node.inputs) | known)
 
     def __str__(self) -> str:

@@ -32,6 +32,7 @@ class Append(Operator):
     optional: ClassVar[tuple[str, ...]] = ("position",)
     outputs: ClassVar[tuple[str, ...]] = ("present",)
     positions: ClassVar[tuple[str, ...]] = ("position",)
+    in_place: ClassVar[Mapping[str, str]] = {"past": "present"}
 
     def most_position(self, tensors: Mapping[str, Typed]) -> int:
         """Greatest position at which there is room for all rows."""

@@ -89,6 +89,8 @@ class Operator:
     positions : tuple of str
         Roles of positions: integers that each run gives, which no hardware reads, since the host writes what follows
         from them into the program.
+    in_place : mapping of str to str
+        Roles of inputs that a program writes over, each with that of the output that stands there then.
     stated : mapping of str to (str, str)
         Fields with the scale and the zero point of roles whose quantisation the operator tells.
     """
@@ -99,6 +101,7 @@ class Operator:
     constants: ClassVar[tuple[str, ...]] = ()
     masks: ClassVar[tuple[str, ...]] = ()
     positions: ClassVar[tuple[str, ...]] = ()
+    in_place: ClassVar[Mapping[str, str]] = {}
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:

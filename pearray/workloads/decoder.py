@@ -25,8 +25,11 @@ from ..compiler.operators import (
 from ..compiler.operators.operator import Operator
 from ..golden.activation import function_of
 from ..golden.rotary import rotary_tables, rotated
+from ..hdl.errors import PearrayError
+from .settings import Settings
 
-__all__ = ["DecoderShape", "Scales", "calibrated", "decoder_block", "drawn_weights", "float_block"]
+__all__ = ["DecoderShape", "Following", "Scales", "calibrated", "decoder_block", "drawn_weights", "float_block",
+           "llama_block"]
 
 #: What is added to the mean of squares in RMSNorm, and the base of the angles of positions.
 EPSILON, BASE = 1e-5, 10000.0
@@ -52,6 +55,12 @@ class DecoderShape:
     groups: int
     wide: int
     context: int
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise PearrayError(f"workload.width must be a multiple of twice {self.heads} heads, not {self.width}")
+        if self.heads % self.groups:
+            raise PearrayError(f"workload.kv_heads must divide heads = {self.heads}, not be {self.groups}")
 
     @property
     def elements(self) -> int:
@@ -157,6 +166,44 @@ def decoder_block(weights: Mapping[str, np.ndarray], shape: DecoderShape, scales
     if moves:
         inputs["position"] = Tensor("position", (), np.dtype(np.int64))
     return Graph(builder.nodes(), inputs, constants, list(inputs), ["y", "present_k", "present_v"])
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """Runs of a graph behind another's: their name, and inputs of each but for what stays in memory."""
+
+    name: str
+    graph: Graph
+    runs: list[dict[str, np.ndarray]]
+
+
+def llama_block(rng: np.random.Generator, settings: Settings) -> tuple[tuple[Graph, dict[str, np.ndarray]],
+                                                                       Following | None]:
+    """Draw a block and tokens of a deviation of 1: graph and inputs of a prompt, and of each token behind it.
+
+    Weights are drawn first (:func:`drawn_weights`), then tokens, by which scales are found.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        What they are drawn from.
+    settings : Settings
+        ``tokens`` in all, and those of the ``prompt``, half of them unless it says so; those for which there is room,
+        ``context``; ``width``, ``heads``, ``kv_heads`` and ``wide`` of the block.
+    """
+    tokens = settings.integer("tokens", 32, 1, 4096)
+    prompt = settings.integer("prompt", -(-tokens // 2), 1, tokens)
+    context, heads = settings.integer("context", tokens, tokens), settings.integer("heads", 4)
+    shape = DecoderShape(settings.integer("width", 16 * heads), heads, settings.integer("kv_heads", -(-heads // 2)),
+                         settings.integer("wide", 176), context)
+    settings.finish()
+    weights, x = drawn_weights(rng, shape), rng.normal(size=(tokens, shape.width)).astype(np.float32)
+    scales = calibrated(x, weights, shape)
+    stored = np.clip(np.rint(x / scales.tensors["x"]), -_GREATEST, _GREATEST).astype(np.int8)
+    first, step = (decoder_block(weights, shape, scales, count, moves) for count, moves in ((prompt, False), (1, True)))
+    inputs = {"x": stored[:prompt]} | {name: np.zeros(first.tensors[name].shape, np.int8) for name in first.states}
+    runs = [{"x": stored[place:place + 1], "position": np.array(place)} for place in range(prompt, tokens)]
+    return (first, inputs), Following("step", step, runs) if runs else None
 
 
 class _Builder:
