@@ -26,6 +26,7 @@ from ..compiler.operators.operator import Operator
 from ..golden.activation import function_of
 from ..golden.rotary import rotary_tables, rotated
 from ..hdl.errors import PearrayError
+from .draws import STEPS_PER_DEVIATION
 from .settings import Settings
 
 __all__ = ["DecoderShape", "Following", "Scales", "calibrated", "decoder_block", "drawn_weights", "float_block",
@@ -36,6 +37,9 @@ EPSILON, BASE = 1e-5, 10000.0
 
 #: Greatest byte of a tensor without a zero point.
 _GREATEST = 127
+
+#: Tokens at least by which scales are found.
+_SEEN = 32
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,7 @@ def decoder_block(weights: Mapping[str, np.ndarray], shape: DecoderShape, scales
         Whether each run tells the position of its first token; it is 0 otherwise.
     """
     builder = _Builder(shape, scales, tokens, moves)
-    constants = {f"w_{name}": np.clip(np.rint(weights[f"w_{name}"] / scale[:, None]), -_GREATEST, _GREATEST).astype(
-        np.int8) for name, scale in scales.matrices.items()}
+    constants = {f"w_{name}": _stored(weights[f"w_{name}"] / scale[:, None]) for name, scale in scales.matrices.items()}
     constants |= {name: np.asarray(weights[name], np.float32) for name in ("gamma_1", "gamma_2")}
     constants |= dict(zip(("cos", "sin"), rotary_tables(shape.context, shape.elements, BASE), strict=True))
     cache = (shape.groups, shape.context, shape.elements)
@@ -181,29 +184,42 @@ def llama_block(rng: np.random.Generator, settings: Settings) -> tuple[tuple[Gra
                                                                        Following | None]:
     """Draw a block and tokens of a deviation of 1: graph and inputs of a prompt, and of each token behind it.
 
-    Weights are drawn first (:func:`drawn_weights`), then tokens, by which scales are found.
+    Weights are drawn first (:func:`drawn_weights`), then tokens, and if they are few, others up to 32: by all of them
+    scales are found. Keys and then values of tokens before the first are drawn last, with a deviation of 40 steps.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         What they are drawn from.
     settings : Settings
-        ``tokens`` in all, and those of the ``prompt``, half of them unless it says so; those for which there is room,
-        ``context``; ``width``, ``heads``, ``kv_heads`` and ``wide`` of the block.
+        ``tokens`` in all, and those of the ``prompt``, half of them unless it says so; how many came before, ``start``;
+        those for which there is room, ``context``; ``width``, ``heads``, ``kv_heads`` and ``wide`` of the block.
     """
     tokens = settings.integer("tokens", 32, 1, 4096)
     prompt = settings.integer("prompt", -(-tokens // 2), 1, tokens)
-    context, heads = settings.integer("context", tokens, tokens), settings.integer("heads", 4)
+    start, heads = settings.integer("start", 0, 0, 1 << 14), settings.integer("heads", 4)
+    context = settings.integer("context", start + tokens, start + tokens)
     shape = DecoderShape(settings.integer("width", 16 * heads), heads, settings.integer("kv_heads", -(-heads // 2)),
                          settings.integer("wide", 176), context)
     settings.finish()
-    weights, x = drawn_weights(rng, shape), rng.normal(size=(tokens, shape.width)).astype(np.float32)
+    weights = drawn_weights(rng, shape)
+    x = rng.normal(size=(max(tokens, _SEEN), shape.width)).astype(np.float32)
     scales = calibrated(x, weights, shape)
-    stored = np.clip(np.rint(x / scales.tensors["x"]), -_GREATEST, _GREATEST).astype(np.int8)
-    first, step = (decoder_block(weights, shape, scales, count, moves) for count, moves in ((prompt, False), (1, True)))
-    inputs = {"x": stored[:prompt]} | {name: np.zeros(first.tensors[name].shape, np.int8) for name in first.states}
-    runs = [{"x": stored[place:place + 1], "position": np.array(place)} for place in range(prompt, tokens)]
-    return (first, inputs), Following("step", step, runs) if runs else None
+    stored = _stored(x / scales.tensors["x"])
+    first = decoder_block(weights, shape, scales, prompt, start > 0)
+    inputs = {"x": stored[:prompt]} | ({"position": np.array(start)} if start else {})
+    for name in first.states:
+        inputs[name] = np.zeros(first.tensors[name].shape, np.int8)
+        inputs[name][:, :start] = _stored(rng.normal(0, STEPS_PER_DEVIATION, (shape.groups, start, shape.elements)))
+    if prompt == tokens:
+        return (first, inputs), None
+    runs = [{"x": stored[place:place + 1], "position": np.array(start + place)} for place in range(prompt, tokens)]
+    return (first, inputs), Following("step", decoder_block(weights, shape, scales, 1, True), runs)
+
+
+def _stored(steps: np.ndarray) -> np.ndarray:
+    """Bytes of real numbers of steps."""
+    return np.clip(np.rint(steps), -_GREATEST, _GREATEST).astype(np.int8)
 
 
 class _Builder:

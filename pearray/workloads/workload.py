@@ -104,8 +104,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
-        ``rounding`` of softmax; ``tokens``, ``prompt``, ``context``, ``width``, ``heads``, ``kv_heads`` and ``wide`` of
-        llama-block.
+        ``rounding`` of softmax; those of llama-block (:func:`.decoder.llama_block`).
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
