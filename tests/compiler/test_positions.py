@@ -12,6 +12,7 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.encoding import add_to_field, field_limits
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import interpreter
+from pearray.compiler.operators import Reshape, Transpose
 from pearray.golden.rotary import rotary_tables
 from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
 
@@ -65,6 +66,26 @@ def test_rows_are_turned_by_every_position(rng):
     graph = Graph.of(pe.RotaryEmbedding(0.1, 0, 0.1, 0, offset=1), inputs | {"cos": cos, "sin": sin})
     compiled = compile_graph(graph, configuration())
     for position in range(6):
+        inputs["position"] = np.array(position)
+        np.testing.assert_array_equal(_at(compiled, inputs)["y"], graph.golden(inputs)["y"])
+
+
+@pytest.mark.parametrize("keep", ["outputs", "all"])
+def test_tensors_on_chip_are_appended(keep, rng):
+    """What MOVEs keep from memory must still be stored where it is appended, at every position."""
+    (heads, rows, e), (cos, sin) = (3, 2, 8), rotary_tables(9, 8)
+    inputs = {"x": operands(rng, (rows, 12)), "past": operands(rng, (heads, 9, e)), "position": np.array(0)}
+    nodes = [Node("k", pe.Linear(requant=pe.Requant.onnx(0.1, 0, 0.01, 0, 0.1, 0)), {"x": "x", "w": "w"}, {"y": "k"}),
+             Node("split", Reshape((rows, heads, e)), {"x": "k"}, {"y": "split"}),
+             Node("heads", Transpose((1, 0, 2)), {"x": "split"}, {"y": "heads"}),
+             Node("turn", pe.RotaryEmbedding(0.1, 0, 0.12, 0), {
+                 "x": "heads", "cos": "cos", "sin": "sin", "position": "position"}, {"y": "turned"}),
+             Node("append", pe.Append(), {"past": "past", "x": "turned", "position": "position"}, {"present": "y"})]
+    graph = Graph(nodes, {name: Tensor(name, value.shape, value.dtype) for name, value in inputs.items()},
+                  {"w": operands(rng, (heads * e, 12)), "cos": cos, "sin": sin}, list(inputs), ["y"])
+    compiled = compile_graph(graph, configuration(moves=1), keep)
+    assert any(command.opcode is Opcode.MOVE for command in compiled.program.commands)
+    for position in range(8):
         inputs["position"] = np.array(position)
         np.testing.assert_array_equal(_at(compiled, inputs)["y"], graph.golden(inputs)["y"])
 
