@@ -1,6 +1,7 @@
 """Positions: what a host adds to a program for each run, against programs that are compiled for it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Reshape, Transpose
 from pearray.golden.rotary import rotary_tables
 from pearray.hdl.shell.commands import COMMAND_BYTES, Opcode
+
+#: A systolic array, and a row-stationary one.
+CONFIGURATIONS = configuration(), pe.load_config(
+    Path(__file__).parents[1] / "cocotb" / "row_stationary.toml").hardware
 
 
 def _at(compiled, inputs):
@@ -43,10 +48,10 @@ def test_attention_at_every_position(name, number, seed):
         np.testing.assert_array_equal(_at(compiled, inputs)["y"], compiled.graph.golden(inputs)["y"], f"{position}")
 
 
+@pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda config: config.array.kind)
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-def test_rows_are_appended_at_every_position(dtype, rng):
+def test_rows_are_appended_at_every_position(config, dtype, rng):
     """A row that another's place got would overwrite a key, and all others must stay as they were."""
-    config = configuration()
     past, x = operands(rng, (3, 11, 5), dtype), operands(rng, (3, 2, 5), dtype)
     inputs = {"past": past, "x": x, "position": np.array(0)}
     compiled = compile_graph(Graph.of(pe.Append(offset=1), inputs), config)
@@ -59,12 +64,13 @@ def test_rows_are_appended_at_every_position(dtype, rng):
     interpret(Graph.of(pe.Append(offset=4), {"past": past, "x": x}), {"past": past, "x": x}, config)
 
 
-def test_rows_are_turned_by_every_position(rng):
+@pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda config: config.array.kind)
+def test_rows_are_turned_by_every_position(config, rng):
     """Matrices of another position would turn by other angles."""
     cos, sin = rotary_tables(9, 6)
     inputs = {"x": operands(rng, (2, 3, 6)), "position": np.array(0)}
     graph = Graph.of(pe.RotaryEmbedding(0.1, 0, 0.1, 0, offset=1), inputs | {"cos": cos, "sin": sin})
-    compiled = compile_graph(graph, configuration())
+    compiled = compile_graph(graph, config)
     for position in range(6):
         inputs["position"] = np.array(position)
         np.testing.assert_array_equal(_at(compiled, inputs)["y"], graph.golden(inputs)["y"])
