@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Segment", "segments"]
+__all__ = ["Segment", "moving_segments", "segments"]
 
 #: More than any bound of a key.
 _FAR = 1 << 14
@@ -49,4 +49,18 @@ def segments(low: np.ndarray, high: np.ndarray, cols: int) -> Iterator[Segment]:
             found.append((count, -slope, first, last))
         count, slope, first, last = max(found)
         yield Segment(at, at + count, first, last, -slope)
+        at += count
+
+
+def moving_segments(low: np.ndarray | None, high: np.ndarray) -> Iterator[Segment]:
+    """Cut rows that see keys `low` to `high` of a block, both (rows,), neither of them cut off at its ends.
+
+    Bounds of all rows may be moved by one number then. Without `low` there is no first key.
+    """
+    at = 0
+    while at < high.size:
+        slope = int(at + 1 < high.size and high[at + 1] == high[at] + 1)
+        wrong = np.flatnonzero(high[at:] != high[at] + slope * np.arange(high.size - at))
+        count = int(wrong[0]) if wrong.size else high.size - at
+        yield Segment(at, at + count, -_FAR if low is None else int(low[at]), int(high[at]), slope)
         at += count

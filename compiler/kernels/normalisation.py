@@ -110,8 +110,8 @@ def _kernel(context: Context, node: Node, operator: NormalisationOperator, store
     for role, fields in stored.items():
         x = context.operand(node, role)
         if not x.layout.same_memory(row_major):
-            raise PearrayError(f"{where}{graph.named(node.inputs[role])} must stand row-major in memory, which images of "
-                               f"shape (N, C, H, W) do not: give it as rows (N, D), not of shape {shape}")
+            raise PearrayError(f"{where}{graph.named(node.inputs[role])} must stand row-major in memory, which images "
+                               f"of shape (N, C, H, W) do not: give it as rows (N, D), not of shape {shape}")
         operands.append(Access(View.rows(x.buffer, "mc", tuple(ranks.values())), indices, **fields))
     values = {role: _constant(context, node, role, where) for role in ("gamma", "beta") if role in node.inputs}
     y, made = View.rows(context.result(node, row_major), "mc", tuple(ranks.values())), np.iinfo(operator.y_dtype)

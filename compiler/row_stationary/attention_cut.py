@@ -121,11 +121,14 @@ class AttentionLayer:
     def __init__(self, kernel: Attention, config: RowStationaryConfig):
         self.kernel, self.config, ranks = kernel, config, kernel.ranks
         self.queries, self.keys, self.elements, self.width = (ranks[name] for name in "pmef")
-        self.heads, self.shared = ranks["g"] * ranks["h"], ranks["h"]
+        self.heads, self.shared = kernel.groups * ranks["h"], ranks["h"]
         self.block = config.score_columns
         self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
         if kernel.two_bytes:
             raise PearrayError(f"{kernel.name}: two_bytes must be false on a row-stationary array, not true")
+        if kernel.position is not None:
+            raise PearrayError(f"{kernel.name}: position must be known when a program for a row-stationary array is "
+                               f"compiled, not the input {kernel.position}: give offset instead")
         self.scores, self.values, self.slots = self._choose()
         self.key_lines = self._matrix_lines(self.scores, self.elements, 1)
         self.value_lines = self._matrix_lines(self.values, 1, self.width)

@@ -138,7 +138,7 @@ class _Emitter:
         if product.keys.is_first:
             self._load_queries(query, place)
         view = layer.kernel.k.view
-        at = view.element(g=query.head // layer.shared, m=product.keys.number * layer.block)
+        at = layer.kernel.element(view, query.head // layer.shared, m=product.keys.number * layer.block)
         filters = self._keys.bring(view.buffer.address + at, product.keys.keys, view.stride("m"))
         for chunk in range(form.chunks):
             for part in range(form.parts):
@@ -153,7 +153,7 @@ class _Emitter:
         """Load a block of queries."""
         layer, view = self._layer, self._layer.kernel.q.view
         group, inner = divmod(query.head, layer.shared)
-        at = view.buffer.address + view.element(g=group, h=inner, p=query.start)
+        at = view.buffer.address + layer.kernel.element(view, group, h=inner, p=query.start)
         body = block(dram=at, address=place * self._line, length=layer.elements,
                      dims=[(query.rows, view.stride("p"), layer.query_pitch)])
         self._load(Destination.GLOBAL_BUFFER, body, Region("global", place, place + layer.query_lines(query.rows)))
@@ -163,7 +163,7 @@ class _Emitter:
         layer, form, query, keys = self._layer, self._layer.values, product.query, product.keys
         view, base = layer.kernel.v.view, product.number % 2 * self._rows
         shifts = Region("shifts", base, base + query.rows)
-        at = view.element(g=query.head // layer.shared, m=keys.number * layer.block)
+        at = layer.kernel.element(view, query.head // layer.shared, m=keys.number * layer.block)
         filters = self._values.bring(view.buffer.address + at, keys.keys, view.stride("m"))
         fields = {"fresh": 1} if keys.is_first else {"join": 1, "shift_base": base}
         for chunk in range(form.chunks):
@@ -256,7 +256,7 @@ class _Emitter:
                     "scale_base": product.queries % 2 * self._rows + first, "scale_nstep": 1, "out_base": place,
                     "out_nstep": pitch, "out_mstep": lanes}
             self._hazards.emit(Opcode.POST, body, [Region("global", line, line + rows * layer.sum_lines)], [region])
-            at = view.buffer.address + view.element(g=group, h=inner, p=query.start + first)
+            at = view.buffer.address + layer.kernel.element(view, group, h=inner, p=query.start + first)
             self._hazards.emit(Opcode.STORE, block(dram=at, address=place, length=layer.width,
                                                    dims=[(rows, view.stride("p"), pitch)]), reads=[region])
 

@@ -13,7 +13,7 @@ from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
 from ..kernels.views import View
-from ..segments import Segment, segments
+from ..segments import Segment, moving_segments, segments
 
 __all__ = ["AttentionLayer", "KeyBlock", "QueryBlock"]
 
@@ -71,9 +71,8 @@ class AttentionLayer:
         self.kernel, self.config = kernel, config
         ranks = kernel.ranks
         self.queries, self.keys, self.elements, self.width = (ranks[name] for name in "pmef")
-        self._groups, self.shared = ranks["g"], ranks["h"]
-        groups = ranks.get("b", 1) * self._groups
-        self.heads = groups * self.shared
+        self.shared = ranks["h"]
+        self.heads = kernel.groups * self.shared
         self.rows, self.cols, self.lanes = config.array.rows, config.array.cols, config.post.lanes
         self.tiles, self.parts = -(-self.width // self.cols), 1 + kernel.two_bytes
         self.depth = config.accumulators.depth
@@ -82,7 +81,7 @@ class AttentionLayer:
         self._check()
         self._own = self.queries
         if self._stacks():
-            self.queries, self.heads, self.shared = self.queries * self.shared, groups, 1
+            self.queries, self.heads, self.shared = self.queries * self.shared, kernel.groups, 1
         self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
 
     def _stacks(self) -> bool:
@@ -168,16 +167,16 @@ class AttentionLayer:
         while at < end:
             index, place = divmod(at, self._own)
             count = end - at if joined else min(end - at, self._own - place)
-            yield count, self.element(view, group, h=inner + index, p=place)
+            yield count, self.kernel.element(view, group, h=inner + index, p=place)
             at += count
-
-    def element(self, view: View, group: int, **indices: int) -> int:
-        """Element of a view at some indices, of a group of heads, those of all batches counted one after another."""
-        batch, own = divmod(group, self._groups)
-        return view.element(g=own, **indices, **({"b": batch} if "b" in self.kernel.ranks else {}))
 
     def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""
+        if self.kernel.position is not None:
+            # Which of them are seen a run tells.
+            count = -(-self.keys // self.cols)
+            return tuple(KeyBlock(number, min(self.cols, self.keys - number * self.cols), (0, end - start),
+                                  number == 0, number == count - 1, False) for number in range(count))
         low, high = self.bounds(head, start, end)
         found: list[tuple[int, int, int, bool]] = []
         for number in range(-(-self.keys // self.cols)):
@@ -224,6 +223,9 @@ class AttentionLayer:
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""
         first, end = (query.start + row for row in block.rows)
+        if self.kernel.position is not None:
+            low, high = (each - block.number * self.cols for each in self.bounds(query.head, first, end))
+            return [*moving_segments(low if self.kernel.slides else None, high)]
         low, high = (np.clip(each - block.number * self.cols, 0, block.keys)
                      for each in self.bounds(query.head, first, end))
         return [*segments(low, high, self.cols)]
