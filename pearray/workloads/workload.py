@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
+from .made import Workload
 from .settings import LARGEST, Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
@@ -41,6 +42,7 @@ BUILT_IN = {
     "mnist": "handwritten digits through the quantised MNIST CNN",
     "digits": "the same digits through a larger CNN, quantised for each channel",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
+    "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 
 #: Forms of a workload that is no name.
@@ -60,31 +62,6 @@ FORMS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Workload:
-    """A graph and the inputs of one run.
-
-    Parameters
-    ----------
-    name : str
-        As the user wrote it.
-    graph : Graph
-        What to compute.
-    inputs : dict of str to ndarray
-        Inputs of the graph.
-    labels : ndarray or None
-        Digits that the inputs show, where that is known.
-    settings : dict
-        Settings of the array's mapper; see :func:`pearray.run`.
-    """
-
-    name: str
-    graph: Graph
-    inputs: dict[str, np.ndarray]
-    labels: np.ndarray | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
 def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
                   config: Config | None = None) -> Workload:
     """Make a workload and draw its tensors.
@@ -99,7 +76,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
-        ``rounding`` of softmax.
+        ``rounding`` of softmax; ``batch``, ``tokens`` of a sentence at most and ``text``, a file of sentences, of
+        minilm.
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -133,6 +111,8 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
         return _digits
     if name == "alexnet-conv":
         return _alexnet
+    if name == "minilm":
+        return _minilm
     if name.endswith(".onnx") or Path(name).is_file():
         return _onnx
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
@@ -361,6 +341,12 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     shown = images[chosen] if name == "mnist" else normalise(images[chosen])
     inputs = {next(iter(model.inputs)): shown}
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
+
+
+def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .sentence_workload import sentence_workload
+
+    return sentence_workload(name, rng, settings)
 
 
 def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
