@@ -268,6 +268,10 @@ def run(
     figures = compiler_for(system.hardware).figure_table(record["layers"], record)
     if figures is not None:
         console.print(report.figure_table(figures))
+    if made.judge is not None:
+        judgement = made.judge(result.outputs)
+        record |= {"judged": judgement.records, **judgement.summary}
+        console.print(report.judgement_table(judgement))
     if result.ledger:
         record["losses"] = ledger.advise(result.ledger, result.utilisation, compiled)
         console.print(report.loss_table(record["losses"], record))

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from .compiler.kinds import FigureTable
 from .results import Figures, Result
+from .workloads.made import Judgement
 
-__all__ = ["compare", "figure_table", "layer_table", "loss_table", "process_seconds", "run_record"]
+__all__ = ["compare", "figure_table", "judgement_table", "layer_table", "loss_table", "process_seconds", "run_record"]
 
 
 def process_seconds() -> float:
@@ -113,4 +114,15 @@ def figure_table(found: FigureTable) -> Table:
         table.add_column(heading, overflow="fold", justify="right" if index else "left")
     for row in found.rows:
         table.add_row(*row, end_section=len(found.rows) > 1 and row is found.rows[-2])
+    return table
+
+
+def judgement_table(found: Judgement) -> Table:
+    """Lay out what outputs are worth."""
+    table = Table(title=found.title, title_justify="left",
+                  caption=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.summary.items()))
+    for name, value in found.records[0].items():
+        table.add_column(name, overflow="fold", justify="left" if isinstance(value, str) else "right")
+    for record in found.records:
+        table.add_row(*(escape(str(value)) for value in record.values()))
     return table

@@ -153,7 +153,8 @@ class Loads:
         layer, product = self._layer, self._products[index]
         view, width = (layer.kernel.k.view, layer.elements) if tiles is self.keys else (
             layer.kernel.v.view, layer.width)
-        element = layer.kernel.element(view, product.query.block.head // layer.shared, m=product.keys.number * layer.cols)
+        group = product.query.block.head // layer.shared
+        element = layer.kernel.element(view, group, m=product.keys.number * layer.cols)
         region = self._region(tiles, index)
         self._copy(_WEIGHT, view.buffer.address + element, region.first, region, width,
                    (product.keys.keys, view.stride("m")))

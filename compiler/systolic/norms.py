@@ -267,7 +267,8 @@ class _Emitter:
             | {"normed": 1, "rounding": Rounding.ONNX.value, "per_channel": 1, "bias": int(kernel.biases is not None),
              "bank": held.bank, "zero_point": kernel.zero_point, "low": kernel.low, "high": kernel.high,
              "n_count": some.rows, "m_count": some.tiles, "acc_base": at, "acc_nstep": part.tiles,
-             "bias_base": gains[0], "bias_mstep": per_row, "scale_base": gains[0], "bias_nstep": scale & 0xFFFF, "scale_nstep": scale >> 16,
+             "bias_base": gains[0], "bias_mstep": per_row, "scale_base": gains[0],
+             "bias_nstep": scale & 0xFFFF, "scale_nstep": scale >> 16,
              "out_base": place, "out_nstep": some.tiles * layer.cols, "out_mstep": layer.cols,
              "state_row": self._state(number) + some.row, "behind": later},
             reads=[*self._reads(held), *gains[1]], writes=[region])

@@ -1,6 +1,7 @@
 """Multi-head attention with its projections, and a whole encoder layer around it, with seeded weights."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from ..compiler.graph.graph import Graph, Node, Tensor
 from ..compiler.operators import Add, LayerNorm, Linear, MultiHeadAttention, Requant
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 
-__all__ = ["attention_deviation", "encoder_layer", "multi_head_attention"]
+__all__ = ["EncoderLayer", "attention_deviation", "encoder_layer", "multi_head_attention"]
 
 #: A step of tensors with a deviation of 1.
 STEP = 1 / STEPS_PER_DEVIATION
@@ -55,6 +56,51 @@ def multi_head_attention(rng: np.random.Generator, sizes: tuple[int, int, int], 
                               requant_z=Requant.onnx(made, 0, weight, 0, made, 0), **options), tensors
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EncoderLayer:
+    """Operators of an encoder layer that normalises behind its sums, as BERT's.
+
+    ``h = norm_1(x + attention(x))``, ``y = norm_2(h + linear_2(linear_1(h)))``.
+    """
+
+    attention: MultiHeadAttention
+    add_1: Add
+    norm_1: LayerNorm
+    linear_1: Linear
+    linear_2: Linear
+    add_2: Add
+    norm_2: LayerNorm
+
+    def nodes(self, x: str, y: str, prefix: str = "", mask: str | None = None) -> list[Node]:
+        """Nodes from the tensor `x` to `y`; names of all others begin with `prefix`, that of `mask` is as it is.
+
+        Weights and biases are w_q, b_q, and so on to w_z, b_z, then w_1, b_1, w_2, b_2; those of the norms are gamma_1,
+        beta_1, gamma_2, beta_2.
+        """
+        named = {role: f"{prefix}{role}" for role in self.attention.constants if role != "mask"}
+        if mask is not None:
+            named["mask"] = mask
+        made = {name: f"{prefix}{name}" for name in ("z", "sum_1", "h", "wide", "narrow", "sum_2")}
+
+        def linear(number: int, given: str, output: str) -> Node:
+            return Node(f"{prefix}linear_{number}", getattr(self, f"linear_{number}"),
+                        {"x": made[given], "w": f"{prefix}w_{number}", "b": f"{prefix}b_{number}"},
+                        {"y": made[output]})
+
+        def add(number: int, a: str, b: str) -> Node:
+            return Node(f"{prefix}add_{number}", getattr(self, f"add_{number}"), {"a": a, "b": made[b]},
+                        {"y": made[f"sum_{number}"]})
+
+        def norm(number: int, output: str) -> Node:
+            return Node(f"{prefix}norm_{number}", getattr(self, f"norm_{number}"),
+                        {"x": made[f"sum_{number}"], "gamma": f"{prefix}gamma_{number}",
+                         "beta": f"{prefix}beta_{number}"}, {"y": output})
+
+        return [Node(f"{prefix}attention", self.attention, {"x": x, **named}, {"y": made["z"]}),
+                add(1, x, "z"), norm(1, made["h"]), linear(1, "h", "wide"), linear(2, "wide", "narrow"),
+                add(2, made["h"], "narrow"), norm(2, y)]
+
+
 def encoder_layer(rng: np.random.Generator, sizes: tuple[int, int, int, int], groups: int,
                   options: Mapping[str, Any]) -> tuple[Graph, dict[str, np.ndarray]]:
     """Draw an encoder layer that normalises behind its sums, as BERT's: its graph, and its input x (P, D).
@@ -85,18 +131,11 @@ def encoder_layer(rng: np.random.Generator, sizes: tuple[int, int, int, int], gr
     sum_1, sum_2 = STEP * (1 + made ** 2) ** 0.5, STEP * 2 ** 0.5
     first = Linear(requant=Requant.onnx(STEP, 0, UNIT / d ** 0.5, 0, STEP, 0), activation="gelu")
     second = Linear(requant=Requant.onnx(STEP, 0, UNIT / (wide ** 0.5 * GELU_DEVIATION), 0, STEP, 0))
-    nodes = [
-        Node("attention", attention, {role: role for role in attention.roles if role == "x" or role in tensors},
-             {"y": "z"}),
-        Node("add_1", Add(A_scale=UNIT, B_scale=made * STEP, C_scale=sum_1), {"a": "x", "b": "z"}, {"y": "sum_1"}),
-        Node("norm_1", LayerNorm(x_scale=sum_1, y_scale=STEP), {"x": "sum_1", "gamma": "gamma_1", "beta": "beta_1"},
-             {"y": "h"}),
-        Node("linear_1", first, {"x": "h", "w": "w_1", "b": "b_1"}, {"y": "wide"}),
-        Node("linear_2", second, {"x": "wide", "w": "w_2", "b": "b_2"}, {"y": "narrow"}),
-        Node("add_2", Add(A_scale=STEP, B_scale=STEP, C_scale=sum_2), {"a": "h", "b": "narrow"}, {"y": "sum_2"}),
-        Node("norm_2", LayerNorm(x_scale=sum_2, y_scale=STEP), {"x": "sum_2", "gamma": "gamma_2", "beta": "beta_2"},
-             {"y": "y"}),
-    ]
+    layer = EncoderLayer(
+        attention=attention, add_1=Add(A_scale=UNIT, B_scale=made * STEP, C_scale=sum_1),
+        norm_1=LayerNorm(x_scale=sum_1, y_scale=STEP), linear_1=first, linear_2=second,
+        add_2=Add(A_scale=STEP, B_scale=STEP, C_scale=sum_2), norm_2=LayerNorm(x_scale=sum_2, y_scale=STEP))
+    nodes = layer.nodes("x", "y")
     return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, tensors, ["x"], ["y"]), {"x": x}
 
 

@@ -7,7 +7,6 @@ and residuals are those of BERT (Devlin 2018).
 import json
 import math
 import struct
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from ..compiler.operators import Gemm, Requant
 from ..golden.activation import gelu
 from .digits import data_file
+from .word_pieces import word_pieces
 
 __all__ = ["Product", "QuantisedProduct", "encoder_layer", "layer_products", "quantised", "read_weights", "tokens"]
 
@@ -24,8 +24,6 @@ LAYERS, HEADS, WIDTH, LENGTH = 6, 12, 384, 128
 
 #: Products of a layer, in order.
 PRODUCTS = ("Q", "K", "V", "QK", "AV", "Z", "FF1", "FF2")
-
-_CLS, _SEP, _UNKNOWN, _PAD = "[CLS]", "[SEP]", "[UNK]", "[PAD]"
 
 Weights = Mapping[str, np.ndarray]
 
@@ -73,25 +71,9 @@ def read_weights() -> dict[str, np.ndarray]:
 
 
 def tokens(text: str, length: int = LENGTH) -> np.ndarray:
-    """Numbers of the word pieces of a text, the longest that there are first; cut, or filled up, to `length`."""
-    numbers = {piece: number for number, piece in enumerate(_file("vocab.txt").read_text("utf-8").splitlines())}
-    plain = "".join(each for each in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(each) != "Mn")
-    spaced = "".join(each if each.isalnum() else f" {each} " for each in plain)
-    pieces = [piece for word in spaced.split() for piece in _pieces(word, numbers)][:length - 2]
-    padded = [_CLS, *pieces, _SEP] + [_PAD] * (length - 2 - len(pieces))
-    return np.array([numbers[piece] for piece in padded])
-
-
-def _pieces(word: str, numbers: Mapping[str, int]) -> list[str]:
-    found: list[str] = []
-    while word:
-        mark = "##" if found else ""
-        end = next((end for end in range(len(word), 0, -1) if mark + word[:end] in numbers), 0)
-        if not end:
-            return [_UNKNOWN]
-        found.append(mark + word[:end])
-        word = word[end:]
-    return found
+    """Numbers of the word pieces of a text, no more than `length`: see :func:`.word_pieces.word_pieces`."""
+    pieces = _file("vocab.txt").read_text("utf-8").splitlines()
+    return np.array(word_pieces(text, {piece: number for number, piece in enumerate(pieces)}, length))
 
 
 def _normalised(x: np.ndarray, weights: Weights, name: str) -> np.ndarray:
@@ -107,8 +89,9 @@ def embedded(weights: Weights, numbers: np.ndarray) -> np.ndarray:
     return _normalised(sums, weights, "embeddings.LayerNorm")
 
 
-def encoder_layer(weights: Weights, prefix: str, x: np.ndarray, heads: int) -> tuple[np.ndarray, list[Product]]:
-    """Output (P, D) of a layer for x (P, D), and the products that it consists of; every token is seen.
+def encoder_layer(weights: Weights, prefix: str, x: np.ndarray, heads: int,
+                  mask: np.ndarray | None = None) -> tuple[np.ndarray, list[Product]]:
+    """Output (P, D) of a layer for x (P, D), and the products that it consists of.
 
     Parameters
     ----------
@@ -116,6 +99,8 @@ def encoder_layer(weights: Weights, prefix: str, x: np.ndarray, heads: int) -> t
         Weights by name.
     prefix : str
         What names of the layer's weights begin with.
+    mask : (P, P) array of bool, optional
+        Tokens that each token sees; all if absent.
     """
     found: list[Product] = []
 
@@ -132,6 +117,8 @@ def encoder_layer(weights: Weights, prefix: str, x: np.ndarray, heads: int) -> t
     q, k, v = (split(linear(name, f"attention.self.{part}", x))
                for name, part in (("Q", "query"), ("K", "key"), ("V", "value")))
     scores = product("QK", q, k.swapaxes(1, 2), False) / math.sqrt(q.shape[2])
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf)
     numerators = np.exp(scores - scores.max(-1, keepdims=True))
     av = product("AV", numerators / numerators.sum(-1, keepdims=True), v, False)
     z = linear("Z", "attention.output.dense", np.concatenate([*av], axis=1))

@@ -55,6 +55,13 @@ class Settings:
         check_choice(f"workload.{key}", value, allowed)
         return str(value)
 
+    def text(self, key: str) -> str | None:
+        """Take a text, or None if there is none."""
+        value = self._take(key, None)
+        if value is not None and not isinstance(value, str):
+            raise PearrayError(f"workload.{key} must be a text, not {value!r}")
+        return value
+
     def _take(self, key: str, default: Any) -> Any:
         self._known.append(key)
         return self._given.get(key, default)

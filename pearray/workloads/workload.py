@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from ..compiler.operators import (
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
-from .decoder import Following, llama_block
+from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
+from .made import Workload
 from .settings import LARGEST, Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
@@ -43,6 +44,7 @@ BUILT_IN = {
     "digits": "the same digits through a larger CNN, quantised for each channel",
     "llama-block": "a decoder block of LLaMA, small, with drawn weights: a prompt, then token by token",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
+    "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 
 #: Forms of a workload that is no name.
@@ -62,34 +64,6 @@ FORMS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Workload:
-    """A graph and the inputs of one run.
-
-    Parameters
-    ----------
-    name : str
-        As the user wrote it.
-    graph : Graph
-        What to compute.
-    inputs : dict of str to ndarray
-        Inputs of the graph.
-    labels : ndarray or None
-        Digits that the inputs show, where that is known.
-    settings : dict
-        Settings of the array's mapper; see :func:`pearray.run`.
-    following : Following or None
-        Runs behind it.
-    """
-
-    name: str
-    graph: Graph
-    inputs: dict[str, np.ndarray]
-    labels: np.ndarray | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    following: Following | None = None
-
-
 def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
                   config: Config | None = None) -> Workload:
     """Make a workload and draw its tensors.
@@ -104,7 +78,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
-        ``rounding`` of softmax; those of llama-block (:func:`.decoder.llama_block`).
+        ``rounding`` of softmax; ``batch``, ``tokens`` of a sentence at most and ``text``, a file of sentences, of
+        minilm; those of llama-block (:func:`.decoder.llama_block`).
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -134,7 +109,7 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
                         ("rms-norm:", _rms_norm), ("softmax:", _softmax), ("encoder-layer:", _encoder)):
         if name.startswith(form):
             return maker
-    named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama}
+    named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama, "minilm": _minilm}
     if name in named:
         return named[name]
     if name.endswith(".onnx") or Path(name).is_file():
@@ -370,6 +345,12 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     shown = images[chosen] if name == "mnist" else normalise(images[chosen])
     inputs = {next(iter(model.inputs)): shown}
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
+
+
+def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    from .sentence_workload import sentence_workload
+
+    return sentence_workload(name, rng, settings)
 
 
 def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
