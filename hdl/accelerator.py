@@ -226,11 +226,11 @@ class Accelerator(wiring.Component):
         happening = Happening(start=registers.start, fetched=fetch.command, take=gates.take, done=gates.done)
         amounts, others = core.record(m, happening)
         amounts = [cycle, beats.fetch | beats.load, beats.write, *amounts]
-        totals = Signal(data.ArrayLayout(32, len(amounts)))
+        totals = Signal(data.ArrayLayout(32, len(amounts)), reset_less=True)
         carry = Signal()
         m.d.sync += carry.eq(cycle & totals[0].all())
         for total, amount in zip(totals, amounts, strict=True):
-            with m.If(registers.start):
+            with m.If(registers.clear):
                 m.d.sync += total.eq(0)
             with m.Elif(amount):
                 m.d.sync += total.eq(total + (1 if len(amount) == 1 else amount))
@@ -241,7 +241,7 @@ class Accelerator(wiring.Component):
             cycle, carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
         m.d.comb += [
             counts.events.eq(events),
-            counts.clear.eq(registers.start),
+            counts.clear.eq(registers.clear),
             counts.index.eq(registers.counter),
             counts.request.eq(registers.counter_request),
             registers.counter_value.eq(counts.value),

@@ -85,10 +85,10 @@ class Counters(wiring.Component):
         write = sums.write_port()
         read = sums.read_port()
 
-        slot = Signal(bits)
-        first_sweep = Signal(init=1)
-        events = Signal.like(self.events)
-        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)))
+        slot = Signal(bits, reset_less=True)
+        first_sweep = Signal(init=1, reset_less=True)
+        events = Signal.like(self.events, reset_less=True)
+        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)), reset_less=True)
         m.d.sync += [slot.eq(slot + 1), events.eq(self.events)]
         with m.If(slot == slots - 1):
             m.d.sync += first_sweep.eq(0)

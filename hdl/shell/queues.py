@@ -34,6 +34,10 @@ class _State:
         self.put_at = Signal(pointers)
         self.get_at = Signal(pointers)
         self.held = Signal(data.ArrayLayout(range(depth + 1), queues))
+        #: Queues of which the memory holds a whole command.
+        self.some = Signal(queues)
+        #: Queues whose slot holds a command, or the memory does.
+        self.busy_slots = Signal(queues)
         #: The beat is its command's first, last; it goes to the memory.
         self.first = Signal()
         self.put_last = Signal()
@@ -149,14 +153,14 @@ class CommandQueues(wiring.Component):
         While one goes straight, beats of other queues stay in the memory. What beats after the first do depends on
         registers only.
         """
-        busy_slots = Signal(len(self._queues))
+        busy_slots = state.busy_slots
         m.d.comb += [
             state.first.eq(self.beat[:self._beat_bits] == 0),
             state.direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~state.filling.any()),
             state.store.eq(self.put & ~Mux(state.first, state.direct_first, state.direct_on)),
         ]
         for queue in range(len(self._queues)):
-            m.d.comb += busy_slots[queue].eq(self.valid[queue] | (state.held[queue] != 0))
+            m.d.comb += busy_slots[queue].eq(self.valid[queue] | state.some[queue])
         watched = [self._queues.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
         m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | state.filling[queue] for queue in watched).all())
         with m.If(self.put):
@@ -180,7 +184,7 @@ class CommandQueues(wiring.Component):
         """Read the beats of one command after the other, as far as they are there."""
         there = Signal()
         m.d.comb += [
-            there.eq((state.held[state.source] != 0) | (state.coming == state.source) & (state.beat < state.come)),
+            there.eq(state.some.bit_select(state.source, 1) | (state.coming == state.source) & (state.beat < state.come)),
             state.read_now.eq(state.reading & there),
             state.read_last.eq(state.read_now & (state.beat == self._beats - 1)),
             read.en.eq(1),
@@ -193,7 +197,7 @@ class CommandQueues(wiring.Component):
         """Choose whose next command is read: the first queue's whose slot is empty."""
         wanted = Signal(len(self._queues))
         for queue in range(len(self._queues)):
-            some = (state.held[queue] != 0) | (state.come != 0) & (state.coming == queue)
+            some = state.some[queue] | (state.come != 0) & (state.coming == queue)
             m.d.comb += wanted[queue].eq(~self.valid[queue] & ~state.filling[queue] & some)
         # Choosing waits until `held` tells what the command read last has left.
         with m.If(state.read_last):
@@ -216,7 +220,10 @@ class CommandQueues(wiring.Component):
                 m.d.sync += state.put_at[queue].eq(state.put_at[queue] + 1)
             with m.If(get):
                 m.d.sync += state.get_at[queue].eq(state.get_at[queue] + 1)
-            m.d.sync += held.eq(held + put - get)
+            m.d.sync += [
+                held.eq(held + put - get),
+                state.some[queue].eq(put | Mux(get, held != 1, state.some[queue])),
+            ]
             m.d.comb += full[queue].eq(held >= self._depth // 2)
             rules.never(m, f"{self._queues[queue].name.lower()}_queue", put & (held == self._depth), "overflow")
         m.d.sync += self.room.eq(~full.any())
@@ -236,10 +243,13 @@ class CommandQueues(wiring.Component):
         # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
         m.d.comb += to_slot.eq(Mux(state.filling.any(), word, self.data))
+        may_begin = Signal(len(self._queues))
+        m.d.comb += may_begin.eq(Mux(state.first & ~state.filling.any(), ~state.busy_slots, 0))
         overwritten = Signal(len(self._queues))
         rules.never(m, "slots", overwritten, "a command was overwritten before it was taken")
         for queue, opcode in enumerate(self._queues):
-            slot = getattr(self, slot_name(opcode))
+            slot = Signal(len(getattr(self, slot_name(opcode))), name=slot_name(opcode), reset_less=True)
+            m.d.comb += getattr(self, slot_name(opcode)).eq(slot)
             last = (len(slot) - 1) // self._width
             with m.If(self.take[queue]):
                 m.d.sync += self.valid[queue].eq(0)
@@ -248,13 +258,17 @@ class CommandQueues(wiring.Component):
                 m.d.sync += state.filling[queue].eq(1)
             for index in range(last + 1):
                 part = slot[index * self._width:(index + 1) * self._width]
+                # What goes straight is taken from before it comes, as whatever may come instead: whether it comes, and
+                # a first beat whither, is known late. So a slot that is not valid may hold anything.
                 if index:
-                    straight = state.direct_on & (state.direct_queue == queue) & (self.beat == index)
+                    straight = expected = state.direct_on & (state.direct_queue == queue) & (self.beat == index)
                 else:
+                    expected = may_begin[queue]
                     straight = state.first & state.direct_first & (self.queue == queue)
                 from_memory = arrived[1] & state.filling[queue] & (target_2 == queue) & (place_2 == index)
-                with m.If(self.put & straight | from_memory):
+                with m.If(expected | from_memory):
                     m.d.sync += part.eq(to_slot)
+                with m.If(self.put & straight | from_memory):
                     m.d.comb += overwritten[queue].eq(self.valid[queue])
                     if index == last:
                         m.d.sync += [self.valid[queue].eq(1), state.filling[queue].eq(0)]
