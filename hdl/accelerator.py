@@ -262,9 +262,7 @@ class Accelerator(wiring.Component):
         m.d.sync += settled.eq(Mux(control.run, Cat(1, settled), 0))
         m.d.comb += ledger.blocked.eq(gates.blocked)
         if Opcode.POST in core.engines:
-            # A command that its engine keeps is at work, whatever the next one waits for.
-            with m.If(~core.engines[Opcode.POST].commands.ready):
-                m.d.comb += ledger.blocked[order.index(Opcode.POST)].eq(0)
+            m.d.comb += ledger.kept[order.index(Opcode.POST)].eq(~core.engines[Opcode.POST].commands.ready)
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),

@@ -121,7 +121,7 @@ def synthesise(config: Config, target: str, top: str = "accelerator", folder: Pa
     folder : Path, optional
         Where the tools' files and logs stay; by default they are removed.
     options
-        ``seeds``, ``goal`` and ``router`` of :func:`pearray.boards.ecp5.synthesise`.
+        ``seeds``, ``goal``, ``router`` and ``tell`` of :func:`pearray.boards.ecp5.synthesise`.
 
     Returns
     -------
