@@ -237,8 +237,9 @@ class Accelerator(wiring.Component):
         m.d.comb += storer.record.eq(Cat(totals, *others))
 
         counted, moved = core.count(m)
+        # A cycle is counted one later: it comes from far, and from registers then.
         events = Cat(
-            cycle, carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
+            busy.any(), carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
         m.d.comb += [
             counts.events.eq(events),
             counts.clear.eq(registers.clear),

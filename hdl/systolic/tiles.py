@@ -302,9 +302,11 @@ class TileWalker(wiring.Component):
             m.d.sync += offset.eq(next_offset)
         with m.Elif(Mux(command.left, in_column, in_element & ~command.diagonal)):
             m.d.sync += offset.eq(offset + command.w_pitch)
-        vector = self.vector
+        valid = Signal(name="vector_valid")
+        vector = Signal.like(self.vector, name="vector_asked", reset_less=True)
+        m.d.comb += [self.vector.eq(vector), self.vector.valid.eq(valid)]
         m.d.sync += [
-            vector.valid.eq(Mux(command.left, in_column, in_element)),
+            valid.eq(Mux(command.left, in_column, in_element)),
             vector.first.eq(walk.first_slot & ~walk.stationary),
             vector.left.eq(command.left),
             vector.diagonal.eq(command.diagonal),
