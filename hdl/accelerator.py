@@ -226,22 +226,23 @@ class Accelerator(wiring.Component):
         happening = Happening(start=registers.start, fetched=fetch.command, take=gates.take, done=gates.done)
         amounts, others = core.record(m, happening)
         amounts = [cycle, beats.fetch | beats.load, beats.write, *amounts]
-        totals = Signal(data.ArrayLayout(32, len(amounts)))
+        totals = Signal(data.ArrayLayout(32, len(amounts)), reset_less=True)
         carry = Signal()
         m.d.sync += carry.eq(cycle & totals[0].all())
         for total, amount in zip(totals, amounts, strict=True):
-            with m.If(registers.start):
+            with m.If(registers.clear):
                 m.d.sync += total.eq(0)
             with m.Elif(amount):
                 m.d.sync += total.eq(total + (1 if len(amount) == 1 else amount))
         m.d.comb += storer.record.eq(Cat(totals, *others))
 
         counted, moved = core.count(m)
+        # A cycle is counted one later: it comes from far, and from registers then.
         events = Cat(
-            cycle, carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
+            busy.any(), carry, beats.fetch, beats.load, beats.write, fetch.command, gates.done, gates.stalls, *counted)
         m.d.comb += [
             counts.events.eq(events),
-            counts.clear.eq(registers.start),
+            counts.clear.eq(registers.clear),
             counts.index.eq(registers.counter),
             counts.request.eq(registers.counter_request),
             registers.counter_value.eq(counts.value),
@@ -262,9 +263,7 @@ class Accelerator(wiring.Component):
         m.d.sync += settled.eq(Mux(control.run, Cat(1, settled), 0))
         m.d.comb += ledger.blocked.eq(gates.blocked)
         if Opcode.POST in core.engines:
-            # A command that its engine keeps is at work, whatever the next one waits for.
-            with m.If(~core.engines[Opcode.POST].commands.ready):
-                m.d.comb += ledger.blocked[order.index(Opcode.POST)].eq(0)
+            m.d.comb += ledger.kept[order.index(Opcode.POST)].eq(~core.engines[Opcode.POST].commands.ready)
         m.d.comb += [
             *(getattr(ledger, name).eq(getattr(state, name)) for name in ("work", "weights", "activations", "fill")),
             ledger.running.eq(cycle),

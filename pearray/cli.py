@@ -349,9 +349,9 @@ def synth(
 
     begin = time.perf_counter()
     console = _console()
-    with console.status("Synthesising, placing and routing; this takes minutes"):
+    with console.status("Synthesising; with placing and routing this takes minutes, a whole accelerator an hour") as at:
         report = synthesise(_config(config, settings), target, top, output, seeds=tuple(range(1, seeds + 1)),
-                            goal=goal, router=router, cells=cells)
+                            goal=goal, router=router, cells=cells, tell=at.update)
     table = Table("what", report["config"], title=f"{top} on {target}")
     for key in ("lut4", "ccu2c", "distributed_ram", "ff", "mult18", "block_ram", *(() if cells else ("fmax_mhz",))):
         table.add_row(key, f"{report[key]:,}")

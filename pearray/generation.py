@@ -123,7 +123,7 @@ def synthesise(config: Config, target: str, top: str = "accelerator", folder: Pa
     cells : bool
         Whether to count cells only, and to place and route nothing.
     options
-        ``seeds``, ``goal`` and ``router`` of :func:`pearray.boards.ecp5.synthesise`.
+        ``seeds``, ``goal``, ``router`` and ``tell`` of :func:`pearray.boards.ecp5.synthesise`.
 
     Returns
     -------

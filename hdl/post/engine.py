@@ -354,5 +354,6 @@ class Post(wiring.Component):
             settled.eq((settled | first) & ~accepted),
             told.eq((told | self.released) & walk.valid),
         ]
-        with m.If(accepted):
+        # When one may come, none of the one before is used, so any may take its place.
+        with m.If(self.commands.ready):
             m.d.sync += command.eq(self.commands.payload)

@@ -120,17 +120,21 @@ class BlockWalker(wiring.Component):
         return m
 
     def _walk_rows(self, m, row):
-        block = Signal(block_layout(self._kind))
-        length_less_1 = Signal(24)
-        row_dram, block_dram = Signal(32), Signal(32)
-        row_address, block_address = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        left1, left2 = Signal(16), Signal(16)
+        # Nothing here counts unless a row is valid.
+        block = Signal(block_layout(self._kind), reset_less=True)
+        length_less = Signal.like(row.p.length_less, reset_less=True)
+        row_dram, block_dram = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        row_address = Signal(ADDRESS_BITS, reset_less=True)
+        block_address = Signal(ADDRESS_BITS, reset_less=True)
+        # Turns left minus two, so that the sign bit says "last" without a comparator.
+        turns1 = Signal(signed(17), reset_less=True)
+        left1, left2 = Signal(signed(17), reset_less=True), Signal(signed(17), reset_less=True)
         last1, last2 = Signal(), Signal()
         next_dram, next_address = Signal(32), Signal(ADDRESS_BITS)
 
         m.d.comb += [
-            last1.eq((left1 == 1) | block.record),
-            last2.eq((left2 == 1) | block.record),
+            last1.eq(left1[-1] | block.record),
+            last2.eq(left2[-1] | block.record),
             next_dram.eq(Mux(last1, block_dram + block.dram_step2, row_dram + block.dram_step1)),
             next_address.eq(Mux(last1, block_address + block.step2, row_address + block.step1)),
             row.p.kind.eq(block.kind),
@@ -138,7 +142,7 @@ class BlockWalker(wiring.Component):
             row.p.record.eq(block.record),
             row.p.dram.eq(row_dram),
             row.p.address.eq(row_address),
-            row.p.length_less_1.eq(length_less_1),
+            row.p.length_less.eq(length_less),
             row.p.end.eq(last1 & last2),
             # Between two blocks a cycle is lost, as the way of ready through all stages is long.
             self.i.ready.eq(~row.valid),
@@ -147,7 +151,7 @@ class BlockWalker(wiring.Component):
             m.d.sync += [
                 row_dram.eq(next_dram),
                 row_address.eq(next_address),
-                left1.eq(Mux(last1, block.count1, left1 - 1)),
+                left1.eq(Mux(last1, turns1, left1 - 1)),
                 row.valid.eq(~row.p.end),
             ]
             with m.If(last1):
@@ -160,14 +164,19 @@ class BlockWalker(wiring.Component):
             m.d.sync += [
                 row.valid.eq(self.i.valid),
                 block.eq(self.i.p),
-                length_less_1.eq(self.i.p.length - 1),
+                length_less.eq(self.i.p.length - self._one_burst(1)),
                 row_dram.eq(self.i.p.dram),
                 block_dram.eq(self.i.p.dram),
                 row_address.eq(self.i.p.address),
                 block_address.eq(self.i.p.address),
-                left1.eq(self.i.p.count1),
-                left2.eq(self.i.p.count2),
+                turns1.eq(self.i.p.count1 - 2),
+                left1.eq(self.i.p.count1 - 2),
+                left2.eq(self.i.p.count2 - 2),
             ]
+
+    def _one_burst(self, more: int) -> int:
+        """Return the bytes of the longest burst, and some more."""
+        return burst_beats(self._config) * self._config.beat_bytes + more
 
     def _cut(self, m, row):
         """Cut a row where bursts must end; return what is left of it, and whether that is the last burst."""
@@ -179,11 +188,12 @@ class BlockWalker(wiring.Component):
         # block and where in it it ends.
         low = Signal(low_bits)
         on_chip = Signal(lane_bits)
-        more_bytes = Signal(24)
-        end_at = Signal(25)
+        # Where its last byte stands, a burst less: so the sign says that no second one follows.
+        last_byte = Signal(signed(25))
+        end_at = Signal(signed(26))
         cut = stream.Signature(data.StructLayout({
             "block": 32 - low_bits,
-            "more_blocks": 25 - low_bits,
+            "more_blocks": signed(26 - low_bits),
             "low": beat_bits,
             "high": beat_bits,
             "burst": burst_layout(self._config, self._kind),
@@ -192,9 +202,9 @@ class BlockWalker(wiring.Component):
         m.d.comb += [
             low.eq(Mux(row.p.internal, row.p.address, row.p.dram)),
             on_chip.eq(row.p.address),
-            more_bytes.eq(Mux(row.p.record, self._record_bytes - 1, row.p.length_less_1)),
-            end_at.eq(more_bytes + low),
-            cut_last.eq(cut.p.more_blocks == 0),
+            last_byte.eq(Mux(row.p.record, self._record_bytes - self._one_burst(1), row.p.length_less)),
+            end_at.eq(last_byte + low),
+            cut_last.eq(cut.p.more_blocks < 0),
             row.ready.eq(~cut.valid | cut.ready & cut_last),
         ]
         with m.If(row.ready):
@@ -245,6 +255,7 @@ def _row_layout(kind: Any) -> data.StructLayout:
         "record": 1,
         "dram": 32,
         "address": ADDRESS_BITS,
-        "length_less_1": 24,
+        # Length minus one byte and the longest burst.
+        "length_less": signed(25),
         "end": 1,
     })

@@ -85,17 +85,17 @@ class Counters(wiring.Component):
         write = sums.write_port()
         read = sums.read_port()
 
-        slot = Signal(bits)
-        first_sweep = Signal(init=1)
-        events = Signal.like(self.events)
-        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)))
+        slot = Signal(bits, reset_less=True)
+        first_sweep = Signal(init=1, reset_less=True)
+        events = Signal.like(self.events, reset_less=True)
+        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)), reset_less=True)
         m.d.sync += [slot.eq(slot + 1), events.eq(self.events)]
         with m.If(slot == slots - 1):
             m.d.sync += first_sweep.eq(0)
         with m.If(self.clear):
             m.d.sync += [slot.eq(0), first_sweep.eq(1), events.eq(0)]
-        visited = Signal(slots)
-        m.d.comb += visited.eq(1 << slot)
+        visited = Signal(slots, init=1, reset_less=True)
+        m.d.sync += visited.eq(Mux(self.clear, 1, visited.rotate_left(1)))
         place = 0
         for index, width in enumerate(self._widths):
             event = events[place:place + width]
@@ -107,30 +107,40 @@ class Counters(wiring.Component):
             with m.Elif(event.any() if width > 1 else event):
                 m.d.sync += small[index].eq(small[index] + (event if width > 1 else 1))
 
-        # Memory and increment are read in one cycle, added in the next, and written in a third.
-        slot_1, slot_2 = Signal(bits), Signal(bits)
-        first_1, requested_1, requested_2 = Signal(), Signal(), Signal()
+        # Of each eight events one is chosen in a cycle, and of these the one in the next, in which memory is read; they
+        # are added in the third, and written in the fourth.
+        few = min(bits, 3)
+        parts = Signal(data.ArrayLayout(small[0].shape(), slots >> few), reset_less=True)
+        for index, part in enumerate(parts):
+            some = small.as_value()[(index * len(part)) << few:]
+            m.d.sync += part.eq(some.word_select(slot[:few], len(part)))
+        slot_1, slot_2, slot_3 = Signal(bits), Signal(bits), Signal(bits)
+        first_1, first_2 = Signal(), Signal()
+        requested_1, requested_2, requested_3 = Signal(), Signal(), Signal()
         increment = Signal(bits + max(self._widths))
         total = Signal(32)
         m.d.comb += [
             read.en.eq(1),
-            read.addr.eq(slot),
+            read.addr.eq(slot_1),
             write.en.eq(1),
-            write.addr.eq(slot_2),
+            write.addr.eq(slot_3),
             write.data.eq(total),
             self.value.eq(total),
-            self.valid.eq(requested_2),
+            self.valid.eq(requested_3),
         ]
         wanted = Signal()
-        m.d.comb += wanted.eq(self.request & (slot == self.index) & ~requested_1 & ~requested_2)
+        m.d.comb += wanted.eq(self.request & (slot == self.index) & ~Cat(requested_1, requested_2, requested_3).any())
         m.d.sync += [
             slot_1.eq(slot),
             slot_2.eq(slot_1),
+            slot_3.eq(slot_2),
             first_1.eq(first_sweep),
-            increment.eq(small[slot]),
-            total.eq(Mux(first_1, 0, read.data) + increment),
+            first_2.eq(first_1),
+            increment.eq(parts[slot_1[few:]] if slots >> few > 1 else parts[0]),
+            total.eq(Mux(first_2, 0, read.data) + increment),
             requested_1.eq(wanted),
             requested_2.eq(requested_1),
+            requested_3.eq(requested_2),
         ]
 
         return m

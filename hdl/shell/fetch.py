@@ -149,7 +149,7 @@ class Fetch(wiring.Component):
             state.first.eq(state.beat == 0),
             state.last.eq(state.arrives & (state.beat == (1 << self._beat_bits) - 1)),
             state.requested.eq(self.request.valid & self.request.ready),
-            self.request.valid.eq(self.run & self.room & ~state.stopped & (in_flight != self.ahead)
+            self.request.valid.eq(self.room & ~state.stopped & (in_flight != self.ahead)
                                   & (in_flight <= state.following)),
             self.request.p.beat.eq(state.request_at << self._beat_bits),
             self.request.p.more.eq((1 << self._beat_bits) - 1),

@@ -210,6 +210,8 @@ class Ledger(wiring.Component):
         Which queues have a command.
     blocked : In(ArrayLayout(queues, queues))
         For each queue, for which others its oldest command waits, if there is one.
+    kept : In(queues)
+        Queues whose engine keeps a command, which is at work whatever the next one waits for.
     load : In(Progress)
         What the loader does.
     fetching, fetched, room : In(1)
@@ -224,7 +226,7 @@ class Ledger(wiring.Component):
     LATENCY = 6
 
     _OWN = ("running", "run", "work", "weights", "activations", "fill", "mark")
-    _SHELL = ("valid", "blocked", "load", "fetching", "fetched", "room")
+    _SHELL = ("valid", "blocked", "kept", "load", "fetching", "fetched", "room")
 
     def __init__(self, queues: Sequence[Opcode]) -> None:
         self._queues = tuple(queues)
@@ -233,6 +235,7 @@ class Ledger(wiring.Component):
             **dict.fromkeys(("running", "run", "work", "weights", "activations", "fill"), In(1)),
             "valid": In(count),
             "blocked": In(data.ArrayLayout(count, count)),
+            "kept": In(count),
             "load": In(Progress),
             **dict.fromkeys(("fetching", "fetched", "room", "mark"), In(1)),
             "cause": Out(_causes(queues)),
@@ -333,7 +336,8 @@ class Ledger(wiring.Component):
         """Return, for each queue, for which others its command waits, and whether there is one."""
         there = {opcode: said.valid[index] for index, opcode in enumerate(self._queues)}
         count = len(self._queues)
-        waits = {opcode: {other: there[opcode] & said.blocked[count * index + place]
+        waiting = {opcode: there[opcode] & ~said.kept[index] for index, opcode in enumerate(self._queues)}
+        waits = {opcode: {other: waiting[opcode] & said.blocked[count * index + place]
                           for place, other in enumerate(self._queues)} for index, opcode in enumerate(self._queues)}
         return waits, there
 

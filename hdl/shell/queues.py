@@ -34,6 +34,11 @@ class _State:
         self.put_at = Signal(pointers)
         self.get_at = Signal(pointers)
         self.held = Signal(data.ArrayLayout(range(depth + 1), queues))
+        #: Queues of which the memory holds a whole command.
+        self.some = Signal(queues)
+        self.some_next = Signal(queues)
+        #: Queues whose slot holds a command, or the memory does.
+        self.busy_slots = Signal(queues)
         #: The beat is its command's first, last; it goes to the memory.
         self.first = Signal()
         self.put_last = Signal()
@@ -51,9 +56,14 @@ class _State:
         self.beat = Signal(beat_bits)
         self.read_now = Signal()
         self.read_last = Signal()
-        #: Queues whose next command is read from the next cycle on; those whose slot is being filled so.
+        #: Queues whose next command is read from the next cycle on; those whose slot is being filled so, and then
+        #: will be; there is none.
         self.chosen = Signal(queues)
         self.filling = Signal(queues)
+        self.filling_next = Signal(queues)
+        self.filled = Signal(init=1)
+        #: Queues whose slot gets its last beat, straight.
+        self.completed = Signal(queues)
 
 
 class CommandQueues(wiring.Component):
@@ -112,13 +122,15 @@ class CommandQueues(wiring.Component):
         self._beat_bits = exact_log2(self._beats)
         self._queues = config.commands.queues
         queues = len(self._queues)
+        #: Last beat of each queue's commands that holds a bit of its slot.
+        self._lasts = [(slot_bits(opcode, config.commands) - 1) // self._width for opcode in self._queues]
         super().__init__({
             "put": In(1),
             "queue": In(range(queues)),
             "beat": In(max(self._beat_bits, 1)),
             "data": In(self._width),
             "room": Out(1),
-            "hungry": Out(1),
+            "hungry": Out(1, init=1),
             "valid": Out(queues),
             "take": In(queues),
         } | {slot_name(opcode): Out(slot_bits(opcode, config.commands)) for opcode in self._queues})
@@ -149,16 +161,18 @@ class CommandQueues(wiring.Component):
         While one goes straight, beats of other queues stay in the memory. What beats after the first do depends on
         registers only.
         """
-        busy_slots = Signal(len(self._queues))
+        busy_slots = state.busy_slots
         m.d.comb += [
             state.first.eq(self.beat[:self._beat_bits] == 0),
-            state.direct_first.eq(~busy_slots.bit_select(self.queue, 1) & ~state.filling.any()),
+            state.direct_first.eq(~busy_slots.bit_select(self.queue, 1) & state.filled),
             state.store.eq(self.put & ~Mux(state.first, state.direct_first, state.direct_on)),
         ]
         for queue in range(len(self._queues)):
-            m.d.comb += busy_slots[queue].eq(self.valid[queue] | (state.held[queue] != 0))
+            m.d.comb += busy_slots[queue].eq(self.valid[queue] | state.some[queue])
+        # From a register, since requests for commands and for loads wait for each other.
         watched = [self._queues.index(opcode) for opcode in (Opcode.LOAD, Opcode.EXECUTE)]
-        m.d.comb += self.hungry.eq(~Cat(busy_slots[queue] | state.filling[queue] for queue in watched).all())
+        has = self.valid & ~self.take | state.completed | state.some_next | state.filling | state.chosen
+        m.d.sync += self.hungry.eq(~Cat(has[queue] for queue in watched).all())
         with m.If(self.put):
             with m.If(state.first):
                 m.d.sync += [state.direct_on.eq(state.direct_first), state.direct_queue.eq(self.queue)]
@@ -180,7 +194,8 @@ class CommandQueues(wiring.Component):
         """Read the beats of one command after the other, as far as they are there."""
         there = Signal()
         m.d.comb += [
-            there.eq((state.held[state.source] != 0) | (state.coming == state.source) & (state.beat < state.come)),
+            there.eq(state.some.bit_select(state.source, 1)
+                     | (state.coming == state.source) & (state.beat < state.come)),
             state.read_now.eq(state.reading & there),
             state.read_last.eq(state.read_now & (state.beat == self._beats - 1)),
             read.en.eq(1),
@@ -193,7 +208,7 @@ class CommandQueues(wiring.Component):
         """Choose whose next command is read: the first queue's whose slot is empty."""
         wanted = Signal(len(self._queues))
         for queue in range(len(self._queues)):
-            some = (state.held[queue] != 0) | (state.come != 0) & (state.coming == queue)
+            some = state.some[queue] | (state.come != 0) & (state.coming == queue)
             m.d.comb += wanted[queue].eq(~self.valid[queue] & ~state.filling[queue] & some)
         # Choosing waits until `held` tells what the command read last has left.
         with m.If(state.read_last):
@@ -216,7 +231,8 @@ class CommandQueues(wiring.Component):
                 m.d.sync += state.put_at[queue].eq(state.put_at[queue] + 1)
             with m.If(get):
                 m.d.sync += state.get_at[queue].eq(state.get_at[queue] + 1)
-            m.d.sync += held.eq(held + put - get)
+            m.d.comb += state.some_next[queue].eq(put | Mux(get, held != 1, state.some[queue]))
+            m.d.sync += [held.eq(held + put - get), state.some[queue].eq(state.some_next[queue])]
             m.d.comb += full[queue].eq(held >= self._depth // 2)
             rules.never(m, f"{self._queues[queue].name.lower()}_queue", put & (held == self._depth), "overflow")
         m.d.sync += self.room.eq(~full.any())
@@ -224,37 +240,54 @@ class CommandQueues(wiring.Component):
     def _fill_slots(self, m, read_data, state):
         """Fill the slots, from the memory through its output register, or straight."""
         word = Signal(self._width, reset_less=True)
-        arrived = Signal(2)
-        target_1, target_2 = Signal(range(len(self._queues))), Signal(range(len(self._queues)))
+        read, target = Signal(), Signal(range(len(self._queues)))
         place_1, place_2 = Signal(self._beat_bits), Signal(self._beat_bits)
+        # Queue to whose slot the word goes that has been read; a slot needs not all beats of its command.
+        arrives = Signal(len(self._queues))
+        needed = Signal()
         m.d.sync += [
             word.eq(read_data),
-            arrived.eq(Cat(state.read_now, arrived)),
-            target_1.eq(state.source), target_2.eq(target_1),
+            read.eq(state.read_now), target.eq(state.source), arrives.eq(Mux(read, 1 << target, 0)),
             place_1.eq(state.beat), place_2.eq(place_1),
         ]
+        with m.Switch(target):
+            for queue, last in enumerate(self._lasts):
+                with m.Case(queue):
+                    m.d.sync += needed.eq(read & (place_1 <= last))
         # A slot that is being filled from the memory keeps beats from going straight.
         to_slot = Signal(self._width)
-        m.d.comb += to_slot.eq(Mux(state.filling.any(), word, self.data))
+        m.d.comb += to_slot.eq(Mux(needed, word, self.data))
+        may_begin = Signal(len(self._queues))
+        m.d.comb += [
+            may_begin.eq(Mux(state.first & state.filled, ~state.busy_slots, 0)),
+            state.filling_next.eq(state.filling | state.chosen),
+        ]
+        m.d.sync += [state.filling.eq(state.filling_next), state.filled.eq(~state.filling_next.any())]
         overwritten = Signal(len(self._queues))
         rules.never(m, "slots", overwritten, "a command was overwritten before it was taken")
         for queue, opcode in enumerate(self._queues):
-            slot = getattr(self, slot_name(opcode))
-            last = (len(slot) - 1) // self._width
+            slot = Signal(len(getattr(self, slot_name(opcode))), name=slot_name(opcode), reset_less=True)
+            m.d.comb += getattr(self, slot_name(opcode)).eq(slot)
             with m.If(self.take[queue]):
                 m.d.sync += self.valid[queue].eq(0)
-            # Until its slot is valid, a queue that is being read must not be chosen again.
-            with m.If(state.chosen[queue]):
-                m.d.sync += state.filling[queue].eq(1)
-            for index in range(last + 1):
+            for index in range(self._lasts[queue] + 1):
                 part = slot[index * self._width:(index + 1) * self._width]
+                # What goes straight is taken from before it comes, as whatever may come instead: whether it comes, and
+                # a first beat whither, is known late. So a slot that is not valid may hold anything.
                 if index:
-                    straight = state.direct_on & (state.direct_queue == queue) & (self.beat == index)
+                    straight = expected = state.direct_on & (state.direct_queue == queue) & (self.beat == index)
                 else:
+                    expected = may_begin[queue]
                     straight = state.first & state.direct_first & (self.queue == queue)
-                from_memory = arrived[1] & state.filling[queue] & (target_2 == queue) & (place_2 == index)
-                with m.If(self.put & straight | from_memory):
+                from_memory = arrives[queue] & (place_2 == index)
+                with m.If(expected | from_memory):
                     m.d.sync += part.eq(to_slot)
+                with m.If(self.put & straight | from_memory):
                     m.d.comb += overwritten[queue].eq(self.valid[queue])
-                    if index == last:
-                        m.d.sync += [self.valid[queue].eq(1), state.filling[queue].eq(0)]
+                    if index == self._lasts[queue]:
+                        m.d.sync += self.valid[queue].eq(1)
+                if index == self._lasts[queue]:
+                    m.d.comb += state.completed[queue].eq(self.put & straight)
+                    # Until its slot is valid, a queue that is being read must not be chosen again.
+                    with m.If(from_memory):
+                        m.d.comb += state.filling_next[queue].eq(0)

@@ -133,7 +133,7 @@ class Reader(wiring.Component):
         take = Signal()
         m.d.comb += [
             any_request.eq(Cat(request.valid for request in self.request).any()),
-            take.eq((~bus.arvalid | bus.arready) & (in_flight != IN_FLIGHT) & ~self.drain & ~draining),
+            take.eq((~bus.arvalid | bus.arready) & ~in_flight[exact_log2(IN_FLIGHT)] & ~self.drain & ~draining),
             bursts.i.valid.eq(take & any_request),
             bursts.i.p.client.eq(chosen),
             bursts.i.p.beat.eq(payload.beat),

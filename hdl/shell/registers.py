@@ -133,6 +133,8 @@ class Registers(wiring.Component):
         Port of the host.
     start : Out(1)
         High for one cycle when the host starts the program while ``busy`` is low.
+    clear : Out(1)
+        The same, and in reset: what is counted anew then needs no other reset.
     program_address, timeout : Out(32)
         Registers of this name.
     busy, done, error : In(1)
@@ -166,6 +168,7 @@ class Registers(wiring.Component):
         super().__init__({
             "bus": In(AXI4Lite()),
             "start": Out(1),
+            "clear": Out(1, init=1),
             "program_address": Out(32),
             "timeout": Out(32, init=TIMEOUT_RESET),
             "busy": In(1),
@@ -198,14 +201,15 @@ class Registers(wiring.Component):
             bus.awready.eq(take),
             bus.wready.eq(take),
         ]
-        m.d.sync += self.start.eq(0)
+        m.d.sync += [self.start.eq(0), self.clear.eq(0)]
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
         with m.If(take):
             m.d.sync += bus.bvalid.eq(1)
             with m.Switch(bus.awaddr[2:]):
                 with m.Case(offsets["control"] >> 2):
-                    m.d.sync += self.start.eq(bus.wdata[CONTROL_START] & bus.wstrb[0] & ~self.busy)
+                    starts = bus.wdata[CONTROL_START] & bus.wstrb[0] & ~self.busy
+                    m.d.sync += [self.start.eq(starts), self.clear.eq(starts)]
                 for name, register in (("program_address", self.program_address), ("timeout", self.timeout)):
                     with m.Case(offsets[name] >> 2):
                         for byte in range(4):

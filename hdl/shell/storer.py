@@ -222,7 +222,7 @@ class Storer(wiring.Component):
         places = []
         for lane in range(lanes):
             place = Signal.like(word, name=f"place_{lane}")
-            line = Signal.like(self.read.line[0], name=f"line_{lane}")
+            line = Signal.like(self.read.line[0], name=f"line_{lane}", reset_less=True)
             m.d.comb += place.eq(Mux(lane < rotation, word_after, word))
             m.d.sync += line.eq(place[beat_bits:])
             for bank in self._banks_of(lane):

@@ -186,11 +186,16 @@ class Execute(wiring.Component):
             wiring.connect(m, wiring.flipped(self.shifts), streamer.shifts)
         in_flight = Signal(8)
         accepted = Signal()
+        quiet = Signal(init=1)
+        ended = delay(m, self.done, Accumulators.AHEAD, "done")
         m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
-        m.d.sync += in_flight.eq(in_flight + accepted - delay(m, self.done, Accumulators.AHEAD, "done"))
+        m.d.sync += [
+            in_flight.eq(in_flight + accepted - ended),
+            quiet.eq(~accepted & Mux(ended, in_flight == 1, in_flight == 0)),
+        ]
         m.d.comb += [
             self.output_stationary.eq(tiles.output_stationary),
-            tiles.quiet.eq(in_flight == 0),
+            tiles.quiet.eq(quiet),
             streamer.output_stationary.eq(tiles.output_stationary),
             feeder.tiles.eq(tiles.vector),
             feeder.elements.eq(streamer.weight),

@@ -76,22 +76,31 @@ class Feeder(wiring.Component):
         config = self._config
         m.submodules.order = order = Rotator(config.banks, config.array.operand_bits)
         chosen = Signal(weight_vector_layout(config))
-        m.d.comb += chosen.eq(Mux(self.elements.valid, self.elements, self.tiles))
+        m.d.comb += chosen.eq(Mux(self.tiles.valid, self.tiles, self.elements))
         pad = self.latency - (1 + BankRead.LATENCY + order.latency + 1)
-        vector = delay(m, chosen, pad, "vector")
+        vector = self._later(m, chosen, pad, "vector")
         self._read(m, vector, order)
         # Masks are made one cycle before the vector leaves the rotator.
-        flags = delay(m, vector, BankRead.LATENCY + order.latency, "flags")
+        flags = self._later(m, vector, BankRead.LATENCY + order.latency, "flags")
         keep = self._keep(m, flags)
-        flags = delay(m, flags, 1, "flags_late")
+        flags = self._later(m, flags, 1, "flags_late")
         self._subtract_zero_point(m, flags, order.o, keep)
-        flags = delay(m, flags, 1, "flags_out")
+        flags = self._later(m, flags, 1, "flags_out")
         m.d.comb += [
             self.w_control.left.eq(flags.left),
             self.w_control.capture.eq(flags.valid & flags.first),
         ]
 
         return m
+
+    def _later(self, m, vector, cycles, name):
+        """Delay a vector. All of it follows from whether it is valid, which is all that is reset."""
+        later = Signal.like(vector, name=f"{name}_later")
+        m.d.comb += [
+            later.eq(delay(m, vector, cycles, name, reset_less=True)),
+            later.valid.eq(delay(m, vector.valid, cycles, f"{name}_valid")),
+        ]
+        return later
 
     def _read(self, m, vector, order):
         """Read the vector's operands, and rotate them to their places."""
@@ -122,7 +131,7 @@ class Feeder(wiring.Component):
         m.d.comb += column.eq(Mux(flags.first, 1, column_after))
         m.d.sync += column_after.eq(column << 1)
         lanes = max(rows, cols)
-        keep = Signal(lanes)
+        keep = Signal(lanes, reset_less=True)
         for lane in range(lanes):
             in_left = lane < flags.elements if lane < rows else 0
             in_top = ~flags.diagonal | column[lane] if lane < cols else 0

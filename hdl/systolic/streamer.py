@@ -95,8 +95,8 @@ class Streamer(wiring.Component):
 
         tile = Signal(tile_layout(self._config), reset_less=True)
         take = Signal()
-        address, weight_address, ends, drains = self._walk(m, tile, take)
-        row, first_pixel = self._take(m, tile, take, ends, drains)
+        address, weight_address, free, drains = self._walk(m, tile, take)
+        row, first_pixel = self._take(m, tile, take, free, drains)
         operands, valid = self._read(m, tile, address)
         self._subtract_zero_point(m, tile, operands, valid)
         self._ask_for_weight(m, tile, weight_address)
@@ -111,7 +111,8 @@ class Streamer(wiring.Component):
     def _walk(self, m, tile, take):
         """Walk the pixels of the tile.
 
-        Return the addresses of activations and weights, and whether the vector ends the tile, and drains its sums.
+        Return the addresses of activations and weights, whether the next tile may follow, as far as vectors of this one
+        go, and whether the vector drains its tile's sums.
         """
         offered = self.tile.p
         last_pixel = Signal()
@@ -128,17 +129,25 @@ class Streamer(wiring.Component):
             weight_walk.steps.eq(tile.weight_steps),
         ]
         address, step, ends, drains = walk.address, self.busy, last_pixel, last_pixel
+        goes_on = Signal()
+        free = Signal(init=1)
         if self._config.arithmetic.add_latency > 1:
             further, first_turn, last_turn = self._take_turns(m, tile)
             address, step = address + further, step & last_turn
             ends, drains = last_pixel & last_turn, last_pixel & first_turn
+            m.d.comb += free.eq(~self.busy | ends)
+        else:
+            # From a register, because the tile walker waits for it.
+            m.d.sync += free.eq(~goes_on | counter.end_next)
+        m.d.comb += goes_on.eq(take | self.busy & ~ends)
+        m.d.sync += self.busy.eq(goes_on)
         for part in (counter, walk, weight_walk):
             m.d.comb += [part.load.eq(take), part.step.eq(step)]
             if part is not counter:
                 m.d.comb += part.last.eq(counter.last)
-        return address, weight_walk.address, ends, drains
+        return address, weight_walk.address, free, drains
 
-    def _take(self, m, tile, take, ends, drains):
+    def _take(self, m, tile, take, free, drains):
         """Take the next tile when it may follow; return the row of sums, and whether the pixel is the first."""
         config, offered = self._config, self.tile.p
         # Sums of the tile before leave the array row by row; a tile must not drain into them. All that
@@ -152,7 +161,7 @@ class Streamer(wiring.Component):
             m.d.sync += draining.eq(draining - 1)
         m.d.comb += [
             stationary.eq(self.busy & tile.output_stationary),
-            self.tile.ready.eq((~self.busy | ends) & (offered.long | ~unsafe)),
+            self.tile.ready.eq(free & (offered.long | ~unsafe)),
             take.eq(self.tile.valid & self.tile.ready),
         ]
         m.d.sync += unsafe.eq(stationary | (draining > 1) | take & offered.output_stationary)
@@ -161,13 +170,10 @@ class Streamer(wiring.Component):
         row = Signal(range(config.accumulators.depth), reset_less=True)
         m.d.sync += first_pixel.eq(take)
         with m.If(take):
-            m.d.sync += [self.busy.eq(1), tile.eq(offered), row.eq(offered.row)]
-        with m.Else():
-            # All vectors of an output-stationary tile keep the row that it came with.
-            with m.If(~tile.output_stationary):
-                m.d.sync += row.eq(row + 1)
-            with m.If(ends):
-                m.d.sync += self.busy.eq(0)
+            m.d.sync += [tile.eq(offered), row.eq(offered.row)]
+        # All vectors of an output-stationary tile keep the row that it came with.
+        with m.Elif(~tile.output_stationary):
+            m.d.sync += row.eq(row + 1)
         return row, first_pixel
 
     def _read(self, m, tile, address):
@@ -211,11 +217,12 @@ class Streamer(wiring.Component):
         is_unsigned = delay(m, tile.a_unsigned, late, "unsigned", reset_less=True)
         for index in range(self._config.array.rows):
             operand = operands[index]
-            word = arithmetic.prepare(operand, operand[-1] & ~is_unsigned, zero_point)
-            m.d.sync += self.a[index].eq(word)
+            value = Signal(arithmetic.word, name=f"value_{index}", reset_less=True)
+            m.d.sync += value.eq(arithmetic.prepare(operand, operand[-1] & ~is_unsigned, zero_point))
             # Idle cycles of an output-stationary sum must add nothing.
             with m.If(~valid):
-                m.d.sync += self.a[index].eq(0)
+                m.d.sync += value.eq(0)
+            m.d.comb += self.a[index].eq(value)
 
     def _ask_for_weight(self, m, tile, address):
         """Ask for the weight vector of an output-stationary element."""

@@ -34,11 +34,12 @@ class _Walk:
         self.stationary = Signal()
         #: Bit i is high i + 1 cycles after the command was accepted.
         self.prepare = Signal(3)
-        #: The command has tiles that have not been taken; the first of them has begun.
-        self.cutting = Signal()
+        #: The first tile of the command has begun.
         self.begun = Signal()
-        #: Tiles are left to begin.
+        #: Tiles are left to begin; so they are, and a tile is offered; the first one begins.
         self.more = Signal()
+        self.offered_with_more = Signal()
+        self.begins = Signal()
         #: The next tile begins in the cycle after this one; there is one before it in the command.
         self.go = Signal()
         self.step = Signal()
@@ -48,6 +49,8 @@ class _Walk:
         #: The tile has the last elements, the last columns, both.
         self.last_k = Signal()
         self.last_n = Signal()
+        #: A tile with the last elements has begun.
+        self.ends_k = Signal()
         self.finish = Signal()
         #: The tile after this one has the last columns.
         self.last_n_next = Signal()
@@ -136,7 +139,6 @@ class TileWalker(wiring.Component):
         accepted = Signal()
         m.d.comb += [
             self.output_stationary.eq(walk.stationary),
-            self.busy.eq(walk.cutting | walk.prepare.any()),
             self.commands.ready.eq(~self.busy & (self.quiet
                                                  | (self.commands.p.output_stationary == walk.stationary))),
             accepted.eq(self.commands.valid & self.commands.ready),
@@ -144,6 +146,7 @@ class TileWalker(wiring.Component):
         m.d.sync += walk.prepare.eq(Cat(accepted, walk.prepare))
         continues = self._continues(m, walk) if self._config.has_toeplitz else None
         with m.If(accepted):
+            m.d.sync += self.busy.eq(1)
             if continues is not None:
                 m.d.sync += walk.continues.eq(~self.quiet & continues)
             m.d.sync += [
@@ -176,19 +179,22 @@ class TileWalker(wiring.Component):
         slots_passed = Mux(walk.begun, toeplitz_slots(self._config) - 2, continuing_slots(self._config) - 2)
         most = max(slots_top, slots_left, continuing_slots(self._config) if self._config.has_toeplitz else 0)
         slot = Signal(signed(ceil_log2(most) + 1), reset_less=True)
-        held = Signal()
         taken = Signal()
+        offered_next = Signal()
+        # Much depends on `go`, and it depends on the streamer: what else it does comes from few registers. Nothing is
+        # offered when the first tile of a command begins; all others begin when the one before is taken.
         m.d.comb += [
             walk.finish.eq(walk.last_k & walk.last_n),
-            self.tile.valid.eq(walk.loading & slot[-1] | held),
             taken.eq(self.tile.valid & self.tile.ready),
-            walk.go.eq(walk.more & (taken | ~walk.loading & ~held)),
+            walk.go.eq(walk.begins | walk.offered_with_more & self.tile.ready),
             walk.step.eq(walk.go & walk.begun),
+            offered_next.eq(walk.loading & (slot == 0) | self.tile.valid & ~self.tile.ready),
         ]
         m.d.sync += [
             walk.first_slot.eq(walk.go),
             walk.loading.eq(walk.go | walk.loading & ~slot[-1]),
-            held.eq(self.tile.valid & ~self.tile.ready),
+            self.tile.valid.eq(offered_next),
+            walk.offered_with_more.eq(offered_next & walk.more),
             slot.eq(slot - 1),
         ]
         with m.If(walk.go):
@@ -202,12 +208,13 @@ class TileWalker(wiring.Component):
         prepared = walk.prepare[-1]
         if self._config.has_toeplitz:
             prepared = Mux(walk.continues, walk.prepare[self.CONTINUATION - 3], prepared)
+        m.d.sync += walk.begins.eq(prepared)
         with m.If(prepared):
-            m.d.sync += [walk.cutting.eq(1), walk.begun.eq(0), walk.more.eq(1)]
+            m.d.sync += [walk.begun.eq(0), walk.ends_k.eq(0), walk.more.eq(1)]
         with m.Elif(walk.go):
             m.d.sync += walk.begun.eq(1)
-        with m.Elif(taken & walk.finish):
-            m.d.sync += walk.cutting.eq(0)
+        with m.If(taken & walk.finish):
+            m.d.sync += self.busy.eq(0)
 
     def _unless_passed(self, walk, value, otherwise):
         """Return a value, or another for a tile whose weights are passed on diagonally."""
@@ -221,10 +228,10 @@ class TileWalker(wiring.Component):
         m.d.comb += [
             walk.last_n.eq(n_left[-1]),
             n_fewer.eq(n_left - 1),
-            walk.last_n_next.eq(Mux(walk.begun & walk.last_k, n_fewer[-1], n_left[-1])),
+            walk.last_n_next.eq(Mux(walk.ends_k, n_fewer[-1], n_left[-1])),
         ]
         # Written so that `go`, which comes late, decides last.
-        with m.If(walk.prepare[0] | walk.go & (walk.begun & walk.last_k)):
+        with m.If(walk.prepare[0] | walk.go & walk.ends_k):
             with m.If(walk.prepare[0]):
                 m.d.sync += [
                     n_left.eq(command.n_count - 2),
@@ -252,9 +259,10 @@ class TileWalker(wiring.Component):
             m.d.sync += [
                 walk.elements.eq(plan.elements),
                 walk.last_k.eq(plan.last),
+                walk.ends_k.eq(plan.last),
                 walk.more.eq(~(plan.last & walk.last_n_next)),
             ]
-        with m.If(walk.prepare[0] | walk.step & walk.last_k):
+        with m.If(walk.prepare[0] | walk.go & walk.ends_k):
             m.d.sync += walk.first_k.eq(1)
         with m.Elif(walk.step):
             m.d.sync += walk.first_k.eq(0)
@@ -281,7 +289,7 @@ class TileWalker(wiring.Component):
 
     def _ask_for_weights(self, m, walk, in_element, in_column):
         """Ask for a weight vector in each slot that has one. A tile from the top ends where the next one begins."""
-        command, step, last_k = walk.command, walk.step, walk.last_k
+        command, last_k = walk.command, walk.last_k
         offset = Signal(ADDRESS_BITS, reset_less=True)
         tile_offset = Signal(ADDRESS_BITS, reset_less=True)
         next_offset = Signal(ADDRESS_BITS, reset_less=True)
@@ -290,13 +298,15 @@ class TileWalker(wiring.Component):
         m.d.sync += next_offset.eq(Mux(last_k, 0, tile_offset + Mux(command.left, walk.elements, command.w_pitch)))
         with m.If(walk.prepare[0]):
             m.d.sync += offset.eq(0)
-        with m.Elif(step & (last_k | command.left | command.diagonal)):
+        with m.Elif(walk.go & (walk.ends_k | walk.begun & (command.left | command.diagonal))):
             m.d.sync += offset.eq(next_offset)
         with m.Elif(Mux(command.left, in_column, in_element & ~command.diagonal)):
             m.d.sync += offset.eq(offset + command.w_pitch)
-        vector = self.vector
+        valid = Signal(name="vector_valid")
+        vector = Signal.like(self.vector, name="vector_asked", reset_less=True)
+        m.d.comb += [self.vector.eq(vector), self.vector.valid.eq(valid)]
         m.d.sync += [
-            vector.valid.eq(Mux(command.left, in_column, in_element)),
+            valid.eq(Mux(command.left, in_column, in_element)),
             vector.first.eq(walk.first_slot & ~walk.stationary),
             vector.left.eq(command.left),
             vector.diagonal.eq(command.diagonal),
@@ -312,7 +322,7 @@ class TileWalker(wiring.Component):
                                                                     self._config.scratchpads.activation_bytes))
         m.d.comb += [
             fold.command.eq(walk.command),
-            fold.restart.eq(walk.prepare[1] | walk.step & walk.last_k),
+            fold.restart.eq(walk.prepare[1] | walk.go & walk.ends_k),
             fold.tile.eq(walk.go),
             fold.step.eq(in_element),
             fold.shift.eq(in_row),

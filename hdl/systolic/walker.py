@@ -52,6 +52,8 @@ class LoopCounter(wiring.Component):
     end : Out(1)
         Whether this is the last step of a walk. Clear once that was taken, until a walk is loaded. From
         a register, because much depends on it.
+    end_next : Out(1)
+        What it will be in the next cycle.
     """
 
     load: In(1)
@@ -60,6 +62,7 @@ class LoopCounter(wiring.Component):
     counts: In(data.ArrayLayout(signed(COUNT_BITS), 3))
     last: Out(3)
     end: Out(1)
+    end_next: Out(1)
 
     def elaborate(self, platform):
         """Build the counters."""
@@ -76,10 +79,12 @@ class LoopCounter(wiring.Component):
         # Whether each loop is in its last turn after this step.
         lasts_then = [Mux(self.last[:loop].all(), Mux(self.last[loop], self.counts[loop][-1], counter == 0),
                           self.last[loop]) for loop, counter in enumerate(counters)]
+        m.d.comb += self.end_next.eq(self.end)
         with m.If(self.load):
-            m.d.sync += self.end.eq(Cat(counts[-1] for counts in self.counts_load).all())
+            m.d.comb += self.end_next.eq(Cat(counts[-1] for counts in self.counts_load).all())
         with m.Elif(self.step):
-            m.d.sync += self.end.eq(Cat(lasts_then).all() & ~self.end)
+            m.d.comb += self.end_next.eq(Cat(lasts_then).all() & ~self.end)
+        m.d.sync += self.end.eq(self.end_next)
 
         return m
 

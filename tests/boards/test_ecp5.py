@@ -38,7 +38,11 @@ endmodule
 
 def test_report(tmp_path):
     """A wrong cell count, a lost multiplier or an unreported memory would make every cost figure void."""
-    report = synthesise(DESIGN, "top", PORTS, target="ecp5-25", seeds=(1, 2), folder=tmp_path)
+    told = []
+    report = synthesise(DESIGN, "top", PORTS, target="ecp5-25", seeds=(1, 2), folder=tmp_path, tell=told.append)
+    # Nobody would wait an hour for what does not say that it goes on.
+    assert {"seed 1: routing, 0 ways left", "seed 2: routing, 0 ways left"} <= set(told)
+    assert any(re.fullmatch(r"seed 1: about [\d.]+ MHz, routing", each) for each in told)
     assert report.mult18 == 1
     assert report.block_ram == 2
     assert report.distributed_ram > 0
