@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import bench_attention
 import bench_breadth
 import bench_compile
+import bench_decoder
 import bench_demo
 import bench_eyeriss
 import bench_generate
@@ -147,6 +148,8 @@ PARTS = {
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
     "attention": Part("Attention", bench_attention.INTRODUCTION, partial(bench_attention.attention, measure),
                       bench_attention.rows()),
+    "decoder": Part("Decoder", bench_decoder.INTRODUCTION, partial(bench_decoder.decoder, measure),
+                    bench_decoder.rows()),
     "minilm": Part("Products of an encoder", bench_minilm.INTRODUCTION, bench_minilm.minilm, bench_minilm.rows()),
     "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
                    bench_attention.ROWS_OF_ERRORS),
