@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import bench_attention
 import bench_breadth
 import bench_compile
+import bench_decoder
 import bench_demo
 import bench_encoder
 import bench_eyeriss
@@ -150,6 +151,8 @@ PARTS = {
                       bench_attention.rows()),
     "encoder": Part("Encoder layers", bench_encoder.INTRODUCTION, partial(bench_encoder.encoder, measure),
                     bench_encoder.rows()),
+    "decoder": Part("Decoder", bench_decoder.INTRODUCTION, partial(bench_decoder.decoder, measure),
+                    bench_decoder.rows()),
     "minilm": Part("Products of an encoder", bench_minilm.INTRODUCTION, bench_minilm.minilm, bench_minilm.rows()),
     "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
                    bench_attention.ROWS_OF_ERRORS),
