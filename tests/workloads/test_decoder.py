@@ -5,6 +5,7 @@ import pytest
 from encoder_layers import layer_array
 
 import pearray as pe
+from pearray.cli import _simulate
 from pearray.following import follow
 from pearray.handle import Handle
 from pearray.report import compare
@@ -45,6 +46,13 @@ def test_settings():
                               ({"ff": 3}, "ff")):
         with pytest.raises(pe.PearrayError, match=message):
             load_workload("llama-block", settings=settings)
+
+
+def test_trace_is_of_one_run():
+    """A trace that held the prompt alone would pass for all of it."""
+    workload = load_workload("llama-block", settings={"tokens": 4})
+    with pytest.raises(pe.PearrayError, match=r"^--trace draws one run, but llama-block has 3: set workload\.prom"):
+        _simulate(workload, pe.System(layer_array()), "verilator", True, "outputs")
 
 
 def test_runs_on_the_rtl_are_joined(seed):
