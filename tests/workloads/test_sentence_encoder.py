@@ -23,6 +23,16 @@ def _embeddings(encoder, batch):
     return batch.embeddings(encoder.layers[-1].y.real(made[f"layer {len(encoder.layers)}"]))
 
 
+def test_float_network_is_that_of_onnxruntime(network):
+    """Cosines would be with another network: each sentence alone gives what ours gives among others."""
+    pytest.importorskip("onnxruntime")
+    from float_encoder import run_encoder
+
+    weights, _, batch = network
+    for ours, x in zip(batch.split(float_outputs(weights, batch, LAYERS, HEADS)), batch.split(batch.x), strict=True):
+        np.testing.assert_allclose(ours, run_encoder(weights, LAYERS, HEADS, x), rtol=0, atol=2e-5)
+
+
 def test_embeddings_are_near_those_of_floats(network):
     """A scale, a zero point, a fold or a mask that is wrong turns embeddings elsewhere."""
     weights, encoder, batch = network
