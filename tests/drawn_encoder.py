@@ -4,7 +4,7 @@ import numpy as np
 
 from pearray.workloads.sentence_encoder import Batch
 
-__all__ = ["HEADS", "LAYERS", "drawn_batch", "drawn_weights"]
+__all__ = ["HEADS", "HUGE", "LAYERS", "WORDS", "drawn_batch", "drawn_weights"]
 
 LAYERS, HEADS, WIDTH, HIDDEN, WORDS, LENGTH = 2, 4, 32, 48, 40, 24
 
