@@ -154,6 +154,8 @@ PARTS = {
     "decoder": Part("Decoder", bench_decoder.INTRODUCTION, partial(bench_decoder.decoder, measure),
                     bench_decoder.rows()),
     "minilm": Part("Products of an encoder", bench_minilm.INTRODUCTION, bench_minilm.minilm, bench_minilm.rows()),
+    "sentences": Part("A sentence encoder", bench_minilm.ENCODER_INTRODUCTION, partial(bench_minilm.encoder, measure),
+                      bench_minilm.encoder_rows()),
     "errors": Part("Errors of attention", bench_attention.ERRORS_INTRODUCTION, bench_attention.errors,
                    bench_attention.ROWS_OF_ERRORS),
     "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),

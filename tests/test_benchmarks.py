@@ -26,7 +26,7 @@ def page():
 
 
 PARTS = ["attention", "breadth", "compile", "cost", "decoder", "demo", "encoder", "errors", "eyeriss", "generation",
-         "minilm", "products", "shapes", "simulation", "speed", "sweep", "vector"]
+         "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
 
 
 def test_parts(bench):

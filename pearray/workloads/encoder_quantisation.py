@@ -215,8 +215,8 @@ def _operators(heads: int, ranges: Mapping[str, Stored],
     def norm(x: str, y: str) -> LayerNorm:
         return LayerNorm(x_scale=ranges[x].scale, y_scale=ranges[y].scale, y_zero_point=ranges[y].zero, epsilon=1e-12)
 
-    attention = MultiHeadAttention(heads=heads, av_scale=ranges["av"].scale,
-                                   **{f"requant_{name}": requants[name][0] for name in "qkvz"})
+    projections: dict[str, Any] = {f"requant_{name}": requants[name][0] for name in "qkvz"}
+    attention = MultiHeadAttention(heads=heads, av_scale=ranges["av"].scale, **projections)
     return EncoderLayer(
         attention=attention, add_1=add("x", "z", "sum_1"), norm_1=norm("sum_1", "h"),
         linear_1=Linear(requant=requants["1"][0], activation="gelu"), linear_2=Linear(requant=requants["2"][0]),

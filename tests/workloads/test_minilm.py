@@ -92,15 +92,11 @@ def test_products_on_the_rtl_equal_the_runtime(rng, bench):
         np.testing.assert_array_equal(ours, expected, name)
 
 
-def test_word_pieces_are_the_longest_there_are(tmp_path, monkeypatch):
-    """Words fall into the longest pieces; accents and capitals are dropped, and what has no piece is one mark."""
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "play", "##ing", "##in", "p", ",", "cafe"]
-    (tmp_path / "vocab.txt").write_text("\n".join(names))
+def test_tokens_have_the_numbers_of_their_lines(tmp_path, monkeypatch):
+    """A vocabulary that is read otherwise gives the embeddings of other words."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n##ing\ncafé")
     monkeypatch.setattr(minilm, "_file", lambda relative: tmp_path / relative)
-    found = minilm.tokens("Playing, Café xyz play", 9)
-    assert [names[number] for number in found] == ["[CLS]", "play", "##ing", ",", "cafe", "[UNK]", "play", "[SEP]",
-                                                   "[PAD]"]
-    assert len(minilm.tokens("play " * 30, 9)) == 9
+    assert minilm.tokens("Playing xyz", 9).tolist() == [2, 4, 5, 1, 3]
 
 
 def test_a_missing_package_is_named(monkeypatch):
