@@ -11,7 +11,7 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.sim.engine import Disturbance, Job, run
 
-CONFIG = row_array("3x4")
+CONFIG = row_array("4x6")
 
 
 def _run(operator, tensors, **options):
