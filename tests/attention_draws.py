@@ -50,6 +50,8 @@ def drawn_attention(rng, config):
     groups, shared = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2, 3]))
     p, m = (int(rng.choice([1, rng.integers(1, 9), rng.integers(1, 60)])) for _ in range(2))
     e, f = (int(rng.choice([1, rows, cols, rng.integers(1, 3 * cols + 1)])) for _ in range(2))
+    if config.KIND == "row-stationary" and rng.integers(2):
+        e = 8 * int(rng.integers(1, 5))
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}

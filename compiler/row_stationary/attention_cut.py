@@ -16,8 +16,11 @@ from .setup import Placement, setup_size
 
 __all__ = ["AttentionLayer", "Form", "KeyBlock", "QueryBlock"]
 
-#: A step of filters that fields do not hold.
-_MOST_STEP = 1 << 16
+#: A step of filters that fields do not hold, and channels of a line.
+_MOST_STEP, _LINE = 1 << 16, 8
+
+#: Queries of a block for which forms are compared.
+_TYPICAL_ROWS = 80
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Form:
         Parts of the contraction, and chunks of filters.
     lanes : int
         Sums of a line.
+    by_line : bool
+        Whether filters are sent in lines of 8 channels, not word by word.
     """
 
     r: int
@@ -43,6 +48,7 @@ class Form:
     parts: int
     chunks: int
     lanes: int
+    by_line: bool = False
 
     @property
     def depth(self) -> int:
@@ -60,9 +66,9 @@ class Form:
         return self.width // self.lanes
 
     @property
-    def filter_words(self) -> int:
-        """Words of filters that PEs are sent, in all passes over a block of queries."""
-        return self.parts * self.chunks * self.depth * self.width
+    def filter_cycles(self) -> int:
+        """Cycles in which PEs are sent filters, in all passes over a block of queries."""
+        return self.parts * self.chunks * self.depth * self.width // (_LINE if self.by_line else 1)
 
     @property
     def cycles(self) -> int:
@@ -134,19 +140,23 @@ class AttentionLayer:
         self.value_lines = self._matrix_lines(self.values, 1, self.width)
         self._check()
 
-    def _forms(self, r: int, t: int, depth: int, width: int, is_exact: bool) -> Iterator[Form]:
+    def _forms(self, r: int, t: int, depth: int, width: int, is_exact: bool, by_line: bool) -> Iterator[Form]:
         """Ways to contract `depth` channels with `width` filters by some chains of some sets.
 
         If sums of a query must stand together, filters beyond the last are allowed only in passes that nothing else
         adds to: the next query writes over them.
         """
         pe, lanes = self.config.pe, self.config.psum_lanes
-        parts = -(-depth // (r * pe.ifmap_words))
-        q = -(-depth // (r * parts))
+        # Rows of keys, whose sums stand together, have channels side by side; whole lines of them can be sent.
+        unit = _LINE if by_line else 1
+        if pe.ifmap_words < unit or depth % unit:
+            return
+        parts = -(-depth // (r * (pe.ifmap_words // unit * unit)))
+        q = -(-depth // (r * parts * unit)) * unit
         for p in range(lanes, min(pe.psum_words, pe.filter_words // q, -(-width // t) + lanes) + 1, lanes):
             chunks = -(-width // (t * p))
             if not is_exact or chunks * t * p == width or parts == chunks == 1:
-                yield Form(r, q, t, p, parts, chunks, lanes)
+                yield Form(r, q, t, p, parts, chunks, lanes, by_line)
 
     def _matrix_lines(self, form: Form, filter_step: int, channel_step: int) -> int:
         """Lines of a matrix of filters, with what passes read behind it."""
@@ -160,13 +170,14 @@ class AttentionLayer:
         found: list[tuple[int, int, int, Form, Form]] = []
         for r in range(-(-self.block // config.pe.ifmap_words), config.array.rows + 1):
             for t in range(1, config.array.rows // r * config.array.cols + 1):
-                for scores in self._forms(r, t, self.elements, self.block, True):
-                    for values in self._forms(r, t, self.block, self.width, False):
+                keys = [form for by_line in (False, True)
+                        for form in self._forms(r, t, self.elements, self.block, True, by_line)]
+                for scores in keys:
+                    for values in self._forms(r, t, self.block, self.width, False, False):
                         lines = (self._matrix_lines(scores, self.elements, 1)
                                  + self._matrix_lines(values, 1, self.width))
                         slots = min(2, room // lines)
-                        words = scores.filter_words + values.filter_words
-                        cycles = scores.cycles + values.cycles
+                        cycles, words = self._cycles(scores, values), scores.filter_cycles + values.filter_cycles
                         steps = max(values.q * self.width, scores.p * self.elements)
                         if slots and steps < _MOST_STEP:
                             found.append((-slots, cycles, words, scores, values))
@@ -175,6 +186,15 @@ class AttentionLayer:
                                f"{config.global_buffer.filter_banks} to hold a block of keys and one of values")
         slots, _, _, scores, values = min(found, key=lambda each: each[:3])
         return scores, values, -slots
+
+    def _cycles(self, scores: Form, values: Form) -> int:
+        """Cycles from a product AV to the next, about, for blocks of some queries.
+
+        Filters of QK come when softmax has read the scores before, those of AV behind them.
+        """
+        rows = min(self.queries, _TYPICAL_ROWS)
+        keys = rows * self.score_lines + scores.filter_cycles
+        return max(max(rows * values.cycles, keys) + rows * scores.cycles, keys + values.filter_cycles)
 
     def _check(self) -> None:
         pads, name = self.config.scratchpads, self.kernel.name

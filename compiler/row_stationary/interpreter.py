@@ -186,6 +186,8 @@ class RowStationaryInterpreter(Interpreter):
             (body["filters"], body["ifmap_line_step"]), (body["window"], body["ifmap_row_step"])])
         if body["filter_sets"] + 1 != address.shape[0] * address.shape[1]:
             raise ProgramError(f"filter_sets must be {address.shape[0] * address.shape[1] - 1} with by_word")
+        if body["by_line"] and (address[..., ::8] % 8 != 0).any() | (np.diff(address.reshape(-1, 8)) != 1).any():
+            raise ProgramError("channels must be whole lines with by_line")
         self._read_filters(np.unique(address // self._width), ordinal, clock)
         words = self._words(self._filters, "filter")[address]
         return words.reshape(-1, 1, *words.shape[2:])

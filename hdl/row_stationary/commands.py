@@ -127,10 +127,11 @@ JoiningBody = variant(PassBody, """
     Word (filter i, channel k) of set (t, r) is byte ``8 * filter_base + filter_last + t * psum_image_step +
     r * psum_row_step + i * ifmap_line_step + k * ifmap_row_step``; ``filters``, ``window``, ``psum_sets`` and
     ``ifmap_sets`` are their counts. ``rows``, ``psum_rows``, ``ifmap_lines`` and ``filter_height`` must be zero, so
-    that nothing else needs these steps.
+    that nothing else needs these steps. With ``by_line`` set as well, 8 channels that follow one another, and are a
+    line, are sent at once; ``window + 1`` is a multiple of 8.
 
     With ``no_sign`` set, ifmap words have no sign, whatever the setup says. ``rows`` must be zero with ``join``, too.
-    """, added={"join": 1, "by_word": 1, "no_sign": 1, "shift_base": SHIFT_BITS})
+    """, added={"join": 1, "by_word": 1, "by_line": 1, "no_sign": 1, "shift_base": SHIFT_BITS})
 
 _LOAD = variant(LoadBody, """Destinations are buffers.
 

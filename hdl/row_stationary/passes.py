@@ -191,10 +191,12 @@ class PassEngine(wiring.Component):
         entries["psums"][1]["join"] = command.join
         port, walk = entries["ifmap"]
         entries["ifmap"] = port, {"walk": walk, "no_sign": command.no_sign}
+        channels = Mux(command.by_line, command.window[3:], command.window)
+        channel_step = Mux(command.by_line, 8, command.ifmap_row_step)
         entries["filters"][1].update({
-            "by_word": command.by_word, "words": _walk(
+            "by_word": command.by_word, "by_line": command.by_line, "words": _walk(
                 Cat(command.filter_last[:3], command.filter_base), (command.ifmap_sets, command.psum_row_step),
-                (command.psum_sets, command.psum_image_step), (command.window, command.ifmap_row_step),
+                (command.psum_sets, command.psum_image_step), (channels, channel_step),
                 (command.filters, command.ifmap_line_step))})
         port, walk = entries["drain"]
         entries["drain"] = port, {"walk": walk, "join": command.join, "shift_base": command.shift_base}

@@ -30,10 +30,10 @@ class WordFilterFeeder(Feeder):
 
     Members
     -------
-    i : In(stream.Signature(StructLayout({..., "by_word": 1, "words": walk_layout(20, WORD_COUNTS)})))
+    i : In(stream.Signature(StructLayout({..., "by_word": 1, "by_line": 1, "words": walk_layout(20, WORD_COUNTS)})))
         Passes, with the fields of :class:`.feeders.FilterFeeder`. With ``by_word``, ``words`` counts instead: a walk
         over words, whose loops are sets of channels of a chain and chains, which make the row tag, channels and
-        filters.
+        filters. With ``by_line``, each word is the first of a line, of which all are sent.
     how : In(operand_layout())
         How operands are read. Constant while walks last.
     port, o, read
@@ -44,7 +44,7 @@ class WordFilterFeeder(Feeder):
         counts = dict(zip(("rows", "sets", "beats"), FILTER_COUNTS, strict=True))
         self._words = Walk(WORD_BITS, WORD_COUNTS)
         item = data.StructLayout({"base": range(lines), "last": LAST_BITS} | counts | {
-            "by_word": 1, "words": walk_layout(WORD_BITS, WORD_COUNTS)})
+            "by_word": 1, "by_line": 1, "words": walk_layout(WORD_BITS, WORD_COUNTS)})
         along = {"last": LAST_BITS, "by_word": 1, "lane": _LANE_BITS}
         super().__init__(shape, "filters", lines, width, Walk(1, FILTER_COUNTS), along, {
             "i": In(stream.Signature(item)), "how": In(operand_layout())})
@@ -58,7 +58,7 @@ class WordFilterFeeder(Feeder):
         place, word = walk.o.payload, words.o.payload
         begun, step = Signal(), Signal()
         address = Signal.like(item.base)
-        set_, sets = Signal(8), Signal(8)
+        set_, sets, by_line = Signal(8), Signal(8), Signal()
         self._connect(m, Mux(words.o.valid, set_, place.index_1), Mux(words.o.valid, 0, place.index_0))
         last = self._count(m, begun, item.beats, item.last, self._shape.filter_lanes)
         m.d.comb += [
@@ -74,13 +74,13 @@ class WordFilterFeeder(Feeder):
             words.o.ready.eq(reader.i.ready),
             reader.i.valid.eq(walk.o.valid | words.o.valid),
             reader.i.payload.address.eq(Mux(words.o.valid, word.address >> _LANE_BITS, address)),
-            reader.i.payload.along.last.eq(Mux(words.o.valid, 0, last)),
-            reader.i.payload.along.by_word.eq(words.o.valid),
+            reader.i.payload.along.last.eq(Mux(words.o.valid, Mux(by_line, self._shape.filter_lanes - 1, 0), last)),
+            reader.i.payload.along.by_word.eq(words.o.valid & ~by_line),
             reader.i.payload.along.lane.eq(word.address[:_LANE_BITS]),
             self.read.eq(walk.o.valid & walk.o.ready & place.last | step & word.last),
         ]
         with m.If(begun):
-            m.d.sync += [address.eq(item.base), set_.eq(0), sets.eq(item.sets)]
+            m.d.sync += [address.eq(item.base), set_.eq(0), sets.eq(item.sets), by_line.eq(item.by_line)]
         with m.Elif(walk.o.valid & walk.o.ready):
             m.d.sync += address.eq(address + 1)
         with m.Elif(step):

@@ -97,20 +97,25 @@ def _layer(rng, q, r, t, p, windows, passes):
     return layer
 
 
-def _matrix(layer):
-    """Lines of all filters, a row for each channel, from the third byte on."""
-    words = np.concatenate([np.zeros(3, np.int64), layer.w.reshape(layer.filters, -1).T.reshape(-1)])
+def _matrix(layer, by_line):
+    """Lines of all filters, a row for each; or for each channel, from the third byte on."""
+    words = layer.w.reshape(layer.filters, -1)
+    words = words.reshape(-1) if by_line else np.concatenate([np.zeros(3, np.int64), words.T.reshape(-1)])
     return pack(np.pad(words, (0, -words.size % 8)).reshape(-1, 8), 8)
 
 
 def _by_word(layer, number, line):
     """Fields of a pass over a part of the channels of such a matrix."""
+    if layer.q == 8:
+        return {"by_word": 1, "by_line": 1, "filter_base": line + number * layer.r, "filter_last": 0,
+                "psum_image_step": layer.p * layer.channels, "psum_row_step": 8, "ifmap_line_step": layer.channels}
     start = 8 * line + 3 + number * layer.q * layer.r * layer.filters
     return {"by_word": 1, "filter_base": start // 8, "filter_last": start % 8, "psum_image_step": layer.p,
             "psum_row_step": layer.q * layer.filters, "ifmap_line_step": 1, "ifmap_row_step": layer.filters}
 
 
-@pytest.mark.parametrize(("q", "r", "t", "p", "windows"), [(4, 2, 3, 4, 9), (3, 4, 2, 2, 5), (2, 1, 1, 2, 12)])
+@pytest.mark.parametrize(("q", "r", "t", "p", "windows"), [
+    (4, 2, 3, 4, 9), (3, 4, 2, 2, 5), (2, 1, 1, 2, 12), (8, 2, 3, 4, 7)])
 def test_passes(rng, q, r, t, p, windows):
     """What a pass makes would join sums that the one before has yet to write, other ones, or by another row's shift."""
     arithmetic, lines = IntegerArithmetic(8), 256
@@ -126,7 +131,7 @@ def test_passes(rng, q, r, t, p, windows):
         await fill(ctx, buffer.write[0], 0, pack(np.pad(layer.x.reshape(-1), (0, -layer.x.size % 8)).reshape(-1, 8), 8))
         setup = layer.setup_lines(shape)
         (start, *items), found = layer.commands(0, lines, 0, len(setup))
-        matrix, words = _matrix(layer), len(setup) + len(found)
+        matrix, words = _matrix(layer, q == 8), len(setup) + len(found)
         assert words + len(matrix) <= 512
         await fill(ctx, filters.write[0], 0, setup + found + matrix)
         # The second part is a pass that adds as ever, between those that join.
