@@ -107,7 +107,7 @@ class Accelerator(wiring.Component):
         m.submodules.writer = writer = Writer(config)
 
         # Everything that works on a program starts from reset each time.
-        in_run = PartReset(~control.run)
+        in_run = PartReset(control.reset)
         fetch = Fetch(config)
         queues = CommandQueues(config)
         gates = TokenGates(config.commands)

@@ -44,6 +44,8 @@ class Control(wiring.Component):
         Nothing is in flight to or from memory.
     run : Out(1)
         The engines may work.
+    reset : Out(1)
+        They may not. A register of its own, since it has the longest ways of all.
     busy, done, error : Out(1)
         Status: done stays until the next start, error too.
     cause : Out(Cause)
@@ -66,6 +68,7 @@ class Control(wiring.Component):
     timeout: In(32)
     ports_idle: In(1)
     run: Out(1)
+    reset: Out(1, init=1)
     busy: Out(1)
     done: Out(1)
     error: Out(1)
@@ -84,6 +87,7 @@ class Control(wiring.Component):
             with m.If(failed):
                 m.d.sync += [
                     self.run.eq(0),
+                    self.reset.eq(1),
                     draining.eq(1),
                     self.error.eq(1),
                     self.cause.eq(cause),
@@ -93,13 +97,14 @@ class Control(wiring.Component):
                     expired.eq(0),
                 ]
             with m.Elif(self.finished):
-                m.d.sync += [self.run.eq(0), self.done.eq(1)]
+                m.d.sync += [self.run.eq(0), self.reset.eq(1), self.done.eq(1)]
         with m.Elif(draining):
             with m.If(self.ports_idle | expired):
                 m.d.sync += [draining.eq(0), self.done.eq(1)]
         with m.Elif(self.start):
             m.d.sync += [
                 self.run.eq(1),
+                self.reset.eq(0),
                 self.done.eq(0),
                 self.error.eq(0),
                 self.cause.eq(Cause.NONE),

@@ -1,6 +1,8 @@
 """Performance counters in one small memory."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, wiring
@@ -90,12 +92,13 @@ class Counters(wiring.Component):
         events = Signal.like(self.events, reset_less=True)
         small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)), reset_less=True)
         m.d.sync += [slot.eq(slot + 1), events.eq(self.events)]
-        with m.If(slot == slots - 1):
+        # Goes round with the slot, a register for each, since events are far apart.
+        visited = Signal(slots, init=1, reset_less=True)
+        m.d.sync += visited.eq(Mux(self.clear, 1, visited.rotate_left(1)))
+        with m.If(visited[-1]):
             m.d.sync += first_sweep.eq(0)
         with m.If(self.clear):
             m.d.sync += [slot.eq(0), first_sweep.eq(1), events.eq(0)]
-        visited = Signal(slots, init=1, reset_less=True)
-        m.d.sync += visited.eq(Mux(self.clear, 1, visited.rotate_left(1)))
         place = 0
         for index, width in enumerate(self._widths):
             event = events[place:place + width]
@@ -107,13 +110,11 @@ class Counters(wiring.Component):
             with m.Elif(event.any() if width > 1 else event):
                 m.d.sync += small[index].eq(small[index] + (event if width > 1 else 1))
 
-        # Of each eight events one is chosen in a cycle, and of these the one in the next, in which memory is read; they
-        # are added in the third, and written in the fourth.
-        few = min(bits, 3)
-        parts = Signal(data.ArrayLayout(small[0].shape(), slots >> few), reset_less=True)
-        for index, part in enumerate(parts):
-            some = small.as_value()[(index * len(part)) << few:]
-            m.d.sync += part.eq(some.word_select(slot[:few], len(part)))
+        # The event's own bits are found among eight in a cycle, and among these in the next, in which memory is read;
+        # they are added in the third, and written in the fourth.
+        kept = [Mux(visited[index], own, 0) for index, own in enumerate(small)]
+        parts = Signal(data.ArrayLayout(small[0].shape(), -(-len(kept) // 8)), reset_less=True)
+        m.d.sync += [part.eq(_any_of(kept[8 * index:8 * index + 8])) for index, part in enumerate(parts)]
         slot_1, slot_2, slot_3 = Signal(bits), Signal(bits), Signal(bits)
         first_1, first_2 = Signal(), Signal()
         requested_1, requested_2, requested_3 = Signal(), Signal(), Signal()
@@ -136,7 +137,7 @@ class Counters(wiring.Component):
             slot_3.eq(slot_2),
             first_1.eq(first_sweep),
             first_2.eq(first_1),
-            increment.eq(parts[slot_1[few:]] if slots >> few > 1 else parts[0]),
+            increment.eq(_any_of(parts)),
             total.eq(Mux(first_2, 0, read.data) + increment),
             requested_1.eq(wanted),
             requested_2.eq(requested_1),
@@ -144,3 +145,8 @@ class Counters(wiring.Component):
         ]
 
         return m
+
+
+def _any_of(values):
+    """The one that is not zero, if any is."""
+    return reduce(or_, values)
