@@ -142,15 +142,15 @@ class _Changes:
         self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
     def endings(self, tiling: Tiling, tries: int) -> Iterator[Tiling]:
-        """Endings by rates that were searched for longer, where there is time."""
-        if not tiling.shrink or tries <= _MANY:
+        """Endings by rates, of one last group or of several, that were searched for longer where there is time."""
+        if not tiling.shrink or (tries <= _MANY and not self._is_alone):
             return
         known = set()
         for tail in _TAILS if self._is_alone else _TAILS[:1]:
             plain = replace(tiling, ends=(), posts=0, tail=tail)
             if (last := plain.last_parts(self._layer.problem.groups)) not in known:
                 known.add(last)
-                groups, posts = ending(self._layer, self._maker, plain, long=True)
+                groups, posts = ending(self._layer, self._maker, plain, long=tries > _MANY)
                 yield replace(plain, ends=groups, posts=posts)
 
     def beginning(self, tiling: Tiling) -> Tiling:
