@@ -130,6 +130,14 @@ class Layer:
             most = min(most, max(1, channels // 2 // cols))
         return max(1, min(most, self.tiles, self.depth))
 
+    def packs(self, tiles: Tiles) -> bool:
+        """Whether rows of outputs of some tiles adjoin in the scratchpad as in memory, though the last is not full."""
+        problem, finish, (_, valid) = self.problem, self.problem.finish, self.span(tiles)
+        return (tiles[1] - tiles[0] > 1 and valid % self.reach != 0 and valid % self.config.post.lanes == 0
+                and valid == problem.y.size("c") and self.wide == self.reach and self.sums == problem.apart == 1
+                and finish.bias_rows is None and finish.product is None and finish.steps is None
+                and (finish.table is None or finish.table.ndim == 1))
+
     def no_room(self, kind: str = "tile") -> PearrayError:
         """What to raise if not even the smallest tiles fit."""
         return PearrayError(f"{self.problem.name}: the scratchpads can't hold the smallest {kind} of this layer; "

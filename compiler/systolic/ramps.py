@@ -52,7 +52,8 @@ def ending(layer: Layer, maker: TileMaker, tiling: Tiling, *, long: bool = False
     depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
     tiles = block[1] - block[0]
     work = Work(depth, len(boxes), layer.reach * problem.finish.item(config),
-                tiles * layer.reach == problem.y.size("c"), round(reload), layer.sums, layer.depth)
+                tiles * layer.reach == problem.y.size("c") or layer.packs(block), round(reload), layer.sums,
+                layer.depth)
     found = last_groups(config, layer.timing, work, (pixels, before[1] - before[0]), (region.pixels, tiles),
                         step_of(region), long)
     return found._replace(posts=tiling.posts or found.posts)
