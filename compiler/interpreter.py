@@ -25,10 +25,13 @@ from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
 from .program import QUEUES
 
-__all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
+__all__ = ["POSTED", "ROW_WRAP", "Cells", "Interpreter", "ProgramError"]
 
 _QUEUES = list(QUEUES.values())
 _POST = _QUEUES.index("post")
+
+#: Where rows of sums, and lines of biases and scales, wrap, so that steps may go back.
+ROW_WRAP = 1 << 16
 
 #: Part of a clock besides completed commands: POSTs that have read their sums.
 POSTED = len(_QUEUES)
@@ -251,7 +254,7 @@ class Interpreter(ABC):
         if body.get("product"):
             sums = self._product(sums, body)
         if body["bias"]:
-            line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"])
+            line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]) % ROW_WRAP
             bias = self._entries(Parameter.BIAS, line, columns, body, ordinal, clock, each=1)
             sums = self._wrapped(sums + bias.view("<i4").reshape(sums.shape))
         if rounding is Rounding.NONE:

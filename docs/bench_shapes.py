@@ -17,7 +17,8 @@ INTRODUCTION = (
     "Fifty workloads drawn by a seed (`python docs/bench.py --only shapes --seed N`) on the RTL of systolic-8x8. The "
     "bound is the larger of the array's cycles without an idle one, of the beats of each operand read once, of the "
     "outputs' beats, and of the outputs over the lanes, and the latencies that nothing can hide: of the first command, "
-    "the first load and weights, the way through array, post-processing and the last store.")
+    "the first load and weights, the way through array, post-processing and the last store, and, before lanes can "
+    "begin, the other tiles of the first sums.")
 
 _COUNT = 50
 
@@ -31,6 +32,11 @@ ROWS = [str(SEED)]
 def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> int:
     """Cycles of a contraction if nothing ever waits.
 
+    What no schedule can hide: before the first vector enters the array, it and the weights of its tile have come from
+    memory, a beat a cycle. Before lanes begin, a sum is whole: the array has had the weights of every tile of its
+    contraction, a row of weights a cycle, those of the first before its first vector. And the last row of sums, which
+    the array's last vector makes, keeps the lanes busy for each of its groups.
+
     Parameters
     ----------
     config : Config
@@ -41,14 +47,16 @@ def bound(config: Config, m: int, k: int, n: int, read: int, written: int) -> in
         Bytes that have to be read and written at least.
     """
     array, memory, latencies = config.array, DEFAULT_MEMORY, Latencies.of(config)
-    tiles = -(-n // array.cols)
-    work = -(-k // array.rows) * tiles * max(m, array.rows)
-    lanes = m * tiles * latencies.groups
+    tiles, depth = -(-n // array.cols), -(-k // array.rows)
+    work = depth * tiles * max(m, array.rows) + latencies.groups - 1
+    lanes = m * tiles * latencies.groups + (depth - 1) * array.rows
     begin = 3 + memory.read_latency + latencies.needed[0] + 6 + memory.read_latency + latencies.load_done
     end = latencies.through + latencies.post + latencies.store_data + memory.write_latency + 11 + latencies.start
     beat = config.beat_bytes
     begin += TokenGates.DONE_LATENCY + latencies.prepare + latencies.slots_top
-    return max(work, -(-read // beat), -(-written // beat), lanes) + begin + end
+    # The first beat is in the latency.
+    first = -(-min(k, array.rows) * (min(n, array.cols) + 1) * config.operand_bytes // beat) - 1
+    return max(first + max(work, lanes, -(-written // beat)), -(-read // beat)) + begin + end
 
 
 def _draw(rng: np.random.Generator) -> tuple[str, tuple[int, int, int, int, int]]:

@@ -251,7 +251,7 @@ class Chooser:
         """Cycles of the port to store all outputs."""
         problem, channels = self._problem, self._layer.span((0, block[1] - block[0]))[1]
         outputs, row = problem.images * problem.p * problem.q, channels * problem.finish.item(self._config)
-        if channels == problem.y.size("c") and channels % self._layer.reach == 0:
+        if channels == problem.y.size("c") and (channels % self._layer.reach == 0 or self._layer.packs(block)):
             return self._layer.row_beats(row * outputs)
         return self._layer.row_beats(row, outputs) * blocks * problem.groups
 

@@ -54,6 +54,8 @@ class Work(NamedTuple):
         Cycles to load weights again for each group, if the scratchpad can't keep them; else 0.
     sums : int
         Sums of which each pixel is made.
+    most : int
+        Pixels of all tiles of a group at most.
     """
 
     depth: int
@@ -62,6 +64,7 @@ class Work(NamedTuple):
     whole: bool
     reload: int
     sums: int
+    most: int
 
 
 class Ending(NamedTuple):
@@ -185,11 +188,14 @@ def last_groups(config: SystolicConfig, timing: MemoryTiming, work: Work, before
         states = rests.pop((left, span))
         states.sort(key=lambda state: clock.ahead(state, left, span))
         for state in states[:kept]:
-            whole.append(clock.after(state, left, span))
+            if left * span <= work.most:
+                whole.append(clock.after(state, left, span))
             for cut in _cuts(left, step, least, shares):
-                rests.setdefault((left - cut, span), []).append(clock.after(state, cut, span))
+                if cut * span <= work.most:
+                    rests.setdefault((left - cut, span), []).append(clock.after(state, cut, span))
             for cut in _cuts(span, 1, 1, shares):
-                rests.setdefault((left, span - cut), []).append(clock.after(state, left, cut))
+                if left * cut <= work.most:
+                    rests.setdefault((left, span - cut), []).append(clock.after(state, left, cut))
     whole.sort(key=clock.least)
     best = min(clock.ends(whole[0]))
     for state in whole[1:_TIMED]:

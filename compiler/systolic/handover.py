@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ...hdl.shell.config import Config
 from ...hdl.systolic.execute import Execute
+from ..interpreter import ROW_WRAP
 from .timing import Latencies, execution
 
 __all__ = ["release"]
@@ -34,7 +35,7 @@ def release(config: Config, post: Mapping[str, int], execute: Mapping[str, int])
     begins = Execute.untouched_of(config) + 1
     left = min((begins + period) // each, rows)
     # The first vector and the POST's first row are as far apart; rows wrap, so that a part may lie before the former.
-    ahead = (post.get("acc_base", 0) + tile - execute.get("acc_base", 0)) % depth
+    ahead = ((post.get("acc_base", 0) + tile) % ROW_WRAP - execute.get("acc_base", 0)) % depth
     for row, vector in ((0, ahead), (depth - ahead, 0)):
         # Of rows that follow one another in both, the last is the first to be overtaken.
         common = min(rows - row, vectors - vector, depth - vector)

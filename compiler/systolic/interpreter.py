@@ -13,7 +13,7 @@ from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
-from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from ..interpreter import POSTED, ROW_WRAP, Cells, Interpreter, ProgramError
 from ..softmax_rows import SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows
@@ -193,7 +193,8 @@ class SystolicInterpreter(Interpreter):
         if body.get("normed"):
             tiles, body = self._normed(tiles, m, ordinal, clock, body), body | {"bias": 0}
         for n, sums in enumerate(tiles):
-            self._finish(n, m, body["scale_base"] + n * body["scale_nstep"], sums, ordinal, clock, body)
+            scale = (body["scale_base"] + n * body["scale_nstep"]) % ROW_WRAP
+            self._finish(n, m, scale, sums, ordinal, clock, body)
 
     def _passed(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
         """Go over rows of a softmax."""
@@ -257,7 +258,7 @@ class SystolicInterpreter(Interpreter):
                        body: dict[str, Any]) -> Iterator[np.ndarray]:
         """Rows `m` of sums of each of the first tiles."""
         for n in range(count):
-            row = body["acc_base"] + n * body["acc_nstep"] + m
+            row = (body["acc_base"] + n * body["acc_nstep"] + m) % ROW_WRAP
             if row.max() >= self._depth:
                 raise ProgramError(f"accumulators have {self._depth} rows, row {row.max()} is outside")
             self._sums_race.read(row + body["bank"] * self._depth, ordinal, clock)

@@ -1,6 +1,6 @@
 """A layer on a configuration of the array, and how it is cut."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -11,7 +11,7 @@ from ...hdl.post.average import SEARCH
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
-from ..kernels.regions import Region, split_region
+from ..kernels.regions import Region, joined, split_region
 from ..kernels.views import View
 from .cost import row_beats
 from .geometry import Box
@@ -130,6 +130,14 @@ class Layer:
             most = min(most, max(1, channels // 2 // cols))
         return max(1, min(most, self.tiles, self.depth))
 
+    def packs(self, tiles: Tiles) -> bool:
+        """Whether rows of outputs of some tiles adjoin in the scratchpad as in memory, though the last is not full."""
+        problem, finish, (_, valid) = self.problem, self.problem.finish, self.span(tiles)
+        return (tiles[1] - tiles[0] > 1 and valid % self.reach != 0 and valid % self.config.post.lanes == 0
+                and valid == problem.y.size("c") and self.wide == self.reach and self.sums == problem.apart == 1
+                and finish.bias_rows is None and finish.product is None and finish.steps is None
+                and (finish.table is None or finish.table.ndim == 1))
+
     def no_room(self, kind: str = "tile") -> PearrayError:
         """What to raise if not even the smallest tiles fit."""
         return PearrayError(f"{self.problem.name}: the scratchpads can't hold the smallest {kind} of this layer; "
@@ -175,6 +183,12 @@ class Tiling:
     n_outer: bool = False
     #: Pixels of the very first group, so that computing starts early; 0 for no smaller than others.
     first_pixels: int = 0
+    #: How many times as many pixels each group has as the one before it, from the first on, until they have all.
+    growth: float = 2
+    #: Whether the very first group has whole rows of an image.
+    by_row: bool = True
+    #: Whether its first weights wait only for the rows of the image that they meet.
+    meets_rows: bool = False
     #: Pieces in which the first tile of weights comes.
     k_cuts: tuple[int, ...] = ()
     #: Cut the last group into ever smaller ones, so that little is left when the array is done.
@@ -191,6 +205,8 @@ class Tiling:
     ends: tuple[tuple[int, int], ...] = ()
     #: POSTs of the last group; 0 for a choice by rates.
     posts: int = 0
+    #: Groups of the last visit that are cut into smaller ones, as if they were one.
+    tail: int = 1
     #: Groups of fewer tiles have more pixels: those that follow one another take as long, so that neither array nor
     #: post-processing waits for the other.
     is_level: bool = False
@@ -253,13 +269,21 @@ class Tiling:
         pixels = self.pixels
         if self.is_level:
             pixels = pixels * max(end - start for start, end in self.blocks) // (block[1] - block[0])
-        return split_region(region, pixels, self.first_pixels if is_first else 0)
+        first = self.first_pixels if is_first else 0
+        return split_region(region, pixels, first, self.growth, by_row=self.by_row)
+
+    def cut_anew(self, parts: Sequence[Region]) -> tuple[list[Region], Region]:
+        """Parts of the last visit that stay, and what is cut into smaller ones."""
+        for count in range(min(self.tail, len(parts)), 1, -1):
+            if (whole := joined(parts[-count:])) is not None:
+                return [*parts[:-count]], whole
+        return [*parts[:-1]], parts[-1]
 
     def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
-        """The last two groups before the last is cut into smaller ones: pixels, none if there is but one, and tiles."""
+        """What is cut into smaller groups, and before it the group before: pixels, none if there is none, and tiles."""
         visits = self.visits(groups)
         block = visits[-1].block
-        *others, last = self.parts(visits[-1].region, block, len(visits) == 1)
+        others, last = self.cut_anew(self.parts(visits[-1].region, block, len(visits) == 1))
         if others:
             return (others[-1].pixels, block), (last, block)
         if len(visits) == 1:

@@ -28,10 +28,11 @@ class _Execute(NamedTuple):
     term: int
     place: int
     inner: int
-    #: Lines of the tile of activations that it needs, channels of the first ones, and whether of them only the lead.
+    #: Lines of the tile of activations that it needs, channels of the first ones, and of them only those of the pixels
+    #: that lead, or of the first group, if these have a number; -1 for all.
     lines: int
     channels: int
-    leads: bool
+    window: int
     #: Pieces of the tile of weights that it needs; 0 for all.
     pieces: int
     #: Its body.
@@ -77,8 +78,10 @@ class _Lowering:
         self._shapes: dict[tuple[int, ...], list[_Execute]] = {}
         self._a_tiles: dict[tuple[int, ...], Tile] = {}
         self._w_uses: dict[tuple[int, ...], Use] = {}
-        #: Pixels of the first group that lead, and the others; and those that are loaded before weights.
+        #: Pixels of the first group that lead, and the others; those that need only some columns of the first lines,
+        #: which are those that lead, and all if they are a part of a row; and those that are loaded before weights.
         self._led: list[Region] = []
+        self._early: list[Region] = []
         self._ahead: Region | None = None
 
     def _visits(self) -> tuple[list[tuple[Visit, list[tuple[Region, Tiles]]]], int]:
@@ -90,7 +93,10 @@ class _Lowering:
                   for index, visit in enumerate(self._tiling.visits(self._problem.groups))]
         posts = self._tiling.posts or 2
         if self._tiling.shrink:
-            (region, tiles), last = visits[-1][1].pop(), visits[-1][1]
+            visit, work = visits[-1]
+            others, region = self._tiling.cut_anew([part for part, _ in work])
+            tiles, last = visit.block, work
+            last[:] = [(part, tiles) for part in others]
             groups, posts = ending(self._layer, self._makers[0], self._tiling)
             for pixels, count in groups:
                 if pixels < region.pixels:
@@ -114,11 +120,14 @@ class _Lowering:
         self._led = [first]
         if self._tiling.lead and self._layer.can_lead:
             self._led = split_at(first, self._tiling.lead)
+        region, self._early = visits[0][0].region, self._led[:-1]
+        if region.images == 1 and region.rows > 1 and first.columns < region.columns:
+            self._early.append(first)
         if self._tiling.ahead > 0:
             ahead = split_at(first, self._tiling.ahead)[0]
             self._ahead = ahead if ahead.pixels < self._led[0].pixels else None
-        for visit, work in visits:
-            self._cut(visit, [part for part, _ in work])
+        for number, (visit, work) in enumerate(visits):
+            self._cut(visit, [part for part, _ in work], number == 0)
         number, count = 0, sum(len(work) for _, work in visits)
         for visit, work in visits:
             steps: list[ContractionStep] = []
@@ -147,20 +156,28 @@ class _Lowering:
                 yield replace(step, group=group, body=step.body | {"acc_base": start})
                 start += step.body["n_count"]
 
-    def _cut(self, visit: Visit, parts: list[Region]) -> None:
+    def _cut(self, visit: Visit, parts: list[Region], is_first: bool) -> None:
         """Let lines of activation tiles be loaded in the pieces in which the first visit of a region uses them."""
         for place, box in enumerate(self._tiling.boxes(self._layer, visit.block)):
             key = self._a_key(visit, place)
             if key not in self._cuts:
-                lines = self._makers[0].lines(visit.region, box)
-                ends = sorted({min(self._line(visit.region, part, box), lines) for part in parts} | {lines})
+                lines, needed = self._makers[0].lines(visit.region, box), {
+                    self._line(visit.region, part, box) for part in parts}
+                if is_first and place == 0:
+                    needed.add(self._line(visit.region, parts[0], box, self._met_first(box)))
+                ends = sorted({min(each, lines) for each in needed} | {lines})
                 self._cuts[key] = tuple(ends if len(ends) <= 6 else [*ends[:3], *ends[3:-1:-(-len(ends) // 4)], lines])
 
-    def _line(self, region: Region, part: Region, box: Box) -> int:
-        """Lines of the region's tile that a part of it needs."""
+    def _met_first(self, box: Box) -> Box:
+        """What the first weights wait for of a box of activations."""
+        w_box = self._tiling.w_boxes[0][0]
+        return _up_to(box, w_box, self._k_cuts(w_box)[0]) if self._tiling.meets_rows else box
+
+    def _line(self, region: Region, part: Region, box: Box, some: Box | None = None) -> int:
+        """Lines of the region's tile that a part of it needs, for the whole box or for some of it."""
         if region.images > 1:
             return part.image1 - region.image0
-        whole, inner = self._makers[0].geometry(region, box), self._makers[0].geometry(part, box)
+        whole, inner = self._makers[0].geometry(region, box), self._makers[0].geometry(part, some or box)
         if whole.rows > 1:
             return (inner.row0 - whole.row0) // whole.row_step + inner.rows
         return (inner.column0 - whole.column0) // whole.column_step + inner.columns
@@ -173,7 +190,7 @@ class _Lowering:
         """Steps of a group, which are like those of any other of its shape but for their tiles."""
         a_uses: dict[tuple[int, ...], Use] = {}
         for each in self._shape(visit, part, tiles, is_first):
-            a_key = each.term, each.place, each.channels, each.leads
+            a_key = each.term, each.place, each.lines, each.channels, each.window
             a_use = a_uses.get(a_key)
             if a_use is None:
                 a_use = a_uses[a_key] = self._a_use(visit, each)
@@ -204,8 +221,8 @@ class _Lowering:
             self._a_tiles[execute.term, *key] = tile
             self.held.append(Held(maker.problem.x, (visit.region.image0, visit.region.image1),
                                   maker.geometry(visit.region, box), box, tile))
-        if execute.leads and windows and execute.lines <= cuts[0] and execute.channels <= slices[0]:
-            return Use(tile, needed[-1])
+        if execute.window >= 0 and windows and execute.lines <= cuts[0] and execute.channels <= slices[0]:
+            return Use(tile, needed[execute.window - len(self._early)])
         before, more = sum(cut < execute.lines for cut in cuts), max(len(windows) - 1, 0)
         # Of the first lines a step may need only some channels.
         return Use(tile, more + (before + len(slices) if before else 1 + sum(cut < execute.channels for cut in slices)))
@@ -217,10 +234,10 @@ class _Lowering:
         """
         if visit.region is not self._tiling.regions[0] or (visit.group, execute.term, execute.place) != (0, 0, 0):
             return [], []
-        parts = [*([self._ahead] if self._ahead is not None else []), *self._led[:-1]]
-        lines = self._cuts[self._a_key(visit, 0)][0]
-        parts = [part for part in parts if self._line(visit.region, part, box) <= lines]
-        return self._makers[0].windows(visit.region, box, parts, lines) if parts else ([], [])
+        parts = [*([self._ahead] if self._ahead is not None else []), *self._early]
+        lines, some = self._cuts[self._a_key(visit, 0)][0], self._met_first(box)
+        parts = [part for part in parts if self._line(visit.region, part, box, some) <= lines]
+        return self._makers[0].windows(visit.region, box, some, parts, lines) if parts else ([], [])
 
     def _shared(self, term: int, region: Region, box: Box) -> tuple[Held, int] | None:
         """A tile of another layer in which the input of a region stands already, and where it begins there."""
@@ -258,10 +275,12 @@ class _Lowering:
                         # Sums that stand apart begin with each tap.
                         first = int(not found or self._problem.finish.terms is not None)
                         led = self._led if is_first and not found and len(self._led) > 1 else [part]
-                        for some in led:
-                            lines = self._line(region, some, a_box)
+                        inside = _up_to(a_box, w_box, span[1]) if is_first and self._tiling.meets_rows else a_box
+                        for number, some in enumerate(led, len(self._led) - len(led)):
+                            lines = self._line(region, some, a_box, inside)
+                            window = number if is_first and number < len(self._early) else -1
                             bodies = self._bodies(term, visit, part, some, tiles, a_box, w_box, span)
-                            found += [_Execute(term, place, inner, lines, channels, some is not led[-1],
+                            found += [_Execute(term, place, inner, lines, channels, window,
                                                piece if len(ends) > 1 else 0, body | {"first": first})
                                       for body in bodies]
         return found
@@ -373,6 +392,11 @@ class _Lowering:
         yield common | walk | {
             "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(maker.layer.left),
             "w_base": (tiles[0] - block[0]) * w_nstep + start * (1 if maker.layer.left else w_pitch)}
+
+
+def _up_to(a_box: Box, w_box: Box, end: int) -> Box:
+    """Filter rows of a box of activations up to the last that the first `end` elements of one of weights need."""
+    return replace(a_box, r1=w_box.r0 + -(-end // (w_box.columns * w_box.channels))) if w_box.rows > 1 else a_box
 
 
 def lower_visits(tiling: Tiling, layer: Layer, plan: MemoryPlan,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...hdl.post.average import STATES
-from ...hdl.shell.commands import Rounding
+from ...hdl.shell.commands import ADDRESS_BITS, Rounding
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..steps import Output, Use
@@ -48,7 +48,8 @@ class OutputMaker:
         cols, item, count, sums = config.array.cols, finish.item(config), tiles[1] - tiles[0], finish.sums
         # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
         last = (count - 1) * wide + cols
-        pitch = valid if count == 1 and valid % config.post.lanes == 0 else last
+        is_packed = self._layer.packs(tiles)
+        pitch = valid if is_packed or (count == 1 and valid % config.post.lanes == 0) else last
         most = max(1, (config.scratchpads.output_bytes // 2 // item - last) // pitch + 1)
         if finish.bias_rows is not None:
             most = min(most, max(1, config.scratchpads.channels // 2 // (count * cols)))
@@ -68,11 +69,23 @@ class OutputMaker:
                             self._stores(y, piece, group, tiles, pitch, grid.line),
                             (y.buffer, piece.numbers(y), valid))
             self._add_constants(output, group, tiles, piece.q0, rows)
+            if is_packed:
+                self._walk_back(body)
             if finish.steps is not None:
                 # Each tile of a POST is another term, or a step of the search.
                 body |= {"n_count": self._layer.walks, "acc_nstep": part.pixels, "out_nstep": 0, "search": 1,
                          "average": int(finish.terms is not None)}
             yield output
+
+    @staticmethod
+    def _walk_back(body: dict[str, int]) -> None:
+        """Let a POST begin with the last tile: what that spills over the next row's first channels is written later."""
+        behind = body["n_count"] - 1
+        for base, step, bits in (("acc_base", "acc_nstep", 16), ("out_base", "out_nstep", ADDRESS_BITS),
+                                 ("bias_base", "bias_nstep", 16), ("scale_base", "scale_nstep", 16)):
+            if step in body:
+                body[base] = body.get(base, 0) + behind * body[step]
+                body[step] = -body[step] % (1 << bits)
 
     def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
         """Let an output of rows `first` and on use its biases, scales and tables."""

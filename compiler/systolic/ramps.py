@@ -25,6 +25,12 @@ _PATIENCE = 80
 #: Pixels of a first group, those of them that lead, and those that are loaded before weights, over rows of the array.
 _LEADS = (2.6, 1.1, 0.6), (2.5, 1, 0.6), (2.25, 1, 0.5), (2, 1, 0.4)
 
+#: How fast the first groups grow, and whether they have whole rows, of which pixels.
+_OPENINGS = (2, True, _LEADS), (1.4, True, ((1.6, 0, -1), (1, 0, -1))), (1.4, False, ((1, 0, -1), (1.6, 1, -1)))
+
+#: Last groups that may be cut together.
+_TAILS = 1, 2, 3, 4
+
 #: Tries from which on there is time for a longer search.
 _MANY = 100
 
@@ -46,7 +52,8 @@ def ending(layer: Layer, maker: TileMaker, tiling: Tiling, *, long: bool = False
     depth = problem.r * problem.s if problem.channelwise else -(-problem.k // config.array.rows)
     tiles = block[1] - block[0]
     work = Work(depth, len(boxes), layer.reach * problem.finish.item(config),
-                tiles * layer.reach == problem.y.size("c"), round(reload), layer.sums)
+                tiles * layer.reach == problem.y.size("c") or layer.packs(block), round(reload), layer.sums,
+                layer.depth)
     found = last_groups(config, layer.timing, work, (pixels, before[1] - before[0]), (region.pixels, tiles),
                         step_of(region), long)
     return found._replace(posts=tiling.posts or found.posts)
@@ -68,9 +75,11 @@ def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
         return
     rows, channels = layer.config.array.rows, tiling.a_boxes[0].channels
     slices = ((2 * rows, 5 * rows), (2 * rows, 4 * rows, 6 * rows), ()) if layer.can_slice else ((),)
-    for (first, lead, ahead), growth, cuts in product(_LEADS, (1.2, 1.0), slices):
-        yield replace(tiling, first_pixels=round(first * rows), lead=round(lead * rows), ahead=round(ahead * rows),
-                      k_cuts=tiling.pieces(layer, growth), a_cuts=tuple(cut for cut in cuts if cut < channels))
+    for growth, by_row, leads in _OPENINGS:
+        for (first, lead, ahead), larger, cuts in product(leads, (1.2, 1.0), slices):
+            yield replace(tiling, first_pixels=round(first * rows), lead=round(lead * rows),
+                          ahead=max(-1, round(ahead * rows)), growth=growth, by_row=by_row, meets_rows=growth < 2,
+                          k_cuts=tiling.pieces(layer, larger), a_cuts=tuple(cut for cut in cuts if cut < channels))
 
 
 def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
@@ -134,10 +143,16 @@ class _Changes:
         self._maker = TileMaker(layer, MemoryPlan(keep=False))
 
     def endings(self, tiling: Tiling, tries: int) -> Iterator[Tiling]:
-        """Endings by rates that were searched for longer, where there is time."""
-        if tiling.shrink and tries > _MANY:
-            groups, posts = ending(self._layer, self._maker, replace(tiling, ends=(), posts=0), long=True)
-            yield replace(tiling, ends=groups, posts=posts)
+        """Endings by rates, of one last group or of several, that were searched for longer where there is time."""
+        if not tiling.shrink or (tries <= _MANY and not self._is_alone):
+            return
+        known = set()
+        for tail in _TAILS if self._is_alone else _TAILS[:1]:
+            plain = replace(tiling, ends=(), posts=0, tail=tail)
+            if (last := plain.last_parts(self._layer.problem.groups)) not in known:
+                known.add(last)
+                groups, posts = ending(self._layer, self._maker, plain, long=tries > _MANY)
+                yield replace(plain, ends=groups, posts=posts)
 
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""
@@ -156,6 +171,9 @@ class _Changes:
                     tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
             elif drawn < 0.86 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
+            elif drawn < 0.9 and self._is_alone:
+                tiling = replace(tiling, growth=self._choice.choice((1.25, 1.4, 1.6, 2)),
+                                 by_row=self._choice.random() < 0.7, meets_rows=self._choice.random() < 0.7)
             elif self._is_alone:
                 tiling = replace(tiling, ahead=self._choice.choice((
                     -1, 0, max(1, tiling.ahead - 1), tiling.ahead + 1, rows // 4, rows // 2)))
@@ -166,8 +184,11 @@ class _Changes:
     def end(self, tiling: Tiling) -> Tiling | None:
         """Change the last groups, or how many POSTs the last one takes; None if that does not go."""
         for _ in range(self._choice.choice((1, 1, 2))):
-            if self._choice.random() < 0.1 or not tiling.shrink:
+            drawn = self._choice.random()
+            if drawn < 0.1 or not tiling.shrink:
                 tiling = replace(tiling, posts=self._choice.randint(1, 3))
+            elif drawn < 0.16 and self._is_alone:
+                tiling = replace(tiling, tail=self._choice.choice(_TAILS), ends=(), posts=0)
             elif (ends := self._ends(tiling)) is None:
                 return None
             else:
@@ -210,4 +231,5 @@ class _Changes:
                 return None
             made.append((size, tiles) if by_pixels else (pixels, size))
             pixels, tiles = (pixels - size, tiles) if by_pixels else (pixels, tiles - size)
-        return (*made, (pixels, tiles))
+        made.append((pixels, tiles))
+        return tuple(made) if all(size * count <= self._layer.depth for size, count in made) else None

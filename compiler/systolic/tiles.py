@@ -85,14 +85,14 @@ class TileMaker:
         geometry = self.geometry(region, box)
         return next((count for count in (region.images, geometry.rows) if count > 1), geometry.columns)
 
-    def windows(self, region: Region, box: Box, parts: Sequence[Region],
+    def windows(self, region: Region, box: Box, some: Box, parts: Sequence[Region],
                 lines: int) -> tuple[list[LinesAndColumns], list[int]]:
         """Pieces of the first `lines` of a region's tile, and how many of them each of some `parts` needs.
 
-        Parts begin where the region does, each within the one behind it, and are cut alike: all of them between lines,
-        or all within the first.
+        Of the box they need only some. Parts begin where the region does, each within the one behind it, and are cut
+        alike: all of them between lines, or all within the first.
         """
-        whole, inner = self.geometry(region, box), [self.geometry(part, box) for part in parts]
+        whole, inner = self.geometry(region, box), [self.geometry(part, some) for part in parts]
         if region.images > 1:
             needed = [part.images for part in parts]
         else:

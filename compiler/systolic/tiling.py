@@ -1,9 +1,11 @@
 """Choice of a tiling: the best candidates are timed, and the ramps of the best of them improved."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
+from ..kernels.regions import Region, even, split_region
 from ..placement import MemoryPlan
 from .bounds import Bounds
 from .candidates import LONG, Chooser
@@ -32,12 +34,35 @@ def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
     return [replace(tiling, **choice) for choice in usual]
 
 
+def _small_groups(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
+    """Tilings of small groups, for layers whose post-processing takes about as long as the array.
+
+    Lanes wait for the first group, and array or lanes for one another at each group that is larger than the one before.
+    So groups of a layer had better be as small as lets the array prepare the next meanwhile, and stores keep up, which
+    want long rows: as many as there are cuts of the channels. Inputs come region by region.
+    """
+    problem, rows = layer.problem, layer.config.array.rows
+    whole = Region(0, problem.images, 0, problem.p, 0, problem.q)
+    blocks = {len(cut): cut for cut in (tuple(even(layer.tiles, -(-layer.tiles // most))) for most in _MOST_TILES)}
+    for cut, share in product(blocks.values(), _GROUP_PIXELS):
+        # Only groups of few tiles are small.
+        pixels = layer.least(round(share * rows))
+        if max(end - start for start, end in cut) * pixels > _SMALL * rows * rows:
+            continue
+        for count in (1, 2, 4, 0):
+            regions = tuple(split_region(whole, count * pixels)) if count else tiling.regions
+            if len(regions) * len(cut) <= LONG:
+                widest = max(end - start for start, end in cut)
+                yield replace(tiling, regions=regions, blocks=cut, pixels=min(pixels, layer.depth // widest),
+                              first_pixels=0, k_cuts=tiling.pieces(layer, 1.5))
+
+
 #: Layers of fewer cycles are not worth the search for the best ramps.
 _SHORT = 1500
 
-#: Steps of programs that are timed for a layer, which bounds the time a compilation takes: to choose a tiling,
-#: and to improve its ramps.
-_MOST_STEPS, _RAMP_STEPS = 3000, 6000
+#: Steps of programs that are timed for a layer, which bounds the time a compilation takes: to choose a tiling, one of
+#: small groups, and to improve its ramps.
+_MOST_STEPS, _SMALL_STEPS, _RAMP_STEPS = 3000, 6000, 6000
 
 #: Cycles over those of the array itself at which a layer needs no further look.
 _ENOUGH = 1.005
@@ -48,6 +73,9 @@ _FINALISTS, _FEWEST = 8, 4
 #: Of those weighed, how many times as many are looked through where post-processing takes nearly as long as the array,
 #: and from what share of it on: then groups are small, and how channels are cut into blocks matters.
 _LOOKED, _BALANCED = 4, 0.8
+
+#: Most tiles of a small group; its pixels over rows of the array; and its rows of sums at most, over the array's PEs.
+_MOST_TILES, _GROUP_PIXELS, _SMALL = (1, 2, 3, 4), (1, 1.25, 1.625, 2, 3), 1
 
 #: Cycles that a beat of memory is worth which is not loaded.
 BEAT = 0.25
@@ -97,13 +125,16 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
             # What takes as long as another is another order of the same.
             if found is not None and all(found[0] != other[0] for other in timed[led]):
                 timed[led].append(found)
+    is_balanced = is_alone and effort >= 1 and layer.posts >= _BALANCED * _work(layer)
+    if is_balanced:
+        timed[False] += timer.several(_small_groups(layer, first), enough)
     several = [found for each in timed.values() for found in sorted(each, key=_cycles)[:_IMPROVED]]
     if not several:
         return cost, first
     best = min(several, key=_cycles)
     if best[0] < _SHORT:
         return best
-    tries = int(effort * _RAMP_STEPS / timer.steps)
+    tries = int(effort * _RAMP_STEPS * (1 + is_balanced) / timer.steps)
     if effort < 1:
         return improve(layer, best, timer.cycles, tries, is_alone=is_alone)
     best = min((improve(layer, each, timer.cycles, tries // _SHARE, is_alone=is_alone) for each in several),
@@ -148,6 +179,15 @@ class _Timer:
                 if cycles < most:
                     most, best = cycles, (cycles, option)
         return best
+
+    def several(self, choices: Iterable[Tiling], enough: float) -> list[tuple[float, Tiling]]:
+        """Some choices of least cycles, no two of which take as many."""
+        found: dict[float, Tiling] = {}
+        self._left += _SMALL_STEPS
+        for option in choices:
+            if self._left > 0 and (not found or min(found) > enough):
+                found.setdefault(self.cycles(option, _BEHIND * min(found, default=float("inf"))), option)
+        return [(cycles, found[cycles]) for cycles in sorted(found)[:_IMPROVED] if cycles < float("inf")]
 
     def cycles(self, tiling: Tiling, most: float) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end.

@@ -30,26 +30,40 @@ def _case(rng, index):
     return operator, {"x": operands(rng, (1, c, size, size)), "w": operands(rng, (out, c, r, s))}
 
 
-def _drawn(rng, layer):
-    """A tiling of a layer that begins in some way."""
-    tilings = Chooser(layer).best(4)
-    _, tiling = tilings[int(rng.integers(len(tilings)))]
+def _drawn(rng, layer, *, by_row):
+    """A tiling of a layer that begins in some way, with a part of a row if it does not go by rows and has several."""
+    tilings = [tiling for _, tiling in Chooser(layer).best(4)]
+    several = [tiling for tiling in tilings if tiling.regions[0].rows > 1]
+    tilings = tilings if by_row or not several else several
+    tiling = tilings[int(rng.integers(len(tilings)))]
     places, rows = tiling.places(layer), layer.config.array.rows
     cuts = rng.choice(places, min(len(places), int(rng.integers(0, 4))), replace=False).tolist() if places else ()
     channels = range(rows, tiling.a_boxes[0].channels, rows)
     slices = tuple(sorted(rng.choice(channels, 1).tolist())) if layer.can_slice and channels else ()
-    return replace(tiling, first_pixels=int(rng.integers(rows, 4 * rows)), k_cuts=tiling.cut_at(layer, cuts),
+    # Small groups leave several to cut anew at the end.
+    first = int(rng.integers(rows, 4 * rows) if by_row else rng.integers(1, 4))
+    return replace(tiling, first_pixels=first, k_cuts=tiling.cut_at(layer, cuts),
                    a_cuts=slices, lead=int(rng.integers(0, 2 * rows)), ahead=int(rng.integers(-1, 2 * rows)),
-                   posts=int(rng.integers(0, 4)))
+                   posts=int(rng.integers(0, 4)), growth=float(rng.choice([1.3, 2])), by_row=by_row,
+                   meets_rows=bool(rng.integers(2)), tail=int(rng.integers(1, 4)),
+                   pixels=min(tiling.pixels, int(rng.integers(2 * rows, 16 * rows))))
 
 
 def test_any_beginning_computes_the_same(rng, monkeypatch):
-    """Pixels that lead, what is loaded before weights, pieces of either: a slip changes outputs, or reads too soon."""
-    led = []
+    """Pixels that lead, what comes before weights, pieces, parts of rows: a slip changes outputs, or reads too soon.
+
+    The first group may be a part of a row, or wait for some rows only; several last groups may be cut as one.
+    """
+    led, parts, joined = [], [], []
 
     def drawn(layer, _, **__):
-        tiling = _drawn(rng, layer)
+        tiling = _drawn(rng, layer, by_row=len(led) % 4 != 2)
         led.append(tiling.lead > 0 and bool(tiling.k_cuts))
+        visits = tiling.visits(layer.problem.groups)
+        first = tiling.parts(visits[0].region, visits[0].block, True)[0]
+        parts.append(visits[0].region.rows > 1 and first.columns < visits[0].region.columns)
+        last = tiling.parts(visits[-1].region, visits[-1].block, len(visits) == 1)
+        joined.append(len(tiling.cut_anew(last)[0]) < len(last) - 1)
         return 0.0, tiling
 
     monkeypatch.setattr(mapper, "choose_tiling", drawn)
@@ -59,6 +73,8 @@ def test_any_beginning_computes_the_same(rng, monkeypatch):
         # What the whole search would take instead is not wanted.
         interpret(graph, {name: tensors[name] for name in graph.inputs}, configuration(), dataflow="weight-stationary")
     assert any(led)
+    assert any(parts)
+    assert any(joined)
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -68,7 +84,7 @@ def test_last_groups_are_a_cut(rng, long):
     for _ in range(6 if long else 20):
         step, tiles = int(rng.integers(1, 9)), int(rng.integers(1, 9))
         pixels = step * int(rng.integers(1, 12))
-        work = Work(int(rng.integers(1, 9)), 1, 8, bool(rng.integers(2)), 0, 1)
+        work = Work(int(rng.integers(1, 9)), 1, 8, bool(rng.integers(2)), 0, 1, int(rng.integers(100, 1000)))
         groups, posts = last_groups(config, DEFAULT_MEMORY, work, (pixels, tiles), (pixels, tiles), step, long)
         left, span = pixels, tiles
         for rows, count in groups:
