@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ...hdl.shell.config import Config
 from ...hdl.systolic.execute import Execute
-from ..interpreter import ROW_WRAP
+from ..program import ROW_WRAP
 from .timing import Latencies, execution
 
 __all__ = ["release"]

@@ -13,7 +13,8 @@ from ...hdl.shell.commands import ADDRESS_BITS, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
-from ..interpreter import POSTED, ROW_WRAP, Cells, Interpreter, ProgramError
+from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from ..program import ROW_WRAP
 from ..softmax_rows import SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows

@@ -15,8 +15,9 @@ from ..kernels.views import Buffer, View
 from ..placement import MemoryPlan
 from .candidates import Chooser
 from .geometry import Box, Geometry
+from .held import Held
 from .layer import Layer, Tiling
-from .lower import Held, lower_visits
+from .lower import lower_visits
 from .steps import ContractionStep
 
 __all__ = ["Chain", "Stage", "chains"]

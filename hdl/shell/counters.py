@@ -90,7 +90,6 @@ class Counters(wiring.Component):
         slot = Signal(bits, reset_less=True)
         first_sweep = Signal(init=1, reset_less=True)
         events = Signal.like(self.events, reset_less=True)
-        small = Signal(data.ArrayLayout(bits + max(self._widths), len(self._names)), reset_less=True)
         m.d.sync += [slot.eq(slot + 1), events.eq(self.events)]
         # Goes round with the slot, a register for each, since events are far apart.
         visited = Signal(slots, init=1, reset_less=True)
@@ -99,16 +98,7 @@ class Counters(wiring.Component):
             m.d.sync += first_sweep.eq(0)
         with m.If(self.clear):
             m.d.sync += [slot.eq(0), first_sweep.eq(1), events.eq(0)]
-        place = 0
-        for index, width in enumerate(self._widths):
-            event = events[place:place + width]
-            place += width
-            with m.If(self.clear):
-                m.d.sync += small[index].eq(0)
-            with m.Elif(visited[index]):
-                m.d.sync += small[index].eq(event)
-            with m.Elif(event.any() if width > 1 else event):
-                m.d.sync += small[index].eq(small[index] + (event if width > 1 else 1))
+        small = self._own_bits(m, events, visited)
 
         # The event's own bits are found among eight in a cycle, and among these in the next, in which memory is read;
         # they are added in the third, and written in the fourth.
@@ -145,6 +135,22 @@ class Counters(wiring.Component):
         ]
 
         return m
+
+    def _own_bits(self, m, events, visited):
+        """Build the registers in which each event waits for the sweep; a bit of `visited` takes those of one."""
+        small = Signal(data.ArrayLayout(len(visited).bit_length() - 1 + max(self._widths), len(self._names)),
+                       reset_less=True)
+        place = 0
+        for index, width in enumerate(self._widths):
+            event = events[place:place + width]
+            place += width
+            with m.If(self.clear):
+                m.d.sync += small[index].eq(0)
+            with m.Elif(visited[index]):
+                m.d.sync += small[index].eq(event)
+            with m.Elif(event.any() if width > 1 else event):
+                m.d.sync += small[index].eq(small[index] + (event if width > 1 else 1))
+        return small
 
 
 def _any_of(values):

@@ -184,18 +184,9 @@ class Execute(wiring.Component):
         self._state_rule(m, accumulators)
         if config.has_softmax:
             wiring.connect(m, wiring.flipped(self.shifts), streamer.shifts)
-        in_flight = Signal(8)
-        accepted = Signal()
-        quiet = Signal(init=1)
-        ended = delay(m, self.done, Accumulators.AHEAD, "done")
-        m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
-        m.d.sync += [
-            in_flight.eq(in_flight + accepted - ended),
-            quiet.eq(~accepted & Mux(ended, in_flight == 1, in_flight == 0)),
-        ]
         m.d.comb += [
             self.output_stationary.eq(tiles.output_stationary),
-            tiles.quiet.eq(quiet),
+            tiles.quiet.eq(self._quiet(m)),
             streamer.output_stationary.eq(tiles.output_stationary),
             feeder.tiles.eq(tiles.vector),
             feeder.elements.eq(streamer.weight),
@@ -228,3 +219,14 @@ class Execute(wiring.Component):
         m.d.sync += self.events.eq(events)
 
         return m
+
+    def _quiet(self, m):
+        """Build the count of commands at work; return whether there is none, from a register."""
+        in_flight, accepted, quiet = Signal(8), Signal(), Signal(init=1)
+        ended = delay(m, self.done, Accumulators.AHEAD, "done")
+        m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
+        m.d.sync += [
+            in_flight.eq(in_flight + accepted - ended),
+            quiet.eq(~accepted & Mux(ended, in_flight == 1, in_flight == 0)),
+        ]
+        return quiet
