@@ -20,18 +20,15 @@ from ..golden import requantise
 from ..golden.tensors import wrap
 from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
-from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
+from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
 from .program import QUEUES
 
-__all__ = ["POSTED", "ROW_WRAP", "Cells", "Interpreter", "ProgramError"]
+__all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
 
 _QUEUES = list(QUEUES.values())
 _POST = _QUEUES.index("post")
-
-#: Where rows of sums, and lines of biases and scales, wrap, so that steps may go back.
-ROW_WRAP = 1 << 16
 
 #: Part of a clock besides completed commands: POSTs that have read their sums.
 POSTED = len(_QUEUES)

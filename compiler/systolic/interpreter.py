@@ -9,11 +9,11 @@ import numpy as np
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import pair_words
 from ...hdl.post.row_softmax import RowPass
-from ...hdl.shell.commands import ADDRESS_BITS, Parameter
+from ...hdl.shell.commands import ADDRESS_BITS, ROW_WRAP, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
-from ..interpreter import POSTED, ROW_WRAP, Cells, Interpreter, ProgramError
+from ..interpreter import POSTED, Cells, Interpreter, ProgramError
 from .handover import release
 from .norm_rows import NormRows
 from .row_passes import RowPasses
