@@ -20,10 +20,10 @@ from ..golden import requantise
 from ..golden.tensors import wrap
 from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
-from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode, Parameter, Rounding
+from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
-from .program import QUEUES, ROW_WRAP
+from .program import QUEUES
 
 __all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
 

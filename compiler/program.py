@@ -12,13 +12,10 @@ from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
 from .encoding import body_bytes, put_field, put_headers
 
-__all__ = ["QUEUES", "ROW_WRAP", "Command", "Mark", "Program", "Stream", "disassemble"]
+__all__ = ["QUEUES", "Command", "Mark", "Program", "Stream", "disassemble"]
 
 #: Name of each queue in the fields of a command's header. Not every configuration has the last one.
 QUEUES: dict[Opcode, str] = {opcode: opcode.name.lower() for opcode in (*SHARED_QUEUES, Opcode.MOVE)}
-
-#: Where rows of sums, and lines of biases and scales, wrap in a command, so that steps may go back.
-ROW_WRAP = 1 << 16
 
 #: Columns of a stream's entries before the values of its fields: place in the program, body, and a wait for each queue.
 _PLACE, _BODY, _WAITS, _VALUES = 0, 1, 2, 2 + len(QUEUES)

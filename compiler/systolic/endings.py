@@ -157,9 +157,9 @@ class _Clock:
         return Bursts((min(beats, most),) * bursts, 1, True)
 
 
-def _cuts(size: int, step: int, least: int, shares: Sequence[float]) -> list[int]:
-    """Where to cut `size` in two parts of at least `least`: at multiples of `step`."""
-    cuts = {step * round(size / step * share) for share in shares}
+def _cuts(size: int, step: int, least: int, shares: Sequence[float], most: int) -> list[int]:
+    """Where to cut `size` in two parts of at least `least`, the first of at most `most`: at multiples of `step`."""
+    cuts = {step * min(round(size / step * share), most // step) for share in shares}
     return sorted(cut for cut in cuts if least <= cut <= size - least)
 
 
@@ -190,12 +190,14 @@ def last_groups(config: SystolicConfig, timing: MemoryTiming, work: Work, before
         for state in states[:kept]:
             if left * span <= work.most:
                 whole.append(clock.after(state, left, span))
-            for cut in _cuts(left, step, least, shares):
-                if cut * span <= work.most:
-                    rests.setdefault((left - cut, span), []).append(clock.after(state, cut, span))
-            for cut in _cuts(span, 1, 1, shares):
-                if left * cut <= work.most:
-                    rests.setdefault((left, span - cut), []).append(clock.after(state, left, cut))
+            for cut in _cuts(left, step, least, shares, work.most // span):
+                rests.setdefault((left - cut, span), []).append(clock.after(state, cut, span))
+            for cut in _cuts(span, 1, 1, shares, work.most // left):
+                rests.setdefault((left, span - cut), []).append(clock.after(state, left, cut))
+    if not whole:
+        # Shares leave parts that are too small to be cut, or too large: as many groups of the same size as it takes.
+        (pixels, tiles), size = group, max(work.most // group[1] // step, 1) * step
+        return Ending(tuple((min(size, pixels - at), tiles) for at in range(0, pixels, size)), 1)
     whole.sort(key=clock.least)
     best = min(clock.ends(whole[0]))
     for state in whole[1:_TIMED]:

@@ -52,6 +52,10 @@ class Box:
         """Channels."""
         return self.c1 - self.c0
 
+    def up_to(self, part: "Box", end: int) -> "Box":
+        """Filter rows up to the last that the first `end` elements of a part of the box have."""
+        return replace(self, r1=part.r0 + -(-end // (part.columns * part.channels))) if part.rows > 1 else self
+
     @property
     def taps(self) -> int:
         """Taps."""

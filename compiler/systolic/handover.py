@@ -7,9 +7,9 @@ sums and reads them through the bank's only port: until then the POST must have 
 
 from collections.abc import Mapping
 
+from ...hdl.shell.commands import ROW_WRAP
 from ...hdl.shell.config import Config
 from ...hdl.systolic.execute import Execute
-from ..program import ROW_WRAP
 from .timing import Latencies, execution
 
 __all__ = ["release"]

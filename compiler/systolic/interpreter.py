@@ -9,12 +9,11 @@ import numpy as np
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import ELEMENT_FRACTION, pair_words
 from ...hdl.post.row_softmax import RowPass
-from ...hdl.shell.commands import ADDRESS_BITS, Parameter
+from ...hdl.shell.commands import ADDRESS_BITS, ROW_WRAP, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..interpreter import POSTED, Cells, Interpreter, ProgramError
-from ..program import ROW_WRAP
 from ..softmax_rows import SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows

@@ -13,7 +13,7 @@ from .geometry import Box, Geometry
 from .held import Held
 from .layer import Layer, Tiles, Tiling, Visit
 from .outputs import OutputMaker
-from .ramps import ending, split_at
+from .ramps import last_parts, split_at
 from .steps import ContractionStep
 from .tiles import LinesAndColumns, TileMaker
 
@@ -54,8 +54,7 @@ class _Lowering:
         self._w_uses: dict[tuple[int, ...], Use] = {}
         #: Pixels of the first group that lead, and the others; those that need only some columns of the first lines,
         #: which are those that lead, and all if they are a part of a row; and those that are loaded before weights.
-        self._led: list[Region] = []
-        self._early: list[Region] = []
+        self._led, self._early = list[Region](), list[Region]()
         self._ahead: Region | None = None
 
     def _visits(self) -> tuple[list[tuple[Visit, list[tuple[Region, Tiles]]]], int]:
@@ -67,20 +66,9 @@ class _Lowering:
                   for index, visit in enumerate(self._tiling.visits(self._problem.groups))]
         posts = self._tiling.posts or 2
         if self._tiling.shrink:
-            visit, work = visits[-1]
-            others, region = self._tiling.cut_anew([part for part, _ in work])
-            tiles, last = visit.block, work
-            last[:] = [(part, tiles) for part in others]
-            groups, posts = ending(self._layer, self._makers[0], self._tiling)
-            for pixels, count in groups:
-                if pixels < region.pixels:
-                    part, region = split_at(region, pixels)
-                    last.append((part, tiles))
-                else:
-                    last.append((region, (tiles[0], tiles[0] + count)))
-                    tiles = (tiles[0] + count, tiles[1])
-            if tiles[0] != tiles[1]:
-                raise AssertionError(f"groups {groups} are no cut of the last one")
+            visit, parts = visits[-1]
+            parts[:], posts = last_parts(self._layer, self._makers[0], self._tiling, [part for part, _ in parts],
+                                         visit.block)
         return visits, posts
 
     def steps(self) -> Iterator[ContractionStep]:
@@ -94,9 +82,9 @@ class _Lowering:
         self._led = [first]
         if self._tiling.lead and self._layer.can_lead:
             self._led = split_at(first, self._tiling.lead)
-        region, self._early = visits[0][0].region, self._led[:-1]
-        if region.images == 1 and region.rows > 1 and first.columns < region.columns:
-            self._early.append(first)
+        region = visits[0][0].region
+        is_part = region.images == 1 and region.rows > 1 and first.columns < region.columns
+        self._early = self._led[:-1] + [first] * is_part
         if self._tiling.ahead > 0:
             ahead = split_at(first, self._tiling.ahead)[0]
             self._ahead = ahead if ahead.pixels < self._led[0].pixels else None
@@ -145,7 +133,7 @@ class _Lowering:
     def _met_first(self, box: Box) -> Box:
         """What the first weights wait for of a box of activations."""
         w_box = self._tiling.w_boxes[0][0]
-        return _up_to(box, w_box, self._k_cuts(w_box)[0]) if self._tiling.meets_rows else box
+        return box.up_to(w_box, self._k_cuts(w_box)[0]) if self._tiling.meets_rows else box
 
     def _line(self, region: Region, part: Region, box: Box, some: Box | None = None) -> int:
         """Lines of the region's tile that a part of it needs, for the whole box or for some of it."""
@@ -249,7 +237,7 @@ class _Lowering:
                         # Sums that stand apart begin with each tap.
                         first = int(not found or self._problem.finish.terms is not None)
                         led = self._led if is_first and not found and len(self._led) > 1 else [part]
-                        inside = _up_to(a_box, w_box, span[1]) if is_first and self._tiling.meets_rows else a_box
+                        inside = a_box.up_to(w_box, span[1]) if is_first and self._tiling.meets_rows else a_box
                         for number, some in enumerate(led, len(self._led) - len(led)):
                             lines = self._line(region, some, a_box, inside)
                             window = number if is_first and number < len(self._early) else -1
@@ -366,11 +354,6 @@ class _Lowering:
         yield common | walk | {
             "a_base": base + offset, "n_count": tiles[1] - tiles[0], "left": int(maker.layer.left),
             "w_base": (tiles[0] - block[0]) * w_nstep + start * (1 if maker.layer.left else w_pitch)}
-
-
-def _up_to(a_box: Box, w_box: Box, end: int) -> Box:
-    """Filter rows of a box of activations up to the last that the first `end` elements of one of weights need."""
-    return replace(a_box, r1=w_box.r0 + -(-end // (w_box.columns * w_box.channels))) if w_box.rows > 1 else a_box
 
 
 def lower_visits(tiling: Tiling, layer: Layer, plan: MemoryPlan,

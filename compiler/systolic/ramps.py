@@ -7,17 +7,17 @@ follow from no simple rule, but a try takes only milliseconds.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 
 from ..kernels.regions import Region
 from ..placement import MemoryPlan
 from .endings import Ending, Work, last_groups, step_of
-from .layer import Layer, Tiling
+from .layer import Layer, Tiles, Tiling
 from .tiles import TileMaker
 
-__all__ = ["ending", "improve", "openings", "split_at"]
+__all__ = ["ending", "improve", "last_parts", "openings", "split_at"]
 
 #: Tries without success after which the search ends.
 _PATIENCE = 80
@@ -67,6 +67,23 @@ def split_at(region: Region, pixels: int) -> list[Region]:
     if not 0 < at < count:
         return [region]
     return [replace(region, **{f"{name}1": first + at}), replace(region, **{f"{name}0": first + at})]
+
+
+def last_parts(layer: Layer, maker: TileMaker, tiling: Tiling, parts: Sequence[Region],
+               tiles: Tiles) -> tuple[list[tuple[Region, Tiles]], int]:
+    """Groups of the last visit, of `parts` and all these tiles, the last ones cut anew, and POSTs of the last."""
+    others, region = tiling.cut_anew(parts)
+    found, (groups, posts) = [(part, tiles) for part in others], ending(layer, maker, tiling)
+    for pixels, count in groups:
+        if pixels < region.pixels:
+            part, region = split_at(region, pixels)
+            found.append((part, tiles))
+        else:
+            found.append((region, (tiles[0], tiles[0] + count)))
+            tiles = (tiles[0] + count, tiles[1])
+    if tiles[0] != tiles[1]:
+        raise AssertionError(f"groups {groups} are no cut of the last one")
+    return found, posts
 
 
 def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:

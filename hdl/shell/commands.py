@@ -42,8 +42,8 @@ from .packing import Place, body_places, pack, places, some_of, unpack, variant
 from .waits import WAIT_BITS, wait_field
 
 __all__ = [
-    "ADDRESS_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "QUEUES", "RECORD", "CommandSet", "LoadBody",
-    "MoveBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "header_layout", "variant",
+    "ADDRESS_BITS", "COMMAND_BYTES", "DESTINATION_BITS", "FORMAT_VERSION", "QUEUES", "RECORD", "ROW_WRAP", "CommandSet",
+    "LoadBody", "MoveBody", "Opcode", "Parameter", "PostBody", "Rounding", "StoreBody", "header_layout", "variant",
 ]
 
 FORMAT_VERSION = 4
@@ -52,6 +52,9 @@ COMMAND_BYTES = 64
 #: Width of a scratchpad address or step. Arithmetic is modulo 2**20, so a negative step is its
 #: two's complement.
 ADDRESS_BITS = 20
+
+#: Where rows of sums, and lines of biases and scales, wrap, so that steps may go back.
+ROW_WRAP = 1 << 16
 
 #: Width of the number of a memory that a load writes.
 DESTINATION_BITS = 3
