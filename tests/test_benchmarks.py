@@ -25,8 +25,8 @@ def page():
     return (ROOT / "docs" / "benchmarks.md").read_text()
 
 
-PARTS = ["attention", "breadth", "compile", "cost", "decoder", "demo", "encoder", "errors", "eyeriss", "generation",
-         "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
+PARTS = ["attention", "breadth", "cells", "compile", "cost", "decoder", "demo", "encoder", "errors", "eyeriss",
+         "generation", "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
 
 
 def test_parts(bench):
