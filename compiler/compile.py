@@ -23,6 +23,7 @@ from .kinds import compiler_for
 from .operators import Contraction, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
+from .positions import positions_of
 from .steps import Step
 from .validate import validate
 
@@ -78,10 +79,11 @@ class _Compiler:
         address = self._plan.reserve("program", len(encoded))
         self._plan.verify(self._uses)
         placed = self._placed()
+        positions = positions_of(program, self._device.positions, self._context.moving)
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
                         layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
-                        self._memory)
+                        self._memory, positions)
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
@@ -95,7 +97,7 @@ class _Compiler:
         before = [node for node in device.nodes if node.on_host and isinstance(node.operator, Quantize)]
         read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
-        names = [name for name in self._graph.inputs if name in read]
+        names = [name for name in self._graph.inputs if name in read and name not in device.positions]
         names += [name for node in before for name in node.outputs.values()]
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
@@ -129,8 +131,9 @@ class _Compiler:
 
     def _kept(self) -> list[Buffer]:
         """Tensors that the program makes and that must be in memory at its end."""
-        return [found.buffer for found in self._context.located.values()
-                if found.buffer.is_made and found.buffer.name not in self._dies]
+        moved = [moving.buffer for moving in self._context.moving]
+        return [*moved, *(found.buffer for found in self._context.located.values()
+                          if found.buffer.is_made and found.buffer.name not in self._dies)]
 
     def _place(self) -> None:
         """Give buffers that want one their place."""

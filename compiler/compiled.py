@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..hdl.errors import unknown
+from ..hdl.shell.commands import COMMAND_BYTES
 from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
@@ -16,6 +17,7 @@ from .kernels.context import check_range
 from .operators import Dequantize, Operator, Quantize
 from .placed import Placed
 from .placement import MemoryPlan
+from .positions import Position
 from .program import Program
 
 __all__ = ["LEVELS", "Compiled", "PlannedLayer"]
@@ -71,7 +73,7 @@ class Compiled:
     program_address : int
         What the host writes to the start register's companion.
     segments : list of (int, bytes)
-        Program and packed constants.
+        Packed constants, and the program if it is the same at every run.
     inputs, outputs : dict of str to Placed
         Tensors that the host writes and reads.
     layers : list of PlannedLayer
@@ -88,6 +90,9 @@ class Compiled:
         What stands where in memory, and for how long.
     memory : MemoryTiming
         Memory that it was planned for.
+    positions : dict of str to Position
+        What of the program follows from inputs that are positions; if there are any, it is among what
+        :meth:`bind` gives.
     """
 
     config: Config
@@ -104,6 +109,12 @@ class Compiled:
     kernels: list[str]
     placement: MemoryPlan
     memory: MemoryTiming = DEFAULT_MEMORY
+    positions: dict[str, Position] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.positions:
+            self._template = dict(self.segments)[self.program_address]
+            self.segments = [segment for segment in self.segments if segment[0] != self.program_address]
 
     def _host(self, kind: type[Operator]) -> list[Node]:
         """What the host computes: Quantize before a run, Dequantize after it."""
@@ -113,6 +124,7 @@ class Compiled:
     def tensors(self) -> list[dict[str, Any]]:
         """Tensor map: a description of every tensor that the host writes or reads."""
         return ([placed.describe() | {"role": "input"} for placed in self.inputs.values()]
+                + [position.describe(name, self.config.commands) for name, position in self.positions.items()]
                 + [placed.describe() | {"role": "output"} for placed in self.outputs.values()])
 
     @property
@@ -128,7 +140,7 @@ class Compiled:
                 "placement": lambda: str(self.placement), "commands": self.program.listing}[level]()
 
     def bind(self, inputs: Mapping[str, np.ndarray]) -> list[tuple[int, bytes]]:
-        """Segments of the inputs of one run, in memory's layout.
+        """Segments of the inputs of one run, in memory's layout, and of a program that depends on them.
 
         Raises
         ------
@@ -146,7 +158,16 @@ class Compiled:
             check_range(name, arrays[name], *(self.config.arithmetic.operand_range(is_unsigned) if is_operand
                                               else (-(1 << 31), (1 << 31) - 1)))
             segments.append((placed.address, placed.to_bytes(arrays[name])))
+        if self.positions:
+            segments.append((self.program_address, self.program_at(arrays)))
         return segments
+
+    def program_at(self, positions: Mapping[str, Any]) -> bytes:
+        """Program of some positions, by name; all are 0 that are left out."""
+        commands = np.frombuffer(self._template, np.uint8).reshape(-1, COMMAND_BYTES).copy()
+        for name, position in self.positions.items():
+            position.apply(commands, self.config.commands, int(positions.get(name, 0)))
+        return commands.tobytes()
 
     def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
         """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
@@ -166,11 +187,15 @@ class Compiled:
         """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        segments = self.segments + (self.bind(inputs) if inputs is not None else [])
+        segments = list(self.segments)
+        if inputs is not None:
+            segments += self.bind(inputs)
+        elif self.positions:
+            segments.append((self.program_address, self.program_at({})))
         image = bytearray(self.memory_bytes)
         for address, data in segments:
             image[address:address + len(data)] = data
-        program = next(data for address, data in self.segments if address == self.program_address)
+        program = next(data for address, data in segments if address == self.program_address)
         (target / "program.bin").write_bytes(program)
         (target / "memory.bin").write_bytes(image)
         (target / "tensors.json").write_text(json.dumps({

@@ -10,7 +10,7 @@ from amaranth.lib import data
 
 from ..hdl.shell.commands import FORMAT_VERSION, CommandSet, Opcode
 
-__all__ = ["body_bytes", "put_field", "put_headers"]
+__all__ = ["add_to_field", "body_bytes", "field_limits", "put_field", "put_headers"]
 
 
 @cache
@@ -62,6 +62,27 @@ def put_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: st
         raise ValueError(f"{opcode.name} command field {name} must be in {low}..{high}, not "
                          f"{values.min() if values.min() < low else values.max()}")
     _put(commands, offset, width, values)
+
+
+def field_limits(format: CommandSet, opcode: Opcode, name: str) -> tuple[int, int, int, int]:
+    """First bit, width, least and greatest value of a field of the commands of a queue."""
+    return _fields(format.bodies[opcode], format.header_bits)[name]
+
+
+def add_to_field(commands: np.ndarray, format: CommandSet, opcode: Opcode, name: str, places: np.ndarray,
+                 amounts: np.ndarray) -> None:
+    """Add amounts (n,) to a field of the commands of one queue at some places, modulo two to the power of its width."""
+    offset, width, _, _ = field_limits(format, opcode, name)
+    rows = commands[places]
+    bytes_of = range(offset // 8, (offset + width + 7) // 8)
+    whole = sum(rows[:, byte].astype(np.uint64) << np.uint64(8 * index) for index, byte in enumerate(bytes_of))
+    mask = np.uint64(((1 << width) - 1) << offset % 8)
+    # Additions carry modulo 2**64, of which the mask leaves the field's bits.
+    changed = whole + (amounts.astype(np.int64).astype(np.uint64) << np.uint64(offset % 8))
+    whole = (whole & ~mask) | (changed & mask)
+    for index, byte in enumerate(bytes_of):
+        rows[:, byte] = (whole >> np.uint64(8 * index)).astype(np.uint8)
+    commands[places] = rows
 
 
 def put_headers(commands: np.ndarray, format: CommandSet, opcodes: np.ndarray,

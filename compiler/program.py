@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partialmethod
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
 from .encoding import body_bytes, put_field, put_headers
 
-__all__ = ["QUEUES", "Command", "Program", "Stream", "disassemble"]
+__all__ = ["QUEUES", "Command", "Mark", "Program", "Stream", "disassemble"]
 
 #: Name of each queue in the fields of a command's header. Not every configuration has the last one.
 QUEUES: dict[Opcode, str] = {opcode: opcode.name.lower() for opcode in (*SHARED_QUEUES, Opcode.MOVE)}
@@ -33,6 +33,28 @@ class Command:
         waits = " ".join(f"{queue}>={count}" for queue, count in self.waits.items() if count)
         fields = " ".join(f"{name}={int(value)}" for name, value in self.body.items() if value)
         return f"{self.opcode.name:8}[{waits}] {fields}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A field of a command that goes up with a position (:mod:`.positions`).
+
+    Parameters
+    ----------
+    place : int
+        Place of the command in the program.
+    field : str
+        Field of its body.
+    position : str
+        Name of the position.
+    step : int
+        What the field goes up by for each.
+    """
+
+    place: int
+    field: str
+    position: str
+    step: int
 
 
 class Stream:
@@ -99,6 +121,8 @@ class Program:
         Bodies of commands, each once.
     numbers : dict of int to int
         Place in it of each, by identity.
+    marks : list of Mark
+        Fields that go up with a position.
     """
 
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
@@ -108,6 +132,7 @@ class Program:
         self.length = 0
         self.bodies: list[Mapping[str, int]] = []
         self.numbers: dict[int, int] = {}
+        self.marks: list[Mark] = []
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod
@@ -169,9 +194,14 @@ class Program:
     store = partialmethod(_emit_fields, Opcode.STORE)
     move = partialmethod(_emit_fields, Opcode.MOVE)
 
+    def mark(self, field: str, position: str, step: int = 1) -> None:
+        """Note that a field of the latest command goes up with a position."""
+        self.marks.append(Mark(self.length - 1, field, position, step))
+
     def follow(self, other: "Program") -> None:
         """Append a program as it is, behind all commands so far: each of its commands waits for all of these."""
         before, length = list(self.counts.values()), self.length
+        self.marks += [replace(mark, place=mark.place + length) for mark in other.marks]
         for stream in other._streams.values():
             table = stream.table().astype(np.int64)
             if not len(table):

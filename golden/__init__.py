@@ -12,6 +12,7 @@ module                   what it defines
 :mod:`.activation`         clamps, and tables for sigmoid, tanh, GELU and leaky ReLU
 :mod:`.floating`           float contractions in the array's own order
 :mod:`.attention`          softmax and attention, in one pass and in two
+:mod:`.rotary`             rotary position embedding, of floats and of bytes
 :mod:`.gradients`          gradients of Linear, convolution and attention; the optimiser's step
 :mod:`.integer_gradients`  exact integer gradients of Linear and convolution
 :mod:`.cost`               multiply-accumulates, weights and shapes in closed form

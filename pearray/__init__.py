@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .api import run as run
     from .compiler.operators import SGD as SGD
     from .compiler.operators import Add as Add
+    from .compiler.operators import Append as Append
     from .compiler.operators import Attention as Attention
     from .compiler.operators import AttentionGrad as AttentionGrad
     from .compiler.operators import AvgPool2d as AvgPool2d
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Requant as Requant
     from .compiler.operators import RMSNorm as RMSNorm
+    from .compiler.operators import RotaryEmbedding as RotaryEmbedding
     from .compiler.operators import Silu as Silu
     from .compiler.operators import Softmax as Softmax
     from .compiler.operators import Sub as Sub
@@ -57,9 +59,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
     "compiler.operators": [
-        "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
+        "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
         "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
-        "MultiHeadAttention", "RMSNorm", "Requant", "Silu", "Softmax", "Sub",
+        "MultiHeadAttention", "RMSNorm", "Requant", "RotaryEmbedding", "Silu", "Softmax", "Sub",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

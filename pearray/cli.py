@@ -17,6 +17,8 @@ from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .api import Result
     from .compiler.compiled import Compiled
     from .workloads.workload import Workload
@@ -253,11 +255,11 @@ def run(
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    result, compiled = _simulate(made, system, engine, trace is not None, keep)
+    result, golden, compiled = _simulate(made, system, engine, trace is not None, keep)
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
         perfetto.write_trace(trace, perfetto.trace_events(compiled.program, result.trace, layers))
-    counts = report.compare(result.outputs, compiled.graph.golden(made.inputs))
+    counts = report.compare(result.outputs, golden)
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
@@ -279,14 +281,15 @@ def run(
 
 
 def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
-              keep: str) -> "tuple[Result, Compiled]":
-    """Run a workload behind a progress bar; return what it gave, and what ran.
+              keep: str) -> "tuple[Result, dict[str, np.ndarray], Compiled]":
+    """Run a workload behind a progress bar; return what it gave, what it should, and what ran first.
 
     The bar's end is the compiler's estimate, or at least all PEs busy.
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .compiler.kinds import compiler_for
+    from .following import follow
     from .handle import Handle
     from .sim.engine import ENGINES, require_trace
     from .workloads.published import named_settings
@@ -295,6 +298,9 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
         raise unknown("engine", engine, ENGINES)
     if trace:
         require_trace(engine)
+        if workload.following is not None:
+            raise PearrayError(f"--trace draws one run, but {workload.name} has {1 + len(workload.following.runs)}: "
+                               "set workload.prompt to all workload.tokens")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
                TextColumn("{task.fields[cycles]}"), TimeElapsedColumn())
     # Progress is for people who wait; results alone go to standard output.
@@ -312,7 +318,12 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
         # The simulation itself tells whether a program ends.
         expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
                     or sum(layer.macs for layer in compiled.layers) / system.pes)
-        return handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace), compiled
+        result = handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace)
+        golden = compiled.graph.golden(workload.inputs)
+        if workload.following is not None:
+            bar.update(task, description="compiling", total=None)
+            result, golden = follow(workload.following, system, engine, result, golden, progress)
+        return result, golden, compiled
 
 
 @app.command()

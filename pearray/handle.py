@@ -11,13 +11,13 @@ from .compiler.compiled import Compiled
 from .compiler.graph.graph import Graph
 from .compiler.operators.fields import array
 from .configuration import System
-from .hdl.errors import PearrayError, check_choice, check_names
+from .hdl.errors import PearrayError, check_choice, check_names, unknown
 from .hdl.shell.config import Config
 from .results import Result, record_bytes, result_of
 from .sim.engine import ENGINES, Job
 from .sim.engine import run as simulate
 
-__all__ = ["Handle", "arrays", "kept"]
+__all__ = ["Handle", "Session", "arrays", "kept"]
 
 
 class Handle:
@@ -76,6 +76,21 @@ class Handle:
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
         return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
 
+    def session(self, state: Mapping[str, Any] | None = None) -> "Session":
+        """Begin runs between which the tensors that the program appends to stay in memory.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like, optional
+            Values of these inputs of the graph before the first run; zeros if absent.
+
+        Raises
+        ------
+        PearrayError
+            If a name or a tensor is wrong, or what is appended is no output of the graph.
+        """
+        return Session(self, arrays(state or {}))
+
     def _inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Tensors of a run without constants."""
         found = arrays(tensors, self.graph.masks)
@@ -99,6 +114,40 @@ class Handle:
             (folder / "program.txt").write_text(compiled.commands + "\n")
         except OSError as error:
             raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+class Session:
+    """Runs of a program that follow one another; see :meth:`Handle.session`.
+
+    Members
+    -------
+    state : dict of str to ndarray
+        What stands in memory for the next run, by names of inputs.
+    """
+
+    def __init__(self, handle: Handle, state: Mapping[str, np.ndarray]):
+        graph = handle.graph
+        self._handle, self._made = handle, graph.states
+        for name, present in self._made.items():
+            if present not in graph.outputs:
+                raise PearrayError(f"{present} must be an output of the graph, so that what stands in memory as {name} "
+                                   "is known")
+        for name in state:
+            if name not in self._made:
+                raise unknown("tensor that stays in memory", name, list(self._made))
+        typed = graph.typed({name: name for name in self._made})
+        self.state = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in typed.items()} | dict(state)
+
+    def run(self, inputs: Mapping[str, Any], engine: str = "verilator",
+            progress: Callable[[int], None] | None = None) -> Result:
+        """Run the program with what the runs before have left; see :meth:`Handle.run`."""
+        for name in inputs:
+            if name in self._made:
+                raise PearrayError(f"{name} stays in memory, and is no input of a run of a session; begin another with "
+                                   f"session({{{name!r}: ...}})")
+        result = self._handle.run({**inputs, **self.state}, engine, None, progress)
+        self.state = {name: result.outputs[present] for name, present in self._made.items()}
+        return result
 
 
 def arrays(tensors: Mapping[str, Any], masks: Collection[str] = ()) -> dict[str, np.ndarray]:

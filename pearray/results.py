@@ -2,8 +2,8 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .ledger import charge, total
 from .sim.engine import Outcome
 from .sim.trace import Trace
 
-__all__ = ["Figures", "Layer", "Result", "layers_of", "record_bytes", "result_of"]
+__all__ = ["Figures", "Layer", "Result", "joined", "layers_of", "record_bytes", "result_of"]
 
 
 @dataclass(kw_only=True)
@@ -150,6 +150,41 @@ def result_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes], ou
     return result
 
 
+def joined(first: Result, name: str, others: Sequence[Result]) -> Result:
+    """One result of a run and of others behind it, of one program, whose layers are added up under names of theirs.
+
+    Outputs of the others, one behind another along a new axis, and layers have `name` and a colon before their own
+    names. What was packed for that program counts once.
+    """
+    if not others:
+        return first
+    layers = [replace(_added([other.layers[index] for other in others], first.pes), name=f"{name}:{layer.name}",
+                      outputs=tuple(f"{name}:{output}" for output in layer.outputs))
+              for index, layer in enumerate(others[0].layers)]
+    stacked = {f"{name}:{output}": np.stack([other.outputs[output] for other in others])
+               for output in others[0].outputs}
+    whole = _added([first, _added(others, first.pes)], first.pes)
+    return replace(
+        whole, outputs={**first.outputs, **stacked}, layers=[*first.layers, *layers],
+        host_packed_bytes=first.host_packed_bytes + others[0].host_packed_bytes, trace=None,
+        build_s=first.build_s + sum(other.build_s for other in others),
+        sim_s=first.sim_s + sum(other.sim_s for other in others))
+
+
+AnyFigures = TypeVar("AnyFigures", bound=Figures)
+
+
+def _added(figures: Sequence[AnyFigures], pes: int) -> AnyFigures:
+    """The first of some figures with the sums of all; figures of a kind of array alone are left out."""
+    macs, cycles = (sum(getattr(each, name) for each in figures) for name in ("macs", "cycles"))
+    return replace(
+        figures[0], macs=macs, cycles=cycles, utilisation=_share(macs, pes, cycles),
+        dram_read_bytes=sum(each.dram_read_bytes for each in figures),
+        dram_write_bytes=sum(each.dram_write_bytes for each in figures), extras={},
+        counters={name: sum(each.counters[name] for each in figures) for name in figures[0].counters},
+        ledger=total([each.ledger for each in figures]))
+
+
 def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
               tensors: Mapping[str, np.ndarray]) -> list[Layer]:
     """Split the counts of a run at the records that layers left behind; the last layer ends with the run."""
@@ -170,9 +205,11 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         before, work = end, work + layer.work
         lents.append(0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work))
         done["cycles"] += lents[-2] - lents[-1]
+        # A position says how many products there are.
+        macs = compiled.device.macs(nodes[layer.name], tensors) if compiled.positions else layer.macs
         made = Layer(
-            name=layer.name, operator=layer.kind, outputs=layer.outputs, shape=layer.shape, macs=layer.macs,
-            cycles=done["cycles"], utilisation=_share(layer.macs, config.pes, done["cycles"]),
+            name=layer.name, operator=layer.kind, outputs=layer.outputs, shape=layer.shape, macs=macs,
+            cycles=done["cycles"], utilisation=_share(macs, config.pes, done["cycles"]),
             dram_read_bytes=done["read_beats"] * config.beat_bytes,
             dram_write_bytes=done["write_beats"] * config.beat_bytes, host_packed_bytes=layer.packed_bytes)
         if words:

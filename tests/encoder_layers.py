@@ -8,8 +8,8 @@ __all__ = ["drawn_layer", "layer_array"]
 
 
 def layer_array():
-    """Configuration of a small array whose vector engine does attention, normalisation and sums of two tensors."""
-    return configuration(moves=1, softmax=1, norms=1, pairs=1)
+    """Configuration of a small array whose vector engine does all that encoder and decoder layers have."""
+    return configuration(moves=1, softmax=1, norms=1, pairs=1, products=1)
 
 
 def drawn_layer(rng, config, most=40):

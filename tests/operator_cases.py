@@ -651,6 +651,41 @@ def gate(draw_from):
 
 
 @st.composite
+def rotary(draw_from):
+    """Heads turned by their position: products with a matrix for each."""
+    heads, positions, pairs, rest = (draw_from(st.integers(low, most)) for low, most in (
+        (1, 6), (1, 5), (1, 8), (0, 3)))
+    interleaved, dtype = draw_from(st.booleans()), draw_from(st.sampled_from(EIGHT))
+    rng = np.random.default_rng(draw_from(SEED))
+    offset, elements = int(rng.integers(0, 20)), 2 * pairs + rest
+    x, zeros = draw(rng, dtype, heads, positions, elements), draw(rng, dtype, 2)
+    angles = rng.uniform(-np.pi, np.pi, (offset + positions, pairs)).astype(np.float32)
+    cos, sin = np.cos(angles), np.sin(angles)
+    scales = np.float32(rng.uniform(0.02, 0.1)), np.float32(rng.uniform(0.02, 0.15))
+    operator = pe.RotaryEmbedding(scales[0], zeros[0], scales[1], zeros[1], interleaved=interleaved, offset=offset)
+    step = np.float32(1 / 127)
+
+    def expected():
+        made = []
+        for position in range(positions):
+            turn = np.diag(np.full(elements, 127, np.int8))
+            for pair in range(pairs):
+                a, b = (2 * pair, 2 * pair + 1) if interleaved else (pair, pairs + pair)
+                c, s = (np.rint(table[offset + position, pair] / step) for table in (cos, sin))
+                turn[np.ix_((a, b), (a, b))] = [[c, s], [-s, c]]
+            # onnxruntime wants bytes of one sign.
+            y_zero = zeros[1] if dtype == np.uint8 else np.uint8(int(zeros[1]) + 128)
+            x_zero = zeros[0] if dtype == np.uint8 else np.uint8(int(zeros[0]) + 128)
+            made.append(run_node("QLinearMatMul", [
+                _unsigned(x[:, position]), scales[0], x_zero, _unsigned(turn), step, np.uint8(128), scales[1], y_zero],
+                output=np.uint8))
+        y = np.stack(made, axis=1)
+        return y if dtype == np.uint8 else (y.astype(np.int16) - 128).astype(np.int8)
+
+    return Case(operator, {"x": x, "cos": cos, "sin": sin}, expected)
+
+
+@st.composite
 def four_bits(draw_from):
     """Operands of 4 bits."""
     return _plain(draw_from, 4)
@@ -699,5 +734,5 @@ WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (
     conv, grouped_conv, depthwise_conv, conv_sums, conv_transpose, gemm, linear, gemm_sums, max_pool, average_pool,
-    global_average_pool, add, gate, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
+    global_average_pool, add, gate, rotary, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
     litert_conv_transpose, litert_pool)}

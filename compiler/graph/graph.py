@@ -9,7 +9,7 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..operators.fields import array
-from ..operators.operator import Operator, Quantisation
+from ..operators.operator import Operator, Quantisation, check_position
 
 __all__ = ["Graph", "Node", "Quantisation", "Tensor"]
 
@@ -153,6 +153,23 @@ class Graph:
         """Tensors that may be of bool, or have values of minus infinity."""
         return {node.inputs[role] for node in self.nodes for role in node.operator.masks if role in node.inputs}
 
+    @property
+    def positions(self) -> dict[str, int]:
+        """Positions that a run gives, each with the greatest for which all that it concerns has room."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            for role in node.operator.positions:
+                if role in node.inputs:
+                    most = node.operator.most_position(self.typed(node.inputs))
+                    found[node.inputs[role]] = min(most, found.get(node.inputs[role], most))
+        return found
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Inputs that a run writes over, each with the tensor that stands in its place behind it."""
+        return {node.inputs[role]: node.outputs[made] for node in self.nodes
+                for role, made in node.operator.in_place.items()}
+
     def changed(self, **fields: Any) -> "Graph":
         """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
         made = copy(self)
@@ -234,6 +251,8 @@ class Graph:
             if value.shape != tensor.shape or value.dtype != tensor.dtype:
                 raise PearrayError(f"input {name!r} must be {tensor.dtype} of shape {tensor.shape}, "
                                    f"not {value.dtype} of shape {value.shape}")
+        for name, most in self.positions.items():
+            check_position(f"input {name!r}", inputs[name], most)
 
     def golden(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every tensor that a node makes, from NumPy alone."""
@@ -251,10 +270,11 @@ class Graph:
                 values[name] = made[name] = results[role]
         return made
 
-    def macs(self, node: Node) -> int:
-        """Multiply-accumulates of one node; what a mask that is known hides is not counted."""
-        known = {role: self.constants[name] for role, name in node.inputs.items()
-                 if role in node.operator.masks and name in self.constants}
+    def macs(self, node: Node, given: Mapping[str, np.ndarray] | None = None) -> int:
+        """Multiply-accumulates of one node, without those that masks and positions hide which are known or `given`."""
+        values = {**self.constants, **(given or {})}
+        known = {role: values[name] for role, name in node.inputs.items()
+                 if role in (*node.operator.masks, *node.operator.positions) and name in values}
         return node.operator.macs(self.typed(node.inputs) | known)
 
     def __str__(self) -> str:

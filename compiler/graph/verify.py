@@ -36,6 +36,12 @@ def verify(graph: Graph) -> None:
     for name in graph.outputs:
         if graph.source(name) not in known:
             raise PearrayError(f"output {name!r} of the graph is made by no node")
+    for name in graph.positions:
+        others = [node.name for node in graph.nodes for role, given in node.inputs.items()
+                  if given == name and role not in node.operator.positions]
+        if name not in graph.inputs or others or name in {*graph.views.values(), *graph.outputs}:
+            raise PearrayError(f"position {name} must be an input of the graph, and no operand of "
+                               f"{others[0] if others else 'anything'}")
     for name, stated in statements(graph).items():
         declared = graph.tensors[name].quantisation
         for reader, quantisation in stated:

@@ -17,6 +17,10 @@ from .views import Axis, Buffer, View
 __all__ = ["Attention", "attention"]
 
 
+#: Keys whose numbers, and distances from one to another, a command's bounds hold.
+_MOST_MOVING = (1 << 15) - 1
+
+
 @dataclass(kw_only=True, eq=False)
 class Attention(Kernel):
     """``y[g, h, p, f] = sum(m) softmax(m)(sum(e) q[g, h, p, e] k[g, m, e] * scale + mask) v[g, m, f]``.
@@ -37,6 +41,11 @@ class Attention(Kernel):
         What is added to sums of products; less than -2**29 in all hides a key.
     two_bytes : bool
         Whether numerators have two bytes.
+    position : str or None
+        Position of the graph, which is added to `high`; then no bound is cut off at the ends of the keys, and there is
+        no mask.
+    slides : bool
+        Whether it is added to `low`, too.
     """
 
     terms: tuple[()] = ()
@@ -50,6 +59,8 @@ class Attention(Kernel):
     high: np.ndarray
     mask: np.ndarray | None = None
     two_bytes: bool = False
+    position: str | None = None
+    slides: bool = False
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -59,6 +70,8 @@ class Attention(Kernel):
     def __str__(self) -> str:
         mask = "" if self.mask is None else " + mask"
         seen = "" if not self.low.any() and (self.high == self.ranks["m"]).all() else " of those seen"
+        if self.position is not None:
+            seen = f" of those seen at {self.position}"
         sizes = ", ".join(f"{rank} < {self.ranks[rank]}" for rank in "em")
         return (f"{self.name}: {self.y} = sum({sizes}) softmax(m{seen})({self.q} {self.k} * {self.scale}{mask}) "
                 f"{self.v}; requantise onnx * {self.unit}")
@@ -92,15 +105,20 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         names = "b" * (batches > 1) + names
         return Access(_heads(buffer, layouts[role], names, ranks), {name: Index({name: 1}) for name in names})
 
-    mask, (low, high) = _mask(context, node, (heads, queries, keys)), operator.bounds(heads, queries, keys)
+    position = node.inputs.get("position")
+    mask = _mask(context, node, (heads, queries, keys))
+    if position is not None and (mask is not None or keys > _MOST_MOVING):
+        raise PearrayError(f"{where}Attention of a position needs a mask of None and at most {_MOST_MOVING} keys, not "
+                           f"{'a mask' if mask is not None else keys}")
+    low, high = operator.bounds(heads, queries, keys, position is None)
     shown = None if mask is None else _shown(mask)
     if shown is not None:
         mask, low, high = None, np.maximum(low, shown[0]), np.minimum(high, shown[1])
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
         y=access("y", "ghpf"), scale=operator.score_scale(elements),
-        unit=operator.output_factor, low=low, high=high, mask=mask,
-        two_bytes=operator.two_bytes)]
+        unit=operator.output_factor, low=low, high=high, mask=mask, two_bytes=operator.two_bytes, position=position,
+        slides=operator.window is not None)]
 
 
 def _stands(context: Context, name: str, groups: int) -> Layout:

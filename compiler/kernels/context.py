@@ -1,12 +1,13 @@
 """What is shared where operators are stated as kernels: where tensors stand, and what follows from an operator."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from ...hdl.shell.commands import Rounding
+from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
 from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant
@@ -14,7 +15,7 @@ from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
 
-__all__ = ["Context", "Located", "check_range", "finish_of", "float_entry", "scale_entries", "stored_range",
+__all__ = ["Context", "Located", "Moving", "check_range", "finish_of", "float_entry", "scale_entries", "stored_range",
            "tflite_entry"]
 
 
@@ -30,6 +31,28 @@ class Located:
         return self.layout.same_memory(Layout.of(self.layout.shape))
 
 
+@dataclass(frozen=True)
+class Moving:
+    """What of a buffer is read or written follows a position of the graph.
+
+    Parameters
+    ----------
+    opcode : Opcode
+        Commands that go on with it, of all that touch the buffer: LOAD or STORE.
+    buffer : Buffer
+        Memory within which they do.
+    position : str
+        Name of the position.
+    step : int
+        Bytes for each.
+    """
+
+    opcode: Opcode
+    buffer: Buffer
+    position: str
+    step: int
+
+
 @dataclass
 class Context:
     """The graph, and where its tensors stand so far.
@@ -40,6 +63,10 @@ class Context:
         By name of the tensor.
     made : list of Buffer
         Buffers that want a place, in order; whoever places them empties the list.
+    shared : dict of Hashable to Buffer
+        Constants of nodes that may serve others, too, by what they depend on.
+    moving : list of Moving
+        What follows positions.
     """
 
     graph: Graph
@@ -47,6 +74,8 @@ class Context:
     is_fixed_point: bool
     located: dict[str, Located] = field(default_factory=dict)
     made: list[Buffer] = field(default_factory=list)
+    shared: dict[Hashable, Buffer] = field(default_factory=dict)
+    moving: list[Moving] = field(default_factory=list)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""

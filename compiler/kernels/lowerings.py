@@ -5,6 +5,7 @@ from typing import Any
 
 from .. import operators
 from ..graph.graph import Node
+from .append import append
 from .attention import attention
 from .binary import add, gate, lookup, multiply, subtract
 from .channelwise import average_pool, max_pool, relu
@@ -14,19 +15,20 @@ from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
 from .normalisation import normalisation
+from .rotary import rotary
 from .softmax import softmax
 
 __all__ = ["LOWERINGS", "reads_rows"]
 
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
-    operators.Add: add, operators.Attention: attention, operators.AvgPool2d: average_pool, operators.Conv2d: conv,
-    operators.Conv2dGrad: conv_grad, operators.ConvTranspose2d: conv_transpose, operators.Gelu: gate,
-    operators.Gemm: gemm, operators.LayerNorm: normalisation, operators.Linear: gemm,
-    operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
-    operators.MaxPool2d: max_pool,
+    operators.Add: add, operators.Append: append, operators.Attention: attention,
+    operators.AvgPool2d: average_pool, operators.Conv2d: conv, operators.Conv2dGrad: conv_grad,
+    operators.ConvTranspose2d: conv_transpose, operators.Gelu: gate, operators.Gemm: gemm,
+    operators.LayerNorm: normalisation, operators.Linear: gemm, operators.LinearGrad: linear_grad,
+    operators.Logistic: lookup, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
-    operators.RMSNorm: normalisation, operators.Silu: gate, operators.Softmax: softmax,
-    operators.Sub: subtract,
+    operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
+    operators.Softmax: softmax, operators.Sub: subtract,
 }
 
 

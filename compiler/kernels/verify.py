@@ -50,7 +50,8 @@ class Written:
                 raise PearrayError(f"{kernel.name}: {bias.name} is read before a kernel writes it")
             self._write(kernel)
         for buffer in outputs:
-            missing = 0 if buffer in self._whole else buffer.size - int(self._mask(buffer).sum())
+            # What no program fills stands from the beginning, and some of it may have been written over.
+            missing = 0 if buffer in self._whole or not buffer.is_made else buffer.size - int(self._mask(buffer).sum())
             if missing:
                 raise PearrayError(f"{name}: no kernel writes {missing} of {buffer.size} elements of {buffer.name}")
             self._masks.pop(buffer, None)

@@ -3,6 +3,7 @@
 Operators without a lowering still have a golden model; compiling one names it.
 """
 
+from .append import Append
 from .attention import Attention
 from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
@@ -16,11 +17,12 @@ from .normalisation import LayerNorm, RMSNorm
 from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
+from .rotary import RotaryEmbedding
 from .softmax import Logistic, Softmax
 
 __all__ = [
-    "SGD", "Add", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
+    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
     "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "Operator", "PooledConv2d", "Quantize",
-    "RMSNorm", "Relu", "Requant", "Reshape", "Silu", "Softmax", "Sub", "Transpose",
+    "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub", "Transpose",
 ]

@@ -1,5 +1,6 @@
 """Attention: of floats in float32, and of int8 operands with scales in the integers of fused attention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any, ClassVar
@@ -35,6 +36,8 @@ class Attention(Scores):
     y (H, P, F); H is a multiple of Hkv, and heads of queries that follow one another share keys. A query that sees no
     key gives zeros.
 
+    With `causal` a run may give the key at the place of the first query: its position, in the place of `offset`.
+
     Parameters
     ----------
     q_scale, k_scale, v_scale, y_scale : float, optional
@@ -63,9 +66,10 @@ class Attention(Scores):
     block: Annotated[int | None, whole(1)] = None
     tile: Annotated[int | None, whole(1)] = None
 
-    optional: ClassVar[tuple[str, ...]] = ("mask",)
+    optional: ClassVar[tuple[str, ...]] = ("mask", "position")
     constants: ClassVar[tuple[str, ...]] = ("mask",)
     masks: ClassVar[tuple[str, ...]] = ("mask",)
+    positions: ClassVar[tuple[str, ...]] = ("position",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,19 +123,26 @@ class Attention(Scores):
         """Number whose quotient by the sum of a row's numerators is the scale of its outputs."""
         return fused_attention.output_factor(self.v_scale, self.y_scale)
 
-    def bounds(self, heads: int, queries: int, keys: int) -> tuple[np.ndarray, np.ndarray]:
-        """First key that each query sees, and that behind the last, both (heads, queries) in 0..keys."""
+    def bounds(self, heads: int, queries: int, keys: int, clipped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """First key that each query sees, and that behind the last, both (heads, queries); in 0..keys if clipped."""
         low, high = fused_attention.key_bounds((heads, queries), keys, self.causal, self.window, self._ends,
                                                self.offset)
+        if not clipped:
+            return low, high
         return np.clip(low, 0, keys), np.clip(high, 0, keys)
+
+    def most_position(self, tensors: Mapping[str, Typed]) -> int:
+        """Greatest position at which every query has a key of its own."""
+        return tensors["k"].shape[1] - tensors["q"].shape[1]
 
     @property
     def _ends(self) -> Any:
         return self.lengths if self.lengths is None or len(self.lengths) > 1 else self.lengths[0]
 
-    def _types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None) -> list[Spec]:
+    def _types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None,
+               position: Typed | None = None) -> list[Spec]:
         if not self.is_scaled:
-            return self._float_types(q, k, v, mask)
+            return self._float_types(q, k, v, mask, position)
         for role, tensor in (("q", q), ("k", k), ("v", v)):
             if np.dtype(tensor.dtype) != np.int8:
                 raise PearrayError(f"{role} must be of type int8 where scales are given, not {tensor.dtype}")
@@ -152,7 +163,13 @@ class Attention(Scores):
         except ValueError as error:
             raise PearrayError(str(error)) from error
         self._check_mask(mask, (heads, queries, keys))
+        self._check_position(position, queries, keys)
         return [((heads, queries, shapes[2][2]), np.dtype(np.int8))]
+
+    def _check_position(self, position: Typed | None, queries: int, keys: int) -> None:
+        if position is not None and (not self.causal or self.offset or self.lengths is not None or queries > keys):
+            raise PearrayError(f"position needs causal = True, offset = 0, lengths = None and a key for each of "
+                               f"{queries} queries, not {self.causal}, {self.offset}, {self.lengths} and {keys} keys")
 
     @staticmethod
     def _check_mask(mask: Typed | None, shape: tuple[int, ...]) -> None:
@@ -164,31 +181,37 @@ class Attention(Scores):
             raise PearrayError(f"mask must be of bool or float and broadcast to {shape}, not {mask.dtype} of shape "
                                f"{own}")
 
-    def _float_types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None) -> list[Spec]:
+    def _float_types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None, position: Typed | None) -> list[Spec]:
         shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
         if (min(map(len, shapes)) < 2 or shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]
                 or not shapes[0][:-2] == shapes[1][:-2] == shapes[2][:-2]):
             raise PearrayError("q, k, v must have shapes (..., L, E), (..., S, E), (..., S, F), not "
                                f"{shapes[0]}, {shapes[1]}, {shapes[2]}")
-        used = [name for name in ("window", "offset", "lengths", "two_bytes") if getattr(self, name)]
-        if mask is not None or used:
-            raise PearrayError(f"{'mask' if mask is not None else used[0]} needs q_scale, k_scale, v_scale and y_scale")
+        used = [name for name, given in (("mask", mask), ("position", position)) if given is not None]
+        used += [name for name in ("window", "offset", "lengths", "two_bytes") if getattr(self, name)]
+        if used:
+            raise PearrayError(f"{used[0]} needs q_scale, k_scale, v_scale and y_scale")
         return [((*shapes[0][:-1], shapes[2][-1]), np.dtype(q.dtype))]
 
-    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None) -> list[np.ndarray]:
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None,
+                 position: np.ndarray | None = None) -> list[np.ndarray]:
         if not self.is_scaled:
             return [attention.attention(q, k, v, scale=self.scale, causal=self.causal)]
         return [fused_attention.fused_attention(
             q, k, v, q_scale=self.q_scale, k_scale=self.k_scale, v_scale=self.v_scale, y_scale=self.y_scale,
             scale=self.scale, causal=self.causal, mask=mask, window=self.window, lengths=self._ends,
-            offset=self.offset, block=self.block or 32, tile=self.tile, two_bytes=self.two_bytes)]
+            offset=self.offset if position is None else int(position), block=self.block or 32, tile=self.tile,
+            two_bytes=self.two_bytes)]
 
-    def _macs(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None) -> int:
-        """Products of keys that queries see."""
+    def _macs(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None, position: Typed | None = None) -> int:
+        """Products of keys that queries see; at the greatest position if it is not known yet."""
         width = q.shape[-1] + v.shape[-1]
         if not self.is_scaled:
             return prod(q.shape[:-1]) * v.shape[-2] * width
-        low, high = self.bounds(q.shape[0], q.shape[1], k.shape[1])
+        offset = self.offset
+        if position is not None:
+            offset = int(position) if isinstance(position, np.ndarray) else k.shape[1] - q.shape[1]
+        low, high = replace(self, offset=offset).bounds(q.shape[0], q.shape[1], k.shape[1])
         if not isinstance(mask, np.ndarray):
             return int(np.maximum(high - low, 0).sum()) * width
         shown, m = self.bias(mask, q.shape[2]) != fused_attention.MASK_BIAS, np.arange(k.shape[1])

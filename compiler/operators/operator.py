@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from .fields import check_size
 
-__all__ = ["Operator", "Part", "Quantisation", "Spec", "Typed", "sum_bits", "sum_dtype"]
+__all__ = ["Operator", "Part", "Quantisation", "Spec", "Typed", "check_position", "sum_bits", "sum_dtype"]
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
@@ -86,6 +86,11 @@ class Operator:
         Roles that :meth:`Graph.of` takes as known at compile time.
     masks : tuple of str
         Roles of tensors that may be of bool, or have values of minus infinity.
+    positions : tuple of str
+        Roles of positions: integers that each run gives, which no hardware reads, since the host writes what follows
+        from them into the program.
+    in_place : mapping of str to str
+        Roles of inputs that a program writes over, each with that of the output that stands there then.
     stated : mapping of str to (str, str)
         Fields with the scale and the zero point of roles whose quantisation the operator tells.
     """
@@ -95,6 +100,8 @@ class Operator:
     outputs: ClassVar[tuple[str, ...]] = ("y",)
     constants: ClassVar[tuple[str, ...]] = ()
     masks: ClassVar[tuple[str, ...]] = ()
+    positions: ClassVar[tuple[str, ...]] = ()
+    in_place: ClassVar[Mapping[str, str]] = {}
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __post_init__(self) -> None:
@@ -149,6 +156,10 @@ class Operator:
     def infer(self, tensors: Mapping[str, Typed]) -> dict[str, Spec]:
         """Shape and type of each output, by role, after checking the inputs."""
         self.check_roles(tensors)
+        for role in self.positions:
+            if role in tensors and (tuple(tensors[role].shape), np.dtype(tensors[role].dtype)) != ((), np.int64):
+                raise PearrayError(f"{role} must be one integer, int64 of shape (), not {tensors[role].dtype} of shape "
+                                   f"{tuple(tensors[role].shape)}")
         specs = dict(zip(self.outputs, self._types(**tensors), strict=True))
         for role, (shape, _) in specs.items():
             check_size(role, shape)
@@ -157,12 +168,19 @@ class Operator:
     def golden(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute the outputs by role, from NumPy alone."""
         self.infer(tensors)
+        for role in self.positions:
+            if role in tensors:
+                check_position(role, tensors[role], self.most_position(tensors))
         try:
             return dict(zip(self.outputs, self._compute(**tensors), strict=True))
         except MemoryError:
             shapes = ", ".join(f"{role} {tensor.shape}" for role, tensor in tensors.items())
             raise PearrayError(f"{self.kind} must fit in the memory of this machine, which tensors of these shapes do "
                                f"not: {shapes}") from None
+
+    def most_position(self, tensors: Mapping[str, Typed]) -> int:
+        """Greatest position that tensors which fit leave room for; of operators with :attr:`positions`."""
+        raise NotImplementedError
 
     def macs(self, tensors: Mapping[str, Typed]) -> int:
         """Multiply-accumulates of unpadded convolution and matrix products, else 0.
@@ -181,6 +199,12 @@ class Operator:
 
     def _macs(self, *args: Any, **tensors: Any) -> int:
         return 0
+
+
+def check_position(name: str, value: np.ndarray, most: int) -> None:
+    """Check that a position lies in 0 to the greatest one."""
+    if not 0 <= value <= most:
+        raise PearrayError(f"{name} must be in 0..{most}, not {value}")
 
 
 def sum_dtype(*operands: Any) -> np.dtype:

@@ -95,6 +95,20 @@ def segments(low: np.ndarray, high: np.ndarray, cols: int) -> Iterator[Segment]:
         at += count
 
 
+def moving_segments(low: np.ndarray | None, high: np.ndarray) -> Iterator[Segment]:
+    """Cut rows that see keys `low` to `high` of a block, both (rows,), neither of them cut off at its ends.
+
+    Bounds of all rows may be moved by one number then. Without `low` there is no first key.
+    """
+    at = 0
+    while at < high.size:
+        slope = int(at + 1 < high.size and high[at + 1] == high[at] + 1)
+        wrong = np.flatnonzero(high[at:] != high[at] + slope * np.arange(high.size - at))
+        count = int(wrong[0]) if wrong.size else high.size - at
+        yield Segment(at, at + count, -_FAR if low is None else int(low[at]), int(high[at]), slope)
+        at += count
+
+
 class AttentionLayer:
     """A kernel of attention on a configuration.
 
@@ -222,6 +236,11 @@ class AttentionLayer:
 
     def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""
+        if self.kernel.position is not None:
+            # Which of them are seen a run tells.
+            count = -(-self.keys // self.cols)
+            return tuple(KeyBlock(number, min(self.cols, self.keys - number * self.cols), (0, end - start),
+                                  number == 0, number == count - 1, False) for number in range(count))
         low, high = self.bounds(head, start, end)
         found: list[tuple[int, int, int, bool]] = []
         for number in range(-(-self.keys // self.cols)):
@@ -268,6 +287,9 @@ class AttentionLayer:
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""
         first, end = (query.start + row for row in block.rows)
+        if self.kernel.position is not None:
+            low, high = (each - block.number * self.cols for each in self.bounds(query.head, first, end))
+            return [*moving_segments(low if self.kernel.slides else None, high)]
         low, high = (np.clip(each - block.number * self.cols, 0, block.keys)
                      for each in self.bounds(query.head, first, end))
         return [*segments(low, high, self.cols)]

@@ -229,6 +229,11 @@ class _Emitter:
         if byte == 0:
             writes.append(Region("shifts", shifts, shifts + rows))
         self._hazards.emit(Opcode.POST, body, reads, writes)
+        position = layer.kernel.position
+        if position is not None:
+            # The last key, and the first of a window.
+            for field in ("acc_nstep", "bias_nstep")[:1 + layer.kernel.slides]:
+                self.program.mark(field, position)
 
     # Products of numerators and values, and outputs.
 

@@ -30,6 +30,7 @@ from ..compiler.operators import (
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.config import Config
+from .decoder import Following, llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
 from .settings import LARGEST, Settings
@@ -40,6 +41,7 @@ __all__ = ["BUILT_IN", "Workload", "load_workload"]
 BUILT_IN = {
     "mnist": "handwritten digits through the quantised MNIST CNN",
     "digits": "the same digits through a larger CNN, quantised for each channel",
+    "llama-block": "a decoder block of LLaMA, small, with drawn weights: a prompt, then token by token",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
 }
 
@@ -76,6 +78,8 @@ class Workload:
         Digits that the inputs show, where that is known.
     settings : dict
         Settings of the array's mapper; see :func:`pearray.run`.
+    following : Following or None
+        Runs behind it.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Workload:
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    following: Following | None = None
 
 
 def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
@@ -99,7 +104,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
         ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
-        ``rounding`` of softmax.
+        ``rounding`` of softmax; those of llama-block (:func:`.decoder.llama_block`).
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
@@ -129,10 +134,9 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
                         ("rms-norm:", _rms_norm), ("softmax:", _softmax), ("encoder-layer:", _encoder)):
         if name.startswith(form):
             return maker
-    if name in ("mnist", "digits"):
-        return _digits
-    if name == "alexnet-conv":
-        return _alexnet
+    named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama}
+    if name in named:
+        return named[name]
     if name.endswith(".onnx") or Path(name).is_file():
         return _onnx
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
@@ -344,6 +348,11 @@ def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: boo
     batch = settings.integer("batch", 1)
     settings.finish()
     return Workload(name, *(fixed_point_layers if fixed else int8_layers)(rng, batch))
+
+
+def _llama(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    first, following = llama_block(rng, settings)
+    return Workload(name, *first, following=following)
 
 
 def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

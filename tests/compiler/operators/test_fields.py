@@ -17,6 +17,7 @@ IMAGES = {"x": IMAGE, "w": np.arange(16 * 8 * 4, dtype=np.int8).reshape(16, 8, 2
 MATRICES = {"a": np.ones((3, 3), np.int8), "b": np.eye(3, dtype=np.int8)}
 ROWS = {"x": np.ones((2, 3), np.int8), "w": np.ones((4, 3), np.int8)}
 FLOATS = {role: np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 3, 4) for role in "qkv"}
+TURNED = {"x": np.arange(24, dtype=np.int8).reshape(2, 3, 4)} | dict.fromkeys(("cos", "sin"), np.full((9, 2), 0.5))
 REQUANT = pe.Requant.onnx(0.5, 0, 0.5, 0, 0.5, 0)
 QUARTERS = dict.fromkeys(("A_scale", "B_scale", "C_scale"), 0.25)
 HALVES = {"x_scale": 0.5, "y_scale": 0.5}
@@ -37,6 +38,8 @@ CASES = [
                              "av_scale": 0.5}, {"x": ROWS["x"], **{f"w_{name}": ROWS["w"] for name in "qkv"},
                                                 "w_z": MATRICES["b"][:, [0, 1, 2, 0]]}),
     (pe.AttentionGrad, {}, FLOATS | {"dy": FLOATS["q"]}), (pe.Gelu, HALVES, {"x": IMAGE}),
+    (pe.Append, {}, {"past": TURNED["x"], "x": TURNED["x"][:, :1]}),
+    (pe.RotaryEmbedding, {"x_scale": 0.5, "y_scale": 0.5}, TURNED),
     (pe.Silu, {}, {"x": FLOATS["q"]}), (pe.SGD, {"lr": 0.1}, {"w": FLOATS["q"], "dw": FLOATS["k"]}),
     (Relu, {}, {"x": IMAGE}), (Reshape, {"shape": (-1,)}, {"x": IMAGE}),
     (Lookup, {"table": np.arange(256, dtype=np.uint8)}, {"x": IMAGE}),
@@ -44,7 +47,7 @@ CASES = [
     (Dequantize, {"scale": 0.5}, {"x": IMAGE}),
 ]
 SCALES = {"x_scale": 1, "x_zero_point": 0, "w_scale": 1, "w_zero_point": 0, "y_scale": 1, "y_zero_point": 0}
-FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal", "two_bytes"
+FLAGS = "trans_a", "trans_b", "ceil_mode", "count_include_pad", "causal", "two_bytes", "interleaved"
 
 
 def _plain(name, value):
