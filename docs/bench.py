@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import bench_attention
 import bench_breadth
+import bench_cells
 import bench_compile
 import bench_demo
 import bench_eyeriss
@@ -153,6 +154,7 @@ PARTS = {
     "compile": Part("Compilation", bench_compile.INTRODUCTION, bench_compile.compilation, bench_compile.rows()),
     "cost": Part("Cost", "Lattice ECP5, speed grade 6, out of context, ports behind registers, the best of three "
                  "seeds unless the command says otherwise; cells as Yosys counts them.", cost, cost_rows()),
+    "cells": Part("Cells", bench_cells.INTRODUCTION, partial(bench_cells.cells, measure), bench_cells.rows()),
     "eyeriss": Part("Eyeriss", bench_eyeriss.INTRODUCTION, partial(bench_eyeriss.eyeriss, measure),
                     bench_eyeriss.rows()),
     "generation": Part("Generation", bench_generate.INTRODUCTION, partial(bench_generate.generation, measure),

@@ -25,8 +25,8 @@ def page():
     return (ROOT / "docs" / "benchmarks.md").read_text()
 
 
-PARTS = ["attention", "breadth", "compile", "cost", "demo", "errors", "eyeriss", "generation", "minilm", "products",
-         "shapes", "simulation", "speed", "sweep", "vector"]
+PARTS = ["attention", "breadth", "cells", "compile", "cost", "demo", "errors", "eyeriss", "generation", "minilm",
+         "products", "shapes", "simulation", "speed", "sweep", "vector"]
 
 
 def test_parts(bench):
