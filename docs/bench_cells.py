@@ -10,7 +10,7 @@ INTRODUCTION = (
     "The preset has softmax; of a function that a configuration does not choose nothing is in its Verilog.")
 
 #: Settings of a systolic-8x8.
-SETTINGS = ("--set post.softmax=0", "")
+SETTINGS = ("--set post.softmax=0", "", "--set post.norms=1")
 
 #: Columns, with the fields of a report.
 COLUMNS = {"LUT4": "lut4", "CCU2C": "ccu2c", "distributed RAM": "distributed_ram", "FF": "ff", "MULT18": "mult18",
