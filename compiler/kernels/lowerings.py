@@ -36,4 +36,5 @@ def reads_rows(operator: operators.Operator, rank: int) -> bool:
     """Whether an operator reads a tensor of some dimensions as rows along the last, and never as images."""
     if isinstance(operator, operators.Softmax):
         return operator.axis % rank == rank - 1
-    return isinstance(operator, (operators.Attention, operators.LayerNorm, operators.RMSNorm))
+    return isinstance(operator, (operators.Attention, operators.LayerNorm, operators.RMSNorm,
+                                 operators.RotaryEmbedding))

@@ -27,8 +27,8 @@ def rotary(context: Context, node: Node[RotaryEmbedding]) -> list[Kernel]:
     found = context.operand(node, "x")
     strides = found.layout.strides()
     if strides is None or strides[2] > 1:
-        raise PearrayError(f"{where}{name} must have the elements of a row side by side in memory, and rows and heads "
-                           "at the same distance")
+        raise PearrayError(f"{where}{context.graph.named(name)} must have the elements of a row side by side in "
+                           "memory, and rows and heads at the same distance")
     # Outputs stand as what they are made of.
     result = context.result(node, found.layout, columns=elements)
     turns = _turns(context, node, elements)

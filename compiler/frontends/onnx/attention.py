@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Attention, Reshape, Transpose
+from ...operators import Attention, Reshape, RotaryEmbedding, Transpose
 from .attention_operators import OPERATORS as KNOWN
 from .attention_operators import Asked, asked
 from .between import check_between
@@ -124,6 +124,9 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     shapes = [graph.tensor(node.inputs[3 * index]).shape for index in range(3)]
     scores = _scores(given, *shapes)
     names = [_heads(node, graph, role, node.inputs[3 * index]) for index, role in enumerate(_ROLES)]
+    if given.get("tables"):
+        for index, role in enumerate("qk"):
+            names[index], scales[f"{role}_scale"] = _turned(node, graph, names[index], scales[f"{role}_scale"])
     shape = shapes[0]
     inputs = dict(zip(_ROLES, names, strict=True))
     if "mask" in given:
@@ -141,6 +144,17 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Reshape((shape[0], heads, shape[1], made[2])), {"x": result}, apart)
     graph.add(node, Transpose((0, 2, 1, 3)), {"x": apart}, beside)
     graph.add(node, Reshape((*shape[:2], heads * made[2])), {"x": beside}, bounds=y.clamp)
+
+
+def _turned(node: OnnxNode, graph: Builder, name: str, scale: float) -> tuple[str, float]:
+    """Rows of heads turned by the angles of their places, and their scale, whose steps hold every pair."""
+    given, rows = node.attributes, graph.tensor(name).shape[1]
+    tables = {role: graph.store(f"{name}:{role}", np.ascontiguousarray(table[:rows]))
+              for role, table in zip(("cos", "sin"), given["tables"], strict=True)}
+    made, wide = graph.inner(name, "turned"), float(np.float32(scale * 2 ** 0.5))
+    operator = RotaryEmbedding(scale, np.int8(0), wide, np.int8(0), interleaved=given["interleaved"])
+    graph.add(node, operator, {"x": name, **tables}, made)
+    return made, wide
 
 
 def _lengths(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...]) -> list[int] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, OnnxNode
 
-__all__ = ["OPERATORS", "ROTARY", "Asked", "asked"]
+__all__ = ["OPERATORS", "Asked", "asked"]
 
 #: Value of a constant tensor, dequantised where it is stored, or None.
 Value = Callable[[str], np.ndarray | None]
@@ -61,13 +61,7 @@ class _Operator:
 _MASKS = ("attn_mask", "attention_bias")
 
 #: Inputs that are no tensor of scores, and that a form reads.
-_READ = ("seqlens_k", "total_sequence_length")
-
-#: Why rotary embeddings are refused.
-ROTARY = "rotary embeddings have no lowering: rotate queries and keys before, outside of the network"
-
-#: Why an input is not supported, where there is more to say.
-_REASONS = {"cos_cache": ROTARY, "sin_cache": ROTARY, "position_ids": ROTARY}
+_READ = ("seqlens_k", "total_sequence_length", "cos_cache", "sin_cache")
 
 
 def _standard(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
@@ -85,15 +79,24 @@ def _grouped(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, A
     window = taken["local_window_size"]
     if window != -1 and (window < 1 or not taken["causal"]):
         raise PearrayError(f"local_window_size must be -1, or at least 1 and causal 1, not {window}")
-    if taken["do_rotary"]:
-        raise PearrayError(f"do_rotary must be 0, not {taken['do_rotary']}: {ROTARY}")
     lengths, total = (value(node.input(place)) for place in (5, 6))
     if lengths is None or total is None or not lengths.dtype == total.dtype == np.int32:
         raise PearrayError("seqlens_k and total_sequence_length must be constants of int32: a program has one length")
     heads = taken["num_heads"], taken["kv_num_heads"]
     return {"heads": heads, "causal": bool(taken["causal"]), "ranks": (3,), "last_sees_all": True,
             "window": None if window == -1 else window, "total": int(total.reshape(-1)[0]),
-            "lengths": [int(last) + 1 for last in lengths.reshape(-1)]}
+            "lengths": [int(last) + 1 for last in lengths.reshape(-1)],
+            "tables": [_table(node, place, value) for place in (7, 8)] if taken["do_rotary"] else None,
+            "interleaved": bool(taken["rotary_interleaved"])}
+
+
+def _table(node: OnnxNode, place: int, value: Value) -> np.ndarray:
+    """Cosines or sines of angles (positions, R / 2)."""
+    found = value(node.input(place))
+    if found is None or found.dtype != np.float32 or found.ndim != 2:
+        raise PearrayError("cos_cache and sin_cache must be constants of float32 with 2 dimensions where do_rotary is "
+                           "1")
+    return found
 
 
 _OPERATORS: dict[tuple[str, str], _Operator] = {
@@ -114,7 +117,7 @@ _OPERATORS: dict[tuple[str, str], _Operator] = {
          15: "k_norm_weight", 16: "query_seqlens"},
         {"num_heads": 0, "kv_num_heads": 0, "causal": 1, "do_rotary": 0, "local_window_size": -1, "qk_output": 0,
          "rotary_interleaved": 0, "scale": 0.0, "smooth_softmax": 0, "softcap": 0.0}, _grouped,
-        {"causal": (0, 1), "qk_output": (0,), "smooth_softmax": (0, -1), "softcap": (0,)}),
+        {"causal": (0, 1), "do_rotary": (0, 1), "qk_output": (0,), "smooth_softmax": (0, -1), "softcap": (0,)}),
 }
 
 #: Operators that are attention, with their domains.
@@ -152,8 +155,7 @@ def _mask(node: OnnxNode, operator: _Operator, value: Value) -> np.ndarray | Non
         if not name or what in _READ:
             continue
         if what not in _MASKS:
-            reason = _REASONS.get(what, f"q, k, v and {' or '.join(_MASKS)} are")
-            raise PearrayError(f"input {what} = {name!r} is not supported; {reason}")
+            raise PearrayError(f"input {what} = {name!r} is not supported; q, k, v and {' or '.join(_MASKS)} are")
         mask = value(name)
         if mask is None:
             raise PearrayError(f"{what} {name!r} must be a constant")

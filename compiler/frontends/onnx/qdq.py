@@ -19,6 +19,7 @@ from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
 from .norms import NORMS, is_norm, stored_norm
 from .quantisation import operand, result, steps_of_sums
+from .rotary import is_rotary, stored_rotary
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
@@ -85,8 +86,9 @@ class FloatNodes:
         if is_attention(node):
             self._attend(node)
             return True
-        if is_norm(node):
-            made = stored_norm(node, self._graph, self._names, self._value)
+        if is_norm(node) or is_rotary(node):
+            stored = stored_norm if is_norm(node) else stored_rotary
+            made = stored(node, self._graph, self._names, self._value)
             self._known[node.outputs[0]] = _Pending(node, _ends(made))
             return True
         if node.domain and not is_function(node):
@@ -350,4 +352,5 @@ _QUANTISED = {
 }
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *NORMS, *_QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *NORMS, "RotaryEmbedding",
+                                *_QUANTISED}))

@@ -27,6 +27,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "QLinearGlobalAveragePool": ("X x_scale x_zero_point y_scale y_zero_point", ""),
     "QLinearLeakyRelu": (_FUNCTION, ""), "QLinearSigmoid": (_FUNCTION, ""),
     "QLinearSoftmax": ("X X_scale x_zero_point? y_scale y_zero_point", "opset"),
+    "RotaryEmbedding": ("input position_ids cos_cache sin_cache", ""),
     "SimplifiedLayerNormalization": ("X scale", ""),
     "SkipLayerNormalization": ("input skip gamma beta? bias?", ""),
     "SkipSimplifiedLayerNormalization": ("input skip gamma bias?", ""),
