@@ -136,17 +136,20 @@ class Session:
             if name not in self._made:
                 raise unknown("tensor that stays in memory", name, list(self._made))
         typed = graph.typed({name: name for name in self._made})
-        self.state = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in typed.items()} | dict(state)
+        self.state = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in typed.items()}
+        # What a caller does with its own arrays later changes no memory.
+        self.state |= {name: value.copy() for name, value in state.items()}
 
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator",
             progress: Callable[[int], None] | None = None) -> Result:
         """Run the program with what the runs before have left; see :meth:`Handle.run`."""
-        for name in inputs:
+        given = arrays(inputs, self._handle.graph.masks)
+        for name in given:
             if name in self._made:
                 raise PearrayError(f"{name} stays in memory, and is no input of a run of a session; begin another with "
                                    f"session({{{name!r}: ...}})")
-        result = self._handle.run({**inputs, **self.state}, engine, None, progress)
-        self.state = {name: result.outputs[present] for name, present in self._made.items()}
+        result = self._handle.run({**given, **self.state}, engine, None, progress)
+        self.state = {name: result.outputs[present].copy() for name, present in self._made.items()}
         return result
 
 

@@ -14,11 +14,10 @@ from .kernel import Access, Index, Kernel
 from .layout import Layout
 from .views import Axis, Buffer, View
 
-__all__ = ["Attention", "attention"]
-
+__all__ = ["MOST_MOVING", "Attention", "attention"]
 
 #: Keys whose numbers, and distances from one to another, a command's bounds hold.
-_MOST_MOVING = (1 << 15) - 1
+MOST_MOVING = (1 << 15) - 1
 
 
 @dataclass(kw_only=True, eq=False)
@@ -117,8 +116,8 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
 
     position = node.inputs.get("position")
     mask = _mask(context, node, (heads, queries, keys))
-    if position is not None and (mask is not None or keys > _MOST_MOVING):
-        raise PearrayError(f"{where}Attention of a position needs a mask of None and at most {_MOST_MOVING} keys, not "
+    if position is not None and (mask is not None or keys > MOST_MOVING):
+        raise PearrayError(f"{where}Attention of a position needs a mask of None and at most {MOST_MOVING} keys, not "
                            f"{'a mask' if mask is not None else keys}")
     low, high = operator.bounds(heads, queries, keys, position is None)
     shown = None if mask is None else _shown(mask)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiler.graph.graph import Graph, Node, Tensor
+from ..compiler.kernels.attention import MOST_MOVING
 from ..compiler.operators import (
     Add,
     Append,
@@ -22,6 +23,7 @@ from ..compiler.operators import (
     RotaryEmbedding,
     Transpose,
 )
+from ..compiler.operators.fields import check_size
 from ..compiler.operators.operator import Operator
 from ..golden.activation import function_of
 from ..golden.rotary import rotary_tables, rotated
@@ -65,6 +67,11 @@ class DecoderShape:
             raise PearrayError(f"workload.width must be a multiple of twice {self.heads} heads, not {self.width}")
         if self.heads % self.groups:
             raise PearrayError(f"workload.kv_heads must divide heads = {self.heads}, not be {self.groups}")
+        for name, size in self.matrices.items():
+            check_size(f"w_{name} of workload.width and wide", size)
+        check_size("keys of workload.context, kv_heads and width", (self.groups, self.context, self.elements))
+        # Of each position a matrix that turns elements of a head is kept.
+        check_size("tables of workload.context, width and heads", (self.context, self.elements, self.elements))
 
     @property
     def elements(self) -> int:
@@ -198,7 +205,7 @@ def llama_block(rng: np.random.Generator, settings: Settings) -> tuple[tuple[Gra
     tokens = settings.integer("tokens", 32, 1, 4096)
     prompt = settings.integer("prompt", -(-tokens // 2), 1, tokens)
     start, heads = settings.integer("start", 0, 0, 1 << 14), settings.integer("heads", 4)
-    context = settings.integer("context", start + tokens, start + tokens)
+    context = settings.integer("context", start + tokens, start + tokens, MOST_MOVING)
     shape = DecoderShape(settings.integer("width", 16 * heads), heads, settings.integer("kv_heads", -(-heads // 2)),
                          settings.integer("wide", 176), context)
     settings.finish()

@@ -27,6 +27,19 @@ def test_rows_of_runs_stay(rng):
         np.testing.assert_array_equal(result.outputs["present"], wanted)
 
 
+def test_memory_is_no_array_of_the_caller(rng):
+    """Who writes into an array that went in, or came out, would change what the accelerator has in memory."""
+    begun = rng.integers(-128, 128, (2, 6, 4)).astype(np.int8)
+    rows = rng.integers(-128, 128, (2, 2, 1, 4)).astype(np.int8)
+    wanted, session = begun.copy(), _handle().session({"past": begun})
+    for position, x in enumerate(rows):
+        begun[:] = position
+        result = session.run({"x": x, "position": position})
+        wanted[:, position] = x[:, 0]
+        np.testing.assert_array_equal(result.outputs["present"], wanted)
+        result.outputs["present"][:] = 9
+
+
 def test_wrong_states_are_named():
     """A state under a wrong name would be lost without a word."""
     handle = _handle()
@@ -34,5 +47,7 @@ def test_wrong_states_are_named():
         handle.session({"x": np.zeros((2, 1, 4), np.int8)})
     with pytest.raises(pe.PearrayError, match=r"^past stays in memory, and is no input of a run of a session; begin"):
         handle.session().run({"past": np.zeros((2, 6, 4), np.int8), "x": np.zeros((2, 1, 4), np.int8), "position": 0})
+    with pytest.raises(pe.PearrayError, match=r"^tensors must be a dict of arrays by name, not NoneType"):
+        handle.session().run(None)
     with pytest.raises(pe.PearrayError, match=r"^present must be an output of the graph, so that what stands"):
         _handle([]).session()
