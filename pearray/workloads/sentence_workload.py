@@ -50,13 +50,17 @@ def _drawn(rng: np.random.Generator, batch: int) -> list[str]:
 
 def _read(path: str, batch: int) -> list[str]:
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        # What else splitlines cuts at may stand within a sentence.
+        lines = Path(path).read_text("utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise PearrayError(f"workload.text {path!r} cannot be read: {error}") from None
-    found = [line.strip() for line in lines if line.strip()][:batch or None]
+    found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise PearrayError(f"workload.text must be a file with a sentence on each line, not {path!r}, which has none")
-    return found
+    if batch > len(found):
+        raise PearrayError(f"workload.batch must be an integer in 0..{len(found)}, the sentences of workload.text, "
+                           f"not {batch}")
+    return found[:batch or None]
 
 
 def _judgement(encoder: Encoder, batch: Batch, wanted: np.ndarray, y: np.ndarray) -> Judgement:
