@@ -13,7 +13,7 @@ from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, Builder, OnnxNode, attempt, one
 from .network import Network
 
-__all__ = ["SPELLED_NORMS", "SUM", "SUM_NORMS", "fuse_norms", "sums_apart"]
+__all__ = ["SPELLED_NORMS", "SUMS", "SUM_NORMS", "fuse_norms", "sums_apart"]
 
 #: Operators of nodes that stand for several, by whether rows lose their mean. Inputs are x, gamma, beta and epsilon,
 #: the attribute `axes` is what ReduceMean has, `rank` the most dimensions of a constant, `exponent` those of Pow's.
@@ -23,8 +23,10 @@ SPELLED_NORMS = {True: "LayerNormalization of primitives", False: "RMSNormalizat
 #: and beta as inputs.
 SUM_NORMS = {"SkipLayerNormalization": True, "SkipSimplifiedLayerNormalization": False}
 
-#: Operator of a node that adds what they add, as floats: no runtime has it as a kernel on integers.
-SUM = "Add of SkipLayerNormalization"
+#: Operators of nodes that add what they add, by whether the file stores the sum: as one of floats then, which no
+#: runtime takes for its kernel on integers. In steps of our own nobody has such a sum, and that kernel's rule has more
+#: scales that arrays compute exactly.
+SUMS = {True: "Add of SkipLayerNormalization", False: "Add within SkipLayerNormalization"}
 
 #: Their default of what is added to a variance, which is not that of the standard's operators.
 _EPSILON = 1e-12
@@ -235,7 +237,7 @@ def _sum_apart(node: OnnxNode, graph: Builder, network: Network) -> tuple[list[O
         store = OnnxNode("QuantizeLinear", "", node.name, [total, *_room(node, graph, network)], [stored], {})
     else:
         store = end
-    parts = [OnnxNode(SUM, "", node.name, node.inputs[:2], [total], {}, shown=node.label), store,
+    parts = [OnnxNode(SUMS[end is not None], "", node.name, node.inputs[:2], [total], {}, shown=node.label), store,
              OnnxNode("DequantizeLinear", "", node.name, [store.outputs[0], *store.inputs[1:]], [real], {}),
              OnnxNode(node.op_type, MICROSOFT, node.name, [real, *node.inputs[2:bias]], node.outputs[:1], taken)]
     return parts, end

@@ -17,7 +17,7 @@ from .attention import Stored, is_attention, stored_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
 from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
-from .norm_fusion import SUM
+from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .quantisation import operand, result, steps_of_sums
 from .rotary import is_rotary, stored_rotary
@@ -92,7 +92,7 @@ class FloatNodes:
             made = stored(node, self._graph, self._names, self._value)
             self._known[node.outputs[0]] = _Pending(node, _ends(made))
             return True
-        if (node.domain, node.op_type) == ("", SUM):
+        if not node.domain and node.op_type in SUMS.values():
             self._known[node.outputs[0]] = self._pending(node)
             return True
         if node.domain and not is_function(node):
@@ -366,7 +366,8 @@ _QUANTISED = {
 }
 
 #: Operators with one, and those that stand for a part of a node.
-_FORMS = _QUANTISED | {SUM: _Form("Add", OWN, check=_check_sum)}
+_FORMS = _QUANTISED | {SUMS[True]: _Form("Add", OWN, check=_check_sum),
+                       SUMS[False]: _Form("QLinearAdd", MICROSOFT, check=_check_sum)}
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
 FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *NORMS, "RotaryEmbedding",
