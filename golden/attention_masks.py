@@ -10,12 +10,12 @@ __all__ = ["HIDDEN", "MASK_BIAS", "mask_bias"]
 #: What is added to the score of a key that a mask hides, and the score below which a key counts as hidden.
 MASK_BIAS, HIDDEN = -(1 << 30), -(1 << 29)
 
-#: What an additive mask adds to hide keys for good, whatever it adds to others, and what it adds to all keys of a row
-#: at least to be counted from the greatest, so that scores keep their precision: before they end at their least value.
-_FOR_GOOD, _LEAST = -2.0 ** 100, -2.0 ** 15
+#: What an additive mask adds to hide keys for good, whatever it adds to others, and the magnitude of what it adds to
+#: the keys of a row above which that is counted from the greatest, so that scores keep their precision until they end.
+_FOR_GOOD, _MOST = -2.0 ** 100, 2.0 ** 15
 
 
-def mask_bias(mask: npt.ArrayLike, unit: float) -> Array:
+def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | None = None) -> Array:
     """Turn a mask into what is added to sums of products of queries and keys.
 
     Parameters
@@ -24,14 +24,18 @@ def mask_bias(mask: npt.ArrayLike, unit: float) -> Array:
         Whether a query sees a key, or what is added to its score.
     unit : float
         Score that a sum of 1 stands for: the factor of softmax times the scales of queries and keys.
+    bounds : (H, P) integer arrays, optional
+        First key that each query sees besides, and the one behind the last; all if not given.
 
     Returns
     -------
-    int32 array of the shape of `mask`
+    int32 array
         Rounded to nearest, and to the range of +-2**30. A key whose sum with it is less than -2**29 is hidden. Softmax
-        does not change if the same is added to all keys of a row: a row (the last axis) whose greatest value is so
-        small that all its keys would be hidden, or all scores the least that there is, is counted from that value,
-        unless it is less than -2**100, which hides keys as minus infinity does.
+        does not change if the same is added to all keys of a row: a row (the last axis) whose greatest value among the
+        keys within the bounds is so small that all its keys would be hidden, or so small or great that all scores would
+        end at one value, is counted from that value, and what lies beyond the bounds hidden. A row whose greatest
+        value is less than -2**100 is hidden, as minus infinity hides it. The shape is that of `mask`, or with bounds
+        one to which it broadcasts.
 
     Raises
     ------
@@ -44,8 +48,30 @@ def mask_bias(mask: npt.ArrayLike, unit: float) -> Array:
     if values.dtype.kind != "f" or np.isnan(values).any():
         raise ValueError(f"mask must be bool, or float without NaN, not {values.dtype}")
     added = values.astype(np.float64)
-    greatest = added.max(axis=-1, keepdims=True, initial=-np.inf) if added.ndim else added
-    if (relative := (greatest > _FOR_GOOD) & (greatest < max(HIDDEN / 2 * unit, _LEAST))).any():
-        added = np.where(relative, added - np.where(relative, greatest, 0), added)
     with np.errstate(over="ignore"):
-        return np.rint(np.clip(added / unit, MASK_BIAS, -MASK_BIAS)).astype(np.int32)
+        return np.rint(np.clip(_relative(added, unit, bounds) / unit, MASK_BIAS, -MASK_BIAS)).astype(np.int32)
+
+
+def _relative(added: Array, unit: float, bounds: tuple[Array, Array] | None) -> Array:
+    """Additive mask, each row of great values counted from the greatest that is within the bounds."""
+    most = min(-HIDDEN / 2 * unit, _MOST)
+
+    def is_great(values: Array) -> Array:
+        return (values > _FOR_GOOD) & (np.abs(values) > most) & np.isfinite(values)
+
+    # Where it need not differ from row to row it does not, since it has memory for each.
+    if not added.ndim or not is_great(added).any():
+        return np.where(is_great(added), 0, added)
+    shown = np.ones((), bool)
+    if bounds is not None and added.shape[-1] > 1:
+        # Rows of all heads are alike but for lengths of their own.
+        low, high = (each[:1] if (each == each[:1]).all() else each for each in bounds)
+        m = np.arange(added.shape[-1])
+        shown = (m >= low[..., None]) & (m < high[..., None])
+        shown = shown if len(shown) > 1 else shown[0]
+    greatest = np.where(shown, added, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
+    if not (great := is_great(greatest)).any():
+        return added
+    with np.errstate(over="ignore", invalid="ignore"):
+        counted = np.where(shown, added - greatest, -np.inf)
+    return np.where(great, counted, added)

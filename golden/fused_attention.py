@@ -279,8 +279,8 @@ def attention_sums(q: Array, k: Array, v: Array, *, q_scale: float, k_scale: flo
         checked_scale(name, number)
     (heads, rows, _), length = queries.shape, keys.shape[1]
     low, high = key_bounds((heads, rows), length, causal, window, lengths, offset)
-    bias = None if mask is None else np.broadcast_to(mask_bias(mask, factor * q_scale * k_scale),
-                                                     (heads, rows, length))
+    bias = None if mask is None else np.broadcast_to(
+        mask_bias(mask, factor * q_scale * k_scale, (low, high)), (heads, rows, length))
     sums, state = np.zeros((heads, rows, values.shape[2]), np.int64), SoftmaxState.empty((heads, rows))
     for start in range(0, length, block):
         part = slice(start, min(start + block, length))

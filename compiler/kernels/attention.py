@@ -193,7 +193,7 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
     if value is None:
         raise PearrayError(f"{node.name}: mask {name} must be known when the program is compiled")
     elements = context.graph.tensors[node.inputs["q"]].shape[2]
-    bias = operator.bias(value, elements)
+    bias = operator.bias(value, *shape, elements)
     heads = shape[0] if bias.ndim == 3 and bias.shape[0] > 1 else 1
     return np.broadcast_to(bias, (heads, *shape[1:]))
 

@@ -110,9 +110,10 @@ class Attention(Scores):
         """Factor of the scores of keys of some elements."""
         return elements ** -0.5 if self.scale is None else self.scale
 
-    def bias(self, mask: np.ndarray, elements: int) -> np.ndarray:
-        """What a mask adds to sums of products of keys of some elements, int32."""
-        return fused_attention.mask_bias(mask, self.factor(elements) * self.q_scale * self.k_scale)
+    def bias(self, mask: np.ndarray, heads: int, queries: int, keys: int, elements: int) -> np.ndarray:
+        """What a mask adds to sums of products of such queries and keys of some elements, int32."""
+        return fused_attention.mask_bias(mask, self.factor(elements) * self.q_scale * self.k_scale,
+                                         self.bounds(heads, queries, keys))
 
     def score_scale(self, elements: int) -> np.float32:
         """Factor from sums of products of such keys to scores in 1 / 256 of an octave."""
@@ -211,10 +212,11 @@ class Attention(Scores):
         offset = self.offset
         if position is not None:
             offset = int(position) if isinstance(position, np.ndarray) else k.shape[1] - q.shape[1]
-        low, high = replace(self, offset=offset).bounds(q.shape[0], q.shape[1], k.shape[1])
+        placed, sizes = replace(self, offset=offset), (q.shape[0], q.shape[1], k.shape[1])
+        low, high = placed.bounds(*sizes)
         if not isinstance(mask, np.ndarray):
             return int(np.maximum(high - low, 0).sum()) * width
-        shown, m = self.bias(mask, q.shape[2]) != fused_attention.MASK_BIAS, np.arange(k.shape[1])
+        shown, m = placed.bias(mask, *sizes, q.shape[2]) != fused_attention.MASK_BIAS, np.arange(k.shape[1])
         shown = np.broadcast_to(shown, (*(low.shape[0],) * (shown.ndim == 3), low.shape[1], m.size)).reshape(
             -1, low.shape[1], m.size)
         return width * sum(int((shown[head % len(shown)] & (m >= low[head, :, None]) & (m < high[head, :, None])).sum())

@@ -269,6 +269,26 @@ def test_what_is_added_to_all_keys_changes_nothing(rng, value, unit):
     assert np.array_equal(golden.fused_attention(q, k, v, **scales, mask=mask)[0, 0], v[0, 5])
 
 
+@pytest.mark.parametrize("value", [-96768.0, -1e9, 5e4, 3e38])
+@pytest.mark.parametrize("unit", [1e-8, 1 / 73.9 ** 2])
+@pytest.mark.parametrize("shape", [(1, 40), (9, 40), (2, 9, 40)])
+def test_great_masks_of_visible_keys_change_nothing(rng, value, unit, shape):
+    """What is hidden besides does not count, whichever way rows are great.
+
+    If it failed, causal rows whose other keys have a mask of 0, or lengths, would give zeros or the mean of values.
+    """
+    q, k, v = draw(rng, (2, 9, 1)), draw(rng, (2, 40, 1)), draw(rng, (2, 40, 6))
+    mask = np.zeros(shape)
+    mask[..., :12] = value
+    scales = ONE | {"q_scale": unit, "scale": 1.0}
+    for bounds in ({"causal": True, "offset": 2}, {"lengths": [5, 12]}, {"causal": True, "window": 3, "lengths": 11}):
+        found = golden.fused_attention(q, k, v, **scales, **bounds, mask=mask)
+        np.testing.assert_array_equal(found, golden.fused_attention(q, k, v, **scales, **bounds))
+    # Without them keys of the greatest value alone count.
+    assert np.array_equal(golden.fused_attention(q, k, v, **scales, mask=mask),
+                          golden.fused_attention(q, k, v, **scales, mask=np.broadcast_to(mask == mask.max(), shape)))
+
+
 @pytest.mark.parametrize("two_bytes", [False, True])
 def test_outputs_of_the_most_keys_do_not_wrap(two_bytes):
     """If it failed, the stated bound on the keys would be too high, and level rows would change their sign."""

@@ -118,15 +118,16 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
 
 
 @handles("QLinearAdd", "QLinearMul", domain=MICROSOFT)
-@handles("Sub", domain=OWN)
+@handles("Add", "Sub", domain=OWN)
 def _binary(node: OnnxNode, graph: Builder) -> None:
     y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
     first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
     _check_types(node, A=graph.tensor(node.inputs[0]).dtype, B=graph.tensor(node.inputs[3]).dtype,
                  C=y.zero_point.dtype)
-    operator = _BINARY[node.op_type](
+    kind, rounding = _BINARY[node.domain, node.op_type]
+    operator = kind(
         float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale), y.zero_point,
-        _rounding(first, second, y))
+        rounding or _rounding(first, second, y))
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
     x = graph.tensor(inputs["b" if fixed == "a" else "a"])
@@ -138,8 +139,11 @@ def _binary(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name}, bounds=y.clamp)
 
 
-#: Operators of two tensors; there is no quantised form of Sub but ours.
-_BINARY: dict[str, type[Binary]] = {"QLinearAdd": Add, "QLinearMul": Mul, "Sub": Sub}
+#: Operators of two tensors, and their rounding if it does not depend on how tensors are stored; there is no quantised
+#: form of Sub but ours, and our Add is the sum of floats that a runtime stores afterwards.
+_BINARY: dict[tuple[str, str], tuple[type[Binary], str]] = {
+    (MICROSOFT, "QLinearAdd"): (Add, ""), (MICROSOFT, "QLinearMul"): (Mul, ""), (OWN, "Sub"): (Sub, ""),
+    (OWN, "Add"): (Add, "float")}
 
 
 @handles("Relu")

@@ -13,15 +13,20 @@ from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, Builder, OnnxNode, attempt, one
 from .network import Network
 
-__all__ = ["SPELLED_NORMS", "fuse_norms", "sums_apart"]
+__all__ = ["SPELLED_NORMS", "SUMS", "SUM_NORMS", "fuse_norms", "sums_apart"]
 
 #: Operators of nodes that stand for several, by whether rows lose their mean. Inputs are x, gamma, beta and epsilon,
-#: the attribute `axes` is what ReduceMean has.
+#: the attribute `axes` is what ReduceMean has, `rank` the most dimensions of a constant, `exponent` those of Pow's.
 SPELLED_NORMS = {True: "LayerNormalization of primitives", False: "RMSNormalization of primitives"}
 
-#: Operators that add two tensors first: the operator that follows, and its inputs before a bias.
-_SUMS = {"SkipLayerNormalization": ("LayerNormalization", 4),
-         "SkipSimplifiedLayerNormalization": ("RMSNormalization", 3)}
+#: Operators that add two tensors first, and whether rows lose their mean. Apart from its sum, such a node has x, gamma
+#: and beta as inputs.
+SUM_NORMS = {"SkipLayerNormalization": True, "SkipSimplifiedLayerNormalization": False}
+
+#: Operators of nodes that add what they add, by whether the file stores the sum: as one of floats then, which no
+#: runtime takes for its kernel on integers. In steps of our own nobody has such a sum, and that kernel's rule has more
+#: scales that arrays compute exactly.
+SUMS = {True: "Add of SkipLayerNormalization", False: "Add within SkipLayerNormalization"}
 
 #: Their default of what is added to a variance, which is not that of the standard's operators.
 _EPSILON = 1e-12
@@ -77,9 +82,15 @@ def fuse_norms(nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray],
         last, inside, gains = _gains(network, found)
         if network.are_alone(inside, last) and network.agree([*inside, last]):
             made[id(last)] = OnnxNode(SPELLED_NORMS[found.centred], "", last.name, [found.x, *gains, found.epsilon],
-                                      last.outputs, {"axes": found.axes})
+                                      last.outputs, {"axes": found.axes, **_ranks(network, [*inside, last])})
             gone.update(map(id, inside))
     return [made.get(id(node), node) for node in nodes if id(node) not in gone]
+
+
+def _ranks(network: Network, nodes: Sequence[OnnxNode]) -> dict[str, int]:
+    """Most dimensions of a constant that some nodes read, and of one that is an exponent."""
+    ranks = [(node.op_type, len(network.shape(name) or ())) for node in nodes for name in node.inputs]
+    return {"rank": max(rank for _, rank in ranks), "exponent": max(rank * (kind == "Pow") for kind, rank in ranks)}
 
 
 def _is(node: OnnxNode | None, *op_types: str) -> bool:
@@ -203,7 +214,7 @@ def sums_apart(nodes: Sequence[OnnxNode], graph: Builder, outputs: Collection[st
     result: list[OnnxNode] = []
     moved: set[int] = set()
     for node in nodes:
-        if node.domain == MICROSOFT and node.op_type in _SUMS:
+        if node.domain == MICROSOFT and node.op_type in SUM_NORMS:
             parts, end = attempt(node, _sum_apart, node, graph, network)
             result += parts
             moved.add(id(end))
@@ -214,8 +225,7 @@ def sums_apart(nodes: Sequence[OnnxNode], graph: Builder, outputs: Collection[st
 
 def _sum_apart(node: OnnxNode, graph: Builder, network: Network) -> tuple[list[OnnxNode], OnnxNode | None]:
     """Nodes for one normalisation of a sum, and the QuantizeLinear of the file among them, if there is one."""
-    op_type, bias = _SUMS[node.op_type]
-    taken = node.take(epsilon=_EPSILON)
+    bias, taken = 3 + SUM_NORMS[node.op_type], node.take(epsilon=_EPSILON)
     if node.input(bias):
         raise PearrayError(f"bias {node.input(bias)!r} is not supported: add it to what makes {node.input(0)!r}")
     for name in filter(None, node.outputs[1:3]):
@@ -227,9 +237,9 @@ def _sum_apart(node: OnnxNode, graph: Builder, network: Network) -> tuple[list[O
         store = OnnxNode("QuantizeLinear", "", node.name, [total, *_room(node, graph, network)], [stored], {})
     else:
         store = end
-    parts = [OnnxNode("Add", "", node.name, node.inputs[:2], [total], {}, shown=node.label), store,
+    parts = [OnnxNode(SUMS[end is not None], "", node.name, node.inputs[:2], [total], {}, shown=node.label), store,
              OnnxNode("DequantizeLinear", "", node.name, [store.outputs[0], *store.inputs[1:]], [real], {}),
-             OnnxNode(op_type, "", node.name, [real, *node.inputs[2:bias]], node.outputs[:1], taken, shown=node.label)]
+             OnnxNode(node.op_type, MICROSOFT, node.name, [real, *node.inputs[2:bias]], node.outputs[:1], taken)]
     return parts, end
 
 

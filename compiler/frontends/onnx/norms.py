@@ -10,7 +10,7 @@ from ....hdl.errors import PearrayError
 from ...operators import LayerNorm, Reshape, RMSNorm
 from ...operators.fields import whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
-from .norm_fusion import SPELLED_NORMS
+from .norm_fusion import SPELLED_NORMS, SUM_NORMS
 
 __all__ = ["NORMS", "is_norm", "stored_norm"]
 
@@ -18,10 +18,10 @@ __all__ = ["NORMS", "is_norm", "stored_norm"]
 _OPERATORS = {("", "LayerNormalization"): True, ("", "RMSNormalization"): False,
               (MICROSOFT, "SimplifiedLayerNormalization"): False}
 _OPERATORS |= {("", name): centred for centred, name in SPELLED_NORMS.items()}
+_OPERATORS |= {(MICROSOFT, name): centred for name, centred in SUM_NORMS.items()}
 
 #: Their names in a file, with those of normalisation of sums.
-NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
-         "SkipSimplifiedLayerNormalization")
+NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", *SUM_NORMS)
 
 
 def is_norm(node: OnnxNode) -> bool:
@@ -55,10 +55,12 @@ def stored_norm(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[st
         raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
     shape = graph.tensor(names[0]).shape
     first, epsilon = (_spelled if node.op_type in SPELLED_NORMS.values() else _stated)(node, len(shape), value)
-    gains = [_gain(node, graph, place, role, shape[first:], value)
+    gains = [_gain(node, graph, place, role, shape, first, value)
              for place, role in enumerate(("gamma", "beta")[:1 + centred], 1)]
+    # Constants of more dimensions than x give them to the result.
+    more = max(node.attributes.get("rank", 0) - len(shape), 0)
     return node.standing_for("LayerNorm" if centred else "RMSNorm", [*names, *gains], node.outputs,
-                             {"axis": first, "epsilon": epsilon}, OWN)
+                             {"axis": first, "epsilon": epsilon, "more": more}, OWN)
 
 
 def _stated(node: OnnxNode, rank: int, value: Callable[[str], np.ndarray | None]) -> tuple[int, float]:
@@ -74,22 +76,31 @@ def _spelled(node: OnnxNode, rank: int, value: Callable[[str], np.ndarray | None
     axes = sorted(axis % rank for axis in node.attributes["axes"])
     if axes != [*range(rank - len(axes), rank)] or not axes:
         raise PearrayError(f"axes of ReduceMean must be the last ones of {rank}, not {[*node.attributes['axes']]}")
+    if node.attributes["exponent"] > rank:
+        raise PearrayError(f"exponent of Pow must have at most {rank} dimensions, not {node.attributes['exponent']}")
     epsilon = value(node.input(3))
     if epsilon is None or epsilon.size != 1:
         raise PearrayError(f"{node.input(3)!r}, which is added to the variance, must be one number")
     return axes[0], float(epsilon.item())
 
 
-def _gain(node: OnnxNode, graph: Builder, place: int, role: str, shape: tuple[int, ...],
+def _gain(node: OnnxNode, graph: Builder, place: int, role: str, x: tuple[int, ...], first: int,
           value: Callable[[str], np.ndarray | None]) -> str:
-    """Name of gains or biases, one for each element of a row; empty for biases that are absent."""
-    name = node.input(place)
+    """Name of gains or biases, one for each element of a row, which is the axes of x from `first` on.
+
+    It is empty for biases that are absent.
+    """
+    name, shape = node.input(place), x[first:]
     if not name and role == "beta":
         return ""
     found = value(name) if name else np.ones((), np.float32)
     if found is None or found.dtype != np.float32:
         raise PearrayError(f"{role} {name!r} must be a constant of float32")
     own = found.shape
+    if node.op_type in SUM_NORMS and own != shape:
+        raise PearrayError(f"{role} {name!r} must be of shape {shape}, not {own}")
+    if len(own) > len(x) and node.op_type not in SPELLED_NORMS.values():
+        raise PearrayError(f"{role} {name!r} must have at most {len(x)} dimensions, as x has, not shape {own}")
     while len(own) > len(shape) and own[0] == 1:
         own = own[1:]
     if len(own) > len(shape) or any(size not in (1, whole) for size, whole in zip(own[::-1], shape[::-1],
@@ -120,11 +131,11 @@ def _normalise(node: OnnxNode, graph: Builder) -> None:
     operator = LayerNorm(**fields) if centred else RMSNorm(**fields, x_zero_point=x.zero_point)
     inputs = {role: name for role, name in zip(("gamma", "beta"), node.inputs[3:4 + centred], strict=False) if name}
     shape, axis = tuple(tensor.shape), given["axis"]
-    if axis == len(shape) - 1 and len(shape) != 4:
+    if axis == len(shape) - 1 and len(shape) != 4 and not given["more"]:
         graph.add(node, operator, {"x": tensor.name} | inputs)
         return
     # Tensors of four dimensions would be taken for images.
     rows, made = graph.inner(tensor.name, "rows"), graph.inner(node.outputs[0], "normalised")
     graph.add(node, Reshape((prod(shape[:axis]), prod(shape[axis:]))), {"x": tensor.name}, rows)
     graph.add(node, operator, {"x": rows} | inputs, made)
-    graph.add(node, Reshape(shape), {"x": made})
+    graph.add(node, Reshape((*(1,) * given["more"], *shape)), {"x": made})

@@ -17,6 +17,7 @@ from .attention import Stored, is_attention, stored_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
 from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
+from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .quantisation import operand, result, steps_of_sums
 from .rotary import is_rotary, stored_rotary
@@ -91,6 +92,9 @@ class FloatNodes:
             made = stored(node, self._graph, self._names, self._value)
             self._known[node.outputs[0]] = _Pending(node, _ends(made))
             return True
+        if not node.domain and node.op_type in SUMS.values():
+            self._known[node.outputs[0]] = self._pending(node)
+            return True
         if node.domain and not is_function(node):
             return False
         if node.op_type == "DequantizeLinear":
@@ -126,7 +130,7 @@ class FloatNodes:
                 raise PearrayError(f"input {name!r} must come from DequantizeLinear")
         self._check_axis(node)
         # Whoever calls has seen that all are stored.
-        form, operands = _QUANTISED[node.op_type], [cast(_Stored, self._known[name]) for name in node.inputs if name]
+        form, operands = _FORMS[node.op_type], [cast(_Stored, self._known[name]) for name in node.inputs if name]
         return _Pending(node, lambda end: form.make(self._graph, node, operands, end))
 
     def _zero_point(self, node: OnnxNode, found: Quantisation) -> str:
@@ -306,6 +310,16 @@ def _check_average(graph: Builder, node: OnnxNode, operands: Sequence[_Stored]) 
                                    "not 1")
 
 
+def _check_sum(graph: Builder, node: OnnxNode, operands: Sequence[_Stored]) -> None:
+    """Check shapes of what is added before a normalisation, which the runtime broadcasts over batches only."""
+    x, skip = (tuple(graph.tensor(operand.name).shape) for operand in operands)
+    if len(x) not in (2, 3):
+        raise PearrayError(f"input must have 2 or 3 dimensions, not shape {x}")
+    allowed = [x] if len(x) == 2 else [x, (1, *x[1:]), x[1:]]
+    if skip not in allowed:
+        raise PearrayError(f"skip must have shape {' or '.join(map(str, dict.fromkeys(allowed)))}, not {skip}")
+
+
 class _Form(NamedTuple):
     """Quantised form of a float operator.
 
@@ -337,7 +351,7 @@ class _Form(NamedTuple):
         return node.standing_for(self.op_type, inputs, end.outputs, attributes, self.domain)
 
 
-#: Operators with a quantised form.
+#: Operators with a quantised form that a node of a file may have.
 _QUANTISED = {
     "Add": _Form("QLinearAdd", MICROSOFT),
     "AveragePool": _Form("QLinearAveragePool", MICROSOFT, check=_check_average),
@@ -350,6 +364,10 @@ _QUANTISED = {
     "Softmax": _Form("QLinearSoftmax", MICROSOFT),
     "Sub": _Form("Sub", OWN),
 }
+
+#: Operators with one, and those that stand for a part of a node.
+_FORMS = _QUANTISED | {SUMS[True]: _Form("Add", OWN, check=_check_sum),
+                       SUMS[False]: _Form("QLinearAdd", MICROSOFT, check=_check_sum)}
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
 FLOAT_OPERATORS = tuple(sorted({*_MOVING, *_LIMITING, *UNARY, *FUSED, *ATTENTION, *NORMS, "RotaryEmbedding",

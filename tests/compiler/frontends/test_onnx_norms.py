@@ -159,15 +159,52 @@ class _Calibration(CalibrationDataReader):
 SUMS = [("SkipLayerNormalization", True), ("SkipSimplifiedLayerNormalization", False)]
 
 
-def _sum_model(rng, kind, centred, *, total="", attributes=None, skip=(2, 5, D), change=(), more=()):
+def _sum_model(rng, kind, centred, *, total="", attributes=None, x=(2, 5, D), skip=(2, 5, D), change=(), more=(),
+               stored=(0.06, 3)):
     """Model of normalisation of a sum, which is a result too if it has a name."""
-    inputs = {"x": rng.normal(size=(2, 5, D)).astype(np.float32), "z": rng.normal(size=skip).astype(np.float32)}
+    inputs = {"x": rng.normal(size=x).astype(np.float32), "z": rng.normal(size=skip).astype(np.float32)}
     constants = _constants(rng, names="xzyt", beta=centred) | dict(change)
-    constants |= {"t_scale": np.float32(0.06), "t_zero": np.int8(3)}
+    constants |= {"t_scale": np.float32(stored[0]), "t_zero": np.int8(stored[1])}
     results = ["y", "", "", total] if total else ["y"]
     nodes = [*stage("x"), *stage("z"), (f"{MICROSOFT}:{kind}", ["x_d", "z_d", "gamma", *["beta"] * centred, *more],
                                         results, attributes or {}), *stage("y"), *(stage(total) if total else ())]
     return make_model(nodes, inputs, ["y_d", *[f"{total}_d"] * bool(total)], constants), inputs
+
+
+@pytest.mark.parametrize(("kind", "centred"), SUMS)
+@pytest.mark.parametrize("zero", [9, -4])
+def test_stored_sums_are_those_of_floats(rng, tmp_path, kind, centred, zero):
+    """The runtime adds floats there: with the rule of its kernel on integers, halves with an odd zero point are off."""
+    change = {f"{name}_scale": np.float32(scale) for name, scale in (("x", 0.5), ("z", 0.25))}
+    model, inputs = _sum_model(rng, kind, centred, total="t", change=change | {"x_zero": np.int8(3)},
+                               stored=(0.5, zero))
+    inputs = {name: 8 * value for name, value in inputs.items()}
+    wanted = reference(model, inputs, ["t", "t_d"])
+    assert (wanted["t"] / 0.5 % 1 == 0.5).mean() > 0.3
+    np.testing.assert_array_equal(load(model, tmp_path).graph().golden(inputs)["t_d"], wanted["t_d"])
+
+
+@pytest.mark.parametrize(("kind", "centred"), SUMS)
+@pytest.mark.parametrize("x", [(2, 5, D), (1, D), (2, 1, D), (1, 5, D), (2, 2, 3, D), (D,)])
+def test_shapes_of_sums_are_those_of_the_runtime(rng, tmp_path, kind, centred, x):
+    """What the runtime refuses would run here only; batches of the skip that it passes over are refused, too."""
+    seen = set()
+    for skip in dict.fromkeys((x, (1, *x[1:]), x[1:], (*x[:-2], 1, D), (1, 1, D), (D,), (1, *x), (2, *x[1:]))):
+        if not skip:
+            continue
+        model, inputs = _sum_model(rng, kind, centred, x=x, skip=skip)
+        try:
+            wanted = reference(model, inputs, ["y_d"])["y_d"]
+        except Exception:
+            # Its exceptions have no common base.
+            wanted = None
+        seen.add(wanted is not None)
+        if wanted is not None and (len(skip) < len(x) or skip[0] <= x[0]):
+            assert load(model, tmp_path).graph().golden(inputs)["y_d"].shape == wanted.shape
+            continue
+        with pytest.raises(pe.PearrayError, match=r"skip must have shape|input must have 2 or 3 dimensions"):
+            load(model, tmp_path).graph()
+    assert seen == ({False, True} if len(x) in (2, 3) else {False})
 
 
 @pytest.mark.parametrize(("kind", "centred"), SUMS)
@@ -245,6 +282,25 @@ def test_another_addition_is_no_bias(rng, tmp_path):
     assert [node.operator.kind for node in graph.nodes] == ["Quantize", "LayerNorm", "Add", "Dequantize"]
 
 
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+@pytest.mark.parametrize("wide", ["gamma", "beta", "epsilon", "one", "two"])
+def test_constants_of_more_dimensions_than_x(rng, tmp_path, centred, square, wide):
+    """Dimensions that they give to the result would be lost; after an exponent of more, axes would be others."""
+    x = rng.normal(size=(2, 3, D)).astype(np.float32)
+    model = _primitives(rng, x, centred=centred, square=square, quotient="One", affine=True)
+    held = next(item for item in model.graph.initializer if item.name == wide)
+    value = onnx.numpy_helper.to_array(held)
+    held.CopyFrom(onnx.numpy_helper.from_array(value.reshape((1, 1, 1, 1, -1) if value.ndim else (1, 1, 1, 1)), wide))
+    if square == "Pow" and wide == "two":
+        with pytest.raises(pe.PearrayError, match="exponent of Pow must have at most 3 dimensions, not 4"):
+            load(model, tmp_path).graph()
+        return
+    graph = _check(model, {"x": x}, tmp_path)
+    assert len(graph.golden({"x": x})["y_d"].shape) == {
+        "gamma": 5, "beta": 5 if centred else 3, "epsilon": 4, "one": 4, "two": 3}[wide]
+
+
 LAYER = "LayerNormalization"
 
 
@@ -252,6 +308,9 @@ LAYER = "LayerNormalization"
     (LAYER, ["x", "gamma"], ["y"], {}, "(LayerNormalization): x 'x' must come from DequantizeLinear"),
     (LAYER, ["x_d", "x_d"], ["y"], {}, "(LayerNormalization): gamma 'x_d' must be a constant of float32"),
     (LAYER, ["x_d", "short"], ["y"], {}, "(LayerNormalization): gamma 'short' must broadcast to (24,), not"),
+    (LAYER, ["x_d", "wide"], ["y"], {}, "(LayerNormalization): gamma 'wide' must have at most 2 dimensions, as x has"),
+    ("RMSNormalization", ["x_d", "wide"], ["y"], {}, "gamma 'wide' must have at most 2 dimensions, as x has, not"),
+    (f"{MICROSOFT}:SkipLayerNormalization", ["x_d", "x_d", "wide"], ["y"], {}, "gamma 'wide' must be of shape (24,)"),
     (LAYER, ["x_d", "gamma"], ["y", "mean"], {}, "(LayerNormalization): output 'mean' is not supported; only the"),
     (LAYER, ["x_d", "gamma"], ["y"], {"stash_type": 16}, "(LayerNormalization): stash_type must be 1 (float32), not"),
     (LAYER, ["x_d", "gamma"], ["y"], {"axis": 3}, "(LayerNormalization): axis must be an integer in -2..1, not 3"),
@@ -270,7 +329,8 @@ def test_mistakes_name_the_node(rng, tmp_path, monkeypatch, kind, inputs, output
     """An input or attribute that is passed over would be another normalisation."""
     monkeypatch.setattr("onnx.checker.check_model", lambda model: None)
     x = rng.normal(size=(4, D)).astype(np.float32)
-    constants = _constants(rng) | {"short": np.ones(5, np.float32), "places": np.ones((5, D), np.float32)}
+    constants = _constants(rng) | {"short": np.ones(5, np.float32), "wide": np.ones((1, 1, D), np.float32),
+                                    "places": np.ones((5, D), np.float32)}
     model = make_model([*stage("x"), (kind, inputs, outputs, attributes), *stage("y")], {"x": x}, ["y_d"], constants)
     with pytest.raises(pe.PearrayError, match=re.escape(message)):
         load(model, tmp_path).graph()

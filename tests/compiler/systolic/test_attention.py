@@ -59,6 +59,21 @@ def test_drawn_attention_equals_golden(array, number, seed):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("options", [{"causal": True}, {"lengths": (4, 11)}, {"causal": True, "window": 3}])
+def test_great_masks_are_counted_from_keys_that_are_seen(rng, options):
+    """The compiler has the golden model's limits for it; masks of all heads may become ones for each."""
+    tensors = {name: operands(rng, (2, 13 if name != "q" else 9, 8)) for name in "qkv"}
+    tensors["mask"] = np.where(np.arange(13) < 11, np.float32(-1e6), 0) + rng.normal(size=(1, 13)).astype(np.float32)
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT, **options)
+    found, wanted, compiled = _interpreted(operator, tensors, attention_array("4x6"))
+    np.testing.assert_array_equal(found, wanted)
+    node = compiled.graph.nodes[0]
+    low, high = operator.bounds(2, 9, 13)
+    # Beyond the masked keys others alone count.
+    seen = np.where(high > 11, np.minimum(high - 11, high - low), high - low)
+    assert compiled.graph.macs(node) == np.maximum(seen, 0).sum() * 16
+
+
 @pytest.mark.parametrize("number", range(12))
 def test_no_order_changes_a_byte(number, seed, monkeypatch):
     """Rows of blocks, and the order of commands, are a matter of cycles: any choice is free of races, and exact."""
