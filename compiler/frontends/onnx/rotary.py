@@ -1,6 +1,7 @@
 """RotaryEmbedding of ONNX networks between quantised tensors."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
 __all__ = ["is_rotary", "stored_rotary"]
 
 #: Places of positions and of both tables among the inputs, and attributes with their defaults.
-_OPERATORS = {
+_OPERATORS: dict[tuple[str, str], tuple[tuple[int, int, int], dict[str, Any]]] = {
     ("", "RotaryEmbedding"): ((3, 1, 2), {"interleaved": 0, "num_heads": 0, "rotary_embedding_dim": 0}),
     (MICROSOFT, "RotaryEmbedding"): ((1, 2, 3), {"interleaved": 0, "is_packed_batching": 0, "num_heads": 0,
                                                  "rotary_embedding_dim": 0, "scale": 1.0}),
