@@ -1,6 +1,8 @@
 """Drawn graphs of operators on rows and heads, by what an accelerator must have for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from attention_draws import drawn_attention
@@ -26,7 +28,7 @@ class _Drawn:
         Properties of a configuration, all of which it must have, besides operands of 8 bits.
     """
 
-    make: object
+    make: Callable[[np.random.Generator, Any], tuple[Graph, dict[str, np.ndarray]]]
     needs: tuple[str, ...] = ()
 
 
