@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from attention_draws import drawn_attention
+from drawn_graphs import GRAPHS, graphs_of
 from random_workloads import (
     FLOAT_ROW_OPERATORS,
     NARROW_OPERATORS,
@@ -88,10 +88,13 @@ def draw_configuration(seed: int, number: int) -> Config:
     def times(*factors: int) -> int:
         return int(rng.choice(factors))
 
-    return configuration(
-        rows, cols, least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
-        max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
-        max(4, _power(rows) * times(1, 2, 8)), lanes, data_width, bits, times(0, 1), **random_functions(rng))
+    memories = (least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
+                max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
+                max(4, _power(rows) * times(1, 2, 8)))
+    moves, functions = times(0, 1), random_functions(rng)
+    # Of no use without MOVEs: softmax of blocks is there for attention alone.
+    moves |= functions["softmax"]
+    return configuration(rows, cols, *memories, lanes, data_width, bits, moves, **functions)
 
 
 def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[str, Any], list[str]]:
@@ -103,28 +106,30 @@ def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[s
     return operator, {"a": operands(rng, (m, k), kind, bits), "b": operands(rng, (k, n), kind, bits)}, []
 
 
-def _draw(rng: np.random.Generator, config: Config) -> tuple[str, Any]:
-    """Draw an operator; return its name and what was compiled of it."""
+def _rare(config: Config) -> list[str]:
+    """Name what few configurations have the functions for: each of these draws it at least once, if it holds it."""
+    return [name for name in graphs_of(config) if GRAPHS[name].needs]
+
+
+def _draw(rng: np.random.Generator, config: Config, wanted: str | None = None) -> tuple[str, Graph, dict[str, Any]]:
+    """Draw an operator, or that which is wanted; return its name, a graph of it and the graph's inputs."""
     bits = config.array.operand_bits
     makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
     makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
     makers |= ROW_OPERATORS if config.has_row_softmax else {}
     makers |= FLOAT_ROW_OPERATORS if config.has_float_softmax else {}
-    # Twice, since few configurations have it.
-    attention = ["attention"] * 2 if config.has_softmax and config.has_moves else []
-    name = str(rng.choice([*makers, "filling_gemm", "pooled", *attention]))
+    graphs = graphs_of(config)
+    name = wanted or str(rng.choice([*makers, *graphs, "filling_gemm", "pooled"]))
     if name == "pooled":
-        graph, inputs = pooled(rng, bits)
-        return name, (inputs, compile_graph(graph, config))
+        return name, *pooled(rng, bits)
+    if name in graphs:
+        return name, *graphs[name](rng, config)
     if name == "filling_gemm":
         operator, tensors, constants = _filling_gemm(rng, config)
-    elif name == "attention":
-        (operator, tensors), constants = drawn_attention(rng, config), None
     else:
         operator, tensors, constants = makers[name](rng, bits)
     graph = Graph.of(operator, tensors, constants)
-    inputs = {key: tensors[key] for key in graph.inputs}
-    return name, (inputs, compile_graph(graph, config))
+    return name, graph, {key: tensors[key] for key in graph.inputs}
 
 
 def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled: Any) -> tuple[int, int]:
@@ -151,14 +156,16 @@ def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled:
 def check(config: Config, seed: tuple[int, ...], operators: int) -> tuple[list[dict[str, Any]], int]:
     """Run random operators on a configuration; return a record of each, and how many it cannot hold."""
     cases: list[dict[str, Any]] = []
-    refused = 0
+    refused, rare = 0, _rare(config)
     for attempt in range(8 * operators):
         if len(cases) == operators:
             break
         rng = np.random.default_rng([*seed, attempt])
-        name = "?"
+        name, drawn = "?", {case["operator"] for case in cases}
+        missing = [each for each in rare if each not in drawn] if attempt < 6 * len(rare) else []
         try:
-            name, (inputs, compiled) = _draw(rng, config)
+            name, graph, inputs = _draw(rng, config, missing[attempt % len(missing)] if missing else None)
+            compiled = compile_graph(graph, config)
         except PearrayError as error:
             if not any(part in str(error) for part in REFUSALS):
                 cases.append({"operator": name, "attempt": attempt, "error": str(error), "checked": 0,
@@ -227,7 +234,7 @@ def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -
 def _names() -> list[str]:
     """All operators that may be drawn."""
     return sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, *ROW_OPERATORS, *FLOAT_ROW_OPERATORS,
-                   "attention", "filling_gemm", "pooled"])
+                   *GRAPHS, "filling_gemm", "pooled"])
 
 
 def rows() -> list[str]:

@@ -44,14 +44,19 @@ def row_array(name):
     return fixed_layers.configuration(**ROW_ARRAYS[name], bits=8, moves=1, softmax=1)
 
 
-def drawn_attention(rng, config):
-    """Operator and tensors of a drawn attention, ragged at every edge more often than not."""
+def drawn_attention(rng, config, most=None):
+    """Operator and tensors of a drawn attention, ragged at every edge more often than not.
+
+    If given, ``most`` is how many elements a query and a value have at most.
+    """
     rows, cols = config.array.rows, config.array.cols
     groups, shared = int(rng.integers(1, 3)), int(rng.choice([1, 1, 2, 3]))
     p, m = (int(rng.choice([1, rng.integers(1, 9), rng.integers(1, 60)])) for _ in range(2))
     e, f = (int(rng.choice([1, rows, cols, rng.integers(1, 3 * cols + 1)])) for _ in range(2))
     if config.KIND == "row-stationary" and rng.integers(2):
         e = 8 * int(rng.integers(1, 5))
+    if most is not None:
+        e, f = min(e, most), min(f, most)
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}

@@ -89,7 +89,7 @@ class Kind:
 
 
 class MovesKind(Kind):
-    """A systolic array with MOVEs, whose programs are drawn command by command."""
+    """A systolic array with MOVEs, attention and norms, whose programs are drawn command by command."""
 
     def layer(self, rng: np.random.Generator, channels: int, filters: int, size: int) -> Any:
         """Draw a program that is the longer the larger a layer would be."""
@@ -113,10 +113,19 @@ class Case:
     """
 
     def __init__(self, operator: Any, tensors: Mapping[str, np.ndarray], constants: Sequence[str] | None = None):
-        self.operator = operator
-        self.graph = Graph.of(operator, tensors, constants)
-        self.inputs = {name: tensors[name] for name in self.graph.inputs}
-        self.expected = self.graph.golden(self.inputs)
+        graph = Graph.of(operator, tensors, constants)
+        self._hold(operator, graph, {name: tensors[name] for name in graph.inputs})
+
+    @classmethod
+    def of(cls, graph: Graph, inputs: Mapping[str, np.ndarray]) -> "Case":
+        """Return the case of a graph of any operators."""
+        case = cls.__new__(cls)
+        case._hold(" and ".join(node.operator.kind for node in graph.nodes), graph, inputs)
+        return case
+
+    def _hold(self, operator: Any, graph: Graph, inputs: Mapping[str, np.ndarray]) -> None:
+        self.operator, self.graph, self.inputs = operator, graph, inputs
+        self.expected = graph.golden(inputs)
 
     def compile(self, config: Config, *, search: bool = False) -> "Case":
         """Compile for a configuration, and search for the best program only if asked to."""
@@ -257,9 +266,6 @@ KINDS = [
          loops=False, **_NARROW),
 ]
 
-#: Accelerators for compiled simulation, by the kind's name.
-SMALL = {kind.name: kind.small for kind in KINDS}
-
 #: Runs a test, with argument ``kind``, for each of them.
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 
@@ -268,8 +274,11 @@ _SYSTOLIC = KINDS[0]
 #: The same, and programs that no operator is compiled to.
 PROGRAMS = [*KINDS, MovesKind(
     name="moves", tiny=replace(_SYSTOLIC.tiny, scratchpads=replace(_SYSTOLIC.tiny.scratchpads, moves=1)),
-    small=_load(HERE / "cocotb" / "configuration.toml", {"scratchpads.moves": 1}), dtype=np.int8, biases=np.int32,
-    outputs=(), requant=_requant, makers={})]
+    small=_load(HERE / "cocotb" / "configuration.toml", {"scratchpads.moves": 1, "post.softmax": 1, "post.norms": 1}),
+    dtype=np.int8, biases=np.int32, outputs=("int8", "int32"), requant=_requant, makers={})]
+
+#: Accelerators for compiled simulation, by the kind's name.
+SMALL = {kind.name: kind.small for kind in PROGRAMS}
 
 #: Runs a test of programs, whatever they compute, with argument ``kind``, for each of them.
 each_program = pytest.mark.parametrize("kind", PROGRAMS, ids=[kind.name for kind in PROGRAMS])

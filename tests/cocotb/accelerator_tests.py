@@ -2,10 +2,12 @@
 
 import json
 import os
+from functools import partial
 
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
+from drawn_graphs import GRAPHS, graphs_of
 from environment import CHANNELS, ERROR, Coverage, Environment
 from kinds import PROGRAMS, Case, MovesKind
 
@@ -17,8 +19,17 @@ SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
 
 #: Operators that a run draws. Gradients are exact sums, which an array of fixed point does not have.
 NAMES = ("gemm", "conv") if KIND.dtype == np.int16 else ("gemm", "conv", "gradient")
+#: Of those, what reads and writes all bytes of its tensors, so that an error on any of them must be met.
+WHOLE = ("gemm",)
+#: Further graphs: those of functions that few accelerators have.
+DRAWN = {name: make for name, make in graphs_of(KIND.small).items() if GRAPHS[name].needs}
+NAMES += tuple(DRAWN)
 if isinstance(KIND, MovesKind):
-    NAMES = ("program",)
+    NAMES += ("program",)
+    WHOLE += ("program",)
+
+#: Elements of inputs of a graph that is drawn: the bus models take about a millisecond for a cycle.
+MOST_ELEMENTS = 1500
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
@@ -36,9 +47,14 @@ def case_of(rng, operator, tensors, role, **arguments):
     made = operator(**arguments, requant=KIND.requant(rng, float(np.std(sums)) or 1.0))
     if rng.random() < 0.5:
         tensors[role] = rng.integers(-1000, 1000, sums.shape[1]).astype(KIND.biases)
-    case = Case(made, tensors).compile(KIND.small)
-    COVERAGE.hit(f"output {case.expected['y'].dtype}")
-    return case
+    return compiled(Case(made, tensors))
+
+
+def compiled(case):
+    """Compile a case, and count the types of its outputs."""
+    for made in case.expected.values():
+        COVERAGE.hit(f"output {made.dtype}")
+    return case.compile(KIND.small)
 
 
 def random_gemm(rng):
@@ -69,7 +85,17 @@ def random_gradient(rng):
         operator, shapes = pe.LinearGrad(), {"x": (h, c * w), "w": (m, c * w)}
     tensors = {role: KIND.operands(rng, shape) for role, shape in shapes.items()}
     tensors["dy"] = KIND.operands(rng, operator.forward.infer(tensors)["y"][0])
-    return Case(operator, tensors).compile(KIND.small)
+    return compiled(Case(operator, tensors))
+
+
+def random_graph(name, rng):
+    """Draw a graph of a function that few accelerators have: attention with any mask, norms of any rows."""
+    while True:
+        graph, inputs = DRAWN[name](rng, KIND.small)
+        if sum(value.size for value in (*inputs.values(), *graph.constants.values())) <= MOST_ELEMENTS:
+            break
+    COVERAGE.hit(f"operator {name}")
+    return compiled(Case.of(graph, inputs))
 
 
 def random_program(rng):
@@ -81,7 +107,8 @@ def random_case(rng):
     return MAKERS[NAMES[int(rng.integers(len(NAMES)))]](rng)
 
 
-MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient, "program": random_program}
+MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient, "program": random_program,
+          **{name: partial(random_graph, name) for name in DRAWN}}
 
 
 async def environment(dut, number):
@@ -95,7 +122,8 @@ async def random_shapes_and_stalls(dut):
     """Programs follow one another, each with other shapes and other stalls."""
     bench, rng = await environment(dut, 0)
     for number in range(CASES):
-        bench.stall([0.0, 0.2, 0.5, 0.8][number % 4])
+        # Each kind of case meets others in its turn.
+        bench.stall([0.0, 0.2, 0.5, 0.8][(number + number // len(NAMES)) % 4])
         case = MAKERS[NAMES[number % len(NAMES)]](rng)
         dut._log.warning("case %d: %s", number, case.operator)
         await bench.check(case)
@@ -107,7 +135,7 @@ async def error_responses(dut):
     bench, rng = await environment(dut, 1)
     for number, cause in enumerate((Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                     Cause.WRITE_DECERR)):
-        case = MAKERS[NAMES[0]](rng)
+        case = MAKERS[WHOLE[number % len(WHOLE)]](rng)
         bench.stall([0.0, 0.3][number % 2])
         bench.load(case)
         blocks = case.compiled.inputs if "READ" in cause.name else case.compiled.outputs

@@ -181,8 +181,8 @@ def test_cocotb(rng):
 
     The port is the same for each kind, and builds for cocotb take long.
     """
-    kind = KIND["systolic"]
+    kind, config = KIND["systolic"], SMALL["moves"]
     graph, inputs = together([kind.layer(rng, 2, 3, 5), kind.layer(rng, 1, 2, 4)])
-    cocotb, native = (pe.run(graph, inputs, on=kind.small, engine=engine) for engine in ("cocotb", "verilator"))
+    cocotb, native = (pe.run(graph, inputs, on=config, engine=engine) for engine in ("cocotb", "verilator"))
     check(kind, cocotb)
     assert [cocotb.ledger[name] for name in WORK] == [native.ledger[name] for name in WORK]

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-import pearray as pe
+from drawn_graphs import GRAPHS
+from kinds import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +17,8 @@ def test_sweep(seed, monkeypatch, count):
     monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
     from bench_sweep import check
 
-    cases, refused = check(pe.load_config(ROOT / "tests" / "cocotb" / "configuration.toml").hardware, (seed,), count)
+    cases, refused = check(SMALL["moves"], (seed,), count)
     assert len(cases) == count, f"{refused} refused"
+    assert {name for name, drawn in GRAPHS.items() if drawn.needs} <= {case["operator"] for case in cases}
     assert all(case["checked"] for case in cases)
     assert not [case for case in cases if case["mismatches"] or "error" in case]
