@@ -349,7 +349,7 @@ def synth(
 
     begin = time.perf_counter()
     console = _console()
-    with console.status("Synthesising; with placing and routing this takes minutes, a whole accelerator an hour") as at:
+    with console.status("Synthesising, placing and routing: minutes, half an hour for a whole accelerator") as at:
         report = synthesise(_config(config, settings), target, top, output, seeds=tuple(range(1, seeds + 1)),
                             goal=goal, router=router, cells=cells, tell=at.update)
     table = Table("what", report["config"], title=f"{top} on {target}")

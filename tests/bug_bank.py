@@ -223,7 +223,7 @@ BANK = [
           line="walk.valid & walk.ending & ~told", fault="walk.valid & walk.ending"),
     Fault(name="post-command-not-kept", module="pearray.hdl.post.engine",
           test="hdl/post/test_post.py::test_short_commands",
-          line="with m.If(self.commands.ready):", fault="with m.If(self.commands.valid):"),
+          line="with m.If(taken):", fault="with m.If(self.commands.valid):"),
     Fault(name="pair-written-by-other-loads", module="pearray.hdl.post.lanes", test=PAIRS,
           line='port.destination == config.pair_memory', fault="port.destination > 1"),
     Fault(name="float-sum-half-up", module="pearray.hdl.arithmetic.float_add", test=FLOATS,

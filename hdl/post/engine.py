@@ -354,6 +354,10 @@ class Post(wiring.Component):
             settled.eq((settled | first) & ~accepted),
             told.eq((told | self.released) & walk.valid),
         ]
-        # When one may come, none of the one before is used, so any may take its place.
-        with m.If(self.commands.ready):
+        # Whether a command comes is known late. Where all outputs come equally late, nothing of the one before is used
+        # any more when one may come, so whatever stands there may take its place.
+        late = (self.pair_delay_of(self._config) or self.softmax_delay_of(self._config)
+                or self.norm_delay_of(self._config) or self._config.has_row_softmax)
+        taken = accepted if late else self.commands.ready
+        with m.If(taken):
             m.d.sync += command.eq(self.commands.payload)
