@@ -11,7 +11,7 @@ from pearray.hdl.post.engine import Post as Engine
 from pearray.hdl.post.engine import output_banks
 from pearray.hdl.post.pairs import pair_words
 from pearray.hdl.post.parameters import WordPort
-from pearray.hdl.row_stationary.config import GlobalBuffer, RowStationaryConfig
+from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, RowStationaryConfig
 from pearray.hdl.row_stationary.config import Post as LinePost
 from pearray.hdl.shell.commands import Parameter, Rounding
 from pearray.hdl.shell.config import Array, Memory, OutputScratchpads, Post
@@ -32,7 +32,7 @@ def config(lanes=2, cols=4, operand_bits=8, data_width=64, channels=64, **functi
 def line_config(data_width=64, softmax=0):
     return RowStationaryConfig(
         name="test", array=Array(kind="row-stationary", rows=1, cols=1),
-        global_buffer=GlobalBuffer(banks=1, bank_lines=DEPTH),
+        pe=ProcessingElement(ifmap_words=8), global_buffer=GlobalBuffer(banks=1, bank_lines=DEPTH),
         scratchpads=OutputScratchpads(output_bytes=OUTPUT_BYTES, channels=64), post=LinePost(softmax=softmax),
         memory=Memory(data_width=data_width))
 

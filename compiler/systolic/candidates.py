@@ -298,6 +298,15 @@ class Chooser:
                 row, rows = row * rows, 1
         return self._layer.row_beats(row, rows)
 
+    def has_room(self, tiling: Tiling) -> bool:
+        """Whether every tile of a tiling fits the scratchpads."""
+        shapes = {(part.images, part.rows, part.columns): part for part in tiling.regions}.values()
+        return all(
+            all(self._maker.a_size(part, box) <= self._a_room
+                for part in shapes for box in tiling.boxes(self._layer, block))
+            and all(self._maker.w_size(block, box) <= self._w_room for boxes in tiling.w_boxes for box in boxes)
+            for block in tiling.blocks)
+
     def best(self, count: int) -> list[tuple[float, Tiling]]:
         """Tilings of least estimated cycles, and these, the best first."""
         found: dict[object, tuple[float, _Candidate]] = {}

@@ -41,20 +41,21 @@ def _small_groups(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
     So groups of a layer had better be as small as lets the array prepare the next meanwhile, and stores keep up, which
     want long rows: as many as there are cuts of the channels. Inputs come region by region.
     """
-    problem, rows = layer.problem, layer.config.array.rows
+    problem, rows, chooser = layer.problem, layer.config.array.rows, Chooser(layer)
     whole = Region(0, problem.images, 0, problem.p, 0, problem.q)
     blocks = {len(cut): cut for cut in (tuple(even(layer.tiles, -(-layer.tiles // most))) for most in _MOST_TILES)}
     for cut, share in product(blocks.values(), _GROUP_PIXELS):
         # Only groups of few tiles are small.
         pixels = layer.least(round(share * rows))
-        if max(end - start for start, end in cut) * pixels > _SMALL * rows * rows:
+        widest = max(end - start for start, end in cut)
+        if widest > layer.most_block or widest * pixels > _SMALL * rows * rows:
             continue
         for count in (1, 2, 4, 0):
             regions = tuple(split_region(whole, count * pixels)) if count else tiling.regions
-            if len(regions) * len(cut) <= LONG:
-                widest = max(end - start for start, end in cut)
-                yield replace(tiling, regions=regions, blocks=cut, pixels=min(pixels, layer.depth // widest),
-                              first_pixels=0, k_cuts=tiling.pieces(layer, 1.5))
+            small = replace(tiling, regions=regions, blocks=cut, pixels=min(pixels, layer.depth // widest),
+                            first_pixels=0, k_cuts=tiling.pieces(layer, 1.5))
+            if len(regions) * len(cut) <= LONG and chooser.has_room(small):
+                yield small
 
 
 #: Layers of fewer cycles are not worth the search for the best ramps.
