@@ -125,7 +125,8 @@ class Case:
 
     def _hold(self, operator: Any, graph: Graph, inputs: Mapping[str, np.ndarray]) -> None:
         self.operator, self.graph, self.inputs = operator, graph, inputs
-        self.expected = graph.golden(inputs)
+        golden = graph.golden(inputs)
+        self.expected = {name: golden[name] for name in graph.outputs}
 
     def compile(self, config: Config, *, search: bool = False) -> "Case":
         """Compile for a configuration, and search for the best program only if asked to."""

@@ -95,7 +95,7 @@ def random_graph(name, rng):
         if sum(value.size for value in (*inputs.values(), *graph.constants.values())) <= MOST_ELEMENTS:
             break
     COVERAGE.hit(f"operator {name}")
-    return compiled(Case.of(graph, inputs))
+    return Case.of(graph, inputs).compile(KIND.small)
 
 
 def random_program(rng):
