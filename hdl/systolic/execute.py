@@ -222,7 +222,9 @@ class Execute(wiring.Component):
 
     def _quiet(self, m):
         """Build the count of commands at work; return whether there is none, from a register."""
-        in_flight, accepted, quiet = Signal(8), Signal(), Signal(init=1)
+        in_flight = Signal(8)
+        accepted = Signal()
+        quiet = Signal(init=1)
         ended = delay(m, self.done, Accumulators.AHEAD, "done")
         m.d.comb += accepted.eq(self.commands.valid & self.commands.ready)
         m.d.sync += [
