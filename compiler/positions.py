@@ -62,6 +62,9 @@ def positions_of(program: Program, most: dict[str, int], moving: Sequence[Moving
     What is moved stays in its buffer at every position, and what is not moved is not touched by commands that are: this
     is asserted.
     """
+    if not most:
+        # Commands are made anew to be looked at, which of a long program takes long.
+        return {}
     marks = {name: [mark for mark in program.marks if mark.position == name] for name in most}
     commands = program.commands
     for region in moving:
