@@ -3,7 +3,7 @@
 All become one node of fused attention on stored integers, whose scores stay on chip.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,11 @@ from .attention_operators import OPERATORS as KNOWN
 from .attention_operators import Asked, asked
 from .between import check_between
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
+from .floats import Floats, Stored, check_no_activation
 from .fusion import SPELLED
+from .heads import join_heads, split_heads
 
-__all__ = ["OPERATORS", "Stored", "is_attention", "stored_attention"]
-
-#: Names of a stored tensor, its scale and its zero point.
-Stored = tuple[str, str, str]
+__all__ = ["OPERATORS", "is_attention", "stored_attention"]
 
 _ROLES = ("q", "k", "v")
 
@@ -32,18 +31,15 @@ def is_attention(node: OnnxNode) -> bool:
     return (node.domain, node.op_type) in KNOWN or (node.domain, node.op_type) == SPELLED
 
 
-def stored_attention(node: OnnxNode, graph: Builder, stored: Callable[[str], Stored | None],
-                     value: Callable[[str], np.ndarray | None]) -> OnnxNode:
+def stored_attention(node: OnnxNode, graph: Builder, floats: Floats) -> OnnxNode:
     """Operator on stored integers that a node of attention stands for, without the scale of its result.
 
     Parameters
     ----------
     node, graph
         A node that :func:`is_attention`, and the graph under construction.
-    stored : callable
-        Stored form of a float tensor by name, or None.
-    value : callable
-        Value of a constant tensor, dequantised where it is stored, or None.
+    floats : Floats
+        Float tensors before the node.
 
     Raises
     ------
@@ -51,25 +47,23 @@ def stored_attention(node: OnnxNode, graph: Builder, stored: Callable[[str], Sto
         If an operand is not quantised, a mask or a factor no constant, or an attribute or input is not supported.
     """
     is_spelled = (node.domain, node.op_type) == SPELLED
-    names, form, scale, mask = _spelled_out(node, graph, value) if is_spelled else asked(node, value)
+    names, form, scale, mask = (
+        _spelled_out(node, graph, floats) if is_spelled else asked(node, floats.value))
     inputs: list[str] = []
     for role, name in zip(_ROLES, names, strict=True):
-        found = name if isinstance(name, tuple) else stored(name)
-        if found is None:
-            raise PearrayError(f"{role} {name!r} must come from DequantizeLinear")
-        inputs += found
+        inputs += name if isinstance(name, tuple) else floats.operand(role, name)
     if mask is not None:
         form["mask"] = graph.store(f"{node.outputs[0]}:mask", mask)
     return node.standing_for("Attention", inputs, node.outputs, form | {"scale": scale}, OWN)
 
 
-def _spelled_out(node: OnnxNode, graph: Builder, value: Callable[[str], np.ndarray | None]) -> Asked:
+def _spelled_out(node: OnnxNode, graph: Builder, floats: Floats) -> Asked:
     """Operands, form, factor and mask of attention that is spelled out; scores are scaled and masked in any order."""
     qk, av, axis = (node.attributes[name] for name in ("qk", "av", "axis"))
     check_between(node.attributes["between"], graph)
     scale, mask, rank = np.float64(1), None, 0
     for kind, step, index in node.attributes["steps"]:
-        found = _number(step, index, graph, value)
+        found = _number(step, index, graph, floats)
         rank = max(rank, found.ndim)
         if kind == "plus":
             # What scales the scores later scales the mask. What is hidden twice is hidden.
@@ -93,13 +87,13 @@ def _operand(node: OnnxNode, index: int) -> str | Stored:
     return node.inputs[first], node.inputs[first + 1], node.inputs[first + 2]
 
 
-def _number(node: OnnxNode, index: int, graph: Builder, value: Callable[[str], np.ndarray | None]) -> np.ndarray:
+def _number(node: OnnxNode, index: int, graph: Builder, floats: Floats) -> np.ndarray:
     """Constant operand of a step between the products, as real numbers."""
     if node.domain == MICROSOFT:
         stored = graph.constant(node, 3 * index, "operand")
         scale, zero = graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]
         return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
-    found = value(node.inputs[index])
+    found = floats.value(node.inputs[index])
     if found is None:
         raise PearrayError(f"{node.inputs[index]!r}, which meets the scores, must be a constant")
     return found
@@ -108,9 +102,7 @@ def _number(node: OnnxNode, index: int, graph: Builder, value: Callable[[str], n
 @handles("Attention", domain=OWN)
 def _attention(node: OnnxNode, graph: Builder) -> None:
     given = node.attributes
-    if given.get("activation") is not None:
-        raise PearrayError("no Relu or Clip may follow attention directly: put QuantizeLinear and DequantizeLinear "
-                           "between")
+    check_no_activation(node, "attention")
     y = graph.quantisation(node, 9, "y")
     scales: dict[str, Any] = {}
     for index, role in enumerate((*_ROLES, "y")):
@@ -139,11 +131,7 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     if len(shape) == 4 or given.get("transposed"):
         graph.add(node, Reshape((*shape[:-1], made[2])), {"x": result}, bounds=y.clamp)
         return
-    heads = given["heads"][0]
-    apart, beside = (graph.inner(node.outputs[0], what) for what in ("apart", "beside"))
-    graph.add(node, Reshape((shape[0], heads, shape[1], made[2])), {"x": result}, apart)
-    graph.add(node, Transpose((0, 2, 1, 3)), {"x": apart}, beside)
-    graph.add(node, Reshape((*shape[:2], heads * made[2])), {"x": beside}, bounds=y.clamp)
+    join_heads(node, graph, result, given["heads"][0], y.clamp)
 
 
 def _turned(node: OnnxNode, graph: Builder, name: str, scale: float) -> tuple[str, float]:
@@ -209,10 +197,8 @@ def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
         heads = given["heads"][role != "q"]
         if heads < 1 or shape[2] % heads:
             raise PearrayError(f"heads of {role} must be a number that divides {shape[2]}, not {heads}")
-        split, apart = (graph.inner(name, what) for what in ("split", "apart"))
-        graph.add(node, Reshape((*shape[:2], heads, shape[2] // heads)), {"x": name}, split)
-        graph.add(node, Transpose((0, 2, 1, 3)), {"x": split}, apart)
-        name, shape = apart, graph.tensor(apart).shape
+        name = split_heads(node, graph, name, heads)
+        shape = graph.tensor(name).shape
     if len(shape) == 3:
         return name
     result = graph.inner(name, role)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, OnnxNode
+from .floats import check_first_output
 
 __all__ = ["OPERATORS", "Asked", "asked"]
 
@@ -134,8 +135,7 @@ def asked(node: OnnxNode, value: Value) -> Asked:
     """
     operator = _OPERATORS[node.domain, node.op_type]
     mask = _mask(node, operator, value)
-    if any(node.outputs[1:]):
-        raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
+    check_first_output(node)
     if len(node.inputs) < 3 or not all(node.inputs[:3]):
         raise PearrayError("q, k and v must all be given")
     taken = node.take(**operator.attributes)

@@ -261,7 +261,6 @@ class Builder:
         if bounds is not None:
             self.ranges[name] = bounds
 
-
     def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
         """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
         if isinstance(operator, (Reshape, Transpose)):

@@ -4,10 +4,6 @@ What a quantiser puts between them, QuantizeLinear and DequantizeLinear, is left
 chip, where they keep more precision than in 8 bits.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-
-import numpy as np
-
 from .builder import MICROSOFT, OnnxNode
 from .network import Network
 
@@ -32,28 +28,10 @@ def _operands(node: OnnxNode) -> list[str]:
     return [node.input(0), node.input(3 if node.op_type.startswith("QLinear") else 1)]
 
 
-def fuse_attention(nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray],
-                   outputs: Collection[str]) -> list[OnnxNode]:
-    """Put one node in the place of each attention that is spelled out.
-
-    Parameters
-    ----------
-    nodes : sequence of OnnxNode
-        All nodes, in order.
-    constants : mapping of str to array
-        Tensors that the file holds.
-    outputs : collection of str
-        Tensors that it gives.
-    """
-    network = Network(nodes, constants, outputs)
-    gone: set[int] = set()
-    made: dict[int, OnnxNode] = {}
-    for node in nodes:
-        if _kind(node) == "softmax" and (found := _attention(network, node)) is not None:
-            fused, passed = found
-            gone.update(map(id, passed))
-            made[id(fused.attributes["av"])] = fused
-    return [made.get(id(node), node) for node in nodes if id(node) not in gone]
+def fuse_attention(network: Network) -> list[OnnxNode]:
+    """All nodes of a network, with one in the place of each attention that is spelled out."""
+    found = (_attention(network, node) for node in network.nodes if _kind(node) == "softmax")
+    return network.replaced((fused, fused.attributes["av"], passed) for fused, passed in filter(None, found))
 
 
 def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[OnnxNode]] | None:

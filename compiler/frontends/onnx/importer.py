@@ -19,6 +19,7 @@ from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
+from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
@@ -190,9 +191,9 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
     floats = FloatNodes(builder, outputs)
-    nodes = sums_apart(_computed(model, builder, given), builder, outputs)
+    nodes = sums_apart(Network(_computed(model, builder, given), constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
-        nodes = fuse(nodes, constants, outputs)
+        nodes = fuse(Network(nodes, constants, outputs))
     for node in nodes:
         if attempt(node, floats.take, node):
             continue

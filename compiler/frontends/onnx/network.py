@@ -29,7 +29,7 @@ class Network:
     """
 
     def __init__(self, nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray], outputs: Collection[str]):
-        self.constants = constants
+        self.nodes, self.constants = nodes, constants
         self.makers = {name: node for node in nodes for name in node.outputs if name}
         self.readers: dict[str, list[OnnxNode]] = {}
         self.fixed = {*constants}
@@ -94,6 +94,15 @@ class Network:
         inside = {id(node) for node in nodes} | {id(last)}
         return all(name not in self._outputs and all(id(reader) in inside for reader in self.readers.get(name, ()))
                    for node in nodes if node is not last for name in node.outputs)
+
+    def replaced(self, found: Iterable[tuple[OnnxNode, OnnxNode, Sequence[OnnxNode]]]) -> list[OnnxNode]:
+        """All nodes, in order, where one stands for several: it, the one in whose place it is, and the others."""
+        gone: set[int] = set()
+        made: dict[int, OnnxNode] = {}
+        for one, last, others in found:
+            made[id(last)] = one
+            gone.update(map(id, others))
+        return [made.get(id(node), node) for node in self.nodes if id(node) not in gone]
 
     def agree(self, nodes: Sequence[OnnxNode]) -> bool:
         """Whether each of some nodes reads what another stores with the same scale and zero point.

@@ -4,7 +4,7 @@ What a quantiser puts inside, QuantizeLinear and DequantizeLinear, is left out: 
 they keep more precision than in 8 bits.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,32 +59,24 @@ class _Rows(NamedTuple):
     axes: tuple[int, ...]
 
 
-def fuse_norms(nodes: Sequence[OnnxNode], constants: Mapping[str, np.ndarray],
-               outputs: Collection[str]) -> list[OnnxNode]:
-    """Put one node in the place of each normalisation that is spelled out: ReduceMean, Pow, Sqrt, Div and so on.
+def fuse_norms(network: Network) -> list[OnnxNode]:
+    """All nodes of a network, with one in the place of each normalisation that is spelled out.
 
-    Parameters
-    ----------
-    nodes : sequence of OnnxNode
-        All nodes, in order.
-    constants : mapping of str to array
-        Tensors whose values are known.
-    outputs : collection of str
-        Tensors that the network gives.
+    That is ReduceMean, Pow, Sqrt, Div and so on.
     """
-    network = Network(nodes, constants, outputs)
-    gone: set[int] = set()
-    made: dict[int, OnnxNode] = {}
-    for node in nodes:
+    return network.replaced(_norms(network))
+
+
+def _norms(network: Network) -> Iterator[tuple[OnnxNode, OnnxNode, list[OnnxNode]]]:
+    """A node for each normalisation, the last of those that it stands for, and the others."""
+    for node in network.nodes:
         found = _rows(network, node) if _is(node, "Sqrt") else None
         if found is None:
             continue
         last, inside, gains = _gains(network, found)
         if network.are_alone(inside, last) and network.agree([*inside, last]):
-            made[id(last)] = OnnxNode(SPELLED_NORMS[found.centred], "", last.name, [found.x, *gains, found.epsilon],
-                                      last.outputs, {"axes": found.axes, **_ranks(network, [*inside, last])})
-            gone.update(map(id, inside))
-    return [made.get(id(node), node) for node in nodes if id(node) not in gone]
+            yield OnnxNode(SPELLED_NORMS[found.centred], "", last.name, [found.x, *gains, found.epsilon],
+                           last.outputs, {"axes": found.axes, **_ranks(network, [*inside, last])}), last, inside
 
 
 def _ranks(network: Network, nodes: Sequence[OnnxNode]) -> dict[str, int]:
@@ -199,8 +191,8 @@ def _gains(network: Network, rows: _Rows) -> tuple[OnnxNode, list[OnnxNode], lis
     return last, inside, [*names, ""][:2]
 
 
-def sums_apart(nodes: Sequence[OnnxNode], graph: Builder, outputs: Collection[str]) -> list[OnnxNode]:
-    """Put an addition and a normalisation in the place of each normalisation of a sum.
+def sums_apart(network: Network, graph: Builder) -> list[OnnxNode]:
+    """All nodes of a network, with an addition and a normalisation in the place of each normalisation of a sum.
 
     The sum is stored between the two: as the QuantizeLinear says that reads it, else in the least int8 steps that hold
     all sums of what the operands store.
@@ -210,10 +202,9 @@ def sums_apart(nodes: Sequence[OnnxNode], graph: Builder, outputs: Collection[st
     PearrayError
         If such a node has a bias, or results that are not supported, or operands that are not stored.
     """
-    network = Network(nodes, graph.constants, outputs)
     result: list[OnnxNode] = []
     moved: set[int] = set()
-    for node in nodes:
+    for node in network.nodes:
         if node.domain == MICROSOFT and node.op_type in SUM_NORMS:
             parts, end = attempt(node, _sum_apart, node, graph, network)
             result += parts

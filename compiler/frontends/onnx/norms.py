@@ -1,6 +1,5 @@
 """LayerNormalization and RMSNormalization of ONNX networks, operators or spelled out, between quantised tensors."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -10,6 +9,7 @@ from ....hdl.errors import PearrayError
 from ...operators import LayerNorm, Reshape, RMSNorm
 from ...operators.fields import whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
+from .floats import Floats, check_first_output, check_no_activation, eight_bits
 from .norm_fusion import SPELLED_NORMS, SUM_NORMS
 
 __all__ = ["NORMS", "is_norm", "stored_norm"]
@@ -29,18 +29,15 @@ def is_norm(node: OnnxNode) -> bool:
     return (node.domain, node.op_type) in _OPERATORS
 
 
-def stored_norm(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[str, str, str] | None],
-                value: Callable[[str], np.ndarray | None]) -> OnnxNode:
+def stored_norm(node: OnnxNode, graph: Builder, floats: Floats) -> OnnxNode:
     """Operator on stored integers that a normalisation stands for, without the scale of its result.
 
     Parameters
     ----------
     node, graph
         A node that :func:`is_norm`, and the graph under construction.
-    stored : callable
-        Stored form of a float tensor by name, or None.
-    value : callable
-        Value of a constant tensor, dequantised where it is stored, or None.
+    floats : Floats
+        Float tensors before the node.
 
     Raises
     ------
@@ -48,14 +45,11 @@ def stored_norm(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[st
         If x is not quantised, gains and biases no constants that fit, or an attribute or output is not supported.
     """
     centred = _OPERATORS[node.domain, node.op_type]
-    names = stored(node.input(0))
-    if names is None:
-        raise PearrayError(f"x {node.input(0)!r} must come from DequantizeLinear")
-    if any(node.outputs[1:]):
-        raise PearrayError(f"output {next(filter(None, node.outputs[1:]))!r} is not supported; only the first one is")
+    names = floats.operand("x", node.input(0))
+    check_first_output(node)
     shape = graph.tensor(names[0]).shape
-    first, epsilon = (_spelled if node.op_type in SPELLED_NORMS.values() else _stated)(node, len(shape), value)
-    gains = [_gain(node, graph, place, role, shape, first, value)
+    first, epsilon = (_spelled if node.op_type in SPELLED_NORMS.values() else _stated)(node, len(shape), floats)
+    gains = [_gain(node, graph, place, role, shape, first, floats)
              for place, role in enumerate(("gamma", "beta")[:1 + centred], 1)]
     # Constants of more dimensions than x give them to the result.
     more = max(node.attributes.get("rank", 0) - len(shape), 0)
@@ -63,7 +57,7 @@ def stored_norm(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[st
                              {"axis": first, "epsilon": epsilon, "more": more}, OWN)
 
 
-def _stated(node: OnnxNode, rank: int, value: Callable[[str], np.ndarray | None]) -> tuple[int, float]:
+def _stated(node: OnnxNode, rank: int, floats: Floats) -> tuple[int, float]:
     """First axis of a row, and epsilon, as attributes say."""
     taken = node.take(axis=-1, epsilon=1e-5, stash_type=1)
     if taken["stash_type"] != 1:
@@ -71,21 +65,21 @@ def _stated(node: OnnxNode, rank: int, value: Callable[[str], np.ndarray | None]
     return whole(-rank, rank - 1)("axis", taken["axis"]) % rank, taken["epsilon"]
 
 
-def _spelled(node: OnnxNode, rank: int, value: Callable[[str], np.ndarray | None]) -> tuple[int, float]:
+def _spelled(node: OnnxNode, rank: int, floats: Floats) -> tuple[int, float]:
     """First axis of a row, and epsilon, as the nodes that are fused have them."""
     axes = sorted(axis % rank for axis in node.attributes["axes"])
     if axes != [*range(rank - len(axes), rank)] or not axes:
         raise PearrayError(f"axes of ReduceMean must be the last ones of {rank}, not {[*node.attributes['axes']]}")
     if node.attributes["exponent"] > rank:
         raise PearrayError(f"exponent of Pow must have at most {rank} dimensions, not {node.attributes['exponent']}")
-    epsilon = value(node.input(3))
+    epsilon = floats.value(node.input(3))
     if epsilon is None or epsilon.size != 1:
         raise PearrayError(f"{node.input(3)!r}, which is added to the variance, must be one number")
     return axes[0], float(epsilon.item())
 
 
 def _gain(node: OnnxNode, graph: Builder, place: int, role: str, x: tuple[int, ...], first: int,
-          value: Callable[[str], np.ndarray | None]) -> str:
+          floats: Floats) -> str:
     """Name of gains or biases, one for each element of a row, which is the axes of x from `first` on.
 
     It is empty for biases that are absent.
@@ -93,7 +87,7 @@ def _gain(node: OnnxNode, graph: Builder, place: int, role: str, x: tuple[int, .
     name, shape = node.input(place), x[first:]
     if not name and role == "beta":
         return ""
-    found = value(name) if name else np.ones((), np.float32)
+    found = floats.value(name) if name else np.ones((), np.float32)
     if found is None or found.dtype != np.float32:
         raise PearrayError(f"{role} {name!r} must be a constant of float32")
     own = found.shape
@@ -117,14 +111,10 @@ def _normalise(node: OnnxNode, graph: Builder) -> None:
     Inputs are x, its scale and its zero point, gamma, beta of LayerNorm, and the scale and the zero point of y.
     """
     given = node.attributes
-    if given.get("activation") is not None:
-        raise PearrayError("no Relu or Clip may follow a normalisation directly: put QuantizeLinear and "
-                           "DequantizeLinear between")
+    check_no_activation(node, "a normalisation")
     tensor, centred = graph.tensor(node.inputs[0]), node.op_type == "LayerNorm"
     x = graph.quantisation(node, 1, "x", tensor.dtype, tensor.dtype)
-    y = graph.quantisation(node, 4 + centred, "y")
-    if y.clamp is not None:
-        raise PearrayError("y must have 8 bits, not 4")
+    y = eight_bits(node, graph, 4 + centred)
     fields: dict[str, Any] = {
         "x_scale": one("x_scale", x.scale), "y_scale": one("y_scale", y.scale), "y_zero_point": y.zero_point,
         "epsilon": given["epsilon"]}

@@ -13,8 +13,9 @@ from ...operators import Lookup, Reshape
 from ...operators.channelwise import every_value
 from ...operators.fields import whole
 from .attention import OPERATORS as ATTENTION
-from .attention import Stored, is_attention, stored_attention
+from .attention import is_attention, stored_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, attempt, one, two
+from .floats import Floats, Stored
 from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
 from .norm_fusion import SUMS
@@ -75,6 +76,7 @@ class FloatNodes:
         self._graph = graph
         self._outputs = outputs
         self._known: dict[str, _Stored | _Pending | _Mapped] = {}
+        self._floats = Floats(self._names, self._value)
 
     def take(self, node: OnnxNode) -> bool:
         """Take a node if it belongs to the float form; emit quantised nodes where it ends.
@@ -89,7 +91,7 @@ class FloatNodes:
             return True
         if is_norm(node) or is_rotary(node):
             stored = stored_norm if is_norm(node) else stored_rotary
-            made = stored(node, self._graph, self._names, self._value)
+            made = stored(node, self._graph, self._floats)
             self._known[node.outputs[0]] = _Pending(node, _ends(made))
             return True
         if not node.domain and node.op_type in SUMS.values():
@@ -213,7 +215,7 @@ class FloatNodes:
 
     def _attend(self, node: OnnxNode) -> None:
         """Take a node of attention, whose result a QuantizeLinear stores, unless a product on stored integers does."""
-        made = stored_attention(node, self._graph, self._names, self._value)
+        made = stored_attention(node, self._graph, self._floats)
 
         av = node.attributes["av"] if (node.domain, node.op_type) == SPELLED else node
         if av.op_type == "QLinearMatMul":

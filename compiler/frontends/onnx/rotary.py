@@ -1,13 +1,14 @@
 """RotaryEmbedding of ONNX networks between quantised tensors."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Reshape, RotaryEmbedding, Transpose
+from ...operators import Reshape, RotaryEmbedding
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, handles, one
+from .floats import Floats, check_no_activation, eight_bits
+from .heads import join_heads, split_heads
 
 __all__ = ["is_rotary", "stored_rotary"]
 
@@ -18,27 +19,21 @@ _OPERATORS: dict[tuple[str, str], tuple[tuple[int, int, int], dict[str, Any]]] =
                                                  "rotary_embedding_dim": 0, "scale": 1.0}),
 }
 
-#: Value of a constant tensor, dequantised where it is stored, or None.
-Value = Callable[[str], np.ndarray | None]
-
 
 def is_rotary(node: OnnxNode) -> bool:
     """Whether a node turns pairs of elements."""
     return (node.domain, node.op_type) in _OPERATORS
 
 
-def stored_rotary(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[str, str, str] | None],
-                  value: Value) -> OnnxNode:
+def stored_rotary(node: OnnxNode, graph: Builder, floats: Floats) -> OnnxNode:
     """Operator on stored integers that a node stands for, without the scale of its result.
 
     Parameters
     ----------
     node, graph
         A node that :func:`is_rotary`, and the graph under construction.
-    stored : callable
-        Stored form of a float tensor by name, or None.
-    value : callable
-        Value of a constant tensor, dequantised where it is stored, or None.
+    floats : Floats
+        Float tensors before the node.
 
     Raises
     ------
@@ -46,9 +41,7 @@ def stored_rotary(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[
         If x is not quantised, tables or positions are no constants that fit, or an attribute is not supported.
     """
     (positions_at, *tables_at), attributes = _OPERATORS[node.domain, node.op_type]
-    names = stored(node.input(0))
-    if names is None:
-        raise PearrayError(f"x {node.input(0)!r} must come from DequantizeLinear")
+    names = floats.operand("x", node.input(0))
     taken = node.take(**attributes)
     for name, allowed in (("interleaved", (0, 1)), ("is_packed_batching", (0,)), ("scale", (1.0,))):
         if name in taken and taken[name] not in allowed:
@@ -56,8 +49,8 @@ def stored_rotary(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[
     shape = graph.tensor(names[0]).shape
     if len(shape) not in (3, 4):
         raise PearrayError(f"x must have 3 or 4 dimensions, not shape {shape}")
-    tables = [_table(node, at, value) for at in tables_at]
-    positions = _positions(node, positions_at, value, (shape[0], shape[-2]))
+    tables = [_table(node, at, floats) for at in tables_at]
+    positions = _positions(node, positions_at, floats, (shape[0], shape[-2]))
     rows = [_rows(table, positions, (shape[0], shape[-2])) for table in tables]
     turned = 2 * rows[0].shape[1]
     if taken["rotary_embedding_dim"] not in (0, turned):
@@ -72,19 +65,19 @@ def stored_rotary(node: OnnxNode, graph: Builder, stored: Callable[[str], tuple[
                              {"heads": heads, "interleaved": bool(taken["interleaved"])}, OWN)
 
 
-def _table(node: OnnxNode, at: int, value: Value) -> np.ndarray:
-    found = value(node.input(at))
+def _table(node: OnnxNode, at: int, floats: Floats) -> np.ndarray:
+    found = floats.value(node.input(at))
     if found is None or found.dtype != np.float32 or found.ndim not in (2, 3):
         raise PearrayError(f"{node.input(at)!r}, a table of angles, must be a constant of float32 with 2 or 3 "
                            "dimensions")
     return found
 
 
-def _positions(node: OnnxNode, at: int, value: Value, shape: tuple[int, int]) -> np.ndarray | None:
+def _positions(node: OnnxNode, at: int, floats: Floats, shape: tuple[int, int]) -> np.ndarray | None:
     """Positions of each row of each batch (N, P), None if there are none."""
     if not node.input(at):
         return None
-    found = value(node.input(at))
+    found = floats.value(node.input(at))
     if found is None or found.dtype != np.int64:
         raise PearrayError(f"position_ids {node.input(at)!r} must be a constant of int64: a program has positions of "
                            "its own")
@@ -119,30 +112,19 @@ def _rotate(node: OnnxNode, graph: Builder) -> None:
     Inputs are x, its scale and its zero point, cosines, sines, and the scale and the zero point of y.
     """
     given = node.attributes
-    if given.get("activation") is not None:
-        raise PearrayError("no Relu or Clip may follow a rotation directly: put QuantizeLinear and DequantizeLinear "
-                           "between")
+    check_no_activation(node, "a rotation")
     tensor = graph.tensor(node.inputs[0])
     x = graph.quantisation(node, 1, "x", tensor.dtype, tensor.dtype)
-    y = graph.quantisation(node, 5, "y")
-    if y.clamp is not None:
-        raise PearrayError("y must have 8 bits, not 4")
+    y = eight_bits(node, graph, 5)
     operator = RotaryEmbedding(one("x_scale", x.scale), x.zero_point, one("y_scale", y.scale), y.zero_point,
                                interleaved=given["interleaved"])
     shape, name = tuple(tensor.shape), tensor.name
     if len(shape) == 3:
-        split, apart = (graph.inner(name, what) for what in ("split", "apart"))
-        graph.add(node, Reshape((*shape[:2], given["heads"], shape[2] // given["heads"])), {"x": name}, split)
-        graph.add(node, Transpose((0, 2, 1, 3)), {"x": split}, apart)
-        name = apart
+        name = split_heads(node, graph, name, given["heads"])
     heads, made = graph.inner(tensor.name, "heads"), graph.inner(node.outputs[0], "turned")
-    apart_shape = graph.tensor(name).shape
-    graph.add(node, Reshape((-1, *apart_shape[2:])), {"x": name}, heads)
+    graph.add(node, Reshape((-1, *graph.tensor(name).shape[2:])), {"x": name}, heads)
     graph.add(node, operator, {"x": heads, "cos": node.inputs[3], "sin": node.inputs[4]}, made)
     if len(shape) == 4:
         graph.add(node, Reshape(shape), {"x": made})
         return
-    apart, beside = (graph.inner(node.outputs[0], what) for what in ("apart", "beside"))
-    graph.add(node, Reshape(apart_shape), {"x": made}, apart)
-    graph.add(node, Transpose((0, 2, 1, 3)), {"x": apart}, beside)
-    graph.add(node, Reshape(shape), {"x": beside})
+    join_heads(node, graph, made, given["heads"])
