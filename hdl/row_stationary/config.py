@@ -8,10 +8,10 @@ from ..arithmetic.fixed_point import FixedPointArithmetic
 from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
-from ..shell.commands import ADDRESS_BITS, CommandSet
-from ..shell.config import Array, Config, Memory, OutputScratchpads
+from ..shell.commands import ADDRESS_BITS
+from ..shell.config import Array, CommandsOf, Config, Memory, OutputScratchpads
 from ..shell.config import Post as PlainPost
-from .commands import COMMANDS, command_set
+from .commands import command_set
 
 __all__ = ["GlobalBuffer", "Post", "ProcessingElement", "RowStationaryConfig"]
 
@@ -56,13 +56,6 @@ class Post(PlainPost):
     lanes: int = integer(0, 0, 64, "outputs processed a cycle: 0, or as many as a line has sums", power=True)
 
 
-class _Commands:
-    """Commands of a configuration; of the class, those of one without functions of the vector engine and MOVEs."""
-
-    def __get__(self, config: "RowStationaryConfig | None", owner: type["RowStationaryConfig"]) -> CommandSet:
-        return COMMANDS if config is None else command_set(config.functions, moves=config.has_moves)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RowStationaryConfig(Config):
     """Parameters of an accelerator with the row-stationary array, after Eyeriss.
@@ -91,7 +84,7 @@ class RowStationaryConfig(Config):
         "array": Array, "pe": ProcessingElement, "global_buffer": GlobalBuffer, "scratchpads": OutputScratchpads,
         "post": Post, "memory": Memory,
     }
-    commands: ClassVar[Any] = _Commands()
+    commands: ClassVar[Any] = CommandsOf(command_set)
     FUNCTIONS = ("softmax",)
     can_move = True
 

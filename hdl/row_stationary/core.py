@@ -6,11 +6,10 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.utils import bits_for
 
-from ..blocks.rules import never
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
-from ..shell.core import Core, Happening, event_names
+from ..shell.core import Core, Happening, event_names, let_moved
 from ..shell.ledger import ArrayState
 from ..shell.loader import Loader
 from ..shell.mover import Mover
@@ -117,19 +116,12 @@ class RowStationaryCore(Core):
             self._move(m)
 
     def _move(self, m: Any) -> None:
-        """Let moved beats into the global buffer; the loader keeps its own away."""
-        mover, loader, storer = self._mover, self._loader, self._storer
-        target, move = self._loads[Destination.GLOBAL_BUFFER], mover.move
+        """Connect the mover, whose beats go to the global buffer."""
+        mover, loader, storer, destination = self._mover, self._loader, self._storer, Destination.GLOBAL_BUFFER
         wiring.connect(m, mover.reads, storer.reads)
         wiring.connect(m, mover.hold, loader.hold)
         m.d.comb += mover.read.eq(storer.moved)
-        moved = Signal()
-        m.d.comb += moved.eq(move.valid & (move.destination == Destination.GLOBAL_BUFFER))
-        with m.If(moved):
-            for member in target.load.signature.members:
-                m.d.comb += getattr(target.load, member).eq(getattr(move, member))
-        never(m, "global_buffer_write_port", moved & loader.load.valid
-              & (loader.load.destination == Destination.GLOBAL_BUFFER), "a loaded beat was lost under a moved one")
+        let_moved(m, "global_buffer", destination, self._loads[destination], loader.load, mover.move)
 
     def _load(self, m: Any, target: Any) -> None:
         for name in target.load.signature.members:

@@ -73,18 +73,23 @@ class PsumDrain(wiring.Component):
         })
 
     def elaborate(self, platform):
-        """Build the walk, and the queue of addresses of beats to come."""
+        """Build the walk, and the queue of addresses of beats to come, which sums may join on their way."""
         m = Module()
 
-        if self._join is not None:
-            self._connect_join(m)
-            return m
-        place_shape = data.StructLayout({"address": ceil_log2(self._lines), "last": 1})
+        row = {} if self._join is None else {"join": 1, "row": len(self._join.i.payload.row)}
+        place_shape = data.StructLayout({"address": ceil_log2(self._lines), "last": 1} | row)
         m.submodules.walk = walk = self._walk
         m.submodules.places = places = StreamFIFO(place_shape, 4)
         place = walk.o.payload
-        beat = self.beats.payload
-        wiring.connect(m, wiring.flipped(self.i), walk.i)
+        if self._join is None:
+            wiring.connect(m, wiring.flipped(self.i), walk.i)
+            beat, known = self.beats.payload, places.o.payload
+            valid, ready = self.beats.valid & places.o.valid, self.result.ready
+            address, words, last, end = known.address, beat.words, known.last, beat.last
+        else:
+            sums = self._joined(m, places)
+            valid, ready = sums.valid, self._join.i.ready
+            address, words, last, end = (sums.payload[name] for name in ("address", "words", "last", "end"))
         m.d.comb += [
             self.wants.valid.eq(walk.o.valid & places.i.ready),
             self.wants.payload.row.eq(place.index_1),
@@ -93,61 +98,41 @@ class PsumDrain(wiring.Component):
             places.i.payload.address.eq(place.address),
             places.i.payload.last.eq(place.last),
             walk.o.ready.eq(self.wants.ready & places.i.ready),
-            self.result.valid.eq(self.beats.valid & places.o.valid),
-            self.result.payload.address.eq(places.o.payload.address),
-            self.result.payload.data.eq(beat.words),
-            self.beats.ready.eq(self.result.ready & places.o.valid),
-            places.o.ready.eq(self.result.ready & self.beats.valid),
+            self.result.valid.eq(valid),
+            self.result.payload.address.eq(address),
+            self.result.payload.data.eq(words),
+            self.beats.ready.eq(ready & places.o.valid),
+            places.o.ready.eq(ready & self.beats.valid),
             self.written.eq(self.result.valid & self.result.ready),
-            self.ended.eq(self.written & places.o.payload.last),
-            self.words.eq(Mux(self.written, beat.last + 1, 0)),
+            self.ended.eq(self.written & last),
+            self.words.eq(Mux(self.written, end + 1, 0)),
         ]
         size = self._shape.psum.width // 8
         for lane in range(self._shape.psum_lanes):
-            m.d.comb += self.result.payload.mask.word_select(lane, size).eq(Mux(lane <= beat.last, ~0, 0))
+            m.d.comb += self.result.payload.mask.word_select(lane, size).eq(Mux(lane <= end, ~0, 0))
 
         return m
 
-    def _connect_join(self, m):
-        """Build the same with :class:`.join.SumJoin` between, where beats may join the sums in their places."""
+    def _joined(self, m, places):
+        """Let beats join the sums in their places, where their pass does; return the stream of what is written."""
         join, walk, item = self._join, self._walk, self.i.payload
-        m.submodules.walk, m.submodules.join = walk, join
-        row_bits = len(join.i.payload.row)
-        place_shape = data.StructLayout({"address": ceil_log2(self._lines), "last": 1, "join": 1, "row": row_bits})
-        m.submodules.places = places = StreamFIFO(place_shape, 4)
-        joins, base = Signal(), Signal(row_bits)
+        m.submodules.join = join
+        joins, base = Signal(), Signal(len(join.i.payload.row))
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [joins.eq(item.join), base.eq(item.shift_base)]
-        place, beat, known, sums = walk.o.payload, self.beats.payload, places.o.payload, join.o.payload
+        beat, known = self.beats.payload, places.o.payload
         wiring.connect(m, wiring.flipped(self.old), join.old)
         wiring.connect(m, wiring.flipped(self.shifts), join.shifts)
         m.d.comb += [
             walk.i.valid.eq(self.i.valid),
             walk.i.payload.eq(item.walk),
             self.i.ready.eq(walk.i.ready),
-            self.wants.valid.eq(walk.o.valid & places.i.ready),
-            self.wants.payload.row.eq(place.index_1),
-            self.wants.payload.col.eq(place.index_0),
-            places.i.valid.eq(walk.o.valid & self.wants.ready),
-            places.i.payload.address.eq(place.address),
-            places.i.payload.last.eq(place.last),
             places.i.payload.join.eq(joins),
-            places.i.payload.row.eq(base + place.index_3),
-            walk.o.ready.eq(self.wants.ready & places.i.ready),
+            places.i.payload.row.eq(base + walk.o.payload.index_3),
             join.i.valid.eq(self.beats.valid & places.o.valid),
             *(join.i.payload[name].eq(known[name]) for name in ("address", "last", "join", "row")),
             join.i.payload.end.eq(beat.last),
             join.i.payload.words.eq(beat.words),
-            self.beats.ready.eq(join.i.ready & places.o.valid),
-            places.o.ready.eq(join.i.ready & self.beats.valid),
-            self.result.valid.eq(join.o.valid),
-            self.result.payload.address.eq(sums.address),
-            self.result.payload.data.eq(sums.words),
             join.o.ready.eq(self.result.ready),
-            self.written.eq(self.result.valid & self.result.ready),
-            self.ended.eq(self.written & sums.last),
-            self.words.eq(Mux(self.written, sums.end + 1, 0)),
         ]
-        size = self._shape.psum.width // 8
-        for lane in range(self._shape.psum_lanes):
-            m.d.comb += self.result.payload.mask.word_select(lane, size).eq(Mux(lane <= sums.end, ~0, 0))
+        return join.o

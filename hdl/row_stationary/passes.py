@@ -87,16 +87,15 @@ class PassEngine(wiring.Component):
             raise PearrayError(f"filter_lanes * operand_bits must be psum_lanes * psum_bits = {width}, "
                                f"not {shape.filter_lanes} * {operand_bits}")
         self._array = RowStationaryArray(shape)
-        joins = shift_rows > 0
-        self._ifmap = IfmapFeeder(shape, lines, width, joins)
-        self._filters = (WordFilterFeeder if joins else FilterFeeder)(shape, filter_lines, width)
-        self._joins = joins
+        self._joins = shift_rows > 0
+        self._ifmap = IfmapFeeder(shape, lines, width, self._joins)
+        self._filters = (WordFilterFeeder if self._joins else FilterFeeder)(shape, filter_lines, width)
         self._psums = PsumFeeder(shape, lines, self._joins)
         self._drain = PsumDrain(shape, lines, shift_rows)
         self._setups = SetupFeeder(shape, filter_lines, width)
         super().__init__({
-            **({"shifts": In(ShiftWrite(shift_rows))} if shift_rows else {}),
-            "commands": In(stream.Signature(JoiningBody if shift_rows else PassBody)),
+            **({"shifts": In(ShiftWrite(shift_rows))} if self._joins else {}),
+            "commands": In(stream.Signature(JoiningBody if self._joins else PassBody)),
             "done": Out(1),
             "filters_free": Out(1),
             "ifmap_free": Out(1),

@@ -1,7 +1,7 @@
 """Configuration of an accelerator: what all kinds of array have of it, and what the shell asks the kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
 from .functions import FUNCTIONS
 
-__all__ = ["Array", "Config", "Memory", "OutputScratchpads", "Post"]
+__all__ = ["Array", "CommandsOf", "Config", "Memory", "OutputScratchpads", "Post"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,23 @@ class Memory(Section):
     SECTION = "memory"
 
     data_width: int = integer(None, 32, 512, "bits of a beat", power=True)
+
+
+class CommandsOf:
+    """Commands of a configuration; of the class, those of one without functions of the vector engine and MOVEs.
+
+    Parameters
+    ----------
+    command_set : callable
+        Makes them, from the functions, and ``moves``, whether there are MOVEs.
+    """
+
+    def __init__(self, command_set: Callable[..., CommandSet]):
+        self._command_set = command_set
+
+    def __get__(self, config: "Config | None", owner: type["Config"]) -> CommandSet:
+        functions, moves = (frozenset(), False) if config is None else (config.functions, config.has_moves)
+        return self._command_set(functions, moves=moves)
 
 
 @dataclass(frozen=True, kw_only=True)

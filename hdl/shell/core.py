@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data
 
+from ..blocks import rules
 from .commands import Opcode
 from .ledger import ArrayState
 
-__all__ = ["Core", "Happening", "event_names"]
+__all__ = ["Core", "Happening", "event_names", "let_moved"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +79,28 @@ class Core:
 def event_names(struct: Any) -> list[str]:
     """Names of the fields of a structure of events."""
     return [str(name) for name, _ in data.Layout.cast(struct)]
+
+
+def let_moved(m: Module, name: str, destination: Any, target: Any, loaded: Any, moved: Any) -> None:
+    """Let moved beats into a memory to which the loader's go; the loader keeps its own away.
+
+    Parameters
+    ----------
+    m : Module
+        Module of the core.
+    name : str
+        Name of the memory.
+    destination : enum member
+        Which memory of those that LOADs and MOVEs write.
+    target : Component
+        Port of the memory, with ``load``.
+    loaded, moved : LoadWrite
+        What the loader and the mover write.
+    """
+    here = Signal(name=f"{name}_moved")
+    m.d.comb += here.eq(moved.valid & (moved.destination == destination))
+    with m.If(here):
+        for member in target.load.signature.members:
+            m.d.comb += getattr(target.load, member).eq(getattr(moved, member))
+    rules.never(m, f"{name}_write_port", here & loaded.valid & (loaded.destination == destination),
+                "a loaded beat was lost under a moved one")

@@ -9,11 +9,11 @@ from amaranth.utils import ceil_log2
 
 from ..errors import PearrayError
 from ..sections import Section, integer
-from ..shell.commands import ADDRESS_BITS, CommandSet
+from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Array as PlainArray
-from ..shell.config import Config, Memory, OutputScratchpads, Post
+from ..shell.config import CommandsOf, Config, Memory, OutputScratchpads, Post
 from ..shell.functions import FUNCTIONS
-from .commands import COMMANDS, command_set
+from .commands import command_set
 
 __all__ = ["Accumulators", "Array", "Scratchpads", "SystolicConfig"]
 
@@ -43,13 +43,6 @@ class Accumulators(Section):
     depth: int = integer(None, 4, 1 << 16, "rows of C sums in each of the two banks", power=True)
 
 
-class _Commands:
-    """Commands of a configuration; of the class, those of one without functions of the vector engine and MOVEs."""
-
-    def __get__(self, config: "SystolicConfig | None", owner: type["SystolicConfig"]) -> CommandSet:
-        return COMMANDS if config is None else command_set(config.functions, moves=config.has_moves)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SystolicConfig(Config):
     """Parameters of an accelerator with the systolic array.
@@ -72,7 +65,7 @@ class SystolicConfig(Config):
     SECTIONS: ClassVar[dict[str, type[Any]]] = {
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
-    commands: ClassVar[Any] = _Commands()
+    commands: ClassVar[Any] = CommandsOf(command_set)
     FUNCTIONS = tuple(FUNCTIONS)
     can_move = True
 

@@ -5,12 +5,11 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import wiring
 
-from ..blocks import rules
 from ..blocks.scratchpad import Scratchpad
 from ..post.engine import Post, PostEvents, output_banks, output_lines
 from ..shell.commands import Opcode
 from ..shell.config import Config
-from ..shell.core import Core, Happening, event_names
+from ..shell.core import Core, Happening, event_names, let_moved
 from ..shell.ledger import ArrayState
 from ..shell.load_port import LoadPort
 from ..shell.loader import Loader
@@ -75,7 +74,7 @@ class SystolicCore(Core):
             m.submodules[f"{name}_load"] = load
             _load(m, loader, load)
             if self._mover is not None:
-                self._move(m, name, destination, load)
+                let_moved(m, name, destination, load, loader.load, self._mover.move)
             wiring.connect(m, load.write, pad.write)
             wiring.connect(m, port, pad.read)
         pad = Scratchpad(output_banks(config), output_lines(config), 8)
@@ -86,18 +85,6 @@ class SystolicCore(Core):
             wiring.connect(m, self._mover.reads, self._storer.reads)
             wiring.connect(m, self._mover.hold, loader.hold)
             m.d.comb += self._mover.read.eq(self._storer.moved)
-
-    def _move(self, m: Any, name: str, destination: Destination, target: Any) -> None:
-        """Let moved beats into a scratchpad; the loader keeps its own away."""
-        assert self._mover is not None
-        move, load = self._mover.move, self._loader.load
-        moved = Signal(name=f"{name}_moved")
-        m.d.comb += moved.eq(move.valid & (move.destination == destination))
-        with m.If(moved):
-            for member in target.load.signature.members:
-                m.d.comb += getattr(target.load, member).eq(getattr(move, member))
-        rules.never(m, f"{name}_write_port", moved & load.valid & (load.destination == destination),
-                    "a loaded beat was lost under a moved one")
 
     def record(self, m: Any, happening: Happening) -> tuple[list[Any], list[Any]]:
         """Word of the record: cycles in which the array gets an operand vector."""
