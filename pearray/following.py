@@ -7,7 +7,7 @@ import numpy as np
 from .configuration import System
 from .handle import Handle
 from .results import Result, joined
-from .workloads.decoder import Following
+from .workloads.made import Following
 
 __all__ = ["follow"]
 

@@ -29,9 +29,11 @@ from ..golden.activation import function_of
 from ..golden.rotary import rotary_tables, rotated
 from ..hdl.errors import PearrayError
 from .draws import STEPS_PER_DEVIATION
+from .made import Following
 from .settings import Settings
+from .stored import weights as stored_weights
 
-__all__ = ["DecoderShape", "Following", "Scales", "calibrated", "decoder_block", "drawn_weights", "float_block",
+__all__ = ["DecoderShape", "Scales", "calibrated", "decoder_block", "drawn_weights", "float_block",
            "llama_block"]
 
 #: What is added to the mean of squares in RMSNorm, and the base of the angles of positions.
@@ -144,9 +146,7 @@ def calibrated(x: np.ndarray, weights: Mapping[str, np.ndarray], shape: DecoderS
     # SiLU by a table has one scale in and out, and loses little of what is far below zero.
     made["gate"] = np.maximum(made["before"], made["gate"])
     tensors = {"x": _scale(x)} | {name: _scale(values) for name, values in made.items()}
-    matrices = {name: np.abs(weights[f"w_{name}"]).max(axis=1).astype(np.float32) / _GREATEST
-                for name in shape.matrices}
-    return Scales(tensors, matrices)
+    return Scales(tensors, {name: stored_weights(weights[f"w_{name}"])[1] for name in shape.matrices})
 
 
 def decoder_block(weights: Mapping[str, np.ndarray], shape: DecoderShape, scales: Scales, tokens: int,
@@ -167,7 +167,7 @@ def decoder_block(weights: Mapping[str, np.ndarray], shape: DecoderShape, scales
         Whether each run tells the position of its first token; it is 0 otherwise.
     """
     builder = _Builder(shape, scales, tokens, moves)
-    constants = {f"w_{name}": _stored(weights[f"w_{name}"] / scale[:, None]) for name, scale in scales.matrices.items()}
+    constants = {name: stored_weights(weights[name])[0] for name in (f"w_{matrix}" for matrix in shape.matrices)}
     constants |= {name: np.asarray(weights[name], np.float32) for name in ("gamma_1", "gamma_2")}
     constants |= dict(zip(("cos", "sin"), rotary_tables(shape.context, shape.elements, BASE), strict=True))
     cache = (shape.groups, shape.context, shape.elements)
@@ -176,15 +176,6 @@ def decoder_block(weights: Mapping[str, np.ndarray], shape: DecoderShape, scales
     if moves:
         inputs["position"] = Tensor("position", (), np.dtype(np.int64))
     return Graph(builder.nodes(), inputs, constants, list(inputs), ["y", "present_k", "present_v"])
-
-
-@dataclass(frozen=True, eq=False)
-class Following:
-    """Runs of a graph behind another's: their name, and inputs of each but for what stays in memory."""
-
-    name: str
-    graph: Graph
-    runs: list[dict[str, np.ndarray]]
 
 
 def llama_block(rng: np.random.Generator, settings: Settings) -> tuple[tuple[Graph, dict[str, np.ndarray]],

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..compiler.graph.graph import Graph
-from .decoder import Following
 
-__all__ = ["Judgement", "Workload"]
+__all__ = ["Following", "Judgement", "Workload"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +28,15 @@ class Judgement:
     title: str
     records: list[Mapping[str, object]]
     summary: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Following:
+    """Runs of a graph behind another's: their name, and inputs of each but for what stays in memory."""
+
+    name: str
+    graph: Graph
+    runs: list[dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)

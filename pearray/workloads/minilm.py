@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,13 @@ def read_weights() -> dict[str, np.ndarray]:
 
 def tokens(text: str, length: int = LENGTH) -> np.ndarray:
     """Numbers of the word pieces of a text, no more than `length`: see :func:`.word_pieces.word_pieces`."""
-    pieces = _file("vocab.txt").read_text("utf-8").splitlines()
-    return np.array(word_pieces(text, {piece: number for number, piece in enumerate(pieces)}, length))
+    return np.array(word_pieces(text, _vocabulary(_file("vocab.txt")), length))
+
+
+@cache
+def _vocabulary(file: Path) -> dict[str, int]:
+    """Number of each word piece of a file."""
+    return {piece: number for number, piece in enumerate(file.read_text("utf-8").splitlines())}
 
 
 def _normalised(x: np.ndarray, weights: Weights, name: str) -> np.ndarray:
