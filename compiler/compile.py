@@ -90,7 +90,7 @@ class _Compiler:
     def _check_lowerings(self) -> None:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
-                where = f"{node.name}: " if len(self._graph.nodes) > 1 else ""
+                where = self._graph.where(node)
                 raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
 
     def _place_inputs(self) -> list[str]:
@@ -99,7 +99,8 @@ class _Compiler:
         before = [node for node in device.nodes if node.on_host and isinstance(node.operator, Quantize)]
         read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
-        names = [name for name in self._graph.inputs if name in read and name not in device.positions]
+        positions = device.positions
+        names = [name for name in self._graph.inputs if name in read and name not in positions]
         names += [name for node in before for name in node.outputs.values()]
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}

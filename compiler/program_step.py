@@ -1,13 +1,15 @@
 """Kernels that bring their commands along, as a step of their own each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from ..hdl.shell.commands import CommandSet
 from .kernels.views import Buffer
 from .program import Program
-from .steps import Group, Step, Use
+from .steps import Group, Step, Use, all_of
 
-__all__ = ["ProgramStep"]
+__all__ = ["ProgramStep", "scheduled"]
 
 
 @dataclass(eq=False, slots=True)
@@ -43,3 +45,27 @@ class ProgramStep(Step):
             self.program.store({"store": self.program.counts["store"]}, profile=1, dram=self.group.profile)
         self.output.note_store(slice(None), self.output.columns, 0)
         return self.program
+
+
+def scheduled(steps: Sequence[Step], format: CommandSet, others: Callable[[list[Step]], Program]) -> Program:
+    """Commands of all steps, in order.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Steps of all layers.
+    format : CommandSet
+        Commands of the configuration, for a program without steps.
+    others : callable
+        Makes the commands of steps that follow one another and bring none along.
+    """
+    parts: list[Program] = []
+    for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
+        if is_whole:
+            parts += map(ProgramStep.finished, all_of(ProgramStep, some))
+        else:
+            parts.append(others([*some]))
+    first, *behind = parts or [Program(format)]
+    for part in behind:
+        first.follow(part)
+    return first

@@ -1,11 +1,13 @@
-"""Rows of a block of scores, cut into those whose keys one POST can hide."""
+"""Rows of a block of scores: those that see some of its keys, and cuts into those whose keys one POST can hide."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Segment", "moving_segments", "segments"]
+from ..golden.fused_attention import MASK_BIAS
+
+__all__ = ["Segment", "moving_segments", "seeing", "segments"]
 
 #: More than any bound of a key.
 _FAR = 1 << 14
@@ -23,6 +25,15 @@ class Segment:
     low: int
     high: int
     slope: int
+
+
+def seeing(low: np.ndarray, high: np.ndarray, first: int, count: int, mask: np.ndarray | None) -> np.ndarray:
+    """Rows that see some of the `count` keys from `first` on, of bool, (rows,).
+
+    They see keys `low` to `high`, both (rows,), where what a mask adds, (rows, keys), does not hide them.
+    """
+    seen: np.ndarray = (low < np.minimum(high, first + count)) & (high > first)
+    return seen if mask is None else seen & (mask != MASK_BIAS).any(axis=1)
 
 
 def _reach(bounds: np.ndarray, slope: int, cols: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
 from ..operators import Contraction, FixedPoint, Operator
-from .graph import Graph, Node
+from .graph import Graph
 
 __all__ = ["check_fixed_point", "check_integers"]
 
@@ -13,7 +13,7 @@ def check_integers(graph: Graph, config: Config) -> None:
     for node in graph.nodes:
         if _wants_fixed_point(node.operator):
             raise PearrayError(
-                f"{_where(node, graph)}requant must be None or a Requant on a {config.array.kind} array of "
+                f"{graph.where(node)}requant must be None or a Requant on a {config.array.kind} array of "
                 f"{config.array.operand_bits} bits, not a FixedPoint, which needs an array of 16-bit fixed point")
 
 
@@ -23,16 +23,12 @@ def check_fixed_point(graph: Graph, config: Config) -> None:
     for node in graph.nodes:
         operator = node.operator
         if not isinstance(operator, Contraction):
-            raise PearrayError(f"{_where(node, graph)}operator must be Conv2d, Linear or Gemm on {array}, "
+            raise PearrayError(f"{graph.where(node)}operator must be Conv2d, Linear or Gemm on {array}, "
                                f"not {operator.kind}")
         if not _wants_fixed_point(operator):
-            raise PearrayError(f"{_where(node, graph)}requant must be a FixedPoint on {array}, "
+            raise PearrayError(f"{graph.where(node)}requant must be a FixedPoint on {array}, "
                                f"not {type(operator.requant).__name__}")
 
 
 def _wants_fixed_point(operator: Operator) -> bool:
     return isinstance(operator, Contraction) and isinstance(operator.requant, FixedPoint)
-
-
-def _where(node: Node, graph: Graph) -> str:
-    return f"{node.name}: " if len(graph.nodes) > 1 else ""

@@ -142,6 +142,10 @@ class Graph:
             name = self.views[name]
         return name
 
+    def where(self, node: Node) -> str:
+        """Beginning of a message about a node, which a graph of one need not name."""
+        return f"{node.name}: " if len(self.nodes) > 1 else ""
+
     def named(self, name: str) -> str:
         """Name of a tensor for messages."""
         while name in self.aliases:

@@ -16,12 +16,8 @@ def append(context: Context, node: Node[Append]) -> list[Kernel]:
     """State Append as ``present[h, offset + p, e] = x[h, p, e]``, present being where past is."""
     graph, name = context.graph, node.inputs["past"]
     _check_alone(context, node)
-    past, x = context.operand(node, "past"), context.operand(node, "x")
+    past, (x, strides) = context.operand(node, "past"), context.heads(node, "x")
     heads, rows, elements = graph.tensors[node.inputs["x"]].shape
-    strides = x.layout.strides()
-    if strides is None or strides[2] > 1:
-        raise PearrayError(f"{node.name}: {node.inputs['x']} must have the elements of a row side by side in memory, "
-                           "and rows and heads at the same distance")
     if not past.is_plain():
         raise PearrayError(f"{node.name}: {name} must stand row-major in memory")
     context.located[node.outputs["present"]] = Located(past.buffer, past.layout)

@@ -89,7 +89,7 @@ class Attention(Kernel):
 def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
     """State Attention of int8 operands as a kernel of its own."""
     operator, config, tensors = node.operator, context.config, context.graph.tensors
-    where = f"{node.name}: " if len(context.graph.nodes) > 1 else ""
+    where = context.graph.where(node)
     if not operator.is_scaled:
         raise PearrayError(f"{where}Attention without scales has no lowering for this accelerator yet: give q_scale, "
                            "k_scale, v_scale and y_scale, and int8 operands")
@@ -104,8 +104,7 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         _strides(each, count) is not None for each in layouts.values())), 0)
     if not batches:
         role = next(role for role, each in layouts.items() if _strides(each, groups) is None)
-        raise PearrayError(f"{where}{context.graph.named(node.inputs[role])} must have the elements of a row side by "
-                           "side in memory, and rows and heads at the same distance")
+        raise context.rows_apart(node, role)
     ranks = {"g": groups // batches, "h": heads // groups, "p": queries, "m": keys, "e": elements, "f": width}
     ranks = {"b": batches} | ranks if batches > 1 else ranks
 

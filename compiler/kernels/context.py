@@ -120,6 +120,26 @@ class Context:
                                f"{config.operand_bytes * 8} bits for this accelerator, not {dtype}")
         return config.operand_bytes
 
+    def rows_apart(self, node: Node, role: str) -> PearrayError:
+        """What to raise if rows of heads of an operand, or of what is made, stand in no way that strides tell."""
+        name = self.graph.named({**node.inputs, **node.outputs}[role])
+        return PearrayError(f"{self.graph.where(node)}{name} must have the elements of a row side by side in memory, "
+                            "and rows and heads at the same distance")
+
+    def heads(self, node: Node, role: str) -> tuple[Located, tuple[int, ...]]:
+        """Input (H, P, E) of a node, and by how many elements heads, rows and elements are apart.
+
+        Raises
+        ------
+        PearrayError
+            If they are not at the same distance each, or elements of a row not side by side.
+        """
+        found = self.operand(node, role)
+        strides = found.layout.strides()
+        if strides is None or strides[2] > 1:
+            raise self.rows_apart(node, role)
+        return found, strides
+
     def operand(self, node: Node, role: str) -> Located:
         """A tensor in memory that feeds the array; a constant is put there as it is."""
         name = node.inputs[role]

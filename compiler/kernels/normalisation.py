@@ -98,7 +98,7 @@ def _kernel(context: Context, node: Node, operator: NormalisationOperator, store
             tables: np.ndarray | None = None) -> Normalisation:
     """Kernel of a normalisation, whose operands have some roles and are stored so."""
     config, graph = context.config, context.graph
-    where = f"{node.name}: " if len(graph.nodes) > 1 else ""
+    where = context.graph.where(node)
     if not config.has_norms:
         raise PearrayError(f"{where}{operator.kind} needs post.norms = 1 and array.operand_bits = 8, not "
                            f"{int(config.has_norms)} and {config.array.operand_bits}")

@@ -18,17 +18,13 @@ __all__ = ["rotary"]
 def rotary(context: Context, node: Node[RotaryEmbedding]) -> list[Kernel]:
     """State RotaryEmbedding as ``y[q, m] = x[q, c] turn[c, m]`` for each position, q being a head."""
     operator, config = node.operator, context.config
-    where = f"{node.name}: " if len(context.graph.nodes) > 1 else ""
     if config.array.operand_bits != 8 or context.is_fixed_point:
+        where = context.graph.where(node)
         raise PearrayError(f"{where}RotaryEmbedding needs an array of integers of array.operand_bits = 8, not "
                            f"{config.array.operand_bits}")
     name = node.inputs["x"]
     heads, positions, elements = context.graph.tensors[name].shape
-    found = context.operand(node, "x")
-    strides = found.layout.strides()
-    if strides is None or strides[2] > 1:
-        raise PearrayError(f"{where}{context.graph.named(name)} must have the elements of a row side by side in "
-                           "memory, and rows and heads at the same distance")
+    found, strides = context.heads(node, "x")
     # Outputs stand as what they are made of.
     result = context.result(node, found.layout, columns=elements)
     turns = _turns(context, node, elements)

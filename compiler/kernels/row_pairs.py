@@ -7,10 +7,12 @@ element give a word of zeros, for which the second tensor's zero point is chosen
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from ...golden.quantised import first_is_spread
+from ..graph.graph import Tensor
 from ..operators.channelwise import every_value
 from ..operators.normed_sum import NormedSum
 from ..operators.operator import Typed
@@ -43,6 +45,12 @@ class RowPair:
 
 def find_row_pair(operator: NormedSum, a: Typed, b: Typed) -> RowPair | None:
     """Find how elements of the rows of a sum are looked up; None if there is no way."""
+    return _found(operator, *(Tensor("", tuple(each.shape), np.dtype(each.dtype)) for each in (a, b)))
+
+
+# Whoever makes one node of a sum and a norm asks, and whoever states that as a kernel.
+@lru_cache(maxsize=64)
+def _found(operator: NormedSum, a: Tensor, b: Tensor) -> RowPair | None:
     _, dtype = operator.sum.infer({"a": a, "b": b})["y"]
     middle = 0 if dtype.kind == "i" else 128
     # The mean of a row takes away whatever is added to all of its elements.
@@ -50,7 +58,7 @@ def find_row_pair(operator: NormedSum, a: Typed, b: Typed) -> RowPair | None:
         return None
     outputs = operator.sum.on_stored(
         every_value(a.dtype)[:, None], every_value(b.dtype), dtype, fused=operator.sum.is_fused(a=a, b=b),
-        spread=first_is_spread(tuple(a.shape), tuple(b.shape)))
+        spread=first_is_spread(a.shape, b.shape))
     elements = outputs.astype(np.int64) - middle
     for roles, found in (("a", "b"), elements), (("b", "a"), elements.T):
         for start in (0, 128):

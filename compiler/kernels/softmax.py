@@ -60,7 +60,7 @@ class RowSoftmax(Kernel):
 def softmax(context: Context, node: Node[Softmax]) -> list[Kernel]:
     """State Softmax of 8-bit tensors along what stands side by side in memory as a kernel of its own."""
     operator, config = node.operator, context.config
-    where = f"{node.name}: " if len(context.graph.nodes) > 1 else ""
+    where = context.graph.where(node)
     if not operator.is_scaled:
         raise PearrayError(f"{where}Softmax without scales has no lowering for this accelerator yet: give X_scale and "
                            "y_scale, and x of 8 bits")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...golden import activation, gates
-from ...hdl.errors import PearrayError, check_choice
+from ...hdl.errors import check_choice
 from .fields import Scale, ZeroPoint
 from .operator import Spec, Typed
 from .scaled import Scaled
@@ -44,14 +44,7 @@ class Gate(Scaled):
         raise NotImplementedError
 
     def _types(self, x: Typed) -> list[Spec]:
-        dtype = np.dtype(x.dtype)
-        if self.is_scaled:
-            made = self._output_dtype(x=x)
-            if made != dtype:
-                raise PearrayError(f"y_zero_point must be {dtype}, as x is, not {made}")
-        elif dtype.kind != "f":
-            raise PearrayError(f"x must be of a float type without scales, not {dtype}: give x_scale and y_scale")
-        return [(tuple(x.shape), dtype)]
+        return [(tuple(x.shape), self._kept_dtype(x))]
 
     def table(self, dtype: Any) -> np.ndarray:
         """Table (256,) over stored values of a type."""

@@ -58,13 +58,7 @@ class RotaryEmbedding(Scaled):
         return tensors["cos"].shape[0] - self.offset - tensors["x"].shape[1]
 
     def _types(self, x: Typed, cos: Typed, sin: Typed, position: Typed | None = None) -> list[Spec]:
-        dtype = np.dtype(x.dtype)
-        if self.is_scaled:
-            made = self._output_dtype(x=x)
-            if made != dtype:
-                raise PearrayError(f"y_zero_point must be {dtype}, as x is, not {made}")
-        elif dtype.kind != "f":
-            raise PearrayError(f"x must be of a float type without scales, not {dtype}: give x_scale and y_scale")
+        dtype = self._kept_dtype(x)
         shape = tuple(x.shape)
         if len(shape) != 3 or 0 in shape:
             raise PearrayError(f"x must have shape (H, P, E), no axis of 0, not {shape}")

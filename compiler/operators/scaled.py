@@ -55,6 +55,17 @@ class Scaled(Operator):
         scale, zero_point = (getattr(self, name) for name in self.stated[role])
         return np.float32(scale), int(zero_point)
 
+    def _kept_dtype(self, x: Typed) -> np.dtype:
+        """Type of x and y, which is one: of 8 bits with scales, of floats without."""
+        dtype = np.dtype(x.dtype)
+        if self.is_scaled:
+            made = self._output_dtype(x=x)
+            if made != dtype:
+                raise PearrayError(f"y_zero_point must be {dtype}, as x is, not {made}")
+        elif dtype.kind != "f":
+            raise PearrayError(f"x must be of a float type without scales, not {dtype}: give x_scale and y_scale")
+        return dtype
+
     def is_fused(self, **tensors: Typed) -> bool:
         """Whether the rule for these inputs is that of the fused kernel."""
         dtypes = {np.dtype(tensor.dtype) for tensor in tensors.values()} | {self._output_dtype(**tensors)}

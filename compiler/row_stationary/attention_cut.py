@@ -7,11 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...golden.fused_attention import MASK_BIAS
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.attention import Attention
-from ..segments import Segment, segments
+from ..segments import Segment, seeing, segments
 from .setup import Placement, setup_size
 
 __all__ = ["AttentionLayer", "Form", "KeyBlock", "QueryBlock"]
@@ -273,10 +272,8 @@ class AttentionLayer:
         found: list[tuple[int, bool]] = []
         for number in range(-(-self.keys // self.block)):
             first = number * self.block
-            seen = (low < np.minimum(high, first + self.block)) & (high > first) & (low < first + self.block)
             mask = self.mask(head, start, end, number)
-            if mask is not None:
-                seen &= (mask != MASK_BIAS).any(axis=1)
+            seen = seeing(low, high, first, self.block, mask)
             if seen.any():
                 found.append((number, mask is not None and bool(mask.any())))
         found = found or [(0, self.kernel.mask is not None)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from ...golden.row_stationary import Mapping as PassMapping
@@ -16,7 +15,7 @@ from ..kinds import LayerPlanner
 from ..placed import Placed
 from ..placement import MemoryPlan
 from ..program import Program
-from ..program_step import ProgramStep
+from ..program_step import scheduled
 from ..steps import Step, all_of
 from .attention import lower_attention
 from .codes import CodedTensor, Codes
@@ -91,16 +90,7 @@ class RowStationaryPlanner(LayerPlanner):
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         """Commands of the steps of all layers."""
-        parts: list[Program] = []
-        for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
-            if is_whole:
-                parts += map(ProgramStep.finished, all_of(ProgramStep, some))
-            else:
-                parts.append(schedule(self._config, all_of(PassStep, some)))
-        first, *others = parts or [Program(self._config.commands)]
-        for part in others:
-            first.follow(part)
-        return first
+        return scheduled(steps, self._config.commands, lambda some: schedule(self._config, all_of(PassStep, some)))
 
     def notes(self, name: str) -> Mapping[str, Any]:
         """Plans of a layer's parts, and the mapping of the first."""

@@ -7,15 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...golden.fused_attention import MASK_BIAS
 from ...hdl.errors import PearrayError
 from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
 from ..kernels.views import View
-from ..segments import Segment, moving_segments, segments
+from ..segments import Segment, moving_segments, seeing, segments
 
 __all__ = ["AttentionLayer", "KeyBlock", "QueryBlock"]
+
 
 @dataclass(frozen=True, eq=False)
 class KeyBlock:
@@ -181,10 +181,8 @@ class AttentionLayer:
         found: list[tuple[int, int, int, bool]] = []
         for number in range(-(-self.keys // self.cols)):
             first = number * self.cols
-            seen = (low < np.minimum(high, first + self.cols)) & (high > first) & (low < first + self.cols)
             mask = self.mask(head, start, end, number)
-            if mask is not None:
-                seen &= (mask != MASK_BIAS).any(axis=1)
+            seen = seeing(low, high, first, self.cols, mask)
             at = np.flatnonzero(seen)
             if at.size:
                 found.append((number, int(at[0]), int(at[-1]) + 1, mask is not None and bool(mask.any())))

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import Any, ClassVar
 
 from ...hdl.errors import PearrayError, check_choice
@@ -23,7 +22,7 @@ from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
-from ..program_step import ProgramStep
+from ..program_step import ProgramStep, scheduled
 from ..residency import Arrangement
 from ..steps import Step, all_of
 from .arrange import arrange
@@ -90,16 +89,8 @@ class _Planner(LayerPlanner):
         return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        parts: list[Program] = []
-        for is_whole, some in groupby(steps, lambda step: isinstance(step, ProgramStep)):
-            if is_whole:
-                parts += map(ProgramStep.finished, all_of(ProgramStep, some))
-            else:
-                parts.append(_settled(self._config, self._timing, all_of(ContractionStep, some)))
-        first, *others = parts or [Program(self._config.commands)]
-        for part in others:
-            first.follow(part)
-        return first
+        return scheduled(steps, self._config.commands,
+                         lambda some: _settled(self._config, self._timing, all_of(ContractionStep, some)))
 
 
 def _dataflow(value: Any, graph: Graph) -> str:

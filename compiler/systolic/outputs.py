@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...hdl.post.average import STATES
-from ...hdl.shell.commands import ADDRESS_BITS, Rounding
+from ...hdl.shell.commands import ADDRESS_BITS, ROW_WRAP, Rounding
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import Axis, View
 from ..steps import Output, Use
@@ -81,11 +81,11 @@ class OutputMaker:
     def _walk_back(body: dict[str, int]) -> None:
         """Let a POST begin with the last tile: what that spills over the next row's first channels is written later."""
         behind = body["n_count"] - 1
-        for base, step, bits in (("acc_base", "acc_nstep", 16), ("out_base", "out_nstep", ADDRESS_BITS),
-                                 ("bias_base", "bias_nstep", 16), ("scale_base", "scale_nstep", 16)):
+        for base, step, wrap in (("acc_base", "acc_nstep", ROW_WRAP), ("out_base", "out_nstep", 1 << ADDRESS_BITS),
+                                 ("bias_base", "bias_nstep", ROW_WRAP), ("scale_base", "scale_nstep", ROW_WRAP)):
             if step in body:
                 body[base] = body.get(base, 0) + behind * body[step]
-                body[step] = -body[step] % (1 << bits)
+                body[step] = -body[step] % wrap
 
     def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
         """Let an output of rows `first` and on use its biases, scales and tables."""
