@@ -40,7 +40,8 @@ def _ran(rng, config, ends, totals, work=(0, 0)):
                               outputs=(node.outputs["y"],), packed_bytes=108, profile=0, notes={"mapping": chosen},
                               work=some)
               for node, some in zip(graph.nodes, work, strict=True)]
-    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=216)
+    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=216,
+                               positions={})
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
                       verilog_sha256="0" * 64)
     records = [struct.pack("<16I", *(end[name] % (1 << 32) for name in NAMES)) for end in ends]
@@ -108,7 +109,8 @@ def test_systolic_runs_have_none_of_them(rng):
     config = pe.load_config("systolic-8x8").hardware
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
                               packed_bytes=0, profile=None, notes={}, work=0)]
-    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=0)
+    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=0,
+                               positions={})
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")
     result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
