@@ -114,12 +114,24 @@ class _Compiler:
         device = self._device
         shapes = {view: device.tensors[view].shape
                   for view in (name, *(view for view in device.views if device.source(view) == name))}
-        readers = [(node.operator, shapes[read]) for node in self._nodes for read in node.inputs.values()
-                   if read in shapes]
-        if not readers or not all(reads_rows(operator, len(shape)) for operator, shape in readers):
-            return None
+        readers = [(node.operator, read) for node in self._nodes for read in node.inputs.values() if read in shapes]
         shape = shapes[name]
-        return Layout(shape, tuple(range(len(shape))), shape)
+        rows = Layout(shape, tuple(range(len(shape))), shape)
+        if not readers or not (all(reads_rows(operator, len(shapes[read])) for operator, read in readers)
+                               or self._is_turned(name, rows, {read for _, read in readers})):
+            return None
+        return rows
+
+    def _is_turned(self, name: str, rows: Layout, read: set[str]) -> bool:
+        """Whether an input is read as a transposed one, which is as layers want it only if the input stands in rows."""
+        if not read & {*self._device.orders} or name in read:
+            return False
+
+        def is_plain(layout: Layout) -> bool:
+            found = self._context.views(name, layout)
+            return all(found[view].same_memory(Layout.of(found[view].shape)) for view in read)
+
+        return not is_plain(Layout.of(rows.shape)) and is_plain(rows)
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.frontends.onnx.importer import load_onnx
+from ..compiler.frontends.tflite.importer import load_tflite
 from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
 from ..compiler.operators import (
@@ -61,6 +62,7 @@ FORMS = {
     "encoder-layer:P,D,H,FF": "multi-head attention, two products around FF with GELU, residuals and LayerNorms",
     "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
+    "MODEL.tflite": "a TensorFlow Lite file, quantised to int8, on random inputs",
 }
 
 
@@ -71,7 +73,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     Parameters
     ----------
     name : str
-        One of :data:`FORMS`, a name in :data:`BUILT_IN`, or the path of an ONNX file.
+        One of :data:`FORMS`, a name in :data:`BUILT_IN`, or the path of an ONNX or TensorFlow Lite file.
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
@@ -112,8 +114,8 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama, "minilm": _minilm}
     if name in named:
         return named[name]
-    if name.endswith(".onnx") or Path(name).is_file():
-        return _onnx
+    if name.endswith((".onnx", ".tflite")) or Path(name).is_file():
+        return _file
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
 
@@ -353,8 +355,8 @@ def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     return sentence_workload(name, rng, settings)
 
 
-def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    model = load_onnx(name)
+def _file(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    model = (load_tflite if name.endswith(".tflite") else load_onnx)(name)
     batch = settings.integer("batch", 0, 0)
     settings.finish()
     graph = model.graph(batch or None)
