@@ -118,20 +118,20 @@ class _Compiler:
         shape = shapes[name]
         rows = Layout(shape, tuple(range(len(shape))), shape)
         if not readers or not (all(reads_rows(operator, len(shapes[read])) for operator, read in readers)
-                               or self._is_turned(name, rows, {read for _, read in readers})):
+                               or self._is_plain_in_rows(name, rows, {read for _, read in readers})):
             return None
         return rows
 
-    def _is_turned(self, name: str, rows: Layout, read: set[str]) -> bool:
-        """Whether an input is read as a transposed one, which is as layers want it only if the input stands in rows."""
-        if not read & {*self._device.orders} or name in read:
-            return False
-
+    def _is_plain_in_rows(self, name: str, rows: Layout, read: set[str]) -> bool:
+        """Whether views of an input, which alone are read, are as layers want them only if the input stands in rows."""
         def is_plain(layout: Layout) -> bool:
-            found = self._context.views(name, layout)
+            try:
+                found = self._context.views(name, layout)
+            except PearrayError:
+                return False
             return all(found[view].same_memory(Layout.of(found[view].shape)) for view in read)
 
-        return not is_plain(Layout.of(rows.shape)) and is_plain(rows)
+        return name not in read and is_plain(rows) and not is_plain(Layout.of(rows.shape))
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""
