@@ -22,6 +22,7 @@ class Network(Tflite):
 
     @property
     def shape(self):
+        """Shape of the last tensor."""
         return self.tensors[self.at].shape
 
     def layer(self, kind, shape, options=None, form=None, inputs=None, **fields):

@@ -20,10 +20,12 @@ from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant
 from .rotary import RotaryEmbedding
 from .softmax import Logistic, Softmax
+from .window_sum import WindowSum
 
 __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
     "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "PooledConv2d",
     "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub", "Transpose",
+    "WindowSum",
 ]

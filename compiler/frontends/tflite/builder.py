@@ -12,7 +12,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
-from ...operators import Conv2d, Requant, Reshape, Transpose
+from ...operators import Requant, Reshape, Transpose, WindowSum
 from ...operators.fields import one_scale
 from ...operators.operator import Operator
 from ..building import GraphBuilder
@@ -258,8 +258,8 @@ class Builder(GraphBuilder):
         channels, dtype = self.tensor(name).shape[1], self.tensor(name).dtype
         operator = FileOperator("PAD", -1, [source], [number])
         weights = self.store(f"{self.file.tensors[number].name}:ones", np.ones((channels, 1, 1, 1), np.int8))
-        self.make_image(operator, Conv2d(padding=sides, groups=channels, requant=identity(value, dtype)),
-                        {"x": name, "w": weights})
+        made = WindowSum(padding=sides, groups=channels, requant=identity(value, dtype), shown="Pad")
+        self.make_image(operator, made, {"x": name, "w": weights})
 
     def _check(self, number: int, shape: Shape, dtype: np.dtype) -> None:
         """Check that an output is what the file says."""

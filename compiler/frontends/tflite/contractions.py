@@ -6,7 +6,7 @@ import numpy as np
 
 from ....golden import litert
 from ....hdl.errors import PearrayError
-from ...operators import Conv2d, Gemm, Linear, Requant
+from ...operators import Gemm, Linear, Requant, WindowSum
 from .builder import Builder, handles
 from .file import FileOperator
 from .windows import requantisation, with_bias
@@ -80,5 +80,5 @@ def _mean(operator: FileOperator, graph: Builder) -> None:
     name = graph.file.tensors[operator.outputs[0]].name
     keep = graph.option(operator, "KeepDims")
     target = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
-    made = Conv2d(groups=1 if 3 in places else channels, requant=requant)
+    made = WindowSum(groups=1 if 3 in places else channels, requant=requant, shown="Mean")
     graph.make_image(operator, made, {"x": graph.image(number, image), "w": graph.store(f"{name}:ones", ones)}, target)
