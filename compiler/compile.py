@@ -20,7 +20,7 @@ from .kernels.lowerings import LOWERINGS, reads_rows
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Contraction, Quantize
+from .operators import Contraction, MaskBias
 from .placed import Placed
 from .placement import MemoryPlan
 from .positions import positions_of
@@ -96,12 +96,12 @@ class _Compiler:
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
         device = self._device
-        before = [node for node in device.nodes if node.on_host and isinstance(node.operator, Quantize)]
+        before = [node for node in device.nodes if node.on_host and node.operator.at_edge]
         read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
         positions = device.positions
         names = [name for name in self._graph.inputs if name in read and name not in positions]
-        names += [name for node in before for name in node.outputs.values()]
+        names += [name for node in before for name in node.outputs.values() if name in read]
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
@@ -190,7 +190,8 @@ class _Compiler:
         return placed | self._planner.recoded(placed)
 
     def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:
-        wanted = {name for node in self._device.nodes for name in node.outputs.values()} | {*self._device.views}
+        wanted = {name for node in self._device.nodes for name in node.outputs.values()
+                  if not isinstance(node.operator, MaskBias)} | {*self._device.views}
         if self._keep != "all":
             wanted &= {*self._graph.outputs} | self._read_by_host()
         return [name for name in placed if name in wanted]

@@ -12,6 +12,7 @@ from .edges import Dequantize, Quantize, Reshape, Transpose
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
+from .masks import MaskBias
 from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
@@ -25,7 +26,7 @@ from .window_sum import WindowSum
 __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
-    "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "PooledConv2d",
-    "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub", "Transpose",
-    "WindowSum",
+    "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator",
+    "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub",
+    "Transpose", "WindowSum",
 ]

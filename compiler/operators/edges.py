@@ -77,6 +77,7 @@ class Quantize(Operator):
     """
 
     stated: ClassVar = {"y": ("scale", "zero_point")}
+    at_edge: ClassVar[bool] = True
 
     scale: Scale
     zero_point: ZeroPoint
