@@ -10,7 +10,7 @@ from ...hdl.errors import PearrayError, check_choice
 from .fields import Bounds, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Quantize", "Reshape", "Transpose"]
+__all__ = ["Dequantize", "Quantize", "Reshape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,27 +37,6 @@ class Reshape(Operator):
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         return [x.reshape(self._types(x)[0][0])]
-
-
-@dataclass(frozen=True, eq=False)
-class Transpose(Operator):
-    """The same elements with the axes in another order, as ``numpy.transpose`` takes it.
-
-    Parameters
-    ----------
-    order : tuple of int
-        Axis of x that each axis of y is.
-    """
-
-    order: Shape
-
-    def _types(self, x: Typed) -> list[Spec]:
-        if sorted(self.order) != [*range(len(x.shape))]:
-            raise PearrayError(f"order must hold each of the {len(x.shape)} axes of x once, not be {self.order}")
-        return [(tuple(x.shape[axis] for axis in self.order), np.dtype(x.dtype))]
-
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        return [np.ascontiguousarray(x.transpose(self.order))]
 
 
 @dataclass(frozen=True, eq=False)
