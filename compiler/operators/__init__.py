@@ -30,7 +30,7 @@ __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm",
     "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul",
-    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "Resize",
-    "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
+    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant",
+    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
     "WindowSum",
 ]
