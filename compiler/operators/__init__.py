@@ -8,7 +8,7 @@ from .attention import Attention
 from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import Dequantize, Quantize, Reshape, Transpose
+from .edges import Dequantize, Given, Quantize, Reshape, Transpose
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
@@ -24,8 +24,8 @@ from .softmax import Logistic, Softmax
 
 __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
-    "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator",
-    "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub",
-    "Transpose",
+    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "Given", "LayerNorm", "Linear", "LinearGrad",
+    "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum",
+    "Operator", "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu",
+    "Softmax", "Sub", "Transpose",
 ]
