@@ -17,6 +17,7 @@ from ..hazards import Hazards, Region
 from ..mask_rows import MASK_BYTES, mask_rows
 from ..placement import MemoryPlan
 from ..places import Ring
+from ..positions import mark_bounds
 from ..program import Program
 from ..transfers import block, fill
 from .attention_cut import AttentionLayer, Form, KeyBlock, QueryBlock
@@ -225,6 +226,7 @@ class _Emitter:
             reads.append(bias)
         self._hazards.emit(Opcode.POST, body, reads, [
             Region("output", place, place + rows * layer.block), Region("shifts", shifts, shifts + rows)])
+        mark_bounds(self.program, layer.kernel)
 
     def _load_bias(self, product: _Product, start: int, rows: int) -> Region:
         """Load what a mask adds to some rows of a block of scores, and return where it stands, in rows."""
