@@ -60,7 +60,7 @@ def drawn_attention(rng, config, most=None):
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}
-    two_bytes = bool(rng.integers(3) == 0) and config.KIND == "systolic"
+    two_bytes = bool(rng.integers(3) == 0)
     options = {"causal": bool(rng.integers(2)), "two_bytes": two_bytes, "scale": float(rng.choice([1, 4])) * e ** -0.5}
     if rng.integers(3) == 0:
         options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(-cols, 2 * cols))}

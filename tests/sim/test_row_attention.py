@@ -54,6 +54,17 @@ def test_masks_of_runs_equal_golden(rng):
             _check(compiled, {**tensors, "mask": mask})
 
 
+def test_positions_equal_golden(rng):
+    """A decoder's steps from one program: bounds of keys go up with the position, with numerators of two bytes, too."""
+    tensors = {name: operands(rng, (2, 1 if name == "q" else 100, 24)) for name in "qkv"}
+    for two_bytes in (False, True):
+        operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, causal=True, window=60,
+                                two_bytes=two_bytes)
+        compiled = compile_graph(Graph.of(operator, {**tensors, "position": np.array(0)}), CONFIG)
+        for position in (0, 47, 48, 99):
+            _check(compiled, {**tensors, "position": np.array(position)})
+
+
 def test_softmax_runs_under_products(rng):
     """If the array waited for softmax of each block, a longer attention would take twice as long."""
     sizes = {name: operands(rng, (2, 64, 24)) for name in "qkv"}

@@ -20,6 +20,7 @@ from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
+from .given import host_masks
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
@@ -146,6 +147,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     nodes = sums_apart(Network(_computed(model, builder, given), constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
+    nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     for node in nodes:
         if attempt(node, floats.take, node):
             continue
