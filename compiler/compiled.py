@@ -14,7 +14,7 @@ from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .kernels.context import check_range
-from .operators import Dequantize, Operator, Quantize
+from .operators import Operator, Quantize, Real
 from .placed import Placed
 from .placement import MemoryPlan
 from .positions import Position
@@ -117,7 +117,7 @@ class Compiled:
             self.segments = [segment for segment in self.segments if segment[0] != self.program_address]
 
     def _host(self, kind: type[Operator]) -> list[Node]:
-        """What the host computes: Quantize before a run, Dequantize after it."""
+        """What the host computes: Quantize before a run, real numbers after it."""
         return [node for node in self.device.nodes if node.on_host and isinstance(node.operator, kind)]
 
     @property
@@ -171,7 +171,7 @@ class Compiled:
 
     def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
         """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
-        for node in self._host(Dequantize):
+        for node in self._host(Real):
             if name in node.outputs.values():
                 source = self.extract(next(iter(node.inputs.values())), read)
                 return node.operator.golden({next(iter(node.inputs)): source})["y"]
@@ -181,7 +181,7 @@ class Compiled:
     @property
     def output_names(self) -> list[str]:
         """Tensors that :meth:`extract` knows."""
-        return [*self.outputs, *(name for node in self._host(Dequantize) for name in node.outputs.values())]
+        return [*self.outputs, *(name for node in self._host(Real) for name in node.outputs.values())]
 
     def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
         """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""

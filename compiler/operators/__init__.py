@@ -8,7 +8,7 @@ from .attention import Attention
 from .binary import Add, Mul, Sub
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import Dequantize, Quantize, Reshape, Transpose
+from .edges import Dequantize, Quantize, Real, RealSums, RealTable, Reshape, Transpose
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
@@ -17,7 +17,7 @@ from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
 from .operator import Operator
 from .pooled import PooledConv2d
-from .requant import FixedPoint, Requant
+from .requant import FixedPoint, Requant, Sums
 from .rotary import RotaryEmbedding
 from .softmax import Logistic, Softmax
 
@@ -25,5 +25,6 @@ __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
     "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "PooledConv2d",
-    "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub", "Transpose",
+    "Quantize", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu",
+    "Softmax", "Sub", "Sums", "Transpose",
 ]

@@ -160,6 +160,9 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Versions of the operator sets and of the format of the file.
+    opsets: dict[str, int] = field(default_factory=dict)
+    ir_version: int = 10
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
     #: All names of tensors in the file, which others must not have.
@@ -174,6 +177,7 @@ class Builder:
         inner = f"{name}:{what}"
         while inner in self.names or inner in self.constants or inner in self.tensors:
             inner += "'"
+        self.names.add(inner)
         self.aliases[inner] = name
         return inner
 
