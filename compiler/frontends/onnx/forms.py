@@ -7,6 +7,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, two
+from .moves import Joined
 from .norm_fusion import SUMS
 from .products import PRODUCTS, product_inputs, real_bias, real_unit
 from .values import RealScaling, Scaling, Stored
@@ -108,9 +109,10 @@ def real_sums(graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.nda
 
 
 #: Forms of operators that a node of a file may have.
-QUANTISED = {
+QUANTISED: dict[str, Form | Joined] = {
     "Add": Form("QLinearAdd", MICROSOFT),
     "AveragePool": Form("QLinearAveragePool", MICROSOFT, check=_check_average),
+    "Concat": Joined(),
     "Conv": Form("QLinearConv", bias_at=8),
     "ConvTranspose": Form("ConvTranspose", OWN, bias_at=8),
     "Gemm": Form("QGemm", MICROSOFT, bias_at=6),
@@ -122,5 +124,5 @@ QUANTISED = {
 }
 
 #: These, and those of operators that stand for a part of a node.
-FORMS = QUANTISED | {SUMS[True]: Form("Add", OWN, check=_check_sum),
+FORMS: dict[str, Form | Joined] = QUANTISED | {SUMS[True]: Form("Add", OWN, check=_check_sum),
                      SUMS[False]: Form("QLinearAdd", MICROSOFT, check=_check_sum)}

@@ -1,7 +1,7 @@
 """ONNX files as graphs: folding of constants, and the walk over the nodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Graph, Node, Tensor
-from ...operators.fields import MOST_ELEMENTS, whole
+from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
@@ -20,21 +21,20 @@ from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
+from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
-from .reading import Shapes, inputs_of, opsets_of, read
+from .reading import Shapes, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals
 from .signatures import check_signature
 
-__all__ = ["Model", "load_onnx"]
+__all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_norms, onnx_rotary, onnx_shapes, onnx_softmax
-
-_TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
-           "embeddings as its input")
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
+             onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
@@ -44,69 +44,12 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
-    (MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES,
+    (MICROSOFT, "EmbedLayerNormalization"): TABLES,
     ("", "DynamicQuantizeLinear"): "its scale follows from values, and a program has fixed ones: quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
 }
-
-
-@dataclass(eq=False)
-class Model:
-    """A network read from an ONNX file.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file without ``.onnx``.
-    inputs : dict of str to Tensor
-        Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1, others are -1.
-    outputs : list of str
-        Outputs of a run.
-    notes : list of str
-        What has been changed in the network when it was read.
-    """
-
-    name: str
-    inputs: dict[str, Tensor]
-    outputs: list[str]
-    _model: Any = field(repr=False)
-    _constants: dict[str, np.ndarray] = field(repr=False)
-    notes: list[str] = field(default_factory=list)
-    _graphs: dict[object, Graph] = field(default_factory=dict, repr=False)
-
-    def graph(self, batch: int | None = None) -> Graph:
-        """Graph of the network.
-
-        Parameters
-        ----------
-        batch : int, optional
-            First dimension of every input, instead of the file's.
-
-        Raises
-        ------
-        PearrayError
-            If an operator, attribute or shape is not supported, or the file leaves a dimension behind the first one
-            free; the message names the node or the input.
-        """
-        if batch is not None:
-            batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        return self._graph(batch, {})
-
-    def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the shapes that these inputs have, in the dimensions that the file leaves free and in the first."""
-        shapes = {name: tuple(value.shape) for name, value in tensors.items() if name in self.inputs}
-        batches = {shape[0] for name, shape in shapes.items() if shape and len(shape) == len(self.inputs[name].shape)}
-        declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
-        return self._graph(batches.pop() if len(batches) == 1 and batches != declared else None, shapes)
-
-    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-        inputs = inputs_of(self._model, batch, shapes)
-        key = tuple(tensor.shape for tensor in inputs.values())
-        if key not in self._graphs:
-            self._graphs[key] = _import(self._model, self._constants, inputs, batch)
-        return self._graphs[key]
 
 
 def load_onnx(path: str | PathLike[str]) -> Model:
@@ -129,10 +72,13 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
     name, model, constants, notes = read(path)
-    return Model(name, inputs_of(model), [item.name for item in model.graph.output], model, constants, notes)
+    return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
+                 notes, free_inputs(model))
 
 
-def _import(model: Any, initialisers: Mapping[str, np.ndarray], inputs: dict[str, Tensor], batch: int | None) -> Graph:
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
+            given_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    inputs = inputs_of(model, batch, given_shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
             raise PearrayError(f"input {name!r} of the ONNX file has no size for dimension {tensor.shape.index(-1)}: "

@@ -17,18 +17,24 @@ from .floats import Stored as Names
 from .folding import folded
 from .forms import FORMS, QUANTISED, real_sums
 from .fusion import SPELLED
+from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, scaled
 from .quantisation import operand, result
 from .rotary import is_rotary, stored_rotary
-from .storing import NO_VIEWS, End, Stores, emit, same_storage, stored_axis
+from .storing import VIEWS, End, Stores, emit, same_storage, stored_axis
 from .values import Chain, Given, Moved, Result, Scaling, Stored, Value, limited
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
-_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_MOVING = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
+           "ReduceMax", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+           "Unsqueeze")
+
+#: Those of which a function of their elements is not the same of the elements moved.
+_NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -195,16 +201,33 @@ class FloatNodes:
         first, graph = given[0], self._graph
         if node.op_type == "Identity":
             self._alias(node, first)
-        elif isinstance(first, Stored) and all(
-                isinstance(value, Stored) and same_storage(value.quantisation, first.quantisation) for value in given):
-            self._move_stored(node, [value for value in values if isinstance(value, Stored)])
-        elif isinstance(first, Chain) and len(given) == 1 and node.op_type not in NO_VIEWS and is_uniform(first, graph):
+        elif (others := self._moved_at_once(node, given)) is not None:
+            self._move_stored(node, [value for value in values if isinstance(value, Stored)], others)
+        elif node.op_type == "Concat" and all(isinstance(value, Stored) for value in given):
+            self._known[node.outputs[0]] = self._result(node)
+        elif isinstance(first, Chain) and len(given) == 1 and node.op_type not in _NO_MOVES and is_uniform(
+                first, graph):
             name = graph.inner(node.outputs[0], "stored")
             emit(node.standing_for(node.op_type, [first.source, *node.inputs[1:]], [name], node.attributes), graph)
             self._alias(node, replace(first, source=name, direct=None))
         else:
             for place, name in enumerate(node.outputs):
                 self._known[name] = Moved(node, tuple(values), place)
+
+    def _moved_at_once(self, node: OnnxNode, values: Sequence[Value | np.ndarray]) -> list[str] | None:
+        """Inputs besides what is moved, where that is stored in one way, which can hold what is put beside it."""
+        first = values[0]
+        stored = [value for value in values if isinstance(value, Stored)]
+        if not isinstance(first, Stored) or len(stored) < len(values) - (node.op_type == "Pad") or not all(
+                same_storage(value.quantisation, first.quantisation) for value in stored):
+            return None
+        if node.op_type != "Pad":
+            return node.inputs[len(stored):]
+        try:
+            return stored_inputs(node, self._graph, first.quantisation)
+        except PearrayError:
+            # The value that it puts there is rounded when it is known how the result is stored.
+            return None
 
     def _alias(self, node: OnnxNode, value: Value | np.ndarray) -> None:
         """Give a value another name."""
@@ -232,15 +255,14 @@ class FloatNodes:
                 raise PearrayError(f"input {name!r} must come from DequantizeLinear, or be a constant")
         return values
 
-    def _move_stored(self, node: OnnxNode, sources: Sequence[Stored]) -> None:
+    def _move_stored(self, node: OnnxNode, sources: Sequence[Stored], others: Sequence[str]) -> None:
         """Move stored tensors of one scale; constants at once."""
         graph, first = self._graph, sources[0]
         names = [source.name for source in sources]
-        inputs = [*names, *node.inputs[len(names):]]
         outputs = [name and graph.inner(name, "stored") for name in node.outputs]
-        made = node.standing_for(node.op_type, inputs, outputs, node.attributes)
+        made = node.standing_for(node.op_type, [*names, *others], outputs, node.attributes)
         found, shape = first.quantisation, graph.tensor(first.name).shape
-        if all(name in graph.constants for name in names) and node.op_type not in NO_VIEWS:
+        if all(name in graph.constants for name in names) and (node.op_type in VIEWS or not found.scale.ndim):
             graph.constants.update(folded(made, graph))
         elif found.scale.ndim:
             raise PearrayError(f"scale of {node.inputs[0]!r} must be one value in front of {node.op_type}, not "
@@ -250,7 +272,7 @@ class FloatNodes:
         for name, stored in zip(node.outputs, outputs, strict=True):
             if found.scale.ndim:
                 found = found._replace(axis=stored_axis(node, found.axis, shape, graph.tensor(stored).shape))
-            if first.name in graph.ranges:
+            if first.name in graph.ranges and node.op_type != "Concat":
                 graph.ranges[stored] = graph.ranges[first.name]
             self._known[name] = replace(first, name=stored, quantisation=found)
 
@@ -260,7 +282,9 @@ class FloatNodes:
         limits = [0.0 if node.op_type == "Relu" else -np.inf, np.inf]
         for index, role in ((1, "min"), (2, "max")):
             if node.op_type == "Clip" and node.input(index):
-                value = self._graph.constant(node, index, role)
+                value = self._value(node.input(index))
+                if value is None:
+                    raise PearrayError(f"{role} must be a constant, not {node.input(index)!r}")
                 if value.size != 1 or np.isnan(value).any():
                     raise PearrayError(f"{role} must be one number, not {value.tolist()}")
                 limits[index - 1] = float(value.item())

@@ -10,7 +10,7 @@ from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Tensor
 from .builder import MICROSOFT
 
-__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "inputs_of", "opsets_of", "read"]
+__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "free_inputs", "inputs_of", "opsets_of", "read"]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
@@ -129,6 +129,12 @@ def _own_names(model: Any) -> None:
 def opsets_of(model: Any) -> dict[str, int]:
     """Operator sets of a network by domain, of which that of the standard is empty."""
     return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
+
+
+def free_inputs(model: Any) -> frozenset[str]:
+    """Names of the inputs of a network that have dimensions which the file leaves free."""
+    return frozenset(item.name for item in model.graph.input
+                     if any(size.dim_value < 1 for size in item.type.tensor_type.shape.dim))
 
 
 def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[int, ...]] | None = None

@@ -14,10 +14,10 @@ from .builder import HANDLERS, Builder, OnnxNode, Quantisation, attempt, one
 from .chains import chain_of, real_table, tabulate
 from .values import Chain, Given, Limits, Moved, RealScaling, Result, Scaling, Stored, Value, limited
 
-__all__ = ["NO_VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
+__all__ = ["VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
 
-#: Operators that move elements, but make some that are none of their operand, or leave some out by their values.
-NO_VIEWS = ("Concat", "MaxPool", "Pad")
+#: Operators that neither leave out an element, nor repeat one or add others.
+VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class Stores:
             attempt(value.node, emit, node, graph)
             return sums, found, value.limits
         if not isinstance(value, Moved) or isinstance(value.operands[0], np.ndarray) or value.operands[0] is None or (
-                value.node.op_type in NO_VIEWS):
+                value.node.op_type not in VIEWS):
             kind = value.node.label if isinstance(value, (Moved, Result)) else "an input"
             raise PearrayError(f"output {name!r} is what {kind} gives as real numbers: put QuantizeLinear behind it")
         before, found, limits = self._sums(value.operands[0], name)
