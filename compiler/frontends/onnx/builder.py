@@ -150,6 +150,9 @@ class Builder(GraphBuilder):
 
     #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Versions of the operator sets and of the format of the file.
+    opsets: dict[str, int] = field(default_factory=dict)
+    ir_version: int = 10
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
     #: Tensors of the file that a run gives, or that the host makes of these for masks, with their names in the graph.

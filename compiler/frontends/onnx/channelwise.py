@@ -11,7 +11,6 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
-from .functions import UNARY
 
 __all__ = ["add_limited", "output_of"]
 
@@ -176,7 +175,7 @@ def _clip(node: OnnxNode, graph: Builder) -> None:
 
 @handles("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
 def _function(node: OnnxNode, graph: Builder) -> None:
-    [name] = UNARY[node.op_type.removeprefix("QLinear")]
+    name = {"QLinearSigmoid": "sigmoid", "QLinearLeakyRelu": "leaky_relu"}[node.op_type]
     parameters = node.take(**golden_activation.FUNCTIONS[name].parameters)
     x, y = graph.tensor(node.inputs[0]), output_of(node, graph, "Y", 3)
     if y.zero_point.dtype != x.dtype:
