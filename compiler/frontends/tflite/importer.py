@@ -79,6 +79,9 @@ def _inputs(where: str, file: TfliteFile, batch: int | None) -> dict[str, Tensor
         if tensor.dtype is None or tensor.note or 0 in tensor.shape:
             raise PearrayError(f"{where}: input {tensor.name!r} must be a tensor of numbers, not "
                                f"{tensor.note or f'{tensor.kind.lower()} of shape {tensor.shape}'}")
+        if any(tensor.free):
+            raise PearrayError(f"{where}: input {tensor.name!r} must have a fixed shape behind its first dimension, "
+                               f"but dimension {max(tensor.free)} is free: convert it with a fixed one")
         shape = tensor.shape if batch is None or not tensor.shape else (batch, *tensor.shape[1:])
         found[tensor.name] = Tensor(tensor.name, shape, tensor.dtype)
     return found

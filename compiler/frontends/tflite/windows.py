@@ -1,5 +1,6 @@
 """Operators of windows over images: convolutions, poolings and padding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def _weights(operator: FileOperator, graph: Builder, order: tuple[int, ...], lay
     return operator.inputs[1], np.ascontiguousarray(value.transpose(order))
 
 
-def _sides(operator: FileOperator, graph: Builder, sizes: tuple[int, int], kernel: tuple[int, int],
+def _sides(operator: FileOperator, graph: Builder, sizes: Sequence[int], kernel: Sequence[int],
            stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> tuple[int, int, int, int]:
     """Padding on each side; of an odd number the greater half stands at the end."""
     padding = graph.option(operator, "Padding")
@@ -171,7 +172,7 @@ def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
     stride = _pair(operator, graph, "StrideH", "StrideW")
     if len(wanted) != 4 or graph.with_batch(tuple(wanted))[0] != n:
         raise PearrayError(f"output_shape must be ({n}, P, Q, M), not {wanted}")
-    begins = _sides(operator, graph, (wanted[1], wanted[2]), value.shape[2:], stride)[:2]
+    begins = _sides(operator, graph, wanted[1:3], value.shape[2:], stride)[:2]
     ends = [(size - 1) * step + taps - begin - out for size, step, taps, begin, out in
             zip((h, w), stride, value.shape[2:], begins, wanted[1:3], strict=True)]
     made = ConvTranspose2d(
@@ -200,7 +201,7 @@ def _pool(operator: FileOperator, graph: Builder) -> None:
     kernel, stride = (_pair(operator, graph, *names) for names in (("FilterHeight", "FilterWidth"),
                                                                    ("StrideH", "StrideW")))
     window: dict[str, Any] = {"kernel": kernel, "stride": stride,
-                              "padding": _sides(operator, graph, (size[0], size[1]), kernel, stride)}
+                              "padding": _sides(operator, graph, size, kernel, stride)}
     made = MaxPool2d(**window) if operator.kind == "MAX_POOL_2D" else AvgPool2d(**window, rounding="tflite")
     pooled = graph.append(operator, made, {"x": graph.image(number)})
     graph.finish_image(operator, clamped(operator, graph, pooled, y))
