@@ -24,7 +24,7 @@ def spans(bodies: Iterable[Mapping[str, int]]) -> tuple[np.ndarray, np.ndarray]:
             (body[base] + np.arange(body["count2"])[:, None, None] * body[outer]
              + np.arange(body["count1"])[:, None] * body[inner] + np.arange(body["length"])).reshape(-1)
             for base, inner, outer in (("dram", "dram_step1", "dram_step2"), ("address", "step1", "step2")))
-        found.append((far, near))
+        found.append((far, near % _ADDRESSES))
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     far, near = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -10,7 +10,7 @@ from ...hdl.errors import PearrayError, check_choice
 from .fields import Bounds, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Quantize", "Reshape", "Transpose"]
+__all__ = ["Dequantize", "Quantize", "Reshape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +40,6 @@ class Reshape(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Transpose(Operator):
-    """The same elements with the axes in another order, as ``numpy.transpose`` takes it.
-
-    Parameters
-    ----------
-    order : tuple of int
-        Axis of x that each axis of y is.
-    """
-
-    order: Shape
-
-    def _types(self, x: Typed) -> list[Spec]:
-        if sorted(self.order) != [*range(len(x.shape))]:
-            raise PearrayError(f"order must hold each of the {len(x.shape)} axes of x once, not be {self.order}")
-        return [(tuple(x.shape[axis] for axis in self.order), np.dtype(x.dtype))]
-
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        return [np.ascontiguousarray(x.transpose(self.order))]
-
-
-@dataclass(frozen=True, eq=False)
 class Quantize(Operator):
     """ONNX QuantizeLinear of one scale, or TensorFlow Lite's QUANTIZE, at a graph's edge, on the host.
 
@@ -77,6 +56,7 @@ class Quantize(Operator):
     """
 
     stated: ClassVar = {"y": ("scale", "zero_point")}
+    at_edge: ClassVar[bool] = True
 
     scale: Scale
     zero_point: ZeroPoint

@@ -34,6 +34,7 @@ from ..hdl.shell.config import Config
 from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
+from .image_networks import IMAGE_NETWORKS
 from .made import Workload
 from .settings import LARGEST, Settings
 
@@ -45,6 +46,10 @@ BUILT_IN = {
     "digits": "the same digits through a larger CNN, quantised for each channel",
     "llama-block": "a decoder block of LLaMA, small, with drawn weights: a prompt, then token by token",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
+    "alexnet": "AlexNet, whole, on drawn images with drawn weights",
+    "vgg-16": "VGG-16, likewise",
+    "resnet-50": "ResNet-50, likewise",
+    "mobilenet-v2": "MobileNetV2, likewise",
     "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 
@@ -114,6 +119,8 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama, "minilm": _minilm}
     if name in named:
         return named[name]
+    if name in IMAGE_NETWORKS:
+        return _image_network
     if name.endswith((".onnx", ".tflite")) or Path(name).is_file():
         return _file
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
@@ -347,6 +354,12 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     shown = images[chosen] if name == "mnist" else normalise(images[chosen])
     inputs = {next(iter(model.inputs)): shown}
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
+
+
+def _image_network(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    batch = settings.integer("batch", 1)
+    settings.finish()
+    return Workload(name, *IMAGE_NETWORKS[name](rng, batch))
 
 
 def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:

@@ -13,12 +13,14 @@ from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
+from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
@@ -28,16 +30,14 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_norms, onnx_rotary, onnx_shapes, onnx_softmax
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
+             onnx_softmax)
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
 
-_TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
-           "embeddings as its input")
-
 #: Operators that transformers have and accelerators lack, with the reason.
-_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES}
+_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): TABLES}
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
