@@ -14,7 +14,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 #: Versions of operators that know 8 bits, where that is not the second.
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
-             "SHAPE": 1, "PACK": 1}
+             "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1}
 
 
 @dataclass

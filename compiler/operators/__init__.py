@@ -31,6 +31,6 @@ __all__ = [
     "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm",
     "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul",
     "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Relu", "Requant",
-    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
-    "WindowSum",
+    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile",
+    "Transpose", "WindowSum",
 ]

@@ -6,22 +6,19 @@ from os import PathLike
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, shapes, windows
-from .builder import HANDLERS, Builder
+from . import contractions, elementwise, moves, shapes, windows
+from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, shapes, windows
-
-_MOVES = "nothing moves parts of tensors from one place to another"
+_FAMILIES = contractions, elementwise, moves, shapes, windows
 
 #: Operators that are not taken, with the reason.
 _REFUSED = {
-    **dict.fromkeys(("CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "PACK", "UNPACK", "TILE",
-                     "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH",
-                     "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "MIRROR_PAD", "REVERSE_V2"), _MOVES),
+    "RESIZE_BILINEAR": "its kernel weighs elements with 20 bits, and products here have operands of 8: use nearest "
+                       "neighbours or TRANSPOSE_CONV",
     **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
 }
 
@@ -120,12 +117,9 @@ def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
 def _attempt(operator: FileOperator, builder: Builder) -> str:
     """Append what an operator is; return why it cannot be, or nothing."""
     handler = HANDLERS.get(operator.kind)
-    known = all(number in builder.values for number in operator.inputs)
-    if operator.kind in _REFUSED and not (handler is not None and known):
-        return _REFUSED[operator.kind]
     if handler is None:
-        return f"it is none of {', '.join(sorted(HANDLERS))}"
-    if len(operator.outputs) != 1:
+        return _REFUSED.get(operator.kind) or f"it is none of {', '.join(sorted(HANDLERS))}"
+    if len(operator.outputs) != 1 and operator.kind not in SEVERAL:
         return f"it must have one output, not {len(operator.outputs)}"
     try:
         handler(operator, builder)

@@ -1,4 +1,4 @@
-"""Operators of windows over images: convolutions, poolings and padding."""
+"""Operators of windows over images: convolutions and poolings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from ...operators import AvgPool2d, Conv2d, ConvTranspose2d, Lookup, MaxPool2d, 
 from ...operators.channelwise import every_value
 from ...operators.fields import check_scale
 from ..building import same_padding
-from .builder import Builder, Padded, Stored, handles
+from .builder import Builder, Stored, handles
 from .file import FileOperator
 
 __all__ = ["bounds_of", "clamped", "requantisation", "with_bias"]
@@ -117,8 +117,9 @@ def _source(operator: FileOperator, graph: Builder, x: Stored) -> tuple[int, tup
     """Image that a convolution reads, and the padding with zeros that a PAD before it has left to it."""
     number = operator.inputs[0]
     found = graph.padded.get(number)
-    if found is not None and found.value == int(x.zero_point):
-        return found.source, found.sides
+    if found is not None and found.value == int(x.zero_point) and not any((*found.sides[0], *found.sides[-1])):
+        _, (top, bottom), (left, right), _ = found.sides
+        return found.source, (top, left, bottom, right)
     return number, (0, 0, 0, 0)
 
 
@@ -193,10 +194,8 @@ def _image_shape(graph: Builder, number: int) -> tuple[int, ...]:
 @handles("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def _pool(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
-    if x != y:
-        raise PearrayError(f"y must be stored as x, scale {x.scale} and zero point {x.zero_point}, not scale {y.scale} "
-                           f"and zero point {y.zero_point}")
+    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    graph.check_same(number, operator.outputs[0])
     size = _image_shape(graph, number)[1:3]
     kernel, stride = (_pair(operator, graph, *names) for names in (("FilterHeight", "FilterWidth"),
                                                                    ("StrideH", "StrideW")))
@@ -205,26 +204,3 @@ def _pool(operator: FileOperator, graph: Builder) -> None:
     made = MaxPool2d(**window) if operator.kind == "MAX_POOL_2D" else AvgPool2d(**window, rounding="tflite")
     pooled = graph.append(operator, made, {"x": graph.image(number)})
     graph.finish_image(operator, clamped(operator, graph, pooled, y))
-
-
-@handles("PAD", "PADV2")
-def _pad(operator: FileOperator, graph: Builder) -> None:
-    number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
-    if x != y:
-        raise PearrayError(f"y must be stored as x, scale {x.scale} and zero point {x.zero_point}, not scale {y.scale} "
-                           f"and zero point {y.zero_point}")
-    shape, pads = graph.shape(number), graph.known(operator, 1, "paddings")
-    if pads.dtype.kind != "i" or pads.shape != (len(shape), 2) or (pads.size and pads.min() < 0):
-        raise PearrayError(f"paddings must be two integers of at least 0 for each of {len(shape)} axes, not "
-                           f"{pads.tolist()}")
-    if len(shape) != 4 or pads[[0, -1]].any():
-        raise PearrayError(f"paddings must be of rows and columns of images, not {pads.tolist()}")
-    value = int(x.zero_point)
-    if operator.kind == "PADV2":
-        constant = graph.known(operator, 2, "constant_values")
-        if constant.size != 1 or constant.dtype != x.dtype:
-            raise PearrayError(f"constant_values must be one {x.dtype}, not {constant.dtype} of shape {constant.shape}")
-        value = int(constant.item())
-    (_, top, left, _), (_, bottom, right, _) = pads.T.tolist()
-    graph.pad(operator, Padded(number, (top, left, bottom, right), value))
