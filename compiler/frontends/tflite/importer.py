@@ -6,21 +6,17 @@ from os import PathLike
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, moves, shapes, windows
+from . import contractions, elementwise, moves, resizes, shapes, windows
 from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, moves, shapes, windows
+_FAMILIES = contractions, elementwise, moves, resizes, shapes, windows
 
 #: Operators that are not taken, with the reason.
-_REFUSED = {
-    "RESIZE_BILINEAR": "its kernel weighs elements with 20 bits, and products here have operands of 8: use nearest "
-                       "neighbours or TRANSPOSE_CONV",
-    **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
-}
+_REFUSED = dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values")
 
 _HOW = ("convert it to int8 with tf.lite.TFLiteConverter: optimizations = [tf.lite.Optimize.DEFAULT], a "
         "representative_dataset, and target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]")

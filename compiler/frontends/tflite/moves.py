@@ -12,14 +12,14 @@ from ...operators.operator import Operator
 from .builder import Builder, Padded, handles, image_axis, natural_order
 from .file import FileOperator
 
-__all__ = ["matrices", "stacked"]
+__all__ = ["gathered", "matrices", "moved", "stacked"]
 
 Shape = tuple[int, ...]
 
 _MIRRORED = {0: "reflect", 1: "symmetric"}
 
 
-def _moved(operator: FileOperator, graph: Builder) -> tuple[int, Shape]:
+def moved(operator: FileOperator, graph: Builder) -> tuple[int, Shape]:
     """Number and shape of the first input, as whose bytes those of each output are stored."""
     number = graph.of(operator, 0, "x")
     for output in operator.outputs:
@@ -109,7 +109,7 @@ def _split_evenly(operator: FileOperator, graph: Builder) -> None:
 
 @handles("SPLIT_V", several=True)
 def _split_by_sizes(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     axis, sizes = _axis(graph.integers(operator, 2, "axis")[0], len(shape)), graph.integers(operator, 1, "size_splits")
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = shape[axis] - sum(sizes) - 1
@@ -118,14 +118,14 @@ def _split_by_sizes(operator: FileOperator, graph: Builder) -> None:
 
 @handles("UNPACK", several=True)
 def _unpack(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     axis = _axis(graph.option(operator, "Axis"), len(shape))
     _split(operator, graph, number, axis, [1] * shape[axis], shape[:axis] + shape[axis + 1:])
 
 
 @handles("SLICE")
 def _slice(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     begin, size = graph.integers(operator, 1, "begin"), graph.integers(operator, 2, "size")
     if len(begin) != len(shape) or len(size) != len(shape):
         raise PearrayError(f"begin and size must have {len(shape)} integers, not {begin} and {size}")
@@ -167,14 +167,14 @@ def _strided_slice(operator: FileOperator, graph: Builder) -> None:
 
 @handles("REVERSE_V2")
 def _reverse(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     _take(operator, graph, number, {_axis(axis, len(shape)): slice(-1, -shape[axis] - 1, -1)
                                     for axis in graph.integers(operator, 1, "axis")})
 
 
 @handles("TILE")
 def _tile(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     counts = graph.integers(operator, 1, "multiples")
     if len(counts) != len(shape):
         raise PearrayError(f"multiples must have {len(shape)} integers, not {counts}")
@@ -183,7 +183,7 @@ def _tile(operator: FileOperator, graph: Builder) -> None:
 
 @handles("BROADCAST_TO")
 def _broadcast_to(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     target = graph.with_batch(tuple(graph.integers(operator, 1, "shape")))
     if len(target) < len(shape):
         raise PearrayError(f"shape must have at least the {len(shape)} axes of x, not be {target}")
@@ -193,7 +193,7 @@ def _broadcast_to(operator: FileOperator, graph: Builder) -> None:
 
 @handles("GATHER")
 def _gather(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     indices, axis = graph.known(operator, 1, "indices"), _axis(graph.option(operator, "Axis"), len(shape))
     if graph.option(operator, "BatchDims") or indices.dtype.kind not in "iu":
         raise PearrayError(f"indices must be integers, the same for each batch, not {indices.dtype} with batch_dims "
@@ -205,7 +205,7 @@ def _gather(operator: FileOperator, graph: Builder) -> None:
 
 @handles("PAD", "PADV2")
 def _pad(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     x, pads = graph.stored(number, "x", "INT8", "UINT8"), _pads(operator, graph, shape)
     value = int(x.zero_point)
     if operator.kind == "PADV2":
@@ -228,18 +228,18 @@ def _pads(operator: FileOperator, graph: Builder, shape: Shape) -> list[list[int
 
 @handles("MIRROR_PAD")
 def _mirror_pad(operator: FileOperator, graph: Builder) -> None:
-    number, shape = _moved(operator, graph)
+    number, shape = moved(operator, graph)
     mode = graph.option(operator, "Mode")
     if mode not in _MIRRORED:
         raise PearrayError(f"mode must be REFLECT (0) or SYMMETRIC (1), not {mode}")
     pads = _pads(operator, graph, shape)
     if any(max(pair) > size - 1 + mode for pair, size in zip(pads, shape, strict=True)):
         raise PearrayError(f"paddings must be less than what is mirrored of shape {shape}, not {pads}")
-    _gathered(operator, graph, number, {axis: np.pad(np.arange(shape[axis]), pair, mode=_MIRRORED[mode])  # type: ignore[call-overload]
+    gathered(operator, graph, number, {axis: np.pad(np.arange(shape[axis]), pair, mode=_MIRRORED[mode])  # type: ignore[call-overload]
                                         for axis, pair in enumerate(pads) if any(pair)})
 
 
-def _gathered(operator: FileOperator, graph: Builder, number: int, indices: dict[int, np.ndarray]) -> None:
+def gathered(operator: FileOperator, graph: Builder, number: int, indices: dict[int, np.ndarray]) -> None:
     """Make the output of an operator of indices along some axes, one after another."""
     shape, name = graph.shape(number), graph.natural(number)
     steps: list[Operator] = [Gather(each, _natural(shape, [axis])[0]) for axis, each in indices.items()]
@@ -249,27 +249,9 @@ def _gathered(operator: FileOperator, graph: Builder, number: int, indices: dict
     graph.make_natural(operator, steps[-1], {"x": name})
 
 
-@handles("RESIZE_NEAREST_NEIGHBOR")
-def _resize_nearest(operator: FileOperator, graph: Builder) -> None:
-    """Each output the element of x at its place, which is found in float32."""
-    number, shape = _moved(operator, graph)
-    sizes = graph.integers(operator, 1, "size")
-    corners, half = graph.option(operator, "AlignCorners"), graph.option(operator, "HalfPixelCenters")
-    if len(shape) != 4 or len(sizes) != 2 or min(sizes) < 1:
-        raise PearrayError(f"x must have 4 dimensions, and size 2 integers of at least 1, not {shape} and {sizes}")
-    indices = {}
-    for axis, (size, made) in enumerate(zip(shape[1:3], sizes, strict=True), 1):
-        aligned = corners and made > 1
-        scale = np.float32(size - 1) / np.float32(made - 1) if aligned else np.float32(size) / np.float32(made)
-        places = (np.arange(made, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
-        whole = np.floor(places + np.float32(0.5)) if corners else np.floor(places)
-        indices[axis] = np.minimum(whole.astype(np.int64), size - 1)
-    _gathered(operator, graph, number, indices)
-
-
 @handles("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
 def _blocks(operator: FileOperator, graph: Builder) -> None:
-    number, _ = _moved(operator, graph)
+    number, _ = moved(operator, graph)
     made = (DepthToSpace if operator.kind == "DEPTH_TO_SPACE" else SpaceToDepth)(graph.option(operator, "BlockSize"))
     graph.make_image(operator, made, {"x": graph.image(number)})
 
