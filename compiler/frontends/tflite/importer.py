@@ -16,7 +16,14 @@ __all__ = ["load_tflite"]
 _FAMILIES = contractions, elementwise, moves, resizes, shapes, windows
 
 #: Operators that are not taken, with the reason.
-_REFUSED = dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values")
+_REFUSED = {
+    **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
+    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), "nothing is kept from one run to the next: "
+                    "convert the model with its states as inputs and outputs"),
+}
+
+#: Reason of all others.
+_UNKNOWN = "there is none of this kind here"
 
 _HOW = ("convert it to int8 with tf.lite.TFLiteConverter: optimizations = [tf.lite.Optimize.DEFAULT], a "
         "representative_dataset, and target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]")
@@ -104,9 +111,10 @@ def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
             failed.setdefault((operator.kind, reason), []).append(operator)
             builder.declare(operator)
     if failed:
-        raise PearrayError(f"{where} has operators that cannot be mapped: " + "; ".join(
-            f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
-            for (kind, reason), operators in failed.items()))
+        found = "; ".join(f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
+                          for (kind, reason), operators in failed.items())
+        known = f"; known: {', '.join(sorted(HANDLERS))}" if _UNKNOWN in {reason for _, reason in failed} else ""
+        raise PearrayError(f"{where} has operators that cannot be mapped: {found}{known}")
     return _graph(where, file, builder, inputs)
 
 
@@ -114,7 +122,7 @@ def _attempt(operator: FileOperator, builder: Builder) -> str:
     """Append what an operator is; return why it cannot be, or nothing."""
     handler = HANDLERS.get(operator.kind)
     if handler is None:
-        return _REFUSED.get(operator.kind) or f"it is none of {', '.join(sorted(HANDLERS))}"
+        return _REFUSED.get(operator.kind, _UNKNOWN)
     if len(operator.outputs) != 1 and operator.kind not in SEVERAL:
         return f"it must have one output, not {len(operator.outputs)}"
     try:

@@ -92,7 +92,7 @@ def test_all_that_cannot_be_mapped_is_listed(load):
     assert "\n" not in line
     assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): size must be 1, 2 or 4 times" in line
     assert "1 x CONV_2D (first: operator 4, CONV_2D, 'y'): w must have one scale, or 3 along its axis 0, not 2" in line
-    assert "1 x FLOOR (first: operator 5, FLOOR, 'last'): it is none of ADD, " in line
+    assert "1 x FLOOR (first: operator 5, FLOOR, 'last'): there is none of this kind here; known: ADD, " in line
 
 
 @pytest.mark.parametrize(("content", "message"), [
