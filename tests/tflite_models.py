@@ -14,7 +14,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 #: Versions of operators that know 8 bits, where that is not the second.
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
-             "SHAPE": 1, "PACK": 1}
+             "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1}
 
 
 @dataclass
@@ -26,7 +26,7 @@ class _Tensor:
     zero_point: object
     values: np.ndarray | None
     axis: int
-    free: bool
+    free: tuple
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Tflite:
     tensors: list = field(default_factory=list)
     nodes: list = field(default_factory=list)
 
-    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=False):
-        """Add a tensor; `free` leaves its first dimension to who runs it."""
+    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=()):
+        """Add a tensor; `free` are axes that are left to who runs it."""
         name = name or f"tensor{len(self.tensors)}"
         self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free))
         return len(self.tensors) - 1
@@ -89,7 +89,7 @@ class Tflite:
         made = schema.TensorT()
         made.name, made.shape, made.type = each.name, list(each.shape), _TYPES[each.dtype]
         if each.free:
-            made.shapeSignature = [-1, *each.shape[1:]]
+            made.shapeSignature = [-1 if axis in each.free else size for axis, size in enumerate(each.shape)]
         if each.scale is not None:
             scales = np.atleast_1d(np.asarray(each.scale, np.float32))
             made.quantization = schema.QuantizationParametersT()

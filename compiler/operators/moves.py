@@ -11,6 +11,7 @@ from ...golden.quantise import dequantize_linear, quantize_linear
 from ...hdl.errors import PearrayError, check_choice
 from .channelwise import every_value
 from .fields import (
+    Flag,
     Index,
     Integers,
     Scale,
@@ -40,9 +41,13 @@ class Transpose(Moved):
     ----------
     order : tuple of int
         Axis of x that each axis of y is.
+    is_view : bool
+        Whether y is x in another order also where it is an output of a graph: who reads it takes it from where x
+        stands.
     """
 
     order: Shape
+    is_view: Flag = False
 
     def _types(self, x: Typed) -> list[Spec]:
         if sorted(self.order) != [*range(len(x.shape))]:

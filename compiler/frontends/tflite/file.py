@@ -27,21 +27,29 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ADD": ("AddOptions", ("FusedActivationFunction",)),
     "AVERAGE_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "BATCH_MATMUL": ("BatchMatMulOptions", ("AdjX", "AdjY")),
+    "CONCATENATION": ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
     "CONV_2D": ("Conv2DOptions", (*_WINDOW, *_DILATION)),
+    "DEPTH_TO_SPACE": ("DepthToSpaceOptions", ("BlockSize",)),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", (*_WINDOW, *_DILATION, "DepthMultiplier")),
     "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
+    "GATHER": ("GatherOptions", ("Axis", "BatchDims")),
     "LEAKY_RELU": ("LeakyReluOptions", ("Alpha",)),
     "MAX_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
+    "MIRROR_PAD": ("MirrorPadOptions", ("Mode",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "PACK": ("PackOptions", ("Axis",)),
     "RESHAPE": ("ReshapeOptions", ("NewShapeAsNumpy",)),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
     "SOFTMAX": ("SoftmaxOptions", ("Beta",)),
+    "SPACE_TO_DEPTH": ("SpaceToDepthOptions", ("BlockSize",)),
     "SQUEEZE": ("SqueezeOptions", ("SqueezeDimsAsNumpy",)),
     "STRIDED_SLICE": ("StridedSliceOptions", (
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
+    "UNPACK": ("UnpackOptions", ("Axis",)),
 }
 
 
@@ -65,8 +73,8 @@ class FileTensor:
         Axis of the scales, where there are several.
     value : ndarray or None
         Values, if they are known.
-    is_free : bool
-        Whether the first dimension is that of whoever runs it.
+    free : tuple of int
+        Axes that the file leaves to whoever runs it, of one element here.
     note : str
         What of it is not read, empty if all is.
     """
@@ -78,7 +86,7 @@ class FileTensor:
     zero_point: np.ndarray
     axis: int = 0
     value: np.ndarray | None = None
-    is_free: bool = False
+    free: tuple[int, ...] = ()
     note: str = ""
 
     @property
@@ -212,8 +220,9 @@ class _Reader:
             points = quantisation.ZeroPointAsNumpy() if quantisation.ZeroPointLength() else 0
             zero_point = np.zeros(scale.size, np.int64) + np.asarray(points, np.int64)
             axis = int(quantisation.QuantizedDimension())
-        signature = tensor.ShapeSignatureAsNumpy() if tensor.ShapeSignatureLength() else ()
-        made = FileTensor(name, shape, kind, scale, zero_point, axis, is_free=len(signature) > 0 and signature[0] == -1)
+        signature = [int(size) for size in tensor.ShapeSignatureAsNumpy()] if tensor.ShapeSignatureLength() else []
+        made = FileTensor(name, shape, kind, scale, zero_point, axis,
+                          free=tuple(place for place, size in enumerate(signature) if size < 0))
         if tensor.Sparsity() is not None:
             made.note = "its weights are sparse: convert it without sparsity"
         elif tensor.IsVariable():

@@ -5,24 +5,24 @@ from os import PathLike
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, shapes, windows
-from .builder import HANDLERS, Builder
+from . import contractions, elementwise, moves, resizes, shapes, windows
+from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, shapes, windows
-
-_MOVES = "nothing moves parts of tensors from one place to another"
+_FAMILIES = contractions, elementwise, moves, resizes, shapes, windows
 
 #: Operators that are not taken, with the reason.
 _REFUSED = {
-    **dict.fromkeys(("CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "PACK", "UNPACK", "TILE",
-                     "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH",
-                     "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "MIRROR_PAD", "REVERSE_V2"), _MOVES),
     **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
+    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), "nothing is kept from one run to the next: "
+                    "convert the model with its states as inputs and outputs"),
 }
+
+#: Reason of all others.
+_UNKNOWN = "there is none of this kind here"
 
 _HOW = ("convert it to int8 with tf.lite.TFLiteConverter: optimizations = [tf.lite.Optimize.DEFAULT], a "
         "representative_dataset, and target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]")
@@ -78,6 +78,9 @@ def _inputs(where: str, file: TfliteFile, batch: int | None) -> dict[str, Tensor
         if tensor.dtype is None or tensor.note or 0 in tensor.shape:
             raise PearrayError(f"{where}: input {tensor.name!r} must be a tensor of numbers, not "
                                f"{tensor.note or f'{tensor.kind.lower()} of shape {tensor.shape}'}")
+        if any(tensor.free):
+            raise PearrayError(f"{where}: input {tensor.name!r} must have a fixed shape behind its first dimension, "
+                               f"but dimension {max(tensor.free)} is free: convert it with a fixed one")
         shape = tensor.shape if batch is None or not tensor.shape else (batch, *tensor.shape[1:])
         found[tensor.name] = Tensor(tensor.name, shape, tensor.dtype)
     return found
@@ -107,21 +110,19 @@ def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
             failed.setdefault((operator.kind, reason), []).append(operator)
             builder.declare(operator)
     if failed:
-        raise PearrayError(f"{where} has operators that cannot be mapped: " + "; ".join(
-            f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
-            for (kind, reason), operators in failed.items()))
+        found = "; ".join(f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
+                          for (kind, reason), operators in failed.items())
+        known = f"; known: {', '.join(sorted(HANDLERS))}" if _UNKNOWN in {reason for _, reason in failed} else ""
+        raise PearrayError(f"{where} has operators that cannot be mapped: {found}{known}")
     return _graph(where, file, builder, inputs)
 
 
 def _attempt(operator: FileOperator, builder: Builder) -> str:
     """Append what an operator is; return why it cannot be, or nothing."""
     handler = HANDLERS.get(operator.kind)
-    known = all(number in builder.values for number in operator.inputs)
-    if operator.kind in _REFUSED and not (handler is not None and known):
-        return _REFUSED[operator.kind]
     if handler is None:
-        return f"it is none of {', '.join(sorted(HANDLERS))}"
-    if len(operator.outputs) != 1:
+        return _REFUSED.get(operator.kind, _UNKNOWN)
+    if len(operator.outputs) != 1 and operator.kind not in SEVERAL:
         return f"it must have one output, not {len(operator.outputs)}"
     try:
         handler(operator, builder)
