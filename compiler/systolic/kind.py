@@ -34,7 +34,8 @@ from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
 from .row_softmax import lower_softmax
-from .schedule import schedule
+from .parts import on_chip
+from .schedule import note_reads, schedule
 from .steps import ContractionStep
 from .strips import Stage
 from .timeline import timeline
@@ -49,8 +50,9 @@ def _checked(config: Config) -> SystolicConfig:
 
 
 def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
-    """Commands of some steps, behind which nobody asks any more which of them stored what."""
+    """Commands of some steps, behind which nobody asks any more which of them stored what, and what these read."""
     program = schedule(config, timing, steps)
+    note_reads(config, program, steps)
     for step in steps:
         for output in step.group.outputs:
             output.target[0].settle()
@@ -64,6 +66,7 @@ class _Planner(LayerPlanner):
         self._config, self._timing, self._mapper = config, timing, mapper
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
+        self._wanted: Collection[Buffer] = ()
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         self._plan = plan
@@ -79,6 +82,7 @@ class _Planner(LayerPlanner):
         return [step for stage in stages for step in stage.steps]
 
     def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
+        self._wanted = wanted
         is_apart = any(isinstance(step, ProgramStep) for steps in layers for step in steps)
         if not self._config.has_moves or self._plan is None or is_apart:
             return super().arrange(layers, wanted)
@@ -89,8 +93,8 @@ class _Planner(LayerPlanner):
         return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return scheduled(steps, self._config.commands,
-                         lambda some: _settled(self._config, self._timing, all_of(ContractionStep, some)))
+        parts = scheduled(steps, lambda some: _settled(self._config, self._timing, all_of(ContractionStep, some)))
+        return on_chip(self._config, self._timing, parts, self._wanted)
 
 
 def _dataflow(value: Any, graph: Graph) -> str:
