@@ -22,9 +22,9 @@ from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
-from ..program_step import ProgramStep, scheduled
+from ..program_step import ProgramStep
 from ..residency import Arrangement
-from ..steps import Step, all_of
+from ..steps import Step
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -33,9 +33,8 @@ from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
+from .parts import commands_of
 from .row_softmax import lower_softmax
-from .parts import on_chip
-from .schedule import note_reads, schedule
 from .steps import ContractionStep
 from .strips import Stage
 from .timeline import timeline
@@ -47,16 +46,6 @@ __all__ = ["COMPILER"]
 def _checked(config: Config) -> SystolicConfig:
     assert isinstance(config, SystolicConfig)
     return config
-
-
-def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
-    """Commands of some steps, behind which nobody asks any more which of them stored what, and what these read."""
-    program = schedule(config, timing, steps)
-    note_reads(config, program, steps)
-    for step in steps:
-        for output in step.group.outputs:
-            output.target[0].settle()
-    return program
 
 
 class _Planner(LayerPlanner):
@@ -93,8 +82,7 @@ class _Planner(LayerPlanner):
         return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        parts = scheduled(steps, lambda some: _settled(self._config, self._timing, all_of(ContractionStep, some)))
-        return on_chip(self._config, self._timing, parts, self._wanted)
+        return commands_of(self._config, self._timing, steps, self._wanted)
 
 
 def _dataflow(value: Any, graph: Graph) -> str:

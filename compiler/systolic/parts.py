@@ -1,4 +1,8 @@
-"""Parts of a program behind one another, between which tensors stay on chip where that is no slower."""
+"""Parts of a program, each made as if it were alone, behind one another: what they load twice, or store and load again.
+
+Parts are the steps between kernels that bring their commands along, and these. Steps of several layers use one tile in
+the place of those that hold the same, and tensors stay on chip between parts, where the whole is no slower.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -8,24 +12,79 @@ from ...memory import MemoryTiming
 from ..forwarding import Scratchpads, forwarded
 from ..kernels.views import Buffer
 from ..program import Program
-from ..program_step import joined
+from ..program_step import joined, scheduled
+from ..residency import Price, renewed
+from ..sharing import same_tiles
+from ..steps import Step, all_of
 from .arrange import price_of, rooms
+from .schedule import note_reads, schedule
+from .steps import ContractionStep
 
-__all__ = ["on_chip"]
+__all__ = ["commands_of"]
 
 #: Fields of an EXECUTE that say where operands begin, and in which scratchpad.
 _BASES = {"a_base": Destination.ACTIVATION.value, "w_base": Destination.WEIGHT.value}
 
+#: Steps of a part at most of which tiles are compared.
+_MOST_STEPS = 8_000
 
-def on_chip(config: SystolicConfig, timing: MemoryTiming, parts: Sequence[Program],
-            wanted: Collection[Buffer]) -> Program:
-    """All parts as one program; `wanted` are tensors that must be in memory at the end."""
-    whole = joined(parts, config.commands)
-    if len(parts) < 2 or not config.has_moves:
-        return whole
-    pads = Scratchpads(rooms(config), _BASES, config.operand_bytes)
-    other = forwarded(whole, [part.length for part in parts], pads, wanted)
-    if other is None:
-        return whole
-    usual, found = (price_of(config, timing, each) for each in (whole, other))
-    return other if found.cycles <= usual.cycles and found.total < usual.total else whole
+
+class _Parts:
+    """Makes the parts of a program, and puts them together.
+
+    Parameters
+    ----------
+    wanted : collection of Buffer
+        Tensors that must be in memory at the end.
+    """
+
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, wanted: Collection[Buffer]):
+        self._config, self._timing, self._wanted = config, timing, wanted
+        self._pads = Scratchpads(rooms(config), _BASES, config.operand_bytes)
+        #: By the identity of a part, the same with fewer tiles.
+        self._shared: dict[int, Program] = {}
+
+    def run(self, steps: Sequence[Step]) -> Program:
+        """Make and join all: the cheapest program that is no slower than all parts as they are."""
+        parts = scheduled(steps, self._part)
+        usual = joined(parts, self._config.commands)
+        choices = [usual]
+        if self._shared:
+            choices.append(joined([self._shared.get(id(part), part) for part in parts], self._config.commands))
+        if len(parts) > 1 and self._config.has_moves:
+            lengths = [[part.length for part in parts],
+                       [self._shared.get(id(part), part).length for part in parts]]
+            found = [forwarded(whole, each, self._pads, self._wanted)
+                     for whole, each in zip(choices, lengths, strict=False)]
+            choices += [each for each in found if each is not None]
+        if len(choices) == 1:
+            return usual
+        prices = [price_of(self._config, self._timing, each) for each in choices]
+        return min(zip(prices, choices, strict=True), key=lambda choice: self._cost(choice[0], prices[0]))[1]
+
+    @staticmethod
+    def _cost(price: Price, usual: Price) -> tuple[bool, float]:
+        return price.cycles > usual.cycles, price.total
+
+    def _part(self, steps: Sequence[Step]) -> Program:
+        """Commands of some steps; behind them nobody asks any more which of them stored what."""
+        program = self._scheduled(steps)
+        same = same_tiles(steps) if len(steps) <= _MOST_STEPS else {}
+        if same:
+            self._shared[id(program)] = self._scheduled(renewed(steps, same))
+        for step in steps:
+            for output in step.group.outputs:
+                output.target[0].settle()
+        return program
+
+    def _scheduled(self, steps: Sequence[Step]) -> Program:
+        own = all_of(ContractionStep, steps)
+        program = schedule(self._config, self._timing, own)
+        note_reads(self._config, program, own)
+        return program
+
+
+def commands_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[Step],
+                wanted: Collection[Buffer]) -> Program:
+    """Commands of all layers' steps; `wanted` are tensors that must be in memory at the end."""
+    return _Parts(config, timing, wanted).run(steps)
