@@ -6,16 +6,18 @@ these STOREs on, and MOVEs behind them bring the bytes there. A STORE is left ou
 nobody wants them in memory. So that places are free, parts take theirs one behind another, as long as there is room.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 
-from ..hdl.shell.commands import ADDRESS_BITS, CommandSet, Opcode
+from ..hdl.shell.commands import ADDRESS_BITS, Opcode
+from .borders import eased
+from .dependences import Reload, Stored, Use, Uses, target_of
 from .kernels.views import Buffer
-from .moves import copied, move_bodies
-from .program import Command, Mark, Program, Read
+from .moves import move_bodies
+from .program import Command, Program
 from .rewriting import Moved, rewritten
 
 __all__ = ["Scratchpads", "forwarded"]
@@ -28,7 +30,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Scratchpads:
-    """Scratchpads of operands that MOVEs reach.
+    """Scratchpads of operands.
 
     Parameters
     ----------
@@ -38,62 +40,20 @@ class Scratchpads:
         Fields of an EXECUTE that say where it begins to read, and the scratchpads that they mean.
     item : int
         Bytes of an operand, in which these count.
+    has_moves : bool
+        Whether MOVEs reach them.
     """
 
     sizes: Mapping[int, int]
     bases: Mapping[str, int]
     item: int
+    has_moves: bool
 
 
-@dataclass(frozen=True, eq=False)
-class _Use:
-    """A command's use of a scratchpad.
-
-    Members
-    -------
-    place : int
-        Place of the command in the program.
-    ordinal : int
-        That of a LOAD or an EXECUTE in its queue; 0 for a MOVE.
-    read : Read or None
-        What it reads, if it is an EXECUTE.
-    """
-
-    place: int
-    opcode: Opcode
-    ordinal: int
-    memory: int
-    first: int
-    end: int
-    read: Read | None = None
-
-
-def _target(command: Command, sizes: Mapping[int, int]) -> str | None:
-    """Field of the first byte of a scratchpad of operands that a command writes, or None if it writes none."""
-    field = {Opcode.LOAD: "address", Opcode.MOVE: "target"}.get(command.opcode)
-    return field if command.body.get("destination", 0) in sizes else None
-
-
-def _uses(commands: Sequence[Command], reads: Iterable[Read], sizes: Mapping[int, int]) -> list[_Use]:
-    """All uses of scratchpads of operands, in the order of the program."""
-    found, loads, executes = [], 0, [0]
-    for place, command in enumerate(commands):
-        loads += command.opcode is Opcode.LOAD
-        if command.opcode is Opcode.EXECUTE:
-            executes.append(place)
-        if (field := _target(command, sizes)) is not None:
-            near = copied(command.body, field)
-            found.append(_Use(place, command.opcode, loads if command.opcode is Opcode.LOAD else 0,
-                              command.body.get("destination", 0), int(near.min()), int(near.max()) + 1))
-    found += [_Use(executes[read.execute], Opcode.EXECUTE, read.execute, read.memory, read.first, read.end, read)
-              for read in reads]
-    return sorted(found, key=lambda use: use.place)
-
-
-def _shifts(uses: Sequence[_Use], ends: Sequence[int], sizes: Mapping[int, int]) -> list[dict[int, int]]:
+def _shifts(uses: Sequence[Use], ends: Sequence[int], sizes: Mapping[int, int]) -> list[dict[int, int]]:
     """By how many bytes the places of each part move in each scratchpad, so that they come behind those of the last."""
     found: list[dict[int, int]] = [{} for _ in ends]
-    rows: dict[tuple[int, int], list[_Use]] = {}
+    rows: dict[tuple[int, int], list[Use]] = {}
     for use, part in zip(uses, np.searchsorted(ends, [use.place for use in uses], side="right").tolist(), strict=True):
         rows.setdefault((use.memory, part), []).append(use)
     free = dict.fromkeys(sizes, 0)
@@ -116,7 +76,7 @@ def _moved_on(commands: Sequence[Command], ends: Sequence[int], shifts: Sequence
         while place >= ends[part]:
             part += 1
         body, by = dict(command.body), shifts[part]
-        if (field := _target(command, pads.sizes)) is not None:
+        if (field := target_of(command, pads.sizes)) is not None:
             body[field] = body.get(field, 0) + by.get(body.get("destination", 0), 0)
         if command.opcode is Opcode.EXECUTE:
             for field, memory in pads.bases.items():
@@ -125,140 +85,67 @@ def _moved_on(commands: Sequence[Command], ends: Sequence[int], shifts: Sequence
     return found
 
 
-@dataclass(eq=False)
-class _Candidate:
-    """A LOAD of what STOREs have written: the bytes of its scratchpad, and for each the STORE, and what that read."""
-
-    place: int
-    memory: int
-    near: np.ndarray
-    store: np.ndarray
-    source: np.ndarray
-
-
-class _Stored:
-    """What STOREs of a program write, and LOADs read again.
-
-    Members
-    -------
-    candidates : list of _Candidate
-        LOADs whose bytes STOREs have written.
-    needed : set of int
-        Places of the STOREs that others read, or that are wanted.
-    """
-
-    def __init__(self, commands: Sequence[Command], sizes: Mapping[int, int], wanted: Collection[Buffer]):
-        self.candidates: list[_Candidate] = []
-        self.needed: set[int] = set()
-        far = [(copied(command.body, "dram") if self._copies(command) else None) for command in commands]
-        top = max((int(each.max()) + 1 for each in far if each is not None), default=0)
-        top = max(top, *(buffer.address + buffer.nbytes for buffer in wanted), 0)
-        self._store, self._source = np.full(top, -1, np.int32), np.zeros(top, np.int32)
-        for place, (command, each) in enumerate(zip(commands, far, strict=True)):
-            if each is None:
-                continue
-            if command.opcode is Opcode.STORE:
-                self._store[each], self._source[each] = place, copied(command.body, "address")
-            elif (store := self._store[each]).max() >= 0:
-                self._read(place, command, store, self._source[each], sizes)
-        for buffer in wanted:
-            self.needed.update(np.unique(self._store[buffer.address:buffer.address + buffer.nbytes]).tolist())
-
-    @staticmethod
-    def _copies(command: Command) -> bool:
-        """Whether a command is a LOAD or a STORE of tensors."""
-        body = command.body
-        return command.opcode in (Opcode.LOAD, Opcode.STORE) and not body.get("fill") and not body.get("profile")
-
-    def _read(self, place: int, command: Command, store: np.ndarray, source: np.ndarray,
-              sizes: Mapping[int, int]) -> None:
-        memory = command.body.get("destination", 0)
-        if memory in sizes and store.min() >= 0:
-            self.candidates.append(_Candidate(place, memory, copied(command.body, "address"), store, source))
-        else:
-            self.needed.update(np.unique(store).tolist())
-
-
 class _Forwarding:
     """Decides which LOADs and STOREs of a program are left out."""
 
-    def __init__(self, commands: Sequence[Command], uses: Sequence[_Use], sizes: Mapping[int, int],
+    def __init__(self, commands: Sequence[Command], uses: Uses, stored: Stored, memories: Collection[int],
                  wanted: Collection[Buffer]):
-        self._commands, self._uses, self._sizes = commands, uses, sizes
-        self._stored = _Stored(commands, sizes, wanted)
-        #: Of all uses: place, scratchpad, first byte, and that behind the last.
-        self._table = np.array([(use.place, use.memory, use.first, use.end) for use in uses]).reshape(-1, 4).T
+        self._commands, self._uses, self._stored, self._memories = commands, uses, stored, memories
+        self._wanted = {place for buffer in wanted for place in stored.last(buffer.address, buffer.nbytes)}
 
-    def rewritten(self, format: CommandSet, marks: Sequence[Mark]) -> Program | None:
-        """The program anew, or None if all stays as it is."""
-        stored, forwarded = self._stored, list[_Candidate]()
-        kept = {*stored.needed}
-        for candidate in stored.candidates:
-            stores = {*np.unique(candidate.store).tolist()}
-            if stores & stored.needed or not self._is_free(candidate):
-                kept |= stores
+    def moves(self) -> tuple[list[Moved], set[int]]:
+        """MOVEs that come in, and places of the LOADs and STOREs that go."""
+        forwarded: list[Reload] = []
+        kept = {*self._wanted}
+        for reload in self._stored.reloads.values():
+            if (reload.memory in self._memories and reload.store.min() >= 0 and not reload.stores & self._wanted
+                    and self._is_free(reload)):
+                forwarded.append(reload)
             else:
-                forwarded.append(candidate)
-        if not forwarded:
-            return None
-        loads = {candidate.place for candidate in forwarded}
-        stores = {int(place) for candidate in forwarded for place in np.unique(candidate.store)} - kept
-        return rewritten(format, self._commands, marks, self._moves(forwarded, loads), loads | stores)
+                kept |= reload.stores
+        loads = {reload.place for reload in forwarded}
+        stores = {place for reload in forwarded for place in reload.stores}
+        return self._moves(forwarded, loads), loads | (stores - kept)
 
-    def _overlapping(self, memory: int, first: int, end: int, after: int, before: int) -> list[_Use]:
-        """Uses of some bytes behind one place in the program and before another."""
-        place, memories, firsts, ends = self._table
-        found = np.flatnonzero((memories == memory) & (firsts < end) & (first < ends) & (place > after)
-                               & (place < before))
-        return [self._uses[index] for index in found.tolist()]
-
-    def _is_free(self, candidate: _Candidate) -> bool:
+    def _is_free(self, reload: Reload) -> bool:
         """Whether nobody uses the bytes that a LOAD writes from the STOREs of these on."""
-        first, end = int(candidate.near.min()), int(candidate.near.max()) + 1
+        first, end = int(reload.near.min()), int(reload.near.max()) + 1
         store = np.full(end - first, len(self._commands))
-        store[candidate.near - first] = candidate.store
-        for use in self._overlapping(candidate.memory, first, end, int(candidate.store.min()), candidate.place):
-            inside = self._bytes(use) - first
+        store[reload.near - first] = reload.store
+        for use in self._uses.overlapping(reload.memory, first, end, int(reload.store.min()), reload.place):
+            inside = self._uses.bytes_of(use) - first
             inside = inside[(inside >= 0) & (inside < end - first)]
             if (store[inside] < use.place).any():
                 return False
         return True
 
-    def _bytes(self, use: _Use) -> np.ndarray:
-        """Bytes that a command uses."""
-        if use.read is None:
-            return copied(self._commands[use.place].body, "address" if use.opcode is Opcode.LOAD else "target")
-        return np.arange(use.first, use.end) if use.read.inside is None else use.first + use.read.inside
-
-    def _moves(self, forwarded: Sequence[_Candidate], loads: Collection[int]) -> list[Moved]:
+    def _moves(self, forwarded: Sequence[Reload], loads: Collection[int]) -> list[Moved]:
         """MOVEs for some LOADs, those of what one STORE reads together."""
-        parts: dict[tuple[int, int], list[tuple[_Candidate, np.ndarray]]] = {}
-        for candidate in forwarded:
-            for store in np.unique(candidate.store).tolist():
-                parts.setdefault((store, candidate.memory), []).append((candidate, candidate.store == store))
-        found = []
-        for (store, memory), some in parts.items():
-            source, near = (np.concatenate([each[chosen] for each, chosen in pairs]) for pairs in (
-                [(candidate.source, chosen) for candidate, chosen in some],
-                [(candidate.near, chosen) for candidate, chosen in some]))
-            bodies = [{"destination": memory} | body for body in move_bodies(source, near)]
-            moved = Moved(store, bodies, [candidate.place for candidate, _ in some], 0, 0, [])
-            for candidate, chosen in some:
-                first, end = int(candidate.near[chosen].min()), int(candidate.near[chosen].max()) + 1
-                for use in self._overlapping(memory, first, end, -1, store):
-                    if use.opcode is Opcode.LOAD:
-                        moved.load = max(moved.load, use.ordinal)
-                    elif use.opcode is Opcode.EXECUTE:
-                        moved.execute = max(moved.execute, use.ordinal)
-                over = self._overlapping(memory, first, end, candidate.place, len(self._commands))
-                moved.over += [use.place for use in over if use.opcode is Opcode.LOAD and use.place not in loads][:1]
-            found.append(moved)
-        return found
+        parts: dict[tuple[int, int], list[Reload]] = {}
+        for reload in forwarded:
+            for store in reload.stores:
+                parts.setdefault((store, reload.memory), []).append(reload)
+        return [self._moved(store, memory, some, loads) for (store, memory), some in parts.items()]
+
+    def _moved(self, store: int, memory: int, some: Sequence[Reload], loads: Collection[int]) -> Moved:
+        """MOVEs behind a STORE for some LOADs of what it reads; all of `loads` go."""
+        uses, chosen = self._uses, [reload.store == store for reload in some]
+        near = [reload.near[own] for reload, own in zip(some, chosen, strict=True)]
+        source = [reload.source[own] for reload, own in zip(some, chosen, strict=True)]
+        bodies = [{"destination": memory} | body for body in move_bodies(np.concatenate(source), np.concatenate(near))]
+        before: dict[str, int] = {}
+        over: list[int] = []
+        for reload, each in zip(some, near, strict=True):
+            first, end = int(each.min()), int(each.max()) + 1
+            for queue, ordinal in uses.last(memory, first, end, store).items():
+                before[queue] = max(before.get(queue, 0), ordinal)
+            over += [use.place for use in uses.overlapping(memory, first, end, reload.place, len(self._commands))
+                     if use.opcode is Opcode.LOAD and use.place not in loads][:1]
+        return Moved(store, bodies, [reload.place for reload in some], before, over)
 
 
-def forwarded(program: Program, lengths: Sequence[int], pads: Scratchpads,
-              wanted: Collection[Buffer]) -> Program | None:
-    """A program of which tensors stay on chip between its parts, or None if none can.
+def forwarded(program: Program, lengths: Sequence[int], pads: Scratchpads, wanted: Collection[Buffer]) -> Program:
+    """A program of which tensors stay on chip between its parts, where there is room.
 
     Parameters
     ----------
@@ -270,11 +157,15 @@ def forwarded(program: Program, lengths: Sequence[int], pads: Scratchpads,
         Tensors that must be in memory at the end. They are loaded from there.
     """
     commands, ends = program.commands, [*accumulate(lengths)]
-    shifts = _shifts(_uses(commands, program.reads, pads.sizes), ends, pads.sizes)
+    shifts = _shifts(Uses(commands, program.reads, pads.sizes).all, ends, pads.sizes)
     commands = _moved_on(commands, ends, shifts, pads)
     parts = np.searchsorted(ends, [place for place, command in enumerate(commands)
                                    if command.opcode is Opcode.EXECUTE], side="right").tolist()
     reads = [replace(read, first=read.first + by, end=read.end + by) for read in program.reads
              for by in (shifts[parts[read.execute - 1]].get(read.memory, 0),)]
-    return _Forwarding(commands, _uses(commands, reads, pads.sizes), pads.sizes, wanted).rewritten(
-        program.format, program.marks)
+    uses, stored = Uses(commands, reads, pads.sizes), Stored(commands)
+    commands = eased(commands, ends, uses, stored, pads.sizes)
+    moves, removed = list[Moved](), set[int]()
+    if pads.has_moves:
+        moves, removed = _Forwarding(commands, uses, stored, pads.sizes, wanted).moves()
+    return rewritten(program.format, commands, program.marks, moves, removed)

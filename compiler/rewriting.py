@@ -8,7 +8,7 @@ from .program import QUEUES, Command, Mark, Program
 
 __all__ = ["Moved", "rewritten"]
 
-_LOAD, _STORE, _MOVE, _EXECUTE = (QUEUES[opcode] for opcode in (Opcode.LOAD, Opcode.STORE, Opcode.MOVE, Opcode.EXECUTE))
+_LOAD, _STORE, _MOVE = (QUEUES[opcode] for opcode in (Opcode.LOAD, Opcode.STORE, Opcode.MOVE))
 
 
 @dataclass(eq=False)
@@ -23,8 +23,8 @@ class Moved:
         MOVE bodies.
     loads : list of int
         Places in the program of the LOADs that need not be any more.
-    load, execute : int
-        Ordinals of the LOAD and the EXECUTE that are the last to use the places before.
+    before : dict of str to int
+        Ordinals of the commands of each queue that are the last to use the places before.
     over : list of int
         Places in the program of the LOADs that come over these places next.
 
@@ -37,8 +37,7 @@ class Moved:
     store: int
     bodies: list[dict[str, int]]
     loads: list[int]
-    load: int
-    execute: int
+    before: dict[str, int]
     over: list[int]
     ordinal: int = field(default=0, init=False)
 
@@ -68,11 +67,11 @@ class _Rewriter:
         queue, waits = QUEUES[command.opcode], self._waits(command.waits)
         latest = self._moved[queue][-1]
         if place in self._over:
-            waits[_MOVE] = max(waits[_MOVE], *(moved.ordinal for moved in self._over[place]))
+            waits[_MOVE] = max(waits.get(_MOVE, 0), *(moved.ordinal for moved in self._over[place]))
         if place not in self._removed:
             self.program.emit(command.opcode, waits, command.body)
         for moved in self._behind.get(place, ()):
-            before = self._waits({_LOAD: moved.load, _EXECUTE: moved.execute})
+            before = self._waits(moved.before)
             for body in moved.bodies:
                 moved.ordinal = self.program.emit(
                     Opcode.MOVE, {name: max(wait, before[name]) for name, wait in waits.items()}, body)
@@ -83,9 +82,9 @@ class _Rewriter:
 
     def _waits(self, waits: Mapping[str, int]) -> dict[str, int]:
         """Waits for commands of the old program, as those of this one."""
-        found = {queue: self._kept[queue][waits.get(queue, 0)] for queue in self._kept}
-        found[_MOVE] = max(found[_MOVE], *(self._moved[queue][waits.get(queue, 0)] for queue in (_LOAD, _STORE)))
-        return found
+        found = {queue: kept[waits.get(queue, 0)] for queue, kept in self._kept.items()}
+        latest = max(self._moved[queue][waits.get(queue, 0)] for queue in (_LOAD, _STORE))
+        return found | {_MOVE: max(found.get(_MOVE, 0), latest)} if latest else found
 
 
 def rewritten(format: CommandSet, commands: Sequence[Command], marks: Sequence[Mark], moves: Sequence[Moved],

@@ -40,25 +40,22 @@ class _Parts:
 
     def __init__(self, config: SystolicConfig, timing: MemoryTiming, wanted: Collection[Buffer]):
         self._config, self._timing, self._wanted = config, timing, wanted
-        self._pads = Scratchpads(rooms(config), _BASES, config.operand_bytes)
+        self._pads = Scratchpads(rooms(config), _BASES, config.operand_bytes, config.has_moves)
         #: By the identity of a part, the same with fewer tiles.
         self._shared: dict[int, Program] = {}
 
     def run(self, steps: Sequence[Step]) -> Program:
         """Make and join all: the cheapest program that is no slower than all parts as they are."""
         parts = scheduled(steps, self._part)
-        usual = joined(parts, self._config.commands)
-        choices = [usual]
-        if self._shared:
-            choices.append(joined([self._shared.get(id(part), part) for part in parts], self._config.commands))
-        if len(parts) > 1 and self._config.has_moves:
-            lengths = [[part.length for part in parts],
-                       [self._shared.get(id(part), part).length for part in parts]]
-            found = [forwarded(whole, each, self._pads, self._wanted)
-                     for whole, each in zip(choices, lengths, strict=False)]
-            choices += [each for each in found if each is not None]
+        choices = [joined(parts, self._config.commands)]
+        for some in [parts, [self._shared.get(id(part), part) for part in parts]][:1 + bool(self._shared)]:
+            whole = joined(some, self._config.commands)
+            if len(some) > 1:
+                whole = forwarded(whole, [part.length for part in some], self._pads, self._wanted)
+            if some is not parts or len(some) > 1:
+                choices.append(whole)
         if len(choices) == 1:
-            return usual
+            return choices[0]
         prices = [price_of(self._config, self._timing, each) for each in choices]
         return min(zip(prices, choices, strict=True), key=lambda choice: self._cost(choice[0], prices[0]))[1]
 
