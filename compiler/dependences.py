@@ -131,10 +131,14 @@ class Stored:
     -------
     reloads : dict of int to Reload
         LOADs of such bytes, by place.
+    ordinals : dict of int to int
+        Ordinals of STOREs, by place.
     """
 
     def __init__(self, commands: Sequence[Command]):
         self.reloads: dict[int, Reload] = {}
+        stores = [place for place, command in enumerate(commands) if command.opcode is Opcode.STORE]
+        self.ordinals = {place: ordinal for ordinal, place in enumerate(stores, 1)}
         far = [(copied(command.body, "dram") if self._copies(command) else None) for command in commands]
         self._top = max((int(each.max()) + 1 for each in far if each is not None), default=0)
         self._store, source = np.full(self._top, -1, np.int32), np.zeros(self._top, np.int32)

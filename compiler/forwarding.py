@@ -1,9 +1,10 @@
 """Tensors that stay on chip between the parts of a program, of which each has been made as if it were alone.
 
-A part may be the steps of some layers, or a kernel that brings its commands along. What one stores and a later one loads
-need not go through memory: a LOAD of what the program has stored is left out if its place in the scratchpad is free from
-these STOREs on, and MOVEs behind them bring the bytes there. A STORE is left out if no LOAD of its bytes is left, and
-nobody wants them in memory. So that places are free, parts take theirs one behind another, as long as there is room.
+A part may be the steps of some layers, or a kernel that brings its commands along. What one stores and a later one
+loads need not go through memory: a LOAD of what the program has stored is left out if its place in the scratchpad is
+free from these STOREs on, and MOVEs behind them bring the bytes there. A STORE is left out if no LOAD of its bytes is
+left, and nobody wants them in memory. So that places are free, parts take theirs one behind another, as long as there
+is room.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -164,7 +165,7 @@ def forwarded(program: Program, lengths: Sequence[int], pads: Scratchpads, wante
     reads = [replace(read, first=read.first + by, end=read.end + by) for read in program.reads
              for by in (shifts[parts[read.execute - 1]].get(read.memory, 0),)]
     uses, stored = Uses(commands, reads, pads.sizes), Stored(commands)
-    commands = eased(commands, ends, uses, stored, pads.sizes)
+    commands = eased(commands, ends, uses, stored, pads.sizes, wanted)
     moves, removed = list[Moved](), set[int]()
     if pads.has_moves:
         moves, removed = _Forwarding(commands, uses, stored, pads.sizes, wanted).moves()

@@ -22,7 +22,7 @@ _STEPS = {"dram": ("dram_step1", "dram_step2"), "address": ("step1", "step2"),
 
 
 def copied(body: Mapping[str, int], base: str) -> np.ndarray:
-    """Bytes that a LOAD, a STORE or a MOVE copies, (bytes,): from or to the first, ``dram``, ``address`` or ``target``."""
+    """Bytes that a LOAD, a STORE or a MOVE copies, (bytes,); `base` is ``dram``, ``address`` or ``target``."""
     inner, outer = _STEPS[base]
     found: np.ndarray = (
         body.get(base, 0) + np.arange(body["count2"])[:, None, None] * body.get(outer, 0)

@@ -53,7 +53,7 @@ class Scratchpad:
         self._rests: list[tuple[int, int, int, int, int]] = []
 
     def shrink(self, tiles: Iterable[Tile]) -> None:
-        """Leave alone what is not needed if some tiles are all that will be placed: each may have a place of its own."""
+        """Leave alone what is not needed even if each of all tiles that will be placed has a place of its own."""
         self.capacity = min(self.capacity, sum(self._aligned(tile.size) for tile in tiles))
 
     def _aligned(self, size: int) -> int:

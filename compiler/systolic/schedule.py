@@ -305,8 +305,10 @@ def _standing(use: Use) -> tuple[int, int, np.ndarray | None]:
     tile = use.tile
     if tile.is_resident or use.pieces == len(tile.pieces):
         return 0, tile.size, None
-    found = np.unique(np.concatenate([copied(body, "address") for piece in tile.pieces[:use.pieces]
-                                      for body in piece.loads]))
+    parts = [copied(body, "address") for piece in tile.pieces[:use.pieces] for body in piece.loads]
+    if not parts:
+        return 0, 0, None
+    found = np.unique(np.concatenate(parts))
     first, end = int(found[0]), int(found[-1]) + 1
     return first, end, None if end - first == found.size else found - first
 

@@ -36,5 +36,5 @@ def test_program_of_a_step_changes_in_few_places(rng):
     compiled = compile_graph(Block.draw(rng, shape, 6).graphs["step"], layer_array(), effort=0)
     kinds = sorted((opcode.name, mark.field) for opcode, mark in zip(
         compiled.positions["position"].opcodes, compiled.positions["position"].marks, strict=True))
-    # A load of the matrix for queries and one for keys, a store of a row for each head, three blocks of keys a group.
-    assert kinds == [("LOAD", "dram")] * 2 + [("POST", "acc_nstep")] * 6 + [("STORE", "dram")] * 2
+    # A load of the matrix for queries and keys, a store of a row for each head, three blocks of keys a group.
+    assert kinds == [("LOAD", "dram")] + [("POST", "acc_nstep")] * 6 + [("STORE", "dram")] * 2
