@@ -152,10 +152,10 @@ class _Compiler:
         return {name: number for name, number in last.items() if name not in kept}
 
     def _kept(self) -> list[Buffer]:
-        """Tensors that the program makes and that must be in memory at its end."""
+        """Tensors that must be in memory at the end of the program, those that it only adds to among them."""
         moved = [moving.buffer for moving in self._context.moving]
-        return [*moved, *(found.buffer for found in self._context.located.values()
-                          if found.buffer.is_made and found.buffer.name not in self._dies)]
+        return [*moved, *(found.buffer for name, found in self._context.located.items()
+                          if self._device.source(name) not in self._dies)]
 
     def _place(self) -> None:
         """Give buffers that want one their place."""
