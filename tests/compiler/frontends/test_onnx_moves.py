@@ -58,7 +58,7 @@ def test_equals_the_runtime(rng, tmp_path, name):
 
 @pytest.mark.parametrize("name", MOVES)
 def test_programs_equal_the_runtime(rng, tmp_path, name):
-    """Pieces, pixels, matrices of zeros and ones, rows of the output's buffer: any slip moves another byte, or waits."""
+    """Pieces, pixels, matrices of zeros and ones, rows of the output's buffer: a slip moves another byte, or waits."""
     for _ in range(4):
         operator, inputs, attributes, x = drawn_move(rng, name, rng.choice([np.int8, np.uint8]))
         model = _model(operator, inputs, attributes, x)
@@ -112,9 +112,9 @@ def test_concat_in_qdq_form(rng, tmp_path, alike, activation):
         for name in "ab":
             constants |= quantisation(rng, name, np.int8, 0.02, 0.03)
             if alike:
-                constants |= {f"{name}_scale": constants["y_scale"], f"{name}_zero": constants["y_zero"]}
+                constants |= {f"{name}_{what}": constants[f"y_{what}"] for what in ("scale", "zero")}
         nodes = [*stage("a"), *stage("b"), ("Concat", ["a_d", "b_d"], ["c"], {"axis": 1}),
-                 *([(activation, ["c"], ["y"], {})] if activation else [("Identity", ["c"], ["y"], {})] if alike else []),
+                 *([(activation or "Identity", ["c"], ["y"], {})] if activation or alike else []),
                  *stage("y" if activation or alike else "c")]
         constants |= {"c_scale": constants["y_scale"], "c_zero": constants["y_zero"]}
         end = "y_d" if activation or alike else "c_d"
@@ -134,7 +134,8 @@ def test_moves_in_qdq_form(rng, tmp_path, kind):
             "from": np.array([1, 0]), "to": np.array([6, 3]), "steps": np.array([2, 1]), "along": np.array([1, 3])}
         sources, made, attributes = {
             "Split": (["sizes"], ["u", "y", "v"], {"axis": 1}), "Pad": (["pads"], ["y"], {}),
-            "ReduceMax": ([], ["y"], {"axes": [[1], [2, 3], [-1, 0]][rng.integers(3)], "keepdims": int(rng.integers(2))}),
+            "ReduceMax": ([], ["y"], {"axes": [[1], [2, 3], [-1, 0]][rng.integers(3)],
+                                      "keepdims": int(rng.integers(2))}),
             "GlobalMaxPool": ([], ["y"], {}), "Slice": (["from", "to", "along", "steps"], ["y"], {})}[kind]
         ends = [("QuantizeLinear", [name, "x_scale", "x_zero"], [f"{name}_q"], {}) for name in made]
         ends += [("DequantizeLinear", [f"{name}_q", "x_scale", "x_zero"], [f"{name}_d"], {}) for name in made]
