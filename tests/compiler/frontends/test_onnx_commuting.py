@@ -31,6 +31,54 @@ def test_what_commutes_with_rounding_moves_behind_it(rng, tmp_path, behind, dtyp
         interpret(graph, {"x": x}, pe.load_config("systolic-8x8").hardware)
 
 
+MOVES = {
+    "Flatten": ([], {}), "Reshape": ([np.array([4, -1])], {}), "Transpose": ([], {"perm": [0, 2, 3, 1]}),
+    "Squeeze": ([np.array([0])], {}), "Unsqueeze": ([np.array([0])], {}), "MaxPool": ([], MAX),
+    "Slice": ([np.array([0]), np.array([2]), np.array([1])], {}), "Pad": ([np.array([0, 0, 1, 0, 0, 0, 0, 0])], {}),
+    "Gather": ([np.array([1, 0])], {"axis": 1}), "Tile": ([np.array([1, 2, 1, 1])], {}), "GlobalMaxPool": ([], {}),
+    "DepthToSpace": ([], {"blocksize": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul", "AveragePool", "GlobalAveragePool", "Softmax"])
+@pytest.mark.parametrize("move", MOVES)
+def test_halves_before_moves(rng, tmp_path, kind, move):
+    """The runtime fuses an operator before some moves alone; its kernels round halves with the zero point inside."""
+    for _ in range(3):
+        inputs = {"x": draw(rng, (1, 4, 4, 4), np.int8)}
+        constants = powers("x", rng, np.int8) | powers("y", rng, np.int8, 2, 5)
+        constants["y_z"] = np.int8(constants["y_z"] | 1)
+        if kind == "Softmax":
+            constants |= {"y_s": np.float32(1 / 256), "y_z": np.int8(-127)}
+        nodes, sources = [dequantised("x")], ["x_d"]
+        if kind in ("Add", "Mul"):
+            inputs["b"] = draw(rng, (1, 4, 4, 4), np.int8)
+            constants |= powers("b", rng, np.int8)
+            nodes.append(dequantised("b"))
+            sources.append("b_d")
+        extra, attributes = MOVES[move]
+        if kind == "GlobalAveragePool" and move in ("MaxPool", "Pad"):
+            continue
+        names = [f"e{place}" for place in range(len(extra))]
+        constants |= dict(zip(names, extra, strict=True))
+        nodes += [(kind, sources, ["f"], {"kernel_shape": [2, 2]} if kind == "AveragePool" else {}),
+                  (move, ["f", *names], ["g"], attributes), stored("g", "y")]
+        if kind == "AveragePool" and move == "DepthToSpace":
+            nodes[-3][3]["strides"] = [2, 2]
+        compared(make_model(nodes, inputs, ["y"], constants), inputs, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul"])
+def test_halves_of_what_several_read(rng, tmp_path, kind):
+    """What two store is computed with real numbers, and stored twice."""
+    inputs = {name: draw(rng, (1, 4, 4, 4), np.int8) for name in "xb"}
+    constants = powers("x", rng, np.int8) | powers("b", rng, np.int8) | powers("y", rng, np.int8, 2, 5)
+    constants |= {"y_z": np.int8(constants["y_z"] | 1), "u_s": np.float32(constants["y_s"] * 2), "u_z": np.int8(5)}
+    nodes = [dequantised("x"), dequantised("b"), (kind, ["x_d", "b_d"], ["f"], {}), stored("f", "y"), stored("f", "u"),
+             ("Concat", ["y", "u"], ["v"], {"axis": 1})]
+    compared(make_model(nodes, inputs, ["v"], constants), inputs, tmp_path)
+
+
 def test_several_readers_of_a_float_tensor(rng, tmp_path):
     """A tensor that is stored twice alike is computed once, in two ways twice, and each in its own scale."""
     nodes, constants, x = product(rng, "Conv")
