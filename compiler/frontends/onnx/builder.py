@@ -24,6 +24,10 @@ MICROSOFT = "com.microsoft"
 OWN = "pearray"
 
 
+#: Attributes of nodes that stand for several of a file: limits behind them, and whether they are no kernel on integers.
+_INNER = ("activation", "is_float")
+
+
 @dataclass
 class OnnxNode:
     """A node of an ONNX file, with its attributes decoded.
@@ -84,15 +88,15 @@ class OnnxNode:
         Each has the type of its default; None stands for a list of integers.
         """
         for name in self.attributes:
-            # What stands for several nodes may have an activation, which no node of a file has.
-            if name not in defaults or (name == "activation" and self.proto is not None):
-                known = ", ".join(known for known in defaults if known != "activation") or "none"
+            # What stands for several nodes may have what no node of a file has.
+            if name not in defaults or (name in _INNER and self.proto is not None):
+                known = ", ".join(known for known in defaults if known not in _INNER) or "none"
                 raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
         values = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
         for name, value in values.items():
             default = defaults[name]
-            if name in self.attributes and name != "activation" and not (
+            if name in self.attributes and name not in _INNER and not (
                     isinstance(value, type(default)) if default is not None else
                     isinstance(value, list) and all(isinstance(item, int) for item in value)):
                 kind = "a list of integers" if default is None else f"of type {type(default).__name__}"

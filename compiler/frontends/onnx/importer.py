@@ -95,11 +95,12 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
     shapes = Shapes(model, inputs)
-    floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs)
     nodes = sums_apart(Network(_computed(model, builder, given, shapes), constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
+    floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
+                        Network(nodes, constants, outputs).readers)
     refusals = Refusals(builder, shapes.get, _is_known)
     for node in nodes:
         refusals.take(node, lambda node: _take(node, builder, floats))

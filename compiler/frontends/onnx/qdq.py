@@ -1,6 +1,6 @@
 """Networks in QDQ form: float operators between DequantizeLinear and QuantizeLinear become quantised ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -49,11 +49,14 @@ class FloatNodes:
         Graph under construction.
     inputs, outputs : collection of str
         Float inputs of the network, which the host quantises, and its outputs, which may be float.
+    readers : mapping of str to nodes
+        Who reads each tensor.
     """
 
-    def __init__(self, graph: Builder, inputs: Sequence[str], outputs: Sequence[str]):
+    def __init__(self, graph: Builder, inputs: Sequence[str], outputs: Sequence[str],
+                 readers: Mapping[str, Sequence[OnnxNode]]):
         self._graph = graph
-        self._outputs = outputs
+        self._outputs, self._readers = outputs, readers
         self._known: dict[str, Value] = {name: Given(name) for name in inputs}
         self._floats = Floats(self._names, self._value)
         self._stores = Stores(graph)
@@ -85,7 +88,13 @@ class FloatNodes:
             return node.outputs[0] not in self._outputs
         if not any(name in self._known for name in node.inputs):
             return False
-        return self._take_float(node)
+        if not self._take_float(node):
+            return False
+        for name in node.outputs:
+            value = self._known.get(name)
+            if isinstance(value, (Moved, Result)) and (name in self._outputs or len(self._readers.get(name, ())) > 1):
+                self._known[name] = replace(value, is_shared=True)
+        return True
 
     def finish(self) -> None:
         """Make the outputs of the network that are float and not made yet, on the host."""

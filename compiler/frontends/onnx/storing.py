@@ -16,6 +16,12 @@ from .values import Chain, Given, Limits, Moved, RealScaling, Result, Scaling, S
 
 __all__ = ["VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
 
+#: Operators before which onnxruntime quantises, so that an operator before them is a kernel on integers.
+_BEFORE = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+
+#: Kernels on integers of onnxruntime whose rounding is not that of the float operator.
+_FUSED = ("QLinearAdd", "QLinearAveragePool", "QLinearMul")
+
 #: Operators that neither leave out an element, nor repeat one or add others.
 VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -111,15 +117,18 @@ class Stores:
         #: What has been stored, with what keeps the objects alive whose identities are keys.
         self._made: dict[tuple[object, ...], tuple[Any, list[str]]] = {}
 
-    def store(self, value: Value, end: End, output: str = "") -> str:
+    def store(self, value: Value, end: End, output: str = "", is_float: bool = False) -> str:
         """Store a float tensor as a QuantizeLinear says, under a name if that is given, and return its name.
+
+        `is_float` says that onnxruntime computes with real numbers on the way, whatever computes before.
 
         Raises
         ------
         PearrayError
             If that takes more than one rounding; the message names the node.
         """
-        key = id(value), *end.key
+        is_float |= isinstance(value, (Moved, Result)) and value.is_shared
+        key = id(value), is_float, *end.key
         if key in self._made:
             [name] = self._made[key][1]
             return self._renamed(end, name, output) if output else name
@@ -127,10 +136,12 @@ class Stores:
             return self._renamed(end, value.name, output) if output else value.name
         name = output or self._graph.inner(end.node.outputs[0], "operand")
         if isinstance(value, Moved):
-            name = self._move(value, end, name)
+            name = self._move(value, end, name, is_float)
+        elif isinstance(value, Result):
+            self._finish(value, end, name, is_float)
         else:
             kinds: dict[type, Callable[..., None]] = {
-                Stored: self._restore, Given: self._quantise, Result: self._finish, Chain: self._tabulate}
+                Stored: self._restore, Given: self._quantise, Chain: self._tabulate}
             kinds[type(value)](value, end, name)
         if end.target.clamp is not None:
             self._graph.ranges[name] = end.target.clamp
@@ -163,23 +174,26 @@ class Stores:
 
     def _tabulate(self, value: Chain, end: End, name: str) -> None:
         if value.direct is not None:
-            self._finish(value.direct, end, name)
+            self._finish(value.direct, end, name, False)
             return
         attempt(value.nodes[-1], tabulate, end.node, value, self._graph, end.target, end.zero_point, name)
 
-    def _finish(self, value: Result, end: End, name: str) -> None:
-        attempt(value.node, self._make, value, end, name)
+    def _finish(self, value: Result, end: End, name: str, is_float: bool) -> None:
+        attempt(value.node, self._make, value, end, name, is_float)
 
-    def _make(self, value: Result, end: End, name: str) -> None:
+    def _make(self, value: Result, end: End, name: str, is_float: bool) -> None:
         ending = replace(end.node, inputs=[*end.node.inputs[:2], end.zero_point], outputs=[name])
         made = value.make(ending, value.scaling or Scaling())
         if value.scaling is not None or end.limited(self._graph, value.limits) is not end:
             made.attributes |= {} if value.activation is None else {"activation": value.activation}
+        if is_float and made.op_type in _FUSED:
+            made.attributes["is_float"] = True
         emit(made, self._graph)
 
-    def _move(self, value: Moved, end: End, name: str) -> str:
+    def _move(self, value: Moved, end: End, name: str, is_float: bool) -> str:
         """Store what is moved, then move it."""
-        key = id(value.node), value.limits, *end.key
+        is_float |= value.node.op_type not in _BEFORE
+        key = id(value.node), value.limits, is_float, *end.key
         if key not in self._made:
             graph, inner = self._graph, end.limited(self._graph, value.limits)
             inputs = [*value.node.inputs, *[""] * (len(value.operands) - len(value.node.inputs))]
@@ -187,7 +201,7 @@ class Stores:
                 if isinstance(operand, np.ndarray):
                     inputs[place] = graph.store(f"{name}:constant", self._stored_constant(operand, inner.target))
                 elif isinstance(operand, (Given, Result, Moved)):
-                    inputs[place] = self.store(limited(operand, *value.limits), end)
+                    inputs[place] = self.store(limited(operand, *value.limits), end, "", is_float)
                 elif operand is not None:
                     inputs[place] = self.store(operand, inner)
             outputs = [name if place == value.place else output and graph.inner(output, "stored")

@@ -106,6 +106,8 @@ class Result:
         Axis of the output channels, and how many there are, of an operator that adds products.
     rank : int
         Dimensions of what it makes.
+    is_shared : bool
+        Whether several nodes read it, or it is a result of the network.
     """
 
     node: OnnxNode
@@ -115,6 +117,7 @@ class Result:
     limits: Limits = field(default_factory=Limits)
     channels: tuple[int, int] = (0, 0)
     rank: int = 0
+    is_shared: bool = False
 
     @property
     def activation(self) -> object:
@@ -166,12 +169,15 @@ class Moved:
         Which of its outputs it is.
     limits : Limits
         Limits behind it.
+    is_shared : bool
+        Whether several nodes read it, or it is a result of the network.
     """
 
     node: OnnxNode
     operands: "tuple[Value | np.ndarray | None, ...]"
     place: int = 0
     limits: Limits = field(default_factory=Limits)
+    is_shared: bool = False
 
 
 Value = Stored | Given | Result | Chain | Moved
