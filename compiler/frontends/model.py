@@ -23,12 +23,19 @@ class Model:
         Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1.
     outputs : list of str
         Outputs of a run.
+    states : dict of str to str
+        Inputs that stand for what the file keeps from one run to the next, each with the output that is to be the
+        input of the next run.
+    initial : dict of str to ndarray
+        Values of those inputs for the first run, where the file says them.
     """
 
     name: str
     inputs: dict[str, Tensor]
     outputs: list[str]
     _make: Callable[[int | None], Graph] = field(repr=False)
+    states: dict[str, str] = field(default_factory=dict)
+    initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     _graphs: dict[int | None, Graph] = field(default_factory=dict, repr=False)
 
     def graph(self, batch: int | None = None) -> Graph:

@@ -212,6 +212,52 @@ def test_file_is_a_workload(tmp_path, rng):
     assert (made.min(), made.max()) == (-128, 127)
 
 
+def stateful(rng, name="memory"):
+    """Bytes of a model that adds what it has read to a variable, and gives the sum of both."""
+    model, first = Tflite(), Tflite()
+    form = {"scale": 0.1, "zero_point": -3}
+    x, handle = model.tensor((1, 6), **form, name="x"), model.tensor((), dtype="resource", name="handle")
+    model.node("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=1)
+    model.node("VAR_HANDLE", [], [handle], "VarHandleOptions", sharedName="memory", container="")
+    before, sums = model.tensor((1, 6), **form, name="before"), model.tensor((1, 6), **form, name="sums")
+    again, y = model.tensor((1, 6), **form, name="again"), model.tensor((1, 6), **form, name="y")
+    model.node("READ_VARIABLE", [handle], [before])
+    model.node("ADD", [x, before], [sums], "AddOptions")
+    model.node("ASSIGN_VARIABLE", [handle, sums], [])
+    model.node("READ_VARIABLE", [handle], [again])
+    model.node("RELU", [again], [y])
+    other = first.tensor((), dtype="resource")
+    value = first.constant(rng.integers(-20, 20, (1, 6)).astype(np.int8), **form)
+    first.node("VAR_HANDLE", [], [other], "VarHandleOptions", sharedName=name, container="")
+    first.node("ASSIGN_VARIABLE", [other, value], [])
+    return model.content([x], [y], [first])
+
+
+def test_states_are_inputs_and_outputs(load, rng):
+    """What a model keeps from one run to the next would be forgotten, or begin with other values than the file's."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    content = stateful(rng)
+    model = load(content)
+    assert (list(model.inputs), model.outputs, model.states) == (["x", "before"], ["y", "sums"], {"before": "sums"})
+    theirs = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    theirs.allocate_tensors()
+    states = model.initial
+    for _ in range(4):
+        x = rng.integers(-9, 9, (1, 6)).astype(np.int8)
+        ours = pe.golden_run(model, {"x": x, **states})
+        states = {name: ours[made] for name, made in model.states.items()}
+        theirs.set_tensor(theirs.get_input_details()[0]["index"], x)
+        theirs.invoke()
+        np.testing.assert_array_equal(ours["y"], theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+
+
+def test_states_without_beginning(load, rng):
+    """A variable of which the file says no value must not begin with one of another."""
+    model = load(stateful(rng, "another"))
+    assert (model.states, model.initial) == ({"before": "sums"}, {})
+
+
 def test_free_axes_are_named(load):
     """A height that a file leaves open would be one row."""
     model = Tflite()
