@@ -189,6 +189,24 @@ def test_padding_belongs_to_the_convolution_behind(load, rng, reader):
         np.testing.assert_array_equal(ours[name], theirs[name], name)
 
 
+def test_shared_weights_are_one_constant(load, rng):
+    """Heads that share their weights would have them in memory once for each."""
+    model = Tflite()
+    inputs = [model.tensor((1, size, size, 2), 0.1, 3, name=f"x{size}") for size in (4, 6)]
+    weights = model.constant(values(rng, (3, 2, 2, 2)), 0.01)
+    bias = model.constant(np.arange(3, dtype=np.int32), 0.001)
+    outputs = [model.tensor((1, size - 1, size - 1, 3), 0.1, name=f"y{size}") for size in (4, 6)]
+    for x, y in zip(inputs, outputs, strict=True):
+        model.node("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **CONV)
+    content = model.content(inputs, outputs)
+    graph = load(content).graph()
+    assert len(graph.constants) == 2
+    given = {f"x{size}": values(rng, (1, size, size, 2)) for size in (4, 6)}
+    theirs, ours = reference(content, given), graph.golden(given)
+    for name in graph.outputs:
+        np.testing.assert_array_equal(ours[name], theirs[name], name)
+
+
 def test_bytes_stand_in_memory_as_in_the_file(load, rng):
     """The host would change the order of inputs and outputs for nothing."""
     inputs = {"x": values(rng, (1, 4, 4, 2))}
