@@ -139,9 +139,14 @@ def fully_connected(model, rng):
     number = model.tensor(shape, **x)
     w, bias, output = weights(model, rng, (m, depth), 0, x, depth, dtype)
     y = model.tensor((*shape[:-1], m) if keep else (int(np.prod(shape)) // depth, m), **output)
+    inputs = [number]
+    if rng.integers(4) == 0 and np.size(model.tensors[w].scale) == 1:
+        # Weights that are computed.
+        model.tensors[w].values = None
+        inputs.append(w)
     model.node("FULLY_CONNECTED", [number, w, *(bias or [-1])], [y], "FullyConnectedOptions", keepNumDims=keep,
                fusedActivationFunction=activation(rng))
-    return [number], [y]
+    return inputs, [y]
 
 
 def binary(model, rng, kind, options, dtype=None, y=None, **fields):

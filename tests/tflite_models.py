@@ -9,12 +9,13 @@ import numpy as np
 
 __all__ = ["Tflite", "reference"]
 
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "resource": 13}
 
 #: Versions of operators that know 8 bits, where that is not the second.
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
-             "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1}
+             "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1}
 
 
 @dataclass
@@ -50,19 +51,28 @@ class Tflite:
     def node(self, kind, inputs, outputs, options=None, **fields):
         """Add an operator; `options` is the name of its options in the schema, and `fields` are theirs."""
         self.nodes.append((kind, list(inputs), list(outputs), options, fields, _VERSIONS.get(kind, 2)))
-        return outputs[0]
+        return outputs[0] if outputs else None
 
-    def content(self, inputs, outputs):
-        """Bytes of the file."""
+    def content(self, inputs, outputs, others=()):
+        """Bytes of the file, with further models, which have neither inputs nor outputs, as its other subgraphs."""
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
 
-        model, graph = schema.ModelT(), schema.SubGraphT()
-        model.version, model.subgraphs, model.operatorCodes = 3, [graph], []
-        model.buffers, graph.tensors, graph.operators = [schema.BufferT()], [], []
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.buffers = 3, [], [schema.BufferT()]
+        codes = {}
+        model.subgraphs = [each.subgraph(schema, model, codes) for each in (self, *others)]
+        model.subgraphs[0].inputs, model.subgraphs[0].outputs = list(inputs), list(outputs)
+        builder = flatbuffers.Builder(4096)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def subgraph(self, schema, model, codes):
+        """Return the subgraph, without inputs and outputs; its codes and buffers are added to a model."""
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
         for each in self.tensors:
             graph.tensors.append(self._tensor(schema, model, each))
-        codes = {}
         for kind, given, made, options, fields, version in self.nodes:
             code = getattr(schema.BuiltinOperator, kind)
             if (code, version) not in codes:
@@ -79,10 +89,7 @@ class Tflite:
                     assert hasattr(node.builtinOptions, name), name
                     setattr(node.builtinOptions, name, value)
             graph.operators.append(node)
-        graph.inputs, graph.outputs = list(inputs), list(outputs)
-        builder = flatbuffers.Builder(4096)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return graph
 
     @staticmethod
     def _tensor(schema, model, each):

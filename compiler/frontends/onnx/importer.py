@@ -74,7 +74,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     """
     name, model, constants, notes = read(path)
     return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
-                 notes, free_inputs(model))
+                 notes=notes, _free=free_inputs(model))
 
 
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,

@@ -67,6 +67,14 @@ class Builder(GraphBuilder):
     values: dict[int, np.ndarray] = field(default_factory=dict)
     padded: dict[int, Padded] = field(default_factory=dict)
     _images: dict[tuple[int, Shape], str] = field(default_factory=dict)
+    #: Constants made of the file's, by number and use.
+    _kept: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def keep(self, number: int, use: str, value: np.ndarray) -> str:
+        """Name of a constant that is made of one of the file's, and serves all that use that in this way."""
+        if (number, use) not in self._kept:
+            self._kept[number, use] = self.store(f"{self.file.tensors[number].name}:{use}", np.ascontiguousarray(value))
+        return self._kept[number, use]
 
     def of(self, operator: FileOperator, place: int, role: str) -> int:
         """Number of an input, which must be there."""

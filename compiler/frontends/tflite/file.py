@@ -27,6 +27,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ADD": ("AddOptions", ("FusedActivationFunction",)),
     "AVERAGE_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "BATCH_MATMUL": ("BatchMatMulOptions", ("AdjX", "AdjY")),
+    "CALL_ONCE": ("CallOnceOptions", ("InitSubgraphIndex",)),
     "CONCATENATION": ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
     "CONV_2D": ("Conv2DOptions", (*_WINDOW, *_DILATION)),
     "DEPTH_TO_SPACE": ("DepthToSpaceOptions", ("BlockSize",)),
@@ -50,6 +51,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
     "UNPACK": ("UnpackOptions", ("Axis",)),
+    "VAR_HANDLE": ("VarHandleOptions", ("SharedName",)),
 }
 
 
@@ -130,12 +132,15 @@ class TfliteFile:
         In the order in which they run.
     inputs, outputs : list of int
         Numbers of tensors.
+    others : list of TfliteFile
+        The file's other subgraphs.
     """
 
     tensors: list[FileTensor]
     operators: list[FileOperator]
     inputs: list[int]
     outputs: list[int]
+    others: "list[TfliteFile]" = field(default_factory=list)
 
 
 def read(file: Path) -> TfliteFile:
@@ -173,19 +178,20 @@ class _Reader:
             raise ValueError(f"bytes 4 to 7 must be {_IDENTIFIER.decode()}, the format's mark, "
                              f"not {self.content[4:8]!r}")
         model = self.schema.Model.GetRootAs(self.content, 0)
-        graphs = self._all(model.SubgraphsLength(), model.Subgraphs)
-        if not graphs:
-            raise ValueError("it holds no network")
-        graph = graphs[0]
         buffers = self._all(model.BuffersLength(), model.Buffers)
-        codes = self._all(model.OperatorCodesLength(), model.OperatorCodes)
+        kinds = [self._kind(code) for code in self._all(model.OperatorCodesLength(), model.OperatorCodes)]
+        graphs = [self._graph(graph, buffers, kinds) for graph in self._all(model.SubgraphsLength(), model.Subgraphs)]
+        if not graphs or not graphs[0].operators:
+            raise ValueError("it holds no network")
+        graphs[0].others = graphs[1:]
+        return graphs[0]
+
+    def _graph(self, graph: Any, buffers: list[Any], kinds: list[str]) -> TfliteFile:
+        self._names.clear()
         tensors = [self._tensor(number, each, buffers)
                    for number, each in enumerate(self._all(graph.TensorsLength(), graph.Tensors))]
-        kinds = [self._kind(code) for code in codes]
         operators = [self._operator(index, each, kinds, len(tensors))
                      for index, each in enumerate(self._all(graph.OperatorsLength(), graph.Operators))]
-        if not operators:
-            raise ValueError("it holds no network")
         ends = [self._numbers(length, each, len(tensors)) for length, each in (
             (graph.InputsLength(), graph.InputsAsNumpy), (graph.OutputsLength(), graph.OutputsAsNumpy))]
         return TfliteFile(tensors, operators, *ends)

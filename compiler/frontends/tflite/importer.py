@@ -8,6 +8,7 @@ from ..model import Model
 from . import contractions, elementwise, moves, resizes, shapes, windows
 from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
+from .states import without_states
 
 __all__ = ["load_tflite"]
 
@@ -15,11 +16,7 @@ __all__ = ["load_tflite"]
 _FAMILIES = contractions, elementwise, moves, resizes, shapes, windows
 
 #: Operators that are not taken, with the reason.
-_REFUSED = {
-    **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
-    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), "nothing is kept from one run to the next: "
-                    "convert the model with its states as inputs and outputs"),
-}
+_REFUSED = dict.fromkeys(("IF", "WHILE"), "what is computed must not depend on values")
 
 #: Reason of all others.
 _UNKNOWN = "there is none of this kind here"
@@ -39,8 +36,9 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Tensors have the file's names and shapes: images are NHWC. Its operators are checked when its graph is first
-        needed, all of them, but for those from which no output follows: they are left out.
+        Tensors have the file's names and shapes: images are NHWC. Variables that the file keeps from one run to the
+        next are inputs and outputs, its ``states``. Its operators are checked when its graph is first needed, all of
+        them, but for those from which no output follows: they are left out.
 
     Raises
     ------
@@ -48,12 +46,13 @@ def load_tflite(path: str | PathLike[str]) -> Model:
         If tflite is not installed, or the file is missing, corrupt, or not quantised.
     """
     file = check_path("TensorFlow Lite file", path)
-    content = read(file)
     where = f"TensorFlow Lite file {str(file)!r}"
+    content, states = without_states(where, read(file))
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    return Model(file.stem, inputs, outputs, lambda batch, _: _import(where, content, batch))
+    return Model(file.stem, inputs, outputs, lambda batch, _: _import(where, content, batch), states.outputs,
+                 states.initial)
 
 
 def _check_quantised(where: str, file: TfliteFile) -> None:

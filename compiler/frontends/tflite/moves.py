@@ -213,7 +213,7 @@ def _pad(operator: FileOperator, graph: Builder) -> None:
         if constant.size != 1 or constant.dtype != x.dtype:
             raise PearrayError(f"constant_values must be one {x.dtype}, not {constant.dtype} of shape {constant.shape}")
         value = int(constant.item())
-    graph.pad(operator, Padded(number, tuple(map(tuple, pads)), value))
+    graph.pad(operator, Padded(number, tuple((before, behind) for before, behind in pads), value))
 
 
 def _pads(operator: FileOperator, graph: Builder, shape: Shape) -> list[list[int]]:
@@ -261,7 +261,7 @@ def matrices(operator: FileOperator, graph: Builder, number: int) -> list[str]:
     shape = graph.shape(number)
     count, sizes = prod(shape[:-2]), shape[-2:]
     if number in graph.values:
-        return [graph.store(f"{graph.file.tensors[number].name}:{index}", np.ascontiguousarray(value))
+        return [graph.keep(number, f"matrix {index}", value)
                 for index, value in enumerate(graph.values[number].reshape(-1, *sizes))]
     if count == 1:
         return [graph.rows(number, sizes)]

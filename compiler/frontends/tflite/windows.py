@@ -83,7 +83,7 @@ def with_bias(operator: FileOperator, graph: Builder, inputs: dict[str, str], ro
     value = graph.known(operator, place, "bias")
     if value.dtype != np.int32:
         raise PearrayError(f"bias must be int32, not {value.dtype}")
-    return inputs | {role: graph.store(f"{graph.file.tensors[operator.inputs[place]].name}:bias", value.reshape(-1))}
+    return inputs | {role: graph.keep(operator.inputs[place], "bias", value.reshape(-1))}
 
 
 def _weights(operator: FileOperator, graph: Builder, order: tuple[int, ...], layout: str) -> tuple[int, np.ndarray]:
@@ -91,7 +91,7 @@ def _weights(operator: FileOperator, graph: Builder, order: tuple[int, ...], lay
     value = graph.known(operator, 1, "w")
     if value.ndim != 4:
         raise PearrayError(f"w must have 4 dimensions ({layout}), not shape {value.shape}")
-    return operator.inputs[1], np.ascontiguousarray(value.transpose(order))
+    return operator.inputs[1], value.transpose(order)
 
 
 def _sides(operator: FileOperator, graph: Builder, sizes: Sequence[int], kernel: Sequence[int],
@@ -134,7 +134,8 @@ def _convolve(operator: FileOperator, graph: Builder, weights: tuple[int, np.nda
     made = Conv2d(stride=stride, dilation=dilation, groups=groups,
                   padding=tuple(own + other for own, other in zip(sides, more, strict=True)),
                   requant=requantisation(operator, graph, x, number, value.shape[0], axis))
-    inputs = {"x": graph.image(source), "w": graph.store(f"{graph.file.tensors[number].name}:weights", value)}
+    use = "weights" if axis == 0 else "depthwise weights"
+    inputs = {"x": graph.image(source), "w": graph.keep(number, use, value)}
     graph.make_image(operator, made, with_bias(operator, graph, inputs, "b"))
 
 
@@ -180,7 +181,7 @@ def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
         stride=stride, padding=(*begins, *(max(end, 0) for end in ends)),
         output_padding=tuple(max(-end, 0) for end in ends),
         requant=requantisation(operator, graph, x, weights, value.shape[1], 0))
-    inputs = {"x": graph.image(number), "w": graph.store(f"{graph.file.tensors[weights].name}:weights", value)}
+    inputs = {"x": graph.image(number), "w": graph.keep(weights, "transposed weights", value)}
     graph.make_image(operator, made, with_bias(operator, graph, inputs, "b", 3))
 
 

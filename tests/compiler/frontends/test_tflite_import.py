@@ -189,6 +189,24 @@ def test_padding_belongs_to_the_convolution_behind(load, rng, reader):
         np.testing.assert_array_equal(ours[name], theirs[name], name)
 
 
+def test_shared_weights_are_one_constant(load, rng):
+    """Heads that share their weights would have them in memory once for each."""
+    model = Tflite()
+    inputs = [model.tensor((1, size, size, 2), 0.1, 3, name=f"x{size}") for size in (4, 6)]
+    weights = model.constant(values(rng, (3, 2, 2, 2)), 0.01)
+    bias = model.constant(np.arange(3, dtype=np.int32), 0.001)
+    outputs = [model.tensor((1, size - 1, size - 1, 3), 0.1, name=f"y{size}") for size in (4, 6)]
+    for x, y in zip(inputs, outputs, strict=True):
+        model.node("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **CONV)
+    content = model.content(inputs, outputs)
+    graph = load(content).graph()
+    assert len(graph.constants) == 2
+    given = {f"x{size}": values(rng, (1, size, size, 2)) for size in (4, 6)}
+    theirs, ours = reference(content, given), graph.golden(given)
+    for name in graph.outputs:
+        np.testing.assert_array_equal(ours[name], theirs[name], name)
+
+
 def test_bytes_stand_in_memory_as_in_the_file(load, rng):
     """The host would change the order of inputs and outputs for nothing."""
     inputs = {"x": values(rng, (1, 4, 4, 2))}
@@ -210,6 +228,52 @@ def test_file_is_a_workload(tmp_path, rng):
     [stored] = [node for node in workload.graph.nodes if node.operator.kind == "Quantize"]
     made = workload.graph.golden(workload.inputs)[stored.outputs["y"]]
     assert (made.min(), made.max()) == (-128, 127)
+
+
+def stateful(rng, name="memory"):
+    """Bytes of a model that adds what it has read to a variable, and gives the sum of both."""
+    model, first = Tflite(), Tflite()
+    form = {"scale": 0.1, "zero_point": -3}
+    x, handle = model.tensor((1, 6), **form, name="x"), model.tensor((), dtype="resource", name="handle")
+    model.node("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=1)
+    model.node("VAR_HANDLE", [], [handle], "VarHandleOptions", sharedName="memory", container="")
+    before, sums = model.tensor((1, 6), **form, name="before"), model.tensor((1, 6), **form, name="sums")
+    again, y = model.tensor((1, 6), **form, name="again"), model.tensor((1, 6), **form, name="y")
+    model.node("READ_VARIABLE", [handle], [before])
+    model.node("ADD", [x, before], [sums], "AddOptions")
+    model.node("ASSIGN_VARIABLE", [handle, sums], [])
+    model.node("READ_VARIABLE", [handle], [again])
+    model.node("RELU", [again], [y])
+    other = first.tensor((), dtype="resource")
+    value = first.constant(rng.integers(-20, 20, (1, 6)).astype(np.int8), **form)
+    first.node("VAR_HANDLE", [], [other], "VarHandleOptions", sharedName=name, container="")
+    first.node("ASSIGN_VARIABLE", [other, value], [])
+    return model.content([x], [y], [first])
+
+
+def test_states_are_inputs_and_outputs(load, rng):
+    """What a model keeps from one run to the next would be forgotten, or begin with other values than the file's."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    content = stateful(rng)
+    model = load(content)
+    assert (list(model.inputs), model.outputs, model.states) == (["x", "before"], ["y", "sums"], {"before": "sums"})
+    theirs = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    theirs.allocate_tensors()
+    states = model.initial
+    for _ in range(4):
+        x = rng.integers(-9, 9, (1, 6)).astype(np.int8)
+        ours = pe.golden_run(model, {"x": x, **states})
+        states = {name: ours[made] for name, made in model.states.items()}
+        theirs.set_tensor(theirs.get_input_details()[0]["index"], x)
+        theirs.invoke()
+        np.testing.assert_array_equal(ours["y"], theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+
+
+def test_states_without_beginning(load, rng):
+    """A variable of which the file says no value must not begin with one of another."""
+    model = load(stateful(rng, "another"))
+    assert (model.states, model.initial) == ({"before": "sums"}, {})
 
 
 def test_free_axes_are_named(load):
