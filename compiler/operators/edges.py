@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...hdl.errors import PearrayError
+from ...hdl.errors import PearrayError, check_choice
 from .fields import Bounds, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Quantize", "Reshape", "Transpose"]
+__all__ = ["Dequantize", "Quantize", "Reshape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +40,8 @@ class Reshape(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Transpose(Operator):
-    """The same elements with the axes in another order, as ``numpy.transpose`` takes it.
-
-    Parameters
-    ----------
-    order : tuple of int
-        Axis of x that each axis of y is.
-    """
-
-    order: Shape
-
-    def _types(self, x: Typed) -> list[Spec]:
-        if sorted(self.order) != [*range(len(x.shape))]:
-            raise PearrayError(f"order must hold each of the {len(x.shape)} axes of x once, not be {self.order}")
-        return [(tuple(x.shape[axis] for axis in self.order), np.dtype(x.dtype))]
-
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        return [np.ascontiguousarray(x.transpose(self.order))]
-
-
-@dataclass(frozen=True, eq=False)
 class Quantize(Operator):
-    """ONNX QuantizeLinear of one scale, at a graph's edge, on the host.
+    """ONNX QuantizeLinear of one scale, or TensorFlow Lite's QUANTIZE, at a graph's edge, on the host.
 
     Parameters
     ----------
@@ -72,13 +51,21 @@ class Quantize(Operator):
         Zero point, whose type is the output's.
     clamp : (int, int), optional
         Bounds of the output, if narrower than those of its type.
+    rounding : {"onnx", "tflite"}
+        Halves go to the even integer, or away from zero.
     """
 
     stated: ClassVar = {"y": ("scale", "zero_point")}
+    at_edge: ClassVar[bool] = True
 
     scale: Scale
     zero_point: ZeroPoint
     clamp: Bounds | None = None
+    rounding: str = "onnx"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("rounding", self.rounding, ("onnx", "tflite"))
 
     def _types(self, x: Typed) -> list[Spec]:
         return [(tuple(x.shape), storage_dtype(self.zero_point) or np.dtype(np.int8))]
@@ -88,8 +75,11 @@ class Quantize(Operator):
         info = np.iinfo(dtype)
         low, high = (info.min, info.max) if self.clamp is None else self.clamp
         with np.errstate(over="ignore", under="ignore"):
-            scaled = np.rint(x.astype(np.float32) / np.float32(self.scale))
-        return [np.clip(scaled + int(self.zero_point), low, high).astype(dtype)]
+            scaled = x.astype(np.float32) / np.float32(self.scale)
+        # Half of a step added in float64, where it is exact.
+        whole = np.rint(scaled) if self.rounding == "onnx" else np.copysign(
+            np.floor(np.abs(scaled.astype(np.float64)) + 0.5), scaled)
+        return [np.clip(whole + int(self.zero_point), low, high).astype(dtype)]
 
 
 @dataclass(frozen=True, eq=False)

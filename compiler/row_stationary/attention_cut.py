@@ -10,6 +10,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.attention import Attention
+from ..kernels.views import Buffer
 from ..segments import Segment, seeing, segments
 from .setup import Placement, setup_size
 
@@ -270,12 +271,13 @@ class AttentionLayer:
         """Blocks of keys that some of the queries see, or the first one if there is none, for rows of zeros."""
         low, high = self._bounds(head, start, end)
         found: list[tuple[int, bool]] = []
+        is_given = self.kernel.mask is not None and isinstance(self.kernel.mask.values, Buffer)
         for number in range(-(-self.keys // self.block)):
             first = number * self.block
             mask = self.mask(head, start, end, number)
             seen = seeing(low, high, first, self.block, mask)
             if seen.any():
-                found.append((number, mask is not None and bool(mask.any())))
+                found.append((number, is_given or (mask is not None and bool(mask.any()))))
         found = found or [(0, self.kernel.mask is not None)]
         return tuple(KeyBlock(number, min(self.block, self.keys - number * self.block), index == 0,
                               index == len(found) - 1, has_bias) for index, (number, has_bias) in enumerate(found))
@@ -284,12 +286,10 @@ class AttentionLayer:
         return self._low[head, start:end], self._high[head, start:end]
 
     def mask(self, head: int, start: int, end: int, number: int) -> np.ndarray | None:
-        """What a mask adds to scores of some queries and a block of keys, (rows, keys), or None."""
+        """What is known of a mask of some queries and a block of keys, (rows, keys), or None."""
         mask = self.kernel.mask
-        if mask is None:
-            return None
-        of_head: np.ndarray = mask[head if len(mask) > 1 else 0]
-        return of_head[start:end, number * self.block:(number + 1) * self.block]
+        rows = head * self.queries + np.arange(start, end)
+        return None if mask is None else mask.known(rows, number * self.block, (number + 1) * self.block)
 
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""

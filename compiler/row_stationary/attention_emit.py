@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...golden.fused_attention import MASK_BIAS
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.shell.commands import Opcode, Rounding
 from ..hazards import Hazards, Region
+from ..mask_rows import MASK_BYTES, mask_rows
 from ..placement import MemoryPlan
 from ..places import Ring
 from ..program import Program
@@ -228,15 +228,15 @@ class _Emitter:
 
     def _load_bias(self, product: _Product, start: int, rows: int) -> Region:
         """Load what a mask adds to some rows of a block of scores, and return where it stands, in rows."""
-        layer, query = self._layer, product.query
-        mask = layer.mask(query.head, query.start + start, query.start + start + rows, product.keys.number)
+        layer, query, mask = self._layer, product.query, self._layer.kernel.mask
         assert mask is not None
-        padded = np.full((rows, layer.block), MASK_BIAS, np.int32)
-        padded[:, :mask.shape[1]] = mask
         place = self._biases.take(rows)
         self._biases.give_back()
-        region = Region("bias", place, place + rows)
-        self._constant(Destination.BIAS, padded.tobytes(), place * layer.block * 4, region)
+        region, first = Region("bias", place, place + rows), product.keys.number * layer.block
+        for body in mask_rows(mask, self._plan, layer.kernel.name,
+                              (query.head * layer.queries + query.start + start, rows),
+                              (first, first + product.keys.keys), layer.block, place * layer.block * MASK_BYTES):
+            self._load(Destination.BIAS, body, region)
         return region
 
     # Outputs.

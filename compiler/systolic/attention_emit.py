@@ -224,7 +224,7 @@ class _Emitter:
         if product.keys.has_bias:
             bias = self._loads.load_bias(product, start, rows)
             body |= {"bias": 1, "bias_base": bias.first * (layer.cols // layer.lanes),
-                     "bias_mstep": layer.cols // layer.lanes}
+                     "bias_mstep": 0 if product.bias else layer.cols // layer.lanes}
             reads.append(bias)
         writes = [Region("output", place, place + rows * layer.cols)]
         if byte == 0:

@@ -1,8 +1,10 @@
 """Fused attention on the RTL of row-stationary arrays: its outputs, and what its rules say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from attention_draws import UNIT, drawn_attention, row_array
+from attention_draws import UNIT, drawn_attention, drawn_masks, row_array
 from random_workloads import operands
 from slow import slow
 
@@ -18,13 +20,16 @@ def _run(operator, tensors, config=CONFIG, **options):
     """Run a program, compare what it stores, and return its counters."""
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
-    inputs = {name: tensors[name] for name in graph.inputs}
+    return _check(compiled, {name: tensors[name] for name in graph.inputs}, **options), compiled
+
+
+def _check(compiled, inputs, engine="verilator", **options):
+    """Run a compiled program, compare what it stores, and return its counters."""
     placed = compiled.outputs["y"]
-    engine = options.pop("engine", "verilator")
-    outcome = run(Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
+    outcome = run(Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
                       [(placed.address, placed.nbytes)]), engine, **options)
     np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), compiled.graph.golden(inputs)["y"])
-    return outcome.counters, compiled
+    return outcome.counters
 
 
 def test_drawn_attention_equals_golden(seed):
@@ -35,6 +40,18 @@ def test_drawn_attention_equals_golden(seed):
         counters, compiled = _run(operator, tensors, disturbance=disturbance)
         assert counters["move_commands"] == compiled.program.counts["move"]
         assert counters["execute_macs"] + counters["execute_gated"] == compiled.layers[0].work
+
+
+def test_masks_of_runs_equal_golden(rng):
+    """One program takes another mask at each run, in any form."""
+    for _ in range(3):
+        operator, tensors = drawn_attention(rng, CONFIG)
+        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+        masks = [*drawn_masks(rng, heads, queries, keys, 2)]
+        graph = Graph.of(dataclasses.replace(operator, lengths=None), {**tensors, "mask": masks[0]}, constants=())
+        compiled = compile_graph(graph, CONFIG)
+        for mask in masks:
+            _check(compiled, {**tensors, "mask": mask})
 
 
 def test_softmax_runs_under_products(rng):

@@ -11,6 +11,7 @@ from ...graph.graph import Node, Tensor
 from ...operators import Reshape, Transpose
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
+from ..building import GraphBuilder, same_padding
 
 __all__ = [
     "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
@@ -144,53 +145,19 @@ class Quantisation(NamedTuple):
 
 
 @dataclass
-class Builder:
-    """Graph under construction.
+class Builder(GraphBuilder):
+    """Graph under construction."""
 
-    Parameters
-    ----------
-    tensors : dict of str to Tensor
-        Tensors made so far, and the graph's inputs.
-    constants : dict of str to ndarray
-        Tensors known at compile time.
-    """
-
-    tensors: dict[str, Tensor]
-    constants: dict[str, np.ndarray]
-    nodes: list[Node] = field(default_factory=list)
     #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
-    #: All names of tensors in the file, which others must not have.
-    names: set[str] = field(default_factory=set)
-    #: Tensors that the file does not have, with those on the way to which, or behind which, they are.
-    aliases: dict[str, str] = field(default_factory=dict)
     #: Names of the graph's nodes that compute.
     _labels: set[str] = field(default_factory=set)
 
-    def inner(self, name: str, what: str) -> str:
-        """Name of a tensor that the file does not have, on the way to the one of a name."""
-        inner = f"{name}:{what}"
-        while inner in self.names or inner in self.constants or inner in self.tensors:
-            inner += "'"
-        self.aliases[inner] = name
-        return inner
-
-    def tensor(self, name: str) -> Tensor:
-        """Shape and type of a tensor, constant or not."""
-        if name in self.constants:
-            value = self.constants[name]
-            return Tensor(name, value.shape, value.dtype)
-        if name not in self.tensors:
-            raise PearrayError(f"tensor {name!r} is made by no node before this one")
-        return self.tensors[name]
-
     def store(self, name: str, value: np.ndarray, bounds: tuple[int, int] | None = None) -> str:
         """Add a constant that the file does not have, under a name like `name`, and return its name."""
-        while name in self.names or name in self.constants or name in self.tensors:
-            name += "'"
-        self.constants[name] = value
+        name = super().store(name, value)
         if bounds is not None:
             self.ranges[name] = bounds
         return name
@@ -324,7 +291,7 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
         return values[0], values[1], values[2], values[3]
     begins, ends = [], []
     for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+        total = same_padding(size, taps, stride, dilation)
         small, large = total // 2, total - total // 2
         begins.append(small if auto_pad == "SAME_UPPER" else large)
         ends.append(large if auto_pad == "SAME_UPPER" else small)

@@ -1,7 +1,7 @@
 """ONNX files as graphs: reading, folding of constants, and the walk over the nodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -9,86 +9,38 @@ import numpy as np
 
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Node, Tensor
-from ...operators.fields import MOST_ELEMENTS, whole
+from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .fusion import fuse_attention
+from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 from .signatures import check_signature
 
-__all__ = ["Model", "load_onnx"]
+__all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_norms, onnx_rotary, onnx_shapes, onnx_softmax
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
+             onnx_softmax)
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
 
-_TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
-           "embeddings as its input")
-
 #: Operators that transformers have and accelerators lack, with the reason.
-_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES}
+_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): TABLES}
 
 #: Oldest operator set whose operators are taken at their word.
 OLDEST_OPSET = 13
-
-
-@dataclass(eq=False)
-class Model:
-    """A network read from an ONNX file.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file without ``.onnx``.
-    inputs : dict of str to Tensor
-        Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1.
-    outputs : list of str
-        Outputs of a run.
-    """
-
-    name: str
-    inputs: dict[str, Tensor]
-    outputs: list[str]
-    _model: Any = field(repr=False)
-    _constants: dict[str, np.ndarray] = field(repr=False)
-    _graphs: dict[int | None, Graph] = field(default_factory=dict, repr=False)
-
-    def graph(self, batch: int | None = None) -> Graph:
-        """Graph of the network.
-
-        Parameters
-        ----------
-        batch : int, optional
-            First dimension of every input, instead of the file's.
-
-        Raises
-        ------
-        PearrayError
-            If an operator, attribute or shape is not supported; the message names the node.
-        """
-        if batch is not None:
-            batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        if batch not in self._graphs:
-            self._graphs[batch] = _import(self._model, self._constants, batch)
-        return self._graphs[batch]
-
-    def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the batch that these inputs have."""
-        batches = {value.shape[0] for name, value in tensors.items()
-                   if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
-        declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
-        return self.graph(batches.pop() if len(batches) == 1 and batches != declared else None)
 
 
 def load_onnx(path: str | PathLike[str]) -> Model:
@@ -140,7 +92,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
         raise PearrayError(f"ONNX file {str(file)!r} must have operator set {OLDEST_OPSET} or later, "
                            f"not {opset}: convert it with onnx.version_converter")
     outputs = [item.name for item in model.graph.output]
-    return Model(file.stem, _inputs(model, None), outputs, model, constants)
+    return Model(file.stem, _inputs(model, None), outputs, partial(_import, model, constants))
 
 
 def _own_names(model: Any) -> None:

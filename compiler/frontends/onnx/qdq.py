@@ -18,6 +18,7 @@ from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, Quantisation, 
 from .floats import Floats, Stored
 from .functions import FUSED, UNARY, is_function, unary
 from .fusion import SPELLED
+from .moves import Joined, stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .quantisation import operand, result, steps_of_sums
@@ -26,7 +27,8 @@ from .rotary import is_rotary, stored_rotary
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
-_MOVING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_MOVING = ("DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "ReduceMax",
+           "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -111,7 +113,9 @@ class FloatNodes:
         if node.op_type == "QuantizeLinear":
             self._quantise(node, operands[0])
         elif node.op_type in _MOVING and isinstance(operands[0], _Stored):
-            self._move(node, operands[0])
+            self._move(node, operands[0], stored_inputs(node, self._graph, operands[0].quantisation))
+        elif node.op_type == "Concat" and self._are_alike(node, operands):
+            self._move(node, operands[0], [cast(_Stored, each).name for each in operands[1:]])
         elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
         elif (node.op_type in _LIMITING or is_function(node)) and isinstance(operands[0], _Stored):
@@ -152,15 +156,25 @@ class FloatNodes:
     def _emit(self, node: OnnxNode) -> None:
         HANDLERS[node.domain, node.op_type](node, self._graph)
 
-    def _move(self, node: OnnxNode, source: _Stored) -> None:
+    def _are_alike(self, node: OnnxNode, operands: Sequence[object]) -> bool:
+        """Whether all inputs of a node are stored, and in the same way."""
+        stored = [each for each in operands if isinstance(each, _Stored)]
+        if len(stored) < len(node.inputs):
+            return False
+        first, dtypes = stored[0].quantisation, {self._graph.tensor(each.name).dtype for each in stored}
+        return len(dtypes) == 1 and all(np.array_equal(each.quantisation.scale, first.scale)
+                                        and each.quantisation.zero_point == first.zero_point for each in stored)
+
+    def _move(self, node: OnnxNode, source: _Stored, others: Sequence[str]) -> None:
         if source.quantisation.scale.ndim and node.op_type != "Identity":
             raise PearrayError(f"scale of {node.inputs[0]!r} must be one value in front of {node.op_type}, not "
                                f"{source.quantisation.scale.size}")
-        name = self._graph.inner(node.outputs[0], "stored")
-        self._emit(node.standing_for(node.op_type, [source.name, *node.inputs[1:]], [name], node.attributes))
-        if source.name in self._graph.ranges:
-            self._graph.ranges[name] = self._graph.ranges[source.name]
-        self._known[node.outputs[0]] = replace(source, name=name)
+        names = [self._graph.inner(output, "stored") if output else "" for output in node.outputs]
+        self._emit(node.standing_for(node.op_type, [source.name, *others], names, node.attributes))
+        for output, name in zip(node.outputs, names, strict=True):
+            if source.name in self._graph.ranges and node.op_type != "Concat":
+                self._graph.ranges[name] = self._graph.ranges[source.name]
+            self._known[output] = replace(source, name=name)
 
     def _activate(self, node: OnnxNode, pending: _Pending) -> None:
         if pending.activation:
@@ -357,6 +371,7 @@ class _Form(NamedTuple):
 _QUANTISED = {
     "Add": _Form("QLinearAdd", MICROSOFT),
     "AveragePool": _Form("QLinearAveragePool", MICROSOFT, check=_check_average),
+    "Concat": Joined(),
     "Conv": _Form("QLinearConv", bias_at=8),
     "ConvTranspose": _Form("ConvTranspose", OWN, bias_at=8),
     "Gemm": _Form("QGemm", MICROSOFT, bias_at=6),
