@@ -18,8 +18,8 @@ waited, would be done, as :func:`_left` finds over all numbers of such tiles and
 **Lanes.** They take a group a cycle, and are idle for a cycle between POSTs. They begin when a sum is whole: the
 array has had all tiles of its contraction, and all weights of these have come. Where array and lanes take about as
 long, large POSTs let lanes wait for the first, and the array be done long before the last, and small ones cost a cycle
-each (:func:`_excess`). A row of weights that the host has not packed comes in a burst of its own, or the bytes up to the
-next row come as well, and in the time of a latency only so many bursts come as may be in flight.
+each (:func:`_excess`). A row of weights that the host has not packed comes in a burst of its own, or the bytes up to
+the next row come as well, and in the time of a latency only so many bursts come as may be in flight.
 """
 
 from bisect import bisect_left
