@@ -2,7 +2,10 @@
 
 from .cost import ConvLayer
 
-__all__ = ["ALEXNET_CONV", "ALEXNET_FC", "MOBILENET_V2", "RESNET50_STAGES", "VGG16_CONV", "VGG16_FC", "totals"]
+__all__ = [
+    "ALEXNET_CONV", "ALEXNET_FC", "EFFICIENTNET_B0", "GOOGLENET", "MOBILENET_V2", "RESNET50_STAGES", "VGG16_CONV",
+    "VGG16_FC", "totals",
+]
 
 #: The five CONV layers of AlexNet for one 227 x 227 x 3 image, with groups as published (Krizhevsky 2012).
 #: Pooling stands between layers 1 and 2, 2 and 3, and behind 5, so inputs shrink without a layer here.
@@ -36,6 +39,22 @@ VGG16_FC = {"fc14": (25088, 4096), "fc15": (4096, 4096), "fc16": (4096, 1000)}
 
 #: Blocks, width of their 3 x 3 convolutions, and stride of the four stages of ResNet-50 (He 2016, table 1).
 RESNET50_STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
+
+#: Outputs of the convolutions of GoogLeNet's modules (Szegedy 2015, table 1), by the module's name: 1 x 1; 1 x 1 and
+#: 3 x 3; 1 x 1 and 5 x 5; 1 x 1 behind pooling. Images are pooled where the number in the name goes up.
+GOOGLENET = {
+    "3a": (64, (96, 128), (16, 32), 32), "3b": (128, (128, 192), (32, 96), 64),
+    "4a": (192, (96, 208), (16, 48), 64), "4b": (160, (112, 224), (24, 64), 64),
+    "4c": (128, (128, 256), (24, 64), 64), "4d": (112, (144, 288), (32, 64), 64),
+    "4e": (256, (160, 320), (32, 128), 128), "5a": (256, (160, 320), (32, 128), 128),
+    "5b": (384, (192, 384), (48, 128), 128),
+}
+
+#: Expansion, output channels, blocks, stride and kernel of the stages of EfficientNet-B0 (Tan 2019, table 1).
+EFFICIENTNET_B0 = (
+    (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
 
 #: Expansion, output channels, blocks and stride of the stages of MobileNetV2 (Sandler 2018, table 2).
 MOBILENET_V2 = (

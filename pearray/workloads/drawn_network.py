@@ -5,8 +5,21 @@ from typing import Any
 import numpy as np
 
 from ..compiler.graph.graph import Graph, Node, Tensor
-from ..compiler.operators import Add, AvgPool2d, Conv2d, Linear, MaxPool2d, Operator, Requant, Reshape
+from ..compiler.operators import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Linear,
+    Lookup,
+    MaxPool2d,
+    Mul,
+    Operator,
+    Requant,
+    Reshape,
+)
 from ..compiler.operators.fields import check_size
+from ..golden import activation as functions
 from ..golden import integer
 from ..golden.tensors import Padding
 from .draws import UNIT, drawn
@@ -16,6 +29,9 @@ __all__ = ["DrawnNetwork"]
 
 #: Deviation of biases beside that of the sums of inputs with a deviation of 1.
 _BIAS_DEVIATION = 0.1
+
+#: Least numbers before SiLU that are told apart: beyond, a 60th is left at most.
+_LEAST_BEFORE_SILU = -6.0
 
 
 class DrawnNetwork:
@@ -96,6 +112,33 @@ class DrawnNetwork:
                        C_scale=stored.scale, C_zero_point=stored.zero)
         return self._add(name, operator, {"a": a, "b": b}, stored)
 
+    def concat(self, name: str, *parts: str) -> str:
+        """Add the channels of some tensors, one behind the other."""
+        stored = [self._stored[part] for part in parts]
+        ends = [each.real(np.array([np.min(self._values[part]), np.max(self._values[part])]))
+                for each, part in zip(stored, parts, strict=True)]
+        joined = Stored.between(min(0, np.min(ends)), np.max(ends))
+        operator = Concat(axis=1, x_scale=tuple(each.scale for each in stored),
+                          x_zero_point=tuple(each.zero for each in stored), y_scale=joined.scale,
+                          y_zero_point=joined.zero)
+        return self._add(name, operator, {f"x{index}": part for index, part in enumerate(parts)}, joined)
+
+    def sigmoid(self, name: str, x: str) -> str:
+        """Add the logistic function, whose outputs are stored from 0 to 1."""
+        before, stored = self._stored[x], Stored.between(0, 1)
+        table = functions.table("sigmoid", np.float32(before.scale), before.zero, np.float32(stored.scale), stored.zero,
+                                np.int8)
+        return self._add(name, Lookup(table), {"x": x}, stored)
+
+    def scaled(self, name: str, x: str, factors: str) -> str:
+        """Add the product of images and a factor for each of their channels, (N, C, 1, 1)."""
+        first, second = self._stored[x], self._stored[factors]
+        real = first.real(self._values[x]) * second.real(self._values[factors])
+        stored = Stored.between(min(real.min(), 0), max(real.max(), 0))
+        operator = Mul(A_scale=first.scale, A_zero_point=first.zero, B_scale=second.scale, B_zero_point=second.zero,
+                       C_scale=stored.scale, C_zero_point=stored.zero)
+        return self._add(name, operator, {"a": x, "b": factors}, stored)
+
     def flatten(self, name: str, x: str) -> str:
         """Add a view of images as rows."""
         return self._add(name, Reshape((self.shape(x)[0], -1)), {"x": x}, self._stored[x])
@@ -125,6 +168,8 @@ class DrawnNetwork:
         low, high = min(float(real.min()), 0.0), max(float(real.max()), 0.0)
         if activation == "relu":
             low = 0.0
+        elif activation == "silu":
+            low = max(low, _LEAST_BEFORE_SILU)
         elif activation is not None:
             _, least, most = activation
             low, high = max(low, least), min(high, most)

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import numpy as np
 
 from ..compiler.graph.graph import Graph
-from ..golden.models import ALEXNET_CONV, ALEXNET_FC, MOBILENET_V2, RESNET50_STAGES, VGG16_CONV, VGG16_FC
+from ..golden.models import (
+    ALEXNET_CONV,
+    ALEXNET_FC,
+    EFFICIENTNET_B0,
+    GOOGLENET,
+    MOBILENET_V2,
+    RESNET50_STAGES,
+    VGG16_CONV,
+    VGG16_FC,
+)
 from .drawn_network import DrawnNetwork
 
 __all__ = ["IMAGE_NETWORKS"]
@@ -49,6 +58,32 @@ def _classified(network: DrawnNetwork, x: str, layers: dict[str, tuple[int, int]
     return network.finished(network.linear(last, x, layers[last][1], activation=None))
 
 
+def _averaged(network: DrawnNetwork, x: str) -> Made:
+    """A fully connected layer behind the mean of images."""
+    x = network.flatten("flat", network.mean("mean", x))
+    return network.finished(network.linear("fc", x, _CLASSES, activation=None))
+
+
+def _googlenet(rng: np.random.Generator, batch: int) -> Made:
+    """GoogLeNet (Szegedy 2015), without its normalisation of responses and the classifiers that training has."""
+    network = DrawnNetwork(rng, batch, (3, 224, 224))
+    x = network.conv("conv1", network.image, 64, 7, stride=2, padding=3)
+    x = network.conv("conv2a", network.max_pool("pool1", x, 3, 2, ceil_mode=True), 64, 1)
+    x = network.conv("conv2b", x, 192, 3, padding=1)
+    before = "2"
+    for module, (plain, three, five, pooled) in GOOGLENET.items():
+        if module[0] > before:
+            x, before = network.max_pool(f"pool{before}", x, 3, 2, ceil_mode=True), module[0]
+        name = f"inception{module}"
+        parts = [network.conv(f"{name}_1x1", x, plain, 1)]
+        for (reduced, outputs), kernel in ((three, 3), (five, 5)):
+            y = network.conv(f"{name}_{kernel}x{kernel}_reduce", x, reduced, 1)
+            parts.append(network.conv(f"{name}_{kernel}x{kernel}", y, outputs, kernel, padding=kernel // 2))
+        parts.append(network.conv(f"{name}_project", network.max_pool(f"{name}_pool", x, 3, 1, 1), pooled, 1))
+        x = network.concat(name, *parts)
+    return _averaged(network, x)
+
+
 def _resnet50(rng: np.random.Generator, batch: int) -> Made:
     """ResNet-50 (He 2016) as published: the first 1 x 1 convolution of a stage has its stride."""
     network = DrawnNetwork(rng, batch, (3, 224, 224))
@@ -63,8 +98,7 @@ def _resnet50(rng: np.random.Generator, batch: int) -> Made:
             if block == 0:
                 x = network.conv(f"{name}_shortcut", x, 4 * width, 1, stride=step, activation=None)
             x = network.add(f"{name}_sum", x, y, rectified=True)
-    return network.finished(network.linear("fc", network.flatten("flat", network.mean("mean", x)), _CLASSES,
-                                           activation=None))
+    return _averaged(network, x)
 
 
 def _mobilenet_v2(rng: np.random.Generator, batch: int) -> Made:
@@ -82,15 +116,38 @@ def _mobilenet_v2(rng: np.random.Generator, batch: int) -> Made:
                              groups=expansion * before, activation=limited)
             y = network.conv(f"{name}_project", y, channels, 1, activation=None)
             x = network.add(f"{name}_sum", x, y, rectified=False) if (step, channels) == (1, before) else y
-    x = network.conv("conv2", x, 1280, 1, activation=limited)
-    return network.finished(network.linear("fc", network.flatten("flat", network.mean("mean", x)), _CLASSES,
-                                           activation=None))
+    return _averaged(network, network.conv("conv2", x, 1280, 1, activation=limited))
+
+
+def _efficientnet_b0(rng: np.random.Generator, batch: int) -> Made:
+    """EfficientNet-B0 (Tan 2019): inverted residuals with SiLU, whose channels are weighed by what their means say."""
+    network = DrawnNetwork(rng, batch, (3, 224, 224))
+    x = network.conv("conv1", network.image, 32, 3, stride=2, padding=1, activation="silu")
+    number = 0
+    for expansion, channels, blocks, stride, kernel in EFFICIENTNET_B0:
+        for block in range(blocks):
+            number += 1
+            name, step, before, y = f"block{number}", stride if block == 0 else 1, network.shape(x)[1], x
+            wide = expansion * before
+            if expansion > 1:
+                y = network.conv(f"{name}_expand", y, wide, 1, activation="silu")
+            y = network.conv(f"{name}_depthwise", y, wide, kernel, stride=step, padding=kernel // 2, groups=wide,
+                             activation="silu")
+            weighed = network.conv(f"{name}_squeeze", network.mean(f"{name}_mean", y), before // 4, 1,
+                                   activation="silu")
+            weighed = network.conv(f"{name}_excite", weighed, wide, 1, activation=None)
+            y = network.scaled(f"{name}_weighed", y, network.sigmoid(f"{name}_weights", weighed))
+            y = network.conv(f"{name}_project", y, channels, 1, activation=None)
+            x = network.add(f"{name}_sum", x, y, rectified=False) if (step, channels) == (1, before) else y
+    return _averaged(network, network.conv("conv2", x, 1280, 1, activation="silu"))
 
 
 #: Networks by name: what makes one of a number of images, and its inputs.
 IMAGE_NETWORKS: dict[str, Callable[[np.random.Generator, int], Made]] = {
     "alexnet": _alexnet,
     "vgg-16": _vgg16,
+    "googlenet": _googlenet,
     "resnet-50": _resnet50,
     "mobilenet-v2": _mobilenet_v2,
+    "efficientnet-b0": _efficientnet_b0,
 }

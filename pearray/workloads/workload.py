@@ -48,8 +48,10 @@ BUILT_IN = {
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
     "alexnet": "AlexNet, whole, on drawn images with drawn weights",
     "vgg-16": "VGG-16, likewise",
+    "googlenet": "GoogLeNet, likewise",
     "resnet-50": "ResNet-50, likewise",
     "mobilenet-v2": "MobileNetV2, likewise",
+    "efficientnet-b0": "EfficientNet-B0, likewise",
     "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 

@@ -18,6 +18,9 @@ def _small(rng):
     y = network.conv("depthwise", x, 6, 3, padding=1, groups=6, activation=("clip", 0.0, 6.0))
     y = network.conv("project", y, 6, 1, activation=None)
     x = network.add("sum", x, y, rectified=False)
+    y = network.scaled("weighed", y, network.sigmoid("weights", network.conv(
+        "excite", network.conv("squeeze", network.mean("means", y), 3, 1, activation="silu"), 6, 1, activation=None)))
+    x = network.conv("joined", network.concat("concat", x, y), 6, 1)
     y = network.conv("grouped", x, 6, 3, padding=1, groups=2)
     x = network.add("rectified", x, y, rectified=True)
     x = network.flatten("flat", network.mean("mean", x))
@@ -45,12 +48,15 @@ def test_outputs_fill_their_range(rng):
             assert np.ptp(value.astype(int)) > 128, name
 
 
-#: MACs of one image and weights: the lecture's table, of MobileNetV2 those that follow from its paper's table 2.
+#: MACs of one image and weights: the lecture's table, but GoogLeNet's with images as large as published; of MobileNetV2
+#: and EfficientNet-B0 those that follow from their papers' tables.
 _PUBLISHED = {
     "alexnet": (724_406_816, 60_954_656),
     "vgg-16": (15_470_264_320, 138_344_128),
+    "googlenet": (1_582_671_872, 6_990_272),
     "resnet-50": (3_857_973_248, 25_502_912),
     "mobilenet-v2": (300_774_272, 3_469_760),
+    "efficientnet-b0": (385_814_752, 5_236_192),
 }
 
 
