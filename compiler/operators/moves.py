@@ -83,7 +83,7 @@ class Concat(Moved):
     """
 
     axis: Index = 0
-    x_scale: Scales | None = None
+    x_scale: Scales = None
     x_zero_point: ZeroPoints = (0,)
     y_scale: Scale = None
     y_zero_point: ZeroPoint = 0
@@ -198,8 +198,8 @@ class Slice(Moved):
 
     starts: Integers
     ends: Integers
-    axes: Integers | None = None
-    steps: Integers | None = None
+    axes: Integers = None
+    steps: Integers = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -296,7 +296,7 @@ class Pad(Moved):
     pads: Integers
     mode: str = "constant"
     value: Stored = 0
-    axes: Integers | None = None
+    axes: Integers = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

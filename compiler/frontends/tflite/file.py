@@ -192,8 +192,9 @@ class _Reader:
                    for number, each in enumerate(self._all(graph.TensorsLength(), graph.Tensors))]
         operators = [self._operator(index, each, kinds, len(tensors))
                      for index, each in enumerate(self._all(graph.OperatorsLength(), graph.Operators))]
-        return TfliteFile(tensors, operators, self._numbers(graph.InputsLength(), graph.InputsAsNumpy, len(tensors)),
-                          self._numbers(graph.OutputsLength(), graph.OutputsAsNumpy, len(tensors)))
+        inputs, outputs = (self._numbers(length, each, len(tensors)) for length, each in (
+            (graph.InputsLength(), graph.InputsAsNumpy), (graph.OutputsLength(), graph.OutputsAsNumpy)))
+        return TfliteFile(tensors, operators, inputs, outputs)
 
     def _all(self, length: int, item: Callable[[int], Any]) -> list[Any]:
         # Each has an offset of four bytes in the file.

@@ -1,6 +1,5 @@
 """TensorFlow Lite files as graphs: the walk over a file's operators."""
 
-from functools import partial
 from os import PathLike
 
 from ....hdl.errors import PearrayError, check_path
@@ -52,7 +51,8 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    return Model(file.stem, inputs, outputs, partial(_import, where, content), states.outputs, states.initial)
+    return Model(file.stem, inputs, outputs, lambda batch, _: _import(where, content, batch), states.outputs,
+                 states.initial)
 
 
 def _check_quantised(where: str, file: TfliteFile) -> None:
