@@ -148,7 +148,9 @@ def _strided_slice(operator: FileOperator, graph: Builder) -> None:
             raise PearrayError("strides must not be 0")
         end = begin + end if graph.option(operator, "Offset") else end
         if shrunk >> axis & 1:
-            parts[axis], sizes[axis] = slice(begin % shape[axis], begin % shape[axis] + 1), 1
+            # The kernel looks at the mask here, too.
+            index = (0 if step > 0 else -1) if graph.option(operator, "BeginMask") >> axis & 1 else begin
+            parts[axis], sizes[axis] = slice(index % shape[axis], index % shape[axis] + 1), 1
             continue
         first = None if graph.option(operator, "BeginMask") >> axis & 1 else begin
         last = None if graph.option(operator, "EndMask") >> axis & 1 else end
