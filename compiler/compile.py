@@ -15,8 +15,10 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
+from .kernels.kernel import Kernel
 from .kernels.layout import Layout
 from .kernels.lowerings import LOWERINGS, reads_rows
+from .kernels.moves import in_plain_order
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
@@ -50,6 +52,8 @@ class _Compiler:
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
+        #: Views that have been copied, with where they stand.
+        self._copies: dict[str, Located] = {}
         #: Nodes by number, and buffers that they read or write.
         self._uses: list[tuple[int, Buffer]] = []
 
@@ -117,12 +121,24 @@ class _Compiler:
         device = self._device
         shapes = {view: device.tensors[view].shape
                   for view in (name, *(view for view in device.views if device.source(view) == name))}
-        readers = [(node.operator, shapes[read]) for node in self._nodes for read in node.inputs.values()
-                   if read in shapes]
-        if not readers or not all(reads_rows(operator, len(shape)) for operator, shape in readers):
-            return None
+        readers = [(node.operator, read) for node in self._nodes for read in node.inputs.values() if read in shapes]
         shape = shapes[name]
-        return Layout(shape, tuple(range(len(shape))), shape)
+        rows = Layout(shape, tuple(range(len(shape))), shape)
+        if not readers or not (all(reads_rows(operator, len(shapes[read])) for operator, read in readers)
+                               or self._is_plain_in_rows(name, rows, {read for _, read in readers})):
+            return None
+        return rows
+
+    def _is_plain_in_rows(self, name: str, rows: Layout, read: set[str]) -> bool:
+        """Whether views of an input, which alone are read, are as layers want them only if the input stands in rows."""
+        def is_plain(layout: Layout) -> bool:
+            try:
+                found = self._context.views(name, layout)
+            except PearrayError:
+                return False
+            return all(found[view].same_memory(Layout.of(found[view].shape)) for view in read)
+
+        return name not in read and is_plain(rows) and not is_plain(Layout.of(rows.shape))
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""
@@ -136,10 +152,10 @@ class _Compiler:
         return {name: number for name, number in last.items() if name not in kept}
 
     def _kept(self) -> list[Buffer]:
-        """Tensors that the program makes and that must be in memory at its end."""
+        """Tensors that must be in memory at the end of the program, those that it only adds to among them."""
         moved = [moving.buffer for moving in self._context.moving]
-        return [*moved, *(found.buffer for found in self._context.located.values()
-                          if found.buffer.is_made and found.buffer.name not in self._dies)]
+        return [*moved, *(found.buffer for name, found in self._context.located.items()
+                          if self._device.source(name) not in self._dies)]
 
     def _place(self) -> None:
         """Give buffers that want one their place."""
@@ -155,7 +171,7 @@ class _Compiler:
         """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
         self._plan.begin(number)
         self._locate_views()
-        kernels = LOWERINGS[type(node.operator)](self._context, node)
+        kernels = self._stated(node)
         self._written.verify(node.name, kernels,
                              [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
@@ -163,14 +179,39 @@ class _Compiler:
         self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
+    def _stated(self, node: Node) -> list[Kernel]:
+        """Kernels of a node, behind those that copy what it can't read in the order in which it stands."""
+        context, state = self._context, LOWERINGS[type(node.operator)]
+        before = dict(context.located), list(context.made), list(context.moving)
+        try:
+            return state(context, node)
+        except PearrayError:
+            located = before[0]
+            others = [name for name in dict.fromkeys(node.inputs.values())
+                      if name in self._device.views and name in located and not located[name].is_plain()]
+            if not others:
+                raise
+            context.located, context.made, context.moving = before
+        copies = [kernel for name in others for kernel in self._copied(name)]
+        return [*copies, *state(context, node)]
+
+    def _copied(self, name: str) -> list[Kernel]:
+        """Kernels that copy a view to where others read it from now on."""
+        found, kernels = in_plain_order(self._context, name)
+        self._copies[name] = found
+        if self._keep != "all" and name not in {*self._graph.outputs} | self._read_by_host():
+            self._dies[name] = max(number for number, node in enumerate(self._nodes) if name in node.inputs.values())
+        return kernels
+
     def _locate_views(self) -> None:
-        """Views stand where their sources do."""
+        """Views stand where their sources do, but for those that have been copied."""
         located, device = self._context.located, self._device
         for source in dict.fromkeys(map(device.source, device.views)):
             if source in located:
                 found = located[source]
                 located |= {name: Located(found.buffer, layout)
                             for name, layout in self._context.views(source, found.layout).items() if name != source}
+        located |= self._copies
 
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""

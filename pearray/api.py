@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.frontends.onnx.importer import Model, load_onnx
+from .compiler.frontends.model import Model
+from .compiler.frontends.onnx.importer import load_onnx
+from .compiler.frontends.tflite.importer import load_tflite
 from .compiler.graph.graph import Graph
 from .compiler.operators.operator import Operator
 from .configuration import System, load_config
@@ -16,7 +18,7 @@ from .hdl.shell.config import Config
 from .results import Layer, Result
 from .workloads.published import named_settings
 
-__all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "run"]
+__all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "load_tflite", "run"]
 
 #: What can be run: an operator, a network from a file, or a graph of operators.
 Runnable = Operator | Model | Graph
@@ -45,7 +47,7 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
     if isinstance(what, Graph):
         return what, dict(tensors)
     raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of "
-                       f"pearray.load_onnx, not {what!r}")
+                       f"pearray.load_onnx or load_tflite, not {what!r}")
 
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
@@ -58,7 +60,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts.
+        Inputs by name, in ONNX's layouts, or in those of the file.
     on : str, path, System or Config
         Accelerator and the memory behind it; see :func:`pearray.load_config`.
     engine : str
@@ -94,7 +96,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts.
+        Inputs by name, in ONNX's layouts, or in those of the file.
     keep : "all" or collection of str, optional
         As for :func:`run`.
     on : str, path, System or Config, optional
@@ -128,8 +130,8 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts: their shapes and types count. Constants among them become part of the
-        program, and with `to` the values of the rest go into the memory image.
+        Inputs by name, in ONNX's layouts or the file's: their shapes and types count. Constants among them become
+        part of the program, and with `to` the values of the rest go into the memory image.
     on : str, path, System or Config
         Accelerator and the memory behind it; see :func:`pearray.load_config`.
     to : path, optional

@@ -14,7 +14,7 @@ UNIT = 1 / 73.9
 #: Arrays of either shape, with few and with many lanes.
 ARRAYS = {
     "4x4": {"rows": 4, "cols": 4, "activation": 2048, "weight": 512, "output": 256, "channels": 16, "depth": 16},
-    "4x6": {"rows": 4, "cols": 6, "activation": 4096, "weight": 512, "output": 512, "channels": 32, "depth": 32},
+    "4x6": {"rows": 4, "cols": 6, "activation": 4096, "weight": 512, "output": 512, "channels": 256, "depth": 64},
     "6x4": {"rows": 6, "cols": 4, "activation": 4096, "weight": 1024, "output": 512, "channels": 16, "depth": 64,
             "lanes": 4},
     "8x8": {},

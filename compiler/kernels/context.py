@@ -225,7 +225,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if node is None:
         return None
     operator = node.operator
-    if isinstance(operator, Contraction) and operator.requant is not None:
+    if isinstance(operator, Contraction) and isinstance(operator.requant, (Requant, FixedPoint)):
         x_dtype = graph.tensors[node.inputs[operator.roles[0]]].dtype
         table = operator.table(x_dtype)
         return operator.bounds(x_dtype) if table is None else (int(table.min()), int(table.max()))
