@@ -17,7 +17,7 @@ ROWS = 64
 AMOUNTS = np.arange(-31, 32)
 
 #: Passes whose ifmap words have no sign, and those that join as a low part.
-UNSIGNED, LOW = [1, 4], [4]
+UNSIGNED, LOW = [1, 4], [3]
 
 
 def draw_sum(rng):
