@@ -23,6 +23,11 @@ class Model:
         Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1, others are -1.
     outputs : list of str
         Outputs of a run.
+    states : dict of str to str
+        Inputs that stand for what the file keeps from one run to the next, each with the output that is to be the
+        input of the next run.
+    initial : dict of str to ndarray
+        Values of those inputs for the first run, where the file says them.
     notes : list of str
         What has been changed in the network when it was read.
     """
@@ -32,6 +37,8 @@ class Model:
     outputs: list[str]
     #: Graph of a first dimension, if it is not the file's, and of the shapes of what is given.
     _make: Callable[[int | None, Mapping[str, tuple[int, ...]]], Graph] = field(repr=False)
+    states: dict[str, str] = field(default_factory=dict)
+    initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
     #: Inputs that have dimensions that the file leaves free.
     _free: frozenset[str] = field(default_factory=frozenset, repr=False)

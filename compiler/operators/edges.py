@@ -1,8 +1,9 @@
-"""Operators that take no array: other shapes of tensors, and quantisation at a graph's edges."""
+"""Operators that take no array: other shapes of tensors, quantisation at a graph's edges, and what hosts make there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ...hdl.errors import PearrayError, check_choice
 from .fields import Bounds, Index, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Quantize", "Real", "RealSums", "RealTable", "Reshape"]
+__all__ = ["Dequantize", "Given", "Quantize", "Real", "RealSums", "RealTable", "Reshape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,40 @@ class Dequantize(Real):
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         difference = x.astype(np.int32) - int(self.zero_point)
         return [difference.astype(np.float32) * np.float32(self.scale)]
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Operator):
+    """What the host makes of inputs of a graph before a run, as a mask of the numbers of words.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the inputs by name.
+    names : tuple of str
+        Names of them, which are the roles.
+    shape : tuple of int
+        Shape of what it makes.
+    dtype : numpy.dtype
+        Its type.
+    """
+
+    at_edge: ClassVar[bool] = True
+
+    function: Callable[..., np.ndarray]
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(required=self.names, masks=self.names)
+
+    def _types(self, **inputs: Typed) -> list[Spec]:
+        return [(self.shape, self.dtype)]
+
+    def _compute(self, **inputs: Any) -> list[np.ndarray]:
+        return [self.function(**inputs)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,7 +167,8 @@ class Loads:
         """Where what a product needs stands."""
         layer, place = self._layer, tiles.place(index)
         assert place is not None
-        first, size = (0, layer.key_bytes) if tiles is self.keys else (layer.slots * layer.key_bytes, layer.value_bytes)
+        first, size = (0, layer.key_bytes) if tiles is self.keys else (self.keys.places * layer.key_bytes,
+                                                                       layer.value_bytes)
         return Region("weight", first + place * size, first + (place + 1) * size)
 
     # Constants.

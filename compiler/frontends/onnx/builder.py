@@ -8,7 +8,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
-from ...operators import Reshape, Transpose
+from ...operators import Given, Reshape, Transpose
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
@@ -159,6 +159,8 @@ class Builder(GraphBuilder):
     ir_version: int = 10
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
+    #: Tensors of the file that a run gives, or that the host makes of these for masks, with their names in the graph.
+    given: dict[str, str] = field(default_factory=dict)
     #: Names of the graph's nodes that compute.
     _labels: set[str] = field(default_factory=set)
 
@@ -237,7 +239,7 @@ class Builder(GraphBuilder):
 
     def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
         """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
-        if isinstance(operator, (Reshape, Transpose)):
+        if isinstance(operator, (Given, Reshape, Transpose)):
             return name
         label = node.name
         while label in self._labels:

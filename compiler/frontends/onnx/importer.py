@@ -21,6 +21,7 @@ from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
+from .given import host_masks
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
@@ -73,7 +74,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     """
     name, model, constants, notes = read(path)
     return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
-                 notes, free_inputs(model))
+                 notes=notes, _free=free_inputs(model))
 
 
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
@@ -97,6 +98,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     nodes = sums_apart(Network(_computed(model, builder, given, shapes), constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
+    nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(nodes, constants, outputs).readers)
     refusals = Refusals(builder, shapes.get, _is_known)

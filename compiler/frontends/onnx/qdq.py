@@ -353,4 +353,5 @@ def _ends(node: OnnxNode) -> Callable[[OnnxNode, Scaling], OnnxNode]:
 
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *ELEMENT_WISE, *OTHERS, *ATTENTION, *NORMS, "RotaryEmbedding", *QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *ELEMENT_WISE, *OTHERS, *ATTENTION, *NORMS, *QUANTISED, "Dropout",
+                                "RotaryEmbedding"}))
