@@ -218,6 +218,8 @@ def compile_workload(
     if dump is not None:
         print(compiled.dump(dump))
     console = _console()
+    for note in made.notes:
+        console.print(escape(note), soft_wrap=True)
     if output is not None:
         for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
             path = output / name
@@ -263,6 +265,8 @@ def run(
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
+    for note in made.notes:
+        console.print(escape(note), soft_wrap=True)
     title = f"{workload} on {system.name}, engine {engine}, seed {seed}"
     console.print(report.layer_table(escape(title), record["layers"], record))
     figures = compiler_for(system.hardware).figure_table(record["layers"], record)

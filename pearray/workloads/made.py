@@ -59,6 +59,8 @@ class Workload:
         What outputs by name are worth, where there is something to compare them with.
     following : Following or None
         Runs behind it.
+    notes : list of str
+        What has been changed in a network when its file was read.
     """
 
     name: str
@@ -68,3 +70,4 @@ class Workload:
     settings: dict[str, Any] = field(default_factory=dict)
     judge: Callable[[Mapping[str, np.ndarray]], Judgement] | None = None
     following: Following | None = None
+    notes: list[str] = field(default_factory=list)

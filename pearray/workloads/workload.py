@@ -375,7 +375,7 @@ def _file(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) 
     batch = settings.integer("batch", 0, 0)
     settings.finish()
     graph = model.graph(batch or None)
-    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs})
+    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs}, notes=model.notes)
 
 
 def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:

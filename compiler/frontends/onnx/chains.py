@@ -183,6 +183,8 @@ def _computed(chain: Chain, graph: Builder, end: Sequence[OnnxNode], values: np.
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if chain.is_float:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, {chain.root: values})[0])
@@ -192,7 +194,8 @@ def _computed(chain: Chain, graph: Builder, end: Sequence[OnnxNode], values: np.
         raise PearrayError(f"onnxruntime, which computes the table, refuses it: {reason}") from None
 
 
-def tabulate(node: OnnxNode, chain: Chain, graph: Builder, target: Quantisation, zero_point: str, output: str) -> None:
+def tabulate(node: OnnxNode, chain: Chain, graph: Builder, target: Quantisation, zero_point: str,
+             output: str) -> None:
     """Add a table of what a QuantizeLinear makes of a chain, or one for each index of an axis, under a name.
 
     Parameters

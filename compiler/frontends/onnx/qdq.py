@@ -12,7 +12,7 @@ from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
 from .chains import ELEMENT_WISE, OTHERS, chain_of, is_element_wise, is_uniform, joined, stored_alike
-from .floats import Floats
+from .floats import Floats, check_first_output
 from .floats import Stored as Names
 from .folding import folded
 from .forms import FORMS, QUANTISED, real_sums
@@ -23,7 +23,7 @@ from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, scaled
 from .quantisation import operand, result
 from .rotary import is_rotary, stored_rotary
-from .storing import VIEWS, End, Stores, emit, same_storage, stored_axis
+from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
 from .values import Chain, Given, Moved, Result, Scaling, Stored, Value, limited
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
@@ -94,6 +94,8 @@ class FloatNodes:
             value = self._known.get(name)
             if isinstance(value, (Moved, Result)) and (name in self._outputs or len(self._readers.get(name, ())) > 1):
                 self._known[name] = replace(value, is_shared=True)
+            elif isinstance(value, Chain) and len(self._readers.get(name, ())) > 1:
+                self._known[name] = replace(value, is_float=True)
         return True
 
     def finish(self) -> None:
@@ -107,6 +109,11 @@ class FloatNodes:
         first = self._known.get(node.inputs[0])
         if node.op_type == "QuantizeLinear":
             self._quantise(node)
+        elif node.op_type == "Dropout":
+            if node.input(2) and (self._value(node.input(2)) is None or np.any(self._value(node.input(2)))):
+                raise PearrayError("training_mode must be false: export the network for inference")
+            check_first_output(node)
+            self._move(node.standing_for("Identity", node.inputs[:1], node.outputs[:1]))
         elif node.op_type in _MOVING:
             self._move(node)
         elif node.op_type in _LIMITING and isinstance(first, (Result, Moved, Given)):
@@ -173,6 +180,8 @@ class FloatNodes:
                 raise PearrayError(f"{name} must be a finite number, not {value}")
         if node.op_type in _LIMITING:
             self._limits(node)
+        if node.attributes.get("training_mode", 0):
+            raise PearrayError("training_mode must be 0, not 1: export the network for inference")
 
     def _compute(self, node: OnnxNode) -> None:
         """Take an operator that computes element by element."""
@@ -197,6 +206,8 @@ class FloatNodes:
             self._known[node.outputs[0]] = self._result(node)
             return
         chain = joined(node, chains, self._graph)
+        if node.op_type in _LIMITING and chains[0].direct is not None:
+            chain = replace(chain, direct=limited(chains[0].direct, *self._limits(node)))
         stored = [isinstance(value, Stored) for value in values]
         if node.op_type in QUANTISED and all(stored) and len(stored) == 2 and len(chains) > len(sources) and (
                 any(chain.source in self._graph.constants for chain in chains)):
@@ -218,7 +229,8 @@ class FloatNodes:
                 first, graph):
             name = graph.inner(node.outputs[0], "stored")
             emit(node.standing_for(node.op_type, [first.source, *node.inputs[1:]], [name], node.attributes), graph)
-            self._alias(node, replace(first, source=name, direct=None))
+            is_float = first.is_float or node.op_type not in BEFORE
+            self._alias(node, replace(first, source=name, direct=None, is_float=is_float))
         else:
             for place, name in enumerate(node.outputs):
                 self._known[name] = Moved(node, tuple(values), place)
@@ -341,4 +353,5 @@ def _ends(node: OnnxNode) -> Callable[[OnnxNode, Scaling], OnnxNode]:
 
 
 #: Float operators that may stand between DequantizeLinear and QuantizeLinear.
-FLOAT_OPERATORS = tuple(sorted({*_MOVING, *ELEMENT_WISE, *OTHERS, *ATTENTION, *NORMS, "RotaryEmbedding", *QUANTISED}))
+FLOAT_OPERATORS = tuple(sorted({*_MOVING, *ELEMENT_WISE, *OTHERS, *ATTENTION, *NORMS, *QUANTISED, "Dropout",
+                                "RotaryEmbedding"}))

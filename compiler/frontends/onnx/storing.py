@@ -14,10 +14,10 @@ from .builder import HANDLERS, Builder, OnnxNode, Quantisation, attempt, one
 from .chains import chain_of, real_table, tabulate
 from .values import Chain, Given, Limits, Moved, RealScaling, Result, Scaling, Stored, Value, limited
 
-__all__ = ["VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
+__all__ = ["BEFORE", "VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
 
 #: Operators before which onnxruntime quantises, so that an operator before them is a kernel on integers.
-_BEFORE = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+BEFORE = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 #: Kernels on integers of onnxruntime whose rounding is not that of the float operator.
 _FUSED = ("QLinearAdd", "QLinearAveragePool", "QLinearMul")
@@ -128,6 +128,7 @@ class Stores:
             If that takes more than one rounding; the message names the node.
         """
         is_float |= isinstance(value, (Moved, Result)) and value.is_shared
+        is_float |= isinstance(value, Chain) and value.is_float
         key = id(value), is_float, *end.key
         if key in self._made:
             [name] = self._made[key][1]
@@ -139,9 +140,11 @@ class Stores:
             name = self._move(value, end, name, is_float)
         elif isinstance(value, Result):
             self._finish(value, end, name, is_float)
+        elif isinstance(value, Chain):
+            self._tabulate(replace(value, is_float=is_float), end, name)
         else:
             kinds: dict[type, Callable[..., None]] = {
-                Stored: self._restore, Given: self._quantise, Chain: self._tabulate}
+                Stored: self._restore, Given: self._quantise}
             kinds[type(value)](value, end, name)
         if end.target.clamp is not None:
             self._graph.ranges[name] = end.target.clamp
@@ -174,7 +177,7 @@ class Stores:
 
     def _tabulate(self, value: Chain, end: End, name: str) -> None:
         if value.direct is not None:
-            self._finish(value.direct, end, name, False)
+            self._finish(value.direct, end, name, value.is_float)
             return
         attempt(value.nodes[-1], tabulate, end.node, value, self._graph, end.target, end.zero_point, name)
 
@@ -192,7 +195,7 @@ class Stores:
 
     def _move(self, value: Moved, end: End, name: str, is_float: bool) -> str:
         """Store what is moved, then move it."""
-        is_float |= value.node.op_type not in _BEFORE
+        is_float |= value.node.op_type not in BEFORE
         key = id(value.node), value.limits, is_float, *end.key
         if key not in self._made:
             graph, inner = self._graph, end.limited(self._graph, value.limits)
@@ -203,7 +206,7 @@ class Stores:
                 elif isinstance(operand, (Given, Result, Moved)):
                     inputs[place] = self.store(limited(operand, *value.limits), end, "", is_float)
                 elif operand is not None:
-                    inputs[place] = self.store(operand, inner)
+                    inputs[place] = self.store(operand, inner, "", is_float)
             outputs = [name if place == value.place else output and graph.inner(output, "stored")
                        for place, output in enumerate(value.node.outputs)]
             attempt(value.node, emit, value.node.standing_for(value.node.op_type, inputs, outputs,

@@ -6,7 +6,7 @@ that never decreases: they are noted, and done on stored integers once it is kno
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -146,6 +146,8 @@ class Chain:
         What the last one makes.
     direct : Result or None
         The same as an operator on stored tensors, if the file has it as one node between those that (de)quantise.
+    is_float : bool
+        Whether onnxruntime computes it with real numbers, though one of its kernels on integers would do.
     """
 
     source: str
@@ -153,6 +155,7 @@ class Chain:
     nodes: tuple[OnnxNode, ...]
     name: str
     direct: Result | None = None
+    is_float: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,9 @@ class Moved:
 Value = Stored | Given | Result | Chain | Moved
 
 
-def limited(value: Given | Result | Moved, low: float, high: float) -> Given | Result | Moved:
+AnyLimited = TypeVar("AnyLimited", bound=Given | Result | Moved)
+
+
+def limited(value: AnyLimited, low: float, high: float) -> AnyLimited:
     """Return a value cut to low..high, where a lower bound above the upper gives way to it."""
     return replace(value, limits=value.limits.then(min(low, high), high))

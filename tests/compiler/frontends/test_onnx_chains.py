@@ -7,6 +7,7 @@ from onnx_chain import compared, dequantised, powers, product, stored
 from onnx_models import MICROSOFT, draw, load, make_model, quantisation, stage
 
 import pearray as pe
+from pearray.cli import main
 
 #: Nodes from "x_d" to "f", and constants.
 CHAINS = {
@@ -99,14 +100,20 @@ def test_functions_of_the_file(rng, tmp_path):
     compared(model, {"x": x}, tmp_path, ["Lookup"])
 
 
-def test_old_sets_are_converted_and_so_it_is_said(rng, tmp_path):
+def test_old_sets_are_converted_and_so_it_is_said(rng, tmp_path, monkeypatch, capsys):
     """Set 10 had QuantizeLinear, and Clip with attributes."""
     x = draw(rng, (1, 2, 4, 4), np.int8)
     constants = powers("x", rng, np.int8) | powers("y", rng, np.int8)
     nodes = [dequantised("x"), ("Clip", ["x_d"], ["f"], {"min": -0.5, "max": 1.5}), stored("f", "y")]
     model = make_model(nodes, {"x": x}, ["y"], constants, 10)
     compared(model, {"x": x}, tmp_path, ["Lookup"])
-    assert load(model, tmp_path).notes == ["operator set 10 has been converted to 13 by onnx.version_converter"]
+    note = "operator set 10 has been converted to 13 by onnx.version_converter"
+    assert load(model, tmp_path).notes == [note]
+    arguments = ["compile", str(tmp_path / "model.onnx"), "--on", "systolic-8x8", "--dump", "graph"]
+    monkeypatch.setattr("sys.argv", ["pearray", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert note in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("nodes", "message"), [

@@ -68,6 +68,21 @@ def test_halves_before_moves(rng, tmp_path, kind, move):
         compared(make_model(nodes, inputs, ["y"], constants), inputs, tmp_path)
 
 
+@pytest.mark.parametrize("move", [None, "Flatten", "Transpose", "GlobalMaxPool", "Dropout"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_halves_of_one_tensor(rng, tmp_path, move, fixed):
+    """A sum with a constant, or a square, is a table by the same rules."""
+    for _ in range(3):
+        x = draw(rng, (1, 4, 4, 4), np.int8)
+        constants = powers("x", rng, np.int8) | powers("b", rng, np.int8) | powers("y", rng, np.int8, 2, 5)
+        constants |= {"y_z": np.int8(constants["y_z"] | 1), "b": draw(rng, (1, 4, 1, 1), np.int8)}
+        nodes = [dequantised("x"), dequantised("b"), ("Add", ["x_d", "b_d"], ["f"], {})] if fixed else [
+            dequantised("x"), ("Mul", ["x_d", "x_d"], ["f"], {})]
+        nodes += [(move, ["f"], ["g"], {})] if move else []
+        model = make_model([*nodes, stored("g" if move else "f", "y")], {"x": x}, ["y"], constants)
+        compared(model, {"x": x}, tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["Add", "Mul"])
 def test_halves_of_what_several_read(rng, tmp_path, kind):
     """What two store is computed with real numbers, and stored twice."""
