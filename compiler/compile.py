@@ -35,7 +35,8 @@ __all__ = ["compile_graph"]
 class _Compiler:
     """Compilation of one graph, node by node."""
 
-    def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, settings: Mapping[str, Any]):
+    def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, most: int | None,
+                 settings: Mapping[str, Any]):
         check_choice("keep", keep, ("outputs", "all"))
         self._graph, self._config, self._memory, self._keep = graph, config, memory, keep
         self._kind = compiler_for(config)
@@ -47,7 +48,7 @@ class _Compiler:
             self._device = fuse_sums(self._device)
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
-        self._context = Context(self._device, config, self._kind.is_fixed_point(config))
+        self._context = Context(self._device, config, self._kind.is_fixed_point(config), most=most)
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
@@ -85,7 +86,9 @@ class _Compiler:
         address = self._plan.reserve("program", len(encoded))
         self._plan.verify(self._uses)
         placed = self._placed()
-        positions = positions_of(program, self._device.positions, self._context.moving)
+        most = {name: room if self._context.most is None else min(room, self._context.most)
+                for name, room in self._device.positions.items()}
+        positions = positions_of(program, most, self._context.moving)
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
                         layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
@@ -231,7 +234,7 @@ class _Compiler:
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
                   inputs: Mapping[str, np.ndarray] | None = None, memory: MemoryTiming = DEFAULT_MEMORY,
-                  **settings: Any) -> Compiled:
+                  most_position: int | None = None, **settings: Any) -> Compiled:
     """Compile a graph.
 
     Parameters
@@ -246,6 +249,9 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
         Inputs of a run, of which the kind of array may observe what helps it with others that are like them.
     memory : MemoryTiming
         Memory behind the accelerator.
+    most_position : int, optional
+        Greatest position of runs of the program: keys that no query sees up to there are neither loaded nor computed.
+        All tensors stand where they stand in the memory of the program for all positions.
     **settings
         Settings of the kind of array; see :attr:`.kinds.ArrayCompiler.settings`.
 
@@ -270,4 +276,4 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen
-    return _Compiler(graph, config, memory, keep, chosen).run()
+    return _Compiler(graph, config, memory, keep, most_position, chosen).run()

@@ -15,6 +15,7 @@ from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .kernels.context import check_range
 from .operators import MaskBias
+from .operators.operator import check_position
 from .placed import Placed
 from .placement import MemoryPlan
 from .positions import Position
@@ -167,6 +168,8 @@ class Compiled:
         """
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         self.graph.check_inputs(arrays)
+        for name, position in self.positions.items():
+            check_position(f"input {name!r} of this program", arrays[name], position.most)
         arrays = self.given(arrays)
         segments = []
         for name, placed in self.inputs.items():

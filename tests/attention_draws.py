@@ -14,7 +14,7 @@ UNIT = 1 / 73.9
 #: Arrays of either shape, with few and with many lanes.
 ARRAYS = {
     "4x4": {"rows": 4, "cols": 4, "activation": 2048, "weight": 512, "output": 256, "channels": 16, "depth": 16},
-    "4x6": {"rows": 4, "cols": 6, "activation": 4096, "weight": 512, "output": 512, "channels": 32, "depth": 32},
+    "4x6": {"rows": 4, "cols": 6, "activation": 4096, "weight": 512, "output": 512, "channels": 256, "depth": 64},
     "6x4": {"rows": 6, "cols": 4, "activation": 4096, "weight": 1024, "output": 512, "channels": 16, "depth": 64,
             "lanes": 4},
     "8x8": {},
@@ -60,7 +60,7 @@ def drawn_attention(rng, config, most=None):
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}
-    two_bytes = bool(rng.integers(3) == 0) and config.KIND == "systolic"
+    two_bytes = bool(rng.integers(3) == 0)
     options = {"causal": bool(rng.integers(2)), "two_bytes": two_bytes, "scale": float(rng.choice([1, 4])) * e ** -0.5}
     if rng.integers(3) == 0:
         options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(-cols, 2 * cols))}

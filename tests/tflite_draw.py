@@ -139,9 +139,14 @@ def fully_connected(model, rng):
     number = model.tensor(shape, **x)
     w, bias, output = weights(model, rng, (m, depth), 0, x, depth, dtype)
     y = model.tensor((*shape[:-1], m) if keep else (int(np.prod(shape)) // depth, m), **output)
+    inputs = [number]
+    if rng.integers(4) == 0 and np.size(model.tensors[w].scale) == 1:
+        # Weights that are computed.
+        model.tensors[w].values = None
+        inputs.append(w)
     model.node("FULLY_CONNECTED", [number, w, *(bias or [-1])], [y], "FullyConnectedOptions", keepNumDims=keep,
                fusedActivationFunction=activation(rng))
-    return [number], [y]
+    return inputs, [y]
 
 
 def binary(model, rng, kind, options, dtype=None, y=None, **fields):
@@ -223,32 +228,6 @@ def mean(model, rng):
 
 
 @family
-def reshape(model, rng):
-    shape = tuple(int(rng.choice([1, 2, 3, 4])) for _ in range(upto(rng, 4)))
-    count = int(np.prod(shape))
-    target = [count] if rng.integers(2) else [next(size for size in (4, 3, 2, 1) if count % size == 0), 1, -1]
-    whole = tuple(count // target[0] if size == -1 else size for size in target)
-    x = model.tensor(shape, **stored(rng))
-    middle, y = (model.tensor(size, **same(model, x)) for size in (whole, (1, *whole)))
-    model.node("RESHAPE", [x, model.constant(np.array(target, np.int32))], [middle], "ReshapeOptions", newShape=target)
-    model.node("EXPAND_DIMS", [middle, model.constant(np.int32(rng.choice([0, -len(whole) - 1])))], [y],
-               "ExpandDimsOptions")
-    return [x], [y]
-
-
-@family
-def squeeze(model, rng):
-    shape = tuple(int(rng.choice([1, 1, 2, 3])) for _ in range(upto(rng, 4))) + (2,)
-    ones = [axis for axis, size in enumerate(shape) if size == 1]
-    axes = [axis if rng.integers(2) else axis - len(shape) for axis in ones[:int(rng.integers(len(ones) + 1))]]
-    gone = {axis % len(shape) for axis in axes} or {*ones}
-    x = model.tensor(shape, **stored(rng))
-    y = model.tensor([size for axis, size in enumerate(shape) if axis not in gone], **same(model, x))
-    model.node("SQUEEZE", [x], [y], "SqueezeOptions", squeezeDims=axes)
-    return [x], [y]
-
-
-@family
 def softmax(model, rng):
     dtype = kind_of(rng)
     y = {"scale": 1 / 256, "zero_point": int(_INFO[dtype].min), "dtype": dtype}
@@ -318,42 +297,18 @@ def quantise(model, rng):
 def batch_matmul(model, rng):
     m, k, n = upto(rng, 5), upto(rng, 6), upto(rng, 5)
     adj_x, adj_y, fixed = (bool(rng.integers(2)) for _ in range(3))
-    lead = (1,) * int(rng.integers(3))
     left = (k, m) if adj_x else (m, k)
     right = (n, k) if adj_y else (k, n)
-    batch = lead if adj_x or not lead else tuple(upto(rng, 3) for _ in lead)
+    batch = tuple(upto(rng, 3) for _ in range(int(rng.integers(3))))
+    leads = [tuple(size if rng.integers(3) else 1 for size in batch) for _ in range(2)]
     forms = [stored(rng), stored(rng)]
     y = stored(rng) | {"scale": np.float32(forms[0]["scale"] * forms[1]["scale"] * 60 * np.sqrt(k))}
-    x = model.tensor((*batch, *left), **forms[0])
-    shape = (*lead, *right)
+    x = model.tensor((*leads[0], *left), **forms[0])
+    shape = (*leads[1], *right)
     other = constant(model, rng, shape, forms[1]) if fixed else model.tensor(shape, **forms[1])
-    made = model.tensor((*batch, m, n), **y)
+    made = model.tensor((*np.broadcast_shapes(*leads), m, n), **y)
     model.node("BATCH_MATMUL", [x, other], [made], "BatchMatMulOptions", adjX=adj_x, adjY=adj_y)
     return [x] + [other] * (not fixed), [made]
-
-
-@family
-def pad(model, rng):
-    """A padded image that convolutions read, or anything else."""
-    shape, kind = (upto(rng, 2), upto(rng, 5), upto(rng, 5), upto(rng, 4)), str(rng.choice(["PAD", "PAD", "PADV2"]))
-    sides = np.zeros((4, 2), np.int32)
-    sides[1:3] = rng.integers(0, 3, (2, 2))
-    x = model.tensor(shape, **stored(rng))
-    padded = model.tensor(tuple(np.array(shape) + sides.sum(axis=1)), **same(model, x))
-    more = [constant(model, rng, (1,), same(model, x))]
-    model.node(kind, [x, model.constant(sides), *more * (kind == "PADV2")], [padded],
-               "PadOptions" if kind == "PAD" else "PadV2Options")
-    if rng.integers(3) == 0:
-        return [x], [padded]
-    form = same(model, x)
-    m, r, s = upto(rng, 4), *(min(2, size) for size in model.tensors[padded].shape[1:3])
-    w, bias, output = weights(model, rng, (m, r, s, shape[3]), 0, form, r * s * shape[3], biased=True)
-    same_size = int(rng.integers(2))
-    y = model.tensor((shape[0], *window(rng, model.tensors[padded].shape[1:3], (r, s), (1, 1), (1, 1), same_size), m),
-                     **output)
-    model.node("CONV_2D", [padded, w, *bias], [y], "Conv2DOptions", padding=same_size, strideH=1, strideW=1,
-               dilationHFactor=1, dilationWFactor=1)
-    return [x], [y]
 
 
 @family
@@ -373,15 +328,3 @@ def transpose_conv(model, rng):
     model.node("TRANSPOSE_CONV", [shape, weight, number, *bias], [y], "TransposeConvOptions",
                padding=padding, strideH=stride[0], strideW=stride[1], fusedActivationFunction=activation(rng))
     return [number], [y]
-
-
-@family
-def transpose(model, rng):
-    """Axes of one element change places with others."""
-    shape = [upto(rng, 4), 1, upto(rng, 4), upto(rng, 3)]
-    order = [[1, 0, 2, 3], [0, 2, 1, 3], [0, 2, 3, 1], [0, 1, 2, 3]][int(rng.integers(4))]
-    x = model.tensor(shape, **stored(rng))
-    middle, y = (model.tensor([shape[axis] for axis in order], **same(model, x)) for _ in range(2))
-    model.node("TRANSPOSE", [x, model.constant(np.array(order, np.int32))], [middle], "TransposeOptions")
-    model.node("RELU", [middle], [y])
-    return [x], [y]

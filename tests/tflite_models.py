@@ -9,12 +9,13 @@ import numpy as np
 
 __all__ = ["Tflite", "reference"]
 
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "resource": 13}
 
 #: Versions of operators that know 8 bits, where that is not the second.
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
-             "SHAPE": 1, "PACK": 1}
+             "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1}
 
 
 @dataclass
@@ -26,7 +27,7 @@ class _Tensor:
     zero_point: object
     values: np.ndarray | None
     axis: int
-    free: bool
+    free: tuple
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Tflite:
     tensors: list = field(default_factory=list)
     nodes: list = field(default_factory=list)
 
-    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=False):
-        """Add a tensor; `free` leaves its first dimension to who runs it."""
+    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=()):
+        """Add a tensor; `free` are axes that are left to who runs it."""
         name = name or f"tensor{len(self.tensors)}"
         self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free))
         return len(self.tensors) - 1
@@ -50,19 +51,28 @@ class Tflite:
     def node(self, kind, inputs, outputs, options=None, **fields):
         """Add an operator; `options` is the name of its options in the schema, and `fields` are theirs."""
         self.nodes.append((kind, list(inputs), list(outputs), options, fields, _VERSIONS.get(kind, 2)))
-        return outputs[0]
+        return outputs[0] if outputs else None
 
-    def content(self, inputs, outputs):
-        """Bytes of the file."""
+    def content(self, inputs, outputs, others=()):
+        """Bytes of the file, with further models, which have neither inputs nor outputs, as its other subgraphs."""
         import flatbuffers
         from ai_edge_litert import schema_py_generated as schema
 
-        model, graph = schema.ModelT(), schema.SubGraphT()
-        model.version, model.subgraphs, model.operatorCodes = 3, [graph], []
-        model.buffers, graph.tensors, graph.operators = [schema.BufferT()], [], []
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.buffers = 3, [], [schema.BufferT()]
+        codes = {}
+        model.subgraphs = [each.subgraph(schema, model, codes) for each in (self, *others)]
+        model.subgraphs[0].inputs, model.subgraphs[0].outputs = list(inputs), list(outputs)
+        builder = flatbuffers.Builder(4096)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    def subgraph(self, schema, model, codes):
+        """Return the subgraph, without inputs and outputs; its codes and buffers are added to a model."""
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
         for each in self.tensors:
             graph.tensors.append(self._tensor(schema, model, each))
-        codes = {}
         for kind, given, made, options, fields, version in self.nodes:
             code = getattr(schema.BuiltinOperator, kind)
             if (code, version) not in codes:
@@ -79,17 +89,14 @@ class Tflite:
                     assert hasattr(node.builtinOptions, name), name
                     setattr(node.builtinOptions, name, value)
             graph.operators.append(node)
-        graph.inputs, graph.outputs = list(inputs), list(outputs)
-        builder = flatbuffers.Builder(4096)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return graph
 
     @staticmethod
     def _tensor(schema, model, each):
         made = schema.TensorT()
         made.name, made.shape, made.type = each.name, list(each.shape), _TYPES[each.dtype]
         if each.free:
-            made.shapeSignature = [-1, *each.shape[1:]]
+            made.shapeSignature = [-1 if axis in each.free else size for axis, size in enumerate(each.shape)]
         if each.scale is not None:
             scales = np.atleast_1d(np.asarray(each.scale, np.float32))
             made.quantization = schema.QuantizationParametersT()

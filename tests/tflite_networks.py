@@ -13,7 +13,7 @@ class Network(Tflite):
     def __init__(self, rng, shape, dtype="float32", **form):
         super().__init__()
         self.rng = rng
-        self.input = self.at = self.tensor(shape, dtype=dtype, name="serving_default_input:0", free=True, **form)
+        self.input = self.at = self.tensor(shape, dtype=dtype, name="serving_default_input:0", free=(0,), **form)
 
     def form(self, number=None):
         """How a tensor is stored."""
@@ -27,7 +27,7 @@ class Network(Tflite):
 
     def layer(self, kind, shape, options=None, form=None, inputs=None, **fields):
         """Add an operator of the last tensor, or of `inputs`."""
-        made = self.tensor(shape, name=f"model/{kind.lower()}_{len(self.nodes)}", free=True,
+        made = self.tensor(shape, name=f"model/{kind.lower()}_{len(self.nodes)}", free=(0,),
                            **(form or stored(self.rng, low=-4, high=-2)))
         self.at = self.node(kind, [self.at] if inputs is None else inputs, [made], options, **fields)
         return self.at

@@ -35,6 +35,7 @@ class GraphBuilder:
         inner = f"{name}:{what}"
         while inner in self.names or inner in self.constants or inner in self.tensors:
             inner += "'"
+        self.names.add(inner)
         self.aliases[inner] = name
         return inner
 

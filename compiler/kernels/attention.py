@@ -45,6 +45,8 @@ class Attention(Kernel):
         Position of the graph, which is added to `high`; then no bound is cut off at the ends of the keys.
     slides : bool
         Whether it is added to `low`, too.
+    reach : int
+        Keys of which some query sees one at some position; all where there is none.
     """
 
     terms: tuple[()] = ()
@@ -60,6 +62,7 @@ class Attention(Kernel):
     two_bytes: bool = False
     position: str | None = None
     slides: bool = False
+    reach: int
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -133,7 +136,8 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
         y=access("y", "ghpf"), scale=operator.score_scale(elements), unit=operator.output_factor, low=low, high=high,
-        mask=mask, two_bytes=operator.two_bytes, position=position, slides=operator.window is not None)]
+        mask=mask, two_bytes=operator.two_bytes, position=position, slides=operator.window is not None,
+        reach=keys if position is None or context.most is None else min(keys, context.most + queries))]
 
 
 def _stands(context: Context, name: str, groups: int) -> Layout:
@@ -196,7 +200,7 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
         return Mask(context.located[name].buffer, (masks, rows, keys), *shape[:2])
     elements = context.graph.tensors[node.inputs["q"]].shape[2]
     bias = operator.bias(value, *shape, elements)
-    masks, rows, _ = *(1,) * (3 - bias.ndim), *bias.shape
+    masks, rows = (1, 1, *bias.shape)[-3:-1]
     own = shape[0] if masks > 1 else 1, shape[1] if rows > 1 else 1, shape[2]
     return Mask(np.broadcast_to(bias, own), own, *shape[:2])
 

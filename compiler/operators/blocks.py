@@ -30,8 +30,8 @@ class Resize(Moved):
         Which element is the nearest to a place.
     """
 
-    scales: Scales | None = None
-    sizes: Integers | None = None
+    scales: Scales = None
+    sizes: Integers = None
     coordinate_mode: str = "half_pixel"
     nearest_mode: str = "round_prefer_floor"
 

@@ -11,6 +11,7 @@ from ...golden.quantise import dequantize_linear, quantize_linear
 from ...hdl.errors import PearrayError, check_choice
 from .channelwise import every_value
 from .fields import (
+    Flag,
     Index,
     Integers,
     Scale,
@@ -40,9 +41,13 @@ class Transpose(Moved):
     ----------
     order : tuple of int
         Axis of x that each axis of y is.
+    is_view : bool
+        Whether y is x in another order also where it is an output of a graph: who reads it takes it from where x
+        stands.
     """
 
     order: Shape
+    is_view: Flag = False
 
     def _types(self, x: Typed) -> list[Spec]:
         if sorted(self.order) != [*range(len(x.shape))]:
@@ -78,7 +83,7 @@ class Concat(Moved):
     """
 
     axis: Index = 0
-    x_scale: Scales | None = None
+    x_scale: Scales = None
     x_zero_point: ZeroPoints = (0,)
     y_scale: Scale = None
     y_zero_point: ZeroPoint = 0
@@ -193,8 +198,8 @@ class Slice(Moved):
 
     starts: Integers
     ends: Integers
-    axes: Integers | None = None
-    steps: Integers | None = None
+    axes: Integers = None
+    steps: Integers = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -291,7 +296,7 @@ class Pad(Moved):
     pads: Integers
     mode: str = "constant"
     value: Stored = 0
-    axes: Integers | None = None
+    axes: Integers = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -174,7 +174,7 @@ class AttentionLayer:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""
         if self.kernel.position is not None:
             # Which of them are seen a run tells.
-            count = -(-self.keys // self.cols)
+            count = -(-self.kernel.reach // self.cols)
             return tuple(KeyBlock(number, min(self.cols, self.keys - number * self.cols), (0, end - start),
                                   number == 0, number == count - 1, self.kernel.mask is not None)
                          for number in range(count))

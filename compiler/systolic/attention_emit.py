@@ -14,6 +14,7 @@ from ...hdl.systolic.commands import Destination
 from ..hazards import Hazards, Region
 from ..placement import MemoryPlan
 from ..places import Ring
+from ..positions import mark_bounds
 from ..program import Program
 from ..segments import Segment
 from .attention_bodies import moved, numerators_body, scores_body, values_body
@@ -230,11 +231,7 @@ class _Emitter:
         if byte == 0:
             writes.append(Region("shifts", shifts, shifts + rows))
         self._hazards.emit(Opcode.POST, body, reads, writes)
-        position = layer.kernel.position
-        if position is not None:
-            # The last key, and the first of a window.
-            for field in ("acc_nstep", "bias_nstep")[:1 + layer.kernel.slides]:
-                self.program.mark(field, position)
+        mark_bounds(self.program, layer.kernel)
 
     # Products of numerators and values, and outputs.
 

@@ -54,11 +54,11 @@ class DrawnNetwork:
         """Shape of a tensor."""
         return self._values[name].shape
 
-    def conv(self, name: str, x: str, m: int, kernel: int, *, stride: int = 1, padding: Padding = 0, groups: int = 1,
-             activation: Any = "relu") -> str:
+    def conv(self, name: str, x: str, m: int, kernel: int, *, stride: int | tuple[int, int] = 1, padding: Padding = 0,
+             groups: int = 1, activation: Any = "relu") -> str:
         """Add a convolution of m filters, whose output, biased and perhaps limited, has its name."""
         c = self.shape(x)[1]
-        window = {"stride": stride, "padding": padding, "groups": groups}
+        window: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
         w, b, scales = self._drawn(name, x, (m, c // groups, kernel, kernel))
         sums = integer.conv2d(self._values[x], w, b, **window, x_zero_point=self._stored[x].zero)
         stored = self._fitting(sums, self._stored[x].scale * scales[:, None, None], activation)
@@ -92,9 +92,9 @@ class DrawnNetwork:
         real = first.real(self._values[a]) + second.real(self._values[b])
         stored = Stored.between(0 if rectified else min(real.min(), 0), max(real.max(), 0))
         # The least byte of a rectified sum stands for zero, so the limit costs no operator.
-        scales = {"A_scale": first.scale, "A_zero_point": first.zero, "B_scale": second.scale,
-                  "B_zero_point": second.zero, "C_scale": stored.scale, "C_zero_point": stored.zero}
-        return self._add(name, Add(**scales), {"a": a, "b": b}, stored)
+        operator = Add(A_scale=first.scale, A_zero_point=first.zero, B_scale=second.scale, B_zero_point=second.zero,
+                       C_scale=stored.scale, C_zero_point=stored.zero)
+        return self._add(name, operator, {"a": a, "b": b}, stored)
 
     def flatten(self, name: str, x: str) -> str:
         """Add a view of images as rows."""

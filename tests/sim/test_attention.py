@@ -1,6 +1,7 @@
 """Fused attention on the RTL: its outputs, what its rules say, and the cycles and accesses that are predicted."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,21 @@ def test_masks_of_runs_equal_golden(rng):
             counters = _check(compiled, {**tensors, "mask": mask}, Disturbance(stall=0.3, seed=1) if stalls else None)
             assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
             assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
+
+
+def test_a_handle_takes_masks(rng):
+    """From Python, without constants, each run gives the mask, and products that it hides are not counted as work."""
+    config = attention_array("4x6")
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT)
+    tensors = {name: operands(rng, (2, 9, 6)) for name in "qkv"}
+    handle = pe.compile(operator, {**tensors, "mask": np.ones(9, bool)}, config, constants=())
+    for keys in (9, 4):
+        given = {**tensors, "mask": np.arange(9) < keys}
+        result = handle.run(given)
+        np.testing.assert_array_equal(result.outputs["y"], pe.golden_run(operator, given, on=config)["y"])
+        assert result.macs == 2 * 9 * keys * 12
+    with pytest.raises(pe.PearrayError, match=re.escape("unknown constant 'bias'")):
+        pe.compile(operator, {**tensors, "mask": np.ones(9, bool)}, config, constants=["bias"])
 
 
 #: As many lanes as columns: softmax keeps up with the array.

@@ -11,6 +11,7 @@ from slow import slow
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
+from pearray.compiler.row_stationary.accesses import accesses
 from pearray.sim.engine import Disturbance, Job, run
 
 CONFIG = row_array("4x6")
@@ -33,13 +34,15 @@ def _check(compiled, inputs, engine="verilator", **options):
 
 
 def test_drawn_attention_equals_golden(seed):
-    """The RTL gives golden's bytes for any shape and mask, however the memory stalls, and moves each numerator once."""
+    """The RTL gives golden's bytes for any shape and mask, however the memory stalls, and accesses as predicted."""
     for number in range(16):
         operator, tensors = drawn_attention(np.random.default_rng([seed, number, 2]), CONFIG)
         disturbance = Disturbance(stall=[0.1, 0.5][number // 2 % 2], seed=number) if number % 2 else None
         counters, compiled = _run(operator, tensors, disturbance=disturbance)
-        assert counters["move_commands"] == compiled.program.counts["move"]
-        assert counters["execute_macs"] + counters["execute_gated"] == compiled.layers[0].work
+        expected = accesses(CONFIG, compiled.program)
+        assert {**{name: counters[name] for name in expected},
+                "execute_macs": counters["execute_macs"] + counters["execute_gated"]} == expected
+        assert expected["execute_macs"] == compiled.layers[0].work
 
 
 def test_masks_of_runs_equal_golden(rng):
@@ -52,6 +55,17 @@ def test_masks_of_runs_equal_golden(rng):
         compiled = compile_graph(graph, CONFIG)
         for mask in masks:
             _check(compiled, {**tensors, "mask": mask})
+
+
+def test_positions_equal_golden(rng):
+    """A decoder's steps from one program: bounds of keys go up with the position, with numerators of two bytes, too."""
+    tensors = {name: operands(rng, (2, 1 if name == "q" else 100, 24)) for name in "qkv"}
+    for two_bytes in (False, True):
+        operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, causal=True, window=60,
+                                two_bytes=two_bytes)
+        compiled = compile_graph(Graph.of(operator, {**tensors, "position": np.array(0)}), CONFIG)
+        for position in (0, 47, 48, 99):
+            _check(compiled, {**tensors, "position": np.array(position)})
 
 
 def test_softmax_runs_under_products(rng):

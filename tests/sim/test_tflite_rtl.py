@@ -10,7 +10,8 @@ import pearray as pe
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 pytest.importorskip("tflite")
 
-from tflite_draw import FAMILIES, draw, values
+from tflite_draw import values
+from tflite_draw_moves import FAMILIES, draw
 from tflite_models import reference
 from tflite_networks import NETWORKS
 

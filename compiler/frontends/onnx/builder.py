@@ -8,7 +8,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
-from ...operators import Reshape, Transpose
+from ...operators import Given, Reshape, Transpose
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
@@ -22,6 +22,10 @@ MICROSOFT = "com.microsoft"
 
 #: Domain of quantised operators that no runtime has under a name of its own.
 OWN = "pearray"
+
+
+#: Attributes of nodes that stand for several of a file: limits behind them, and whether they are no kernel on integers.
+_INNER = ("activation", "is_float")
 
 
 @dataclass
@@ -84,15 +88,15 @@ class OnnxNode:
         Each has the type of its default; None stands for a list of integers.
         """
         for name in self.attributes:
-            # What stands for several nodes may have an activation, which no node of a file has.
-            if name not in defaults or (name == "activation" and self.proto is not None):
-                known = ", ".join(known for known in defaults if known != "activation") or "none"
+            # What stands for several nodes may have what no node of a file has.
+            if name not in defaults or (name in _INNER and self.proto is not None):
+                known = ", ".join(known for known in defaults if known not in _INNER) or "none"
                 raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
         values = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
         for name, value in values.items():
             default = defaults[name]
-            if name in self.attributes and name != "activation" and not (
+            if name in self.attributes and name not in _INNER and not (
                     isinstance(value, type(default)) if default is not None else
                     isinstance(value, list) and all(isinstance(item, int) for item in value)):
                 kind = "a list of integers" if default is None else f"of type {type(default).__name__}"
@@ -150,8 +154,13 @@ class Builder(GraphBuilder):
 
     #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Versions of the operator sets and of the format of the file.
+    opsets: dict[str, int] = field(default_factory=dict)
+    ir_version: int = 10
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
+    #: Tensors of the file that a run gives, or that the host makes of these for masks, with their names in the graph.
+    given: dict[str, str] = field(default_factory=dict)
     #: Names of the graph's nodes that compute.
     _labels: set[str] = field(default_factory=set)
 
@@ -230,7 +239,7 @@ class Builder(GraphBuilder):
 
     def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
         """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
-        if isinstance(operator, (Reshape, Transpose)):
+        if isinstance(operator, (Given, Reshape, Transpose)):
             return name
         label = node.name
         while label in self._labels:

@@ -4,7 +4,7 @@ Tensors have the file's names and shapes, in which images are NHWC. Operators he
 memory with their channels last: bytes are in the file's order in either shape, so one is a view of the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
-from ...operators import Requant, Reshape, Transpose, WindowSum
+from ...operators import Pad, Reshape, Transpose
 from ...operators.fields import one_scale
 from ...operators.operator import Operator
 from ..building import GraphBuilder
 from .file import FileOperator, FileTensor, TfliteFile
 
-__all__ = ["HANDLERS", "Builder", "Padded", "Stored", "handles", "identity"]
+__all__ = ["HANDLERS", "SEVERAL", "Builder", "Padded", "Stored", "handles", "image_axis", "natural_order"]
 
 Shape = tuple[int, ...]
 
@@ -39,10 +39,10 @@ class Stored(NamedTuple):
 
 
 class Padded(NamedTuple):
-    """An image that is padded: number of the tensor, rows and columns added on each side, and their stored value."""
+    """A tensor that is padded: its number, elements added before and behind each axis, and their stored value."""
 
     source: int
-    sides: tuple[int, int, int, int]
+    sides: tuple[tuple[int, int], ...]
     value: int
 
 
@@ -67,6 +67,14 @@ class Builder(GraphBuilder):
     values: dict[int, np.ndarray] = field(default_factory=dict)
     padded: dict[int, Padded] = field(default_factory=dict)
     _images: dict[tuple[int, Shape], str] = field(default_factory=dict)
+    #: Constants made of the file's, by number and use.
+    _kept: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def keep(self, number: int, use: str, value: np.ndarray) -> str:
+        """Name of a constant that is made of one of the file's, and serves all that use that in this way."""
+        if (number, use) not in self._kept:
+            self._kept[number, use] = self.store(f"{self.file.tensors[number].name}:{use}", np.ascontiguousarray(value))
+        return self._kept[number, use]
 
     def of(self, operator: FileOperator, place: int, role: str) -> int:
         """Number of an input, which must be there."""
@@ -86,9 +94,8 @@ class Builder(GraphBuilder):
         if number in self.values:
             return tuple(self.values[number].shape)
         if number in self.padded:
-            source, (top, left, bottom, right), _ = self.padded[number]
-            n, h, w, c = self.shape(source)
-            return n, h + top + bottom, w + left + right, c
+            source, sides, _ = self.padded[number]
+            return tuple(size + sum(side) for size, side in zip(self.shape(source), sides, strict=True))
         return self.tensor(self.entry(number).name).shape
 
     def known(self, operator: FileOperator, place: int, role: str) -> np.ndarray:
@@ -155,22 +162,23 @@ class Builder(GraphBuilder):
             else:
                 # What is made as images, if it is now, has its name from there.
                 rows = self.rows(number, shape)
-                found = self._images.get((number, shape)) or self._view(Transpose(_TO_IMAGE), rows,
+                found = self._images.get((number, shape)) or self._view(Transpose(_TO_IMAGE, is_view=True), rows,
                                                                        self.inner(name, "image"))
             self._images[number, shape] = found
         return self._images[number, shape]
 
     def pad(self, operator: FileOperator, padded: Padded) -> None:
-        """Take an operator's output as an image with padding, which is made if somebody needs it."""
+        """Take an operator's output as a tensor with padding, which is made if somebody needs it."""
         number = operator.outputs[0]
         self.padded[number] = padded
         dtype = self.entry(padded.source).dtype
         assert dtype is not None
         self._check(number, self.shape(number), dtype)
 
-    def natural(self, number: int) -> str:
-        """Name of a tensor for operators that care for no order: as images if it has 4 dimensions."""
-        return self.image(number) if len(self.shape(number)) == 4 else self.rows(number)
+    def natural(self, number: int, shape: Shape | None = None) -> str:
+        """Name of a tensor, perhaps as another shape, as images if it has 4 dimensions, else in the file's order."""
+        shape = self.shape(number) if shape is None else shape
+        return self.image(number, shape) if len(shape) == 4 else self.rows(number, shape)
 
     def make(self, operator: FileOperator, made: Operator, inputs: dict[str, str], shape: Shape | None = None) -> None:
         """Append what makes the output of an operator, in the file's order, perhaps under another shape."""
@@ -206,14 +214,22 @@ class Builder(GraphBuilder):
         self._check(number, target, tensor.dtype)
         self._images[number, own] = name
         if target == own:
-            self._view(Transpose(_FROM_IMAGE), name, output)
+            self._view(Transpose(_FROM_IMAGE, is_view=True), name, output)
         else:
-            self._view(Reshape(target), self._view(Transpose(_FROM_IMAGE), name, self.inner(output, "rows")), output)
+            rows = self._view(Transpose(_FROM_IMAGE, is_view=True), name, self.inner(output, "rows"))
+            self._view(Reshape(target), rows, output)
 
-    def make_natural(self, operator: FileOperator, made: Operator, inputs: dict[str, str]) -> None:
+    def make_natural(self, operator: FileOperator, made: Operator, inputs: dict[str, str],
+                     shape: Shape | None = None) -> None:
         """Append what makes the output of an operator of inputs that are as :meth:`natural` has them."""
         name = self.append(operator, made, inputs)
-        (self.finish_image if len(self.tensor(name).shape) == 4 else self.finish)(operator, name)
+        (self.finish_image if len(self.tensor(name).shape) == 4 else self.finish)(operator, name, shape)
+
+    def check_same(self, x: int, y: int) -> None:
+        """Check that two tensors are stored in one way, as those are of which one has bytes of the other."""
+        a, b = self.entry(x), self.entry(y)
+        if not (a.kind == b.kind and np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point)):
+            raise PearrayError(f"{b.name!r} must be stored as {a.name!r}, {_storage(a)}, not {_storage(b)}")
 
     def declare(self, operator: FileOperator) -> None:
         """Take the outputs of an operator that cannot be mapped as the file has them, for those that read them."""
@@ -252,14 +268,11 @@ class Builder(GraphBuilder):
         return tensor.name
 
     def _pad(self, number: int) -> None:
-        """Make an image with its padding: each element times one, in place of zeros the value of the padding."""
+        """Make a tensor with its padding."""
         source, sides, value = self.padded[number]
-        name = self.image(source)
-        channels, dtype = self.tensor(name).shape[1], self.tensor(name).dtype
-        operator = FileOperator("PAD", -1, [source], [number])
-        weights = self.store(f"{self.file.tensors[number].name}:ones", np.ones((channels, 1, 1, 1), np.int8))
-        made = WindowSum(padding=sides, groups=channels, requant=identity(value, dtype), shown="Pad")
-        self.make_image(operator, made, {"x": name, "w": weights})
+        operator, shape = FileOperator("PAD", -1, [source], [number]), self.shape(source)
+        ends = [place for side in (0, 1) for place in natural_order(shape, [each[side] for each in sides])]
+        self.make_natural(operator, Pad(tuple(ends), value=value), {"x": self.natural(source)})
 
     def _check(self, number: int, shape: Shape, dtype: np.dtype) -> None:
         """Check that an output is what the file says."""
@@ -270,20 +283,32 @@ class Builder(GraphBuilder):
             raise PearrayError(f"its output must have shape {shape}, not {tensor.shape}")
 
 
-def identity(value: int, dtype: np.dtype) -> Requant:
-    """Requantisation that keeps operands of a type as they are, among which `value` stands for zero."""
-    info = np.iinfo(dtype)
-    return Requant.tflite(1 << 30, 1, value, 0, dtype.type(value), "double", (int(info.min), int(info.max)))
+def _storage(tensor: FileTensor) -> str:
+    return f"{tensor.kind.lower()} of scale {tensor.scale.tolist()} and zero point {tensor.zero_point.tolist()}"
+
+
+def image_axis(axis: int) -> int:
+    """Axis of images here that is one of the file's."""
+    return _TO_IMAGE.index(axis)
+
+
+def natural_order(shape: Shape, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Reorder what there is for each axis of a tensor of the file as operators here have axes."""
+    return tuple(values[axis] for axis in _TO_IMAGE) if len(shape) == 4 else tuple(values)
 
 
 Handler = Callable[[FileOperator, Builder], None]
 HANDLERS: dict[str, Handler] = {}
 
+#: Operators that may have several outputs.
+SEVERAL: set[str] = set()
 
-def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Register a function for operators."""
+
+def handles(*kinds: str, several: bool = False) -> Callable[[Handler], Handler]:
+    """Register a function for operators, which may have several outputs."""
     def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(kinds, handler))
+        SEVERAL.update(kinds if several else ())
         return handler
 
     return register

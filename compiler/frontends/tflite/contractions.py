@@ -9,6 +9,7 @@ from ....hdl.errors import PearrayError
 from ...operators import Gemm, Linear, Requant, WindowSum
 from .builder import Builder, handles
 from .file import FileOperator
+from .moves import matrices, stacked
 from .windows import requantisation, with_bias
 
 __all__: list[str] = []
@@ -42,16 +43,23 @@ def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
         raise PearrayError(f"x and y must have 2 or more dimensions, not shapes {left} and {right}")
     adj_x, adj_y = graph.option(operator, "AdjX"), graph.option(operator, "AdjY")
     batches = np.broadcast_shapes(left[:-2], right[:-2])
-    if prod(right[:-2]) > 1 or (adj_x and prod(left[:-2]) > 1):
-        raise PearrayError(f"x and y must hold one matrix each, or y one and x rows of several, not shapes {left} and "
-                           f"{right}{' with adj_x' * adj_x}: matrices of a batch are not cut apart")
     result = graph.stored(operator.outputs[0], "the result")
     requant = Requant.tflite(*litert.factor(x.scale, y.scale, result.scale), int(x.zero_point), int(y.zero_point),
                              result.zero_point)
-    a = graph.rows(numbers[0], (prod(left[:-1]), left[-1]) if not adj_x else left[-2:])
-    rows, columns = left[-1 if adj_x else -2], right[-2 if adj_y else -1]
-    graph.make(operator, Gemm(trans_a=adj_x, trans_b=adj_y, requant=requant),
-               {"a": a, "b": graph.rows(numbers[1], right[-2:])}, (*batches, rows, columns))
+    made = Gemm(trans_a=adj_x, trans_b=adj_y, requant=requant)
+    target = (*batches, left[-1 if adj_x else -2], right[-2 if adj_y else -1])
+    if prod(right[:-2]) == 1 and not adj_x:
+        # Rows of all matrices meet the same columns.
+        graph.make(operator, made, {"a": graph.rows(numbers[0], (prod(left[:-1]), left[-1])),
+                                    "b": graph.rows(numbers[1], right[-2:])}, target)
+        return
+    sides = []
+    for number, shape in zip(numbers, (left, right), strict=True):
+        found = matrices(operator, graph, number)
+        order = np.broadcast_to(np.arange(len(found)).reshape(shape[:-2]), batches).reshape(-1)
+        sides.append([found[index] for index in order])
+    stacked(operator, graph, [graph.append(operator, made, {"a": a, "b": b}, "product")
+                              for a, b in zip(*sides, strict=True)], target)
 
 
 @handles("MEAN")

@@ -91,8 +91,8 @@ def _extreme(operator: FileOperator, graph: Builder) -> None:
         if Binary.is_tabled(value, other):
             extreme = np.maximum if is_greatest else np.minimum
             table = extreme(every_value(a.dtype), value.reshape(-1, 1)).astype(a.dtype)
-            made = Lookup(table[0] if len(table) == 1 else table)
-            _finish(operator, graph, graph.append(operator, made, {"x": names[1 - fixed]}), target)
+            limit = Lookup(table[0] if len(table) == 1 else table)
+            _finish(operator, graph, graph.append(operator, limit, {"x": names[1 - fixed]}), target)
             return
     first, second = names if not is_greatest else names[::-1]
     over = graph.append(operator, Sub(1.0, zero, 1.0, zero, 1.0, np.uint8(0), "float"), {"a": first, "b": second},

@@ -27,21 +27,31 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ADD": ("AddOptions", ("FusedActivationFunction",)),
     "AVERAGE_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "BATCH_MATMUL": ("BatchMatMulOptions", ("AdjX", "AdjY")),
+    "CALL_ONCE": ("CallOnceOptions", ("InitSubgraphIndex",)),
+    "CONCATENATION": ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
     "CONV_2D": ("Conv2DOptions", (*_WINDOW, *_DILATION)),
+    "DEPTH_TO_SPACE": ("DepthToSpaceOptions", ("BlockSize",)),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", (*_WINDOW, *_DILATION, "DepthMultiplier")),
     "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
+    "GATHER": ("GatherOptions", ("Axis", "BatchDims")),
     "LEAKY_RELU": ("LeakyReluOptions", ("Alpha",)),
     "MAX_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
+    "MIRROR_PAD": ("MirrorPadOptions", ("Mode",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "PACK": ("PackOptions", ("Axis",)),
     "RESHAPE": ("ReshapeOptions", ("NewShapeAsNumpy",)),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
     "SOFTMAX": ("SoftmaxOptions", ("Beta",)),
+    "SPACE_TO_DEPTH": ("SpaceToDepthOptions", ("BlockSize",)),
     "SQUEEZE": ("SqueezeOptions", ("SqueezeDimsAsNumpy",)),
     "STRIDED_SLICE": ("StridedSliceOptions", (
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
+    "UNPACK": ("UnpackOptions", ("Axis",)),
+    "VAR_HANDLE": ("VarHandleOptions", ("SharedName",)),
 }
 
 
@@ -65,8 +75,8 @@ class FileTensor:
         Axis of the scales, where there are several.
     value : ndarray or None
         Values, if they are known.
-    is_free : bool
-        Whether the first dimension is that of whoever runs it.
+    free : tuple of int
+        Axes that the file leaves to whoever runs it, of one element here.
     note : str
         What of it is not read, empty if all is.
     """
@@ -78,7 +88,7 @@ class FileTensor:
     zero_point: np.ndarray
     axis: int = 0
     value: np.ndarray | None = None
-    is_free: bool = False
+    free: tuple[int, ...] = ()
     note: str = ""
 
     @property
@@ -122,12 +132,15 @@ class TfliteFile:
         In the order in which they run.
     inputs, outputs : list of int
         Numbers of tensors.
+    others : list of TfliteFile
+        The file's other subgraphs.
     """
 
     tensors: list[FileTensor]
     operators: list[FileOperator]
     inputs: list[int]
     outputs: list[int]
+    others: "list[TfliteFile]" = field(default_factory=list)
 
 
 def read(file: Path) -> TfliteFile:
@@ -165,22 +178,23 @@ class _Reader:
             raise ValueError(f"bytes 4 to 7 must be {_IDENTIFIER.decode()}, the format's mark, "
                              f"not {self.content[4:8]!r}")
         model = self.schema.Model.GetRootAs(self.content, 0)
-        graphs = self._all(model.SubgraphsLength(), model.Subgraphs)
-        if not graphs:
-            raise ValueError("it holds no network")
-        graph = graphs[0]
         buffers = self._all(model.BuffersLength(), model.Buffers)
-        codes = self._all(model.OperatorCodesLength(), model.OperatorCodes)
+        kinds = [self._kind(code) for code in self._all(model.OperatorCodesLength(), model.OperatorCodes)]
+        graphs = [self._graph(graph, buffers, kinds) for graph in self._all(model.SubgraphsLength(), model.Subgraphs)]
+        if not graphs or not graphs[0].operators:
+            raise ValueError("it holds no network")
+        graphs[0].others = graphs[1:]
+        return graphs[0]
+
+    def _graph(self, graph: Any, buffers: list[Any], kinds: list[str]) -> TfliteFile:
+        self._names.clear()
         tensors = [self._tensor(number, each, buffers)
                    for number, each in enumerate(self._all(graph.TensorsLength(), graph.Tensors))]
-        kinds = [self._kind(code) for code in codes]
         operators = [self._operator(index, each, kinds, len(tensors))
                      for index, each in enumerate(self._all(graph.OperatorsLength(), graph.Operators))]
-        if not operators:
-            raise ValueError("it holds no network")
-        ends = [self._numbers(length, each, len(tensors)) for length, each in (
-            (graph.InputsLength(), graph.InputsAsNumpy), (graph.OutputsLength(), graph.OutputsAsNumpy))]
-        return TfliteFile(tensors, operators, *ends)
+        inputs, outputs = (self._numbers(length, each, len(tensors)) for length, each in (
+            (graph.InputsLength(), graph.InputsAsNumpy), (graph.OutputsLength(), graph.OutputsAsNumpy)))
+        return TfliteFile(tensors, operators, inputs, outputs)
 
     def _all(self, length: int, item: Callable[[int], Any]) -> list[Any]:
         # Each has an offset of four bytes in the file.
@@ -212,8 +226,9 @@ class _Reader:
             points = quantisation.ZeroPointAsNumpy() if quantisation.ZeroPointLength() else 0
             zero_point = np.zeros(scale.size, np.int64) + np.asarray(points, np.int64)
             axis = int(quantisation.QuantizedDimension())
-        signature = tensor.ShapeSignatureAsNumpy() if tensor.ShapeSignatureLength() else ()
-        made = FileTensor(name, shape, kind, scale, zero_point, axis, is_free=len(signature) > 0 and signature[0] == -1)
+        signature = [int(size) for size in tensor.ShapeSignatureAsNumpy()] if tensor.ShapeSignatureLength() else []
+        made = FileTensor(name, shape, kind, scale, zero_point, axis,
+                          free=tuple(place for place, size in enumerate(signature) if size < 0))
         if tensor.Sparsity() is not None:
             made.note = "its weights are sparse: convert it without sparsity"
         elif tensor.IsVariable():

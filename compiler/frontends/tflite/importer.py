@@ -1,29 +1,25 @@
 """TensorFlow Lite files as graphs: the walk over a file's operators."""
 
-from functools import partial
 from os import PathLike
 
 from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, shapes, windows
-from .builder import HANDLERS, Builder
+from . import contractions, elementwise, moves, resizes, shapes, windows
+from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
+from .states import without_states
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, shapes, windows
-
-_MOVES = "nothing moves parts of tensors from one place to another"
+_FAMILIES = contractions, elementwise, moves, resizes, shapes, windows
 
 #: Operators that are not taken, with the reason.
-_REFUSED = {
-    **dict.fromkeys(("CONCATENATION", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "PACK", "UNPACK", "TILE",
-                     "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH",
-                     "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND", "MIRROR_PAD", "REVERSE_V2"), _MOVES),
-    **dict.fromkeys(("IF", "WHILE", "CALL_ONCE"), "what is computed must not depend on values"),
-}
+_REFUSED = dict.fromkeys(("IF", "WHILE"), "what is computed must not depend on values")
+
+#: Reason of all others.
+_UNKNOWN = "there is none of this kind here"
 
 _HOW = ("convert it to int8 with tf.lite.TFLiteConverter: optimizations = [tf.lite.Optimize.DEFAULT], a "
         "representative_dataset, and target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]")
@@ -40,8 +36,9 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     Returns
     -------
     Model
-        Tensors have the file's names and shapes: images are NHWC. Its operators are checked when its graph is first
-        needed, all of them, but for those from which no output follows: they are left out.
+        Tensors have the file's names and shapes: images are NHWC. Variables that the file keeps from one run to the
+        next are inputs and outputs, its ``states``. Its operators are checked when its graph is first needed, all of
+        them, but for those from which no output follows: they are left out.
 
     Raises
     ------
@@ -49,12 +46,13 @@ def load_tflite(path: str | PathLike[str]) -> Model:
         If tflite is not installed, or the file is missing, corrupt, or not quantised.
     """
     file = check_path("TensorFlow Lite file", path)
-    content = read(file)
     where = f"TensorFlow Lite file {str(file)!r}"
+    content, states = without_states(where, read(file))
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    return Model(file.stem, inputs, outputs, partial(_import, where, content))
+    return Model(file.stem, inputs, outputs, lambda batch, _: _import(where, content, batch), states.outputs,
+                 states.initial)
 
 
 def _check_quantised(where: str, file: TfliteFile) -> None:
@@ -79,6 +77,9 @@ def _inputs(where: str, file: TfliteFile, batch: int | None) -> dict[str, Tensor
         if tensor.dtype is None or tensor.note or 0 in tensor.shape:
             raise PearrayError(f"{where}: input {tensor.name!r} must be a tensor of numbers, not "
                                f"{tensor.note or f'{tensor.kind.lower()} of shape {tensor.shape}'}")
+        if any(tensor.free):
+            raise PearrayError(f"{where}: input {tensor.name!r} must have a fixed shape behind its first dimension, "
+                               f"but dimension {max(tensor.free)} is free: convert it with a fixed one")
         shape = tensor.shape if batch is None or not tensor.shape else (batch, *tensor.shape[1:])
         found[tensor.name] = Tensor(tensor.name, shape, tensor.dtype)
     return found
@@ -108,21 +109,19 @@ def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
             failed.setdefault((operator.kind, reason), []).append(operator)
             builder.declare(operator)
     if failed:
-        raise PearrayError(f"{where} has operators that cannot be mapped: " + "; ".join(
-            f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
-            for (kind, reason), operators in failed.items()))
+        found = "; ".join(f"{len(operators)} x {kind} (first: {_place(file, operators[0])}): {reason}"
+                          for (kind, reason), operators in failed.items())
+        known = f"; known: {', '.join(sorted(HANDLERS))}" if _UNKNOWN in {reason for _, reason in failed} else ""
+        raise PearrayError(f"{where} has operators that cannot be mapped: {found}{known}")
     return _graph(where, file, builder, inputs)
 
 
 def _attempt(operator: FileOperator, builder: Builder) -> str:
     """Append what an operator is; return why it cannot be, or nothing."""
     handler = HANDLERS.get(operator.kind)
-    known = all(number in builder.values for number in operator.inputs)
-    if operator.kind in _REFUSED and not (handler is not None and known):
-        return _REFUSED[operator.kind]
     if handler is None:
-        return f"it is none of {', '.join(sorted(HANDLERS))}"
-    if len(operator.outputs) != 1:
+        return _REFUSED.get(operator.kind, _UNKNOWN)
+    if len(operator.outputs) != 1 and operator.kind not in SEVERAL:
         return f"it must have one output, not {len(operator.outputs)}"
     try:
         handler(operator, builder)

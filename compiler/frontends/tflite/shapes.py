@@ -6,7 +6,7 @@ from ....golden import litert
 from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Lookup, Quantize, Reshape, Transpose
 from ...operators.channelwise import every_value
-from .builder import Builder, handles
+from .builder import Builder, handles, image_axis, natural_order
 from .file import FileOperator
 
 __all__: list[str] = []
@@ -22,10 +22,7 @@ def _reshape(operator: FileOperator, graph: Builder, target: list[int]) -> None:
     if shape and target:
         target = [graph.with_batch(tuple(target))[0] if graph.batches and shape[0] == graph.batches[1] else target[0],
                   *target[1:]]
-    x, y = graph.file.tensors[number], graph.file.tensors[operator.outputs[0]]
-    if not (np.array_equal(x.scale, y.scale) and np.array_equal(x.zero_point, y.zero_point)):
-        raise PearrayError(f"y must be stored as x, {x.scale.tolist()} and {x.zero_point.tolist()}, not "
-                           f"{y.scale.tolist()} and {y.zero_point.tolist()}")
+    graph.check_same(number, operator.outputs[0])
     graph.make(operator, Reshape(tuple(target)), {"x": graph.rows(number)})
 
 
@@ -65,12 +62,15 @@ def _transpose(operator: FileOperator, graph: Builder) -> None:
     if sorted(axis % len(shape) for axis in order) != [*range(len(shape))]:
         raise PearrayError(f"perm must hold each of the {len(shape)} axes once, not {order}")
     order = [axis % len(shape) for axis in order]
+    graph.check_same(number, operator.outputs[0])
     kept = [axis for axis in order if shape[axis] > 1]
     if kept == sorted(kept):
         # Only axes of one element change places.
         graph.make(operator, Reshape(tuple(shape[axis] for axis in order)), {"x": graph.rows(number)})
-    else:
-        graph.make(operator, Transpose(tuple(order)), {"x": graph.rows(number)})
+        return
+    if len(shape) == 4:
+        order = [image_axis(axis) for axis in natural_order(shape, order)]
+    graph.make_natural(operator, Transpose(tuple(order)), {"x": graph.natural(number)})
 
 
 @handles("QUANTIZE")
@@ -102,26 +102,3 @@ def _dequantise(operator: FileOperator, graph: Builder) -> None:
 def _shape(operator: FileOperator, graph: Builder) -> None:
     dtype = graph.entry(operator.outputs[0]).dtype
     graph.values[operator.outputs[0]] = np.array(graph.shape(graph.of(operator, 0, "x")), dtype)
-
-
-@handles("PACK")
-def _pack(operator: FileOperator, graph: Builder) -> None:
-    parts = [graph.known(operator, place, "every part") for place in range(len(operator.inputs))]
-    graph.values[operator.outputs[0]] = np.stack(parts, graph.option(operator, "Axis"))
-
-
-@handles("STRIDED_SLICE")
-def _strided_slice(operator: FileOperator, graph: Builder) -> None:
-    """Part of a shape, which a converter writes where batches are free."""
-    x = graph.known(operator, 0, "x")
-    begin, end, step = (graph.integers(operator, place, role) for place, role in
-                        ((1, "begin"), (2, "end"), (3, "strides")))
-    if x.ndim != 1 or len(begin) != 1 or any(
-            graph.option(operator, name) for name in ("EllipsisMask", "NewAxisMask", "Offset")):
-        raise PearrayError("a part of a constant must be that of a vector, by its indices alone")
-    first = None if graph.option(operator, "BeginMask") else begin[0]
-    last = None if graph.option(operator, "EndMask") else end[0]
-    if graph.option(operator, "ShrinkAxisMask"):
-        graph.values[operator.outputs[0]] = x[begin[0]]
-    else:
-        graph.values[operator.outputs[0]] = x[first:last:step[0]]

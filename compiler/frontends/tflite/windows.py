@@ -1,5 +1,6 @@
-"""Operators of windows over images: convolutions, poolings and padding."""
+"""Operators of windows over images: convolutions and poolings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ...operators import AvgPool2d, Conv2d, ConvTranspose2d, Lookup, MaxPool2d, 
 from ...operators.channelwise import every_value
 from ...operators.fields import check_scale
 from ..building import same_padding
-from .builder import Builder, Padded, Stored, handles
+from .builder import Builder, Stored, handles
 from .file import FileOperator
 
 __all__ = ["bounds_of", "clamped", "requantisation", "with_bias"]
@@ -82,7 +83,7 @@ def with_bias(operator: FileOperator, graph: Builder, inputs: dict[str, str], ro
     value = graph.known(operator, place, "bias")
     if value.dtype != np.int32:
         raise PearrayError(f"bias must be int32, not {value.dtype}")
-    return inputs | {role: graph.store(f"{graph.file.tensors[operator.inputs[place]].name}:bias", value.reshape(-1))}
+    return inputs | {role: graph.keep(operator.inputs[place], "bias", value.reshape(-1))}
 
 
 def _weights(operator: FileOperator, graph: Builder, order: tuple[int, ...], layout: str) -> tuple[int, np.ndarray]:
@@ -90,10 +91,10 @@ def _weights(operator: FileOperator, graph: Builder, order: tuple[int, ...], lay
     value = graph.known(operator, 1, "w")
     if value.ndim != 4:
         raise PearrayError(f"w must have 4 dimensions ({layout}), not shape {value.shape}")
-    return operator.inputs[1], np.ascontiguousarray(value.transpose(order))
+    return operator.inputs[1], value.transpose(order)
 
 
-def _sides(operator: FileOperator, graph: Builder, sizes: tuple[int, int], kernel: tuple[int, int],
+def _sides(operator: FileOperator, graph: Builder, sizes: Sequence[int], kernel: Sequence[int],
            stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> tuple[int, int, int, int]:
     """Padding on each side; of an odd number the greater half stands at the end."""
     padding = graph.option(operator, "Padding")
@@ -116,8 +117,9 @@ def _source(operator: FileOperator, graph: Builder, x: Stored) -> tuple[int, tup
     """Image that a convolution reads, and the padding with zeros that a PAD before it has left to it."""
     number = operator.inputs[0]
     found = graph.padded.get(number)
-    if found is not None and found.value == int(x.zero_point):
-        return found.source, found.sides
+    if found is not None and found.value == int(x.zero_point) and not any((*found.sides[0], *found.sides[-1])):
+        _, (top, bottom), (left, right), _ = found.sides
+        return found.source, (top, left, bottom, right)
     return number, (0, 0, 0, 0)
 
 
@@ -132,7 +134,8 @@ def _convolve(operator: FileOperator, graph: Builder, weights: tuple[int, np.nda
     made = Conv2d(stride=stride, dilation=dilation, groups=groups,
                   padding=tuple(own + other for own, other in zip(sides, more, strict=True)),
                   requant=requantisation(operator, graph, x, number, value.shape[0], axis))
-    inputs = {"x": graph.image(source), "w": graph.store(f"{graph.file.tensors[number].name}:weights", value)}
+    use = "weights" if axis == 0 else "depthwise weights"
+    inputs = {"x": graph.image(source), "w": graph.keep(number, use, value)}
     graph.make_image(operator, made, with_bias(operator, graph, inputs, "b"))
 
 
@@ -171,14 +174,14 @@ def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
     stride = _pair(operator, graph, "StrideH", "StrideW")
     if len(wanted) != 4 or graph.with_batch(tuple(wanted))[0] != n:
         raise PearrayError(f"output_shape must be ({n}, P, Q, M), not {wanted}")
-    begins = _sides(operator, graph, (wanted[1], wanted[2]), value.shape[2:], stride)[:2]
+    begins = _sides(operator, graph, wanted[1:3], value.shape[2:], stride)[:2]
     ends = [(size - 1) * step + taps - begin - out for size, step, taps, begin, out in
             zip((h, w), stride, value.shape[2:], begins, wanted[1:3], strict=True)]
     made = ConvTranspose2d(
         stride=stride, padding=(*begins, *(max(end, 0) for end in ends)),
         output_padding=tuple(max(-end, 0) for end in ends),
         requant=requantisation(operator, graph, x, weights, value.shape[1], 0))
-    inputs = {"x": graph.image(number), "w": graph.store(f"{graph.file.tensors[weights].name}:weights", value)}
+    inputs = {"x": graph.image(number), "w": graph.keep(weights, "transposed weights", value)}
     graph.make_image(operator, made, with_bias(operator, graph, inputs, "b", 3))
 
 
@@ -192,38 +195,13 @@ def _image_shape(graph: Builder, number: int) -> tuple[int, ...]:
 @handles("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def _pool(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
-    if x != y:
-        raise PearrayError(f"y must be stored as x, scale {x.scale} and zero point {x.zero_point}, not scale {y.scale} "
-                           f"and zero point {y.zero_point}")
+    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    graph.check_same(number, operator.outputs[0])
     size = _image_shape(graph, number)[1:3]
     kernel, stride = (_pair(operator, graph, *names) for names in (("FilterHeight", "FilterWidth"),
                                                                    ("StrideH", "StrideW")))
     window: dict[str, Any] = {"kernel": kernel, "stride": stride,
-                              "padding": _sides(operator, graph, (size[0], size[1]), kernel, stride)}
+                              "padding": _sides(operator, graph, size, kernel, stride)}
     made = MaxPool2d(**window) if operator.kind == "MAX_POOL_2D" else AvgPool2d(**window, rounding="tflite")
     pooled = graph.append(operator, made, {"x": graph.image(number)})
     graph.finish_image(operator, clamped(operator, graph, pooled, y))
-
-
-@handles("PAD", "PADV2")
-def _pad(operator: FileOperator, graph: Builder) -> None:
-    number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
-    if x != y:
-        raise PearrayError(f"y must be stored as x, scale {x.scale} and zero point {x.zero_point}, not scale {y.scale} "
-                           f"and zero point {y.zero_point}")
-    shape, pads = graph.shape(number), graph.known(operator, 1, "paddings")
-    if pads.dtype.kind != "i" or pads.shape != (len(shape), 2) or (pads.size and pads.min() < 0):
-        raise PearrayError(f"paddings must be two integers of at least 0 for each of {len(shape)} axes, not "
-                           f"{pads.tolist()}")
-    if len(shape) != 4 or pads[[0, -1]].any():
-        raise PearrayError(f"paddings must be of rows and columns of images, not {pads.tolist()}")
-    value = int(x.zero_point)
-    if operator.kind == "PADV2":
-        constant = graph.known(operator, 2, "constant_values")
-        if constant.size != 1 or constant.dtype != x.dtype:
-            raise PearrayError(f"constant_values must be one {x.dtype}, not {constant.dtype} of shape {constant.shape}")
-        value = int(constant.item())
-    (_, top, left, _), (_, bottom, right, _) = pads.T.tolist()
-    graph.pad(operator, Padded(number, (top, left, bottom, right), value))

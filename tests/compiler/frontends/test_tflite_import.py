@@ -8,11 +8,13 @@ import pytest
 from random_workloads import configuration, interpret
 
 import pearray as pe
+from pearray.workloads.workload import load_workload
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 pytest.importorskip("tflite")
 
-from tflite_draw import FAMILIES, draw, same, values
+from tflite_draw import same, values
+from tflite_draw_moves import FAMILIES, draw
 from tflite_models import Tflite, reference
 from tflite_networks import NETWORKS
 
@@ -74,20 +76,23 @@ def test_all_that_cannot_be_mapped_is_listed(load):
     """A user would convert a model again for each operator."""
     model = Tflite()
     x = model.tensor((1, 4, 4, 2), 0.1, name="x")
-    both = model.tensor((1, 4, 4, 4), 0.1, name="both")
-    model.node("CONCATENATION", [x, x], [both], "ConcatenationOptions", axis=3)
-    model.node("CONCATENATION", [x, x], [model.tensor((1, 4, 4, 4), 0.1)], "ConcatenationOptions", axis=3)
-    made = conv(model, both, (1, 4, 4, 3), (3, 1, 1, 4), scale=[0.1, 0.2])
-    last = model.tensor((1, 4, 4, 3), 0.1, name="last")
+    size = model.constant(np.array([7, 8], np.int32))
+    first, second = (model.node("RESIZE_BILINEAR", [x, size], [model.tensor((1, 7, 8, 2), 0.1, name=name)],
+                                "ResizeBilinearOptions") for name in "ab")
+    # From what nobody reads no output follows.
+    model.node("FLOOR", [x], [model.tensor((1, 4, 4, 2), 0.1)])
+    both = model.node("ADD", [first, second], [model.tensor((1, 7, 8, 2), 0.1)], "AddOptions")
+    made = conv(model, both, (1, 7, 8, 3), scale=[0.1, 0.2])
+    last = model.tensor((1, 7, 8, 3), 0.1, name="last")
     model.node("FLOOR", [made], [last])
     read = load(model.content([x], [last]))
     with pytest.raises(pe.PearrayError) as refused:
         read.graph()
     line = str(refused.value)
     assert "\n" not in line
-    assert "1 x CONCATENATION (first: operator 0, CONCATENATION, 'both'): nothing moves parts" in line
-    assert "1 x CONV_2D (first: operator 2, CONV_2D, 'y'): w must have one scale, or 3 along its axis 0, not 2" in line
-    assert "1 x FLOOR (first: operator 3, FLOOR, 'last'): it is none of ADD, " in line
+    assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): size must be 1, 2 or 4 times" in line
+    assert "1 x CONV_2D (first: operator 4, CONV_2D, 'y'): w must have one scale, or 3 along its axis 0, not 2" in line
+    assert "1 x FLOOR (first: operator 5, FLOOR, 'last'): there is none of this kind here; known: ADD, " in line
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -184,6 +189,24 @@ def test_padding_belongs_to_the_convolution_behind(load, rng, reader):
         np.testing.assert_array_equal(ours[name], theirs[name], name)
 
 
+def test_shared_weights_are_one_constant(load, rng):
+    """Heads that share their weights would have them in memory once for each."""
+    model = Tflite()
+    inputs = [model.tensor((1, size, size, 2), 0.1, 3, name=f"x{size}") for size in (4, 6)]
+    weights = model.constant(values(rng, (3, 2, 2, 2)), 0.01)
+    bias = model.constant(np.arange(3, dtype=np.int32), 0.001)
+    outputs = [model.tensor((1, size - 1, size - 1, 3), 0.1, name=f"y{size}") for size in (4, 6)]
+    for x, y in zip(inputs, outputs, strict=True):
+        model.node("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **CONV)
+    content = model.content(inputs, outputs)
+    graph = load(content).graph()
+    assert len(graph.constants) == 2
+    given = {f"x{size}": values(rng, (1, size, size, 2)) for size in (4, 6)}
+    theirs, ours = reference(content, given), graph.golden(given)
+    for name in graph.outputs:
+        np.testing.assert_array_equal(ours[name], theirs[name], name)
+
+
 def test_bytes_stand_in_memory_as_in_the_file(load, rng):
     """The host would change the order of inputs and outputs for nothing."""
     inputs = {"x": values(rng, (1, 4, 4, 2))}
@@ -192,6 +215,74 @@ def test_bytes_stand_in_memory_as_in_the_file(load, rng):
     for name in ("x", "y"):
         placed = {**compiled.inputs, **compiled.outputs}[name]
         np.testing.assert_array_equal(placed.layout.positions().reshape(-1), np.arange(placed.layout.positions().size))
+
+
+def test_file_is_a_workload(tmp_path, rng):
+    """The command line would take a file for an ONNX one, or draw others than what a seed says."""
+    path = str(tmp_path / "residual.tflite")
+    (tmp_path / "residual.tflite").write_bytes(NETWORKS["residual"](rng).file())
+    workload = load_workload(path, 3, {"batch": 2})
+    assert {name: value.shape for name, value in workload.inputs.items()} == {"serving_default_input:0": (2, 9, 8, 3)}
+    for name, value in load_workload(path, 3, {"batch": 2}).inputs.items():
+        np.testing.assert_array_equal(value, workload.inputs[name])
+    [stored] = [node for node in workload.graph.nodes if node.operator.kind == "Quantize"]
+    made = workload.graph.golden(workload.inputs)[stored.outputs["y"]]
+    assert (made.min(), made.max()) == (-128, 127)
+
+
+def stateful(rng, name="memory"):
+    """Bytes of a model that adds what it has read to a variable, and gives the sum of both."""
+    model, first = Tflite(), Tflite()
+    form = {"scale": 0.1, "zero_point": -3}
+    x, handle = model.tensor((1, 6), **form, name="x"), model.tensor((), dtype="resource", name="handle")
+    model.node("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=1)
+    model.node("VAR_HANDLE", [], [handle], "VarHandleOptions", sharedName="memory", container="")
+    before, sums = model.tensor((1, 6), **form, name="before"), model.tensor((1, 6), **form, name="sums")
+    again, y = model.tensor((1, 6), **form, name="again"), model.tensor((1, 6), **form, name="y")
+    model.node("READ_VARIABLE", [handle], [before])
+    model.node("ADD", [x, before], [sums], "AddOptions")
+    model.node("ASSIGN_VARIABLE", [handle, sums], [])
+    model.node("READ_VARIABLE", [handle], [again])
+    model.node("RELU", [again], [y])
+    other = first.tensor((), dtype="resource")
+    value = first.constant(rng.integers(-20, 20, (1, 6)).astype(np.int8), **form)
+    first.node("VAR_HANDLE", [], [other], "VarHandleOptions", sharedName=name, container="")
+    first.node("ASSIGN_VARIABLE", [other, value], [])
+    return model.content([x], [y], [first])
+
+
+def test_states_are_inputs_and_outputs(load, rng):
+    """What a model keeps from one run to the next would be forgotten, or begin with other values than the file's."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    content = stateful(rng)
+    model = load(content)
+    assert (list(model.inputs), model.outputs, model.states) == (["x", "before"], ["y", "sums"], {"before": "sums"})
+    theirs = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    theirs.allocate_tensors()
+    states = model.initial
+    for _ in range(4):
+        x = rng.integers(-9, 9, (1, 6)).astype(np.int8)
+        ours = pe.golden_run(model, {"x": x, **states})
+        states = {name: ours[made] for name, made in model.states.items()}
+        theirs.set_tensor(theirs.get_input_details()[0]["index"], x)
+        theirs.invoke()
+        np.testing.assert_array_equal(ours["y"], theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+
+
+def test_states_without_beginning(load, rng):
+    """A variable of which the file says no value must not begin with one of another."""
+    model = load(stateful(rng, "another"))
+    assert (model.states, model.initial) == ({"before": "sums"}, {})
+
+
+def test_free_axes_are_named(load):
+    """A height that a file leaves open would be one row."""
+    model = Tflite()
+    x = model.tensor((1, 1, 1, 2), 0.1, name="x", free=(0, 2))
+    y = model.node("RELU", [x], [model.tensor((1, 1, 1, 2), 0.1)])
+    with pytest.raises(pe.PearrayError, match="'x' must have a fixed shape behind its first dimension"):
+        load(model.content([x], [y]))
 
 
 def test_batches(load, rng):

@@ -54,6 +54,30 @@ def test_masks_of_runs_equal_golden(array, rng):
             np.testing.assert_array_equal(compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"])
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 7}])
+def test_positions_and_what_stays_in_memory(rng, options):
+    """Keys and values that runs append to, and queries that see those so far: of one program, whatever the position."""
+    config, keys = row_array("3x4"), 50
+    operator = pe.Attention(**SCALES, causal=True, **options)
+    values = {"q": operands(rng, (2, 1, 8)), "new_k": operands(rng, (2, 1, 8)), "new_v": operands(rng, (2, 1, 8)),
+              "k": operands(rng, (2, keys, 8)), "v": operands(rng, (2, keys, 8)), "at": np.array(0)}
+    nodes = [Node(f"append {name}", pe.Append(), {"past": name, "x": f"new_{name}", "position": "at"},
+                  {"present": f"all_{name}"}) for name in "kv"]
+    nodes.append(Node("attention", operator, {"q": "q", "k": "all_k", "v": "all_v", "position": "at"}, {"y": "y"}))
+    graph = Graph(nodes, {name: Tensor(name, value.shape, value.dtype) for name, value in values.items()},
+                  inputs=[*values], outputs=["y", "all_k", "all_v"])
+    compiled = compile_graph(graph, config)
+    for position in (0, 3, 24, keys - 1):
+        values["at"] = np.array(position)
+        machine = interpreter(config, compiled.memory_bytes)
+        machine.write(compiled.segments + compiled.bind(values))
+        machine.run(compiled.program_address)
+        golden = compiled.graph.golden(values)
+        for name in graph.outputs:
+            np.testing.assert_array_equal(compiled.extract(name, machine.read), golden[name], f"{name} at {position}")
+        values |= {name: golden[f"all_{name}"] for name in "kv"}
+
+
 def test_long_attention_goes_round_all_buffers(rng):
     """Places of every memory are taken again and again: a wait that is left out would be a race."""
     config = row_array("3x4")
@@ -104,7 +128,6 @@ def test_attention_between_other_layers(rng):
 
 
 @pytest.mark.parametrize(("changes", "options", "mask", "message"), [
-    ({}, {"two_bytes": True}, None, "Attention: two_bytes must be false on a row-stationary array, not true"),
     ({"filter_banks": 1, "bank_lines": 32, "banks": 25}, {}, None,
      "Attention: global_buffer.filter_banks must be more than 1 to hold a block of keys and one of values"),
     ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 48 to hold a row of masks, not 16"),
