@@ -1,8 +1,8 @@
 """Borders between parts of a program: what commands behind one wait for, when not for all before it.
 
-Whoever comes behind a border waits for all commands before it. But a LOAD need only wait for those that use its place or
-store what it reads. And an EXECUTE need wait for no STORE and no MOVE: LOADs have waited for what it reads, and sums leave
-by POSTs.
+Whoever comes behind a border waits for all commands before it. But a LOAD need only wait for those that use its place
+or store what it reads. And an EXECUTE need wait for no STORE and no MOVE: LOADs have waited for what it reads, and sums
+leave by POSTs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
