@@ -1,7 +1,8 @@
 """Borders between parts of a program: what commands behind one wait for, when not for all before it.
 
-Whoever comes behind a border waits for all commands before it. A LOAD need wait for those alone that use its place, or
-store what it reads; and what an EXECUTE reads its LOADs have waited for, and sums leave by POSTs.
+Whoever comes behind a border waits for all commands before it. But a LOAD need only wait for those that use its place
+or store what it reads. And an EXECUTE need wait for no STORE and no MOVE: LOADs have waited for what it reads, and sums
+leave by POSTs.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -125,10 +125,14 @@ class _Emitter:
         self._layer, self._most, self._plan = layer, most, plan
         self.program = Program(layer.config.commands)
         self._hazards = Hazards(self.program)
+        self._places = 2
 
     def run(self, rows: int) -> Program:
         """Emit what the first rows need, in blocks of about equal size."""
         count = -(-rows // self._most)
+        # A place of its own for each, so that tensors may stay on chip that others make, or two that take turns.
+        has_room = count * self._layer.input_bytes(self._most) <= self._layer.config.scratchpads.activation_bytes
+        self._places = count if has_room else 2
         cuts = [rows * number // count for number in range(count + 1)]
         blocks = [_Block(number, cuts[number], cuts[number + 1] - cuts[number]) for number in range(count)]
         self._load(blocks[0])
@@ -147,7 +151,7 @@ class _Emitter:
         return self.program
 
     def _input(self, rows: _Block) -> Region:
-        first = rows.side * self._layer.input_bytes(self._most)
+        first = rows.number % self._places * self._layer.input_bytes(self._most)
         return Region("activation", first, first + rows.rows * self._layer.width)
 
     def _output(self, rows: _Block) -> Region:
