@@ -8,7 +8,10 @@ __all__ = ["MOVES", "drawn_move", "drawn_shape"]
 def drawn_shape(rng, rank=None):
     """Draw a shape of one to five dimensions, often an image's, with sizes of 1 and odd ones."""
     rank = int(rng.choice([1, 2, 3, 4, 4, 4, 4, 5])) if rank is None else rank
-    return tuple(int(size) for size in rng.choice([1, 2, 3, 4, 5, 6, 7, 9, 12], rank))
+    while True:
+        shape = tuple(int(size) for size in rng.choice([1, 2, 3, 4, 5, 6, 7, 9, 12], rank))
+        if np.prod(shape) <= 400:
+            return shape
 
 
 def _some_axes(rng, rank):
@@ -94,7 +97,10 @@ def space_to_depth(rng, shape):
 
 def tile(rng, shape):
     """Repeats of some axes."""
-    return "Tile", [rng.integers(1, 4, len(shape))], {}
+    repeats = rng.integers(1, 4, len(shape))
+    while repeats.max() > 1 and np.prod(shape) * np.prod(repeats) > 2000:
+        repeats = np.maximum(repeats - 1, 1)
+    return "Tile", [repeats], {}
 
 
 def expand(rng, shape):

@@ -115,7 +115,8 @@ class FloatNodes:
         elif node.op_type in _MOVING and isinstance(operands[0], _Stored):
             self._move(node, operands[0], stored_inputs(node, self._graph, operands[0].quantisation))
         elif node.op_type == "Concat" and self._are_alike(node, operands):
-            self._move(node, operands[0], [cast(_Stored, each).name for each in operands[1:]])
+            first, *others = (cast(_Stored, each) for each in operands)
+            self._move(node, first, [each.name for each in others])
         elif node.op_type in _LIMITING and isinstance(operands[0], _Pending):
             self._activate(node, operands[0])
         elif (node.op_type in _LIMITING or is_function(node)) and isinstance(operands[0], _Stored):
@@ -368,7 +369,7 @@ class _Form(NamedTuple):
 
 
 #: Operators with a quantised form that a node of a file may have.
-_QUANTISED = {
+_QUANTISED: dict[str, _Form | Joined] = {
     "Add": _Form("QLinearAdd", MICROSOFT),
     "AveragePool": _Form("QLinearAveragePool", MICROSOFT, check=_check_average),
     "Concat": Joined(),
