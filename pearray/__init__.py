@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .api import compile as compile
     from .api import golden_run as golden_run
     from .api import load_onnx as load_onnx
+    from .api import load_tflite as load_tflite
     from .api import run as run
     from .compiler.operators import SGD as SGD
     from .compiler.operators import Add as Add
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
 #: Modules and the public names that they define.
 _MODULES = {
-    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
+    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
         "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm", "Linear",

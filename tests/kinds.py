@@ -16,6 +16,7 @@ import pytest
 import random_workloads
 from example import EXAMPLE
 from random_moves import DrawnCase
+from slow import slow
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
@@ -273,20 +274,24 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KI
 
 _SYSTOLIC = KINDS[0]
 
-#: The same, and programs that no operator is compiled to.
+#: The same, and programs that no operator is compiled to, on an array with all functions, whose tests share its build.
 PROGRAMS = [*KINDS, MovesKind(
     name="moves", tiny=replace(_SYSTOLIC.tiny, scratchpads=replace(_SYSTOLIC.tiny.scratchpads, moves=1)),
-    small=_load(HERE / "cocotb" / "configuration.toml", {"scratchpads.moves": 1, "post.softmax": 1, "post.norms": 1}),
+    small=_load(HERE / "cocotb" / "configuration.toml", {
+        "scratchpads.moves": 1, "post.softmax": 1, "post.norms": 1, "post.row_softmax": 1, "post.float_softmax": 1,
+        "array.toeplitz": 1}),
     dtype=np.int8, biases=np.int32, outputs=("int8", "int32"), requant=_requant, makers={})]
 
-#: Accelerators for compiled simulation, by the kind's name.
-SMALL = {kind.name: kind.small for kind in PROGRAMS}
+#: Accelerators for compiled simulation, by the kind's name; and one of wider operands, of which a beat holds two.
+SMALL = {kind.name: kind.small for kind in PROGRAMS} | {
+    "systolic-16": _load(HERE / "cocotb" / "configuration.toml", {
+        "array.operand_bits": 16, "memory.data_width": 32, "scratchpads.moves": 1})}
 
 #: Runs a test of programs, whatever they compute, with argument ``kind``, for each of them.
 each_program = pytest.mark.parametrize("kind", PROGRAMS, ids=[kind.name for kind in PROGRAMS])
 
-#: The same where each kind takes a build of its own or a simulation in Python: those that differ from another in little
-#: are slow. Stalls and errors of all of them are in tests/sim/test_disturbances.py.
+#: The same where each kind takes a build of its own or a simulation in Python: those that differ little from another,
+#: or in the array alone, are slow. Stalls and errors of all of them are in tests/sim/test_disturbances.py.
 each_build = pytest.mark.parametrize("kind", [
-    pytest.param(kind, id=kind.name, marks=pytest.mark.slow if kind.name in ("row-stationary-8", "moves") else ())
-    for kind in PROGRAMS])
+    kind if kind.name in ("systolic", "row-stationary-16") else slow(kind) for kind in PROGRAMS],
+    ids=[kind.name for kind in PROGRAMS])

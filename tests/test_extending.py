@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from example import EXAMPLE
+from kinds import SMALL
 from random_workloads import check_operator, conv, gemm, linear, lookup, max_pool, relu
 
 import pearray as pe
@@ -24,7 +25,9 @@ def test_operators(config, rng, maker):
     assert any(compiled is not None for compiled in done)
 
 
-def _check(config, name, engine):
+def _check(name, engine):
+    """Run a workload on an array of fewer units, which other tests build as well."""
+    config = SMALL["dot"]
     workload = load_workload(name, 0, {}, config)
     handle = pe.compile(workload.graph, workload.inputs, config)
     compiled, result = handle.compiled("all"), handle.run(workload.inputs, engine, "all")
@@ -36,15 +39,15 @@ def _check(config, name, engine):
 
 
 @pytest.mark.parametrize("name", ["gemm:64x64x64", "conv:1,6,13,13,10,3,3,2,1", "mnist"])
-def test_on_rtl(config, name):
+def test_on_rtl(name):
     """A plug-in whose hardware and compiler disagree gives wrong tensors."""
-    _check(config, name, "verilator")
+    _check(name, "verilator")
 
 
 @pytest.mark.parametrize("engine", ["amaranth", "cocotb"])
-def test_other_engines(config, engine):
+def test_other_engines(engine):
     """An engine that knows pearray's own kinds only would fail for all others."""
-    _check(config, "gemm:5x19x11", engine)
+    _check("gemm:5x19x11", engine)
 
 
 def test_page_walks_through_every_file():

@@ -29,7 +29,7 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Logistic: lookup, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.NormedSum: normed_sum, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
     operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
-    operators.Softmax: softmax, operators.Sub: subtract,
+    operators.Softmax: softmax, operators.Sub: subtract, operators.WindowSum: conv,
     **dict.fromkeys((
         operators.Concat, operators.DepthToSpace, operators.Expand, operators.Gather, operators.Pad, operators.Resize,
         operators.Slice, operators.SpaceToDepth, operators.Tile, operators.Transpose), moved),

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...hdl.errors import PearrayError, check_choice
 from .fields import (
+    Flag,
     Index,
     Integers,
     Shape,
@@ -28,9 +29,13 @@ class Transpose(Moved):
     ----------
     order : tuple of int
         Axis of x that each axis of y is.
+    is_view : bool
+        Whether y is x in another order also where it is an output of a graph: who reads it takes it from where x
+        stands.
     """
 
     order: Shape
+    is_view: Flag = False
 
     def _types(self, x: Typed) -> list[Spec]:
         if sorted(self.order) != [*range(len(x.shape))]:

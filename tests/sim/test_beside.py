@@ -1,19 +1,17 @@
 """Output pixels of a channel side by side on the RTL, against golden, and their time."""
 
-from pathlib import Path
-
+import kinds
 import numpy as np
 import pytest
 from beside_layers import force, graph_of
 from slow import engines
 
-import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.systolic.cost import EXACT, predict
 from pearray.sim import Disturbance
 from pearray.sim.engine import Job, run
 
-SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml", {"array.toeplitz": 1}).hardware
+SMALL = kinds.SMALL["moves"]
 
 
 def _run(rng, engine="verilator", stall=0.0):
@@ -52,7 +50,7 @@ def test_layers_under_stalls(rng, monkeypatch):
     assert taken
 
 
-@pytest.mark.parametrize("engine", engines("cocotb"))
+@pytest.mark.parametrize("engine", engines("cocotb", "amaranth"))
 def test_engines(rng, monkeypatch, engine):
     """Each engine runs the same commands, rules checked."""
     taken = force(monkeypatch, rng)

@@ -1,10 +1,10 @@
 """Products with weights and with outputs stationary, on the RTL."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import SMALL
 from random_workloads import conv, gemm, linear, operands
 
 import pearray as pe
@@ -12,8 +12,6 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.systolic.cost import EXACT, predict
 from pearray.sim.engine import Job, run
-
-SMALL = Path(__file__).parents[1] / "cocotb" / "configuration.toml"
 
 DATAFLOWS = ("weight-stationary", "output-stationary")
 
@@ -51,11 +49,11 @@ def _check(config, graph, tensors, dataflow):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("on", "bits"), [("systolic-8x8", 8), (SMALL, 8), (SMALL, 16)])
-def test_each_dataflow_equals_golden(rng, case, on, bits):
+@pytest.mark.parametrize("config", [pe.load_config("systolic-8x8").hardware, SMALL["systolic"], SMALL["systolic-16"]],
+                         ids=["8x8", "small", "small-16"])
+def test_each_dataflow_equals_golden(rng, case, config):
     """A pixel, channel, tap or part of a long contraction that one dataflow leaves out shows as an element."""
-    config = pe.load_config(on, overrides={"array.operand_bits": bits}).hardware
-    operator, tensors, _ = CASES[case](rng, bits)
+    operator, tensors, _ = CASES[case](rng, config.array.operand_bits)
     graph = Graph.of(operator, tensors)
     chosen = [_check(config, graph, tensors, dataflow) for dataflow in DATAFLOWS]
     is_product = getattr(operator, "groups", 1) == 1 or case == "groups"

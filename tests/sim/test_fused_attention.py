@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from attention_draws import attention_array
 from attention_program import OUTPUTS, PROGRAM, AttentionCase, OverlappedCase
-from random_workloads import configuration
 from slow import engines
 
 from pearray import load_config
@@ -14,7 +14,7 @@ from pearray.sim.engine import Job, run
 
 #: The smaller one is the other engines' too; many tests share the larger one.
 ARRAYS = {"8x8": load_config("systolic-8x8").hardware,
-          "4x6": configuration(rows=4, cols=6, depth=64, channels=1024, moves=1, softmax=1)}
+          "4x6": attention_array("4x6")}
 
 
 def outcome_of(case, **job):
@@ -65,7 +65,7 @@ def test_scores_come_in_beside_those_that_are_read(rng):
     assert beside, reading
 
 
-@pytest.mark.parametrize("engine", engines("cocotb"))
+@pytest.mark.parametrize("engine", engines("cocotb", "amaranth"))
 def test_engines(rng, engine):
     """Each engine rescales and normalises."""
     outcome_of(fixed(rng, 4, 14, 5, 7, two_bytes=True), engine=engine)

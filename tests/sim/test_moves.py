@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from kinds import PROGRAMS
+from kinds import PROGRAMS, SMALL
 from random_moves import DrawnCase
 
 from pearray.compiler.systolic.cost import EXACT, predict
@@ -78,11 +77,9 @@ def test_the_trace_shows_the_queue(rng):
         f"MOVE {number}" for number in range(case.program.counts["move"])]
 
 
-@pytest.mark.parametrize(("bits", "data_width"), [(16, 32)])
-def test_operands_of_two_bytes(seed, bits, data_width):
+def test_operands_of_two_bytes(seed):
     """Halves of operands would be lost where a bank holds both, or counts be taken for zero in a narrow command."""
-    config = replace(MOVES.tiny, array=replace(MOVES.tiny.array, operand_bits=bits),
-                     memory=replace(MOVES.tiny.memory, data_width=data_width))
+    config = SMALL["systolic-16"]
     for number in range(20):
         case = DrawnCase(np.random.default_rng([seed, number]), 60).compile(config)
         task = case.job(config)

@@ -1,9 +1,9 @@
 """Multi-head attention with its projections on the RTL, in one program."""
 
 import numpy as np
-from attention_draws import attention_array
 from multi_head_draws import drawn_multi_head
 
+from pearray import load_config
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.systolic.cost import EXACT, predict
@@ -12,7 +12,7 @@ from pearray.sim.engine import Disturbance, Job, run
 
 def test_drawn_cases_equal_golden(seed):
     """The RTL gives golden's bytes, with a memory that stalls, too, and accesses as predicted."""
-    config = attention_array("8x8")
+    config = load_config("systolic-8x8").hardware
     for number in range(3):
         operator, tensors = drawn_multi_head(np.random.default_rng([seed, number, 2]), config)
         graph = Graph.of(operator, tensors)

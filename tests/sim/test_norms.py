@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from encoder_layers import layer_array
-from norm_draws import drawn_norm, drawn_sum, norm_array
+from kinds import SMALL
+from norm_draws import drawn_norm, drawn_sum
 from random_workloads import configuration
 
 from pearray.compiler.compile import compile_graph
@@ -32,7 +33,7 @@ def test_drawn_rows_equal_golden(seed):
 
     Or, if the memory stalls, whenever it is done: nothing may depend on which engine comes first.
     """
-    config = norm_array("8x8")
+    config = SMALL["moves"]
     for number in range(20):
         rng = np.random.default_rng([seed, number, 3])
         operator, tensors = drawn_norm(rng)
@@ -59,7 +60,7 @@ def test_drawn_sums_equal_golden(seed):
 def test_long_rows_equal_golden(elements, rng):
     """Rows longer than the memories: parts of a row join, and gains are loaded as they are needed."""
     operator, tensors = drawn_norm(rng, elements, rows=9)
-    counters, expected = _run(operator, tensors, norm_array("8x8"))
+    counters, expected = _run(operator, tensors, SMALL["moves"])
     assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
     assert abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
 

@@ -2,23 +2,23 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
+import kinds
 import numpy as np
 import pytest
 from litert_node import run_node as litert
 from onnx_node import MICROSOFT, run_node
 from random_workloads import configuration, interpret, operands
+from slow import engines
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.systolic.cost import EXACT, predict
-from pearray.sim.engine import ENGINES, Job, run
+from pearray.sim.engine import Job, run
 
-#: Of 6 x 4 PEs with two lanes, and every function of its kind that needs no MOVEs.
-SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.toml",
-                       {"post.row_softmax": 1, "post.float_softmax": 1}).hardware
+#: Of 6 x 4 PEs with two lanes, and every function of its kind.
+SMALL = kinds.SMALL["moves"]
 
 
 def draw(rng, shape=None, axis=-1, rounding="tflite"):
@@ -59,7 +59,7 @@ def test_any_rows(rng, rounding, package):
         np.testing.assert_array_equal(pe.run(operator, tensors, on=SMALL).outputs["y"], expected)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines("amaranth"))
 def test_engines(rng, engine):
     """Channels of images are rows where they stand in memory; each engine computes them."""
     for rounding in ("tflite", "onnx"):

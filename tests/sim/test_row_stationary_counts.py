@@ -15,10 +15,7 @@ from pearray.golden.row_stationary import Mapping
 from pearray.golden.tensors import four_sides, pair
 
 #: Both are built by test_row_stationary_operators.py as well.
-NARROW = SMALL["row-stationary-8"]
-WIDE = pe.load_config("eyeriss", overrides={
-    "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 20,
-    "global_buffer.bank_lines": 64, "memory.data_width": 32})
+NARROW, WIDE = SMALL["row-stationary-8"], SMALL["row-stationary-16"]
 
 #: Layers of a program, and programs.
 TOGETHER, PROGRAMS = 5, 20
@@ -119,7 +116,7 @@ def test_random_layers(seed, number):
     layers, mappings = [], {}
     for index in range(TOGETHER):
         operator, tensors = random_layer(rng)
-        mapping = random_mapping(rng, operator, tensors, WIDE.hardware) if index % 2 else None
+        mapping = random_mapping(rng, operator, tensors, WIDE) if index % 2 else None
         if mapping is not None:
             mappings[f"layer{index}"] = mapping
         layers.append((f"layer{index}", operator, tensors))

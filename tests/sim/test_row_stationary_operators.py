@@ -18,10 +18,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platf
 from operator_cases import FAMILIES
 
 #: Both are built by other tests as well.
-NARROW = SMALL["row-stationary-8"]
-WIDE = pe.load_config("eyeriss", overrides={
-    "array.rows": 4, "array.cols": 3, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 20,
-    "global_buffer.bank_lines": 64, "memory.data_width": 32})
+NARROW, WIDE = SMALL["row-stationary-8"], SMALL["row-stationary-16"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

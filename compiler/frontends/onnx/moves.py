@@ -25,6 +25,7 @@ from ...operators import (
 from ...operators.moved import checked_axis
 from .builder import MICROSOFT, Builder, OnnxNode, Quantisation, handles, one
 from .channelwise import add_limited, output_of
+from .values import Scaling
 
 __all__ = ["TABLES", "Joined", "stored_inputs"]
 
@@ -78,8 +79,9 @@ def _scaled_concat(node: OnnxNode, graph: Builder) -> None:
 class Joined:
     """Quantised form of Concat: tensors of several scales, which are brought to that of the result."""
 
-    def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Any], end: OnnxNode) -> OnnxNode:
-        """Quantised operator of a float one, whose result `end` quantises."""
+    def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Any], end: OnnxNode,
+             scaling: Scaling) -> OnnxNode:
+        """Quantised operator of a float one, whose result `end` quantises; nothing else follows it."""
         inputs = [*end.inputs[1:3], *(name for each in operands for name in (each.name, each.scale, each.zero_point))]
         return node.standing_for("QLinearConcat", inputs, end.outputs, dict(node.attributes), MICROSOFT)
 

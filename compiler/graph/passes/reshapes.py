@@ -9,12 +9,18 @@ __all__ = ["reshapes_are_views"]
 def reshapes_are_views(graph: Graph) -> Graph:
     """Take reshapes and transpositions out of the nodes: their outputs become views, or constants like their inputs.
 
-    Who can't read such a view has it copied. An output of the graph that is a transposition is made as it is said.
+    Who can't read such a view has it copied. An output of the graph that is a transposition is made as it is said,
+    unless it is said to be a view.
     """
+    outputs = {*graph.outputs}
+    for node in reversed(graph.nodes):
+        if isinstance(node.operator, Transpose) and node.operator.is_view and node.outputs["y"] in outputs:
+            outputs.add(node.inputs["x"])
     nodes, views, orders, constants = [], dict(graph.views), dict(graph.orders), dict(graph.constants)
     for node in graph.nodes:
         x, y = node.inputs.get("x", ""), node.outputs.get("y", "")
-        is_made = isinstance(node.operator, Transpose) and y in graph.outputs and x not in constants
+        is_made = (isinstance(node.operator, Transpose) and not node.operator.is_view and y in outputs
+                   and x not in constants)
         if not isinstance(node.operator, (Reshape, Transpose)) or is_made:
             nodes.append(node)
             continue

@@ -10,13 +10,13 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.sim import Simulator
 from array_schedule import Schedule
+from both import compile_with
 
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks import unit
 from pearray.hdl.blocks.delay import Delay, Skew
 from pearray.hdl.blocks.structure import Structure
 from pearray.hdl.systolic.array import SystolicArray
-from pearray.sim.tools import make_variables, verilator_environment, verilator_root
 from pearray.sim.verilog import emit, manifest
 
 HARNESS = """
@@ -70,22 +70,14 @@ def test_simulated_is_emitted(rng, tmp_path):
     simulator.run()
     schedule.check(simulated)
 
-    (tmp_path / "array.v").write_text(emit(SystolicArray(rows, cols, arithmetic, 32), "array"))
-    (tmp_path / "main.cpp").write_text(HARNESS)
-    subprocess.run([verilator_root() / "bin" / "verilator_bin", "--cc", "--exe", "-Wno-WIDTHEXPAND",
-                    "--top-module", "array", "-CFLAGS", "-O0 -DVL_TIME_CONTEXT", "-LDFLAGS", "-pthread",
-                    "array.v", "main.cpp"], cwd=tmp_path, env=verilator_environment(), check=True)
-    subprocess.run(["make", "-C", "obj_dir", "-f", "Varray.mk", "Varray",
-                    *(f"{name}={value}" for name, value in make_variables().items())],
-                   cwd=tmp_path, env=verilator_environment(), check=True)
+    program = compile_with(tmp_path, "array", emit(SystolicArray(rows, cols, arithmetic, 32), "array"), HARNESS)
     order = ("swap", "output_stationary", "clear", "drain")
     lines = [" ".join(f"{value:x}" for value in (
         packed(step["a"], bits), packed([step["control"][name] for name in order], 1),
         packed(step["w_top"], bits), packed(step["w_left"], bits),
         packed([step["w_control"][name] for name in ("left", "capture")], 1))) for step in inputs]
-    output = subprocess.run([tmp_path / "obj_dir" / "Varray"], input="\n".join(lines), check=True,
-                            capture_output=True, text=True).stdout.split()
-    assert [int(line, 16) for line in output] == [packed(step, width) for step in simulated]
+    output = subprocess.run([program], input="\n".join(lines), check=True, capture_output=True, text=True).stdout
+    assert [int(line, 16) for line in output.split()] == [packed(step, width) for step in simulated]
 
 
 def test_each_unit_once():
