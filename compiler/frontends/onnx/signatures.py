@@ -11,7 +11,8 @@ __all__ = ["SIGNATURES", "check_signature"]
 _PAIR = "A A_scale A_zero_point? B B_scale B_zero_point? C_scale C_zero_point?"
 _FUNCTION = "X X_scale X_zero_point? Y_scale Y_zero_point?"
 
-#: Inputs of each operator, of which those with a question mark may be absent, and attributes that must be given.
+#: Inputs of each operator, of which those with a question mark may be absent and the last one, with an asterisk, may
+#: come again and again, and attributes that must be given.
 SIGNATURES: dict[str, tuple[str, str]] = {
     "BiasGelu": ("A B", ""), "FastGelu": ("X bias?", ""), "Gelu": ("X", ""),
     "GroupQueryAttention": (
@@ -25,7 +26,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "QLinearAdd": (_PAIR, ""), "QLinearMul": (_PAIR, ""),
     "QLinearAveragePool": ("X x_scale x_zero_point? y_scale y_zero_point?", "kernel_shape"),
     "QLinearGlobalAveragePool": ("X x_scale x_zero_point y_scale y_zero_point", ""),
-    "QLinearConcat": ("Y_scale Y_zero_point inputs", "axis"),
+    "QLinearConcat": ("Y_scale Y_zero_point inputs*", "axis"),
     "QLinearLeakyRelu": (_FUNCTION, ""), "QLinearSigmoid": (_FUNCTION, ""),
     "QLinearSoftmax": ("X X_scale x_zero_point? y_scale y_zero_point", "opset"),
     "RotaryEmbedding": ("input position_ids cos_cache sin_cache", ""),
@@ -46,7 +47,7 @@ def check_signature(node: OnnxNode) -> None:
     if node.domain != MICROSOFT or node.op_type not in SIGNATURES:
         return
     inputs, attributes = (names.split() for names in SIGNATURES[node.op_type])
-    if len(node.inputs) > len(inputs):
+    if len(node.inputs) > len(inputs) and not inputs[-1].endswith("*"):
         raise PearrayError(f"inputs must be at most {len(inputs)}, not {len(node.inputs)}")
     for index, name in enumerate(inputs):
         if not name.endswith("?") and not node.input(index):
