@@ -74,7 +74,10 @@ def resize(rng, shape):
     if rng.integers(2):
         sizes = [size if axis in still else int(rng.integers(1, 2 * size + 3)) for axis, size in enumerate(shape)]
         if rng.integers(3) == 0:
-            attributes["keep_aspect_ratio_policy"] = str(rng.choice(["not_larger", "not_smaller"]))
+            # The least scale of all may leave nothing of another axis.
+            scale = min(size / was for size, was in zip(sizes, shape, strict=True))
+            policies = ["not_larger", "not_smaller"] if scale * min(shape) >= 0.6 else ["not_smaller"]
+            attributes["keep_aspect_ratio_policy"] = str(rng.choice(policies))
         return "Resize", [None, None, np.array(sizes, np.int64)], attributes
     scales = [1.0 if axis in still else rng.choice([1, 2, 3, 0.5, 1.5, rng.uniform(1 / size, 3)])
               for axis, size in enumerate(shape)]
