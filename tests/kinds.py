@@ -244,7 +244,8 @@ _TINY_DOT = _DOT({
     "array.rows": 2, "array.cols": 4, "scratchpads.activation_bytes": 256, "scratchpads.weight_bytes": 256,
     "scratchpads.output_bytes": 256, "accumulators.depth": 16, "memory.data_width": 32})
 _NARROW = {"dtype": np.int8, "biases": np.int32, "outputs": ("int8", "int32"), "requant": _requant,
-           "makers": random_workloads.OPERATORS | random_workloads.NARROW_OPERATORS}
+           "makers": (random_workloads.OPERATORS | random_workloads.NARROW_OPERATORS | random_workloads.MOVED_OPERATORS
+                      | random_workloads.NARROW_MOVED_OPERATORS)}
 
 KINDS = [
     Kind(name="systolic",

@@ -8,7 +8,10 @@ __all__ = ["MOVES", "drawn_move", "drawn_shape"]
 def drawn_shape(rng, rank=None):
     """Draw a shape of one to five dimensions, often an image's, with sizes of 1 and odd ones."""
     rank = int(rng.choice([1, 2, 3, 4, 4, 4, 4, 5])) if rank is None else rank
-    return tuple(int(size) for size in rng.choice([1, 2, 3, 4, 5, 6, 7, 9, 12], rank))
+    while True:
+        shape = tuple(int(size) for size in rng.choice([1, 2, 3, 4, 5, 6, 7, 9, 12], rank))
+        if np.prod(shape) <= 400:
+            return shape
 
 
 def _some_axes(rng, rank):
@@ -71,7 +74,10 @@ def resize(rng, shape):
     if rng.integers(2):
         sizes = [size if axis in still else int(rng.integers(1, 2 * size + 3)) for axis, size in enumerate(shape)]
         if rng.integers(3) == 0:
-            attributes["keep_aspect_ratio_policy"] = str(rng.choice(["not_larger", "not_smaller"]))
+            # The least scale of all may leave nothing of another axis.
+            scale = min(size / was for size, was in zip(sizes, shape, strict=True))
+            policies = ["not_larger", "not_smaller"] if scale * min(shape) >= 0.6 else ["not_smaller"]
+            attributes["keep_aspect_ratio_policy"] = str(rng.choice(policies))
         return "Resize", [None, None, np.array(sizes, np.int64)], attributes
     scales = [1.0 if axis in still else rng.choice([1, 2, 3, 0.5, 1.5, rng.uniform(1 / size, 3)])
               for axis, size in enumerate(shape)]
@@ -94,7 +100,10 @@ def space_to_depth(rng, shape):
 
 def tile(rng, shape):
     """Repeats of some axes."""
-    return "Tile", [rng.integers(1, 4, len(shape))], {}
+    repeats = rng.integers(1, 4, len(shape))
+    while repeats.max() > 1 and np.prod(shape) * np.prod(repeats) > 2000:
+        repeats = np.maximum(repeats - 1, 1)
+    return "Tile", [repeats], {}
 
 
 def expand(rng, shape):

@@ -311,10 +311,14 @@ FLOAT_ROW_OPERATORS = {"float_softmax": float_softmax}
 #: Operators of two tensors, which need an accelerator with tables and products of pairs.
 PAIR_OPERATORS = {"binary": binary}
 
+#: Operators that move elements, of operands of any width, and of 8 bits only.
+MOVED_OPERATORS = {"move": move}
+NARROW_MOVED_OPERATORS = {"concat": concat}
+
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (
-    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, move, relu)}
-NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual, concat)}
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu)}
+NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual)}
 
 
 def network(rng):

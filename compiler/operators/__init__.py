@@ -13,9 +13,10 @@ from .edges import Dequantize, Given, Quantize, Real, RealSums, RealTable, Resha
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
+from .joined import Concat, Split
 from .masks import MaskBias
 from .moved import Moved
-from .moves import Concat, Expand, Gather, Pad, Slice, Split, Tile, Transpose
+from .moves import Expand, Gather, Pad, Slice, Tile, Transpose
 from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum

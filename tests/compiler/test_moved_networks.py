@@ -20,5 +20,4 @@ def test_every_tensor_equals_the_runtime(rng, tmp_path, name):
     for kind, config in ARRAYS.items():
         if name == "squeeze" and kind == "row-stationary":
             continue
-        interpret(graph, inputs, config, **briefly(config))
-        interpret(graph, inputs, config, keep="all", **briefly(config))
+        interpret(graph, inputs, config, "all" if kind == "systolic" else "outputs", **briefly(config))

@@ -22,8 +22,9 @@ def test_signatures_are_those_of_the_runtime():
     assert {*schemas} == {*SIGNATURES}
     for name, schema in schemas.items():
         inputs, attributes = SIGNATURES[name]
-        options = [str(item.option).endswith("Optional") for item in schema.inputs]
-        assert [item.endswith("?") for item in inputs.split()] == options, name
+        marks = {"Single": "", "Optional": "?", "Variadic": "*"}
+        options = [marks[str(item.option).rpartition(".")[2]] for item in schema.inputs]
+        assert [item[len(item.rstrip("?*")):] for item in inputs.split()] == options, name
         assert {*attributes.split()} == {key for key, value in schema.attributes.items() if value.required}, name
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from random_workloads import (
+    MOVED_OPERATORS,
+    NARROW_MOVED_OPERATORS,
     NARROW_OPERATORS,
     OPERATORS,
     check_operator,
@@ -19,17 +21,19 @@ from pearray.compiler.operators import SGD, Conv2d, Gemm, Linear, Requant, Softm
 from pearray.hdl.errors import PearrayError
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", [*OPERATORS, *MOVED_OPERATORS])
 def test_operators(rng, name):
     """Tiling, addresses, padding, zero points, rounding, waits: any slip changes an output or races."""
-    done = [check_operator(rng, OPERATORS[name], random_configuration(rng)) for _ in range(8)]
+    makers = OPERATORS | MOVED_OPERATORS
+    done = [check_operator(rng, makers[name], random_configuration(rng)) for _ in range(8)]
     assert any(done)
 
 
-@pytest.mark.parametrize("name", NARROW_OPERATORS)
+@pytest.mark.parametrize("name", [*NARROW_OPERATORS, *NARROW_MOVED_OPERATORS])
 def test_operators_of_8_bits(rng, name):
     """As above, for operators that need tables or 8-bit scales."""
-    done = [check_operator(rng, NARROW_OPERATORS[name], random_configuration(rng, (8,))) for _ in range(5)]
+    makers = NARROW_OPERATORS | NARROW_MOVED_OPERATORS
+    done = [check_operator(rng, makers[name], random_configuration(rng, (8,))) for _ in range(5)]
     assert any(done)
 
 

@@ -5,7 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fixed_layers import configuration, fixed_conv, fixed_gemm, gradients, random_configuration
-from random_workloads import NARROW_OPERATORS, OPERATORS, check_operator, interpret, network, operands
+from random_workloads import (
+    MOVED_OPERATORS,
+    NARROW_MOVED_OPERATORS,
+    NARROW_OPERATORS,
+    OPERATORS,
+    check_operator,
+    interpret,
+    network,
+    operands,
+)
 
 import pearray as pe
 from pearray import PearrayError
@@ -18,6 +27,8 @@ from pearray.compiler.row_stationary.codes import CodedTensor
 from pearray.golden.models import ALEXNET_CONV
 from pearray.hdl.shell.commands import Opcode
 from pearray.workloads.published import named_settings
+
+_MAKERS = OPERATORS | NARROW_OPERATORS | MOVED_OPERATORS | NARROW_MOVED_OPERATORS
 
 
 def check(operator, tensors, config, **options):
@@ -34,11 +45,10 @@ def check(operator, tensors, config, **options):
     return compiled
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *NARROW_OPERATORS])
+@pytest.mark.parametrize("name", _MAKERS)
 def test_operators(rng, name):
     """A set, a tag, a walk, a zero filter, a wait: any slip changes an output or races."""
-    makers = OPERATORS | NARROW_OPERATORS
-    done = [check_operator(rng, makers[name], random_configuration(rng, 8)) for _ in range(6)]
+    done = [check_operator(rng, _MAKERS[name], random_configuration(rng, 8)) for _ in range(6)]
     assert any(done)
 
 
