@@ -111,13 +111,19 @@ def _excess(deep: int, groups: int, sums: int) -> int:
 
     Those that all POSTs up to one read have had all their vectors before it, and its groups and those of all behind it
     come then, with an idle cycle between two POSTs. So each reads as many at most as these cycles and the POSTs before
-    leave, of which more rows never make it fewer in all; and as many POSTs as there are cycles are enough.
+    leave, of which more rows never make it fewer in all; and as many POSTs as there are cycles are enough. Where the
+    array takes longer than lanes, it decides, and what is found here is only what it takes longer.
     """
+    if deep > groups:
+        return (deep - groups) * sums
+
     def suffices(excess: int) -> bool:
         read = 0.0
         for behind in range(excess, -1, -1):
             read += max(0.0, excess - behind - (deep - groups) * read) / deep
-        return read >= sums
+            if read >= sums:
+                return True
+        return False
 
     return bisect_left(range(deep * sums), True, key=suffices)
 
