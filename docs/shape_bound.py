@@ -15,11 +15,11 @@ sums than a tile has of weights, so have all tiles that enter behind those of th
 behind each of them but the last. Either way lanes still have as many groups before them when the array, had it never
 waited, would be done, as :func:`_left` finds over all numbers of such tiles and of rows of the last POST.
 
-**Lanes.** They take a group a cycle, and are idle for a cycle between POSTs. They begin when a sum is whole: the
-array has had all tiles of its contraction, and all weights of these have come. Where array and lanes take about as
-long, large POSTs let lanes wait for the first, and the array be done long before the last, and small ones cost a cycle
-each (:func:`_excess`). A row of weights that the host has not packed comes in a burst of its own, or the bytes up to
-the next row come as well, and in the time of a latency only so many bursts come as may be in flight.
+**Lanes.** They take a group a cycle, and are idle for a cycle between POSTs. They begin when a sum is whole: the array
+has had all tiles of its contraction, and all weights of these have come. Where array and lanes take about as long,
+large POSTs let lanes wait for the first, and the array be done long before the last, and small ones cost a cycle each
+(:func:`_excess`). A row of weights that the host has not packed comes in a burst of its own, or the bytes up to the
+next row come as well, and in the time of a latency only so many bursts come as may be in flight.
 """
 
 from bisect import bisect_left
@@ -52,7 +52,7 @@ class Product(NamedTuple):
     is_packed : bool
         Whether the host has packed the weights; else their rows, of ``channels`` bytes, follow one another.
     read, written : int
-        Bytes that have to be read, and written, at least.
+        Bytes of operands that have to be read, and of outputs that have to be written, at least.
     """
 
     pixels: int
@@ -65,17 +65,18 @@ class Product(NamedTuple):
 
 
 def _first_waits(config: Config, product: Product) -> int:
-    """Cycles, at least, that the array loses for its first operands, from the first beat on."""
+    """Cycles, at least, that the array loses from the first beat on, until it has a second tile behind the first."""
     beat, rows, cols = config.beat_bytes, config.array.rows, config.array.cols
     # The last tile of the contraction, and of the channels, may be smaller than others.
     weights = ((product.depth - 1) % rows + 1) * ((product.channels - 1) % cols + 1)
-    follows = product.depth > rows or product.channels > cols or product.pixels > rows
+    # Where all tiles have fewer vectors, their waits are counted for each.
+    waits = product.pixels >= rows and (product.depth > rows or product.channels > cols)
 
     def beats(vectors: int) -> int:
         # A pixel's own beat, or those up to the next.
         return -(-weights // beat) + -(-((vectors - 1) * min(product.pitch, beat) + 1) // beat)
 
-    return min(beats(vectors) - 1 + follows * (rows - vectors) for vectors in range(1, rows + 1))
+    return min(beats(vectors) - 1 + waits * (rows - vectors) for vectors in range(1, min(rows, product.pixels) + 1))
 
 
 def _weights_come(config: Config, product: Product) -> int:
@@ -110,13 +111,19 @@ def _excess(deep: int, groups: int, sums: int) -> int:
 
     Those that all POSTs up to one read have had all their vectors before it, and its groups and those of all behind it
     come then, with an idle cycle between two POSTs. So each reads as many at most as these cycles and the POSTs before
-    leave, of which more rows never make it fewer in all; and as many POSTs as there are cycles are enough.
+    leave, of which more rows never make it fewer in all; and as many POSTs as there are cycles are enough. Where the
+    array takes longer than lanes, it decides, and what is found here is only what it takes longer.
     """
+    if deep > groups:
+        return (deep - groups) * sums
+
     def suffices(excess: int) -> bool:
         read = 0.0
         for behind in range(excess, -1, -1):
             read += max(0.0, excess - behind - (deep - groups) * read) / deep
-        return read >= sums
+            if read >= sums:
+                return True
+        return False
 
     return bisect_left(range(deep * sums), True, key=suffices)
 
@@ -132,8 +139,10 @@ def least_cycles(config: Config, product: Product) -> int:
     deep, wide = -(-product.depth // rows), -(-product.channels // config.array.cols)
     sums = product.pixels * wide
     waits, lanes = _first_waits(config, product), sums * constants.groups
-    array = waits + deep * wide * max(product.pixels, rows) - 1 + _left(config, sums)
-    lanes += max((deep - 1) * rows, _weights_come(config, product), waits - 1 + _excess(deep, constants.groups, sums))
+    array = waits + (deep * wide - 1) * max(product.pixels, rows) + product.pixels - 1 + _left(config, sums)
+    # The first sums of one tile do not wait for a second.
+    before = waits if deep > 1 else 0
+    lanes += max((deep - 1) * rows, _weights_come(config, product), before - 1 + _excess(deep, constants.groups, sums))
     # From a vector, through array and post-processing, to the response of a STORE of one beat.
     stored = BlockWalker.LATENCY + constants.store_data + DEFAULT_MEMORY.write_latency + 1
     end = constants.through + _DONE + constants.start + constants.post + _DONE + stored + _DONE + _END

@@ -21,10 +21,17 @@ __all__ = ["Bounds"]
 
 
 class Bounds:
-    """Bounds of steps of one configuration and memory; what a body of a command costs is found once."""
+    """Bounds of steps of one configuration and memory; what a body of a command costs is found once.
 
-    def __init__(self, config: SystolicConfig, timing: MemoryTiming):
-        self._config, self._timing = config, timing
+    Parameters
+    ----------
+    hands_over : bool
+        Whether rows may be handed over while a POST reads the last ones (:mod:`.handover`). Without, what lives of it
+        may take fewer cycles than its bound.
+    """
+
+    def __init__(self, config: SystolicConfig, timing: MemoryTiming, *, hands_over: bool = True):
+        self._config, self._timing, self._hands_over = config, timing, hands_over
         self._c, self._cycles = Latencies.of(config), data_cycles(config, timing)
         #: Bodies are kept, lest another takes the identity of one.
         self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
@@ -83,7 +90,7 @@ class Bounds:
         """Cycles from the beginning of a POST until the first EXECUTE behind it may come to its bank."""
         key = id(post), id(execute)
         if key not in self._kept:
-            rows = release(self._config, post, execute)
+            rows = release(self._config, post, execute) if self._hands_over else 0
             released = self._c.posting({**post, "release": rows}).released
             self._kept[key] = post, execute, released + TokenGates.DONE_LATENCY
         return self._kept[key][2]
