@@ -15,12 +15,14 @@ from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
+from .kernels.kernel import Kernel
 from .kernels.layout import Layout
 from .kernels.lowerings import LOWERINGS, reads_rows
+from .kernels.moves import in_plain_order
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
-from .operators import Contraction, Quantize
+from .operators import Contraction, MaskBias
 from .placed import Placed
 from .placement import MemoryPlan
 from .positions import positions_of
@@ -33,7 +35,8 @@ __all__ = ["compile_graph"]
 class _Compiler:
     """Compilation of one graph, node by node."""
 
-    def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, settings: Mapping[str, Any]):
+    def __init__(self, graph: Graph, config: Config, memory: MemoryTiming, keep: str, most: int | None,
+                 settings: Mapping[str, Any]):
         check_choice("keep", keep, ("outputs", "all"))
         self._graph, self._config, self._memory, self._keep = graph, config, memory, keep
         self._kind = compiler_for(config)
@@ -45,10 +48,12 @@ class _Compiler:
             self._device = fuse_sums(self._device)
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
-        self._context = Context(self._device, config, self._kind.is_fixed_point(config))
+        self._context = Context(self._device, config, self._kind.is_fixed_point(config), most=most)
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
+        #: Views that have been copied, with where they stand.
+        self._copies: dict[str, Located] = {}
         #: Nodes by number, and buffers that they read or write.
         self._uses: list[tuple[int, Buffer]] = []
 
@@ -81,7 +86,9 @@ class _Compiler:
         address = self._plan.reserve("program", len(encoded))
         self._plan.verify(self._uses)
         placed = self._placed()
-        positions = positions_of(program, self._device.positions, self._context.moving)
+        most = {name: room if self._context.most is None else min(room, self._context.most)
+                for name, room in self._device.positions.items()}
+        positions = positions_of(program, most, self._context.moving)
         return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
                         layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
@@ -96,12 +103,12 @@ class _Compiler:
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
         device = self._device
-        before = [node for node in device.nodes if node.on_host and isinstance(node.operator, Quantize)]
+        before = [node for node in device.nodes if node.on_host and node.operator.at_edge]
         read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
         positions = device.positions
         names = [name for name in self._graph.inputs if name in read and name not in positions]
-        names += [name for node in before for name in node.outputs.values()]
+        names += [name for node in before for name in node.outputs.values() if name in read]
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
@@ -114,12 +121,24 @@ class _Compiler:
         device = self._device
         shapes = {view: device.tensors[view].shape
                   for view in (name, *(view for view in device.views if device.source(view) == name))}
-        readers = [(node.operator, shapes[read]) for node in self._nodes for read in node.inputs.values()
-                   if read in shapes]
-        if not readers or not all(reads_rows(operator, len(shape)) for operator, shape in readers):
-            return None
+        readers = [(node.operator, read) for node in self._nodes for read in node.inputs.values() if read in shapes]
         shape = shapes[name]
-        return Layout(shape, tuple(range(len(shape))), shape)
+        rows = Layout(shape, tuple(range(len(shape))), shape)
+        if not readers or not (all(reads_rows(operator, len(shapes[read])) for operator, read in readers)
+                               or self._is_plain_in_rows(name, rows, {read for _, read in readers})):
+            return None
+        return rows
+
+    def _is_plain_in_rows(self, name: str, rows: Layout, read: set[str]) -> bool:
+        """Whether views of an input, which alone are read, are as layers want them only if the input stands in rows."""
+        def is_plain(layout: Layout) -> bool:
+            try:
+                found = self._context.views(name, layout)
+            except PearrayError:
+                return False
+            return all(found[view].same_memory(Layout.of(found[view].shape)) for view in read)
+
+        return name not in read and is_plain(rows) and not is_plain(Layout.of(rows.shape))
 
     def _last_readers(self) -> dict[str, int]:
         """Number of the node that reads a tensor last, for those that may be overwritten then."""
@@ -133,10 +152,10 @@ class _Compiler:
         return {name: number for name, number in last.items() if name not in kept}
 
     def _kept(self) -> list[Buffer]:
-        """Tensors that the program makes and that must be in memory at its end."""
+        """Tensors that must be in memory at the end of the program, those that it only adds to among them."""
         moved = [moving.buffer for moving in self._context.moving]
-        return [*moved, *(found.buffer for found in self._context.located.values()
-                          if found.buffer.is_made and found.buffer.name not in self._dies)]
+        return [*moved, *(found.buffer for name, found in self._context.located.items()
+                          if self._device.source(name) not in self._dies)]
 
     def _place(self) -> None:
         """Give buffers that want one their place."""
@@ -152,7 +171,7 @@ class _Compiler:
         """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
         self._plan.begin(number)
         self._locate_views()
-        kernels = LOWERINGS[type(node.operator)](self._context, node)
+        kernels = self._stated(node)
         self._written.verify(node.name, kernels,
                              [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
@@ -160,14 +179,39 @@ class _Compiler:
         self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
+    def _stated(self, node: Node) -> list[Kernel]:
+        """Kernels of a node, behind those that copy what it can't read in the order in which it stands."""
+        context, state = self._context, LOWERINGS[type(node.operator)]
+        before = dict(context.located), list(context.made), list(context.moving)
+        try:
+            return state(context, node)
+        except PearrayError:
+            located = before[0]
+            others = [name for name in dict.fromkeys(node.inputs.values())
+                      if name in self._device.views and name in located and not located[name].is_plain()]
+            if not others:
+                raise
+            context.located, context.made, context.moving = before
+        copies = [kernel for name in others for kernel in self._copied(name)]
+        return [*copies, *state(context, node)]
+
+    def _copied(self, name: str) -> list[Kernel]:
+        """Kernels that copy a view to where others read it from now on."""
+        found, kernels = in_plain_order(self._context, name)
+        self._copies[name] = found
+        if self._keep != "all" and name not in {*self._graph.outputs} | self._read_by_host():
+            self._dies[name] = max(number for number, node in enumerate(self._nodes) if name in node.inputs.values())
+        return kernels
+
     def _locate_views(self) -> None:
-        """Views stand where their sources do."""
+        """Views stand where their sources do, but for those that have been copied."""
         located, device = self._context.located, self._device
         for source in dict.fromkeys(map(device.source, device.views)):
             if source in located:
                 found = located[source]
                 located |= {name: Located(found.buffer, layout)
                             for name, layout in self._context.views(source, found.layout).items() if name != source}
+        located |= self._copies
 
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""
@@ -178,7 +222,8 @@ class _Compiler:
         return placed | self._planner.recoded(placed)
 
     def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:
-        wanted = {name for node in self._device.nodes for name in node.outputs.values()} | {*self._device.views}
+        wanted = {name for node in self._device.nodes for name in node.outputs.values()
+                  if not isinstance(node.operator, MaskBias)} | {*self._device.views}
         if self._keep != "all":
             wanted &= {*self._graph.outputs} | self._read_by_host()
         return [name for name in placed if name in wanted]
@@ -189,7 +234,7 @@ class _Compiler:
 
 def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
                   inputs: Mapping[str, np.ndarray] | None = None, memory: MemoryTiming = DEFAULT_MEMORY,
-                  **settings: Any) -> Compiled:
+                  most_position: int | None = None, **settings: Any) -> Compiled:
     """Compile a graph.
 
     Parameters
@@ -204,6 +249,9 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
         Inputs of a run, of which the kind of array may observe what helps it with others that are like them.
     memory : MemoryTiming
         Memory behind the accelerator.
+    most_position : int, optional
+        Greatest position of runs of the program: keys that no query sees up to there are neither loaded nor computed.
+        All tensors stand where they stand in the memory of the program for all positions.
     **settings
         Settings of the kind of array; see :attr:`.kinds.ArrayCompiler.settings`.
 
@@ -228,4 +276,4 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen
-    return _Compiler(graph, config, memory, keep, chosen).run()
+    return _Compiler(graph, config, memory, keep, most_position, chosen).run()

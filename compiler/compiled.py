@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..hdl.errors import unknown
+from ..hdl.errors import PearrayError, unknown
 from ..hdl.shell.commands import COMMAND_BYTES
 from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
 from .kernels.context import check_range
-from .operators import Dequantize, Operator, Quantize
+from .operators import MaskBias
+from .operators.operator import check_position
 from .placed import Placed
 from .placement import MemoryPlan
 from .positions import Position
@@ -116,9 +117,27 @@ class Compiled:
             self._template = dict(self.segments)[self.program_address]
             self.segments = [segment for segment in self.segments if segment[0] != self.program_address]
 
-    def _host(self, kind: type[Operator]) -> list[Node]:
-        """What the host computes: Quantize before a run, Dequantize after it."""
-        return [node for node in self.device.nodes if node.on_host and isinstance(node.operator, kind)]
+    def _host(self, before: bool) -> list[Node]:
+        """What the host computes before a run, or after it."""
+        return [node for node in self.device.nodes if node.on_host and node.operator.at_edge == before]
+
+    def given(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs of a run, with what the host makes of them before it."""
+        values = dict(inputs)
+        for node in self._host(before=True):
+            try:
+                made = node.operator.golden({role: values[name] for role, name in node.inputs.items()})
+            except PearrayError:
+                raise
+            except ValueError as error:
+                raise PearrayError(f"{node.name}: {error}") from None
+            values |= {node.outputs[role]: value for role, value in made.items()}
+        return values
+
+    @property
+    def varies(self) -> bool:
+        """Whether inputs of a run say how many products there are."""
+        return bool(self.positions) or any(isinstance(node.operator, MaskBias) for node in self._host(before=True))
 
     @property
     def tensors(self) -> list[dict[str, Any]]:
@@ -149,9 +168,9 @@ class Compiled:
         """
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         self.graph.check_inputs(arrays)
-        for node in self._host(Quantize):
-            results = node.operator.golden({role: arrays[name] for role, name in node.inputs.items()})
-            arrays |= {node.outputs[role]: value for role, value in results.items()}
+        for name, position in self.positions.items():
+            check_position(f"input {name!r} of this program", arrays[name], position.most)
+        arrays = self.given(arrays)
         segments = []
         for name, placed in self.inputs.items():
             is_operand, is_unsigned = placed.item == self.config.operand_bytes, arrays[name].dtype.kind == "u"
@@ -171,7 +190,7 @@ class Compiled:
 
     def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
         """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
-        for node in self._host(Dequantize):
+        for node in self._host(before=False):
             if name in node.outputs.values():
                 source = self.extract(next(iter(node.inputs.values())), read)
                 return node.operator.golden({next(iter(node.inputs)): source})["y"]
@@ -181,7 +200,7 @@ class Compiled:
     @property
     def output_names(self) -> list[str]:
         """Tensors that :meth:`extract` knows."""
-        return [*self.outputs, *(name for node in self._host(Dequantize) for name in node.outputs.values())]
+        return [*self.outputs, *(name for node in self._host(before=False) for name in node.outputs.values())]
 
     def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
         """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""

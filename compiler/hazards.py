@@ -1,15 +1,15 @@
 """Commands that say which parts of which memories they read and write: what each waits for follows.
 
 Commands of one queue follow one another. One of another queue waits until what it reads has been written, and until
-what it writes over has been read or written. Memories have names, and need not be such: what two commands may not use
-at a time, as a port, is one that one of them writes.
+what it writes over has been read or written. Memories have names, those of LOADs' destinations in small letters, and
+need not be such: what two commands may not use at a time, as a port, is one that one of them writes.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..hdl.shell.commands import Opcode
-from .program import QUEUES, Program
+from .program import QUEUES, Program, Read
 
 __all__ = ["Hazards", "Region"]
 
@@ -43,13 +43,14 @@ class Hazards:
 
     def __init__(self, program: Program):
         self._program = program
+        self._destinations = {each.name.lower(): each.value for each in program.format.destination}
         #: Uses that a later command may have to wait for, by memory.
         self._uses: dict[str, list[_Use]] = {}
 
     def emit(self, opcode: Opcode, body: Mapping[str, int], reads: Iterable[Region] = (),
              writes: Iterable[Region] = ()) -> int:
         """Append a command that reads and writes some regions, and return its ordinal in its queue."""
-        own, waits = QUEUES[opcode], dict.fromkeys(QUEUES.values(), 0)
+        own, waits, reads = QUEUES[opcode], dict.fromkeys(QUEUES.values(), 0), [*reads]
         uses = [(region, False) for region in reads] + [(region, True) for region in writes]
         for region, is_written in uses:
             for use in self._uses.get(region.memory, ()):
@@ -57,6 +58,9 @@ class Hazards:
                         and region.first < use.end and use.ordinal > waits[use.queue]):
                     waits[use.queue] = use.ordinal
         ordinal = self._program.stream(opcode).append(body, **waits)
+        if opcode is Opcode.EXECUTE:
+            self._program.reads += [Read(ordinal, self._destinations[region.memory], region.first, region.end)
+                                    for region in reads if region.memory in self._destinations]
         for region, is_written in uses:
             self._note(region, _Use(region.first, region.end, own, ordinal, is_written))
         return ordinal

@@ -11,20 +11,28 @@ import numpy as np
 from ..hdl.shell.commands import ADDRESS_BITS
 from .steps import Moves, Output, Piece, Tile
 
-__all__ = ["move_bodies", "moves_between", "spans"]
+__all__ = ["copied", "move_bodies", "moves_between", "spans"]
 
 _ADDRESSES = 1 << ADDRESS_BITS
 
 
+#: Steps of the places of rows, by the field that has that of the first.
+_STEPS = {"dram": ("dram_step1", "dram_step2"), "address": ("step1", "step2"),
+          "target": ("target_step1", "target_step2")}
+
+
+def copied(body: Mapping[str, int], base: str) -> np.ndarray:
+    """Bytes that a LOAD, a STORE or a MOVE copies, (bytes,); `base` is ``dram``, ``address`` or ``target``."""
+    inner, outer = _STEPS[base]
+    found: np.ndarray = (
+        body.get(base, 0) + np.arange(body["count2"])[:, None, None] * body.get(outer, 0)
+        + np.arange(body["count1"])[:, None] * body.get(inner, 0) + np.arange(body["length"])).reshape(-1)
+    return found if base == "dram" else found % _ADDRESSES
+
+
 def spans(bodies: Iterable[Mapping[str, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Bytes of memory, and of a scratchpad, between which LOADs or STOREs copy: two arrays (bytes,)."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for body in bodies:
-        far, near = (
-            (body[base] + np.arange(body["count2"])[:, None, None] * body[outer]
-             + np.arange(body["count1"])[:, None] * body[inner] + np.arange(body["length"])).reshape(-1)
-            for base, inner, outer in (("dram", "dram_step1", "dram_step2"), ("address", "step1", "step2")))
-        found.append((far, near))
+    found = [(copied(body, "dram"), copied(body, "address")) for body in bodies]
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     far, near = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -65,16 +65,21 @@ class Tiles:
     """Blocks of keys, or of values, in places of equal size, each used by products in a known order.
 
     What is used again the latest makes room for others.
+
+    Members
+    -------
+    places : int
+        Places that are taken, if there are so many.
     """
 
     def __init__(self, uses: Sequence[tuple[int, int]], places: int):
-        self._uses, self._places = uses, min(places, len(set(uses)))
+        self._uses, self.places = uses, min(places, len(set(uses)))
         self._next: dict[tuple[int, int], deque[int]] = {}
         for index, tile in enumerate(uses):
             self._next.setdefault(tile, deque()).append(index)
         self._at: dict[tuple[int, int], int] = {}
         #: Product that used each place last.
-        self._used = [-1] * self._places
+        self._used = [-1] * self.places
 
     def place(self, index: int) -> int | None:
         """Place of what a product needs, if it stands."""
@@ -91,7 +96,7 @@ class Tiles:
 
         What product `done` itself has used is as good a choice as none: it is read until the next one begins.
         """
-        free = set(range(self._places)) - set(self._at.values())
+        free = set(range(self.places)) - set(self._at.values())
         place = min(free) if free else None
         if place is None:
             end = len(self._uses)

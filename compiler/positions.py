@@ -13,10 +13,11 @@ import numpy as np
 
 from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
 from .encoding import add_to_field, field_limits
+from .kernels.attention import Attention
 from .kernels.context import Moving
 from .program import Mark, Program
 
-__all__ = ["Position", "positions_of"]
+__all__ = ["Position", "mark_bounds", "positions_of"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Position:
             fields.append({"byte": mark.place * COMMAND_BYTES + first // 8, "bit": first % 8, "bits": width,
                            "step": mark.step})
         return {"name": name, "role": "position", "most": self.most, "fields": fields}
+
+
+def mark_bounds(program: Program, kernel: Attention) -> None:
+    """Mark the bounds of keys in the POST that a program of attention has got last, if they go up with a position."""
+    if kernel.position is not None:
+        # The last key, and the first of a window.
+        for field in ("acc_nstep", "bias_nstep")[:1 + kernel.slides]:
+            program.mark(field, kernel.position)
 
 
 def positions_of(program: Program, most: dict[str, int], moving: Sequence[Moving]) -> dict[str, Position]:

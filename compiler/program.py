@@ -12,7 +12,7 @@ from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
 from .encoding import body_bytes, put_field, put_headers
 
-__all__ = ["QUEUES", "Command", "Mark", "Program", "Stream", "disassemble"]
+__all__ = ["QUEUES", "Command", "Mark", "Program", "Read", "Stream", "disassemble"]
 
 #: Name of each queue in the fields of a command's header. Not every configuration has the last one.
 QUEUES: dict[Opcode, str] = {opcode: opcode.name.lower() for opcode in (*SHARED_QUEUES, Opcode.MOVE)}
@@ -57,6 +57,29 @@ class Mark:
     step: int
 
 
+@dataclass(frozen=True)
+class Read:
+    """Part of a scratchpad that an EXECUTE reads.
+
+    Parameters
+    ----------
+    execute : int
+        Ordinal of the EXECUTE.
+    memory : int
+        Scratchpad, as destinations of LOADs are numbered.
+    first, end : int
+        First byte, and that behind the last.
+    inside : ndarray or None
+        Bytes that it reads, counted from the first one on; None if it reads them all.
+    """
+
+    execute: int
+    memory: int
+    first: int
+    end: int
+    inside: np.ndarray | None = None
+
+
 class Stream:
     """Commands of one queue that differ in the same few fields; see :meth:`Program.stream`."""
 
@@ -93,6 +116,11 @@ class Stream:
         self._program.length += len(rows)
         self._program.counts[self._queue] += len(rows)
 
+    def values(self, name: str) -> list[int]:
+        """What a field is in each of the commands."""
+        found: list[int] = self.table()[:, _VALUES + self.fields.index(name)].tolist()
+        return found
+
     def __len__(self) -> int:
         return len(self.entries) // (_VALUES + len(self.fields))
 
@@ -123,6 +151,8 @@ class Program:
         Place in it of each, by identity.
     marks : list of Mark
         Fields that go up with a position.
+    reads : list of Read
+        What EXECUTEs read, in their order.
     """
 
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
@@ -133,6 +163,7 @@ class Program:
         self.bodies: list[Mapping[str, int]] = []
         self.numbers: dict[int, int] = {}
         self.marks: list[Mark] = []
+        self.reads: list[Read] = []
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod
@@ -202,6 +233,8 @@ class Program:
         """Append a program as it is, behind all commands so far: each of its commands waits for all of these."""
         before, length = list(self.counts.values()), self.length
         self.marks += [replace(mark, place=mark.place + length) for mark in other.marks]
+        executes = self.counts[QUEUES[Opcode.EXECUTE]]
+        self.reads += [replace(read, execute=read.execute + executes) for read in other.reads]
         for stream in other._streams.values():
             table = stream.table().astype(np.int64)
             if not len(table):

@@ -9,7 +9,7 @@ from .kernels.views import Buffer
 from .program import Program
 from .steps import Group, Step, Use, all_of
 
-__all__ = ["ProgramStep", "scheduled"]
+__all__ = ["ProgramStep", "joined", "scheduled"]
 
 
 @dataclass(eq=False, slots=True)
@@ -47,15 +47,13 @@ class ProgramStep(Step):
         return self.program
 
 
-def scheduled(steps: Sequence[Step], format: CommandSet, others: Callable[[list[Step]], Program]) -> Program:
-    """Commands of all steps, in order.
+def scheduled(steps: Sequence[Step], others: Callable[[list[Step]], Program]) -> list[Program]:
+    """Commands of all steps, in order, as parts that follow one another.
 
     Parameters
     ----------
     steps : sequence of Step
         Steps of all layers.
-    format : CommandSet
-        Commands of the configuration, for a program without steps.
     others : callable
         Makes the commands of steps that follow one another and bring none along.
     """
@@ -65,7 +63,14 @@ def scheduled(steps: Sequence[Step], format: CommandSet, others: Callable[[list[
             parts += map(ProgramStep.finished, all_of(ProgramStep, some))
         else:
             parts.append(others([*some]))
-    first, *behind = parts or [Program(format)]
-    for part in behind:
-        first.follow(part)
-    return first
+    return parts
+
+
+def joined(parts: Sequence[Program], format: CommandSet) -> Program:
+    """Parts as one program, of the commands of a configuration."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = Program(format)
+    for part in parts:
+        whole.follow(part)
+    return whole

@@ -14,6 +14,7 @@ import numpy as np
 from .kernels.views import Buffer
 from .moves import moves_between
 from .scratchpads import NoPlaceError
+from .sharing import use_of
 from .steps import Group, Output, Piece, Room, Step, Tile, Use
 
 __all__ = ["NEVER", "Arrangement", "Price", "Search", "Tensors", "renewed"]
@@ -41,12 +42,13 @@ class Arrangement:
         return Arrangement([[fresh[id(step)] for step in layer] for layer in self.layers], list(steps))
 
 
-def renewed(steps: Iterable[Step]) -> list[Step]:
+def renewed(steps: Iterable[Step], same: Mapping[int, Tile] | None = None) -> list[Step]:
     """The same steps with tiles and groups of their own, as if no STORE of what they make had been emitted.
 
-    What others make is in memory from the beginning.
+    What others make is in memory from the beginning. With `same` one tile takes the place of those that hold the same
+    (:func:`.sharing.same_tiles`).
     """
-    steps = list(steps)
+    steps, same = list(steps), same or {}
     made = {id(output.target[0]) for step in steps for output in step.group.outputs}
     tiles: dict[int, Tile] = {}
     uses: dict[int, Use] = {}
@@ -55,12 +57,13 @@ def renewed(steps: Iterable[Step]) -> list[Step]:
 
     def use(old: Use) -> Use:
         if id(old) not in uses:
-            tile = old.tile
+            like = use_of(same.get(id(old.tile), old.tile), old)
+            tile = like.tile
             if id(tile) not in tiles:
                 pieces = [Piece(piece.loads, [each for each in piece.sources if id(each[0]) in made])
                           for piece in tile.pieces]
                 tiles[id(tile)] = Tile(tile.memory, tile.size, pieces)
-            uses[id(old)] = Use(tiles[id(tile)], old.pieces)
+            uses[id(old)] = Use(tiles[id(tile)], like.pieces)
         return uses[id(old)]
 
     def output(old: Output) -> Output:

@@ -1,6 +1,7 @@
 """Places in scratchpads: of tiles, one over the other, and of outputs, taken in turn."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 
 from .steps import Tile
 
@@ -51,6 +52,13 @@ class Scratchpad:
         #: behind the last, and the latest command to use it, LOAD into it, and MOVE into it.
         self._rests: list[tuple[int, int, int, int, int]] = []
 
+    def shrink(self, tiles: Iterable[Tile]) -> None:
+        """Leave alone what is not needed even if each of all tiles that will be placed has a place of its own."""
+        self.capacity = min(self.capacity, sum(self._aligned(tile.size) for tile in tiles))
+
+    def _aligned(self, size: int) -> int:
+        return -(-size // self._alignment) * self._alignment
+
     def place(self, tile: Tile, step: int, newest: int | None) -> bool:
         """Give `tile`, needed by `step`, a place if :meth:`find` finds one."""
         found = self.find(tile, step, newest)
@@ -60,7 +68,7 @@ class Scratchpad:
 
     def put(self, tile: Tile, start: int, clear: int) -> None:
         """Give a tile its place, over whatever stands there; `clear` is what must be over before it is loaded."""
-        size = -(-tile.size // self._alignment) * self._alignment
+        size = self._aligned(tile.size)
         low, high = bisect_right(self.ends, start), bisect_left(self.firsts, start + size)
         tile.filled = tile.overwritten = 0
         rests: list[tuple[int, int, int, int, int]] = []
@@ -96,8 +104,7 @@ class Scratchpad:
         """
         if tile.size > self.capacity:
             raise AssertionError(f"tile of {tile.size} bytes in a memory of {self.capacity}")
-        alignment, limit = self._alignment, _NEVER if newest is None else newest
-        size = -(-tile.size // alignment) * alignment
+        alignment, limit, size = self._alignment, _NEVER if newest is None else newest, self._aligned(tile.size)
         top, tiles, firsts, ends = self.capacity - size, self.tiles, self.firsts, self.ends
         starts = {0, top}
         for first, end in zip(firsts, ends, strict=True):

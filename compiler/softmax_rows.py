@@ -123,8 +123,9 @@ class SoftmaxRows:
                 raise ProgramError(f"{name} must be zero with join")
         place = self._place("shifts", body["shift_base"], part.shape[1])
         self.shifts_race.read(place, ordinal, clock)
-        shifts = self._shifts[place][:, None]
-        total: np.ndarray = rshift(old, np.maximum(shifts, 0)) + rshift(part, np.maximum(-shifts, 0))
+        shifts, more = self._shifts[place][:, None], 8 if body["low_part"] else 0
+        kept = old if more else rshift(old, np.maximum(shifts, 0))
+        total: np.ndarray = kept + rshift(part, np.minimum(np.maximum(-shifts, 0) + more, LARGEST_SHIFT))
         return total
 
 

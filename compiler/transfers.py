@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from ..hdl.shell.commands import ADDRESS_BITS
 from .kernels.regions import Region
 from .kernels.views import Buffer, View
 
 __all__ = ["Window", "block", "blocks", "fill", "nested", "pixel_dims", "ranges", "rows"]
+
+
+_ADDRESSES = 1 << ADDRESS_BITS
 
 
 def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]]) -> list[dict[str, int]]:
@@ -22,8 +26,14 @@ def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]
         Bytes of a row.
     dims : list of (count, step in memory, step in the scratchpad)
         Up to three, innermost first. A third that is left after merging takes a command for each of its indices.
+        Where steps go back in memory they go back in the scratchpad instead, from the end.
     """
-    left = [dim for dim in dims if dim[0] > 1]
+    left = []
+    for count, far, near in dims:
+        if count > 1 and far < 0:
+            dram, address, far, near = dram + (count - 1) * far, address + (count - 1) * near, -far, -near
+        if count > 1:
+            left.append((count, far, near))
     while left and left[0][1] == left[0][2] == length:
         length *= left.pop(0)[0]
     while len(left) > 1 and left[1][1:] == (left[0][0] * left[0][1], left[0][0] * left[0][2]):
@@ -33,8 +43,8 @@ def blocks(dram: int, address: int, length: int, dims: list[tuple[int, int, int]
         return [body for index in range(count)
                 for body in blocks(dram + index * far, address + index * near, length, inner)]
     (count1, far1, near1), (count2, far2, near2) = left + [(1, 0, 0)] * (2 - len(left))
-    return [{"dram": dram, "address": address, "length": length, "count1": count1, "dram_step1": far1, "step1": near1,
-             "count2": count2, "dram_step2": far2, "step2": near2}]
+    return [{"dram": dram, "address": address, "length": length, "count1": count1, "dram_step1": far1,
+             "step1": near1 % _ADDRESSES, "count2": count2, "dram_step2": far2, "step2": near2 % _ADDRESSES}]
 
 
 def block(*, dram: int = 0, address: int = 0, length: int, dims: list[tuple[int, int, int]]) -> dict[str, int]:
@@ -182,10 +192,12 @@ class Window:
                              w=self.columns[0] + column * self.columns[1])
 
         first = pixel(0, rows[0], columns[0])
-        last = pixel(self.images[2] - 1, rows[1] - 1, columns[1] - 1)
-        dims = [(columns[1] - columns[0], self.columns[1] * x.stride("w") * item, self.pixel * item),
-                (rows[1] - rows[0], self.rows[1] * x.stride("h") * item, self.line * item),
-                (self.images[2], self.images[1] * x.stride("n") * item, self.image * item)]
+        dims = [(columns[1] - columns[0], self.columns[1] * x.stride("w"), self.pixel),
+                (rows[1] - rows[0], self.rows[1] * x.stride("h"), self.line),
+                (self.images[2], self.images[1] * x.stride("n"), self.image)]
+        ends = [(count - 1) * far for count, far, _ in dims]
         near = (self.base + rows[0] * self.line + columns[0] * self.pixel + at) * item
-        return (blocks(x.buffer.address + (first + channel) * item, near, channels * item, dims),
-                [(x.buffer, first, last + x.size("c"))])
+        loads = blocks(x.buffer.address + (first + channel) * item, near, channels * item,
+                       [(count, far * item, step * item) for count, far, step in dims])
+        return loads, [(x.buffer, first + sum(min(end, 0) for end in ends),
+                        first + sum(max(end, 0) for end in ends) + x.size("c"))]

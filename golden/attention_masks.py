@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from .tensors import Array
 
-__all__ = ["HIDDEN", "MASK_BIAS", "mask_bias"]
+__all__ = ["HIDDEN", "MASK_BIAS", "mask_bias", "mask_of_heads"]
 
 #: What is added to the score of a key that a mask hides, and the score below which a key counts as hidden.
 MASK_BIAS, HIDDEN = -(1 << 30), -(1 << 29)
@@ -20,8 +20,8 @@ def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | No
 
     Parameters
     ----------
-    mask : bool or float array_like
-        Whether a query sees a key, or what is added to its score.
+    mask : bool, float or int32 array_like
+        Whether a query sees a key, or what is added to its score; of int32 what is returned.
     unit : float
         Score that a sum of 1 stands for: the factor of softmax times the scales of queries and keys.
     bounds : (H, P) integer arrays, optional
@@ -40,16 +40,37 @@ def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | No
     Raises
     ------
     ValueError
-        If `mask` is neither bool nor float, or has a NaN.
+        If `mask` is neither bool, float nor int32, has a NaN, or integers beyond +-2**30.
     """
     values = np.asarray(mask)
+    if values.dtype == np.int32:
+        if values.size and (values.min() < MASK_BIAS or values.max() > -MASK_BIAS):
+            raise ValueError(f"mask of int32 must be in {MASK_BIAS}..{-MASK_BIAS}, not "
+                             f"{values.min()}..{values.max()}")
+        return values
     if values.dtype == bool:
         return np.where(values, 0, MASK_BIAS).astype(np.int32)
     if values.dtype.kind != "f" or np.isnan(values).any():
-        raise ValueError(f"mask must be bool, or float without NaN, not {values.dtype}")
+        raise ValueError(f"mask must be bool, int32, or float without NaN, not {values.dtype}")
     added = values.astype(np.float64)
     with np.errstate(over="ignore"):
         return np.rint(np.clip(_relative(added, unit, bounds) / unit, MASK_BIAS, -MASK_BIAS)).astype(np.int32)
+
+
+def mask_of_heads(mask: npt.ArrayLike, heads: int) -> Array:
+    """Give each head its mask: of masks of three dimensions fewer than heads, heads that follow one another share one.
+
+    Parameters
+    ----------
+    mask : array_like
+        A mask, which broadcasts to (heads, P, M), or has a divisor of the number of heads.
+    heads : int
+        Number of heads of queries.
+    """
+    values = np.asarray(mask)
+    if values.ndim == 3 and 1 < len(values) < heads and heads % len(values) == 0:
+        return np.repeat(values, heads // len(values), 0)
+    return values
 
 
 def _relative(added: Array, unit: float, bounds: tuple[Array, Array] | None) -> Array:

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .attention_masks import HIDDEN, MASK_BIAS, mask_bias
+from .attention_masks import HIDDEN, MASK_BIAS, mask_bias, mask_of_heads
 from .quantise import checked_scale
 from .requantise import onnx
 from .tensors import Array, exact_matmul, integer, wrap
 
 __all__ = [
     "EMPTY", "HIDDEN", "LARGEST_SHIFT", "MASK_BIAS", "MOST_ELEMENTS", "MOST_KEYS", "NUDGES", "NUMERATORS",
-    "SoftmaxState", "attention_sums", "fused_attention", "key_bounds", "mask_bias", "output_factor", "quotient",
-    "rshift", "score_scale", "scores_in_octaves", "softmax_block",
+    "SoftmaxState", "attention_sums", "fused_attention", "key_bounds", "mask_bias", "mask_of_heads", "output_factor",
+    "quotient", "rshift", "score_scale", "scores_in_octaves", "softmax_block",
 ]
 
 #: Numerators of scores r / 256 below a whole number, of 16 bits: that of the maximum itself is 255 times 256.
@@ -280,7 +280,7 @@ def attention_sums(q: Array, k: Array, v: Array, *, q_scale: float, k_scale: flo
     (heads, rows, _), length = queries.shape, keys.shape[1]
     low, high = key_bounds((heads, rows), length, causal, window, lengths, offset)
     bias = None if mask is None else np.broadcast_to(
-        mask_bias(mask, factor * q_scale * k_scale, (low, high)), (heads, rows, length))
+        mask_bias(mask_of_heads(mask, heads), factor * q_scale * k_scale, (low, high)), (heads, rows, length))
     sums, state = np.zeros((heads, rows, values.shape[2]), np.int64), SoftmaxState.empty((heads, rows))
     for start in range(0, length, block):
         part = slice(start, min(start + block, length))
@@ -329,9 +329,9 @@ def fused_attention(q: Array, k: Array, v: Array, *, q_scale: float, k_scale: fl
         Factor of the scores; ``1 / sqrt(E)`` if not given.
     causal : bool
         Whether query p sees keys up to ``p + offset`` only.
-    mask : bool or float array_like, optional
-        Whether a query sees a key, or what is added to its score; its shape broadcasts to (H, P, M). See
-        :func:`mask_bias`.
+    mask : bool, float or int32 array_like, optional
+        Whether a query sees a key, or what is added to its score; its shape broadcasts to (H, P, M), or has a divisor
+        of H, so that heads that follow one another share a mask. See :func:`mask_bias`.
     window : int, optional
         Query p sees keys whose distance from ``p + offset`` is less than this only.
     lengths : int array_like of shape () or (H,), optional

@@ -1,17 +1,21 @@
-"""SOFTMAX and LOGISTIC of 8-bit numbers in integers, to the last bit as LiteRT's reference kernels.
+"""Functions of 8-bit numbers in integers, to the last bit as LiteRT's reference kernels.
 
-Errors against float64, in steps of the result (1 / 256), of which 255 are the most there are: at most 0.501, and for
-SOFTMAX 1 / 4096 more for each score of a row, whose exponential loses at most 2**-20 when it is added.
+Of SOFTMAX and LOGISTIC errors against float64, in steps of the result (1 / 256), of which 255 are the most there are:
+at most 0.501, and for SOFTMAX 1 / 4096 more for each score of a row, whose exponential loses at most 2**-20 when it is
+added.
 """
 
 import numpy as np
 
 from . import gemmlowp
 from .quantise import checked_scale
-from .requantise import divide_by_power, doubling_high
+from .requantise import divide_by_power, doubling_high, tflite, tflite_multiplier
 from .tensors import Array
 
-__all__ = ["MOST_SCORES", "logistic", "softmax", "softmax_terms"]
+__all__ = [
+    "MOST_SCORES", "bounds", "factor", "hard_swish", "leaky_relu", "logistic", "mean_factor", "prelu", "relu",
+    "requantise", "softmax", "softmax_terms", "tanh",
+]
 
 #: Integer bits of scores below the greatest, and of their sum.
 _SCORE_BITS, _SUM_BITS = 5, 12
@@ -119,3 +123,170 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     with np.errstate(over="ignore"):
         exact = 256 / (1 + np.exp(-values * np.float64(np.float32(x_scale))))
     return np.clip(np.rint(exact) - 128, -128, 127).astype(np.int8)
+
+
+def tanh(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
+    """Hyperbolic tangent, element by element.
+
+    Parameters are those of :func:`logistic`.
+
+    Returns
+    -------
+    int8 array of the shape of `x`
+        With the scale 1 / 128 and the zero point 0.
+
+    Raises
+    ------
+    ValueError
+        If the type, the shape or the scale does not fit.
+    """
+    values = _words(x) - int(x_zero_point)
+    if x.dtype != np.int8:
+        raise ValueError(f"x must be int8, not {x.dtype}")
+    exact = 128 * np.tanh(values * np.float64(checked_scale("x_scale", x_scale)))
+    return np.clip(np.rint(exact), -128, 127).astype(np.int8)
+
+
+def factor(x_scale: float, w_scale: float, y_scale: float) -> tuple[int, int]:
+    """Multiplier and left shift by which kernels that contract scale their sums: the factor is made in float64."""
+    x, w, y = (np.float64(checked_scale(name, scale)) for name, scale in
+               (("x_scale", x_scale), ("w_scale", w_scale), ("y_scale", y_scale)))
+    return tflite_multiplier(float(x * w / y))
+
+
+def mean_factor(x_scale: float, y_scale: float, count: int) -> tuple[int, int]:
+    """Multiplier and left shift by which MEAN scales sums of `count` elements.
+
+    The quotient of the scales becomes a multiplier first, and is then divided in integers, with as many bits as fit.
+    """
+    x, y = (np.float64(checked_scale(name, scale)) for name, scale in (("x_scale", x_scale), ("y_scale", y_scale)))
+    multiplier, shift = tflite_multiplier(float(x / y))
+    more = min(int(count).bit_length() - 1, 32, 31 + shift)
+    return (multiplier << more) // count, shift - more
+
+
+def bounds(low: float, high: float, scale: float, zero_point: int, dtype: np.dtype) -> tuple[int, int]:
+    """Stored bounds of a clamp of real numbers, each rounded with halves away from zero, or those of the type."""
+    info = np.iinfo(dtype)
+
+    def stored(value: float, least: int) -> int:
+        if np.isinf(value):
+            return least
+        steps = abs(float(np.float32(value) / np.float32(scale)))
+        return int(np.clip(np.copysign(np.floor(steps + 0.5), value) + zero_point, info.min, info.max))
+
+    return stored(low, info.min), stored(high, info.max)
+
+
+def _scaled(values: Array, ratio: float) -> Array:
+    """Integers times a factor of at least 0, by the rule with two roundings."""
+    if ratio == 0:
+        return np.zeros_like(values)
+    return tflite(values, *tflite_multiplier(ratio), 0, -(1 << 31), (1 << 31) - 1).astype(np.int64)
+
+
+def _stored(values: Array, zero_point: int, dtype: np.dtype) -> Array:
+    info = np.iinfo(dtype)
+    return np.clip(values + int(zero_point), info.min, info.max).astype(dtype)
+
+
+def _scales(**scales: float) -> list[np.float32]:
+    return [np.float32(checked_scale(name, scale)) for name, scale in scales.items()]
+
+
+def requantise(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+               dtype: np.dtype) -> Array:
+    """Store numbers with another scale and zero point, as QUANTIZE of quantised numbers.
+
+    Parameters
+    ----------
+    x : int8 or uint8 array of any shape
+        Numbers.
+    x_scale, x_zero_point, y_scale, y_zero_point
+        How they are stored, and how they shall be.
+    dtype : int8 or uint8
+        Type of the result.
+
+    Raises
+    ------
+    ValueError
+        If a type or a scale does not fit; of :func:`relu`, :func:`leaky_relu`, :func:`prelu` and :func:`hard_swish`,
+        too.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    return _stored(_scaled(_words(x) - int(x_zero_point), float(a) / float(y)), y_zero_point, dtype)
+
+
+def relu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, low: float, high: float, *,
+         dtype: np.dtype) -> Array:
+    """Limit to low..high, as RELU, RELU6 and RELU_N1_TO_1; the quotient of the scales is rounded to float32.
+
+    Parameters are those of :func:`requantise`, and the bounds, as real numbers.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    made = _stored(_scaled(_words(x) - int(x_zero_point), float(a / y)), y_zero_point, dtype)
+    return np.clip(made, *bounds(low, high, float(y), int(y_zero_point), np.dtype(dtype))).astype(dtype)
+
+
+def leaky_relu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, alpha: float, *,
+               dtype: np.dtype) -> Array:
+    """Multiply negative numbers by a slope, as LEAKY_RELU; factors are made in float32.
+
+    Parameters are those of :func:`requantise`, and `alpha`, the slope, which is not negative.
+    """
+    if not 0 <= alpha < np.inf:
+        raise ValueError(f"alpha must be at least 0, not {alpha}")
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    values = _words(x) - int(x_zero_point)
+    slope = float(np.float32(a * np.float32(alpha)) / y)
+    return _stored(np.where(values >= 0, _scaled(values, float(a / y)), _scaled(values, slope)), y_zero_point, dtype)
+
+
+def prelu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, alpha: Array,
+          alpha_scale: float, alpha_zero_point: int) -> Array:
+    """Multiply negative numbers by slopes of their own, as PRELU; factors are made in float32.
+
+    Parameters are those of :func:`requantise`, and `alpha`, of the type of `x` and of a shape that broadcasts, with its
+    scale and zero point.
+    """
+    a, w, y = _scales(x_scale=x_scale, alpha_scale=alpha_scale, y_scale=y_scale)
+    if alpha.dtype != x.dtype:
+        raise ValueError(f"alpha must be {x.dtype}, as x is, not {alpha.dtype}")
+    values, slopes = _words(x) - int(x_zero_point), _words(alpha) - int(alpha_zero_point)
+    positive, negative = _scaled(values, float(a / y)), _scaled(values * slopes, float(a * w / y))
+    return _stored(np.where(values >= 0, positive, negative), y_zero_point, x.dtype)
+
+
+def _short_multiplier(scale: np.float32) -> tuple[int, int]:
+    """Multiplier of 16 bits, rounded half up from one of 32 bits, and left shift."""
+    multiplier, shift = tflite_multiplier(float(scale))
+    return min(multiplier + (1 << 15) >> 16, (1 << 15) - 1), shift
+
+
+def _short_high(a: Array, b: int) -> Array:
+    """Upper half of twice a product of 16-bit numbers, rounded half away from zero but for negative halves."""
+    product = a * b
+    nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
+    return np.sign(nudged) * (np.abs(nudged) >> 15)
+
+
+def hard_swish(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+               dtype: np.dtype) -> Array:
+    """``x * clip(x + 3, 0, 6) / 6`` in words of 16 bits, as HARD_SWISH.
+
+    The argument is brought to a scale by which 3 is 2**15, and, apart from a shift, to that of the output; the product
+    of half of one, saturated, and the other is cut towards zero. Parameters are those of :func:`requantise`.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    fine = np.float32(a / np.float32(128))
+    output, down = _short_multiplier(np.float32(fine / y))
+    gate, up = _short_multiplier(np.float32(fine / np.float32(3 / 32768)))
+    if not -15 <= down <= 0 or up < -15:
+        raise ValueError(f"y_scale must be {float(fine):.3g} to {float(fine) * (1 << 15):.3g} for x_scale "
+                         f"{float(a):.3g}, of at least 1e-6, not {float(y):.3g}")
+    words = _words(x) - int(x_zero_point) << 7
+    low, high = -(1 << 15), (1 << 15) - 1
+    opened = _short_high(np.clip(words << max(up - 1, 0), low, high), gate)
+    opened = np.clip(opened << 1, low, high) if up > 0 else divide_by_power(opened, -up)
+    product = (opened + (1 << 15) >> 1) * _short_high(words, output)
+    return _stored(divide_by_power(np.sign(product) * (np.abs(product) >> 15), -down), y_zero_point, dtype)

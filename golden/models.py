@@ -2,7 +2,7 @@
 
 from .cost import ConvLayer
 
-__all__ = ["ALEXNET_CONV", "ALEXNET_FC", "VGG16_CONV", "VGG16_FC", "totals"]
+__all__ = ["ALEXNET_CONV", "ALEXNET_FC", "MOBILENET_V2", "RESNET50_STAGES", "VGG16_CONV", "VGG16_FC", "totals"]
 
 #: The five CONV layers of AlexNet for one 227 x 227 x 3 image, with groups as published (Krizhevsky 2012).
 #: Pooling stands between layers 1 and 2, 2 and 3, and behind 5, so inputs shrink without a layer here.
@@ -33,6 +33,14 @@ VGG16_CONV = tuple(
 
 #: Inputs and outputs of VGG-16's fully connected layers.
 VGG16_FC = {"fc14": (25088, 4096), "fc15": (4096, 4096), "fc16": (4096, 1000)}
+
+#: Blocks, width of their 3 x 3 convolutions, and stride of the four stages of ResNet-50 (He 2016, table 1).
+RESNET50_STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
+
+#: Expansion, output channels, blocks and stride of the stages of MobileNetV2 (Sandler 2018, table 2).
+MOBILENET_V2 = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+)
 
 
 def totals(layers: tuple[ConvLayer, ...], batch: int = 1) -> tuple[int, int]:

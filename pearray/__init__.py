@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .api import compile as compile
     from .api import golden_run as golden_run
     from .api import load_onnx as load_onnx
+    from .api import load_tflite as load_tflite
     from .api import run as run
     from .compiler.operators import SGD as SGD
     from .compiler.operators import Add as Add
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
     from .compiler.operators import Attention as Attention
     from .compiler.operators import AttentionGrad as AttentionGrad
     from .compiler.operators import AvgPool2d as AvgPool2d
+    from .compiler.operators import Concat as Concat
     from .compiler.operators import Conv2d as Conv2d
     from .compiler.operators import Conv2dGrad as Conv2dGrad
     from .compiler.operators import ConvTranspose2d as ConvTranspose2d
+    from .compiler.operators import DepthToSpace as DepthToSpace
+    from .compiler.operators import Expand as Expand
     from .compiler.operators import FixedPoint as FixedPoint
+    from .compiler.operators import Gather as Gather
     from .compiler.operators import Gelu as Gelu
     from .compiler.operators import Gemm as Gemm
     from .compiler.operators import LayerNorm as LayerNorm
@@ -42,12 +47,19 @@ if TYPE_CHECKING:
     from .compiler.operators import MaxPool2d as MaxPool2d
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
+    from .compiler.operators import Pad as Pad
     from .compiler.operators import Requant as Requant
+    from .compiler.operators import Resize as Resize
     from .compiler.operators import RMSNorm as RMSNorm
     from .compiler.operators import RotaryEmbedding as RotaryEmbedding
     from .compiler.operators import Silu as Silu
+    from .compiler.operators import Slice as Slice
     from .compiler.operators import Softmax as Softmax
+    from .compiler.operators import SpaceToDepth as SpaceToDepth
+    from .compiler.operators import Split as Split
     from .compiler.operators import Sub as Sub
+    from .compiler.operators import Tile as Tile
+    from .compiler.operators import Transpose as Transpose
     from .configuration import System as System
     from .configuration import load_config as load_config
     from .configuration import presets as presets
@@ -57,11 +69,12 @@ if TYPE_CHECKING:
 
 #: Modules and the public names that they define.
 _MODULES = {
-    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "run"],
+    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
     "compiler.operators": [
-        "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Conv2d", "Conv2dGrad", "ConvTranspose2d",
-        "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul",
-        "MultiHeadAttention", "RMSNorm", "Requant", "RotaryEmbedding", "Silu", "Softmax", "Sub",
+        "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
+        "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm", "Linear",
+        "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Pad", "RMSNorm", "Requant", "Resize",
+        "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from .compiler.frontends.onnx.importer import Model, load_onnx
+from .compiler.frontends.model import Model
+from .compiler.frontends.onnx.importer import load_onnx
+from .compiler.frontends.tflite.importer import load_tflite
 from .compiler.graph.graph import Graph
 from .compiler.operators.operator import Operator
 from .configuration import System, load_config
 from .handle import Handle, arrays, kept
-from .hdl.errors import PearrayError, check_path
+from .hdl.errors import PearrayError, check_names, check_path, unknown
 from .hdl.shell.config import Config
 from .results import Layer, Result
 from .workloads.published import named_settings
 
-__all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "run"]
+__all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "load_tflite", "run"]
 
 #: What can be run: an operator, a network from a file, or a graph of operators.
 Runnable = Operator | Model | Graph
@@ -28,17 +30,24 @@ def _system(on: str | PathLike[str] | System | Config) -> System:
     return on if isinstance(on, System) else load_config(on)
 
 
-def _graph(what: Runnable, tensors: Mapping[str, np.ndarray]) -> tuple[Graph, dict[str, np.ndarray]]:
+def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
+           constants: Collection[str] | None = None) -> tuple[Graph, dict[str, np.ndarray]]:
     """Graph of anything runnable, and the inputs of its run."""
+    if constants is not None and not isinstance(what, Operator):
+        raise PearrayError("constants are told of an operator; a model or a graph has its own")
     if isinstance(what, Operator):
-        graph = Graph.of(what, tensors)
+        fixed = None if constants is None else check_names("constants", constants)
+        for name in fixed or ():
+            if name not in what.roles:
+                raise unknown("constant", name, what.roles)
+        graph = Graph.of(what, tensors, fixed)
         return graph, {name: tensors[name] for name in graph.inputs}
     if isinstance(what, Model):
         return what.graph_for(tensors), dict(tensors)
     if isinstance(what, Graph):
         return what, dict(tensors)
     raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of "
-                       f"pearray.load_onnx, not {what!r}")
+                       f"pearray.load_onnx or load_tflite, not {what!r}")
 
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
@@ -51,7 +60,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts.
+        Inputs by name, in ONNX's layouts, or in those of the file.
     on : str, path, System or Config
         Accelerator and the memory behind it; see :func:`pearray.load_config`.
     engine : str
@@ -87,7 +96,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts.
+        Inputs by name, in ONNX's layouts, or in those of the file.
     keep : "all" or collection of str, optional
         As for :func:`run`.
     on : str, path, System or Config, optional
@@ -112,7 +121,8 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
 
 
 def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
-            to: str | PathLike[str] | None = None, **settings: Any) -> Handle:
+            to: str | PathLike[str] | None = None, constants: Collection[str] | None = None,
+            **settings: Any) -> Handle:
     """Compile an operator or a network, to be run often.
 
     Parameters
@@ -120,14 +130,17 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
     op_or_model : operator or Model
         What to compute.
     tensors : mapping of str to array_like
-        Inputs by name, in ONNX's layouts: their shapes and types count. Constants among them become part of the
-        program, and with `to` the values of the rest go into the memory image.
+        Inputs by name, in ONNX's layouts or the file's: their shapes and types count. Constants among them become
+        part of the program, and with `to` the values of the rest go into the memory image.
     on : str, path, System or Config
         Accelerator and the memory behind it; see :func:`pearray.load_config`.
     to : path, optional
         Folder to write what somebody else's host and memory need: ``program.bin``; ``program.txt``, the same for
         reading; ``memory.bin``, the memory image from address 0 with program, packed constants and inputs;
         ``tensors.json``, the address, shape, layout and dtype of every input and output, and the program's address.
+    constants : collection of str, optional
+        Tensors of an operator that become part of the program; each run gives the others. If absent they are those
+        that the operator names: weights, biases and masks. Without its mask, attention takes another at each run.
     **settings
         As for :func:`run`.
 
@@ -143,7 +156,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         cannot be written.
     """
     system, folder = _system(on), None if to is None else check_path("to", to)
-    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
+    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())), constants)
     handle = Handle(graph, system, inputs, **named_settings(settings, graph))
     handle.compiled()
     if folder is not None:

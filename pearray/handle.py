@@ -1,6 +1,6 @@
 """Programs that are compiled once and run often."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from .compiler.compile import compile_graph
 from .compiler.compiled import Compiled
 from .compiler.graph.graph import Graph
+from .compiler.operators import Attention
 from .compiler.operators.fields import array
 from .configuration import System
 from .hdl.errors import PearrayError, check_choice, check_names, unknown
@@ -18,6 +19,9 @@ from .sim.engine import ENGINES, Job
 from .sim.engine import run as simulate
 
 __all__ = ["Handle", "Session", "arrays", "kept"]
+
+#: Times that positions are halved for shorter programs.
+_HALVES = 4
 
 
 class Handle:
@@ -39,14 +43,20 @@ class Handle:
                  **settings: Any):
         self.graph, self.system = graph, on if isinstance(on, System) else System(on)
         self._like, self._settings = inputs, settings
-        self._compiled: dict[str, Compiled] = {}
+        self._compiled: dict[tuple[str, int | None], Compiled] = {}
 
-    def compiled(self, keep: str = "outputs") -> Compiled:
-        """The program: with "outputs" tensors between may share memory, with "all" each keeps its own."""
-        if keep not in self._compiled:
-            self._compiled[keep] = compile_graph(
-                self.graph, self.system.hardware, keep, inputs=self._like, memory=self.system.memory, **self._settings)
-        return self._compiled[keep]
+    def compiled(self, keep: str = "outputs", most_position: int | None = None) -> Compiled:
+        """The program: with "outputs" tensors between may share memory, with "all" each keeps its own.
+
+        With a greatest position it is one for runs up to there, which loads no keys behind; all tensors stand where
+        they do for all positions.
+        """
+        key = keep, most_position
+        if key not in self._compiled:
+            self._compiled[key] = compile_graph(
+                self.graph, self.system.hardware, keep, inputs=self._like, memory=self.system.memory,
+                most_position=most_position, **self._settings)
+        return self._compiled[key]
 
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
             progress: Callable[[int], None] | None = None, trace: bool = False) -> Result:
@@ -72,9 +82,32 @@ class Handle:
             raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")
         check_choice("engine", engine, ENGINES)
         wanted = set() if keep is None else {*check_names("keep", keep)}
-        whole = "outputs" not in self._compiled and "all" in self._compiled
+        whole = ("outputs", None) not in self._compiled and ("all", None) in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
         return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
+
+    def run_short(self, inputs: Mapping[str, Any], engine: str = "verilator",
+                  progress: Callable[[int], None] | None = None) -> Result:
+        """Run the shortest of a few programs that reach the positions given; each is compiled when first needed.
+
+        They reach a half, a quarter, and so on, of all positions, where that leaves out blocks of keys. What attention
+        does not reach it does not load.
+        """
+        given = self._inputs(inputs)
+        self.graph.check_inputs(given)
+        check_choice("engine", engine, ENGINES)
+        compiled = self.compiled(most_position=self._reach([int(given[name]) for name in self.graph.positions]))
+        return _run(compiled, given, engine, None, progress, False)
+
+    def _reach(self, positions: Sequence[int]) -> int | None:
+        """Greatest position of the shortest program that reaches some; None for that of all positions."""
+        if not any(isinstance(node.operator, Attention) and "position" in node.inputs for node in self.graph.nodes):
+            return None
+        found, before = None, max(self.graph.positions.values())
+        for reach in (before >> halves for halves in range(1, _HALVES + 1)):
+            if max(positions) <= reach and before - reach >= self.system.hardware.score_columns:
+                found = before = reach
+        return found
 
     def session(self, state: Mapping[str, Any] | None = None) -> "Session":
         """Begin runs between which the tensors that the program appends to stay in memory.
@@ -142,13 +175,17 @@ class Session:
 
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator",
             progress: Callable[[int], None] | None = None) -> Result:
-        """Run the program with what the runs before have left; see :meth:`Handle.run`."""
+        """Run the program with what the runs before have left; see :meth:`Handle.run`.
+
+        Of a graph with positions there are a few programs, of which a run takes the shortest; see
+        :meth:`Handle.run_short`.
+        """
         given = arrays(inputs, self._handle.graph.masks)
         for name in given:
             if name in self._made:
                 raise PearrayError(f"{name} stays in memory, and is no input of a run of a session; begin another with "
                                    f"session({{{name!r}: ...}})")
-        result = self._handle.run({**given, **self.state}, engine, None, progress)
+        result = self._handle.run_short({**given, **self.state}, engine, progress)
         self.state = {name: result.outputs[present].copy() for name, present in self._made.items()}
         return result
 

@@ -205,8 +205,8 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
         before, work = end, work + layer.work
         lents.append(0 if layer is compiled.layers[-1] else compiler_for(config).ahead(config, end, work))
         done["cycles"] += lents[-2] - lents[-1]
-        # A position says how many products there are.
-        macs = compiled.device.macs(nodes[layer.name], tensors) if compiled.positions else layer.macs
+        # A position, or a mask, says how many products there are.
+        macs = compiled.device.macs(nodes[layer.name], compiled.given(tensors)) if compiled.varies else layer.macs
         made = Layer(
             name=layer.name, operator=layer.kind, outputs=layer.outputs, shape=layer.shape, macs=macs,
             cycles=done["cycles"], utilisation=_share(macs, config.pes, done["cycles"]),

@@ -6,7 +6,7 @@ from random_workloads import configuration, operands
 
 import pearray as pe
 
-__all__ = ["ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "row_array"]
+__all__ = ["ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "drawn_masks", "row_array"]
 
 #: Scale with which operands over the full range have a deviation of 1.
 UNIT = 1 / 73.9
@@ -60,7 +60,7 @@ def drawn_attention(rng, config, most=None):
     heads = groups * shared
     tensors = {"q": operands(rng, (heads, p, e)), "k": operands(rng, (groups, m, e)),
                "v": operands(rng, (groups, m, f))}
-    two_bytes = bool(rng.integers(3) == 0) and config.KIND == "systolic"
+    two_bytes = bool(rng.integers(3) == 0)
     options = {"causal": bool(rng.integers(2)), "two_bytes": two_bytes, "scale": float(rng.choice([1, 4])) * e ** -0.5}
     if rng.integers(3) == 0:
         options |= {"window": int(rng.integers(1, m + 3)), "offset": int(rng.integers(-cols, 2 * cols))}
@@ -73,3 +73,23 @@ def drawn_attention(rng, config, most=None):
     if mask == 1:
         tensors["mask"] = rng.normal(size=shape).astype(np.float32)
     return pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, **options), tensors
+
+
+def drawn_masks(rng, heads, queries, keys, count, is_float=True):
+    """Masks of one shape and type, as runs of one program take them, from rows of keys to one for each head.
+
+    Numbers are great and small, and hide rows whole now and then; without ``is_float`` they are bool or int32.
+    """
+    kind = ["bool", "int32", "float32"][rng.integers(2 + is_float)]
+    masks = [number for number in range(1, heads + 1) if heads % number == 0]
+    shape = (int(rng.choice(masks)), queries if kind == "float32" else int(rng.choice([1, queries])), keys)
+    shape = shape[1:] if shape[0] == 1 and rng.integers(2) else shape
+    for _ in range(count):
+        shown = rng.integers(0, 3, shape) > 0
+        if kind == "bool":
+            yield shown
+        elif kind == "int32":
+            yield rng.integers(-(1 << rng.integers(1, 31)), 1 << 12, shape).astype(np.int32)
+        else:
+            hidden = rng.choice([-1e4, -1e9, -np.inf, 1e6])
+            yield np.where(shown, rng.normal(size=shape), hidden).astype(np.float32)

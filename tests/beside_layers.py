@@ -38,7 +38,7 @@ def force(monkeypatch, rng):
     """Have the mapper take one of the ways that fit, drawn, where there is one; return the list of those taken."""
     taken, choose_tiling = [], mapper.choose_tiling
 
-    def choose(layer, most, effort):
+    def choose(layer, most, effort, **_):
         fitting = beside.fitting(layer)
         if not fitting:
             return None

@@ -13,7 +13,7 @@ __all__ = [
 
 MICROSOFT = "com.microsoft"
 ELEMENT = {np.dtype(kind): onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-           for kind in ("int8", "uint8", "int16", "uint16", "float32", "int32")}
+           for kind in ("int8", "uint8", "int16", "uint16", "float32", "int32", "int64", "bool")}
 
 #: Integer kernels of the runtime.
 KERNELS = {"QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 from litert_node import run_node as litert
+from moved_draws import concat, moved_case
+from onnx_moves import MOVES
 from onnx_node import MICROSOFT, run_node
 
 import pearray as pe
@@ -728,11 +730,32 @@ def sixteen_bits_litert(draw_from):
     return Case(pe.Linear(requant=requant), _given(x=x, w=w, b=b), expected)
 
 
+@st.composite
+def moved(draw_from):
+    """Elements in other places: every operator, axis, step, side and rounding, and tensors of several scales joined."""
+    rng = np.random.default_rng(draw_from(SEED))
+    name = draw_from(st.sampled_from([*MOVES, "concat"]))
+    if name == "concat":
+        operator, tensors, _ = concat(rng)
+
+        def joined():
+            stored = [tensors[f"x{index}"].astype(np.float32) - np.float32(point)
+                      for index, point in enumerate(operator.x_zero_point)]
+            real = np.concatenate([each * np.float32(scale)
+                                   for each, scale in zip(stored, operator.x_scale, strict=True)], operator.axis)
+            return run_node("QuantizeLinear", [real, np.float32(operator.y_scale), operator.y_zero_point],
+                            output=operator.y_zero_point.dtype)
+
+        return Case(operator, tensors, joined)
+    operator, x, (node, inputs, attributes) = moved_case(rng, name, draw_from(st.sampled_from(EIGHT)))
+    return Case(operator, {"x": x}, lambda: run_node(node, [x, *inputs], output=x.dtype, **attributes))
+
+
 #: Families for arrays of another width than 8 bits, by name, with that width.
 WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
 
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (
     conv, grouped_conv, depthwise_conv, conv_sums, conv_transpose, gemm, linear, gemm_sums, max_pool, average_pool,
-    global_average_pool, add, gate, rotary, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
+    global_average_pool, add, gate, rotary, moved, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
     litert_conv_transpose, litert_pool)}

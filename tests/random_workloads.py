@@ -1,6 +1,7 @@
 """Random configurations, operators and networks for tests of the compiler, with the check against golden."""
 
 import numpy as np
+from moved_draws import concat, move
 
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
@@ -312,8 +313,8 @@ PAIR_OPERATORS = {"binary": binary}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (
-    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu)}
-NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual)}
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, move, relu)}
+NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual, concat)}
 
 
 def network(rng):

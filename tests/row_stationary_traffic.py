@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pearray.compiler.compiled import Compiled
+from pearray.compiler.row_stationary.accesses import block_rows, cuts
 from pearray.compiler.row_stationary.codes import CodedTensor
 from pearray.golden import run_length
 from pearray.hdl.row_stationary.commands import Destination
@@ -52,7 +53,8 @@ def moved(compiled: Compiled, tensors: Mapping[str, np.ndarray]) -> dict[str, in
                 pairs, _ = codes[body["dram"]]
                 total["write_beats"] += -(-run_length.CODE_BYTES * -(-pairs // 3) // beat)
             else:
-                total["write_beats"] += _cuts(body["length"], (_rows(body, "dram"), beat)) + len(_rows(body, "dram"))
+                far = block_rows(body, "dram", "dram_step")
+                total["write_beats"] += cuts(body["length"], (far, beat)) + len(far)
     return total
 
 
@@ -68,33 +70,12 @@ def _load(body: Mapping[str, int], config: RowStationaryConfig, codes: Mapping[i
         # What the last code word has to spare is written, too.
         total["fills"] += words + -pairs % 3
         return
-    near = _rows(body, "address")
-    far = near if body.get("fill") else _rows(body, "dram")
+    near = block_rows(body, "address")
+    far = near if body.get("fill") else block_rows(body, "dram", "dram_step")
     if not body.get("fill"):
-        total["read_beats"] += _cuts(body["length"], (far, beat)) + len(far)
+        total["read_beats"] += cuts(body["length"], (far, beat)) + len(far)
     if destination == Destination.GLOBAL_BUFFER.value:
-        total["fills"] += _cuts(body["length"], (far, beat), (near, config.line_bytes)) + len(near)
-
-
-def _rows(body: Mapping[str, int], name: str) -> np.ndarray:
-    """Where the rows of a block begin."""
-    step = "dram_step" if name == "dram" else "step"
-    inner = np.arange(body.get("count1", 1), dtype=np.int64) * body.get(f"{step}1", 0)
-    outer = np.arange(body.get("count2", 1), dtype=np.int64) * body.get(f"{step}2", 0)
-    return (body.get(name, 0) + outer[:, None] + inner).reshape(-1)
-
-
-def _cuts(length: int, *grids: tuple[np.ndarray, int]) -> int:
-    """Places inside rows of some bytes where a row crosses a multiple of any grid, each with where rows begin in it."""
-    def crossed(begin: np.ndarray, size: int) -> np.ndarray:
-        return (begin + length - 1) // size - begin // size
-
-    found = sum(crossed(begin, size) for begin, size in grids)
-    if len(grids) == 2:
-        (first, fine), (second, coarse) = sorted(grids, key=lambda grid: grid[1])
-        # Where both grids have the same phase, each of the coarse one's places is one of the fine one's.
-        found = found - np.where((first - second) % fine == 0, crossed(second, coarse), 0)
-    return int(np.sum(found))
+        total["fills"] += cuts(body["length"], (far, beat), (near, config.line_bytes)) + len(near)
 
 
 def _codes(compiled: Compiled, tensors: Mapping[str, np.ndarray]) -> dict[int, tuple[int, int]]:

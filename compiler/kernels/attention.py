@@ -1,6 +1,6 @@
 """Attention: softmax of products of queries and keys, times values, as one kernel."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..operators import Attention as AttentionOperator
 from .context import Context
 from .kernel import Access, Index, Kernel
 from .layout import Layout
+from .masks import Mask
 from .views import Axis, Buffer, View
 
 __all__ = ["MOST_MOVING", "Attention", "attention"]
@@ -36,15 +37,16 @@ class Attention(Kernel):
         Factor from sums of products to scores, and that of the values' sums to outputs.
     low, high : ndarray of shape (G * H, P)
         First key that each query sees, and that behind the last.
-    mask : ndarray of shape (1 or G * H, P, M), int32, or None
-        What is added to sums of products; less than -2**29 in all hides a key.
+    mask : Mask or None
+        What is added to sums of products.
     two_bytes : bool
         Whether numerators have two bytes.
     position : str or None
-        Position of the graph, which is added to `high`; then no bound is cut off at the ends of the keys, and there is
-        no mask.
+        Position of the graph, which is added to `high`; then no bound is cut off at the ends of the keys.
     slides : bool
         Whether it is added to `low`, too.
+    reach : int
+        Keys of which some query sees one at some position; all where there is none.
     """
 
     terms: tuple[()] = ()
@@ -56,15 +58,23 @@ class Attention(Kernel):
     unit: np.float32
     low: np.ndarray
     high: np.ndarray
-    mask: np.ndarray | None = None
+    mask: Mask | None = None
     two_bytes: bool = False
     position: str | None = None
     slides: bool = False
+    reach: int
 
     @property
     def accesses(self) -> tuple[Access, ...]:
         """Operands in memory."""
         return self.q, self.k, self.v
+
+    @property
+    def buffers(self) -> Iterator[Buffer]:
+        """Buffers that are read, that of a mask included."""
+        yield from super().buffers
+        if self.mask is not None and isinstance(self.mask.values, Buffer):
+            yield self.mask.values
 
     @property
     def groups(self) -> int:
@@ -115,17 +125,19 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
 
     position = node.inputs.get("position")
     mask = _mask(context, node, (heads, queries, keys))
-    if position is not None and (mask is not None or keys > MOST_MOVING):
-        raise PearrayError(f"{where}Attention of a position needs a mask of None and at most {MOST_MOVING} keys, not "
-                           f"{'a mask' if mask is not None else keys}")
+    is_known = mask is not None and not isinstance(mask.values, Buffer)
+    if position is not None and (is_known or keys > MOST_MOVING):
+        raise PearrayError(f"{where}Attention of a position needs a mask of None, or one that a run gives, and at most "
+                           f"{MOST_MOVING} keys, not {'a constant mask' if is_known else keys}")
     low, high = operator.bounds(heads, queries, keys, position is None)
-    shown = None if mask is None else _shown(mask)
+    shown = None if mask is None or isinstance(mask.values, Buffer) else _shown(mask.values)
     if shown is not None:
         mask, low, high = None, np.maximum(low, shown[0]), np.minimum(high, shown[1])
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
         y=access("y", "ghpf"), scale=operator.score_scale(elements), unit=operator.output_factor, low=low, high=high,
-        mask=mask, two_bytes=operator.two_bytes, position=position, slides=operator.window is not None)]
+        mask=mask, two_bytes=operator.two_bytes, position=position, slides=operator.window is not None,
+        reach=keys if position is None or context.most is None else min(keys, context.most + queries))]
 
 
 def _stands(context: Context, name: str, groups: int) -> Layout:
@@ -177,24 +189,20 @@ def _heads(buffer: Buffer, layout: Layout, names: str, ranks: Mapping[str, int])
     return View(buffer, tuple(Axis(name, ranks[name], steps[name]) for name in names))
 
 
-def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int, int]) -> np.ndarray | None:
-    """What is added to sums of products, alike for all heads where it may be; None for no mask.
-
-    Raises
-    ------
-    PearrayError
-        If the mask is not known when the program is compiled.
-    """
+def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int, int]) -> Mask | None:
+    """What is added to sums of products, alike for all heads, and queries, where it may be; None for no mask."""
     if "mask" not in node.inputs:
         return None
     name, operator = node.inputs["mask"], node.operator
     value = context.constant(name)
     if value is None:
-        raise PearrayError(f"{node.name}: mask {name} must be known when the program is compiled")
+        masks, rows, keys = context.graph.tensors[name].shape
+        return Mask(context.located[name].buffer, (masks, rows, keys), *shape[:2])
     elements = context.graph.tensors[node.inputs["q"]].shape[2]
     bias = operator.bias(value, *shape, elements)
-    heads = shape[0] if bias.ndim == 3 and bias.shape[0] > 1 else 1
-    return np.broadcast_to(bias, (heads, *shape[1:]))
+    masks, rows = (1, 1, *bias.shape)[-3:-1]
+    own = shape[0] if masks > 1 else 1, shape[1] if rows > 1 else 1, shape[2]
+    return Mask(np.broadcast_to(bias, own), own, *shape[:2])
 
 
 def _shown(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

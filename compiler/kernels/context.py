@@ -67,6 +67,8 @@ class Context:
         Constants of nodes that may serve others, too, by what they depend on.
     moving : list of Moving
         What follows positions.
+    most : int or None
+        Greatest position of runs of the program, if it is less than what tensors have room for.
     """
 
     graph: Graph
@@ -76,6 +78,7 @@ class Context:
     made: list[Buffer] = field(default_factory=list)
     shared: dict[Hashable, Buffer] = field(default_factory=dict)
     moving: list[Moving] = field(default_factory=list)
+    most: int | None = None
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, else None."""
@@ -222,7 +225,7 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if node is None:
         return None
     operator = node.operator
-    if isinstance(operator, Contraction) and operator.requant is not None:
+    if isinstance(operator, Contraction) and isinstance(operator.requant, (Requant, FixedPoint)):
         x_dtype = graph.tensors[node.inputs[operator.roles[0]]].dtype
         table = operator.table(x_dtype)
         return operator.bounds(x_dtype) if table is None else (int(table.min()), int(table.max()))

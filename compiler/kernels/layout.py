@@ -52,7 +52,7 @@ class Layout:
         PearrayError
             If an axis of the tensor is made of parts of those in memory.
         """
-        groups = self._factors()
+        groups = self.factors()
         shape = tuple(self.shape[axis] for axis in order)
         if groups is None:
             raise PearrayError(f"a tensor of shape {self.shape} whose elements stand in memory as {self.physical} "
@@ -63,7 +63,7 @@ class Layout:
 
     def strides(self) -> tuple[int, ...] | None:
         """Elements of memory from one index of each axis to the next, 0 for axes of one; None if they differ."""
-        groups = self._factors()
+        groups = self.factors()
         if groups is None:
             return None
         for parts in groups:
@@ -71,7 +71,7 @@ class Layout:
                 return None
         return tuple(parts[-1][1] if parts else 0 for parts in groups)
 
-    def _factors(self) -> list[list[tuple[int, int]]] | None:
+    def factors(self) -> list[list[tuple[int, int]]] | None:
         """For each axis of the tensor the axes in memory that make it, or parts of them, as sizes and strides.
 
         None if an axis is not made of whole factors of those in memory.

@@ -14,6 +14,7 @@ from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
 from .kernel import Kernel
+from .moves import moved
 from .normalisation import normalisation, normed_sum
 from .rotary import rotary
 from .softmax import softmax
@@ -28,7 +29,10 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Logistic: lookup, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.NormedSum: normed_sum, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
     operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
-    operators.Softmax: softmax, operators.Sub: subtract,
+    operators.Softmax: softmax, operators.Sub: subtract, operators.WindowSum: conv,
+    **dict.fromkeys((
+        operators.Concat, operators.DepthToSpace, operators.Expand, operators.Gather, operators.Pad, operators.Resize,
+        operators.Slice, operators.SpaceToDepth, operators.Tile, operators.Transpose), moved),
 }
 
 

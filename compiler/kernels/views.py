@@ -66,7 +66,11 @@ class Buffer:
     def note_store(self, rows: slice | np.ndarray, elements: int, ordinal: int) -> None:
         """Record a STORE of some elements of each of some rows."""
         if self._missing is not None and self._ordinal is not None:
-            self._missing[rows] -= elements
+            if isinstance(rows, slice):
+                self._missing[rows] -= elements
+            else:
+                # Several pixels may lie in one row.
+                np.subtract.at(self._missing, rows, elements)
             self._ordinal[rows] = ordinal
 
     def ready(self, first: int, end: int) -> int | None:

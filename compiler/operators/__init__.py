@@ -6,24 +6,31 @@ Operators without a lowering still have a golden model; compiling one names it.
 from .append import Append
 from .attention import Attention
 from .binary import Add, Mul, Sub
+from .blocks import DepthToSpace, Resize, SpaceToDepth
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import Dequantize, Quantize, Reshape, Transpose
+from .edges import Dequantize, Given, Quantize, Real, RealSums, RealTable, Reshape
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
+from .masks import MaskBias
+from .moved import Moved
+from .moves import Concat, Expand, Gather, Pad, Slice, Split, Tile, Transpose
 from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
 from .operator import Operator
 from .pooled import PooledConv2d
-from .requant import FixedPoint, Requant
+from .requant import FixedPoint, Requant, Sums
 from .rotary import RotaryEmbedding
 from .softmax import Logistic, Softmax
+from .window_sum import WindowSum
 
 __all__ = [
-    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "Dequantize", "FixedPoint", "Gelu", "Gemm", "LayerNorm", "Linear", "LinearGrad", "Logistic",
-    "Lookup", "MatrixProduct", "MaxPool2d", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "PooledConv2d",
-    "Quantize", "RMSNorm", "Relu", "Requant", "Reshape", "RotaryEmbedding", "Silu", "Softmax", "Sub", "Transpose",
+    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
+    "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Given",
+    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul",
+    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Real", "RealSums",
+    "RealTable", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth",
+    "Split", "Sub", "Sums", "Tile", "Transpose", "WindowSum",
 ]

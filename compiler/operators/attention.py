@@ -112,8 +112,12 @@ class Attention(Scores):
 
     def bias(self, mask: np.ndarray, heads: int, queries: int, keys: int, elements: int) -> np.ndarray:
         """What a mask adds to sums of products of such queries and keys of some elements, int32."""
-        return fused_attention.mask_bias(mask, self.factor(elements) * self.q_scale * self.k_scale,
+        return fused_attention.mask_bias(fused_attention.mask_of_heads(mask, heads), self.unit(elements),
                                          self.bounds(heads, queries, keys))
+
+    def unit(self, elements: int) -> float:
+        """Score that a sum of products of 1 stands for, of keys of some elements."""
+        return float(self.factor(elements) * self.q_scale * self.k_scale)
 
     def score_scale(self, elements: int) -> np.float32:
         """Factor from sums of products of such keys to scores in 1 / 256 of an octave."""
@@ -176,11 +180,12 @@ class Attention(Scores):
     def _check_mask(mask: Typed | None, shape: tuple[int, ...]) -> None:
         if mask is None:
             return
-        own = tuple(mask.shape)
-        fits = len(own) <= 3 and all(size in (1, whole) for size, whole in zip(own[::-1], shape[::-1], strict=False))
-        if np.dtype(mask.dtype).kind not in "bf" or not fits:
-            raise PearrayError(f"mask must be of bool or float and broadcast to {shape}, not {mask.dtype} of shape "
-                               f"{own}")
+        own, heads = tuple(mask.shape), shape[0]
+        fits = all(size in (1, whole) for size, whole in zip(own[:-3:-1], shape[:-3:-1], strict=False))
+        fits &= len(own) < 3 or (len(own) == 3 and own[0] > 0 and heads % own[0] == 0)
+        if not fits or not (np.dtype(mask.dtype).kind in "bf" or np.dtype(mask.dtype) == np.int32):
+            raise PearrayError(f"mask must be of bool, float or int32 and broadcast to {shape}, but for a divisor of "
+                               f"{heads} heads, not {mask.dtype} of shape {own}")
 
     def _float_types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None, position: Typed | None) -> list[Spec]:
         shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)

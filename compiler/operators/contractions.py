@@ -13,7 +13,7 @@ from .activation import Activation, activation_bounds, activation_table, check_a
 from .channelwise import look_up
 from .fields import Count, Flag, Offsets, Pair, Sides, check_size, check_stored
 from .operator import Operator, Quantisation, Spec, Typed, sum_bits, sum_dtype
-from .requant import FixedPoint, Requant
+from .requant import FixedPoint, Requant, Sums
 
 __all__ = ["Contraction", "Conv2d", "ConvTranspose2d", "Gemm", "Linear", "MatrixProduct", "Windowed"]
 
@@ -30,15 +30,15 @@ class Contraction(Operator):
 
     Parameters
     ----------
-    requant : Requant or FixedPoint, optional
+    requant : Requant, Sums or FixedPoint, optional
         How sums become outputs; without it the sums are the output, int32 for 8-bit operands and
-        int64 for wider ones. Float operands take no requantisation. Fixed point says how products and sums are
-        cut as well, for int16 operands.
+        int64 for wider ones, as they are with Sums, which has zero points of operands. Float operands take no
+        requantisation. Fixed point says how products and sums are cut as well, for int16 operands.
     activation
         What follows requantisation; None or "relu" for sums and in fixed point.
     """
 
-    requant: Requant | FixedPoint | None = None
+    requant: Requant | Sums | FixedPoint | None = None
     activation: Activation = None
 
     # The activations, the weights and the bias.
@@ -52,7 +52,7 @@ class Contraction(Operator):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_activation(self.activation)
-        if self.requant is not None and not isinstance(self.requant, (Requant, FixedPoint)):
+        if self.requant is not None and not isinstance(self.requant, (Requant, Sums, FixedPoint)):
             raise PearrayError(f"requant must be None, a Requant or a FixedPoint, not {self.requant!r}")
         if isinstance(self.requant, FixedPoint) and self.activation not in (None, "relu"):
             raise PearrayError(f"activation must be None or 'relu' in fixed point, not {self.activation!r}")
@@ -98,17 +98,17 @@ class Contraction(Operator):
     def _dtype(self, x: np.dtype, w: np.dtype, channels: int) -> np.dtype:
         """Type of the output for operands of types x and w, after checking what follows the sums."""
         requant = self.requant
-        if requant is None:
-            if x.kind == "f":
-                return x
+        if x.kind == "f":
+            return x
+        if isinstance(requant, FixedPoint):
+            return np.dtype(np.int16)
+        for role, zero_point, kind in zip(self.roles, self.zero_points, (x, w), strict=False):
+            check_stored(f"zero point of {role}", zero_point, kind)
+        if not isinstance(requant, Requant):
             if self.activation not in (None, "relu"):
                 raise PearrayError(f"activation {self.activation!r} needs a requant")
             return sum_dtype(x)
-        if isinstance(requant, FixedPoint):
-            return np.dtype(np.int16)
         dtype = requant.output_dtype(x)
-        for role, zero_point, kind in zip(self.roles, self.zero_points, (x, w), strict=False):
-            check_stored(f"zero point of {role}", zero_point, kind)
         check_stored("y_zero_point", requant.y_zero_point, dtype)
         if requant.channels not in (None, channels):
             raise PearrayError(f"requant must have one factor or one per output channel ({channels}), "
@@ -127,7 +127,7 @@ class Contraction(Operator):
 
     def bounds(self, x_dtype: Any) -> tuple[int, int]:
         """Bounds of the stored output before any table."""
-        assert self.requant is not None
+        assert isinstance(self.requant, (Requant, FixedPoint))
         if isinstance(self.requant, FixedPoint):
             return 0 if self.activation == "relu" else -(1 << 15), (1 << 15) - 1
         if self.table(x_dtype) is not None:
@@ -143,7 +143,7 @@ class Contraction(Operator):
     @property
     def zero_points(self) -> tuple[int, int]:
         """Zero points of the activations and the weights."""
-        if not isinstance(self.requant, Requant):
+        if not isinstance(self.requant, (Requant, Sums)):
             return 0, 0
         return self.requant.x_zero_point, self.requant.w_zero_point
 

@@ -1,16 +1,17 @@
-"""Operators that take no array: other shapes of tensors, and quantisation at a graph's edges."""
+"""Operators that take no array: other shapes of tensors, quantisation at a graph's edges, and what hosts make there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ...hdl.errors import PearrayError
-from .fields import Bounds, Scale, Shape, ZeroPoint, storage_dtype
+from ...hdl.errors import PearrayError, check_choice
+from .fields import Bounds, Index, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Quantize", "Reshape", "Transpose"]
+__all__ = ["Dequantize", "Given", "Quantize", "Real", "RealSums", "RealTable", "Reshape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +41,8 @@ class Reshape(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Transpose(Operator):
-    """The same elements with the axes in another order, as ``numpy.transpose`` takes it.
-
-    Parameters
-    ----------
-    order : tuple of int
-        Axis of x that each axis of y is.
-    """
-
-    order: Shape
-
-    def _types(self, x: Typed) -> list[Spec]:
-        if sorted(self.order) != [*range(len(x.shape))]:
-            raise PearrayError(f"order must hold each of the {len(x.shape)} axes of x once, not be {self.order}")
-        return [(tuple(x.shape[axis] for axis in self.order), np.dtype(x.dtype))]
-
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        return [np.ascontiguousarray(x.transpose(self.order))]
-
-
-@dataclass(frozen=True, eq=False)
 class Quantize(Operator):
-    """ONNX QuantizeLinear of one scale, at a graph's edge, on the host.
+    """ONNX QuantizeLinear of one scale, or TensorFlow Lite's QUANTIZE, at a graph's edge, on the host.
 
     Parameters
     ----------
@@ -72,13 +52,21 @@ class Quantize(Operator):
         Zero point, whose type is the output's.
     clamp : (int, int), optional
         Bounds of the output, if narrower than those of its type.
+    rounding : {"onnx", "tflite"}
+        Halves go to the even integer, or away from zero.
     """
 
     stated: ClassVar = {"y": ("scale", "zero_point")}
+    at_edge: ClassVar[bool] = True
 
     scale: Scale
     zero_point: ZeroPoint
     clamp: Bounds | None = None
+    rounding: str = "onnx"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("rounding", self.rounding, ("onnx", "tflite"))
 
     def _types(self, x: Typed) -> list[Spec]:
         return [(tuple(x.shape), storage_dtype(self.zero_point) or np.dtype(np.int8))]
@@ -88,12 +76,22 @@ class Quantize(Operator):
         info = np.iinfo(dtype)
         low, high = (info.min, info.max) if self.clamp is None else self.clamp
         with np.errstate(over="ignore", under="ignore"):
-            scaled = np.rint(x.astype(np.float32) / np.float32(self.scale))
-        return [np.clip(scaled + int(self.zero_point), low, high).astype(dtype)]
+            scaled = x.astype(np.float32) / np.float32(self.scale)
+        # Half of a step added in float64, where it is exact.
+        whole = np.rint(scaled) if self.rounding == "onnx" else np.copysign(
+            np.floor(np.abs(scaled.astype(np.float64)) + 0.5), scaled)
+        return [np.clip(whole + int(self.zero_point), low, high).astype(dtype)]
+
+
+class Real(Operator):
+    """Base of what the host makes of a graph's outputs: real numbers, float32, of the shape of x."""
+
+    def _types(self, x: Typed) -> list[Spec]:
+        return [(tuple(x.shape), np.dtype(np.float32))]
 
 
 @dataclass(frozen=True, eq=False)
-class Dequantize(Operator):
+class Dequantize(Real):
     """ONNX DequantizeLinear to float32 of one scale, at a graph's edge, on the host."""
 
     stated: ClassVar = {"x": ("scale", "zero_point")}
@@ -101,9 +99,97 @@ class Dequantize(Operator):
     scale: Scale
     zero_point: ZeroPoint = 0
 
-    def _types(self, x: Typed) -> list[Spec]:
-        return [(tuple(x.shape), np.dtype(np.float32))]
-
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         difference = x.astype(np.int32) - int(self.zero_point)
         return [difference.astype(np.float32) * np.float32(self.scale)]
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Operator):
+    """What the host makes of inputs of a graph before a run, as a mask of the numbers of words.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the inputs by name.
+    names : tuple of str
+        Names of them, which are the roles.
+    shape : tuple of int
+        Shape of what it makes.
+    dtype : numpy.dtype
+        Its type.
+    """
+
+    at_edge: ClassVar[bool] = True
+
+    function: Callable[..., np.ndarray]
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(required=self.names, masks=self.names)
+
+    def _types(self, **inputs: Typed) -> list[Spec]:
+        return [(self.shape, self.dtype)]
+
+    def _compute(self, **inputs: Any) -> list[np.ndarray]:
+        return [self.function(**inputs)]
+
+
+@dataclass(frozen=True, eq=False)
+class RealSums(Real):
+    """Sums as real numbers, ``float32(x) * scale + bias``, each operation rounded, limited to low..high.
+
+    Parameters
+    ----------
+    scale : float32 array of shape () or (channels,)
+        What a sum is multiplied by.
+    bias : float32 array of shape () or (channels,)
+        What is added to it.
+    axis : int
+        Axis of the channels.
+    low, high : float
+        Limits.
+    """
+
+    scale: np.ndarray
+    bias: np.ndarray
+    axis: Index = 0
+    low: float = -np.inf
+    high: float = np.inf
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        scale, bias = (_along(np.asarray(part, np.float32), self.axis, x.ndim) for part in (self.scale, self.bias))
+        with np.errstate(over="ignore", under="ignore"):
+            real = x.astype(np.float32) * scale + bias
+        return [np.clip(real, np.float32(self.low), np.float32(self.high))]
+
+
+@dataclass(frozen=True, eq=False)
+class RealTable(Real):
+    """Real number for each stored 8-bit value: a function of a tensor that nobody quantises.
+
+    Parameters
+    ----------
+    table : float32 array of shape (256,) or (channels, 256)
+        Entry i belongs to the stored value whose low 8 bits are i.
+    axis : int
+        Axis of the channels.
+    """
+
+    table: np.ndarray
+    axis: Index = 0
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        places = x.astype(np.int64) & 255
+        if self.table.ndim == 1:
+            return [self.table[places]]
+        channel = _along(np.arange(len(self.table)), self.axis, x.ndim)
+        return [self.table[channel, places]]
+
+
+def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """Numbers of an axis so that they broadcast to a tensor of some dimensions."""
+    return values.reshape([-1 if place == axis % rank else 1 for place in range(rank)]) if values.ndim else values

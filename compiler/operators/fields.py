@@ -13,9 +13,9 @@ import numpy as np
 from ...hdl.errors import PearrayError
 
 __all__ = [
-    "MOST_ELEMENTS", "Bounds", "Check", "Count", "Flag", "Index", "Number", "Offsets", "Pair", "Scale", "Shape",
-    "Sides", "Stored", "ZeroPoint", "array", "bounds", "check_scale", "check_size", "check_stored", "check_zero_point",
-    "integers", "is_number", "number", "one_scale", "storage_dtype", "whole",
+    "MOST_ELEMENTS", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Pair", "Scale",
+    "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds", "check_scale", "check_size",
+    "check_stored", "check_zero_point", "integers", "is_number", "number", "one_scale", "storage_dtype", "whole",
 ]
 
 #: Brings a field of a name and a value into its form, or raises a PearrayError.
@@ -64,6 +64,23 @@ def whole(low: int, high: int = _LARGEST) -> Check:
         return values[0]
 
     return check
+
+
+def _integers(name: str, value: Any) -> tuple[int, ...]:
+    # Bounds of slices may be the least and the greatest integer of 64 bits.
+    values = integers(value, -(1 << 63), (1 << 63) - 1)
+    if not values and np.size(value):
+        raise PearrayError(f"{name} must be integers, not {value!r}")
+    return values
+
+
+def _each(check: Check) -> Check:
+    """Make the check of one value or several, kept as a tuple."""
+    def checked(name: str, value: Any) -> tuple[Any, ...]:
+        return tuple(check(name, item) for item in (value if isinstance(value, (tuple, list, np.ndarray)) and
+                                                    np.ndim(value) else (value,)))
+
+    return checked
 
 
 def _pair(low: int) -> Check:
@@ -196,6 +213,12 @@ Shape = Annotated[tuple[int, ...], _shape]
 Scale = Annotated[Any, one_scale]
 #: One zero point, an int or a NumPy integer of 8 or 16 bits, which states the tensor's type.
 ZeroPoint = Annotated[Any, _zero_point]
+#: Any integers of 64 bits; kept as a tuple.
+Integers = Annotated[Any, _integers]
+#: A scale, or several; kept as a tuple.
+Scales = Annotated[Any, _each(one_scale)]
+#: A zero point, or several; kept as a tuple.
+ZeroPoints = Annotated[Any, _each(_zero_point)]
 #: (low, high) of stored values.
 Bounds = Annotated[tuple[int, int], bounds]
 #: A stored value of a type of at most 16 bits.

@@ -11,9 +11,10 @@ from ...golden import attention
 from ...hdl.errors import PearrayError
 from .attention import Attention
 from .contractions import Linear
-from .edges import Reshape, Transpose
+from .edges import Reshape
 from .fields import Count, Flag, Scale, whole
 from .float_operators import Scores
+from .moves import Transpose
 from .operator import Operator, Part, Quantisation, Spec, Typed
 from .requant import Requant
 

@@ -93,6 +93,8 @@ class Operator:
         Roles of inputs that a program writes over, each with that of the output that stands there then.
     stated : mapping of str to (str, str)
         Fields with the scale and the zero point of roles whose quantisation the operator tells.
+    at_edge : bool
+        Whether the host computes it where all that it reads is known before a run.
     """
 
     required: ClassVar[tuple[str, ...]] = ("x",)
@@ -103,6 +105,7 @@ class Operator:
     positions: ClassVar[tuple[str, ...]] = ()
     in_place: ClassVar[Mapping[str, str]] = {}
     stated: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    at_edge: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Bring each field into the form of its kind; one whose default is None may be absent."""

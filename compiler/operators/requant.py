@@ -10,7 +10,7 @@ from ...hdl.errors import PearrayError, check_choice
 from ...hdl.shell.commands import Rounding
 from .fields import array, bounds, check_scale, check_zero_point, one_scale, storage_dtype, whole
 
-__all__ = ["FixedPoint", "Requant"]
+__all__ = ["FixedPoint", "Requant", "Sums"]
 
 
 def _integers(name: str, value: Any, low: int, high: int) -> np.ndarray:
@@ -41,6 +41,24 @@ class FixedPoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shift", whole(0, 16)("shift", self.shift))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums are the outputs as they are, of operands whose zero points are taken away first.
+
+    Parameters
+    ----------
+    x_zero_point, w_zero_point : int
+        Zero points of the activations and the weights.
+    """
+
+    x_zero_point: int = 0
+    w_zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("x_zero_point", "w_zero_point"):
+            object.__setattr__(self, name, check_zero_point(name, getattr(self, name)))
 
 
 @dataclass(frozen=True, eq=False)

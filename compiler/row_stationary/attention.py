@@ -18,7 +18,7 @@ def lower_attention(kernel: Attention, config: RowStationaryConfig, plan: Memory
     Raises
     ------
     PearrayError
-        If the memories can't hold the smallest blocks, or numerators have two bytes.
+        If the memories can't hold the smallest blocks.
     """
     program = emit(AttentionLayer(kernel, config), plan)
     work = sum((body["windows"] + 1) * (body["window"] + 1) * (body["filters"] + 1) * (body["filter_sets"] + 1)

@@ -10,7 +10,8 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ..kernels.attention import Attention
-from ..segments import Segment, seeing, segments
+from ..kernels.views import Buffer
+from ..segments import Segment, moving_segments, seeing, segments
 from .setup import Placement, setup_size
 
 __all__ = ["AttentionLayer", "Form", "KeyBlock", "QueryBlock"]
@@ -108,8 +109,8 @@ class AttentionLayer:
     -------
     heads, shared, queries, keys, elements, width : int
         Heads, how many that follow one another share keys, and sizes of each.
-    block : int
-        Keys of a block.
+    block, parts : int
+        Keys of a block, and bytes of a numerator.
     scores, values : Form
         Products of queries and keys, and of numerators and values, by the same sets of PEs.
     key_lines, value_lines : int
@@ -129,11 +130,7 @@ class AttentionLayer:
         self.heads, self.shared = kernel.groups * ranks["h"], ranks["h"]
         self.block = config.score_columns
         self._low, self._high = (each.reshape(self.heads, self.queries) for each in (kernel.low, kernel.high))
-        if kernel.two_bytes:
-            raise PearrayError(f"{kernel.name}: two_bytes must be false on a row-stationary array, not true")
-        if kernel.position is not None:
-            raise PearrayError(f"{kernel.name}: position must be known when a program for a row-stationary array is "
-                               f"compiled, not the input {kernel.position}: give offset instead")
+        self.parts = 1 + kernel.two_bytes
         self.scores, self.values, self.slots = self._choose()
         self.key_lines = self._matrix_lines(self.scores, self.elements, 1)
         self.value_lines = self._matrix_lines(self.values, 1, self.width)
@@ -193,7 +190,7 @@ class AttentionLayer:
         """
         rows = min(self.queries, _TYPICAL_ROWS)
         keys = rows * self.score_lines + scores.filter_cycles
-        return max(max(rows * values.cycles, keys) + rows * scores.cycles, keys + values.filter_cycles)
+        return max(max(self.parts * rows * values.cycles, keys) + rows * scores.cycles, keys + values.filter_cycles)
 
     def _check(self) -> None:
         pads, name = self.config.scratchpads, self.kernel.name
@@ -224,7 +221,7 @@ class AttentionLayer:
         return -(-rows * self.query_pitch // self.config.line_bytes)
 
     def numerator_lines(self, rows: int) -> int:
-        """Lines of a block of numerators."""
+        """Lines of a block of numerators, of one of their bytes."""
         return -(-rows * self.numerator_pitch // self.config.line_bytes)
 
     @property
@@ -246,8 +243,8 @@ class AttentionLayer:
     def lines(self, rows: int) -> int:
         """Lines of a block of queries: themselves and numerators twice, scores, with what is beyond, and outputs."""
         beyond = self.scores.psum_lines * self.scores.chunks - self.score_lines
-        return (2 * (self.query_lines(rows) + self.numerator_lines(rows)) + rows * self.score_lines + max(beyond, 0)
-                + rows * self.sum_lines)
+        return (2 * (self.query_lines(rows) + self.parts * self.numerator_lines(rows)) + rows * self.score_lines
+                + max(beyond, 0) + rows * self.sum_lines)
 
     @cached_property
     def most_rows(self) -> int:
@@ -268,15 +265,23 @@ class AttentionLayer:
 
     def _key_blocks(self, head: int, start: int, end: int) -> tuple[KeyBlock, ...]:
         """Blocks of keys that some of the queries see, or the first one if there is none, for rows of zeros."""
+        if self.kernel.position is not None:
+            # Which of them are seen a run tells.
+            found = [(number, self.kernel.mask is not None) for number in range(-(-self.kernel.reach // self.block))]
+            return self._listed(found)
         low, high = self._bounds(head, start, end)
-        found: list[tuple[int, bool]] = []
+        found = []
+        is_given = self.kernel.mask is not None and isinstance(self.kernel.mask.values, Buffer)
         for number in range(-(-self.keys // self.block)):
             first = number * self.block
             mask = self.mask(head, start, end, number)
             seen = seeing(low, high, first, self.block, mask)
             if seen.any():
-                found.append((number, mask is not None and bool(mask.any())))
-        found = found or [(0, self.kernel.mask is not None)]
+                found.append((number, is_given or (mask is not None and bool(mask.any()))))
+        return self._listed(found or [(0, self.kernel.mask is not None)])
+
+    def _listed(self, found: list[tuple[int, bool]]) -> tuple[KeyBlock, ...]:
+        """Blocks of keys by their numbers, and whether masks add to them."""
         return tuple(KeyBlock(number, min(self.block, self.keys - number * self.block), index == 0,
                               index == len(found) - 1, has_bias) for index, (number, has_bias) in enumerate(found))
 
@@ -284,15 +289,17 @@ class AttentionLayer:
         return self._low[head, start:end], self._high[head, start:end]
 
     def mask(self, head: int, start: int, end: int, number: int) -> np.ndarray | None:
-        """What a mask adds to scores of some queries and a block of keys, (rows, keys), or None."""
+        """What is known of a mask of some queries and a block of keys, (rows, keys), or None."""
         mask = self.kernel.mask
-        if mask is None:
-            return None
-        of_head: np.ndarray = mask[head if len(mask) > 1 else 0]
-        return of_head[start:end, number * self.block:(number + 1) * self.block]
+        rows = head * self.queries + np.arange(start, end)
+        return None if mask is None else mask.known(rows, number * self.block, (number + 1) * self.block)
 
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""
+        if self.kernel.position is not None:
+            low, high = (each - block.number * self.block
+                         for each in self._bounds(query.head, query.start, query.start + query.rows))
+            return [*moving_segments(low if self.kernel.slides else None, high)]
         low, high = (np.clip(each - block.number * self.block, 0, block.keys)
                      for each in self._bounds(query.head, query.start, query.start + query.rows))
         return [*segments(low, high, self.block)]

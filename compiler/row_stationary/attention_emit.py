@@ -8,15 +8,17 @@ block to block, where what an AV makes joins them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product as product_of
 
 import numpy as np
 
-from ...golden.fused_attention import MASK_BIAS
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.shell.commands import Opcode, Rounding
 from ..hazards import Hazards, Region
+from ..mask_rows import MASK_BYTES, mask_rows
 from ..placement import MemoryPlan
 from ..places import Ring
+from ..positions import mark_bounds
 from ..program import Program
 from ..transfers import block, fill
 from .attention_cut import AttentionLayer, Form, KeyBlock, QueryBlock
@@ -51,7 +53,7 @@ class _Emitter:
         self.program = Program(config.commands)
         self._hazards = Hazards(self.program)
         self._rows, self._line = layer.most_rows, config.line_bytes
-        query, numerators = layer.query_lines(self._rows), layer.numerator_lines(self._rows)
+        query, numerators = layer.query_lines(self._rows), layer.parts * layer.numerator_lines(self._rows)
         self._queries, self._numerators = (0, query), (2 * query, 2 * query + numerators)
         self._outputs = 2 * (query + numerators)
         self._scores = self._outputs + self._rows * layer.sum_lines
@@ -98,10 +100,20 @@ class _Emitter:
         self._constant(Destination.SCALE, entry.tobytes(), 0, Region("scale", 0, 1))
         for places, size, pitch, lines in (
                 (self._queries, layer.elements, layer.query_pitch, layer.query_lines(self._rows)),
-                (self._numerators, layer.block, layer.numerator_pitch, layer.numerator_lines(self._rows))):
+                (self._numerator_places, layer.block, layer.numerator_pitch, layer.numerator_lines(self._rows))):
             for place in places if size < pitch else ():
                 for body in fill(0, 1, address=place * line + size, length=pitch - size, dims=[(self._rows, pitch)]):
                     self._load(Destination.GLOBAL_BUFFER, body, Region("global", place, place + lines))
+
+    @property
+    def _numerator_places(self) -> list[int]:
+        """First lines of both blocks of numerators, one for each byte."""
+        lines = self._layer.numerator_lines(self._rows)
+        return [place + byte * lines for place in self._numerators for byte in range(self._layer.parts)]
+
+    def _numerator_place(self, product: _Product, byte: int) -> int:
+        """First line of the upper or lower bytes of the numerators of a product."""
+        return self._numerator_places[product.number % 2 * self._layer.parts + byte]
 
     # Products.
 
@@ -166,11 +178,13 @@ class _Emitter:
         shifts = Region("shifts", base, base + query.rows)
         at = layer.kernel.element(view, query.head // layer.shared, m=keys.number * layer.block)
         filters = self._values.bring(view.buffer.address + at, keys.keys, view.stride("m"))
-        fields = {"fresh": 1} if keys.is_first else {"join": 1, "shift_base": base}
-        for chunk in range(form.chunks):
-            self._pass(form, product, (filters, chunk * form.width, 1, layer.width),
-                       (self._numerators[product.number % 2], 0, layer.numerator_pitch),
-                       (self._outputs + chunk * form.psum_lines, layer.sum_lines), {"no_sign": 1, **fields}, [shifts])
+        for byte in range(layer.parts):
+            fields = {"join": 1, "shift_base": base, "low_part": byte} if byte or not keys.is_first else {"fresh": 1}
+            for chunk in range(form.chunks):
+                self._pass(form, product, (filters, chunk * form.width, 1, layer.width),
+                           (self._numerator_place(product, byte), 0, layer.numerator_pitch),
+                           (self._outputs + chunk * form.psum_lines, layer.sum_lines), {"no_sign": 1, **fields},
+                           [shifts])
         if keys.is_last:
             self._finish(product)
 
@@ -187,7 +201,7 @@ class _Emitter:
         layer, keys = self._layer, product.keys
         found = layer.segments(product.query, keys)
         most = max(self._biases.capacity // 2, 1) if keys.has_bias else self._rows
-        for first, end in self._parts(product):
+        for (first, end), byte in product_of(self._parts(product), range(layer.parts)):
             size = (end - first) * layer.block
             place = self._scratchpad.take(size)
             self._scratchpad.give_back()
@@ -196,10 +210,10 @@ class _Emitter:
                 while at < stop:
                     count, along = min(stop - at, most), segment.slope * (at - segment.first)
                     self._post_scores(product, at, count, place + (at - first) * layer.block,
-                                      (segment.low + along, segment.high + along, segment.slope))
+                                      (segment.low + along, segment.high + along, segment.slope), byte)
                     at += count
             pitch, rows = layer.numerator_pitch, end - first
-            target = self._numerators[product.number % 2] * self._line + first * pitch
+            target = self._numerator_place(product, byte) * self._line + first * pitch
             body = {"destination": Destination.GLOBAL_BUFFER.value, "address": place, "target": target,
                     "length": layer.block, "count1": rows, "step1": layer.block, "target_step1": pitch, "count2": 1}
             if pitch == layer.block:
@@ -207,14 +221,16 @@ class _Emitter:
             lines = Region("global", target // self._line, -(-(target + rows * pitch) // self._line))
             self._hazards.emit(Opcode.MOVE, body, reads=[Region("output", place, place + size)], writes=[lines])
 
-    def _post_scores(self, product: _Product, start: int, rows: int, place: int, limits: tuple[int, int, int]) -> None:
-        """POST of some rows of scores, to a place in the output scratchpad."""
+    def _post_scores(self, product: _Product, start: int, rows: int, place: int, limits: tuple[int, int, int],
+                     byte: int) -> None:
+        """POST of some rows of scores, to a place in the output scratchpad: upper or lower bytes of two, or all."""
         layer, lines, lanes = self._layer, self._layer.score_lines, self._layer.config.psum_lanes
         low, high, slope = limits
         line = self._scores + start * lines
         shifts, state = (number % 2 * self._rows + start for number in (product.number, product.queries))
         factor = int(np.float32(layer.kernel.unit).view(np.uint32))
         body = {"rounding": Rounding.ONNX.value, "softmax": 1, "opens": int(product.keys.is_first), "slope": slope,
+                "two_bytes": int(layer.parts > 1), "low_byte": byte,
                 "n_count": 1, "m_count": rows * lines, "acc_base": line, "acc_nstep": high % _HALF,
                 "bias_nstep": low % _HALF, "scale_nstep": shifts, "out_nstep": state, "low": factor % _HALF,
                 "high": factor // _HALF, "out_base": place, "out_mstep": lanes}
@@ -223,20 +239,23 @@ class _Emitter:
             bias = self._load_bias(product, start, rows)
             body |= {"bias": 1, "bias_base": bias.first * lines, "bias_mstep": 1}
             reads.append(bias)
-        self._hazards.emit(Opcode.POST, body, reads, [
-            Region("output", place, place + rows * layer.block), Region("shifts", shifts, shifts + rows)])
+        writes = [Region("output", place, place + rows * layer.block)]
+        if byte == 0:
+            writes.append(Region("shifts", shifts, shifts + rows))
+        self._hazards.emit(Opcode.POST, body, reads, writes)
+        mark_bounds(self.program, layer.kernel)
 
     def _load_bias(self, product: _Product, start: int, rows: int) -> Region:
         """Load what a mask adds to some rows of a block of scores, and return where it stands, in rows."""
-        layer, query = self._layer, product.query
-        mask = layer.mask(query.head, query.start + start, query.start + start + rows, product.keys.number)
+        layer, query, mask = self._layer, product.query, self._layer.kernel.mask
         assert mask is not None
-        padded = np.full((rows, layer.block), MASK_BIAS, np.int32)
-        padded[:, :mask.shape[1]] = mask
         place = self._biases.take(rows)
         self._biases.give_back()
-        region = Region("bias", place, place + rows)
-        self._constant(Destination.BIAS, padded.tobytes(), place * layer.block * 4, region)
+        region, first = Region("bias", place, place + rows), product.keys.number * layer.block
+        for body in mask_rows(mask, self._plan, layer.kernel.name,
+                              (query.head * layer.queries + query.start + start, rows),
+                              (first, first + product.keys.keys), layer.block, place * layer.block * MASK_BYTES):
+            self._load(Destination.BIAS, body, region)
         return region
 
     # Outputs.

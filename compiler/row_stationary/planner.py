@@ -15,7 +15,7 @@ from ..kinds import LayerPlanner
 from ..placed import Placed
 from ..placement import MemoryPlan
 from ..program import Program
-from ..program_step import scheduled
+from ..program_step import joined, scheduled
 from ..steps import Step, all_of
 from .attention import lower_attention
 from .codes import CodedTensor, Codes
@@ -90,7 +90,8 @@ class RowStationaryPlanner(LayerPlanner):
 
     def schedule(self, steps: Sequence[Step]) -> Program:
         """Commands of the steps of all layers."""
-        return scheduled(steps, self._config.commands, lambda some: schedule(self._config, all_of(PassStep, some)))
+        parts = scheduled(steps, lambda some: schedule(self._config, all_of(PassStep, some)))
+        return joined(parts, self._config.commands)
 
     def notes(self, name: str) -> Mapping[str, Any]:
         """Plans of a layer's parts, and the mapping of the first."""

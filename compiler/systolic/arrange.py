@@ -10,6 +10,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.views import Buffer
 from ..placement import MemoryPlan
+from ..program import Program
 from ..residency import NEVER, Arrangement, Price, Search
 from ..steps import Step, all_of
 from .layer import Layer
@@ -19,7 +20,7 @@ from .strips import Chain, Stage, chains
 from .timeline import timeline
 from .timing import UnendingError
 
-__all__ = ["arrange"]
+__all__ = ["arrange", "price_of", "rooms"]
 
 #: Scratchpads that MOVEs reach, and their sizes among those of a configuration.
 _OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGHT.value: "weight_bytes"}
@@ -63,6 +64,24 @@ def _in_turn(strips: Sequence[Sequence[list[ContractionStep]]], lags: Sequence[i
     return [step for stage, strip in _turns(len(strips[0]), lags) for step in strips[stage][strip]]
 
 
+def rooms(config: SystolicConfig) -> dict[int, int]:
+    """Scratchpads that MOVEs reach, and their bytes."""
+    return {memory: getattr(config.scratchpads, name) for memory, name in _OPERANDS.items()}
+
+
+def price_of(config: SystolicConfig, timing: MemoryTiming, program: Program) -> Price:
+    """Cycles of a program, and the beats that it moves through memory."""
+    beat = config.beat_bytes
+    traffic = program.length * COMMAND_BYTES / beat
+    for stream, _, body, _, _ in program.entries():
+        if stream.opcode in (Opcode.LOAD, Opcode.STORE) and not body.get("fill") and not body.get("profile"):
+            traffic += -(-body["length"] // beat) * body["count1"] * body["count2"]
+    try:
+        return Price(float(timeline(config, program, timing).cycles), traffic)
+    except UnendingError:
+        return NEVER
+
+
 class _Arranger:
     """Looks for the best arrangement of some stages."""
 
@@ -70,8 +89,7 @@ class _Arranger:
                  wanted: Collection[Buffer]):
         self._config, self._timing, self._stages = config, timing, stages
         self._wanted = wanted
-        rooms = {memory: getattr(config.scratchpads, name) for memory, name in _OPERANDS.items()}
-        self.search = Search(wanted, rooms, self._price, self.has_time)
+        self.search = Search(wanted, rooms(config), self._price, self.has_time)
         self._left = max(_MOST_STEPS, _LEAST_TRIES * sum(len(stage.steps) for stage in stages))
 
     def has_time(self) -> bool:
@@ -81,15 +99,8 @@ class _Arranger:
     def _price(self, steps: Sequence[Step]) -> Price:
         """Cycles of the program of some steps, and the beats that it moves through memory."""
         self._left -= len(steps)
-        program, beat = schedule(self._config, self._timing, all_of(ContractionStep, steps)), self._config.beat_bytes
-        traffic = program.length * COMMAND_BYTES / beat
-        for stream, _, body, _, _ in program.entries():
-            if stream.opcode in (Opcode.LOAD, Opcode.STORE) and not body.get("fill") and not body.get("profile"):
-                traffic += -(-body["length"] // beat) * body["count1"] * body["count2"]
-        try:
-            return Price(float(timeline(self._config, program, self._timing).cycles), traffic)
-        except UnendingError:
-            return NEVER
+        return price_of(self._config, self._timing,
+                     schedule(self._config, self._timing, all_of(ContractionStep, steps)))
 
     def _overlaps(self, chain: Chain) -> bool:
         """Whether the chain's output stands in memory where it still reads something when it is half done."""

@@ -11,7 +11,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.attention import Attention
-from ..kernels.views import View
+from ..kernels.views import Buffer, View
 from ..segments import Segment, moving_segments, seeing, segments
 
 __all__ = ["AttentionLayer", "KeyBlock", "QueryBlock"]
@@ -174,18 +174,21 @@ class AttentionLayer:
         """Blocks of keys that some of the queries see, or the first one if there is none, for a row of zeros."""
         if self.kernel.position is not None:
             # Which of them are seen a run tells.
-            count = -(-self.keys // self.cols)
+            count = -(-self.kernel.reach // self.cols)
             return tuple(KeyBlock(number, min(self.cols, self.keys - number * self.cols), (0, end - start),
-                                  number == 0, number == count - 1, False) for number in range(count))
+                                  number == 0, number == count - 1, self.kernel.mask is not None)
+                         for number in range(count))
         low, high = self.bounds(head, start, end)
         found: list[tuple[int, int, int, bool]] = []
+        is_given = self.kernel.mask is not None and isinstance(self.kernel.mask.values, Buffer)
         for number in range(-(-self.keys // self.cols)):
             first = number * self.cols
             mask = self.mask(head, start, end, number)
             seen = seeing(low, high, first, self.cols, mask)
             at = np.flatnonzero(seen)
             if at.size:
-                found.append((number, int(at[0]), int(at[-1]) + 1, mask is not None and bool(mask.any())))
+                found.append((number, int(at[0]), int(at[-1]) + 1,
+                              is_given or (mask is not None and bool(mask.any()))))
         found = found or [(0, 0, end - start, self.kernel.mask is not None)]
         blocks: list[KeyBlock] = []
         for index, (number, first, stop, biased) in enumerate(found):
@@ -209,14 +212,10 @@ class AttentionLayer:
         return self._low[head, start:end], self._high[head, start:end]
 
     def mask(self, head: int, start: int, end: int, number: int) -> np.ndarray | None:
-        """What a mask adds to scores of some queries and a block of keys, (rows, keys), or None."""
+        """What is known of a mask of some queries and a block of keys, (rows, keys), or None."""
         mask = self.kernel.mask
-        if mask is None:
-            return None
         rows = head * self.queries + np.arange(start, end)
-        rows = rows if len(mask) > 1 else rows % self._own
-        found: np.ndarray = mask.reshape(-1, self.keys)[rows, number * self.cols:(number + 1) * self.cols]
-        return found
+        return None if mask is None else mask.known(rows, number * self.cols, (number + 1) * self.cols)
 
     def segments(self, query: QueryBlock, block: KeyBlock) -> list[Segment]:
         """Rows of a block of scores, as POSTs take them."""

@@ -14,6 +14,7 @@ from ...hdl.systolic.commands import Destination
 from ..hazards import Hazards, Region
 from ..placement import MemoryPlan
 from ..places import Ring
+from ..positions import mark_bounds
 from ..program import Program
 from ..segments import Segment
 from .attention_bodies import moved, numerators_body, scores_body, values_body
@@ -224,17 +225,13 @@ class _Emitter:
         if product.keys.has_bias:
             bias = self._loads.load_bias(product, start, rows)
             body |= {"bias": 1, "bias_base": bias.first * (layer.cols // layer.lanes),
-                     "bias_mstep": layer.cols // layer.lanes}
+                     "bias_mstep": 0 if product.bias else layer.cols // layer.lanes}
             reads.append(bias)
         writes = [Region("output", place, place + rows * layer.cols)]
         if byte == 0:
             writes.append(Region("shifts", shifts, shifts + rows))
         self._hazards.emit(Opcode.POST, body, reads, writes)
-        position = layer.kernel.position
-        if position is not None:
-            # The last key, and the first of a window.
-            for field in ("acc_nstep", "bias_nstep")[:1 + layer.kernel.slides]:
-                self.program.mark(field, position)
+        mark_bounds(self.program, layer.kernel)
 
     # Products of numerators and values, and outputs.
 

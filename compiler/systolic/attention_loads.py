@@ -10,6 +10,7 @@ import numpy as np
 from ...hdl.shell.commands import Opcode, Parameter
 from ...hdl.systolic.commands import Destination
 from ..hazards import Hazards, Region
+from ..mask_rows import MASK_BYTES, mask_rows
 from ..placement import MemoryPlan
 from ..places import Ring, Tiles
 from ..transfers import block
@@ -44,6 +45,8 @@ class Product:
     following: int
     numerators: int = -1
     shifts: int = -1
+    #: Where the row of a mask stands that all queries have.
+    bias: Region | None = None
 
     @property
     def rows(self) -> int:
@@ -164,7 +167,8 @@ class Loads:
         """Where what a product needs stands."""
         layer, place = self._layer, tiles.place(index)
         assert place is not None
-        first, size = (0, layer.key_bytes) if tiles is self.keys else (layer.slots * layer.key_bytes, layer.value_bytes)
+        first, size = (0, layer.key_bytes) if tiles is self.keys else (self.keys.places * layer.key_bytes,
+                                                                       layer.value_bytes)
         return Region("weight", first + place * size, first + (place + 1) * size)
 
     # Constants.
@@ -181,17 +185,24 @@ class Loads:
         self._copy(_SCALE, address, 0, Region("scale", 0, 1), len(data))
 
     def load_bias(self, product: Product, start: int, rows: int) -> Region:
-        """Load what a mask adds to some rows of a block of scores, and return where it stands, in rows."""
-        layer, query = self._layer, product.query.block
-        first = query.start + product.keys.rows[0] + start
-        mask = layer.mask(query.head, first, first + rows, product.keys.number)
+        """Load what a mask adds to some rows of a block of scores, and return where it stands, in rows.
+
+        Where all queries of a product have the same row it comes once, and stands for all of them.
+        """
+        if product.bias is not None:
+            return product.bias
+        layer, query, keys = self._layer, product.query.block, product.keys
+        mask, first = layer.kernel.mask, query.head * layer.queries + query.start + keys.rows[0]
         assert mask is not None
-        padded = np.zeros((rows, layer.cols), np.int32)
-        padded[:, :mask.shape[1]] = mask
-        data = padded.tobytes()
-        address = self._plan.constant(layer.kernel.name, len(data), lambda: data, key=("mask", data))
+        is_level = mask.is_level(first, product.rows)
+        rows = 1 if is_level else rows
         place = self._biases.take(rows)
         self._biases.give_back()
         region = Region("bias", place, place + rows)
-        self._copy(_BIAS, address, place * layer.cols * 4, region, len(data))
+        for body in mask_rows(mask, self._plan, layer.kernel.name, (first + start, rows),
+                              (keys.number * layer.cols, keys.number * layer.cols + keys.keys), layer.cols,
+                              place * layer.cols * MASK_BYTES):
+            self._hazards.emit(Opcode.LOAD, {"destination": _BIAS} | body, writes=[region])
+        if is_level:
+            product.bias = region
         return region

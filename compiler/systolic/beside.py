@@ -279,8 +279,8 @@ class _Beside(Plan):
         return self._once((name, channels), make)
 
 
-def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Layer, MemoryPlan],
-                                                                            list[ContractionStep]] | None:
+def choose_beside(layer: Layer, most: float, effort: float = 1, *,
+                  is_alone: bool = True) -> Callable[[Layer, MemoryPlan], list[ContractionStep]] | None:
     """Choose how outputs of a layer lie side by side.
 
     Parameters
@@ -289,6 +289,8 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
         Cycles of the layer alone if they do not, as :func:`.tiling.choose_tiling` gives them.
     effort : float
         How many times as long as usual to search; at least one way is timed.
+    is_alone : bool
+        Whether the program has no other layer, so that `most` has no price of what is loaded.
 
     Returns
     -------
@@ -319,8 +321,7 @@ def choose_beside(layer: Layer, most: float, effort: float = 1) -> Callable[[Lay
     cycles, best = min([*timed, *([found] if found else [])], key=lambda each: each[0], default=(most, None))
     if best is None or cycles >= most:
         return None
-    if layer.config.has_moves:
-        # `most` has a price of what is loaded.
+    if layer.config.has_moves and not is_alone:
         cycles += BEAT * bounds.load_beats(lower_beside(best, alone, MemoryPlan(keep=False)))
     return partial(lower_beside, best) if cycles < most else None
 

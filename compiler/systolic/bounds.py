@@ -13,6 +13,7 @@ from ...hdl.systolic.config import SystolicConfig
 from ...hdl.systolic.slots import CONTINUATION
 from ...memory import MemoryTiming
 from ..steps import Group
+from .handover import release
 from .steps import ContractionStep
 from .timing import Execution, Latencies, bursts, data_cycles, execution, is_toeplitz
 
@@ -27,6 +28,8 @@ class Bounds:
         self._c, self._cycles = Latencies.of(config), data_cycles(config, timing)
         #: Bodies are kept, lest another takes the identity of one.
         self._costs: dict[int, tuple[Mapping[str, int], Any]] = {}
+        #: Cycles for which a POST keeps an EXECUTE from its bank, by both.
+        self._kept: dict[tuple[int, int], tuple[Mapping[str, int], Mapping[str, int], int]] = {}
 
     def least_cycles(self, steps: Sequence[ContractionStep]) -> int:
         """Cycles from the start write to the done flag, at least."""
@@ -35,7 +38,9 @@ class Bounds:
         loaded = 2 * timing.read_latency + 3 + c.needed[0] + BlockWalker.LATENCY
         seen: dict[int, int] = {}
         tiles_ready = array_end = posted = written = last = 0
-        free = [0, 0]
+        #: Of each bank, when the POST that has read it last began, and its body.
+        reads: list[tuple[int, Mapping[str, int]] | None] = [None, None]
+        free = 0
         group: Group | None = None
         bank = 1
         for index, step in enumerate(steps):
@@ -47,7 +52,8 @@ class Bounds:
                                   for body in piece.loads)
             if step.group is not group:
                 group, bank = step.group, bank ^ 1
-            time = max(loaded + c.load_done + TokenGates.DONE_LATENCY, tiles_ready, free[bank])
+                free = 0 if (read := reads[bank]) is None else read[0] + self._keeps(read[1], step.body)
+            time = max(loaded + c.load_done + TokenGates.DONE_LATENCY, tiles_ready, free)
             pixels, tiles, period, slots, leaving = self._once(step.body, self._execution)
             tiles_ready = max(time + c.prepare + slots, array_end + 1) + (tiles - 1) * period
             array_end = tiles_ready + pixels - 1
@@ -59,7 +65,7 @@ class Bounds:
                 posting = self._once(output.body, c.posting)
                 begun = max(begun, posted)
                 posted = begun + posting.ready
-                free[bank] = begun + posting.released + TokenGates.DONE_LATENCY
+                reads[bank] = begun, output.body
                 last = max(last, stored := begun + posting.done)
                 for body in output.stores:
                     written = max(written, stored + TokenGates.DONE_LATENCY + BlockWalker.LATENCY + c.store_data)
@@ -72,6 +78,15 @@ class Bounds:
         tiles = {id(use.tile): use.tile for step in steps for use in step.operands}
         return sum(self._once(body, self._beats) for tile in tiles.values() for piece in tile.pieces
                    for body in piece.loads)
+
+    def _keeps(self, post: Mapping[str, int], execute: Mapping[str, int]) -> int:
+        """Cycles from the beginning of a POST until the first EXECUTE behind it may come to its bank."""
+        key = id(post), id(execute)
+        if key not in self._kept:
+            rows = release(self._config, post, execute)
+            released = self._c.posting({**post, "release": rows}).released
+            self._kept[key] = post, execute, released + TokenGates.DONE_LATENCY
+        return self._kept[key][2]
 
     def _once(self, body: Mapping[str, int], price: Callable[[Mapping[str, int]], Any]) -> Any:
         known = self._costs.get(id(body))

@@ -317,8 +317,9 @@ class Chooser:
             if found and parts > 64 and parts > 4 * fewest.get(candidate.block, 1 << 30):
                 continue
             regions = self._regions(candidate.region)
+            # Of one region it makes no difference what is walked inside.
             key = (regions, self._boxes(candidate.channels, candidate.k, "all"), self._blocks(candidate.block),
-                   candidate.n_outer, self._splits(candidate))
+                   candidate.n_outer and len(regions.parts) > 1, self._splits(candidate))
             if key in found or len(regions.parts) > _MOST_REGIONS:
                 continue
             cost = self._cost(candidate)

@@ -22,9 +22,9 @@ from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
 from ..placement import MemoryPlan
 from ..program import Program
-from ..program_step import ProgramStep, scheduled
+from ..program_step import ProgramStep
 from ..residency import Arrangement
-from ..steps import Step, all_of
+from ..steps import Step
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -33,8 +33,8 @@ from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
+from .parts import commands_of
 from .row_softmax import lower_softmax
-from .schedule import schedule
 from .steps import ContractionStep
 from .strips import Stage
 from .timeline import timeline
@@ -48,15 +48,6 @@ def _checked(config: Config) -> SystolicConfig:
     return config
 
 
-def _settled(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
-    """Commands of some steps, behind which nobody asks any more which of them stored what."""
-    program = schedule(config, timing, steps)
-    for step in steps:
-        for output in step.group.outputs:
-            output.target[0].settle()
-    return program
-
-
 class _Planner(LayerPlanner):
     """Layers of one program."""
 
@@ -64,6 +55,7 @@ class _Planner(LayerPlanner):
         self._config, self._timing, self._mapper = config, timing, mapper
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
+        self._wanted: Collection[Buffer] = ()
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         self._plan = plan
@@ -79,6 +71,7 @@ class _Planner(LayerPlanner):
         return [step for stage in stages for step in stage.steps]
 
     def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
+        self._wanted = wanted
         is_apart = any(isinstance(step, ProgramStep) for steps in layers for step in steps)
         if not self._config.has_moves or self._plan is None or is_apart:
             return super().arrange(layers, wanted)
@@ -89,8 +82,7 @@ class _Planner(LayerPlanner):
         return sum(map(self._mapper.cycles, parts))
 
     def schedule(self, steps: Sequence[Step]) -> Program:
-        return scheduled(steps, self._config.commands,
-                         lambda some: _settled(self._config, self._timing, all_of(ContractionStep, some)))
+        return commands_of(self._config, self._timing, steps, self._wanted)
 
 
 def _dataflow(value: Any, graph: Graph) -> str:

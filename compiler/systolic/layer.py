@@ -131,12 +131,15 @@ class Layer:
         return max(1, min(most, self.tiles, self.depth))
 
     def packs(self, tiles: Tiles) -> bool:
-        """Whether rows of outputs of some tiles adjoin in the scratchpad as in memory, though the last is not full."""
+        """Whether rows of outputs of some tiles adjoin in the scratchpad as in memory, though the last is not full.
+
+        A tile is written before the one in front of it, which must not spill: it has a channel for each column.
+        """
         problem, finish, (_, valid) = self.problem, self.problem.finish, self.span(tiles)
         return (tiles[1] - tiles[0] > 1 and valid % self.reach != 0 and valid % self.config.post.lanes == 0
-                and valid == problem.y.size("c") and self.wide == self.reach and self.sums == problem.apart == 1
-                and finish.bias_rows is None and finish.product is None and finish.steps is None
-                and (finish.table is None or finish.table.ndim == 1))
+                and valid == problem.y.size("c") and self.wide == self.reach == self.config.array.cols
+                and self.sums == problem.apart == 1 and finish.bias_rows is None and finish.product is None
+                and finish.steps is None and (finish.table is None or finish.table.ndim == 1))
 
     def no_room(self, kind: str = "tile") -> PearrayError:
         """What to raise if not even the smallest tiles fit."""

@@ -105,7 +105,7 @@ class Mapper:
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, self._effort, is_alone=self._is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, self._effort)
+            beside = choose_beside(layer, cycles, self._effort, is_alone=self._is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":

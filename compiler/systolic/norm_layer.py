@@ -1,5 +1,6 @@
 """How LayerNorm and RMSNorm are cut: what there is room for of a kernel's rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +11,9 @@ from ...hdl.shell.functions import NORM_STATES
 from ...hdl.systolic.config import SystolicConfig
 from ..kernels.normalisation import Normalisation
 
-__all__ = ["STATES", "NormLayer", "Part"]
+__all__ = ["STATES", "NormLayer", "Part", "Places"]
 
-#: Places of blocks of activations, if there is room; and rows that have states, of two blocks.
+#: Blocks of activations that stand, if there is room; and rows that have states, of two blocks.
 _SLOTS, STATES = 2, NORM_STATES // 2
 
 #: Operand vectors of an EXECUTE.
@@ -41,8 +42,8 @@ class NormLayer:
         Parts whose gains are loaded together, and whose gains stand.
     operands : tuple of Access
         What elements are made of.
-    slots, slot : int
-        Places of blocks of activations, and bytes of each operand in one.
+    slots : int
+        Blocks of activations that are loaded ahead.
     most_rows : int
         Rows of a block at most, if they are whole.
     """
@@ -54,8 +55,7 @@ class NormLayer:
         self.width = min(config.array.rows, self.cols)
         self.tiles = -(-self.elements // self.width)
         pads, depth = config.scratchpads, config.accumulators.depth
-        # With one part alone nothing need be padded.
-        self.pitch = self.tiles * self.width if self.tiles > 1 else self.elements
+        pitch = self.tiles * self.width if self.tiles > 1 else self.elements
         self.line = self.lanes * config.sum_bytes
         self.room = min(depth // halves, _MOST_VECTORS)
         self.operands = kernel.operands
@@ -72,12 +72,21 @@ class NormLayer:
         self.gain_room = held // self.most_gains * self.most_gains
         self.most_tiles = min(self.room, activations // self.width)
         self.most_outputs = outputs // self.cols
-        self.slot = activations
-        self.most_rows = min(self.rows, STATES, self.room // self.tiles, activations // self.pitch) or 1
+        self.most_rows = min(self.rows, STATES, self.room // self.tiles, activations // pitch) or 1
 
-    def place(self, slot: int, operand: int) -> int:
-        """Where an operand of a block of activations begins."""
-        return (slot * len(self.operands) + operand) * self.slot
+    def pitch_of(self, part: "Part") -> int:
+        """Bytes of each row of some parts: with one part alone nothing need be padded."""
+        return part.tiles * self.width if self.tiles > 1 else self.elements
+
+    def places(self, parts: Sequence["Part"]) -> "Places":
+        """Where activations of some parts stand, which are loaded in this order.
+
+        Each has a place of its own if there is room for all, else that of the one before the last is taken again.
+        """
+        beat = self.config.beat_bytes
+        size = max(-(-part.rows * self.pitch_of(part) // beat) * beat for part in parts)
+        has_room = len(parts) * len(self.operands) * size <= self.config.scratchpads.activation_bytes
+        return Places(size, len(parts) if has_room else self.slots)
 
     @property
     def is_whole(self) -> bool:
@@ -95,6 +104,18 @@ class NormLayer:
             padded[:self.elements] = values
             target[:, :self.width] = padded.reshape(self.tiles, self.width)
         return gains.tobytes(), biases.tobytes()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of activations, of a size, taken in turn; those of each operand stand side by side."""
+
+    size: int
+    count: int
+
+    def place(self, number: int, operand: int) -> int:
+        """Where an operand of the part begins that is loaded as one of this number."""
+        return (operand * self.count + number % self.count) * self.size
 
 
 @dataclass(frozen=True)

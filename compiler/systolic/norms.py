@@ -66,9 +66,11 @@ class _Emitter:
         self.program = Program(layer.config.commands)
         self._hazards = Hazards(self.program)
         self._outputs = Ring(layer.config.scratchpads.output_bytes // layer.line * layer.line, layer.line)
-        self._parts = deque(self._in_order())
+        parts = self._in_order()
+        self._places = layer.places(parts)
+        self._parts = deque(parts)
         self._loaded: deque[Part] = deque()
-        self._slots = 0
+        self._begun = 0
         self._executed = 0
         #: Elements, and pitch, of the rows whose padding each place has.
         self._padded: dict[int, tuple[int, int]] = {}
@@ -158,7 +160,7 @@ class _Emitter:
         vectors = part.rows * part.tiles
         size = min(layer.elements, layer.width)
         for which, (operand, zero) in enumerate(zip(layer.operands, (0, -_SECOND), strict=False)):
-            base, line = layer.place(number % layer.slots, which), which * layer.width
+            base, line = self._places.place(number, which), which * layer.width
             writes = [Region(f"sums {held.bank}", held.at, held.at + vectors)]
             if which:
                 writes.append(Region(f"port {held.bank}", 0, 1))
@@ -175,18 +177,17 @@ class _Emitter:
     def _load(self, part: Part) -> None:
         """Load a part of some rows, with zeros behind the last element of each."""
         layer = self._layer
-        slot = self._slots % layer.slots
-        self._slots += 1
         first = part.first * layer.width
         length = min(part.end * layer.width, layer.elements) - first
-        pitch = part.tiles * layer.width if layer.tiles > 1 else layer.elements
+        pitch = layer.pitch_of(part)
         for which, operand in enumerate(layer.operands):
-            base = layer.place(slot, which)
+            base = self._places.place(self._begun, which)
             self._pad(part, base, length, pitch, operand.zero & 255)
             body = block(dram=operand.view.address + part.row * layer.elements + first, address=base, length=length,
                          dims=[(part.rows, layer.elements, pitch)])
             self._hazards.emit(Opcode.LOAD, {"destination": _ACTIVATION} | body,
                                writes=[Region("activation", base, base + part.rows * pitch)])
+        self._begun += 1
         self._loaded.append(part)
 
     def _pad(self, part: Part, base: int, length: int, pitch: int, value: int) -> None:

@@ -6,11 +6,14 @@ them while the array is at work.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, Opcode
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
-from ..program import Program
+from ..moves import copied
+from ..program import Program, Read
 from ..schedule import OperandMemory, Posted, Scheduler
 from ..scratchpads import NoPlaceError, Scratchpad
 from ..steps import Tile, Use
@@ -21,12 +24,15 @@ from .steps import ContractionStep
 from .timeline import timeline
 from .timing import UnendingError
 
-__all__ = ["cycles_of", "schedule"]
+__all__ = ["cycles_of", "note_reads", "schedule"]
 
 #: Plain numbers: the scheduler looks them up more often than an enumeration's hash is cheap.
 _ACTIVATION, _WEIGHT = Destination.ACTIVATION.value, Destination.WEIGHT.value
 
 _ADDRESSES = 1 << ADDRESS_BITS
+
+#: Fields of an EXECUTE that depend on where operands and sums stand.
+_EXECUTE_FIELDS = ("bank", "a_base", "w_base")
 
 #: Steps to look ahead for tiles to load.
 _HORIZON = 32
@@ -72,9 +78,11 @@ class _Scratchpads(OperandMemory[ContractionStep]):
         #: Resident tiles, and the first steps of the groups that are the first to move something into them.
         self._begins = list(begins.values())
         self._begun = 0
-        for pad in self.pads.values():
+        tiles = {id(use.tile): use.tile for step in steps for use in step.operands}
+        for memory, pad in self.pads.items():
             pad.has_moves = bool(begins)
-        self.executes = scheduler.program.stream(Opcode.EXECUTE, ("bank", "a_base", "w_base"))
+            pad.shrink(tile for tile in tiles.values() if tile.memory == memory)
+        self.executes = scheduler.program.stream(Opcode.EXECUTE, _EXECUTE_FIELDS)
         self._repeats = Repeats(self, _HORIZON)
 
     def enter(self, index: int) -> None:
@@ -275,6 +283,34 @@ class _Scratchpads(OperandMemory[ContractionStep]):
 def schedule(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> Program:
     """Commands of steps."""
     return Scheduler(config, _Scratchpads(config, timing)).run(steps)
+
+
+def note_reads(config: SystolicConfig, program: Program, steps: Sequence[ContractionStep]) -> None:
+    """Note what the EXECUTEs of steps read, each of which has one, in a program that :func:`schedule` has made."""
+    executes = program.stream(Opcode.EXECUTE, _EXECUTE_FIELDS)
+    inside: dict[tuple[int, int], tuple[int, int, np.ndarray | None]] = {}
+    bases = zip(executes.values("a_base"), executes.values("w_base"), strict=True)
+    for ordinal, (step, each) in enumerate(zip(steps, bases, strict=True), 1):
+        for base, name, use in zip(each, ("a_base", "w_base"), step.operands, strict=True):
+            key = id(use.tile), use.pieces
+            if key not in inside:
+                inside[key] = _standing(use)
+            first, end, some = inside[key]
+            address = (base - step.body[name]) % _ADDRESSES * config.operand_bytes
+            program.reads.append(Read(ordinal, use.tile.memory, address + first, address + end, some))
+
+
+def _standing(use: Use) -> tuple[int, int, np.ndarray | None]:
+    """First byte of a tile that stands when a step uses it, that behind the last, and which of them, None for all."""
+    tile = use.tile
+    if tile.is_resident or use.pieces == len(tile.pieces):
+        return 0, tile.size, None
+    parts = [copied(body, "address") for piece in tile.pieces[:use.pieces] for body in piece.loads]
+    if not parts:
+        return 0, 0, None
+    found = np.unique(np.concatenate(parts))
+    first, end = int(found[0]), int(found[-1]) + 1
+    return first, end, None if end - first == found.size else found - first
 
 
 def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> float:

@@ -42,6 +42,7 @@ class TileMaker:
         self.layer, self.problem = layer, layer.problem
         self._config, self._plan = layer.config, plan
         self._made: dict[object, Tile] = {}
+        self._geometries: dict[tuple[Region, Box], Geometry] = {}
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
         if key not in self._made:
@@ -50,7 +51,10 @@ class TileMaker:
 
     def geometry(self, region: Region, box: Box) -> Geometry:
         """How the input of `region` for `box` stands."""
-        return Geometry.of(self.problem, region, box, self.layer.banks)
+        found = self._geometries.get((region, box))
+        if found is None:
+            found = self._geometries[region, box] = Geometry.of(self.problem, region, box, self.layer.banks)
+        return found
 
     def a_size(self, region: Region, box: Box) -> int:
         """Bytes of a tile of activations."""

@@ -68,17 +68,24 @@ _MOST_STEPS, _SMALL_STEPS, _RAMP_STEPS = 3000, 6000, 6000
 #: Cycles over those of the array itself at which a layer needs no further look.
 _ENOUGH = 1.005
 
-#: Tilings of least closed-form cost whose programs are timed: where there is time, and at least.
-_FINALISTS, _FEWEST = 8, 4
+#: Tilings of least closed-form cost whose programs are timed: where there is time, at least, and of a layer alone.
+_FINALISTS, _FEWEST, _MANY = 8, 4, 14
 
 #: Of those weighed, how many times as many are looked through where post-processing takes nearly as long as the array,
 #: and from what share of it on: then groups are small, and how channels are cut into blocks matters.
 _LOOKED, _BALANCED = 4, 0.8
 
+#: Share of the array's cycles from which on post-processing makes it worth to look at small groups, which let lanes
+#: begin soon and leave them little at the end.
+_WORTH = 0.3
+
+#: Cycles of layers whose ramps are searched for again, at most so many times, as long as that finds something.
+_BRIEF, _AGAIN = 10_000, 3
+
 #: Most tiles of a small group; its pixels over rows of the array; and its rows of sums at most, over the array's PEs.
 _MOST_TILES, _GROUP_PIXELS, _SMALL = (1, 2, 3, 4), (1, 1.25, 1.625, 2, 3), 1
 
-#: Cycles that a beat of memory is worth which is not loaded.
+#: Cycles that a beat of memory is worth which is not loaded, where other layers may use the time.
 BEAT = 0.25
 
 #: Of those timed with each sort of beginning, how many have their ramps improved where there is time, at first by a
@@ -109,12 +116,14 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
         The tiling whose cycles are least, as far as was looked, and these: estimated in closed form if it has too many
         steps to be timed.
     """
-    tilings = _finalists(layer, max(_FEWEST, round(min(effort, 1) * _FINALISTS)))
+    is_long = is_alone and effort >= 1
+    is_balanced = is_long and layer.posts >= _BALANCED * _work(layer)
+    tilings = _finalists(layer, _MANY if is_long else max(_FEWEST, round(min(effort, 1) * _FINALISTS)), is_long)
     cost, first = tilings[0]
     # Only short layers feel how they begin and end.
     if len(first.regions) * len(first.blocks) * layer.problem.groups > LONG:
         return cost, replace(first, first_pixels=layer.least(2 * layer.config.array.rows))
-    timer, enough = _Timer(layer, effort), _ENOUGH * _work(layer)
+    timer, enough = _Timer(layer, effort, is_alone), _ENOUGH * _work(layer)
     timed: dict[bool, list[tuple[float, Tiling]]] = {False: [], True: []}
     behind = _BEHIND if effort >= 1 else 1.0
     for _, tiling in tilings:
@@ -126,8 +135,7 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
             # What takes as long as another is another order of the same.
             if found is not None and all(found[0] != other[0] for other in timed[led]):
                 timed[led].append(found)
-    is_balanced = is_alone and effort >= 1 and layer.posts >= _BALANCED * _work(layer)
-    if is_balanced:
+    if is_long and layer.posts >= _WORTH * _work(layer):
         timed[False] += timer.several(_small_groups(layer, first), enough)
     several = [found for each in timed.values() for found in sorted(each, key=_cycles)[:_IMPROVED]]
     if not several:
@@ -135,17 +143,25 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
     best = min(several, key=_cycles)
     if best[0] < _SHORT:
         return best
-    tries = int(effort * _RAMP_STEPS * (1 + is_balanced) / timer.steps)
+    tries = int(effort * _RAMP_STEPS * (1 + is_balanced) / timer.steps_of(best[1]))
     if effort < 1:
         return improve(layer, best, timer.cycles, tries, is_alone=is_alone)
     best = min((improve(layer, each, timer.cycles, tries // _SHARE, is_alone=is_alone) for each in several),
                key=_cycles)
-    return improve(layer, best, timer.cycles, tries // 2, 1, is_alone=is_alone)
+    for seed in range(1, 1 + (_AGAIN if is_long and best[0] < _BRIEF else 1)):
+        before, best = best, improve(layer, best, timer.cycles, tries // 2, seed, is_alone=is_alone)
+        if best[0] == before[0]:
+            break
+    return best
 
 
-def _finalists(layer: Layer, count: int) -> list[tuple[float, Tiling]]:
-    """Tilings of least closed-form cost, and these; of each way to cut the channels the best, where that matters."""
-    if layer.posts < _BALANCED * _work(layer):
+def _finalists(layer: Layer, count: int, is_long: bool) -> list[tuple[float, Tiling]]:
+    """Tilings of least closed-form cost, and these; of each way to cut the channels the best, where that matters.
+
+    It does where post-processing takes nearly as long as the array, and, as weights that stay let the last groups be
+    small, where there is time for a long search.
+    """
+    if not is_long and layer.posts < _BALANCED * _work(layer):
         return Chooser(layer).best(count)
     found = Chooser(layer).best(_LOOKED * count)
     firsts = {tiling.blocks: (cost, tiling) for cost, tiling in reversed(found)}
@@ -161,12 +177,15 @@ def _cycles(found: tuple[float, Tiling]) -> float:
 class _Timer:
     """Times programs of one layer until the steps it may time are used up."""
 
-    def __init__(self, layer: Layer, effort: float):
+    def __init__(self, layer: Layer, effort: float, is_alone: bool):
         self._layer = layer.alone()
+        self._spares = layer.config.has_moves and not is_alone
         self._bounds = Bounds(layer.config, layer.timing)
         self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
-        #: Of the program timed last.
-        self.steps = 0
+
+    def steps_of(self, tiling: Tiling) -> int:
+        """Steps of its program."""
+        return len(lower(tiling, self._layer, MemoryPlan(keep=False)))
 
     def least(self, choices: list[Tiling], enough: float, most: float) -> tuple[float, Tiling] | None:
         """The choice of least cycles, if these are fewer than `most`.
@@ -193,13 +212,13 @@ class _Timer:
     def cycles(self, tiling: Tiling, most: float) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end.
 
-        Where tensors may stay on chip, what is loaded twice has a price of its own: memory is spared for a reason.
+        Where tensors may stay on chip for other layers, what is loaded twice has a price of its own: memory is spared
+        for a reason.
         """
         layer = self._layer
         steps = lower(tiling, layer, MemoryPlan(keep=False))
-        self.steps = len(steps)
         self._left -= len(steps)
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
         cycles = cycles_of(layer.config, layer.timing, steps)
-        return cycles + BEAT * self._bounds.load_beats(steps) if layer.config.has_moves else cycles
+        return cycles + BEAT * self._bounds.load_beats(steps) if self._spares else cycles

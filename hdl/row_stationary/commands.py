@@ -120,8 +120,10 @@ JoiningBody = variant(PassBody, """
     With ``join`` set, sums join those that stand in the global buffer, each shifted by what the POST of a block of
     scores has found: chains begin at zero, and what they make is added to the psums, which are read in the order in
     which they are written. With s the shift ``shift_base + f`` of window f, psums are shifted to the right by
-    ``max(s, 0)`` bits, and what chains make by ``max(-s, 0)`` bits, both rounded to nearest, halves upwards. ``fresh``,
-    ``bias`` and ``maximum`` must be zero.
+    ``max(s, 0)`` bits, and what chains make by ``max(-s, 0)`` bits, both rounded to nearest, halves upwards. With
+    ``low_part`` set, which needs ``join``, psums are not shifted, and what chains make by 8 bits more, 31 at most:
+    ifmaps are the lower bytes of numerators, whose upper ones a pass before has joined. ``fresh``, ``bias`` and
+    ``maximum`` must be zero.
 
     With ``by_word`` set, filters are a matrix of bytes in the filter buffer, of which PEs are sent a word at a time.
     Word (filter i, channel k) of set (t, r) is byte ``8 * filter_base + filter_last + t * psum_image_step +
@@ -131,7 +133,7 @@ JoiningBody = variant(PassBody, """
     line, are sent at once; ``window + 1`` is a multiple of 8.
 
     With ``no_sign`` set, ifmap words have no sign, whatever the setup says. ``rows`` must be zero with ``join``, too.
-    """, added={"join": 1, "by_word": 1, "by_line": 1, "no_sign": 1, "shift_base": SHIFT_BITS})
+    """, added={"join": 1, "by_word": 1, "by_line": 1, "no_sign": 1, "shift_base": SHIFT_BITS, "low_part": 1})
 
 _LOAD = variant(LoadBody, """Destinations are buffers.
 

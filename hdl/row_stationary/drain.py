@@ -35,8 +35,8 @@ class PsumDrain(wiring.Component):
     -------
     i : In(stream.Signature(walk_layout(ceil_log2(lines), PSUM_COUNTS)))
         Walks of passes: loops over ofmap rows (the column tag), filter sets (the row tag), beats, windows, ifmaps.
-        With `shift_rows`, ``walk``, whether sums ``join`` those that stand there, and ``shift_base``, the row of the
-        first window.
+        With `shift_rows`, ``walk``, whether sums ``join`` those that stand there, as their ``low`` part, and
+        ``shift_base``, the row of the first window.
     old, shifts : In(stream.Signature(ArrayLayout(psum, psum_lanes))), In(ShiftWrite(shift_rows))
         With `shift_rows`, beats of what stands there, of passes that join it, and shifts of rows.
     wants, beats : Out(stream.Signature(shape.tag)), In(stream.Signature(beat_layout))
@@ -58,7 +58,7 @@ class PsumDrain(wiring.Component):
         item = walk_layout(ceil_log2(lines), PSUM_COUNTS)
         members: dict[str, Any] = {}
         if self._join is not None:
-            item = data.StructLayout({"walk": item, "join": 1, "shift_base": SHIFT_BITS})
+            item = data.StructLayout({"walk": item, "join": 1, "low": 1, "shift_base": SHIFT_BITS})
             words = data.ArrayLayout(shape.psum, shape.psum_lanes)
             members = {"old": In(stream.Signature(words)), "shifts": In(ShiftWrite(shift_rows))}
         super().__init__({
@@ -76,7 +76,7 @@ class PsumDrain(wiring.Component):
         """Build the walk, and the queue of addresses of beats to come, which sums may join on their way."""
         m = Module()
 
-        row = {} if self._join is None else {"join": 1, "row": len(self._join.i.payload.row)}
+        row = {} if self._join is None else {"join": 1, "low": 1, "row": len(self._join.i.payload.row)}
         place_shape = data.StructLayout({"address": ceil_log2(self._lines), "last": 1} | row)
         m.submodules.walk = walk = self._walk
         m.submodules.places = places = StreamFIFO(place_shape, 4)
@@ -117,9 +117,9 @@ class PsumDrain(wiring.Component):
         """Let beats join the sums in their places, where their pass does; return the stream of what is written."""
         join, walk, item = self._join, self._walk, self.i.payload
         m.submodules.join = join
-        joins, base = Signal(), Signal(len(join.i.payload.row))
+        joins, low, base = Signal(), Signal(), Signal(len(join.i.payload.row))
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [joins.eq(item.join), base.eq(item.shift_base)]
+            m.d.sync += [joins.eq(item.join), low.eq(item.low), base.eq(item.shift_base)]
         beat, known = self.beats.payload, places.o.payload
         wiring.connect(m, wiring.flipped(self.old), join.old)
         wiring.connect(m, wiring.flipped(self.shifts), join.shifts)
@@ -128,9 +128,10 @@ class PsumDrain(wiring.Component):
             walk.i.payload.eq(item.walk),
             self.i.ready.eq(walk.i.ready),
             places.i.payload.join.eq(joins),
+            places.i.payload.low.eq(low),
             places.i.payload.row.eq(base + walk.o.payload.index_3),
             join.i.valid.eq(self.beats.valid & places.o.valid),
-            *(join.i.payload[name].eq(known[name]) for name in ("address", "last", "join", "row")),
+            *(join.i.payload[name].eq(known[name]) for name in ("address", "last", "join", "low", "row")),
             join.i.payload.end.eq(beat.last),
             join.i.payload.words.eq(beat.words),
             join.o.ready.eq(self.result.ready),

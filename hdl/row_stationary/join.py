@@ -12,23 +12,28 @@ from .row import ArrayShape
 
 __all__ = ["SumJoin", "joined_layout"]
 
+#: Bits by which a low part is shifted more, and most of all.
+_LOW, _MOST = 8, 31
+
 
 def joined_layout(shape: ArrayShape, address_bits: int, rows: int) -> data.StructLayout:
     """Layout of a beat of sums that is to be written.
 
     ``address`` of its line, whether it is the ``last`` of its pass, the number ``end`` of its last word that counts,
-    its ``words``, and whether they ``join`` those that stand there, by the shift of a ``row``.
+    its ``words``, and whether they ``join`` those that stand there, by the shift of a ``row``, as the ``low`` part.
     """
     return data.StructLayout({
         "address": address_bits, "last": 1, "end": range(max(2, shape.psum_lanes)),
-        "words": data.ArrayLayout(shape.psum, shape.psum_lanes), "join": 1, "row": ceil_log2(rows)})
+        "words": data.ArrayLayout(shape.psum, shape.psum_lanes), "join": 1, "low": 1,
+        "row": ceil_log2(rows)})
 
 
 class SumJoin(wiring.Component):
     """Add beats of sums to those that stand where they go, shifted as the running maximum of a softmax changes.
 
     An amount above zero shifts what stands, one below zero what comes, to the right, rounded to nearest, halves
-    upwards. Beats that join nothing go the same way. Latency is :attr:`LATENCY` cycles, throughput a beat a cycle.
+    upwards. Of a low part what comes is shifted by 8 bits more, 31 at most, and what stands is not. Beats that join
+    nothing go the same way. Latency is :attr:`LATENCY` cycles, throughput a beat a cycle.
 
     Parameters
     ----------
@@ -112,8 +117,9 @@ class SumJoin(wiring.Component):
         fine = Signal(3, name=f"fine_{lane}", reset_less=True)
         new, negative = beats[1].words[lane], amount < 0
         # Of a beat that joins nothing it is zero that is shifted.
-        distance = Mux(negative, -amount, amount)[:5]
-        swaps = beats[1].join & negative
+        below = Mux(negative, -amount, 0)[:5]
+        distance = Mux(beats[1].low, Mux(below > _MOST - _LOW, _MOST, below + _LOW), Mux(negative, below, amount))[:5]
+        swaps = beats[1].join & (negative | beats[1].low)
         m.d.sync += [
             old.eq(Mux(self.i.payload.join, self.old.payload[lane], 0)),
             chosen.eq(Cat(Const(0, 1), Mux(swaps, new, old)).as_signed() >> Cat(Const(0, 3), distance[3:])),

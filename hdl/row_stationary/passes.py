@@ -198,10 +198,12 @@ class PassEngine(wiring.Component):
                 (command.psum_sets, command.psum_image_step), (channels, channel_step),
                 (command.filters, command.ifmap_line_step))})
         port, walk = entries["drain"]
-        entries["drain"] = port, {"walk": walk, "join": command.join, "shift_base": command.shift_base}
+        entries["drain"] = port, {"walk": walk, "join": command.join, "low": command.low_part,
+                                  "shift_base": command.shift_base}
         others = command.fresh | command.bias | command.maximum | command.rows.any()
         passes = self.commands.valid & ~command.setup
         never(m, "join", passes & command.join & others, "fresh, bias, maximum and rows must be zero")
+        never(m, "low_part", passes & command.low_part & ~command.join, "low_part needs join")
         loops = command.rows.any() | command.psum_rows.any() | command.ifmap_lines.any() | command.filter_height.any()
         never(m, "by_word", passes & command.by_word & loops, "counts whose steps filters use must be zero")
 

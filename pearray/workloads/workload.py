@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.frontends.onnx.importer import load_onnx
+from ..compiler.frontends.tflite.importer import load_tflite
 from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
 from ..compiler.operators import (
@@ -33,6 +34,7 @@ from ..hdl.shell.config import Config
 from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
+from .image_networks import IMAGE_NETWORKS
 from .made import Workload
 from .settings import LARGEST, Settings
 
@@ -44,6 +46,10 @@ BUILT_IN = {
     "digits": "the same digits through a larger CNN, quantised for each channel",
     "llama-block": "a decoder block of LLaMA, small, with drawn weights: a prompt, then token by token",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
+    "alexnet": "AlexNet, whole, on drawn images with drawn weights",
+    "vgg-16": "VGG-16, likewise",
+    "resnet-50": "ResNet-50, likewise",
+    "mobilenet-v2": "MobileNetV2, likewise",
     "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 
@@ -61,6 +67,7 @@ FORMS = {
     "encoder-layer:P,D,H,FF": "multi-head attention, two products around FF with GELU, residuals and LayerNorms",
     "softmax:ROWS,D": "softmax of each of some rows of D elements",
     "MODEL.onnx": "an ONNX file, on random inputs",
+    "MODEL.tflite": "a TensorFlow Lite file, quantised to int8, on random inputs",
 }
 
 
@@ -71,7 +78,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     Parameters
     ----------
     name : str
-        One of :data:`FORMS`, a name in :data:`BUILT_IN`, or the path of an ONNX file.
+        One of :data:`FORMS`, a name in :data:`BUILT_IN`, or the path of an ONNX or TensorFlow Lite file.
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
@@ -112,8 +119,10 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     named = {"mnist": _digits, "digits": _digits, "alexnet-conv": _alexnet, "llama-block": _llama, "minilm": _minilm}
     if name in named:
         return named[name]
-    if name.endswith(".onnx") or Path(name).is_file():
-        return _onnx
+    if name in IMAGE_NETWORKS:
+        return _image_network
+    if name.endswith((".onnx", ".tflite")) or Path(name).is_file():
+        return _file
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
 
@@ -347,14 +356,20 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
 
 
+def _image_network(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    batch = settings.integer("batch", 1)
+    settings.finish()
+    return Workload(name, *IMAGE_NETWORKS[name](rng, batch))
+
+
 def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
     from .sentence_workload import sentence_workload
 
     return sentence_workload(name, rng, settings)
 
 
-def _onnx(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    model = load_onnx(name)
+def _file(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+    model = (load_tflite if name.endswith(".tflite") else load_onnx)(name)
     batch = settings.integer("batch", 0, 0)
     settings.finish()
     graph = model.graph(batch or None)
@@ -365,6 +380,10 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
     """Draw an input so that what the network sees of it covers the whole range of its type."""
     tensor = graph.tensors[name]
     check_size(name, tensor.shape)
+    if name in graph.masks:
+        # Words of which every second is one, or what hides the others from all queries.
+        shown = rng.integers(0, 2, tensor.shape)
+        return ((shown - 1) * 1e4 if tensor.dtype.kind == "f" else shown).astype(tensor.dtype)
     if tensor.dtype.kind in "iu":
         info = np.iinfo(tensor.dtype)
         return rng.integers(info.min, info.max + 1, tensor.shape, dtype=tensor.dtype)

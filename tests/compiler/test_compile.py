@@ -12,7 +12,7 @@ from pearray.compiler.compiled import LEVELS
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kernels.channelwise import relu
 from pearray.compiler.kernels.lowerings import LOWERINGS
-from pearray.compiler.operators import Gemm, Linear, Operator, Relu, Requant
+from pearray.compiler.operators import Conv2d, Gemm, Linear, Operator, Relu, Requant, Reshape, Transpose
 
 ON = [configuration(), pe.load_config("tests/cocotb/row_stationary.toml").hardware]
 
@@ -46,6 +46,27 @@ def test_levels_are_printed(rng, config):
     assert places[-1].endswith(" program")
     assert compiled.dump("commands").splitlines() == compiled.commands.splitlines()
     assert len(compiled.dump("commands").splitlines()) == len(compiled.program.commands)
+
+
+@pytest.mark.parametrize("config", ON)
+@pytest.mark.parametrize("read", ["image", "rows"])
+@pytest.mark.parametrize("is_view", [False, True])
+def test_inputs_stand_as_their_readers_want_them(rng, config, read, is_view):
+    """An image in another order would be copied before its first layer, and once more behind its last one."""
+    w = operands(rng, (4, 3, 2, 2) if read == "image" else (4, 60))
+    layer = (Conv2d if read == "image" else Linear)(requant=Requant.onnx(1, 0, 1, 0, 900, 0))
+    turned = Transpose((0, 3, 1, 2)) if read == "image" else Reshape((2, 60))
+    nodes = [Node("turned", turned, {"x": "x"}, {"y": "t"}), Node("layer", layer, {"x": "t", "w": "w"}, {"y": "h"})]
+    if read == "image":
+        nodes.append(Node("back", Transpose((0, 2, 3, 1), is_view=is_view), {"x": "h"}, {"y": "y"}))
+    graph = Graph(nodes, {"x": Tensor("x", (2, 5, 4, 3), np.dtype(np.int8))}, {"w": w}, ["x"],
+                  ["y" if read == "image" else "h"])
+    compiled = interpret(graph, {"x": operands(rng, (2, 5, 4, 3))}, config)
+    # What is said to be a transposition of its own is made, as others would be.
+    assert len(compiled.layers) == 1 + (read == "image" and not is_view)
+    assert len(compiled.dump("kernels").splitlines()) == len(compiled.layers)
+    placed = compiled.inputs["x"].layout
+    np.testing.assert_array_equal(placed.positions().reshape(-1), np.arange(120))
 
 
 def test_unknown_levels_are_named(rng):

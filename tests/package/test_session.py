@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import pearray as pe
+from pearray.compiler.graph.graph import Graph, Node, Tensor
 
 
 def _handle(outputs=None):
@@ -38,6 +39,45 @@ def test_memory_is_no_array_of_the_caller(rng):
         wanted[:, position] = x[:, 0]
         np.testing.assert_array_equal(result.outputs["present"], wanted)
         result.outputs["present"][:] = 9
+
+
+def _decoder(rng):
+    """Attention over keys and values that stay in memory, and a token."""
+    shapes = {"q": (1, 1, 8), "k": (1, 1, 8), "v": (1, 1, 8), "keys": (1, 64, 8), "values": (1, 64, 8)}
+    given = {name: rng.integers(-128, 128, shape).astype(np.int8) for name, shape in shapes.items()}
+    scales = dict.fromkeys(("q_scale", "k_scale", "v_scale", "y_scale"), 1 / 64)
+    nodes = [Node("append k", pe.Append(), {"past": "keys", "x": "k", "position": "at"}, {"present": "all keys"}),
+             Node("append v", pe.Append(), {"past": "values", "x": "v", "position": "at"}, {"present": "all values"}),
+             Node("attend", pe.Attention(**scales, causal=True),
+                  {"q": "q", "k": "all keys", "v": "all values", "position": "at"}, {"y": "y"})]
+    tensors = {name: Tensor(name, value.shape, value.dtype) for name, value in given.items()}
+    graph = Graph(nodes, {**tensors, "at": Tensor("at", (), np.dtype(np.int64))},
+                  inputs=[*given, "at"], outputs=["y", "all keys", "all values"])
+    return graph, given
+
+
+def test_a_run_takes_the_shortest_program(rng):
+    """Steps at the beginning of a context would cost what the last one does; all programs have one memory."""
+    graph, given = _decoder(rng)
+    handle = pe.compile(graph, {**given, "at": 0}, on="systolic-8x8")
+    session = handle.session({"keys": given["keys"], "values": given["values"]})
+    token, cycles = {name: given[name] for name in "qkv"}, {}
+    for position in (0, 15, 31, 32, 63):
+        expected = pe.golden_run(graph, {**token, **session.state, "at": np.array(position)}, on="systolic-8x8")
+        result = session.run({**token, "at": position})
+        for name, value in expected.items():
+            np.testing.assert_array_equal(result.outputs[name], value, f"{name} at {position}")
+        cycles[position] = result.cycles
+    assert cycles[0] <= cycles[15] <= cycles[31] < cycles[32] == cycles[63]
+    whole, lengths = handle.compiled(), []
+    for most in (7, 15, 31, None):
+        short = handle.compiled(most_position=most)
+        lengths.append(short.program.length)
+        assert {name: placed.address for name, placed in (short.inputs | short.outputs).items()} == {
+            name: placed.address for name, placed in (whole.inputs | whole.outputs).items()}
+    assert lengths == sorted({*lengths})
+    with pytest.raises(pe.PearrayError, match=r"^input 'at' must be in 0\.\.63, not 64"):
+        session.run({**token, "at": 64})
 
 
 def test_wrong_states_are_named():

@@ -1,8 +1,11 @@
 """Fused attention on the RTL: its outputs, what its rules say, and the cycles and accesses that are predicted."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
-from attention_draws import UNIT, attention_array, drawn_attention
+from attention_draws import UNIT, attention_array, drawn_attention, drawn_masks
 from random_workloads import operands
 
 import pearray as pe
@@ -16,12 +19,17 @@ def _run(operator, tensors, config, disturbance=None):
     """Run a program, compare what it stores, and return its counters and those that are predicted."""
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
-    inputs = {name: tensors[name] for name in graph.inputs}
+    counters = _check(compiled, {name: tensors[name] for name in graph.inputs}, disturbance)
+    return counters, predict(config, compiled.program)
+
+
+def _check(compiled, inputs, disturbance=None):
+    """Run a compiled program, compare what it stores, and return its counters."""
     placed = compiled.outputs["y"]
-    outcome = run(Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
+    outcome = run(Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
                       [(placed.address, placed.nbytes)]), disturbance=disturbance)
     np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), compiled.graph.golden(inputs)["y"])
-    return outcome.counters, predict(config, compiled.program)
+    return outcome.counters
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,38 @@ def test_drawn_attention_equals_golden(config, seed):
         counts = (*EXACT, "move_commands", "moved_beats")
         assert {name: counters[name] for name in counts} == {name: expected[name] for name in counts}
         assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
+
+
+def test_masks_of_runs_equal_golden(rng):
+    """One program takes another mask at each run, in any form; accesses and cycles are those of all keys."""
+    config = attention_array("4x6")
+    for number in range(5):
+        operator, tensors = drawn_attention(rng, config)
+        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
+        graph = Graph.of(dataclasses.replace(operator, lengths=None), {**tensors, "mask": masks[0]}, constants=())
+        compiled = compile_graph(graph, config)
+        expected = predict(config, compiled.program)
+        for mask in masks:
+            stalls = number == 4
+            counters = _check(compiled, {**tensors, "mask": mask}, Disturbance(stall=0.3, seed=1) if stalls else None)
+            assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
+            assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
+
+
+def test_a_handle_takes_masks(rng):
+    """From Python, without constants, each run gives the mask, and products that it hides are not counted as work."""
+    config = attention_array("4x6")
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT)
+    tensors = {name: operands(rng, (2, 9, 6)) for name in "qkv"}
+    handle = pe.compile(operator, {**tensors, "mask": np.ones(9, bool)}, config, constants=())
+    for keys in (9, 4):
+        given = {**tensors, "mask": np.arange(9) < keys}
+        result = handle.run(given)
+        np.testing.assert_array_equal(result.outputs["y"], pe.golden_run(operator, given, on=config)["y"])
+        assert result.macs == 2 * 9 * keys * 12
+    with pytest.raises(pe.PearrayError, match=re.escape("unknown constant 'bias'")):
+        pe.compile(operator, {**tensors, "mask": np.ones(9, bool)}, config, constants=["bias"])
 
 
 #: As many lanes as columns: softmax keeps up with the array.

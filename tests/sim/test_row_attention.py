@@ -1,14 +1,17 @@
 """Fused attention on the RTL of row-stationary arrays: its outputs, and what its rules say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from attention_draws import UNIT, drawn_attention, row_array
+from attention_draws import UNIT, drawn_attention, drawn_masks, row_array
 from random_workloads import operands
 from slow import slow
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
+from pearray.compiler.row_stationary.accesses import accesses
 from pearray.sim.engine import Disturbance, Job, run
 
 CONFIG = row_array("4x6")
@@ -18,23 +21,51 @@ def _run(operator, tensors, config=CONFIG, **options):
     """Run a program, compare what it stores, and return its counters."""
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
-    inputs = {name: tensors[name] for name in graph.inputs}
+    return _check(compiled, {name: tensors[name] for name in graph.inputs}, **options), compiled
+
+
+def _check(compiled, inputs, engine="verilator", **options):
+    """Run a compiled program, compare what it stores, and return its counters."""
     placed = compiled.outputs["y"]
-    engine = options.pop("engine", "verilator")
-    outcome = run(Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address,
+    outcome = run(Job(compiled.config, compiled.segments + compiled.bind(inputs), compiled.program_address,
                       [(placed.address, placed.nbytes)]), engine, **options)
     np.testing.assert_array_equal(placed.from_bytes(outcome.regions[0]), compiled.graph.golden(inputs)["y"])
-    return outcome.counters, compiled
+    return outcome.counters
 
 
 def test_drawn_attention_equals_golden(seed):
-    """The RTL gives golden's bytes for any shape and mask, however the memory stalls, and moves each numerator once."""
+    """The RTL gives golden's bytes for any shape and mask, however the memory stalls, and accesses as predicted."""
     for number in range(16):
         operator, tensors = drawn_attention(np.random.default_rng([seed, number, 2]), CONFIG)
         disturbance = Disturbance(stall=[0.1, 0.5][number // 2 % 2], seed=number) if number % 2 else None
         counters, compiled = _run(operator, tensors, disturbance=disturbance)
-        assert counters["move_commands"] == compiled.program.counts["move"]
-        assert counters["execute_macs"] + counters["execute_gated"] == compiled.layers[0].work
+        expected = accesses(CONFIG, compiled.program)
+        assert {**{name: counters[name] for name in expected},
+                "execute_macs": counters["execute_macs"] + counters["execute_gated"]} == expected
+        assert expected["execute_macs"] == compiled.layers[0].work
+
+
+def test_masks_of_runs_equal_golden(rng):
+    """One program takes another mask at each run, in any form."""
+    for _ in range(3):
+        operator, tensors = drawn_attention(rng, CONFIG)
+        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+        masks = [*drawn_masks(rng, heads, queries, keys, 2)]
+        graph = Graph.of(dataclasses.replace(operator, lengths=None), {**tensors, "mask": masks[0]}, constants=())
+        compiled = compile_graph(graph, CONFIG)
+        for mask in masks:
+            _check(compiled, {**tensors, "mask": mask})
+
+
+def test_positions_equal_golden(rng):
+    """A decoder's steps from one program: bounds of keys go up with the position, with numerators of two bytes, too."""
+    tensors = {name: operands(rng, (2, 1 if name == "q" else 100, 24)) for name in "qkv"}
+    for two_bytes in (False, True):
+        operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, causal=True, window=60,
+                                two_bytes=two_bytes)
+        compiled = compile_graph(Graph.of(operator, {**tensors, "position": np.array(0)}), CONFIG)
+        for position in (0, 47, 48, 99):
+            _check(compiled, {**tensors, "position": np.array(position)})
 
 
 def test_softmax_runs_under_products(rng):

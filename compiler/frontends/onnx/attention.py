@@ -3,13 +3,14 @@
 All become one node of fused attention on stored integers, whose scores stay on chip.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Attention, Reshape, RotaryEmbedding, Transpose
+from .attention_masks import Known, Term, of_heads, stored_mask
 from .attention_operators import OPERATORS as KNOWN
 from .attention_operators import Asked, asked
 from .between import check_between
@@ -18,7 +19,7 @@ from .floats import Floats, Stored, check_no_activation
 from .fusion import SPELLED
 from .heads import join_heads, split_heads
 
-__all__ = ["OPERATORS", "is_attention", "stored_attention"]
+__all__ = ["OPERATORS", "is_attention", "met_by_scores", "stored_attention"]
 
 _ROLES = ("q", "k", "v")
 
@@ -29,6 +30,13 @@ OPERATORS = tuple(kind for _, kind in KNOWN)
 def is_attention(node: OnnxNode) -> bool:
     """Whether a node is attention: an operator, or products and a Softmax that stand for one."""
     return (node.domain, node.op_type) in KNOWN or (node.domain, node.op_type) == SPELLED
+
+
+def met_by_scores(node: OnnxNode) -> list[str]:
+    """Names of what scores of a node of attention may meet: masks and what they follow from."""
+    if (node.domain, node.op_type) == SPELLED:
+        return [step.input(index) for _, step, index in node.attributes["steps"]]
+    return [name for name in node.inputs[3:] if name]
 
 
 def stored_attention(node: OnnxNode, graph: Builder, floats: Floats) -> OnnxNode:
@@ -44,39 +52,66 @@ def stored_attention(node: OnnxNode, graph: Builder, floats: Floats) -> OnnxNode
     Raises
     ------
     PearrayError
-        If an operand is not quantised, a mask or a factor no constant, or an attribute or input is not supported.
+        If an operand is not quantised, a factor no constant, a mask neither that nor given by runs, or an attribute or
+        input is not supported.
     """
-    is_spelled = (node.domain, node.op_type) == SPELLED
-    names, form, scale, mask = (
-        _spelled_out(node, graph, floats) if is_spelled else asked(node, floats.value))
+    is_spelled, known = (node.domain, node.op_type) == SPELLED, Known(floats, graph)
+    names, form, scale, mask = _spelled_out(node, known) if is_spelled else asked(node, known)
     inputs: list[str] = []
     for role, name in zip(_ROLES, names, strict=True):
         inputs += name if isinstance(name, tuple) else floats.operand(role, name)
     if mask is not None:
-        form["mask"] = graph.store(f"{node.outputs[0]}:mask", mask)
+        form["mask"] = mask
     return node.standing_for("Attention", inputs, node.outputs, form | {"scale": scale}, OWN)
 
 
-def _spelled_out(node: OnnxNode, graph: Builder, floats: Floats) -> Asked:
+def _spelled_out(node: OnnxNode, known: Known) -> Asked:
     """Operands, form, factor and mask of attention that is spelled out; scores are scaled and masked in any order."""
     qk, av, axis = (node.attributes[name] for name in ("qk", "av", "axis"))
-    check_between(node.attributes["between"], graph)
-    scale, mask, rank = np.float64(1), None, 0
+    check_between(node.attributes["between"], known.graph)
+    scale, rank, terms = np.float64(1), 0, []
+    #: Factor of the scores behind each term.
+    factors: list[np.float64] = []
     for kind, step, index in node.attributes["steps"]:
-        found = _number(step, index, graph, floats)
-        rank = max(rank, found.ndim)
         if kind == "plus":
-            # What scales the scores later scales the mask. What is hidden twice is hidden.
-            with np.errstate(over="ignore"):
-                mask = found if mask is None else mask + found
+            terms.append(_term(step, index, known))
+            factors.append(np.float64(1))
+            value = terms[-1].value
+            rank = max(rank, len(known.graph.tensor(terms[-1].name).shape) if value is None else value.ndim)
             continue
+        found = _number(step, index, known)
+        if found is None:
+            raise PearrayError(f"{step.inputs[index]!r}, which meets the scores, must be a constant")
+        rank = max(rank, found.ndim)
         if found.size != 1 or not np.isfinite(found).all() or found.item() <= 0:
             raise PearrayError(f"factor of scores must be one number above 0, not {found.tolist()}")
         factor = np.float64(found.item()) if kind == "times" else 1 / np.float64(found.item())
         with np.errstate(over="ignore"):
-            scale, mask = scale * factor, None if mask is None else (mask * factor).astype(np.float32)
+            scale = scale * factor
+            factors = [each * factor for each in factors]
     names = [_operand(qk, 0), _operand(qk, 1), _operand(av, 1)]
+    mask = stored_mask(known.graph, node, _scaled(terms, factors)) if terms else None
     return Asked(names, {"transposed": True, "axis": axis, "rank": rank}, float(scale), mask)
+
+
+def _scaled(terms: Sequence[Term], factors: Sequence[np.float64]) -> list[Term]:
+    """Terms of a mask, scaled as the scores are behind them."""
+    def scaling(factor: np.float64) -> Callable[[np.ndarray], np.ndarray]:
+        def scaled(value: np.ndarray) -> np.ndarray:
+            with np.errstate(over="ignore"):
+                return (value * factor).astype(np.float32)
+        return scaled
+
+    return [term if factor == 1 else term._replace(change=scaling(factor))
+            for term, factor in zip(terms, factors, strict=True)]
+
+
+def _term(node: OnnxNode, index: int, known: Known) -> Term:
+    """Operand that is added to scores: a constant, or what a run gives."""
+    value = _number(node, index, known)
+    if value is not None:
+        return Term("", value)
+    return known.term("mask", node.inputs[index])
 
 
 def _operand(node: OnnxNode, index: int) -> str | Stored:
@@ -87,16 +122,13 @@ def _operand(node: OnnxNode, index: int) -> str | Stored:
     return node.inputs[first], node.inputs[first + 1], node.inputs[first + 2]
 
 
-def _number(node: OnnxNode, index: int, graph: Builder, floats: Floats) -> np.ndarray:
-    """Constant operand of a step between the products, as real numbers."""
+def _number(node: OnnxNode, index: int, known: Known) -> np.ndarray | None:
+    """Constant operand of a step between the products, as real numbers; None if a run gives it."""
     if node.domain == MICROSOFT:
-        stored = graph.constant(node, 3 * index, "operand")
-        scale, zero = graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]
+        stored = known.graph.constant(node, 3 * index, "operand")
+        scale, zero = known.graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]
         return ((stored.astype(np.float64) - zero) * scale).astype(np.float32)
-    found = floats.value(node.inputs[index])
-    if found is None:
-        raise PearrayError(f"{node.inputs[index]!r}, which meets the scores, must be a constant")
-    return found
+    return known.value(node.inputs[index])
 
 
 @handles("Attention", domain=OWN)
@@ -122,7 +154,7 @@ def _attention(node: OnnxNode, graph: Builder) -> None:
     shape = shapes[0]
     inputs = dict(zip(_ROLES, names, strict=True))
     if "mask" in given:
-        inputs["mask"] = _mask(graph, given["mask"], scores)
+        inputs["mask"] = of_heads(node, graph, given["mask"], scores)
     result = graph.inner(node.outputs[0], "heads")
     operator = Attention(**scales, scale=given["scale"], causal=given.get("causal", False), window=given.get("window"),
                          lengths=_lengths(given, shapes[0], shapes[1]))
@@ -147,13 +179,13 @@ def _turned(node: OnnxNode, graph: Builder, name: str, scale: float) -> tuple[st
 
 def _lengths(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...]) -> list[int] | None:
     """Keys of each head of all batches, if the node tells those of each batch; all of k is then what it has seen."""
-    lengths = given.get("lengths")
-    if lengths is None:
+    if "batches" not in given:
         return None
-    if len(lengths) != q[0] or given["total"] != k[1] or q[1] != k[1]:
+    lengths, batches = given["lengths"], given["batches"]
+    if batches != q[0] or given["total"] != k[1] or q[1] != k[1]:
         raise PearrayError(f"seqlens_k must be one for each of {q[0]} batches, and total_sequence_length = queries = "
-                           f"keys, as before the first token, not {len(lengths)}, {given['total']}, {q[1]} and {k[1]}")
-    return [length for length in lengths for _ in range(given["heads"][0])]
+                           f"keys, as before the first token, not {batches}, {given['total']}, {q[1]} and {k[1]}")
+    return None if lengths is None else [length for length in lengths for _ in range(given["heads"][0])]
 
 
 def _scores(given: Mapping[str, Any], q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> tuple[int, ...]:
@@ -204,17 +236,3 @@ def _heads(node: OnnxNode, graph: Builder, role: str, name: str) -> str:
     result = graph.inner(name, role)
     graph.add(node, Reshape((-1, *shape[-2:])), {"x": name}, result)
     return result
-
-
-def _mask(graph: Builder, name: str, scores: tuple[int, ...]) -> str:
-    """Mask as attention takes it, one for all heads of all batches or one for each."""
-    value = graph.constants[name]
-    fits = value.ndim <= len(scores) and all(
-        size in (1, whole) for size, whole in zip(value.shape[::-1], scores[::-1], strict=False))
-    if not fits:
-        raise PearrayError(f"mask must broadcast to the scores {scores}, not be of shape {value.shape}")
-    if value.ndim < 3:
-        return name
-    own = value.reshape(value.shape[-2:]) if max(value.shape[:-2]) == 1 else np.broadcast_to(
-        value, (*scores[:-2], *value.shape[-2:])).reshape(-1, *value.shape[-2:])
-    return graph.store(f"{name}:heads", np.ascontiguousarray(own))

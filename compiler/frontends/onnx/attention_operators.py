@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
+from .attention_masks import Known, Term, hidden_behind, padding, seen_up_to, stored_mask
 from .builder import MICROSOFT, OnnxNode
 from .floats import check_first_output
 
 __all__ = ["OPERATORS", "Asked", "asked"]
-
-#: Value of a constant tensor, dequantised where it is stored, or None.
-Value = Callable[[str], np.ndarray | None]
 
 
 class Asked(NamedTuple):
@@ -27,14 +27,14 @@ class Asked(NamedTuple):
         Heads of queries and of keys, numbers of dimensions that operands may have, what each query sees.
     scale : float or None
         Factor of the scores, if it is given.
-    mask : ndarray or None
-        What is added to them, or whether a query sees a key.
+    mask : str or None
+        Name of what is added to them, or whether a query sees a key.
     """
 
     names: list[Any]
     form: dict[str, Any]
     scale: float | None
-    mask: np.ndarray | None
+    mask: str | None
 
 
 @dataclass(frozen=True)
@@ -50,50 +50,54 @@ class _Operator:
     allowed : mapping of str to tuple
         Values of those that must not have any.
     form : callable
-        Form, from these values, the node and :data:`Value`.
+        Form, from these values, the node and what is known of tensors.
     """
 
     others: Mapping[int, str]
     attributes: Mapping[str, Any]
-    form: Callable[[dict[str, Any], OnnxNode, Value], dict[str, Any]]
+    form: Callable[[dict[str, Any], OnnxNode, Known], dict[str, Any]]
     allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
-_MASKS = ("attn_mask", "attention_bias")
+_MASKS = ("attn_mask", "attention_bias", "key_padding_mask", "nonpad_kv_seqlen")
 
 #: Inputs that are no tensor of scores, and that a form reads.
 _READ = ("seqlens_k", "total_sequence_length", "cos_cache", "sin_cache")
 
 
-def _standard(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+def _standard(taken: dict[str, Any], node: OnnxNode, known: Known) -> dict[str, Any]:
     return {"heads": (taken["q_num_heads"], taken["kv_num_heads"]), "causal": bool(taken["is_causal"]), "ranks": (3, 4),
             "last_sees_all": False}
 
 
-def _multi_head(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+def _multi_head(taken: dict[str, Any], node: OnnxNode, known: Known) -> dict[str, Any]:
     # Of fewer queries than keys, onnxruntime lets the last query alone see all keys.
     return {"heads": (taken["num_heads"],) * 2, "causal": bool(taken["unidirectional"]), "ranks": (3,),
             "last_sees_all": True}
 
 
-def _grouped(taken: dict[str, Any], node: OnnxNode, value: Value) -> dict[str, Any]:
+def _grouped(taken: dict[str, Any], node: OnnxNode, known: Known) -> dict[str, Any]:
     window = taken["local_window_size"]
     if window != -1 and (window < 1 or not taken["causal"]):
         raise PearrayError(f"local_window_size must be -1, or at least 1 and causal 1, not {window}")
-    lengths, total = (value(node.input(place)) for place in (5, 6))
-    if lengths is None or total is None or not lengths.dtype == total.dtype == np.int32:
-        raise PearrayError("seqlens_k and total_sequence_length must be constants of int32: a program has one length")
+    lengths, total = (known.value(node.input(place)) for place in (5, 6))
+    is_given = lengths is None and node.input(5) in known.graph.given
+    if total is None or total.dtype != np.int32 or not (is_given or lengths is not None) or (
+            known.typed(node.input(5))[1] != np.int32):
+        raise PearrayError("total_sequence_length must be a constant of int32, and seqlens_k that or what follows from "
+                           "inputs of the network")
     heads = taken["num_heads"], taken["kv_num_heads"]
     return {"heads": heads, "causal": bool(taken["causal"]), "ranks": (3,), "last_sees_all": True,
             "window": None if window == -1 else window, "total": int(total.reshape(-1)[0]),
-            "lengths": [int(last) + 1 for last in lengths.reshape(-1)],
-            "tables": [_table(node, place, value) for place in (7, 8)] if taken["do_rotary"] else None,
+            "lengths": None if lengths is None else [int(last) + 1 for last in lengths.reshape(-1)],
+            "batches": prod(known.typed(node.input(5))[0]),
+            "tables": [_table(node, place, known) for place in (7, 8)] if taken["do_rotary"] else None,
             "interleaved": bool(taken["rotary_interleaved"])}
 
 
-def _table(node: OnnxNode, place: int, value: Value) -> np.ndarray:
+def _table(node: OnnxNode, place: int, known: Known) -> np.ndarray:
     """Cosines or sines of angles (positions, R / 2)."""
-    found = value(node.input(place))
+    found = known.value(node.input(place))
     if found is None or found.dtype != np.float32 or found.ndim != 2:
         raise PearrayError("cos_cache and sin_cache must be constants of float32 with 2 dimensions where do_rotary is "
                            "1")
@@ -125,7 +129,7 @@ _OPERATORS: dict[tuple[str, str], _Operator] = {
 OPERATORS = tuple(_OPERATORS)
 
 
-def asked(node: OnnxNode, value: Value) -> Asked:
+def asked(node: OnnxNode, known: Known) -> Asked:
     """What a node of one of :data:`OPERATORS` asks for.
 
     Raises
@@ -134,7 +138,7 @@ def asked(node: OnnxNode, value: Value) -> Asked:
         If an attribute, an input or an output is not supported.
     """
     operator = _OPERATORS[node.domain, node.op_type]
-    mask = _mask(node, operator, value)
+    terms = _terms(node, operator, known)
     check_first_output(node)
     if len(node.inputs) < 3 or not all(node.inputs[:3]):
         raise PearrayError("q, k and v must all be given")
@@ -144,21 +148,41 @@ def asked(node: OnnxNode, value: Value) -> Asked:
             raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]}")
     if "scale" in node.attributes and not taken["scale"] > 0:
         raise PearrayError(f"scale must be above 0, not {taken['scale']}")
-    return Asked(list(node.inputs[:3]), operator.form(taken, node, value), taken["scale"] or None, mask)
+    form = operator.form(taken, node, known)
+    mask = stored_mask(known.graph, node, terms) if terms else None
+    return Asked(list(node.inputs[:3]), form, taken["scale"] or None, mask)
 
 
-def _mask(node: OnnxNode, operator: _Operator, value: Value) -> np.ndarray | None:
-    """Mask of a node, after checking that it has no other input that is not supported."""
-    mask = None
+def _terms(node: OnnxNode, operator: _Operator, known: Known) -> list[Term]:
+    """What is added to the scores of a node, after checking that it has no other input that is not supported."""
+    terms = []
     for place, what in operator.others.items():
         name = node.input(place)
-        if not name or what in _READ:
+        if not name or (what in _READ and (what != "seqlens_k" or known.value(name) is not None)):
+            continue
+        if what == "seqlens_k":
+            if name in known.graph.given:
+                terms.append(known.term(what, name, partial(seen_up_to, keys=known.keys(node))))
             continue
         if what not in _MASKS:
-            raise PearrayError(f"input {what} = {name!r} is not supported; q, k, v and {' or '.join(_MASKS)} are")
-        mask = value(name)
-        if mask is None:
-            raise PearrayError(f"{what} {name!r} must be a constant")
-        if node.domain == MICROSOFT and mask.ndim != 4:
-            raise PearrayError(f"{what} must have 4 dimensions, not shape {mask.shape}")
-    return mask
+            raise PearrayError(f"input {what} = {name!r} is not supported; q, k, v and {', '.join(_MASKS)} are")
+        terms.append(known.term(what, name, _change(node, what, name, known)))
+    return terms
+
+
+def _change(node: OnnxNode, what: str, name: str, known: Known) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What an input becomes before it is added to scores; None for itself."""
+    if what not in ("key_padding_mask", "nonpad_kv_seqlen"):
+        if node.domain == MICROSOFT and known.value(name) is not None and len(known.typed(name)[0]) != 4:
+            raise PearrayError(f"{what} must have 4 dimensions, not shape {known.typed(name)[0]}")
+        return None
+    known.term(what, name)
+    keys, batches = known.keys(node), known.graph.tensor(known.floats.operand("k", node.inputs[1])[0]).shape[0]
+    (shape, dtype), is_padding = known.typed(name), what == "key_padding_mask"
+    allowed = [(batches,), (batches, keys)][:1 + is_padding]
+    if shape not in allowed or dtype != (np.int32 if is_padding else np.int64):
+        raise PearrayError(f"{what} must be of {'int32' if is_padding else 'int64'} and shape "
+                           f"{' or '.join(map(str, allowed))}, not {dtype} of shape {shape}")
+    if not is_padding:
+        return partial(hidden_behind, keys=keys)
+    return partial(padding, keys=keys, value=node.attributes.get("mask_filter_value", -1e4))

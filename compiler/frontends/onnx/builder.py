@@ -8,9 +8,10 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Node, Tensor
-from ...operators import Reshape, Transpose
+from ...operators import Given, Reshape, Transpose
 from ...operators.fields import check_scale
 from ...operators.operator import Operator
+from ..building import GraphBuilder, same_padding
 
 __all__ = [
     "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
@@ -21,6 +22,10 @@ MICROSOFT = "com.microsoft"
 
 #: Domain of quantised operators that no runtime has under a name of its own.
 OWN = "pearray"
+
+
+#: Attributes of nodes that stand for several of a file: limits behind them, and whether they are no kernel on integers.
+_INNER = ("activation", "is_float")
 
 
 @dataclass
@@ -83,15 +88,15 @@ class OnnxNode:
         Each has the type of its default; None stands for a list of integers.
         """
         for name in self.attributes:
-            # What stands for several nodes may have an activation, which no node of a file has.
-            if name not in defaults or (name == "activation" and self.proto is not None):
-                known = ", ".join(known for known in defaults if known != "activation") or "none"
+            # What stands for several nodes may have what no node of a file has.
+            if name not in defaults or (name in _INNER and self.proto is not None):
+                known = ", ".join(known for known in defaults if known not in _INNER) or "none"
                 raise PearrayError(f"attribute {name} = {self.attributes[name]!r} is not supported; known: {known}")
         values = {name: self.attributes.get(name, default) for name, default in defaults.items()}
         values = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
         for name, value in values.items():
             default = defaults[name]
-            if name in self.attributes and name != "activation" and not (
+            if name in self.attributes and name not in _INNER and not (
                     isinstance(value, type(default)) if default is not None else
                     isinstance(value, list) and all(isinstance(item, int) for item in value)):
                 kind = "a list of integers" if default is None else f"of type {type(default).__name__}"
@@ -144,53 +149,24 @@ class Quantisation(NamedTuple):
 
 
 @dataclass
-class Builder:
-    """Graph under construction.
+class Builder(GraphBuilder):
+    """Graph under construction."""
 
-    Parameters
-    ----------
-    tensors : dict of str to Tensor
-        Tensors made so far, and the graph's inputs.
-    constants : dict of str to ndarray
-        Tensors known at compile time.
-    """
-
-    tensors: dict[str, Tensor]
-    constants: dict[str, np.ndarray]
-    nodes: list[Node] = field(default_factory=list)
     #: Range of the values of tensors that the file stores in fewer bits than the type that holds them here.
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Versions of the operator sets and of the format of the file.
+    opsets: dict[str, int] = field(default_factory=dict)
+    ir_version: int = 10
     #: First dimension that the file gives to its inputs, and the one wanted instead.
     batches: tuple[int, int] | None = None
-    #: All names of tensors in the file, which others must not have.
-    names: set[str] = field(default_factory=set)
-    #: Tensors that the file does not have, with those on the way to which, or behind which, they are.
-    aliases: dict[str, str] = field(default_factory=dict)
+    #: Tensors of the file that a run gives, or that the host makes of these for masks, with their names in the graph.
+    given: dict[str, str] = field(default_factory=dict)
     #: Names of the graph's nodes that compute.
     _labels: set[str] = field(default_factory=set)
 
-    def inner(self, name: str, what: str) -> str:
-        """Name of a tensor that the file does not have, on the way to the one of a name."""
-        inner = f"{name}:{what}"
-        while inner in self.names or inner in self.constants or inner in self.tensors:
-            inner += "'"
-        self.aliases[inner] = name
-        return inner
-
-    def tensor(self, name: str) -> Tensor:
-        """Shape and type of a tensor, constant or not."""
-        if name in self.constants:
-            value = self.constants[name]
-            return Tensor(name, value.shape, value.dtype)
-        if name not in self.tensors:
-            raise PearrayError(f"tensor {name!r} is made by no node before this one")
-        return self.tensors[name]
-
     def store(self, name: str, value: np.ndarray, bounds: tuple[int, int] | None = None) -> str:
         """Add a constant that the file does not have, under a name like `name`, and return its name."""
-        while name in self.names or name in self.constants or name in self.tensors:
-            name += "'"
-        self.constants[name] = value
+        name = super().store(name, value)
         if bounds is not None:
             self.ranges[name] = bounds
         return name
@@ -263,7 +239,7 @@ class Builder:
 
     def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
         """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
-        if isinstance(operator, (Reshape, Transpose)):
+        if isinstance(operator, (Given, Reshape, Transpose)):
             return name
         label = node.name
         while label in self._labels:
@@ -324,7 +300,7 @@ def spatial_padding(auto_pad: str, pads: Any, sizes: tuple[int, int], kernel: tu
         return values[0], values[1], values[2], values[3]
     begins, ends = [], []
     for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+        total = same_padding(size, taps, stride, dilation)
         small, large = total // 2, total - total // 2
         begins.append(small if auto_pad == "SAME_UPPER" else large)
         ends.append(large if auto_pad == "SAME_UPPER" else small)

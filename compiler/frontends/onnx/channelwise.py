@@ -11,9 +11,8 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
-from .functions import UNARY
 
-__all__: list[str] = []
+__all__ = ["add_limited", "output_of"]
 
 _WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": None, "pads": None, "strides": None}
 
@@ -59,12 +58,15 @@ def _input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> Quantisati
     return found._replace(scale=np.asarray(one(f"{what}_scale", found.scale), np.float32))
 
 
-def _rounding(*tensors: Quantisation) -> str:
-    """Rounding of an operator between tensors; the runtime fuses none that has 4 bits or is limited behind it."""
-    return "onnx" if all(found.clamp is None for found in tensors) else "float"
+def _rounding(is_float: bool, *tensors: Quantisation) -> str:
+    """Rounding of an operator between tensors; the runtime fuses none that has 4 bits or is limited behind it.
+
+    `is_float` says that it does not for another reason.
+    """
+    return "onnx" if not is_float and all(found.clamp is None for found in tensors) else "float"
 
 
-def _output(node: OnnxNode, graph: Builder, what: str, index: int, activation: Any = None) -> Quantisation:
+def output_of(node: OnnxNode, graph: Builder, what: str, index: int, activation: Any = None) -> Quantisation:
     """Scale, zero point and range of the output; without a zero point it has the type of the first operand."""
     found = graph.quantisation(node, index, what, absent=graph.tensor(node.inputs[0]).dtype)
     scale, zero_point, clamp = one(f"{what}_scale", found.scale), found.zero_point, found.clamp
@@ -87,7 +89,7 @@ def _narrowed(table: np.ndarray, clamp: tuple[int, int] | None) -> np.ndarray:
     return table if clamp is None else np.clip(table, *clamp).astype(table.dtype)
 
 
-def _add_node(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict[str, str],
+def add_limited(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict[str, str],
               clamp: tuple[int, int] | None) -> None:
     """Append an operator, and a table that cuts its outputs off at a range narrower than that of 8 bits."""
     if clamp is None:
@@ -102,7 +104,7 @@ def _add_node(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict[s
 def _average_pool(node: OnnxNode, graph: Builder) -> None:
     is_global = node.op_type == "QLinearGlobalAveragePool"
     own = {} if is_global else _WINDOW | {"count_include_pad": 0, "dilations": None}
-    taken, size = node.take(**own, channels_last=0, activation=None), graph.image(node.inputs[0])
+    taken, size = node.take(**own, channels_last=0, activation=None, is_float=False), graph.image(node.inputs[0])
     if taken["channels_last"]:
         raise PearrayError("channels_last must be 0, not 1")
     window = {}
@@ -110,30 +112,31 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
         if two("dilations", taken["dilations"], (1, 1)) != (1, 1):
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
-    x, y = _input(node, graph, "x", 0), _output(node, graph, "y", 3, taken["activation"])
+    x, y = _input(node, graph, "x", 0), output_of(node, graph, "y", 3, taken["activation"])
     _check_types(node, x=graph.tensor(node.inputs[0]).dtype, y=y.zero_point.dtype)
     operator = AvgPool2d(**window, x_scale=float(x.scale), x_zero_point=x.zero_point, y_scale=float(y.scale),
-                         y_zero_point=y.zero_point, rounding=_rounding(x, y))
-    _add_node(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
+                         y_zero_point=y.zero_point, rounding=_rounding(taken["is_float"], x, y))
+    add_limited(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
 
 
 @handles("QLinearAdd", "QLinearMul", domain=MICROSOFT)
 @handles("Add", "Sub", domain=OWN)
 def _binary(node: OnnxNode, graph: Builder) -> None:
-    y = _output(node, graph, "C", 6, node.take(activation=None)["activation"])
+    taken = node.take(activation=None, is_float=False)
+    y = output_of(node, graph, "C", 6, taken["activation"])
     first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
     _check_types(node, A=graph.tensor(node.inputs[0]).dtype, B=graph.tensor(node.inputs[3]).dtype,
                  C=y.zero_point.dtype)
     kind, rounding = _BINARY[node.domain, node.op_type]
     operator = kind(
         float(first.scale), first.zero_point, float(second.scale), second.zero_point, float(y.scale), y.zero_point,
-        rounding or _rounding(first, second, y))
+        rounding or _rounding(taken["is_float"], first, second, y))
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     fixed = next((role for role, name in inputs.items() if name in graph.constants), None)
     x = graph.tensor(inputs["b" if fixed == "a" else "a"])
     # A constant of many values is a tensor as any other.
     if fixed is None or not operator.is_tabled(graph.constants[inputs[fixed]], x):
-        _add_node(node, graph, operator, inputs, y.clamp)
+        add_limited(node, graph, operator, inputs, y.clamp)
         return
     table = operator.constant_table(fixed, graph.constants[inputs[fixed]], x)
     graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name}, bounds=y.clamp)
@@ -176,9 +179,9 @@ def _clip(node: OnnxNode, graph: Builder) -> None:
 
 @handles("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
 def _function(node: OnnxNode, graph: Builder) -> None:
-    [name] = UNARY[node.op_type.removeprefix("QLinear")]
+    name = {"QLinearSigmoid": "sigmoid", "QLinearLeakyRelu": "leaky_relu"}[node.op_type]
     parameters = node.take(**golden_activation.FUNCTIONS[name].parameters)
-    x, y = graph.tensor(node.inputs[0]), _output(node, graph, "Y", 3)
+    x, y = graph.tensor(node.inputs[0]), output_of(node, graph, "Y", 3)
     if y.zero_point.dtype != x.dtype:
         raise PearrayError(f"Y_zero_point must be {x.dtype}, as X is, not {y.zero_point.dtype}")
     source = _input(node, graph, "X", 0)

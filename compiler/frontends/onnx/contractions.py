@@ -1,26 +1,39 @@
 """ONNX operators that contract: QLinearConv, QGemm, QLinearMatMul, and ConvTranspose in QDQ form."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape
+from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape, Sums
 from ...operators.fields import whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
 
 __all__: list[str] = []
 
 
-def _quantisations(node: OnnxNode, graph: Builder, names: str, result: int = 6) -> list[Quantisation]:
-    """How operands and result of a contraction are stored, by their names; the result's scale stands at `result`."""
-    operands = [graph.quantisation(node, index + 1, name, graph.tensor(node.inputs[index]).dtype)
-                for index, name in zip((0, 3), names, strict=False)]
-    return [*operands, graph.quantisation(node, result, names[2])]
+class _Ending(NamedTuple):
+    """How sums become a result, and its bounds, if they are narrower than its type."""
+
+    requant: Requant | Sums
+    bounds: tuple[int, int] | None
 
 
-def _requant(x: Quantisation, w: Quantisation, y: Quantisation) -> Requant:
-    return Requant.onnx(*x[:2], *w[:2], *y[:2], clamp=y.clamp)
+def _operands(node: OnnxNode, graph: Builder, names: str) -> list[Quantisation]:
+    """How both operands of a contraction are stored, by their names."""
+    return [graph.quantisation(node, index + 1, name, graph.tensor(node.inputs[index]).dtype)
+            for index, name in zip((0, 3), names, strict=True)]
+
+
+def _ending(node: OnnxNode, graph: Builder, x: Quantisation, w: Quantisation, y: str, result: int = 6) -> _Ending:
+    """What becomes of sums, whose scale `y` stands at the input `result`.
+
+    What stands for a float node whose result nobody stores has none, and gives its sums.
+    """
+    if node.proto is None and not node.input(result):
+        return _Ending(Sums(x.zero_point, w.zero_point), None)
+    found = graph.quantisation(node, result, y)
+    return _Ending(Requant.onnx(*x[:2], *w[:2], *found[:2], clamp=found.clamp), found.clamp)
 
 
 def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2d], layout: str,
@@ -41,7 +54,7 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
     taken = node.take(auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None,
                       activation=None, **others)
     groups, weights = whole(1)("group", taken["group"]), graph.constant(node, 3, "w")
-    x, w, y = _quantisations(node, graph, "xwy")
+    x, w = _operands(node, graph, "xw")
     size = graph.image(node.inputs[0])
     if weights.ndim != 4:
         raise PearrayError(f"w must have 4 dimensions ({layout}), not shape {weights.shape}")
@@ -60,12 +73,12 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
             w = w._replace(scale=np.tile(w.scale, groups))
     strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
     padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
-    inputs = {"x": node.inputs[0], "w": node.inputs[3]}
+    ending, inputs = _ending(node, graph, x, w, "y"), {"x": node.inputs[0], "w": node.inputs[3]}
     if node.input(8):
         graph.constant(node, 8, "B")
         inputs["b"] = node.inputs[8]
     graph.add(node, kind(stride=strides, padding=padding, dilation=dilations, groups=groups,
-                         requant=_requant(x, w, y), activation=taken["activation"], **more), inputs, bounds=y.clamp)
+                         requant=ending.requant, activation=taken["activation"], **more), inputs, bounds=ending.bounds)
 
 
 @handles("QLinearConv")
@@ -81,10 +94,10 @@ def _transposed_convolution(node: OnnxNode, graph: Builder) -> None:
 @handles("QGemm", domain=MICROSOFT)
 def _gemm(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(alpha=1.0, transA=0, transB=0, activation=None)
-    if not node.input(7) or not node.input(8):
+    if node.proto is not None and not (node.input(7) and node.input(8)):
         raise PearrayError(f"y_{'zero_point' if node.input(7) else 'scale'} is missing: a float output is not "
                            "supported")
-    a, b, y = _quantisations(node, graph, "aby", 7)
+    a, b = _operands(node, graph, "ab")
     alpha = np.float32(taken["alpha"])
     if not np.isfinite(alpha) or alpha <= 0:
         raise PearrayError(f"alpha must be finite and above 0, not {alpha}")
@@ -98,8 +111,9 @@ def _gemm(node: OnnxNode, graph: Builder) -> None:
     inputs = {"a": node.inputs[0], "b": node.inputs[3]}
     if node.input(6):
         inputs["c"] = _addend(graph, node, graph.constant(node, 6, "C"), m, n)
-    graph.add(node, Gemm(trans_a=bool(taken["transA"]), trans_b=bool(taken["transB"]), requant=_requant(a, b, y),
-                         activation=taken["activation"]), inputs, bounds=y.clamp)
+    ending = _ending(node, graph, a, b, "y", 7)
+    graph.add(node, Gemm(trans_a=bool(taken["transA"]), trans_b=bool(taken["transB"]), requant=ending.requant,
+                         activation=taken["activation"]), inputs, bounds=ending.bounds)
 
 
 def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -> str:
@@ -117,15 +131,33 @@ def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -
 @handles("QLinearMatMul")
 def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     activation = node.take(activation=None)["activation"]
-    a, b, y = _quantisations(node, graph, "aby")
+    a, b = _operands(node, graph, "ab")
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
     if len(right) != 2 or len(left) < 2:
         raise PearrayError(f"a must have 2 or more dimensions and b 2, not shapes {left} and {right}")
-    operator = Gemm(requant=_requant(a, b, y), activation=activation)
+    ending = _ending(node, graph, a, b, "y")
+    operator, inputs = Gemm(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
+    if node.input(8):
+        # What stands for a float product and a sum behind it has its bias here.
+        inputs["c"] = node.inputs[8]
     if len(left) == 2:
-        graph.add(node, operator, {"a": node.inputs[0], "b": node.inputs[3]}, bounds=y.clamp)
+        graph.add(node, operator, inputs, bounds=ending.bounds)
         return
     rows, result = graph.inner(node.inputs[0], "rows"), graph.inner(node.outputs[0], "product")
     graph.add(node, Reshape((-1, left[-1])), {"x": node.inputs[0]}, rows)
-    graph.add(node, operator, {"a": rows, "b": node.inputs[3]}, result)
-    graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=y.clamp)
+    graph.add(node, operator, inputs | {"a": rows}, result)
+    graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=ending.bounds)
+
+
+@handles("ConvInteger", "MatMulInteger")
+def _integer_product(node: OnnxNode, graph: Builder) -> None:
+    inputs = []
+    for place in range(2):
+        tensor = graph.tensor(node.inputs[place])
+        if tensor.dtype not in (np.int8, np.uint8):
+            raise PearrayError(f"input {tensor.name!r} must be int8 or uint8, not {tensor.dtype}")
+        zero = node.input(2 + place) or graph.store(f"{tensor.name}:zero_point", np.zeros((), tensor.dtype))
+        # Sums have no scale.
+        inputs += [tensor.name, graph.store(f"{tensor.name}:scale", np.ones((), np.float32)), zero]
+    handler = {"ConvInteger": _convolution, "MatMulInteger": _matrix_product}[node.op_type]
+    handler(node.standing_for(node.op_type, [*inputs, "", ""], node.outputs, node.attributes), graph)

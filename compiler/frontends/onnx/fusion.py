@@ -10,7 +10,7 @@ from .network import Network
 __all__ = ["SPELLED", "fuse_attention"]
 
 #: Domain and operator of a node that stands for several: products `qk` and `av`, `steps` between them with the index of
-#: the operand that is constant, the `axis` of the Softmax, and all nodes from one product to the other, `between`.
+#: the operand that is known or given, the `axis` of the Softmax, and all nodes between both products, `between`.
 SPELLED = "", "MatMul of Softmax"
 
 #: What operators do to scores, on floats and on stored integers, of which an operand has a scale and a zero point.
@@ -40,7 +40,7 @@ def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onnx
     node = network.maker(softmax.input(0), passed)
     while node is not None and _kind(node) in ("times", "over", "plus"):
         operands = _operands(node)
-        fixed = [index for index, name in enumerate(operands) if name in network.fixed]
+        fixed = [index for index, name in enumerate(operands) if name in network.fixed or name in network.given]
         if len(fixed) != 1 or (_kind(node) == "over" and fixed != [1]):
             return None
         steps.append((_kind(node), node, fixed[0]))

@@ -1,94 +1,56 @@
-"""ONNX files as graphs: reading, folding of constants, and the walk over the nodes."""
+"""ONNX files as graphs: folding of constants, and the walk over the nodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError, check_path
+from ....hdl.errors import PearrayError
 from ...graph.graph import Graph, Node, Tensor
-from ...operators.fields import MOST_ELEMENTS, whole
+from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
+from .folding import computed
 from .fusion import fuse_attention
+from .given import host_masks
+from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
+from .reading import Shapes, free_inputs, inputs_of, opsets_of, read
+from .refusals import Refusals
 from .signatures import check_signature
 
-__all__ = ["Model", "load_onnx"]
+__all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = onnx_attention, onnx_channelwise, onnx_contractions, onnx_norms, onnx_rotary, onnx_shapes, onnx_softmax
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
+             onnx_softmax)
 
-#: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
-_RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
+_RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
-_TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
-           "embeddings as its input")
+_BRANCHES = "which nodes run follows from values, and a program has no branches: export the network without"
 
-#: Operators that transformers have and accelerators lack, with the reason.
-_REFUSED = {(MICROSOFT, "EmbedLayerNormalization"): _TABLES, ("", "Gather"): _TABLES}
+_BY_VALUES = "the shape of what it makes follows from values, and a program has fixed shapes: do it on the host"
 
-#: Oldest operator set whose operators are taken at their word.
-OLDEST_OPSET = 13
-
-
-@dataclass(eq=False)
-class Model:
-    """A network read from an ONNX file.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file without ``.onnx``.
-    inputs : dict of str to Tensor
-        Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1.
-    outputs : list of str
-        Outputs of a run.
-    """
-
-    name: str
-    inputs: dict[str, Tensor]
-    outputs: list[str]
-    _model: Any = field(repr=False)
-    _constants: dict[str, np.ndarray] = field(repr=False)
-    _graphs: dict[int | None, Graph] = field(default_factory=dict, repr=False)
-
-    def graph(self, batch: int | None = None) -> Graph:
-        """Graph of the network.
-
-        Parameters
-        ----------
-        batch : int, optional
-            First dimension of every input, instead of the file's.
-
-        Raises
-        ------
-        PearrayError
-            If an operator, attribute or shape is not supported; the message names the node.
-        """
-        if batch is not None:
-            batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        if batch not in self._graphs:
-            self._graphs[batch] = _import(self._model, self._constants, batch)
-        return self._graphs[batch]
-
-    def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the batch that these inputs have."""
-        batches = {value.shape[0] for name, value in tensors.items()
-                   if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
-        declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
-        return self.graph(batches.pop() if len(batches) == 1 and batches != declared else None)
+#: Operators that networks have and accelerators lack, with the reason.
+_REFUSED = {
+    (MICROSOFT, "EmbedLayerNormalization"): TABLES,
+    ("", "DynamicQuantizeLinear"): "its scale follows from values, and a program has fixed ones: quantise statically",
+    **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
+    **{("", kind): _BRANCHES for kind in ("If", "Loop")},
+    **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
+}
 
 
 def load_onnx(path: str | PathLike[str]) -> Model:
@@ -97,7 +59,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     Parameters
     ----------
     path : path
-        The file; operator set 13 or later.
+        The file; operator set 13 or later, or one from 7 on, which onnx converts.
 
     Returns
     -------
@@ -110,105 +72,62 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     PearrayError
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise PearrayError("reading ONNX files needs onnx: run `pip install 'pearray[onnx]'`") from None
-    file = check_path("ONNX file", path)
-    if not file.is_file():
-        raise PearrayError(f"ONNX file {str(file)!r} is not a file")
-    try:
-        model = onnx.load(str(file))
-        # Before version 4 initialisers had to be listed as inputs too; quantisers do not bother.
-        model.ir_version = max(model.ir_version, 4)
-        for item in model.graph.output:
-            # Runtimes infer the type of an output that states none; the checker insists on one.
-            if not item.HasField("type"):
-                item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-                item.type.tensor_type.shape.SetInParent()
-        _own_names(model)
-        onnx.checker.check_model(model)
-        if not model.graph.node:
-            raise ValueError("it holds no network")
-        constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
-    except Exception as error:
-        # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PearrayError(f"ONNX file {str(file)!r} cannot be read: {reason}") from None
-    opset = max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
-    if opset < OLDEST_OPSET:
-        raise PearrayError(f"ONNX file {str(file)!r} must have operator set {OLDEST_OPSET} or later, "
-                           f"not {opset}: convert it with onnx.version_converter")
-    outputs = [item.name for item in model.graph.output]
-    return Model(file.stem, _inputs(model, None), outputs, model, constants)
+    name, model, constants, notes = read(path)
+    return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
+                 notes=notes, _free=free_inputs(model))
 
 
-def _own_names(model: Any) -> None:
-    """Give operators that only onnxruntime has under the standard's domain the domain that is its own."""
-    from onnx import helper
-
-    own = [node for node in model.graph.node if node.domain in ("", "ai.onnx") and node.op_type in _RUNTIME_ONLY]
-    for node in own:
-        node.domain = MICROSOFT
-    if own and all(item.domain != MICROSOFT for item in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
-
-
-def _inputs(model: Any, batch: int | None) -> dict[str, Tensor]:
-    from onnx import helper
-
-    constants = {item.name for item in model.graph.initializer}
-    inputs = {}
-    for item in model.graph.input:
-        if item.name in constants:
-            continue
-        kind = item.type.tensor_type
-        if not kind.elem_type:
-            raise PearrayError(f"input {item.name!r} of the ONNX file must be a tensor")
-        shape = []
-        for axis, size in enumerate(kind.shape.dim):
-            if axis == 0 and (batch is not None or size.dim_value < 1):
-                shape.append(1 if batch is None else batch)
-            elif size.dim_value < 1:
-                raise PearrayError(f"input {item.name!r} of the ONNX file must have a fixed shape behind its "
-                                   f"first dimension, but dimension {axis} is {size.dim_param!r}")
-            else:
-                shape.append(size.dim_value)
-        inputs[item.name] = Tensor(item.name, tuple(shape), helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return inputs
-
-
-def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None) -> Graph:
-    declared = {tensor.shape[0] for tensor in _inputs(model, None).values() if tensor.shape}
-    inputs = _inputs(model, batch)
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
+            given_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    inputs = inputs_of(model, batch, given_shapes)
+    for name, tensor in inputs.items():
+        if -1 in tensor.shape:
+            raise PearrayError(f"input {name!r} of the ONNX file has no size for dimension {tensor.shape.index(-1)}: "
+                               "give the input, as to Model.graph_for or pearray.run")
+    declared = {tensor.shape[0] for tensor in inputs_of(model).values() if tensor.shape}
     # Nodes of constants are computed with the file's own types.
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)
-    builder = Builder(dict(inputs), constants)
+    builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version)
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
-    floats = FloatNodes(builder, outputs)
-    nodes = sums_apart(Network(_computed(model, builder, given), constants, outputs), builder)
+    shapes = Shapes(model, inputs)
+    nodes = sums_apart(Network(_computed(model, builder, given, shapes), constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
+    nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
+    floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
+                        Network(nodes, constants, outputs).readers)
+    refusals = Refusals(builder, shapes.get, _is_known)
     for node in nodes:
-        if attempt(node, floats.take, node):
-            continue
-        handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
-        if reason := _REFUSED.get((node.domain, node.op_type)):
-            raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
-        if handler is None:
-            supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
-            raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; "
-                               f"supported: {supported}")
-        attempt(node, handler, node, builder)
+        refusals.take(node, lambda node: _take(node, builder, floats))
+    refusals.check()
+    floats.finish()
     return _graph(builder.nodes, inputs, builder, outputs)
 
 
-def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray]) -> list[OnnxNode]:
+def _is_known(node: OnnxNode) -> bool:
+    """Whether there is an operator like that of a node."""
+    return (node.domain, node.op_type) in HANDLERS or node.op_type in FLOAT_OPERATORS or node.proto is None
+
+
+def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
+    """Add what a node of the file computes to the graph, or note it as a float tensor."""
+    if attempt(node, floats.take, node):
+        return
+    handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
+    if reason := _REFUSED.get((node.domain, node.op_type)):
+        raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
+    if handler is None:
+        supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
+        raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")
+    attempt(node, handler, node, builder)
+
+
+def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes: Shapes) -> list[OnnxNode]:
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
     nodes = [OnnxNode.of(item) for item in _needed(model)]
     read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
@@ -224,14 +143,28 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray]) -> lis
             builder.constants[node.outputs[0]] = given[node.outputs[0]] = value
             if bounds is not None:
                 builder.ranges[node.outputs[0]] = bounds
-        elif node.domain == "" and node.op_type != "DequantizeLinear" and all(
-                name in given for name in node.inputs if name):
-            made = _fold(model, node, given)
+            continue
+        made = _known(node, given, builder, shapes)
+        if made is None:
+            left.append(node)
+        else:
             given.update(made)
             _hold(builder, made)
-        else:
-            left.append(node)
     return left
+
+
+def _known(node: OnnxNode, given: Mapping[str, np.ndarray], builder: Builder, shapes: Shapes
+           ) -> dict[str, np.ndarray] | None:
+    """Outputs of a node that follow from constants or from shapes alone, else None."""
+    if node.domain or node.op_type == "DequantizeLinear":
+        return None
+    if node.op_type in ("Shape", "Size") and node.input(0) not in given:
+        found = builder.tensors.get(node.input(0)) or shapes.get(node.input(0))
+        # Of a tensor of this shape, without room for its elements.
+        given = {} if found is None else {node.inputs[0]: np.broadcast_to(np.int8(0), found.shape)}
+    if not all(name in given for name in node.inputs if name):
+        return None
+    return computed(node, given, builder.opsets)
 
 
 def _needed(model: Any) -> list[Any]:
@@ -270,21 +203,3 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
     used = {name for node in nodes for name in node.inputs.values()}
     constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
     return Graph(nodes, dict(inputs), constants, list(inputs), outputs, aliases=builder.aliases)
-
-
-def _fold(model: Any, node: OnnxNode, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Compute a node all of whose inputs are known."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    given = [name for name in node.inputs if name]
-    names = [name for name in node.outputs if name]
-    ends = [[helper.make_empty_tensor_value_info(name) for name in group] for group in (given, names)]
-    graph = helper.make_graph([node.proto], "constant", ends[0], ends[1])
-    try:
-        evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=list(model.opset_import)))
-        values = evaluator.run(names, {name: constants[name] for name in given})
-    except Exception as error:
-        raise PearrayError(f"node {node.name!r} ({node.label}): cannot be computed from its constants: "
-                           f"{type(error).__name__}") from None
-    return dict(zip(names, (np.asarray(value) for value in values), strict=True))

@@ -6,10 +6,17 @@ import numpy as np
 
 from .builder import OnnxNode
 
-__all__ = ["Network"]
+__all__ = ["Network", "is_between"]
 
 #: What a quantiser puts between two operators.
 _BETWEEN = ("QuantizeLinear", "DequantizeLinear")
+
+#: Operators by which networks make masks of their inputs.
+_OF_MASKS = {
+    "Add", "And", "Cast", "CastLike", "Clip", "Concat", "ConstantOfShape", "CumSum", "DequantizeLinear", "Div", "Equal",
+    "Expand", "Flatten", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mul",
+    "Neg", "Not", "Or", "QuantizeLinear", "Range", "ReduceMax", "ReduceSum", "Reshape", "Shape", "Slice", "Squeeze",
+    "Sub", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"}
 
 #: Input that is the scale of a node's stored output, by operator; the zero point follows.
 _STORES = {"QuantizeLinear": 1, "QLinearMatMul": 6, "QLinearMul": 6, "QLinearAdd": 6, "QLinearSoftmax": 3}
@@ -32,23 +39,39 @@ class Network:
         self.nodes, self.constants = nodes, constants
         self.makers = {name: node for node in nodes for name in node.outputs if name}
         self.readers: dict[str, list[OnnxNode]] = {}
-        self.fixed = {*constants}
-        self._outputs = {*outputs}
+        self.fixed, self.outputs = {*constants}, {*outputs}
+        #: Inputs, and what follows from them by operators that make masks.
+        self.given = {name for node in nodes for name in node.inputs if name} - {*self.makers} - self.fixed
         for node in nodes:
             for name in node.inputs:
                 self.readers.setdefault(name, []).append(node)
             if all(name in self.fixed for name in node.inputs if name):
                 self.fixed.update(node.outputs)
+            elif not node.domain and node.op_type in _OF_MASKS and all(
+                    name in self.fixed or name in self.given for name in node.inputs if name):
+                # What is stored is another tensor, unless it has been stored just before.
+                maker = self.makers.get(node.input(0))
+                if node.op_type != "DequantizeLinear" or (maker is not None and maker.op_type == "QuantizeLinear"):
+                    self.given.update(node.outputs)
+
+    def before(self, name: str) -> tuple[list[OnnxNode], list[str]]:
+        """Nodes from which a tensor follows, in order, and what they read that no node makes and is not known."""
+        wanted, nodes = {name}, []
+        for node in reversed(self.nodes):
+            if wanted & {*node.outputs}:
+                nodes.append(node)
+                wanted |= {*node.inputs[:1 if is_between(node) else None]} - {*self.constants, ""}
+        return nodes[::-1], sorted(each for each in wanted if each not in self.makers)
 
     def is_inner(self, name: str) -> bool:
         """Whether one node alone reads a tensor."""
-        return len(self.readers.get(name, ())) == 1 and name not in self._outputs
+        return len(self.readers.get(name, ())) == 1 and name not in self.outputs
 
     def maker(self, name: str, passed: list[OnnxNode]) -> OnnxNode | None:
         """Who makes a tensor that one node alone reads, behind what only quantises, which is noted as passed."""
         while self.is_inner(name) and (node := self.makers.get(name)) is not None:
             passed.append(node)
-            if not _is_between(node):
+            if not is_between(node):
                 return node
             name = node.input(0)
         return None
@@ -57,7 +80,7 @@ class Network:
         """Who alone reads a tensor, behind what only quantises, and under which name."""
         while self.is_inner(name):
             (node,) = self.readers[name]
-            if not _is_between(node):
+            if not is_between(node):
                 return node, name
             passed.append(node)
             name = node.outputs[0]
@@ -65,7 +88,7 @@ class Network:
 
     def origin(self, name: str) -> str:
         """Name of a tensor before what only quantises it."""
-        while (node := self.makers.get(name)) is not None and _is_between(node):
+        while (node := self.makers.get(name)) is not None and is_between(node):
             name = node.input(0)
         return name
 
@@ -74,7 +97,7 @@ class Network:
         nodes = []
         while (node := self.makers.get(name)) is not None:
             nodes.append(node)
-            if not _is_between(node):
+            if not is_between(node):
                 break
             name = node.input(0)
         return nodes
@@ -92,7 +115,7 @@ class Network:
     def are_alone(self, nodes: Iterable[OnnxNode], last: OnnxNode) -> bool:
         """Whether nobody but some nodes, of which one is the last, reads what these make before the last."""
         inside = {id(node) for node in nodes} | {id(last)}
-        return all(name not in self._outputs and all(id(reader) in inside for reader in self.readers.get(name, ()))
+        return all(name not in self.outputs and all(id(reader) in inside for reader in self.readers.get(name, ()))
                    for node in nodes if node is not last for name in node.outputs)
 
     def replaced(self, found: Iterable[tuple[OnnxNode, OnnxNode, Sequence[OnnxNode]]]) -> list[OnnxNode]:
@@ -127,5 +150,6 @@ class Network:
         return one == other or (a is not None and b is not None and a.dtype == b.dtype and np.array_equal(a, b))
 
 
-def _is_between(node: OnnxNode) -> bool:
+def is_between(node: OnnxNode) -> bool:
+    """Whether a node only quantises, or dequantises."""
     return not node.domain and node.op_type in _BETWEEN

@@ -13,7 +13,9 @@ from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
 from .builder import Builder, OnnxNode, Quantisation
 
-__all__ = ["NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes"]
+__all__ = [
+    "NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes", "whole_steps",
+]
 
 #: Types of fewer than 8 bits: the type that holds their values, and their range.
 NARROW: dict[str, tuple[Any, tuple[int, int]]] = {"int4": (np.int8, (-8, 7)), "uint4": (np.uint8, (0, 15))}
@@ -147,10 +149,15 @@ def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation
         raise PearrayError(f"scale of bias {name!r} must be {unit:.8g}, the product of the operands' scales (with "
                            f"alpha and beta), or the bias a whole number of such steps, not {factor:.8g}, by which "
                            f"{np.broadcast_to(stored, steps.shape)[place]} is {steps[place]:.6g} steps")
-    if whole.size and (whole.min() < -1 << 31 or whole.max() >= 1 << 31):
-        raise PearrayError(f"bias {name!r} must be within int32 in steps of {np.min(step):.8g}, the product of the "
-                           f"operands' scales, not {whole.flat[np.abs(whole).argmax()]:.8g}")
-    value = whole.astype(np.int32)
+    value = whole_steps(name, whole, step)
     if stored.dtype == np.int32 and stored.shape == value.shape and np.array_equal(stored, value):
         return name
     return graph.store(f"{name}:{node.outputs[0]}", value)
+
+
+def whole_steps(name: str, steps: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Bias in whole steps of sums as int32, after checking that it fits; `step` is what one stands for."""
+    if steps.size and not (np.isfinite(steps).all() and steps.min() >= -1 << 31 and steps.max() < 1 << 31):
+        raise PearrayError(f"bias {name!r} must be within int32 in steps of {np.min(step):.8g}, the product of the "
+                           f"operands' scales, not {steps.flat[np.abs(steps).argmax()]:.8g}")
+    return steps.astype(np.int32)

@@ -25,6 +25,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "QLinearAdd": (_PAIR, ""), "QLinearMul": (_PAIR, ""),
     "QLinearAveragePool": ("X x_scale x_zero_point? y_scale y_zero_point?", "kernel_shape"),
     "QLinearGlobalAveragePool": ("X x_scale x_zero_point y_scale y_zero_point", ""),
+    "QLinearConcat": ("Y_scale Y_zero_point inputs", "axis"),
     "QLinearLeakyRelu": (_FUNCTION, ""), "QLinearSigmoid": (_FUNCTION, ""),
     "QLinearSoftmax": ("X X_scale x_zero_point? y_scale y_zero_point", "opset"),
     "RotaryEmbedding": ("input position_ids cos_cache sin_cache", ""),

@@ -286,9 +286,10 @@ def test_mistakes_name_the_node(rng, tmp_path, monkeypatch, kind, attributes, ch
 
 
 @pytest.mark.parametrize(("inputs", "message"), [
-    (["q_d", "k_d", "v_d", "q_d"], "(Attention): attn_mask 'q_d' must be a constant"),
+    (["q_d", "k_d", "v_d", "q_d"], "(Attention): mask must broadcast to the scores (1, 3, 10, 14), not be of shape (1, "
+     "10, 24)"),
     (["q_d", "k_d", "v_d", "", "k_d", "v_d"], "(Attention): input past_key = 'k_d' is not supported; q, k, v and "
-     "attn_mask or attention_bias are"),
+     "attn_mask, attention_bias, key_padding_mask, nonpad_kv_seqlen are"),
     (["q", "k_d", "v_d"], "(Attention): q 'q' must come from DequantizeLinear"),
 ])
 def test_inputs_that_are_not_supported(rng, tmp_path, inputs, message):

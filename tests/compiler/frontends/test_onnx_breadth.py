@@ -107,8 +107,8 @@ WEIGHTS = [*stage("x"), ("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"]
     ([*WEIGHTS, ("ConvTranspose", ["x_d", "w_d"], ["y"], {"auto_pad": "SAME_UPPER"}), *stage("y")],
      "node 'ConvTranspose of y' (ConvTranspose): auto_pad must be NOTSET or VALID, not 'SAME_UPPER'"),
     ([*WEIGHTS, ("Conv", ["x_d", "w_d"], ["c"], {}), ("Sigmoid", ["c"], ["y"], {}), *stage("y")], None),
-    ([*stage("x"), ("Elu", ["x_d"], ["y"], {}), *stage("y")],
-     "node 'Elu of y' (Elu): a float operator must stand between DequantizeLinear and QuantizeLinear and be one of "),
+    ([*stage("x"), ("Einsum", ["x_d"], ["y"], {"equation": "nchw->nchw"}), *stage("y")],
+     "node 'Einsum of y': operator Einsum is not supported; supported: Abs, "),
     ([*stage("x"), ("Relu", ["x_d"], ["y"], {"slope": 1.0}), *stage("y")], None),
 ])
 def test_what_is_not_covered_is_named(tmp_path, nodes, message):

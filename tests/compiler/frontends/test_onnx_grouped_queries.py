@@ -77,7 +77,7 @@ GROUPED = ["q_d", "k_d", "v_d", "", "", "last", "total"]
     ([*GROUPED, "table", "short"], {"do_rotary": 1}, 1, "cos and sin must be of float and of one shape (T, R / 2)"),
     ([*GROUPED, "table", "table", "n"], {}, 1, "input position_ids = 'n' is not supported; q, k, v and attn_mask"),
     ([*GROUPED[:3], "k_d", "v_d", *GROUPED[5:]], {}, 1, "input past_key = 'k_d' is not supported; q, k, v and "),
-    ([*GROUPED[:5], "n", "total"], {}, 1, "seqlens_k and total_sequence_length must be constants of int32"),
+    ([*GROUPED[:6], "n"], {}, 1, "total_sequence_length must be a constant of int32, and seqlens_k that or what "),
     ([*GROUPED[:6], "other"], {}, 1, "seqlens_k must be one for each of 1 batches, and total_sequence_length = "),
     (GROUPED, {"local_window_size": 0}, 1, "local_window_size must be -1, or at least 1 and causal 1, not 0"),
     (GROUPED, {"local_window_size": 2, "causal": 0}, 1, "local_window_size must be -1, or at least 1 and causal 1"),

@@ -255,22 +255,26 @@ def test_corrupt_files(tmp_path, mnist):
 
 
 def test_old_operator_sets(tmp_path):
-    """Before set 13 some operators meant something else."""
-    model = make_model([("Relu", ["x"], ["y"], {})], {"x": IMAGE.astype(np.float32)}, ["y"], {}, opset=12)
-    with pytest.raises(pe.PearrayError, match=r"must have operator set 13 or later, not 12: convert it with"):
+    """What onnx itself does not convert is told with the set; before set 13 some operators meant something else."""
+    model = make_model([("Relu", ["x"], ["y"], {})], {"x": IMAGE.astype(np.float32)}, ["y"], {}, opset=6)
+    with pytest.raises(pe.PearrayError, match=r"must have operator set 13 or later, not 6: export it again"):
         load(model, tmp_path)
 
 
 def test_free_dimensions(tmp_path):
-    """A free batch is one unless the input says otherwise; any other free dimension has no hardware."""
+    """A free batch is one unless the input says otherwise; others are those of the input, and there must be one."""
     model = make_model([("MaxPool", ["x"], ["y"], {"kernel_shape": [2, 2]})], {"x": IMAGE}, ["y"], {})
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     assert load(model, tmp_path).graph().tensors["y"].shape == (1, 2, 3, 3)
     many = np.zeros((5, 2, 4, 4), np.int8)
     assert load(model, tmp_path).graph_for({"x": many}).tensors["y"].shape == (5, 2, 3, 3)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    with pytest.raises(pe.PearrayError, match=r"a fixed shape behind its first dimension, but .* 'height'$"):
-        load(model, tmp_path)
+    assert load(model, tmp_path).inputs["x"].shape == (1, 2, -1, 4)
+    with pytest.raises(pe.PearrayError, match=r"^input 'x' of the ONNX file has no size for dimension 2: give the inp"):
+        load(model, tmp_path).graph()
+    for height in (4, 7):
+        tall = np.zeros((3, 2, height, 4), np.int8)
+        assert load(model, tmp_path).graph_for({"x": tall}).tensors["y"].shape == (3, 2, height - 1, 3)
 
 
 @pytest.mark.parametrize("activation", [None, "Relu", "Clip"])
@@ -353,11 +357,11 @@ def test_channelwise_operators(rng, tmp_path, kind, attributes):
 
 
 def test_unfinished_float_operators(rng, tmp_path):
-    """A float operator that nobody quantises cannot be computed with integers."""
+    """A product with weights that nobody quantises cannot be computed with integers; a function is the host's."""
     constants = {**SCALES, "w": np.zeros((1, 2, 1, 1), np.float32)}
     nodes = [("DequantizeLinear", ["x", "s", "z"], ["d"], {}), ("Conv", ["d", "w"], ["y"], {})]
     with pytest.raises(pe.PearrayError, match=r"^node 'Conv of y' \(Conv\): input 'w' must come from Dequantize"):
         load(make_model(nodes, {"x": IMAGE}, ["y"], constants), tmp_path).graph()
     nodes = [("DequantizeLinear", ["x", "s", "z"], ["d"], {}), ("Exp", ["d"], ["y"], {})]
-    with pytest.raises(pe.PearrayError, match=r"^node 'Exp of y' \(Exp\): a float operator must stand between"):
-        load(make_model(nodes, {"x": IMAGE}, ["y"], constants), tmp_path).graph()
+    graph = load(make_model(nodes, {"x": IMAGE}, ["y"], constants), tmp_path).graph()
+    assert [node.operator.kind for node in graph.nodes] == ["RealTable"]

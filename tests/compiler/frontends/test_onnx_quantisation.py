@@ -250,7 +250,7 @@ AXIS = {"m": np.zeros((4, 6), np.int8), "m_s": np.full(4, 0.5, np.float32), "m_z
     ([("DequantizeLinear", ["x", "ss"], ["y"], {"axis": 2})], {"ss": np.full(3, 0.5, np.float32)},
      "x_scale must have one value or 4, as axis 2 of the tensor has, not 3"),
     ([("DequantizeLinear", ["m", "m_s", "m_z"], ["m_d"], {"axis": 0}), ("Reshape", ["m_d", "shape"], ["y"], {})], AXIS,
-     "scale of 'm_d' must be one value in front of Reshape, not 4"),
+     "axis 0 of shape (4, 6), which has a scale for each index, must still be an axis of shape (6, 4)"),
     ([("AveragePool", ["d"], ["f"], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1,
                                      "count_include_pad": 1}), ("QuantizeLinear", ["f", "s", "z"], ["y"], {})], {},
      "count_include_pad must be 0 where ceil_mode lets a window hang over the padding, not 1"),
@@ -262,7 +262,7 @@ AXIS = {"m": np.zeros((4, 6), np.int8), "m_s": np.full(4, 0.5, np.float32), "m_z
      {"g": np.zeros((4, 4), np.int8), "column": np.full((4, 1), 0.5, np.float32)},
      "b_scale must be a scalar or a vector, not an array of shape (4, 1)"),
     ([("LeakyRelu", ["d"], ["f"], {"alpha": float("nan")}), ("QuantizeLinear", ["f", "s", "z"], ["y"], {})], {},
-     "alpha of leaky_relu must be a finite number, not nan"),
+     "alpha must be a finite number, not nan"),
     ([(f"{MICROSOFT}:QLinearAdd", ["x", "s", "z", "x", "s", "z", "", "z"], ["y"], {})], {},
      "input C_scale is missing; inputs are A, A_scale, A_zero_point?, B, B_scale, B_zero_point?, C_scale, "
      "C_zero_point?, with ? where they may be absent"),

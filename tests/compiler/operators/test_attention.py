@@ -69,7 +69,9 @@ def test_blocks_are_those_of_the_accelerator(rng):
     ({"lengths": "all"}, {}, "lengths must be an integer of 0..65536, or one for each head, not 'all'"),
     ({}, {"q": np.int16}, "q must be of type int8 where scales are given, not int16"),
     ({}, {"v": (1, 12, 5)}, "q, k, v must have shapes (H, P, E), (Hkv, M, E), (Hkv, M, F), H a multiple of Hkv, not "),
-    ({}, {"mask": (9, 12)}, "mask must be of bool or float and broadcast to (2, 9, 13), not bool of shape (9, 12)"),
+    ({}, {"mask": (9, 12)},
+     "mask must be of bool, float or int32 and broadcast to (2, 9, 13), but for a divisor of 2 heads, not bool of "
+     "shape (9, 12)"),
 ])
 def test_mistakes_are_named_in_one_line(rng, options, change, message):
     """What does not fit is named with what is allowed, before anything is computed."""

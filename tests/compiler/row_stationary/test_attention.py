@@ -1,13 +1,17 @@
 """Fused attention on row-stationary arrays: equal to its golden model in the interpreter, which also finds races."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from attention_draws import ROW_ARRAYS, UNIT, drawn_attention, row_array
+from attention_draws import ROW_ARRAYS, UNIT, drawn_attention, drawn_masks, row_array
 from fixed_layers import configuration
 from random_workloads import interpret, operands
 
 import pearray as pe
+from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
+from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Relu
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.commands import Opcode
@@ -30,6 +34,48 @@ def test_drawn_attention_equals_golden(array, number, seed):
     if "mask" in tensors and config.scratchpads.channels < config.score_columns:
         del tensors["mask"]
     _interpreted(operator, tensors, config)
+
+
+@pytest.mark.parametrize("array", [name for name in ROW_ARRAYS if name != "1x3"])
+def test_masks_of_runs_equal_golden(array, rng):
+    """A mask is another at each run of one program: a row of it that stood from the last would hide other keys."""
+    config = row_array(array)
+    for _ in range(3):
+        operator, tensors = drawn_attention(rng, config)
+        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+        operator = dataclasses.replace(operator, lengths=None)
+        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
+        compiled = compile_graph(Graph.of(operator, {**tensors, "mask": masks[0]}, constants=()), config)
+        for mask in masks:
+            inputs = {**tensors, "mask": mask}
+            machine = interpreter(config, compiled.memory_bytes)
+            machine.write(compiled.segments + compiled.bind(inputs))
+            machine.run(compiled.program_address)
+            np.testing.assert_array_equal(compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"])
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 7}])
+def test_positions_and_what_stays_in_memory(rng, options):
+    """Keys and values that runs append to, and queries that see those so far: of one program, whatever the position."""
+    config, keys = row_array("3x4"), 50
+    operator = pe.Attention(**SCALES, causal=True, **options)
+    values = {"q": operands(rng, (2, 1, 8)), "new_k": operands(rng, (2, 1, 8)), "new_v": operands(rng, (2, 1, 8)),
+              "k": operands(rng, (2, keys, 8)), "v": operands(rng, (2, keys, 8)), "at": np.array(0)}
+    nodes = [Node(f"append {name}", pe.Append(), {"past": name, "x": f"new_{name}", "position": "at"},
+                  {"present": f"all_{name}"}) for name in "kv"]
+    nodes.append(Node("attention", operator, {"q": "q", "k": "all_k", "v": "all_v", "position": "at"}, {"y": "y"}))
+    graph = Graph(nodes, {name: Tensor(name, value.shape, value.dtype) for name, value in values.items()},
+                  inputs=[*values], outputs=["y", "all_k", "all_v"])
+    compiled = compile_graph(graph, config)
+    for position in (0, 3, 24, keys - 1):
+        values["at"] = np.array(position)
+        machine = interpreter(config, compiled.memory_bytes)
+        machine.write(compiled.segments + compiled.bind(values))
+        machine.run(compiled.program_address)
+        golden = compiled.graph.golden(values)
+        for name in graph.outputs:
+            np.testing.assert_array_equal(compiled.extract(name, machine.read), golden[name], f"{name} at {position}")
+        values |= {name: golden[f"all_{name}"] for name in "kv"}
 
 
 def test_long_attention_goes_round_all_buffers(rng):
@@ -82,7 +128,6 @@ def test_attention_between_other_layers(rng):
 
 
 @pytest.mark.parametrize(("changes", "options", "mask", "message"), [
-    ({}, {"two_bytes": True}, None, "Attention: two_bytes must be false on a row-stationary array, not true"),
     ({"filter_banks": 1, "bank_lines": 32, "banks": 25}, {}, None,
      "Attention: global_buffer.filter_banks must be more than 1 to hold a block of keys and one of values"),
     ({"channels": 16}, {}, True, "Attention: scratchpads.channels must be at least 48 to hold a row of masks, not 16"),

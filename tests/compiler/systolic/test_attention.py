@@ -1,8 +1,10 @@
 """Fused attention as commands: equal to its golden model in the interpreter, which also finds races."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention
+from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention, drawn_masks
 from random_workloads import configuration, operands
 
 import pearray as pe
@@ -16,6 +18,7 @@ from pearray.compiler.systolic.attention_emit import Emission
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.commands import Opcode
 from pearray.hdl.systolic.accumulator import Accumulators
+from pearray.hdl.systolic.commands import Destination
 from pearray.hdl.systolic.tiles import tile_slots
 
 
@@ -23,12 +26,17 @@ def _interpreted(operator, tensors, config):
     """Outputs of a program, and those of the golden model."""
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
-    inputs = {name: tensors[name] for name in graph.inputs}
-    machine = interpreter(config, compiled.memory_bytes)
+    found, wanted = _run(compiled, {name: tensors[name] for name in graph.inputs})
+    _check_tiles(config, compiled.program)
+    return found, wanted, compiled
+
+
+def _run(compiled, inputs):
+    """Outputs of a compiled program in the interpreter, and those of the golden model."""
+    machine = interpreter(compiled.config, compiled.memory_bytes)
     machine.write(compiled.segments + compiled.bind(inputs))
     machine.run(compiled.program_address)
-    _check_tiles(config, compiled.program)
-    return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"], compiled
+    return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"]
 
 
 def _check_tiles(config, program):
@@ -57,6 +65,68 @@ def test_drawn_attention_equals_golden(array, number, seed):
     operator, tensors = drawn_attention(rng, config)
     found, wanted, _ = _interpreted(operator, tensors, config)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_masks_of_runs_equal_golden(array, rng):
+    """A mask is another at each run of one program: a row of it that stood from the last would hide other keys."""
+    config = attention_array(array)
+    for _ in range(4):
+        operator, tensors = drawn_attention(rng, config)
+        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+        operator = dataclasses.replace(operator, lengths=None)
+        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
+        graph = Graph.of(operator, {**tensors, "mask": masks[0]}, constants=())
+        compiled = compile_graph(graph, config)
+        for mask in masks:
+            found, wanted = _run(compiled, {**tensors, "mask": mask})
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_positions_and_masks_of_runs(rng):
+    """A decoder's step of sequences that are filled up at their beginning: keys are hidden by mask and position."""
+    config = attention_array("4x6")
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT, causal=True)
+    for queries in (1, 3):
+        tensors = {name: operands(rng, (4, queries if name == "q" else 20, 6)) for name in "qkv"}
+        masks = [*drawn_masks(rng, 4, queries, 20, 4)]
+        graph = Graph.of(operator, {**tensors, "mask": masks[0], "position": np.array(0)}, constants=())
+        compiled = compile_graph(graph, config)
+        for mask in masks:
+            position = np.array(rng.integers(0, 20 - queries + 1))
+            found, wanted = _run(compiled, {**tensors, "mask": mask, "position": position})
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_row_of_a_mask_is_loaded_once_a_block(rng):
+    """Rows that all queries share cost four bytes a key for each block of queries, and not for each score."""
+    config, loaded = attention_array("8x8"), {}
+    tensors = {name: operands(rng, (2, 40, 16)) for name in "qkv"}
+    for rows in (1, 40):
+        mask = rng.integers(0, 2, (rows, 40)) > 0
+        operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT)
+        compiled = compile_graph(Graph.of(operator, {**tensors, "mask": mask}, constants=()), config)
+        found, wanted = _run(compiled, {**tensors, "mask": mask})
+        np.testing.assert_array_equal(found, wanted)
+        bodies = [command.body for command in compiled.program.commands if command.opcode is Opcode.LOAD]
+        loaded[rows] = sum(body["length"] * body["count1"] * body["count2"] for body in bodies
+                           if body["destination"] == Destination.BIAS.value)
+    assert loaded == {1: loaded[40] // 40, 40: 2 * 40 * 40 * 4}
+
+
+@pytest.mark.parametrize(("options", "mask", "message"), [
+    ({}, np.zeros((9, 1), bool), "mask must have a number for each of 13 keys where a run gives it, not shape (9, 1)"),
+    ({"causal": True}, np.zeros((1, 13), np.float32),
+     "mask must be of bool, or have a row for each query and head that sees other keys, where a run gives it, not "
+     "float32 of shape (1, 13)"),
+])
+def test_masks_of_runs_that_are_refused(options, mask, message, rng):
+    """What a host could only give by copying rows, as they depend on what each query sees, is told when compiled."""
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT, **options)
+    tensors = {name: operands(rng, (2, 9 if name == "q" else 13, 8)) for name in "qkv"}
+    with pytest.raises(PearrayError) as error:
+        compile_graph(Graph.of(operator, {**tensors, "mask": mask}, constants=()), attention_array("4x6"))
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("options", [{"causal": True}, {"lengths": (4, 11)}, {"causal": True, "window": 3}])

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from random_workloads import interpret, operands
+from random_workloads import configuration, interpret, operands
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.operators import Gemm
+from pearray.compiler.operators import Gemm, Relu
 from pearray.hdl.shell.commands import Opcode
 
 
@@ -26,3 +26,11 @@ def test_rows_of_outputs_are_stored_as_one(rng, channels, packed):
     assert whole
     rows = np.array([body["count1"] * body["count2"] for body in whole])
     assert (rows == 1).all() if packed else (rows > 1).all()
+
+
+@pytest.mark.parametrize("channels", [3, 5, 7])
+def test_a_diagonal_shorter_than_a_row_is_not_walked_from_its_end(rng, channels):
+    """A tile of fewer channels than columns would spill over the tile behind it, which has been written before."""
+    config = configuration(2, 4, activation=256, weight=64, output=64, channels=32, depth=8, lanes=1)
+    tensors = {"x": operands(rng, (1, channels, 3, 2))}
+    interpret(Graph.of(Relu(3), tensors), tensors, config)

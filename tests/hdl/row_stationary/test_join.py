@@ -16,8 +16,8 @@ from pearray.sim.pysim import simulate, stream_check
 ROWS = 64
 AMOUNTS = np.arange(-31, 32)
 
-#: Passes whose ifmap words have no sign.
-UNSIGNED = [1, 4]
+#: Passes whose ifmap words have no sign, and those that join as a low part.
+UNSIGNED, LOW = [1, 4], [4]
 
 
 def draw_sum(rng):
@@ -44,7 +44,9 @@ def test_every_amount(rng, stall):
     amounts = rng.permutation(AMOUNTS)
     beats = [{"address": int(rng.integers(1 << 10)), "last": int(rng.integers(2)), "end": int(rng.integers(2)),
               "words": [draw_sum(rng) for _ in range(2)], "join": int(rng.random() < 0.8),
-              "row": int(rng.integers(len(amounts)))} for _ in range(600)]
+              "low": 0, "row": int(rng.integers(len(amounts)))} for _ in range(600)]
+    for beat in beats:
+        beat["low"] = int(beat["join"] and rng.random() < 0.4)
     old = [[draw_sum(rng) for _ in range(2)] for beat in beats if beat["join"]]
 
     def source(stream, payloads):
@@ -79,7 +81,10 @@ def test_every_amount(rng, stall):
         words = np.array(beat["words"], np.int64)
         if beat["join"]:
             amount = int(amounts[beat["row"]])
-            words = wrap(rshift(next(stands), max(amount, 0)) + rshift(words, max(-amount, 0)), 32)
+            own, come = max(amount, 0), max(-amount, 0)
+            if beat["low"]:
+                own, come = 0, min(come + 8, 31)
+            words = wrap(rshift(next(stands), own) + rshift(words, come), 32)
         wanted.append((beat["address"], beat["last"], beat["end"], *words.tolist()))
     assert seen == wanted
 
@@ -135,7 +140,7 @@ def test_passes(rng, q, r, t, p, windows):
         assert words + len(matrix) <= 512
         await fill(ctx, filters.write[0], 0, setup + found + matrix)
         # The second part is a pass that adds as ever, between those that join.
-        joined = [item if number in (0, 2) else {**item, "join": 1, "shift_base": base}
+        joined = [item if number in (0, 2) else {**item, "join": 1, "shift_base": base, "low_part": int(number in LOW)}
                   for number, (item, base) in enumerate(zip(items, bases, strict=True))]
         # Some passes find their filters in the matrix instead, whose rows are channels.
         joined = [{**item, **_by_word(layer, number, words)} if number in (1, 2, 4) else item
@@ -160,6 +165,9 @@ def test_passes(rng, q, r, t, p, windows):
     for number, base in enumerate(bases):
         amount = (0 if number in (0, 2) else amounts[base:base + windows])
         amount = np.broadcast_to(amount, windows)[:, None]
-        total = rshift(total, np.maximum(amount, 0)) + rshift(x[:, number] @ w[:, number].T, np.maximum(-amount, 0))
+        own, come = np.maximum(amount, 0), np.maximum(-amount, 0)
+        if number in LOW:
+            own, come = 0, np.minimum(come + 8, 31)
+        total = rshift(total, own) + rshift(x[:, number] @ w[:, number].T, come)
     got = layer.find(result[-sums:])
     np.testing.assert_array_equal(got.reshape(layer.filters, windows).T, wrap(total, 32))

@@ -1,0 +1,77 @@
+"""Networks read from files of other tools."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..graph.graph import Graph, Tensor
+from ..operators.fields import MOST_ELEMENTS, whole
+
+__all__ = ["Model"]
+
+
+@dataclass(eq=False)
+class Model:
+    """A network read from a file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file without what tells its format.
+    inputs : dict of str to Tensor
+        Inputs of a run, in the file's order. Where the file leaves the first dimension free it is 1, others are -1.
+    outputs : list of str
+        Outputs of a run.
+    states : dict of str to str
+        Inputs that stand for what the file keeps from one run to the next, each with the output that is to be the
+        input of the next run.
+    initial : dict of str to ndarray
+        Values of those inputs for the first run, where the file says them.
+    notes : list of str
+        What has been changed in the network when it was read.
+    """
+
+    name: str
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+    #: Graph of a first dimension, if it is not the file's, and of the shapes of what is given.
+    _make: Callable[[int | None, Mapping[str, tuple[int, ...]]], Graph] = field(repr=False)
+    states: dict[str, str] = field(default_factory=dict)
+    initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list)
+    #: Inputs that have dimensions that the file leaves free.
+    _free: frozenset[str] = field(default_factory=frozenset, repr=False)
+    _graphs: dict[object, Graph] = field(default_factory=dict, repr=False)
+
+    def graph(self, batch: int | None = None) -> Graph:
+        """Graph of the network.
+
+        Parameters
+        ----------
+        batch : int, optional
+            First dimension of every input, instead of the file's.
+
+        Raises
+        ------
+        PearrayError
+            If an operator, attribute or shape is not supported, or the file leaves a dimension behind the first one
+            free; the message names the node or the input.
+        """
+        if batch is not None:
+            batch = whole(1, MOST_ELEMENTS)("batch", batch)
+        return self._graph(batch, {})
+
+    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+        key = batch, tuple(sorted(shapes.items()))
+        if key not in self._graphs:
+            self._graphs[key] = self._make(batch, shapes)
+        return self._graphs[key]
+
+    def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
+        """Graph for the batch that these inputs have, and for their sizes in what the file leaves free."""
+        batches = {value.shape[0] for name, value in tensors.items()
+                   if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
+        declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
+        return self._graph(batches.pop() if len(batches) == 1 and batches != declared else None,
+                           {name: tuple(value.shape) for name, value in tensors.items() if name in self._free})

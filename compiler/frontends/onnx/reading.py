@@ -1,0 +1,229 @@
+"""ONNX files: reading, and bringing them into the one form that is imported."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....hdl.errors import PearrayError, check_path
+from ...graph.graph import Tensor
+from .builder import MICROSOFT
+
+__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "free_inputs", "inputs_of", "opsets_of", "read"]
+
+#: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
+_RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
+
+#: Oldest operator set whose operators are taken at their word, and to which older ones are converted.
+NEWEST_CONVERTED = 13
+
+#: Oldest operator set that onnx converts.
+_OLDEST = 7
+
+#: Most elements of a constant that can be the shape, or the axes, of something.
+_MOST_SIZES = 1024
+
+
+class File(NamedTuple):
+    """A file that has been read.
+
+    Members
+    -------
+    name : str
+        Its name without ``.onnx``.
+    model : onnx.ModelProto
+        What it holds, without functions of its own, in operator set 13 or later.
+    constants : dict of str to ndarray
+        Its initialisers.
+    notes : list of str
+        What has been changed in it, for the user.
+    """
+
+    name: str
+    model: Any
+    constants: dict[str, np.ndarray]
+    notes: list[str]
+
+
+def read(path: Any) -> File:
+    """Read an ONNX file.
+
+    Raises
+    ------
+    PearrayError
+        If onnx is not installed, or the file is missing, corrupt or too old.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise PearrayError("reading ONNX files needs onnx: run `pip install 'pearray[onnx]'`") from None
+    file = check_path("ONNX file", path)
+    if not file.is_file():
+        raise PearrayError(f"ONNX file {str(file)!r} is not a file")
+    try:
+        model = _checked(onnx.load(str(file)))
+        opset = opsets_of(model).get("", 0)
+        constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    except Exception as error:
+        # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
+        raise PearrayError(f"ONNX file {str(file)!r} cannot be read: {_reason(error)}") from None
+    if opset >= NEWEST_CONVERTED:
+        return File(file.stem, model, constants, [])
+    model = _converted(model, opset, file)
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    return File(file.stem, model, constants, [
+        f"operator set {opset} has been converted to {NEWEST_CONVERTED} by onnx.version_converter"])
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _checked(model: Any) -> Any:
+    """Return what a file holds, functions of its own written out, once it has been checked."""
+    import onnx
+    from onnx import inliner
+
+    # Before version 4 initialisers had to be listed as inputs too; quantisers do not bother.
+    model.ir_version = max(model.ir_version, 4)
+    for item in model.graph.output:
+        # Runtimes infer the type of an output that states none; the checker insists on one.
+        if not item.HasField("type"):
+            item.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+            item.type.tensor_type.shape.SetInParent()
+    _own_names(model)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    onnx.checker.check_model(model)
+    if not model.graph.node:
+        raise ValueError("it holds no network")
+    return model
+
+
+def _converted(model: Any, opset: int, file: Path) -> Any:
+    """Return a network of an older operator set as one of the oldest that is taken at its word."""
+    from onnx import version_converter
+
+    wanted = f"ONNX file {str(file)!r} must have operator set {NEWEST_CONVERTED} or later, not {opset}"
+    if opset < _OLDEST:
+        raise PearrayError(f"{wanted}: export it again; onnx.version_converter takes {_OLDEST} or later")
+    try:
+        return version_converter.convert_version(model, NEWEST_CONVERTED)
+    except Exception as error:
+        # What the converter raises has no common base.
+        raise PearrayError(f"{wanted}, and onnx.version_converter cannot convert it: {_reason(error)}") from None
+
+
+def _own_names(model: Any) -> None:
+    """Give operators that only onnxruntime has under the standard's domain the domain that is its own."""
+    from onnx import helper
+
+    own = [node for node in model.graph.node if node.domain in ("", "ai.onnx") and node.op_type in _RUNTIME_ONLY]
+    for node in own:
+        node.domain = MICROSOFT
+    if own and all(item.domain != MICROSOFT for item in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+
+
+def opsets_of(model: Any) -> dict[str, int]:
+    """Operator sets of a network by domain, of which that of the standard is empty."""
+    return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
+
+
+def free_inputs(model: Any) -> frozenset[str]:
+    """Names of the inputs of a network that have dimensions which the file leaves free."""
+    return frozenset(item.name for item in model.graph.input
+                     if any(size.dim_value < 1 for size in item.type.tensor_type.shape.dim))
+
+
+def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[int, ...]] | None = None
+              ) -> dict[str, Tensor]:
+    """Inputs of a network, which are not known, in the file's order.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The network.
+    batch : int, optional
+        First dimension of each, instead of the file's.
+    given : mapping of str to shapes, optional
+        Shapes of what is given, which tell the sizes of dimensions that the file leaves free. A first one is 1 without
+        them, others are -1.
+
+    Raises
+    ------
+    PearrayError
+        If one is no tensor, or a dimension of one name would have several sizes.
+    """
+    from onnx import helper
+
+    constants = {item.name for item in model.graph.initializer}
+    inputs, named = {}, dict[str, int]()
+    for item in model.graph.input:
+        if item.name in constants:
+            continue
+        kind = item.type.tensor_type
+        if not kind.elem_type:
+            raise PearrayError(f"input {item.name!r} of the ONNX file must be a tensor")
+        known, shape = (given or {}).get(item.name, ()), []
+        for axis, size in enumerate(kind.shape.dim):
+            is_free = size.dim_value < 1
+            if axis == 0 and batch is not None:
+                shape.append(batch)
+            elif is_free and len(known) == len(kind.shape.dim):
+                shape.append(known[axis])
+            else:
+                shape.append(size.dim_value if not is_free else 1 if axis == 0 else -1)
+            if is_free and size.dim_param and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
+                raise PearrayError(f"dimension {size.dim_param!r} of the ONNX file's inputs must have one size, not "
+                                   f"{named[size.dim_param]} and {shape[-1]}, which {item.name!r} has")
+        inputs[item.name] = Tensor(item.name, tuple(shape), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    return inputs
+
+
+class Shapes:
+    """Shapes and types that onnx infers for the tensors of a network, once its inputs have theirs.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The network.
+    inputs : mapping of str to Tensor
+        Its inputs.
+    """
+
+    def __init__(self, model: Any, inputs: Mapping[str, Tensor]):
+        self._model, self._inputs = model, inputs
+        self._found: dict[str, Tensor] | None = None
+
+    def get(self, name: str) -> Tensor | None:
+        """Shape and type of a tensor; None if it has none, or onnx cannot tell it."""
+        if self._found is None:
+            self._found = self._inferred()
+        return self._found.get(name)
+
+    def _inferred(self) -> dict[str, Tensor]:
+        from onnx import helper, shape_inference
+
+        graph = self._model.graph
+        large = [item for item in graph.initializer if np.prod(item.dims, dtype=np.int64) > _MOST_SIZES]
+        ends = [helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
+                for tensor in self._inputs.values()]
+        ends += [helper.make_tensor_value_info(item.name, item.data_type, item.dims) for item in large]
+        small = [item for item in graph.initializer if all(item is not each for each in large)]
+        outputs = [helper.make_empty_tensor_value_info(item.name) for item in graph.output]
+        copy = helper.make_model(helper.make_graph(list(graph.node), "shapes", ends, outputs, small),
+                                 opset_imports=list(self._model.opset_import), ir_version=self._model.ir_version)
+        try:
+            made = shape_inference.infer_shapes(copy, data_prop=True).graph
+        except Exception:
+            # What does not fit together is found where it is imported, where there is more to say of it.
+            return {}
+        found = {}
+        for item in (*made.value_info, *made.output):
+            kind = item.type.tensor_type
+            sizes = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim)
+            if kind.elem_type and kind.HasField("shape") and min(sizes, default=1) > 0:
+                found[item.name] = Tensor(item.name, sizes, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        return found

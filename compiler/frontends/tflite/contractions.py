@@ -1,0 +1,92 @@
+"""Operators that contract rows: matrix products and means."""
+
+from math import prod
+
+import numpy as np
+
+from ....golden import litert
+from ....hdl.errors import PearrayError
+from ...operators import Gemm, Linear, Requant, WindowSum
+from .builder import Builder, handles
+from .file import FileOperator
+from .moves import matrices, stacked
+from .windows import requantisation, with_bias
+
+__all__: list[str] = []
+
+
+@handles("FULLY_CONNECTED")
+def _fully_connected(operator: FileOperator, graph: Builder) -> None:
+    number, weights = graph.of(operator, 0, "x"), graph.of(operator, 1, "w")
+    x, shape, size = graph.stored(number, "x", "INT8", "UINT8"), graph.shape(number), graph.shape(weights)
+    if graph.option(operator, "WeightsFormat"):
+        raise PearrayError("weights_format must be DEFAULT, not SHUFFLED4x16INT8")
+    if len(size) != 2 or not prod(size) or prod(shape) % size[1]:
+        raise PearrayError(f"w must have shape (M, a divisor of the {prod(shape)} elements of x), not {size}")
+    rows = graph.rows(number, (prod(shape) // size[1], size[1]))
+    requant = requantisation(operator, graph, x, weights, size[0], 0, "single")
+    target = (*shape[:-1], size[0]) if graph.option(operator, "KeepNumDims") else (prod(shape) // size[1], size[0])
+    if weights in graph.values:
+        inputs = {"x": rows, "w": graph.rows(weights)}
+        graph.make(operator, Linear(requant=requant), with_bias(operator, graph, inputs, "b"), target)
+    else:
+        inputs = {"a": rows, "b": graph.rows(weights)}
+        graph.make(operator, Gemm(trans_b=True, requant=requant), with_bias(operator, graph, inputs, "c"), target)
+
+
+@handles("BATCH_MATMUL")
+def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
+    numbers = [graph.of(operator, place, role) for place, role in enumerate("xy")]
+    x, y = (graph.stored(number, role) for number, role in zip(numbers, "xy", strict=True))
+    left, right = map(graph.shape, numbers)
+    if min(len(left), len(right)) < 2:
+        raise PearrayError(f"x and y must have 2 or more dimensions, not shapes {left} and {right}")
+    adj_x, adj_y = graph.option(operator, "AdjX"), graph.option(operator, "AdjY")
+    batches = np.broadcast_shapes(left[:-2], right[:-2])
+    result = graph.stored(operator.outputs[0], "the result")
+    requant = Requant.tflite(*litert.factor(x.scale, y.scale, result.scale), int(x.zero_point), int(y.zero_point),
+                             result.zero_point)
+    made = Gemm(trans_a=adj_x, trans_b=adj_y, requant=requant)
+    target = (*batches, left[-1 if adj_x else -2], right[-2 if adj_y else -1])
+    if prod(right[:-2]) == 1 and not adj_x:
+        # Rows of all matrices meet the same columns.
+        graph.make(operator, made, {"a": graph.rows(numbers[0], (prod(left[:-1]), left[-1])),
+                                    "b": graph.rows(numbers[1], right[-2:])}, target)
+        return
+    sides = []
+    for number, shape in zip(numbers, (left, right), strict=True):
+        found = matrices(operator, graph, number)
+        order = np.broadcast_to(np.arange(len(found)).reshape(shape[:-2]), batches).reshape(-1)
+        sides.append([found[index] for index in order])
+    stacked(operator, graph, [graph.append(operator, made, {"a": a, "b": b}, "product")
+                              for a, b in zip(*sides, strict=True)], target)
+
+
+@handles("MEAN")
+def _mean(operator: FileOperator, graph: Builder) -> None:
+    """Sums over axes as products with ones, with the divisor in the multiplier."""
+    number = graph.of(operator, 0, "x")
+    x, y = graph.stored(number, "x", "INT8", "UINT8"), graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    shape, given = graph.shape(number), graph.integers(operator, 1, "axes")
+    rank = len(shape)
+    if not all(-rank <= axis < rank for axis in given):
+        raise PearrayError(f"axes must be in {-rank}..{rank - 1}, not {given}")
+    axes = {axis % rank for axis in given}
+    # Images whose first axis is the batch and whose last are channels; absent axes have one element.
+    image = (*shape[:-1], *(1,) * (4 - rank), shape[-1])
+    places = {axis if axis < rank - 1 else 3 for axis in axes}
+    if not 2 <= rank <= 4 or 0 in axes or not axes:
+        raise PearrayError(f"axes must be some but the first of 2 to 4, not {given} of {rank}")
+    count = prod(shape[axis] for axis in axes)
+    multiplier, shift = litert.mean_factor(x.scale, y.scale, count)
+    info = np.iinfo(y.dtype)
+    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "double",
+                             (int(info.min), int(info.max)))
+    kernel = tuple(image[axis] if axis in places else 1 for axis in (1, 2))
+    channels = image[3]
+    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel), np.int8)
+    name = graph.file.tensors[operator.outputs[0]].name
+    keep = graph.option(operator, "KeepDims")
+    target = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
+    made = WindowSum(groups=1 if 3 in places else channels, requant=requant, shown="Mean")
+    graph.make_image(operator, made, {"x": graph.image(number, image), "w": graph.store(f"{name}:ones", ones)}, target)

@@ -1,0 +1,181 @@
+"""Operators of one or two tensors, element by element."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ....golden import litert
+from ....hdl.errors import PearrayError
+from ...operators import Add, Logistic, Lookup, Mul, Softmax, Sub
+from ...operators.binary import Binary
+from ...operators.channelwise import every_value
+from .builder import Builder, Stored, handles
+from .file import FileOperator
+from .windows import clamped
+
+__all__: list[str] = []
+
+_BINARY: dict[str, type[Binary]] = {"ADD": Add, "SUB": Sub, "MUL": Mul}
+
+
+def _pair(graph: Builder, numbers: list[int]) -> tuple[list[str], tuple[int, ...]]:
+    """Two tensors that are spread over each other, as images or as they are, and the shape of the result in the file.
+
+    Only one of them may be known; it is a constant.
+    """
+    shapes = [graph.shape(number) for number in numbers]
+    try:
+        target = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise PearrayError(f"b must broadcast with a of shape {shapes[0]}, not have shape {shapes[1]}") from None
+    if all(number in graph.values for number in numbers):
+        raise PearrayError("a and b are both constants: convert the model so that they are folded")
+    rank = len(target)
+    if shapes[0] == shapes[1] and rank != 4:
+        return [graph.rows(number) for number in numbers], target
+    if rank > 4:
+        raise PearrayError(f"a and b must have one shape, or at most 4 dimensions, not shapes {shapes[0]} "
+                           f"and {shapes[1]}")
+    return [graph.image(number, (*(1,) * (4 - len(shape)), *shape))
+            for number, shape in zip(numbers, shapes, strict=True)], target
+
+
+def _combine(operator: FileOperator, graph: Builder, made: Binary, names: list[str], fixed: int | None,
+             what: str = "result") -> str:
+    """Append an operator of two tensors; a constant of one number, or one for each channel, makes it a table."""
+    inputs = dict(zip("ab", names, strict=True))
+    if fixed is not None:
+        role = "ab"[fixed]
+        value, other = graph.constants[names[fixed]], graph.tensor(names[1 - fixed])
+        if made.is_tabled(value, other):
+            table = made.constant_table(role, value, other)
+            return graph.append(operator, Lookup(table), {"x": names[1 - fixed]}, what)
+    return graph.append(operator, made, inputs, what)
+
+
+def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int, ...]) -> None:
+    """Give what has been made of :func:`_pair` the name and shape of the operator's output."""
+    (graph.finish_image if len(graph.tensor(name).shape) == 4 else graph.finish)(operator, name, target)
+
+
+def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
+    """Numbers of two operands, how they are stored, and which of them is a constant."""
+    numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
+    stored = [graph.stored(number, role, "INT8", "UINT8") for number, role in zip(numbers, "ab", strict=True)]
+    return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
+
+
+@handles("ADD", "SUB", "MUL")
+def _binary(operator: FileOperator, graph: Builder) -> None:
+    numbers, (a, b), fixed = _operands(operator, graph)
+    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    names, target = _pair(graph, numbers)
+    made = _BINARY[operator.kind](a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point, "tflite")
+    result = _combine(operator, graph, made, names, fixed)
+    _finish(operator, graph, clamped(operator, graph, result, y), target)
+
+
+@handles("MAXIMUM", "MINIMUM")
+def _extreme(operator: FileOperator, graph: Builder) -> None:
+    """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales: a +- max(+-(b - a), 0)."""
+    numbers, (a, b), fixed = _operands(operator, graph)
+    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    if len({a.dtype, b.dtype, y.dtype}) > 1:
+        raise PearrayError(f"a, b and y must be of one type, not {a.dtype}, {b.dtype} and {y.dtype}")
+    names, target = _pair(graph, numbers)
+    is_greatest, zero = operator.kind == "MAXIMUM", a.dtype.type(0)
+    if fixed is not None:
+        value = graph.constants[names[fixed]]
+        other = graph.tensor(names[1 - fixed])
+        if Binary.is_tabled(value, other):
+            extreme = np.maximum if is_greatest else np.minimum
+            table = extreme(every_value(a.dtype), value.reshape(-1, 1)).astype(a.dtype)
+            limit = Lookup(table[0] if len(table) == 1 else table)
+            _finish(operator, graph, graph.append(operator, limit, {"x": names[1 - fixed]}), target)
+            return
+    first, second = names if not is_greatest else names[::-1]
+    over = graph.append(operator, Sub(1.0, zero, 1.0, zero, 1.0, np.uint8(0), "float"), {"a": first, "b": second},
+                        "difference")
+    last = Add if is_greatest else Sub
+    made = last(1.0, zero, 1.0, np.uint8(0), 1.0, zero, "float")
+    _finish(operator, graph, graph.append(operator, made, {"a": names[0], "b": over}), target)
+
+
+def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.ndarray], *parameters: Any,
+           **settings: Any) -> None:
+    """Append a function of stored numbers as a table over all of them."""
+    number = graph.of(operator, 0, "x")
+    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
+    settings.setdefault("dtype", y.dtype)
+    table = function(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point), *parameters,
+                     **settings)
+    graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})
+
+
+@handles("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")
+def _relu(operator: FileOperator, graph: Builder) -> None:
+    low, high = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[
+        operator.kind]
+    _table(operator, graph, litert.relu, low, high)
+
+
+@handles("LEAKY_RELU")
+def _leaky_relu(operator: FileOperator, graph: Builder) -> None:
+    _table(operator, graph, litert.leaky_relu, graph.option(operator, "Alpha"))
+
+
+@handles("HARD_SWISH")
+def _hard_swish(operator: FileOperator, graph: Builder) -> None:
+    _table(operator, graph, litert.hard_swish)
+
+
+@handles("PRELU")
+def _prelu(operator: FileOperator, graph: Builder) -> None:
+    number, alpha = graph.of(operator, 0, "x"), graph.known(operator, 1, "alpha")
+    slope, x = graph.stored(operator.inputs[1], "alpha"), graph.stored(number, "x")
+    y, shape = graph.stored(operator.outputs[0], "y"), graph.shape(number)
+    if alpha.size != 1 and (alpha.size != shape[-1] or alpha.shape[-1] != alpha.size):
+        raise PearrayError(f"alpha must be one number, or one for each of the {shape[-1]} channels of x, not of shape "
+                           f"{alpha.shape}")
+    table = litert.prelu(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point),
+                         alpha.reshape(-1, 1), slope.scale, int(slope.zero_point))
+    made = Lookup(table[0] if len(table) == 1 else table)
+    if len(shape) in (2, 4):
+        graph.make_natural(operator, made, {"x": graph.natural(number)})
+    else:
+        graph.make(operator, made, {"x": graph.rows(number, (-1, shape[-1]))}, shape)
+
+
+def _check_result(graph: Builder, operator: FileOperator, scale: float, zero_point: int) -> None:
+    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    if (y.scale, int(y.zero_point)) != (scale, zero_point):
+        raise PearrayError(f"y must have scale 1 / {round(1 / scale)} and zero point {zero_point}, not {y.scale} and "
+                           f"{y.zero_point}")
+
+
+@handles("TANH")
+def _tanh(operator: FileOperator, graph: Builder) -> None:
+    number = graph.of(operator, 0, "x")
+    x = graph.stored(number, "x")
+    _check_result(graph, operator, 1 / 128, 0)
+    table = litert.tanh(every_value(x.dtype), x.scale, int(x.zero_point))
+    graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})
+
+
+@handles("LOGISTIC")
+def _logistic(operator: FileOperator, graph: Builder) -> None:
+    number = graph.of(operator, 0, "x")
+    x = graph.stored(number, "x")
+    _check_result(graph, operator, 1 / 256, -128)
+    graph.make_natural(operator, Logistic(x.scale, x.zero_point), {"x": graph.natural(number)})
+
+
+@handles("SOFTMAX")
+def _softmax(operator: FileOperator, graph: Builder) -> None:
+    number = graph.of(operator, 0, "x")
+    x, shape = graph.stored(number, "x", "INT8", "UINT8"), graph.shape(number)
+    _check_result(graph, operator, 1 / 256, int(np.iinfo(x.dtype).min))
+    made = Softmax(1 if len(shape) == 4 else -1, x.scale, x.zero_point, 1 / 256,
+                   x.dtype.type(np.iinfo(x.dtype).min), "tflite", graph.option(operator, "Beta"))
+    graph.make_natural(operator, made, {"x": graph.natural(number)})
