@@ -175,7 +175,7 @@ def test_sharing_costs_nothing(rng, on):
     grain = burst_beats(config) * config.beat_bytes
     for _ in range(4):
         graph, _ = branches(rng)
-        kept, shared = (compile_graph(graph, config, keep) for keep in ("all", "outputs"))
+        kept, shared = (compile_graph(graph, config, keep, **briefly(config)) for keep in ("all", "outputs"))
         saved += kept.memory_bytes - shared.memory_bytes
         for one, other in zip(kept.program.commands, shared.program.commands, strict=True):
             assert (one.opcode, one.waits) == (other.opcode, other.waits)
