@@ -17,7 +17,7 @@ SMALL = kinds.SMALL["moves"]
 def _run(rng, engine="verilator", stall=0.0):
     """Run a drawn layer, compare it with golden, and return its counters and those predicted."""
     graph, inputs = graph_of(rng, SMALL.array.operand_bits)
-    compiled = compile_graph(graph, SMALL)
+    compiled = compile_graph(graph, SMALL, effort=0)
     reads = [(placed.address, placed.nbytes) for placed in compiled.outputs.values()]
     job = Job(SMALL, compiled.segments + compiled.bind(inputs), compiled.program_address, reads)
     outcome = run(job, engine, disturbance=Disturbance(stall=stall, seed=int(rng.integers(1 << 30))))

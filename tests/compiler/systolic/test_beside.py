@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from beside_layers import force, graph_of
-from random_workloads import interpret, operands, random_configuration
+from random_workloads import briefly, interpret, operands, random_configuration
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph
@@ -20,7 +20,7 @@ def test_drawn_layers(rng, monkeypatch):
         config = random_configuration(rng)
         config = replace(config, post=replace(config.post, transposed=1))
         try:
-            interpret(*graph_of(rng, config.array.operand_bits), config)
+            interpret(*graph_of(rng, config.array.operand_bits), config, **briefly(config))
         except PearrayError as error:
             if not any(part in str(error) for part in ("can't hold", "must be")):
                 raise
@@ -34,7 +34,7 @@ def _depthwise(rng, shape, overrides, **window):
     operator = pe.Conv2d(groups=channels, requant=pe.Requant.onnx(1.0, 0, 0.01, 0, 1.0, np.int8(1)), **window)
     graph = Graph.of(operator, tensors)
     config = pe.load_config("systolic-16x16", overrides).hardware
-    program = interpret(graph, {role: tensors[role] for role in graph.inputs}, config).program
+    program = interpret(graph, {role: tensors[role] for role in graph.inputs}, config, **briefly(config)).program
     return program, compiler_for(config).cycles(config, program)
 
 
