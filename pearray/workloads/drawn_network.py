@@ -126,8 +126,7 @@ class DrawnNetwork:
     def sigmoid(self, name: str, x: str) -> str:
         """Add the logistic function, whose outputs are stored from 0 to 1."""
         before, stored = self._stored[x], Stored.between(0, 1)
-        table = functions.table("sigmoid", np.float32(before.scale), before.zero, np.float32(stored.scale), stored.zero,
-                                np.int8)
+        table = functions.table("sigmoid", before.scale, before.zero, stored.scale, stored.zero, np.int8)
         return self._add(name, Lookup(table), {"x": x}, stored)
 
     def scaled(self, name: str, x: str, factors: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..compiler.frontends.onnx.importer import load_onnx
-from ..compiler.frontends.tflite.importer import load_tflite
 from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
 from ..compiler.operators import (
@@ -23,7 +22,6 @@ from ..compiler.operators import (
     LayerNorm,
     Linear,
     LinearGrad,
-    Quantize,
     Requant,
     RMSNorm,
     Softmax,
@@ -34,6 +32,7 @@ from ..hdl.shell.config import Config
 from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
+from .file_workload import file_workload
 from .image_networks import IMAGE_NETWORKS
 from .made import Workload
 from .settings import LARGEST, Settings
@@ -47,11 +46,11 @@ BUILT_IN = {
     "llama-block": "a decoder block of LLaMA, small, with drawn weights: a prompt, then token by token",
     "alexnet-conv": "the five CONV layers of AlexNet with ReLU, on independent inputs, one program",
     "alexnet": "AlexNet, whole, on drawn images with drawn weights",
-    "vgg-16": "VGG-16, likewise",
-    "googlenet": "GoogLeNet, likewise",
-    "resnet-50": "ResNet-50, likewise",
-    "mobilenet-v2": "MobileNetV2, likewise",
-    "efficientnet-b0": "EfficientNet-B0, likewise",
+    "vgg-16": "VGG-16, whole, likewise",
+    "googlenet": "GoogLeNet, whole, likewise",
+    "resnet-50": "ResNet-50, whole, likewise",
+    "mobilenet-v2": "MobileNetV2, whole, likewise",
+    "efficientnet-b0": "EfficientNet-B0, whole, likewise",
     "minilm": "sentences through the quantised MiniLM-L6-v2 encoder, six layers as one program, against float32",
 }
 
@@ -124,7 +123,7 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     if name in IMAGE_NETWORKS:
         return _image_network
     if name.endswith((".onnx", ".tflite")) or Path(name).is_file():
-        return _file
+        return file_workload
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
 
@@ -368,34 +367,3 @@ def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     from .sentence_workload import sentence_workload
 
     return sentence_workload(name, rng, settings)
-
-
-def _file(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    model = (load_tflite if name.endswith(".tflite") else load_onnx)(name)
-    batch = settings.integer("batch", 0, 0)
-    settings.finish()
-    graph = model.graph(batch or None)
-    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs}, notes=model.notes)
-
-
-def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
-    """Draw an input so that what the network sees of it covers the whole range of its type."""
-    tensor = graph.tensors[name]
-    check_size(name, tensor.shape)
-    if name in graph.masks:
-        # Words of which every second is one, or what hides the others from all queries.
-        shown = rng.integers(0, 2, tensor.shape)
-        return ((shown - 1) * 1e4 if tensor.dtype.kind == "f" else shown).astype(tensor.dtype)
-    if tensor.dtype.kind in "iu":
-        info = np.iinfo(tensor.dtype)
-        return rng.integers(info.min, info.max + 1, tensor.shape, dtype=tensor.dtype)
-    for node in graph.nodes:
-        operator = node.operator
-        if isinstance(operator, Quantize) and node.inputs["x"] == name:
-            info = np.iinfo(graph.tensors[node.outputs["y"]].dtype)
-            stored = rng.integers(info.min, info.max + 1, tensor.shape)
-            return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
-    if not any(name in node.inputs.values() for node in graph.nodes):
-        return np.zeros(tensor.shape, tensor.dtype)
-    raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
-                       f"with integers")
