@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import measure
+from image_models import INTRODUCTION as IMAGES
+from image_models import image_runs
 
 from pearray.golden.language_models import DECK, PUBLISHED, LanguageModel
 
@@ -38,10 +40,14 @@ RUNS: list[tuple[str, str, str, str]] = [
     ("GPT-3", "64 tokens, the last product of a layer, 96 outputs", "gemm:64x49152x96", ""),
 ]
 
-INTRODUCTION = """\
-# Language models
+TITLE = """\
+# The lecture's models
 
 <!-- Written by docs/models.py: change that, not this. -->
+"""
+
+INTRODUCTION = """\
+## Language models
 
 The lecture's deck shows four language models. Here their parameters, multiply-accumulates and storage are computed from
 layers (`golden/language_models.py`), once with the sizes that were published and once with those of the deck, and one
@@ -50,7 +56,7 @@ tokens, as many queries P, C words, D wide, H heads of E = F.
 """
 
 EXPLAINED = """\
-## Where the deck differs
+### Where the deck differs
 
 * **BERT-base, E = F = 32.** Heads are 64 wide: 768 = 12 x 64. With 32 there would be 95.3 M parameters, not 110 M.
 * **BERT-large, D = G = 768 and 3,072.** It is 1,024 wide, with 4,096 in the feed-forward part. With the deck's sizes it
@@ -74,7 +80,7 @@ def _short(count: float) -> str:
 
 
 def _counts() -> Iterator[str]:
-    yield "## Parameters and multiply-accumulates\n"
+    yield "### Parameters and multiply-accumulates\n"
     yield "| model | parameters | deck prints | MACs | deck prints | MACs as the deck counts, with its sizes |"
     yield "|---|---|---|---|---|---|"
     for model, deck in zip(PUBLISHED, DECK, strict=True):
@@ -85,7 +91,7 @@ def _counts() -> Iterator[str]:
 
 def _sizes() -> Iterator[str]:
     yield ""
-    yield "## Storage\n"
+    yield "### Storage\n"
     yield ("Static are the matrices of all layers, W_Q, W_K, W_V, W_Z and those of the feed-forward part, dynamic what "
            "one layer makes: I, Q, K, V, QK, softmax(QK) V, and Z, of all heads. Both count elements, which is bytes "
            "in int8. Fused attention stores no QK: the last column is dynamic storage without it.\n")
@@ -128,10 +134,10 @@ def _figures(record: Mapping[str, Any]) -> str:
             f"| {record['mismatches']} of {record['checked']:,} | `{record['verilog_sha256'][:12]}`")
 
 
-def page(runs: list[str]) -> str:
-    """The whole page with the lines of its runs."""
+def page(images: list[str], runs: list[str]) -> str:
+    """The whole page with the lines of its tables of runs."""
     introduced = (
-        f"## {HEADING}\n\nQK, softmax and AV of one head of a layer, whole, in int8 on {CONFIG}, from the start write "
+        f"### {HEADING}\n\nQK, softmax and AV of one head of a layer, whole, in int8 on {CONFIG}, from the start write "
         "to the done flag with the default memory ([attention](attention.md)). The limit is MACs over PEs. Heads of "
         "BERT-large and those of BERT-base as published are alike, and so are those of LLaMA and GPT-3. Heads are not "
         "cut into strips: scores never leave the chip, so that 2,048 tokens need no more of it than 512. "
@@ -142,7 +148,8 @@ def page(runs: list[str]) -> str:
         "and of some of their outputs, over all that they add up; with the heads above these are all products of a "
         "layer. Its normalisation and its gates are no part of these runs.\n\n"
         "| what | cycles | limit | utilisation | mismatches | Verilog |\n|---|---|---|---|---|---|")
-    return "\n".join([INTRODUCTION, *_counts(), *_sizes(), "", EXPLAINED, introduced, *runs, ""])
+    languages = [INTRODUCTION, *_counts(), *_sizes(), "", EXPLAINED, introduced, *runs, ""]
+    return "\n".join([TITLE, IMAGES, *images, "", *languages])
 
 
 def main() -> None:
@@ -151,7 +158,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the runs that the page has, measure others")
     kept = {line.split(" | ")[0].removeprefix("| "): line for line in PAGE.read_text().splitlines()
             if line.startswith("| ")} if parser.parse_args().keep else {}
-    PAGE.write_text(page([*_runs(kept)]))
+    PAGE.write_text(page([*image_runs(measure, kept)], [*_runs(kept)]))
 
 
 if __name__ == "__main__":

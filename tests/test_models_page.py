@@ -1,4 +1,4 @@
-"""The page of language models: that it holds what is computed and every run, and that no run is wrong."""
+"""The page of the lecture's models: that it holds what is computed and every run, and that no run is wrong."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def models():
-    """The module that writes the page; it finds that of the benchmarks in its folder."""
+    """The module that writes the page; it finds those of its parts in its folder."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         import models
@@ -21,15 +21,39 @@ def models():
 
 
 @pytest.fixture(scope="module")
+def image_models(models):
+    return sys.modules["image_models"]
+
+
+@pytest.fixture(scope="module")
 def text():
     return (ROOT / "docs" / "models.md").read_text()
 
 
-def test_the_page_is_what_is_computed(models, text):
+def _lines(text, heading):
+    """Lines of the table under a heading."""
+    part = text.split(f"## {heading}\n")[1].split("\n#")[0]
+    return [line for line in part.splitlines() if line.startswith("|")][2:]
+
+
+def test_the_page_is_what_is_computed(models, image_models, text):
     """A number that was changed by hand, or a size that was changed in the code only, would stand there for ever."""
-    runs = [line for line in text.split(f"## {models.HEADING}\n")[1].splitlines() if line.startswith("|")][2:]
+    images, runs = _lines(text, image_models.HEADING), _lines(text, models.HEADING)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in images] == image_models.image_rows()
     assert [line.split(" | ")[0].removeprefix("| ") for line in runs] == models.rows()
-    assert text == models.page(runs)
+    assert text == models.page(images, runs)
+
+
+def test_image_networks_are_those_of_the_lecture(image_models, text):
+    """A network of other shapes, or a run with mismatches, would stand beside the deck's numbers like theirs."""
+    for line, printed in zip(_lines(text, image_models.HEADING), image_models.NETWORKS.values(), strict=True):
+        cells = line.split(" | ")
+        assert cells[-2].startswith("0 of ")
+        for count, told in ((cells[3], printed.weights), (cells[5], printed.macs)):
+            if told != "-" and told != "1.43G":
+                unit = {"M": 1e6, "G": 1e9}[told[-1]]
+                digits = len(told.partition(".")[2][:-1])
+                assert f"{float(count.replace(',', '')) / unit:.{digits}f}" == told[:-1]
 
 
 def test_runs_are_right_and_near_the_limit(models, text):

@@ -1,0 +1,97 @@
+"""The lecture's image networks beside its table, whole on RTL: a part of docs/models.py."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pearray.compiler.graph.graph import Graph
+from pearray.compiler.operators import Conv2d, Linear
+from pearray.golden import integer
+from pearray.workloads.workload import load_workload
+
+__all__ = ["CONFIG", "HEADING", "INTRODUCTION", "NETWORKS", "image_rows", "image_runs"]
+
+CONFIG = "systolic-32x32"
+
+HEADING = "Image networks"
+
+
+class Printed(NamedTuple):
+    """What the deck prints for a network: CONV layers, weights and multiply-accumulates; dashes if it has none."""
+
+    layers: str
+    weights: str
+    macs: str
+
+
+#: Workloads, in the deck's order and behind it two that are not in it.
+NETWORKS: dict[str, Printed] = {
+    "alexnet": Printed("5", "61M", "724M"),
+    "vgg-16": Printed("16", "138M", "15.5G"),
+    "googlenet": Printed("21", "7M", "1.43G"),
+    "resnet-50": Printed("49", "25.5M", "3.9G"),
+    "mobilenet-v2": Printed("-", "-", "-"),
+    "efficientnet-b0": Printed("-", "-", "-"),
+}
+
+INTRODUCTION = f"""\
+## {HEADING}
+
+Each is one program, fully connected layers and pooling included, of one image and of weights that are drawn
+(`pearray/workloads/image_networks.py`), in int8 with scales that hold what the image makes; each tensor equals
+onnxruntime's (`tests/workloads/test_drawn_network.py`). Cycles are those of {CONFIG} with the default memory, from
+the start write to the done flag. Not zero are weights, inputs of CONV and fully connected layers, and products of
+two numbers that are not zero; taps on padding count as zero. Drawn weights are hardly ever zero, and behind a ReLU
+about half of what a layer makes is.
+
+* **VGG-16** has 13 CONV layers; 16 counts its fully connected ones, which the deck lists as well.
+* **GoogLeNet** has 57; 21 is how many stand behind one another. With images of 112, 56, 28, 14 and 7 pixels on a
+  side, as published, it takes 1.58 G multiply-accumulates; the deck's 1.43 G follow from 112, 55, 27, 13 and 6.
+* **ResNet-50** has 53, of which four are shortcuts, whose weights and multiply-accumulates the deck counts.
+
+""" + (
+    "| run | CONV layers | deck | weights | deck | MACs | deck | weights not zero | inputs | products | cycles "
+    "| utilisation | DRAM MB | mismatches | Verilog |\n" + "|---" * 15 + "|")
+
+
+def image_rows() -> list[str]:
+    """First cells of the table of runs."""
+    return [f"`pearray run {name} --on {CONFIG}`" for name in NETWORKS]
+
+
+def image_runs(measure: Callable[..., Mapping[str, Any]], kept: Mapping[str, str]) -> Iterator[str]:
+    """Lines of the table; those not measured that are kept, by their first cells."""
+    for row, (name, printed) in zip(image_rows(), NETWORKS.items(), strict=True):
+        if row in kept:
+            yield kept[row]
+            continue
+        record, workload = measure("run", name, "--on", CONFIG), load_workload(name)
+        layers, weights, shares = _counted(workload.graph, workload.inputs)
+        traffic = record["dram_read_bytes"] + record["dram_write_bytes"]
+        yield (f"| {row} | {layers} | {printed.layers} | {weights:,} | {printed.weights} | {record['macs']:,} "
+               f"| {printed.macs} | {' | '.join(f'{100 * share:.1f} %' for share in shares)} | {record['cycles']:,} "
+               f"| {100 * record['utilisation']:.1f} % | {traffic / 1e6:.1f} "
+               f"| {record['mismatches']} of {record['checked']:,} | `{record['verilog_sha256'][:12]}` |")
+
+
+def _counted(graph: Graph, inputs: Mapping[str, np.ndarray]) -> tuple[int, int, tuple[float, ...]]:
+    """CONV layers, weights, and the shares of weights, inputs and products that are not zero."""
+    tensors = {**graph.golden(inputs), **inputs, **graph.constants}
+    all_of, nonzero = np.zeros(3), np.zeros(3)
+    layers = 0
+    for node in graph.nodes:
+        operator = node.operator
+        if not isinstance(operator, (Conv2d, Linear)):
+            continue
+        layers += isinstance(operator, Conv2d)
+        assert operator.requant is not None
+        x = (tensors[node.inputs["x"]] != operator.zero_points[0]).astype(np.int8)
+        w = (tensors[node.inputs["w"]] != 0).astype(np.int8)
+        if isinstance(operator, Conv2d):
+            products = integer.conv2d(x, w, stride=operator.stride, padding=operator.padding, groups=operator.groups)
+        else:
+            products = integer.linear(x, w)
+        all_of += w.size, x.size, graph.macs(node)
+        nonzero += w.sum(dtype=np.int64), x.sum(dtype=np.int64), products.sum(dtype=np.int64)
+    return layers, int(all_of[0]), tuple(nonzero / all_of)
