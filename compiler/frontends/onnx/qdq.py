@@ -50,7 +50,7 @@ class FloatNodes:
     inputs, outputs : collection of str
         Float inputs of the network, which the host quantises, and its outputs, which may be float.
     readers : mapping of str to nodes
-        Who reads each tensor.
+        Who reads each tensor, with nodes from which no output follows: the runtime counts these, too.
     """
 
     def __init__(self, graph: Builder, inputs: Sequence[str], outputs: Sequence[str],
@@ -92,9 +92,10 @@ class FloatNodes:
             return False
         for name in node.outputs:
             value = self._known.get(name)
-            if isinstance(value, (Moved, Result)) and (name in self._outputs or len(self._readers.get(name, ())) > 1):
+            is_read_twice = len({_same(reader) for reader in self._readers.get(name, ())}) > 1
+            if isinstance(value, (Moved, Result)) and (name in self._outputs or is_read_twice):
                 self._known[name] = replace(value, is_shared=True)
-            elif isinstance(value, Chain) and len(self._readers.get(name, ())) > 1:
+            elif isinstance(value, Chain) and is_read_twice:
                 self._known[name] = replace(value, is_float=True)
         return True
 
@@ -335,6 +336,11 @@ class FloatNodes:
             emit(_finished(made, av.inputs[6:8], node.outputs), self._graph)
         else:
             self._known[node.outputs[0]] = Result(node, _ends(made))
+
+
+def _same(node: OnnxNode) -> tuple[object, ...]:
+    """Equal for nodes that compute the same, which the runtime makes one."""
+    return node.domain, node.op_type, *node.inputs, repr(sorted(node.attributes.items()))
 
 
 def _made(make: Callable[..., OnnxNode], graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray],
