@@ -100,7 +100,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
-                        Network([*nodes, *_dead(model)], constants, outputs).readers)
+                        Network(_with_dead(model, nodes), constants, outputs).readers)
     refusals = Refusals(builder, shapes.get, _is_known)
     for node in nodes:
         refusals.take(node, lambda node: _take(node, builder, floats))
@@ -180,11 +180,13 @@ def _needed(model: Any) -> list[Any]:
     return nodes[::-1]
 
 
-def _dead(model: Any) -> list[OnnxNode]:
-    """Nodes from which no output of the network follows, but for those that the runtime leaves out itself."""
-    needed = {id(item) for item in _needed(model)}
-    return [OnnxNode.of(item) for item in model.graph.node if id(item) not in needed
+def _with_dead(model: Any, nodes: list[OnnxNode]) -> list[OnnxNode]:
+    """Nodes with those from which no output follows, in the file's order, but for those that the runtime leaves out."""
+    places = {name: place for place, item in enumerate(model.graph.node) for name in item.output if name}
+    needed = {name for item in _needed(model) for name in item.output}
+    dead = [OnnxNode.of(item) for item in model.graph.node if not needed & {*item.output}
             and item.op_type not in ("Dropout", "Identity", "Shape", "Size")]
+    return sorted([*nodes, *dead], key=lambda node: places.get(node.outputs[0], -1) if node.outputs else -1)
 
 
 def _read_only(value: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class FloatNodes:
             return False
         for name in node.outputs:
             value = self._known.get(name)
-            is_read_twice = len({_same(reader) for reader in self._readers.get(name, ())}) > 1
+            is_read_twice = _is_read_twice(self._readers.get(name, ()), self._outputs)
             if isinstance(value, (Moved, Result)) and (name in self._outputs or is_read_twice):
                 self._known[name] = replace(value, is_shared=True)
             elif isinstance(value, Chain) and is_read_twice:
@@ -338,9 +338,14 @@ class FloatNodes:
             self._known[node.outputs[0]] = Result(node, _ends(made))
 
 
-def _same(node: OnnxNode) -> tuple[object, ...]:
-    """Equal for nodes that compute the same, which the runtime makes one."""
-    return node.domain, node.op_type, *node.inputs, repr(sorted(node.attributes.items()))
+def _is_read_twice(readers: Sequence[OnnxNode], outputs: Sequence[str]) -> bool:
+    """Whether several nodes read a tensor for the runtime, which makes one of those that compute the same.
+
+    The last one stays; another does, too, if it makes an output of the network.
+    """
+    kinds = [(node.domain, node.op_type, *node.inputs, repr(sorted(node.attributes.items()))) for node in readers]
+    return len({*kinds}) > 1 or any(name in outputs for node in readers[:-1] if node is not readers[-1]
+                                    for name in node.outputs)
 
 
 def _made(make: Callable[..., OnnxNode], graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray],

@@ -61,6 +61,8 @@ def test_softmax_in_qdq_form(rng, tmp_path):
     [("Transpose", ["p"], ["f"], {}), ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})],
     [("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {}),
      ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["z"], {})],
+    [("QuantizeLinear", ["p", "y_scale", "y_zero"], ["unread"], {}),
+     ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {})],
 ])
 def test_softmax_that_is_not_fused(rng, tmp_path, behind):
     """Real numbers that a QuantizeLinear stores are not what QLinearSoftmax makes: a step off, if it were taken."""
