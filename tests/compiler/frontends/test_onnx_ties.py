@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx_models import load, make_model, runtime
+from onnx_models import load, make_model, runtime, stage
 
 #: What stands between DequantizeLinear and QuantizeLinear: nodes from a (and b) to f, and the same in float64.
 FORMS = {
@@ -133,3 +133,16 @@ def test_readers_without_results(kind, others, rng, tmp_path):
     expected, is_kernel = runtime(model, {"x": x}, tmp_path, True)
     assert is_kernel == (others[0][0] in ("Identity", "Shape", "Dropout") or "y_zero" in others[0][1])
     np.testing.assert_array_equal(load(model, tmp_path).graph().golden({"x": x})["y"], expected)
+
+
+def test_pairs_in_a_row(rng, tmp_path):
+    """Each of two pairs rounds, as the standard has it; one left out would move elements by a step."""
+    x = rng.normal(0, 2, 500).astype(np.float32)
+    constants = {"x_scale": np.float32(0.125), "x_zero": np.uint8(4), "y_scale": np.float32(0.1),
+                 "y_zero": np.uint8(63)}
+    model = make_model([*stage("x"), ("QuantizeLinear", ["x_d", "y_scale", "y_zero"], ["y"], {})], {"x": x}, ["y"],
+                       constants)
+    got = load(model, tmp_path).graph().golden({"x": x})["y"]
+    np.testing.assert_array_equal(got, runtime(model, {"x": x}, tmp_path, False)[0])
+    once = np.clip(np.rint(x / np.float32(0.1)) + 63, 0, 255)
+    assert (got != once).any()
