@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-__all__ = ["COORDINATES", "NEAREST", "coordinates", "nearest_indices"]
+__all__ = ["COORDINATES", "NEAREST", "SIMPLE", "coordinates", "nearest_indices"]
 
 _HALF = np.float32(0.5)
 
@@ -67,6 +67,10 @@ NEAREST: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+#: Rule of operator sets before 11, which depends on the scale: ``floor`` of an axis that grows, ``ceil`` of another.
+SIMPLE = "simple"
+
+
 def coordinates(transformation: str, scale: float, sizes: tuple[int, int]) -> np.ndarray:
     """Coordinates in the input of all outputs of an axis.
 
@@ -97,5 +101,7 @@ def nearest_indices(transformation: str, rule: str, scale: float, sizes: tuple[i
     -------
     ndarray of shape (outputs,), int64
     """
+    if rule == SIMPLE:
+        rule = "floor" if np.float32(scale) >= 1 else "ceil"
     found = NEAREST[rule](coordinates(transformation, scale, sizes)).astype(np.int64)
     return np.clip(found, 0, sizes[0] - 1)

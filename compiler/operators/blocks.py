@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...golden.resize import COORDINATES, NEAREST, nearest_indices
+from ...golden.resize import COORDINATES, NEAREST, SIMPLE, nearest_indices
 from ...hdl.errors import PearrayError, check_choice
 from .fields import Count, Integers, Scales
 from .moved import Moved, Picked
@@ -26,8 +26,9 @@ class Resize(Moved):
         Elements of each axis of the output. With `scales` besides these tell places only.
     coordinate_mode : str
         How an output's place in x is found: one of :data:`.golden.resize.COORDINATES`.
-    nearest_mode : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"}
-        Which element is the nearest to a place.
+    nearest_mode : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple"}
+        Which element is the nearest to a place. ``simple`` is ``floor`` along axes that grow and ``ceil`` along others,
+        with "asymmetric" the rule of ONNX before operator set 11.
     """
 
     scales: Scales = None
@@ -40,7 +41,7 @@ class Resize(Moved):
         if self.scales is None and self.sizes is None:
             raise PearrayError("scales or sizes must be given")
         check_choice("coordinate_mode", self.coordinate_mode, (*COORDINATES,))
-        check_choice("nearest_mode", self.nearest_mode, (*NEAREST,))
+        check_choice("nearest_mode", self.nearest_mode, (*NEAREST, SIMPLE))
 
     def _shape(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Shape of the output, and scales."""

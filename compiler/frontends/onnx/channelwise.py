@@ -107,15 +107,21 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
     taken, size = node.take(**own, channels_last=0, activation=None, is_float=False), graph.image(node.inputs[0])
     if taken["channels_last"]:
         raise PearrayError("channels_last must be 0, not 1")
-    window = {}
+    window: dict[str, Any] = {}
     if not is_global:
         if two("dilations", taken["dilations"], (1, 1)) != (1, 1):
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
     x, y = _input(node, graph, "x", 0), output_of(node, graph, "y", 3, taken["activation"])
-    _check_types(node, x=graph.tensor(node.inputs[0]).dtype, y=y.zero_point.dtype)
+    dtype = graph.tensor(node.inputs[0]).dtype
+    _check_types(node, x=dtype, y=y.zero_point.dtype)
+    rounding = _rounding(taken["is_float"], x, y)
+    if rounding == "onnx" and dtype == y.zero_point.dtype and window.get("kernel") == size and not any(
+            window["padding"]):
+        # The runtime's kernel on integers takes a window that is the image for QLinearGlobalAveragePool.
+        window = {}
     operator = AvgPool2d(**window, x_scale=float(x.scale), x_zero_point=x.zero_point, y_scale=float(y.scale),
-                         y_zero_point=y.zero_point, rounding=_rounding(taken["is_float"], x, y))
+                         y_zero_point=y.zero_point, rounding=rounding)
     add_limited(node, graph, operator, {"x": node.inputs[0]}, y.clamp)
 
 

@@ -100,7 +100,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
-                        Network(nodes, constants, outputs).readers)
+                        Network(_with_dead(model, nodes), constants, outputs).readers)
     refusals = Refusals(builder, shapes.get, _is_known)
     for node in nodes:
         refusals.take(node, lambda node: _take(node, builder, floats))
@@ -133,9 +133,11 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes
     read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
     left = []
     for node in nodes:
-        if node.domain == MICROSOFT:
-            # Their optional outputs have names though nobody reads them.
+        if node.op_type != "Split":
+            # Optional outputs have names though nobody reads them.
             node.outputs = [name if name in read or not place else "" for place, name in enumerate(node.outputs)]
+            while len(node.outputs) > 1 and not node.outputs[-1]:
+                node.outputs.pop()
         attempt(node, check_signature, node)
         # What dequantises a constant is half of a quantised operator, and is left to it.
         if node.domain == "" and node.op_type == "QuantizeLinear" and node.input(0) in builder.constants:
@@ -176,6 +178,15 @@ def _needed(model: Any) -> list[Any]:
             nodes.append(item)
             wanted |= {*item.input} - {""}
     return nodes[::-1]
+
+
+def _with_dead(model: Any, nodes: list[OnnxNode]) -> list[OnnxNode]:
+    """Nodes with those from which no output follows, in the file's order, but for those that the runtime leaves out."""
+    places = {name: place for place, item in enumerate(model.graph.node) for name in item.output if name}
+    needed = {name for item in _needed(model) for name in item.output}
+    dead = [OnnxNode.of(item) for item in model.graph.node if not needed & {*item.output}
+            and item.op_type not in ("Dropout", "Identity", "Shape", "Size")]
+    return sorted([*nodes, *dead], key=lambda node: places.get(node.outputs[0], -1) if node.outputs else -1)
 
 
 def _read_only(value: np.ndarray) -> np.ndarray:

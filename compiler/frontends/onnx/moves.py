@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ....golden.quantise import dequantize_linear, quantize_linear
-from ....golden.resize import COORDINATES, NEAREST
+from ....golden.resize import COORDINATES, NEAREST, SIMPLE
 from ....hdl.errors import PearrayError, check_choice
 from ...operators import (
     Concat,
@@ -169,7 +169,10 @@ def _resize(node: OnnxNode, graph: Builder) -> None:
         axes=None, keep_aspect_ratio_policy="stretch", cubic_coeff_a=-0.75, exclude_outside=0, extrapolation_value=0.0)
     check_choice("mode", taken["mode"], ("nearest",))
     check_choice("coordinate_transformation_mode", taken["coordinate_transformation_mode"], (*COORDINATES,))
-    check_choice("nearest_mode", taken["nearest_mode"], (*NEAREST,))
+    # None is the rule of older operator sets, as for the runtime.
+    nearest = taken["nearest_mode"] or SIMPLE
+    if nearest != SIMPLE or taken["nearest_mode"]:
+        check_choice("nearest_mode", nearest, (*NEAREST,))
     policy = taken["keep_aspect_ratio_policy"]
     check_choice("keep_aspect_ratio_policy", policy, ("stretch", "not_larger", "not_smaller"))
     if taken["antialias"] or taken["exclude_outside"]:
@@ -184,7 +187,7 @@ def _resize(node: OnnxNode, graph: Builder) -> None:
     if len(given) != len(axes):
         raise PearrayError(f"{'sizes' if sized else 'scales'} must have a number for each of {len(axes)} axes, not "
                            f"{len(given)}")
-    modes = taken["coordinate_transformation_mode"], taken["nearest_mode"]
+    modes = taken["coordinate_transformation_mode"], nearest
     if not sized:
         scales = [1.0] * rank
         for axis, scale in zip(axes, given, strict=True):

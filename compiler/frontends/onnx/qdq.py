@@ -50,7 +50,7 @@ class FloatNodes:
     inputs, outputs : collection of str
         Float inputs of the network, which the host quantises, and its outputs, which may be float.
     readers : mapping of str to nodes
-        Who reads each tensor.
+        Who reads each tensor, with nodes from which no output follows: the runtime counts these, too.
     """
 
     def __init__(self, graph: Builder, inputs: Sequence[str], outputs: Sequence[str],
@@ -92,9 +92,10 @@ class FloatNodes:
             return False
         for name in node.outputs:
             value = self._known.get(name)
-            if isinstance(value, (Moved, Result)) and (name in self._outputs or len(self._readers.get(name, ())) > 1):
+            is_read_twice = _is_read_twice(self._readers.get(name, ()), self._outputs)
+            if isinstance(value, (Moved, Result)) and (name in self._outputs or is_read_twice):
                 self._known[name] = replace(value, is_shared=True)
-            elif isinstance(value, Chain) and len(self._readers.get(name, ())) > 1:
+            elif isinstance(value, Chain) and is_read_twice:
                 self._known[name] = replace(value, is_float=True)
         return True
 
@@ -335,6 +336,16 @@ class FloatNodes:
             emit(_finished(made, av.inputs[6:8], node.outputs), self._graph)
         else:
             self._known[node.outputs[0]] = Result(node, _ends(made))
+
+
+def _is_read_twice(readers: Sequence[OnnxNode], outputs: Sequence[str]) -> bool:
+    """Whether several nodes read a tensor for the runtime, which makes one of those that compute the same.
+
+    The last one stays; another does, too, if it makes an output of the network.
+    """
+    kinds = [(node.domain, node.op_type, *node.inputs, repr(sorted(node.attributes.items()))) for node in readers]
+    return len({*kinds}) > 1 or any(name in outputs for node in readers[:-1] if node is not readers[-1]
+                                    for name in node.outputs)
 
 
 def _made(make: Callable[..., OnnxNode], graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray],

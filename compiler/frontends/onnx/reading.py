@@ -15,6 +15,12 @@ __all__ = ["NEWEST_CONVERTED", "File", "Shapes", "free_inputs", "inputs_of", "op
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
 
+#: Operators of com.microsoft that say what the standard's say.
+_STANDARD = ("DequantizeLinear", "QuantizeLinear")
+
+#: First operator set whose Resize states how an element is found.
+_RESIZES = 11
+
 #: Oldest operator set whose operators are taken at their word, and to which older ones are converted.
 NEWEST_CONVERTED = 13
 
@@ -68,9 +74,14 @@ def read(path: Any) -> File:
     except Exception as error:
         # A corrupt file can raise anything from the parser, the checker or the reading of outside data.
         raise PearrayError(f"ONNX file {str(file)!r} cannot be read: {_reason(error)}") from None
+    if opset < NEWEST_CONVERTED:
+        model = _converted(model, opset, file)
+    try:
+        _standard_names(model)
+    except Exception as error:
+        raise PearrayError(f"ONNX file {str(file)!r} cannot be read: {_reason(error)}") from None
     if opset >= NEWEST_CONVERTED:
         return File(file.stem, model, constants, [])
-    model = _converted(model, opset, file)
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     return File(file.stem, model, constants, [
         f"operator set {opset} has been converted to {NEWEST_CONVERTED} by onnx.version_converter"])
@@ -109,10 +120,35 @@ def _converted(model: Any, opset: int, file: Path) -> Any:
     if opset < _OLDEST:
         raise PearrayError(f"{wanted}: export it again; onnx.version_converter takes {_OLDEST} or later")
     try:
-        return version_converter.convert_version(model, NEWEST_CONVERTED)
+        converted = version_converter.convert_version(model, NEWEST_CONVERTED)
     except Exception as error:
         # What the converter raises has no common base.
         raise PearrayError(f"{wanted}, and onnx.version_converter cannot convert it: {_reason(error)}") from None
+    if opset < _RESIZES:
+        _state_rule(converted)
+    return converted
+
+
+def _state_rule(model: Any) -> None:
+    """State by which rule Resize and Upsample of old operator sets find elements, which the converter leaves out."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "Resize" and node.domain in ("", "ai.onnx"):
+            # An empty name is that of the rule before there were others.
+            node.attribute.extend([helper.make_attribute("coordinate_transformation_mode", "asymmetric"),
+                                   helper.make_attribute("nearest_mode", "")])
+
+
+def _standard_names(model: Any) -> None:
+    """Give operators of com.microsoft that are the standard's of newer operator sets the standard's domain."""
+    import onnx
+
+    own = [node for node in model.graph.node if node.domain == MICROSOFT and node.op_type in _STANDARD]
+    for node in own:
+        node.domain = ""
+    if own:
+        onnx.checker.check_model(model)
 
 
 def _own_names(model: Any) -> None:

@@ -12,6 +12,7 @@ from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Quantize, RealSums, RealTable
 from .builder import HANDLERS, Builder, OnnxNode, Quantisation, attempt, one
 from .chains import chain_of, real_table, tabulate
+from .floats import check_no_activation
 from .values import Chain, Given, Limits, Moved, RealScaling, Result, Scaling, Stored, Value, limited
 
 __all__ = ["BEFORE", "VIEWS", "End", "Stores", "emit", "same_storage", "stored_axis"]
@@ -191,6 +192,13 @@ class Stores:
             made.attributes |= {} if value.activation is None else {"activation": value.activation}
         if is_float and made.op_type in _FUSED:
             made.attributes["is_float"] = True
+        if made.op_type == "QLinearSoftmax":
+            check_no_activation(made, "Softmax")
+            if is_float:
+                raise PearrayError(
+                    "its result must be read by one QuantizeLinear alone, with nothing between or one of "
+                    f"{', '.join(BEFORE)}: of others onnxruntime computes Softmax with real numbers, which rounds "
+                    "otherwise than with the stored ones that programs have")
         emit(made, self._graph)
 
     def _move(self, value: Moved, end: End, name: str, is_float: bool) -> str:

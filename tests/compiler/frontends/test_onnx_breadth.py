@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, stage
+from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, reference, stage
 from random_workloads import interpret
 
 import pearray as pe
@@ -160,3 +160,15 @@ def test_negative_padding_is_refused(rng, tmp_path):
     model = make_model(nodes, {"x": x}, ["y"], {"s": np.float32(1), "z": np.int8(0)})
     with pytest.raises(pe.PearrayError, match="auto_pad must not be SAME_UPPER where windows of"):
         load(model, tmp_path).graph()
+
+
+@pytest.mark.parametrize(("kind", "attributes"), [("Dropout", {}), ("MaxPool", {"kernel_shape": [2, 2]})])
+def test_unread_outputs(rng, tmp_path, kind, attributes):
+    """Exporters name a mask, or indices, that nobody reads; a network is not refused for these."""
+    x = draw(rng, (1, 3, 5, 6), np.uint8)
+    constants = quantisation(rng, "x", np.uint8)
+    model = make_model([("DequantizeLinear", ["x", "x_scale", "x_zero"], ["d"], {}),
+                        (kind, ["d"], ["f", "unread"], attributes),
+                        ("QuantizeLinear", ["f", "x_scale", "x_zero"], ["y"], {})], {"x": x}, ["y"], constants)
+    got = load(model, tmp_path).graph().golden({"x": x})["y"]
+    np.testing.assert_array_equal(got, reference(model, {"x": x}, ["y"])["y"])

@@ -8,6 +8,7 @@ from onnx_models import draw, load, make_model, qdq_reference
 from random_workloads import interpret
 
 import pearray as pe
+from pearray.compiler.frontends.onnx.storing import BEFORE
 
 
 @pytest.mark.parametrize("behind", [
@@ -65,7 +66,12 @@ def test_halves_before_moves(rng, tmp_path, kind, move):
                   (move, ["f", *names], ["g"], attributes), stored("g", "y")]
         if kind == "AveragePool" and move == "DepthToSpace":
             nodes[-3][3]["strides"] = [2, 2]
-        compared(make_model(nodes, inputs, ["y"], constants), inputs, tmp_path)
+        model = make_model(nodes, inputs, ["y"], constants)
+        if kind == "Softmax" and move not in BEFORE:
+            with pytest.raises(pe.PearrayError, match="onnxruntime computes Softmax with real numbers"):
+                load(model, tmp_path).graph()
+            continue
+        compared(model, inputs, tmp_path)
 
 
 @pytest.mark.parametrize("move", [None, "Flatten", "Transpose", "GlobalMaxPool", "Dropout"])

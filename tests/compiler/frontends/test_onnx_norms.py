@@ -311,7 +311,7 @@ LAYER = "LayerNormalization"
     (LAYER, ["x_d", "wide"], ["y"], {}, "(LayerNormalization): gamma 'wide' must have at most 2 dimensions, as x has"),
     ("RMSNormalization", ["x_d", "wide"], ["y"], {}, "gamma 'wide' must have at most 2 dimensions, as x has, not"),
     (f"{MICROSOFT}:SkipLayerNormalization", ["x_d", "x_d", "wide"], ["y"], {}, "gamma 'wide' must be of shape (24,)"),
-    (LAYER, ["x_d", "gamma"], ["y", "mean"], {}, "(LayerNormalization): output 'mean' is not supported; only the"),
+    (LAYER, ["x_d", "gamma"], ["f", "y"], {}, "(LayerNormalization): output 'y' is not supported; only the"),
     (LAYER, ["x_d", "gamma"], ["y"], {"stash_type": 16}, "(LayerNormalization): stash_type must be 1 (float32), not"),
     (LAYER, ["x_d", "gamma"], ["y"], {"axis": 3}, "(LayerNormalization): axis must be an integer in -2..1, not 3"),
     (LAYER, ["x_d", "gamma"], ["y"], {"epsilon": -1.0}, "(LayerNormalization): epsilon must be at least 0, not -1.0"),

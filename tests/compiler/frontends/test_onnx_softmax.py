@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, stage
+from onnx_models import MICROSOFT, check, draw, load, make_model, qdq_reference, quantisation, reference, stage
 from random_workloads import configuration, interpret
 
 import pearray as pe
@@ -51,3 +51,47 @@ def test_softmax_in_qdq_form(rng, tmp_path):
     model = make_model([*stage("x"), ("Softmax", ["x_d"], ["y"], {}), *stage("y")], {"x": x}, ["y_d"], mixed)
     with pytest.raises(pe.PearrayError, match="Y_zero_point must be int8, as X is, not uint8"):
         load(model, tmp_path).graph()
+
+
+@pytest.mark.parametrize("behind", [
+    [("Flatten", ["p"], ["f"], {}), ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})],
+    [("QuantizeLinear", ["p", "x_scale", "x_zero"], ["z"], {}),
+     ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {})],
+    [("Sigmoid", ["p"], ["unread"], {}), ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {})],
+    [("Transpose", ["p"], ["f"], {}), ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})],
+    [("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {}),
+     ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["z"], {})],
+    [("QuantizeLinear", ["p", "y_scale", "y_zero"], ["unread"], {}),
+     ("QuantizeLinear", ["p", "y_scale", "y_zero"], ["y"], {})],
+])
+def test_softmax_that_is_not_fused(rng, tmp_path, behind):
+    """Real numbers that a QuantizeLinear stores are not what QLinearSoftmax makes: a step off, if it were taken."""
+    x = draw(rng, (9, 20), np.uint8)
+    constants = {"x_scale": np.float32(0.05), "x_zero": np.uint8(100), "y_scale": np.float32(0.0265),
+                 "y_zero": np.uint8(0)}
+    outputs = ["y", "z"] if any("z" in node[2] for node in behind) else ["y"]
+    model = make_model([("DequantizeLinear", ["x", "x_scale", "x_zero"], ["d"], {}), ("Softmax", ["d"], ["p"], {}),
+                        *behind], {"x": x}, outputs, constants)
+    expected, stored = qdq_reference(model, {"x": x}), reference(model, {"x": x}, ["y"])["y"]
+    if np.array_equal(expected, stored):
+        with pytest.raises(pe.PearrayError, match="onnxruntime computes Softmax with real numbers"):
+            load(model, tmp_path).graph()
+    else:
+        np.testing.assert_array_equal(load(model, tmp_path).graph().golden({"x": x})["y"], expected)
+
+
+def test_limits_behind_softmax(rng, tmp_path):
+    """Relu that changes nothing is left out; of another the message names what the file holds."""
+    x = draw(rng, (9, 20), np.int8)
+    for zero, is_taken in ((-128, True), (0, False)):
+        constants = {"x_scale": np.float32(0.05), "x_zero": np.int8(10), "y_scale": np.float32(0.004),
+                     "y_zero": np.int8(zero)}
+        model = make_model([("DequantizeLinear", ["x", "x_scale", "x_zero"], ["d"], {}), ("Softmax", ["d"], ["p"], {}),
+                            ("Relu", ["p"], ["f"], {}), ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})],
+                           {"x": x}, ["y"], constants)
+        if is_taken:
+            got = load(model, tmp_path).graph().golden({"x": x})["y"]
+            np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
+        else:
+            with pytest.raises(pe.PearrayError, match="no Relu or Clip may follow Softmax directly"):
+                load(model, tmp_path).graph()

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx_models import load, make_model, runtime
+from onnx_models import load, make_model, runtime, stage
 
 #: What stands between DequantizeLinear and QuantizeLinear: nodes from a (and b) to f, and the same in float64.
 FORMS = {
@@ -25,6 +25,8 @@ FORMS = {
     "averaged and limited": ([("AveragePool", ["a_d"], ["s"], {"kernel_shape": [1, 2], "strides": [1, 2]}),
                               ("Relu", ["s"], ["f"], {})],
                              lambda a: np.maximum((a[..., ::2] + a[..., 1::2]) / 2, 0)),
+    "window of an image": ([("AveragePool", ["i_d"], ["f"], {"kernel_shape": [2, 2], "strides": [2, 2]})],
+                           lambda i: i.mean((2, 3), keepdims=True)),
     "image": ([("GlobalAveragePool", ["i_d"], ["f"], {})], lambda i: i.mean((2, 3), keepdims=True)),
     "image limited": ([("GlobalAveragePool", ["i_d"], ["s"], {}), ("Relu", ["s"], ["f"], {})],
                       lambda i: np.maximum(i.mean((2, 3), keepdims=True), 0)),
@@ -95,3 +97,52 @@ def test_halves(form, rng, tmp_path):
     # Without halves nothing would be compared.
     assert halves > 100
     assert kernels > 0 or form in ("subtract", "conv transpose", "moved", "greatest", "relu", "clip", "hard sigmoid")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("attributes", [{}, {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, {"ceil_mode": 1}])
+def test_windows_of_whole_images(kind, attributes, rng, tmp_path):
+    """The runtime's kernel adds integers there; float32's sum of scaled elements is not that, for most scales."""
+    x = rng.integers(0, 100, (1, 300, 2, 2)).astype(kind)
+    constants = {"x_scale": np.float32(0.03), "x_zero": np.array(0, kind), "y_scale": np.float32(0.015),
+                 "y_zero": np.array(7, kind)}
+    model = make_model([("DequantizeLinear", ["x", "x_scale", "x_zero"], ["a"], {}),
+                        ("AveragePool", ["a"], ["f"], {"kernel_shape": [2, 2], **attributes}),
+                        ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})], {"x": x}, ["y"], constants)
+    expected, is_kernel = runtime(model, {"x": x}, tmp_path, True)
+    assert is_kernel
+    np.testing.assert_array_equal(load(model, tmp_path).graph().golden({"x": x})["y"], expected)
+
+
+@pytest.mark.parametrize("others", [
+    [("Relu", ["f"], ["o"], {})], [("QuantizeLinear", ["f", "x_scale", "x_zero"], ["o"], {})],
+    [("Identity", ["f"], ["o"], {})], [("Shape", ["f"], ["o"], {})], [("Dropout", ["f"], ["o"], {})],
+    [("QuantizeLinear", ["f", "y_scale", "y_zero"], ["o"], {})], [("QuantizeLinear", ["f", "y_scale"], ["o"], {})],
+    [("Reshape", ["f", "shape"], ["g"], {}), ("Relu", ["g"], ["o"], {})],
+])
+@pytest.mark.parametrize("kind", ["Add", "Mul"])
+def test_readers_without_results(kind, others, rng, tmp_path):
+    """The runtime fuses no operator whose result a node reads, though nobody reads what that makes."""
+    x = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    constants = {"x_scale": np.float32(0.125), "x_zero": np.uint8(4), "y_scale": np.float32(0.5),
+                 "y_zero": np.uint8(63)}
+    if others[0][0] == "Reshape":
+        constants["shape"] = np.array([256], np.int64)
+    model = make_model([("DequantizeLinear", ["x", "x_scale", "x_zero"], ["a"], {}), (kind, ["a", "a"], ["f"], {}),
+                        *others, ("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"], {})], {"x": x}, ["y"], constants)
+    expected, is_kernel = runtime(model, {"x": x}, tmp_path, True)
+    assert is_kernel == (others[0][0] in ("Identity", "Shape", "Dropout") or "y_zero" in others[0][1])
+    np.testing.assert_array_equal(load(model, tmp_path).graph().golden({"x": x})["y"], expected)
+
+
+def test_pairs_in_a_row(rng, tmp_path):
+    """Each of two pairs rounds, as the standard has it; one left out would move elements by a step."""
+    x = rng.normal(0, 2, 500).astype(np.float32)
+    constants = {"x_scale": np.float32(0.125), "x_zero": np.uint8(4), "y_scale": np.float32(0.1),
+                 "y_zero": np.uint8(63)}
+    model = make_model([*stage("x"), ("QuantizeLinear", ["x_d", "y_scale", "y_zero"], ["y"], {})], {"x": x}, ["y"],
+                       constants)
+    got = load(model, tmp_path).graph().golden({"x": x})["y"]
+    np.testing.assert_array_equal(got, runtime(model, {"x": x}, tmp_path, False)[0])
+    once = np.clip(np.rint(x / np.float32(0.1)) + 63, 0, 255)
+    assert (got != once).any()
