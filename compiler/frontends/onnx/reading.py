@@ -10,7 +10,7 @@ from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Tensor
 from .builder import MICROSOFT
 
-__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "free_inputs", "inputs_of", "opsets_of", "read"]
+__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "fixed_batches", "free_inputs", "inputs_of", "opsets_of", "read"]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
@@ -135,6 +135,14 @@ def free_inputs(model: Any) -> frozenset[str]:
     """Names of the inputs of a network that have dimensions which the file leaves free."""
     return frozenset(item.name for item in model.graph.input
                      if any(size.dim_value < 1 for size in item.type.tensor_type.shape.dim))
+
+
+def fixed_batches(model: Any) -> set[int]:
+    """First dimensions that a file fixes for the inputs of a network."""
+    constants = {item.name for item in model.graph.initializer}
+    first = [item.type.tensor_type.shape.dim[0].dim_value for item in model.graph.input
+             if item.name not in constants and item.type.tensor_type.shape.dim]
+    return {size for size in first if size > 0}
 
 
 def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[int, ...]] | None = None
