@@ -305,4 +305,4 @@ def test_shapes_within_a_free_batch(load, rng, target):
     model.node("RELU", [y], [z])
     content, inputs = model.content([x], [z]), {"x": values(rng, (2, 2, 3, 4))}
     found, wanted = pe.golden_run(load(content), inputs)["z"], reference(content, inputs)["z"]
-    assert found.shape == wanted.shape and np.array_equal(found, wanted)
+    np.testing.assert_array_equal(found, wanted, strict=True)
