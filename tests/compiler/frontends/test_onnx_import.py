@@ -272,6 +272,8 @@ def test_free_dimensions(tmp_path):
     assert load(model, tmp_path).inputs["x"].shape == (1, 2, -1, 4)
     with pytest.raises(pe.PearrayError, match=r"^input 'x' of the ONNX file has no size for dimension 2: give the inp"):
         load(model, tmp_path).graph()
+    with pytest.raises(pe.PearrayError, match=r"^input 'x' must have 4 dimensions, not shape \(2, 4, 4\)$"):
+        load(model, tmp_path).graph_for({"x": many[0]})
     for height in (4, 7):
         tall = np.zeros((3, 2, height, 4), np.int8)
         assert load(model, tmp_path).graph_for({"x": tall}).tensors["y"].shape == (3, 2, height - 1, 3)

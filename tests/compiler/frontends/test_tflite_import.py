@@ -276,6 +276,16 @@ def test_states_without_beginning(load, rng):
     assert (model.states, model.initial) == ({"before": "sums"}, {})
 
 
+def test_mean_over_the_batch(load):
+    """Axes counted from the end would leave open which of them is wrong."""
+    model = Tflite()
+    x = model.tensor((1, 4, 4, 2), 0.1)
+    axes = model.constant(np.array([1, -4], np.int32))
+    y = model.node("MEAN", [x, axes], [model.tensor((4, 2), 0.1)], "ReducerOptions", keepDims=False)
+    with pytest.raises(pe.PearrayError, match=r"axes must not include 0, the batch, as \[1, -4\] of 4 do"):
+        load(model.content([x], [y])).graph()
+
+
 def test_free_axes_are_named(load):
     """A height that a file leaves open would be one row."""
     model = Tflite()
