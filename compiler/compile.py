@@ -52,7 +52,7 @@ class _Compiler:
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
-        #: Views that have been copied, with where they stand.
+        #: Tensors that have been copied, with where they stand.
         self._copies: dict[str, Located] = {}
         #: Nodes by number, and buffers that they read or write.
         self._uses: list[tuple[int, Buffer]] = []
@@ -187,8 +187,9 @@ class _Compiler:
             return state(context, node)
         except PearrayError:
             located = before[0]
+            # A view, or what is made of one element by element, which stands as that does.
             others = [name for name in dict.fromkeys(node.inputs.values())
-                      if name in self._device.views and name in located and not located[name].is_plain()]
+                      if name in located and name not in self._device.inputs and not located[name].is_plain()]
             if not others:
                 raise
             context.located, context.made, context.moving = before
@@ -196,9 +197,12 @@ class _Compiler:
         return [*copies, *state(context, node)]
 
     def _copied(self, name: str) -> list[Kernel]:
-        """Kernels that copy a view to where others read it from now on."""
+        """Kernels that copy a tensor to where others read it from now on."""
         found, kernels = in_plain_order(self._context, name)
         self._copies[name] = found
+        if name not in self._device.views:
+            # It dies when the tensor itself would, and its views.
+            return kernels
         if self._keep != "all" and name not in {*self._graph.outputs} | self._read_by_host():
             self._dies[name] = max(number for number, node in enumerate(self._nodes) if name in node.inputs.values())
         return kernels

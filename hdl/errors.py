@@ -13,8 +13,9 @@ class PearrayError(ValueError):
     """A mistake of the user, told in one line: the field, its value, what is allowed, what to do."""
 
     def __init__(self, message: str):
-        # Values may print on several lines, as arrays do.
-        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+        # Values may print on several lines, as arrays do; names within a corrupt file may hold anything.
+        line = " ".join(line.strip() for line in message.splitlines())
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line))
 
 
 def check_choice(what: str, value: object, allowed: Collection[str]) -> None:

@@ -78,9 +78,7 @@ class Handle:
         PearrayError
             If an input, the engine or `keep` is wrong.
         """
-        if progress is not None and not callable(progress):
-            raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")
-        check_choice("engine", engine, ENGINES)
+        _check_run(engine, progress)
         wanted = set() if keep is None else {*check_names("keep", keep)}
         whole = ("outputs", None) not in self._compiled and ("all", None) in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
@@ -95,7 +93,7 @@ class Handle:
         """
         given = self._inputs(inputs)
         self.graph.check_inputs(given)
-        check_choice("engine", engine, ENGINES)
+        _check_run(engine, progress)
         compiled = self.compiled(most_position=self._reach([int(given[name]) for name in self.graph.positions]))
         return _run(compiled, given, engine, None, progress, False)
 
@@ -169,6 +167,11 @@ class Session:
             if name not in self._made:
                 raise unknown("tensor that stays in memory", name, list(self._made))
         typed = graph.typed({name: name for name in self._made})
+        for name, value in state.items():
+            tensor = typed[name]
+            if (value.shape, value.dtype) != (tuple(tensor.shape), tensor.dtype):
+                raise PearrayError(f"tensor {name!r}, which stays in memory, must be {tensor.dtype} of shape "
+                                   f"{tuple(tensor.shape)}, not {value.dtype} of shape {value.shape}")
         self.state = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in typed.items()}
         # What a caller does with its own arrays later changes no memory.
         self.state |= {name: value.copy() for name, value in state.items()}
@@ -213,6 +216,13 @@ def arrays(tensors: Mapping[str, Any], masks: Collection[str] = ()) -> dict[str,
                 raise PearrayError(f"tensor {name!r} must be finite, not {tensor[wrong].flat[0]}")
         found[name] = tensor
     return found
+
+
+def _check_run(engine: Any, progress: Any) -> None:
+    """Check what a run is given besides its inputs."""
+    if progress is not None and not callable(progress):
+        raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")
+    check_choice("engine", engine, ENGINES)
 
 
 def _run(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str, keep: str | Collection[str] | None,

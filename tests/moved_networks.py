@@ -85,6 +85,12 @@ class _Network:
         """Another order of axes."""
         return self.move("Transpose", x, tuple(self.shapes[x][axis] for axis in order), perm=list(order))
 
+    def sigmoid(self, x):
+        """A function of each element."""
+        name = self._name("sigmoid")
+        self._store(name, 2.0 ** -8, -128)
+        return self._add(f"{MICROSOFT}:QLinearSigmoid", [x, *self.stored[x], *self.stored[name]], name, self.shapes[x])
+
     def model(self, *outputs):
         """The model, and its inputs."""
         return make_model(self.nodes, {"x": self.x}, list(outputs), self.constants), {"x": self.x}
@@ -180,9 +186,7 @@ def squeeze(rng):
     net._add(f"{MICROSOFT}:QLinearGlobalAveragePool", [x, *net.stored[x], *net.stored[mean]], mean, (n, c, 1, 1),
              channels_last=0)
     gate = net.conv(net.conv(mean, 3), c, relu=False)
-    sigmoid, scaled = net._name("sigmoid"), net._name("scaled")
-    net._store(sigmoid, 2.0 ** -8, -128)
-    net._add(f"{MICROSOFT}:QLinearSigmoid", [gate, *net.stored[gate], *net.stored[sigmoid]], sigmoid, (n, c, 1, 1))
+    sigmoid, scaled = net.sigmoid(gate), net._name("scaled")
     net._store(scaled)
     net._add(f"{MICROSOFT}:QLinearMul", [x, *net.stored[x], sigmoid, *net.stored[sigmoid], *net.stored[scaled]], scaled,
              net.shapes[x])
@@ -190,6 +194,17 @@ def squeeze(rng):
     return net.model(peak)
 
 
+def turned(rng):
+    """What is made of each element of a turned tensor stands as that does, and is read as images and in views."""
+    net = _Network(rng, (2, 6, 3, 4))
+    x = net.conv("x", 6)
+    groups = net.transpose(net.reshape(x, (2, 2, 3, 3, 4)), (0, 2, 1, 3, 4))
+    shuffled = net.sigmoid(net.reshape(groups, (2, 6, 3, 4)))
+    swapped = net.sigmoid(net.transpose(x, (1, 0, 2, 3)))
+    view = net.sigmoid(net.transpose(swapped, (1, 0, 2, 3)))
+    return net.model(net.conv(shuffled, 5), shuffled, net.pool(swapped), net.conv(swapped, 3, 3), net.conv(view, 4))
+
+
 #: By name.
 NETWORKS = {network.__name__: network for network in (
-    densenet, inception, shufflenet, unet, yolo, superresolution, squeeze)}
+    densenet, inception, shufflenet, unet, yolo, superresolution, squeeze, turned)}

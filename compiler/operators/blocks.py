@@ -7,7 +7,7 @@ import numpy as np
 
 from ...golden.resize import COORDINATES, NEAREST, SIMPLE, nearest_indices
 from ...hdl.errors import PearrayError, check_choice
-from .fields import Count, Integers, Scales
+from .fields import MOST_ELEMENTS, Count, Integers, Scales
 from .moved import Moved, Picked
 from .operator import Spec, Typed
 
@@ -51,8 +51,12 @@ class Resize(Moved):
                                    f"{len(given)}")
         sizes, scales = self.sizes, self.scales
         if sizes is None:
-            sizes = tuple(int(np.float32(scale) * np.float32(size))
-                          for scale, size in zip(scales, shape, strict=True))
+            with np.errstate(over="ignore"):
+                made = [np.float32(scale) * np.float32(size) for scale, size in zip(scales, shape, strict=True)]
+            if max(made, default=0) > MOST_ELEMENTS:
+                raise PearrayError(f"scales must make at most {MOST_ELEMENTS} elements of each axis of x of shape "
+                                   f"{tuple(shape)}, not be {scales}")
+            sizes = tuple(map(int, made))
         if min(sizes, default=1) < 1:
             raise PearrayError(f"scales or sizes must leave an element of each axis of x of shape {tuple(shape)}, not "
                                f"make {sizes}")

@@ -66,19 +66,24 @@ def whole(low: int, high: int = _LARGEST) -> Check:
     return check
 
 
+def _is_empty(value: Any) -> bool:
+    """Whether a value is a sequence or an array without an element."""
+    return not value.size if isinstance(value, np.ndarray) else isinstance(value, (tuple, list)) and not value
+
+
 def _integers(name: str, value: Any) -> tuple[int, ...]:
     # Bounds of slices may be the least and the greatest integer of 64 bits.
     values = integers(value, -(1 << 63), (1 << 63) - 1)
-    if not values and np.size(value):
-        raise PearrayError(f"{name} must be integers, not {value!r}")
+    if not values and not _is_empty(value):
+        raise PearrayError(f"{name} must be integers of 64 bits, not {value!r}")
     return values
 
 
 def _each(check: Check) -> Check:
     """Make the check of one value or several, kept as a tuple."""
     def checked(name: str, value: Any) -> tuple[Any, ...]:
-        return tuple(check(name, item) for item in (value if isinstance(value, (tuple, list, np.ndarray)) and
-                                                    np.ndim(value) else (value,)))
+        several = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+        return tuple(check(f"each of {name}", item) for item in value) if several else (check(name, value),)
 
     return checked
 
@@ -105,7 +110,7 @@ def _sides(name: str, value: Any) -> tuple[int, int, int, int]:
 def _shape(name: str, value: Any) -> tuple[int, ...]:
     values = integers(value, -1, MOST_ELEMENTS)
     if not values and not (isinstance(value, (tuple, list)) and not value):
-        raise PearrayError(f"{name} must be integers of at least -1, not {value!r}")
+        raise PearrayError(f"{name} must be integers in -1..{MOST_ELEMENTS}, not {value!r}")
     return values
 
 
@@ -130,9 +135,9 @@ def number(name: str, value: Any) -> float:
     return float(found.item())
 
 
-def check_scale(name: str, value: Any) -> np.ndarray:
+def check_scale(name: str, value: Any, allowed: str = "a number or one per output channel") -> np.ndarray:
     """Return `value` as float32 of shape () or (channels,), its own, after checking it is finite and positive."""
-    found = array(name, value, "a number or one per output channel")
+    found = array(name, value, allowed)
     with np.errstate(over="ignore"):
         scale = found.astype(np.float32)
     if scale.ndim > 1 or scale.size == 0:
@@ -145,7 +150,7 @@ def check_scale(name: str, value: Any) -> np.ndarray:
 
 def one_scale(name: str, value: Any) -> float:
     """Return a scale that must be one value; the nearest float32."""
-    scale = check_scale(name, value)
+    scale = check_scale(name, value, "a number")
     if scale.ndim:
         raise PearrayError(f"{name} must be one number, not {scale.size}")
     return float(scale)

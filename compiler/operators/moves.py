@@ -14,12 +14,17 @@ from .fields import (
     Shape,
     Stored,
     array,
+    check_size,
     check_stored,
 )
 from .moved import OUTSIDE, Moved, Picked, checked_axis
 from .operator import Spec, Typed
 
 __all__ = ["Expand", "Gather", "Pad", "Slice", "Tile", "Transpose"]
+
+#: Largest index: no axis has more elements than fit in the signed integers of 64 bits that NumPy counts with.
+_LARGEST = (1 << 63) - 1
+
 
 @dataclass(frozen=True, eq=False)
 class Transpose(Moved):
@@ -140,16 +145,19 @@ class Pad(Moved):
         if len({*axes}) != len(axes) or len(self.pads) != 2 * len(axes):
             raise PearrayError(f"pads must have two integers for each axis of x of shape {tuple(shape)}, not "
                                f"{len(self.pads)}, and axes name each once")
-        befores, behinds = self.pads[:len(axes)], self.pads[len(axes):]
-        return {axis: self._along(shape[axis], before, behind)
-                for axis, before, behind in zip(axes, befores, behinds, strict=True) if before or behind}
+        sides = {axis: (before, behind) for axis, before, behind in
+                 zip(axes, self.pads[:len(axes)], self.pads[len(axes):], strict=True) if before or behind}
+        for axis, (before, behind) in sides.items():
+            if max(-before, 0) >= shape[axis] - max(-behind, 0):
+                raise PearrayError(f"pads must leave an element of each axis, not cut {-min(before, 0)} and "
+                                   f"{-min(behind, 0)} of {shape[axis]}")
+        # Before there is an index of each element.
+        check_size("y", tuple(size + sum(sides.get(axis, ())) for axis, size in enumerate(shape)))
+        return {axis: self._along(shape[axis], before, behind) for axis, (before, behind) in sides.items()}
 
     def _along(self, size: int, before: int, behind: int) -> np.ndarray:
         """Indices along an axis: of what is left of it, and of what is added."""
         first, end = max(-before, 0), size - max(-behind, 0)
-        if first >= end:
-            raise PearrayError(f"pads must leave an element of each axis, not cut {-min(before, 0)} and "
-                               f"{-min(behind, 0)} of {size}")
         count, places = end - first, np.arange(-max(before, 0), end - first + max(behind, 0))
         if self.mode == "constant":
             return np.where((places < 0) | (places >= count), OUTSIDE, first + places)
@@ -221,6 +229,8 @@ class Expand(Moved):
     shape: Shape
 
     def _types(self, x: Typed) -> list[Spec]:
+        if min(self.shape, default=1) < 1:
+            raise PearrayError(f"shape must be integers of at least 1, not {self.shape}")
         try:
             return [(np.broadcast_shapes(tuple(x.shape), self.shape), np.dtype(x.dtype))]
         except ValueError:
@@ -257,7 +267,11 @@ class Gather(Moved):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        vars(self)["indices"] = array("indices", self.indices, "integers", "iu").astype(np.int64)
+        indices = array("indices", self.indices, "integers", "iu")
+        check_size("indices", indices.shape)
+        if indices.size and indices.max() > _LARGEST:
+            raise PearrayError(f"indices must be integers of at most {_LARGEST}, not {indices.max()}")
+        vars(self)["indices"] = indices.astype(np.int64)
 
     def _picks(self, shape: Sequence[int]) -> tuple[int, np.ndarray]:
         axis = checked_axis("axis", self.axis, len(shape))

@@ -85,6 +85,11 @@ def test_wrong_states_are_named():
     handle = _handle()
     with pytest.raises(pe.PearrayError, match=r"^unknown tensor that stays in memory 'x'"):
         handle.session({"x": np.zeros((2, 1, 4), np.int8)})
+    for wrong in (np.zeros((2, 5, 4), np.int8), np.zeros((2, 6, 4), np.uint8)):
+        with pytest.raises(pe.PearrayError, match=r"^tensor 'past', which stays in memory, must be int8 of shape \(2"):
+            handle.session({"past": wrong})
+    with pytest.raises(pe.PearrayError, match=r"^progress must be None or a function of the cycles so far, not 7$"):
+        handle.session().run({"x": np.zeros((2, 1, 4), np.int8), "position": 0}, "amaranth", 7)
     with pytest.raises(pe.PearrayError, match=r"^past stays in memory, and is no input of a run of a session; begin"):
         handle.session().run({"past": np.zeros((2, 6, 4), np.int8), "x": np.zeros((2, 1, 4), np.int8), "position": 0})
     with pytest.raises(pe.PearrayError, match=r"^tensors must be a dict of arrays by name, not NoneType"):

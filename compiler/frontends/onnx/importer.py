@@ -27,7 +27,7 @@ from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
-from .reading import Shapes, free_inputs, inputs_of, opsets_of, read
+from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals
 from .signatures import check_signature
 
@@ -84,7 +84,8 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         if -1 in tensor.shape:
             raise PearrayError(f"input {name!r} of the ONNX file has no size for dimension {tensor.shape.index(-1)}: "
                                "give the input, as to Model.graph_for or pearray.run")
-    declared = {tensor.shape[0] for tensor in inputs_of(model).values() if tensor.shape}
+    # Shapes within a file that leaves its batch free are meant as they are, whatever the batch.
+    declared = fixed_batches(model)
     # Nodes of constants are computed with the file's own types.
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)

@@ -10,7 +10,7 @@ from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Tensor
 from .builder import MICROSOFT
 
-__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "free_inputs", "inputs_of", "opsets_of", "read"]
+__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "fixed_batches", "free_inputs", "inputs_of", "opsets_of", "read"]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
@@ -68,7 +68,9 @@ def read(path: Any) -> File:
     if not file.is_file():
         raise PearrayError(f"ONNX file {str(file)!r} is not a file")
     try:
-        model = _checked(onnx.load(str(file)))
+        model = onnx.load(str(file))
+        _check_texts(model)
+        model = _checked(model)
         opset = opsets_of(model).get("", 0)
         constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     except Exception as error:
@@ -89,6 +91,18 @@ def read(path: Any) -> File:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _check_texts(message: Any) -> None:
+    """Check that all names within a message are text: protobuf reads some that are not, as bytes."""
+    for item, value in message.ListFields():
+        if item.type == item.TYPE_MESSAGE:
+            for each in [value] if hasattr(value, "ListFields") else value:
+                _check_texts(each)
+        elif item.type == item.TYPE_STRING:
+            for each in [value] if isinstance(value, (str, bytes)) else value:
+                if isinstance(each, bytes):
+                    raise ValueError(f"{item.full_name} {each!r} is not UTF-8")
 
 
 def _checked(model: Any) -> Any:
@@ -173,6 +187,14 @@ def free_inputs(model: Any) -> frozenset[str]:
                      if any(size.dim_value < 1 for size in item.type.tensor_type.shape.dim))
 
 
+def fixed_batches(model: Any) -> set[int]:
+    """First dimensions that a file fixes for the inputs of a network."""
+    constants = {item.name for item in model.graph.initializer}
+    first = [item.type.tensor_type.shape.dim[0].dim_value for item in model.graph.input
+             if item.name not in constants and item.type.tensor_type.shape.dim]
+    return {size for size in first if size > 0}
+
+
 def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[int, ...]] | None = None
               ) -> dict[str, Tensor]:
     """Inputs of a network, which are not known, in the file's order.
@@ -203,6 +225,9 @@ def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[in
         if not kind.elem_type:
             raise PearrayError(f"input {item.name!r} of the ONNX file must be a tensor")
         known, shape = (given or {}).get(item.name, ()), []
+        rank = len(kind.shape.dim)
+        if given and item.name in given and len(known) != rank:
+            raise PearrayError(f"input {item.name!r} must have {rank} dimensions, not shape {known}")
         for axis, size in enumerate(kind.shape.dim):
             is_free = size.dim_value < 1
             if axis == 0 and batch is not None:

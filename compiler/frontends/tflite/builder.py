@@ -56,6 +56,8 @@ class Builder(GraphBuilder):
         The file.
     batches : (int, int) or None
         First dimension that the file gives to its inputs, and the one wanted instead.
+    is_batch_free : bool
+        Whether the file leaves that dimension free: shapes that its operators are given are then meant as they are.
     values : dict of int to ndarray
         Tensors that are known, of the file or computed from others.
     padded : dict of int to Padded
@@ -64,6 +66,7 @@ class Builder(GraphBuilder):
 
     file: TfliteFile
     batches: tuple[int, int] | None = None
+    is_batch_free: bool = False
     values: dict[int, np.ndarray] = field(default_factory=dict)
     padded: dict[int, Padded] = field(default_factory=dict)
     _images: dict[tuple[int, Shape], str] = field(default_factory=dict)
@@ -243,6 +246,10 @@ class Builder(GraphBuilder):
         if self.batches and shape and shape[0] == self.batches[0]:
             return (self.batches[1], *shape[1:])
         return shape
+
+    def target(self, shape: Shape) -> Shape:
+        """Return a shape that an operator of the file is given, with the batch that is wanted if the file fixes one."""
+        return shape if self.is_batch_free else self.with_batch(shape)
 
     def _infer(self, made: Operator, inputs: dict[str, str]) -> tuple[Shape, np.dtype]:
         return made.infer({role: self.tensor(given) for role, given in inputs.items()})["y"]

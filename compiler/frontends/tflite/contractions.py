@@ -75,7 +75,9 @@ def _mean(operator: FileOperator, graph: Builder) -> None:
     # Images whose first axis is the batch and whose last are channels; absent axes have one element.
     image = (*shape[:-1], *(1,) * (4 - rank), shape[-1])
     places = {axis if axis < rank - 1 else 3 for axis in axes}
-    if not 2 <= rank <= 4 or 0 in axes or not axes:
+    if 0 in axes:
+        raise PearrayError(f"axes must not include 0, the batch, as {given} of {rank} do")
+    if not 2 <= rank <= 4 or not axes:
         raise PearrayError(f"axes must be some but the first of 2 to 4, not {given} of {rank}")
     count = prod(shape[axis] for axis in axes)
     multiplier, shift = litert.mean_factor(x.scale, y.scale, count)

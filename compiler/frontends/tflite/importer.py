@@ -102,6 +102,8 @@ def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
     builder = Builder(dict(inputs), {}, file=file, values=values, names={tensor.name for tensor in file.tensors})
     if batch is not None and len(declared) == 1 and declared != {batch}:
         builder.batches = declared.pop(), batch
+        builder.is_batch_free = all(0 in file.tensors[number].free for number in file.inputs
+                                    if file.tensors[number].shape)
     failed: dict[tuple[str, str], list[FileOperator]] = {}
     for operator in _needed(file):
         reason = _attempt(operator, builder)

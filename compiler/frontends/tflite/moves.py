@@ -186,7 +186,7 @@ def _tile(operator: FileOperator, graph: Builder) -> None:
 @handles("BROADCAST_TO")
 def _broadcast_to(operator: FileOperator, graph: Builder) -> None:
     number, shape = moved(operator, graph)
-    target = graph.with_batch(tuple(graph.integers(operator, 1, "shape")))
+    target = graph.target(tuple(graph.integers(operator, 1, "shape")))
     if len(target) < len(shape):
         raise PearrayError(f"shape must have at least the {len(shape)} axes of x, not be {target}")
     own = (*(1,) * (len(target) - len(shape)), *shape)

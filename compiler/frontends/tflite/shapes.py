@@ -20,7 +20,7 @@ def _reshape(operator: FileOperator, graph: Builder, target: list[int]) -> None:
         return
     shape = graph.shape(number)
     if shape and target:
-        target = [graph.with_batch(tuple(target))[0] if graph.batches and shape[0] == graph.batches[1] else target[0],
+        target = [graph.target(tuple(target))[0] if graph.batches and shape[0] == graph.batches[1] else target[0],
                   *target[1:]]
     graph.check_same(number, operator.outputs[0])
     graph.make(operator, Reshape(tuple(target)), {"x": graph.rows(number)})

@@ -172,7 +172,7 @@ def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
     weights, value = _weights(operator, graph, (3, 0, 1, 2), "M, R, S, C")
     wanted = graph.integers(operator, 0, "output_shape")
     stride = _pair(operator, graph, "StrideH", "StrideW")
-    if len(wanted) != 4 or graph.with_batch(tuple(wanted))[0] != n:
+    if len(wanted) != 4 or graph.target(tuple(wanted))[0] != n:
         raise PearrayError(f"output_shape must be ({n}, P, Q, M), not {wanted}")
     begins = _sides(operator, graph, wanted[1:3], value.shape[2:], stride)[:2]
     ends = [(size - 1) * step + taps - begin - out for size, step, taps, begin, out in

@@ -131,3 +131,24 @@ def test_constants_are_read_only(tmp_path):
                  tmp_path).graph()
     assert graph.constants
     assert not any(value.flags.writeable for value in graph.constants.values())
+
+
+@pytest.mark.parametrize(("name", "wrong", "message"), [
+    (b"anotherdomain", b"another\xff\xfemain", r"onnx.OperatorSetIdProto.domain b'another\xff\xfemain' is not UTF-8"),
+    (b"result", b"r\xffsult", r"b'r\xffsult' is not UTF-8"),
+    (b"Softsign", b"Soft\x1b[2m", r"Soft\x1b[2m"),
+])
+def test_names_that_are_no_text(tmp_path, name, wrong, message):
+    """Bytes of a corrupt file would end in a traceback where a table is computed, or change a terminal's colours."""
+    model = make_model([("DequantizeLinear", ["x", "s"], ["real"], {}), ("Softsign", ["real"], ["soft"], {}),
+                        ("QuantizeLinear", ["soft", "s"], ["result"], {})], {"x": X.astype(np.uint8)}, ["result"],
+                       {"s": np.float32(0.1)})
+    model.opset_import.add(domain="anotherdomain", version=1)
+    content, path = model.SerializeToString(), tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert pe.load_onnx(path).graph().outputs == ["result"]
+    path.write_bytes(content.replace(name, wrong))
+    with pytest.raises(pe.PearrayError) as caught:
+        pe.load_onnx(path)
+    assert f"ONNX file {str(path)!r} cannot be read: " in str(caught.value)
+    assert message in str(caught.value)

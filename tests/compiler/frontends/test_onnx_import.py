@@ -272,9 +272,27 @@ def test_free_dimensions(tmp_path):
     assert load(model, tmp_path).inputs["x"].shape == (1, 2, -1, 4)
     with pytest.raises(pe.PearrayError, match=r"^input 'x' of the ONNX file has no size for dimension 2: give the inp"):
         load(model, tmp_path).graph()
+    with pytest.raises(pe.PearrayError, match=r"^input 'x' must have 4 dimensions, not shape \(2, 4, 4\)$"):
+        load(model, tmp_path).graph_for({"x": many[0]})
     for height in (4, 7):
         tall = np.zeros((3, 2, height, 4), np.int8)
         assert load(model, tmp_path).graph_for({"x": tall}).tensors["y"].shape == (3, 2, height - 1, 3)
+
+
+@pytest.mark.parametrize(("target", "shape"), [((1, -1), (1, 16)), ((-1, 8), (2, 8)), ((0, -1), (2, 8)),
+                                               ((1, 8), "shape must hold the 16 elements")])
+def test_shapes_within_a_free_batch(rng, tmp_path, target, shape):
+    """Where a file leaves its batch free, a target of one row would be read as one row for each of the batch."""
+    x = draw(rng, (2, 4, 2), np.int8)
+    model = make_model([("Reshape", ["x", "shape"], ["y"], {})], {"x": x}, ["y"], {"shape": np.array(target)})
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    if isinstance(shape, str):
+        with pytest.raises(pe.PearrayError, match=shape):
+            pe.golden_run(load(model, tmp_path), {"x": x})
+        return
+    found = pe.golden_run(load(model, tmp_path), {"x": x})["y"]
+    assert found.shape == shape
+    np.testing.assert_array_equal(found, reference(model, {"x": x})["y"], strict=True)
 
 
 @pytest.mark.parametrize("activation", [None, "Relu", "Clip"])

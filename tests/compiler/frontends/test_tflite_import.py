@@ -276,6 +276,16 @@ def test_states_without_beginning(load, rng):
     assert (model.states, model.initial) == ({"before": "sums"}, {})
 
 
+def test_mean_over_the_batch(load):
+    """Axes counted from the end would leave open which of them is wrong."""
+    model = Tflite()
+    x = model.tensor((1, 4, 4, 2), 0.1)
+    axes = model.constant(np.array([1, -4], np.int32))
+    y = model.node("MEAN", [x, axes], [model.tensor((4, 2), 0.1)], "ReducerOptions", keepDims=False)
+    with pytest.raises(pe.PearrayError, match=r"axes must not include 0, the batch, as \[1, -4\] of 4 do"):
+        load(model.content([x], [y])).graph()
+
+
 def test_free_axes_are_named(load):
     """A height that a file leaves open would be one row."""
     model = Tflite()
@@ -293,3 +303,16 @@ def test_batches(load, rng):
         assert graph.tensors[graph.outputs[0]].shape == (batch, 8, 8, 2)
     with pytest.raises(pe.PearrayError, match="batch must be an integer"):
         model.graph(0)
+
+
+@pytest.mark.parametrize("target", [(1, -1), (-1, 24), (2, 24)])
+def test_shapes_within_a_free_batch(load, rng, target):
+    """Where a file leaves its batch free, a target of one row would be read as one row for each of the batch."""
+    model, form = Tflite(), {"scale": 0.05, "zero_point": 3}
+    x = model.tensor((1, 2, 3, 4), **form, name="x", free=(0,))
+    y, z = (model.tensor((1, 24), **form, name=name) for name in "yz")
+    model.node("RESHAPE", [x, model.constant(np.array(target, np.int32))], [y], "ReshapeOptions", newShape=[*target])
+    model.node("RELU", [y], [z])
+    content, inputs = model.content([x], [z]), {"x": values(rng, (2, 2, 3, 4))}
+    found, wanted = pe.golden_run(load(content), inputs)["z"], reference(content, inputs)["z"]
+    np.testing.assert_array_equal(found, wanted, strict=True)

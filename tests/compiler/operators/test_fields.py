@@ -120,7 +120,14 @@ def test_requantisation(make, names):
     (lambda: pe.AvgPool2d(count_include_pad=float("nan")), "count_include_pad must be True or False, not nan"),
     (lambda: pe.AvgPool2d(x_zero_point=[[1], [1, 2]]), "x_zero_point must be one integer, not [[1], [1, 2]]"),
     (lambda: pe.Requant.onnx(**{**SCALES, "x_scale": "1"}),
-     "x_scale must be a number or one per output channel, not '1'"),
+     "x_scale must be a number, not '1'"),
+    (lambda: pe.Expand(shape=(10**12, 1)), "shape must be integers in -1..1073741824, not (1000000000000, 1)"),
+    (lambda: pe.Pad(pads=(0, 10**30)), "pads must be integers of 64 bits, not (0, 1000000000000000000000000000000)"),
+    (lambda: pe.Pad(pads=[0, [1, 2]]), "pads must be integers of 64 bits, not [0, [1, 2]]"),
+    (lambda: pe.Resize(scales=(1, 1, "2", 1)), "each of scales must be a number, not '2'"),
+    (lambda: pe.Resize(scales=(1, 1, [1, 2], 1)), "each of scales must be one number, not 2"),
+    (lambda: pe.Gather(indices=np.array([0, 2**64 - 1], np.uint64)),
+     "indices must be integers of at most 9223372036854775807, not 18446744073709551615"),
     (lambda: pe.Requant.tflite(multiplier=1, shift=0, rounding=[]), "rounding must be 'double' or 'single', not []"),
     (lambda: pe.Requant.tflite(multiplier=1, shift=0, clamp=(-1, 40_000)), "clamp must be (low, high), integers "),
 ])
@@ -146,6 +153,26 @@ def test_sizes_beyond_memory():
                      pe.ConvTranspose2d(stride=65_535, groups=2, padding=1)):
         with pytest.raises(pe.PearrayError, match=r"must have at most 1073741824 elements, not shape \(1, 16"):
             pe.golden_run(operator, IMAGES)
+
+
+@pytest.mark.parametrize(("operator", "message"), [
+    (pe.Pad(pads=(0,) * 7 + (10**15,)), "y must have at most 1073741824 elements, not shape (1, 2, 3, 100000000000000"),
+    (pe.Pad(pads=(0,) * 7 + (2**63 - 1,)), "y must have at most 1073741824 elements, not shape (1, 2, 3, 92233720368"),
+    (pe.Pad(pads=(2**31, *(0,) * 7), mode="wrap"), "y must have at most 1073741824 elements, not shape (2147483649, "),
+    (pe.Tile(repeats=(1, 1, 1, 10**15)), "y must have at most 1073741824 elements, not shape (1, 2, 3, 40000000000000"),
+    (pe.Resize(sizes=(1, 2, 3, 2**62)), "y must have at most 1073741824 elements, not shape (1, 2, 3, 461168601842738"),
+    (pe.Resize(scales=(1, 1, 1, 3e38)), "scales must make at most 1073741824 elements of each axis of x of shape (1, "),
+    (pe.Expand(shape=(2**30, 1, 1, 1, 1)), "y must have at most 1073741824 elements, not shape (1073741824, 1, 2, 3, "),
+    (pe.Expand(shape=(0, 1, 1, 1, 1)), "shape must be integers of at least 1, not (0, 1, 1, 1, 1)"),
+    (pe.Expand(shape=(1, -1)), "shape must be integers of at least 1, not (1, -1)"),
+])
+def test_moves_beyond_memory(operator, message):
+    """Indices of what no memory holds, or of nothing, would end in a traceback, at a run or when it is compiled."""
+    x = {"x": np.zeros((1, 2, 3, 4), np.int8)}
+    for call in (pe.golden_run, lambda *given: pe.compile(*given, on="systolic-8x8").compiled()):
+        with pytest.raises(pe.PearrayError) as caught:
+            call(operator, x)
+        assert message in str(caught.value)
 
 
 def test_arrays_are_the_operators_own():
