@@ -20,7 +20,7 @@ INTRODUCTION = (
 _COUNT = 50
 
 #: Seed of the page.
-SEED = 20261122
+SEED = 20261127
 
 #: First cells of :func:`shapes`.
 ROWS = [str(SEED)]

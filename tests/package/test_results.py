@@ -41,7 +41,7 @@ def _ran(rng, config, ends, totals, work=(0, 0)):
                               work=some)
               for node, some in zip(graph.nodes, work, strict=True)]
     compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=216,
-                               positions={})
+                               varies=False)
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
                       verilog_sha256="0" * 64)
     records = [struct.pack("<16I", *(end[name] % (1 << 32) for name in NAMES)) for end in ends]
@@ -110,7 +110,7 @@ def test_systolic_runs_have_none_of_them(rng):
     layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
                               packed_bytes=0, profile=None, notes={}, work=0)]
     compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=0,
-                               positions={})
+                               varies=False)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")
     result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
