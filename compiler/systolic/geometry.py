@@ -112,6 +112,14 @@ class Geometry:
                    region.q0 * right * v - problem.left + ds * box.s0, columns, column_step, pixel, line, rows * line,
                    pixel * (v // column_step), line * (u // row_step))
 
+    def rows_of(self, whole: "Geometry") -> int:
+        """Rows that this one reaches over where those of `whole` stand, between which it may skip some."""
+        return (self.rows - 1) * self.row_step // whole.row_step + 1
+
+    def columns_of(self, whole: "Geometry") -> int:
+        """The same for columns."""
+        return (self.columns - 1) * self.column_step // whole.column_step + 1
+
     def pixels(self, part: Region, pool: tuple[int, int]) -> Walks:
         """Walks over a part's pixels, window by window where each output is made of a window of `pool`."""
         down, right = pool

@@ -141,8 +141,8 @@ class _Lowering:
             return part.image1 - region.image0
         whole, inner = self._makers[0].geometry(region, box), self._makers[0].geometry(part, some or box)
         if whole.rows > 1:
-            return (inner.row0 - whole.row0) // whole.row_step + inner.rows
-        return (inner.column0 - whole.column0) // whole.column_step + inner.columns
+            return (inner.row0 - whole.row0) // whole.row_step + inner.rows_of(whole)
+        return (inner.column0 - whole.column0) // whole.column_step + inner.columns_of(whole)
 
     def _a_key(self, visit: Visit, place: int) -> tuple[int, ...]:
         return (id(visit.region), visit.group, place, *(visit.block if self._tiling.split_channels else ()))

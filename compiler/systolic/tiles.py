@@ -100,10 +100,10 @@ class TileMaker:
         if region.images > 1:
             needed = [part.images for part in parts]
         else:
-            needed = [each.rows if whole.rows > 1 else each.columns for each in inner]
+            needed = [each.rows_of(whole) if whole.rows > 1 else each.columns_of(whole) for each in inner]
         by_lines = needed[0] < lines or whole.rows == 1 or region.images > 1
         end = lines if by_lines else whole.columns
-        needed = [min(each, end) for each in needed] if by_lines else [each.columns for each in inner]
+        needed = [min(each, end) for each in needed] if by_lines else [each.columns_of(whole) for each in inner]
         spans = [*pairwise((0, *sorted({*needed, end})))]
         pieces: list[LinesAndColumns] = [(span, None) if by_lines else ((0, lines), span) for span in spans]
         return pieces, [1 + sum(last < each for _, last in spans) for each in needed]
