@@ -21,7 +21,8 @@ def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: 
     """Make the ledger of each layer.
 
     Cycles in which the array works are useful as far as the layer's multiply-accumulates would take them on all PEs;
-    what is left of a cycle goes to the next layer. The rest are padding.
+    what is left of a cycle goes to the next layer. The rest are padding. Products for which the array did not work long
+    enough behind the record of the layer before had begun under that layer, and are useful cycles there.
 
     Parameters
     ----------
@@ -53,6 +54,10 @@ def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: 
         due -= useful * pes
         ledger = {name: counts[account.cause] for name, account in CAUSES.items()}
         made.append(ledger | {"useful": useful, "padding": counts[Cause.WORK] - useful})
+    for layer in reversed(made):
+        early = min(layer["padding"], due // pes)
+        layer["useful"], layer["padding"] = layer["useful"] + early, layer["padding"] - early
+        due -= early * pes
     return made
 
 
