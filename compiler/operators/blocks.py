@@ -8,14 +8,14 @@ import numpy as np
 from ...golden.resize import COORDINATES, NEAREST, SIMPLE, nearest_indices
 from ...hdl.errors import PearrayError, check_choice
 from .fields import MOST_ELEMENTS, Count, Integers, Scales
-from .moved import Moved, Picked
+from .moved import Moved, Picked, PickedAlong
 from .operator import Spec, Typed
 
 __all__ = ["DepthToSpace", "Resize", "SpaceToDepth"]
 
 
 @dataclass(frozen=True, eq=False)
-class Resize(Moved):
+class Resize(PickedAlong):
     """Another size of axes, each output the nearest element of x, as onnxruntime's Resize finds it.
 
     Parameters
@@ -76,16 +76,6 @@ class Resize(Moved):
     def _types(self, x: Typed) -> list[Spec]:
         return [(self._shape(x.shape)[0], np.dtype(x.dtype))]
 
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        for axis, indices in self._indices(x.shape).items():
-            x = x.take(indices, axis)
-        return [np.ascontiguousarray(x)]
-
-    def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
-        """Indices along the axes."""
-        shape = tuple(tensors["x"].shape)
-        return [Picked.along("x", shape, self._indices(shape))]
-
 
 def _image(x: Typed) -> tuple[int, int, int, int]:
     if len(x.shape) != 4:
@@ -134,8 +124,11 @@ class DepthToSpace(Moved):
 
     def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
         """All of x."""
-        split, order = self._form(tensors["x"])
-        return [Picked("x", split, tuple(split[axis] for axis in order), order)]
+        return [Picked.ordered("x", *self._form(tensors["x"]))]
+
+
+#: Axes of images split into blocks, (N, C, H / B, B, W / B, B), in the order in which SpaceToDepth has them.
+_SPACE_ORDER = (0, 3, 5, 1, 2, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +156,8 @@ class SpaceToDepth(Moved):
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         [(shape, _)] = self._types(x)
-        return [np.ascontiguousarray(x.reshape(self._split(x)).transpose(0, 3, 5, 1, 2, 4).reshape(shape))]
+        return [np.ascontiguousarray(x.reshape(self._split(x)).transpose(_SPACE_ORDER).reshape(shape))]
 
     def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
         """All of x."""
-        split, order = self._split(tensors["x"]), (0, 3, 5, 1, 2, 4)
-        return [Picked("x", split, tuple(split[axis] for axis in order), order)]
+        return [Picked.ordered("x", self._split(tensors["x"]), _SPACE_ORDER)]

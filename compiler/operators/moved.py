@@ -12,7 +12,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from .operator import Operator, Typed
 
-__all__ = ["OUTSIDE", "Moved", "Picked", "checked_axis"]
+__all__ = ["OUTSIDE", "Moved", "Picked", "PickedAlong", "checked_axis"]
 
 #: Index of what is no element of the input.
 OUTSIDE = -1
@@ -58,6 +58,11 @@ class Picked:
         into = tuple(len(indices[axis]) if axis in indices else size for axis, size in enumerate(shape))
         return cls(role, tuple(shape), into, tuple(range(len(shape))), indices, outside=outside)
 
+    @classmethod
+    def ordered(cls, role: str, split: Sequence[int], order: Sequence[int]) -> "Picked":
+        """All elements of a tensor, with its axes, perhaps split, in another order: a whole output."""
+        return cls(role, tuple(split), tuple(split[axis] for axis in order), tuple(order))
+
     def picks(self, axis: int) -> np.ndarray:
         """Indices of the input along an axis of the split output."""
         found = self.indices.get(axis)
@@ -71,6 +76,30 @@ class Moved(Operator):
     def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
         """Parts of the output, which cover it, each element once."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class PickedAlong(Moved):
+    """Base of operators that pick indices along axes of one tensor, x, along each whatever the others."""
+
+    def _indices(self, shape: Sequence[int]) -> dict[int, np.ndarray]:
+        """Indices by axis, of axes that do not stay as they are, for x of a shape."""
+        raise NotImplementedError
+
+    @property
+    def _outside(self) -> int:
+        """What stands where an index is :data:`OUTSIDE`."""
+        return 0
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        for axis, indices in self._indices(x.shape).items():
+            x = x.take(indices, axis)
+        return [np.ascontiguousarray(x)]
+
+    def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
+        """Indices along the axes."""
+        shape = tuple(tensors["x"].shape)
+        return [Picked.along("x", shape, self._indices(shape), self._outside)]
 
 
 def checked_axis(name: str, axis: int, rank: int) -> int:

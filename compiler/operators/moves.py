@@ -17,7 +17,7 @@ from .fields import (
     check_size,
     check_stored,
 )
-from .moved import OUTSIDE, Moved, Picked, checked_axis
+from .moved import OUTSIDE, Moved, Picked, PickedAlong, checked_axis
 from .operator import Spec, Typed
 
 __all__ = ["Expand", "Gather", "Pad", "Slice", "Tile", "Transpose"]
@@ -52,12 +52,11 @@ class Transpose(Moved):
 
     def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
         """All of x."""
-        shape = tuple(tensors["x"].shape)
-        return [Picked("x", shape, tuple(shape[axis] for axis in self.order), self.order)]
+        return [Picked.ordered("x", tensors["x"].shape, self.order)]
 
 
 @dataclass(frozen=True, eq=False)
-class Slice(Moved):
+class Slice(PickedAlong):
     """Indices ``starts`` up to ``ends`` in ``steps`` along some axes, as NumPy's slices count them.
 
     Parameters
@@ -101,19 +100,9 @@ class Slice(Moved):
                                f"not be {self.starts} and {self.ends}")
         return [(shape, np.dtype(x.dtype))]
 
-    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        for axis, indices in self._indices(x.shape).items():
-            x = x.take(indices, axis)
-        return [np.ascontiguousarray(x)]
-
-    def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
-        """Indices along the axes."""
-        shape = tuple(tensors["x"].shape)
-        return [Picked.along("x", shape, self._indices(shape))]
-
 
 @dataclass(frozen=True, eq=False)
-class Pad(Moved):
+class Pad(PickedAlong):
     """Elements before and behind x along some axes.
 
     Parameters
@@ -182,10 +171,9 @@ class Pad(Moved):
             x = np.where(outside, x.dtype.type(self.value), x.take(np.maximum(indices, 0), axis))
         return [np.ascontiguousarray(x)]
 
-    def picked(self, tensors: Mapping[str, Typed]) -> list[Picked]:
-        """Indices along the axes."""
-        shape = tuple(tensors["x"].shape)
-        return [Picked.along("x", shape, self._indices(shape), self.value)]
+    @property
+    def _outside(self) -> int:
+        return self.value
 
 
 @dataclass(frozen=True, eq=False)
