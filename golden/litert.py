@@ -33,6 +33,15 @@ def _words(x: Array) -> Array:
     return values.astype(np.int64)
 
 
+def _real(x: Array, x_scale: float, x_zero_point: int) -> Array:
+    """Numbers in float64 that an operand of int8 stands for."""
+    values = _words(x) - int(x_zero_point)
+    if x.dtype != np.int8:
+        raise ValueError(f"x must be int8, not {x.dtype}")
+    real: Array = values * np.float64(checked_scale("x_scale", x_scale))
+    return real
+
+
 def softmax_terms(x_scale: float, beta: float = 1.0) -> Array:
     """Exponentials of scores that are 0 to 255 below the greatest, with 31 bits behind the point.
 
@@ -115,13 +124,9 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     ValueError
         If the type, the shape or the scale does not fit.
     """
-    values = _words(x) - int(x_zero_point)
-    if x.dtype != np.int8:
-        raise ValueError(f"x must be int8, not {x.dtype}")
-    checked_scale("x_scale", x_scale)
     # A table of the function itself, whatever the scale.
     with np.errstate(over="ignore"):
-        exact = 256 / (1 + np.exp(-values * np.float64(np.float32(x_scale))))
+        exact = 256 / (1 + np.exp(-_real(x, x_scale, x_zero_point)))
     return np.clip(np.rint(exact) - 128, -128, 127).astype(np.int8)
 
 
@@ -140,10 +145,7 @@ def tanh(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     ValueError
         If the type, the shape or the scale does not fit.
     """
-    values = _words(x) - int(x_zero_point)
-    if x.dtype != np.int8:
-        raise ValueError(f"x must be int8, not {x.dtype}")
-    exact = 128 * np.tanh(values * np.float64(checked_scale("x_scale", x_scale)))
+    exact = 128 * np.tanh(_real(x, x_scale, x_zero_point))
     return np.clip(np.rint(exact), -128, 127).astype(np.int8)
 
 
