@@ -149,15 +149,18 @@ class Contraction(Operator):
 
     def _compute(self, **tensors: Any) -> list[np.ndarray]:
         x, w = (tensors[role] for role in self.required)
-        sums = self._sums(x, w, tensors.get(self.roles[2]))
+        return [self.outputs_of(self._sums(x, w, tensors.get(self.roles[2])), x.dtype)]
+
+    def outputs_of(self, sums: np.ndarray, x_dtype: Any) -> np.ndarray:
+        """Outputs that sums of the products of activations of a type become, biases included."""
         if sums.dtype.kind == "f":
-            return [float_activation(self.activation, sums)]
+            return float_activation(self.activation, sums)
         if not isinstance(self.requant, Requant):
             sums = np.maximum(sums, 0) if self.activation == "relu" else sums
-            return [sums if isinstance(self.requant, FixedPoint) else sums.astype(sum_dtype(x.dtype))]
-        y = self.requant.apply(sums, *self.bounds(x.dtype), x.dtype)
-        table = self.table(x.dtype)
-        return [y if table is None else look_up(y, table)]
+            return sums if isinstance(self.requant, FixedPoint) else sums.astype(sum_dtype(x_dtype))
+        y = self.requant.apply(sums, *self.bounds(x_dtype), x_dtype)
+        table = self.table(x_dtype)
+        return y if table is None else look_up(y, table)
 
     def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         raise NotImplementedError

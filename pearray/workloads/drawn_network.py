@@ -9,6 +9,7 @@ from ..compiler.operators import (
     Add,
     AvgPool2d,
     Concat,
+    Contraction,
     Conv2d,
     Linear,
     Lookup,
@@ -78,16 +79,16 @@ class DrawnNetwork:
         w, b, scales = self._drawn(name, x, (m, c // groups, kernel, kernel))
         sums = integer.conv2d(self._values[x], w, b, **window, x_zero_point=self._stored[x].zero)
         stored = self._fitting(sums, self._stored[x].scale * scales[:, None, None], activation)
-        return self._add(name, Conv2d(**window, requant=self._requant(x, scales, stored), activation=activation),
-                         {"x": x, "w": f"{name}_w", "b": f"{name}_b"}, stored)
+        operator = Conv2d(**window, requant=self._requant(x, scales, stored), activation=activation)
+        return self._contracted(name, operator, x, sums, stored)
 
     def linear(self, name: str, x: str, outputs: int, *, activation: Any = "relu") -> str:
         """Add a fully connected layer of x (N, inputs)."""
         w, b, scales = self._drawn(name, x, (outputs, self.shape(x)[1]))
         sums = integer.linear(self._values[x], w, b, x_zero_point=self._stored[x].zero)
         stored = self._fitting(sums, self._stored[x].scale * scales, activation)
-        return self._add(name, Linear(requant=self._requant(x, scales, stored), activation=activation),
-                         {"x": x, "w": f"{name}_w", "b": f"{name}_b"}, stored)
+        operator = Linear(requant=self._requant(x, scales, stored), activation=activation)
+        return self._contracted(name, operator, x, sums, stored)
 
     def max_pool(self, name: str, x: str, kernel: int, stride: int, padding: Padding = 0,
                  ceil_mode: bool = False) -> str:
@@ -178,9 +179,17 @@ class DrawnNetwork:
         before = self._stored[x]
         return Requant.onnx(before.scale, before.zero, scales, 0, stored.scale, stored.zero)
 
+    def _contracted(self, name: str, operator: Contraction, x: str, sums: np.ndarray, stored: Stored) -> str:
+        """Add an operator whose sums are known, which take longer than all else of a network."""
+        outputs = operator.outputs_of(sums, self._values[x].dtype)
+        return self._append(name, operator, {"x": x, "w": f"{name}_w", "b": f"{name}_b"}, stored, outputs)
+
     def _add(self, name: str, operator: Operator, inputs: dict[str, str], stored: Stored) -> str:
-        known = {**self._values, **self._constants}
-        self._values[name] = operator.golden({role: known[each] for role, each in inputs.items()})["y"]
-        self._stored[name] = stored
+        outputs = operator.golden({role: self._values[each] for role, each in inputs.items()})["y"]
+        return self._append(name, operator, inputs, stored, outputs)
+
+    def _append(self, name: str, operator: Operator, inputs: dict[str, str], stored: Stored,
+                outputs: np.ndarray) -> str:
+        self._values[name], self._stored[name] = outputs, stored
         self._nodes.append(Node(name, operator, inputs, {"y": name}))
         return name
