@@ -1,14 +1,16 @@
 """Figures of layers from the records that the hardware leaves in memory, without the hardware."""
 
 import struct
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import pearray as pe
+from pearray.compiler.compiled import Compiled, PlannedLayer
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import compiler_for
+from pearray.compiler.placement import MemoryPlan
+from pearray.compiler.program import Program
 from pearray.golden.row_stationary import Mapping
 from pearray.hdl.row_stationary.commands import COMMANDS
 from pearray.report import compare, figure_table, run_record
@@ -33,15 +35,20 @@ def _graph(rng):
     return Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, {"w": w}, ["x"], ["first_y", "second_y"]), {"x": x}
 
 
+def _compiled(config, graph, layers, host_packed_bytes):
+    """Layers as if they had been compiled, without commands and places."""
+    return Compiled(config, graph, Program(config.commands), 0, [], {}, {}, layers, host_packed_bytes, 0, graph, [],
+                    MemoryPlan())
+
+
 def _ran(rng, config, ends, totals, work=(0, 0)):
     graph, inputs = _graph(rng)
     chosen = Mapping(m=3, n=2, e=3, p=3, q=2, r=1, t=1)
-    layers = [SimpleNamespace(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
-                              outputs=(node.outputs["y"],), packed_bytes=108, profile=0, notes={"mapping": chosen},
-                              work=some)
+    layers = [PlannedLayer(name=node.name, kind="Conv2d", macs=graph.macs(node), shape=(2, 3, 3, 3),
+                           outputs=(node.outputs["y"],), packed_bytes=108, profile=0, notes={"mapping": chosen},
+                           work=some)
               for node, some in zip(graph.nodes, work, strict=True)]
-    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=216,
-                               varies=False)
+    compiled = _compiled(config, graph, layers, 216)
     outcome = Outcome(regions=[], cycles=totals["cycles"], counters=totals, build_s=1.0, sim_s=2.0,
                       verilog_sha256="0" * 64)
     records = [struct.pack("<16I", *(end[name] % (1 << 32) for name in NAMES)) for end in ends]
@@ -107,10 +114,9 @@ def test_systolic_runs_have_none_of_them(rng):
     """The figures of the other array would otherwise appear as zeros, as if they had been counted."""
     graph, inputs = _graph(rng)
     config = pe.load_config("systolic-8x8").hardware
-    layers = [SimpleNamespace(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
-                              packed_bytes=0, profile=None, notes={}, work=0)]
-    compiled = SimpleNamespace(config=config, graph=graph, device=graph, layers=layers, host_packed_bytes=0,
-                               varies=False)
+    layers = [PlannedLayer(name="first", kind="Conv2d", macs=9, shape=(2, 3, 3, 3), outputs=("first_y",),
+                           packed_bytes=0)]
+    compiled = _compiled(config, graph, layers, 0)
     outcome = Outcome(regions=[], cycles=7, counters={"fetch_beats": 1, "load_beats": 2, "write_beats": 3}, build_s=0.0,
                       sim_s=0.0, verilog_sha256="")
     result = result_of(compiled, outcome, [], graph.golden(inputs), inputs)
