@@ -1,12 +1,17 @@
 """Drawn cases of fused attention as users state it, and accelerators small enough to go round all their buffers."""
 
+import dataclasses
+
 import fixed_layers
 import numpy as np
 from random_workloads import configuration, operands
 
 import pearray as pe
+from pearray.compiler.graph.graph import Graph
 
-__all__ = ["ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "drawn_masks", "row_array"]
+__all__ = [
+    "ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "drawn_masks", "masked_runs", "row_array",
+]
 
 #: Scale with which operands over the full range have a deviation of 1.
 UNIT = 1 / 73.9
@@ -93,3 +98,11 @@ def drawn_masks(rng, heads, queries, keys, count, is_float=True):
         else:
             hidden = rng.choice([-1e4, -1e9, -np.inf, 1e6])
             yield np.where(shown, rng.normal(size=shape), hidden).astype(np.float32)
+
+
+def masked_runs(rng, config, count):
+    """A graph of drawn attention whose mask is an input, and inputs of some runs, alike but for the mask."""
+    operator, tensors = drawn_attention(rng, config)
+    (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+    runs = [{**tensors, "mask": mask} for mask in drawn_masks(rng, heads, queries, keys, count)]
+    return Graph.of(dataclasses.replace(operator, lengths=None), runs[0], constants=()), runs

@@ -1,11 +1,10 @@
 """Fused attention on the RTL: its outputs, what its rules say, and the cycles and accesses that are predicted."""
 
-import dataclasses
 import re
 
 import numpy as np
 import pytest
-from attention_draws import UNIT, attention_array, drawn_attention, drawn_masks
+from attention_draws import UNIT, attention_array, drawn_attention, masked_runs
 from random_workloads import operands
 
 import pearray as pe
@@ -53,15 +52,12 @@ def test_masks_of_runs_equal_golden(rng):
     """One program takes another mask at each run, in any form; accesses and cycles are those of all keys."""
     config = attention_array("4x6")
     for number in range(5):
-        operator, tensors = drawn_attention(rng, config)
-        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
-        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
-        graph = Graph.of(dataclasses.replace(operator, lengths=None), {**tensors, "mask": masks[0]}, constants=())
+        graph, runs = masked_runs(rng, config, 3)
         compiled = compile_graph(graph, config)
         expected = predict(config, compiled.program)
-        for mask in masks:
+        for inputs in runs:
             stalls = number == 4
-            counters = _check(compiled, {**tensors, "mask": mask}, Disturbance(stall=0.3, seed=1) if stalls else None)
+            counters = _check(compiled, inputs, Disturbance(stall=0.3, seed=1) if stalls else None)
             assert {name: counters[name] for name in EXACT} == {name: expected[name] for name in EXACT}
             assert stalls or abs(expected["cycles"] - counters["cycles"]) <= 0.02 * counters["cycles"]
 

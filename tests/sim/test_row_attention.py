@@ -1,10 +1,9 @@
 """Fused attention on the RTL of row-stationary arrays: its outputs, and what its rules say."""
 
-import dataclasses
 
 import numpy as np
 import pytest
-from attention_draws import UNIT, drawn_attention, drawn_masks, row_array
+from attention_draws import UNIT, drawn_attention, masked_runs, row_array
 from random_workloads import operands
 from slow import slow
 
@@ -48,13 +47,10 @@ def test_drawn_attention_equals_golden(seed):
 def test_masks_of_runs_equal_golden(rng):
     """One program takes another mask at each run, in any form."""
     for _ in range(3):
-        operator, tensors = drawn_attention(rng, CONFIG)
-        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
-        masks = [*drawn_masks(rng, heads, queries, keys, 2)]
-        graph = Graph.of(dataclasses.replace(operator, lengths=None), {**tensors, "mask": masks[0]}, constants=())
+        graph, runs = masked_runs(rng, CONFIG, 2)
         compiled = compile_graph(graph, CONFIG)
-        for mask in masks:
-            _check(compiled, {**tensors, "mask": mask})
+        for inputs in runs:
+            _check(compiled, inputs)
 
 
 def test_positions_equal_golden(rng):

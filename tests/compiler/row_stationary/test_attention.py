@@ -1,10 +1,9 @@
 """Fused attention on row-stationary arrays: equal to its golden model in the interpreter, which also finds races."""
 
-import dataclasses
 
 import numpy as np
 import pytest
-from attention_draws import ROW_ARRAYS, UNIT, drawn_attention, drawn_masks, row_array
+from attention_draws import ROW_ARRAYS, UNIT, drawn_attention, masked_runs, row_array
 from fixed_layers import configuration
 from random_workloads import interpret, operands
 
@@ -41,13 +40,9 @@ def test_masks_of_runs_equal_golden(array, rng):
     """A mask is another at each run of one program: a row of it that stood from the last would hide other keys."""
     config = row_array(array)
     for _ in range(3):
-        operator, tensors = drawn_attention(rng, config)
-        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
-        operator = dataclasses.replace(operator, lengths=None)
-        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
-        compiled = compile_graph(Graph.of(operator, {**tensors, "mask": masks[0]}, constants=()), config)
-        for mask in masks:
-            inputs = {**tensors, "mask": mask}
+        graph, runs = masked_runs(rng, config, 3)
+        compiled = compile_graph(graph, config)
+        for inputs in runs:
             machine = interpreter(config, compiled.memory_bytes)
             machine.write(compiled.segments + compiled.bind(inputs))
             machine.run(compiled.program_address)

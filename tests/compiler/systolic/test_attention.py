@@ -1,10 +1,9 @@
 """Fused attention as commands: equal to its golden model in the interpreter, which also finds races."""
 
-import dataclasses
 
 import numpy as np
 import pytest
-from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention, drawn_masks
+from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention, drawn_masks, masked_runs
 from random_workloads import configuration, operands
 
 import pearray as pe
@@ -72,14 +71,10 @@ def test_masks_of_runs_equal_golden(array, rng):
     """A mask is another at each run of one program: a row of it that stood from the last would hide other keys."""
     config = attention_array(array)
     for _ in range(4):
-        operator, tensors = drawn_attention(rng, config)
-        (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
-        operator = dataclasses.replace(operator, lengths=None)
-        masks = [*drawn_masks(rng, heads, queries, keys, 3)]
-        graph = Graph.of(operator, {**tensors, "mask": masks[0]}, constants=())
+        graph, runs = masked_runs(rng, config, 3)
         compiled = compile_graph(graph, config)
-        for mask in masks:
-            found, wanted = _run(compiled, {**tensors, "mask": mask})
+        for inputs in runs:
+            found, wanted = _run(compiled, inputs)
             np.testing.assert_array_equal(found, wanted)
 
 
