@@ -69,7 +69,7 @@ def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
     if body.get("fill"):
         start, step1, step2 = body["address"], body["step1"], body["step2"]
     elif "target" in body:
-        start, step1, step2 = body["target"], body["target_step1"], body["target_step2"]
+        start, step1, step2 = body["target"], body.get("target_step1", 0), body.get("target_step2", 0)
     else:
         start, step1, step2 = body["dram"], body["dram_step1"], body["dram_step2"]
     return _block_bursts(beat, burst, start % modulus, body["length"], (body["count1"], step1 % modulus),
