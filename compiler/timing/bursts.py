@@ -65,7 +65,8 @@ def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
     beat, burst = config.beat_bytes, burst_beats(config)
     modulus = beat * burst
     if body.get("profile"):
-        return _block_bursts(beat, burst, body["dram"] % modulus, 16, (1, 0), (1, 0))
+        return _block_bursts(beat, burst, body["dram"] % modulus, 4 * len(config.commands.record),
+                             (1, 0), (1, 0))
     if body.get("fill"):
         start, step1, step2 = body["address"], body["step1"], body["step2"]
     elif "target" in body:
