@@ -7,6 +7,7 @@ a chain, follow one another by running maxima.
 Clients of the global buffer that want the same memory in the same cycle are taken not to meet.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -93,6 +94,7 @@ class _Ifmaps:
     """Words of ifmaps on their way to the scratchpads of PEs: one network, and each word for a PE of every chain."""
 
     def __init__(self, config: RowStationaryConfig, t: int, r: int):
+        self._least = 0
         self._popped = np.full((t, r, config.pe.ifmap_words), _NEVER)
         self._entered = np.full((t, r, RowStationaryPE.QUEUED), _NEVER)
         self._delivered = np.full(_AHEAD + 1, _NEVER)
@@ -123,6 +125,16 @@ class _Ifmaps:
         """Give the words of the oldest window up."""
         self._popped = np.concatenate((self._popped[..., times.shape[-1]:], times), -1)
 
+    def state(self) -> list[np.ndarray]:
+        """Events that decide about those to come."""
+        return [self._popped, self._entered, self._delivered, np.array([self._before])]
+
+    def move(self, cycles: int) -> None:
+        """Let as many cycles pass, in which all goes on as before."""
+        self._popped, self._entered, self._delivered = (
+            each + cycles for each in (self._popped, self._entered, self._delivered))
+        self._before += cycles
+
     def end(self) -> None:
         """Note when the last word of a pass has been read."""
         self.read = max(self._least, int(self._delivered[0]) + 1)
@@ -138,12 +150,16 @@ class _Psums:
         #: When the last line was taken, of psums by the chains or beside the sums, and of sums by what joins them.
         self._taken = np.full(_AHEAD + 1, _NEVER)
         self._joined, self.read, self.walked = _NEVER, _NEVER, _NEVER
-        self._lines: list[np.ndarray] = []
+        #: Of the present pass: when its first line may leave; when lines are written; whether it joins sums; when
+        #: lines of psums come, if any do, and when they are used.
+        self._walk, self._lines, self._joins = _NEVER, [np.array([_NEVER])], False
+        self._coming: np.ndarray | None = None
+        self._used: list[np.ndarray] = []
 
     def begin(self, begun: int, lines: int, is_fresh: bool, is_joining: bool, walks: int) -> None:
         """Let walks over the lines of a pass begin, of those that are read and of those that are written."""
         self._walk, self._lines, self._joins = walks + 1, [], is_joining
-        self._coming: np.ndarray | None = None
+        self._coming, self._used = None, []
         if not is_fresh:
             which = np.minimum(np.arange(lines), len(self._written) - 1)
             times = np.maximum(self._written[which] + 1, max(self._ended, begun) + 1)
@@ -159,7 +175,11 @@ class _Psums:
             return None
         times = np.maximum(self._coming[beat], free)
         times[0] = max(times[0], self._taken[-1] + 1)
-        times = _follow(times)
+        return self._use(_follow(times))
+
+    def _use(self, times: np.ndarray) -> np.ndarray:
+        """Note when a beat of psums is used."""
+        self._used.append(times)
         self._taken = np.append(self._taken, times)[-_AHEAD - 1:]
         return times
 
@@ -175,10 +195,32 @@ class _Psums:
         left = np.maximum(ready, np.append(self._joined, times[:-1]))
         self._joined = int(times[-1])
         if self._joins:
-            self._taken = np.append(self._taken, times)[-_AHEAD - 1:]
+            self._use(times)
         self._lines.append(times + SumJoin.LATENCY)
         self.walked = int(left[-1])
         return left
+
+    def state(self) -> list[np.ndarray]:
+        """Events that decide about those to come."""
+        return [np.array([self._joined]), *([] if self._coming is None else [self._taken])]
+
+    def turns(self, beats: int, cycles: int, most: int) -> int:
+        """How often the last beats can come again, each time so many cycles later, without a wait for psums."""
+        if self._coming is None:
+            return most
+        used, done = np.array(self._used[-beats:]), len(self._used)
+        again = np.arange(1, most + 1)[:, None, None] * cycles + used
+        late = (self._coming[done:done + most * beats].reshape(again.shape) > again).any((1, 2))
+        return int(np.argmax(late)) if late.any() else most
+
+    def repeat(self, beats: int, cycles: int, turns: int) -> None:
+        """Let the last beats come again some times, each time so many cycles later."""
+        for found in (self._lines, self._used):
+            last = found[-beats:] if found else []
+            found += [each + turn * cycles for turn in range(1, turns + 1) for each in last]
+        self._joined, self.walked = self._joined + turns * cycles, self.walked + turns * cycles
+        if self._coming is not None:
+            self._taken = self._taken + turns * cycles
 
     def end(self) -> int:
         """End a pass; return when its last line is written."""
@@ -223,8 +265,7 @@ class PassTimes:
         self._begun = [np.full((t, r), _NEVER)] * _QUEUED
         #: When the last product of each PE began, and each sum of the last ones was added, along the chains.
         self._stepped = np.full((t, r), _NEVER)
-        self._added, self._sum = np.full((self._config.pe.psum_words, t, r), _NEVER), 0
-        self._before, self._last = np.full((t, r), _NEVER), np.full((t, r), _NEVER)
+        self._added = deque([np.full((t, r), _NEVER)] * self._config.pe.psum_words, self._config.pe.psum_words)
         #: When the last sums of chains were packed, and the last beats left.
         self._packed = [np.full(t, _NEVER)] * 2
         self._left = np.full(t, _NEVER)
@@ -236,7 +277,7 @@ class PassTimes:
             self._arrange(t, r)
         time = max(time, self._free, max(gets[0] for gets in self._gets.values()) + 1)
         windows, q, p = body["windows"] + 1, body["window"] + 1, body["filters"] + 1
-        begins = {name: time + 1 for name in self._gets}
+        begins = dict.fromkeys(self._gets, time + 1)
         begins["shapes"] = max(time + 1, self._gets["shapes"][1] + 1, int(self._begun[0].max()) + 1)
         begins["ifmap"] = max(time + 1, self._ifmaps.read)
         begins["filters"] = max(time + 1, self._filters.read)
@@ -250,18 +291,44 @@ class PassTimes:
         self._psums.begin(begins["psums"], lines, bool(body.get("fresh")), bool(body.get("join")), begins["drain"])
         filters = self._filters.bring(begins["filters"], p * q, bool(body.get("by_line"))).reshape(t, r, p * q)
         self._stepped = self._begun[-1]
-        for window in range(windows):
+        window, seen = 0, dict[bytes, tuple[int, int]]()
+        while window < windows:
             self._window(window, windows, p, q, filters)
+            window += 1
+            if window < windows - 1:
+                window += self._repeat(seen, window, windows - 1 - window, p)
         self._ifmaps.end()
         return Passed(time, self._filters.read, self._ifmaps.read, self._psums.end())
+
+    def _repeat(self, seen: dict[bytes, tuple[int, int]], window: int, left: int, p: int) -> int:
+        """Repeat the last windows if all that decides about the next one has moved on since; return how many.
+
+        `seen` are the states behind windows of this pass, with how many these were, and when.
+        """
+        state = [*self._ifmaps.state(), *self._psums.state(), *self._added, *self._packed, self._stepped, self._left]
+        now = int(self._stepped[0, 0])
+        key = np.concatenate([each.reshape(-1) - now for each in state]).tobytes()
+        first, then = seen.setdefault(key, (window, now))
+        period, cycles = window - first, now - then
+        beats = period * (p // self._config.psum_lanes)
+        turns = self._psums.turns(beats, cycles, left // period) if period else 0
+        if not turns:
+            return 0
+        self._psums.repeat(beats, cycles, turns)
+        self._ifmaps.move(turns * cycles)
+        self._added = deque([each + turns * cycles for each in self._added], self._added.maxlen)
+        self._packed = [each + turns * cycles for each in self._packed]
+        self._stepped, self._left = self._stepped + turns * cycles, self._left + turns * cycles
+        seen.clear()
+        return turns * period
 
     def _window(self, window: int, windows: int, p: int, q: int, filters: np.ndarray) -> None:
         """Let each PE sum the products of a window and all filters."""
         entered, steps = self._ifmaps.bring(q) + 1, np.arange(q)
-        is_last, sums = window == windows - 1, len(self._added)
+        is_last = window == windows - 1
         times = entered
         for each in range(p):
-            room = self._added[self._sum % sums][:, ::-1] + 1
+            room = self._added[0][:, ::-1] + 1
             if each == 0 or window == 0:
                 times = filters[..., each * q:each * q + q] + 1 if window == 0 else entered
                 if each == 0:
@@ -284,18 +351,17 @@ class PassTimes:
         """Let a sum of all PEs go up the chains, and leave in a beat."""
         lanes = self._config.psum_lanes
         beat, lane = divmod(number, lanes)
-        times = np.maximum(self._stepped[:, ::-1] + self._summed, self._last + 1)
+        before, last = self._added[-2], self._added[-1]
+        times = np.maximum(self._stepped[:, ::-1] + self._summed, last + 1)
         # Where the two sums before are waiting, the PE above has to take one.
-        times[:, :-1] = np.maximum(times[:, :-1], self._before[:, 1:] + 1)
+        times[:, :-1] = np.maximum(times[:, :-1], before[:, 1:] + 1)
         times[:, -1] = np.maximum(times[:, -1], self._packed[0] + 1)
         if lane == 0:
-            self._given = self._psums.bring(beat, self._last[:, 0])
+            self._given = self._psums.bring(beat, last[:, 0])
         if self._given is not None:
             times[:, 0] = np.maximum(times[:, 0], self._given + 1)
         times = _follow(times)
-        self._before, self._last = self._last, times
-        self._added[self._sum % len(self._added)] = times
-        self._sum += 1
+        self._added.append(times)
         packed = np.maximum(times[:, -1], self._packed[1]) + 1
         if lane == 0:
             packed = np.maximum(packed, self._left)

@@ -218,4 +218,5 @@ def _causes(signals: Signals, reached: list[np.ndarray], cycles: np.ndarray, tot
     rest = np.where(to_store, storing, np.where(to_move, moving, rest))
     shell = np.where(loads & busy, loading, np.where(to_post, posting, rest))
     return _first(((cycles < _BEFORE) | (cycles >= total - _BEHIND), Cause.START_AND_END), (work, Cause.WORK),
-                  (weights, Cause.WEIGHTS), (activations, Cause.ACTIVATIONS), (fill, Cause.FILL_AND_DRAIN), otherwise=shell)
+                  (weights, Cause.WEIGHTS), (activations, Cause.ACTIVATIONS), (fill, Cause.FILL_AND_DRAIN),
+                  otherwise=shell)
