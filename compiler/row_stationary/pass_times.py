@@ -32,12 +32,25 @@ _QUEUED = 2
 
 @dataclass(frozen=True)
 class Passed:
-    """When the array takes a pass; when its filters, and its ifmaps, have been read; and when its last sums stand."""
+    """What the array does in a pass; stretches are the first cycle and that behind the last.
+
+    Parameters
+    ----------
+    begun, filters_read, ifmap_read, done : int
+        When it takes the pass, when the last filters and ifmap words have been read, and when the last sums stand.
+    filters_offered, ifmap_offered : (int, int)
+        Stretches in which PEs are offered filters, and ifmap words.
+    worked : list of (int, int)
+        Cycles with which some products end, and as many as they are of each PE.
+    """
 
     begun: int
     filters_read: int
     ifmap_read: int
     done: int
+    filters_offered: tuple[int, int]
+    ifmap_offered: tuple[int, int]
+    worked: list[tuple[int, int]]
 
 
 def _follow(times: np.ndarray) -> np.ndarray:
@@ -59,7 +72,7 @@ class _Filters:
         self._left, self._beat = np.full((max(self._queue, 1), sets), _NEVER), 0
         self._last = np.full(sets, _NEVER)
         self._delivered = np.full(_AHEAD + 1, _NEVER)
-        self.read = _NEVER
+        self.read, self.offered = _NEVER, (0, 0)
 
     def bring(self, begun: int, words: int, by_line: bool) -> np.ndarray:
         """When `words` words enter each scratchpad, (sets, words), if the walk over them begins in a cycle."""
@@ -80,6 +93,7 @@ class _Filters:
             entered[:, at:at + lanes] = beat = _follow(beat)
             self._last = beat[:, -1]
         self.read = max(begun + sets * words // lanes, int(self._delivered[0]) + 1)
+        self.offered = begun + _READ + 1, before + 1
         self._word = (self._word + words) % places
         return entered
 
@@ -94,17 +108,17 @@ class _Ifmaps:
     """Words of ifmaps on their way to the scratchpads of PEs: one network, and each word for a PE of every chain."""
 
     def __init__(self, config: RowStationaryConfig, t: int, r: int):
-        self._least = 0
+        self._first = self._least = 0
         self._popped = np.full((t, r, config.pe.ifmap_words), _NEVER)
         self._entered = np.full((t, r, RowStationaryPE.QUEUED), _NEVER)
         self._delivered = np.full(_AHEAD + 1, _NEVER)
         self._before = _NEVER
-        self.read = _NEVER
+        self.read, self.offered = _NEVER, (0, 0)
 
     def begin(self, begun: int, words: int) -> None:
         """Let a walk over some words begin in a cycle."""
         self._before = max(self._before, begun + _READ)
-        self._least = begun + words
+        self._first, self._least = self._before + 1, begun + words
 
     def bring(self, words: int) -> np.ndarray:
         """When the words of the next window enter the scratchpads, (t, r, words)."""
@@ -138,6 +152,7 @@ class _Ifmaps:
     def end(self) -> None:
         """Note when the last word of a pass has been read."""
         self.read = max(self._least, int(self._delivered[0]) + 1)
+        self.offered = self._first, self._before + 1
 
 
 class _Psums:
@@ -264,7 +279,7 @@ class PassTimes:
         self._filters, self._ifmaps, self._psums = _Filters(self._config, t * r), _Ifmaps(self._config, t, r), _Psums(t)
         self._begun = [np.full((t, r), _NEVER)] * _QUEUED
         #: When the last product of each PE began, and each sum of the last ones was added, along the chains.
-        self._stepped = np.full((t, r), _NEVER)
+        self._stepped, self._worked = np.full((t, r), _NEVER), list[tuple[int, int]]()
         self._added = deque([np.full((t, r), _NEVER)] * self._config.pe.psum_words, self._config.pe.psum_words)
         #: When the last sums of chains were packed, and the last beats left.
         self._packed = [np.full(t, _NEVER)] * 2
@@ -290,7 +305,7 @@ class PassTimes:
         lines = windows * t * (body["psum_beats"] + 1)
         self._psums.begin(begins["psums"], lines, bool(body.get("fresh")), bool(body.get("join")), begins["drain"])
         filters = self._filters.bring(begins["filters"], p * q, bool(body.get("by_line"))).reshape(t, r, p * q)
-        self._stepped = self._begun[-1]
+        self._stepped, self._worked = self._begun[-1], []
         window, seen = 0, dict[bytes, tuple[int, int]]()
         while window < windows:
             self._window(window, windows, p, q, filters)
@@ -298,7 +313,8 @@ class PassTimes:
             if window < windows - 1:
                 window += self._repeat(seen, window, windows - 1 - window, p)
         self._ifmaps.end()
-        return Passed(time, self._filters.read, self._ifmaps.read, self._psums.end())
+        return Passed(time, self._filters.read, self._ifmaps.read, self._psums.end(), self._filters.offered,
+                      self._ifmaps.offered, self._worked)
 
     def _repeat(self, seen: dict[bytes, tuple[int, int]], window: int, left: int, p: int) -> int:
         """Repeat the last windows if all that decides about the next one has moved on since; return how many.
@@ -315,6 +331,8 @@ class PassTimes:
         if not turns:
             return 0
         self._psums.repeat(beats, cycles, turns)
+        self._worked += [(end + turn * cycles, number) for turn in range(1, turns + 1)
+                         for end, number in self._worked[-period:]]
         self._ifmaps.move(turns * cycles)
         self._added = deque([each + turns * cycles for each in self._added], self._added.maxlen)
         self._packed = [each + turns * cycles for each in self._packed]
@@ -342,10 +360,14 @@ class PassTimes:
                 if is_last or each == p - 1:
                     times = first[..., None] + steps
                     times[..., -1] = self._stepped
+            if window == 0:
+                self._worked.append((int(self._stepped.max()) + 1, q))
             if is_last:
                 self._filters.give_up(each * q, times.reshape(-1, q), p * q)
             self._add(window * p + each, p)
         self._ifmaps.give_up(times)
+        if window:
+            self._worked.append((int(self._stepped.max()) + 1, p * q))
 
     def _add(self, number: int, p: int) -> None:
         """Let a sum of all PEs go up the chains, and leave in a beat."""

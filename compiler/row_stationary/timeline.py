@@ -1,24 +1,34 @@
 """When the commands of a program of attention run on a row-stationary accelerator."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
+from ..timing import machine
 from ..timing.latencies import SharedLatencies
-from ..timing.machine import EXECUTE, LOAD, Machine, Timeline
+from ..timing.machine import EXECUTE, LOAD, Machine
 from ..timing.queues import FREED
-from .pass_times import PassTimes
+from .pass_times import Passed, PassTimes
 from .setup import setup_size
 
-__all__ = ["timeline"]
+__all__ = ["Timeline", "timeline"]
 
 
 @cache
 def _latencies(config: RowStationaryConfig) -> SharedLatencies:
     return SharedLatencies(**SharedLatencies.shared(config, 0))
+
+
+@dataclass
+class Timeline(machine.Timeline):
+    """What :func:`timeline` finds."""
+
+    #: Passes by the places of their commands.
+    passes: dict[int, Passed]
 
 
 class _Machine(Machine):
@@ -28,7 +38,8 @@ class _Machine(Machine):
         #: Cycles in which EXECUTEs gave their filters, and their ifmaps, back.
         self._filters_freed, self._ifmaps_freed = [0], [0]
         super().__init__(config, program, timing, _latencies(config))
-        self._passes, self._setup = PassTimes(config), setup_size(config)
+        self._array, self._setup = PassTimes(config), setup_size(config)
+        self.passes: dict[int, Passed] = {}
 
     def _counted(self, queue: int, other: int, body: Mapping[str, int]) -> list[int]:
         if (queue, other) == (LOAD, EXECUTE):
@@ -41,10 +52,10 @@ class _Machine(Machine):
         body = self._bodies[index]
         if body.get("setup"):
             time = max(time, self._counts[EXECUTE][-1] + 1)
-            done = self._passes.set_up(time, self._setup)
+            done = self._array.set_up(time, self._setup)
             freed = done, done
         else:
-            passed = self._passes.take(time, body)
+            passed = self.passes[index] = self._array.take(time, body)
             time, done, freed = passed.begun, passed.done, (passed.filters_read, passed.ifmap_read)
         self.begun[index] = time
         self._count_waits(time)
@@ -74,4 +85,4 @@ def timeline(config: RowStationaryConfig, program: Program, timing: MemoryTiming
     """
     running = _Machine(config, program, timing)
     running.run()
-    return Timeline(**running.times())
+    return Timeline(**running.times(), passes=running.passes)
