@@ -25,9 +25,9 @@ def _add_array(signals: Signals, times: Timeline, commands: Mapping[int, Mapping
             signals.add("fill", int(times.begun[index]) + 1, int(times.done[index]) + 1)
             continue
         passed = times.passes[index]
-        signals.add("weights", *passed.filters_offered)
-        signals.add("activations", *passed.ifmap_offered)
-        for end, products in passed.worked:
+        signals.add("weights", *passed.filters_offered.tolist())
+        signals.add("activations", *passed.ifmap_offered.tolist())
+        for end, products in passed.worked.tolist():
             signals.add("work", max(end - products, worked), end)
             worked = end
 
