@@ -192,20 +192,29 @@ class Graph:
     def _in_parts(self) -> "Graph":
         """Return the graph with nodes for the parts of operators that have some, under names of theirs."""
         nodes: list[Node] = []
+        constants, tensors = dict(self.constants), dict(self.tensors)
         taken = {*self.tensors, *(node.name for node in self.nodes)}
+
+        def fresh(name: str) -> str:
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            return name
+
         for node in self.nodes:
             parts, names = node.operator.parts(self.typed(node.inputs)), dict(node.inputs)
             if not parts:
                 nodes.append(node)
             for part in parts:
-                name = f"{node.name}:{part.name}"
-                while name in taken:
-                    name += "'"
-                taken.add(name)
+                name = fresh(f"{node.name}:{part.name}")
                 names[part.name] = node.outputs.get(part.name, name)
-                nodes.append(Node(name, part.operator, {role: names[given] for role, given in part.inputs.items()},
-                                  {"y": names[part.name]}))
-        made = self.changed(nodes=nodes)
+                inputs = {role: names[given] for role, given in part.inputs.items()}
+                for role, value in part.constants.items():
+                    inputs[role] = constant = fresh(f"{name}:{role}")
+                    constants[constant] = _unchanging(value)
+                    tensors[constant] = Tensor(constant, value.shape, value.dtype)
+                nodes.append(Node(name, part.operator, inputs, {"y": names[part.name]}))
+        made = self.changed(nodes=nodes, constants=constants, tensors=tensors)
         for node in nodes:
             made.infer(node)
         return made
