@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
     from .compiler.operators import Logistic as Logistic
+    from .compiler.operators import MatMul as MatMul
     from .compiler.operators import Max as Max
     from .compiler.operators import MaxPool2d as MaxPool2d
     from .compiler.operators import Min as Min
@@ -80,7 +81,7 @@ _MODULES = {
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
         "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm", "Linear",
-        "LinearGrad", "Logistic", "Max", "MaxPool2d", "Min", "Mul", "MultiHeadAttention", "Pad", "RMSNorm",
+        "LinearGrad", "Logistic", "MatMul", "Max", "MaxPool2d", "Min", "Mul", "MultiHeadAttention", "Pad", "RMSNorm",
         "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Requant", "Resize", "RotaryEmbedding", "Silu", "Slice",
         "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose", "Where",
     ],

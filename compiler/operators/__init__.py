@@ -16,6 +16,7 @@ from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .joined import Concat, Split
 from .masks import MaskBias
+from .matmul import MatMul, Products
 from .moved import Moved
 from .moves import Expand, Gather, Pad, Slice, Tile, Transpose
 from .multi_head import MultiHeadAttention
@@ -32,8 +33,8 @@ from .window_sum import WindowSum
 __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Given",
-    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "Max", "MaxPool2d", "Min",
-    "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Real",
+    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min",
+    "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Products", "Quantize", "RMSNorm", "Real",
     "RealSums", "RealTable", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant", "Reshape",
     "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "SumPool2d", "Sums",
     "Tile", "Transpose", "Where", "WindowSum",
