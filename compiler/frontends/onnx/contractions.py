@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape, Sums
+from ...operators import Conv2d, ConvTranspose2d, Gemm, MatMul, Requant, Reshape, Sums
 from ...operators.fields import whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
 
@@ -133,14 +133,13 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     activation = node.take(activation=None)["activation"]
     a, b = _operands(node, graph, "ab")
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
-    if len(right) != 2 or len(left) < 2:
-        raise PearrayError(f"a must have 2 or more dimensions and b 2, not shapes {left} and {right}")
     ending = _ending(node, graph, a, b, "y")
-    operator, inputs = Gemm(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
+    kind = Gemm if len(right) == 2 and len(left) >= 2 else MatMul
+    operator, inputs = kind(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
     if node.input(8):
         # What stands for a float product and a sum behind it has its bias here.
         inputs["c"] = node.inputs[8]
-    if len(left) == 2:
+    if len(left) == 2 or kind is MatMul:
         graph.add(node, operator, inputs, bounds=ending.bounds)
         return
     rows, result = graph.inner(node.inputs[0], "rows"), graph.inner(node.outputs[0], "product")

@@ -49,12 +49,15 @@ class Form(NamedTuple):
         Place of a bias among these, for operators that add products.
     check : callable or None
         Refuses a node whose form would not compute the same.
+    tensors : int
+        How many of its inputs are tensors at most; those behind, which say what it does, follow at the end.
     """
 
     op_type: str
     domain: str = ""
     bias_at: int | None = None
     check: Callable[[Builder, OnnxNode, Sequence[Stored]], None] | None = None
+    tensors: int = 3
 
     def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray], end: OnnxNode,
              scaling: Scaling) -> OnnxNode:
@@ -81,6 +84,7 @@ class Form(NamedTuple):
         inputs += end.inputs[1:3]
         if self.bias_at is not None:
             inputs.insert(self.bias_at, bias)
+        inputs += node.inputs[self.tensors:]
         # The bias is in steps of the product already.
         attributes = {name: value for name, value in node.attributes.items() if name != "beta"}
         return node.standing_for(self.op_type, inputs, end.outputs, attributes, self.domain)
@@ -119,6 +123,8 @@ QUANTISED: dict[str, Form | Joined] = {
     "GlobalAveragePool": Form("QLinearGlobalAveragePool", MICROSOFT),
     "MatMul": Form("QLinearMatMul", bias_at=8),
     "Mul": Form("QLinearMul", MICROSOFT),
+    "ReduceMean": Form("ReduceMean", OWN, tensors=1),
+    "ReduceSum": Form("ReduceSum", OWN, tensors=1),
     "Softmax": Form("QLinearSoftmax", MICROSOFT),
     "Sub": Form("Sub", OWN),
 }
