@@ -11,6 +11,7 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
+from .rows import of_images, of_whole_images
 
 __all__ = ["add_limited", "output_of", "stored_input"]
 
@@ -42,6 +43,7 @@ def _gap(size: int, taps: int, stride: int, dilation: int) -> int:
 
 
 @handles("MaxPool")
+@of_images()
 def _max_pool(node: OnnxNode, graph: Builder) -> None:
     if any(node.outputs[1:]):
         raise PearrayError(f"output {node.outputs[1]!r} is not supported; only the first one is")
@@ -100,7 +102,26 @@ def add_limited(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict
     graph.add(node, Lookup(_narrowed(every_value(graph.tensor(whole).dtype), clamp)), {"x": whole}, bounds=clamp)
 
 
-@handles("QLinearAveragePool", "QLinearGlobalAveragePool", domain=MICROSOFT)
+@handles("QLinearAveragePool", domain=MICROSOFT)
+@of_images()
+def _windowed_average(node: OnnxNode, graph: Builder) -> None:
+    _average_pool(node, graph)
+
+
+@handles("QLinearGlobalAveragePool", domain=MICROSOFT)
+@of_whole_images
+def _global_average(node: OnnxNode, graph: Builder) -> None:
+    _average_pool(node, graph)
+
+
+@handles("GlobalMaxPool")
+@of_whole_images
+def _global_max_pool(node: OnnxNode, graph: Builder) -> None:
+    node.take()
+    graph.image(node.inputs[0])
+    graph.add(node, MaxPool2d(), {"x": node.inputs[0]})
+
+
 def _average_pool(node: OnnxNode, graph: Builder) -> None:
     is_global = node.op_type == "QLinearGlobalAveragePool"
     own = {} if is_global else _WINDOW | {"count_include_pad": 0, "dilations": None}

@@ -10,15 +10,17 @@ from .builder import MICROSOFT, OWN, Builder, OnnxNode, two
 from .moves import Joined
 from .norm_fusion import SUMS
 from .products import PRODUCTS, product_inputs, real_bias, real_unit
+from .rows import image_attributes
 from .values import RealScaling, Scaling, Stored
 
 __all__ = ["FORMS", "QUANTISED", "Form", "real_sums"]
 
 
 def _check_average(graph: Builder, node: OnnxNode, operands: Sequence[Stored]) -> None:
-    taken = node.attributes
+    shape = graph.tensor(operands[0].name).shape
+    taken = image_attributes(node.attributes) if len(shape) == 3 else node.attributes
     if taken.get("ceil_mode") and taken.get("count_include_pad") and taken.get("auto_pad", b"NOTSET") == b"NOTSET":
-        sizes, kernel = graph.image(operands[0].name), two("kernel_shape", taken.get("kernel_shape"), (1, 1))
+        sizes, kernel = (1, *shape)[-2:], two("kernel_shape", taken.get("kernel_shape"), (1, 1))
         strides, pads = two("strides", taken.get("strides"), (1, 1)), taken.get("pads") or (0, 0, 0, 0)
         for axis, size in enumerate(sizes):
             span = size + pads[axis] + pads[axis + 2] - kernel[axis]

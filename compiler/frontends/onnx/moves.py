@@ -13,7 +13,6 @@ from ...operators import (
     DepthToSpace,
     Expand,
     Gather,
-    MaxPool2d,
     Pad,
     Resize,
     Slice,
@@ -248,10 +247,3 @@ def _gather(node: OnnxNode, graph: Builder) -> None:
     if node.input(1) not in graph.constants:
         raise PearrayError(TABLES)
     graph.add(node, Gather(graph.constant(node, 1, "indices"), axis), {"x": graph.tensor(node.inputs[0]).name})
-
-
-@handles("GlobalMaxPool")
-def _global_max_pool(node: OnnxNode, graph: Builder) -> None:
-    node.take()
-    graph.image(node.inputs[0])
-    graph.add(node, MaxPool2d(), {"x": node.inputs[0]})
