@@ -14,7 +14,7 @@ from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "Handler", "OnnxNode", "Quantisation", "attempt", "handles", "one",
     "spatial_padding", "two",
 ]
 
@@ -189,7 +189,7 @@ class Builder(GraphBuilder):
         """Return height and width of a tensor that must be an image."""
         shape = self.tensor(name).shape
         if len(shape) != 4:
-            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
+            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), or 3 (N, C, L), not shape {shape}")
         return shape[2], shape[3]
 
     def quantisation(self, node: OnnxNode, index: int, what: str, dtype: Any = None,
