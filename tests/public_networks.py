@@ -23,7 +23,7 @@ _OCR = "rapidocr_onnxruntime/models"
 
 #: Networks of packages by name: package, file in its wheel, and shape and type of each input that a run gives.
 PACKAGES = {
-    "ocr-angle": ("rapidocr-onnxruntime", f"{_OCR}/ch_ppocr_mobile_v2.0_cls_infer.onnx", {"x": (1, 3, 32, 64)}),
+    "ocr-angle": ("rapidocr-onnxruntime", f"{_OCR}/ch_ppocr_mobile_v2.0_cls_infer.onnx", {"x": (1, 3, 48, 96)}),
     "ocr-detection": ("rapidocr-onnxruntime", f"{_OCR}/ch_PP-OCRv4_det_infer.onnx", {"x": (1, 3, 64, 64)}),
     "ocr-recognition": ("rapidocr-onnxruntime", f"{_OCR}/ch_PP-OCRv4_rec_infer.onnx", {"x": (1, 3, 48, 64)}),
     "magika": ("magika", "magika/models/standard_v3_3/model.onnx", {"bytes": (1, 2048)}),
