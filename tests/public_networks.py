@@ -17,9 +17,9 @@ from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-__all__ = ["FORMS", "NETWORKS", "PACKAGES", "Network", "quantised"]
+__all__ = ["FORMS", "NETWORKS", "PACKAGES", "quantised"]
 
-_OCR = "rapidocr_onnxruntime/models"
+_OCR, _ESPCN = "rapidocr_onnxruntime/models", "qonnx/data/onnx/bsd300x3-espcn"
 
 #: Networks of packages by name: package, file in its wheel, and shape and type of each input that a run gives.
 PACKAGES = {
@@ -31,8 +31,8 @@ PACKAGES = {
                     {"serving_default_input_2:0": (1, 43844, 1)}),
     "silero-vad": ("silero-vad", "silero_vad/data/silero_vad_openvino_16k.onnx",
                    {"input": (1, 576), "state": (2, 1, 128)}),
-    "espcn-resize": ("qonnx", "qonnx/data/onnx/bsd300x3-espcn/nn_resize/float_model.onnx", {"onnx::Relu_0": (1, 3, 128, 128)}),
-    "espcn-subpixel": ("qonnx", "qonnx/data/onnx/bsd300x3-espcn/subpixel/float_model.onnx", {"input": (1, 3, 4, 4)}),
+    "espcn-resize": ("qonnx", f"{_ESPCN}/nn_resize/float_model.onnx", {"onnx::Relu_0": (1, 3, 128, 128)}),
+    "espcn-subpixel": ("qonnx", f"{_ESPCN}/subpixel/float_model.onnx", {"input": (1, 3, 4, 4)}),
 }
 
 #: Forms of `quantize_static` by name: operators or pairs between, type of activations, a scale for each channel.

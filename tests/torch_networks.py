@@ -247,7 +247,8 @@ class YoloHead(nn.Module):
     def __init__(self, classes=4, bins=8):
         super().__init__()
         act = nn.SiLU
-        self.stem, self.one, self.two = conv(3, 8, 3, 2, act=act), conv(8, 16, 3, 2, act=act), conv(16, 32, 3, 2, act=act)
+        self.stem, self.one = conv(3, 8, 3, 2, act=act), conv(8, 16, 3, 2, act=act)
+        self.two = conv(16, 32, 3, 2, act=act)
         self.before, self.after = conv(32, 16, 1, act=act), conv(64, 32, 1, act=act)
         self.lateral, self.classes, self.bins = conv(48, 16, 1, act=act), classes, bins
         self.boxes = nn.ModuleList(nn.Sequential(conv(c, 16, act=act), nn.Conv2d(16, 4 * bins, 1)) for c in (16, 32))

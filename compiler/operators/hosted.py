@@ -71,7 +71,7 @@ class Hosted(Operator):
             found = made[name]
             if (found.shape, found.dtype) != (shape, dtype):
                 raise PearrayError(f"{name!r}, which the host makes, must be {dtype} of shape {shape} as for inputs of "
-                                   f"zeros, not {found.dtype} of shape {found.shape}: shapes must not follow from values")
+                                   f"zeros, not {found.dtype} of shape {found.shape}: no shape may follow from values")
         return [made[name] for name in self.gives]
 
     def _macs(self, **inputs: Typed) -> int:

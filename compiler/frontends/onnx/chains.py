@@ -176,7 +176,7 @@ def _computed(chain: Chain, graph: Builder, end: Sequence[OnnxNode], values: np.
                               [helper.make_empty_tensor_value_info(nodes[-1].outputs[0])], tensors)
     model = helper.make_model(inner, ir_version=min(graph.ir_version, 10), opset_imports=[
         helper.make_opsetid(domain, version) for domain, version in ({MICROSOFT: 1} | graph.opsets).items()])
-    purpose = "tables of ONNX operators"
+    purpose = "the table"
     return run(session(model, purpose, chain.is_float), nodes[-1].outputs, {chain.root: values}, purpose)[
         nodes[-1].outputs[0]]
 

@@ -7,6 +7,7 @@ programs compute as well.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ __all__ = ["HOSTED", "Hosting"]
 #: Operator of the node that stands for a part on the host.
 HOSTED = "part on the host"
 
-_PURPOSE = "parts on the host"
+_PURPOSE = "what is left to the host"
 
 #: Types of stored tensors, which programs and hosts can share.
 _STORED = (np.int8, np.uint8, np.int16, np.uint16)
@@ -42,12 +43,16 @@ class Hosting:
         The file.
     inputs : mapping of str to Tensor
         Inputs of the network, with the shapes of a run.
+    left : mapping of names to str
+        Reasons to leave the host the node that makes the first of some tensors which the file has.
     """
 
-    def __init__(self, model: Any, inputs: Mapping[str, Tensor]):
+    def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str]):
         self._model, self._inputs = model, inputs
+        makers = {name: next(filter(None, node.output)) for node in model.graph.node for name in node.output if name}
         #: Nodes that have been refused, by the first tensor that each makes, with the reasons.
-        self._refused: dict[str, str] = {}
+        self._refused = {makers[name]: why for names, why in left.items()
+                         for name in [name for name in names if name in makers][:1]}
         self._nodes: list[OnnxNode] = []
         self._constants: Mapping[str, np.ndarray] = {}
 
@@ -106,8 +111,8 @@ class Hosting:
                                              if name not in inside and name not in constants))
         by_hosts = {name for part in parts for name in part.inputs}
         for part in parts:
-            part.outputs = [name for node in part.attributes["nodes"] for name in node.outputs if name and (
-                name in by_programs if name in hosted else name in by_hosts and name not in outputs)
+            part.outputs = [name for node in part.attributes["nodes"] for name in node.outputs if (name and (
+                name in by_programs if name in hosted else name in by_hosts and name not in outputs))
                             or name in by_hosts & hosted]
         waiting = iter(parts)
         return [node for on_host, group in made for node in ([next(waiting)] if on_host else group)]
@@ -201,10 +206,6 @@ class Hosting:
             sets.append(helper.make_opsetid(MICROSOFT, 1))
         return helper.make_model(graph, opset_imports=sets, ir_version=self._model.ir_version)
 
-    def products(self) -> int:
-        """Multiply-accumulates of the file's nodes."""
-        return sum(products_of(node, self._shape) for node in self._nodes)
-
 
 class _Runtime:
     """Function of tensors by name that onnxruntime computes; its session is made when it is first needed."""
@@ -218,6 +219,10 @@ class _Runtime:
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return run(self._session, self._outputs, inputs, _PURPOSE)
+
+    def write(self, path: Path) -> None:
+        """Write the nodes as an ONNX file."""
+        path.write_bytes(self.model.SerializeToString())
 
 
 def _groups(nodes: Sequence[OnnxNode], core: Sequence[OnnxNode], copied: Sequence[OnnxNode],

@@ -54,6 +54,10 @@ _REFUSED = {
 }
 
 
+#: No tensors that the host makes though they can be mapped.
+_NOTHING: Mapping[tuple[str, ...], str] = {}
+
+
 def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     """Read an ONNX file.
 
@@ -81,16 +85,18 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     name, model, constants, notes = read(path)
     return Model(name, inputs_of(model), [item.name for item in model.graph.output],
                  partial(_import if fallback is None else _import_in_parts, model, constants), notes=notes,
-                 _free=free_inputs(model))
+                 fallback=fallback, _free=free_inputs(model))
 
 
 def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-                     given_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+                     given_shapes: Mapping[str, tuple[int, ...]], left: Mapping[tuple[str, ...], str] = _NOTHING
+                     ) -> Graph:
     """Graph in which the host computes what cannot be mapped.
 
     What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
+    Of each key of `left` the host makes the first tensor that the file has.
     """
-    hosting = Hosting(model, inputs_of(model, batch, given_shapes))
+    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left)
     while True:
         try:
             return _import(model, initialisers, batch, given_shapes, hosting)

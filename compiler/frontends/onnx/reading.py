@@ -10,7 +10,9 @@ from ....hdl.errors import PearrayError, check_path
 from ...graph.graph import Tensor
 from .builder import MICROSOFT
 
-__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "captured", "fixed_batches", "free_inputs", "inputs_of", "opsets_of", "read"]
+__all__ = [
+    "NEWEST_CONVERTED", "File", "Shapes", "captured", "fixed_batches", "free_inputs", "inputs_of", "opsets_of", "read",
+]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
@@ -255,7 +257,8 @@ def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[in
                 shape.append(known[axis])
             else:
                 shape.append(size.dim_value if not is_free else 1 if axis == 0 else -1)
-            if is_free and size.dim_param not in _NAMELESS and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
+            is_named = is_free and size.dim_param not in _NAMELESS
+            if is_named and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
                 raise PearrayError(f"dimension {size.dim_param!r} of the ONNX file's inputs must have one size, not "
                                    f"{named[size.dim_param]} and {shape[-1]}, which {item.name!r} has")
         inputs[item.name] = Tensor(item.name, tuple(shape), helper.tensor_dtype_to_np_dtype(kind.elem_type))

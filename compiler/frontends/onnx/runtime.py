@@ -11,7 +11,7 @@ from ...graph.graph import Tensor
 
 __all__ = ["Types", "run", "session"]
 
-_PURPOSE = "parts on the host"
+_PURPOSE = "what is left to the host"
 
 #: Types of NumPy by onnxruntime's names; what has no entry is no tensor of numbers.
 _TYPES = {f"tensor({name})": np.dtype(kind) for name, kind in {
@@ -27,7 +27,7 @@ def session(model: Any, purpose: str, is_float: bool = False, optimised: bool = 
     model : onnx.ModelProto
         The network.
     purpose : str
-        What needs onnxruntime, for the message where it is missing.
+        What it computes, for messages.
     is_float : bool
         Without kernels on integers.
     optimised : bool
@@ -41,7 +41,7 @@ def session(model: Any, purpose: str, is_float: bool = False, optimised: bool = 
     try:
         import onnxruntime
     except ImportError:
-        raise PearrayError(f"{purpose} need onnxruntime: run `pip install 'pearray[onnx]'`") from None
+        raise PearrayError(f"{purpose} needs onnxruntime: run `pip install 'pearray[onnx]'`") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
@@ -73,7 +73,7 @@ def run(made: Any, names: Sequence[str], inputs: Mapping[str, np.ndarray], purpo
 
 
 def _refusal(purpose: str, error: Exception) -> PearrayError:
-    return PearrayError(f"onnxruntime, which {purpose} need, refuses: {' '.join(str(error).split())[-160:]}")
+    return PearrayError(f"onnxruntime, which computes {purpose}, refuses it: {' '.join(str(error).split())[-160:]}")
 
 
 class Types:
