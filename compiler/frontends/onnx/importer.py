@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
+from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Graph, Node, Tensor
 from ..model import Model
 from . import attention as onnx_attention
@@ -23,13 +23,14 @@ from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
 from .given import host_masks
+from .hosting import HOSTED, Hosting
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
-from .refusals import Refusals
+from .refusals import Refusals, Refused
 from .signatures import check_signature
 
 __all__ = ["load_onnx"]
@@ -54,13 +55,20 @@ _REFUSED = {
 }
 
 
-def load_onnx(path: str | PathLike[str]) -> Model:
+#: No tensors that the host makes though they can be mapped.
+_NOTHING: Mapping[tuple[str, ...], str] = {}
+
+
+def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     """Read an ONNX file.
 
     Parameters
     ----------
     path : path
         The file; operator set 13 or later, or one from 7 on, which onnx converts.
+    fallback : "host", optional
+        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator. Without it
+        such a network is refused.
 
     Returns
     -------
@@ -73,13 +81,33 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     PearrayError
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
+    if fallback is not None:
+        check_choice("fallback", fallback, ("host",))
     name, model, constants, notes = read(path)
-    return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
-                 notes=notes, _free=free_inputs(model))
+    return Model(name, inputs_of(model), [item.name for item in model.graph.output],
+                 partial(_import if fallback is None else _import_in_parts, model, constants), notes=notes,
+                 fallback=fallback, _free=free_inputs(model))
+
+
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
+                     given_shapes: Mapping[str, tuple[int, ...]], left: Mapping[tuple[str, ...], str] = _NOTHING
+                     ) -> Graph:
+    """Graph in which the host computes what cannot be mapped.
+
+    What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
+    Of each key of `left` the host makes the first tensor that the file has.
+    """
+    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left)
+    while True:
+        try:
+            return _import(model, initialisers, batch, given_shapes, hosting)
+        except Refused as error:
+            if not hosting.add(error.found):
+                raise
 
 
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-            given_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+            given_shapes: Mapping[str, tuple[int, ...]], hosting: Hosting | None = None) -> Graph:
     inputs = inputs_of(model, batch, given_shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
@@ -97,7 +125,10 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
     shapes = Shapes(model, inputs)
-    nodes = sums_apart(Network(_computed(model, builder, given, shapes), constants, outputs), builder)
+    nodes = _computed(model, builder, given, shapes)
+    if hosting is not None:
+        nodes = hosting.parted(nodes, given, outputs)
+    nodes = sums_apart(Network(nodes, constants, outputs), builder)
     for fuse in (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
@@ -105,9 +136,14 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
                         Network(_with_dead(model, nodes), constants, outputs).readers)
     refusals = Refusals(builder, shapes.get, _is_known)
     for node in nodes:
-        refusals.take(node, lambda node: _take(node, builder, floats))
+        if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
+            refusals.take(node, lambda node: hosting.emit(node, builder))
+        else:
+            refusals.take(node, lambda node: _take(node, builder, floats))
+    makers = {name: node for node in nodes for name in node.outputs}
+    for name in floats.unfinished:
+        refusals.take(makers[name], lambda node, name=name: floats.finish(name))
     refusals.check()
-    floats.finish()
     return _graph(builder.nodes, inputs, builder, outputs)
 
 
