@@ -4,7 +4,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import ConvTranspose2d, Pad, Requant
-from .builder import Builder, handles
+from .builder import BYTES, Builder, handles
 from .file import FileOperator
 from .moves import gathered, moved
 
@@ -68,7 +68,7 @@ def _resize_bilinear(operator: FileOperator, graph: Builder) -> None:
     if weights.max() > 255 or (graph.option(operator, "AlignCorners") and factors != [1, 1]):
         raise PearrayError(f"size must be 1, 2 or 4 times the {shape[1:3]} of x without align_corners, not {sizes}: "
                            "other shares of elements have more than the 8 bits of a weight")
-    stored = graph.stored(number, "x", "INT8", "UINT8")
+    stored = graph.stored(number, "x", *BYTES)
     info, channels = np.iinfo(stored.dtype), shape[3]
     requant = Requant.tflite(1 << 30, -int(np.log2(found[0][1] * found[1][1])), 0, 0, stored.dtype.type(0), "double",
                              (int(info.min), int(info.max)))
