@@ -13,6 +13,7 @@ from .context import Context
 from .conv import conv, conv_transpose, pooled_conv
 from .gemm import gemm
 from .gradients import conv_grad, linear_grad
+from .interpolation import interpolate
 from .kernel import Kernel
 from .moves import moved
 from .normalisation import normalisation, normed_sum
@@ -25,8 +26,9 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Add: add, operators.Append: append, operators.Attention: attention,
     operators.AvgPool2d: average_pool, operators.Conv2d: conv, operators.Conv2dGrad: conv_grad,
     operators.ConvTranspose2d: conv_transpose, operators.Gelu: gate, operators.Gemm: gemm,
-    operators.LayerNorm: normalisation, operators.Linear: gemm, operators.LinearGrad: linear_grad,
-    operators.Logistic: lookup, operators.Lookup: lookup, operators.MaxPool2d: max_pool,
+    operators.Interpolate: interpolate, operators.LayerNorm: normalisation, operators.Linear: gemm,
+    operators.LinearGrad: linear_grad, operators.Logistic: lookup, operators.Lookup: lookup,
+    operators.MaxPool2d: max_pool,
     operators.Mul: multiply, operators.NormedSum: normed_sum, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
     operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
     operators.Softmax: softmax, operators.Sub: subtract, operators.WindowSum: conv,

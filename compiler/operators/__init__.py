@@ -13,6 +13,7 @@ from .edges import Dequantize, Given, Quantize, Real, RealSums, RealTable, Resha
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
+from .interpolation import Interpolate
 from .joined import Concat, Split
 from .masks import MaskBias
 from .moved import Moved
@@ -28,10 +29,10 @@ from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
-    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Given",
-    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul",
-    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Real", "RealSums",
-    "RealTable", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth",
-    "Split", "Sub", "Sums", "Tile", "Transpose", "WindowSum",
+    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
+    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm",
+    "Given", "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct",
+    "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize",
+    "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu",
+    "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums", "Tile", "Transpose", "WindowSum",
 ]
