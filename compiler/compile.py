@@ -116,8 +116,10 @@ class _Compiler:
     def _check_lowerings(self) -> None:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
-                reason = ("must stand at the edge of the graph, where the host computes it, not between operators of the "
-                          "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet")
+                reason = "has no lowering for this accelerator yet"
+                if node.operator.at_edge:
+                    reason = ("must stand at the edge of the graph, where the host computes it, not between operators "
+                              "of the accelerator")
                 raise Unmapped(node.name, f"{node.operator.kind} {reason}", self._graph.where(node))
 
     def _place_inputs(self) -> list[str]:
