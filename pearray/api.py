@@ -43,7 +43,8 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
         graph = Graph.of(what, tensors, fixed)
         return graph, {name: tensors[name] for name in graph.inputs}
     if isinstance(what, Model):
-        return what.graph_for(tensors), dict(tensors)
+        graph = what.graph_for(tensors)
+        return graph, {name: value for name, value in tensors.items() if name not in graph.constants}
     if isinstance(what, Graph):
         return what, dict(tensors)
     raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of "

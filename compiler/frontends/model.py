@@ -35,14 +35,15 @@ class Model:
     name: str
     inputs: dict[str, Tensor]
     outputs: list[str]
-    #: Graph of a first dimension, if it is not the file's, and of the shapes of what is given.
-    _make: Callable[[int | None, Mapping[str, tuple[int, ...]]], Graph] = field(repr=False)
+    #: Graph of a first dimension, if it is not the file's, of the shapes of what is given, and of the values of inputs
+    #: that operators can't take but as constants.
+    _make: Callable[[int | None, Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]], Graph] = field(repr=False)
     states: dict[str, str] = field(default_factory=dict)
     initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
     #: Inputs that have dimensions that the file leaves free.
     _free: frozenset[str] = field(default_factory=frozenset, repr=False)
-    _graphs: dict[object, Graph] = field(default_factory=dict, repr=False)
+    _graphs: dict[object, list[Graph]] = field(default_factory=dict, repr=False)
 
     def graph(self, batch: int | None = None) -> Graph:
         """Graph of the network.
@@ -60,18 +61,24 @@ class Model:
         """
         if batch is not None:
             batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        return self._graph(batch, {})
+        return self._graph(batch, {}, {})
 
-    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-        key = batch, tuple(sorted(shapes.items()))
-        if key not in self._graphs:
-            self._graphs[key] = self._make(batch, shapes)
-        return self._graphs[key]
+    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> Graph:
+        found = self._graphs.setdefault((batch, tuple(sorted(shapes.items()))), [])
+        for graph in found:
+            if all(name in values and np.array_equal(graph.constants[name], values[name])
+                   for name in self.inputs if name in graph.constants):
+                return graph
+        found.append(self._make(batch, shapes, values))
+        return found[-1]
 
     def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the batch that these inputs have, and for their sizes in what the file leaves free."""
+        """Graph for the batch that these inputs have, and for their sizes in what the file leaves free.
+
+        Inputs that operators can't take but as constants, as weights of convolutions and scales, are constants of it.
+        """
         batches = {value.shape[0] for name, value in tensors.items()
                    if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
         declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
         return self._graph(batches.pop() if len(batches) == 1 and batches != declared else None,
-                           {name: tuple(value.shape) for name, value in tensors.items() if name in self._free})
+                           {name: tuple(value.shape) for name, value in tensors.items() if name in self._free}, tensors)

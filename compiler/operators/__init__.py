@@ -9,7 +9,18 @@ from .binary import Add, Mul, Sub
 from .blocks import DepthToSpace, Resize, SpaceToDepth
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import Dequantize, Given, Quantize, Real, RealSums, RealTable, Reshape
+from .edges import (
+    AtEnd,
+    Dequantize,
+    DynamicQuantize,
+    Given,
+    Quantize,
+    Real,
+    RealSums,
+    RealTable,
+    Reshape,
+    ZeroPoints,
+)
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
@@ -28,10 +39,11 @@ from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
-    "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
-    "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Given",
-    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul",
-    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Quantize", "RMSNorm", "Real", "RealSums",
-    "RealTable", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth",
-    "Split", "Sub", "Sums", "Tile", "Transpose", "WindowSum",
+    "SGD", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
+    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DynamicQuantize", "Expand", "FixedPoint",
+    "Gather", "Gelu", "Gemm", "Given", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias",
+    "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad",
+    "PooledConv2d", "Quantize", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant", "Reshape", "Resize",
+    "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums", "Tile", "Transpose",
+    "WindowSum", "ZeroPoints",
 ]

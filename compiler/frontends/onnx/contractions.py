@@ -147,17 +147,3 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Reshape((-1, left[-1])), {"x": node.inputs[0]}, rows)
     graph.add(node, operator, inputs | {"a": rows}, result)
     graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=ending.bounds)
-
-
-@handles("ConvInteger", "MatMulInteger")
-def _integer_product(node: OnnxNode, graph: Builder) -> None:
-    inputs = []
-    for place in range(2):
-        tensor = graph.tensor(node.inputs[place])
-        if tensor.dtype not in (np.int8, np.uint8):
-            raise PearrayError(f"input {tensor.name!r} must be int8 or uint8, not {tensor.dtype}")
-        zero = node.input(2 + place) or graph.store(f"{tensor.name}:zero_point", np.zeros((), tensor.dtype))
-        # Sums have no scale.
-        inputs += [tensor.name, graph.store(f"{tensor.name}:scale", np.ones((), np.float32)), zero]
-    handler = {"ConvInteger": _convolution, "MatMulInteger": _matrix_product}[node.op_type]
-    handler(node.standing_for(node.op_type, [*inputs, "", ""], node.outputs, node.attributes), graph)

@@ -13,6 +13,7 @@ from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import integers as onnx_integers
 from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import rotary as onnx_rotary
@@ -34,8 +35,8 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
-             onnx_softmax)
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms, onnx_rotary,
+             onnx_shapes, onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
@@ -46,7 +47,7 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
-    ("", "DynamicQuantizeLinear"): "its scale follows from values, and a program has fixed ones: quantise statically",
+    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
@@ -78,7 +79,7 @@ def load_onnx(path: str | PathLike[str]) -> Model:
 
 
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-            given_shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+            given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> Graph:
     inputs = inputs_of(model, batch, given_shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
@@ -89,7 +90,9 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     # Nodes of constants are computed with the file's own types.
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)
-    builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version)
+    builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version, offered={
+        name: value for name, value in values.items()
+        if name in inputs and (value.shape, value.dtype) == (inputs[name].shape, inputs[name].dtype)})
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
     if batch is not None and len(declared) == 1:
@@ -212,6 +215,7 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
     for name in outputs:
         if name not in made:
             raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
-    used = {name for node in nodes for name in node.inputs.values()}
+    given = [name for name in inputs if name not in builder.constants]
+    used = {name for node in nodes for name in node.inputs.values()} | {*inputs} - {*given}
     constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
-    return Graph(nodes, dict(inputs), constants, list(inputs), outputs, aliases=builder.aliases)
+    return Graph(nodes, {name: inputs[name] for name in given}, constants, given, outputs, aliases=builder.aliases)
