@@ -126,7 +126,7 @@ class _Compiler:
         """Give the tensors that the host writes their places, and return their names."""
         device = self._device
         before = [node for node in device.nodes if node.on_host and node.operator.at_edge]
-        read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
+        read = {device.source(name) for node in self._nodes for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
         positions = device.positions
         names = [name for name in self._graph.inputs if name in read and name not in positions]

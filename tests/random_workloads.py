@@ -402,7 +402,7 @@ def interpret(graph, inputs, config, keep="outputs", **settings):
     machine.run(compiled.program_address)
     expected = compiled.graph.golden(inputs)
     for name in compiled.output_names:
-        actual = compiled.extract(name, machine.read)
+        actual = compiled.extract(name, machine.read, inputs)
         assert (actual.shape, actual.dtype) == (expected[name].shape, expected[name].dtype), name
         np.testing.assert_array_equal(actual, expected[name], name)
     return compiled

@@ -171,38 +171,3 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, Reshape((-1, left[-1])), {"x": node.inputs[0]}, rows)
     graph.add(node, operator, inputs | {"a": rows}, result)
     graph.add(node, Reshape((*left[:-1], right[1])), {"x": result}, bounds=ending.bounds)
-
-
-@handles("ConvInteger", "MatMulInteger")
-def _integer_product(node: OnnxNode, graph: Builder) -> None:
-    inputs = []
-    for place in range(2):
-        tensor = graph.tensor(node.inputs[place])
-        if tensor.dtype not in (np.int8, np.uint8):
-            raise PearrayError(f"input {tensor.name!r} must be int8 or uint8, not {tensor.dtype}")
-        name, zero = tensor.name, node.input(2 + place)
-        if place and zero in graph.constants and graph.constants[zero].size > 1:
-            name, zero = _zeroed(node, graph, name, graph.constants[zero]), ""
-        zero = zero or graph.store(f"{name}:zero_point", np.zeros((), graph.tensor(name).dtype))
-        # Sums have no scale.
-        inputs += [name, graph.store(f"{name}:scale", np.ones((), np.float32)), zero]
-    handler = {"ConvInteger": _convolution, "MatMulInteger": _matrix_product}[node.op_type]
-    handler(node.standing_for(node.op_type, [*inputs, "", ""], node.outputs, node.attributes), graph)
-
-
-def _zeroed(node: OnnxNode, graph: Builder, name: str, zeros: np.ndarray) -> str:
-    """Name of weights less a zero point for each output channel, which none of their own is left for."""
-    value = graph.constants.get(name)
-    if value is None:
-        raise PearrayError(f"w_zero_point must be one value where w is no constant, not {zeros.size}")
-    axis = 0 if node.op_type == "ConvInteger" else value.ndim - 1
-    if value.ndim < 2 or zeros.shape != (value.shape[axis],):
-        raise PearrayError(f"w_zero_point must be one value, or one for each output channel of w of shape "
-                           f"{value.shape}, not of shape {zeros.shape}")
-    spread = [-1 if place == axis else 1 for place in range(value.ndim)]
-    made = value.astype(np.int64) - zeros.astype(np.int64).reshape(spread)
-    for dtype in (np.int8, np.uint8):
-        info = np.iinfo(dtype)
-        if info.min <= made.min() and made.max() <= info.max:
-            return graph.store(f"{name}:{node.outputs[0]}", made.astype(dtype))
-    raise PearrayError(f"w less a w_zero_point for each channel must fit in 8 bits, not be {made.min()}..{made.max()}")

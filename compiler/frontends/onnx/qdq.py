@@ -8,6 +8,7 @@ import numpy as np
 
 from ....golden.quantise import dequantize_linear
 from ....hdl.errors import PearrayError
+from ...operators import DynamicQuantize
 from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
@@ -116,6 +117,8 @@ class FloatNodes:
         first = self._known.get(node.inputs[0])
         if node.op_type == "QuantizeLinear":
             self._quantise(node)
+        elif node.op_type == "DynamicQuantizeLinear" and isinstance(first, Given):
+            self._graph.append(node, DynamicQuantize(*first.limits), {"x": first.name})
         elif node.op_type == "Dropout":
             if node.input(2) and (self._value(node.input(2)) is None or np.any(self._value(node.input(2)))):
                 raise PearrayError("training_mode must be false: export the network for inference")
