@@ -25,20 +25,17 @@ KIND = {kind.name: kind for kind in KINDS}
 
 
 def together(cases):
-    """Graph of cases side by side, and its inputs."""
+    """One graph of several side by side, and its inputs, given each with its own."""
     nodes, tensors, constants, inputs, outputs = [], {}, {}, {}, []
-    for index, case in enumerate(cases):
-        graph = case.graph
-        (node,) = graph.nodes
-
+    for index, (graph, given) in enumerate(cases):
         def named(name, index=index):
             return f"{name}_{index}"
 
-        nodes.append(Node(named(node.name), node.operator, {role: named(name) for role, name in node.inputs.items()},
-                          {role: named(name) for role, name in node.outputs.items()}))
+        nodes += [Node(named(node.name), node.operator, {role: named(name) for role, name in node.inputs.items()},
+                       {role: named(name) for role, name in node.outputs.items()}) for node in graph.nodes]
         tensors |= {named(name): replace(graph.tensors[name], name=named(name)) for name in graph.inputs}
         constants |= {named(name): value for name, value in graph.constants.items()}
-        inputs |= {named(name): value for name, value in case.inputs.items()}
+        inputs |= {named(name): value for name, value in given.items()}
         outputs += [named(name) for name in graph.outputs]
     return Graph(nodes, tensors, constants, list(inputs), outputs), inputs
 
