@@ -118,13 +118,14 @@ class Case:
 
     def _hold(self, operator: Any, graph: Graph, inputs: Mapping[str, np.ndarray]) -> None:
         self.operator, self.graph, self.inputs = operator, graph, inputs
-        golden = graph.golden(inputs)
-        self.expected = {name: golden[name] for name in graph.outputs}
 
     def compile(self, config: Config, *, search: bool = False) -> "Case":
         """Compile for a configuration, and search for the best program only if asked to."""
         settings = {} if search else random_workloads.briefly(config)
         self.compiled = compile_graph(self.graph, config, **settings)
+        # As an array of this size computes it: sums of attention are rounded for each block of keys.
+        golden = self.compiled.graph.golden(self.inputs)
+        self.expected = {name: golden[name] for name in self.graph.outputs}
         self.segments = [*self.compiled.segments, *self.compiled.bind(self.inputs)]
         return self
 
@@ -241,7 +242,8 @@ KINDS = [
              accumulators=Accumulators(depth=16), post=Post(lanes=1), memory=Memory(data_width=32)),
          small=_load(HERE / "cocotb" / "configuration.toml"), **_NARROW),
     Kind(name="row-stationary-8", tiny=_tiny_row_stationary(8),
-         small=_load(HERE / "cocotb" / "row_stationary.toml", {"array.rows": 5, "array.cols": 4}), **_NARROW),
+         small=_load(HERE / "cocotb" / "row_stationary.toml", {
+             "array.rows": 5, "array.cols": 4, "scratchpads.moves": 1, "post.softmax": 1}), **_NARROW),
     Kind(name="row-stationary-16", tiny=_tiny_row_stationary(16),
          small=_load("eyeriss", {
              "array.rows": 4, "array.cols": 5, "pe.filter_words": 40, "pe.psum_words": 8, "global_buffer.banks": 5,

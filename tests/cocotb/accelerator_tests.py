@@ -14,11 +14,11 @@ import pearray as pe
 from pearray.hdl.shell.registers import Cause
 
 KIND = {kind.name: kind for kind in PROGRAMS}[os.environ["KIND"]]
-SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
+SEED, ROUNDS = json.loads(os.environ["SEED"]), json.loads(os.environ["ROUNDS"])
 
-#: Operators that a run draws: all that the accelerator has the functions for, and programs that none is compiled to.
+#: What a round draws: every operator that the accelerator has the functions for, and programs that none is compiled to.
 PROGRAM = "program"
-NAMES = draws_of(KIND.small) + [PROGRAM] * isinstance(KIND, MovesKind)
+NAMES = draws_of(KIND.small) + [PROGRAM] * 3 * isinstance(KIND, MovesKind)
 #: Of those, what reads and writes all bytes of its tensors, so that an error on any of them must be met.
 WHOLE = [name for name in NAMES if name in ("gemm", "fixed_gemm", PROGRAM)]
 
@@ -66,11 +66,10 @@ async def environment(dut, number):
 
 @cocotb.test(timeout_time=500, timeout_unit="ms")
 async def random_shapes_and_stalls(dut):
-    """Programs follow one another, each with other shapes and other stalls."""
+    """Programs follow one another, of every operator, each with other shapes and other stalls."""
     bench, rng = await environment(dut, 0)
-    for number, name in enumerate(NAMES * CASES):
-        # Each operator meets others in its turn.
-        bench.stall([0.0, 0.2, 0.5, 0.8][(number + number // len(NAMES)) % 4])
+    for number, name in enumerate(rng.permutation(NAMES * ROUNDS)):
+        bench.stall(float(rng.choice([0.0, 0.2, 0.5, 0.8])))
         case = random_case(rng, name)
         dut._log.warning("case %d: %s", number, case.operator)
         await bench.check(case)
