@@ -16,6 +16,7 @@ from rich.table import Table
 from .configuration import System, load_config, presets
 from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
+from .options import ConfigName, Fallback, Folder, Json, On, Seed, Set, SetConfig, WorkloadName, path_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,20 +32,6 @@ __all__ = ["app", "exit_with", "main"]
 app = typer.Typer(help="Deep-learning accelerators as RTL from Python, proved against NumPy.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
-
-ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="Preset or path of a TOML file.")]
-WorkloadName = Annotated[str, typer.Argument(
-    metavar="WORKLOAD", help="gemm:MxKxN, conv:N,C,H,W,M,R,S,stride,padding, a name from `pearray list`, "
-                             "or an ONNX file.")]
-On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path of a TOML file.")]
-Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
-Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
-Fallback = Annotated[str | None, typer.Option(
-    "--fallback", metavar="WHO", help="host: what cannot be mapped of an ONNX file onnxruntime computes on the host.")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
-Set = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "
-                                       "(workload.batch=4); may be repeated.")]
 
 
 def main() -> None:
@@ -103,7 +90,7 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _seed(text: str) -> int:
     # The parser's own message would not say what was given.
-    if not text.isdecimal() or len(text) > 100:
+    if not text.isdecimal() or not text.isascii() or len(text) > 100:
         raise PearrayError(f"seed must be an integer of at least 0 and at most 100 digits, not {text!r}")
     return int(text)
 
@@ -179,7 +166,7 @@ def list_all(json_file: Json = None) -> None:
 def generate(
     config: ConfigName, output: Folder,
     top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
-    settings: Set = None, json_file: Json = None,
+    settings: SetConfig = None, json_file: Json = None,
 ) -> None:
     """Write a configuration's Verilog and a manifest of its ports, parameters, registers and memories."""
     from .generation import generate as write
@@ -201,7 +188,8 @@ def generate(
 @app.command("compile")
 def compile_workload(
     workload: WorkloadName, on: On,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")] = None,
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="DIR", parser=path_of, help="Folder to write to.")] = None,
     dump: Annotated[str | None, typer.Option(
         metavar="LEVEL", help="Print a level of the compilation: graph, kernels, placement or commands.")] = None,
     seed: Seed = "0", settings: Set = None, json_file: Json = None, fallback: Fallback = None,
@@ -331,6 +319,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from .compiler.graph.passes.array import for_array
     from .compiler.kinds import compiler_for
     from .following import follow
     from .sim.engine import ENGINES, require_trace
@@ -359,7 +348,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
         expected = sum(compiler_for(each.config).cycles(each.config, each.program, each.memory)
                        or sum(layer.macs for layer in each.layers) / system.pes for each in programs)
         result = handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace)
-        graph = handle.graph.for_array(system.hardware.key_tile, system.hardware.score_columns)
+        graph = for_array(handle.graph, system.hardware.key_tile, system.hardware.score_columns)
         golden = graph.golden(workload.inputs)
         if workload.following is not None:
             bar.update(task, description="compiling", total=None)
@@ -383,13 +372,13 @@ def synth(
     target: Annotated[str, typer.Option(help="Device, speed grade 6: ecp5-25, -45 or -85.")] = "ecp5-85",
     top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
     output: Annotated[Path | None, typer.Option(
-        "-o", "--output", metavar="DIR", help="Folder for the tools' files and logs.")] = None,
+        "-o", "--output", metavar="DIR", parser=path_of, help="Folder for the tools' files and logs.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Placements, of which the fastest counts.")] = 3,
     goal: Annotated[int, typer.Option(min=1, help="MHz that placement aims at.")] = 160,
     router: Annotated[str, typer.Option(help="router1, or router2, which ends sooner.")] = "router1",
     cells: Annotated[bool, typer.Option(
         "--cells", help="Count cells only, which takes a few minutes; place and route nothing.")] = False,
-    settings: Set = None, json_file: Json = None,
+    settings: SetConfig = None, json_file: Json = None,
 ) -> None:
     """Synthesise, place and route out of context; report cells, frequency and the critical path."""
     from .generation import synthesise

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
+from ....hdl.errors import PearrayError, is_file
 from ...operators.fields import MOST_ELEMENTS
 
 __all__ = ["FileOperator", "FileTensor", "TfliteFile", "read"]
@@ -161,7 +161,7 @@ def read(file: Path) -> TfliteFile:
         import tflite as schema
     except ImportError:
         raise PearrayError("reading TensorFlow Lite files needs tflite: run `pip install 'pearray[tflite]'`") from None
-    if not file.is_file():
+    if not is_file(file):
         raise PearrayError(f"TensorFlow Lite file {str(file)!r} is not a file")
     try:
         return _Reader(schema, file.read_bytes()).file()
