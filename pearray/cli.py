@@ -16,7 +16,7 @@ from rich.table import Table
 from .configuration import System, load_config, presets
 from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
-from .options import ConfigName, Fallback, Folder, Json, On, Seed, Set, SetConfig, WorkloadName, path_of
+from .options import ConfigName, Fallback, Folder, Json, On, Seed, Set, SetConfig, WorkloadName, path_of, seed_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,13 +86,6 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
         else:
             config[key] = parsed
     return config, workload
-
-
-def _seed(text: str) -> int:
-    # The parser's own message would not say what was given.
-    if not text.isdecimal() or not text.isascii() or len(text) > 100:
-        raise PearrayError(f"seed must be an integer of at least 0 and at most 100 digits, not {text!r}")
-    return int(text)
 
 
 def _config(name: str, given: list[str] | None) -> Config:
@@ -209,7 +202,7 @@ def compile_workload(
         raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     handle = api.compile(made.graph if made.model is None else made.model, made.inputs, system, output, **made.settings)
     programs, console = handle.programs(), _console()
     if dump is not None:
@@ -218,7 +211,7 @@ def compile_workload(
         console.print(escape(note), soft_wrap=True)
     if isinstance(handle, Parts):
         _tell_parts(handle, output, console, json_file, {"workload": workload, "config": system.name,
-                                                         "seed": _seed(seed)})
+                                                         "seed": seed_of(seed)})
         return
     [compiled] = programs
     if output is not None:
@@ -234,7 +227,7 @@ def compile_workload(
         console.print(f"{cycles:,} cycles predicted, {100 * predicted['useful'] / cycles:.1f} % of them useful; "
                       f"the largest losses: {lost}")
     _write_json(json_file, {
-        "workload": workload, "config": system.name, "seed": _seed(seed), "predicted_cycles": cycles or None,
+        "workload": workload, "config": system.name, "seed": seed_of(seed), "predicted_cycles": cycles or None,
         "predicted_ledger": predicted,
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
@@ -276,13 +269,13 @@ def run(
 
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     result, golden, programs = _simulate(made, system, engine, trace is not None, keep)
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
         perfetto.write_trace(trace, perfetto.trace_events(programs[0].program, result.trace, layers))
     counts = report.compare(result.outputs, golden)
-    record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
+    record = report.run_record(workload, system.name, engine, seed_of(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
     for note in made.notes:

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from .hdl.errors import PearrayError
+
 __all__ = [
-    "ConfigName", "Fallback", "Folder", "Json", "On", "Seed", "Set", "SetConfig", "WorkloadName", "path_of",
+    "ConfigName", "Fallback", "Folder", "Json", "On", "Seed", "Set", "SetConfig", "WorkloadName", "path_of", "seed_of",
 ]
 
 
@@ -15,6 +17,14 @@ def path_of(text: str) -> Path:
     if not text:
         raise typer.BadParameter("must be a path, not ''")
     return Path(text)
+
+
+def seed_of(text: str) -> int:
+    """Return a seed that is given as text."""
+    # The parser's own message would not say what was given.
+    if not text.isdecimal() or not text.isascii() or len(text) > 100:
+        raise PearrayError(f"seed must be an integer of at least 0 and at most 100 digits, not {text!r}")
+    return int(text)
 
 
 ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="Preset or path of a TOML file.")]
