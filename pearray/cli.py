@@ -295,6 +295,9 @@ def run(
     if result.ledger and len(programs) == 1:
         record["losses"] = ledger.advise(result.ledger, result.utilisation, programs[0])
         console.print(report.loss_table(record["losses"], record))
+    record["first_difference"] = report.first_difference(result.outputs, golden)
+    if record["first_difference"] is not None:
+        console.print(f"first mismatch: {record['first_difference']}", markup=False, soft_wrap=True)
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
