@@ -37,7 +37,7 @@ class _Forgetful(OrderedDict):
 
 
 def _walked(monkeypatch, config, program, timing):
-    """Times of a program of which every window of every pass is walked."""
+    """Times of a program of which every window of every pass is walked, with all that was before."""
     with monkeypatch.context() as patch:
         patch.setattr(_Chains, "_repeat", lambda *_: 0)
         begin = PassTimes.__init__
@@ -47,6 +47,7 @@ def _walked(monkeypatch, config, program, timing):
             self._known = _Forgetful()
 
         patch.setattr(PassTimes, "__init__", forget)
+        patch.setattr(PassTimes, "_counted_from", staticmethod(lambda time, value: value - time))
         return timeline(config, program, timing)
 
 
