@@ -331,6 +331,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from .compiler.graph.passes.array import for_array
     from .compiler.kinds import compiler_for
     from .following import follow
     from .sim.engine import ENGINES, require_trace
@@ -359,7 +360,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
         expected = sum(compiler_for(each.config).cycles(each.config, each.program, each.memory)
                        or sum(layer.macs for layer in each.layers) / system.pes for each in programs)
         result = handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace)
-        graph = handle.graph.for_array(system.hardware.key_tile, system.hardware.score_columns)
+        graph = for_array(handle.graph, system.hardware.key_tile, system.hardware.score_columns)
         golden = graph.golden(workload.inputs)
         if workload.following is not None:
             bar.update(task, description="compiling", total=None)

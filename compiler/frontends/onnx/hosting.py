@@ -49,17 +49,20 @@ class Hosting:
 
     def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str]):
         self._model, self._inputs = model, inputs
-        makers = {name: next(filter(None, node.output)) for node in model.graph.node for name in node.output if name}
+        #: Types of all tensors.
+        self.types = Types(model, inputs)
         #: Nodes that have been refused, by the first tensor that each makes, with the reasons.
-        self._refused = {makers[name]: why for names, why in left.items()
-                         for name in [name for name in names if name in makers][:1]}
+        self._refused: dict[str, str] = {}
+        makers = {name: node for node in model.graph.node for name in node.output if name}
+        for names, why in left.items():
+            node = next((makers[name] for name in names if name in makers), None)
+            if node is not None and node.op_type == "QuantizeLinear":
+                # What stores a result has its kernel's name.
+                node = makers.get(node.input[0], node)
+            if node is not None:
+                self._refused[next(filter(None, node.output))] = why
         self._nodes: list[OnnxNode] = []
         self._constants: Mapping[str, np.ndarray] = {}
-
-    @cached_property
-    def types(self) -> Types:
-        """Types of all tensors."""
-        return Types(self._model, self._inputs)
 
     def add(self, found: Sequence[Refusal]) -> bool:
         """Take nodes that have been refused; tell whether that is anything new."""

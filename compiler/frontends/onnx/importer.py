@@ -1,6 +1,6 @@
 """ONNX files as graphs: folding of constants, and the walk over the nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -30,6 +30,7 @@ from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals, Refused
+from .runtime import Types
 from .signatures import check_signature
 
 __all__ = ["load_onnx"]
@@ -123,8 +124,12 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
-    shapes = Shapes(model, inputs)
-    nodes = _computed(model, builder, given, shapes)
+    shapes, types = Shapes(model, inputs), Types(model, inputs) if hosting is None else hosting.types
+
+    def shape_of(name: str) -> Tensor | None:
+        return shapes.get(name) or types.get(name)
+
+    nodes = _computed(model, builder, given, shape_of)
     if hosting is not None:
         nodes = hosting.parted(nodes, given, outputs)
     nodes = sums_apart(Network(nodes, constants, outputs), builder)
@@ -133,7 +138,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)
-    refusals = Refusals(builder, shapes.get, _is_known)
+    refusals = Refusals(builder, shape_of, _is_known)
     for node in nodes:
         if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
             refusals.take(node, lambda node: hosting.emit(node, builder))
@@ -164,11 +169,13 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
     attempt(node, handler, node, builder)
 
 
-def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes: Shapes) -> list[OnnxNode]:
+def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shape_of: Callable[[str], Tensor | None]
+              ) -> list[OnnxNode]:
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
     nodes = [OnnxNode.of(item) for item in _needed(model)]
     read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
-    left = []
+    left: list[OnnxNode] = []
+    dequantised: dict[str, OnnxNode] = {}
     for node in nodes:
         if node.op_type != "Split":
             # Optional outputs have names though nobody reads them.
@@ -183,24 +190,30 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes
             if bounds is not None:
                 builder.ranges[node.outputs[0]] = bounds
             continue
-        made = _known(node, given, builder, shapes)
+        made = _known(node, given, dequantised, builder, shape_of)
         if made is None:
             left.append(node)
+            if node.op_type == "DequantizeLinear" and not node.domain and {*node.inputs} <= {"", *given}:
+                dequantised[node.outputs[0]] = node
         else:
             given.update(made)
             _hold(builder, made)
     return left
 
 
-def _known(node: OnnxNode, given: Mapping[str, np.ndarray], builder: Builder, shapes: Shapes
-           ) -> dict[str, np.ndarray] | None:
-    """Outputs of a node that follow from constants or from shapes alone, else None."""
+def _known(node: OnnxNode, given: Mapping[str, np.ndarray], dequantised: Mapping[str, OnnxNode], builder: Builder,
+           shape_of: Callable[[str], Tensor | None]) -> dict[str, np.ndarray] | None:
+    """Outputs of a node that follow from constants, dequantised ones too, or from shapes alone, else None."""
     if node.domain or node.op_type == "DequantizeLinear":
         return None
     if node.op_type in ("Shape", "Size") and node.input(0) not in given:
-        found = builder.tensors.get(node.input(0)) or shapes.get(node.input(0))
+        found = builder.tensors.get(node.input(0)) or shape_of(node.input(0))
         # Of a tensor of this shape, without room for its elements.
         given = {} if found is None else {node.inputs[0]: np.broadcast_to(np.int8(0), found.shape)}
+    elif any(name in dequantised for name in node.inputs) and all(
+            name in given or name in dequantised for name in node.inputs if name):
+        given = {**given, **{name: computed(dequantised[name], given, builder.opsets)[name]
+                             for name in node.inputs if name in dequantised}}
     if not all(name in given for name in node.inputs if name):
         return None
     return computed(node, given, builder.opsets)
