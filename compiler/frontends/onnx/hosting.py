@@ -45,10 +45,12 @@ class Hosting:
         Inputs of the network, with the shapes of a run.
     left : mapping of names to str
         Reasons to leave the host the node that makes the first of some tensors which the file has.
+    is_exact : bool
+        Whether the host also computes what programs compute only within a bound.
     """
 
-    def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str]):
-        self._model, self._inputs = model, inputs
+    def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str], is_exact: bool):
+        self._model, self._inputs, self.is_exact = model, inputs, is_exact
         #: Types of all tensors.
         self.types = Types(model, inputs)
         #: Nodes that have been refused, by the first tensor that each makes, with the reasons.

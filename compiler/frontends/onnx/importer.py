@@ -18,6 +18,7 @@ from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
+from .attention import is_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
@@ -26,10 +27,12 @@ from .hosting import HOSTED, Hosting
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
+from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals, Refused
+from .rotary import is_rotary
 from .runtime import Types
 from .signatures import check_signature
 
@@ -66,9 +69,10 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     ----------
     path : path
         The file; operator set 13 or later, or one from 7 on, which onnx converts.
-    fallback : "host", optional
-        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator. Without it
-        such a network is refused.
+    fallback : "host" or "exact", optional
+        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator; with "exact"
+        also what programs compute only within a bound, as attention and normalisation. Without it such a network is
+        refused.
 
     Returns
     -------
@@ -82,14 +86,15 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
     if fallback is not None:
-        check_choice("fallback", fallback, ("host",))
+        check_choice("fallback", fallback, ("host", "exact"))
     name, model, constants, notes = read(path)
     return Model(name, inputs_of(model), [item.name for item in model.graph.output],
-                 partial(_import if fallback is None else _import_in_parts, model, constants), notes=notes,
+                 partial(_import, model, constants) if fallback is None else partial(
+                     _import_in_parts, model, constants, fallback == "exact"), notes=notes,
                  fallback=fallback, _free=free_inputs(model))
 
 
-def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, batch: int | None,
                      given_shapes: Mapping[str, tuple[int, ...]], left: Mapping[tuple[str, ...], str] = _NOTHING
                      ) -> Graph:
     """Graph in which the host computes what cannot be mapped.
@@ -97,7 +102,7 @@ def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], batch: 
     What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
     Of each key of `left` the host makes the first tensor that the file has.
     """
-    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left)
+    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left, is_exact)
     while True:
         try:
             return _import(model, initialisers, batch, given_shapes, hosting)
@@ -133,17 +138,14 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     if hosting is not None:
         nodes = hosting.parted(nodes, given, outputs)
     nodes = sums_apart(Network(nodes, constants, outputs), builder)
-    for fuse in (fuse_attention, fuse_norms):
+    for fuse in () if hosting is not None and hosting.is_exact else (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)
     refusals = Refusals(builder, shape_of, _is_known)
     for node in nodes:
-        if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
-            refusals.take(node, lambda node: hosting.emit(node, builder))
-        else:
-            refusals.take(node, lambda node: _take(node, builder, floats))
+        refusals.take(node, lambda node: _take(node, builder, floats, hosting))
     makers = {name: node for node in nodes for name in node.outputs}
     for name in floats.unfinished:
         refusals.take(makers[name], lambda node, name=name: floats.finish(name))
@@ -156,8 +158,13 @@ def _is_known(node: OnnxNode) -> bool:
     return (node.domain, node.op_type) in HANDLERS or node.op_type in FLOAT_OPERATORS or node.proto is None
 
 
-def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
+def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting | None) -> None:
     """Add what a node of the file computes to the graph, or note it as a float tensor."""
+    if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
+        hosting.emit(node, builder)
+        return
+    if hosting is not None and hosting.is_exact and (is_attention(node) or is_norm(node) or is_rotary(node)):
+        raise PearrayError("programs compute it within a bound, not equal to onnxruntime")
     if attempt(node, floats.take, node):
         return
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
