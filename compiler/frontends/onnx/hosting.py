@@ -191,9 +191,9 @@ class Hosting:
         groups: dict[tuple[bool, str], list[OnnxNode]] = {}
         for node in nodes:
             groups.setdefault((_key(node) not in self._refused, node.label), []).append(node)
-        return [HostedKind(label, len(group), group[0].name,
-                           self._refused.get(_key(group[0]), "it shares real numbers with what cannot be mapped"))
-                for (_, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
+        return [HostedKind(label, len(group), group[0].name, self._refused.get(
+            _key(group[0]), "it shares real numbers with what cannot be mapped"), not is_beside)
+            for (is_beside, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
     def _submodel(self, node: OnnxNode, tensors: Sequence[Tensor]) -> Any:
         from onnx import helper, numpy_helper
