@@ -148,7 +148,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         refusals.take(node, lambda node: _take(node, builder, floats, hosting))
     makers = {name: node for node in nodes for name in node.outputs}
     for name in floats.unfinished:
-        refusals.take(makers[name], lambda node, name=name: floats.finish(name))
+        refusals.take(makers[name], partial(floats.finish, name))
     refusals.check()
     return _graph(builder.nodes, inputs, builder, outputs)
 
