@@ -116,16 +116,17 @@ class _Compiler:
     def _check_lowerings(self) -> None:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
-                raise Unmapped(node.name, f"{node.operator.kind} " + (
-                    "must stand at the edge of the graph, where the host computes it, not between operators of the "
-                    "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet"),
-                    self._graph.where(node))
+                reason = "has no lowering for this accelerator yet"
+                if node.operator.at_edge:
+                    reason = ("must stand at the edge of the graph, where the host computes it, not between operators "
+                              "of the accelerator")
+                raise Unmapped(node.name, f"{node.operator.kind} {reason}", self._graph.where(node))
 
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
         device = self._device
         before = [node for node in device.nodes if node.on_host and node.operator.at_edge]
-        read = {device.source(name) for node in device.nodes if node not in before for name in node.inputs.values()}
+        read = {device.source(name) for node in self._nodes for name in node.inputs.values()}
         read |= {device.source(name) for name in device.views}
         positions = device.positions
         names = [name for name in self._graph.inputs if name in read and name not in positions]

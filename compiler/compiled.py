@@ -188,19 +188,29 @@ class Compiled:
             position.apply(commands, self.config.commands, int(positions.get(name, 0)))
         return commands.tobytes()
 
-    def extract(self, name: str, read: Callable[[int, int], bytes]) -> np.ndarray:
-        """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run."""
-        for node in self._host(before=False):
-            if name in node.outputs.values():
-                source = self.extract(next(iter(node.inputs.values())), read)
-                return node.operator.golden({next(iter(node.inputs)): source})["y"]
-        placed = self.outputs[name]
-        return placed.from_bytes(read(placed.address, placed.nbytes))
+    def extract(self, name: str, read: Callable[[int, int], bytes],
+                inputs: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """Tensor `name` in ONNX's layout, by ``read(address, length)`` from memory after a run.
+
+        What the host makes of inputs of the run needs these.
+        """
+        known = {**self.device.constants, **(inputs or {})}
+        if name in known:
+            return known[name]
+        if name in self.outputs:
+            placed = self.outputs[name]
+            return placed.from_bytes(read(placed.address, placed.nbytes))
+        [node] = [node for node in self.device.nodes if node.on_host and name in node.outputs.values()]
+        made = node.operator.golden({role: self.extract(source, read, inputs) for role, source in node.inputs.items()})
+        return next(made[role] for role, output in node.outputs.items() if output == name)
 
     @property
     def output_names(self) -> list[str]:
         """Tensors that :meth:`extract` knows."""
-        return [*self.outputs, *(name for node in self._host(before=False) for name in node.outputs.values())]
+        made = [name for node in self._host(before=True) for name in node.outputs.values()
+                if name in self.graph.outputs]
+        made += [name for node in self._host(before=False) for name in node.outputs.values()]
+        return [*self.outputs, *(name for name in made if name not in self.outputs)]
 
     def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
         """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""

@@ -10,7 +10,8 @@ from .requantise import per_channel
 from .tensors import Array, integer
 
 __all__ = [
-    "checked_scale", "checked_zero_point", "dequantize_linear", "fused_multiply_add", "quantize_linear",
+    "checked_scale", "checked_zero_point", "dequantize_linear", "dynamic_quantize_linear", "fused_multiply_add",
+    "quantize_linear",
 ]
 
 
@@ -96,6 +97,40 @@ def _quantise(values: Array, scale: Array, zero_point: Array, dtype: npt.DTypeLi
     clipped = np.clip(scaled, (bounds.min - zero_point).astype(np.float32),
                       (bounds.max - zero_point).astype(np.float32))
     return (np.rint(clipped).astype(np.int32) + zero_point).astype(dtype)
+
+
+def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
+    """Quantise to uint8 by the range of the numbers themselves, as ONNX's DynamicQuantizeLinear.
+
+    Parameters
+    ----------
+    x : float32 array of any shape
+        Real numbers.
+
+    Returns
+    -------
+    y : uint8 array of the shape of `x`
+        ``clip(rint(x / scale) + zero_point)``.
+    scale : float32 array of shape ()
+        ``(max(x, 0) - min(x, 0)) / 255``. Where all numbers are 0 it is 1, as onnxruntime has it.
+    zero_point : uint8 array of shape ()
+        ``rint(-min(x, 0) / scale)``.
+
+    Raises
+    ------
+    ValueError
+        If `x` is not float32, or holds a number that is none.
+    """
+    values = np.asarray(x)
+    if values.dtype != np.float32:
+        raise ValueError(f"x must be float32, not {values.dtype}")
+    if np.isnan(values).any():
+        raise ValueError("x must be numbers, not NaN")
+    low, high = (np.float32(bound(values, initial=0)) for bound in (np.min, np.max))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scale = np.float32(1) if low == high else (high - low) / np.float32(255)
+        zero_point = np.rint(np.clip(-low / scale, 0, 255)).astype(np.uint8)
+        return _quantise(values, scale, zero_point.astype(np.int32), np.uint8), np.asarray(scale), zero_point
 
 
 def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,

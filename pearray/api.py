@@ -48,7 +48,8 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
         graph = Graph.of(what, tensors, fixed)
         return graph, {name: tensors[name] for name in graph.inputs}
     if isinstance(what, Model):
-        return what.graph_for(tensors), dict(tensors)
+        graph = what.graph_for(tensors)
+        return graph, {name: value for name, value in tensors.items() if name not in graph.constants}
     if isinstance(what, Graph):
         if not what.outputs:
             raise PearrayError("the graph must have an output; name those that runs return by Graph.output")

@@ -239,7 +239,7 @@ def _run(compiled: Compiled, inputs: Mapping[str, np.ndarray], engine: str, keep
               [*regions, *records], compiled.memory, trace)
     outcome = simulate(job, engine, progress)
     contents = dict(zip(job.read, outcome.regions, strict=True))
-    outputs = {name: compiled.extract(name, lambda address, length: contents[address, length])
+    outputs = {name: compiled.extract(name, lambda address, length: contents[address, length], inputs)
                for name in wanted}
     return result_of(compiled, outcome, [contents[record] for record in records], outputs, inputs)
 

@@ -8,7 +8,29 @@ import numpy as np
 from ..graph.graph import Graph, Tensor
 from ..operators.fields import MOST_ELEMENTS, whole
 
-__all__ = ["Model"]
+__all__ = ["Binding", "Model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """What makes a graph of a network, besides the file.
+
+    Parameters
+    ----------
+    batch : int or None
+        First dimension of every input, if it is not the file's.
+    shapes : mapping of str to tuple of int
+        Shapes of inputs that have dimensions that the file leaves free.
+    values : mapping of str to ndarray
+        Values of inputs, for those that operators can't take but as constants.
+    left : mapping of tuple of str to str
+        Of each key the host makes the first tensor that the file has, though it could be mapped, for this reason.
+    """
+
+    batch: int | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -37,16 +59,14 @@ class Model:
     name: str
     inputs: dict[str, Tensor]
     outputs: list[str]
-    #: Graph of a first dimension, if it is not the file's, of the shapes of what is given, and, if the host computes
-    #: what cannot be mapped, of reasons to leave it what makes some tensors, the first that the file has of each.
-    _make: Callable[..., Graph] = field(repr=False)
+    _make: Callable[[Binding], Graph] = field(repr=False)
     states: dict[str, str] = field(default_factory=dict)
     initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
     fallback: str | None = None
     #: Inputs that have dimensions that the file leaves free.
     _free: frozenset[str] = field(default_factory=frozenset, repr=False)
-    _graphs: dict[object, Graph] = field(default_factory=dict, repr=False)
+    _graphs: dict[object, list[Graph]] = field(default_factory=dict, repr=False)
     #: Tensors that the host makes though they could be mapped, with the reasons.
     _left: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
@@ -66,13 +86,16 @@ class Model:
         """
         if batch is not None:
             batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        return self._graph(batch, {})
+        return self._graph(Binding(batch, left=self._left))
 
-    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-        key = batch, tuple(sorted(shapes.items()))
-        if key not in self._graphs:
-            self._graphs[key] = self._make(batch, shapes, *([self._left] if self._left else []))
-        return self._graphs[key]
+    def _graph(self, binding: Binding) -> Graph:
+        found = self._graphs.setdefault((binding.batch, tuple(sorted(binding.shapes.items()))), [])
+        for graph in found:
+            if all(name in binding.values and np.array_equal(graph.constants[name], binding.values[name])
+                   for name in self.inputs if name in graph.constants):
+                return graph
+        found.append(self._make(binding))
+        return found[-1]
 
     def leave_to_host(self, graph: Graph, name: str, why: str) -> "Model | None":
         """Return the network with a node left to the host that no program computes on some accelerator.
@@ -104,9 +127,13 @@ class Model:
         return None if len(left) == len(self._left) else replace(self, _left=left, _graphs={})
 
     def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
-        """Graph for the batch that these inputs have, and for their sizes in what the file leaves free."""
+        """Graph for the batch that these inputs have, and for their sizes in what the file leaves free.
+
+        Inputs that operators can't take but as constants, as weights of convolutions and scales, are constants of it.
+        """
         batches = {value.shape[0] for name, value in tensors.items()
                    if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
         declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
-        return self._graph(batches.pop() if len(batches) == 1 and batches != declared else None,
-                           {name: tuple(value.shape) for name, value in tensors.items() if name in self._free})
+        batch = batches.pop() if len(batches) == 1 and batches != declared else None
+        shapes = {name: tuple(value.shape) for name, value in tensors.items() if name in self._free}
+        return self._graph(Binding(batch, shapes, tensors, self._left))

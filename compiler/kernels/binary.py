@@ -10,7 +10,7 @@ from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
-from ..operators import Add, Gelu, Logistic, Lookup, Mul, Silu, Sub
+from ..operators import Add, Gelu, Logistic, Lookup, Max, Min, Mul, Silu, Sub
 from ..operators.binary import Binary
 from ..operators.channelwise import every_value
 from .addition import Addition, Multiplication
@@ -21,7 +21,7 @@ from .pairs import find_pair
 from .products import find_product
 from .residual import find_residual
 
-__all__ = ["add", "gate", "lookup", "multiply", "subtract"]
+__all__ = ["add", "gate", "greatest", "least", "lookup", "multiply", "subtract"]
 
 
 def lookup(context: Context, node: Node[Lookup] | Node[Logistic]) -> list[Kernel]:
@@ -44,6 +44,23 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
         raise PearrayError(f"{node.name}: {name} must be (N, C) or (N, C, H, W), with its channels last in memory, for "
                            f"a table of each channel, not {stands}")
     return elementwise(context, node, role, whole(context.graph.tensors[name].dtype, table))
+
+
+def greatest(context: Context, node: Node[Max]) -> list[Kernel]:
+    """State Max of two tensors as their greatest elements."""
+    dtype = context.graph.tensors[node.outputs["y"]].dtype
+    return elementwise(context, node, ("x0", "x1"), whole(dtype), (1, 1), (0, 0), "max")
+
+
+def least(context: Context, node: Node[Min]) -> list[Kernel]:
+    """State Min of two tensors as the greatest of what turns the order of their values round, by a table."""
+    dtype = context.graph.tensors[node.outputs["y"]].dtype
+    if dtype not in (np.int8, np.uint8):
+        raise PearrayError(f"{node.name}: tensors must be of type int8 or uint8 for Min, not {dtype}")
+    # The least value stands for the greatest, and so on.
+    ends = sum(context.config.arithmetic.operand_range(dtype.kind == "u"))
+    table = (ends - every_value(dtype).astype(np.int64)).astype(dtype)
+    return elementwise(context, node, ("x0", "x1"), whole(dtype, table), (-1, -1), (ends, ends), "max")
 
 
 def _constant(context: Context, node: Node[Binary]) -> list[Kernel] | None:

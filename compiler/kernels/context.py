@@ -10,7 +10,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
-from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant
+from ..operators import Contraction, FixedPoint, Lookup, Max, MaxPool2d, Min, Quantize, Relu, Requant
 from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
@@ -234,8 +234,10 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if isinstance(operator, Quantize):
         # The host quantises, and inputs are checked when they are given.
         return None
-    if isinstance(operator, (MaxPool2d, Relu)):
-        return stored_range(graph, node.inputs["x"])
+    if isinstance(operator, (Max, MaxPool2d, Min, Relu)):
+        # What no node makes is checked where it is given.
+        found = [each for each in (stored_range(graph, name) for name in node.inputs.values()) if each is not None]
+        return (min(low for low, _ in found), max(high for _, high in found)) if found else None
     info = np.iinfo(graph.tensors[name].dtype)
     return int(info.min), int(info.max)
 

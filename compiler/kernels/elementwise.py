@@ -1,5 +1,6 @@
 """Chains over the elements of tensors, and how tensors of other shapes are spread over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -32,7 +33,7 @@ def whole(dtype: np.dtype, table: np.ndarray | None = None) -> Finish:
     return clamped(int(info.min), int(info.max), table=table)
 
 
-def elementwise(context: Context, node: Node, roles: str, finish: Finish, factors: tuple[int, ...] = (1,),
+def elementwise(context: Context, node: Node, roles: Sequence[str], finish: Finish, factors: tuple[int, ...] = (1,),
                 zeros: tuple[int, ...] = (0,), combine: str = "sum") -> list[Kernel]:
     """Chain over the elements of tensors that stand alike in memory, in whatever order, or that broadcast.
 
@@ -40,11 +41,11 @@ def elementwise(context: Context, node: Node, roles: str, finish: Finish, factor
     """
     shapes = [tuple(context.graph.tensors[node.inputs[role]].shape) for role in roles]
     if len(set(shapes)) > 1:
-        return _broadcast(context, node, roles, finish, zeros, combine)
+        return _broadcast(context, node, roles, finish, factors, zeros, combine)
     found = [context.operand(node, role) for role in roles]
     layout = found[0].layout
     if not all(layout.same_memory(each.layout) for each in found):
-        first, second = (context.graph.named(node.inputs[role]) for role in "ab")
+        first, second = (context.graph.named(node.inputs[role]) for role in roles[:2])
         raise PearrayError(f"{node.name}: {first} and {second} stand in memory in different orders; reshape both or "
                            "neither")
     columns = _columns(found[0].buffer, context.config.sum_columns) if combine in ("pair", "product") else 0
@@ -78,8 +79,8 @@ class _Spread:
     strides: tuple[int, ...]
 
 
-def _broadcast(context: Context, node: Node, roles: str, finish: Finish, zeros: tuple[int, ...],
-               combine: str) -> list[Kernel]:
+def _broadcast(context: Context, node: Node, roles: Sequence[str], finish: Finish, factors: tuple[int, ...],
+               zeros: tuple[int, ...], combine: str) -> list[Kernel]:
     """Chain over the elements of tensors whose shapes broadcast; where channels do, a kernel writes them out first."""
     name = node.outputs["y"]
     shape = tuple(context.graph.tensors[name].shape)
@@ -97,8 +98,8 @@ def _broadcast(context: Context, node: Node, roles: str, finish: Finish, zeros: 
     y = context.result(node, Layout.of(shape))
     terms = tuple(
         Scaled(Access(_view(each.buffer, merged, steps), {**PIXELS, "c": Index({"c": 1})}, zero,
-                      _is_unsigned(context, node, role, combine)))
-        for role, each, steps, zero in zip(roles, spread, strides, zeros, strict=True))
+                      _is_unsigned(context, node, role, combine)), factor)
+        for role, each, steps, factor, zero in zip(roles, spread, strides, factors, zeros, strict=True))
     ranks = dict(zip("npqc", merged, strict=True))
     out = Access(View.rows(y, "nhwc", merged), {**PIXELS, "c": Index({"c": 1})})
     return [*kernels, Chain(name=node.name, ranks=ranks, terms=terms, combine=combine, finish=finish, y=out)]

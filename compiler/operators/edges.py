@@ -7,11 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...golden.quantise import dynamic_quantize_linear
 from ...hdl.errors import PearrayError, check_choice
 from .fields import Bounds, Index, Scale, Shape, ZeroPoint, storage_dtype
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Dequantize", "Given", "Quantize", "Real", "RealSums", "RealTable", "Reshape"]
+__all__ = [
+    "AtEnd", "Dequantize", "DynamicQuantize", "Given", "Quantize", "Real", "RealSums", "RealTable", "Reshape",
+    "ZeroPoints",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,73 @@ class Quantize(Operator):
         return [np.clip(whole + int(self.zero_point), low, high).astype(dtype)]
 
 
-class Real(Operator):
+@dataclass(frozen=True, eq=False)
+class DynamicQuantize(Operator):
+    """ONNX DynamicQuantizeLinear of an input of the graph, on the host; see :func:`.dynamic_quantize_linear`.
+
+    Parameters
+    ----------
+    low, high : float
+        Limits of the input, before all else.
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("y", "scale", "zero_point")
+    at_edge: ClassVar[bool] = True
+
+    low: float = -np.inf
+    high: float = np.inf
+
+    def _types(self, x: Typed) -> list[Spec]:
+        if np.dtype(x.dtype) != np.float32:
+            raise PearrayError(f"x must be float32, not {x.dtype}")
+        return [(tuple(x.shape), np.dtype(np.uint8)), ((), np.dtype(np.float32)), ((), np.dtype(np.uint8))]
+
+    def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        return [*dynamic_quantize_linear(np.clip(x, np.float32(self.low), np.float32(self.high)))]
+
+
+class AtEnd(Operator):
+    """Base of what the host makes of what a program has left in memory, and of what it knows itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroPoints(AtEnd):
+    """Sums of products of numbers less their zero points, out of sums of products of the stored ones.
+
+    For zero points that each run gives, or that rows and columns have for themselves; arrays subtract one number from
+    all that they load. Sums wrap at 32 bits.
+
+    Tensors: x (..., M, N) or (N, M, P, Q), the sums, int32; `more`, others to be added; `a_zero_point`, a number, (M,)
+    or (..., M, 1); `b_zero_point`, a number, (N,) or (..., 1, N), with the operands `a` (..., M, K) and `b` (..., K, N).
+
+    Parameters
+    ----------
+    columns : int64 array, optional
+        By how much sums are greater where all of a is greater by one. `b` says it if it is absent.
+    """
+
+    optional: ClassVar[tuple[str, ...]] = ("more", "a", "b", "a_zero_point", "b_zero_point")
+
+    columns: np.ndarray | None = None
+
+    def _types(self, x: Typed, **others: Typed) -> list[Spec]:
+        return [(tuple(x.shape), np.dtype(np.int32))]
+
+    def _compute(self, x: np.ndarray, more: Any = 0, a: Any = None, b: Any = None, a_zero_point: Any = 0,
+                 b_zero_point: Any = 0) -> list[np.ndarray]:
+        x, more, a_zero, b_zero = (np.asarray(value).astype(np.int64) for value in (x, more, a_zero_point,
+                                                                                    b_zero_point))
+        a_zero = a_zero[:, None] if a_zero.ndim == 1 else a_zero
+        sums, columns = x + more, self.columns
+        if columns is None:
+            columns = b.sum(-2, np.int64, keepdims=True) - b.shape[-2] * b_zero
+        if b_zero.any():
+            sums -= a.sum(-1, np.int64, keepdims=True) * b_zero
+        # NumPy wraps integers that are cut off.
+        return [(sums - a_zero * columns).astype(np.int32)]
+
+
+class Real(AtEnd):
     """Base of what the host makes of a graph's outputs: real numbers, float32, of the shape of x."""
 
     def _types(self, x: Typed) -> list[Spec]:

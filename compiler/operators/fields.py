@@ -32,7 +32,9 @@ MOST_ELEMENTS = 1 << 30
 def array(name: str, value: Any, allowed: str, kinds: str = "iuf") -> np.ndarray:
     """Return `value` as an array after checking that it holds numbers of some kinds, none of them masked."""
     try:
-        found = None if np.ma.is_masked(value) else np.asarray(value)
+        # PyTorch gives no array of a parameter unless it stops following it.
+        plain = value.detach() if getattr(value, "requires_grad", False) is True else value
+        found = None if np.ma.is_masked(value) else np.asarray(plain)
     except Exception:  # What a user's own object raises when it is asked for its numbers can be anything.
         found = None
     if found is None or found.dtype.kind not in kinds:

@@ -1,6 +1,6 @@
 """Nodes of an ONNX file, the graph made of them, and the register of the operators that are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "NodeError", "OnnxNode", "Quantisation", "attempt", "handles", "one",
-    "spatial_padding", "two",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "Handler", "NodeError", "OnnxNode", "Quantisation", "attempt", "handles",
+    "one", "spatial_padding", "two",
 ]
 
 MICROSOFT = "com.microsoft"
@@ -173,6 +173,8 @@ class Builder(GraphBuilder):
     batches: tuple[int, int] | None = None
     #: Tensors of the file that a run gives, or that the host makes of these for masks, with their names in the graph.
     given: dict[str, str] = field(default_factory=dict)
+    #: Values of inputs of the network, which become constants where operators take nothing else.
+    offered: Mapping[str, np.ndarray] = field(default_factory=dict)
     #: Names of the graph's nodes that compute.
     _labels: set[str] = field(default_factory=set)
 
@@ -186,6 +188,8 @@ class Builder(GraphBuilder):
     def constant(self, node: OnnxNode, index: int, role: str) -> np.ndarray:
         """Value of an input that must be known at compile time."""
         name = node.input(index)
+        if name in self.offered and name not in self.constants:
+            self.constants[name] = self.offered[name].copy()
         if name not in self.constants:
             raise PearrayError(f"{role} must be a constant, not {name!r}")
         return self.constants[name]
@@ -201,7 +205,7 @@ class Builder(GraphBuilder):
         """Return height and width of a tensor that must be an image."""
         shape = self.tensor(name).shape
         if len(shape) != 4:
-            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
+            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), or 3 (N, C, L), not shape {shape}")
         return shape[2], shape[3]
 
     def quantisation(self, node: OnnxNode, index: int, what: str, dtype: Any = None,
@@ -249,13 +253,20 @@ class Builder(GraphBuilder):
         if bounds is not None:
             self.ranges[name] = bounds
 
+    def append(self, node: OnnxNode, operator: Operator, inputs: dict[str, str]) -> None:
+        """Append a node that makes all outputs of an ONNX node that somebody reads."""
+        specs = operator.infer({role: self.tensor(name) for role, name in inputs.items()})
+        outputs = {role: name for role, name in zip(operator.outputs, node.outputs, strict=False) if name}
+        self.tensors |= {name: Tensor(name, *specs[role]) for role, name in outputs.items()}
+        self.nodes.append(Node(self._label(node, operator, next(iter(outputs.values()))), operator, inputs, outputs))
+
     def _label(self, node: OnnxNode, operator: Operator, name: str) -> str:
         """Name of a node of the graph that makes a tensor: that of the file's node, if it alone computes for it."""
         if isinstance(operator, (Given, Reshape, Transpose)):
             return name
         label = node.name
         while label in self._labels:
-            label = name if label == node.name else f"{label}'"
+            label = name if label == node.name != name else f"{label}'"
         self._labels.add(label)
         return label
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Graph, Node, Tensor
-from ..model import Model
+from ..model import Binding, Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
+from . import integers as onnx_integers
 from . import moves as onnx_moves
 from . import norms as onnx_norms
+from . import reductions as onnx_reductions
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
@@ -39,8 +41,8 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
-             onnx_softmax)
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms,
+             onnx_reductions, onnx_rotary, onnx_shapes, onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
@@ -51,15 +53,11 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
-    ("", "DynamicQuantizeLinear"): "its scale follows from values, and a program has fixed ones: quantise statically",
+    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
 }
-
-
-#: No tensors that the host makes though they can be mapped.
-_NOTHING: Mapping[tuple[str, ...], str] = {}
 
 
 def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
@@ -94,26 +92,24 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
                  fallback=fallback, _free=free_inputs(model))
 
 
-def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, batch: int | None,
-                     given_shapes: Mapping[str, tuple[int, ...]], left: Mapping[tuple[str, ...], str] = _NOTHING
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, binding: Binding
                      ) -> Graph:
     """Graph in which the host computes what cannot be mapped.
 
     What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
-    Of each key of `left` the host makes the first tensor that the file has.
     """
-    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left, is_exact)
+    hosting = Hosting(model, inputs_of(model, binding.batch, binding.shapes), binding.left, is_exact)
     while True:
         try:
-            return _import(model, initialisers, batch, given_shapes, hosting)
+            return _import(model, initialisers, binding, hosting)
         except Refused as error:
             if not hosting.add(error.found):
                 raise
 
 
-def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-            given_shapes: Mapping[str, tuple[int, ...]], hosting: Hosting | None = None) -> Graph:
-    inputs = inputs_of(model, batch, given_shapes)
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding, hosting: Hosting | None = None
+            ) -> Graph:
+    inputs = inputs_of(model, binding.batch, binding.shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
             raise PearrayError(f"input {name!r} of the ONNX file has no size for dimension {tensor.shape.index(-1)}: "
@@ -123,11 +119,13 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     # Nodes of constants are computed with the file's own types.
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)
-    builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version)
+    builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version, offered={
+        name: value for name, value in binding.values.items()
+        if name in inputs and (value.shape, value.dtype) == (inputs[name].shape, inputs[name].dtype)})
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
-    if batch is not None and len(declared) == 1:
-        builder.batches = declared.pop(), batch
+    if binding.batch is not None and len(declared) == 1:
+        builder.batches = declared.pop(), binding.batch
     outputs = [item.name for item in model.graph.output]
     shapes, types = Shapes(model, inputs), Types(model, inputs) if hosting is None else hosting.types
 
@@ -268,6 +266,7 @@ def _graph(nodes: list[Node], inputs: dict[str, Tensor], builder: Builder, outpu
     for name in outputs:
         if name not in made:
             raise PearrayError(f"output {name!r} of the ONNX file is not computed by the network")
-    used = {name for node in nodes for name in node.inputs.values()}
+    given = [name for name in inputs if name not in builder.constants]
+    used = {name for node in nodes for name in node.inputs.values()} | {*inputs} - {*given}
     constants = {name: _read_only(value) for name, value in builder.constants.items() if name in used}
-    return Graph(nodes, dict(inputs), constants, list(inputs), outputs, aliases=builder.aliases)
+    return Graph(nodes, {name: inputs[name] for name in given}, constants, given, outputs, aliases=builder.aliases)

@@ -13,28 +13,25 @@ from ...operators import (
     DepthToSpace,
     Expand,
     Gather,
-    MaxPool2d,
     Pad,
-    Reshape,
     Resize,
     Slice,
     SpaceToDepth,
     Tile,
-    Transpose,
 )
 from ...operators.moved import checked_axis
 from .builder import MICROSOFT, Builder, OnnxNode, Quantisation, handles, one
 from .channelwise import add_limited, output_of
 from .values import Scaling
 
-__all__ = ["TABLES", "Joined", "stored_inputs"]
+__all__ = ["TABLES", "Joined", "stored_inputs", "whole_numbers"]
 
 #: Why an accelerator has no embeddings of words.
 TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
           "embeddings as its input")
 
 
-def _whole_numbers(node: OnnxNode, graph: Builder, index: int, role: str) -> list[int]:
+def whole_numbers(node: OnnxNode, graph: Builder, index: int, role: str) -> list[int]:
     """Integers of 32 or 64 bits that must be known at compile time."""
     value = graph.constant(node, index, role)
     if value.dtype not in (np.int32, np.int64) or value.ndim > 1:
@@ -46,7 +43,7 @@ def _axes(node: OnnxNode, graph: Builder, index: int, rank: int) -> list[int]:
     """Axes counted from the first, all where the input is absent, each named once."""
     if not node.input(index):
         return [*range(rank)]
-    axes = [checked_axis("axes", axis, rank) for axis in _whole_numbers(node, graph, index, "axes")]
+    axes = [checked_axis("axes", axis, rank) for axis in whole_numbers(node, graph, index, "axes")]
     if len({*axes}) != len(axes):
         raise PearrayError(f"axes must name each axis once, not be {axes}")
     return axes
@@ -79,6 +76,9 @@ def _scaled_concat(node: OnnxNode, graph: Builder) -> None:
 class Joined:
     """Quantised form of Concat: tensors of several scales, which are brought to that of the result."""
 
+    #: How many of its inputs are tensors at most.
+    tensors: int | None = None
+
     def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Any], end: OnnxNode,
              scaling: Scaling) -> OnnxNode:
         """Quantised operator of a float one, whose result `end` quantises; nothing else follows it."""
@@ -95,7 +95,7 @@ def _split(node: OnnxNode, graph: Builder) -> None:
     if taken["num_outputs"] not in (0, count):
         raise PearrayError(f"num_outputs must be {count}, the number of outputs, not {taken['num_outputs']}")
     if node.input(1):
-        sizes = _whole_numbers(node, graph, 1, "split")
+        sizes = whole_numbers(node, graph, 1, "split")
     else:
         each = -(-size // count)
         sizes = [each] * (count - 1) + [size - each * (count - 1)]
@@ -115,9 +115,9 @@ def _split(node: OnnxNode, graph: Builder) -> None:
 def _slice(node: OnnxNode, graph: Builder) -> None:
     node.take()
     x = graph.tensor(node.inputs[0])
-    starts, ends = (_whole_numbers(node, graph, index, role) for index, role in ((1, "starts"), (2, "ends")))
+    starts, ends = (whole_numbers(node, graph, index, role) for index, role in ((1, "starts"), (2, "ends")))
     axes = _axes(node, graph, 3, len(x.shape))[:len(starts)]
-    steps = _whole_numbers(node, graph, 4, "steps") if node.input(4) else [1] * len(starts)
+    steps = whole_numbers(node, graph, 4, "steps") if node.input(4) else [1] * len(starts)
     graph.add(node, Slice(starts, ends, axes, steps), {"x": x.name})
 
 
@@ -131,7 +131,7 @@ def _pad(node: OnnxNode, graph: Builder) -> None:
             raise PearrayError(f"constant_value must be one {x.dtype}, not {given.dtype} of shape {given.shape}")
         value = given.item()
     axes = _axes(node, graph, 3, len(x.shape))
-    graph.add(node, Pad(_whole_numbers(node, graph, 1, "pads"), mode, value, axes), {"x": x.name})
+    graph.add(node, Pad(whole_numbers(node, graph, 1, "pads"), mode, value, axes), {"x": x.name})
 
 
 def stored_inputs(node: OnnxNode, graph: Builder, found: Quantisation) -> list[str]:
@@ -182,7 +182,7 @@ def _resize(node: OnnxNode, graph: Builder) -> None:
     if sized == _is_given(node, graph, 2):
         raise PearrayError("either scales or sizes must be given, not both or neither")
     axes = [*range(rank)] if taken["axes"] is None else [checked_axis("axes", axis, rank) for axis in taken["axes"]]
-    given: list[Any] = _whole_numbers(node, graph, 3, "sizes") if sized else [
+    given: list[Any] = whole_numbers(node, graph, 3, "sizes") if sized else [
         float(item) for item in graph.constant(node, 2, "scales").reshape(-1)]
     if len(given) != len(axes):
         raise PearrayError(f"{'sizes' if sized else 'scales'} must have a number for each of {len(axes)} axes, not "
@@ -232,13 +232,13 @@ def _space_to_depth(node: OnnxNode, graph: Builder) -> None:
 @handles("Tile")
 def _tile(node: OnnxNode, graph: Builder) -> None:
     node.take()
-    graph.add(node, Tile(_whole_numbers(node, graph, 1, "repeats")), {"x": graph.tensor(node.inputs[0]).name})
+    graph.add(node, Tile(whole_numbers(node, graph, 1, "repeats")), {"x": graph.tensor(node.inputs[0]).name})
 
 
 @handles("Expand")
 def _expand(node: OnnxNode, graph: Builder) -> None:
     node.take()
-    graph.add(node, Expand(tuple(_whole_numbers(node, graph, 1, "shape"))), {"x": graph.tensor(node.inputs[0]).name})
+    graph.add(node, Expand(tuple(whole_numbers(node, graph, 1, "shape"))), {"x": graph.tensor(node.inputs[0]).name})
 
 
 @handles("Gather")
@@ -247,37 +247,3 @@ def _gather(node: OnnxNode, graph: Builder) -> None:
     if node.input(1) not in graph.constants:
         raise PearrayError(TABLES)
     graph.add(node, Gather(graph.constant(node, 1, "indices"), axis), {"x": graph.tensor(node.inputs[0]).name})
-
-
-@handles("GlobalMaxPool")
-def _global_max_pool(node: OnnxNode, graph: Builder) -> None:
-    node.take()
-    graph.image(node.inputs[0])
-    graph.add(node, MaxPool2d(), {"x": node.inputs[0]})
-
-
-@handles("ReduceMax")
-def _reduce_max(node: OnnxNode, graph: Builder) -> None:
-    """The greatest elements over some axes: of images whose channels are all that is left, over all of their pixels."""
-    taken = node.take(axes=None, keepdims=1, noop_with_empty_axes=0)
-    x = graph.tensor(node.inputs[0])
-    rank = len(x.shape)
-    given = taken["axes"] if not node.input(1) else _whole_numbers(node, graph, 1, "axes")
-    if not given and taken["noop_with_empty_axes"]:
-        graph.add(node, Reshape(x.shape), {"x": x.name})
-        return
-    axes = sorted({checked_axis("axes", axis, rank) for axis in given or range(rank)})
-    kept = [axis for axis in range(rank) if axis not in axes]
-    shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape) if taken["keepdims"]
-                  or axis not in axes)
-    if rank == 4 and axes == [2, 3]:
-        image = x.name
-    else:
-        # Channels of images are what is left, pixels what is reduced.
-        turned, image = (graph.inner(node.outputs[0], what) for what in ("turned", "image"))
-        graph.add(node, Transpose((*kept, *axes)), {"x": x.name}, turned)
-        channels = int(np.prod([x.shape[axis] for axis in kept], dtype=np.int64))
-        graph.add(node, Reshape((1, channels, -1, 1)), {"x": turned}, image)
-    most = graph.inner(node.outputs[0], "most")
-    graph.add(node, MaxPool2d(), {"x": image}, most)
-    graph.add(node, Reshape(shape), {"x": most})

@@ -8,6 +8,7 @@ import numpy as np
 
 from ....golden.quantise import dequantize_linear
 from ....hdl.errors import PearrayError
+from ...operators import DynamicQuantize
 from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
@@ -20,7 +21,7 @@ from .fusion import SPELLED
 from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
-from .products import PRODUCTS, channels_of, follower, scaled
+from .products import PRODUCTS, channels_of, follower, rank_of, scaled
 from .quantisation import operand, result
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
@@ -30,11 +31,14 @@ __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-           "ReduceMax", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
+           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
            "Unsqueeze")
 
 #: Those of which a function of their elements is not the same of the elements moved.
-_NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax")
+_NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "ReduceMin")
+
+#: Operators that choose elements of several tensors, if these are not functions of one.
+_CHOOSING = ("Max", "Min", "Where")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -113,6 +117,8 @@ class FloatNodes:
         first = self._known.get(node.inputs[0])
         if node.op_type == "QuantizeLinear":
             self._quantise(node)
+        elif node.op_type == "DynamicQuantizeLinear" and isinstance(first, Given):
+            self._graph.append(node, DynamicQuantize(*first.limits), {"x": first.name})
         elif node.op_type == "Dropout":
             if node.input(2) and (self._value(node.input(2)) is None or np.any(self._value(node.input(2)))):
                 raise PearrayError("training_mode must be false: export the network for inference")
@@ -122,6 +128,8 @@ class FloatNodes:
             self._move(node)
         elif node.op_type in _LIMITING and isinstance(first, (Result, Moved, Given)):
             self._known[node.outputs[0]] = limited(first, *self._limits(node))
+        elif not node.domain and node.op_type in _CHOOSING and self._is_of_several(node):
+            self._move(node)
         elif is_element_wise(node):
             self._compute(node)
         elif node.op_type in QUANTISED:
@@ -145,14 +153,13 @@ class FloatNodes:
     def _result(self, node: OnnxNode) -> Result:
         """Result of an operator on stored tensors."""
         graph, form = self._graph, FORMS[node.op_type]
-        operands = [self._operand(node, place) for place, name in enumerate(node.inputs) if name]
+        operands = [self._operand(node, place) for place, name in enumerate(node.inputs[:form.tensors]) if name]
         make = partial(_made, form.make, graph, node, operands)
         if node.op_type not in PRODUCTS or not isinstance(operands[1], Stored) or not isinstance(operands[0], Stored):
             return Result(node, make)
         count = channels_of(node, graph, operands[1])
-        rank = len(graph.tensor(operands[0].name).shape)
         return Result(node, make, partial(real_sums, graph, node, operands), Scaling(),
-                      channels=(PRODUCTS[node.op_type], count), rank=rank)
+                      channels=(PRODUCTS[node.op_type], count), rank=rank_of(node, graph, *operands[:2]))
 
     def _operand(self, node: OnnxNode, place: int) -> Stored | np.ndarray:
         """Operand of an operator on stored tensors, or a float constant, which is a bias."""
@@ -218,6 +225,14 @@ class FloatNodes:
             chain = replace(chain, direct=self._result(node))
         self._known[node.outputs[0]] = chain
 
+    def _is_of_several(self, node: OnnxNode) -> bool:
+        """Whether what a node reads is no function of one stored tensor."""
+        values = [self._known.get(name) for name in node.inputs]
+        names = {value.source if isinstance(value, Chain) else value.name for value in values
+                 if isinstance(value, (Chain, Stored))}
+        return len(names - self._graph.constants.keys()) > 1 or any(
+            isinstance(value, (Given, Moved, Result)) for value in values)
+
     def _move(self, node: OnnxNode) -> None:
         """Take an operator that moves elements: move stored ones at once, or note what is to be moved later."""
         values = self._moved_values(node)
@@ -247,7 +262,7 @@ class FloatNodes:
                 same_storage(value.quantisation, first.quantisation) for value in stored):
             return None
         if node.op_type != "Pad":
-            return node.inputs[len(stored):]
+            return [] if node.op_type == "Where" else node.inputs[len(stored):]
         try:
             return stored_inputs(node, self._graph, first.quantisation)
         except PearrayError:
@@ -264,14 +279,16 @@ class FloatNodes:
 
     def _moved_values(self, node: OnnxNode) -> list[Value | np.ndarray | None]:
         """Values of the inputs that an operator moves, real numbers for constants; None for other inputs."""
-        places = {"Concat": range(len(node.inputs)), "Pad": (0, 2)}.get(node.op_type, (0,))
+        every = range(len(node.inputs))
+        places = {"Concat": every, "Max": every, "Min": every, "Pad": (0, 2), "Where": (1, 2)}.get(node.op_type, (0,))
         values: list[Value | np.ndarray | None] = []
         for place in range(max(len(node.inputs), places[-1] + 1)):
             name = node.input(place)
             if place not in places:
                 values.append(None)
             elif name in self._known:
-                values.append(self._known[name])
+                number = self._value(name) if node.op_type in _CHOOSING or (node.op_type == "Pad" and place) else None
+                values.append(self._known[name] if number is None else number)
             elif not name and node.op_type == "Pad" and node.attributes.get("mode", b"constant") == b"constant":
                 values.append(np.zeros((), np.float32))
             elif name in self._graph.constants:
@@ -285,7 +302,8 @@ class FloatNodes:
         graph, first = self._graph, sources[0]
         names = [source.name for source in sources]
         outputs = [name and graph.inner(name, "stored") for name in node.outputs]
-        made = node.standing_for(node.op_type, [*names, *others], outputs, node.attributes)
+        condition = node.inputs[:1] if node.op_type == "Where" else []
+        made = node.standing_for(node.op_type, [*condition, *names, *others], outputs, node.attributes)
         found, shape = first.quantisation, graph.tensor(first.name).shape
         if all(name in graph.constants for name in names) and (node.op_type in VIEWS or not found.scale.ndim):
             graph.constants.update(folded(made, graph))
@@ -297,7 +315,7 @@ class FloatNodes:
         for name, stored in zip(node.outputs, outputs, strict=True):
             if found.scale.ndim:
                 found = found._replace(axis=stored_axis(node, found.axis, shape, graph.tensor(stored).shape))
-            if first.name in graph.ranges and node.op_type != "Concat":
+            if first.name in graph.ranges and node.op_type not in ("Concat", *_CHOOSING):
                 graph.ranges[stored] = graph.ranges[first.name]
             self._known[name] = replace(first, name=stored, quantisation=found)
 

@@ -10,7 +10,7 @@ from ....hdl.errors import PearrayError
 from ...operators import Add, Logistic, Lookup, Mul, Softmax, Sub
 from ...operators.binary import Binary
 from ...operators.channelwise import every_value
-from .builder import Builder, Stored, handles
+from .builder import BYTES, Builder, Stored, handles
 from .file import FileOperator
 from .windows import clamped
 
@@ -62,14 +62,14 @@ def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int
 def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
     """Numbers of two operands, how they are stored, and which of them is a constant."""
     numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
-    stored = [graph.stored(number, role, "INT8", "UINT8") for number, role in zip(numbers, "ab", strict=True)]
+    stored = [graph.stored(number, role, *BYTES) for number, role in zip(numbers, "ab", strict=True)]
     return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
 
 
 @handles("ADD", "SUB", "MUL")
 def _binary(operator: FileOperator, graph: Builder) -> None:
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     names, target = _pair(graph, numbers)
     made = _BINARY[operator.kind](a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point, "tflite")
     result = _combine(operator, graph, made, names, fixed)
@@ -80,7 +80,7 @@ def _binary(operator: FileOperator, graph: Builder) -> None:
 def _extreme(operator: FileOperator, graph: Builder) -> None:
     """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales: a +- max(+-(b - a), 0)."""
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     if len({a.dtype, b.dtype, y.dtype}) > 1:
         raise PearrayError(f"a, b and y must be of one type, not {a.dtype}, {b.dtype} and {y.dtype}")
     names, target = _pair(graph, numbers)
@@ -106,7 +106,7 @@ def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.nd
            **settings: Any) -> None:
     """Append a function of stored numbers as a table over all of them."""
     number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
+    x, y = (graph.stored(each, role, *BYTES) for each, role in ((number, "x"), (operator.outputs[0], "y")))
     settings.setdefault("dtype", y.dtype)
     table = function(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point), *parameters,
                      **settings)
@@ -130,6 +130,17 @@ def _hard_swish(operator: FileOperator, graph: Builder) -> None:
     _table(operator, graph, litert.hard_swish)
 
 
+@handles("ABS")
+def _absolute(operator: FileOperator, graph: Builder) -> None:
+    graph.stored(graph.of(operator, 0, "x"), "x")
+    _table(operator, graph, litert.absolute)
+
+
+@handles("GELU")
+def _gelu(operator: FileOperator, graph: Builder) -> None:
+    _table(operator, graph, litert.gelu, graph.option(operator, "Approximate"))
+
+
 @handles("PRELU")
 def _prelu(operator: FileOperator, graph: Builder) -> None:
     number, alpha = graph.of(operator, 0, "x"), graph.known(operator, 1, "alpha")
@@ -148,7 +159,7 @@ def _prelu(operator: FileOperator, graph: Builder) -> None:
 
 
 def _check_result(graph: Builder, operator: FileOperator, scale: float, zero_point: int) -> None:
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     if (y.scale, int(y.zero_point)) != (scale, zero_point):
         raise PearrayError(f"y must have scale 1 / {round(1 / scale)} and zero point {zero_point}, not {y.scale} and "
                            f"{y.zero_point}")
@@ -174,7 +185,7 @@ def _logistic(operator: FileOperator, graph: Builder) -> None:
 @handles("SOFTMAX")
 def _softmax(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x, shape = graph.stored(number, "x", "INT8", "UINT8"), graph.shape(number)
+    x, shape = graph.stored(number, "x", *BYTES), graph.shape(number)
     _check_result(graph, operator, 1 / 256, int(np.iinfo(x.dtype).min))
     made = Softmax(1 if len(shape) == 4 else -1, x.scale, x.zero_point, 1 / 256,
                    x.dtype.type(np.iinfo(x.dtype).min), "tflite", graph.option(operator, "Beta"))

@@ -51,7 +51,7 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    return Model(file.stem, inputs, outputs, lambda batch, _: _import(where, content, batch), states.outputs,
+    return Model(file.stem, inputs, outputs, lambda binding: _import(where, content, binding.batch), states.outputs,
                  states.initial)
 
 
