@@ -84,8 +84,8 @@ if TYPE_CHECKING:
 
 #: Modules and the public names that they define.
 _MODULES = {
-    "compiler.graph.graph": ["Graph"],
     "api": ["Handle", "Layer", "Model", "Parts", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
+    "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
         "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm",

@@ -36,7 +36,8 @@ Folder = Annotated[Path, typer.Option(
     "-o", "--output", metavar="DIR", parser=path_of, help="Folder to write to.")]
 Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
 Fallback = Annotated[str | None, typer.Option(
-    "--fallback", metavar="WHO", help="host: what cannot be mapped of an ONNX file onnxruntime computes on the host.")]
+    metavar="WHO", help="host: onnxruntime computes on the host what cannot be mapped of an ONNX file; exact: it also "
+                        "computes what programs compute only within a bound.")]
 Json = Annotated[Path | None, typer.Option(
     "--json", metavar="FILE", parser=path_of, help="Write the results as JSON too.")]
 Set = Annotated[list[str] | None, typer.Option(

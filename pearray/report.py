@@ -93,7 +93,7 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
 def host_record(host: HostWork) -> dict[str, Any]:
     """What the host computes, as a document."""
     return {"parts": host.parts, "programs": host.programs, "macs": host.macs, "accelerator_macs": host.own_macs,
-            "accelerator_share": round(host.share, 6), "nodes": [kind._asdict() for kind in host.kinds],
+            "accelerator_share": round(host.share, 6), "nodes": [asdict(kind) for kind in host.kinds],
             "crossings": [asdict(crossing) for crossing in host.crossings]}
 
 

@@ -76,6 +76,19 @@ def float_model(name, folder):
         return onnx.load_from_string(archive.read(found))
 
 
+def _own_biases(model):
+    """Give each convolution a bias of its own: of shared ones the quantiser makes names that others have."""
+    found = {item.name: item for item in model.graph.initializer}
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in found:
+            if node.input[2] in seen:
+                own = model.graph.initializer.add()
+                own.CopyFrom(found[node.input[2]])
+                own.name = node.input[2] = f"{node.output[0]}:bias"
+            seen.add(node.input[2])
+
+
 def drawn_inputs(name, model, rng):
     """Draw inputs of a run: images and sounds that are smooth, bytes over their range."""
     constants = {item.name for item in model.graph.initializer}
@@ -115,6 +128,9 @@ def quantised(name, form, folder, seed=0):
         logging.disable(logging.WARNING)
         try:
             quant_pre_process(str(before), str(prepared), skip_symbolic_shape=True)
+            folded = onnx.load(str(prepared))
+            _own_biases(folded)
+            onnx.save(folded, str(prepared))
             quantize_static(str(prepared), str(path), _Samples(samples), quant_format=kind, per_channel=per_channel,
                             activation_type=activations, weight_type=QuantType.QInt8)
         finally:

@@ -52,7 +52,7 @@ class Model:
         Values of those inputs for the first run, where the file says them.
     notes : list of str
         What has been changed in the network when it was read.
-    fallback : "host" or None
+    fallback : "host", "exact" or None
         Who computes what cannot be mapped.
     """
 

@@ -92,7 +92,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
-    fallback : "host", optional
+    fallback : "host" or "exact", optional
         Who computes what cannot be mapped of an ONNX file; see :func:`pearray.load_onnx`.
 
     Returns

@@ -45,21 +45,26 @@ class Hosting:
         Inputs of the network, with the shapes of a run.
     left : mapping of names to str
         Reasons to leave the host the node that makes the first of some tensors which the file has.
+    is_exact : bool
+        Whether the host also computes what programs compute only within a bound.
     """
 
-    def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str]):
-        self._model, self._inputs = model, inputs
-        makers = {name: next(filter(None, node.output)) for node in model.graph.node for name in node.output if name}
+    def __init__(self, model: Any, inputs: Mapping[str, Tensor], left: Mapping[tuple[str, ...], str], is_exact: bool):
+        self._model, self._inputs, self.is_exact = model, inputs, is_exact
+        #: Types of all tensors.
+        self.types = Types(model, inputs)
         #: Nodes that have been refused, by the first tensor that each makes, with the reasons.
-        self._refused = {makers[name]: why for names, why in left.items()
-                         for name in [name for name in names if name in makers][:1]}
+        self._refused: dict[str, str] = {}
+        makers = {name: node for node in model.graph.node for name in node.output if name}
+        for names, why in left.items():
+            node = next((makers[name] for name in names if name in makers), None)
+            if node is not None and node.op_type == "QuantizeLinear":
+                # What stores a result has its kernel's name.
+                node = makers.get(node.input[0], node)
+            if node is not None:
+                self._refused[next(filter(None, node.output))] = why
         self._nodes: list[OnnxNode] = []
         self._constants: Mapping[str, np.ndarray] = {}
-
-    @cached_property
-    def types(self) -> Types:
-        """Types of all tensors."""
-        return Types(self._model, self._inputs)
 
     def add(self, found: Sequence[Refusal]) -> bool:
         """Take nodes that have been refused; tell whether that is anything new."""
@@ -160,14 +165,14 @@ class Hosting:
         PearrayError
             If onnxruntime refuses it.
         """
-        tensors = [builder.tensor(name) for name in node.inputs]
-        part = _Runtime(self._submodel(node, tensors), node.outputs)
-        gives = {}
+        made = []
         for name in node.outputs:
             found = self.types.get(name)
             if found is None:
                 raise PearrayError(f"onnxruntime, which computes it on the host, cannot tell the shape of {name!r}")
-            gives[name] = found.shape, found.dtype
+            made.append(found)
+        part = _Runtime(self._submodel(node, [builder.tensor(name) for name in node.inputs], made), node.outputs)
+        gives = {tensor.name: (tensor.shape, tensor.dtype) for tensor in made}
         nodes = node.attributes["nodes"]
         operator = Hosted(part, tuple(node.inputs), gives, tuple(self._kinds(nodes)),
                           sum(products_of(each, self._shape) for each in nodes))
@@ -186,20 +191,19 @@ class Hosting:
         groups: dict[tuple[bool, str], list[OnnxNode]] = {}
         for node in nodes:
             groups.setdefault((_key(node) not in self._refused, node.label), []).append(node)
-        return [HostedKind(label, len(group), group[0].name,
-                           self._refused.get(_key(group[0]), "it shares real numbers with what cannot be mapped"))
-                for (_, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
+        return [HostedKind(label, len(group), group[0].name, self._refused.get(
+            _key(group[0]), "it shares real numbers with what cannot be mapped"), not is_beside)
+            for (is_beside, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
-    def _submodel(self, node: OnnxNode, tensors: Sequence[Tensor]) -> Any:
+    def _submodel(self, node: OnnxNode, read: Sequence[Tensor], made: Sequence[Tensor]) -> Any:
         from onnx import helper, numpy_helper
 
+        ends = [[helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
+                 for tensor in tensors] for tensors in (read, made)]
         nodes = node.attributes["nodes"]
         known = dict.fromkeys(name for each in nodes for name in _reads(each) if name in self._constants)
         graph = helper.make_graph(
-            [each.proto for each in nodes], "part", [
-                helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
-                for tensor in tensors],
-            [helper.make_empty_tensor_value_info(name) for name in node.outputs],
+            [each.proto for each in nodes], "part", ends[0], ends[1],
             [numpy_helper.from_array(self._constants[name], name) for name in known])
         sets = list(self._model.opset_import)
         if all(item.domain != MICROSOFT for item in sets):

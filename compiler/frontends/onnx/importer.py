@@ -1,6 +1,6 @@
 """ONNX files as graphs: folding of constants, and the walk over the nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -20,6 +20,7 @@ from . import reductions as onnx_reductions
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
+from .attention import is_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
@@ -28,10 +29,13 @@ from .hosting import HOSTED, Hosting
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
+from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import NARROW, quantised_constant, whole_bytes
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals, Refused
+from .rotary import is_rotary
+from .runtime import Types
 from .signatures import check_signature
 
 __all__ = ["load_onnx"]
@@ -49,7 +53,8 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
-    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: quantise statically",
+    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: "
+                                   "quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
@@ -63,9 +68,10 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     ----------
     path : path
         The file; operator set 13 or later, or one from 7 on, which onnx converts.
-    fallback : "host", optional
-        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator. Without it
-        such a network is refused.
+    fallback : "host" or "exact", optional
+        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator; with "exact"
+        also what programs compute only within a bound, as attention and normalisation. Without it such a network is
+        refused.
 
     Returns
     -------
@@ -79,19 +85,21 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
     if fallback is not None:
-        check_choice("fallback", fallback, ("host",))
+        check_choice("fallback", fallback, ("host", "exact"))
     name, model, constants, notes = read(path)
     return Model(name, inputs_of(model), [item.name for item in model.graph.output],
-                 partial(_import if fallback is None else _import_in_parts, model, constants), notes=notes,
+                 partial(_import, model, constants) if fallback is None else partial(
+                     _import_in_parts, model, constants, fallback == "exact"), notes=notes,
                  fallback=fallback, _free=free_inputs(model))
 
 
-def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding) -> Graph:
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, binding: Binding
+                     ) -> Graph:
     """Graph in which the host computes what cannot be mapped.
 
     What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
     """
-    hosting = Hosting(model, inputs_of(model, binding.batch, binding.shapes), binding.left)
+    hosting = Hosting(model, inputs_of(model, binding.batch, binding.shapes), binding.left, is_exact)
     while True:
         try:
             return _import(model, initialisers, binding, hosting)
@@ -120,25 +128,26 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding
     if binding.batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), binding.batch
     outputs = [item.name for item in model.graph.output]
-    shapes = Shapes(model, inputs)
-    nodes = _computed(model, builder, given, shapes)
+    shapes, types = Shapes(model, inputs), Types(model, inputs) if hosting is None else hosting.types
+
+    def shape_of(name: str) -> Tensor | None:
+        return shapes.get(name) or types.get(name)
+
+    nodes = _computed(model, builder, given, shape_of)
     if hosting is not None:
         nodes = hosting.parted(nodes, given, outputs)
     nodes = sums_apart(Network(nodes, constants, outputs), builder)
-    for fuse in (fuse_attention, fuse_norms):
+    for fuse in () if hosting is not None and hosting.is_exact else (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)
-    refusals = Refusals(builder, shapes.get, _is_known)
+    refusals = Refusals(builder, shape_of, _is_known)
     for node in nodes:
-        if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
-            refusals.take(node, lambda node: hosting.emit(node, builder))
-        else:
-            refusals.take(node, lambda node: _take(node, builder, floats))
+        refusals.take(node, lambda node: _take(node, builder, floats, hosting))
     makers = {name: node for node in nodes for name in node.outputs}
     for name in floats.unfinished:
-        refusals.take(makers[name], lambda node, name=name: floats.finish(name))
+        refusals.take(makers[name], partial(floats.finish, name))
     refusals.check()
     return _graph(builder.nodes, inputs, builder, outputs)
 
@@ -148,8 +157,13 @@ def _is_known(node: OnnxNode) -> bool:
     return (node.domain, node.op_type) in HANDLERS or node.op_type in FLOAT_OPERATORS or node.proto is None
 
 
-def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
+def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting | None) -> None:
     """Add what a node of the file computes to the graph, or note it as a float tensor."""
+    if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
+        hosting.emit(node, builder)
+        return
+    if hosting is not None and hosting.is_exact and (is_attention(node) or is_norm(node) or is_rotary(node)):
+        raise PearrayError("programs compute it within a bound, not equal to onnxruntime")
     if attempt(node, floats.take, node):
         return
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
@@ -161,11 +175,13 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
     attempt(node, handler, node, builder)
 
 
-def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes: Shapes) -> list[OnnxNode]:
+def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shape_of: Callable[[str], Tensor | None]
+              ) -> list[OnnxNode]:
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
     nodes = [OnnxNode.of(item) for item in _needed(model)]
     read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
-    left = []
+    left: list[OnnxNode] = []
+    dequantised: dict[str, OnnxNode] = {}
     for node in nodes:
         if node.op_type != "Split":
             # Optional outputs have names though nobody reads them.
@@ -180,24 +196,30 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes
             if bounds is not None:
                 builder.ranges[node.outputs[0]] = bounds
             continue
-        made = _known(node, given, builder, shapes)
+        made = _known(node, given, dequantised, builder, shape_of)
         if made is None:
             left.append(node)
+            if node.op_type == "DequantizeLinear" and not node.domain and {*node.inputs} <= {"", *given}:
+                dequantised[node.outputs[0]] = node
         else:
             given.update(made)
             _hold(builder, made)
     return left
 
 
-def _known(node: OnnxNode, given: Mapping[str, np.ndarray], builder: Builder, shapes: Shapes
-           ) -> dict[str, np.ndarray] | None:
-    """Outputs of a node that follow from constants or from shapes alone, else None."""
+def _known(node: OnnxNode, given: Mapping[str, np.ndarray], dequantised: Mapping[str, OnnxNode], builder: Builder,
+           shape_of: Callable[[str], Tensor | None]) -> dict[str, np.ndarray] | None:
+    """Outputs of a node that follow from constants, dequantised ones too, or from shapes alone, else None."""
     if node.domain or node.op_type == "DequantizeLinear":
         return None
     if node.op_type in ("Shape", "Size") and node.input(0) not in given:
-        found = builder.tensors.get(node.input(0)) or shapes.get(node.input(0))
+        found = builder.tensors.get(node.input(0)) or shape_of(node.input(0))
         # Of a tensor of this shape, without room for its elements.
         given = {} if found is None else {node.inputs[0]: np.broadcast_to(np.int8(0), found.shape)}
+    elif any(name in dequantised for name in node.inputs) and all(
+            name in given or name in dequantised for name in node.inputs if name):
+        given = {**given, **{name: computed(dequantised[name], given, builder.opsets)[name]
+                             for name in node.inputs if name in dequantised}}
     if not all(name in given for name in node.inputs if name):
         return None
     return computed(node, given, builder.opsets)

@@ -108,8 +108,8 @@ class FloatNodes:
         """Outputs of the network that are float and not made yet."""
         return [name for name in self._outputs if name in self._known and name not in self._graph.tensors]
 
-    def finish(self, name: str) -> None:
-        """Make an output of the network that is float, on the host."""
+    def finish(self, name: str, node: OnnxNode) -> None:
+        """Make an output of the network that is float, as a node does, on the host."""
         self._stores.give(self._known[name], name)
 
     def _take_float(self, node: OnnxNode) -> bool:

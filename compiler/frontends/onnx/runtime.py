@@ -11,8 +11,6 @@ from ...graph.graph import Tensor
 
 __all__ = ["Types", "run", "session"]
 
-_PURPOSE = "what is left to the host"
-
 #: Types of NumPy by onnxruntime's names; what has no entry is no tensor of numbers.
 _TYPES = {f"tensor({name})": np.dtype(kind) for name, kind in {
     "bool": "bool", "double": "float64", "float": "float32", "float16": "float16", **{
@@ -77,7 +75,9 @@ def _refusal(purpose: str, error: Exception) -> PearrayError:
 
 
 class Types:
-    """Types and shapes that onnxruntime infers for the tensors of a network, its own operators among them.
+    """Types and shapes that onnxruntime finds for the tensors of a network, its own operators among them.
+
+    It is asked when they are first needed. Where it is missing or refuses the network nothing is known.
 
     Parameters
     ----------
@@ -88,41 +88,58 @@ class Types:
     """
 
     def __init__(self, model: Any, inputs: Mapping[str, Tensor]):
+        self._model, self._inputs = model, inputs
+
+    @cached_property
+    def _session(self) -> Any:
+        """Session that gives every tensor, or None."""
         from onnx import helper
 
-        copy = type(model)()
-        copy.CopyFrom(model)
+        copy = type(self._model)()
+        copy.CopyFrom(self._model)
         for item in copy.graph.input:
-            if item.name in inputs:
-                tensor = inputs[item.name]
+            if item.name in self._inputs:
+                tensor = self._inputs[item.name]
                 item.CopyFrom(helper.make_tensor_value_info(
                     item.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape))
         del copy.graph.value_info[:]
         del copy.graph.output[:]
         names = dict.fromkeys(name for node in copy.graph.node for name in node.output if name)
         copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-        self._inputs, self._session = inputs, session(copy, _PURPOSE, optimised=False)
-        self._dtypes = {item.name: _TYPES.get(item.type) for item in self._session.get_outputs()}
-        # It tells neither the sizes that follow from values nor a rank that it does not know from that of a number.
-        self._shapes = {item.name: tuple(item.shape) for item in self._session.get_outputs()
-                        if item.shape and all(isinstance(size, int) and size > 0 for size in item.shape)}
+        try:
+            return session(copy, "shapes", optimised=False)
+        except PearrayError:
+            return None
+
+    @cached_property
+    def _outputs(self) -> dict[str, tuple[np.dtype, tuple[int, ...] | None]]:
+        """Type of each tensor of numbers, and its shape.
+
+        Neither sizes that follow from values are told, nor a rank that is not known from that of one number.
+        """
+        found = [] if self._session is None else self._session.get_outputs()
+        return {item.name: (_TYPES[item.type], tuple(item.shape) if item.shape and all(
+            isinstance(size, int) and size > 0 for size in item.shape) else None)
+            for item in found if item.type in _TYPES}
 
     @cached_property
     def _run(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a run on zeros; none if that fails."""
         zeros = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in self._inputs.items()}
         try:
-            made = run(self._session, [*self._dtypes], zeros, _PURPOSE)
+            made = run(self._session, [*self._outputs], zeros, "shapes")
         except PearrayError:
             return {}
         return {name: value.shape for name, value in made.items()}
 
     def dtype(self, name: str) -> np.dtype | None:
-        """Type of a tensor that a node makes; None if it is none of numbers."""
-        return self._dtypes.get(name)
+        """Type of a tensor that a node makes; None if it is not known."""
+        return self._outputs[name][0] if name in self._outputs else None
 
     def get(self, name: str) -> Tensor | None:
-        """Shape and type of a tensor, as for inputs of zeros; None if onnxruntime cannot tell them."""
-        dtype = self.dtype(name)
-        shape = None if dtype is None else self._shapes.get(name) or self._run.get(name)
-        return None if dtype is None or shape is None else Tensor(name, shape, dtype)
+        """Shape and type of a tensor, as for inputs of zeros; None if they are not known."""
+        if name not in self._outputs:
+            return None
+        dtype, shape = self._outputs[name]
+        shape = self._run.get(name) if shape is None else shape
+        return None if shape is None else Tensor(name, shape, dtype)
