@@ -15,6 +15,7 @@ from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import moves as onnx_moves
 from . import norms as onnx_norms
+from . import resizes as onnx_resizes
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
@@ -34,8 +35,8 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_rotary, onnx_shapes,
-             onnx_softmax)
+_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_resizes,
+             onnx_rotary, onnx_shapes, onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
