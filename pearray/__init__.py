@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Gather as Gather
     from .compiler.operators import Gelu as Gelu
     from .compiler.operators import Gemm as Gemm
+    from .compiler.operators import Interpolate as Interpolate
     from .compiler.operators import LayerNorm as LayerNorm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
@@ -72,9 +73,10 @@ _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
-        "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm", "Linear",
-        "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Pad", "RMSNorm", "Requant", "Resize",
-        "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
+        "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Interpolate",
+        "LayerNorm", "Linear", "LinearGrad", "Logistic", "MaxPool2d", "Mul", "MultiHeadAttention", "Pad", "RMSNorm",
+        "Requant", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile",
+        "Transpose",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

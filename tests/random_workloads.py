@@ -1,6 +1,7 @@
 """Random configurations, operators and networks for tests of the compiler, with the check against golden."""
 
 import numpy as np
+from interpolation_draws import interpolate
 from moved_draws import concat, move
 
 from pearray.compiler.compile import compile_graph
@@ -313,7 +314,7 @@ PAIR_OPERATORS = {"binary": binary}
 
 #: Operators that move elements, of operands of any width, and of 8 bits only.
 MOVED_OPERATORS = {"move": move}
-NARROW_MOVED_OPERATORS = {"concat": concat}
+NARROW_MOVED_OPERATORS = {"concat": concat, "interpolate": interpolate}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (

@@ -76,13 +76,14 @@ def test_tensors_are_the_files(load, rng):
 def test_all_that_cannot_be_mapped_is_listed(load):
     """A user would convert a model again for each operator."""
     model = Tflite()
-    x = model.tensor((1, 4, 4, 2), 0.1, name="x")
+    form = {"scale": 0.1, "dtype": "uint8"}
+    x = model.tensor((1, 4, 4, 2), **form, name="x")
     size = model.constant(np.array([7, 8], np.int32))
-    first, second = (model.node("RESIZE_BILINEAR", [x, size], [model.tensor((1, 7, 8, 2), 0.1, name=name)],
+    first, second = (model.node("RESIZE_BILINEAR", [x, size], [model.tensor((1, 7, 8, 2), **form, name=name)],
                                 "ResizeBilinearOptions") for name in "ab")
     # From what nobody reads no output follows.
     model.node("FLOOR", [x], [model.tensor((1, 4, 4, 2), 0.1)])
-    both = model.node("ADD", [first, second], [model.tensor((1, 7, 8, 2), 0.1)], "AddOptions")
+    both = model.node("ADD", [first, second], [model.tensor((1, 7, 8, 2), **form)], "AddOptions")
     made = conv(model, both, (1, 7, 8, 3), scale=[0.1, 0.2])
     last = model.tensor((1, 7, 8, 3), 0.1, name="last")
     model.node("FLOOR", [made], [last])
@@ -91,7 +92,7 @@ def test_all_that_cannot_be_mapped_is_listed(load):
         read.graph()
     line = str(refused.value)
     assert "\n" not in line
-    assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): size must be 1, 2 or 4 times" in line
+    assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): places of outputs must be multiples" in line
     assert "1 x CONV_2D (first: operator 4, CONV_2D, 'y'): w must have one scale, or 3 along its axis 0, not 2" in line
     assert "1 x FLOOR (first: operator 5, FLOOR, 'last'): there is none of this kind here; known: ABS, ADD, " in line
 
