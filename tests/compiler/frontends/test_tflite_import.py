@@ -105,7 +105,7 @@ def test_all_that_cannot_be_mapped_is_listed(load):
     (lambda: chain("RELU")[:200], "cannot be read"),
     (lambda: chain("RELU", dtype="float32", scale=None), "is not quantised: 1 of its 1 operators compute with floats, "
      "the first of them operator 0, RELU, 'made by relu 0'; convert it to int8 with tf.lite.TFLiteConverter"),
-    (lambda: chain("RELU", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 bits are "
+    (lambda: chain("HARD_SWISH", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 bits are "
      "for convolutions, matrix products, poolings and what moves elements"),
     (lambda: chain("RELU", scale=None), "x must have one scale, not 0"),
     (lambda: chain("RELU", zero_point=300), "zero point of x must be one integer in -128..127, not 300"),
