@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from kinds import SMALL as ACCELERATORS
 from random_workloads import configuration, interpret
 
 import pearray as pe
@@ -105,8 +106,8 @@ def test_all_that_cannot_be_mapped_is_listed(load):
     (lambda: chain("RELU")[:200], "cannot be read"),
     (lambda: chain("RELU", dtype="float32", scale=None), "is not quantised: 1 of its 1 operators compute with floats, "
      "the first of them operator 0, RELU, 'made by relu 0'; convert it to int8 with tf.lite.TFLiteConverter"),
-    (lambda: chain("HARD_SWISH", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 bits are "
-     "for convolutions, matrix products, poolings and what moves elements"),
+    (lambda: chain("HARD_SWISH", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 "
+     "bits are for convolutions, matrix products, poolings and what moves elements"),
     (lambda: chain("RELU", scale=None), "x must have one scale, not 0"),
     (lambda: chain("RELU", zero_point=300), "zero point of x must be one integer in -128..127, not 300"),
     (lambda: chain("TANH"), "y must have scale 1 / 128 and zero point 0, not 0.1"),
@@ -358,3 +359,42 @@ def test_halves_of_bytes_are_counted(load):
     model.tensors[weights].values = np.ones((2, 1, 1, 3), np.int8)
     with pytest.raises(pe.PearrayError, match=r"must have 5 bytes, two integers of 4 bits in each, .* not 3"):
         load(model.content([x], [y]))
+
+
+def filtered(model, rng, batch):
+    """Add SVDF of any rank and memory; return the numbers of its input and its output."""
+    units, rank, memory, depth = (int(size) for size in rng.integers(1, [5, 4, 7, 9]))
+    x = model.tensor((batch, depth), 0.05, int(rng.integers(-128, 128)), name="x")
+    features = model.constant(rng.integers(-127, 128, (units * rank, depth)).astype(np.int8), 0.013)
+    time = model.constant(rng.integers(-3000, 3000, (units * rank, memory)).astype(np.int16), 0.0003)
+    bias = [model.constant(rng.integers(-40000, 40000, units).astype(np.int32), 0.0001)] if rng.integers(2) else [-1]
+    state = model.tensor((batch, units * rank * memory), np.float32(rng.uniform(0.001, 0.01)), dtype="int16",
+                         name="state", variable=True)
+    y = model.tensor((batch, units), np.float32(rng.uniform(0.01, 0.2)), int(rng.integers(-128, 128)), name="y")
+    model.node("SVDF", [x, features, time, *bias, state], [y], "SVDFOptions", rank=rank, fusedActivationFunction=1)
+    return x, y
+
+
+def test_filters_keep_their_state(load, rng):
+    """What a filter has seen before would be forgotten, stand in another order, or be rounded otherwise."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    for number in range(12):
+        batch, model = int(rng.integers(1, 3)), Tflite()
+        x, y = filtered(model, rng, batch)
+        content = model.content([x], [y])
+        read = load(content)
+        assert (list(read.inputs), read.outputs, read.states) == (
+            ["x", "state"], ["y", "state:next"], {"state": "state:next"})
+        theirs = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+        theirs.allocate_tensors()
+        states = read.initial
+        for _ in range(6):
+            given = {"x": values(rng, (batch, model.tensors[x].shape[1])), **states}
+            ours = pe.golden_run(read, given)
+            theirs.set_tensor(theirs.get_input_details()[0]["index"], given["x"])
+            theirs.invoke()
+            np.testing.assert_array_equal(ours["y"], theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+            states = {name: ours[made] for name, made in read.states.items()}
+        if number < 3:
+            interpret(read.graph_for(given), given, ACCELERATORS["systolic-16"], effort=0)
