@@ -17,6 +17,7 @@ from . import integers as onnx_integers
 from . import moves as onnx_moves
 from . import norms as onnx_norms
 from . import reductions as onnx_reductions
+from . import resizes as onnx_resizes
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
@@ -42,7 +43,7 @@ __all__ = ["load_onnx"]
 
 # Imported for what they register.
 _FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms,
-             onnx_reductions, onnx_rotary, onnx_shapes, onnx_softmax)
+             onnx_reductions, onnx_resizes, onnx_rotary, onnx_shapes, onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 

@@ -23,6 +23,7 @@ from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, rank_of, scaled
 from .quantisation import operand, result
+from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
 from .values import Chain, Given, Moved, Result, Scaling, Stored, Value, limited
@@ -76,8 +77,9 @@ class FloatNodes:
         if is_attention(node):
             self._attend(node)
             return True
-        if is_norm(node) or is_rotary(node):
-            stored = stored_norm if is_norm(node) else stored_rotary
+        is_between = is_interpolation(node) and node.input(0) in self._known
+        if is_norm(node) or is_rotary(node) or is_between:
+            stored = stored_interpolation if is_between else stored_norm if is_norm(node) else stored_rotary
             self._known[node.outputs[0]] = Result(node, _ends(stored(node, self._graph, self._floats)))
             return True
         if not node.domain and node.op_type in SUMS.values():
