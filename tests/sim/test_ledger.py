@@ -147,7 +147,7 @@ def test_the_model_of_time_predicts_it(rng, kind, count):
     """Advice before a run, and choices between tilings, would name losses that no run has."""
     exact = 0
     for _ in range(count):
-        handle, inputs = draw_program(rng, kind.small)
+        handle, inputs = draw_program(rng, kind.small, **briefly(kind.small))
         result, expected = handle.run(inputs), predicted(handle.compiled())
         assert sum(expected.values()) == pytest.approx(result.cycles, rel=0.05)
         if sum(expected.values()) == result.cycles:
