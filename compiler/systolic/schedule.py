@@ -22,7 +22,7 @@ from .handover import release
 from .repeat import Repeats
 from .steps import ContractionStep
 from .timeline import timeline
-from .timing import UnendingError
+from .timing import Limit, UnendingError
 
 __all__ = ["cycles_of", "note_reads", "schedule"]
 
@@ -313,9 +313,10 @@ def _standing(use: Use) -> tuple[int, int, np.ndarray | None]:
     return first, end, None if end - first == found.size else found - first
 
 
-def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> float:
-    """Cycles of a program of some steps, infinitely many if it would never end."""
+def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep],
+              limit: Limit | None = None) -> float:
+    """Cycles of a program of some steps, infinitely many if it would never end, or takes more than it may."""
     try:
-        return float(timeline(config, schedule(config, timing, steps), timing).cycles)
+        return float(timeline(config, schedule(config, timing, steps), timing, limit).cycles)
     except UnendingError:
         return float("inf")

@@ -5,7 +5,7 @@ engine that takes a command, :mod:`.queues` for the way of commands to their slo
 between them; cycles in which nothing is decided cost nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop
 
@@ -21,7 +21,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Latencies, Posting, UnendingError, bursts, continues, execution
+from .timing import Latencies, LateError, Limit, Posting, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -69,10 +69,10 @@ class Timeline:
 class _Machine(Queues):
     """State of the shell while a program runs."""
 
-    def __init__(self, config: Config, program: Program, timing: MemoryTiming):
+    def __init__(self, config: Config, program: Program, timing: MemoryTiming, limit: Limit | None):
         length = program.length
         super().__init__(Latencies.of(config), ReadPort(config, timing), length, len(config.commands.queues))
-        self._config = config
+        self._config, self._limit = config, limit
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs gave their sums back.
         self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
@@ -245,8 +245,16 @@ class _Machine(Queues):
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - vectors)
         self._tiles_ready = start + (tiles - 1) * period
         self._array_end = self._tiles_ready + vectors - 1
+        if self._limit is not None:
+            self._check(self._limit.executes, _EXECUTE, self._array_end)
         self._at(time + 1, FREED, _EXECUTE)
         self._finished(_EXECUTE, index, self._array_end + constants.through + leaving)
+
+    def _check(self, rests: Sequence[int], queue: int, time: int) -> None:
+        """Raise an error if the program takes too long, as a command's time tells of what must follow it."""
+        assert self._limit is not None
+        if time + rests[len(self._counts[queue]) - 1] > self._limit.most:
+            raise LateError(f"the program takes more than {self._limit.most} cycles")
 
     def _continues(self, index: int, body: Mapping[str, int], time: int, waited: int) -> bool:
         """Whether an EXECUTE that was held up goes on with the tiles of the one before, which is still in flight."""
@@ -276,6 +284,8 @@ class _Machine(Queues):
         if body.get("moments") or body.get("normed"):
             time = self._wait_for_roots(time, body)
         self._post_ready = self.kept[index] = time + posting.ready
+        if self._limit is not None:
+            self._check(self._limit.posts, _POST, time)
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)
@@ -331,15 +341,21 @@ class _Machine(Queues):
         self._finished(_MOVE, index, end + self._c.move_done)
 
 
-def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:
+def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY,
+             limit: Limit | None = None) -> Timeline:
     """Run a program's queues, ports and engines against each other.
+
+    Parameters
+    ----------
+    limit : Limit, optional
+        Cycles that it may take: it is not followed further than to where it must take more.
 
     Raises
     ------
     UnendingError
-        If the program would never end.
+        If the program would never end; :class:`.timing.LateError` if it takes more cycles than it may.
     """
-    machine = _Machine(config, program, timing)
+    machine = _Machine(config, program, timing, limit)
     machine.run()
     fetched = sum(end < machine.cycles for end in machine.fetch_ends)
     return Timeline(np.array(machine.begun), np.array(machine.done), machine.cycles, fetched,

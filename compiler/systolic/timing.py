@@ -1,6 +1,6 @@
 """What the engines of an accelerator with the systolic array take, in cycles, and the bursts of its transfers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -34,8 +34,8 @@ from ...hdl.systolic.slots import (
 )
 from ...memory import MemoryTiming
 
-__all__ = ["Bursts", "Execution", "Latencies", "Posting", "UnendingError", "bursts", "continues", "contraction_tiles",
-           "data_cycles", "execution", "is_toeplitz", "row_bursts"]
+__all__ = ["Bursts", "Execution", "LateError", "Latencies", "Limit", "Posting", "UnendingError", "bursts", "continues",
+           "contraction_tiles", "data_cycles", "execution", "is_toeplitz", "row_bursts"]
 
 #: ``w_pitch`` of rows of weights that stand one operand before the row before.
 _BACK = (1 << ADDRESS_BITS) - 1
@@ -51,6 +51,20 @@ def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
 
 class UnendingError(PearrayError):
     """A program that would never end, as far as the model of time can tell."""
+
+
+class LateError(UnendingError):
+    """A program that takes more cycles than it may."""
+
+
+class Limit(NamedTuple):
+    """How many cycles a program may take."""
+
+    most: float
+    #: Cycles, at least, from the last operand vector of each EXECUTE, and from where each POST begins, to the done
+    #: flag: what is behind them in the same queue takes its time.
+    executes: Sequence[int]
+    posts: Sequence[int]
 
 
 class Bursts(NamedTuple):
