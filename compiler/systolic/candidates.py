@@ -80,9 +80,10 @@ class Chooser:
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
         """What was found before for a key, else what `make` makes."""
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = make()
+        return found
 
     def _regions(self, pixels: int) -> _Regions:
         """The output in regions of at most `pixels`, or as it is to be cut; equal cuts are one object."""

@@ -62,9 +62,10 @@ class TileMaker:
         return found
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = make()
+        return found
 
     def geometry(self, region: Region, box: Box) -> Geometry:
         """How the input of `region` for `box` stands."""

@@ -18,10 +18,10 @@ from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.slots import CONTINUATION
 from ...memory import DEFAULT_MEMORY, MemoryTiming
-from ..program import Program
+from ..program import Program, Stream
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Latencies, LateError, Limit, Posting, UnendingError, bursts, continues, execution
+from .timing import Execution, Latencies, LateError, Limit, Posting, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -82,6 +82,8 @@ class _Machine(Queues):
         self._waits: list[list[tuple[list[int], int]]] = [[]] * length
         #: EXECUTE taken last, banks of all, and those that continue the tiles of the one before.
         self._before = -1
+        #: What EXECUTEs take, by the identity of their bodies.
+        self._executions: dict[int, Execution] = {}
         self._banks: dict[int, int] = {}
         self.continued: set[int] = set()
         self._read(program)
@@ -107,13 +109,16 @@ class _Machine(Queues):
 
     def _read(self, program: Program) -> None:
         """Take queue and body of each command, and what it waits for: lists of completions, how long they must be."""
+        last: Stream | None = None
         for stream, place, body, numbers, values in program.entries():
-            queue = stream.opcode.value - 1
-            if body.get("fill") or not _UNTIMED.issuperset(stream.fields):
+            if stream is not last:
+                last, queue, is_timed = stream, stream.opcode.value - 1, not _UNTIMED.issuperset(stream.fields)
+                bank = stream.fields.index("bank") if "bank" in stream.fields else -1
+            if is_timed or body.get("fill"):
                 body = {**body, **dict(zip(stream.fields, values, strict=True))}
             self._queue_of[place], self._bodies[place] = queue, body
             if queue == _EXECUTE:
-                self._banks[place] = values[stream.fields.index("bank")] if "bank" in stream.fields else body["bank"]
+                self._banks[place] = values[bank] if bank >= 0 else body["bank"]
             waits = self._waits[place] = []
             for each, number in enumerate(numbers):
                 if number:
@@ -226,7 +231,10 @@ class _Machine(Queues):
     def _execute(self, time: int) -> None:
         index, constants = self._slot[_EXECUTE], self._c
         body = self._bodies[index]
-        vectors, tiles, period, slots, leaving = execution(self._config, body)
+        found = self._executions.get(id(body))
+        if found is None:
+            found = self._executions[id(body)] = execution(self._config, body)
+        vectors, tiles, period, slots, leaving = found
         held, time = time, max(time, self._tiles_ready)
         mode = body.get("output_stationary", 0)
         if mode != self._mode:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
+from weakref import ref
 
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
@@ -175,6 +176,8 @@ class Latencies:
     post: int
     settings: int
     few: int
+    #: Cycles before an EXECUTE that was let go comes to its first sum.
+    untouched: int
     pair: int
     softmax: int
     norm: int
@@ -189,12 +192,19 @@ class Latencies:
     move_done: int
 
     @staticmethod
-    @cache
     def of(config: Config) -> "Latencies":
-        """Latencies of a configuration."""
+        """Latencies of a configuration, found once for each."""
+        found = _FOUND.get(id(config))
+        if found is None or found[0]() is not config:
+            # Asked for at each command: by identity, since to hash a configuration takes longer than all else of that.
+            found = _FOUND[id(config)] = ref(config, partial(_forget, id(config))), Latencies._of(config)
+        return found[1]
+
+    @staticmethod
+    def _of(config: Config) -> "Latencies":
         beats = max(1, COMMAND_BYTES // config.beat_bytes)
         width = config.memory.data_width
-        rows, arithmetic = config.array.rows, config.arithmetic
+        rows, arithmetic, untouched = config.array.rows, config.arithmetic, Execute.untouched_of(config)
         return Latencies(
             beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
             Fetch.ahead_of(config),
@@ -203,7 +213,7 @@ class Latencies:
             toeplitz_slots(config), continuing_slots(config), continuing_wait(config),
             arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
             config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
-            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
+            Post.settings_cycle_of(config), Post.few_of(config, untouched), untouched,
             Post.pair_delay_of(config), Post.softmax_delay_of(config), Post.norm_delay_of(config),
             AverageWalk.PERIOD, FloatTotals.period_of(config.post.lanes),
             Post.quotient_delay_of(config) if config.has_softmax else 0,
@@ -243,6 +253,15 @@ class Latencies:
         left = max(min(body["m_count"], max(self.few, body.get("release", 0))) * of_row, 1)
         return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
                        self.start + groups + self.post + late, read, written, groups)
+
+
+#: Configurations that there are, and their latencies, by identity.
+_FOUND: dict[int, tuple[ref[Config], Latencies]] = {}
+
+
+def _forget(identity: int, _: object) -> None:
+    """Forget a configuration that is no more."""
+    _FOUND.pop(identity, None)
 
 
 class Posting(NamedTuple):
