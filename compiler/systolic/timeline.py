@@ -21,7 +21,7 @@ from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program, Stream
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
-from .timing import Execution, Latencies, LateError, Limit, Posting, UnendingError, bursts, continues, execution
+from .timing import Execution, LateError, Latencies, Limit, Posting, UnendingError, bursts, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
