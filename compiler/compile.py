@@ -1,6 +1,8 @@
 """Compile a graph for a configuration: passes, kernels, placement, steps, commands, each level verified."""
 
+import gc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +51,10 @@ class Unmapped(PearrayError):
     def __init__(self, node: str, why: str, where: str = ""):
         super().__init__(where + why)
         self.node, self.why = node, why
+
+
+#: Objects made after which cycles of garbage are looked for.
+_COLLECTED = 50_000
 
 
 class _Compiler:
@@ -335,4 +341,17 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen
-    return _Compiler(graph, config, memory, keep, most_position, chosen).run()
+    with _seldom_collected():
+        return _Compiler(graph, config, memory, keep, most_position, chosen).run()
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Let cycles of garbage be looked for seldom: most of what is made stays, and is gone through each time."""
+    before = gc.get_threshold()
+    if 0 < before[0] < _COLLECTED:
+        gc.set_threshold(_COLLECTED, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

@@ -218,18 +218,21 @@ class Search:
         except NoPlaceError:
             return NEVER
 
-    def most(self, steps: Sequence[Step], within: float, must: Collection[Buffer] = ()) -> tuple[Price, list[Buffer]]:
-        """As many tensors as can stay for no more cycles than `within`, `must` among them, and the price.
+    def most(self, steps: Sequence[Step], usual: Price, must: Collection[Buffer] = ()) -> tuple[Price, list[Buffer]]:
+        """As many tensors as can stay for no more cycles than is `usual`, `must` among them, and the price.
 
-        What takes most room goes first where there is too little, then what costs most cycles.
+        Without any that must stay, the usual price is that of the steps with none on chip. What takes most room goes
+        first where there is too little, then what costs most cycles.
         """
         tensors = Tensors(steps, self._wanted, self._rooms)
         kept = self._fitting(steps, tensors, must)
         while True:
             price, others = self.price(steps, kept), [buffer for buffer in kept if buffer not in must]
-            if price.cycles <= within or not others:
+            if price.cycles <= usual.cycles or not others:
                 return price, kept
             if not self._has_time():
+                if not must:
+                    return usual, []
                 kept = [buffer for buffer in kept if buffer in must]
                 return self.price(steps, kept), kept
             goes = others[-1]

@@ -8,6 +8,7 @@ import numpy as np
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.operators import Conv2d, Linear
 from pearray.golden import integer
+from pearray.golden.models import RESNET50_STAGES
 from pearray.workloads.workload import load_workload
 
 __all__ = ["CONFIG", "HEADING", "INTRODUCTION", "NETWORKS", "image_rows", "image_runs"]
@@ -35,6 +36,25 @@ NETWORKS: dict[str, Printed] = {
     "efficientnet-b0": Printed("-", "-", "-"),
 }
 
+#: Rows and columns of the array.
+_SIDE = 32
+
+
+def _sums() -> str:
+    """What the sums at the ends of ResNet-50's blocks take of the array, in a sentence."""
+    size, channels, elements = 56, 64, 0
+    products = (2 * size)**2 * 7 * 7 * 3 * 64 + 2048 * 1000
+    for blocks, width, stride in RESNET50_STAGES:
+        size, wide = size // stride, 4 * width
+        for block in range(blocks):
+            products += size**2 * (channels * (width + wide * (block == 0)) + (3 * 3 * width + wide) * width)
+            channels, elements = wide, elements + size**2 * wide
+    useful, sums = products / _SIDE**2, 2 * elements // _SIDE
+    return (f"Its sums of two tensors, {elements:,} elements, pass the array, a row of which takes one operand a cycle: in "
+            f"{sums:,} cycles that makes no product, so that no program of this array uses more than "
+            f"{100 * useful / (useful + sums):.1f} % of it.")
+
+
 INTRODUCTION = f"""\
 ## {HEADING}
 
@@ -48,7 +68,7 @@ about half of what a layer makes is.
 * **VGG-16** has 13 CONV layers; 16 counts its fully connected ones, which the deck lists as well.
 * **GoogLeNet** has 57; 21 is how many stand behind one another. With images of 112, 56, 28, 14 and 7 pixels on a
   side, as published, it takes 1.58 G multiply-accumulates; the deck's 1.43 G follow from 112, 55, 27, 13 and 6.
-* **ResNet-50** has 53, of which four are shortcuts, whose weights and multiply-accumulates the deck counts.
+* **ResNet-50** has 53, of which four are shortcuts, whose weights and multiply-accumulates the deck counts. {_sums()}
 
 """ + (
     "| run | CONV layers | deck | weights | deck | MACs | deck | weights not zero | inputs | products | cycles "

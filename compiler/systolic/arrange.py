@@ -132,7 +132,7 @@ class _Arranger:
         """The best number and order of strips of a chain, if it is no slower alone than layer by layer."""
         whole = [step for stage in chain.stages for step in stage.steps]
         usual = self.search.price(whole, [])
-        least, _ = self.search.most(whole, usual.cycles)
+        least, _ = self.search.most(whole, usual)
         best: _Cut | None = None
         choices = [(count, lags, 2) for count in self._counts(chain) for lags in _lags(len(chain.stages))]
         for choice in choices:
@@ -194,12 +194,12 @@ def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stag
     arranger = _Arranger(config, timing, stages, wanted)
     search = arranger.search
     usual = search.price(order.steps, [])
-    price, kept = search.most(order.steps, usual.cycles)
+    price, kept = search.most(order.steps, usual)
     cuts = arranger.cuts(kept)
     while cuts:
         steps = arranger.spliced(cuts, [cut.steps(MemoryPlan(keep=False)) for cut in cuts])
         between = [buffer for cut in cuts for buffer in cut.chain.between]
-        found, held = search.most(steps, usual.cycles, between)
+        found, held = search.most(steps, usual, between)
         if found.cycles <= usual.cycles and found.total < price.total:
             kept = held
             order = _cut(arranger, cuts, plan, stages, layers)

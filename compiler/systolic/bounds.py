@@ -4,7 +4,7 @@ The bound follows the array, the ports and post-processing in the order of the s
 is loaded once at least, a bank of sums is free when its POSTs have read it, and the last outputs have to leave.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...hdl.shell.block_walk import BlockWalker
@@ -14,6 +14,7 @@ from ...hdl.systolic.slots import CONTINUATION
 from ...memory import MemoryTiming
 from ..steps import Group
 from ..timing.bursts import bursts, data_cycles
+from ..timing.latencies import Limit
 from .handover import release
 from .steps import ContractionStep
 from .timing import Execution, Latencies, execution, is_toeplitz
@@ -81,6 +82,28 @@ class Bounds:
                     last = max(last, written + timing.write_latency)
         return last + TokenGates.DONE_LATENCY + 2
 
+    def limit(self, steps: Sequence[ContractionStep], most: float) -> Limit:
+        """Limit by which the program of some steps is followed no further than to where it must take more cycles."""
+        c, outputs = self._c, [output for group in _groups(steps) for output in group.outputs]
+        gate, rest = TokenGates.DONE_LATENCY, TokenGates.DONE_LATENCY + 2
+        posts: list[int] = []
+        if outputs:
+            body, stores = outputs[-1].body, outputs[-1].stores
+            if stores:
+                rest += gate + BlockWalker.LATENCY + c.store_data + self._timing.write_latency
+                rest += sum(self._once(each, self._beats) for each in stores)
+            posts = [rest := rest + self._once(body, c.posting).done]
+            posts += [rest := rest + self._once(output.body, c.posting).ready for output in reversed(outputs[:-1])]
+        last = steps[-1]
+        # Of the last group the POSTs are still to come.
+        after = posts[len(last.group.outputs) - 1] + gate if last.group.outputs else TokenGates.DONE_LATENCY + 2
+        execution = self._once(last.body, self._execution)
+        executes = [after := after + c.through + execution.leaving]
+        for step in reversed(steps[1:]):
+            pixels, tiles, period, _, _ = self._once(step.body, self._execution)
+            executes.append(after := after + (tiles - 1) * period + pixels)
+        return Limit(most, executes[::-1], posts[::-1])
+
     def load_beats(self, steps: Sequence[ContractionStep]) -> int:
         """Cycles of the data channel for what steps load, each tile once."""
         tiles = {id(use.tile): use.tile for step in steps for use in step.operands}
@@ -112,3 +135,12 @@ class Bounds:
         if body.get("fill"):
             return 0
         return sum(map(self._cycles.__getitem__, bursts(self._config, body).sizes))
+
+
+def _groups(steps: Sequence[ContractionStep]) -> Iterator[Group]:
+    """Groups of steps, in order."""
+    before: Group | None = None
+    for step in steps:
+        if step.group is not before:
+            before = step.group
+            yield before

@@ -51,7 +51,10 @@ class _Regions:
 
     def __init__(self, parts: tuple[Region, ...]):
         self.parts = parts
-        self.kinds = Counter(Region(0, part.images, 0, part.rows, 0, part.columns) for part in parts)
+        # Of thousands of regions only few shapes: these are counted as plain numbers.
+        shapes = Counter((part.image1 - part.image0, part.p1 - part.p0, part.q1 - part.q0) for part in parts)
+        self.kinds = {Region(0, images, 0, rows, 0, columns): count
+                      for (images, rows, columns), count in shapes.items()}
         self.largest = max(self.kinds, key=lambda part: part.pixels)
 
 
@@ -80,9 +83,10 @@ class Chooser:
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
         """What was found before for a key, else what `make` makes."""
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = make()
+        return found
 
     def _regions(self, pixels: int) -> _Regions:
         """The output in regions of at most `pixels`, or as it is to be cut; equal cuts are one object."""
@@ -92,7 +96,8 @@ class Chooser:
         def make() -> _Regions:
             problem = self._problem
             parts = tuple(split_region(Region(0, problem.images, 0, problem.p, 0, problem.q), pixels))
-            return self._once(parts, lambda: _Regions(parts))
+            # As many parts of the same shape in front are the same parts.
+            return self._once(("cut", len(parts), parts[0]), lambda: _Regions(parts))
 
         return self._once(("regions", pixels), make)
 
@@ -311,9 +316,10 @@ class Chooser:
         """Tilings of least estimated cycles, and these, the best first."""
         found: dict[object, tuple[float, _Candidate]] = {}
         fewest: dict[int, int] = {}
+        whole_k, whole_channels = self._problem.k, self._problem.cg
         for candidate in dict.fromkeys(self._candidates()):
             # Pieces of a small part of what fits have no merit of their own.
-            parts = -(-self._problem.k // candidate.k) + -(-self._problem.cg // candidate.channels)
+            parts = -(-whole_k // candidate.k) + -(-whole_channels // candidate.channels)
             if found and parts > 64 and parts > 4 * fewest.get(candidate.block, 1 << 30):
                 continue
             regions = self._regions(candidate.region)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from ...hdl.shell.commands import ROW_WRAP
 from ...hdl.shell.config import Config
-from ...hdl.systolic.execute import Execute
 from .timing import Latencies, execution
 
 __all__ = ["release"]
@@ -32,7 +31,7 @@ def release(config: Config, post: Mapping[str, int], execute: Mapping[str, int])
     vectors, _, period, _, _ = execution(config, execute)
     each, rows, tile = constants.of_row(post), post["m_count"], (post["n_count"] - 1) * post.get("acc_nstep", 0)
     # Cycles from then to the first sum that the EXECUTE can come to; its second tile begins a period later.
-    begins = Execute.untouched_of(config) + 1
+    begins = constants.untouched + 1
     left = min((begins + period) // each, rows)
     # The first vector and the POST's first row are as far apart; rows wrap, so that a part may lie before the former.
     ahead = ((post.get("acc_base", 0) + tile) % ROW_WRAP - execute.get("acc_base", 0)) % depth

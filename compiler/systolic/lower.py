@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...hdl.post.average import SEARCH
 from ..kernels.regions import Region
@@ -39,12 +39,14 @@ class _Execute(NamedTuple):
 
 
 class _Lowering:
-    def __init__(self, tiling: Tiling, layer: Layer, plan: MemoryPlan, held: Sequence[Held] = ()):
+    def __init__(self, tiling: Tiling, layer: Layer, plan: MemoryPlan, held: Sequence[Held] = (),
+                 known: dict[object, Any] | None = None):
         #: Tiles of others that may be read, and what stands in tiles of its own.
         self._others, self.held = held, list[Held]()
         self._layer, self._problem, self._tiling = layer, layer.problem, tiling
         added = [Layer(each, layer.config, layer.timing) for each in layer.problem.added]
-        self._makers = [TileMaker(each, plan) for each in (layer, *added)]
+        known = {} if known is None else known
+        self._makers = [TileMaker(each, plan, known.setdefault(term, {})) for term, each in enumerate((layer, *added))]
         self._outputs = OutputMaker(self._makers[0])
         #: Lines at which activation tiles are cut into pieces; EXECUTEs of a group of some shape; tiles. Keys name
         #: regions by their identity, and boxes by their places.
@@ -217,17 +219,25 @@ class _Lowering:
 
     def _shape(self, visit: Visit, part: Region, tiles: Tiles, is_first: bool) -> list[_Execute]:
         """EXECUTEs of a group; only in the first one's do tiles of weights come in pieces."""
-        region, block = visit.region, visit.block
+        region, block, tiling = visit.region, visit.block, self._tiling
         tile0 = 0 if self._problem.channelwise else block[0]
-        sliced = len(self._tiling.a_cuts) > 0 and region is self._tiling.regions[0]
+        sliced = len(tiling.a_cuts) > 0 and region is tiling.regions[0]
         key = (region.images, region.rows, region.columns,
                part.image0 - region.image0, part.image1 - region.image0, part.p0 - region.p0, part.p1 - region.p0,
                part.q0 - region.q0, part.q1 - region.q0, tiles[0] - tile0, tiles[1] - tile0, block[0] - tile0,
                block[1] - tile0, is_first, sliced, *self._places(region, block))
         found = self._shapes.get(key)
-        if found is not None:
-            return found
-        found = self._shapes[key] = []
+        if found is None:
+            # Only of the first group it matters where operands are cut, and what leads.
+            cuts = (tiling.k_cuts, tiling.meets_rows, *self._led, None, *self._early) if is_first else ()
+            found = self._shapes[key] = self._makers[0].known(
+                ("shape", key, tiling.boxes(self._layer, block), tiling.w_boxes, cuts),
+                lambda: self._executes(visit, part, tiles, is_first, sliced))
+        return found
+
+    def _executes(self, visit: Visit, part: Region, tiles: Tiles, is_first: bool, sliced: bool) -> list[_Execute]:
+        """EXECUTEs of a group, of whose first lines of activations channels come one after another if `sliced`."""
+        region, block, found = visit.region, visit.block, list[_Execute]()
         for term in range(len(self._makers)):
             for place, a_box in enumerate(self._tiling.boxes(self._layer, block)):
                 for inner, w_box in enumerate(self._tiling.w_boxes[place]):
@@ -363,6 +373,13 @@ def lower_visits(tiling: Tiling, layer: Layer, plan: MemoryPlan,
     return list(lowering.visits()), lowering.held
 
 
-def lower(tiling: Tiling, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:
-    """Steps of a layer, in order."""
-    return list(_Lowering(tiling, layer, plan).steps())
+def lower(tiling: Tiling, layer: Layer, plan: MemoryPlan,
+          known: dict[object, Any] | None = None) -> list[ContractionStep]:
+    """Steps of a layer, in order.
+
+    Parameters
+    ----------
+    known : dict, optional
+        What programs of this very layer have in common, which grows: where many are made, each is made of it.
+    """
+    return list(_Lowering(tiling, layer, plan, known=known).steps())

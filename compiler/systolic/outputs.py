@@ -44,6 +44,15 @@ class OutputMaker:
 
     def _rows(self, part: Region, group: int, tiles: Tiles, start: int, pieces: int, grid: Grid) -> Iterator[Output]:
         """Outputs of tiles that share constants, whose sums stand from row `start` on."""
+        key = "outputs", part, group, tiles, start, pieces, grid
+        for plain, first, rows in self._maker.known(key, lambda: [*self._plain(*key[1:])]):
+            output = Output(plain.body, plain.size, plain.stores, plain.target)
+            self._add_constants(output, group, tiles, first, rows)
+            yield output
+
+    def _plain(self, part: Region, group: int, tiles: Tiles, start: int, pieces: int,
+               grid: Grid) -> Iterator[tuple[Output, int, int]]:
+        """Outputs without their constants, and the first row of these and their number."""
         config, finish, wide, (_, valid) = self._config, self._problem.finish, self._layer.wide, self._layer.span(tiles)
         cols, item, count, sums = config.array.cols, finish.item(config), tiles[1] - tiles[0], finish.sums
         # Columns without a channel of their own may spill over what is written later: the next tile, the next row.
@@ -68,14 +77,14 @@ class OutputMaker:
             output = Output(body, ((rows - 1) * pitch + last) * item,
                             self._stores(y, piece, group, tiles, pitch, grid.line),
                             (y.buffer, piece.numbers(y), valid))
-            self._add_constants(output, group, tiles, piece.q0, rows)
+            body |= self._of_constants(tiles)
             if is_packed:
                 self._walk_back(body)
             if finish.steps is not None:
                 # Each tile of a POST is another term, or a step of the search.
                 body |= {"n_count": self._layer.walks, "acc_nstep": part.pixels, "out_nstep": 0, "search": 1,
                          "average": int(finish.terms is not None)}
-            yield output
+            yield output, piece.q0, rows
 
     @staticmethod
     def _walk_back(body: dict[str, int]) -> None:
@@ -87,37 +96,41 @@ class OutputMaker:
                 body[base] = body.get(base, 0) + behind * body[step]
                 body[step] = -body[step] % wrap
 
-    def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
-        """Let an output of rows `first` and on use its biases, scales and tables."""
-        finish, maker, body = self._problem.finish, self._maker, output.body
+    def _of_constants(self, tiles: Tiles) -> dict[str, int]:
+        """Fields of a POST that say how it uses biases, scales and tables of some tiles."""
+        finish, body = self._problem.finish, dict[str, int]()
         step, span = self._config.array.cols // self._config.post.lanes, self._const_span(tiles)
         base = (tiles[0] - span[0]) * step
         if finish.bias_rows is not None:
-            output.bias = Use(maker.bias_rows(tiles, first, first + rows), 1)
             body |= {"bias_mstep": (tiles[1] - tiles[0]) * step, "bias": 1, "bias_nstep": step}
         elif finish.bias is not None:
-            output.bias = Use(maker.bias(group, span), 1)
             body |= {"bias_base": base, "bias": 1, "bias_nstep": step}
         if finish.pair is not None:
             body["pair"] = 1
-            output.pair = Use(maker.pair(), 1)
-        elif finish.steps is not None:
-            output.pair = Use(maker.pair(), 1)
         if finish.product is not None:
             first, second, addend = finish.product
             body |= {"product": 1, "bias_base": first | second << 8, "bias_nstep": addend & 0xFFFF,
                      "bias_mstep": addend >> 16 & 15}
         if finish.rounding is Rounding.NONE:
-            if finish.relu:
-                body["table"] = 1
-            return
+            return body | {"table": 1} if finish.relu else body
         assert finish.entries is not None
-        output.scale = Use(maker.scale(group, span), 1)
         if finish.entries.size > 1:
             body |= {"per_channel": 1, "scale_nstep": step, "scale_base": base}
-        if finish.table is not None:
-            body["table"] = 1
-            output.table = Use(maker.table(tiles[0]), 1)
+        return body | {"table": 1} if finish.table is not None else body
+
+    def _add_constants(self, output: Output, group: int, tiles: Tiles, first: int, rows: int) -> None:
+        """Let an output of rows `first` and on use its biases, scales and tables."""
+        finish, maker, span = self._problem.finish, self._maker, self._const_span(tiles)
+        if finish.bias_rows is not None:
+            output.bias = Use(maker.bias_rows(tiles, first, first + rows), 1)
+        elif finish.bias is not None:
+            output.bias = Use(maker.bias(group, span), 1)
+        if finish.pair is not None or finish.steps is not None:
+            output.pair = Use(maker.pair(), 1)
+        if finish.rounding is not Rounding.NONE:
+            output.scale = Use(maker.scale(group, span), 1)
+            if finish.table is not None:
+                output.table = Use(maker.table(tiles[0]), 1)
 
     def _pieces(self, part: Region, most: int, pieces: int, grid: Grid) -> tuple[View, list[tuple[int, Region]]]:
         """Cut a group's pixels into what POSTs write at once, at most `most` rows of sums, at least `pieces` parts.

@@ -17,7 +17,7 @@ from ..program import Program, Read
 from ..schedule import OperandMemory, Posted, Scheduler
 from ..scratchpads import NoPlaceError, Scratchpad
 from ..steps import Tile, Use
-from ..timing.latencies import UnendingError
+from ..timing.latencies import Limit, UnendingError
 from .cost import execute_cycles, load_cycles
 from .handover import release
 from .repeat import Repeats
@@ -313,9 +313,10 @@ def _standing(use: Use) -> tuple[int, int, np.ndarray | None]:
     return first, end, None if end - first == found.size else found - first
 
 
-def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep]) -> float:
-    """Cycles of a program of some steps, infinitely many if it would never end."""
+def cycles_of(config: SystolicConfig, timing: MemoryTiming, steps: Sequence[ContractionStep],
+              limit: Limit | None = None) -> float:
+    """Cycles of a program of some steps, infinitely many if it would never end, or takes more than it may."""
     try:
-        return float(timeline(config, schedule(config, timing, steps), timing).cycles)
+        return float(timeline(config, schedule(config, timing, steps), timing, limit).cycles)
     except UnendingError:
         return float("inf")

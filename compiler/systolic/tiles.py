@@ -1,7 +1,9 @@
 """Tiles of a layer: which bytes of memory they hold and how they stand in the scratchpads."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -36,18 +38,34 @@ def stored(memory: int, size: int, dram: int) -> Tile:
 
 
 class TileMaker:
-    """Makes each tile of a layer once; the plan says where packed constants go."""
+    """Makes each tile of a layer once; the plan says where packed constants go.
 
-    def __init__(self, layer: Layer, plan: MemoryPlan):
+    Parameters
+    ----------
+    known : dict, optional
+        What is the same in all programs of the layer, as far as others have found it: commands that are equal have one
+        body, of which what it costs need be found only once.
+    """
+
+    def __init__(self, layer: Layer, plan: MemoryPlan, known: dict[object, Any] | None = None):
         self.layer, self.problem = layer, layer.problem
         self._config, self._plan = layer.config, plan
         self._made: dict[object, Tile] = {}
-        self._geometries: dict[tuple[Region, Box], Geometry] = {}
+        self._known: dict[object, Any] = {} if known is None else known
+        self._geometries: dict[tuple[Region, Box], Geometry] = self.known("geometries", dict[Any, Any])
+
+    def known(self, key: object, find: Callable[[], Any]) -> Any:
+        """What a key stands for in all programs of the layer; it must stay as it is."""
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = find()
+        return found
 
     def _once(self, key: object, make: Callable[[], Tile]) -> Tile:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = make()
+        return found
 
     def geometry(self, region: Region, box: Box) -> Geometry:
         """How the input of `region` for `box` stands."""
@@ -79,7 +97,9 @@ class TileMaker:
             if windows:
                 parts[:1] = [(lines, parts[0][1], columns) for lines, columns in windows]
             parts += [(lines, (0, box.channels), None) for lines in others]
-            pieces = [self._piece(region, group, box, *part) for part in parts]
+            found = (self.known(("piece", region, group, box, part), partial(self._piece, region, group, box, *part))
+                     for part in parts)
+            pieces = [Piece(piece.loads, piece.sources) for piece in found]
             return Tile(Destination.ACTIVATION.value, self.a_size(region, box), pieces)
 
         return self._once(("a", region, group, box), make)
@@ -282,9 +302,12 @@ class TileMaker:
         values = problem.finish.bias if name == "bias" else problem.finish.entries
         assert isinstance(values, np.ndarray)
 
-        def make() -> Tile:
-            data = operand_array(self._padded(values.astype(np.int64).reshape(problem.groups, problem.ng)),
+        def pack() -> bytes:
+            return operand_array(self._padded(values.astype(np.int64).reshape(problem.groups, problem.ng)),
                                  item).tobytes()
+
+        def make() -> Tile:
+            data = self.known((name, "packed"), pack)
             address = self._plan.constant(problem.name, len(data), lambda: data, key=(name, data))
             return stored(memory, (tiles[1] - tiles[0]) * line,
                           address + (group * self.layer.tiles + tiles[0]) * line)
@@ -296,12 +319,12 @@ class TileMaker:
         problem, cols = self.problem, self._config.array.cols
         table = problem.finish.table
         assert table is not None
-        data = operand_array(table, 1).tobytes()
         first, count, step = 0, cols, 0
         if table.ndim == 2:
             (first, count), step = self.layer.span((tile, tile + 1)), 256
 
         def make() -> Tile:
+            data = operand_array(table, 1).tobytes()
             address = self._plan.constant(problem.name, len(data), lambda: data, key=("table", data))
             return Tile(Destination.TABLE.value, cols * 256, [Piece([block(
                 dram=address + first * 256, length=256, dims=[(count, step, 256)])])])
@@ -310,18 +333,23 @@ class TileMaker:
 
     def pair(self) -> Tile:
         """Tile of the tables of pairs, or of terms and steps."""
-        config, finish = self._config, self.problem.finish
-        words = np.zeros((1 << 8, pair_words(config)), np.int64)
+        config = self._config
+
+        def make() -> Tile:
+            data = self.known("pairs", self._packed_pair)
+            address = self._plan.constant(self.problem.name, len(data), lambda: data, key=("pair", data))
+            return stored(config.pair_memory, len(data), address)
+
+        return self._once("pair", make)
+
+    def _packed_pair(self) -> bytes:
+        """Tables of pairs, or terms and steps, as they stand in memory."""
+        finish = self.problem.finish
+        words = np.zeros((1 << 8, pair_words(self._config)), np.int64)
         if finish.pair is not None:
             words[:, :2] = pair_entries(finish.pair).T
         if finish.terms is not None:
             words[:, 0] = finish.terms.view(np.int32)
         if finish.steps is not None:
             words[1:, 1] = finish.steps
-        data = operand_array(words, 4).tobytes()
-
-        def make() -> Tile:
-            address = self._plan.constant(self.problem.name, len(data), lambda: data, key=("pair", data))
-            return stored(config.pair_memory, len(data), address)
-
-        return self._once("pair", make)
+        return operand_array(words, 4).tobytes()

@@ -183,10 +183,12 @@ class _Timer:
         # Groups so small that rows must be handed over have not paid in networks: mnist takes 0.5 % more with them.
         self._bounds = Bounds(layer.config, layer.timing, hands_over=is_alone)
         self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
+        #: What the programs have in common.
+        self._known: dict[object, Any] = {}
 
     def steps_of(self, tiling: Tiling) -> int:
         """Steps of its program."""
-        return len(lower(tiling, self._layer, MemoryPlan(keep=False)))
+        return len(lower(tiling, self._layer, MemoryPlan(keep=False), self._known))
 
     def least(self, choices: list[Tiling], enough: float, most: float) -> tuple[float, Tiling] | None:
         """The choice of least cycles, if these are fewer than `most`.
@@ -196,7 +198,7 @@ class _Timer:
         best = None
         for option in dict.fromkeys(choices):
             if self._left > 0 and (best is None or best[0] > enough):
-                cycles = self.cycles(option, most - 1)
+                cycles = self.cycles(option, most)
                 if cycles < most:
                     most, best = cycles, (cycles, option)
         return best
@@ -207,19 +209,21 @@ class _Timer:
         self._left += _SMALL_STEPS
         for option in choices:
             if self._left > 0 and (not found or min(found) > enough):
-                found.setdefault(self.cycles(option, _BEHIND * min(found, default=float("inf"))), option)
+                most = _BEHIND * min(found, default=float("inf"))
+                found.setdefault(self.cycles(option, most, follow=True), option)
         return [(cycles, found[cycles]) for cycles in sorted(found)[:_IMPROVED] if cycles < float("inf")]
 
-    def cycles(self, tiling: Tiling, most: float) -> float:
+    def cycles(self, tiling: Tiling, most: float, *, follow: bool = False) -> float:
         """Cycles of the layer alone, infinitely many if there are more than `most`, or it would never end.
 
         Where tensors may stay on chip for other layers, what is loaded twice has a price of its own: memory is spared
-        for a reason.
+        for a reason. Those that `follow` are told of more than `most` cycles, too, unless a bound shows them at once.
         """
         layer = self._layer
-        steps = lower(tiling, layer, MemoryPlan(keep=False))
+        steps = lower(tiling, layer, MemoryPlan(keep=False), self._known)
         self._left -= len(steps)
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
-        cycles = cycles_of(layer.config, layer.timing, steps)
-        return cycles + BEAT * self._bounds.load_beats(steps) if self._spares else cycles
+        spared = BEAT * self._bounds.load_beats(steps) if self._spares else 0.0
+        limit = None if follow or most == float("inf") else self._bounds.limit(steps, most - spared)
+        return cycles_of(layer.config, layer.timing, steps, limit) + spared

@@ -7,11 +7,12 @@ from ...hdl.shell.config import Config
 from ...hdl.systolic.accumulator import Accumulators
 from ...hdl.systolic.slots import CONTINUATION
 from ...memory import DEFAULT_MEMORY, MemoryTiming
-from ..program import Program
+from ..program import Program, Stream
 from ..timing import machine
+from ..timing.latencies import Limit
 from ..timing.machine import EXECUTE, Machine
 from ..timing.queues import FREED
-from .timing import Latencies, continues, execution
+from .timing import Execution, Latencies, continues, execution
 
 __all__ = ["Timeline", "timeline"]
 
@@ -32,22 +33,31 @@ class _Machine(Machine):
 
     _c: Latencies
 
-    def __init__(self, config: Config, program: Program, timing: MemoryTiming):
-        super().__init__(config, program, timing, Latencies.of(config))
+    def __init__(self, config: Config, program: Program, timing: MemoryTiming, limit: Limit | None):
+        super().__init__(config, program, timing, Latencies.of(config), limit)
         #: EXECUTE taken last, banks of all, and those that continue the tiles of the one before.
         self._before = -1
+        #: What EXECUTEs take, by the identity of their bodies.
+        self._executions: dict[int, Execution] = {}
         self._banks: dict[int, int] = {}
         self.continued: set[int] = set()
         self._array_end = self._mode = self.waiting = 0
         self.starts: dict[int, int] = {}
+        last: Stream | None = None
         for stream, place, body, _, values in program.entries():
-            if stream.opcode.value - 1 == EXECUTE:
-                self._banks[place] = values[stream.fields.index("bank")] if "bank" in stream.fields else body["bank"]
+            if stream is not last:
+                last, executes = stream, stream.opcode.value - 1 == EXECUTE
+                bank = stream.fields.index("bank") if "bank" in stream.fields else -1
+            if executes:
+                self._banks[place] = values[bank] if bank >= 0 else body["bank"]
 
     def _execute(self, time: int) -> None:
         index, constants = self._slot[EXECUTE], self._c
         body = self._bodies[index]
-        vectors, tiles, period, slots, leaving = execution(self._config, body)
+        found = self._executions.get(id(body))
+        if found is None:
+            found = self._executions[id(body)] = execution(self._config, body)
+        vectors, tiles, period, slots, leaving = found
         held, time = time, max(time, self._array_ready)
         mode = body.get("output_stationary", 0)
         if mode != self._mode:
@@ -64,6 +74,8 @@ class _Machine(Machine):
         self.waiting += start - max(time + 1, self._array_end + 1) + (tiles - 1) * (period - vectors)
         self._array_ready = start + (tiles - 1) * period
         self._array_end = self._array_ready + vectors - 1
+        if self._limit is not None:
+            self._check(self._limit.executes, EXECUTE, self._array_end)
         self._at(time + 1, FREED, EXECUTE)
         self._finished(EXECUTE, index, self._array_end + constants.through + leaving)
 
@@ -75,14 +87,20 @@ class _Machine(Machine):
                 and continues(self._config, body, self._bodies[before]))
 
 
-def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Timeline:
+def timeline(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY,
+             limit: Limit | None = None) -> Timeline:
     """Run a program's queues, ports and engines against each other.
+
+    Parameters
+    ----------
+    limit : Limit, optional
+        Cycles that it may take: it is not followed further than to where it must take more.
 
     Raises
     ------
     UnendingError
-        If the program would never end.
+        If the program would never end; :class:`..timing.latencies.LateError` if it takes more cycles than it may.
     """
-    running = _Machine(config, program, timing)
+    running = _Machine(config, program, timing, limit)
     running.run()
     return Timeline(**running.times(), waiting=running.waiting, starts=running.starts, continued=running.continued)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import NamedTuple
+from weakref import ref
 
 from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.shell.config import Config
@@ -54,19 +55,37 @@ class Latencies(SharedLatencies):
     turns: int
     leaving: int
     drain: int
+    #: Cycles before an EXECUTE that was let go comes to its first sum.
+    untouched: int
 
     @staticmethod
-    @cache
     def of(config: Config) -> "Latencies":
-        """SharedLatencies of a configuration."""
-        arithmetic = config.arithmetic
+        """Latencies of a configuration, found once for each."""
+        found = _FOUND.get(id(config))
+        if found is None or found[0]() is not config:
+            # Asked for at each command: by identity, since to hash a configuration takes longer than all else of that.
+            found = _FOUND[id(config)] = ref(config, partial(_forget, id(config))), Latencies._of(config)
+        return found[1]
+
+    @staticmethod
+    def _of(config: Config) -> "Latencies":
+        arithmetic, untouched = config.arithmetic, Execute.untouched_of(config)
         return Latencies(
-            **SharedLatencies.shared(config, Execute.untouched_of(config)),
+            **SharedLatencies.shared(config, untouched), untouched=untouched,
             through=Execute.through_of(config), prepare=PREPARATION,
             slots_top=tile_slots(config, left=False), slots_left=tile_slots(config, left=True),
             slots_toeplitz=toeplitz_slots(config), slots_continuing=continuing_slots(config),
             wait_continuing=continuing_wait(config), turns=arithmetic.add_latency,
             leaving=SystolicArray.drain_interval_of(config.array.rows, arithmetic) - 1, drain=drain_cycles(config))
+
+
+#: Configurations that there are, and their latencies, by identity.
+_FOUND: dict[int, tuple[ref[Config], Latencies]] = {}
+
+
+def _forget(identity: int, _: object) -> None:
+    """Forget a configuration that is no more."""
+    _FOUND.pop(identity, None)
 
 
 class Execution(NamedTuple):

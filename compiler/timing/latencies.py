@@ -1,6 +1,6 @@
 """What the engines that all kinds of array share take, in cycles: the shell's, and post-processing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,11 +19,26 @@ from ...hdl.shell.queues import slot_bits
 from ...hdl.shell.storer import Storer
 from ...hdl.shell.writer import Writer
 
-__all__ = ["Posting", "SharedLatencies", "UnendingError"]
+__all__ = ["LateError", "Limit", "Posting", "SharedLatencies", "UnendingError"]
 
 
 class UnendingError(PearrayError):
     """A program that would never end, as far as the model of time can tell."""
+
+
+class LateError(UnendingError):
+    """A program that takes more cycles than it may."""
+
+
+class Limit(NamedTuple):
+    """How many cycles a program may take."""
+
+    most: float
+    #: Cycles, at least, from the last operand vector of each EXECUTE, and from where each POST begins, to the done
+    #: flag: what is behind them in the same queue takes its time.
+    executes: Sequence[int]
+    posts: Sequence[int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedLatencies:

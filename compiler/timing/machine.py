@@ -6,7 +6,7 @@ between them; cycles in which nothing is decided cost nothing.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop
 from typing import Any
@@ -18,9 +18,9 @@ from ...hdl.post.row_softmax import RowPass, RowSoftmax
 from ...hdl.shell.config import Config
 from ...hdl.shell.tokens import TokenGates
 from ...memory import MemoryTiming
-from ..program import Program
+from ..program import Program, Stream
 from .bursts import bursts
-from .latencies import Posting, SharedLatencies, UnendingError
+from .latencies import LateError, Limit, Posting, SharedLatencies, UnendingError
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
 
@@ -76,12 +76,15 @@ class Machine(Queues):
         Timing of the memory behind it.
     constants : SharedLatencies
         What its engines take.
+    limit : Limit, optional
+        Cycles that it may take: it is followed no further than to where it must take more.
     """
 
-    def __init__(self, config: Config, program: Program, timing: MemoryTiming, constants: SharedLatencies):
+    def __init__(self, config: Config, program: Program, timing: MemoryTiming, constants: SharedLatencies,
+                 limit: Limit | None = None):
         length = program.length
         super().__init__(constants, ReadPort(config, timing), length, len(config.commands.queues))
-        self._config = config
+        self._config, self._limit = config, limit
         self.cycles = 0
         #: Cycles in which the commands of each queue completed, and in which POSTs gave their sums back.
         self._counts: list[list[int]] = [[0] for _ in config.commands.queues]
@@ -111,9 +114,11 @@ class Machine(Queues):
 
     def _read(self, program: Program) -> None:
         """Take queue and body of each command, and what it waits for: lists of completions, how long they must be."""
+        last: Stream | None = None
         for stream, place, body, numbers, values in program.entries():
-            queue = stream.opcode.value - 1
-            if body.get("fill") or not _UNTIMED.issuperset(stream.fields):
+            if stream is not last:
+                last, queue, is_timed = stream, stream.opcode.value - 1, not _UNTIMED.issuperset(stream.fields)
+            if is_timed or body.get("fill"):
                 body = {**body, **dict(zip(stream.fields, values, strict=True))}
             self._queue_of[place], self._bodies[place] = queue, body
             self._waits[place] = [(self._counted(queue, each, body), number)
@@ -227,6 +232,12 @@ class Machine(Queues):
         elif before >= 0:
             self._load_ready = max(self._load_ready, reads.taken[before] + 2)
 
+    def _check(self, rests: Sequence[int], queue: int, time: int) -> None:
+        """Raise an error if the program takes too long, as a command's time tells of what must follow it."""
+        assert self._limit is not None
+        if time + rests[len(self._counts[queue]) - 1] > self._limit.most:
+            raise LateError(f"the program takes more than {self._limit.most} cycles")
+
     @abstractmethod
     def _execute(self, time: int) -> None:
         """Let the array take the command in the slot of EXECUTEs from a cycle on."""
@@ -259,6 +270,8 @@ class Machine(Queues):
         if body.get("moments") or body.get("normed"):
             time = self._wait_for_roots(time, body)
         self._post_ready = self.kept[index] = time + posting.ready
+        if self._limit is not None:
+            self._check(self._limit.posts, POST, time)
         if body.get("softmax"):
             self._softmax = time + constants.start + posting.read - 1
         self.posted.append(time + posting.released)

@@ -170,9 +170,10 @@ class Queues(ABC):
             if not stored or self._valid[queue] or self._filling[queue] or stored[0][1] >= time \
                     or self._slot[queue] >= 0:
                 continue
-            if any(entries and entries[-1][1] == time for entries in self._stored):
-                self._at(time + 1, CHOOSE)
-                return
+            for entries in self._stored:
+                if entries and entries[-1][1] == time:
+                    self._at(time + 1, CHOOSE)
+                    return
             index, first, last = stored.popleft()
             read = max(time + self._c.beats, last + 1)
             self._filling[queue], self._slot[queue], self._read_until = True, index, read + 1

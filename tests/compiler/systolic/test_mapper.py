@@ -8,8 +8,13 @@ from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
 from pearray.compiler.kinds import compiler_for
 from pearray.compiler.operators import Conv2d, Gemm, LinearGrad, Requant
+from pearray.compiler.placement import MemoryPlan
 from pearray.compiler.systolic import mapper, repeat, tiling
 from pearray.compiler.systolic.bounds import Bounds
+from pearray.compiler.systolic.lower import lower
+from pearray.compiler.systolic.schedule import schedule
+from pearray.compiler.systolic.timeline import timeline
+from pearray.compiler.systolic.timing import LateError
 
 
 def _gemm(rng, m, k, n, config=None):
@@ -46,8 +51,38 @@ def test_equal_layers_are_planned_once(rng, monkeypatch):
     assert [each.r for each in planned] == [3, 1]
 
 
+def _told(steps):
+    """All that a program says of steps."""
+    def tile(use):
+        return use and (use.pieces, use.tile.memory, use.tile.size, [piece.loads for piece in use.tile.pieces])
+
+    return [(step.body, step.ahead, *map(tile, step.operands),
+             [(output.body, output.size, output.stores, *map(tile, output.constants)) for output in step.group.outputs])
+            for step in steps]
+
+
+def test_what_programs_of_a_layer_share_changes_none(rng, monkeypatch):
+    """Commands that another tiling of the same layer had made for its own cuts would be part of this one's program."""
+    tilings = set()
+
+    def checked(cut, layer, plan, known):
+        made = lower(cut, layer, plan, known)
+        assert _told(made) == _told(lower(cut, layer, MemoryPlan(keep=False)))
+        tilings.add(cut)
+        return made
+
+    monkeypatch.setattr(tiling, "lower", checked)
+    _gemm(rng, 35, 44, 50)
+    shapes = {"x": (1, 6, 13, 12), "w": (10, 6, 3, 3), "b": (10,)}
+    tensors = {role: operands(rng, shape).astype(np.int32 if role == "b" else np.int8)
+               for role, shape in shapes.items()}
+    for operator in (Conv2d(padding=1, requant=Requant.onnx(1.0, 0, 1.0, 0, 700.0, 0)), Conv2d(stride=2)):
+        compile_graph(Graph.of(operator, tensors), configuration())
+    assert len(tilings) > 30
+
+
 def test_bounds_hold(rng, monkeypatch):
-    """A bound above what a program takes would refuse tilings unseen, among them the best."""
+    """A bound above what a program takes would refuse tilings unseen, or stop them, among them the best."""
     timed = []
     least = Bounds.least_cycles
 
@@ -56,11 +91,20 @@ def test_bounds_hold(rng, monkeypatch):
         return timed[-1]
 
     monkeypatch.setattr(Bounds, "least_cycles", noted)
-    cycles_of = tiling.cycles_of
+    stopped = []
 
-    def checked(*args):
-        found = cycles_of(*args)
+    def checked(config, timing, steps, limit=None):
+        program = schedule(config, timing, steps)
+        found = timeline(config, program, timing).cycles
         assert timed[-1] <= found
+        if limit is None:
+            return found
+        try:
+            assert timeline(config, program, timing, limit).cycles == found
+        except LateError:
+            stopped.append(steps)
+            assert limit.most < found
+            return float("inf")
         return found
 
     monkeypatch.setattr(tiling, "cycles_of", checked)
@@ -68,6 +112,7 @@ def test_bounds_hold(rng, monkeypatch):
     for sizes in ((20, 30, 40), (64, 64, 64), (1, 100, 9), (130, 7, 11), (72, 26, 25)):
         _gemm(rng, *sizes)
     assert len(timed) > 20
+    assert len(stopped) > 5
 
 
 def test_dataflows_are_compared_from_the_beginning(rng):
