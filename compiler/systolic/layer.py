@@ -194,6 +194,8 @@ class Tiling:
     meets_rows: bool = False
     #: Pieces in which the first tile of weights comes.
     k_cuts: tuple[int, ...] = ()
+    #: Cut these where what is left over of the array's rows comes first, rather than last: fewer weights to wait for.
+    rest_first: bool = False
     #: Cut the last group into ever smaller ones, so that little is left when the array is done.
     shrink: bool = True
     #: With the diagonal, let a tile of activations hold only the channels of the block it is for.
@@ -234,7 +236,12 @@ class Tiling:
         if run < line < box.size:
             # Runs of a row of the filter are counted from where an EXECUTE begins.
             return (*range(line, box.size, line),)
-        return (*range(rows, run, rows), *range(run, box.size, run))
+        return (*range(self.unit(layer), run, rows), *range(run, box.size, run))
+
+    def unit(self, layer: Layer) -> int:
+        """Elements of the contraction in front of the first of its :meth:`places` that lies within a run."""
+        rows = layer.config.array.rows
+        return self._run(layer) % rows or rows if self.rest_first else rows
 
     def _run(self, layer: Layer) -> int:
         """Elements of the first tile of weights whose activations stand side by side."""
@@ -252,7 +259,7 @@ class Tiling:
     def pieces(self, layer: Layer, growth: float) -> tuple[int, ...]:
         """Growing pieces of the first tile of weights; () for one."""
         rows, size = layer.config.array.rows, self.w_boxes[0][0].size
-        part, at = 1.0, 0
+        part, at = 1.0, self.unit(layer) - rows
         ends: list[int] = []
         for place in self.places(layer):
             if at + rows * round(part) <= place <= size - rows and len(ends) < 12:

@@ -37,6 +37,7 @@ _MANY = 100
 #: POSTs of the last group, unless something is known of it.
 _POSTS = 2
 
+
 def ending(layer: Layer, maker: TileMaker, tiling: Tiling, *, long: bool = False) -> Ending:
     """The groups into which the last one of a layer is cut, and POSTs of the last: those given, else by rates.
 
@@ -91,12 +92,16 @@ def openings(layer: Layer, tiling: Tiling) -> Iterator[Tiling]:
     if not layer.can_lead:
         return
     rows, channels = layer.config.array.rows, tiling.a_boxes[0].channels
-    slices = ((2 * rows, 5 * rows), (2 * rows, 4 * rows, 6 * rows), ()) if layer.can_slice else ((),)
+    slices = ((2, 5), (2, 4, 6), ()) if layer.can_slice else ((),)
+    orders = [tiling]
+    if (other := replace(tiling, rest_first=True)).unit(layer) < rows:
+        orders.append(other)
     for growth, by_row, leads in _OPENINGS:
-        for (first, lead, ahead), larger, cuts in product(leads, (1.2, 1.0), slices):
-            yield replace(tiling, first_pixels=round(first * rows), lead=round(lead * rows),
+        for (first, lead, ahead), larger, cuts, order in product(leads, (1.2, 1.0), slices, orders):
+            ends = (order.unit(layer) + (cut - 1) * rows for cut in cuts)
+            yield replace(order, first_pixels=round(first * rows), lead=round(lead * rows),
                           ahead=max(-1, round(ahead * rows)), growth=growth, by_row=by_row, meets_rows=growth < 2,
-                          k_cuts=tiling.pieces(layer, larger), a_cuts=tuple(cut for cut in cuts if cut < channels))
+                          k_cuts=order.pieces(layer, larger), a_cuts=tuple(end for end in ends if end < channels))
 
 
 def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
@@ -129,7 +134,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         # Not for secrets: a search that finds the same each time.
         changes = _Changes(layer, random.Random(seed), is_alone)
         led = openings(layer, tiling) if tiling.lead and not tiling.ends else iter(())
-        firsts = islice(led, tries // 4) if change == "beginning" else changes.endings(tiling, tries)
+        firsts = islice(led, tries // 3) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -186,8 +191,10 @@ class _Changes:
                 if places := tiling.places(self._layer):
                     toggled = {*tiling.k_cuts[:-1]} ^ {self._choice.choice(places)}
                     tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
+            elif drawn < 0.65 and self._is_alone:
+                tiling = self._turned(tiling)
             elif drawn < 0.86 and self._layer.can_slice:
-                tiling = replace(tiling, a_cuts=self._toggled(tiling.a_cuts, tiling.a_boxes[0].channels, rows))
+                tiling = replace(tiling, a_cuts=self._toggled(tiling))
             elif drawn < 0.9 and self._is_alone:
                 tiling = replace(tiling, growth=self._choice.choice((1.25, 1.4, 1.6, 2)),
                                  by_row=self._choice.random() < 0.7, meets_rows=self._choice.random() < 0.7)
@@ -212,11 +219,25 @@ class _Changes:
                 tiling = replace(tiling, ends=ends)
         return tiling
 
-    def _toggled(self, cuts: tuple[int, ...], size: int, unit: int) -> tuple[int, ...]:
-        """Make or drop one cut, a multiple of `unit` below `size`."""
-        if unit >= size:
-            return cuts
-        return tuple(sorted({*cuts} ^ {unit * self._choice.randint(1, (size - 1) // unit)}))
+    def _toggled(self, tiling: Tiling) -> tuple[int, ...]:
+        """Make or drop one cut of the first pixels' channels, where weights can be cut, too."""
+        size, first = tiling.a_boxes[0].channels, tiling.unit(self._layer)
+        if first >= size:
+            return tiling.a_cuts
+        cut = first + self._rows * self._choice.randint(0, (size - 1 - first) // self._rows)
+        return tuple(sorted({*tiling.a_cuts} ^ {cut}))
+
+    def _turned(self, tiling: Tiling) -> Tiling:
+        """Let what is left over of the array's rows come first instead of last, or last instead of first."""
+        layer, size = self._layer, tiling.a_boxes[0].channels
+        turned = replace(tiling, rest_first=not tiling.rest_first)
+        moved, places = turned.unit(layer) - tiling.unit(layer), turned.places(layer)
+        if not moved:
+            return tiling
+        k_cuts = [cut if cut in places else cut + moved for cut in tiling.k_cuts[:-1]]
+        a_cuts = (cut + moved for cut in tiling.a_cuts)
+        return replace(turned, k_cuts=turned.cut_at(layer, [cut for cut in k_cuts if cut in places]),
+                       a_cuts=tuple(cut for cut in a_cuts if cut < size))
 
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""

@@ -1,6 +1,7 @@
 """How layers begin and end: whatever way is chosen, results stay, and what is chosen saves cycles."""
 
 from dataclasses import replace
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ import pearray as pe
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.kinds import compiler_for
 from pearray.compiler.operators import Conv2d, Gemm
+from pearray.compiler.placement import MemoryPlan
 from pearray.compiler.systolic import mapper
 from pearray.compiler.systolic.candidates import Chooser
 from pearray.compiler.systolic.endings import Work, last_groups
+from pearray.compiler.systolic.lower import lower
+from pearray.compiler.systolic.ramps import openings
+from pearray.compiler.systolic.schedule import cycles_of
 from pearray.memory import DEFAULT_MEMORY
 from pearray.workloads.workload import load_workload
 
@@ -35,10 +40,10 @@ def _drawn(rng, layer, *, by_row):
     tilings = [tiling for _, tiling in Chooser(layer).best(4)]
     several = [tiling for tiling in tilings if tiling.regions[0].rows > 1]
     tilings = tilings if by_row or not several else several
-    tiling = tilings[int(rng.integers(len(tilings)))]
+    tiling = replace(tilings[int(rng.integers(len(tilings)))], rest_first=bool(rng.integers(2)))
     places, rows = tiling.places(layer), layer.config.array.rows
     cuts = rng.choice(places, min(len(places), int(rng.integers(0, 4))), replace=False).tolist() if places else ()
-    channels = range(rows, tiling.a_boxes[0].channels, rows)
+    channels = range(tiling.unit(layer), tiling.a_boxes[0].channels, rows)
     slices = tuple(sorted(rng.choice(channels, 1).tolist())) if layer.can_slice and channels else ()
     # Small groups leave several to cut anew at the end.
     first = int(rng.integers(rows, 4 * rows) if by_row else rng.integers(1, 4))
@@ -106,6 +111,23 @@ def test_short_layers_begin_and_end_soon(workload, most):
     made = load_workload(workload, 20261122)
     compiled = pe.compile(made.graph, made.inputs, system).compiled()
     assert compiler_for(system.hardware).cycles(system.hardware, compiled.program, system.memory) <= most
+
+
+def test_what_is_left_over_of_rows_comes_first(rng, monkeypatch):
+    """Pieces of weights that make another tile would cost it for each pixel, and few rows of weights come sooner."""
+    layers = []
+    monkeypatch.setattr(mapper, "choose_tiling", lambda layer, *_, **__: (
+        layers.append(layer) or (0.0, Chooser(layer).best(1)[0][1])))
+    sizes = 60 + int(rng.integers(20)), 8 * int(rng.integers(4, 7)) + int(rng.integers(1, 4)), 44
+    made = load_workload("gemm:{}x{}x{}".format(*sizes), 0)
+    pe.compile(made.graph, made.inputs, pe.load_config("systolic-8x8"), dataflow="weight-stationary").compiled()
+    layer, least = layers[0].alone(), {}
+    for tiling in islice(openings(layer, Chooser(layer).best(1)[0][1]), 24):
+        ends = (0, *(tiling.k_cuts or (sizes[1],)))
+        assert sum(-(-(end - start) // 8) for start, end in pairwise(ends)) == -(-sizes[1] // 8)
+        cycles = cycles_of(layer.config, layer.timing, lower(tiling, layer, MemoryPlan(keep=False)))
+        least[tiling.rest_first] = min(cycles, least.get(tiling.rest_first, float("inf")))
+    assert least[True] < least[False]
 
 
 def test_a_layer_takes_as_long_as_it_does_alone(rng, monkeypatch):
