@@ -1,7 +1,8 @@
 """Ledgers of runs and layers: each cycle on one entry, from what the hardware charged it to."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from .compiler.compiled import Compiled
@@ -124,15 +125,20 @@ def advise(ledger: Mapping[str, int], utilisation: float, compiled: Compiled, mo
         configuration would remove it, and the kind of array has a price for programs, also ``key``, ``now``, ``then``
         and ``utilisation``: the key's value, another, and the utilisation that this program is estimated to have then.
     """
-    advice = []
+    def estimated(system: System) -> float | None:
+        return compiler_for(compiled.config).cycles(system.hardware, compiled.program, system.memory)
+
+    # Several losses may have the same key.
+    advice, price = [], cache(estimated)
     for name in losses(ledger, most):
         account = CAUSES[name]
         loss = {"cause": name, "cycles": ledger[name], "meaning": account.meaning, "remedy": account.remedy}
-        advice.append(loss | _worth(account, utilisation, compiled))
+        advice.append(loss | _worth(account, utilisation, compiled, price))
     return advice
 
 
-def _worth(account: Account, utilisation: float, compiled: Compiled) -> dict[str, Any]:
+def _worth(account: Account, utilisation: float, compiled: Compiled,
+           price: Callable[[System], float | None]) -> dict[str, Any]:
     """Estimate what another value of an account's key would be worth; empty if that is not known, or is nothing."""
     if not account.key or sum(compiled.program.counts.values()) > ESTIMATED:
         return {}
@@ -145,8 +151,7 @@ def _worth(account: Account, utilisation: float, compiled: Compiled) -> dict[str
         changed = load_config(system, {account.key: then})
     except PearrayError:
         return {}
-    price = compiler_for(compiled.config).cycles
-    before, after = (price(each.hardware, compiled.program, each.memory) for each in (system, changed))
+    before, after = price(system), price(changed)
     if before is None or after is None or after >= before:
         return {}
     return {"key": account.key, "now": now, "then": then, "utilisation": round(utilisation * before / after, 6)}

@@ -50,7 +50,12 @@ class Part:
         """Change all cycles of some members."""
         for name in names:
             value = getattr(self, name)
-            setattr(self, name, deque(map(change, value), value.maxlen) if isinstance(value, deque) else change(value))
+            if isinstance(value, deque):
+                # Its arrays are of one shape, and changed at once.
+                value = deque(change(np.array(value)), value.maxlen) if value else value
+            else:
+                value = change(value)
+            setattr(self, name, value)
 
     def move(self, cycles: int) -> None:
         """Let as many cycles pass, in which all within the pass goes on as before."""
@@ -61,8 +66,8 @@ class Part:
         found: list[np.ndarray] = []
         for name in names:
             value = getattr(self, name)
-            found += value if isinstance(value, deque) else [np.reshape(value, -1)]
-        return [each.reshape(-1) for each in found]
+            found += map(np.ravel, value if isinstance(value, deque) else [value])
+        return found
 
 
 class Filters(Part):

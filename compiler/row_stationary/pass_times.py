@@ -205,7 +205,9 @@ class PassTimes:
 
     def __init__(self, config: RowStationaryConfig):
         self._config = config
+        #: What stands in the array, at cycles counted from the one in which it took its last pass.
         self._chains: _Chains | None = None
+        self._taken = 0
         self._shape, self._free = (0, 0), 0
         #: What passes made of the states that they found, at cycle 0: themselves, and the states behind them.
         self._known: OrderedDict[bytes, tuple[Passed, list[dict[str, Any]]]] = OrderedDict()
@@ -223,13 +225,11 @@ class PassTimes:
         if self._chains is None or self._shape != shape:
             self._chains, self._shape = _Chains(self._config, *shape), shape
         chains = self._chains
-        time = max(time, self._free, chains.room_at)
+        time = max(time, self._free, self._taken + chains.room_at)
+        since, self._taken = time - self._taken, time
         for part in chains.parts:
-            part.change(lambda value: self._counted_from(time, value), part.RUNNING + part.KEPT)
-        passed = self._passed(chains, body)
-        for part in chains.parts:
-            part.change(lambda value: value + time, part.RUNNING + part.KEPT)
-        return passed.moved(time)
+            part.change(lambda value: self._counted_from(since, value), part.RUNNING + part.KEPT)
+        return self._passed(chains, body).moved(time)
 
     @staticmethod
     def _counted_from(time: int, value: Any) -> Any:
