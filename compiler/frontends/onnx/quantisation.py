@@ -25,6 +25,9 @@ _STORED = ("int8", "uint8", "int16", "uint16")
 #: Relative error that roundings of scales to float32 and of their product leave between equal scales.
 _ROUNDING = 2.0**-22
 
+#: Least step between float32 numbers.
+_LEAST = 2.0**-149
+
 
 def whole_bytes(values: np.ndarray) -> np.ndarray:
     """Values of 4 bits as bytes, which hold the same integers."""
@@ -142,7 +145,9 @@ def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation
     scale = spread(found.scale)
     steps = (stored - spread(found.zero_point)) * scale / step
     whole = np.rint(steps)
-    wrong = np.abs(steps - whole) > _ROUNDING * np.abs(steps)
+    # Below the least normal number a scale loses more of itself.
+    lost = np.maximum(_ROUNDING * scale, _LEAST / 2) / scale
+    wrong = np.abs(steps - whole) > lost * np.abs(steps)
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
         unit, factor = (np.broadcast_to(part, steps.shape)[place] for part in (step, scale))
