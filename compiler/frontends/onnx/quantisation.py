@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ....golden.quantise import quantize_linear
+from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
 from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = [
-    "NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes", "whole_steps",
+    "NARROW", "dequantised_constant", "operand", "quantised_constant", "real", "result", "steps_of_sums",
+    "whole_bytes", "whole_steps",
 ]
 
 #: Types of fewer than 8 bits: the type that holds their values, and their range.
@@ -109,6 +110,18 @@ def quantised_constant(node: OnnxNode, graph: Builder) -> tuple[np.ndarray, tupl
     _check_axis(found, "y", x.shape)
     value = quantize_linear(x, found.scale, found.zero_point, dtype=found.zero_point.dtype, axis=found.axis)
     return value if found.clamp is None else np.clip(value, *found.clamp), found.clamp
+
+
+def dequantised_constant(node: OnnxNode, graph: Builder) -> np.ndarray:
+    """What a DequantizeLinear makes of a constant."""
+    return real(graph.constant(node, 0, "x"), operand(node, graph))
+
+
+def real(value: np.ndarray, found: Quantisation) -> np.ndarray:
+    """Real numbers that stored ones stand for, float32."""
+    axis = found.axis if found.scale.ndim else 0
+    return dequantize_linear(value.reshape(value.shape or 1), found.scale, found.zero_point, axis=axis
+                             ).reshape(value.shape)
 
 
 def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation, step: np.ndarray) -> str:
