@@ -24,6 +24,7 @@ from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
 from .attention import is_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
+from .chains import is_element_wise
 from .folding import computed
 from .fusion import fuse_attention
 from .given import host_masks
@@ -33,7 +34,7 @@ from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
-from .quantisation import NARROW, quantised_constant, whole_bytes
+from .quantisation import NARROW, dequantised_constant, quantised_constant, whole_bytes
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
 from .refusals import Refusals, Refused
 from .rotary import is_rotary
@@ -221,9 +222,9 @@ def _known(node: OnnxNode, given: Mapping[str, np.ndarray], dequantised: Mapping
         found = builder.tensors.get(node.input(0)) or shape_of(node.input(0))
         # Of a tensor of this shape, without room for its elements.
         given = {} if found is None else {node.inputs[0]: np.broadcast_to(np.int8(0), found.shape)}
-    elif any(name in dequantised for name in node.inputs) and all(
-            name in given or name in dequantised for name in node.inputs if name):
-        given = {**given, **{name: computed(dequantised[name], given, builder.opsets)[name]
+    elif is_element_wise(node) and all(name in given or name in dequantised for name in node.inputs if name):
+        # Others move stored constants as they are.
+        given = {**given, **{name: attempt(dequantised[name], dequantised_constant, dequantised[name], builder)
                              for name in node.inputs if name in dequantised}}
     if not all(name in given for name in node.inputs if name):
         return None

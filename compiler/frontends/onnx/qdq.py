@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 
-from ....golden.quantise import dequantize_linear
 from ....hdl.errors import PearrayError
 from ...operators import DynamicQuantize
 from .attention import OPERATORS as ATTENTION
@@ -22,7 +21,7 @@ from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, rank_of, scaled
-from .quantisation import operand, result
+from .quantisation import operand, real, result
 from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
@@ -344,10 +343,8 @@ class FloatNodes:
         stored = self._known.get(name)
         if not isinstance(stored, Stored):
             return self._graph.constants.get(name)
-        value, found = self._graph.constants.get(stored.name), stored.quantisation
-        axis = found.axis if found.scale.ndim else 0
-        return None if value is None else dequantize_linear(value.reshape(value.shape or 1), found.scale,
-                                                            found.zero_point, axis=axis).reshape(value.shape)
+        value = self._graph.constants.get(stored.name)
+        return None if value is None else real(value, stored.quantisation)
 
     def _names(self, name: str) -> Names | None:
         """Names of the stored form of a float tensor, if it has one."""

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ....golden.quantise import quantize_linear
+from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
 from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = [
-    "NARROW", "operand", "quantised_constant", "result", "steps_of_sums", "whole_bytes", "whole_steps",
+    "NARROW", "dequantised_constant", "operand", "quantised_constant", "real", "result", "steps_of_sums",
+    "whole_bytes", "whole_steps",
 ]
 
 #: Types of fewer than 8 bits: the type that holds their values, and their range.
@@ -24,6 +25,9 @@ _STORED = ("int8", "uint8", "int16", "uint16")
 
 #: Relative error that roundings of scales to float32 and of their product leave between equal scales.
 _ROUNDING = 2.0**-22
+
+#: Least step between float32 numbers.
+_LEAST = 2.0**-149
 
 
 def whole_bytes(values: np.ndarray) -> np.ndarray:
@@ -108,6 +112,18 @@ def quantised_constant(node: OnnxNode, graph: Builder) -> tuple[np.ndarray, tupl
     return value if found.clamp is None else np.clip(value, *found.clamp), found.clamp
 
 
+def dequantised_constant(node: OnnxNode, graph: Builder) -> np.ndarray:
+    """What a DequantizeLinear makes of a constant."""
+    return real(graph.constant(node, 0, "x"), operand(node, graph))
+
+
+def real(value: np.ndarray, found: Quantisation) -> np.ndarray:
+    """Real numbers that stored ones stand for, float32."""
+    axis = found.axis if found.scale.ndim else 0
+    return dequantize_linear(value.reshape(value.shape or 1), found.scale, found.zero_point, axis=axis
+                             ).reshape(value.shape)
+
+
 def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation, step: np.ndarray) -> str:
     """Express a stored bias in the steps that a contraction's integer sums have.
 
@@ -142,7 +158,9 @@ def steps_of_sums(graph: Builder, node: OnnxNode, name: str, found: Quantisation
     scale = spread(found.scale)
     steps = (stored - spread(found.zero_point)) * scale / step
     whole = np.rint(steps)
-    wrong = np.abs(steps - whole) > _ROUNDING * np.abs(steps)
+    # Below the least normal number a scale loses more of itself.
+    lost = np.maximum(_ROUNDING * scale, _LEAST / 2) / scale
+    wrong = np.abs(steps - whole) > lost * np.abs(steps)
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
         unit, factor = (np.broadcast_to(part, steps.shape)[place] for part in (step, scale))

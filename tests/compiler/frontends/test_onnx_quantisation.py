@@ -124,6 +124,9 @@ STEP = 0.5 * 0.25
     (np.array([31, -70, 5, 9], np.int8), {"b_s": np.float32(STEP), "b_z": np.int8(4)}),
     (np.array([31, 70, 5, 9], np.uint8), {"b_s": np.full(4, STEP * 3, np.float32), "b_z": np.full(4, 7, np.uint8)}),
     (np.array([31, -70, 5, 9], np.int32), {"b_s": (STEP * np.array([1, 2, 3, 4])).astype(np.float32)}),
+    # Products of scales below the least normal number, of which float32 loses more.
+    (np.array([31, -488, 5, 9], np.int32), {"x_s": np.float32(0.31), "w_s": np.float32(1.9e-39),
+                                            "b_s": np.float32(0.31) * np.float32(1.9e-39)}),
 ])
 def test_biases_have_scales_and_zero_points(tmp_path, operator, bias, fields):
     """A bias means what its own scale and zero point say; what is a whole number of the sum's steps is exact."""
