@@ -219,13 +219,13 @@ def resize_nearest(model, rng):
 def resize_bilinear(model, rng):
     """Images that become so many times as large that shares of elements have few bits."""
     n, h, w, c = (upto(rng, 5) for _ in range(4))
-    size = np.array([h * rng.choice([1, 2, 4]), w * rng.choice([1, 2, 4])], np.int32)
-    return bilinear(model, rng, (n, h, w, c), size, int(rng.integers(2)))
+    size = np.array([h * rng.choice([1, 2, 4, 8]), w * rng.choice([1, 2, 4])], np.int32)
+    return bilinear(model, rng, (n, h, w, c), size, int(rng.integers(2)), kind_of(rng))
 
 
-def bilinear(model, rng, shape, size, mode):
+def bilinear(model, rng, shape, size, mode, dtype="int8"):
     """Add RESIZE_BILINEAR; the mode is 1 for half_pixel_centers and 2 for align_corners."""
-    x = model.tensor(shape, **stored(rng, kind_of(rng)))
+    x = model.tensor(shape, **stored(rng, dtype))
     y = model.tensor((shape[0], *size.tolist(), shape[3]), **same(model, x))
     model.node("RESIZE_BILINEAR", [x, model.constant(size)], [y], "ResizeBilinearOptions", alignCorners=mode == 2,
                halfPixelCenters=mode == 1)

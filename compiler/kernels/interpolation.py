@@ -11,7 +11,7 @@ Rounding that is not the same below zero as above is made of two outputs, one fo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -129,13 +129,13 @@ class _Stage:
         return Finish(Rounding.TFLITE_SINGLE, point, low, high, tflite_entry(1 << 30, 1 - bits),
                       np.full(self.sizes[3], bias) if bias else None)
 
-    def kernel(self, y: View, terms: list[tuple[Access, int]], finish: Finish) -> Kernel:
-        """Sum of elements times integers."""
+    def kernel(self, y: View, terms: list[tuple[Access, int, int]], finish: Finish) -> Kernel:
+        """Sum of elements times integers, each beside the largest that it may be."""
         indices = {**PIXELS, "c": Index({"c": 1})}
         ranks = {rank: y.size(axis) for rank, axis in zip("npqc", "nhwc", strict=True)}
         return Chain(name=self.node.name, ranks=ranks, y=Access(y, indices), finish=finish,
-                     terms=tuple(Scaled(Access(term.view, indices, term.zero, term.is_unsigned), factor)
-                                 for term, factor in terms))
+                     terms=tuple(Scaled(Access(term.view, indices, term.zero, term.is_unsigned), factor, largest)
+                                 for term, factor, largest in terms))
 
 
 def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
@@ -164,15 +164,15 @@ def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     else:
         kernels = [*_in_turn(stage, x, targets, sides, (rows, columns))]
     if len(sides) > 1:
-        kernels.append(stage.kernel(y, [(Access(target, {}), 1) for target in targets], whole(tensor.dtype)))
-    return kernels
+        kernels.append(stage.kernel(y, [(Access(target, {}), 1, 1) for target in targets], whole(tensor.dtype)))
+    return [replace(kernel, many=len(kernels)) for kernel in kernels]
 
 
 def _at_once(stage: _Stage, x: Access, y: View, along: tuple[Along, Along], finish: Finish) -> Iterator[Kernel]:
     """Each output as one sum."""
     for row in _runs(along[0]):
         for column in _runs(along[1]):
-            terms = [(Access(view, {}, x.zero, x.is_unsigned), above * beside)
+            terms = [(Access(view, {}, x.zero, x.is_unsigned), above * beside, along[0].whole * along[1].whole)
                      for part, above in row.seen(x.view, "h") for view, beside in column.seen(part, "w")]
             yield stage.kernel(column.made(row.made(y, "h"), "w"), terms, finish)
 
@@ -192,7 +192,8 @@ def _in_turn(stage: _Stage, x: Access, targets: list[View], sides: list[_Side],
     planes = [stage.plane(f"digit{bit}", (n, h, x.view.size("w"), c)) for bit in lowest]
     for number, bit in enumerate(lowest):
         for row in _runs(rows):
-            terms = [(Access(view, {}, x.zero, x.is_unsigned), share) for view, share in row.seen(x.view, "h")]
+            terms = [(Access(view, {}, x.zero, x.is_unsigned), share, rows.whole)
+                     for view, share in row.seen(x.view, "h")]
             terms += [_byte(row.made(plane, "h"), -(1 << above))
                       for plane, above in zip(planes[:number], lowest, strict=False)]
             yield stage.kernel(row.made(planes[number], "h"), terms, stage.cut(bit))
@@ -203,18 +204,19 @@ def _in_turn(stage: _Stage, x: Access, targets: list[View], sides: list[_Side],
         carries = [stage.plane(f"carry{side_number}.{bit}") for bit in carried]
         for number, bit in enumerate(carried):
             for column in _runs(columns):
-                terms = [_byte(view, share << digit) for plane, digit in zip(planes[1:], lowest[1:], strict=True)
+                terms = [_byte(view, share << digit, columns.whole << digit)
+                         for plane, digit in zip(planes[1:], lowest[1:], strict=True)
                          for view, share in column.seen(plane, "w")]
                 terms += [_byte(column.made(plane, "w"), -(1 << down + above))
                           for plane, above in zip(carries[:number], carried, strict=False)]
                 yield stage.kernel(column.made(carries[number], "w"), terms,
                                    stage.cut(down + bit, side.addend & (1 << down) - 1))
         for column in _runs(columns):
-            terms = [_byte(view, share) for view, share in column.seen(planes[0], "w")]
+            terms = [_byte(view, share, columns.whole) for view, share in column.seen(planes[0], "w")]
             terms += [_byte(column.made(plane, "w"), 1 << bit) for plane, bit in zip(carries, carried, strict=True)]
             yield stage.kernel(column.made(target, "w"), terms, stage.cut(beside, side.addend >> down, side, x.zero))
 
 
-def _byte(view: View, factor: int) -> tuple[Access, int]:
-    """Bytes without a sign, times an integer."""
-    return Access(view, {}, 0, True), factor
+def _byte(view: View, factor: int, largest: int = 0) -> tuple[Access, int, int]:
+    """Bytes without a sign, times an integer, beside the largest that it may be."""
+    return Access(view, {}, 0, True), factor, largest

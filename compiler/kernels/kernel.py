@@ -127,10 +127,21 @@ class Product:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Elements that are added up or compared, each times an integer."""
+    """Elements that are added up or compared, each times an integer.
+
+    Parameters
+    ----------
+    a : Access
+        Elements.
+    factor : int
+        The integer; beyond an operand it is a sum of several weights.
+    largest : int
+        As many weights as this factor has, so that kernels which differ in factors alone are mapped once.
+    """
 
     a: Access
     factor: int = 1
+    largest: int = 0
 
     @property
     def accesses(self) -> tuple[Access, ...]:
@@ -244,6 +255,8 @@ class Kernel:
         what the bytes of one element stand for, in float32.
     finish : Finish
         What follows.
+    many : int
+        About how many kernels its node has, if these share the time in which ways to map them are searched.
     """
 
     name: str
@@ -252,6 +265,7 @@ class Kernel:
     terms: tuple[Product | Scaled, ...]
     combine: str = "sum"
     finish: Finish = field(default_factory=Finish)
+    many: int = 1
 
     @property
     def accesses(self) -> tuple[Access, ...]:

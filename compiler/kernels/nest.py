@@ -48,6 +48,8 @@ class Nest:
         Whether channels stay apart; and whether products are compared, not added.
     added : tuple of Nest
         Further products of the same loops that are added to the same sums.
+    many : int
+        Of the kernel; see :class:`.Kernel`.
     finish : Finish
         Post-processing, which may make each output of a window of pixels: p and q are those of the output, and what
         such a pixel sees begins ``pool`` times `stride` behind what the one before does.
@@ -76,6 +78,7 @@ class Nest:
     maximum: bool = False
     weights: np.ndarray | View = field(default_factory=lambda: np.ones((1, 1), np.int8))
     added: "tuple[Nest, ...]" = ()
+    many: int = 1
     finish: Finish = field(default_factory=Finish)
 
     @property
@@ -144,7 +147,7 @@ class Nest:
             # The tiling makes room for the first, so that is the one with more weights.
             first, *others = sorted((_chain(kernel, term, operand_bits) for term in kernel.terms),
                                     key=lambda nest: -nest.repeat)
-        first.finish, first.added = kernel.finish, tuple(others)
+        first.finish, first.added, first.many = kernel.finish, tuple(others), kernel.many
         return first
 
 
@@ -252,5 +255,7 @@ def _chain(kernel: Chain, term: Scaled, operand_bits: int) -> Nest:
         sign = 1 if term.factor > 0 else -1
         greatest = (1 << operand_bits) - 1 if sign > 0 else 1 << operand_bits - 1
         whole, rest = divmod(abs(term.factor), greatest)
-        return replace(nest, weights=sign * np.array([greatest] * whole + [rest] * (rest > 0)), w_unsigned=sign > 0)
+        weights = [greatest] * whole + [rest] * (rest > 0)
+        weights += [0] * (-(-term.largest // greatest) - len(weights))
+        return replace(nest, weights=sign * np.array(weights), w_unsigned=sign > 0)
     return nest

@@ -41,7 +41,8 @@ _FEW = 12
 _WORTH = 0.01
 
 #: Values that commands carry and no cycle depends on.
-_VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift"}
+_VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift",
+           "many"}
 
 _Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
@@ -97,15 +98,15 @@ class Mapper:
 
     def _choose(self, layer: Layer) -> _Lower:
         """Choose how to lower layers like this."""
-        is_product = can_stay(layer.problem)
+        is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
         usual: _Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, self._effort, is_alone=self._is_alone)
+            cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, self._effort, is_alone=self._is_alone)
+            beside = choose_beside(layer, cycles, effort, is_alone=self._is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":
