@@ -50,8 +50,8 @@ def _sums() -> str:
             products += size**2 * (channels * (width + wide * (block == 0)) + (3 * 3 * width + wide) * width)
             channels, elements = wide, elements + size**2 * wide
     useful, sums = products / _SIDE**2, 2 * elements // _SIDE
-    return (f"Its sums of two tensors, {elements:,} elements, pass the array, a row of which takes one operand a cycle: "
-            f"in\n  {sums:,} cycles that makes no product, so that no program uses more than "
+    return (f"Its sums of two tensors, {elements:,} elements, pass the array, a row of which takes one operand a "
+            f"cycle: in\n  {sums:,} cycles that makes no product, so that no program uses more than "
             f"{100 * useful / (useful + sums):.1f} % of the array.")
 
 
