@@ -50,9 +50,9 @@ def _sums() -> str:
             products += size**2 * (channels * (width + wide * (block == 0)) + (3 * 3 * width + wide) * width)
             channels, elements = wide, elements + size**2 * wide
     useful, sums = products / _SIDE**2, 2 * elements // _SIDE
-    return (f"Its sums of two tensors, {elements:,} elements, pass the array, a row of which takes one operand a cycle: in "
-            f"{sums:,} cycles that makes no product, so that no program of this array uses more than "
-            f"{100 * useful / (useful + sums):.1f} % of it.")
+    return (f"Its sums of two tensors, {elements:,} elements, pass the array, a row of which takes one operand a "
+            f"cycle: in\n  {sums:,} cycles that makes no product, so that no program uses more than "
+            f"{100 * useful / (useful + sums):.1f} % of the array.")
 
 
 INTRODUCTION = f"""\
@@ -68,7 +68,8 @@ about half of what a layer makes is.
 * **VGG-16** has 13 CONV layers; 16 counts its fully connected ones, which the deck lists as well.
 * **GoogLeNet** has 57; 21 is how many stand behind one another. With images of 112, 56, 28, 14 and 7 pixels on a
   side, as published, it takes 1.58 G multiply-accumulates; the deck's 1.43 G follow from 112, 55, 27, 13 and 6.
-* **ResNet-50** has 53, of which four are shortcuts, whose weights and multiply-accumulates the deck counts. {_sums()}
+* **ResNet-50** has 53, of which four are shortcuts, whose weights and multiply-accumulates the deck counts.
+  {_sums()}
 
 """ + (
     "| run | CONV layers | deck | weights | deck | MACs | deck | weights not zero | inputs | products | cycles "

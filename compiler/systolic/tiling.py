@@ -1,20 +1,22 @@
 """Choice of a tiling: the best candidates are timed, and the ramps of the best of them improved."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
 from ..kernels.regions import Region, even, split_region
 from ..placement import MemoryPlan
+from ..steps import Group, Use
 from .bounds import Bounds
 from .candidates import LONG, Chooser
 from .layer import Layer, Tiling
 from .lower import lower
 from .ramps import improve, openings
 from .schedule import cycles_of
+from .steps import ContractionStep
 
-__all__ = ["BEAT", "choose_tiling"]
+__all__ = ["BEAT", "choose_tiling", "stated"]
 
 
 def _usual(layer: Layer, tiling: Tiling) -> list[Tiling]:
@@ -174,6 +176,37 @@ def _cycles(found: tuple[float, Tiling]) -> float:
     return found[0]
 
 
+def stated(steps: Sequence[ContractionStep]) -> tuple[object, ...]:
+    """All of steps that their program depends on: if two state the same, so do their programs.
+
+    Bodies of EXECUTEs and outputs are told by their identity, so they must be kept.
+    """
+    numbers: dict[int, int] = {}
+    said: list[object] = []
+    group: Group | None = None
+
+    def tell(use: Use) -> None:
+        number = numbers.get(id(use.tile))
+        if number is None:
+            number = numbers[id(use.tile)] = len(numbers)
+            said.append((use.tile.memory, use.tile.size,
+                         *(tuple(tuple(load.items()) for load in piece.loads) for piece in use.tile.pieces)))
+        said.extend((number, use.pieces))
+
+    for step in steps:
+        if step.group is not group:
+            group = step.group
+            for output in group.outputs:
+                said.extend((id(output.body), output.size, *(tuple(store.items()) for store in output.stores), None))
+                for use in output.constants:
+                    tell(use)
+            said.append(None)
+        said.extend((id(step.body), step.ahead))
+        tell(step.a)
+        tell(step.w)
+    return tuple(said)
+
+
 class _Timer:
     """Times programs of one layer until the steps it may time are used up."""
 
@@ -185,6 +218,9 @@ class _Timer:
         self._left = max(1.0, min(effort, 1) * _MOST_STEPS)
         #: What the programs have in common.
         self._known: dict[object, Any] = {}
+        #: Of what steps state the cycles, and the limit beyond which these were not followed; and the steps, lest
+        #: another body takes the identity of one of theirs.
+        self._times: dict[object, tuple[float, float, list[ContractionStep]]] = {}
 
     def steps_of(self, tiling: Tiling) -> int:
         """Steps of its program."""
@@ -225,5 +261,14 @@ class _Timer:
         if self._bounds.least_cycles(steps) > most:
             return float("inf")
         spared = BEAT * self._bounds.load_beats(steps) if self._spares else 0.0
-        limit = None if follow or most == float("inf") else self._bounds.limit(steps, most - spared)
-        return cycles_of(layer.config, layer.timing, steps, limit) + spared
+        return self._timed(steps, float("inf") if follow else most - spared) + spared
+
+    def _timed(self, steps: list[ContractionStep], most: float) -> float:
+        """Cycles of a program, infinitely many if there are more than `most`; of equal ones it is found once."""
+        key = stated(steps)
+        cycles, limit, _ = self._times.get(key, (float("inf"), -float("inf"), steps))
+        if cycles == float("inf") and limit < most:
+            within = None if most == float("inf") else self._bounds.limit(steps, most)
+            cycles = cycles_of(self._layer.config, self._layer.timing, steps, within)
+            self._times[key] = cycles, most, steps
+        return cycles

@@ -62,12 +62,21 @@ def _told(steps):
 
 
 def test_what_programs_of_a_layer_share_changes_none(rng, monkeypatch):
-    """Commands that another tiling of the same layer had made for its own cuts would be part of this one's program."""
-    tilings = set()
+    """Commands that another tiling of the same layer had made for its own cuts would be part of this one's program.
+
+    And what is not timed since another states the same would have cycles that are not its own.
+    """
+    tilings, programs, layers = set(), {}, []
 
     def checked(cut, layer, plan, known):
         made = lower(cut, layer, plan, known)
         assert _told(made) == _told(lower(cut, layer, MemoryPlan(keep=False)))
+        twin = lower(cut, layer, MemoryPlan(keep=False), known)
+        assert (said := tiling.stated(twin)) == tiling.stated(made)
+        program = schedule(layer.config, layer.timing, twin).encode()
+        # Kept, as bodies are by what is known of the layer: identities are not given twice.
+        layers.append((layer, known, twin))
+        assert programs.setdefault((id(layer), said), program) == program
         tilings.add(cut)
         return made
 
