@@ -35,15 +35,16 @@ from .operator import Operator
 from .pooled import PooledConv2d
 from .requant import FixedPoint, Requant, Sums
 from .rotary import RotaryEmbedding
+from .scales import DequantizeBlocks, QuantizeBlocks
 from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
     "SGD", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
-    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DynamicQuantize", "Expand", "FixedPoint",
-    "Gather", "Gelu", "Gemm", "Given", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias",
-    "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad",
-    "PooledConv2d", "Quantize", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant", "Reshape", "Resize",
-    "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums", "Tile", "Transpose",
-    "WindowSum", "ZeroPoints",
+    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks", "DynamicQuantize", "Expand",
+    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",
+    "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad",
+    "PooledConv2d", "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant",
+    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums",
+    "Tile", "Transpose", "WindowSum", "ZeroPoints",
 ]

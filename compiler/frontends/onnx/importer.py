@@ -9,6 +9,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Graph, Node, Tensor
+from ...operators.fields import NARROW, whole_bytes
 from ..model import Model
 from . import attention as onnx_attention
 from . import channelwise as onnx_channelwise
@@ -27,8 +28,8 @@ from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .qdq import FLOAT_OPERATORS, FloatNodes
-from .quantisation import NARROW, quantised_constant, whole_bytes
-from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
+from .quantisation import quantised_constant
+from .reading import Shapes, fixed_batches, free_inputs, inputs_of, narrow_inputs, opsets_of, read
 from .refusals import Refusals
 from .signatures import check_signature
 
@@ -95,6 +96,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         if name in inputs and (value.shape, value.dtype) == (inputs[name].shape, inputs[name].dtype)})
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
+    builder.ranges |= narrow_inputs(model)
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
