@@ -63,7 +63,8 @@ class Model:
             batch = whole(1, MOST_ELEMENTS)("batch", batch)
         return self._graph(batch, {}, {})
 
-    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> Graph:
+    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]],
+               values: Mapping[str, np.ndarray]) -> Graph:
         found = self._graphs.setdefault((batch, tuple(sorted(shapes.items()))), [])
         for graph in found:
             if all(name in values and np.array_equal(graph.constants[name], values[name])

@@ -48,7 +48,8 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
-    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: quantise statically",
+    ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: "
+                                   "quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
