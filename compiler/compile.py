@@ -30,7 +30,25 @@ from .positions import positions_of
 from .steps import Step
 from .validate import validate
 
-__all__ = ["compile_graph"]
+__all__ = ["Unmapped", "compile_graph"]
+
+
+class Unmapped(PearrayError):
+    """A node that an accelerator cannot compute.
+
+    Parameters
+    ----------
+    node : str
+        Its name.
+    why : str
+        The message without the node.
+    where : str
+        Beginning of the message.
+    """
+
+    def __init__(self, node: str, why: str, where: str = ""):
+        super().__init__(where + why)
+        self.node, self.why = node, why
 
 
 class _Compiler:
@@ -98,10 +116,10 @@ class _Compiler:
     def _check_lowerings(self) -> None:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
-                where = self._graph.where(node)
-                raise PearrayError(f"{where}{node.operator.kind} " + (
+                raise Unmapped(node.name, f"{node.operator.kind} " + (
                     "must stand at the edge of the graph, where the host computes it, not between operators of the "
-                    "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet"))
+                    "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet"),
+                    self._graph.where(node))
 
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
@@ -172,6 +190,12 @@ class _Compiler:
 
     def _lower(self, number: int, node: Node) -> list[Step]:
         """Steps of a node: its kernels, with their buffers placed, as the kind of array maps them."""
+        try:
+            return self._lowered(number, node)
+        except PearrayError as error:
+            raise Unmapped(node.name, str(error)) from None
+
+    def _lowered(self, number: int, node: Node) -> list[Step]:
         self._plan.begin(number)
         self._locate_views()
         kernels = self._stated(node)

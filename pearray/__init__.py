@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .api import Handle as Handle
     from .api import Layer as Layer
     from .api import Model as Model
+    from .api import Parts as Parts
     from .api import Result as Result
     from .api import compile as compile
     from .api import golden_run as golden_run
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
 
 #: Modules and the public names that they define.
 _MODULES = {
-    "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
+    "api": ["Handle", "Layer", "Model", "Parts", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
     "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",

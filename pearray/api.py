@@ -16,10 +16,14 @@ from .configuration import System, load_config
 from .handle import Handle, arrays, kept
 from .hdl.errors import PearrayError, check_names, check_path, unknown
 from .hdl.shell.config import Config
+from .parts import Parts, handle_for, mapped
 from .results import Layer, Result
 from .workloads.published import named_settings
 
-__all__ = ["Handle", "Layer", "Model", "Result", "Runnable", "compile", "golden_run", "load_onnx", "load_tflite", "run"]
+__all__ = [
+    "Handle", "Layer", "Model", "Parts", "Result", "Runnable", "compile", "golden_run", "load_onnx", "load_tflite",
+    "run",
+]
 
 #: What can be run: an operator, a network from a file, or a graph of operators.
 Runnable = Operator | Model | Graph
@@ -54,6 +58,16 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
                        f"pearray.load_onnx or load_tflite, not {type(what).__name__}")
 
 
+def _handle(what: Runnable, tensors: Mapping[str, Any], system: System, constants: Collection[str] | None,
+            settings: Mapping[str, Any], keep: str) -> tuple[Handle | Parts, dict[str, np.ndarray]]:
+    """Handle of anything runnable, and the inputs of its run; compiled if a part of it might be left to the host."""
+    given = arrays(tensors, getattr(what, "masks", ()))
+    graph, inputs = _graph(what, given, constants)
+    if isinstance(what, Model) and what.fallback is not None:
+        return mapped(what, lambda model: model.graph_for(given), system, inputs, settings, keep), inputs
+    return handle_for(graph, system, inputs, **named_settings(settings, graph)), inputs
+
+
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
         engine: str = "verilator", keep: str | Collection[str] | None = None,
         progress: Callable[[int], None] | None = None, **settings: Any) -> Result:
@@ -86,8 +100,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
         If an input, the configuration or the engine is wrong, or the operator cannot be mapped.
     """
     system = _system(on)
-    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
-    handle = Handle(graph, system, inputs, **named_settings(settings, graph))
+    handle, inputs = _handle(op_or_model, tensors, system, None, settings, "outputs" if keep is None else "all")
     return handle.run(inputs, engine, keep, progress)
 
 
@@ -126,7 +139,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
 
 def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
             to: str | PathLike[str] | None = None, constants: Collection[str] | None = None,
-            **settings: Any) -> Handle:
+            **settings: Any) -> Handle | Parts:
     """Compile an operator or a network, to be run often.
 
     Parameters
@@ -150,8 +163,9 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
 
     Returns
     -------
-    Handle
-        Whose ``run(inputs, engine="verilator", keep=None)`` runs it.
+    Handle or Parts
+        Whose ``run(inputs, engine="verilator", keep=None)`` runs it; parts where the host computes some of a network.
+        In `to` each part has a folder then, and ``parts.json`` says their order.
 
     Raises
     ------
@@ -160,9 +174,8 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         cannot be written.
     """
     system, folder = _system(on), None if to is None else check_path("to", to)
-    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())), constants)
-    handle = Handle(graph, system, inputs, **named_settings(settings, graph))
-    handle.compiled()
+    handle, inputs = _handle(op_or_model, tensors, system, constants, settings, "outputs")
+    handle.programs()
     if folder is not None:
         handle.write(folder, inputs)
     return handle

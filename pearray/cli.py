@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from .api import Result
     from .compiler.compiled import Compiled
+    from .handle import Handle
+    from .parts import Parts
     from .workloads.workload import Workload
 
 __all__ = ["app", "exit_with", "main"]
@@ -37,6 +39,9 @@ WorkloadName = Annotated[str, typer.Argument(
 On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path of a TOML file.")]
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
 Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
+Fallback = Annotated[str | None, typer.Option(
+    "--fallback", metavar="WHO", help="host: onnxruntime computes on the host what cannot be mapped of ONNX files; exact: "
+                                       "also what programs compute only within a bound.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
 Set = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "
@@ -200,7 +205,7 @@ def compile_workload(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")] = None,
     dump: Annotated[str | None, typer.Option(
         metavar="LEVEL", help="Print a level of the compilation: graph, kernels, placement or commands.")] = None,
-    seed: Seed = "0", settings: Set = None, json_file: Json = None,
+    seed: Seed = "0", settings: Set = None, json_file: Json = None, fallback: Fallback = None,
 ) -> None:
     """Write a workload's program, memory image and tensor map, for any host and memory, or print how it is compiled.
 
@@ -208,6 +213,7 @@ def compile_workload(
     """
     from . import api, ledger
     from .compiler.compiled import LEVELS
+    from .parts import Parts
     from .workloads.workload import load_workload
 
     if output is None and dump is None:
@@ -216,13 +222,18 @@ def compile_workload(
         raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    compiled = api.compile(made.graph, made.inputs, system, output, **made.settings).compiled()
+    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    handle = api.compile(made.graph if made.model is None else made.model, made.inputs, system, output, **made.settings)
+    programs, console = handle.programs(), _console()
     if dump is not None:
-        print(compiled.dump(dump))
-    console = _console()
+        print(*(compiled.dump(dump) for compiled in programs), sep="\n")
     for note in made.notes:
         console.print(escape(note), soft_wrap=True)
+    if isinstance(handle, Parts):
+        _tell_parts(handle, output, console, json_file, {"workload": workload, "config": system.name,
+                                                         "seed": _seed(seed)})
+        return
+    [compiled] = programs
     if output is not None:
         for name in ("program.bin", "program.txt", "memory.bin", "tensors.json"):
             path = output / name
@@ -242,6 +253,24 @@ def compile_workload(
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
 
 
+def _tell_parts(parts: "Parts", output: Path | None, console: Console, json_file: Path | None,
+                record: dict[str, Any]) -> None:
+    """Say what has been compiled of a network of which the host computes parts."""
+    from . import report
+
+    if output is not None:
+        for path in sorted(path for path in output.rglob("*") if path.is_file()):
+            console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
+    if parts.host is not None:
+        for table in report.host_tables(parts.host):
+            console.print(table)
+        record["host"] = report.host_record(parts.host)
+    _write_json(json_file, {**record, "programs": [
+        {"program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
+         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors}
+        for compiled in parts.programs()]})
+
+
 @app.command()
 def run(
     workload: WorkloadName, on: On,
@@ -251,6 +280,7 @@ def run(
         metavar="FILE", help="Write what happened when, for ui.perfetto.dev; not with the engine cocotb.")] = None,
     keep: Annotated[str, typer.Option(
         help="outputs, or all: keep and check every tensor between layers, too.")] = "outputs",
+    fallback: Fallback = None,
 ) -> None:
     """Run a workload on the generated hardware and compare its outputs with NumPy."""
     from . import ledger, perfetto, report
@@ -259,11 +289,11 @@ def run(
 
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware)
-    result, golden, compiled = _simulate(made, system, engine, trace is not None, keep)
+    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    result, golden, programs = _simulate(made, system, engine, trace is not None, keep)
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
-        perfetto.write_trace(trace, perfetto.trace_events(compiled.program, result.trace, layers))
+        perfetto.write_trace(trace, perfetto.trace_events(programs[0].program, result.trace, layers))
     counts = report.compare(result.outputs, golden)
     record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
@@ -279,8 +309,11 @@ def run(
         judgement = made.judge(result.outputs)
         record |= {"judged": judgement.records, **judgement.summary}
         console.print(report.judgement_table(judgement))
-    if result.ledger:
-        record["losses"] = ledger.advise(result.ledger, result.utilisation, compiled)
+    if result.host is not None:
+        for table in report.host_tables(result.host):
+            console.print(table)
+    if result.ledger and len(programs) == 1:
+        record["losses"] = ledger.advise(result.ledger, result.utilisation, programs[0])
         console.print(report.loss_table(record["losses"], record))
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
@@ -292,18 +325,17 @@ def run(
 
 
 def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
-              keep: str) -> "tuple[Result, dict[str, np.ndarray], Compiled]":
-    """Run a workload behind a progress bar; return what it gave, what it should, and what ran first.
+              keep: str) -> "tuple[Result, dict[str, np.ndarray], list[Compiled]]":
+    """Run a workload behind a progress bar; return what it gave, what it should, and the programs that ran first.
 
     The bar's end is the compiler's estimate, or at least all PEs busy.
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from .compiler.graph.passes.array import for_array
     from .compiler.kinds import compiler_for
     from .following import follow
-    from .handle import Handle
     from .sim.engine import ENGINES, require_trace
-    from .workloads.published import named_settings
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -317,9 +349,8 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
     # Progress is for people who wait; results alone go to standard output.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling", total=None, cycles="")
-        handle = Handle(workload.graph, system, workload.inputs,
-                        **named_settings(workload.settings, workload.graph))
-        compiled = handle.compiled(keep)
+        handle = _handle(workload, system, keep)
+        programs = handle.programs(keep)
         bar.update(task, description="building hardware")
 
         def progress(cycles: int) -> None:
@@ -327,14 +358,25 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
                        cycles=f"{cycles:,} cycles")
 
         # The simulation itself tells whether a program ends.
-        expected = (compiler_for(compiled.config).cycles(compiled.config, compiled.program, compiled.memory)
-                    or sum(layer.macs for layer in compiled.layers) / system.pes)
+        expected = sum(compiler_for(each.config).cycles(each.config, each.program, each.memory)
+                       or sum(layer.macs for layer in each.layers) / system.pes for each in programs)
         result = handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace)
-        golden = compiled.graph.golden(workload.inputs)
+        graph = for_array(handle.graph, system.hardware.key_tile, system.hardware.score_columns)
+        golden = graph.golden(workload.inputs)
         if workload.following is not None:
             bar.update(task, description="compiling", total=None)
             result, golden = follow(workload.following, system, engine, result, golden, progress)
-        return result, golden, compiled
+        return result, golden, programs
+
+
+def _handle(workload: "Workload", system: System, keep: str) -> "Handle | Parts":
+    from .parts import handle_for, mapped
+    from .workloads.published import named_settings
+
+    if workload.model is not None:
+        return mapped(workload.model, lambda model: model.graph_for(workload.inputs), system, workload.inputs,
+                      workload.settings, keep)
+    return handle_for(workload.graph, system, workload.inputs, **named_settings(workload.settings, workload.graph))
 
 
 @app.command()

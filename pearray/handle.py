@@ -59,6 +59,10 @@ class Handle:
                 most_position=most_position, **self._settings)
         return self._compiled[key]
 
+    def programs(self, keep: str = "outputs") -> list[Compiled]:
+        """The program alone; see :meth:`.parts.Parts.programs`."""
+        return [self.compiled(keep)]
+
     def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
             progress: Callable[[int], None] | None = None, trace: bool = False) -> Result:
         """Run it.

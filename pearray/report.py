@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from .compiler.kinds import FigureTable
-from .results import Figures, Result
+from .results import Figures, HostWork, Result
 from .workloads.made import Judgement
 
-__all__ = ["compare", "figure_table", "judgement_table", "layer_table", "loss_table", "process_seconds", "run_record"]
+__all__ = [
+    "compare", "figure_table", "host_record", "host_tables", "judgement_table", "layer_table", "loss_table",
+    "process_seconds", "run_record",
+]
 
 
 def process_seconds() -> float:
@@ -69,7 +73,34 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
         "workload": workload, "config": config, "engine": engine, "seed": seed, **figures(result, counts),
         "build_s": round(result.build_s, 3), "sim_s": round(result.sim_s, 6),
         "verilog_sha256": result.verilog_sha256, "counters": result.counters, "layers": layers,
+        **({} if result.host is None else {"host": host_record(result.host)}),
     }
+
+
+def host_record(host: HostWork) -> dict[str, Any]:
+    """What the host computes, as a document."""
+    return {"parts": host.parts, "programs": host.programs, "macs": host.macs, "accelerator_macs": host.own_macs,
+            "accelerator_share": round(host.share, 6), "nodes": [kind._asdict() for kind in host.kinds],
+            "crossings": [asdict(crossing) for crossing in host.crossings]}
+
+
+def host_tables(host: HostWork) -> list[Table]:
+    """Lay out what the host computes, and what goes there and back."""
+    nodes = Table(title=f"On the host, in onnxruntime: {host.parts} parts beside {host.programs} programs, "
+                        f"{host.macs:,} of {host.macs + host.own_macs:,} MACs; "
+                        f"{100 * host.share:.1f} % are the accelerator's", title_justify="left")
+    for heading in ("operator", "nodes", "first", "why"):
+        nodes.add_column(heading, overflow="fold", justify="right" if heading == "nodes" else "left")
+    for kind in host.kinds:
+        nodes.add_row(escape(kind.operator), f"{kind.count:,}", escape(kind.first), escape(kind.why))
+    crossing = Table(title=f"Tensors between: {sum(each.nbytes for each in host.crossings):,} bytes",
+                     title_justify="left")
+    crossing.add_column("tensor", overflow="fold")
+    crossing.add_column("bytes", justify="right")
+    crossing.add_column("to")
+    for each in host.crossings:
+        crossing.add_row(escape(each.name), f"{each.nbytes:,}", "host" if each.to_host else "accelerator")
+    return [nodes, crossing]
 
 
 def layer_table(title: str, layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:

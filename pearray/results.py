@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .compiler.compiled import Compiled
+from .compiler.graph.parts import Crossing
 from .compiler.kinds import compiler_for
+from .compiler.operators.hosted import HostedKind
 from .hdl.shell.config import Config
 from .ledger import charge, total
 from .sim.engine import Outcome
 from .sim.trace import Trace
 
-__all__ = ["Figures", "Layer", "Result", "joined", "layers_of", "record_bytes", "result_of"]
+__all__ = ["Figures", "HostWork", "Layer", "Result", "in_parts", "joined", "layers_of", "record_bytes", "result_of"]
 
 
 @dataclass(kw_only=True)
@@ -86,6 +88,35 @@ class Layer(Figures):
         return self.outputs[0]
 
 
+@dataclass(frozen=True)
+class HostWork:
+    """What the host computes of a network, between programs.
+
+    Parameters
+    ----------
+    kinds : list of HostedKind
+        Operators, how many nodes of each, the name of the first, and why.
+    parts, programs : int
+        How many parts the host computes, and how many the accelerator.
+    macs, own_macs : int
+        Multiply-accumulates of the host and of the accelerator.
+    crossings : list of Crossing
+        Tensors that go from programs to the host and back, with their bytes.
+    """
+
+    kinds: list[HostedKind]
+    parts: int
+    programs: int
+    macs: int
+    own_macs: int
+    crossings: list[Crossing]
+
+    @property
+    def share(self) -> float:
+        """Share of the multiply-accumulates that the accelerator does; 0 if there are none."""
+        return self.own_macs / (self.own_macs + self.macs) if self.own_macs else 0.0
+
+
 @dataclass(kw_only=True)
 class Result(Figures):
     """What a run on the accelerator gave.
@@ -104,6 +135,8 @@ class Result(Figures):
         Hash of the Verilog that ran.
     trace : Trace or None
         What happened when, if it was kept.
+    host : HostWork or None
+        What the host has computed between programs, whose figures are added up then.
     """
 
     outputs: dict[str, np.ndarray]
@@ -113,6 +146,7 @@ class Result(Figures):
     sim_s: float
     verilog_sha256: str
     trace: Trace | None = field(default=None, repr=False)
+    host: HostWork | None = field(default=None, repr=False)
 
 
 def record_bytes(config: Config) -> int:
@@ -169,6 +203,17 @@ def joined(first: Result, name: str, others: Sequence[Result]) -> Result:
         host_packed_bytes=first.host_packed_bytes + others[0].host_packed_bytes, trace=None,
         build_s=first.build_s + sum(other.build_s for other in others),
         sim_s=first.sim_s + sum(other.sim_s for other in others))
+
+
+def in_parts(results: Sequence[Result], outputs: dict[str, np.ndarray], pes: int, host: HostWork | None) -> Result:
+    """One result of runs of different programs, between which the host has computed."""
+    if not results:
+        return Result(outputs=outputs, layers=[], macs=0, cycles=0, pes=pes, utilisation=0.0, dram_read_bytes=0,
+                      dram_write_bytes=0, host_packed_bytes=0, build_s=0.0, sim_s=0.0, verilog_sha256="", host=host)
+    return replace(
+        _added(results, pes), outputs=outputs, layers=[layer for result in results for layer in result.layers],
+        host_packed_bytes=sum(result.host_packed_bytes for result in results), trace=None, host=host,
+        build_s=sum(result.build_s for result in results), sim_s=sum(result.sim_s for result in results))
 
 
 AnyFigures = TypeVar("AnyFigures", bound=Figures)

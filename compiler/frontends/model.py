@@ -1,7 +1,7 @@
 """Networks read from files of other tools."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,20 +30,26 @@ class Model:
         Values of those inputs for the first run, where the file says them.
     notes : list of str
         What has been changed in the network when it was read.
+    fallback : "host", "exact" or None
+        Who computes what cannot be mapped.
     """
 
     name: str
     inputs: dict[str, Tensor]
     outputs: list[str]
-    #: Graph of a first dimension, if it is not the file's, of the shapes of what is given, and of the values of inputs
-    #: that operators can't take but as constants.
-    _make: Callable[[int | None, Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]], Graph] = field(repr=False)
+    #: Graph of a first dimension, if it is not the file's, of the shapes of what is given, of the values of inputs that
+    #: operators can't take but as constants, and, if the host computes what cannot be mapped, of reasons to leave it
+    #: what makes some tensors, the first that the file has of each.
+    _make: Callable[..., Graph] = field(repr=False)
     states: dict[str, str] = field(default_factory=dict)
     initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
+    fallback: str | None = None
     #: Inputs that have dimensions that the file leaves free.
     _free: frozenset[str] = field(default_factory=frozenset, repr=False)
     _graphs: dict[object, list[Graph]] = field(default_factory=dict, repr=False)
+    #: Tensors that the host makes though they could be mapped, with the reasons.
+    _left: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
     def graph(self, batch: int | None = None) -> Graph:
         """Graph of the network.
@@ -70,8 +76,37 @@ class Model:
             if all(name in values and np.array_equal(graph.constants[name], values[name])
                    for name in self.inputs if name in graph.constants):
                 return graph
-        found.append(self._make(batch, shapes, values))
+        found.append(self._make(batch, shapes, values, *([self._left] if self._left else [])))
         return found[-1]
+
+    def leave_to_host(self, graph: Graph, name: str, why: str) -> "Model | None":
+        """Return the network with a node left to the host that no program computes on some accelerator.
+
+        Parameters
+        ----------
+        graph : Graph
+            One of the network's.
+        name : str
+            Name of a node of it.
+        why : str
+            The reason.
+
+        Returns
+        -------
+        Model or None
+            None if the host computes nothing of this network, or there is no such node.
+        """
+        nodes = [node for node in graph.nodes if node.name == name]
+        if self.fallback is None or not nodes:
+            return None
+        names: list[str] = []
+        waiting = [*nodes[0].outputs.values()]
+        while waiting:
+            names += waiting
+            waiting = [made for node in graph.nodes if {*waiting} & {*node.inputs.values()}
+                       for made in node.outputs.values() if made not in names]
+        left = self._left | {tuple(names): why}
+        return None if len(left) == len(self._left) else replace(self, _left=left, _graphs={})
 
     def graph_for(self, tensors: Mapping[str, np.ndarray]) -> Graph:
         """Graph for the batch that these inputs have, and for their sizes in what the file leaves free.

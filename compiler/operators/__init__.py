@@ -24,6 +24,7 @@ from .edges import (
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
+from .hosted import Hosted
 from .joined import Concat, Split
 from .masks import MaskBias
 from .moved import Moved
@@ -42,9 +43,9 @@ from .window_sum import WindowSum
 __all__ = [
     "SGD", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
     "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks", "DynamicQuantize", "Expand",
-    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",
-    "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad",
-    "PooledConv2d", "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant",
+    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "Hosted", "LayerNorm", "Linear", "LinearGrad", "Logistic",
+    "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator",
+    "Pad", "PooledConv2d", "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant",
     "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums",
     "Tile", "Transpose", "WindowSum", "ZeroPoints",
 ]

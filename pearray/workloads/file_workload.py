@@ -5,7 +5,7 @@ import numpy as np
 from ..compiler.frontends.onnx.importer import load_onnx
 from ..compiler.frontends.tflite.importer import load_tflite
 from ..compiler.graph.graph import Graph
-from ..compiler.operators import Quantize
+from ..compiler.operators import Hosted, Quantize
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError
 from .made import Workload
@@ -14,13 +14,28 @@ from .settings import Settings
 __all__ = ["file_workload"]
 
 
-def file_workload(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
-    """Read the network of a file, and draw its inputs; the one setting is `batch`."""
-    model = (load_tflite if name.endswith(".tflite") else load_onnx)(name)
+def file_workload(name: str, rng: np.random.Generator, settings: Settings, fixed: bool,
+                  fallback: str | None = None) -> Workload:
+    """Read the network of a file, and draw its inputs; the one setting is `batch`.
+
+    `fallback` is that of :func:`.importer.load_onnx`.
+
+    Raises
+    ------
+    PearrayError
+        If the file, the setting or an input is wrong.
+    """
+    if name.endswith(".tflite"):
+        if fallback is not None:
+            raise PearrayError(f"fallback must be absent for {name!r}: the host computes parts of ONNX files only")
+        model = load_tflite(name)
+    else:
+        model = load_onnx(name, fallback)
     batch = settings.integer("batch", 0, 0)
     settings.finish()
     graph = model.graph(batch or None)
-    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs}, notes=model.notes)
+    return Workload(name, graph, {key: _input(graph, key, rng) for key in graph.inputs}, notes=model.notes,
+                    model=model if fallback is not None else None)
 
 
 def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
@@ -42,5 +57,7 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
             return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
     if not any(name in node.inputs.values() for node in graph.nodes):
         return np.zeros(tensor.shape, tensor.dtype)
+    if any(isinstance(node.operator, Hosted) and name in node.inputs.values() for node in graph.nodes):
+        return rng.normal(0, 1, tensor.shape).astype(tensor.dtype)
     raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
                        f"with integers")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.frontends.model import Model
 from ..compiler.graph.graph import Graph
 
 __all__ = ["Following", "Judgement", "Workload"]
@@ -61,6 +62,8 @@ class Workload:
         Runs behind it.
     notes : list of str
         What has been changed in a network when its file was read.
+    model : Model or None
+        The network of whose file the graph is, if the host computes what cannot be mapped of it.
     """
 
     name: str
@@ -71,3 +74,4 @@ class Workload:
     judge: Callable[[Mapping[str, np.ndarray]], Judgement] | None = None
     following: Following | None = None
     notes: list[str] = field(default_factory=list)
+    model: Model | None = None

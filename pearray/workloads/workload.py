@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ FORMS = {
 
 
 def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None = None,
-                  config: Config | None = None) -> Workload:
+                  config: Config | None = None, fallback: str | None = None) -> Workload:
     """Make a workload and draw its tensors.
 
     Parameters
@@ -91,6 +92,8 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
         Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
+    fallback : "host" or "exact", optional
+        Who computes what cannot be mapped of an ONNX file; see :func:`pearray.load_onnx`.
 
     Returns
     -------
@@ -106,7 +109,12 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     rng = np.random.default_rng(seed)
     kind = None if config is None else compiler_for(config)
     chosen = Settings(name, settings or {}, () if kind is None else kind.settings)
-    made = _maker(name)(name, rng, chosen, config is not None and kind is not None and kind.is_fixed_point(config))
+    maker = _maker(name)
+    if fallback is not None:
+        if maker is not file_workload:
+            raise PearrayError(f"fallback must be absent for workload {name!r}: it is for files")
+        maker = partial(file_workload, fallback=fallback)
+    made = maker(name, rng, chosen, config is not None and kind is not None and kind.is_fixed_point(config))
     return replace(made, settings=chosen.passed_on)
 
 

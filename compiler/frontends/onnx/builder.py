@@ -14,7 +14,7 @@ from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "OnnxNode", "Quantisation", "attempt", "handles", "one",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "NodeError", "OnnxNode", "Quantisation", "attempt", "handles", "one",
     "spatial_padding", "two",
 ]
 
@@ -104,8 +104,20 @@ class OnnxNode:
         return values
 
 
-class _NodeError(PearrayError):
-    """A mistake in a node, which its message names."""
+class NodeError(PearrayError):
+    """A mistake in a node, which its message names.
+
+    Parameters
+    ----------
+    node : OnnxNode
+        The node.
+    reason : str
+        The message without the node.
+    """
+
+    def __init__(self, node: OnnxNode, reason: str):
+        super().__init__(f"node {node.name!r} ({node.label}): {reason}")
+        self.node, self.reason = node, reason
 
 
 def attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
@@ -118,13 +130,13 @@ def attempt(node: OnnxNode, action: Callable[..., Any], *arguments: Any) -> Any:
     """
     try:
         return action(*arguments)
-    except _NodeError:
+    except NodeError:
         raise
     except ValueError as error:
         reason = " ".join(str(error).split())
     except IndexError:
         reason = f"inputs must be more than {len(node.inputs)}"
-    raise _NodeError(f"node {node.name!r} ({node.label}): {reason}")
+    raise NodeError(node, reason)
 
 
 class Quantisation(NamedTuple):

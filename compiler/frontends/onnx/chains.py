@@ -14,6 +14,7 @@ from ....hdl.errors import PearrayError
 from ...operators import Lookup, Reshape
 from ...operators.channelwise import every_value
 from .builder import MICROSOFT, Builder, OnnxNode, Quantisation, one
+from .runtime import run, session
 from .values import Chain, Stored
 
 __all__ = [
@@ -165,10 +166,6 @@ def _computed(chain: Chain, graph: Builder, end: Sequence[OnnxNode], values: np.
     """What onnxruntime makes of stored values by the nodes of a chain, with the optimisations of a default session."""
     from onnx import helper, numpy_helper
 
-    try:
-        import onnxruntime
-    except ImportError:
-        raise PearrayError("tables of ONNX operators need onnxruntime: run `pip install 'pearray[onnx]'`") from None
     nodes = (*chain.nodes, *end)
     protos = [helper.make_node(node.op_type, node.inputs, node.outputs, domain=node.domain, **node.attributes)
               for node in nodes]
@@ -179,19 +176,9 @@ def _computed(chain: Chain, graph: Builder, end: Sequence[OnnxNode], values: np.
                               [helper.make_empty_tensor_value_info(nodes[-1].outputs[0])], tensors)
     model = helper.make_model(inner, ir_version=min(graph.ir_version, 10), opset_imports=[
         helper.make_opsetid(domain, version) for domain, version in ({MICROSOFT: 1} | graph.opsets).items()])
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if chain.is_float:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return np.asarray(session.run(None, {chain.root: values})[0])
-    except Exception as error:
-        # Its exceptions have no common base.
-        reason = " ".join(str(error).split())[-160:]
-        raise PearrayError(f"onnxruntime, which computes the table, refuses it: {reason}") from None
+    purpose = "the table"
+    return run(session(model, purpose, chain.is_float), nodes[-1].outputs, {chain.root: values}, purpose)[
+        nodes[-1].outputs[0]]
 
 
 def tabulate(node: OnnxNode, chain: Chain, graph: Builder, target: Quantisation, zero_point: str,

@@ -23,6 +23,22 @@ def _kind(node: OnnxNode | None) -> str | None:
     return None if node is None else _KINDS.get((node.domain, node.op_type))
 
 
+def _zero_points(network: Network, qk: OnnxNode, av: OnnxNode) -> list[str]:
+    """Names of the zero points of queries, keys, values and outputs, as far as the network stores them here."""
+    found = []
+    for node, places in ((qk, (0, 1)), (av, (1,))):
+        for place in places:
+            maker = network.makers.get(_operands(node)[place])
+            if node.op_type.startswith("QLinear"):
+                found.append(node.input(3 * place + 2))
+            elif maker is not None and maker.op_type == "DequantizeLinear":
+                found.append(maker.input(2))
+    if av.op_type.startswith("QLinear"):
+        return [*found, av.input(7)]
+    return [*found, *(reader.input(2) for reader in network.readers.get(av.outputs[0], ())
+                      if reader.op_type == "QuantizeLinear")]
+
+
 def _operands(node: OnnxNode) -> list[str]:
     """Names of a node's two operands, without scales and zero points."""
     return [node.input(0), node.input(3 if node.op_type.startswith("QLinear") else 1)]
@@ -52,7 +68,8 @@ def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onnx
     av, name = behind
     if _operands(av)[0] != name or any(each in network.fixed for each in (*_operands(node), *_operands(av))):
         return None
-    if not network.agree([*passed, av]):
+    if not network.agree([*passed, av]) or not all(
+            network.is_symmetric(name) for name in _zero_points(network, node, av)):
         return None
     attributes = {"qk": node, "av": av, "steps": steps[::-1], "axis": softmax.attributes.get("axis", -1),
                   "between": [*before, softmax, *passed[1 + len(before):], av]}

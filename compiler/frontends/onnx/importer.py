@@ -1,13 +1,13 @@
 """ONNX files as graphs: folding of constants, and the walk over the nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
+from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Graph, Node, Tensor
 from ...operators.fields import NARROW, whole_bytes
 from ..model import Model
@@ -20,17 +20,22 @@ from . import norms as onnx_norms
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
+from .attention import is_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .folding import computed
 from .fusion import fuse_attention
 from .given import host_masks
+from .hosting import HOSTED, Hosting
 from .moves import TABLES
 from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
+from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import quantised_constant
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, narrow_inputs, opsets_of, read
-from .refusals import Refusals
+from .refusals import Refusals, Refused
+from .rotary import is_rotary
+from .runtime import Types
 from .signatures import check_signature
 
 __all__ = ["load_onnx"]
@@ -56,13 +61,21 @@ _REFUSED = {
 }
 
 
-def load_onnx(path: str | PathLike[str]) -> Model:
+#: No tensors that the host makes though they can be mapped.
+_NOTHING: Mapping[tuple[str, ...], str] = {}
+
+
+def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     """Read an ONNX file.
 
     Parameters
     ----------
     path : path
         The file; operator set 13 or later, or one from 7 on, which onnx converts.
+    fallback : "host" or "exact", optional
+        Who computes what cannot be mapped: onnxruntime on the host, between programs for the accelerator; with "exact"
+        also what programs compute only within a bound, as attention and normalisation. Without it such a network is
+        refused.
 
     Returns
     -------
@@ -75,13 +88,35 @@ def load_onnx(path: str | PathLike[str]) -> Model:
     PearrayError
         If onnx is not installed, or the file is missing, corrupt or too old.
     """
+    if fallback is not None:
+        check_choice("fallback", fallback, ("host", "exact"))
     name, model, constants, notes = read(path)
-    return Model(name, inputs_of(model), [item.name for item in model.graph.output], partial(_import, model, constants),
-                 notes=notes, _free=free_inputs(model))
+    return Model(name, inputs_of(model), [item.name for item in model.graph.output],
+                 partial(_import, model, constants) if fallback is None else partial(
+                     _import_in_parts, model, constants, fallback == "exact"), notes=notes,
+                 fallback=fallback, _free=free_inputs(model))
+
+
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, batch: int | None,
+                     given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
+                     left: Mapping[tuple[str, ...], str] = _NOTHING) -> Graph:
+    """Graph in which the host computes what cannot be mapped.
+
+    What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
+    Of each key of `left` the host makes the first tensor that the file has.
+    """
+    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left, is_exact)
+    while True:
+        try:
+            return _import(model, initialisers, batch, given_shapes, values, hosting)
+        except Refused as error:
+            if not hosting.add(error.found):
+                raise
 
 
 def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-            given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray]) -> Graph:
+            given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
+            hosting: Hosting | None = None) -> Graph:
     inputs = inputs_of(model, batch, given_shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
@@ -101,18 +136,27 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     if batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), batch
     outputs = [item.name for item in model.graph.output]
-    shapes = Shapes(model, inputs)
-    nodes = sums_apart(Network(_computed(model, builder, given, shapes), constants, outputs), builder)
-    for fuse in (fuse_attention, fuse_norms):
+    shapes, types = Shapes(model, inputs), Types(model, inputs) if hosting is None else hosting.types
+
+    def shape_of(name: str) -> Tensor | None:
+        return shapes.get(name) or types.get(name)
+
+    nodes = _computed(model, builder, given, shape_of)
+    if hosting is not None:
+        nodes = hosting.parted(nodes, given, outputs)
+    nodes = sums_apart(Network(nodes, constants, outputs), builder)
+    for fuse in () if hosting is not None and hosting.is_exact else (fuse_attention, fuse_norms):
         nodes = fuse(Network(nodes, constants, outputs))
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)
-    refusals = Refusals(builder, shapes.get, _is_known)
+    refusals = Refusals(builder, shape_of, _is_known)
     for node in nodes:
-        refusals.take(node, lambda node: _take(node, builder, floats))
+        refusals.take(node, lambda node: _take(node, builder, floats, hosting))
+    makers = {name: node for node in nodes for name in node.outputs}
+    for name in floats.unfinished:
+        refusals.take(makers[name], lambda node, name=name: floats.finish(name))
     refusals.check()
-    floats.finish()
     return _graph(builder.nodes, inputs, builder, outputs)
 
 
@@ -121,8 +165,13 @@ def _is_known(node: OnnxNode) -> bool:
     return (node.domain, node.op_type) in HANDLERS or node.op_type in FLOAT_OPERATORS or node.proto is None
 
 
-def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
+def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting | None) -> None:
     """Add what a node of the file computes to the graph, or note it as a float tensor."""
+    if hosting is not None and (node.domain, node.op_type) == (OWN, HOSTED):
+        hosting.emit(node, builder)
+        return
+    if hosting is not None and hosting.is_exact and (is_attention(node) or is_norm(node) or is_rotary(node)):
+        raise PearrayError("programs compute it within a bound, not equal to onnxruntime")
     if attempt(node, floats.take, node):
         return
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
@@ -134,11 +183,13 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
     attempt(node, handler, node, builder)
 
 
-def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes: Shapes) -> list[OnnxNode]:
+def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shape_of: Callable[[str], Tensor | None]
+              ) -> list[OnnxNode]:
     """Nodes that are left once those are computed all of whose inputs are known, which become constants."""
     nodes = [OnnxNode.of(item) for item in _needed(model)]
     read = {item.name for item in model.graph.output}.union(*(node.inputs for node in nodes))
-    left = []
+    left: list[OnnxNode] = []
+    dequantised: dict[str, OnnxNode] = {}
     for node in nodes:
         if node.op_type != "Split":
             # Optional outputs have names though nobody reads them.
@@ -153,24 +204,30 @@ def _computed(model: Any, builder: Builder, given: dict[str, np.ndarray], shapes
             if bounds is not None:
                 builder.ranges[node.outputs[0]] = bounds
             continue
-        made = _known(node, given, builder, shapes)
+        made = _known(node, given, dequantised, builder, shape_of)
         if made is None:
             left.append(node)
+            if node.op_type == "DequantizeLinear" and not node.domain and {*node.inputs} <= {"", *given}:
+                dequantised[node.outputs[0]] = node
         else:
             given.update(made)
             _hold(builder, made)
     return left
 
 
-def _known(node: OnnxNode, given: Mapping[str, np.ndarray], builder: Builder, shapes: Shapes
-           ) -> dict[str, np.ndarray] | None:
-    """Outputs of a node that follow from constants or from shapes alone, else None."""
+def _known(node: OnnxNode, given: Mapping[str, np.ndarray], dequantised: Mapping[str, OnnxNode], builder: Builder,
+           shape_of: Callable[[str], Tensor | None]) -> dict[str, np.ndarray] | None:
+    """Outputs of a node that follow from constants, dequantised ones too, or from shapes alone, else None."""
     if node.domain or node.op_type == "DequantizeLinear":
         return None
     if node.op_type in ("Shape", "Size") and node.input(0) not in given:
-        found = builder.tensors.get(node.input(0)) or shapes.get(node.input(0))
+        found = builder.tensors.get(node.input(0)) or shape_of(node.input(0))
         # Of a tensor of this shape, without room for its elements.
         given = {} if found is None else {node.inputs[0]: np.broadcast_to(np.int8(0), found.shape)}
+    elif any(name in dequantised for name in node.inputs) and all(
+            name in given or name in dequantised for name in node.inputs if name):
+        given = {**given, **{name: computed(dequantised[name], given, builder.opsets)[name]
+                             for name in node.inputs if name in dequantised}}
     if not all(name in given for name in node.inputs if name):
         return None
     return computed(node, given, builder.opsets)

@@ -112,6 +112,11 @@ class Network:
         value = self.constants.get(name)
         return float(value.item()) if value is not None and value.size == 1 else None
 
+    def is_symmetric(self, zero_point: str) -> bool:
+        """Whether a zero point, as far as it is known, is 0 of int8."""
+        value = self.constants.get(zero_point)
+        return value is None or (value.dtype == np.int8 and not np.any(value))
+
     def are_alone(self, nodes: Iterable[OnnxNode], last: OnnxNode) -> bool:
         """Whether nobody but some nodes, of which one is the last, reads what these make before the last."""
         inside = {id(node) for node in nodes} | {id(last)}

@@ -104,11 +104,14 @@ class FloatNodes:
                 self._known[name] = replace(value, is_float=True)
         return True
 
-    def finish(self) -> None:
-        """Make the outputs of the network that are float and not made yet, on the host."""
-        for name in self._outputs:
-            if name in self._known and name not in self._graph.tensors:
-                self._stores.give(self._known[name], name)
+    @property
+    def unfinished(self) -> list[str]:
+        """Outputs of the network that are float and not made yet."""
+        return [name for name in self._outputs if name in self._known and name not in self._graph.tensors]
+
+    def finish(self, name: str) -> None:
+        """Make an output of the network that is float, on the host."""
+        self._stores.give(self._known[name], name)
 
     def _take_float(self, node: OnnxNode) -> bool:
         """Take a node of the standard that reads a float tensor, or an element-wise one of com.microsoft, if known."""

@@ -11,8 +11,10 @@ from ...graph.graph import Tensor
 from ...operators.fields import NARROW
 from .builder import MICROSOFT
 
-__all__ = ["NEWEST_CONVERTED", "File", "Shapes", "fixed_batches", "free_inputs", "inputs_of", "narrow_inputs",
-           "opsets_of", "read"]
+__all__ = [
+    "NEWEST_CONVERTED", "File", "Shapes", "captured", "fixed_batches", "free_inputs", "inputs_of", "narrow_inputs",
+    "opsets_of", "read",
+]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
 _RUNTIME_ONLY = ("SimplifiedLayerNormalization",)
@@ -28,6 +30,9 @@ NEWEST_CONVERTED = 13
 
 #: Oldest operator set that onnx converts.
 _OLDEST = 7
+
+#: What exporters write where a dimension has no name.
+_NAMELESS = ("", "?")
 
 #: Most elements of a constant that can be the shape, or the axes, of something.
 _MOST_SIZES = 1024
@@ -178,6 +183,22 @@ def _own_names(model: Any) -> None:
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
 
+def captured(node: Any) -> list[str]:
+    """Names that the branches of a node read, and that they do not make themselves."""
+    from onnx import AttributeProto
+
+    found: dict[str, None] = {}
+    for item in node.attribute:
+        graphs = [item.g] if item.type == AttributeProto.GRAPH else item.graphs
+        for graph in graphs:
+            own = {each.name for each in (*graph.input, *graph.initializer)}
+            for inner in graph.node:
+                found |= dict.fromkeys(name for name in (*inner.input, *captured(inner)) if name and name not in own)
+                own |= {*inner.output}
+            found |= dict.fromkeys(each.name for each in graph.output if each.name not in own)
+    return list(found)
+
+
 def opsets_of(model: Any) -> dict[str, int]:
     """Operator sets of a network by domain, of which that of the standard is empty."""
     return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
@@ -247,7 +268,8 @@ def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[in
                 shape.append(known[axis])
             else:
                 shape.append(size.dim_value if not is_free else 1 if axis == 0 else -1)
-            if is_free and size.dim_param and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
+            is_named = is_free and size.dim_param not in _NAMELESS
+            if is_named and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
                 raise PearrayError(f"dimension {size.dim_param!r} of the ONNX file's inputs must have one size, not "
                                    f"{named[size.dim_param]} and {shape[-1]}, which {item.name!r} has")
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)

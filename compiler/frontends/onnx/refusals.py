@@ -1,14 +1,18 @@
 """Nodes of a network that cannot be mapped, all of which are told at once."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
-from .builder import Builder, OnnxNode
+from .builder import Builder, NodeError, OnnxNode
 
-__all__ = ["Refusals"]
+__all__ = ["ADVICE", "Refusal", "Refusals", "Refused"]
+
+#: What to do about nodes that cannot be mapped.
+ADVICE = "; with fallback='host' (--fallback host) onnxruntime computes on the host what cannot be mapped"
 
 
 class Refusals:
@@ -30,8 +34,7 @@ class Refusals:
     def __init__(self, graph: Builder, shape: Callable[[str], Tensor | None], is_known: Callable[[OnnxNode], bool]):
         self._graph, self._shape, self._is_known = graph, shape, is_known
         self._unknown: set[str] = set()
-        #: Operators, with the names of their nodes and the first error.
-        self._found: dict[str, tuple[list[str], PearrayError]] = {}
+        self._found: list[Refusal] = []
 
     def take(self, node: OnnxNode, action: Callable[[OnnxNode], None]) -> None:
         """Do something with a node, unless it reads what is not known, and note it if that fails."""
@@ -40,7 +43,7 @@ class Refusals:
                 action(node)
                 return
             except PearrayError as error:
-                self._found.setdefault(node.label, ([], error))[0].append(node.name)
+                self._found.append(Refusal(node, error))
         for name in filter(None, node.outputs):
             found = self._shape(name)
             if found is not None and found.dtype.kind in "iu" and found.dtype != np.int64:
@@ -53,26 +56,65 @@ class Refusals:
 
         Raises
         ------
-        PearrayError
-            That of the node, if it is one; otherwise for each kind of operator how many nodes there are, the first
-            one and its reason.
+        Refused
+            With the message of the node, if it is one; otherwise for each kind of operator how many nodes there are,
+            the first one and its reason.
         """
-        if not self._found:
-            return
-        count = sum(len(names) for names, _ in self._found.values())
-        if count == 1:
-            [(_, error)] = self._found.values()
-            raise error
-        kinds = [f"{label} ({_nodes(names)}): {_reason(error)}" for label, (names, error) in self._found.items()]
-        raise PearrayError(f"{count} nodes cannot be mapped. {'. '.join(kinds)}")
+        if self._found:
+            raise Refused(self._found)
+
+
+class Refused(PearrayError):
+    """Nodes of a network cannot be mapped.
+
+    Parameters
+    ----------
+    found : sequence of Refusal
+        Nodes that have been refused.
+    """
+
+    def __init__(self, found: "Sequence[Refusal]"):
+        kinds: dict[str, list[Refusal]] = {}
+        for each in found:
+            kinds.setdefault(each.node.label, []).append(each)
+        if len(found) == 1:
+            text = str(found[0].error)
+        else:
+            told = [f"{label} ({_nodes([each.node.name for each in group])}): {group[0].reason}"
+                    for label, group in kinds.items()]
+            text = f"{len(found)} nodes cannot be mapped. {'. '.join(told)}"
+        super().__init__(text + ADVICE)
+        self.found = found
+
+
+class Refusal(NamedTuple):
+    """A node that has been refused.
+
+    Members
+    -------
+    taken : OnnxNode
+        The node at which the network has been walked.
+    error : PearrayError
+        The error, perhaps of another node that belongs to it.
+    """
+
+    taken: OnnxNode
+    error: PearrayError
+
+    @property
+    def node(self) -> OnnxNode:
+        """The node that is at fault."""
+        return self.error.node if isinstance(self.error, NodeError) else self.taken
+
+    @property
+    def reason(self) -> str:
+        """Why, without the node that a message begins with, and without the list of all that is supported."""
+        if isinstance(self.error, NodeError):
+            return self.error.reason
+        text = str(self.error).partition("; supported: ")[0]
+        head, _, rest = text.partition(": ")
+        return rest if head.startswith("node ") and rest else text
 
 
 def _nodes(names: Sequence[str]) -> str:
     return f"{len(names)} nodes, first {names[0]!r}" if len(names) > 1 else f"node {names[0]!r}"
-
-
-def _reason(error: PearrayError) -> str:
-    """Say why, without the node that a message begins with, and without the list of all that is supported."""
-    text = str(error).partition("; supported: ")[0]
-    head, _, rest = text.partition(": ")
-    return rest if head.startswith("node ") and rest else text

@@ -1,0 +1,78 @@
+"""A part of a network that a host computes by a runtime of its own, in the middle of a graph."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...hdl.errors import PearrayError
+from .operator import Operator, Spec, Typed
+
+__all__ = ["Hosted", "HostedKind"]
+
+
+class HostedKind(NamedTuple):
+    """Nodes of one operator of a file that the host computes.
+
+    Members
+    -------
+    operator : str
+        Operator, with its domain.
+    count : int
+        How many nodes.
+    first : str
+        Name of the first one.
+    why : str
+        Why no program computes them.
+    """
+
+    operator: str
+    count: int
+    first: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Hosted(Operator):
+    """Nodes of a file that the host computes between programs.
+
+    Parameters
+    ----------
+    function : callable
+        Takes arrays by name, and gives arrays by name.
+    takes : tuple of str
+        Names of what it takes. The roles are their numbers behind ``x``.
+    gives : mapping of str to (shape, dtype)
+        What it gives. The roles are the numbers behind ``y``.
+    kinds : tuple of HostedKind
+        What the nodes are.
+    products : int
+        Multiply-accumulates of its convolutions, matrix products and recurrences.
+    """
+
+    function: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+    takes: tuple[str, ...]
+    gives: Mapping[str, Spec]
+    kinds: tuple[HostedKind, ...] = ()
+    products: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vars(self).update(required=tuple(f"x{place}" for place in range(len(self.takes))),
+                          outputs=tuple(f"y{place}" for place in range(len(self.gives))))
+
+    def _types(self, **inputs: Typed) -> list[Spec]:
+        return list(self.gives.values())
+
+    def _compute(self, **inputs: Any) -> list[np.ndarray]:
+        made = self.function(dict(zip(self.takes, (inputs[role] for role in self.required), strict=True)))
+        for name, (shape, dtype) in self.gives.items():
+            found = made[name]
+            if (found.shape, found.dtype) != (shape, dtype):
+                raise PearrayError(f"{name!r}, which the host makes, must be {dtype} of shape {shape} as for inputs of "
+                                   f"zeros, not {found.dtype} of shape {found.shape}: no shape may follow from values")
+        return [made[name] for name in self.gives]
+
+    def _macs(self, **inputs: Typed) -> int:
+        return self.products

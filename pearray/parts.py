@@ -1,0 +1,182 @@
+"""Graphs of which the host computes parts: several programs, and what stands between them."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .compiler.compile import Unmapped
+from .compiler.compiled import Compiled
+from .compiler.frontends.model import Model
+from .compiler.graph.graph import Graph
+from .compiler.graph.parts import Part, crossings, parts_of
+from .compiler.operators import Hosted
+from .compiler.operators.hosted import HostedKind
+from .configuration import System
+from .handle import Handle, arrays, kept
+from .hdl.errors import PearrayError, check_names
+from .hdl.shell.config import Config
+from .results import HostWork, Result, in_parts
+from .workloads.published import named_settings
+
+__all__ = ["Parts", "handle_for", "host_work", "mapped"]
+
+
+def handle_for(graph: Graph, system: System, inputs: Mapping[str, np.ndarray] | None = None,
+               **settings: Any) -> "Handle | Parts":
+    """Handle of a graph, of one program or of several."""
+    if any(isinstance(node.operator, Hosted) for node in graph.nodes):
+        return Parts(graph, system, **settings)
+    return Handle(graph, system, inputs, **settings)
+
+
+def mapped(model: Model, graph_of: Callable[[Model], Graph], system: System, inputs: Mapping[str, np.ndarray],
+           settings: Mapping[str, Any], keep: str = "outputs") -> "Handle | Parts":
+    """Handle of a network, compiled, of which the host computes what this accelerator cannot, too.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    graph_of : callable
+        Its graph.
+    system, inputs, settings, keep
+        As for :func:`handle_for` and :meth:`Handle.compiled`.
+
+    Raises
+    ------
+    PearrayError
+        If something cannot be mapped that is no node of the network's own.
+    """
+    while True:
+        graph = graph_of(model)
+        handle = handle_for(graph, system, inputs, **named_settings(settings, graph))
+        try:
+            handle.programs(keep)
+        except Unmapped as error:
+            left = model.leave_to_host(graph, error.node, error.why)
+            if left is None:
+                raise
+            model = left
+        else:
+            return handle
+
+
+def host_work(graph: Graph, parts: list[Part]) -> HostWork | None:
+    """What the host computes of a graph; None if that is nothing."""
+    nodes = [node for node in graph.nodes if isinstance(node.operator, Hosted)]
+    if not nodes:
+        return None
+    macs = sum(graph.macs(node) for node in nodes)
+    own = sum(graph.macs(node) for node in graph.nodes) - macs
+    kinds: dict[tuple[str, str], HostedKind] = {}
+    for kind in (kind for node in nodes for kind in node.operator.kinds):
+        known = kinds.setdefault((kind.operator, kind.why), kind._replace(count=0))
+        kinds[kind.operator, kind.why] = known._replace(count=known.count + kind.count)
+    return HostWork(
+        list(kinds.values()), sum(part.on_host for part in parts),
+        sum(not part.on_host for part in parts), macs, own, crossings(parts))
+
+
+class Parts:
+    """A graph of which the host computes parts, with a program for each stretch between them.
+
+    It is what :class:`Handle` is for a graph of one program, without sessions.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute.
+    on : System or Config
+        Accelerator and the memory behind it.
+    **settings
+        Settings of the kind of array.
+
+    Members
+    -------
+    parts : list of Part
+        In the order in which they run.
+    host : HostWork
+        What the host computes.
+    """
+
+    def __init__(self, graph: Graph, on: System | Config, **settings: Any):
+        self.graph, self.system = graph, on if isinstance(on, System) else System(on)
+        self.parts = parts_of(graph)
+        self.host = host_work(graph, self.parts)
+        self._handles = {index: Handle(part.graph, self.system, **settings)
+                         for index, part in enumerate(self.parts) if not part.on_host}
+
+    def programs(self, keep: str = "outputs") -> list[Compiled]:
+        """The programs in the order in which they run; see :meth:`Handle.compiled`."""
+        return [handle.compiled(keep) for handle in self._handles.values()]
+
+    def run(self, inputs: Mapping[str, Any], engine: str = "verilator", keep: str | Collection[str] | None = None,
+            progress: Callable[[int], None] | None = None, trace: bool = False) -> Result:
+        """Run all parts; see :meth:`Handle.run`. Cycles and counters are sums over the programs.
+
+        Raises
+        ------
+        PearrayError
+            If an input, the engine or `keep` is wrong, or something is to be traced.
+        """
+        if trace:
+            raise PearrayError(f"a trace draws one program, but this graph has {len(self._handles)}, with parts on "
+                               "the host between them")
+        given = arrays(inputs, self.graph.masks)
+        self.graph.check_inputs(given)
+        made = [name for part in self.parts for name in _made(part)]
+        wanted = kept(self.graph, made, keep) if keep is not None else self.graph.outputs
+        values, results, done = dict(given), [], 0
+        for index, part in enumerate(self.parts):
+            taken = {name: values[name] for name in part.graph.inputs}
+            if index not in self._handles:
+                values |= part.graph.golden(taken)
+                continue
+            before = done
+            result = self._handles[index].run(
+                taken, engine, keep if keep is None or keep == "all" else _own(part, keep),
+                None if progress is None else lambda cycles, before=before: progress(before + cycles))
+            values |= result.outputs
+            done += result.cycles
+            results.append(result)
+        return in_parts(results, {name: values[name] for name in wanted if name in values}, self.system.pes, self.host)
+
+    def write(self, folder: Path, inputs: Mapping[str, np.ndarray]) -> None:
+        """Write the files of each program, the networks of the parts on the host, and ``parts.json``, their order.
+
+        Raises
+        ------
+        PearrayError
+            If the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            values, listed = dict(inputs), []
+            for index, part in enumerate(self.parts):
+                place = folder / f"part-{index}"
+                taken = {name: values[name] for name in part.graph.inputs}
+                if index in self._handles:
+                    self._handles[index].write(place, taken)
+                else:
+                    place.mkdir(parents=True, exist_ok=True)
+                    for number, node in enumerate(part.graph.nodes):
+                        if isinstance(node.operator, Hosted):
+                            node.operator.function.write(place / f"{number}.onnx")
+                values |= part.graph.golden(taken)
+                listed.append({"folder": place.name, "on_host": part.on_host, "inputs": part.graph.inputs,
+                               "outputs": part.graph.outputs})
+            (folder / "parts.json").write_text(json.dumps(listed, indent=1) + "\n")
+        except OSError as error:
+            raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+def _made(part: Part) -> list[str]:
+    return [name for node in part.graph.nodes for name in node.outputs.values()]
+
+
+def _own(part: Part, keep: str | Collection[str]) -> list[str]:
+    """Names of tensors to keep that a part makes."""
+    return [name for name in check_names("keep", keep) if name in _made(part)]
