@@ -15,7 +15,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
              "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
-             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1}
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
 
 
 @dataclass
@@ -28,6 +28,7 @@ class _Tensor:
     values: np.ndarray | None
     axis: int
     free: tuple
+    variable: bool
 
 
 @dataclass
@@ -37,10 +38,11 @@ class Tflite:
     tensors: list = field(default_factory=list)
     nodes: list = field(default_factory=list)
 
-    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=()):
-        """Add a tensor; `free` are axes that are left to who runs it."""
+    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=(),
+               variable=False):
+        """Add a tensor; `free` are axes that are left to who runs it, and one that is variable stays between runs."""
         name = name or f"tensor{len(self.tensors)}"
-        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free))
+        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free, variable))
         return len(self.tensors) - 1
 
     def constant(self, values, scale=None, zero_point=0, axis=0, name=None):
@@ -48,9 +50,10 @@ class Tflite:
         values = np.asarray(values)
         return self.tensor(values.shape, scale, zero_point, values.dtype.name, values, axis, name)
 
-    def node(self, kind, inputs, outputs, options=None, **fields):
+    def node(self, kind, inputs, outputs, options=None, intermediates=(), **fields):
         """Add an operator; `options` is the name of its options in the schema, and `fields` are theirs."""
-        self.nodes.append((kind, list(inputs), list(outputs), options, fields, _VERSIONS.get(kind, 2)))
+        self.nodes.append((kind, list(inputs), list(outputs), options, fields, _VERSIONS.get(kind, 2),
+                           list(intermediates)))
         return outputs[0] if outputs else None
 
     def content(self, inputs, outputs, others=()):
@@ -73,7 +76,7 @@ class Tflite:
         graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
         for each in self.tensors:
             graph.tensors.append(self._tensor(schema, model, each))
-        for kind, given, made, options, fields, version in self.nodes:
+        for kind, given, made, options, fields, version, intermediates in self.nodes:
             code = getattr(schema.BuiltinOperator, kind)
             if (code, version) not in codes:
                 codes[code, version] = len(model.operatorCodes)
@@ -82,6 +85,8 @@ class Tflite:
                 model.operatorCodes.append(entry)
             node = schema.OperatorT()
             node.opcodeIndex, node.inputs, node.outputs = codes[code, version], given, made
+            if intermediates:
+                node.intermediates = intermediates
             if options is not None:
                 node.builtinOptionsType = getattr(schema.BuiltinOptions, options)
                 node.builtinOptions = getattr(schema, f"{options}T")()
@@ -95,6 +100,7 @@ class Tflite:
     def _tensor(schema, model, each):
         made = schema.TensorT()
         made.name, made.shape, made.type = each.name, list(each.shape), _TYPES[each.dtype]
+        made.isVariable = each.variable
         if each.free:
             made.shapeSignature = [-1 if axis in each.free else size for axis, size in enumerate(each.shape)]
         if each.scale is not None:

@@ -1,13 +1,16 @@
 """ConvInteger, MatMulInteger and DynamicQuantizeLinear, and quantisation at the edges with several scales."""
 
 import numpy as np
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx_models import draw, load, make_model, reference
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from random_workloads import configuration, interpret
 
 import pearray as pe
 from pearray.compiler.frontends.onnx.integers import in_bytes
+from pearray.compiler.graph.parts import parts_of
 
 SMALL = configuration(4, 4)
 
@@ -183,3 +186,43 @@ def test_what_does_not_fit_is_told(tmp_path, node, tensors, message):
     with pytest.raises(pe.PearrayError) as found:
         load(model, tmp_path).graph()
     assert message in str(found.value)
+
+
+def _network(rng, kind):
+    """Float network whose layers have a bias, several shapes and groups, and a sample of its input."""
+    def real(*shape):
+        return rng.normal(0, 0.3, shape).astype(np.float32)
+
+    dense = [("Gemm", ["f", "w", "b"], ["g"], {}), ("Relu", ["g"], ["r"], {}), ("MatMul", ["r", "v"], ["y"], {})]
+    if kind == "dense":
+        constants = {"w": real(9, 7), "b": real(7), "v": real(7, 5)}
+        return [("Identity", ["x"], ["f"], {}), *dense], constants, real(3, 9)
+    first = [("Conv", ["x", "k", "c"], ["h"], {"pads": [1, 1, 1, 1]}), ("Relu", ["h"], ["i"], {}),
+             ("MaxPool", ["i"], ["j"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+             ("Conv", ["j", "l"], ["m"], {"pads": [0, 1, 2, 1], "strides": [2, 1], "group": 2}),
+             ("Flatten", ["m"], ["f"], {})]
+    constants = {"k": real(4, 3, 3, 3), "c": real(4), "l": real(6, 2, 3, 3), "w": real(6 * 2 * 4, 7), "b": real(7),
+                 "v": real(7, 5)}
+    return [*first, *dense], constants, real(1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["dense", "images"])
+@pytest.mark.parametrize(("each", "weights"), [(False, QuantType.QInt8), (True, QuantType.QInt8),
+                                               (True, QuantType.QUInt8)])
+def test_networks_of_quantize_dynamic(rng, tmp_path, kind, each, weights):
+    """Integer products are programs, and the host finds scales between them: the output is onnxruntime's to the bit."""
+    nodes, constants, x = _network(rng, kind)
+    model = make_model(nodes, {"x": x}, ["y"], constants, 17)
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, str(tmp_path / "float.onnx"))
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "model.onnx", per_channel=each, weight_type=weights)
+    graph = pe.load_onnx(tmp_path / "model.onnx", fallback="host").graph_for({"x": x})
+    made = graph.golden({"x": x})
+    expected = reference(onnx.load(str(tmp_path / "model.onnx")), {"x": x}, ["y"])["y"]
+    np.testing.assert_array_equal(made["y"], expected)
+    values, products = {"x": x, **made}, 0
+    for part in parts_of(graph):
+        if not part.on_host:
+            compiled = interpret(part.graph, {name: values[name] for name in part.graph.inputs}, SMALL, effort=0)
+            products += sum(layer.macs > 0 for layer in compiled.layers)
+    assert products >= (2 if kind == "dense" else 4)
