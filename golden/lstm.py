@@ -1,7 +1,7 @@
 """The integer LSTM of TensorFlow Lite, to the last bit as LiteRT's reference kernel: int8 tensors, 16-bit cell state.
 
-Sums of products of both operands are requantised to words of 16 bits with three integer bits, added with saturation, and
-become gates by functions of fixed point (:mod:`.short_gemmlowp`).
+Sums of products of both operands are requantised to words of 16 bits with three integer bits, added with saturation,
+and become gates by functions of fixed point (:mod:`.short_gemmlowp`).
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,7 @@ from . import short_gemmlowp
 from .requantise import tflite, tflite_multiplier
 from .tensors import Array
 
-__all__ = ["GATES", "Lstm", "Step"]
-
-#: Gates in the order in which their columns stand.
-GATES = ("input", "forget", "cell", "output")
+__all__ = ["Lstm", "Step"]
 
 _LOW, _HIGH = -(1 << 15), (1 << 15) - 1
 
@@ -48,11 +45,14 @@ class Lstm:
     x_scale, hidden_scale : float
         Of the operands.
     x_weights, hidden_weights : tuple of float
-        Of the weights of each gate.
+        Of the weights of each gate: those that say what is added to the cell state, what is kept of it, what is new,
+        and what is shown. Without the first, it is what is not kept that is added.
+    made_scale : float
+        Of what a step makes.
+    made_zero_point : int
+        Its zero point.
     cell_bits : int
         Bits behind the point of the cell state, 9 to 15.
-    hidden_zero_point : int
-        Zero point of the hidden state.
     clip : int
         Greatest magnitude of the cell state, 0 for none.
     """
@@ -61,8 +61,9 @@ class Lstm:
     hidden_scale: float
     x_weights: tuple[float, ...]
     hidden_weights: tuple[float, ...]
+    made_scale: float
+    made_zero_point: int
     cell_bits: int
-    hidden_zero_point: int
     clip: int = 0
 
     def step(self, x: Array, hidden: Array, cell: Array) -> Step:
@@ -70,27 +71,29 @@ class Lstm:
 
         Parameters
         ----------
-        x, hidden : (batch, 4 * cells) int32 array
+        x, hidden : (batch, gates * cells) int32 array
             Sums of products of the input and of the hidden state less their zero points with the weights of the gates,
-            biases included; see :data:`GATES`.
+            biases included.
         cell : (batch, cells) int16 array
             Cell state of the step before.
         """
         gates = np.zeros(x.shape, np.int64)
-        for sums, scale, weights in ((x, self.x_scale, self.x_weights), (hidden, self.hidden_scale, self.hidden_weights)):
+        for sums, scale, weights in ((x, self.x_scale, self.x_weights),
+                                     (hidden, self.hidden_scale, self.hidden_weights)):
             parts = [self._words(part, scale, weight)
-                     for part, weight in zip(np.split(sums, len(GATES), -1), weights, strict=True)]
+                     for part, weight in zip(np.split(sums, len(weights), -1), weights, strict=True)]
             gates = np.clip(gates + np.concatenate(parts, -1), _LOW, _HIGH)
-        given, kept, new, shown = np.split(gates, len(GATES), -1)
-        kept_cell = short_gemmlowp.divided(_times(short_gemmlowp.sigmoid(kept), cell), 15)
-        added = short_gemmlowp.divided(
-            _times(short_gemmlowp.sigmoid(given), short_gemmlowp.tanh(new, 15 - _GATE_BITS)), 30 - self.cell_bits)
+        *given, kept, new, shown = np.split(gates, len(self.x_weights), -1)
+        keeps = short_gemmlowp.sigmoid(kept)
+        adds = short_gemmlowp.sigmoid(given[0]) if given else _HIGH - keeps
+        kept_cell = short_gemmlowp.divided(_times(keeps, cell), 15)
+        added = short_gemmlowp.divided(_times(adds, short_gemmlowp.tanh(new, 15 - _GATE_BITS)), 30 - self.cell_bits)
         state = np.clip(kept_cell + added, _LOW, _HIGH)
         if self.clip:
             state = np.clip(state, -self.clip, self.clip)
         made = _times(short_gemmlowp.sigmoid(shown), short_gemmlowp.tanh(state, 15 - self.cell_bits))
-        factor = np.float32(2.0**-30) / np.float32(self.hidden_scale)
-        stored = tflite(made, *tflite_multiplier(float(factor)), self.hidden_zero_point)
+        factor = np.float32(2.0**-30) / np.float32(self.made_scale)
+        stored = tflite(made, *tflite_multiplier(float(factor)), self.made_zero_point)
         return Step(stored.astype(np.int8), state.astype(np.int16))
 
     @staticmethod

@@ -40,7 +40,7 @@ def drawn_lstm(rng, model, x, shape, cells, *, time_major=False, clip=0.0, cell_
     inputs += [-1, -1, model.tensor((batch, cells), hidden_scale, hidden_zero, variable=True),
                model.tensor((batch, cells), 2.0**-cell_bits, 0, "int16", variable=True), -1, -1, -1, -1]
     inner = [model.tensor((0,), 2.0**-12, 0, "int16") for _ in range(4)]
-    inner.append(model.tensor((0,), hidden_scale, hidden_zero))
+    inner.append(model.tensor((0,), hidden_scale * float(rng.choice([1, 1.25])), hidden_zero))
     made = model.tensor((*shape[:2], cells), hidden_scale, hidden_zero)
     return model.node("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [made], "UnidirectionalSequenceLSTMOptions", inner,
                       fusedActivationFunction=4, timeMajor=time_major, cellClip=clip, projClip=0.0)

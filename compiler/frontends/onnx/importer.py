@@ -44,7 +44,10 @@ __all__ = ["load_onnx"]
 _FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms, onnx_rotary,
              onnx_shapes, onnx_softmax)
 
-_RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
+_RECURRENT = ("its gates and its state are real numbers between products, for which there is no rule in integers, as "
+              "there is one for the LSTM of TensorFlow Lite")
+
+_STEPS = "it goes through a sequence step by step, with a state: write its steps out"
 
 _BRANCHES = "which nodes run follows from values, and a program has no branches: export the network without"
 
@@ -55,7 +58,9 @@ _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
     ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: "
                                    "quantise statically",
-    **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
+    **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN")},
+    (MICROSOFT, "DynamicQuantizeLSTM"): _RECURRENT,
+    ("", "Scan"): _STEPS,
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
 }

@@ -50,6 +50,8 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("UnidirectionalSequenceLSTMOptions", (
+        "FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor")),
     "UNPACK": ("UnpackOptions", ("Axis",)),
     "VAR_HANDLE": ("VarHandleOptions", ("SharedName",)),
 }
@@ -79,6 +81,8 @@ class FileTensor:
         Axes that the file leaves to whoever runs it, of one element here.
     note : str
         What of it is not read, empty if all is.
+    is_variable : bool
+        Whether it keeps its values from one run to the next.
     """
 
     name: str
@@ -90,6 +94,7 @@ class FileTensor:
     value: np.ndarray | None = None
     free: tuple[int, ...] = ()
     note: str = ""
+    is_variable: bool = False
 
     @property
     def dtype(self) -> np.dtype | None:
@@ -111,6 +116,8 @@ class FileOperator:
         Numbers of its tensors; -1 for an input that is left out.
     options : dict of str to value, or None
         Fields of its options, by the schema's names; None if it has none.
+    intermediates : list of int
+        Numbers of tensors that say how it stores what it has inside.
     """
 
     kind: str
@@ -118,6 +125,7 @@ class FileOperator:
     inputs: list[int]
     outputs: list[int]
     options: dict[str, Any] | None = None
+    intermediates: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -232,7 +240,7 @@ class _Reader:
         if tensor.Sparsity() is not None:
             made.note = "its weights are sparse: convert it without sparsity"
         elif tensor.IsVariable():
-            made.note = "it keeps a state from one run to the next"
+            made.note, made.is_variable = "it keeps a state from one run to the next", True
         else:
             made.value = self._value(made, tensor.Buffer(), buffers)
         return made
@@ -274,7 +282,8 @@ class _Reader:
             raise ValueError(f"operator {index} must have one of the {len(kinds)} codes of the file, not {code}")
         made = FileOperator(
             kinds[code], index, self._numbers(operator.InputsLength(), operator.InputsAsNumpy, tensors, -1),
-            self._numbers(operator.OutputsLength(), operator.OutputsAsNumpy, tensors))
+            self._numbers(operator.OutputsLength(), operator.OutputsAsNumpy, tensors),
+            intermediates=self._numbers(operator.IntermediatesLength(), operator.IntermediatesAsNumpy, tensors))
         table = operator.BuiltinOptions()
         if made.kind in _OPTIONS and table is not None:
             name, fields = _OPTIONS[made.kind]
