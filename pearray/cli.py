@@ -40,8 +40,8 @@ On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path 
 Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
 Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
 Fallback = Annotated[str | None, typer.Option(
-    "--fallback", metavar="WHO", help="host: onnxruntime computes on the host what cannot be mapped of ONNX files; exact: "
-                                       "also what programs compute only within a bound.")]
+    metavar="WHO", help="host: onnxruntime computes on the host what cannot be mapped of an ONNX file; exact: it also "
+                        "computes what programs compute only within a bound.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
 Set = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "

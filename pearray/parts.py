@@ -64,9 +64,9 @@ def mapped(model: Model, graph_of: Callable[[Model], Graph], system: System, inp
             return handle
 
 
-def host_work(graph: Graph, parts: list[Part]) -> HostWork | None:
+def host_work(graph: Graph) -> HostWork | None:
     """What the host computes of a graph; None if that is nothing."""
-    nodes = [node for node in graph.nodes if isinstance(node.operator, Hosted)]
+    nodes, parts = [node for node in graph.nodes if isinstance(node.operator, Hosted)], parts_of(graph)
     if not nodes:
         return None
     macs = sum(graph.macs(node) for node in nodes)
@@ -105,7 +105,7 @@ class Parts:
     def __init__(self, graph: Graph, on: System | Config, **settings: Any):
         self.graph, self.system = graph, on if isinstance(on, System) else System(on)
         self.parts = parts_of(graph)
-        self.host = host_work(graph, self.parts)
+        self.host = host_work(graph)
         self._handles = {index: Handle(part.graph, self.system, **settings)
                          for index, part in enumerate(self.parts) if not part.on_host}
 

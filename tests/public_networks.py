@@ -17,7 +17,9 @@ from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-__all__ = ["FORMS", "NETWORKS", "PACKAGES", "quantised"]
+from pearray.compiler.frontends.onnx.runtime import run, session
+
+__all__ = ["FORMS", "NETWORKS", "PACKAGES", "differences", "quantised", "reference"]
 
 _OCR, _ESPCN = "rapidocr_onnxruntime/models", "qonnx/data/onnx/bsd300x3-espcn"
 
@@ -76,6 +78,19 @@ def float_model(name, folder):
         return onnx.load_from_string(archive.read(found))
 
 
+def _own_biases(model):
+    """Give each convolution a bias of its own: of shared ones the quantiser makes names that others have."""
+    found = {item.name: item for item in model.graph.initializer}
+    seen = set()
+    for node in model.graph.node:
+        if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in found:
+            if node.input[2] in seen:
+                own = model.graph.initializer.add()
+                own.CopyFrom(found[node.input[2]])
+                own.name = node.input[2] = f"{node.output[0]}:bias"
+            seen.add(node.input[2])
+
+
 def drawn_inputs(name, model, rng):
     """Draw inputs of a run: images and sounds that are smooth, bytes over their range."""
     constants = {item.name for item in model.graph.initializer}
@@ -115,8 +130,60 @@ def quantised(name, form, folder, seed=0):
         logging.disable(logging.WARNING)
         try:
             quant_pre_process(str(before), str(prepared), skip_symbolic_shape=True)
+            folded = onnx.load(str(prepared))
+            _own_biases(folded)
+            onnx.save(folded, str(prepared))
             quantize_static(str(prepared), str(path), _Samples(samples), quant_format=kind, per_channel=per_channel,
                             activation_type=activations, weight_type=QuantType.QInt8)
         finally:
             logging.disable(logging.NOTSET)
     return path, samples[0]
+
+
+def reference(path, inputs, names):
+    """Tensors of a file by onnxruntime, as far as the file has them, by name."""
+    model = onnx.load(str(path))
+    made = {name for node in model.graph.node for name in node.output}
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names if name in made)
+    return run(session(model, "the network"), [item.name for item in model.graph.output], inputs, "the network")
+
+
+def _distance(value, expected):
+    """Elements that differ, and by how much at most; all of them if shape or type does."""
+    if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+        return expected.size, np.inf
+    same = (value == expected) | (np.isnan(value) & np.isnan(expected) if value.dtype.kind == "f" else False)
+    return int(np.count_nonzero(~same)), float(np.abs(value.astype(np.float64) - expected.astype(np.float64)).max(
+        initial=0, where=~same))
+
+
+def differences(graph, inputs, expected):
+    """Compare every tensor of a graph with onnxruntime's: once as a whole, once each operator alone.
+
+    Returns
+    -------
+    whole : (int, int, int)
+        Tensors and elements that are compared, and elements that differ.
+    alone : dict of str to (int, float)
+        By operator elements that differ where it is given onnxruntime's inputs, and by how much at most.
+    """
+    made = graph.golden(inputs)
+    names = [name for name in made if name in expected]
+    wrong = sum(_distance(made[name], expected[name])[0] for name in names)
+    values, alone, kinds = {**graph.constants, **inputs}, {}, {}
+    for node in graph.nodes:
+        # What is moved before the file names it is blamed on who has made it.
+        kind = next((kinds[name] for name in node.inputs.values() if name in kinds and name not in expected
+                     and node.operator.kind in ("Reshape", "Transpose")), node.operator.kind)
+        kinds |= dict.fromkeys(node.outputs.values(), kind)
+        results = node.operator.golden({role: values[name] for role, name in node.inputs.items()})
+        for role, name in node.outputs.items():
+            values[name] = results[role]
+            if name in expected:
+                count, most = _distance(results[role], expected[name])
+                if count:
+                    before = alone.get(kind, (0, 0))
+                    alone[kind] = before[0] + count, max(before[1], most)
+                values[name] = expected[name]
+    return (len(names), sum(expected[name].size for name in names), wrong), alone

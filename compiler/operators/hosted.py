@@ -25,12 +25,15 @@ class HostedKind(NamedTuple):
         Name of the first one.
     why : str
         Why no program computes them.
+    refused : bool
+        Whether that is for themselves, not for what they share real numbers with.
     """
 
     operator: str
     count: int
     first: str
     why: str
+    refused: bool = True
 
 
 @dataclass(frozen=True, eq=False)

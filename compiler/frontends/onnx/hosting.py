@@ -170,14 +170,14 @@ class Hosting:
         PearrayError
             If onnxruntime refuses it.
         """
-        tensors = [builder.tensor(name) for name in node.inputs]
-        part = _Runtime(self._submodel(node, tensors), node.outputs)
-        gives = {}
+        made = []
         for name in node.outputs:
             found = self.types.get(name)
             if found is None:
                 raise PearrayError(f"onnxruntime, which computes it on the host, cannot tell the shape of {name!r}")
-            gives[name] = found.shape, found.dtype
+            made.append(found)
+        part = _Runtime(self._submodel(node, [builder.tensor(name) for name in node.inputs], made), node.outputs)
+        gives = {tensor.name: (tensor.shape, tensor.dtype) for tensor in made}
         nodes = node.attributes["nodes"]
         operator = Hosted(part, tuple(node.inputs), gives, tuple(self._kinds(nodes)),
                           sum(products_of(each, self._shape) for each in nodes))
@@ -196,20 +196,19 @@ class Hosting:
         groups: dict[tuple[bool, str], list[OnnxNode]] = {}
         for node in nodes:
             groups.setdefault((_key(node) not in self._refused, node.label), []).append(node)
-        return [HostedKind(label, len(group), group[0].name,
-                           self._refused.get(_key(group[0]), "it shares real numbers with what cannot be mapped"))
-                for (_, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
+        return [HostedKind(label, len(group), group[0].name, self._refused.get(
+            _key(group[0]), "it shares real numbers with what cannot be mapped"), not is_beside)
+            for (is_beside, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
-    def _submodel(self, node: OnnxNode, tensors: Sequence[Tensor]) -> Any:
+    def _submodel(self, node: OnnxNode, read: Sequence[Tensor], made: Sequence[Tensor]) -> Any:
         from onnx import helper, numpy_helper
 
+        ends = [[helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
+                 for tensor in tensors] for tensors in (read, made)]
         nodes = node.attributes["nodes"]
         known = dict.fromkeys(name for each in nodes for name in _reads(each) if name in self._constants)
         graph = helper.make_graph(
-            [each.proto for each in nodes], "part", [
-                helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
-                for tensor in tensors],
-            [helper.make_empty_tensor_value_info(name) for name in node.outputs],
+            [each.proto for each in nodes], "part", *ends,
             [numpy_helper.from_array(self._constants[name], name) for name in known])
         sets = list(self._model.opset_import)
         if all(item.domain != MICROSOFT for item in sets):
