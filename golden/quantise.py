@@ -128,9 +128,9 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
         raise ValueError("x must be numbers, not NaN")
     low, high = (np.float32(bound(values, initial=0)) for bound in (np.min, np.max))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scale = np.float32(1) if low == high else (high - low) / np.float32(255)
-        zero_point = np.rint(np.clip(-low / scale, 0, 255)).astype(np.uint8)
-        return _quantise(values, scale, zero_point.astype(np.int32), np.uint8), np.asarray(scale), zero_point
+        scale = np.asarray(np.float32(1) if low == high else (high - low) / np.float32(255))
+        zero_point = np.asarray(np.rint(np.clip(-low / scale, 0, 255)), np.uint8)
+        return _quantise(values, scale, zero_point.astype(np.int32), np.uint8), scale, zero_point
 
 
 def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,

@@ -17,7 +17,7 @@ _LOW, _HIGH = -(1 << 15), (1 << 15) - 1
 
 def _constant(word: int) -> int:
     """A constant of 32 bits in 16."""
-    return int(divide_by_power(np.int64(word), 16))
+    return int(divide_by_power(np.asarray(word, np.int64), 16))
 
 
 #: ``exp(-2**n)`` for n from -2 on, and ``exp(-1 / 8)``, without integer bits.

@@ -52,7 +52,8 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
             return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
     if not any(name in node.inputs.values() for node in graph.nodes):
         return np.zeros(tensor.shape, tensor.dtype)
-    if any(isinstance(node.operator, (DynamicQuantize, Hosted, QuantizeBlocks)) and name in node.inputs.values() for node in graph.nodes):
+    if any(isinstance(node.operator, (DynamicQuantize, Hosted, QuantizeBlocks)) and name in node.inputs.values()
+           for node in graph.nodes):
         return rng.normal(0, 1, tensor.shape).astype(tensor.dtype)
     raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
                        f"with integers")

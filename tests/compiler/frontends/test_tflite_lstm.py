@@ -29,7 +29,7 @@ def _lstm(rng, folder, **options):
     {}, {"time_major": True}, {"coupled": True}, {"clip": 3.0, "cell_bits": 12}, {"cell_bits": 9}, {"cell_bits": 15},
     {"cell_bits": 10, "time_major": True, "coupled": True}])
 def test_equals_the_reference_kernel(rng, tmp_path, options):
-    """Any scale, order of axes, limit and number of bits of the cell state: a rounding that differs goes on for ever."""
+    """Any scale, order of axes, limit and number of bits of the cell state: a rounding that differs goes on."""
     for _ in range(8):
         model, content, name, x = _lstm(rng, tmp_path, **options)
         made = pe.golden_run(model, {"x": x, **model.initial})
@@ -37,7 +37,7 @@ def test_equals_the_reference_kernel(rng, tmp_path, options):
 
 
 def test_programs_are_products(rng, tmp_path):
-    """One product of the whole sequence, one for each step, and the host's gates between; each equals the golden one."""
+    """One product of the whole sequence, and one for each step, whatever the host computes between them."""
     model, _, name, x = _lstm(rng, tmp_path)
     inputs = {"x": x, **model.initial}
     graph = model.graph_for(inputs)
@@ -82,7 +82,7 @@ def test_functions_are_near_real_ones():
 def test_refusals_are_told(rng, tmp_path):
     """Without the host, and with what no LSTM has here, one line says what to do."""
     _lstm(rng, tmp_path)
-    with pytest.raises(pe.PearrayError, match="gates are numbers of 16 bits.*with fallback='host'"):
+    with pytest.raises(pe.PearrayError, match=r"gates are numbers of 16 bits.*with fallback='host'"):
         pe.load_tflite(tmp_path / "model.tflite").graph()
     model, shape = Tflite(), (1, 2, 3)
     x = model.tensor(shape, 0.1, 0, name="x")
