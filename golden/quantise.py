@@ -10,8 +10,8 @@ from .requantise import per_channel
 from .tensors import Array, integer
 
 __all__ = [
-    "checked_scale", "checked_zero_point", "dequantize_linear", "dynamic_quantize_linear", "fused_multiply_add",
-    "quantize_linear",
+    "checked_scale", "checked_zero_point", "dequantize_blocks", "dequantize_linear", "dynamic_quantize_linear",
+    "fused_multiply_add", "quantize_blocks", "quantize_linear",
 ]
 
 
@@ -128,9 +128,9 @@ def dynamic_quantize_linear(x: Array) -> tuple[Array, Array, Array]:
         raise ValueError("x must be numbers, not NaN")
     low, high = (np.float32(bound(values, initial=0)) for bound in (np.min, np.max))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scale = np.float32(1) if low == high else (high - low) / np.float32(255)
-        zero_point = np.rint(np.clip(-low / scale, 0, 255)).astype(np.uint8)
-        return _quantise(values, scale, zero_point.astype(np.int32), np.uint8), np.asarray(scale), zero_point
+        scale = np.asarray(np.float32(1) if low == high else (high - low) / np.float32(255))
+        zero_point = np.asarray(np.rint(np.clip(-low / scale, 0, 255)), np.uint8)
+        return _quantise(values, scale, zero_point.astype(np.int32), np.uint8), scale, zero_point
 
 
 def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike = 0, *,
@@ -161,3 +161,45 @@ def dequantize_linear(x: Array, scale: npt.ArrayLike, zero_point: npt.ArrayLike 
     points = per_channel("zero_point", points, values.shape, axis)
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray((values.astype(np.int64) - points).astype(np.float32) * scales)
+
+
+def _blocks(values: npt.ArrayLike, shape: tuple[int, ...], axis: int, block: int) -> Array:
+    """One number for each block along an axis as one for each element of a tensor."""
+    numbers = np.repeat(np.asarray(values), block, axis)
+    return np.take(numbers, np.arange(shape[axis]), axis)
+
+
+def quantize_blocks(x: Array, scale: Array, zero_point: Array, *, axis: int, block: int) -> Array:
+    """Quantise as ONNX's QuantizeLinear with a scale for each block of elements along an axis.
+
+    Parameters
+    ----------
+    x : float32 array of any shape
+        Real numbers.
+    scale : float32 array
+        Of the shape of `x`, but along `axis`, which has one for each block.
+    zero_point : integer array of the shape of `scale`
+        Zero points, of the type of the result.
+    axis, block : int
+        Axis along which there are blocks, and how many elements each has, of which the last one may have fewer.
+
+    Returns
+    -------
+    array of the type of `zero_point` and of the shape of `x`
+    """
+    scales = _blocks(checked_scale("scale", scale), x.shape, axis, block)
+    points = _blocks(zero_point, x.shape, axis, block).astype(np.int32)
+    return _quantise(x, scales, points, zero_point.dtype)
+
+
+def dequantize_blocks(x: Array, scale: Array, zero_point: Array, *, axis: int, block: int) -> Array:
+    """Turn integers into real numbers with a scale for each block along an axis; see :func:`quantize_blocks`.
+
+    Returns
+    -------
+    float32 array of the shape of `x`
+    """
+    scales = _blocks(checked_scale("scale", scale), x.shape, axis, block)
+    points = _blocks(zero_point, x.shape, axis, block).astype(np.int64)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray((x.astype(np.int64) - points).astype(np.float32) * scales)

@@ -16,7 +16,8 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
              "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
-             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3}
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3,
+             "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
 
 
 #: Versions of operators that know 16 bits, where that is another.
@@ -57,11 +58,11 @@ class Tflite:
         values = np.asarray(values)
         return self.tensor(values.shape, scale, zero_point, dtype or values.dtype.name, values, axis, name)
 
-    def node(self, kind, inputs, outputs, options=None, **fields):
+    def node(self, kind, inputs, outputs, options=None, intermediates=(), **fields):
         """Add an operator; `options` is the name of its options in the schema, and `fields` are theirs."""
         words = kind in _WORDS and any(self.tensors[number].dtype == "int16" for number in outputs)
         self.nodes.append((kind, list(inputs), list(outputs), options, fields,
-                           _WORDS[kind] if words else _VERSIONS.get(kind, 2)))
+                           _WORDS[kind] if words else _VERSIONS.get(kind, 2), list(intermediates)))
         return outputs[0] if outputs else None
 
     def content(self, inputs, outputs, others=()):
@@ -84,7 +85,7 @@ class Tflite:
         graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
         for each in self.tensors:
             graph.tensors.append(self._tensor(schema, model, each))
-        for kind, given, made, options, fields, version in self.nodes:
+        for kind, given, made, options, fields, version, intermediates in self.nodes:
             code = getattr(schema.BuiltinOperator, kind)
             if (code, version) not in codes:
                 codes[code, version] = len(model.operatorCodes)
@@ -93,6 +94,8 @@ class Tflite:
                 model.operatorCodes.append(entry)
             node = schema.OperatorT()
             node.opcodeIndex, node.inputs, node.outputs = codes[code, version], given, made
+            if intermediates:
+                node.intermediates = intermediates
             if options is not None:
                 node.builtinOptionsType = getattr(schema.BuiltinOptions, options)
                 node.builtinOptions = getattr(schema, f"{options}T")()

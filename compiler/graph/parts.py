@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..operators import Hosted, Real, Reshape
+from ..operators import AtEnd, Hosted, Reshape
 from .graph import Graph, Node
 
 __all__ = ["Crossing", "Part", "crossings", "parts_of", "phases"]
@@ -100,7 +100,7 @@ def _side(node: Node) -> bool | None:
     """Whether the host computes a node; None where that takes neither an array nor a runtime."""
     if isinstance(node.operator, Hosted):
         return True
-    return None if node.operator.at_edge or isinstance(node.operator, (Real, Reshape)) else False
+    return None if node.operator.at_edge or isinstance(node.operator, (AtEnd, Reshape)) else False
 
 
 def _part(graph: Graph, nodes: list[Node], edges: Sequence[Node], wanted: set[str]) -> Part:

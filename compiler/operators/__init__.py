@@ -29,16 +29,17 @@ from .pooled import PooledConv2d
 from .reductions import ReduceMax, ReduceMean, ReduceMin, ReduceSum, SumPool2d
 from .requant import FixedPoint, Requant, Sums
 from .rotary import RotaryEmbedding
+from .scales import DequantizeBlocks, QuantizeBlocks
 from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
     "SGD", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
-    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DynamicQuantize", "Expand", "FixedPoint", "Gather",
-    "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",
-    "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "Mul", "MultiHeadAttention",
-    "NormedSum", "Operator", "Pad", "PooledConv2d", "Products", "Quantize", "RMSNorm", "Real", "RealSums", "RealTable",
-    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding",
-    "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "SumPool2d", "Sums", "Tile", "Transpose", "Where",
-    "WindowSum", "ZeroPoints",
+    "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks", "DynamicQuantize", "Expand",
+    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad",
+    "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "Mul",
+    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Products", "Quantize", "QuantizeBlocks",
+    "RMSNorm", "Real", "RealSums", "RealTable", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant",
+    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "SumPool2d",
+    "Sums", "Tile", "Transpose", "Where", "WindowSum", "ZeroPoints",
 ]

@@ -124,7 +124,8 @@ class ZeroPoints(AtEnd):
     all that they load. Sums wrap at 32 bits.
 
     Tensors: x (..., M, N) or (N, M, P, Q), the sums, int32; `more`, others to be added; `a_zero_point`, a number, (M,)
-    or (..., M, 1); `b_zero_point`, a number, (N,) or (..., 1, N), with the operands `a` (..., M, K) and `b` (..., K, N).
+    or (..., M, 1); `b_zero_point`, a number, (N,) or (..., 1, N), with the operands `a` (..., M, K) and `b`
+    (..., K, N).
 
     Parameters
     ----------

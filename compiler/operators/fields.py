@@ -13,10 +13,10 @@ import numpy as np
 from ...hdl.errors import PearrayError
 
 __all__ = [
-    "MOST_ELEMENTS", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Pair", "Scale",
-    "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds", "check_scale", "check_size",
-    "check_stored", "check_zero_point", "integers", "is_number", "number", "number_type", "one_scale",
-    "storage_dtype", "whole",
+    "MOST_ELEMENTS", "NARROW", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Pair",
+    "Scale", "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds", "check_scale",
+    "check_size", "check_stored", "check_zero_point", "integers", "is_number", "number", "number_type", "one_scale",
+    "storage_dtype", "whole", "whole_bytes",
 ]
 
 #: Brings a field of a name and a value into its form, or raises a PearrayError.
@@ -29,12 +29,25 @@ _LARGEST = (1 << 16) - 1
 MOST_ELEMENTS = 1 << 30
 
 
+#: Types of fewer than 8 bits: the type that holds their values, and their range.
+NARROW: dict[str, tuple[Any, tuple[int, int]]] = {
+    "int4": (np.int8, (-8, 7)), "uint4": (np.uint8, (0, 15)), "int2": (np.int8, (-2, 1)), "uint2": (np.uint8, (0, 3))}
+
+
+def whole_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of fewer than 8 bits as bytes, which hold the same integers."""
+    return values.astype(NARROW[values.dtype.name][0]) if values.dtype.name in NARROW else values
+
+
 def array(name: str, value: Any, allowed: str, kinds: str = "iuf") -> np.ndarray:
-    """Return `value` as an array after checking that it holds numbers of some kinds, none of them masked."""
+    """Return `value` as an array after checking that it holds numbers of some kinds, none of them masked.
+
+    Those of fewer than 8 bits become bytes.
+    """
     try:
         # PyTorch gives no array of a parameter unless it stops following it.
         plain = value.detach() if getattr(value, "requires_grad", False) is True else value
-        found = None if np.ma.is_masked(value) else np.asarray(plain)
+        found = None if np.ma.is_masked(value) else whole_bytes(np.asarray(plain))
     except Exception:  # What a user's own object raises when it is asked for its numbers can be anything.
         found = None
     if found is None or found.dtype.kind not in kinds:

@@ -5,7 +5,7 @@ import numpy as np
 from ..compiler.frontends.onnx.importer import load_onnx
 from ..compiler.frontends.tflite.importer import load_tflite
 from ..compiler.graph.graph import Graph
-from ..compiler.operators import Hosted, Quantize
+from ..compiler.operators import DynamicQuantize, Hosted, Quantize, QuantizeBlocks
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError
 from .made import Workload
@@ -18,19 +18,14 @@ def file_workload(name: str, rng: np.random.Generator, settings: Settings, fixed
                   fallback: str | None = None) -> Workload:
     """Read the network of a file, and draw its inputs; the one setting is `batch`.
 
-    `fallback` is that of :func:`.importer.load_onnx`.
+    `fallback` is that of the file's reader.
 
     Raises
     ------
     PearrayError
         If the file, the setting or an input is wrong.
     """
-    if name.endswith(".tflite"):
-        if fallback is not None:
-            raise PearrayError(f"fallback must be absent for {name!r}: the host computes parts of ONNX files only")
-        model = load_tflite(name)
-    else:
-        model = load_onnx(name, fallback)
+    model = (load_tflite if name.endswith(".tflite") else load_onnx)(name, fallback)
     batch = settings.integer("batch", 0, 0)
     settings.finish()
     graph = model.graph(batch or None)
@@ -57,7 +52,8 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
             return ((stored - int(operator.zero_point)) * operator.scale).astype(tensor.dtype)
     if not any(name in node.inputs.values() for node in graph.nodes):
         return np.zeros(tensor.shape, tensor.dtype)
-    if any(isinstance(node.operator, Hosted) and name in node.inputs.values() for node in graph.nodes):
+    if any(isinstance(node.operator, (DynamicQuantize, Hosted, QuantizeBlocks)) and name in node.inputs.values()
+           for node in graph.nodes):
         return rng.normal(0, 1, tensor.shape).astype(tensor.dtype)
     raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
                        f"with integers")

@@ -1,12 +1,13 @@
 """ONNX operators that contract: QLinearConv, QGemm, QLinearMatMul, and ConvTranspose in QDQ form."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....hdl.errors import PearrayError
 from ...operators import Conv2d, ConvTranspose2d, Gemm, MatMul, Requant, Reshape, Sums
-from ...operators.fields import whole
+from ...operators.fields import check_scale, whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
 from .rows import of_images
 
@@ -153,9 +154,27 @@ def _addend(graph: Builder, node: OnnxNode, value: np.ndarray, m: int, n: int) -
     return graph.store(f"{name}:{node.outputs[0]}", np.ascontiguousarray(value if value.shape[0] > 1 else value[0]))
 
 
+def _single(node: OnnxNode, graph: Builder) -> OnnxNode:
+    """A product of matrices whose scales are of float16 with the one factor that these make, which is rounded to it."""
+    places = (1, 4, 6)
+    scales = [graph.constant(node, place, f"{name}_scale") for place, name in zip(places, "aby", strict=True)
+              if node.input(place)]
+    if any(scale.dtype != np.float16 for scale in scales) or len(scales) < len(places):
+        return node
+    for scale, name in zip(scales, "aby", strict=True):
+        check_scale(f"{name}_scale", scale)
+    a, b, y = scales
+    with np.errstate(over="ignore", under="ignore"):
+        factor = (a * b / y).astype(np.float32)
+    inputs = [*node.inputs]
+    for place, value in zip(places, (factor, np.float32(1), np.float32(1)), strict=True):
+        inputs[place] = graph.store(f"{node.inputs[place]}:float32", np.asarray(value))
+    return replace(node, inputs=inputs)
+
+
 @handles("QLinearMatMul")
 def _matrix_product(node: OnnxNode, graph: Builder) -> None:
-    activation = node.take(activation=None)["activation"]
+    activation, node = node.take(activation=None)["activation"], _single(node, graph)
     a, b = _operands(node, graph, "ab")
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
     ending = _ending(node, graph, a, b, "y")

@@ -33,6 +33,9 @@ _PURPOSE = "what is left to the host"
 #: Types of stored tensors, which programs and hosts can share.
 _STORED = (np.int8, np.uint8, np.int16, np.uint16)
 
+#: Operators whose sums programs and hosts can share, too.
+_SUMS = ("ConvInteger", "MatMulInteger")
+
 
 class Hosting:
     """Nodes of a file that the host computes.
@@ -63,6 +66,7 @@ class Hosting:
                 node = makers.get(node.input[0], node)
             if node is not None:
                 self._refused[next(filter(None, node.output))] = why
+        self._sums = {name for node in model.graph.node if node.op_type in _SUMS for name in node.output}
         self._nodes: list[OnnxNode] = []
         self._constants: Mapping[str, np.ndarray] = {}
 
@@ -124,7 +128,8 @@ class Hosting:
 
     def _is_stored(self, name: str) -> bool:
         """Whether programs and the host can share a tensor."""
-        return name in self._inputs or name in self._constants or self.types.dtype(name) in _STORED
+        return (name in self._inputs or name in self._constants or name in self._sums
+                or self.types.dtype(name) in _STORED)
 
     def _core(self) -> list[OnnxNode]:
         """Nodes that have been refused, and what is made of their real numbers."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Graph, Node, Tensor
+from ...operators.fields import NARROW, whole_bytes
 from ..model import Binding, Model
 from . import attention as onnx_attention
 from . import casts as onnx_casts
@@ -34,8 +35,8 @@ from .network import Network
 from .norm_fusion import fuse_norms, sums_apart
 from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
-from .quantisation import NARROW, dequantised_constant, quantised_constant, whole_bytes
-from .reading import Shapes, fixed_batches, free_inputs, inputs_of, opsets_of, read
+from .quantisation import dequantised_constant, quantised_constant
+from .reading import Shapes, fixed_batches, free_inputs, inputs_of, narrow_inputs, opsets_of, read
 from .refusals import Refusals, Refused
 from .rotary import is_rotary
 from .runtime import Types
@@ -47,7 +48,13 @@ __all__ = ["load_onnx"]
 _FAMILIES = (onnx_attention, onnx_casts, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms,
              onnx_reductions, onnx_resizes, onnx_rotary, onnx_shapes, onnx_softmax)
 
-_RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
+_RECURRENT = ("its gates and its state are real numbers between products, for which there is no rule in integers, as "
+              "there is one for the LSTM of TensorFlow Lite")
+
+_STEPS = "it goes through a sequence step by step, with a state: write its steps out"
+
+_NOT_REAL = ("none of its inputs comes from DequantizeLinear, behind which alone programs compute what real numbers "
+             "stand for")
 
 _BRANCHES = "which nodes run follows from values, and a program has no branches: export the network without"
 
@@ -58,7 +65,9 @@ _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
     ("", "DynamicQuantizeLinear"): "its scale follows from what the accelerator makes, and a program has fixed ones: "
                                    "quantise statically",
-    **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
+    **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN")},
+    (MICROSOFT, "DynamicQuantizeLSTM"): _RECURRENT,
+    ("", "Scan"): _STEPS,
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
 }
@@ -128,6 +137,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding
         if name in inputs and (value.shape, value.dtype) == (inputs[name].shape, inputs[name].dtype)})
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
+    builder.ranges |= narrow_inputs(model)
     if binding.batch is not None and len(declared) == 1:
         builder.batches = declared.pop(), binding.batch
     outputs = [item.name for item in model.graph.output]
@@ -172,9 +182,8 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
     if reason := _REFUSED.get((node.domain, node.op_type)):
         raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
-    if handler is None and not node.domain and node.op_type in FLOAT_OPERATORS:
-        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which "
-                           "DequantizeLinear makes of stored ones, and not of integers as they are")
+    if handler is None and node.domain == "" and node.op_type in FLOAT_OPERATORS:
+        raise PearrayError(f"node {node.name!r} ({node.label}): {_NOT_REAL}")
     if handler is None:
         supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
         raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")

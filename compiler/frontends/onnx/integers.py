@@ -95,8 +95,8 @@ def _check_zeros(graph: Builder, zero: _Zero, what: str, size: int, whole: tuple
     """Check that zero points are one for all, or one for each of the rows or columns of an operand."""
     own = graph.tensor(zero.name).shape
     if np.prod(own, dtype=np.int64) != 1 and own not in ((size,), whole):
-        raise PearrayError(f"zero point {zero.name!r} must be one number or one for each of {size} {what}, not of shape "
-                           f"{own}")
+        raise PearrayError(f"zero point {zero.name!r} must be one number or one for each of {size} {what}, not of "
+                           f"shape {own}")
 
 
 @handles("MatMulInteger")

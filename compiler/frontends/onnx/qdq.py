@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import DynamicQuantize
+from ...operators import DequantizeBlocks, DynamicQuantize, QuantizeBlocks
 from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
@@ -21,11 +21,11 @@ from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, rank_of, scaled
-from .quantisation import operand, real, result
+from .quantisation import blocks, operand, real, result
 from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
-from .values import Chain, Given, Moved, Result, Scaling, Stored, Value, limited
+from .values import Chain, Given, Limits, Moved, Result, Scaling, Stored, Value, limited
 
 __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
@@ -87,6 +87,10 @@ class FloatNodes:
         if node.domain and not is_element_wise(node):
             return False
         if node.op_type == "DequantizeLinear":
+            if node.outputs[0] in self._outputs and not self._readers.get(node.outputs[0]) and (
+                    several := blocks(node, self._graph, self._graph.tensor(node.inputs[0]))):
+                self._graph.add(node, DequantizeBlocks(**several), {"x": node.inputs[0]})
+                return True
             found = operand(node, self._graph)
             self._known[node.outputs[0]] = Stored(node.inputs[0], node.inputs[1], self._zero_point(node, found), found)
             # A tensor for the user is made on the host; stored ones go on in any case.
@@ -140,11 +144,16 @@ class FloatNodes:
         return True
 
     def _quantise(self, node: OnnxNode) -> None:
+        value = self._known.get(node.input(0))
+        if isinstance(value, Given) and value.limits == Limits() and (
+                several := blocks(node, self._graph, self._graph.tensor(value.name))):
+            self._graph.add(node, QuantizeBlocks(**several), {"x": value.name}, bounds=several["clamp"])
+            return
         target = result(node, self._graph)
-        if node.input(0) not in self._known:
+        if value is None:
             raise PearrayError(f"{node.input(0)!r} must be a float tensor of the network")
         end = End(node, self._zero_point(node, target), target)
-        self._stores.store(self._known[node.inputs[0]], end, node.outputs[0])
+        self._stores.store(value, end, node.outputs[0])
 
     def _zero_point(self, node: OnnxNode, found: Quantisation) -> str:
         """Name of the zero point of a node that quantises or dequantises; one is made for an absent one."""

@@ -11,15 +11,12 @@ import numpy as np
 from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
+from ...operators.fields import NARROW
 from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = [
-    "NARROW", "dequantised_constant", "operand", "quantised_constant", "real", "result", "steps_of_sums",
-    "whole_bytes", "whole_steps",
+    "blocks", "dequantised_constant", "operand", "quantised_constant", "real", "result", "steps_of_sums", "whole_steps",
 ]
-
-#: Types of fewer than 8 bits: the type that holds their values, and their range.
-NARROW: dict[str, tuple[Any, tuple[int, int]]] = {"int4": (np.int8, (-8, 7)), "uint4": (np.uint8, (0, 15))}
 
 _STORED = ("int8", "uint8", "int16", "uint16")
 
@@ -30,9 +27,9 @@ _ROUNDING = 2.0**-22
 _LEAST = 2.0**-149
 
 
-def whole_bytes(values: np.ndarray) -> np.ndarray:
-    """Values of 4 bits as bytes, which hold the same integers."""
-    return values.astype(NARROW[values.dtype.name][0]) if values.dtype.name in NARROW else values
+def _listed(*kinds: str) -> str:
+    """Names of types for messages."""
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
 def _check_attributes(taken: dict[str, Any], float_type: str) -> None:
@@ -68,7 +65,7 @@ def operand(node: OnnxNode, graph: Builder, x: Tensor | None = None) -> Quantisa
     _check_attributes(taken, "output_dtype")
     x = graph.tensor(node.inputs[0]) if x is None else x
     if x.dtype.name not in (*_STORED, "int32"):
-        raise PearrayError(f"x must be {', '.join(_STORED)}, int32, int4 or uint4, not {x.dtype}")
+        raise PearrayError(f"x must be {_listed(*_STORED, 'int32', *NARROW)}, not {x.dtype}")
     found = graph.quantisation(node, 1, "x", x.dtype, x.dtype)
     if x.dtype == np.int32 and np.any(found.zero_point):
         raise PearrayError(f"x_zero_point must be absent or 0 for int32, not {np.asarray(found.zero_point).tolist()}")
@@ -87,21 +84,67 @@ def result(node: OnnxNode, graph: Builder) -> Quantisation:
     PearrayError
         If it is none of the supported types, or the node's fields contradict one another.
     """
-    from onnx import TensorProto
-
     taken = node.take(axis=1, block_size=0, output_dtype=0, precision=0, saturate=1)
     _check_attributes(taken, "precision")
-    kind = TensorProto.DataType.Name(taken["output_dtype"]).lower() if taken["output_dtype"] else "uint8"
-    held, bounds = NARROW.get(kind, (kind, None))
-    if held in _STORED or kind in NARROW:
-        found = graph.quantisation(node, 1, "y", absent=held)._replace(axis=taken["axis"])
-    else:
-        raise PearrayError(f"output_dtype must be {', '.join(_STORED)}, int4 or uint4, not {kind}")
+    held, bounds = _kind(taken)
+    found = graph.quantisation(node, 1, "y", absent=held)._replace(axis=taken["axis"])
     if not node.input(2):
         return found._replace(clamp=bounds)
     if taken["output_dtype"] and (found.zero_point.dtype != held or found.clamp != bounds):
-        raise PearrayError(f"output_dtype must be absent or the type of y_zero_point, not {kind}")
+        raise PearrayError(f"output_dtype must be absent or the type of y_zero_point, not {held}")
     return found
+
+
+def blocks(node: OnnxNode, graph: Builder, x: Tensor) -> dict[str, Any] | None:
+    """What QuantizeBlocks and DequantizeBlocks take, of a QuantizeLinear or DequantizeLinear of `x`.
+
+    Returns
+    -------
+    dict or None
+        None if one scale is for all.
+
+    Raises
+    ------
+    PearrayError
+        If a type is none of the supported ones, or a shape does not fit.
+    """
+    taken = node.take(axis=1, block_size=0, output_dtype=0, precision=0, saturate=1)
+    is_result = node.op_type == "QuantizeLinear"
+    y = "y" if is_result else "x"
+    scale, axis = graph.constant(node, 1, f"{y}_scale"), taken["axis"]
+    if scale.size == 1 and not taken["block_size"]:
+        return None
+    _check_attributes(taken | {"block_size": 0}, "precision" if is_result else "output_dtype")
+    if scale.dtype != np.float32:
+        raise PearrayError(f"{y}_scale must be float32, not {scale.dtype}")
+    if not taken["block_size"]:
+        _check_axis(Quantisation(scale.reshape(-1), 0, axis=axis), y, x.shape)
+    zero = graph.constant(node, 2, f"{y}_zero_point") if node.input(2) else None
+    bounds = graph.ranges.get(node.input(2))
+    if zero is None:
+        kind, bounds = _kind(taken) if is_result else (x.dtype, None)
+        zero = np.zeros(scale.shape, kind)
+    if zero.dtype.name not in _STORED or (not is_result and zero.dtype != x.dtype):
+        raise PearrayError(f"{y}_zero_point must be {_listed(*_STORED)}, as {y} is, not {zero.dtype}")
+    block = taken["block_size"]
+    if not block:
+        # One for each index of an axis, whatever the others.
+        block, place = 1, axis % len(x.shape)
+        whole = [1 if each != place else -1 for each in range(len(x.shape))]
+        wide = [size if each != place else scale.size for each, size in enumerate(x.shape)]
+        scale, zero = (np.broadcast_to(value.reshape(whole), wide) for value in (scale, zero))
+    return {"scale": scale, "zero_point": zero, "axis": axis, "block": block} | ({"clamp": bounds} if is_result else {})
+
+
+def _kind(taken: dict[str, Any]) -> tuple[Any, tuple[int, int] | None]:
+    """Type that holds the result of a QuantizeLinear without a zero point, and its range if that is narrower."""
+    from onnx import TensorProto
+
+    kind = TensorProto.DataType.Name(taken["output_dtype"]).lower() if taken["output_dtype"] else "uint8"
+    held, bounds = NARROW.get(kind, (kind, None))
+    if held not in _STORED and kind not in NARROW:
+        raise PearrayError(f"output_dtype must be {_listed(*_STORED, *NARROW)}, not {kind}")
+    return np.dtype(held), bounds
 
 
 def quantised_constant(node: OnnxNode, graph: Builder) -> tuple[np.ndarray, tuple[int, int] | None]:

@@ -8,10 +8,12 @@ import numpy as np
 
 from ....hdl.errors import PearrayError, check_path, is_file
 from ...graph.graph import Tensor
+from ...operators.fields import NARROW
 from .builder import MICROSOFT
 
 __all__ = [
-    "NEWEST_CONVERTED", "File", "Shapes", "captured", "fixed_batches", "free_inputs", "inputs_of", "opsets_of", "read",
+    "NEWEST_CONVERTED", "File", "Shapes", "captured", "fixed_batches", "free_inputs", "inputs_of", "narrow_inputs",
+    "opsets_of", "read",
 ]
 
 #: Operators that onnxruntime reads and writes under the standard's domain, which does not know them.
@@ -221,6 +223,15 @@ def fixed_batches(model: Any) -> set[int]:
     return {size for size in first if size > 0}
 
 
+def narrow_inputs(model: Any) -> dict[str, tuple[int, int]]:
+    """Ranges of the inputs of a network that have fewer than 8 bits, which bytes hold."""
+    from onnx import helper
+
+    kinds = {item.name: helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type).name
+             for item in model.graph.input if item.type.tensor_type.elem_type}
+    return {name: NARROW[kind][1] for name, kind in kinds.items() if kind in NARROW}
+
+
 def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[int, ...]] | None = None
               ) -> dict[str, Tensor]:
     """Inputs of a network, which are not known, in the file's order.
@@ -269,7 +280,8 @@ def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[in
             if is_named and given and named.setdefault(size.dim_param, shape[-1]) != shape[-1]:
                 raise PearrayError(f"dimension {size.dim_param!r} of the ONNX file's inputs must have one size, not "
                                    f"{named[size.dim_param]} and {shape[-1]}, which {item.name!r} has")
-        inputs[item.name] = Tensor(item.name, tuple(shape), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        inputs[item.name] = Tensor(item.name, tuple(shape), np.dtype(NARROW.get(dtype.name, (dtype,))[0]))
     return inputs
 
 

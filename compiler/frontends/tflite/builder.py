@@ -69,6 +69,8 @@ class Builder(GraphBuilder):
         Whether the file leaves that dimension free: shapes that its operators are given are then meant as they are.
     values : dict of int to ndarray
         Tensors that are known, of the file or computed from others.
+    hosts : bool
+        Whether the host computes what no program does, where it is known how.
     padded : dict of int to Padded
         Tensors that are others padded, which are made only if somebody needs more than the padding.
     """
@@ -77,6 +79,7 @@ class Builder(GraphBuilder):
     batches: tuple[int, int] | None = None
     is_batch_free: bool = False
     values: dict[int, np.ndarray] = field(default_factory=dict)
+    hosts: bool = False
     padded: dict[int, Padded] = field(default_factory=dict)
     _images: dict[tuple[int, Shape], str] = field(default_factory=dict)
     #: Constants made of the file's, by number and use.

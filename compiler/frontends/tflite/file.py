@@ -57,6 +57,8 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SUM": ("ReducerOptions", ("KeepDims",)),
     "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("UnidirectionalSequenceLSTMOptions", (
+        "FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor")),
     "UNPACK": ("UnpackOptions", ("Axis",)),
     "VAR_HANDLE": ("VarHandleOptions", ("SharedName",)),
 }
@@ -121,6 +123,8 @@ class FileOperator:
         Numbers of its tensors; -1 for an input that is left out.
     options : dict of str to value, or None
         Fields of its options, by the schema's names; None if it has none.
+    intermediates : list of int
+        Numbers of tensors that say how it stores what it has inside.
     """
 
     kind: str
@@ -128,6 +132,7 @@ class FileOperator:
     inputs: list[int]
     outputs: list[int]
     options: dict[str, Any] | None = None
+    intermediates: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -286,7 +291,8 @@ class _Reader:
             raise ValueError(f"operator {index} must have one of the {len(kinds)} codes of the file, not {code}")
         made = FileOperator(
             kinds[code], index, self._numbers(operator.InputsLength(), operator.InputsAsNumpy, tensors, -1),
-            self._numbers(operator.OutputsLength(), operator.OutputsAsNumpy, tensors))
+            self._numbers(operator.OutputsLength(), operator.OutputsAsNumpy, tensors),
+            intermediates=self._numbers(operator.IntermediatesLength(), operator.IntermediatesAsNumpy, tensors))
         table = operator.BuiltinOptions()
         if made.kind in _OPTIONS and table is not None:
             name, fields = _OPTIONS[made.kind]

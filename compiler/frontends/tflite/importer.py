@@ -2,18 +2,19 @@
 
 from os import PathLike
 
-from ....hdl.errors import PearrayError, check_path
+from ....hdl.errors import PearrayError, check_choice, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, moves, recurrent, resizes, shapes, windows
+from . import contractions, elementwise, moves, recurrent, resizes, shapes, svdf, windows
 from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
+from .recurrent import with_states
 from .states import without_states
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, moves, recurrent, resizes, shapes, windows
+_FAMILIES = contractions, elementwise, moves, recurrent, resizes, shapes, svdf, windows
 
 #: Operators that are not taken, with the reason.
 _REFUSED = dict.fromkeys(("IF", "WHILE"), "what is computed must not depend on values")
@@ -25,13 +26,16 @@ _HOW = ("convert it to int8 with tf.lite.TFLiteConverter: optimizations = [tf.li
         "representative_dataset, and target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]")
 
 
-def load_tflite(path: str | PathLike[str]) -> Model:
+def load_tflite(path: str | PathLike[str], fallback: str | None = None) -> Model:
     """Read a TensorFlow Lite file, quantised to int8.
 
     Parameters
     ----------
     path : path
         The file.
+    fallback : "host" or "exact", optional
+        Who computes what no program does, where it is known how: the gates of LSTMs, on the host between programs.
+        Without it such a network is refused.
 
     Returns
     -------
@@ -45,14 +49,18 @@ def load_tflite(path: str | PathLike[str]) -> Model:
     PearrayError
         If tflite is not installed, or the file is missing, corrupt, or not quantised.
     """
+    if fallback is not None:
+        check_choice("fallback", fallback, ("host", "exact"))
     file = check_path("TensorFlow Lite file", path)
     where = f"TensorFlow Lite file {str(file)!r}"
     content, states = without_states(where, read(file))
+    content, kept, first = with_states(content)
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    return Model(file.stem, inputs, outputs, lambda binding: _import(where, content, binding.batch), states.outputs,
-                 states.initial)
+    hosts = fallback is not None
+    return Model(file.stem, inputs, outputs, lambda binding: _import(where, content, binding.batch, hosts),
+                 states.outputs | kept, states.initial | first, fallback=fallback)
 
 
 def _check_quantised(where: str, file: TfliteFile) -> None:
@@ -95,11 +103,12 @@ def _needed(file: TfliteFile) -> list[FileOperator]:
     return found[::-1]
 
 
-def _import(where: str, file: TfliteFile, batch: int | None) -> Graph:
+def _import(where: str, file: TfliteFile, batch: int | None, hosts: bool) -> Graph:
     inputs = _inputs(where, file, batch)
     declared = {file.tensors[number].shape[0] for number in file.inputs if file.tensors[number].shape}
     values = {number: tensor.value for number, tensor in enumerate(file.tensors) if tensor.value is not None}
-    builder = Builder(dict(inputs), {}, file=file, values=values, names={tensor.name for tensor in file.tensors})
+    builder = Builder(dict(inputs), {}, file=file, values=values, hosts=hosts,
+                      names={tensor.name for tensor in file.tensors})
     if batch is not None and len(declared) == 1 and declared != {batch}:
         builder.batches = declared.pop(), batch
         builder.is_batch_free = all(0 in file.tensors[number].free for number in file.inputs

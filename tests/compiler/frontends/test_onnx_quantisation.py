@@ -240,7 +240,7 @@ AXIS = {"m": np.zeros((4, 6), np.int8), "m_s": np.full(4, 0.5, np.float32), "m_z
     ([("QuantizeLinear", ["d", "s", "z"], ["y"], {"output_dtype": UINT8})], {},
      "output_dtype must be absent or the type of y_zero_point, not uint8"),
     ([("QuantizeLinear", ["d", "s"], ["y"], {"output_dtype": onnx.TensorProto.FLOAT8E4M3FN})], {},
-     "output_dtype must be int8, uint8, int16, uint16, int4 or uint4, not float8e4m3fn"),
+     "output_dtype must be int8, uint8, int16, uint16, int4, uint4, int2 or uint2, not float8e4m3fn"),
     ([("QuantizeLinear", ["d", "h", "z"], ["y"], {})], {"h": np.float16(0.5)}, "y_scale must be float32, not float16"),
     ([("QuantizeLinear", ["d", "s", "zz"], ["y"], {})], {"zz": np.zeros(2, np.int8)},
      "y_zero_point must have one value or as many as y_scale (1), not 2"),
