@@ -134,7 +134,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         # Not for secrets: a search that finds the same each time.
         changes = _Changes(layer, random.Random(seed), is_alone)
         led = openings(layer, tiling) if tiling.lead and not tiling.ends else iter(())
-        firsts = islice(led, tries // 3) if change == "beginning" else changes.endings(tiling, tries)
+        firsts = islice(led, tries // 4) if change == "beginning" else changes.endings(tiling, tries)
         idle = 0
         for _ in range(tries // 2):
             if idle == _PATIENCE:
@@ -191,8 +191,8 @@ class _Changes:
                 if places := tiling.places(self._layer):
                     toggled = {*tiling.k_cuts[:-1]} ^ {self._choice.choice(places)}
                     tiling = replace(tiling, k_cuts=tiling.cut_at(self._layer, toggled))
-            elif drawn < 0.65 and self._is_alone:
-                tiling = self._turned(tiling)
+            elif drawn < 0.65 and self._is_alone and (turned := self._turned(tiling)) != tiling:
+                tiling = turned
             elif drawn < 0.86 and self._layer.can_slice:
                 tiling = replace(tiling, a_cuts=self._toggled(tiling))
             elif drawn < 0.9 and self._is_alone:
