@@ -41,7 +41,7 @@ def _zeros(*shape, dtype=np.int8):
     (lambda: Requant.onnx([1, 2], 0, 1, 0, 1, 0), "^x_scale must be one number, not 2$"),
     (lambda: Requant.tflite(-1, 0), r"^multiplier must be in 0\.\.2147483647, not -1$"),
     (lambda: Requant.tflite(1, 31), r"^shift must be in -31\.\.30, not 31$"),
-    (lambda: Requant.tflite(1, 0, rounding="half"), "^rounding must be 'double' or 'single', not 'half'$"),
+    (lambda: Requant.tflite(1, 0, rounding="half"), "^rounding must be 'double', 'single' or 'int32', not 'half'$"),
     (lambda: Requant.tflite(1, 0, clamp=(5, 1)), r"^clamp must be \(low, high\), integers within a 16-bit type"),
     (lambda: Requant.onnx(1, 0, 1, 0, 1, 0, clamp=(0, np.inf)),
      r"^clamp must be \(low, high\), integers within a 16-bit type and low <= high, not \(0, inf\)$"),
