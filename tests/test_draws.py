@@ -11,6 +11,7 @@ from random_workloads import briefly
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.passes import run_passes
+from pearray.compiler.graph.passes.array import for_array
 from pearray.compiler.kernels.lowerings import LOWERINGS
 
 #: What only the compiler makes, of several nodes, and from which draws.
@@ -38,7 +39,7 @@ def test_every_lowering_is_drawn(rng):
     for name in names:
         for _ in range(2):
             graph, _ = draw(rng, config, name)
-            drawn |= _operators(run_passes(graph.for_array(config.key_tile, config.score_columns)))
+            drawn |= _operators(run_passes(for_array(graph, config.key_tile, config.score_columns)))
     for name in FUSED:
         for _ in range(12):
             graph, _ = draw(rng, config, name)
