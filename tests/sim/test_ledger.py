@@ -58,8 +58,8 @@ def draw_program(rng, config, memory=DEFAULT_MEMORY, **settings):
     """Draw a program of one to three graphs that the accelerator can hold, and its inputs."""
     while True:
         graph, inputs = together([draw(rng, config) for _ in range(rng.integers(1, 4))])
-        handle = pe.compile(graph, inputs, System(config, memory), **settings)
         try:
+            handle = pe.compile(graph, inputs, System(config, memory), **settings)
             handle.compiled()
         except pe.PearrayError as error:
             if not is_refusal(error):
