@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Gather as Gather
     from .compiler.operators import Gelu as Gelu
     from .compiler.operators import Gemm as Gemm
+    from .compiler.operators import Interpolate as Interpolate
     from .compiler.operators import LayerNorm as LayerNorm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
@@ -88,11 +89,11 @@ _MODULES = {
     "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
-        "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm",
-        "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min", "Mul", "MultiHeadAttention",
-        "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant",
-        "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile",
-        "Transpose", "Where",
+        "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm",
+        "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min",
+        "Mul", "MultiHeadAttention", "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
+        "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split",
+        "Sub", "Tile", "Transpose", "Where",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

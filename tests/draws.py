@@ -24,7 +24,7 @@ from pearray.hdl.shell.config import Config
 __all__ = ["DRAWS", "REFUSALS", "Draw", "draw", "draws_of", "is_refusal"]
 
 #: What an accelerator says of a drawn layer that its memories, or its functions, can't hold.
-REFUSALS = ("can't hold", "must be at least", "can't be computed exactly")
+REFUSALS = ("can't hold", "must be at least", "must be more than", "can't be computed exactly")
 
 
 @dataclass(frozen=True, kw_only=True)

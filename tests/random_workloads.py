@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import numpy as np
+from interpolation_draws import interpolate
 from moved_draws import concat, move
 
 from pearray.compiler.compile import compile_graph
@@ -373,7 +374,7 @@ PAIR_OPERATORS = {"addition": addition, "subtraction": subtraction, "multiplicat
 
 #: Operators that move elements, of operands of any width, and of 8 bits only.
 MOVED_OPERATORS = {"move": move}
-NARROW_MOVED_OPERATORS = {"concat": concat}
+NARROW_MOVED_OPERATORS = {"concat": concat, "interpolate": interpolate}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (

@@ -1,7 +1,7 @@
 """As :mod:`tflite_draw`, models whose activations have 16 bits, as the converter writes them with weights of 8."""
 
 import numpy as np
-from tflite_draw import convolution, draw_of, linear, pool, products, stored, transposed, upto
+from tflite_draw import convolution, draw_of, linear, pool, products, reduction, stored, transposed, unary, upto
 
 __all__ = ["WORDS", "draw_words"]
 
@@ -19,6 +19,12 @@ def _store(model, rng):
     return [x], [y]
 
 
+def _requantise(model, rng):
+    """Words as others, or as bytes, or bytes as words."""
+    kinds = [("int16", "int16"), ("int16", "int8"), ("int8", "int16")][int(rng.integers(3))]
+    return unary(model, rng, "QUANTIZE", None, "QuantizeOptions", stored(rng, kinds[1]), stored(rng, kinds[0]))
+
+
 #: Makers of models of one operator each, by name.
 WORDS = {
     "conv": lambda model, rng: convolution(model, rng, False, "int16"),
@@ -28,6 +34,10 @@ WORDS = {
     "batch_matmul": lambda model, rng: products(model, rng, "int16"),
     "max_pool": lambda model, rng: pool(model, rng, "MAX_POOL_2D", "int16", 0),
     "average_pool": lambda model, rng: pool(model, rng, "AVERAGE_POOL_2D", "int16", 0),
+    "mean": lambda model, rng: reduction(model, rng, "MEAN", "int16"),
+    "relu": lambda model, rng: unary(model, rng, str(rng.choice(["RELU", "RELU6"])),
+                                     x=stored(rng, "int16"), y=stored(rng, "int16")),
+    "requantise": _requantise,
     "store": _store,
 }
 

@@ -16,7 +16,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
              "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
-             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1}
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3}
 
 
 #: Versions of operators that know 16 bits, where that is another.
@@ -34,6 +34,7 @@ class _Tensor:
     values: np.ndarray | None
     axis: int
     free: tuple
+    variable: bool
 
 
 @dataclass
@@ -43,10 +44,12 @@ class Tflite:
     tensors: list = field(default_factory=list)
     nodes: list = field(default_factory=list)
 
-    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=()):
-        """Add a tensor; `free` are axes that are left to who runs it."""
+    def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=(),
+               variable=False):
+        """Add a tensor; `free` are axes that are left to who runs it, and a `variable` one is kept between runs."""
         name = name or f"tensor{len(self.tensors)}"
-        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free))
+        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free,
+                                    variable))
         return len(self.tensors) - 1
 
     def constant(self, values, scale=None, zero_point=0, axis=0, name=None, dtype=None):
@@ -103,6 +106,7 @@ class Tflite:
     def _tensor(schema, model, each):
         made = schema.TensorT()
         made.name, made.shape, made.type = each.name, list(each.shape), _TYPES[each.dtype]
+        made.isVariable = each.variable
         if each.free:
             made.shapeSignature = [-1 if axis in each.free else size for axis, size in enumerate(each.shape)]
         if each.scale is not None:

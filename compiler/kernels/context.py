@@ -101,16 +101,14 @@ class Context:
         return found
 
     def views(self, name: str, layout: Layout) -> dict[str, Layout]:
-        """Layouts of a tensor and of all views of it, if it stands in some layout."""
+        """Layouts of a tensor and of the views of it, if it stands in some layout, but for those that need a copy."""
         found = {name: layout}
         for view, source in self.graph.views.items():
-            if source in found:
-                order = self.graph.orders.get(view)
-                try:
-                    found[view] = (found[source].reshaped(self.graph.tensors[view].shape) if order is None
-                                   else found[source].transposed(order))
-                except PearrayError as error:
-                    raise PearrayError(f"{self.graph.named(view)}: {error}") from None
+            order = self.graph.orders.get(view)
+            if source in found and order is None:
+                found[view] = found[source].reshaped(self.graph.tensors[view].shape)
+            elif source in found and found[source].factors() is not None:
+                found[view] = found[source].transposed(order)
         return found
 
     def _item(self, name: str) -> int:

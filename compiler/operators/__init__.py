@@ -9,18 +9,7 @@ from .binary import Add, Mul, Sub
 from .blocks import DepthToSpace, Resize, SpaceToDepth
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import (
-    AtEnd,
-    Dequantize,
-    DynamicQuantize,
-    Given,
-    Quantize,
-    Real,
-    RealSums,
-    RealTable,
-    Reshape,
-    ZeroPoints,
-)
+from .edges import AtEnd, Dequantize, DynamicQuantize, Given, Quantize, Real, RealSums, RealTable, Reshape, ZeroPoints
 from .extremes import Max, Min, Where
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu

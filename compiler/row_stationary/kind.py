@@ -129,5 +129,8 @@ class _Compiler(FigureCompiler):
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return (counts["macs"] + counts["gated"] - work) // config.pes
 
+    def products(self, config: Config, work: int) -> int:
+        return work
+
 
 COMPILER = _Compiler()

@@ -224,13 +224,17 @@ class PassTimes:
             self._chains, self._shape = _Chains(self._config, *shape), shape
         chains = self._chains
         time = max(time, self._free, chains.room_at)
-        # What was before the array takes a pass holds it up no more, however long ago.
         for part in chains.parts:
-            part.change(lambda value: np.maximum(value - time, 0), part.RUNNING + part.KEPT)
+            part.change(lambda value: self._counted_from(time, value), part.RUNNING + part.KEPT)
         passed = self._passed(chains, body)
         for part in chains.parts:
             part.change(lambda value: value + time, part.RUNNING + part.KEPT)
         return passed.moved(time)
+
+    @staticmethod
+    def _counted_from(time: int, value: Any) -> Any:
+        """Cycles counted from one in which the array takes a pass, which what was before holds up no more."""
+        return np.maximum(value - time, 0)
 
     def _passed(self, chains: _Chains, body: Mapping[str, int]) -> Passed:
         """Let the array take a pass in cycle 0, or do as when it found the same state before."""

@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 
 from ....golden.quantise import dequantize_linear, quantize_linear
-from ....golden.resize import COORDINATES, NEAREST, SIMPLE
-from ....hdl.errors import PearrayError, check_choice
+from ....hdl.errors import PearrayError
 from ...operators import (
     Concat,
     DepthToSpace,
     Expand,
     Gather,
     Pad,
-    Resize,
     Slice,
     SpaceToDepth,
     Tile,
@@ -160,62 +158,6 @@ def stored_inputs(node: OnnxNode, graph: Builder, found: Quantisation) -> list[s
                            f"{real.item()}")
     name = graph.store(f"{node.outputs[0]}:constant_value", np.asarray(stored))
     return [inputs[0], name, *inputs[2:]]
-
-
-@handles("Resize")
-def _resize(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(
-        mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor", antialias=0,
-        axes=None, keep_aspect_ratio_policy="stretch", cubic_coeff_a=-0.75, exclude_outside=0, extrapolation_value=0.0)
-    check_choice("mode", taken["mode"], ("nearest",))
-    check_choice("coordinate_transformation_mode", taken["coordinate_transformation_mode"], (*COORDINATES,))
-    # None is the rule of older operator sets, as for the runtime.
-    nearest = taken["nearest_mode"] or SIMPLE
-    if nearest != SIMPLE or taken["nearest_mode"]:
-        check_choice("nearest_mode", nearest, (*NEAREST,))
-    policy = taken["keep_aspect_ratio_policy"]
-    check_choice("keep_aspect_ratio_policy", policy, ("stretch", "not_larger", "not_smaller"))
-    if taken["antialias"] or taken["exclude_outside"]:
-        raise PearrayError("antialias and exclude_outside must be 0, not 1")
-    x = graph.tensor(node.inputs[0])
-    rank, sized = len(x.shape), bool(node.input(3))
-    if sized == _is_given(node, graph, 2):
-        raise PearrayError("either scales or sizes must be given, not both or neither")
-    axes = [*range(rank)] if taken["axes"] is None else [checked_axis("axes", axis, rank) for axis in taken["axes"]]
-    given: list[Any] = whole_numbers(node, graph, 3, "sizes") if sized else [
-        float(item) for item in graph.constant(node, 2, "scales").reshape(-1)]
-    if len(given) != len(axes):
-        raise PearrayError(f"{'sizes' if sized else 'scales'} must have a number for each of {len(axes)} axes, not "
-                           f"{len(given)}")
-    modes = taken["coordinate_transformation_mode"], nearest
-    if not sized:
-        scales = [1.0] * rank
-        for axis, scale in zip(axes, given, strict=True):
-            scales[axis] = scale
-        graph.add(node, Resize(scales, None, *modes), {"x": x.name})
-        return
-    sizes = [*x.shape]
-    for axis, size in zip(axes, given, strict=True):
-        sizes[axis] = size
-    if graph.batches and 0 in axes and sizes[0] == graph.batches[0] and x.shape[0] == graph.batches[1]:
-        sizes[0] = graph.batches[1]
-    if policy != "stretch":
-        choose = min if policy == "not_larger" else max
-        scale = choose(np.float32(sizes[axis]) / np.float32(x.shape[axis]) for axis in axes)
-        made = [1.0] * rank
-        for axis in axes:
-            made[axis] = float(scale)
-            # Halves away from zero.
-            sizes[axis] = int(np.floor(np.float64(scale * np.float32(x.shape[axis])) + 0.5))
-        graph.add(node, Resize(made, sizes, *modes), {"x": x.name})
-        return
-    graph.add(node, Resize(None, sizes, *modes), {"x": x.name})
-
-
-def _is_given(node: OnnxNode, graph: Builder, index: int) -> bool:
-    """Whether an input is there; one without elements stands for none."""
-    name = node.input(index)
-    return bool(name) and not (name in graph.constants and not graph.constants[name].size)
 
 
 @handles("DepthToSpace")

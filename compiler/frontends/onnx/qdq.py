@@ -22,6 +22,7 @@ from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, rank_of, scaled
 from .quantisation import operand, real, result
+from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
 from .values import Chain, Given, Moved, Result, Scaling, Stored, Value, limited
@@ -30,8 +31,8 @@ __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
-           "Unsqueeze")
+           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
+           "Transpose", "Unsqueeze")
 
 #: Those of which a function of their elements is not the same of the elements moved.
 _NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "ReduceMin")
@@ -75,8 +76,9 @@ class FloatNodes:
         if is_attention(node):
             self._attend(node)
             return True
-        if is_norm(node) or is_rotary(node):
-            stored = stored_norm if is_norm(node) else stored_rotary
+        is_between = is_interpolation(node) and node.input(0) in self._known
+        if is_norm(node) or is_rotary(node) or is_between:
+            stored = stored_interpolation if is_between else stored_norm if is_norm(node) else stored_rotary
             self._known[node.outputs[0]] = Result(node, _ends(stored(node, self._graph, self._floats)))
             return True
         if not node.domain and node.op_type in SUMS.values():
@@ -225,12 +227,16 @@ class FloatNodes:
         self._known[node.outputs[0]] = chain
 
     def _is_of_several(self, node: OnnxNode) -> bool:
-        """Whether what a node reads is no function of one stored tensor."""
+        """Whether what a node chooses of is no function of one stored tensor, or of too many constants for tables."""
         values = [self._known.get(name) for name in node.inputs]
         names = {value.source if isinstance(value, Chain) else value.name for value in values
                  if isinstance(value, (Chain, Stored))}
-        return len(names - self._graph.constants.keys()) > 1 or any(
-            isinstance(value, (Given, Moved, Result)) for value in values)
+        if len(names - self._graph.constants.keys()) > 1 or any(
+                isinstance(value, (Given, Moved, Result)) for value in values):
+            return True
+        constants = [value for name in node.inputs if (value := self._value(name)) is not None]
+        return any(np.count_nonzero(np.array(value.shape) > 1) > 1 for value in constants) and (
+            node.op_type != "Where" or node.inputs[0] in self._graph.constants)
 
     def _move(self, node: OnnxNode) -> None:
         """Take an operator that moves elements: move stored ones at once, or note what is to be moved later."""

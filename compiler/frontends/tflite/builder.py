@@ -209,7 +209,10 @@ class Builder(GraphBuilder):
 
     def finish(self, operator: FileOperator, name: str, shape: Shape | None = None) -> None:
         """Give a tensor that has been appended in the file's order the name and the shape of an operator's output."""
-        number = operator.outputs[0]
+        self.finish_as(operator.outputs[0], name, shape)
+
+    def finish_as(self, number: int, name: str, shape: Shape | None = None) -> None:
+        """Give a tensor that has been appended in the file's order the name of one of the file's, and a shape."""
         target = self.tensor(name).shape if shape is None else shape
         self._check(number, target, self.tensor(name).dtype)
         self._view(Reshape(target), name, self.file.tensors[number].name)

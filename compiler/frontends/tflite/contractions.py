@@ -69,10 +69,8 @@ def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
 def _reduce(operator: FileOperator, graph: Builder) -> None:
     """Sums over axes as products with ones; of a mean the divisor is in the multiplier."""
     number = graph.of(operator, 0, "x")
-    if graph.entry(number).kind == "INT16":
-        raise PearrayError("x must be int8 or uint8, not int16: sums of 16 bits are rounded once here, twice by the "
-                           "kernel: convert the model to int8")
-    x, y = graph.stored(number, "x", *BYTES), graph.stored(operator.outputs[0], "y", *BYTES)
+    allowed = WORDS if operator.kind == "MEAN" else BYTES
+    x, y = graph.stored(number, "x", *allowed), graph.stored(operator.outputs[0], "y", *allowed)
     shape, given = graph.shape(number), graph.integers(operator, 1, "axes")
     rank = len(shape)
     if not all(-rank <= axis < rank for axis in given):
@@ -88,11 +86,12 @@ def _reduce(operator: FileOperator, graph: Builder) -> None:
     count = prod(shape[axis] for axis in axes) if operator.kind == "MEAN" else 1
     multiplier, shift = litert.mean_factor(x.scale, y.scale, count)
     info = np.iinfo(y.dtype)
-    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "double",
+    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "int32",
                              (int(info.min), int(info.max)))
     kernel = tuple(image[axis] if axis in places else 1 for axis in (1, 2))
     channels = image[3]
-    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel), np.int8)
+    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel),
+                   np.int8 if x.dtype.itemsize == 1 else x.dtype)
     name = graph.file.tensors[operator.outputs[0]].name
     keep = graph.option(operator, "KeepDims")
     target = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)

@@ -10,9 +10,9 @@ from ....hdl.errors import PearrayError
 from ...operators import Add, Logistic, Lookup, Mul, Softmax, Sub
 from ...operators.binary import Binary
 from ...operators.channelwise import every_value
-from .builder import BYTES, Builder, Stored, handles
+from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
-from .windows import clamped
+from .windows import clamped, rescale
 
 __all__: list[str] = []
 
@@ -117,7 +117,13 @@ def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.nd
 def _relu(operator: FileOperator, graph: Builder) -> None:
     low, high = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[
         operator.kind]
-    _table(operator, graph, litert.relu, low, high)
+    number = graph.of(operator, 0, "x")
+    if graph.entry(number).kind != "INT16":
+        _table(operator, graph, litert.relu, low, high)
+        return
+    x, y = graph.stored(number, "x", *WORDS), graph.stored(operator.outputs[0], "y", "INT16")
+    rescale(operator, graph, x, y, float(np.float32(x.scale) / np.float32(y.scale)),
+            litert.bounds(low, high, y.scale, int(y.zero_point), y.dtype))
 
 
 @handles("LEAKY_RELU")

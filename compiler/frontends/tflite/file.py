@@ -55,6 +55,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "SUM": ("ReducerOptions", ("KeepDims",)),
+    "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
     "UNPACK": ("UnpackOptions", ("Axis",)),
     "VAR_HANDLE": ("VarHandleOptions", ("SharedName",)),
@@ -85,6 +86,8 @@ class FileTensor:
         Axes that the file leaves to whoever runs it, of one element here.
     note : str
         What of it is not read, empty if all is.
+    is_variable : bool
+        Whether it keeps its values from one run to the next.
     """
 
     name: str
@@ -96,6 +99,7 @@ class FileTensor:
     value: np.ndarray | None = None
     free: tuple[int, ...] = ()
     note: str = ""
+    is_variable: bool = False
 
     @property
     def dtype(self) -> np.dtype | None:
@@ -238,7 +242,7 @@ class _Reader:
         if tensor.Sparsity() is not None:
             made.note = "its weights are sparse: convert it without sparsity"
         elif tensor.IsVariable():
-            made.note = "it keeps a state from one run to the next"
+            made.note, made.is_variable = "it keeps a state from one run to the next", True
         else:
             made.value = self._value(made, tensor.Buffer(), buffers)
         return made

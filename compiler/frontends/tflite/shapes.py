@@ -6,8 +6,9 @@ from ....golden import litert
 from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Lookup, Quantize, Reshape, Transpose
 from ...operators.channelwise import every_value
-from .builder import BYTES, WORDS, Builder, handles, image_axis, natural_order
+from .builder import WORDS, Builder, handles, image_axis, natural_order
 from .file import FileOperator
+from .windows import rescale
 
 __all__: list[str] = []
 
@@ -78,13 +79,18 @@ def _transpose(operator: FileOperator, graph: Builder) -> None:
 def _quantise(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
     source = graph.entry(number)
-    y = graph.stored(operator.outputs[0], "y", *(WORDS if source.kind == "FLOAT32" else BYTES))
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     if source.kind == "FLOAT32":
         if number not in graph.file.inputs:
             raise PearrayError(f"its operand {source.name!r} is computed in float32, and must be an input of the model")
         graph.make(operator, Quantize(y.scale, y.zero_point, rounding="tflite"), {"x": graph.rows(number)})
         return
-    x = graph.stored(number, "x", *BYTES)
+    x = graph.stored(number, "x", *WORDS)
+    if max(x.dtype.itemsize, y.dtype.itemsize) > 1:
+        info = np.iinfo(y.dtype)
+        rescale(operator, graph, x, y, float(np.float32(x.scale)) / float(np.float32(y.scale)),
+                (int(info.min), int(info.max)))
+        return
     table = litert.requantise(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point),
                               dtype=y.dtype)
     graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})

@@ -1,6 +1,7 @@
 """Operators of windows over images: convolutions and poolings."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..building import same_padding
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
 
-__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "with_bias"]
+__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "with_bias"]
 
 #: Types of weights by the bytes of an activation.
 _WEIGHTS = {1: (*BYTES, "INT4"), 2: ("INT8",)}
@@ -82,6 +83,20 @@ def requantisation(operator: FileOperator, graph: Builder, x: Stored, weights: i
     multiplier, shift = zip(*pairs, strict=True) if len(pairs) > 1 else pairs[0]
     return Requant.tflite(multiplier, shift, int(x.zero_point), int(graph.zero_point(tensor, "w")), y.zero_point,
                           rounding, bounds_of(operator, graph, y))
+
+
+def rescale(operator: FileOperator, graph: Builder, x: Stored, y: Stored, ratio: float,
+            bounds: tuple[int, int]) -> None:
+    """Make numbers times a factor, rounded twice and within bounds, the output of an operator: products with ones."""
+    number = operator.inputs[0]
+    shape = graph.shape(number)
+    channels = shape[-1] if shape else 1
+    requant = Requant.tflite(*tflite_multiplier(ratio), int(x.zero_point), 0, y.zero_point, "int32", bounds)
+    ones = np.ones((channels, 1, 1, 1), np.int8 if x.dtype.itemsize == 1 else x.dtype)
+    name = graph.store(f"{graph.file.tensors[operator.outputs[0]].name}:ones", ones)
+    made = Conv2d(groups=channels, requant=requant)
+    graph.make_image(operator, made, {"x": graph.image(number, (prod(shape) // channels, 1, 1, channels)), "w": name},
+                     shape)
 
 
 def kept_weights(graph: Builder, number: int, x: Stored, use: str, value: np.ndarray) -> str:

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from kinds import SMALL as ACCELERATORS
 from random_workloads import configuration, interpret
 
 import pearray as pe
@@ -76,13 +77,14 @@ def test_tensors_are_the_files(load, rng):
 def test_all_that_cannot_be_mapped_is_listed(load):
     """A user would convert a model again for each operator."""
     model = Tflite()
-    x = model.tensor((1, 4, 4, 2), 0.1, name="x")
+    form = {"scale": 0.1, "dtype": "uint8"}
+    x = model.tensor((1, 4, 4, 2), **form, name="x")
     size = model.constant(np.array([7, 8], np.int32))
-    first, second = (model.node("RESIZE_BILINEAR", [x, size], [model.tensor((1, 7, 8, 2), 0.1, name=name)],
+    first, second = (model.node("RESIZE_BILINEAR", [x, size], [model.tensor((1, 7, 8, 2), **form, name=name)],
                                 "ResizeBilinearOptions") for name in "ab")
     # From what nobody reads no output follows.
     model.node("FLOOR", [x], [model.tensor((1, 4, 4, 2), 0.1)])
-    both = model.node("ADD", [first, second], [model.tensor((1, 7, 8, 2), 0.1)], "AddOptions")
+    both = model.node("ADD", [first, second], [model.tensor((1, 7, 8, 2), **form)], "AddOptions")
     made = conv(model, both, (1, 7, 8, 3), scale=[0.1, 0.2])
     last = model.tensor((1, 7, 8, 3), 0.1, name="last")
     model.node("FLOOR", [made], [last])
@@ -91,7 +93,7 @@ def test_all_that_cannot_be_mapped_is_listed(load):
         read.graph()
     line = str(refused.value)
     assert "\n" not in line
-    assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): size must be 1, 2 or 4 times" in line
+    assert "2 x RESIZE_BILINEAR (first: operator 0, RESIZE_BILINEAR, 'a'): places of outputs must be multiples" in line
     assert "1 x CONV_2D (first: operator 4, CONV_2D, 'y'): w must have one scale, or 3 along its axis 0, not 2" in line
     assert "1 x FLOOR (first: operator 5, FLOOR, 'last'): there is none of this kind here; known: ABS, ADD, " in line
 
@@ -104,8 +106,8 @@ def test_all_that_cannot_be_mapped_is_listed(load):
     (lambda: chain("RELU")[:200], "cannot be read"),
     (lambda: chain("RELU", dtype="float32", scale=None), "is not quantised: 1 of its 1 operators compute with floats, "
      "the first of them operator 0, RELU, 'made by relu 0'; convert it to int8 with tf.lite.TFLiteConverter"),
-    (lambda: chain("RELU", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 bits are "
-     "for convolutions, matrix products, poolings and what moves elements"),
+    (lambda: chain("HARD_SWISH", dtype="int16"), "x must be int8 or uint8, not int16: convert the model to int8 (16 "
+     "bits are for convolutions, matrix products, poolings and what moves elements"),
     (lambda: chain("RELU", scale=None), "x must have one scale, not 0"),
     (lambda: chain("RELU", zero_point=300), "zero point of x must be one integer in -128..127, not 300"),
     (lambda: chain("TANH"), "y must have scale 1 / 128 and zero point 0, not 0.1"),
@@ -357,3 +359,42 @@ def test_halves_of_bytes_are_counted(load):
     model.tensors[weights].values = np.ones((2, 1, 1, 3), np.int8)
     with pytest.raises(pe.PearrayError, match=r"must have 5 bytes, two integers of 4 bits in each, .* not 3"):
         load(model.content([x], [y]))
+
+
+def filtered(model, rng, batch):
+    """Add SVDF of any rank and memory; return the numbers of its input and its output."""
+    units, rank, memory, depth = (int(size) for size in rng.integers(1, [5, 4, 7, 9]))
+    x = model.tensor((batch, depth), 0.05, int(rng.integers(-128, 128)), name="x")
+    features = model.constant(rng.integers(-127, 128, (units * rank, depth)).astype(np.int8), 0.013)
+    time = model.constant(rng.integers(-3000, 3000, (units * rank, memory)).astype(np.int16), 0.0003)
+    bias = [model.constant(rng.integers(-40000, 40000, units).astype(np.int32), 0.0001)] if rng.integers(2) else [-1]
+    state = model.tensor((batch, units * rank * memory), np.float32(rng.uniform(0.001, 0.01)), dtype="int16",
+                         name="state", variable=True)
+    y = model.tensor((batch, units), np.float32(rng.uniform(0.01, 0.2)), int(rng.integers(-128, 128)), name="y")
+    model.node("SVDF", [x, features, time, *bias, state], [y], "SVDFOptions", rank=rank, fusedActivationFunction=1)
+    return x, y
+
+
+def test_filters_keep_their_state(load, rng):
+    """What a filter has seen before would be forgotten, stand in another order, or be rounded otherwise."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    for number in range(12):
+        batch, model = int(rng.integers(1, 3)), Tflite()
+        x, y = filtered(model, rng, batch)
+        content = model.content([x], [y])
+        read = load(content)
+        assert (list(read.inputs), read.outputs, read.states) == (
+            ["x", "state"], ["y", "state:next"], {"state": "state:next"})
+        theirs = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+        theirs.allocate_tensors()
+        states = read.initial
+        for _ in range(6):
+            given = {"x": values(rng, (batch, model.tensors[x].shape[1])), **states}
+            ours = pe.golden_run(read, given)
+            theirs.set_tensor(theirs.get_input_details()[0]["index"], given["x"])
+            theirs.invoke()
+            np.testing.assert_array_equal(ours["y"], theirs.get_tensor(theirs.get_output_details()[0]["index"]))
+            states = {name: ours[made] for name, made in read.states.items()}
+        if number < 3:
+            interpret(read.graph_for(given), given, ACCELERATORS["systolic-16"], effort=0)
