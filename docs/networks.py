@@ -26,9 +26,12 @@ FOLDER, PAGE = ROOT / "build" / "networks", ROOT / "docs" / "networks.md"
 CONFIG = "systolic-16x16"
 
 #: Networks that run on RTL, by name and form.
-ON_RTL = [("squeezenet", "QDQ u8s8 per channel"), ("mobilenet-v3", "QDQ s8s8"), ("shufflenet", "QOperator s8s8"),
-          ("unet", "QDQ s8s8"), ("yolo", "QDQ u8s8 per channel"), ("vit", "QOperator s8s8"),
-          ("silero-vad", "QDQ s8s8"), ("espcn-subpixel", "QOperator s8s8")]
+ON_RTL = [
+    ("squeezenet", "QDQ u8s8 per channel"),
+    ("mobilenet-v3", "QDQ s8s8"),
+    ("shufflenet", "QOperator s8s8"),
+    ("unet", "QDQ s8s8"),
+]
 
 INTRODUCTION = """\
 # Public networks
