@@ -1,6 +1,6 @@
 """Compile a graph for a configuration: passes, kernels, placement, steps, commands, each level verified."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -116,10 +116,11 @@ class _Compiler:
     def _check_lowerings(self) -> None:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
-                raise Unmapped(node.name, f"{node.operator.kind} " + (
-                    "must stand at the edge of the graph, where the host computes it, not between operators of the "
-                    "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet"),
-                    self._graph.where(node))
+                reason = "has no lowering for this accelerator yet"
+                if node.operator.at_edge:
+                    reason = ("must stand at the edge of the graph, where the host computes it, not between operators "
+                              "of the accelerator")
+                raise Unmapped(node.name, f"{node.operator.kind} {reason}", self._graph.where(node))
 
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
@@ -153,11 +154,8 @@ class _Compiler:
     def _is_plain_in_rows(self, name: str, rows: Layout, read: set[str]) -> bool:
         """Whether views of an input, which alone are read, are as layers want them only if the input stands in rows."""
         def is_plain(layout: Layout) -> bool:
-            try:
-                found = self._context.views(name, layout)
-            except PearrayError:
-                return False
-            return all(found[view].same_memory(Layout.of(found[view].shape)) for view in read)
+            found = self._context.views(name, layout)
+            return all(view in found and found[view].same_memory(Layout.of(found[view].shape)) for view in read)
 
         return name not in read and is_plain(rows) and not is_plain(Layout.of(rows.shape))
 
@@ -198,7 +196,8 @@ class _Compiler:
     def _lowered(self, number: int, node: Node) -> list[Step]:
         self._plan.begin(number)
         self._locate_views()
-        kernels = self._stated(node)
+        kernels = [kernel for name in dict.fromkeys(node.inputs.values()) for kernel in self._reached(name)]
+        kernels += self._stated(node)
         self._written.verify(node.name, kernels,
                              [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
@@ -223,6 +222,17 @@ class _Compiler:
         copies = [kernel for name in others for kernel in self._copied(name)]
         return [*copies, *state(context, node)]
 
+    def _reached(self, name: str) -> list[Kernel]:
+        """Kernels that copy what a view is a transposition of, if it can't be one of what mixes axes in memory."""
+        device = self._device
+        if name in self._context.located or name not in device.views:
+            return []
+        before = [*self._reached(device.views[name])]
+        if name not in self._context.located and device.source(name) in self._context.located:
+            before += self._copied(device.views[name])
+            self._locate_views()
+        return before
+
     def _copied(self, name: str) -> list[Kernel]:
         """Kernels that copy a tensor to where others read it from now on."""
         found, kernels = in_plain_order(self._context, name)
@@ -230,9 +240,18 @@ class _Compiler:
         if name not in self._device.views:
             # It dies when the tensor itself would, and its views.
             return kernels
-        if self._keep != "all" and name not in {*self._graph.outputs} | self._read_by_host():
-            self._dies[name] = max(number for number, node in enumerate(self._nodes) if name in node.inputs.values())
+        read = {name, *self._views_of_copy(name)}
+        if self._keep != "all" and not read & ({*self._graph.outputs} | self._read_by_host()):
+            self._dies[name] = max(number for number, node in enumerate(self._nodes) if read & {*node.inputs.values()})
         return kernels
+
+    def _views_of_copy(self, name: str) -> Iterator[str]:
+        """Views of a tensor that has been copied for them."""
+        reached = {name}
+        for view, source in self._device.views.items():
+            if source in reached and view not in self._context.located:
+                reached.add(view)
+                yield view
 
     def _locate_views(self) -> None:
         """Views stand where their sources do, but for those that have been copied."""
@@ -243,10 +262,19 @@ class _Compiler:
                 located |= {name: Located(found.buffer, layout)
                             for name, layout in self._context.views(source, found.layout).items() if name != source}
         located |= self._copies
+        for name, found in self._copies.items():
+            # What can't be a view of the original is one of the copy.
+            located |= {view: Located(found.buffer, layout)
+                        for view, layout in self._context.views(name, found.layout).items() if view not in located}
 
     def _placed(self) -> dict[str, Placed]:
         """Tensors that stand in memory."""
         self._locate_views()
+        for name in self._graph.outputs:
+            if name in self._device.views and self._device.source(name) in self._context.located and (
+                    name not in self._context.located):
+                raise PearrayError(f"output {self._device.named(name)} must not be another shape of transposed axes "
+                                   "that are parts of those in memory: let the transposition be the output")
         placed = {name: Placed(name, found.buffer.address, found.layout, self._device.tensors[name].dtype,
                                found.buffer.item, self._config.arithmetic)
                   for name, found in self._context.located.items()}

@@ -167,6 +167,13 @@ class ArrayCompiler(ABC):
         """
         return 0
 
+    def products(self, config: Config, work: int) -> int | None:
+        """Most multiply-accumulates that some work can be, or None if that is not known.
+
+        A layer's may be more: those with nothing but padding count, and need not be computed.
+        """
+        return None
+
     def layer_figures(self, config: Config, node: Node, notes: Mapping[str, Any], record: Mapping[str, int],
                       counts: Mapping[str, int], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Figures of a layer that this kind alone has.

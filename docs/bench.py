@@ -73,7 +73,17 @@ def measure(*arguments: str) -> dict[str, Any]:
         if not file.is_file():
             return {"error": (done.stderr.strip().splitlines() or ["no figures"])[-1]}
         record: dict[str, Any] = json.loads(file.read_text())
-        return record
+        return record | unbalanced(record)
+
+
+def unbalanced(record: dict[str, Any]) -> dict[str, str]:
+    """Error of a run whose ledger, or that of a layer, does not add up to its cycles; empty if all do."""
+    for part in (record, *record.get("layers", ())):
+        charged = sum(part.get("ledger", {}).values())
+        if "ledger" in part and charged != part["cycles"]:
+            return {"error": f"ledger of {part.get('name', 'the run')} adds up to {charged}, "
+                             f"not {part['cycles']} cycles"}
+    return {}
 
 
 def speed_rows() -> list[str]:

@@ -1,20 +1,27 @@
-"""Random operators on random accelerators, on RTL against golden: a part of docs/bench.py.
+"""Random operators on random accelerators of every kind, on RTL against golden: a part of docs/bench.py.
 
-Each configuration is drawn from the seed and its number, from 1 x 1 to 64 x 64, and each operator from the
-seed, that number and its own. Results are kept by number and by the hash of the Verilog that ran, so a
-sweep that was interrupted goes on where it stopped, and one after a change of the hardware starts anew.
+Each configuration is drawn from the seed and its number, and each operator from the seed, that number, the operator's
+name and its own number. Every operator that has a lowering is drawn :data:`RUNS` times or more on every kind of array
+that has it, on those configurations that have the functions that it needs. Results are kept by number and by the
+hashes of the Verilog that ran and of the sources that made programs, so a sweep that was interrupted goes on where it
+stopped, and one after a change starts anew.
 
-``python docs/bench_sweep.py --number 17`` repeats one configuration.
+``python docs/bench_sweep.py --number 17`` repeats one configuration, and ``--only attention`` one operator.
 """
 
 import argparse
+import atexit
+import hashlib
 import json
+import math
 import os
 import sys
 import time
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +30,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from drawn_graphs import GRAPHS, graphs_of
-from random_workloads import (
-    FLOAT_ROW_OPERATORS,
-    NARROW_OPERATORS,
-    OPERATORS,
-    PAIR_OPERATORS,
-    ROW_OPERATORS,
-    configuration,
-    operands,
-    pooled,
-    random_functions,
-    random_requant,
-)
+from drawn_configurations import drawn_configuration, kind_of
+from draws import DRAWS, draw, draws_of, is_refusal
+from example import provide
+from random_workloads import briefly
 
 from pearray.compiler.compile import compile_graph
-from pearray.compiler.graph.graph import Graph
-from pearray.compiler.operators import Gemm
+from pearray.compiler.compiled import Compiled
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.config import Config
 from pearray.memory import MemoryTiming
@@ -48,91 +45,40 @@ from pearray.sim.design import emitted
 
 __all__ = ["INTRODUCTION", "check", "rows", "sweep"]
 
-INTRODUCTION = (
-    "Random operators with random shapes, types, scales and memories on random configurations, from 1 x 1 to "
-    "64 x 64, against golden, the rules of the hardware checked in every run "
-    "(`python docs/bench_sweep.py --seed N --number CONFIGURATION` repeats a configuration). Errors are runs that did "
-    "not end, or programs that could not be made.")
-
-SEED = 20261122
+SEED = 20261127
 CONFIGURATIONS = 30
-OPERATORS_EACH = 7
+#: Least runs of an operator on each kind of array that has it.
+RUNS = 20
+#: Drawn layers for each run that is wanted, at most: small memories can't hold some.
+_ATTEMPTS = 8
 RESULTS = ROOT / "build" / "sweep"
 
-#: What a layer that a configuration cannot hold says.
-REFUSALS = ("can't hold", "must be at least", "can't be computed exactly")
+#: Kinds of array, in the order of the table's columns.
+_KINDS = ("systolic", "row-stationary", "dot")
 
-#: Sides of the array, small ones often since they build fast; the last ones once in a while.
-_SIDES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16]
-_LARGE_SIDES = [17, 24, 31, 32, 48, 64]
-#: Configurations that every sweep has: both ends of the range.
-_CORNERS = {0: (1, 1), 1: (64, 64), 2: (64, 1), 3: (1, 64)}
-
-
-def _power(least: int) -> int:
-    return 1 << max(0, int(least) - 1).bit_length()
+INTRODUCTION = (
+    "Random operators with random shapes, types, scales, masks and memories on random configurations of every kind of "
+    "array, from 1 x 1 to 64 x 64, every second run with stalls, against golden. Every run checks the rules of the "
+    "hardware, and that the ledger adds up to the cycles. Names are those of `tests/draws.py`; every operator that has "
+    f"a lowering is among them, {RUNS} times or more on each kind of array that has it (an empty cell: it has not), "
+    "`dot` being the plug-in of `examples`. `python docs/bench_sweep.py --seed N --number CONFIGURATION` repeats a "
+    "configuration. Errors are runs that did not end, or programs that could not be made.")
 
 
 def draw_configuration(seed: int, number: int) -> Config:
-    """Draw configuration ``number``: array, memory width, scratchpads down to the smallest allowed, lanes."""
-    rng = np.random.default_rng([seed, number])
-    sides = _LARGE_SIDES if number % 8 == 5 else _SIDES
-    rows, cols = (int(side) for side in rng.choice(sides, 2))
-    rows, cols = _CORNERS.get(number, (rows, cols))
-    divisors = [lanes for lanes in (1, 2, 4, 8, 16) if cols % lanes == 0]
-    lanes = int(rng.choice([*divisors, divisors[-1], divisors[-1]]))
-    data_width, bits = int(rng.choice([32, 64, 128, 256, 512])), int(rng.choice([4, 8, 8, 8, 16]))
-    item, sums = (1, 4) if bits <= 8 else (2, 8)
-    least = max(64, 2 * item * _power(max(rows, cols, data_width // 8 // item)))
-
-    def times(*factors: int) -> int:
-        return int(rng.choice(factors))
-
-    memories = (least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
-                max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
-                max(4, _power(rows) * times(1, 2, 8)))
-    moves, functions = times(0, 1), random_functions(rng)
-    # Of no use without MOVEs: softmax of blocks is there for attention alone.
-    moves |= functions["softmax"]
-    return configuration(rows, cols, *memories, lanes, data_width, bits, moves, **functions)
+    """Draw configuration ``number``."""
+    return drawn_configuration(np.random.default_rng([seed, number]), number)
 
 
-def _filling_gemm(rng: np.random.Generator, config: Config) -> tuple[Any, dict[str, Any], list[str]]:
-    """Gemm of a few ragged tiles each way, whatever the size of the array."""
-    rows, cols, bits = config.array.rows, config.array.cols, config.array.operand_bits
-    m, k, n = (1 + int(rng.integers(0, 2 * size + 8)) for size in (max(rows, cols), rows, cols))
-    kind = np.int8 if bits <= 8 else np.int16
-    operator = Gemm(requant=random_requant(rng, n, k, (kind, kind), bits))
-    return operator, {"a": operands(rng, (m, k), kind, bits), "b": operands(rng, (k, n), kind, bits)}, []
+def plan(seed: int, configurations: int) -> list[dict[str, int]]:
+    """Runs of each operator on each configuration, by the configuration's number."""
+    held = [draws_of(draw_configuration(seed, number)) for number in range(configurations)]
+    holders = Counter((kind_of(number), name) for number, names in enumerate(held) for name in names)
+    return [{name: math.ceil(RUNS / holders[kind_of(number), name]) for name in names}
+            for number, names in enumerate(held)]
 
 
-def _rare(config: Config) -> list[str]:
-    """Name what few configurations have the functions for: each of these draws it at least once, if it holds it."""
-    return [name for name in graphs_of(config) if GRAPHS[name].needs]
-
-
-def _draw(rng: np.random.Generator, config: Config, wanted: str | None = None) -> tuple[str, Graph, dict[str, Any]]:
-    """Draw an operator, or that which is wanted; return its name, a graph of it and the graph's inputs."""
-    bits = config.array.operand_bits
-    makers = OPERATORS | (NARROW_OPERATORS if bits == 8 else {})
-    makers |= PAIR_OPERATORS if config.has_pairs and config.has_products else {}
-    makers |= ROW_OPERATORS if config.has_row_softmax else {}
-    makers |= FLOAT_ROW_OPERATORS if config.has_float_softmax else {}
-    graphs = graphs_of(config)
-    name = wanted or str(rng.choice([*makers, *graphs, "filling_gemm", "pooled"]))
-    if name == "pooled":
-        return name, *pooled(rng, bits)
-    if name in graphs:
-        return name, *graphs[name](rng, config)
-    if name == "filling_gemm":
-        operator, tensors, constants = _filling_gemm(rng, config)
-    else:
-        operator, tensors, constants = makers[name](rng, bits)
-    graph = Graph.of(operator, tensors, constants)
-    return name, graph, {key: tensors[key] for key in graph.inputs}
-
-
-def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled: Any) -> tuple[int, int]:
+def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled: Compiled) -> tuple[int, int]:
     """Run on RTL with a random memory, in one run of two with stalls; return mismatches and elements."""
     memory = MemoryTiming(
         read_latency=int(rng.choice([1, 3, 32, 32, 100])), write_latency=int(rng.choice([1, 32, 100])),
@@ -141,6 +87,9 @@ def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled:
     job = Job(config, compiled.segments + compiled.bind(inputs), compiled.program_address, regions, memory)
     stall = float(rng.choice([0.0, 0.0, 0.1, 0.5]))
     outcome = run(job, disturbance=Disturbance(stall=stall, seed=int(rng.integers(1 << 30))))
+    charged = sum(part.total() for part in outcome.ledger)
+    if charged != outcome.cycles:
+        raise ValueError(f"ledger adds up to {charged}, not {outcome.cycles} cycles")
     contents = dict(zip(regions, outcome.regions, strict=True))
     expected, wrong, checked = compiled.graph.golden(inputs), 0, 0
     for name in compiled.output_names:
@@ -153,116 +102,133 @@ def _mismatches(rng: np.random.Generator, config: Config, inputs: Any, compiled:
     return wrong, checked
 
 
-def check(config: Config, seed: tuple[int, ...], operators: int) -> tuple[list[dict[str, Any]], int]:
-    """Run random operators on a configuration; return a record of each, and how many it cannot hold."""
+def _case(config: Config, seed: tuple[int, ...], name: str, attempt: int) -> dict[str, Any] | None:
+    """Draw an operator and run it; return a record, or None if the configuration can't hold it."""
+    rng = np.random.default_rng([*seed, zlib.crc32(name.encode()), attempt])
+    case: dict[str, Any] = {"operator": name, "attempt": attempt, "checked": 0, "mismatches": 0}
+    try:
+        graph, inputs = draw(rng, config, name)
+        # The search for the best program takes longer than its simulation.
+        compiled = compile_graph(graph, config, **({} if rng.integers(8) == 0 else briefly(config)))
+    except PearrayError as error:
+        return None if is_refusal(error) else case | {"error": str(error)}
+    try:
+        case["mismatches"], case["checked"] = _mismatches(rng, config, inputs, compiled)
+    except (PearrayError, ValueError) as error:
+        case["error"] = str(error)
+    return case
+
+
+def check(config: Config, seed: tuple[int, ...], runs: Mapping[str, int]) -> tuple[list[dict[str, Any]], int]:
+    """Run random operators on a configuration; return a record of each run, and how many layers it can't hold.
+
+    Parameters
+    ----------
+    config : Config
+        The accelerator.
+    seed : tuple of int
+        Seed of what is drawn.
+    runs : mapping of str to int
+        Runs of each operator, by the names of ``tests/draws.py``.
+    """
     cases: list[dict[str, Any]] = []
-    refused, rare = 0, _rare(config)
-    for attempt in range(8 * operators):
-        if len(cases) == operators:
-            break
-        rng = np.random.default_rng([*seed, attempt])
-        name, drawn = "?", {case["operator"] for case in cases}
-        missing = [each for each in rare if each not in drawn] if attempt < 6 * len(rare) else []
-        try:
-            name, graph, inputs = _draw(rng, config, missing[attempt % len(missing)] if missing else None)
-            compiled = compile_graph(graph, config)
-        except PearrayError as error:
-            if not any(part in str(error) for part in REFUSALS):
-                cases.append({"operator": name, "attempt": attempt, "error": str(error), "checked": 0,
-                              "mismatches": 0})
-            refused += 1
-            continue
-        case: dict[str, Any] = {"operator": name, "attempt": attempt, "checked": 0, "mismatches": 0}
-        try:
-            case["mismatches"], case["checked"] = _mismatches(rng, config, inputs, compiled)
-        except (PearrayError, ValueError) as error:
-            case["error"] = str(error)
-        cases.append(case)
+    refused = 0
+    for name, wanted in runs.items():
+        made: list[dict[str, Any]] = []
+        for attempt in range(_ATTEMPTS * wanted):
+            if len(made) == wanted:
+                break
+            case = _case(config, seed, name, attempt)
+            refused += case is None
+            made += [] if case is None else [case]
+        cases += made
     return cases, refused
 
 
-def check_configuration(seed: int, number: int, operators: int = OPERATORS_EACH) -> dict[str, Any]:
+@cache
+def _sources() -> str:
+    """Hash of what makes programs, what they are compared with, and what draws them."""
+    found = hashlib.sha256()
+    for folder in ("compiler", "examples", "golden", "hdl", "sim", "tests"):
+        for path in sorted((ROOT / folder).glob("*.py" if folder == "tests" else "**/*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def check_configuration(seed: int, number: int, runs: Mapping[str, int]) -> dict[str, Any]:
     """Run random operators on configuration ``number``; return a record of what came out.
 
     Returns
     -------
     dict
-        ``number``, ``config`` in words, ``verilog_sha256``, ``cases`` (a list of dictionaries with
-        ``operator``, ``checked``, ``mismatches`` and, where a run failed, ``error``), ``refused``
-        (operators that the configuration cannot hold) and ``cpu_s``.
+        ``number``, ``kind``, ``config`` in words, ``cases`` (a list of dictionaries with ``operator``, ``checked``,
+        ``mismatches`` and, where a run failed, ``error``), ``refused`` (layers that the configuration can't hold),
+        ``cpu_s``, and what they depend on.
     """
     config = draw_configuration(seed, number)
     begin = sum(os.times()[:4])
-    sha256 = emitted(config).sha256
-    place = RESULTS / f"{seed}-{number}-{operators}.json"
+    basis = {"verilog_sha256": emitted(config).sha256, "sources_sha256": _sources(), "runs": dict(runs)}
+    place = RESULTS / f"{seed}-{number}.json"
     if place.is_file():
         record: dict[str, Any] = json.loads(place.read_text())
-        if record["verilog_sha256"] == sha256:
+        if {name: record.get(name) for name in basis} == basis:
             return record
-    cases, refused = check(config, (seed, number), operators)
-    record = {"number": number, "config": describe(config), "verilog_sha256": sha256, "cases": cases,
+    cases, refused = check(config, (seed, number), runs)
+    record = {"number": number, "kind": config.KIND, "config": describe(config), **basis, "cases": cases,
               "refused": refused, "cpu_s": round(sum(os.times()[:4]) - begin, 1)}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    partial = place.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.rename(place)
+    unfinished = place.with_suffix(".partial")
+    unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    unfinished.rename(place)
     return record
 
 
 def describe(config: Config) -> str:
     """Describe what a configuration has that others have not, in a few words."""
-    pads = config.scratchpads
-    return (f"{config.array.rows} x {config.array.cols} int{config.array.operand_bits}, "
-            f"{config.memory.data_width} bits, "
-            f"{pads.activation_bytes} + {pads.weight_bytes} + {pads.output_bytes} bytes, "
-            f"{config.accumulators.depth} rows, {config.post.lanes} lanes")
+    memories = " + ".join(f"{size} ({name})" for name, size in config.memories.items())
+    functions = ", ".join(sorted(config.functions)) or "no functions"
+    return (f"{config.KIND} {config.array.rows} x {config.array.cols} int{config.array.operand_bits}, "
+            f"{config.memory.data_width} bits, {memories} bytes, {functions}")
 
 
-def _check_rules() -> None:
+def _prepare() -> None:
     """Let every run of this process check the rules of the hardware; other parts' figures are without."""
     os.environ["PEARRAY_RULES"] = "1"
 
 
-def records(seed: int, numbers: list[int], operators: int, processes: int = 2) -> Iterator[dict[str, Any]]:
-    """Check configurations in several processes; yield each record as it comes."""
-    with ProcessPoolExecutor(processes, initializer=_check_rules) as pool:
-        futures = [pool.submit(check_configuration, seed, number, operators) for number in numbers]
+def records(seed: int, numbers: Mapping[int, Mapping[str, int]], processes: int = 2) -> Iterator[dict[str, Any]]:
+    """Check configurations in several processes, given the runs of each; yield each record as it comes."""
+    with ProcessPoolExecutor(processes, initializer=_prepare) as pool:
+        futures = [pool.submit(check_configuration, seed, number, runs) for number, runs in numbers.items()]
         for future in as_completed(futures):
             yield future.result()
 
 
-def _names() -> list[str]:
-    """All operators that may be drawn."""
-    return sorted([*OPERATORS, *NARROW_OPERATORS, *PAIR_OPERATORS, *ROW_OPERATORS, *FLOAT_ROW_OPERATORS,
-                   *GRAPHS, "filling_gemm", "pooled"])
-
-
 def rows() -> list[str]:
     """First cells of :func:`sweep`."""
-    return [*_names(), f"all, on {CONFIGURATIONS} configurations"]
+    return [*sorted(DRAWS), f"all, on {CONFIGURATIONS} configurations"]
 
 
 def sweep() -> Iterator[str]:
     """Table for the page of benchmarks: operators over all configurations."""
-    runs: Counter[str] = Counter()
-    elements: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    done = list(records(SEED, list(range(CONFIGURATIONS)), OPERATORS_EACH))
-    for record in done:
+    provide(atexit.register)
+    runs: Counter[tuple[str, str]] = Counter()
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("checked", "mismatches", "errors")}
+    for record in records(SEED, dict(enumerate(plan(SEED, CONFIGURATIONS)))):
         for case in record["cases"]:
             name = case["operator"]
-            runs[name] += 1
-            elements[name] += case["checked"]
-            wrong[name] += case["mismatches"]
-            failed[name] += "error" in case
-    yield "| operator | runs | elements | mismatches | errors |"
-    yield "|---|---|---|---|---|"
-    # What was not drawn has a line, too, which says so.
-    for name in _names():
-        yield f"| {name} | {runs[name]} | {elements[name]:,} | {wrong[name]} | {failed[name]} |"
-    yield (f"| all, on {len(done)} configurations | {runs.total()} | {elements.total():,} | {wrong.total()} "
-           f"| {failed.total()} |")
+            runs[name, record["kind"]] += 1
+            for key, found in counts.items():
+                found[name] += int("error" in case) if key == "errors" else case[key]
+    yield f"| operator | runs, {' | '.join(_KINDS)} | elements | mismatches | errors |"
+    yield "|---" * (len(_KINDS) + 4) + "|"
+    for name in sorted(DRAWS):
+        each = " | ".join(str(runs[name, kind] or "") for kind in _KINDS)
+        yield (f"| {name} | {each} | {counts['checked'][name]:,} | {counts['mismatches'][name]} "
+               f"| {counts['errors'][name]} |")
+    each = " | ".join(str(sum(count for (_, of), count in runs.items() if of == kind)) for kind in _KINDS)
+    yield (f"| all, on {CONFIGURATIONS} configurations | {each} | {counts['checked'].total():,} "
+           f"| {counts['mismatches'].total()} | {counts['errors'].total()} |")
 
 
 def main() -> None:
@@ -270,13 +236,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--number", type=int, action="append", help="check this configuration only; may be repeated")
+    parser.add_argument("--only", choices=sorted(DRAWS), action="append", help="draw this only; may be repeated")
     parser.add_argument("--configurations", type=int, default=CONFIGURATIONS)
-    parser.add_argument("--operators", type=int, default=OPERATORS_EACH)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    numbers = options.number or list(range(options.configurations))
+    provide(atexit.register)
+    planned = dict(enumerate(plan(options.seed, options.configurations)))
+    chosen = {number: {name: count for name, count in planned[number].items()
+                       if options.only is None or name in options.only} for number in options.number or planned}
     begin, bad, runs = time.monotonic(), 0, 0
-    for record in records(options.seed, numbers, options.operators, options.processes):
+    for record in records(options.seed, chosen, options.processes):
         wrong = [case for case in record["cases"] if case["mismatches"] or "error" in case]
         runs, bad = runs + len(record["cases"]), bad + len(wrong)
         print(f"{record['number']:3} {record['config']}: {len(record['cases'])} runs, {record['refused']} refused, "

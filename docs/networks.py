@@ -12,7 +12,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from public_networks import FORMS, NETWORKS, differences, quantised, reference
+from onnx_whole import differences, reference
+from public_networks import FORMS, NETWORKS, quantised
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph

@@ -5,6 +5,8 @@ at most 0.501, and for SOFTMAX 1 / 4096 more for each score of a row, whose expo
 added.
 """
 
+from math import erfc
+
 import numpy as np
 
 from . import gemmlowp
@@ -13,8 +15,8 @@ from .requantise import divide_by_power, doubling_high, tflite, tflite_multiplie
 from .tensors import Array
 
 __all__ = [
-    "MOST_SCORES", "bounds", "factor", "hard_swish", "leaky_relu", "logistic", "mean_factor", "prelu", "relu",
-    "requantise", "softmax", "softmax_terms", "tanh",
+    "MOST_SCORES", "absolute", "bounds", "factor", "gelu", "hard_swish", "leaky_relu", "logistic", "mean_factor",
+    "prelu", "relu", "requantise", "softmax", "softmax_terms", "tanh",
 ]
 
 #: Integer bits of scores below the greatest, and of their sum.
@@ -242,6 +244,36 @@ def leaky_relu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_ze
     values = _words(x) - int(x_zero_point)
     slope = float(np.float32(a * np.float32(alpha)) / y)
     return _stored(np.where(values >= 0, _scaled(values, float(a / y)), _scaled(values, slope)), y_zero_point, dtype)
+
+
+def absolute(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+             dtype: np.dtype) -> Array:
+    """Take the sign away, as ABS; the quotient of the scales is rounded to float32.
+
+    Parameters are those of :func:`requantise`.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    return _stored(_scaled(np.abs(_words(x) - int(x_zero_point)), float(a / y)), y_zero_point, dtype)
+
+
+def gelu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, approximate: bool, *,
+         dtype: np.dtype) -> Array:
+    """``x * Phi(x)``, or its approximation by a hyperbolic tangent, in float32 as the table of GELU is made.
+
+    Parameters are those of :func:`requantise`, and whether the function is approximated.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    real = a * (_words(x) - int(x_zero_point)).astype(np.float32)
+    half, one = np.float32(0.5), np.float32(1)
+    if approximate:
+        inner = np.float32(np.sqrt(2 / np.pi)) * (real + np.float32(0.044715) * real * real * real)
+        made = half * real * (one + np.tanh(inner.astype(np.float64)).astype(np.float32))
+    else:
+        inner = real * np.float32(-np.sqrt(0.5))
+        made = half * real * np.vectorize(erfc, [np.float64])(inner.astype(np.float64)).astype(np.float32)
+    steps = made * (one / y)
+    # Halves away from zero, as C rounds.
+    return _stored(np.copysign(np.floor(np.abs(steps) + half), steps).astype(np.int64), y_zero_point, dtype)
 
 
 def prelu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, alpha: Array,

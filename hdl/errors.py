@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from os import PathLike
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PearrayError", "check_choice", "check_names", "check_path", "unknown"]
+__all__ = ["PearrayError", "check_choice", "check_names", "check_path", "is_file", "unknown"]
 
 
 class PearrayError(ValueError):
@@ -39,9 +40,15 @@ def check_names(what: str, value: Any) -> list[str]:
 
 def check_path(what: str, value: object) -> Path:
     """Return a path of a file or a folder after checking that it is one."""
-    if not isinstance(value, str | PathLike) or "\0" in str(value):
+    if not isinstance(value, str | PathLike) or "\0" in str(value) or not str(value):
         raise PearrayError(f"{what} must be a path, not {value!r}")
     return Path(value)
+
+
+def is_file(path: str | PathLike[str]) -> bool:
+    """Whether a path is that of a file; one that the system can't even look for is not."""
+    # Path.is_file raises for names that are too long, and in folders that may not be searched.
+    return isfile(path)
 
 
 def unknown(what: str, name: object, allowed: Iterable[str]) -> PearrayError:

@@ -43,16 +43,24 @@ if TYPE_CHECKING:
     from .compiler.operators import Gather as Gather
     from .compiler.operators import Gelu as Gelu
     from .compiler.operators import Gemm as Gemm
+    from .compiler.operators import Interpolate as Interpolate
     from .compiler.operators import LayerNorm as LayerNorm
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
     from .compiler.operators import Logistic as Logistic
     from .compiler.operators import Lookup as Lookup
+    from .compiler.operators import MatMul as MatMul
+    from .compiler.operators import Max as Max
     from .compiler.operators import MaxPool2d as MaxPool2d
+    from .compiler.operators import Min as Min
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Pad as Pad
     from .compiler.operators import Quantize as Quantize
+    from .compiler.operators import ReduceMax as ReduceMax
+    from .compiler.operators import ReduceMean as ReduceMean
+    from .compiler.operators import ReduceMin as ReduceMin
+    from .compiler.operators import ReduceSum as ReduceSum
     from .compiler.operators import Relu as Relu
     from .compiler.operators import Requant as Requant
     from .compiler.operators import Reshape as Reshape
@@ -67,6 +75,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Sub as Sub
     from .compiler.operators import Tile as Tile
     from .compiler.operators import Transpose as Transpose
+    from .compiler.operators import Where as Where
     from .configuration import System as System
     from .configuration import load_config as load_config
     from .configuration import presets as presets
@@ -80,10 +89,11 @@ _MODULES = {
     "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
-        "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm",
-        "Linear", "LinearGrad", "Logistic", "Lookup", "MaxPool2d", "Mul", "MultiHeadAttention", "Pad", "Quantize",
-        "RMSNorm", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax",
-        "SpaceToDepth", "Split", "Sub", "Tile", "Transpose",
+        "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm",
+        "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min",
+        "Mul", "MultiHeadAttention", "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
+        "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split",
+        "Sub", "Tile", "Transpose", "Where",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

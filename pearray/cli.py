@@ -16,6 +16,7 @@ from rich.table import Table
 from .configuration import System, load_config, presets
 from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
+from .options import ConfigName, Fallback, Folder, Json, On, Seed, Set, SetConfig, WorkloadName, path_of, seed_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,21 +32,6 @@ __all__ = ["app", "exit_with", "main"]
 app = typer.Typer(help="Deep-learning accelerators as RTL from Python, proved against NumPy.",
                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
-
-ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="Preset or path of a TOML file.")]
-WorkloadName = Annotated[str, typer.Argument(
-    metavar="WORKLOAD", help="gemm:MxKxN, conv:N,C,H,W,M,R,S,stride,padding, a name from `pearray list`, "
-                             "or an ONNX file.")]
-On = Annotated[str, typer.Option("--on", metavar="CONFIG", help="Preset or path of a TOML file.")]
-Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")]
-Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the workload's tensors.")]
-Fallback = Annotated[str | None, typer.Option(
-    metavar="WHO", help="host: onnxruntime computes on the host what cannot be mapped of an ONNX file; exact: it also "
-                        "computes what programs compute only within a bound.")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON too.")]
-Set = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="KEY=VALUE", help="Override a key of the configuration (array.rows=8) or workload "
-                                       "(workload.batch=4); may be repeated.")]
 
 
 def main() -> None:
@@ -100,13 +86,6 @@ def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]
         else:
             config[key] = parsed
     return config, workload
-
-
-def _seed(text: str) -> int:
-    # The parser's own message would not say what was given.
-    if not text.isdecimal() or len(text) > 100:
-        raise PearrayError(f"seed must be an integer of at least 0 and at most 100 digits, not {text!r}")
-    return int(text)
 
 
 def _config(name: str, given: list[str] | None) -> Config:
@@ -180,7 +159,7 @@ def list_all(json_file: Json = None) -> None:
 def generate(
     config: ConfigName, output: Folder,
     top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
-    settings: Set = None, json_file: Json = None,
+    settings: SetConfig = None, json_file: Json = None,
 ) -> None:
     """Write a configuration's Verilog and a manifest of its ports, parameters, registers and memories."""
     from .generation import generate as write
@@ -202,7 +181,8 @@ def generate(
 @app.command("compile")
 def compile_workload(
     workload: WorkloadName, on: On,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write to.")] = None,
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", metavar="DIR", parser=path_of, help="Folder to write to.")] = None,
     dump: Annotated[str | None, typer.Option(
         metavar="LEVEL", help="Print a level of the compilation: graph, kernels, placement or commands.")] = None,
     seed: Seed = "0", settings: Set = None, json_file: Json = None, fallback: Fallback = None,
@@ -222,7 +202,7 @@ def compile_workload(
         raise unknown("level", dump, LEVELS)
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     handle = api.compile(made.graph if made.model is None else made.model, made.inputs, system, output, **made.settings)
     programs, console = handle.programs(), _console()
     if dump is not None:
@@ -231,7 +211,7 @@ def compile_workload(
         console.print(escape(note), soft_wrap=True)
     if isinstance(handle, Parts):
         _tell_parts(handle, output, console, json_file, {"workload": workload, "config": system.name,
-                                                         "seed": _seed(seed)})
+                                                         "seed": seed_of(seed)})
         return
     [compiled] = programs
     if output is not None:
@@ -247,7 +227,7 @@ def compile_workload(
         console.print(f"{cycles:,} cycles predicted, {100 * predicted['useful'] / cycles:.1f} % of them useful; "
                       f"the largest losses: {lost}")
     _write_json(json_file, {
-        "workload": workload, "config": system.name, "seed": _seed(seed), "predicted_cycles": cycles or None,
+        "workload": workload, "config": system.name, "seed": seed_of(seed), "predicted_cycles": cycles or None,
         "predicted_ledger": predicted,
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
         "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors})
@@ -289,13 +269,13 @@ def run(
 
     config_keys, workload_keys = _overrides(settings)
     system = load_config(on, config_keys)
-    made = load_workload(workload, _seed(seed), workload_keys, system.hardware, fallback)
+    made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     result, golden, programs = _simulate(made, system, engine, trace is not None, keep)
     if trace is not None and result.trace is not None:
         layers = [(layer.name, layer.cycles) for layer in result.layers]
         perfetto.write_trace(trace, perfetto.trace_events(programs[0].program, result.trace, layers))
     counts = report.compare(result.outputs, golden)
-    record = report.run_record(workload, system.name, engine, _seed(seed), result, counts)
+    record = report.run_record(workload, system.name, engine, seed_of(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
     console = _console()
     for note in made.notes:
@@ -315,6 +295,9 @@ def run(
     if result.ledger and len(programs) == 1:
         record["losses"] = ledger.advise(result.ledger, result.utilisation, programs[0])
         console.print(report.loss_table(record["losses"], record))
+    record["first_difference"] = report.first_difference(result.outputs, golden)
+    if record["first_difference"] is not None:
+        console.print(f"first mismatch: {record['first_difference']}", markup=False, soft_wrap=True)
     console.print(f"{record['pes']} PEs, {record['host_packed_bytes']:,} bytes packed by the host, "
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
@@ -385,13 +368,13 @@ def synth(
     target: Annotated[str, typer.Option(help="Device, speed grade 6: ecp5-25, -45 or -85.")] = "ecp5-85",
     top: Annotated[str, typer.Option(help="pe, array or accelerator.")] = "accelerator",
     output: Annotated[Path | None, typer.Option(
-        "-o", "--output", metavar="DIR", help="Folder for the tools' files and logs.")] = None,
+        "-o", "--output", metavar="DIR", parser=path_of, help="Folder for the tools' files and logs.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Placements, of which the fastest counts.")] = 3,
     goal: Annotated[int, typer.Option(min=1, help="MHz that placement aims at.")] = 160,
     router: Annotated[str, typer.Option(help="router1, or router2, which ends sooner.")] = "router1",
     cells: Annotated[bool, typer.Option(
         "--cells", help="Count cells only, which takes a few minutes; place and route nothing.")] = False,
-    settings: Set = None, json_file: Json = None,
+    settings: SetConfig = None, json_file: Json = None,
 ) -> None:
     """Synthesise, place and route out of context; report cells, frequency and the critical path."""
     from .generation import synthesise

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from .hdl.errors import PearrayError, unknown
+from .hdl.errors import PearrayError, is_file, unknown
 from .hdl.kinds import kind as kind_named
 from .hdl.kinds import kinds
 from .hdl.shell.config import Array, Config
@@ -139,7 +139,7 @@ def _locate(source: object) -> Path:
     if text in presets():
         return _PRESETS / f"{text}.toml"
     path = Path(text)
-    if path.is_file():
+    if is_file(path):
         return path
     if path.suffix == ".toml":
         raise PearrayError(f"configuration {text!r} is not a file")

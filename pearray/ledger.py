@@ -10,7 +10,7 @@ from .configuration import System, load_config
 from .hdl.errors import PearrayError
 from .hdl.shell.ledger import CAUSES, Account, Cause
 
-__all__ = ["advise", "charge", "losses", "predicted", "total"]
+__all__ = ["advise", "charge", "computed", "losses", "predicted", "total"]
 
 #: Commands of the longest programs whose cycles are estimated for advice, which takes about as long as compiling them.
 ESTIMATED = 20_000
@@ -29,7 +29,7 @@ def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: 
     intervals : sequence of mapping
         Cycles by cause between the records of layers; those behind the last layer's record are its own.
     macs : sequence of int
-        Multiply-accumulates of each layer.
+        Multiply-accumulates of each layer that were computed; see :func:`computed`.
     lent : sequence of int
         Cycles of each layer's interval in which the array worked for the next layer.
     pes : int
@@ -61,6 +61,15 @@ def charge(intervals: Sequence[Mapping[Cause, int]], macs: Sequence[int], lent: 
     return made
 
 
+def computed(compiled: Compiled, macs: Sequence[int]) -> list[int]:
+    """Multiply-accumulates of layers without those that the array leaves out, since they are of nothing but padding."""
+    kind, found = compiler_for(compiled.config), []
+    for layer, count in zip(compiled.layers, macs, strict=True):
+        most = kind.products(compiled.config, layer.work)
+        found.append(count if most is None else min(count, most))
+    return found
+
+
 def _take(counts: Counter[Cause], cycles: int) -> None:
     """Take cycles in which the array worked. The record that tells their number is written a few after its mark."""
     for cause in (Cause.WORK, *Cause):
@@ -90,7 +99,7 @@ def predicted(compiled: Compiled) -> dict[str, int]:
     if sum(compiled.program.counts.values()) > ESTIMATED:
         return {}
     counts = compiler_for(compiled.config).charges(compiled.config, compiled.program, compiled.memory)
-    macs = sum(layer.macs for layer in compiled.layers)
+    macs = sum(computed(compiled, [layer.macs for layer in compiled.layers]))
     return charge([counts], [macs], [0], compiled.config.pes)[0] if counts else {}
 
 

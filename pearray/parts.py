@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def host_work(graph: Graph) -> HostWork | None:
     own = sum(graph.macs(node) for node in graph.nodes) - macs
     kinds: dict[tuple[str, str], HostedKind] = {}
     for kind in (kind for node in nodes for kind in node.operator.kinds):
-        known = kinds.setdefault((kind.operator, kind.why), kind._replace(count=0))
-        kinds[kind.operator, kind.why] = known._replace(count=known.count + kind.count)
+        known = kinds.setdefault((kind.operator, kind.why), replace(kind, count=0))
+        kinds[kind.operator, kind.why] = replace(known, count=known.count + kind.count)
     return HostWork(
         list(kinds.values()), sum(part.on_host for part in parts),
         sum(not part.on_host for part in parts), macs, own, crossings(parts))
@@ -135,10 +136,9 @@ class Parts:
             if index not in self._handles:
                 values |= part.graph.golden(taken)
                 continue
-            before = done
             result = self._handles[index].run(
                 taken, engine, keep if keep is None or keep == "all" else _own(part, keep),
-                None if progress is None else lambda cycles, before=before: progress(before + cycles))
+                None if progress is None else _behind(progress, done))
             values |= result.outputs
             done += result.cycles
             results.append(result)
@@ -171,6 +171,11 @@ class Parts:
             (folder / "parts.json").write_text(json.dumps(listed, indent=1) + "\n")
         except OSError as error:
             raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+def _behind(progress: Callable[[int], None], before: int) -> Callable[[int], None]:
+    """Function of the cycles of a program that follows others."""
+    return lambda cycles: progress(before + cycles)
 
 
 def _made(part: Part) -> list[str]:

@@ -15,8 +15,8 @@ from .results import Figures, HostWork, Result
 from .workloads.made import Judgement
 
 __all__ = [
-    "compare", "figure_table", "host_record", "host_tables", "judgement_table", "layer_table", "loss_table",
-    "process_seconds", "run_record",
+    "compare", "figure_table", "first_difference", "host_record", "host_tables", "judgement_table", "layer_table",
+    "loss_table", "process_seconds", "run_record",
 ]
 
 
@@ -47,6 +47,19 @@ def compare(outputs: Mapping[str, np.ndarray],
         same = value.shape == expected.shape and value.dtype == expected.dtype
         counts[name] = expected.size, int(np.count_nonzero(value != expected)) if same else expected.size
     return counts
+
+
+def first_difference(outputs: Mapping[str, np.ndarray], golden: Mapping[str, np.ndarray]) -> str | None:
+    """Say where the first element that differs is, what it is and what it should be; None if none differs."""
+    for name, value in outputs.items():
+        expected = golden[name]
+        if value.shape != expected.shape or value.dtype != expected.dtype:
+            return (f"{name} is {value.dtype} of shape {value.shape}, and should be {expected.dtype} of shape "
+                    f"{expected.shape}")
+        if (value != expected).any():
+            index = tuple(int(place) for place in np.unravel_index(int(np.argmax(value != expected)), value.shape))
+            return f"{name}[{', '.join(map(str, index))}] is {value[index]}, and should be {expected[index]}"
+    return None
 
 
 def run_record(workload: str, config: str, engine: str, seed: int, result: Result,
@@ -80,7 +93,7 @@ def run_record(workload: str, config: str, engine: str, seed: int, result: Resul
 def host_record(host: HostWork) -> dict[str, Any]:
     """What the host computes, as a document."""
     return {"parts": host.parts, "programs": host.programs, "macs": host.macs, "accelerator_macs": host.own_macs,
-            "accelerator_share": round(host.share, 6), "nodes": [kind._asdict() for kind in host.kinds],
+            "accelerator_share": round(host.share, 6), "nodes": [asdict(kind) for kind in host.kinds],
             "crossings": [asdict(crossing) for crossing in host.crossings]}
 
 

@@ -12,7 +12,7 @@ from .compiler.graph.parts import Crossing
 from .compiler.kinds import compiler_for
 from .compiler.operators.hosted import HostedKind
 from .hdl.shell.config import Config
-from .ledger import charge, total
+from .ledger import charge, computed, total
 from .sim.engine import Outcome
 from .sim.trace import Trace
 
@@ -263,7 +263,7 @@ def layers_of(compiled: Compiled, outcome: Outcome, records: Sequence[bytes],
             made.counters = made.extras.pop("counters", {})
         layers.append(made)
     if outcome.ledger:
-        ledgers = charge(outcome.ledger, [layer.macs for layer in layers], lents[1:], config.pes)
+        ledgers = charge(outcome.ledger, computed(compiled, [layer.macs for layer in layers]), lents[1:], config.pes)
         for made, ledger in zip(layers, ledgers, strict=True):
             made.ledger = ledger
     return layers

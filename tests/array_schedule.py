@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from amaranth.sim import Simulator
 
 
 @dataclass
@@ -30,6 +31,10 @@ class Schedule:
         low, high = -half, half - 1
         values = self.rng.integers(low, high + 1, size=shape)
         return np.where(self.rng.random(shape) < 0.1, low, values)
+
+    def sums(self, a, w):
+        """Return the sums of words a (..., K) and w (..., K, N), in the order in which the array adds."""
+        return a @ w
 
     def pause(self):
         """Return a random number of idle cycles."""
@@ -69,7 +74,7 @@ class Schedule:
             step = self.at(cycle)
             step["a"] = vector
             step["control"] = {"swap": m == 0, "drain": self.rng.integers(2), "clear": self.rng.integers(2)}
-            sums = vector @ seen
+            sums = self.sums(vector, seen)
             self.expect(cycle + self.dut.ws_latency, sums[:used] if left else sums)
             self.vector_free = cycle + 1
             cycle += 1 + self.pause()
@@ -101,7 +106,7 @@ class Schedule:
         for idle in range(first, self.vector_free):
             if "a" not in self.at(idle):
                 self.at(idle).update(a=np.zeros(self.dut.rows, int), control={"output_stationary": 1})
-        rows = (a.transpose(0, 2, 1) @ w)[:, ::-1].transpose(1, 0, 2).reshape(-1, self.dut.cols)
+        rows = self.sums(a.transpose(0, 2, 1), w)[:, ::-1].transpose(1, 0, 2).reshape(-1, self.dut.cols)
         for i, row in enumerate(rows):
             self.expect(self.drain + self.dut.os_latency + i, row)
 
@@ -142,3 +147,21 @@ class Schedule:
                  sorted(self.expected.items()) if outputs[cycle][col] != value]
         assert not wrong, (f"{len(wrong)} of {len(self.expected)} wrong; "
                            f"(cycle, column, is, expected): {wrong[:5]}")
+
+
+def run(schedule):
+    """Run a schedule in Amaranth's simulator and check every output that is due."""
+    dut, outputs = schedule.dut, []
+
+    async def testbench(ctx):
+        for cycle in range(schedule.cycles):
+            for name, value in schedule.inputs(cycle).items():
+                ctx.set(getattr(dut, name), value)
+            outputs.append([ctx.get(dut.psum[col]) for col in range(dut.cols)])
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    schedule.check(outputs)

@@ -6,14 +6,16 @@ import numpy as np
 
 from pearray.golden import fused_attention as golden
 
-__all__ = ["DISTRIBUTIONS", "LENGTHS", "Errors", "distribution", "draw", "measured_errors", "normal", "quotients",
-           "reference"]
+__all__ = ["DIRECTED", "DISTRIBUTIONS", "LENGTHS", "Errors", "directed", "distribution", "draw", "measured_errors",
+           "normal", "quotients", "reference", "scores_of"]
 
 #: Keys: one, about a block, and many.
 LENGTHS = (1, 31, 32, 33, 512, 4096)
 
-DISTRIBUTIONS = ("N(0, 1)", "sink first", "sink last", "flat", "ramp", "one-hot", "all equal", "very large",
-                 "very negative", "masked", "sink first, level values")
+#: Distributions of scores alone.
+DIRECTED = ("sink first", "sink last", "flat", "ramp", "one-hot", "all equal", "very large", "very negative")
+
+DISTRIBUTIONS = ("N(0, 1)", *DIRECTED, "masked", "sink first, level values")
 
 #: Queries of a distribution, and elements of each.
 _ROWS, _ELEMENTS = 16, 64
@@ -47,19 +49,26 @@ def quotients(sums, state):
     return sums / (np.maximum(state.total, 1)[..., None] / 4096)
 
 
-def _directed(rng, length, along):
-    """Queries that meet keys in one element only, with the scores (length,) that this makes, in nats."""
-    q, k = np.zeros((1, _ROWS, _ELEMENTS), np.int8), np.zeros((1, length, _ELEMENTS), np.int8)
-    q[..., 0] = 127
+def directed(rng, along, rows, elements):
+    """Queries (rows, elements) that meet keys in one element only, with scores (keys,), in nats.
+
+    Returns
+    -------
+    (rows, elements) int8, (keys, elements) int8, float
+        Queries, keys, and the score of a product of 1.
+    """
+    q, k = np.zeros((rows, elements), np.int8), np.zeros((len(along), elements), np.int8)
+    q[:, 0] = 127
     unit = max(float(np.abs(along).max()), 1e-6) / 127 ** 2
-    k[0, :, 0] = np.rint(along / unit / 127)
-    # Rows differ a little.
-    q[..., 1], k[..., 1] = rng.integers(-3, 4, q.shape[:2]), rng.integers(-3, 4, k.shape[:2])
+    k[:, 0] = np.rint(along / unit / 127)
+    if elements > 1:
+        # Rows differ a little.
+        q[:, 1], k[:, 1] = rng.integers(-3, 4, rows), rng.integers(-3, 4, len(along))
     return q, k, unit
 
 
-def _scores(name, length, rng):
-    """Scores of a distribution in nats."""
+def scores_of(name, length, rng):
+    """Scores of a distribution of :data:`DIRECTED`, in nats."""
     place = np.arange(length)
     return {
         "sink first": np.where(place == 0, 8.0, 0.0), "sink last": np.where(place == length - 1, 8.0, 0.0),
@@ -78,7 +87,8 @@ def distribution(name, length, rng):
                 1 / 32 / 32 / _ELEMENTS ** 0.5)
     if name == "sink first, level values":
         name, v = "sink first", draw(rng, (1, length, _ELEMENTS))
-    return (*(made := _directed(rng, length, _scores(name, length, rng)))[:2], v, made[2])
+    q, k, unit = directed(rng, scores_of(name, length, rng), _ROWS, _ELEMENTS)
+    return q[None], k[None], v, unit
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ MOVER = "hdl/shell/test_mover.py"
 HANDOVER = "hdl/systolic/test_handover.py::test_one_bank[integer-shape0-2]"
 IN_FLIGHT = "hdl/systolic/test_handover.py::test_rows_in_flight[integer-shape0-2]"
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
+PRODUCTS_OF_FLOATS = "hdl/arithmetic/test_float_multiply.py::test_products_are_those_of_numpy[bfloat16-2]"
+ROUNDED_FLOATS = "hdl/arithmetic/test_float_convert.py::test_numbers_are_rounded_as_by_ml_dtypes[float8_e4m3fn-0]"
 FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
@@ -232,6 +234,20 @@ BANK = [
           line="aligned[:(1 << step) + 1].any()", fault="aligned[1 << step]"),
     Fault(name="float-sum-shifts-past-the-least-exponent", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
           line="& (exponent > step)", fault=""),
+    Fault(name="product-too-small-loses-a-bit", module="pearray.hdl.arithmetic.float_multiply", test=PRODUCTS_OF_FLOATS,
+          line="shifted_right(aligned, 1 << bit)", fault="aligned >> (1 << bit)"),
+    Fault(name="infinity-times-zero-is-infinite", module="pearray.hdl.arithmetic.float_multiply",
+          test=PRODUCTS_OF_FLOATS, line="| infinite[0] & zero[1] |", fault="|"),
+    Fault(name="float-rounded-half-up", module="pearray.hdl.arithmetic.float_convert", test=ROUNDED_FLOATS,
+          line="(aligned[:low - 1].any() | aligned[low])", fault="1"),
+    Fault(name="float-beyond-the-greatest-kept", module="pearray.hdl.arithmetic.float_convert", test=ROUNDED_FLOATS,
+          line="(rounded > format.greatest)", fault="(rounded > format.beyond + 1)"),
+    Fault(name="float-word-that-is-none-multiplied", module="pearray.hdl.arithmetic.floating",
+          test="hdl/arithmetic/test_floating.py::test_products_of_words[bfloat16]",
+          line="~(a[-1] & w[-1])", fault="~(a[-1] | w[-1])"),
+    Fault(name="float-less-of-negatives", module="pearray.hdl.arithmetic.floating",
+          test="hdl/arithmetic/test_floating.py::test_sums_and_maxima[1]",
+          line="a[:-1] > b[:-1]", fault="a[:-1] < b[:-1]"),
     Fault(name="average-state-of-the-command-before", module="pearray.hdl.post.average", test=AVERAGES,
           line="first_tile & ~command.resume", fault="0"),
     Fault(name="average-tiles-do-not-wait-for-sums", module="pearray.hdl.post.average", test=AVERAGES,

@@ -1,11 +1,11 @@
 """Drawn graphs of operators on rows and heads, by what an accelerator must have for them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from attention_draws import drawn_attention
+from attention_draws import drawn_attention, drawn_masks
+from attention_errors import DIRECTED, directed, normal, scores_of
+from multi_head_draws import drawn_multi_head
 from norm_draws import drawn_norm, drawn_sum, norm_rows
 from random_workloads import operands
 
@@ -13,26 +13,14 @@ import pearray as pe
 from pearray.compiler.graph.graph import Graph
 from pearray.golden.rotary import rotary_tables
 
-__all__ = ["GRAPHS", "graphs_of"]
+__all__ = [
+    "alone", "append", "attention", "layer_norm", "masked_attention", "multi_head", "normed_sum", "rms_norm", "rotary",
+    "spread_attention",
+]
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A kind of graph that is drawn.
-
-    Parameters
-    ----------
-    make : callable
-        Returns a graph and its inputs, given a generator and a configuration.
-    needs : tuple of str
-        Properties of a configuration, all of which it must have, besides operands of 8 bits.
-    """
-
-    make: Callable[[np.random.Generator, Any], tuple[Graph, dict[str, np.ndarray]]]
-    needs: tuple[str, ...] = ()
-
-
-def _alone(operator, tensors, constants=None):
+def alone(operator, tensors, constants=None):
+    """Graph of one operator, and its inputs."""
     graph = Graph.of(operator, tensors, constants)
     return graph, {name: tensors[name] for name in graph.inputs}
 
@@ -47,24 +35,54 @@ def _most_elements(config):
     return max(1, min(keys_and_values // 2, tiles * cols))
 
 
+def _attention(rng, config):
+    return drawn_attention(rng, config, _most_elements(config))
+
+
 def attention(rng, config):
-    """Fused attention of operands of any distribution, whose position a run gives now and then."""
-    operator, tensors = drawn_attention(rng, config, _most_elements(config))
+    """Fused attention with any constant mask, whose position a run gives now and then."""
+    operator, tensors = _attention(rng, config)
     if rng.integers(2):
         # Some rows all alike, or all extreme: maxima that stay, and that rise by as much as they can.
         tensors |= {name: norm_rows(rng, tensors[name].shape) for name in "qkv" if rng.integers(2)}
     spare = tensors["k"].shape[1] - tensors["q"].shape[1]
-    alone = not operator.offset and operator.lengths is None and "mask" not in tensors
-    if operator.causal and alone and spare >= 0 and rng.integers(4):
+    plain = not operator.offset and operator.lengths is None and "mask" not in tensors
+    if operator.causal and plain and spare >= 0 and rng.integers(4):
         tensors["position"] = np.array(rng.integers(spare + 1))
-    return _alone(operator, tensors)
+    return alone(operator, tensors)
+
+
+def masked_attention(rng, config):
+    """Fused attention whose mask a run gives: of any type, of rows of keys or of each query, of some heads."""
+    operator, tensors = _attention(rng, config)
+    (heads, queries, _), keys = tensors["q"].shape, tensors["k"].shape[1]
+    (tensors["mask"],) = drawn_masks(rng, heads, queries, keys, 1)
+    return alone(replace(operator, lengths=None), tensors, ())
+
+
+def spread_attention(rng, config):
+    """Fused attention of scores of some distribution: of N(0, 1), peaked, level, rising, and beyond all limits."""
+    operator, tensors = _attention(rng, config)
+    name = str(rng.choice(["N(0, 1)", *DIRECTED]))
+    if name == "N(0, 1)":
+        return alone(operator, tensors | {role: normal(rng, tensors[role].shape) for role in "qkv"})
+    (heads, rows, elements), (groups, keys, _) = tensors["q"].shape, tensors["k"].shape
+    made = [directed(rng, scores_of(name, keys, rng), heads // groups * rows, elements) for _ in range(groups)]
+    q, k = (np.stack(each) for each in zip(*((q, k) for q, k, _ in made), strict=True))
+    tensors |= {"q": q.reshape(heads, rows, elements), "k": k}
+    return alone(replace(operator, q_scale=max(unit for *_, unit in made), k_scale=1.0, scale=1.0), tensors)
+
+
+def multi_head(rng, config):
+    """Attention with its projections."""
+    return alone(*drawn_multi_head(rng, config))
 
 
 def _norm(rng, centred):
     while True:
         operator, tensors = drawn_norm(rng)
         if operator.centred == centred:
-            return _alone(operator, tensors)
+            return alone(operator, tensors)
 
 
 def layer_norm(rng, config):
@@ -94,7 +112,7 @@ def rotary(rng, config):
     tensors = {"x": operands(rng, (heads, rows, elements), kind), "cos": cos, "sin": sin}
     if rng.integers(4):
         tensors["position"] = np.array(rng.integers(spare + 1))
-    return _alone(operator, tensors)
+    return alone(operator, tensors)
 
 
 def append(rng, config):
@@ -106,22 +124,4 @@ def append(rng, config):
                "x": operands(rng, (heads, rows, elements), kind)}
     if rng.integers(4):
         tensors["position"] = np.array(rng.integers(spare + behind + 1))
-    return _alone(pe.Append(offset=offset), tensors)
-
-
-#: Kinds of graphs by name. Those that need nothing are for any accelerator with operands of 8 bits.
-GRAPHS = {
-    "append": _Drawn(append),
-    "attention": _Drawn(attention, ("has_softmax", "has_moves")),
-    "layer_norm": _Drawn(layer_norm, ("has_norms",)),
-    "normed_sum": _Drawn(normed_sum, ("has_norms", "has_pairs")),
-    "rms_norm": _Drawn(rms_norm, ("has_norms",)),
-    "rotary": _Drawn(rotary),
-}
-
-
-def graphs_of(config):
-    """Makers of graphs that an accelerator has all functions for, by name."""
-    if config.array.operand_bits != 8:
-        return {}
-    return {name: drawn.make for name, drawn in GRAPHS.items() if all(getattr(config, need) for need in drawn.needs)}
+    return alone(pe.Append(offset=offset), tensors)

@@ -6,7 +6,7 @@ import pearray as pe
 from pearray.hdl.row_stationary.config import GlobalBuffer, Post, ProcessingElement, RowStationaryConfig
 from pearray.hdl.shell.config import Array, Memory, OutputScratchpads
 
-__all__ = ["configuration", "fixed_conv", "fixed_gemm", "gradients", "random_configuration", "words"]
+__all__ = ["configuration", "fixed_conv", "fixed_gemm", "fixed_linear", "gradients", "random_configuration", "words"]
 
 
 def configuration(rows, cols, bits, *, ifmap=12, filters=224, psums=24, banks=25, bank_lines=512, filter_banks=2,
@@ -20,13 +20,13 @@ def configuration(rows, cols, bits, *, ifmap=12, filters=224, psums=24, banks=25
         post=Post(softmax=softmax), memory=Memory(data_width=data_width))
 
 
-def random_configuration(rng, bits):
-    """Draw a small configuration, often with tiny scratchpads."""
+def random_configuration(rng, bits, softmax=0):
+    """Draw a small configuration, often with tiny scratchpads, with what attention needs or without."""
     return configuration(
         int(rng.integers(1, 7)), int(rng.integers(1, 9)), bits, ifmap=int(rng.integers(3, 14)),
         filters=int(rng.integers(16, 100)), psums=int(rng.integers(4, 25)), banks=int(rng.integers(4, 17)),
         bank_lines=int(rng.choice([64, 128])), filter_banks=int(rng.integers(2, 5)),
-        data_width=int(rng.choice([32, 64, 128])))
+        data_width=int(rng.choice([32, 64, 128])), moves=softmax, softmax=softmax)
 
 
 def words(rng, *shape):
@@ -61,6 +61,15 @@ def fixed_gemm(rng):
     if rng.integers(2):
         tensors["c"] = words(rng, n)
     return pe.Gemm(trans_a=bool(turned[0]), trans_b=bool(turned[1]), **_fixed(rng)), tensors
+
+
+def fixed_linear(rng):
+    """Draw a layer of weights that are known beforehand, with a bias or none."""
+    m, k, n = (int(size) for size in rng.integers(1, 20, 3))
+    tensors = {"x": words(rng, m, k), "w": words(rng, n, k)}
+    if rng.integers(2):
+        tensors["b"] = words(rng, n)
+    return pe.Linear(**_fixed(rng)), tensors
 
 
 def gradients(rng):

@@ -5,7 +5,7 @@ from onnx_moves import MOVES, drawn_move, drawn_shape
 
 import pearray as pe
 
-__all__ = ["concat", "move", "moved_case"]
+__all__ = ["MOVES", "concat", "joined", "move", "moved", "moved_case", "split"]
 
 
 def _operator(kind, inputs, attributes, x):
@@ -44,17 +44,23 @@ def moved_case(rng, name, kind):
     return _operator(node, inputs, attributes, x), x, (node, inputs, attributes)
 
 
-def move(rng, bits):
-    """An operator that moves elements of operands of some bits: any axes, steps, sides and orders."""
-    kind = np.dtype(rng.choice([np.int8, np.uint8]) if bits <= 8 else np.int16)
-    if rng.integers(4) == 0:
-        return _joined(rng, kind, bits)
-    name = str(rng.choice(list(MOVES)))
+def moved(rng, bits, name):
+    """An operator of a family of :data:`MOVES`, of operands of some bits: any axes, steps, sides and orders."""
+    kind = _kind(rng, bits)
     node, inputs, attributes, x = drawn_move(rng, name, kind)
     attributes.pop("keep_aspect_ratio_policy", None)
     if node == "Pad":
         inputs[1] = _narrowed(inputs[1], kind, bits)
     return _operator(node, inputs, attributes, x), {"x": _narrowed(x, kind, bits)}, None
+
+
+def move(rng, bits):
+    """An operator of any family, or tensors side by side."""
+    return joined(rng, bits) if rng.integers(4) == 0 else moved(rng, bits, str(rng.choice(list(MOVES))))
+
+
+def _kind(rng, bits):
+    return np.dtype(rng.choice([np.int8, np.uint8]) if bits <= 8 else np.int16)
 
 
 def _narrowed(values, kind, bits):
@@ -69,12 +75,24 @@ def _shapes(rng, rank, count):
     return axis, [(*shape[:axis % rank], int(rng.integers(1, 9)), *shape[axis % rank + 1:]) for _ in range(count)]
 
 
-def _joined(rng, kind, bits):
+def joined(rng, bits):
+    """Tensors that are stored alike, of operands of some bits, side by side."""
     axis, shapes = _shapes(rng, int(rng.integers(1, 6)), int(rng.integers(1, 5)))
+    kind = _kind(rng, bits)
     limits = np.iinfo(kind)
     tensors = {f"x{index}": _narrowed(rng.integers(limits.min, limits.max + 1, shape).astype(kind), kind, bits)
                for index, shape in enumerate(shapes)}
     return pe.Concat(axis), tensors, ["x0"] if len(tensors) > 1 and rng.integers(4) == 0 else None
+
+
+def split(rng, bits):
+    """A tensor of operands of some bits, in parts along any axis."""
+    axis, shapes = _shapes(rng, int(rng.integers(1, 6)), int(rng.integers(1, 5)))
+    kind, sizes = _kind(rng, bits), [shape[axis] for shape in shapes]
+    shape, limits = list(shapes[0]), np.iinfo(kind)
+    shape[axis] = sum(sizes)
+    return pe.Split(axis, sizes), {"x": _narrowed(rng.integers(limits.min, limits.max + 1, shape).astype(kind), kind,
+                                                  bits)}, None
 
 
 def concat(rng, bits=8):

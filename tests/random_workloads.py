@@ -1,6 +1,9 @@
 """Random configurations, operators and networks for tests of the compiler, with the check against golden."""
 
+from dataclasses import fields
+
 import numpy as np
+from interpolation_draws import interpolate
 from moved_draws import concat, move
 
 from pearray.compiler.compile import compile_graph
@@ -12,9 +15,11 @@ from pearray.compiler.operators import (
     Conv2d,
     Conv2dGrad,
     ConvTranspose2d,
+    Gelu,
     Gemm,
     Linear,
     LinearGrad,
+    Logistic,
     Lookup,
     MaxPool2d,
     Mul,
@@ -22,8 +27,10 @@ from pearray.compiler.operators import (
     Relu,
     Requant,
     Reshape,
+    Silu,
     Softmax,
     Sub,
+    WindowSum,
 )
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.config import Memory, Post
@@ -274,9 +281,10 @@ def residual(rng, bits):
     return operator, {"a": operands(rng, shape, kinds[0]), "b": operands(rng, shape, kinds[1])}, None
 
 
-def binary(rng, bits):
+def binary(rng, bits, kind=None):
     """A sum, difference or product by any rule, of tensors that may broadcast."""
-    kind, rounding = (Add, Sub, Mul)[rng.integers(3)], str(rng.choice(["onnx", "float", "tflite"]))
+    kind = (Add, Sub, Mul)[rng.integers(3)] if kind is None else kind
+    rounding = str(rng.choice(["onnx", "float", "tflite"]))
     kinds = rng.choice([np.int8, np.uint8], 3 if rounding == "float" else 1)
     a_kind, b_kind, y_kind = np.broadcast_to(kinds, 3)
     points = [operands(rng, (), each)[()] for each in (a_kind, b_kind, y_kind)]
@@ -288,6 +296,59 @@ def binary(rng, bits):
     spread = [shape, shape, part, (*shape[:2], *(1,) * (len(shape) - 2)), (1,) * len(shape)][rng.integers(5)]
     shapes = (shape, spread) if rng.integers(2) else (spread, shape)
     return operator, {"a": operands(rng, shapes[0], a_kind), "b": operands(rng, shapes[1], b_kind)}, None
+
+
+def addition(rng, bits):
+    """A sum by any rule."""
+    return binary(rng, bits, Add)
+
+
+def subtraction(rng, bits):
+    """A difference by any rule."""
+    return binary(rng, bits, Sub)
+
+
+def multiplication(rng, bits):
+    """A product by any rule."""
+    return binary(rng, bits, Mul)
+
+
+def _gate(rng, kind, **fields):
+    dtype = np.dtype(rng.choice([np.int8, np.uint8]))
+    scales, points = rng.uniform(0.005, 0.2, 2).tolist(), operands(rng, (2,), dtype)
+    operator = kind(scales[0], int(points[0]), scales[1], points[1], str(rng.choice(["onnx", "exact"])), **fields)
+    return operator, {"x": operands(rng, _any_shape(rng, _upto(rng, 30)), dtype)}, None
+
+
+def gelu(rng, bits):
+    return _gate(rng, Gelu, approximate=str(rng.choice(["none", "tanh"])))
+
+
+def silu(rng, bits):
+    return _gate(rng, Silu)
+
+
+def logistic(rng, bits):
+    """The logistic function by LiteRT's rule."""
+    operator = Logistic(float(rng.uniform(0.005, 0.2)), int(operands(rng, ())))
+    return operator, {"x": operands(rng, _any_shape(rng, _upto(rng, 30)))}, None
+
+
+def window_sum(rng, bits):
+    """A convolution by ones, as front ends state means."""
+    operator, tensors, constants = conv(rng, bits)
+    tensors["w"] = np.ones_like(tensors["w"])
+    return WindowSum(**{item.name: getattr(operator, item.name) for item in fields(operator)},
+                     shown="Mean"), tensors, constants
+
+
+def filling_gemm(rng, config):
+    """Gemm of a few ragged tiles each way, whatever the size of the array."""
+    rows, cols, bits = config.array.rows, config.array.cols, config.array.operand_bits
+    m, k, n = (1 + int(rng.integers(0, 2 * size + 8)) for size in (max(rows, cols), rows, cols))
+    kind = np.int8 if bits <= 8 else np.int16
+    operator = Gemm(requant=random_requant(rng, n, k, (kind, kind), bits))
+    return operator, {"a": operands(rng, (m, k), kind, bits), "b": operands(rng, (k, n), kind, bits)}, []
 
 
 def softmax(rng, bits, rounding="tflite"):
@@ -309,16 +370,17 @@ ROW_OPERATORS = {"softmax": softmax}
 FLOAT_ROW_OPERATORS = {"float_softmax": float_softmax}
 
 #: Operators of two tensors, which need an accelerator with tables and products of pairs.
-PAIR_OPERATORS = {"binary": binary}
+PAIR_OPERATORS = {"addition": addition, "subtraction": subtraction, "multiplication": multiplication}
 
 #: Operators that move elements, of operands of any width, and of 8 bits only.
 MOVED_OPERATORS = {"move": move}
-NARROW_MOVED_OPERATORS = {"concat": concat}
+NARROW_MOVED_OPERATORS = {"concat": concat, "interpolate": interpolate}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (
-    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu)}
-NARROW_OPERATORS = {maker.__name__: maker for maker in (average_pool, lookup, add, residual)}
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu, window_sum)}
+NARROW_OPERATORS = {maker.__name__: maker for maker in (
+    average_pool, lookup, add, residual, gelu, silu, logistic)}
 
 
 def network(rng):

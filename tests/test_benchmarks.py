@@ -47,6 +47,17 @@ def test_nothing_is_missed_without_a_word(page):
     assert "too few" not in page
 
 
+def test_ledger_that_does_not_add_up_is_an_error(bench):
+    """A cycle that no cause has, in a run as long as those of the page, would never be noticed."""
+    layer = {"name": "conv", "cycles": 5, "ledger": {"useful": 3, "padding": 2}}
+    whole = {"cycles": 5, "ledger": {"useful": 3, "padding": 2}, "layers": [layer]}
+    assert bench.unbalanced(whole) == {}
+    assert bench.unbalanced({"cycles": 5}) == {}
+    assert bench.unbalanced(whole | {"cycles": 6}) == {"error": "ledger of the run adds up to 5, not 6 cycles"}
+    assert bench.unbalanced(whole | {"layers": [layer | {"cycles": 4}]}) == {
+        "error": "ledger of conv adds up to 5, not 4 cycles"}
+
+
 def test_readme_quotes_the_page(bench, page):
     """Figures of the README that no command prints any more send newcomers looking for a fault of their own."""
     heading = bench.PARTS["demo"].heading

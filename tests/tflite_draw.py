@@ -7,7 +7,7 @@ from tflite_models import Tflite
 
 __all__ = ["FAMILIES", "draw"]
 
-_INFO = {"int8": np.iinfo(np.int8), "uint8": np.iinfo(np.uint8)}
+_INFO = {kind: np.iinfo(kind) for kind in ("int8", "uint8", "int16")}
 
 FAMILIES: dict[str, Callable] = {}
 
@@ -20,8 +20,13 @@ def family(make):
 
 def draw(name, rng):
     """Draw a model of a family: its file, and inputs by name."""
+    return draw_of(FAMILIES[name], rng)
+
+
+def draw_of(maker, rng):
+    """Draw a model that a function adds to an empty one: its file, and inputs by name."""
     model = Tflite()
-    inputs, outputs = FAMILIES[name](model, rng)
+    inputs, outputs = maker(model, rng)
     tensors = [model.tensors[number] for number in inputs]
     return model.content(inputs, outputs), {each.name: values(rng, each.shape, each.dtype) for each in tensors}
 
@@ -39,8 +44,10 @@ def upto(rng, most):
 
 
 def stored(rng, dtype="int8", low=-6.0, high=0.0):
-    """Scale and zero point."""
+    """Scale and zero point, which is 0 of 16 bits."""
     info = _INFO[dtype]
+    if dtype == "int16":
+        return {"scale": np.float32(np.exp(rng.uniform(low - 5, high - 5))), "zero_point": 0, "dtype": dtype}
     return {"scale": np.float32(np.exp(rng.uniform(low, high))),
             "zero_point": int(rng.choice([info.min, info.max, rng.integers(info.min, info.max + 1)])), "dtype": dtype}
 
@@ -82,24 +89,32 @@ def activation(rng, kinds=(0, 0, 1, 2, 3)):
     return int(rng.choice(kinds))
 
 
-def weights(model, rng, shape, axis, x, depth, dtype="int8", biased=False):
-    """Weights with a scale for each channel or for all, a bias or none, and how sums of them are stored."""
+def weights(model, rng, shape, axis, x, depth, dtype="int8", biased=False, narrow=False):
+    """Weights with a scale for each channel or for all, a bias or none, and how sums of them are stored.
+
+    `narrow` ones have four bits.
+    """
     channels, output = shape[axis], stored(rng, dtype, -3)
-    per = channels if dtype == "int8" and channels > 1 and rng.integers(2) else ()
-    scale = (rng.uniform(0.5, 1.5, per) * output["scale"] / (x["scale"] * 80 * np.sqrt(depth))).astype(np.float32)
-    if dtype == "int8":
-        found = model.constant(rng.integers(-127, 128, shape).astype(np.int8), scale, 0, axis)
-    else:
+    per = channels if dtype != "uint8" and channels > 1 and rng.integers(2) else ()
+    most = 7 if narrow else 127
+    scale = (rng.uniform(0.5, 1.5, per) * output["scale"] / (x["scale"] * most * 0.63 * np.sqrt(depth))).astype(
+        np.float32)
+    if dtype == "uint8":
         found = model.constant(values(rng, shape, dtype), scale, int(rng.integers(256)), axis)
-    bias = [model.constant(rng.integers(-3000, 3000, channels).astype(np.int32),
+    else:
+        found = model.constant(rng.integers(-most, most + 1, shape).astype(np.int8), scale, 0, axis,
+                               dtype="int4" if narrow else None)
+    large, kind = (2000000, np.int64) if dtype == "int16" else (3000, np.int32)
+    bias = [model.constant(rng.integers(-large, large, channels).astype(kind),
                            np.float32(x["scale"]) * scale)] if biased or rng.integers(3) else []
     return found, bias, output
 
 
-def convolution(model, rng, depthwise):
+def convolution(model, rng, depthwise, dtype=None, narrow=False):
+    dtype = dtype or kind_of(rng)
     n, (r, s), stride = upto(rng, 2), (upto(rng, 3), upto(rng, 4)), (upto(rng, 3), upto(rng, 2))
     dilation = (upto(rng, 2), upto(rng, 2)) if stride == (1, 1) else (1, 1)
-    dtype, padding, groups = kind_of(rng), int(rng.integers(2)), int(rng.choice([1, 1, 2]))
+    padding, groups = int(rng.integers(2)), int(rng.choice([1, 1, 2]))
     size = tuple(apart * (tap - 1) + upto(rng, 6) for apart, tap in zip(dilation, (r, s), strict=True))
     c, x = upto(rng, 5) * groups, stored(rng, dtype)
     number = model.tensor((n, *size, c), **x)
@@ -110,7 +125,7 @@ def convolution(model, rng, depthwise):
         groups = groups if dtype == "int8" else 1
         m = upto(rng, 6) * groups
         shape, axis, depth = (m, r, s, c // groups), 0, r * s * c // groups
-    w, bias, output = weights(model, rng, shape, axis, x, depth, dtype, not depthwise)
+    w, bias, output = weights(model, rng, shape, axis, x, depth, dtype, not depthwise, narrow)
     y = model.tensor((n, *window(rng, size, (r, s), stride, dilation, padding), m), **output)
     more = {"depthMultiplier": multiplier} if depthwise else {}
     kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
@@ -131,16 +146,35 @@ def depthwise_conv(model, rng):
 
 
 @family
+def conv_int4(model, rng):
+    return convolution(model, rng, False, "int8", True)
+
+
+@family
+def depthwise_conv_int4(model, rng):
+    return convolution(model, rng, True, "int8", True)
+
+
+@family
+def fully_connected_int4(model, rng):
+    return linear(model, rng, "int8", True)
+
+
+@family
 def fully_connected(model, rng):
-    shape, dtype = tuple(upto(rng, 4) for _ in range(upto(rng, 4))), kind_of(rng)
+    return linear(model, rng, kind_of(rng))
+
+
+def linear(model, rng, dtype, narrow=False):
+    shape = tuple(upto(rng, 4) for _ in range(upto(rng, 4)))
     keep = bool(rng.integers(2))
     depth = shape[-1] if keep else int(rng.choice([shape[-1], int(np.prod(shape))]))
     m, x = upto(rng, 6), stored(rng, dtype)
     number = model.tensor(shape, **x)
-    w, bias, output = weights(model, rng, (m, depth), 0, x, depth, dtype)
+    w, bias, output = weights(model, rng, (m, depth), 0, x, depth, dtype, narrow=narrow)
     y = model.tensor((*shape[:-1], m) if keep else (int(np.prod(shape)) // depth, m), **output)
     inputs = [number]
-    if rng.integers(4) == 0 and np.size(model.tensors[w].scale) == 1:
+    if rng.integers(4) == 0 and np.size(model.tensors[w].scale) == 1 and not narrow and dtype != "int16":
         # Weights that are computed.
         model.tensors[w].values = None
         inputs.append(w)
@@ -193,29 +227,28 @@ def minimum(model, rng):
     return binary(model, rng, "MINIMUM", "MaximumMinimumOptions", "int8", stored(rng))
 
 
-def pool(model, rng, kind):
+def pool(model, rng, kind, dtype, fused):
     n, c, taps, stride = upto(rng, 2), upto(rng, 5), (upto(rng, 4), upto(rng, 3)), (upto(rng, 3), upto(rng, 3))
     size, padding = tuple(tap + upto(rng, 6) - 1 for tap in taps), int(rng.integers(2))
-    x = model.tensor((n, *size, c), **stored(rng, kind_of(rng)))
+    x = model.tensor((n, *size, c), **stored(rng, dtype))
     y = model.tensor((n, *window(rng, size, taps, stride, (1, 1), padding), c), **same(model, x))
     model.node(kind, [x], [y], "Pool2DOptions", padding=padding, strideH=stride[0], strideW=stride[1],
-               filterHeight=taps[0], filterWidth=taps[1], fusedActivationFunction=activation(rng))
+               filterHeight=taps[0], filterWidth=taps[1], fusedActivationFunction=fused)
     return [x], [y]
 
 
 @family
 def average_pool(model, rng):
-    return pool(model, rng, "AVERAGE_POOL_2D")
+    return pool(model, rng, "AVERAGE_POOL_2D", kind_of(rng), activation(rng))
 
 
 @family
 def max_pool(model, rng):
-    return pool(model, rng, "MAX_POOL_2D")
+    return pool(model, rng, "MAX_POOL_2D", kind_of(rng), activation(rng))
 
 
-@family
-def mean(model, rng):
-    shape, dtype = tuple(upto(rng, 6) for _ in range(int(rng.integers(2, 5)))), kind_of(rng)
+def reduction(model, rng, kind, dtype):
+    shape = tuple(upto(rng, 6) for _ in range(int(rng.integers(2, 5))))
     axes = rng.permutation(np.arange(1, len(shape)))[:upto(rng, len(shape) - 1)]
     keep = bool(rng.integers(2))
     x = stored(rng, dtype)
@@ -223,8 +256,19 @@ def mean(model, rng):
     number = model.tensor(shape, **x)
     made = model.tensor(np.zeros(shape).sum(tuple(axes), keepdims=keep).shape, **y)
     given = np.where(rng.integers(2, size=axes.size), axes, axes - len(shape)).astype(np.int32)
-    model.node("MEAN", [number, model.constant(given)], [made], "ReducerOptions", keepDims=keep)
+    model.node(kind, [number, model.constant(given)], [made], "ReducerOptions", keepDims=keep)
     return [number], [made]
+
+
+@family
+def mean(model, rng):
+    return reduction(model, rng, "MEAN", kind_of(rng))
+
+
+@family
+def total(model, rng):
+    """SUM, of which the reference kernel takes int8 for uint8."""
+    return reduction(model, rng, "SUM", "uint8")
 
 
 @family
@@ -258,6 +302,18 @@ def leaky_relu(model, rng):
     dtype = kind_of(rng)
     return unary(model, rng, "LEAKY_RELU", None, "LeakyReluOptions", stored(rng, dtype), stored(rng, dtype),
                  alpha=float(np.float32(rng.choice([0.0, 0.1, 1.5, rng.uniform(0, 1)]))))
+
+
+@family
+def absolute(model, rng):
+    return unary(model, rng, "ABS")
+
+
+@family
+def gelu(model, rng):
+    dtype = kind_of(rng)
+    return unary(model, rng, "GELU", None, "GeluOptions", stored(rng, dtype), stored(rng, dtype),
+                 approximate=bool(rng.integers(2)))
 
 
 @family
@@ -295,14 +351,19 @@ def quantise(model, rng):
 
 @family
 def batch_matmul(model, rng):
+    return products(model, rng, "int8")
+
+
+def products(model, rng, dtype):
     m, k, n = upto(rng, 5), upto(rng, 6), upto(rng, 5)
     adj_x, adj_y, fixed = (bool(rng.integers(2)) for _ in range(3))
     left = (k, m) if adj_x else (m, k)
     right = (n, k) if adj_y else (k, n)
     batch = tuple(upto(rng, 3) for _ in range(int(rng.integers(3))))
     leads = [tuple(size if rng.integers(3) else 1 for size in batch) for _ in range(2)]
-    forms = [stored(rng), stored(rng)]
-    y = stored(rng) | {"scale": np.float32(forms[0]["scale"] * forms[1]["scale"] * 60 * np.sqrt(k))}
+    forms = [stored(rng, dtype), stored(rng, dtype)]
+    most = 60 if dtype == "int8" else 15000
+    y = stored(rng, dtype) | {"scale": np.float32(forms[0]["scale"] * forms[1]["scale"] * most * np.sqrt(k))}
     x = model.tensor((*leads[0], *left), **forms[0])
     shape = (*leads[1], *right)
     other = constant(model, rng, shape, forms[1]) if fixed else model.tensor(shape, **forms[1])
@@ -313,7 +374,10 @@ def batch_matmul(model, rng):
 
 @family
 def transpose_conv(model, rng):
-    dtype = kind_of(rng)
+    return transposed(model, rng, kind_of(rng))
+
+
+def transposed(model, rng, dtype):
     n, h, w, c, m = upto(rng, 2), upto(rng, 4), upto(rng, 4), upto(rng, 4), upto(rng, 5)
     taps, stride, padding = (upto(rng, 4), upto(rng, 3)), (upto(rng, 3), upto(rng, 2)), int(rng.integers(2))
     x = stored(rng, dtype)

@@ -220,11 +220,23 @@ def resize_bilinear(model, rng):
     """Images that become so many times as large that shares of elements have few bits."""
     n, h, w, c = (upto(rng, 5) for _ in range(4))
     size = np.array([h * rng.choice([1, 2, 4]), w * rng.choice([1, 2, 4])], np.int32)
-    x = model.tensor((n, h, w, c), **stored(rng, kind_of(rng)))
-    y = model.tensor((n, *size.tolist(), c), **same(model, x))
-    model.node("RESIZE_BILINEAR", [x, model.constant(size)], [y], "ResizeBilinearOptions", alignCorners=False,
-               halfPixelCenters=bool(rng.integers(2)))
+    return bilinear(model, rng, (n, h, w, c), size, int(rng.integers(2)))
+
+
+def bilinear(model, rng, shape, size, mode):
+    """Add RESIZE_BILINEAR; the mode is 1 for half_pixel_centers and 2 for align_corners."""
+    x = model.tensor(shape, **stored(rng, kind_of(rng)))
+    y = model.tensor((shape[0], *size.tolist(), shape[3]), **same(model, x))
+    model.node("RESIZE_BILINEAR", [x, model.constant(size)], [y], "ResizeBilinearOptions", alignCorners=mode == 2,
+               halfPixelCenters=mode == 1)
     return [x], [y]
+
+
+@family
+def resize_bilinear_any(model, rng):
+    """Images of any size, and any other."""
+    shape, size = tuple(upto(rng, 7) for _ in range(4)), rng.integers(1, 14, 2).astype(np.int32)
+    return bilinear(model, rng, shape, size, int(rng.integers(3)))
 
 
 @family

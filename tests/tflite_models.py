@@ -9,13 +9,19 @@ import numpy as np
 
 __all__ = ["Tflite", "reference"]
 
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "resource": 13}
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9, "resource": 13,
+          "int4": 17}
 
 #: Versions of operators that know 8 bits, where that is not the second.
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
              "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
-             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
+
+
+#: Versions of operators that know 16 bits, where that is another.
+_WORDS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "TRANSPOSE_CONV": 3, "BATCH_MATMUL": 3,
+          "MAX_POOL_2D": 3, "AVERAGE_POOL_2D": 3, "MEAN": 3, "PAD": 2, "QUANTIZE": 2, "RELU": 3}
 
 
 @dataclass
@@ -40,20 +46,22 @@ class Tflite:
 
     def tensor(self, shape, scale=None, zero_point=0, dtype="int8", values=None, axis=0, name=None, free=(),
                variable=False):
-        """Add a tensor; `free` are axes that are left to who runs it, and one that is variable stays between runs."""
+        """Add a tensor; `free` are axes that are left to who runs it, and a `variable` one is kept between runs."""
         name = name or f"tensor{len(self.tensors)}"
-        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free, variable))
+        self.tensors.append(_Tensor(name, tuple(shape), dtype, scale, zero_point, values, axis, free,
+                                    variable))
         return len(self.tensors) - 1
 
-    def constant(self, values, scale=None, zero_point=0, axis=0, name=None):
-        """Add a constant."""
+    def constant(self, values, scale=None, zero_point=0, axis=0, name=None, dtype=None):
+        """Add a constant, of the type of its values, or of int4."""
         values = np.asarray(values)
-        return self.tensor(values.shape, scale, zero_point, values.dtype.name, values, axis, name)
+        return self.tensor(values.shape, scale, zero_point, dtype or values.dtype.name, values, axis, name)
 
     def node(self, kind, inputs, outputs, options=None, intermediates=(), **fields):
         """Add an operator; `options` is the name of its options in the schema, and `fields` are theirs."""
-        self.nodes.append((kind, list(inputs), list(outputs), options, fields, _VERSIONS.get(kind, 2),
-                           list(intermediates)))
+        words = kind in _WORDS and any(self.tensors[number].dtype == "int16" for number in outputs)
+        self.nodes.append((kind, list(inputs), list(outputs), options, fields,
+                           _WORDS[kind] if words else _VERSIONS.get(kind, 2), list(intermediates)))
         return outputs[0] if outputs else None
 
     def content(self, inputs, outputs, others=()):
@@ -113,12 +121,15 @@ class Tflite:
             made.buffer = len(model.buffers)
             buffer = schema.BufferT()
             buffer.data = np.frombuffer(np.ascontiguousarray(each.values).tobytes(), np.uint8)
+            if each.dtype == "int4":
+                halves = np.append(buffer.data & 15, np.zeros(buffer.data.size % 2, np.uint8))
+                buffer.data = halves[::2] | halves[1::2] << 4
             model.buffers.append(buffer)
         return made
 
 
-def reference(content, inputs):
-    """Every tensor of a model by name, as LiteRT's reference kernels compute them.
+def reference(content, inputs, *, is_default=False):
+    """Every tensor of a model by name, as LiteRT's reference kernels compute them, or those that run by default.
 
     Parameters
     ----------
@@ -129,8 +140,9 @@ def reference(content, inputs):
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if is_default else OpResolverType.BUILTIN_REF
     interpreter = Interpreter(model_content=content, num_threads=1, experimental_preserve_all_tensors=True,
-                              experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+                              experimental_op_resolver_type=kernels)
     for detail in interpreter.get_input_details():
         if tuple(detail["shape"]) != inputs[detail["name"]].shape:
             interpreter.resize_tensor_input(detail["index"], inputs[detail["name"]].shape)

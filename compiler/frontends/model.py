@@ -8,7 +8,29 @@ import numpy as np
 from ..graph.graph import Graph, Tensor
 from ..operators.fields import MOST_ELEMENTS, whole
 
-__all__ = ["Model"]
+__all__ = ["Binding", "Model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """What makes a graph of a network, besides the file.
+
+    Parameters
+    ----------
+    batch : int or None
+        First dimension of every input, if it is not the file's.
+    shapes : mapping of str to tuple of int
+        Shapes of inputs that have dimensions that the file leaves free.
+    values : mapping of str to ndarray
+        Values of inputs, for those that operators can't take but as constants.
+    left : mapping of tuple of str to str
+        Of each key the host makes the first tensor that the file has, though it could be mapped, for this reason.
+    """
+
+    batch: int | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    left: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -37,10 +59,7 @@ class Model:
     name: str
     inputs: dict[str, Tensor]
     outputs: list[str]
-    #: Graph of a first dimension, if it is not the file's, of the shapes of what is given, of the values of inputs that
-    #: operators can't take but as constants, and, if the host computes what cannot be mapped, of reasons to leave it
-    #: what makes some tensors, the first that the file has of each.
-    _make: Callable[..., Graph] = field(repr=False)
+    _make: Callable[[Binding], Graph] = field(repr=False)
     states: dict[str, str] = field(default_factory=dict)
     initial: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
@@ -67,16 +86,15 @@ class Model:
         """
         if batch is not None:
             batch = whole(1, MOST_ELEMENTS)("batch", batch)
-        return self._graph(batch, {}, {})
+        return self._graph(Binding(batch, left=self._left))
 
-    def _graph(self, batch: int | None, shapes: Mapping[str, tuple[int, ...]],
-               values: Mapping[str, np.ndarray]) -> Graph:
-        found = self._graphs.setdefault((batch, tuple(sorted(shapes.items()))), [])
+    def _graph(self, binding: Binding) -> Graph:
+        found = self._graphs.setdefault((binding.batch, tuple(sorted(binding.shapes.items()))), [])
         for graph in found:
-            if all(name in values and np.array_equal(graph.constants[name], values[name])
+            if all(name in binding.values and np.array_equal(graph.constants[name], binding.values[name])
                    for name in self.inputs if name in graph.constants):
                 return graph
-        found.append(self._make(batch, shapes, values, *([self._left] if self._left else [])))
+        found.append(self._make(binding))
         return found[-1]
 
     def leave_to_host(self, graph: Graph, name: str, why: str) -> "Model | None":
@@ -116,5 +134,6 @@ class Model:
         batches = {value.shape[0] for name, value in tensors.items()
                    if name in self.inputs and value.ndim and value.ndim == len(self.inputs[name].shape)}
         declared = {tensor.shape[0] for tensor in self.inputs.values() if tensor.shape}
-        return self._graph(batches.pop() if len(batches) == 1 and batches != declared else None,
-                           {name: tuple(value.shape) for name, value in tensors.items() if name in self._free}, tensors)
+        batch = batches.pop() if len(batches) == 1 and batches != declared else None
+        shapes = {name: tuple(value.shape) for name, value in tensors.items() if name in self._free}
+        return self._graph(Binding(batch, shapes, tensors, self._left))

@@ -11,7 +11,7 @@ from ...hdl.errors import PearrayError
 from ..operators.fields import MOST_ELEMENTS, array, check_size, integers, number_type
 from ..operators.operator import Operator, Quantisation, check_position
 
-__all__ = ["Graph", "Node", "Quantisation", "Tensor"]
+__all__ = ["Graph", "Node", "Quantisation", "Tensor", "unchanging"]
 
 AnyOperator = TypeVar("AnyOperator", bound=Operator, covariant=True)
 
@@ -89,7 +89,7 @@ class Graph:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.constants = {name: _unchanging(value) for name, value in self.constants.items()}
+        self.constants = {name: unchanging(value) for name, value in self.constants.items()}
         for name, value in self.constants.items():
             known = self.tensors.get(name)
             if known is None or (known.shape, known.dtype) != (value.shape, value.dtype):
@@ -136,7 +136,7 @@ class Graph:
             If the name is taken, or the value is no array of numbers.
         """
         self._check_new(name)
-        found = _unchanging(array(f"constant {name!r}", value, "an array of numbers", "iufb"))
+        found = unchanging(array(f"constant {name!r}", value, "an array of numbers", "iufb"))
         self.constants[name], self.tensors[name] = found, Tensor(name, found.shape, found.dtype)
         return name
 
@@ -383,7 +383,7 @@ class Graph:
         return "\n".join([*lines, f"output {', '.join(self.outputs)}"])
 
 
-def _unchanging(value: np.ndarray) -> np.ndarray:
+def unchanging(value: np.ndarray) -> np.ndarray:
     """Return an array that nobody can change: itself if its elements can't be written, else a copy."""
     owner: Any = value
     while isinstance(owner, np.ndarray) and not owner.flags.writeable:

@@ -10,18 +10,19 @@ from ...golden.quantised import first_is_spread
 from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
-from ..operators import Add, Gelu, Logistic, Lookup, Mul, Silu, Sub
+from ..operators import Add, Gelu, Logistic, Lookup, Max, Min, Mul, Silu, Sub
 from ..operators.binary import Binary
 from ..operators.channelwise import every_value
 from .addition import Addition, Multiplication
 from .context import Context, tflite_entry
 from .elementwise import clamped, elementwise, whole
 from .kernel import Finish, Kernel
+from .layout import Layout
 from .pairs import find_pair
 from .products import find_product
 from .residual import find_residual
 
-__all__ = ["add", "gate", "lookup", "multiply", "subtract"]
+__all__ = ["add", "gate", "greatest", "least", "lookup", "multiply", "subtract"]
 
 
 def lookup(context: Context, node: Node[Lookup] | Node[Logistic]) -> list[Kernel]:
@@ -43,7 +44,26 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
         stands = f"shape {shape}" if found.is_plain() else f"shape {shape} of a tensor that stands in another order"
         raise PearrayError(f"{node.name}: {name} must be (N, C) or (N, C, H, W), with its channels last in memory, for "
                            f"a table of each channel, not {stands}")
-    return elementwise(context, node, role, whole(context.graph.tensors[name].dtype, table))
+    # Axes in memory may be parts of the one along which tables differ, or several as one.
+    columns = len(table) if table.ndim == 2 else 0
+    return elementwise(context, node, (role,), whole(context.graph.tensors[name].dtype, table), columns=columns)
+
+
+def greatest(context: Context, node: Node[Max]) -> list[Kernel]:
+    """State Max of two tensors as their greatest elements."""
+    dtype = context.graph.tensors[node.outputs["y"]].dtype
+    return elementwise(context, node, ("x0", "x1"), whole(dtype), (1, 1), (0, 0), "max")
+
+
+def least(context: Context, node: Node[Min]) -> list[Kernel]:
+    """State Min of two tensors as the greatest of what turns the order of their values round, by a table."""
+    dtype = context.graph.tensors[node.outputs["y"]].dtype
+    if dtype not in (np.int8, np.uint8):
+        raise PearrayError(f"{node.name}: tensors must be of type int8 or uint8 for Min, not {dtype}")
+    # The least value stands for the greatest, and so on.
+    ends = sum(context.config.arithmetic.operand_range(dtype.kind == "u"))
+    table = (ends - every_value(dtype).astype(np.int64)).astype(dtype)
+    return elementwise(context, node, ("x0", "x1"), whole(dtype, table), (-1, -1), (ends, ends), "max")
 
 
 def _constant(context: Context, node: Node[Binary]) -> list[Kernel] | None:
@@ -125,15 +145,16 @@ def _weights(context: Context, node: Node[Add], zeros: tuple[int, int]) -> list[
     _, greatest = context.config.arithmetic.operand_range(is_unsigned=True)
     addition = _addition(context, node)
     shapes = [tuple(context.graph.tensors[node.inputs[role]].shape) for role in "ab"]
-    found = find_residual(addition, greatest) if shapes[0] == shapes[1] else None
+    found = find_residual(addition, greatest)
     if found is None:
         scales = [addition.a_scale, addition.b_scale, addition.y_scale]
         raise PearrayError(
             f"{node.name}: a sum with scales {scales} can't be computed exactly by this accelerator: too many sums lie "
             "half-way between two outputs, where the runtime's float32 additions decide; use a scale that is no "
-            "simple multiple of the others, powers of two, or tensors of one type and shape and post.pairs = 1")
+            "simple multiple of the others, powers of two, or tensors of one type and post.pairs = 1")
     # The bias of each channel as it stands in memory.
-    layout = context.operand(node, "a").layout
+    layout = context.operand(node, "a").layout if shapes[0] == shapes[1] else Layout.of(
+        tuple(context.graph.tensors[node.outputs["y"]].shape))
     bias = np.full(layout.physical[-1] if layout.physical else 1, found.bias) if found.bias else None
     finish = clamped(*addition.bounds, point=found.point, scale=found.scale, bias=bias)
     return elementwise(context, node, "ab", finish, (found.m, found.n), zeros)

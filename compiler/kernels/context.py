@@ -10,7 +10,7 @@ from ...hdl.errors import PearrayError
 from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
-from ..operators import Contraction, FixedPoint, Lookup, MaxPool2d, Quantize, Relu, Requant
+from ..operators import Contraction, FixedPoint, Lookup, Max, MaxPool2d, Min, Quantize, Relu, Requant
 from .kernel import Finish
 from .layout import Layout
 from .views import Buffer, View
@@ -101,16 +101,14 @@ class Context:
         return found
 
     def views(self, name: str, layout: Layout) -> dict[str, Layout]:
-        """Layouts of a tensor and of all views of it, if it stands in some layout."""
+        """Layouts of a tensor and of the views of it, if it stands in some layout, but for those that need a copy."""
         found = {name: layout}
         for view, source in self.graph.views.items():
-            if source in found:
-                order = self.graph.orders.get(view)
-                try:
-                    found[view] = (found[source].reshaped(self.graph.tensors[view].shape) if order is None
-                                   else found[source].transposed(order))
-                except PearrayError as error:
-                    raise PearrayError(f"{self.graph.named(view)}: {error}") from None
+            order = self.graph.orders.get(view)
+            if source in found and order is None:
+                found[view] = found[source].reshaped(self.graph.tensors[view].shape)
+            elif source in found and found[source].factors() is not None:
+                found[view] = found[source].transposed(order)
         return found
 
     def _item(self, name: str) -> int:
@@ -234,8 +232,10 @@ def stored_range(graph: Graph, name: str) -> tuple[int, int] | None:
     if isinstance(operator, Quantize):
         # The host quantises, and inputs are checked when they are given.
         return None
-    if isinstance(operator, (MaxPool2d, Relu)):
-        return stored_range(graph, node.inputs["x"])
+    if isinstance(operator, (Max, MaxPool2d, Min, Relu)):
+        # What no node makes is checked where it is given.
+        found = [each for each in (stored_range(graph, name) for name in node.inputs.values()) if each is not None]
+        return (min(low for low, _ in found), max(high for _, high in found)) if found else None
     info = np.iinfo(graph.tensors[name].dtype)
     return int(info.min), int(info.max)
 

@@ -1,5 +1,6 @@
 """Chains over the elements of tensors, and how tensors of other shapes are spread over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -32,22 +33,25 @@ def whole(dtype: np.dtype, table: np.ndarray | None = None) -> Finish:
     return clamped(int(info.min), int(info.max), table=table)
 
 
-def elementwise(context: Context, node: Node, roles: str, finish: Finish, factors: tuple[int, ...] = (1,),
-                zeros: tuple[int, ...] = (0,), combine: str = "sum") -> list[Kernel]:
+def elementwise(context: Context, node: Node, roles: Sequence[str], finish: Finish, factors: tuple[int, ...] = (1,),
+                zeros: tuple[int, ...] = (0,), combine: str = "sum", columns: int = 0) -> list[Kernel]:
     """Chain over the elements of tensors that stand alike in memory, in whatever order, or that broadcast.
 
     Of pairs the stored bytes are read, whatever their types; of products what `zeros` leave of the stored values.
+    A row has `columns` elements, each of which may be finished in another way; without that it is as long as the last
+    axis in memory, or what wastes the fewest sums.
     """
     shapes = [tuple(context.graph.tensors[node.inputs[role]].shape) for role in roles]
     if len(set(shapes)) > 1:
-        return _broadcast(context, node, roles, finish, zeros, combine)
+        return _broadcast(context, node, roles, finish, factors, zeros, combine)
     found = [context.operand(node, role) for role in roles]
     layout = found[0].layout
     if not all(layout.same_memory(each.layout) for each in found):
-        first, second = (context.graph.named(node.inputs[role]) for role in "ab")
+        first, second = (context.graph.named(node.inputs[role]) for role in roles[:2])
         raise PearrayError(f"{node.name}: {first} and {second} stand in memory in different orders; reshape both or "
                            "neither")
-    columns = _columns(found[0].buffer, context.config.sum_columns) if combine in ("pair", "product") else 0
+    if not columns and combine in ("pair", "product"):
+        columns = _columns(found[0].buffer, context.config.sum_columns)
     y = context.result(node, layout, columns=columns)
     sizes = 1, 1, y.rows, y.columns
     terms = tuple(
@@ -78,30 +82,29 @@ class _Spread:
     strides: tuple[int, ...]
 
 
-def _broadcast(context: Context, node: Node, roles: str, finish: Finish, zeros: tuple[int, ...],
-               combine: str) -> list[Kernel]:
+def _broadcast(context: Context, node: Node, roles: Sequence[str], finish: Finish, factors: tuple[int, ...],
+               zeros: tuple[int, ...], combine: str) -> list[Kernel]:
     """Chain over the elements of tensors whose shapes broadcast; where channels do, a kernel writes them out first."""
-    name = node.outputs["y"]
-    shape = tuple(context.graph.tensors[name].shape)
-    if len(shape) > 4:
-        raise PearrayError(f"{node.name}: tensors of different shapes must have at most 4 dimensions to broadcast, "
-                           f"not {len(shape)}; reshape them")
+    shape = tuple(context.graph.tensors[node.outputs["y"]].shape)
     sizes = _pixels(shape)
-    kernels: list[Kernel] = []
-    spread = []
-    for role in roles:
-        found, made = _spread(context, node, role, shape)
-        kernels += made
-        spread.append(found)
+    spread = [_spread(context, node, role, shape) for role in roles]
     merged, strides = _merged(sizes, [each.strides for each in spread])
+    if len(merged) > 4:
+        raise PearrayError(f"{node.name}: tensors of different shapes must have at most 4 axes, those that broadcast "
+                           f"alike side by side as one, not {len(merged)}; reshape them")
+    kernels: list[Kernel] = []
+    terms: list[Scaled] = []
+    for role, each, steps, factor, zero in zip(roles, spread, strides, factors, zeros, strict=True):
+        found = _Spread(each.buffer, steps)
+        if not steps[-1] and merged[-1] > 1:
+            found, kernel = _written_out(context, node, node.inputs[role], found, merged)
+            kernels.append(kernel)
+        terms.append(Scaled(Access(_view(found.buffer, merged, found.strides), {**PIXELS, "c": Index({"c": 1})}, zero,
+                                   _is_unsigned(context, node, role, combine)), factor))
     y = context.result(node, Layout.of(shape))
-    terms = tuple(
-        Scaled(Access(_view(each.buffer, merged, steps), {**PIXELS, "c": Index({"c": 1})}, zero,
-                      _is_unsigned(context, node, role, combine)))
-        for role, each, steps, zero in zip(roles, spread, strides, zeros, strict=True))
     ranks = dict(zip("npqc", merged, strict=True))
     out = Access(View.rows(y, "nhwc", merged), {**PIXELS, "c": Index({"c": 1})})
-    return [*kernels, Chain(name=node.name, ranks=ranks, terms=terms, combine=combine, finish=finish, y=out)]
+    return [*kernels, Chain(name=node.name, ranks=ranks, terms=tuple(terms), combine=combine, finish=finish, y=out)]
 
 
 def _pixels(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -114,8 +117,8 @@ def _view(buffer: Buffer, sizes: tuple[int, ...], strides: tuple[int, ...]) -> V
     return View(buffer, tuple(map(Axis, "nhwc", sizes, strides)))
 
 
-def _spread(context: Context, node: Node, role: str, shape: tuple[int, ...]) -> tuple[_Spread, list[Kernel]]:
-    """An operand over the elements of an output of `shape`, and what must run before that."""
+def _spread(context: Context, node: Node, role: str, shape: tuple[int, ...]) -> _Spread:
+    """An operand over the elements of an output of `shape`; where it has one channel for several, its stride is 0."""
     name, sizes = node.inputs[role], _pixels(shape)
     value = context.constant(name)
     if value is not None:
@@ -124,15 +127,13 @@ def _spread(context: Context, node: Node, role: str, shape: tuple[int, ...]) -> 
         flat = layout.to_memory(np.broadcast_to(context.fits(name, value), shape))
         buffer = Buffer(name, flat.size // sizes[-1], sizes[-1], context.config.operand_bytes, flat)
         context.made.append(buffer)
-        return _Spread(buffer, _dense(sizes)), []
+        return _Spread(buffer, _dense(sizes))
     found = context.operand(node, role)
     strides = _strides(found, shape)
     if not found.is_plain() or strides[-1] > 1:
         raise PearrayError(f"{node.name}: {name} of shape {found.layout.shape} does not stand in memory in the order "
                            f"of an output of shape {shape}; give both the same number of dimensions")
-    if strides[-1] or sizes[-1] == 1:
-        return _Spread(found.buffer, strides), []
-    return _written_out(context, node, name, found, strides, sizes)
+    return _Spread(found.buffer, strides)
 
 
 def _dense(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -144,7 +145,7 @@ def _strides(found: Located, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a plain tensor along the axes in memory of an output of `shape`, 0 along those that it has not."""
     own = tuple(found.layout.shape)
     # In ONNX's order, right-aligned.
-    sizes = (1,) * (4 - len(own)) + own
+    sizes = (1,) * (max(4, len(shape)) - len(own)) + own
     steps = _dense(sizes)
     if len(own) == 4:
         steps = tuple(_dense(_pixels(own))[axis] for axis in (0, 3, 1, 2))
@@ -155,7 +156,7 @@ def _strides(found: Located, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _merged(sizes: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """The same pixels with axes that follow one another in every tensor as one: sizes, and strides of each."""
     kept = [(sizes[0], [steps[0] for steps in strides])]
-    for axis in (1, 2):
+    for axis in range(1, len(sizes) - 1):
         size, steps = sizes[axis], [each[axis] for each in strides]
         outer, far = kept[-1]
         if outer == 1 or size == 1 or all(step * size == each for step, each in zip(steps, far, strict=True)):
@@ -163,14 +164,14 @@ def _merged(sizes: tuple[int, ...], strides: list[tuple[int, ...]]) -> tuple[tup
         else:
             kept.append((size, steps))
     kept = [(1, [0] * len(strides))] * (3 - len(kept)) + kept
-    return ((*(size for size, _ in kept), sizes[3]),
-            [(*(steps[index] for _, steps in kept), each[3]) for index, each in enumerate(strides)])
+    return ((*(size for size, _ in kept), sizes[-1]),
+            [(*(steps[index] for _, steps in kept), each[-1]) for index, each in enumerate(strides)])
 
 
-def _written_out(context: Context, node: Node, name: str, found: Located, strides: tuple[int, ...],
-                 sizes: tuple[int, ...]) -> tuple[_Spread, list[Kernel]]:
+def _written_out(context: Context, node: Node, name: str, found: _Spread,
+                 sizes: tuple[int, ...]) -> tuple[_Spread, Kernel]:
     """A tensor with one number for each pixel, with as many as there are channels: a product with ones."""
-    channels = sizes[3]
+    channels, strides = sizes[3], found.strides
     own = tuple(size if step else 1 for size, step in zip(sizes[:3], strides, strict=False))
     dtype = context.graph.tensors[name].dtype
     buffer = Buffer(f"{node.name}:{name}", prod(own), channels, context.config.operand_bytes)
@@ -184,4 +185,4 @@ def _written_out(context: Context, node: Node, name: str, found: Located, stride
         terms=(Product(Access(source, {**PIXELS, "c": Index({"g": 1, "c": 1})}, is_unsigned=dtype.kind == "u"),
                        Constant(np.ones((1, 1, 1, 1, channels), np.int8))),))
     steps = _dense((*own, channels))
-    return _Spread(buffer, (*(step if size > 1 else 0 for step, size in zip(steps[:3], own, strict=True)), 1)), [kernel]
+    return _Spread(buffer, (*(step if size > 1 else 0 for step, size in zip(steps[:3], own, strict=True)), 1)), kernel

@@ -6,13 +6,13 @@ import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
-from ..operators import MatrixProduct
-from .context import Context, finish_of
+from ..operators import MatrixProduct, Products
+from .context import Context, Located, finish_of
 from .kernel import Access, Constant, Contraction, Finish, Index, Kernel, Product
 from .layout import Layout
-from .views import Buffer, View
+from .views import Axis, Buffer, View
 
-__all__ = ["gemm", "matrix_product", "row_major"]
+__all__ = ["gemm", "matrix_product", "row_major", "stacked"]
 
 
 def gemm(context: Context, node: Node[MatrixProduct]) -> list[Kernel]:
@@ -71,3 +71,44 @@ def row_major(context: Context, node: Node, role: str, names: str) -> View:
     if order is not None:
         raise PearrayError(f"{node.name}: {context.graph.named(node.inputs[role])} must stand row-major in memory")
     return view
+
+
+def stacked(context: Context, node: Node[Products]) -> list[Kernel]:
+    """State products of the matrices of two stacks: one of all rows where there is one second matrix, else one each."""
+    operator, fields = node.operator, context.stored(node)
+    (left, m, k), (right, _, n) = (context.graph.tensors[node.inputs[role]].shape for role in "ab")
+    found, value = context.operand(node, "a"), context.constant(node.inputs["b"])
+    finish, result = finish_of(context, node, n), context.result(node)
+    pairs, stride = operator.pairs, m * n
+    if right == 1 and len(pairs) == left:
+        found, m, pairs = Located(found.buffer, found.layout.reshaped((1, left * m, k))), left * m, ((0, 0),)
+    if value is not None:
+        value = context.fits(node.inputs["b"], value)
+        second = None
+    else:
+        second = context.operand(node, "b")
+    kernels: list[Kernel] = []
+    for number, (first, other) in enumerate(pairs):
+        a = _of_stack(context, node, "a", found, first, "wc")
+        w = Constant(value[other][None, None, None], **fields[1]) if value is not None else Access(
+            _of_stack(context, node, "b", second, other, "cm"), {"c": Index({"c": 1}), "m": Index({"m": 1})},
+            **fields[1])
+        x = Access(replace(a, outside=operator.zero_points[0]).renamed("n", "h", *(axis.name for axis in a.axes)),
+                   {"w": Index({"q": 1}), "c": Index({"c": 1})}, **fields[0])
+        y = View(result, tuple(map(Axis, "nhwc", (1, 1, m, n), (0, 0, n, 1))), number * stride)
+        kernels.append(Contraction(
+            name=node.name, ranks={"q": m, "m": n, "c": k}, terms=(Product(x, w),), finish=finish,
+            y=Access(y, {"w": Index({"q": 1}), "c": Index({"m": 1})})))
+    return kernels
+
+
+def _of_stack(context: Context, node: Node, role: str, found: Located, number: int, names: str) -> View:
+    """A matrix of a stack whose rows, or columns, stand side by side in memory, perhaps apart from one another."""
+    strides, (_, rows, columns) = found.layout.strides(), found.layout.shape
+    if strides is None or not (strides[2] == 1 or columns == 1 or strides[1] == 1):
+        raise PearrayError(f"{node.name}: {context.graph.named(node.inputs[role])} must have the elements of a row, or "
+                           "of a column, side by side in memory")
+    axes = Axis(names[0], rows, strides[1]), Axis(names[1], columns, strides[2])
+    # Axes stand in memory's order.
+    axes = axes if strides[2] <= strides[1] or rows == 1 else axes[::-1]
+    return View(found.buffer, axes, number * strides[0])

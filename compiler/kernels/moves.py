@@ -49,23 +49,47 @@ def moved(context: Context, node: Node[Moved]) -> list[Kernel]:
 def in_plain_order(context: Context, name: str) -> tuple[Located, list[Kernel]]:
     """Copy a tensor so that images stand with their channels last, and all else row-major."""
     tensor, found = context.graph.tensors[name], context.located[name]
-    shape = tuple(tensor.shape)
-    part = Picked("x", shape, shape, tuple(range(len(shape))))
+    before: list[Kernel] = []
+    if found.layout.factors() is None:
+        found, before = _in_rows(context, name, found)
     made: list[Located] = []
 
     def locate(**fields: Any) -> Located:
         made.append(context.locate(name, **fields))
         return made[-1]
 
+    part = _whole(tuple(tensor.shape))
     kernels = _stated(context, f"{name}:copy", name, [(part, found, tensor.dtype)], locate)
-    return made[-1], kernels
+    return made[-1], [*before, *kernels]
+
+
+def _whole(shape: tuple[int, ...]) -> Picked:
+    """All elements of a tensor, in order."""
+    return Picked.ordered("x", shape, range(len(shape)))
+
+
+def _in_rows(context: Context, name: str, found: Located) -> tuple[Located, list[Kernel]]:
+    """Copy a tensor whose axes mix parts of those in memory so that it stands row-major, as any shape can be read."""
+    layout, tensor = found.layout, context.graph.tensors[name]
+    shape = tuple(layout.physical[axis] for axis in layout.axes)
+    made: list[Buffer] = []
+
+    def locate(layout: Layout, columns: int) -> Located:
+        size = prod(shape)
+        made.append(Buffer(f"{name}:rows", size // columns, columns, context.config.operand_bytes))
+        context.made.append(made[-1])
+        return Located(made[-1], layout)
+
+    kernels = _stated(context, f"{name}:rows", name, [(_whole(shape), found, tensor.dtype)], locate,
+                      Layout(shape, tuple(range(len(shape))), shape))
+    return Located(made[-1], Layout((prod(shape),), (0,), tuple(tensor.shape))), kernels
 
 
 def _stated(context: Context, node: str, name: str, parts: list[tuple[Picked, Located, np.dtype]],
-            locate: Callable[..., Located]) -> list[Kernel]:
-    """Kernels that make a tensor of its parts; `locate` gives it a buffer."""
-    config, tensor = context.config, context.graph.tensors[name]
-    layout = Layout.of(tuple(tensor.shape))
+            locate: Callable[..., Located], layout: Layout | None = None) -> list[Kernel]:
+    """Kernels that make a tensor of its parts; `locate` gives it a buffer, in the usual layout if none is given."""
+    config = context.config
+    layout = layout or Layout.of(tuple(context.graph.tensors[name].shape))
     made: list[tuple[Picked, Located, np.dtype, list[_Way]]] = []
     for part, x, dtype in parts:
         _check_type(context, name, dtype)

@@ -9,24 +9,16 @@ from .binary import Add, Mul, Sub
 from .blocks import DepthToSpace, Resize, SpaceToDepth
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, Relu
 from .contractions import Contraction, Conv2d, ConvTranspose2d, Gemm, Linear, MatrixProduct
-from .edges import (
-    AtEnd,
-    Dequantize,
-    DynamicQuantize,
-    Given,
-    Quantize,
-    Real,
-    RealSums,
-    RealTable,
-    Reshape,
-    ZeroPoints,
-)
+from .edges import AtEnd, Dequantize, DynamicQuantize, Given, Quantize, Real, RealSums, RealTable, Reshape, ZeroPoints
+from .extremes import Max, Min, Where
 from .float_operators import SGD, AttentionGrad
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .hosted import Hosted
+from .interpolation import Interpolate
 from .joined import Concat, Split
 from .masks import MaskBias
+from .matmul import MatMul, Products
 from .moved import Moved
 from .moves import Expand, Gather, Pad, Slice, Tile, Transpose
 from .multi_head import MultiHeadAttention
@@ -34,6 +26,7 @@ from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
 from .operator import Operator
 from .pooled import PooledConv2d
+from .reductions import ReduceMax, ReduceMean, ReduceMin, ReduceSum, SumPool2d
 from .requant import FixedPoint, Requant, Sums
 from .rotary import RotaryEmbedding
 from .scales import DequantizeBlocks, QuantizeBlocks
@@ -43,9 +36,10 @@ from .window_sum import WindowSum
 __all__ = [
     "SGD", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d",
     "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks", "DynamicQuantize", "Expand",
-    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "Hosted", "LayerNorm", "Linear", "LinearGrad", "Logistic",
-    "Lookup", "MaskBias", "MatrixProduct", "MaxPool2d", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator",
-    "Pad", "PooledConv2d", "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "Relu", "Requant",
-    "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Sums",
-    "Tile", "Transpose", "WindowSum", "ZeroPoints",
+    "FixedPoint", "Gather", "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad",
+    "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "Mul",
+    "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Products", "Quantize", "QuantizeBlocks",
+    "RMSNorm", "Real", "RealSums", "RealTable", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu",
+    "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub",
+    "SumPool2d", "Sums", "Tile", "Transpose", "Where", "WindowSum", "ZeroPoints",
 ]

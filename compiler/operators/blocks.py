@@ -43,8 +43,14 @@ class Resize(PickedAlong):
         check_choice("coordinate_mode", self.coordinate_mode, (*COORDINATES,))
         check_choice("nearest_mode", self.nearest_mode, (*NEAREST, SIMPLE))
 
-    def _shape(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Shape of the output, and scales."""
+    def sizes_and_scales(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Elements of each axis of the output for an input of a shape, and how many there are for each of the input's.
+
+        Raises
+        ------
+        PearrayError
+            If there are none, too many, or not as many numbers as axes.
+        """
         for name, given in (("scales", self.scales), ("sizes", self.sizes)):
             if given is not None and len(given) != len(shape):
                 raise PearrayError(f"{name} must have a number for each of the {len(shape)} axes of x, not "
@@ -65,7 +71,7 @@ class Resize(PickedAlong):
         return sizes, scales
 
     def _indices(self, shape: Sequence[int]) -> dict[int, np.ndarray]:
-        sizes, scales = self._shape(shape)
+        sizes, scales = self.sizes_and_scales(shape)
         if sizes == tuple(shape):
             # The runtime copies what keeps its shape, whatever the scales.
             return {}
@@ -74,7 +80,7 @@ class Resize(PickedAlong):
                 if scale != 1 or made != size}
 
     def _types(self, x: Typed) -> list[Spec]:
-        return [(self._shape(x.shape)[0], np.dtype(x.dtype))]
+        return [(self.sizes_and_scales(x.shape)[0], np.dtype(x.dtype))]
 
 
 def _image(x: Typed) -> tuple[int, int, int, int]:

@@ -108,6 +108,9 @@ class AvgPool2d(_Pool, Scaled):
     stated: ClassVar = {"x": ("x_scale", "x_zero_point"), "y": ("y_scale", "y_zero_point")}
     roundings: ClassVar = ("onnx", "float", "tflite")
 
+    #: Whether sums are divided by how many elements a window has.
+    divides: ClassVar[bool] = True
+
     x_scale: Scale = None
     x_zero_point: ZeroPoint = 0
     y_scale: Scale = None

@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 class Contraction(Operator):
     """Base of the operators whose sums are requantised: their operands and their last stages are the same.
 
-    One states the shape of its output in ``_shape``, which has channels along axis 1, and its sums in ``_sums``.
+    One states the shape of its output in ``_shape``, and its sums in ``_sums``, which have channels along axis 1.
 
     Parameters
     ----------
@@ -48,6 +48,9 @@ class Contraction(Operator):
 
     #: Dimensions of the activations and the weights.
     rank: ClassVar[int]
+
+    #: Axis of the output's channels.
+    channel_axis: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +75,7 @@ class Contraction(Operator):
         if b is not None and tuple(b.shape) not in allowed:
             raise PearrayError(f"{self.roles[2]} must have shape {' or '.join(map(str, allowed))}, "
                                f"not {tuple(b.shape)}")
-        return [(shape, self._dtype(np.dtype(x.dtype), np.dtype(w.dtype), shape[1]))]
+        return [(shape, self._dtype(np.dtype(x.dtype), np.dtype(w.dtype), shape[self.channel_axis]))]
 
     def _check_operands(self, tensors: Mapping[str, Typed]) -> None:
         kinds = {role: np.dtype(tensor.dtype) for role, tensor in tensors.items() if tensor is not None}
@@ -123,7 +126,7 @@ class Contraction(Operator):
 
     def _bias_shapes(self, y: Shape) -> list[Shape]:
         """Shapes that a bias may have."""
-        return [(y[1],)]
+        return [(y[self.channel_axis],)]
 
     def bounds(self, x_dtype: Any) -> tuple[int, int]:
         """Bounds of the stored output before any table."""

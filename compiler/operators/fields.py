@@ -45,7 +45,9 @@ def array(name: str, value: Any, allowed: str, kinds: str = "iuf") -> np.ndarray
     Those of fewer than 8 bits become bytes.
     """
     try:
-        found = None if np.ma.is_masked(value) else whole_bytes(np.asarray(value))
+        # PyTorch gives no array of a parameter unless it stops following it.
+        plain = value.detach() if getattr(value, "requires_grad", False) is True else value
+        found = None if np.ma.is_masked(value) else whole_bytes(np.asarray(plain))
     except Exception:  # What a user's own object raises when it is asked for its numbers can be anything.
         found = None
     if found is None or found.dtype.kind not in kinds:

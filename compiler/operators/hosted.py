@@ -1,22 +1,24 @@
 """A part of a network that a host computes by a runtime of its own, in the middle of a graph."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Hosted", "HostedKind"]
+__all__ = ["HostFunction", "Hosted", "HostedKind"]
 
 
-class HostedKind(NamedTuple):
+@dataclass(frozen=True)
+class HostedKind:
     """Nodes of one operator of a file that the host computes.
 
-    Members
-    -------
+    Parameters
+    ----------
     operator : str
         Operator, with its domain.
     count : int
@@ -36,13 +38,23 @@ class HostedKind(NamedTuple):
     refused: bool = True
 
 
+class HostFunction(Protocol):
+    """What the host computes."""
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
+        """Tensors made of tensors, by name."""
+
+    def write(self, path: Path) -> None:
+        """Write it as a file that its runtime reads."""
+
+
 @dataclass(frozen=True, eq=False)
 class Hosted(Operator):
     """Nodes of a file that the host computes between programs.
 
     Parameters
     ----------
-    function : callable
+    function : HostFunction
         Takes arrays by name, and gives arrays by name.
     takes : tuple of str
         Names of what it takes. The roles are their numbers behind ``x``.
@@ -54,7 +66,7 @@ class Hosted(Operator):
         Multiply-accumulates of its convolutions, matrix products and recurrences.
     """
 
-    function: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+    function: HostFunction
     takes: tuple[str, ...]
     gives: Mapping[str, Spec]
     kinds: tuple[HostedKind, ...] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,13 @@ from .fields import Index, Integers, Scale, Scales, ZeroPoint, ZeroPoints, check
 from .moved import Moved, Picked, checked_axis
 from .moves import Slice
 from .operator import Operator, Part, Quantisation, Spec, Typed
+from .several import Several
 
 __all__ = ["Concat", "Split"]
 
-#: Inputs that Concat may have.
-_MOST = 1024
-
 
 @dataclass(frozen=True, eq=False)
-class Concat(Moved):
+class Concat(Several, Moved):
     """Tensors x0, x1, ... one behind the other along an axis.
 
     With scales each input is brought to the scale and the zero point of the output, as onnxruntime's QLinearConcat
@@ -46,20 +44,10 @@ class Concat(Moved):
     y_scale: Scale = None
     y_zero_point: ZeroPoint = 0
 
-    required: ClassVar[tuple[str, ...]] = ("x0",)
-    optional: ClassVar[tuple[str, ...]] = tuple(f"x{index}" for index in range(1, _MOST))
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.x_scale is None) != (self.y_scale is None):
             raise PearrayError("x_scale and y_scale must both be given or neither")
-
-    def check_roles(self, tensors: Mapping[str, Any]) -> None:
-        """Check that the inputs are x0 to the last without a gap."""
-        wanted = [f"x{index}" for index in range(len(tensors))]
-        if not tensors or set(tensors) != set(wanted) or len(tensors) > _MOST:
-            raise PearrayError(f"{self.kind} takes tensors x0, x1 and so on, one to {_MOST} of them, got "
-                               f"{sorted(tensors)}")
 
     def _stored(self, index: int) -> tuple[np.float32, Any]:
         """Scale and zero point of an input."""

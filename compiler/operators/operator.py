@@ -1,7 +1,7 @@
 """What every operator has: roles of its tensors, shape inference, a golden model and a price."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -49,11 +49,14 @@ class Part:
         What it computes.
     inputs : mapping of str to str
         For each of its roles a role of the whole, or the name of a part before.
+    constants : mapping of str to ndarray
+        Further inputs by role, which the whole brings along.
     """
 
     name: str
     operator: "Operator"
     inputs: Mapping[str, str]
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Typed(Protocol):

@@ -81,6 +81,8 @@ class Requant:
         Type of the output; None for that of the activations.
     y_scale : float or None
         Scale of the output, which activations by table and clipping need.
+    is_int32 : bool
+        Whether sums of 16-bit operands, which must fit 32 bits, are rounded by the TFLite rule of 32 bits.
     """
 
     rounding: Rounding
@@ -93,6 +95,7 @@ class Requant:
     clamp: tuple[int, int] | None = None
     dtype: np.dtype | None = None
     y_scale: float | None = None
+    is_int32: bool = False
 
     @classmethod
     def onnx(cls, x_scale: Any, x_zero_point: Any, w_scale: Any, w_zero_point: Any, y_scale: Any,
@@ -139,14 +142,15 @@ class Requant:
             Left shift in -31..30 (negative shifts right), or one per output channel.
         x_zero_point, w_zero_point, y_zero_point : int
             Zero points.
-        rounding : {"double", "single"}
+        rounding : {"double", "single", "int32"}
             ``double`` as CONV_2D, ``single`` as FULLY_CONNECTED. With 16-bit operands ``double`` is the rule that
             TensorFlow Lite has for sums of 64 bits: one rounding of a product with the multiplier's upper 15 bits,
-            for shifts up to 7.
+            for shifts up to 7. ``int32`` is ``double`` whatever the operands, as of kernels that add these in 32 bits,
+            such as MEAN and SVDF; sums beyond are cut off.
         clamp : (int, int)
             Bounds of the output, which also choose its type: int8, uint8 or int16.
         """
-        modes = {"double": Rounding.TFLITE_DOUBLE, "single": Rounding.TFLITE_SINGLE}
+        modes = {"double": Rounding.TFLITE_DOUBLE, "single": Rounding.TFLITE_SINGLE, "int32": Rounding.TFLITE_DOUBLE}
         check_choice("rounding", rounding, modes)
         limits, dtype = bounds("clamp", clamp), storage_dtype(y_zero_point)
         if dtype is None:
@@ -154,7 +158,7 @@ class Requant:
                          if np.iinfo(kind).min <= limits[0] and limits[1] <= np.iinfo(kind).max)
         return cls(modes[rounding], *_zero_points(x_zero_point, w_zero_point, y_zero_point),
                    multiplier=_integers("multiplier", multiplier, 0, (1 << 31) - 1),
-                   shift=_integers("shift", shift, -31, 30), clamp=limits, dtype=dtype)
+                   shift=_integers("shift", shift, -31, 30), clamp=limits, dtype=dtype, is_int32=rounding == "int32")
 
     @property
     def channels(self) -> int | None:
@@ -175,7 +179,7 @@ class Requant:
         """
         assert self.multiplier is not None
         assert self.shift is not None
-        if self.rounding is Rounding.TFLITE_SINGLE or np.dtype(x_dtype).itemsize == 1:
+        if self.rounding is Rounding.TFLITE_SINGLE or self.is_int32 or np.dtype(x_dtype).itemsize == 1:
             return self.rounding, self.multiplier
         if self.shift.max() > 7:
             raise PearrayError(f"shift must be in -31..7 with 16-bit operands and double rounding, not "
@@ -189,6 +193,8 @@ class Requant:
         else:
             assert self.shift is not None
             rule, multiplier = self.tflite_rule(x_dtype)
+            if self.is_int32:
+                sums = np.clip(sums, -(1 << 31), (1 << 31) - 1)
             outputs = requantise.tflite(sums, multiplier, self.shift, self.y_zero_point, low, high, 1,
                                         "double" if rule is Rounding.TFLITE_DOUBLE else "single")
         return outputs.astype(self.output_dtype(x_dtype))

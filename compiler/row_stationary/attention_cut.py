@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +20,8 @@ _MOST_STEP, _LINE = 1 << 16, 8
 
 #: Queries of a block for which forms are compared.
 _TYPICAL_ROWS = 80
+#: Blocks of queries, and of outputs, that may have a place in the global buffer, the best first if rows are as many.
+_PLACES = (2, 2), (1, 2), (2, 1), (1, 1)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ class AttentionLayer:
         Lines of the filter buffer of a block of keys, and of values, with what passes read behind them.
     slots : int
         Blocks of keys, and of values, that have a place.
+    query_places, output_places : int
+        Blocks of queries, and of outputs, that have one in the global buffer.
+    most_rows : int
+        Most queries of a block; states and shifts of two have room.
 
     Raises
     ------
@@ -135,6 +140,8 @@ class AttentionLayer:
         self.key_lines = self._matrix_lines(self.scores, self.elements, 1)
         self.value_lines = self._matrix_lines(self.values, 1, self.width)
         self._check()
+        self.query_places, self.output_places = min(_PLACES, key=lambda places: self._price(*places))
+        self.most_rows = self._most_rows(self.query_places, self.output_places)
 
     def _forms(self, r: int, t: int, depth: int, width: int, is_exact: bool, by_line: bool) -> Iterator[Form]:
         """Ways to contract `depth` channels with `width` filters by some chains of some sets.
@@ -173,7 +180,8 @@ class AttentionLayer:
                         lines = (self._matrix_lines(scores, self.elements, 1)
                                  + self._matrix_lines(values, 1, self.width))
                         slots = min(2, room // lines)
-                        cycles, words = self._cycles(scores, values), scores.filter_cycles + values.filter_cycles
+                        cycles = self._cycles(scores, values, min(self.queries, _TYPICAL_ROWS))
+                        words = scores.filter_cycles + values.filter_cycles
                         steps = max(values.q * self.width, scores.p * self.elements)
                         if slots and steps < _MOST_STEP:
                             found.append((-slots, cycles, words, scores, values))
@@ -183,14 +191,28 @@ class AttentionLayer:
         slots, _, _, scores, values = min(found, key=lambda each: each[:3])
         return scores, values, -slots
 
-    def _cycles(self, scores: Form, values: Form) -> int:
+    def _cycles(self, scores: Form, values: Form, rows: int) -> int:
         """Cycles from a product AV to the next, about, for blocks of some queries.
 
         Filters of QK come when softmax has read the scores before, those of AV behind them.
         """
-        rows = min(self.queries, _TYPICAL_ROWS)
         keys = rows * self.score_lines + scores.filter_cycles
         return max(max(self.parts * rows * values.cycles, keys) + rows * scores.cycles, keys + values.filter_cycles)
+
+    def _price(self, queries: int, outputs: int) -> float:
+        """Cycles of all products, about, if so many blocks of queries, and of outputs, have a place.
+
+        Without a second one of outputs, the first AV of a block waits until the outputs before have been read, and
+        then for its filters, beside the QK before it. Queries come while softmax reads scores.
+        """
+        most = self._most_rows(queries, outputs)
+        if not most:
+            return float("inf")
+        scores, values, count = self.scores, self.values, -(-self.queries // most)
+        rows = -(-self.queries // count)
+        first = rows * self.sum_lines + values.depth * values.width - rows * scores.cycles
+        return (self.heads * count * -(-self.keys // self.block) * self._cycles(scores, values, rows)
+                + (self.heads * count - 1) * max(0, first) * (outputs == 1))
 
     def _check(self) -> None:
         pads, name = self.config.scratchpads, self.kernel.name
@@ -199,7 +221,7 @@ class AttentionLayer:
                 ("scratchpads.output_bytes", 2 * row, pads.output_bytes, "two rows of numerators or of outputs"),
                 ("scratchpads.channels", self.block if self.kernel.mask is not None else 1, pads.channels,
                  "a row of masks"),
-                ("global_buffer.banks * global_buffer.bank_lines", self.lines(1), self.config.buffer_lines,
+                ("global_buffer.banks * global_buffer.bank_lines", self._lines(1, 1, 1), self.config.buffer_lines,
                  "a query with its scores, numerators and outputs")):
             if given < least:
                 raise PearrayError(f"{name}: {key} must be at least {least} to hold {what}, not {given}")
@@ -240,17 +262,16 @@ class AttentionLayer:
         lanes = self.config.psum_lanes
         return -(-self.width // lanes) * lanes
 
-    def lines(self, rows: int) -> int:
-        """Lines of a block of queries: themselves and numerators twice, scores, with what is beyond, and outputs."""
+    def _lines(self, rows: int, queries: int, outputs: int) -> int:
+        """Lines of blocks of queries, of two of numerators, of scores, with what is beyond, and of outputs."""
         beyond = self.scores.psum_lines * self.scores.chunks - self.score_lines
-        return (2 * (self.query_lines(rows) + self.parts * self.numerator_lines(rows)) + rows * self.score_lines
-                + max(beyond, 0) + rows * self.sum_lines)
+        return (queries * self.query_lines(rows) + 2 * self.parts * self.numerator_lines(rows)
+                + rows * self.score_lines + max(beyond, 0) + outputs * rows * self.sum_lines)
 
-    @cached_property
-    def most_rows(self) -> int:
-        """Most queries of a block; states and shifts of two have room."""
+    def _most_rows(self, queries: int, outputs: int) -> int:
+        """Most queries of a block if so many of queries and outputs have a place; 0 if not even one has."""
         rows = min(self.queries, self.config.score_rows // 2)
-        while rows > 1 and self.lines(rows) > self.config.buffer_lines:
+        while rows and self._lines(rows, queries, outputs) > self.config.buffer_lines:
             rows -= 1
         return rows
 

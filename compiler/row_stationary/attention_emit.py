@@ -8,6 +8,7 @@ block to block, where what an AV makes joins them.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from itertools import product as product_of
 
 import numpy as np
@@ -44,8 +45,8 @@ class _Product:
 class _Emitter:
     """Emits the commands of a layer.
 
-    In the global buffer stand two blocks of queries and two of numerators, a block of scores, and one of outputs;
-    states of two blocks of queries, and shifts of two products, take turns.
+    In the global buffer stand one or two blocks of queries, two of numerators, one or two of outputs, and a block of
+    scores; states of two blocks of queries, and shifts of two products, take turns.
     """
 
     def __init__(self, layer: AttentionLayer, plan: MemoryPlan):
@@ -54,9 +55,10 @@ class _Emitter:
         self._hazards = Hazards(self.program)
         self._rows, self._line = layer.most_rows, config.line_bytes
         query, numerators = layer.query_lines(self._rows), layer.parts * layer.numerator_lines(self._rows)
-        self._queries, self._numerators = (0, query), (2 * query, 2 * query + numerators)
-        self._outputs = 2 * (query + numerators)
-        self._scores = self._outputs + self._rows * layer.sum_lines
+        places = [query] * layer.query_places + [numerators] * 2 + [self._rows * layer.sum_lines] * layer.output_places
+        *lines, self._scores = accumulate(places, initial=0)
+        behind = layer.query_places + 2
+        self._queries, self._numerators, self._outputs = lines[:behind - 2], lines[behind - 2:behind], lines[behind:]
         first = setup_size(config)
         self._setup = Region("filters", 0, first)
         self._keys = MatrixSlots(first, layer.key_lines, layer.slots, layer.elements, self._load)
@@ -115,6 +117,10 @@ class _Emitter:
         """First line of the upper or lower bytes of the numerators of a product."""
         return self._numerator_places[product.number % 2 * self._layer.parts + byte]
 
+    def _output_place(self, product: _Product) -> int:
+        """First line of the outputs of a product."""
+        return self._outputs[product.queries % len(self._outputs)]
+
     # Products.
 
     def _pass(self, form: Form, product: _Product, filters: tuple[Region, int, int, int], ifmap: tuple[int, int, int],
@@ -147,7 +153,7 @@ class _Emitter:
     def _emit_scores(self, product: _Product) -> None:
         """Emit a product QK, and the POSTs and MOVEs of its numerators."""
         layer, form, query = self._layer, self._layer.scores, product.query
-        place = self._queries[product.queries % 2]
+        place = self._queries[product.queries % len(self._queries)]
         if product.keys.is_first:
             self._load_queries(query, place)
         view = layer.kernel.k.view
@@ -183,8 +189,8 @@ class _Emitter:
             for chunk in range(form.chunks):
                 self._pass(form, product, (filters, chunk * form.width, 1, layer.width),
                            (self._numerator_place(product, byte), 0, layer.numerator_pitch),
-                           (self._outputs + chunk * form.psum_lines, layer.sum_lines), {"no_sign": 1, **fields},
-                           [shifts])
+                           (self._output_place(product) + chunk * form.psum_lines, layer.sum_lines),
+                           {"no_sign": 1, **fields}, [shifts])
         if keys.is_last:
             self._finish(product)
 
@@ -270,7 +276,8 @@ class _Emitter:
             rows = min(most, query.rows - first)
             place = self._scratchpad.take(rows * pitch)
             self._scratchpad.give_back()
-            line, region = self._outputs + first * layer.sum_lines, Region("output", place, place + rows * pitch)
+            line = self._output_place(product) + first * layer.sum_lines
+            region = Region("output", place, place + rows * pitch)
             body = {"rounding": Rounding.ONNX.value, "normalise": 1, "low": -128, "high": 127, "n_count": rows,
                     "m_count": pitch // lanes, "acc_base": line, "acc_nstep": layer.sum_lines,
                     "scale_base": product.queries % 2 * self._rows + first, "scale_nstep": 1, "out_base": place,

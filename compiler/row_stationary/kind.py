@@ -1,26 +1,35 @@
 """The row-stationary array's part of the compiler, behind the interface of every kind."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...hdl.errors import check_names, unknown
 from ...hdl.row_stationary.config import RowStationaryConfig
+from ...hdl.shell.commands import Opcode
 from ...hdl.shell.config import Config
-from ...memory import MemoryTiming
+from ...hdl.shell.ledger import Cause
+from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..graph.arithmetic import check_fixed_point, check_integers
 from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kinds import LayerPlanner, Setting
 from ..operators import Contraction
+from ..program import Program
 from ..program_step import ProgramStep
 from ..steps import Step
+from ..timing.latencies import UnendingError
+from .accesses import accesses
 from .figures import FigureCompiler, zero_share
 from .interpreter import RowStationaryInterpreter
+from .ledger import predicted_ledger
 from .planner import RowStationaryPlanner
 from .settings import read_mappings
 from .steps import PassStep
+from .timeline import timeline
 
 __all__ = ["CODED_FROM", "COMPILER"]
 
@@ -59,6 +68,12 @@ def _last(graph: Graph) -> set[str]:
     return {name for node in graph.nodes for name in node.outputs.values() if name not in read}
 
 
+def _is_timed(program: Program) -> bool:
+    """Whether all passes of a program are those of attention, which the model of time knows."""
+    return all(body.get("setup") or body.get("by_word") for stream, _, body, _, _ in program.entries()
+               if stream.opcode is Opcode.EXECUTE)
+
+
 class _Compiler(FigureCompiler):
     """Processing passes under a mapping, in integers or in 16-bit fixed point."""
 
@@ -88,6 +103,23 @@ class _Compiler(FigureCompiler):
     def interpreter(self, config: Config, dram_bytes: int) -> Interpreter:
         return RowStationaryInterpreter(_checked(config), dram_bytes)
 
+    def cycles(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> float | None:
+        if _is_timed(program):
+            with suppress(UnendingError):
+                return float(timeline(_checked(config), program, timing).cycles)
+        return None
+
+    def charges(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> Counter[Cause]:
+        if _is_timed(program):
+            with suppress(UnendingError):
+                return predicted_ledger(_checked(config), program, timing)
+        return Counter()
+
+    def counters(self, config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEMORY) -> dict[str, int]:
+        if not _is_timed(program):
+            return {}
+        return accesses(_checked(config), program) | {"cycles": timeline(_checked(config), program, timing).cycles}
+
     def work(self, config: Config, step: Step) -> int:
         if isinstance(step, ProgramStep):
             return step.work
@@ -96,6 +128,9 @@ class _Compiler(FigureCompiler):
 
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return (counts["macs"] + counts["gated"] - work) // config.pes
+
+    def products(self, config: Config, work: int) -> int:
+        return work
 
 
 COMPILER = _Compiler()

@@ -13,12 +13,12 @@ from ..placement import MemoryPlan
 from ..program import Program
 from ..residency import NEVER, Arrangement, Price, Search
 from ..steps import Step, all_of
+from ..timing.latencies import UnendingError
 from .layer import Layer
 from .schedule import schedule
 from .steps import ContractionStep
 from .strips import Chain, Stage, chains
 from .timeline import timeline
-from .timing import UnendingError
 
 __all__ = ["arrange", "price_of", "rooms"]
 

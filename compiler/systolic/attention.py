@@ -9,11 +9,11 @@ from ...memory import MemoryTiming
 from ..kernels.attention import Attention
 from ..placement import MemoryPlan
 from ..program_step import ProgramStep
+from ..timing.latencies import UnendingError
 from .attention_cut import AttentionLayer, QueryBlock
 from .attention_emit import Emission, emit
 from .program_step import program_step
 from .timeline import timeline
-from .timing import UnendingError
 
 __all__ = ["lower_attention"]
 

@@ -13,9 +13,10 @@ from ...hdl.systolic.config import SystolicConfig
 from ...hdl.systolic.slots import CONTINUATION
 from ...memory import MemoryTiming
 from ..steps import Group
+from ..timing.bursts import bursts, data_cycles
 from .handover import release
 from .steps import ContractionStep
-from .timing import Execution, Latencies, bursts, data_cycles, execution, is_toeplitz
+from .timing import Execution, Latencies, execution, is_toeplitz
 
 __all__ = ["Bounds"]
 

@@ -14,8 +14,9 @@ from ...hdl.shell.config import Config
 from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
+from ..timing.bursts import bursts, row_bursts
 from .timeline import timeline
-from .timing import Latencies, bursts, contraction_tiles, execution, is_toeplitz, row_bursts
+from .timing import Latencies, contraction_tiles, execution, is_toeplitz
 
 __all__ = ["EXACT", "contraction_tiles", "execute_cycles", "load_cycles", "predict", "row_beats", "strided_beats"]
 

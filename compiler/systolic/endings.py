@@ -14,8 +14,10 @@ from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.regions import Region, even
-from .ports import WritePort
-from .timing import Bursts, Latencies, Posting
+from ..timing.bursts import Bursts
+from ..timing.latencies import Posting
+from ..timing.ports import WritePort
+from .timing import Latencies
 
 __all__ = ["Ending", "Groups", "Work", "last_groups", "step_of"]
 

@@ -25,6 +25,7 @@ from ..program import Program
 from ..program_step import ProgramStep
 from ..residency import Arrangement
 from ..steps import Step
+from ..timing.latencies import UnendingError
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -38,7 +39,7 @@ from .row_softmax import lower_softmax
 from .steps import ContractionStep
 from .strips import Stage
 from .timeline import timeline
-from .timing import UnendingError, execution
+from .timing import execution
 
 __all__ = ["COMPILER"]
 
@@ -137,6 +138,9 @@ class _Compiler(ArrayCompiler):
 
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return counts["active"] - work
+
+    def products(self, config: Config, work: int) -> int:
+        return config.pes * work
 
 
 COMPILER = _Compiler()

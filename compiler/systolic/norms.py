@@ -27,11 +27,11 @@ from ..placement import MemoryPlan
 from ..places import Ring
 from ..program import Program
 from ..program_step import ProgramStep
+from ..timing.latencies import UnendingError
 from ..transfers import block, blocks, fill
 from .norm_layer import STATES, NormLayer, Part
 from .program_step import program_step
 from .timeline import timeline
-from .timing import UnendingError
 
 __all__ = ["lower_normalisation"]
 

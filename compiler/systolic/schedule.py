@@ -17,12 +17,12 @@ from ..program import Program, Read
 from ..schedule import OperandMemory, Posted, Scheduler
 from ..scratchpads import NoPlaceError, Scratchpad
 from ..steps import Tile, Use
+from ..timing.latencies import UnendingError
 from .cost import execute_cycles, load_cycles
 from .handover import release
 from .repeat import Repeats
 from .steps import ContractionStep
 from .timeline import timeline
-from .timing import UnendingError
 
 __all__ = ["cycles_of", "note_reads", "schedule"]
 

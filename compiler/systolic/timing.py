@@ -1,25 +1,12 @@
-"""What the engines of an accelerator with the systolic array take, in cycles, and the bursts of its transfers."""
+"""What the array of a systolic accelerator takes, in cycles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
-from ...hdl.errors import PearrayError
-from ...hdl.post.average import SEARCH, AverageWalk
-from ...hdl.post.engine import Post, output_banks
-from ...hdl.post.float_rows import FloatShare, FloatTotals
-from ...hdl.post.norms import Norms
-from ...hdl.post.row_softmax import RowPass
-from ...hdl.shell.block_walk import burst_beats
-from ...hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES
+from ...hdl.shell.commands import ADDRESS_BITS
 from ...hdl.shell.config import Config
-from ...hdl.shell.fetch import Fetch
-from ...hdl.shell.loader import Loader
-from ...hdl.shell.mover import Mover
-from ...hdl.shell.queues import slot_bits
-from ...hdl.shell.storer import Storer
-from ...hdl.shell.writer import Writer
 from ...hdl.systolic.array import SystolicArray
 from ...hdl.systolic.execute import Execute
 from ...hdl.systolic.slots import (
@@ -32,10 +19,9 @@ from ...hdl.systolic.slots import (
     tile_slots,
     toeplitz_slots,
 )
-from ...memory import MemoryTiming
+from ..timing.latencies import SharedLatencies
 
-__all__ = ["Bursts", "Execution", "Latencies", "Posting", "UnendingError", "bursts", "continues", "contraction_tiles",
-           "data_cycles", "execution", "is_toeplitz", "row_bursts"]
+__all__ = ["Execution", "Latencies", "continues", "contraction_tiles", "execution", "is_toeplitz"]
 
 #: ``w_pitch`` of rows of weights that stand one operand before the row before.
 _BACK = (1 << ADDRESS_BITS) - 1
@@ -48,92 +34,10 @@ def contraction_tiles(rows: int, k_total: int, run: int, fold: int) -> int:
     whole, rest = divmod(k_total, run)
     return whole * -(-run // rows) + -(-rest // rows)
 
+@dataclass(frozen=True, kw_only=True)
+class Latencies(SharedLatencies):
+    """What the engines of a configuration take, in cycles."""
 
-class UnendingError(PearrayError):
-    """A program that would never end, as far as the model of time can tell."""
-
-
-class Bursts(NamedTuple):
-    """Bursts of a LOAD, STORE or MOVE."""
-
-    #: Beats of each, in order.
-    sizes: tuple[int, ...]
-    #: Bursts of the last row.
-    last_row: int
-    #: Whether all have the same beats.
-    even: bool
-
-
-def _row_bursts(beat: int, burst: int, start: int, length: int) -> tuple[int, ...]:
-    """Beats of each burst of a row of `length` bytes at byte `start` of a block of `burst` beats."""
-    first, last = start // beat, (start + length - 1) // beat
-    sizes = []
-    while first <= last:
-        end = min(last, first // burst * burst + burst - 1)
-        sizes.append(end - first + 1)
-        first = end + 1
-    return tuple(sizes)
-
-
-@lru_cache(1 << 11)
-def _block_bursts(beat: int, burst: int, start: int, length: int, inner: tuple[int, int],
-                  outer: tuple[int, int]) -> Bursts:
-    """Bursts of rows whose (count, step) are `inner` and `outer`, steps modulo a block of `burst` beats."""
-    modulus, rows = beat * burst, {}
-    sizes: list[int] = []
-    row: tuple[int, ...] = ()
-    for second in range(outer[0]):
-        for first in range(inner[0]):
-            at = (start + second * outer[1] + first * inner[1]) % modulus
-            if at not in rows:
-                rows[at] = _row_bursts(beat, burst, at, length)
-            row = rows[at]
-            sizes += row
-    return Bursts(tuple(sizes), len(row), min(sizes) == max(sizes))
-
-
-def row_bursts(config: Config, start: int, length: int, rows: tuple[int, int]) -> Bursts:
-    """Bursts of rows of `length` bytes from address `start` on: how many, and how far from one to the next."""
-    beat, burst = config.beat_bytes, burst_beats(config)
-    return _block_bursts(beat, burst, start % (beat * burst), length, (rows[0], rows[1] % (beat * burst)), (1, 0))
-
-
-def bursts(config: Config, body: Mapping[str, int]) -> Bursts:
-    """Bursts of a LOAD, STORE or MOVE.
-
-    A fill is cut by its addresses on chip, a MOVE by those of its target, all others by those in memory.
-    """
-    beat, burst = config.beat_bytes, burst_beats(config)
-    modulus = beat * burst
-    if body.get("profile"):
-        return _block_bursts(beat, burst, body["dram"] % modulus, 16, (1, 0), (1, 0))
-    if body.get("fill"):
-        start, step1, step2 = body["address"], body["step1"], body["step2"]
-    elif "target" in body:
-        start, step1, step2 = body["target"], body["target_step1"], body["target_step2"]
-    else:
-        start, step1, step2 = body["dram"], body["dram_step1"], body["dram_step2"]
-    return _block_bursts(beat, burst, start % modulus, body["length"], (body["count1"], step1 % modulus),
-                         (body["count2"], step2 % modulus))
-
-
-def data_cycles(config: Config, timing: MemoryTiming) -> list[int]:
-    """Cycles of the data channel for a burst of as many beats as the index says."""
-    rate, most = timing.beats_per_cycle, max(burst_beats(config), COMMAND_BYTES // config.beat_bytes, 1)
-    return [beats if rate == 1 else max(beats, round(beats / rate)) for beats in range(most + 1)]
-
-
-@dataclass(frozen=True)
-class Latencies:
-    """What a configuration's engines take, in cycles."""
-
-    #: Beats of a command, and for each queue the number of that with the last bit of its commands.
-    beats: int
-    needed: tuple[int, ...]
-    #: Commands in flight.
-    ahead: int
-    #: From a beat that was read to its place in a scratchpad.
-    load_done: int
     #: From the last operand vector of an EXECUTE to its completion.
     through: int
     #: Of preparing an EXECUTE; of a tile's weights, from the top and from the left.
@@ -150,101 +54,19 @@ class Latencies:
     turns: int
     leaving: int
     drain: int
-    #: Groups of lanes in a row; from a POST's acceptance to its first group; from a group to its output; from the
-    #: first group to where the next POST may be accepted at least; rows of a POST's last tile with which its bank may
-    #: be taken; by how much later all but that is if its sums are those of pairs or averages, and if it makes
-    #: numerators of softmax, or of elements normalised by their row's root; cycles from a tile of an average, or of
-    #: sums of rows in float32, to the next at least; from the last group of softmax to the first of normalised rows;
-    #: and from that of a row whose root a command waits for to its first, and from a root to the next.
-    groups: int
-    start: int
-    post: int
-    settings: int
-    few: int
-    pair: int
-    softmax: int
-    norm: int
-    average: int
-    float_row: int
-    quotient: int
-    root: int
-    root_period: int
-    #: From a burst of a STORE to its first beat on the bus.
-    store_data: int
-    #: From a beat of a MOVE that is read to its place.
-    move_done: int
 
     @staticmethod
     @cache
     def of(config: Config) -> "Latencies":
-        """Latencies of a configuration."""
-        beats = max(1, COMMAND_BYTES // config.beat_bytes)
-        width = config.memory.data_width
-        rows, arithmetic = config.array.rows, config.arithmetic
+        """SharedLatencies of a configuration."""
+        arithmetic = config.arithmetic
         return Latencies(
-            beats, tuple((slot_bits(queue, config.commands) - 1) // width for queue in config.commands.queues),
-            Fetch.ahead_of(config),
-            Loader.latency_of(config), Execute.through_of(config),
-            PREPARATION, tile_slots(config, left=False), tile_slots(config, left=True),
-            toeplitz_slots(config), continuing_slots(config), continuing_wait(config),
-            arithmetic.add_latency, SystolicArray.drain_interval_of(rows, arithmetic) - 1, drain_cycles(config),
-            config.array.cols // config.post.lanes, Post.START, Post.latency_of(config),
-            Post.settings_cycle_of(config), Post.few_of(config, Execute.untouched_of(config)),
-            Post.pair_delay_of(config), Post.softmax_delay_of(config), Post.norm_delay_of(config),
-            AverageWalk.PERIOD, FloatTotals.period_of(config.post.lanes),
-            Post.quotient_delay_of(config) if config.has_softmax else 0,
-            Post.root_delay_of(config), Norms.PERIOD,
-            Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
-            Mover.latency_of(config, output_banks(config)))
-
-    def of_row(self, body: Mapping[str, int]) -> int:
-        """Groups of lanes of which a POST makes a row."""
-        if self.rows_first(body):
-            return 1
-        return body["last_group"] + 1 if body.get("transposed") else self.groups
-
-    @staticmethod
-    def rows_first(body: Mapping[str, int]) -> bool:
-        """Whether a POST goes over one group of all rows after another."""
-        return bool(body.get("float_row")) and body["row_pass"] == RowPass.TOTAL
-
-    def posting(self, body: Mapping[str, int]) -> "Posting":
-        """What a POST takes: one group a cycle, but for the states of averages."""
-        row_pass, of_row = body.get("row_pass", RowPass.NONE), self.of_row(body)
-        tiles, tile = body["n_count"], body["m_count"] * of_row
-        searches = SEARCH * bool(body.get("search"))
-        averages = bool(body.get("average") or searches)
-        late = self.pair if averages or body.get("pair") or body.get("product") or row_pass else 0
-        if body.get("float_row") and row_pass == RowPass.SHARE:
-            late += FloatShare.LATENCY
-        late = self.softmax if body.get("softmax") else self.norm if body.get("normed") else late
-        period = self.average if averages else self.float_row if self.rows_first(body) else 0
-        groups = (tiles - 1) * max(tile, period) + tile
-        read, written = (tiles - searches) * tile, tiles * tile // (body.get("reduce", 0) + 1)
-        if averages:
-            written = tile if searches else 0
-        if body.get("moments") or row_pass not in (RowPass.NONE, RowPass.SHARE):
-            written = 0
-        # An EXECUTE need only wait until the sums will have been read when it reaches them.
-        left = max(min(body["m_count"], max(self.few, body.get("release", 0))) * of_row, 1)
-        return Posting(self.start - 1 + max(groups, self.settings + 1) + late, self.start + groups - left,
-                       self.start + groups + self.post + late, read, written, groups)
-
-
-class Posting(NamedTuple):
-    """Cycles from a POST's acceptance."""
-
-    #: To when the next one may be accepted.
-    ready: int
-    #: Until it counts for EXECUTEs that wait for it.
-    released: int
-    #: To its completion.
-    done: int
-    #: Groups whose sums are read, and groups of outputs that are written.
-    read: int
-    written: int
-    #: Cycles from the first group to that behind the last.
-    walked: int
+            **SharedLatencies.shared(config, Execute.untouched_of(config)),
+            through=Execute.through_of(config), prepare=PREPARATION,
+            slots_top=tile_slots(config, left=False), slots_left=tile_slots(config, left=True),
+            slots_toeplitz=toeplitz_slots(config), slots_continuing=continuing_slots(config),
+            wait_continuing=continuing_wait(config), turns=arithmetic.add_latency,
+            leaving=SystolicArray.drain_interval_of(config.array.rows, arithmetic) - 1, drain=drain_cycles(config))
 
 
 class Execution(NamedTuple):

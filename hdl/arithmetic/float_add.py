@@ -1,8 +1,10 @@
 """Addition of two float32 numbers, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .stages import Stages, named
 
 __all__ = ["FloatAdd"]
 
@@ -45,7 +47,6 @@ class FloatAdd(wiring.Component):
         if not 0 <= latency <= self.MOST:
             raise ValueError(f"latency of an addition must be in 0..{self.MOST}, not {latency}")
         self._latency = latency
-        self._part = 0
         super().__init__({"a": In(32), "b": In(32), "sum": Out(32)})
 
     @property
@@ -56,37 +57,37 @@ class FloatAdd(wiring.Component):
     def elaborate(self, platform):
         """Build the pipeline: compare, exchange, align in two parts, add, normalise in two parts, round."""
         m = Module()
+        stages = Stages(m, self._latency, self.MOST)
 
-        self._part = 0
-        a, b, less = self._end(m, self.a, self.b, self.a[:31] < self.b[:31])
-        large, small, special, number = self._order(m, a, b, less)
+        a, b, less = stages.end(self.a, self.b, self.a[:31] < self.b[:31])
+        large, small, special, number = self._order(m, stages, a, b, less)
         sign, opposite = large[31], large[31] ^ small[31]
         # The least exponent stands for no bit that is not stored; its weight is that of exponent 1.
         above = Cat(large[:_FRACTION], large[_FRACTION:31].any())
         aligned = Cat(Const(0, _ALIGNED - _FRACTION - 1), small[:_FRACTION], small[_FRACTION:31].any())
-        distance = self._named(m, "distance", self._exponent(large) - self._exponent(small))
+        distance = named(m, "distance", self._exponent(large) - self._exponent(small))
         exponent = self._exponent(large)[:8]
         for steps in ((4, 3, 2), (1, 0)):
             if steps[0] == 4:
                 # Nothing but the sticky bit is left beyond 31.
-                aligned = self._named(m, "aligned", Mux(distance[5:8].any(), aligned.any(), aligned))
+                aligned = named(m, "aligned", Mux(distance[5:8].any(), aligned.any(), aligned))
             for step in steps:
                 shifted = Cat(aligned[:(1 << step) + 1].any(), aligned[(1 << step) + 1:])
-                aligned = self._named(m, f"aligned_{step}", Mux(distance[step], shifted, aligned))
-            sign, opposite, special, number, exponent, above, aligned, distance = self._end(
-                m, sign, opposite, special, number, exponent, above, aligned, distance[:5])
+                aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted, aligned))
+            sign, opposite, special, number, exponent, above, aligned, distance = stages.end(
+                sign, opposite, special, number, exponent, above, aligned, distance[:5])
 
         # One bit above for the carry, whose weight is that of the next exponent.
         terms = Cat(Const(0, _ALIGNED - _FRACTION - 1), above), aligned
-        total = self._named(m, "total", Mux(opposite, terms[0] - terms[1], terms[0] + terms[1])[:_ALIGNED + 1])
-        sign, special, number, exponent, total = self._end(
-            m, sign & ~(opposite & (terms[0] == terms[1])), special, number, exponent + 1, total)
+        total = named(m, "total", Mux(opposite, terms[0] - terms[1], terms[0] + terms[1])[:_ALIGNED + 1])
+        sign, special, number, exponent, total = stages.end(
+            sign & ~(opposite & (terms[0] == terms[1])), special, number, exponent + 1, total)
         for steps in ((16, 8), (4, 2, 1)):
             for step in steps:
-                take = self._named(m, f"take_{step}", ~total[-step:].any() & (exponent > step))
-                total = self._named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
-                exponent = self._named(m, f"exponent_{step}", Mux(take, exponent - step, exponent)[:9])
-            sign, special, number, exponent, total = self._end(m, sign, special, number, exponent, total)
+                take = named(m, f"take_{step}", ~total[-step:].any() & (exponent > step))
+                total = named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
+                exponent = named(m, f"exponent_{step}", Mux(take, exponent - step, exponent)[:9])
+            sign, special, number, exponent, total = stages.end(sign, special, number, exponent, total)
 
         low = len(total) - _FRACTION - 1
         up = total[low - 1] & (total[:low - 1].any() | total[low])
@@ -94,35 +95,19 @@ class FloatAdd(wiring.Component):
         rounded = (Cat(total[low:-1], Mux(total[-1], exponent[:8], 0)) + up)[:31]
         beyond = special | (total[-1] & (exponent >= _SPECIAL))
         infinite = Cat(Const(0, _FRACTION - 1), ~number, Const(_SPECIAL, 8))
-        (found,) = self._end(m, Cat(Mux(beyond, infinite, rounded), sign & number))
+        (found,) = stages.end(Cat(Mux(beyond, infinite, rounded), sign & number))
         m.d.comb += self.sum.eq(found)
 
         return m
 
-    def _end(self, m, *values):
-        """End a part: registers, or none."""
-        part, self._part = self._part, self._part + 1
-        if (part + 1) * self._latency // self.MOST == part * self._latency // self.MOST:
-            return values
-        registers = [Signal(value.shape(), name=f"part_{part}_{index}", reset_less=True)
-                     for index, value in enumerate(values)]
-        m.d.sync += [register.eq(value) for register, value in zip(registers, values, strict=True)]
-        return registers
-
     @staticmethod
-    def _named(m, name, value):
-        """Give a value that is used often a signal."""
-        signal = Signal(value.shape(), name=name)
-        m.d.comb += signal.eq(value)
-        return signal
-
-    def _order(self, m, a, b, less):
+    def _order(m, stages, a, b, less):
         """Put the greater magnitude first; tell whether the sum is infinite or no number, and whether it is one."""
-        large = self._named(m, "large", Mux(less, b, a))
-        small = self._named(m, "small", Mux(less, a, b))
+        large = named(m, "large", Mux(less, b, a))
+        small = named(m, "small", Mux(less, a, b))
         special = large[_FRACTION:31].all()
         number = ~special | ~(large[:_FRACTION].any() | small[_FRACTION:31].all() & (large[31] ^ small[31]))
-        return self._end(m, large, small, special, number)
+        return stages.end(large, small, special, number)
 
     @staticmethod
     def _exponent(term):

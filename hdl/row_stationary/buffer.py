@@ -245,7 +245,7 @@ class LineReader(wiring.Component):
         Lines.
     """
 
-    _HELD = 4
+    HELD = 4
 
     def __init__(self, lines: int, width: int, along):
         self._result = data.StructLayout({"line": width, "along": along})
@@ -259,14 +259,14 @@ class LineReader(wiring.Component):
         """Build the queue of lines, and count its places."""
         m = Module()
 
-        m.submodules.queue = queue = StreamFIFO(self._result, self._HELD)
-        taken = Signal(range(self._HELD + 1))
+        m.submodules.queue = queue = StreamFIFO(self._result, self.HELD)
+        taken = Signal(range(self.HELD + 1))
         put = Signal()
         get = Signal()
         m.d.comb += [
-            self.port.address.valid.eq(self.i.valid & (taken != self._HELD)),
+            self.port.address.valid.eq(self.i.valid & (taken != self.HELD)),
             self.port.address.payload.eq(self.i.payload.address),
-            self.i.ready.eq(self.port.address.ready & (taken != self._HELD)),
+            self.i.ready.eq(self.port.address.ready & (taken != self.HELD)),
             put.eq(self.i.valid & self.i.ready),
             get.eq(self.o.valid & self.o.ready),
             queue.i.valid.eq(delay(m, put, ReadLines.LATENCY, name="put_delayed")),

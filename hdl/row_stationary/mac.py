@@ -101,6 +101,11 @@ class WindowMAC(wiring.Component):
             "filter_write": Out(1),
         })
 
+    @staticmethod
+    def latency_of(arithmetic: Arithmetic) -> int:
+        """Return the cycles from the last product of a sum, when it begins, to the sum."""
+        return arithmetic.product_latency + 3
+
     def elaborate(self, platform):
         """Build the scratchpads, the sequence and the multiply-accumulate pipeline."""
         m = Module()

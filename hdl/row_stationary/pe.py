@@ -72,7 +72,7 @@ class RowStationaryPE(Unit):
         If the arithmetic takes more than one cycle to add.
     """
 
-    _QUEUED = 8
+    QUEUED = 8
 
     def __init__(self, arithmetic: Arithmetic, ifmap_words: int, filter_words: int, psum_words: int,
                  filter_lanes: int, psum_lanes: int, filter_queue: int = 0):
@@ -110,7 +110,7 @@ class RowStationaryPE(Unit):
         m.submodules.shapes = shapes = StreamFIFO(self._shape, 2)
         wiring.connect(m, wiring.flipped(self.shape), shapes.i)
         wiring.connect(m, shapes.o, mac.shape)
-        m.submodules.ifmap_queue = ifmap = StreamFIFO(self.ifmap.payload.shape(), self._QUEUED)
+        m.submodules.ifmap_queue = ifmap = StreamFIFO(self.ifmap.payload.shape(), self.QUEUED)
         wiring.connect(m, wiring.flipped(self.ifmap), ifmap.i)
         wiring.connect(m, ifmap.o, mac.ifmap)
         if self._filter_queue:

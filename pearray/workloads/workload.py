@@ -28,7 +28,7 @@ from ..compiler.operators import (
     Softmax,
 )
 from ..compiler.operators.fields import check_size
-from ..hdl.errors import PearrayError, unknown
+from ..hdl.errors import PearrayError, is_file, unknown
 from ..hdl.shell.config import Config
 from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT, drawn
@@ -130,7 +130,7 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
         return named[name]
     if name in IMAGE_NETWORKS:
         return _image_network
-    if name.endswith((".onnx", ".tflite")) or Path(name).is_file():
+    if name.endswith((".onnx", ".tflite")) or is_file(name):
         return file_workload
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
@@ -174,7 +174,7 @@ def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int
 
 
 def _sizes(name: str, pattern: str, form: str) -> list[int]:
-    match = re.fullmatch(pattern, name)
+    match = re.fullmatch(pattern, name, re.ASCII)
     if match is None or max(map(len, match.groups())) > len(str(LARGEST)):
         raise PearrayError(f"workload {name!r} must have the form {form}, with integers up to {LARGEST}")
     return [int(text) for text in match.groups()]

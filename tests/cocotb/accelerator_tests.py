@@ -2,12 +2,11 @@
 
 import json
 import os
-from functools import partial
 
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles
-from drawn_graphs import GRAPHS, graphs_of
+from draws import draw, draws_of, is_refusal
 from environment import CHANNELS, ERROR, Coverage, Environment
 from kinds import PROGRAMS, Case, MovesKind
 
@@ -15,21 +14,16 @@ import pearray as pe
 from pearray.hdl.shell.registers import Cause
 
 KIND = {kind.name: kind for kind in PROGRAMS}[os.environ["KIND"]]
-SEED, CASES = json.loads(os.environ["SEED"]), json.loads(os.environ["CASES"])
+SEED, ROUNDS = json.loads(os.environ["SEED"]), json.loads(os.environ["ROUNDS"])
 
-#: Operators that a run draws. Gradients are exact sums, which an array of fixed point does not have.
-NAMES = ("gemm", "conv") if KIND.dtype == np.int16 else ("gemm", "conv", "gradient")
+#: What a round draws: every operator that the accelerator has the functions for, and programs that none is compiled to.
+PROGRAM = "program"
+NAMES = draws_of(KIND.small) + [PROGRAM] * 3 * isinstance(KIND, MovesKind)
 #: Of those, what reads and writes all bytes of its tensors, so that an error on any of them must be met.
-WHOLE = ("gemm",)
-#: Further graphs: those of functions that few accelerators have.
-DRAWN = {name: make for name, make in graphs_of(KIND.small).items() if GRAPHS[name].needs}
-NAMES += tuple(DRAWN)
-if isinstance(KIND, MovesKind):
-    NAMES += ("program",)
-    WHOLE += ("program",)
+WHOLE = [name for name in NAMES if name in ("gemm", "fixed_gemm", PROGRAM)]
 
 #: Elements of inputs of a graph that is drawn: the bus models take about a millisecond for a cycle.
-MOST_ELEMENTS = 1500
+MOST_ELEMENTS = 500
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
@@ -41,74 +35,27 @@ COVERAGE = Coverage([
 ])
 
 
-def case_of(rng, operator, tensors, role, **arguments):
-    """Compile an operator, with a bias or none, whose outputs spread over their range, or are sums."""
-    sums = operator(**arguments).golden(tensors)["y"]
-    made = operator(**arguments, requant=KIND.requant(rng, float(np.std(sums)) or 1.0))
-    if rng.random() < 0.5:
-        tensors[role] = rng.integers(-1000, 1000, sums.shape[1]).astype(KIND.biases)
-    return compiled(Case(made, tensors))
-
-
-def compiled(case):
-    """Compile a case, and count the types of its outputs."""
-    for made in case.expected.values():
-        COVERAGE.hit(f"output {made.dtype}")
-    return case.compile(KIND.small)
-
-
-def random_gemm(rng):
-    m, k, n = (int(size) for size in rng.integers(1, 20, 3))
-    COVERAGE.hit("operator gemm")
-    tensors = {"a": KIND.operands(rng, (m, k)), "b": KIND.operands(rng, (k, n))}
-    return case_of(rng, pe.Gemm, tensors, "c")
-
-
-def random_convolution(rng):
-    n, c, m = (int(size) for size in rng.integers(1, [3, 6, 10]))
-    r, s = (int(size) for size in rng.integers(1, 4, 2))
-    h, w = (int(size) for size in rng.integers(3, 8, 2))
-    COVERAGE.hit("operator conv")
-    tensors = {"x": KIND.operands(rng, (n, c, h, w)), "w": KIND.operands(rng, (m, c, r, s))}
-    return case_of(rng, pe.Conv2d, tensors, "b", stride=int(rng.integers(1, 3)),
-                   padding=int(rng.integers(0, min(r, s))))
-
-
-def random_gradient(rng):
-    n, c, m = (int(size) for size in rng.integers(1, [3, 6, 10]))
-    r, s = (int(size) for size in rng.integers(1, 4, 2))
-    h, w = (int(size) for size in rng.integers(3, 8, 2))
-    COVERAGE.hit("operator gradient")
-    operator = pe.Conv2dGrad(stride=int(rng.integers(1, 3)), padding=int(rng.integers(0, 3)))
-    shapes = {"x": (n, c, h, w), "w": (m, c, r, s)}
-    if rng.random() < 0.3:
-        operator, shapes = pe.LinearGrad(), {"x": (h, c * w), "w": (m, c * w)}
-    tensors = {role: KIND.operands(rng, shape) for role, shape in shapes.items()}
-    tensors["dy"] = KIND.operands(rng, operator.forward.infer(tensors)["y"][0])
-    return compiled(Case(operator, tensors))
-
-
-def random_graph(name, rng):
-    """Draw a graph of a function that few accelerators have: attention with any mask, norms of any rows."""
-    while True:
-        graph, inputs = DRAWN[name](rng, KIND.small)
-        if sum(value.size for value in (*inputs.values(), *graph.constants.values())) <= MOST_ELEMENTS:
-            break
+def random_case(rng, name=None):
+    """Draw a case that the accelerator can hold, of any operator or of the one named, and count it."""
+    name = NAMES[int(rng.integers(len(NAMES)))] if name is None else name
+    if name == PROGRAM:
+        case = KIND.random(rng).compile(KIND.small)
+    else:
+        case = compiled(rng, name)
+        for made in case.expected.values():
+            COVERAGE.hit(f"output {made.dtype}")
     COVERAGE.hit(f"operator {name}")
-    return Case.of(graph, inputs).compile(KIND.small)
+    return case
 
 
-def random_program(rng):
-    COVERAGE.hit("operator program")
-    return KIND.random(rng).compile(KIND.small)
-
-
-def random_case(rng):
-    return MAKERS[NAMES[int(rng.integers(len(NAMES)))]](rng)
-
-
-MAKERS = {"gemm": random_gemm, "conv": random_convolution, "gradient": random_gradient, "program": random_program,
-          **{name: partial(random_graph, name) for name in DRAWN}}
+def compiled(rng, name):
+    """Draw graphs until one is small, and the accelerator can hold it."""
+    while True:
+        try:
+            return Case.of(*draw(rng, KIND.small, name, MOST_ELEMENTS)).compile(KIND.small)
+        except pe.PearrayError as error:
+            if not is_refusal(error):
+                raise
 
 
 async def environment(dut, number):
@@ -119,12 +66,11 @@ async def environment(dut, number):
 
 @cocotb.test(timeout_time=500, timeout_unit="ms")
 async def random_shapes_and_stalls(dut):
-    """Programs follow one another, each with other shapes and other stalls."""
+    """Programs follow one another, of every operator, each with other shapes and other stalls."""
     bench, rng = await environment(dut, 0)
-    for number in range(CASES):
-        # Each kind of case meets others in its turn.
-        bench.stall([0.0, 0.2, 0.5, 0.8][(number + number // len(NAMES)) % 4])
-        case = MAKERS[NAMES[number % len(NAMES)]](rng)
+    for number, name in enumerate(rng.permutation(NAMES * ROUNDS)):
+        bench.stall(float(rng.choice([0.0, 0.2, 0.5, 0.8])))
+        case = random_case(rng, name)
         dut._log.warning("case %d: %s", number, case.operator)
         await bench.check(case)
 
@@ -135,7 +81,7 @@ async def error_responses(dut):
     bench, rng = await environment(dut, 1)
     for number, cause in enumerate((Cause.READ_SLVERR, Cause.READ_DECERR, Cause.WRITE_SLVERR,
                                     Cause.WRITE_DECERR)):
-        case = MAKERS[WHOLE[number % len(WHOLE)]](rng)
+        case = random_case(rng, WHOLE[number % len(WHOLE)])
         bench.stall([0.0, 0.3][number % 2])
         bench.load(case)
         blocks = case.compiled.inputs if "READ" in cause.name else case.compiled.outputs

@@ -8,7 +8,7 @@ import pytest
 from hosted_networks import drawn
 from onnx_chain import dequantised, stored
 from onnx_models import draw, make_model
-from public_networks import reference
+from onnx_whole import reference
 
 import pearray as pe
 from pearray.cli import main

@@ -13,7 +13,7 @@ from pearray.compiler.placement import MemoryPlan
 from pearray.compiler.program import Program
 from pearray.golden.row_stationary import Mapping
 from pearray.hdl.row_stationary.commands import COMMANDS
-from pearray.report import compare, figure_table, run_record
+from pearray.report import compare, figure_table, first_difference, run_record
 from pearray.results import record_bytes, result_of
 from pearray.sim.engine import Outcome
 
@@ -138,3 +138,15 @@ def test_every_output_of_a_layer_is_checked(rng, chip):
     assert (record["checked"], record["mismatches"]) == (2 * size, size)
     assert [(layer["output"], layer["checked"], layer["mismatches"]) for layer in record["layers"]] == [
         ("first_y", 2 * size, size), ("second_y", size, size)]
+
+
+def test_the_first_difference_is_named():
+    """Whoever debugs a mismatch would have to find it again: tensor, index, got and wanted, or what is wrong of all."""
+    golden = {"x": np.zeros((2, 3), np.int8), "y": np.arange(6, dtype=np.int8).reshape(2, 3)}
+    assert first_difference(golden, golden) is None
+    wrong = golden | {"y": golden["y"].copy()}
+    wrong["y"][1, 0] = -4
+    wrong["y"][1, 2] = 9
+    assert first_difference(wrong, golden) == "y[1, 0] is -4, and should be 3"
+    assert first_difference({"y": golden["y"].astype(np.int16)}, golden) == (
+        "y is int16 of shape (2, 3), and should be int8 of shape (2, 3)")

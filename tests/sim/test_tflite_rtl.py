@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import SMALL as ACCELERATORS
 
 import pearray as pe
 
@@ -12,6 +13,7 @@ pytest.importorskip("tflite")
 
 from tflite_draw import values
 from tflite_draw_moves import FAMILIES, draw
+from tflite_draw_words import WORDS, draw_words
 from tflite_models import reference
 from tflite_networks import NETWORKS
 
@@ -20,11 +22,11 @@ SMALL = pe.load_config(Path(__file__).parents[1] / "cocotb" / "configuration.tom
                        {"post.row_softmax": 1, "post.float_softmax": 1}).hardware
 
 
-def check(path, content, inputs, keep=None):
+def check(path, content, inputs, keep=None, on=SMALL):
     """Run a model, and compare each tensor that is kept with LiteRT's."""
     path.write_bytes(content)
     theirs = reference(content, inputs)
-    outputs = pe.run(pe.load_tflite(path), inputs, on=SMALL, keep=keep, effort=0).outputs
+    outputs = pe.run(pe.load_tflite(path), inputs, on=on, keep=keep, effort=0).outputs
     assert outputs
     for name in outputs.keys() & theirs.keys():
         np.testing.assert_array_equal(outputs[name], theirs[name], name)
@@ -37,6 +39,12 @@ def test_operators_equal_litert(families, rng, tmp_path):
         # What is only another view of a tensor has nothing to run.
         if family not in ("reshape", "squeeze"):
             check(tmp_path / "model.tflite", *draw(family, rng))
+
+
+def test_operators_of_words_equal_litert(rng, tmp_path):
+    """As above, of activations of 16 bits."""
+    for name in WORDS:
+        check(tmp_path / "model.tflite", *draw_words(name, rng), on=ACCELERATORS["systolic-16"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)

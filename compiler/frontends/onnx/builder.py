@@ -14,8 +14,8 @@ from ...operators.operator import Operator
 from ..building import GraphBuilder, same_padding
 
 __all__ = [
-    "HANDLERS", "MICROSOFT", "OWN", "Builder", "NodeError", "OnnxNode", "Quantisation", "attempt", "handles", "one",
-    "spatial_padding", "two",
+    "HANDLERS", "MICROSOFT", "OWN", "Builder", "Handler", "NodeError", "OnnxNode", "Quantisation", "attempt", "handles",
+    "one", "spatial_padding", "two",
 ]
 
 MICROSOFT = "com.microsoft"
@@ -205,7 +205,7 @@ class Builder(GraphBuilder):
         """Return height and width of a tensor that must be an image."""
         shape = self.tensor(name).shape
         if len(shape) != 4:
-            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), not shape {shape}")
+            raise PearrayError(f"input {name!r} must have 4 dimensions (N, C, H, W), or 3 (N, C, L), not shape {shape}")
         return shape[2], shape[3]
 
     def quantisation(self, node: OnnxNode, index: int, what: str, dtype: Any = None,

@@ -11,8 +11,9 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, one, spatial_padding, two
+from .rows import of_images, of_whole_images
 
-__all__ = ["add_limited", "output_of"]
+__all__ = ["add_limited", "output_of", "stored_input"]
 
 _WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": None, "pads": None, "strides": None}
 
@@ -42,6 +43,7 @@ def _gap(size: int, taps: int, stride: int, dilation: int) -> int:
 
 
 @handles("MaxPool")
+@of_images()
 def _max_pool(node: OnnxNode, graph: Builder) -> None:
     if any(node.outputs[1:]):
         raise PearrayError(f"output {node.outputs[1]!r} is not supported; only the first one is")
@@ -51,7 +53,7 @@ def _max_pool(node: OnnxNode, graph: Builder) -> None:
     graph.add(node, MaxPool2d(**window, dilation=dilations), {"x": node.inputs[0]})
 
 
-def _input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> Quantisation:
+def stored_input(node: OnnxNode, graph: Builder, what: str, tensor: int) -> Quantisation:
     """Scale, zero point and range of the operand that stands before them; an absent zero point is 0."""
     dtype = graph.tensor(node.inputs[tensor]).dtype
     found = graph.quantisation(node, tensor + 1, what, dtype, dtype)
@@ -100,7 +102,26 @@ def add_limited(node: OnnxNode, graph: Builder, operator: Operator, inputs: dict
     graph.add(node, Lookup(_narrowed(every_value(graph.tensor(whole).dtype), clamp)), {"x": whole}, bounds=clamp)
 
 
-@handles("QLinearAveragePool", "QLinearGlobalAveragePool", domain=MICROSOFT)
+@handles("QLinearAveragePool", domain=MICROSOFT)
+@of_images()
+def _windowed_average(node: OnnxNode, graph: Builder) -> None:
+    _average_pool(node, graph)
+
+
+@handles("QLinearGlobalAveragePool", domain=MICROSOFT)
+@of_whole_images
+def _global_average(node: OnnxNode, graph: Builder) -> None:
+    _average_pool(node, graph)
+
+
+@handles("GlobalMaxPool")
+@of_whole_images
+def _global_max_pool(node: OnnxNode, graph: Builder) -> None:
+    node.take()
+    graph.image(node.inputs[0])
+    graph.add(node, MaxPool2d(), {"x": node.inputs[0]})
+
+
 def _average_pool(node: OnnxNode, graph: Builder) -> None:
     is_global = node.op_type == "QLinearGlobalAveragePool"
     own = {} if is_global else _WINDOW | {"count_include_pad": 0, "dilations": None}
@@ -112,7 +133,7 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
         if two("dilations", taken["dilations"], (1, 1)) != (1, 1):
             raise PearrayError(f"dilations must be 1 for an average, not {taken['dilations']}")
         window = _pooling(taken, size, (1, 1)) | {"count_include_pad": bool(taken["count_include_pad"])}
-    x, y = _input(node, graph, "x", 0), output_of(node, graph, "y", 3, taken["activation"])
+    x, y = stored_input(node, graph, "x", 0), output_of(node, graph, "y", 3, taken["activation"])
     dtype = graph.tensor(node.inputs[0]).dtype
     _check_types(node, x=dtype, y=y.zero_point.dtype)
     rounding = _rounding(taken["is_float"], x, y)
@@ -130,7 +151,7 @@ def _average_pool(node: OnnxNode, graph: Builder) -> None:
 def _binary(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(activation=None, is_float=False)
     y = output_of(node, graph, "C", 6, taken["activation"])
-    first, second = _input(node, graph, "A", 0), _input(node, graph, "B", 3)
+    first, second = stored_input(node, graph, "A", 0), stored_input(node, graph, "B", 3)
     _check_types(node, A=graph.tensor(node.inputs[0]).dtype, B=graph.tensor(node.inputs[3]).dtype,
                  C=y.zero_point.dtype)
     kind, rounding = _BINARY[node.domain, node.op_type]
@@ -190,7 +211,7 @@ def _function(node: OnnxNode, graph: Builder) -> None:
     x, y = graph.tensor(node.inputs[0]), output_of(node, graph, "Y", 3)
     if y.zero_point.dtype != x.dtype:
         raise PearrayError(f"Y_zero_point must be {x.dtype}, as X is, not {y.zero_point.dtype}")
-    source = _input(node, graph, "X", 0)
+    source = stored_input(node, graph, "X", 0)
     table = golden_activation.table((name, *parameters.values()), float(source.scale), source.zero_point,
                                     float(y.scale), y.zero_point, x.dtype)
     graph.add(node, Lookup(_narrowed(table, y.clamp)), {"x": x.name})

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import Conv2d, ConvTranspose2d, Gemm, Requant, Reshape, Sums
+from ...operators import Conv2d, ConvTranspose2d, Gemm, MatMul, Requant, Reshape, Sums
 from ...operators.fields import check_scale, whole
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles, spatial_padding, two
+from .rows import of_images
 
 __all__: list[str] = []
 
@@ -64,10 +65,7 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
         raise PearrayError(f"kernel_shape must be that of w, {weights.shape[2:]}, not {kernel}")
     more = {}
     if kind is ConvTranspose2d:
-        for name, allowed in (("auto_pad", ("NOTSET", "VALID")), ("output_shape", (None,))):
-            if taken[name] not in allowed:
-                raise PearrayError(f"{name} must be {' or '.join(map(str, allowed))}, not {taken[name]!r}: give pads "
-                                   "and output_padding instead")
+        _transposed_padding(taken, size, kernel)
         more["output_padding"] = taken["output_padding"] or 0
         if w.scale.ndim:
             # Scales along w's second axis are those of each group's outputs.
@@ -82,12 +80,39 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
                          requant=ending.requant, activation=taken["activation"], **more), inputs, bounds=ending.bounds)
 
 
+def _transposed_padding(taken: dict[str, Any], size: tuple[int, int], kernel: tuple[int, int]) -> None:
+    """Set pads and output_padding of a ConvTranspose from what says how large its result is, if anything does.
+
+    With ``SAME_UPPER`` and ``SAME_LOWER`` that is the size times the stride at most. An odd element is cut off at the
+    end with ``SAME_UPPER``, and at the beginning else; what `output_shape` has beyond the end is added there.
+    """
+    same = taken["auto_pad"] in ("SAME_UPPER", "SAME_LOWER")
+    if taken["output_shape"] is None and not same:
+        return
+    strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
+    wanted = two("output_shape", taken["output_shape"], (size[0] * strides[0], size[1] * strides[1]))
+    more = [*(taken["output_padding"] or (0, 0))]
+    begins, ends = [], []
+    for axis in range(2):
+        whole = (size[axis] - 1) * strides[axis] + more[axis] + dilations[axis] * (kernel[axis] - 1) + 1
+        total = max(whole - wanted[axis], 0)
+        more[axis] += max(wanted[axis] - whole, 0) if taken["output_shape"] is not None else 0
+        if more[axis] >= strides[axis] > 0 and more[axis]:
+            raise PearrayError(f"output_shape must be less than {whole - more[axis] + strides[axis]} along a dimension "
+                               f"of {size[axis]} elements, not {wanted[axis]}: nothing reaches so far")
+        begins.append(total // 2 if taken["auto_pad"] == "SAME_UPPER" else total - total // 2)
+        ends.append(total - begins[-1])
+    taken |= {"auto_pad": "NOTSET", "pads": [*begins, *ends], "output_padding": tuple(more)}
+
+
 @handles("QLinearConv")
+@of_images(weights=3)
 def _convolution(node: OnnxNode, graph: Builder) -> None:
     _convolve(node, graph, Conv2d, "M, C, R, S")
 
 
 @handles("ConvTranspose", domain=OWN)
+@of_images(weights=3)
 def _transposed_convolution(node: OnnxNode, graph: Builder) -> None:
     _convolve(node, graph, ConvTranspose2d, "C, M, R, S", output_padding=None, output_shape=None)
 
@@ -152,14 +177,13 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     activation, node = node.take(activation=None)["activation"], _single(node, graph)
     a, b = _operands(node, graph, "ab")
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
-    if len(right) != 2 or len(left) < 2:
-        raise PearrayError(f"a must have 2 or more dimensions and b 2, not shapes {left} and {right}")
     ending = _ending(node, graph, a, b, "y")
-    operator, inputs = Gemm(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
+    kind = Gemm if len(right) == 2 and len(left) >= 2 else MatMul
+    operator, inputs = kind(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
     if node.input(8):
         # What stands for a float product and a sum behind it has its bias here.
         inputs["c"] = node.inputs[8]
-    if len(left) == 2:
+    if len(left) == 2 or kind is MatMul:
         graph.add(node, operator, inputs, bounds=ending.bounds)
         return
     rows, result = graph.inner(node.inputs[0], "rows"), graph.inner(node.outputs[0], "product")

@@ -10,15 +10,17 @@ from .builder import MICROSOFT, OWN, Builder, OnnxNode, two
 from .moves import Joined
 from .norm_fusion import SUMS
 from .products import PRODUCTS, product_inputs, real_bias, real_unit
+from .rows import image_attributes
 from .values import RealScaling, Scaling, Stored
 
 __all__ = ["FORMS", "QUANTISED", "Form", "real_sums"]
 
 
 def _check_average(graph: Builder, node: OnnxNode, operands: Sequence[Stored]) -> None:
-    taken = node.attributes
+    shape = graph.tensor(operands[0].name).shape
+    taken = image_attributes(node.attributes) if len(shape) == 3 else node.attributes
     if taken.get("ceil_mode") and taken.get("count_include_pad") and taken.get("auto_pad", b"NOTSET") == b"NOTSET":
-        sizes, kernel = graph.image(operands[0].name), two("kernel_shape", taken.get("kernel_shape"), (1, 1))
+        sizes, kernel = (1, *shape)[-2:], two("kernel_shape", taken.get("kernel_shape"), (1, 1))
         strides, pads = two("strides", taken.get("strides"), (1, 1)), taken.get("pads") or (0, 0, 0, 0)
         for axis, size in enumerate(sizes):
             span = size + pads[axis] + pads[axis + 2] - kernel[axis]
@@ -49,12 +51,15 @@ class Form(NamedTuple):
         Place of a bias among these, for operators that add products.
     check : callable or None
         Refuses a node whose form would not compute the same.
+    tensors : int
+        How many of its inputs are tensors at most; those behind, which say what it does, follow at the end.
     """
 
     op_type: str
     domain: str = ""
     bias_at: int | None = None
     check: Callable[[Builder, OnnxNode, Sequence[Stored]], None] | None = None
+    tensors: int = 3
 
     def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray], end: OnnxNode,
              scaling: Scaling) -> OnnxNode:
@@ -81,6 +86,7 @@ class Form(NamedTuple):
         inputs += end.inputs[1:3]
         if self.bias_at is not None:
             inputs.insert(self.bias_at, bias)
+        inputs += node.inputs[self.tensors:]
         # The bias is in steps of the product already.
         attributes = {name: value for name, value in node.attributes.items() if name != "beta"}
         return node.standing_for(self.op_type, inputs, end.outputs, attributes, self.domain)
@@ -119,6 +125,8 @@ QUANTISED: dict[str, Form | Joined] = {
     "GlobalAveragePool": Form("QLinearGlobalAveragePool", MICROSOFT),
     "MatMul": Form("QLinearMatMul", bias_at=8),
     "Mul": Form("QLinearMul", MICROSOFT),
+    "ReduceMean": Form("ReduceMean", OWN, tensors=1),
+    "ReduceSum": Form("ReduceSum", OWN, tensors=1),
     "Softmax": Form("QLinearSoftmax", MICROSOFT),
     "Sub": Form("Sub", OWN),
 }

@@ -208,7 +208,7 @@ class Hosting:
         nodes = node.attributes["nodes"]
         known = dict.fromkeys(name for each in nodes for name in _reads(each) if name in self._constants)
         graph = helper.make_graph(
-            [each.proto for each in nodes], "part", *ends,
+            [each.proto for each in nodes], "part", ends[0], ends[1],
             [numpy_helper.from_array(self._constants[name], name) for name in known])
         sets = list(self._model.opset_import)
         if all(item.domain != MICROSOFT for item in sets):

@@ -10,13 +10,16 @@ import numpy as np
 from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Graph, Node, Tensor
 from ...operators.fields import NARROW, whole_bytes
-from ..model import Model
+from ..model import Binding, Model
 from . import attention as onnx_attention
+from . import casts as onnx_casts
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import integers as onnx_integers
 from . import moves as onnx_moves
 from . import norms as onnx_norms
+from . import reductions as onnx_reductions
+from . import resizes as onnx_resizes
 from . import rotary as onnx_rotary
 from . import shapes as onnx_shapes
 from . import softmax as onnx_softmax
@@ -41,16 +44,13 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms, onnx_rotary,
-             onnx_shapes, onnx_softmax)
+_FAMILIES = (onnx_attention, onnx_casts, onnx_channelwise, onnx_contractions, onnx_integers, onnx_moves, onnx_norms,
+             onnx_reductions, onnx_resizes, onnx_rotary, onnx_shapes, onnx_softmax)
 
 _RECURRENT = ("its gates and its state are real numbers between products, for which there is no rule in integers, as "
               "there is one for the LSTM of TensorFlow Lite")
 
 _STEPS = "it goes through a sequence step by step, with a state: write its steps out"
-
-_NOT_REAL = ("none of its inputs comes from DequantizeLinear, behind which alone programs compute what real numbers "
-             "stand for")
 
 _BRANCHES = "which nodes run follows from values, and a program has no branches: export the network without"
 
@@ -67,10 +67,6 @@ _REFUSED = {
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
     **{("", kind): _BY_VALUES for kind in ("Compress", "NonMaxSuppression", "NonZero", "Unique")},
 }
-
-
-#: No tensors that the host makes though they can be mapped.
-_NOTHING: Mapping[tuple[str, ...], str] = {}
 
 
 def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
@@ -105,27 +101,24 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
                  fallback=fallback, _free=free_inputs(model))
 
 
-def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, batch: int | None,
-                     given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
-                     left: Mapping[tuple[str, ...], str] = _NOTHING) -> Graph:
+def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, binding: Binding
+                     ) -> Graph:
     """Graph in which the host computes what cannot be mapped.
 
     What is refused is known once all else has been taken; then the network is read again without it, until nothing is.
-    Of each key of `left` the host makes the first tensor that the file has.
     """
-    hosting = Hosting(model, inputs_of(model, batch, given_shapes), left, is_exact)
+    hosting = Hosting(model, inputs_of(model, binding.batch, binding.shapes), binding.left, is_exact)
     while True:
         try:
-            return _import(model, initialisers, batch, given_shapes, values, hosting)
+            return _import(model, initialisers, binding, hosting)
         except Refused as error:
             if not hosting.add(error.found):
                 raise
 
 
-def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | None,
-            given_shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, np.ndarray],
-            hosting: Hosting | None = None) -> Graph:
-    inputs = inputs_of(model, batch, given_shapes)
+def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding, hosting: Hosting | None = None
+            ) -> Graph:
+    inputs = inputs_of(model, binding.batch, binding.shapes)
     for name, tensor in inputs.items():
         if -1 in tensor.shape:
             raise PearrayError(f"input {name!r} of the ONNX file has no size for dimension {tensor.shape.index(-1)}: "
@@ -136,13 +129,13 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
     constants: dict[str, np.ndarray] = {}
     given = dict(initialisers)
     builder = Builder(dict(inputs), constants, opsets=opsets_of(model), ir_version=model.ir_version, offered={
-        name: value for name, value in values.items()
+        name: value for name, value in binding.values.items()
         if name in inputs and (value.shape, value.dtype) == (inputs[name].shape, inputs[name].dtype)})
     builder.names.update(name for item in model.graph.node for name in (*item.input, *item.output))
     _hold(builder, given)
     builder.ranges |= narrow_inputs(model)
-    if batch is not None and len(declared) == 1:
-        builder.batches = declared.pop(), batch
+    if binding.batch is not None and len(declared) == 1:
+        builder.batches = declared.pop(), binding.batch
     outputs = [item.name for item in model.graph.output]
     shapes, types = Shapes(model, inputs), Types(model, inputs) if hosting is None else hosting.types
 
@@ -163,7 +156,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], batch: int | Non
         refusals.take(node, lambda node: _take(node, builder, floats, hosting))
     makers = {name: node for node in nodes for name in node.outputs}
     for name in floats.unfinished:
-        refusals.take(makers[name], lambda node, name=name: floats.finish(name))
+        refusals.take(makers[name], partial(floats.finish, name))
     refusals.check()
     return _graph(builder.nodes, inputs, builder, outputs)
 
@@ -185,8 +178,9 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
     if reason := _REFUSED.get((node.domain, node.op_type)):
         raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
-    if handler is None and node.domain == "" and node.op_type in FLOAT_OPERATORS:
-        raise PearrayError(f"node {node.name!r} ({node.label}): {_NOT_REAL}")
+    if handler is None and not node.domain and node.op_type in FLOAT_OPERATORS:
+        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which "
+                           "DequantizeLinear makes of stored ones, and not of integers as they are")
     if handler is None:
         supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
         raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")

@@ -6,35 +6,30 @@ from typing import Any
 import numpy as np
 
 from ....golden.quantise import dequantize_linear, quantize_linear
-from ....golden.resize import COORDINATES, NEAREST, SIMPLE
-from ....hdl.errors import PearrayError, check_choice
+from ....hdl.errors import PearrayError
 from ...operators import (
     Concat,
     DepthToSpace,
     Expand,
     Gather,
-    MaxPool2d,
     Pad,
-    Reshape,
-    Resize,
     Slice,
     SpaceToDepth,
     Tile,
-    Transpose,
 )
 from ...operators.moved import checked_axis
 from .builder import MICROSOFT, Builder, OnnxNode, Quantisation, handles, one
 from .channelwise import add_limited, output_of
 from .values import Scaling
 
-__all__ = ["TABLES", "Joined", "stored_inputs"]
+__all__ = ["TABLES", "Joined", "stored_inputs", "whole_numbers"]
 
 #: Why an accelerator has no embeddings of words.
 TABLES = ("words are looked up in tables, which the accelerator does not: give the network behind it, with the "
           "embeddings as its input")
 
 
-def _whole_numbers(node: OnnxNode, graph: Builder, index: int, role: str) -> list[int]:
+def whole_numbers(node: OnnxNode, graph: Builder, index: int, role: str) -> list[int]:
     """Integers of 32 or 64 bits that must be known at compile time."""
     value = graph.constant(node, index, role)
     if value.dtype not in (np.int32, np.int64) or value.ndim > 1:
@@ -46,7 +41,7 @@ def _axes(node: OnnxNode, graph: Builder, index: int, rank: int) -> list[int]:
     """Axes counted from the first, all where the input is absent, each named once."""
     if not node.input(index):
         return [*range(rank)]
-    axes = [checked_axis("axes", axis, rank) for axis in _whole_numbers(node, graph, index, "axes")]
+    axes = [checked_axis("axes", axis, rank) for axis in whole_numbers(node, graph, index, "axes")]
     if len({*axes}) != len(axes):
         raise PearrayError(f"axes must name each axis once, not be {axes}")
     return axes
@@ -79,6 +74,9 @@ def _scaled_concat(node: OnnxNode, graph: Builder) -> None:
 class Joined:
     """Quantised form of Concat: tensors of several scales, which are brought to that of the result."""
 
+    #: How many of its inputs are tensors at most.
+    tensors: int | None = None
+
     def make(self, graph: Builder, node: OnnxNode, operands: Sequence[Any], end: OnnxNode,
              scaling: Scaling) -> OnnxNode:
         """Quantised operator of a float one, whose result `end` quantises; nothing else follows it."""
@@ -95,7 +93,7 @@ def _split(node: OnnxNode, graph: Builder) -> None:
     if taken["num_outputs"] not in (0, count):
         raise PearrayError(f"num_outputs must be {count}, the number of outputs, not {taken['num_outputs']}")
     if node.input(1):
-        sizes = _whole_numbers(node, graph, 1, "split")
+        sizes = whole_numbers(node, graph, 1, "split")
     else:
         each = -(-size // count)
         sizes = [each] * (count - 1) + [size - each * (count - 1)]
@@ -115,9 +113,9 @@ def _split(node: OnnxNode, graph: Builder) -> None:
 def _slice(node: OnnxNode, graph: Builder) -> None:
     node.take()
     x = graph.tensor(node.inputs[0])
-    starts, ends = (_whole_numbers(node, graph, index, role) for index, role in ((1, "starts"), (2, "ends")))
+    starts, ends = (whole_numbers(node, graph, index, role) for index, role in ((1, "starts"), (2, "ends")))
     axes = _axes(node, graph, 3, len(x.shape))[:len(starts)]
-    steps = _whole_numbers(node, graph, 4, "steps") if node.input(4) else [1] * len(starts)
+    steps = whole_numbers(node, graph, 4, "steps") if node.input(4) else [1] * len(starts)
     graph.add(node, Slice(starts, ends, axes, steps), {"x": x.name})
 
 
@@ -131,7 +129,7 @@ def _pad(node: OnnxNode, graph: Builder) -> None:
             raise PearrayError(f"constant_value must be one {x.dtype}, not {given.dtype} of shape {given.shape}")
         value = given.item()
     axes = _axes(node, graph, 3, len(x.shape))
-    graph.add(node, Pad(_whole_numbers(node, graph, 1, "pads"), mode, value, axes), {"x": x.name})
+    graph.add(node, Pad(whole_numbers(node, graph, 1, "pads"), mode, value, axes), {"x": x.name})
 
 
 def stored_inputs(node: OnnxNode, graph: Builder, found: Quantisation) -> list[str]:
@@ -162,62 +160,6 @@ def stored_inputs(node: OnnxNode, graph: Builder, found: Quantisation) -> list[s
     return [inputs[0], name, *inputs[2:]]
 
 
-@handles("Resize")
-def _resize(node: OnnxNode, graph: Builder) -> None:
-    taken = node.take(
-        mode="nearest", coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor", antialias=0,
-        axes=None, keep_aspect_ratio_policy="stretch", cubic_coeff_a=-0.75, exclude_outside=0, extrapolation_value=0.0)
-    check_choice("mode", taken["mode"], ("nearest",))
-    check_choice("coordinate_transformation_mode", taken["coordinate_transformation_mode"], (*COORDINATES,))
-    # None is the rule of older operator sets, as for the runtime.
-    nearest = taken["nearest_mode"] or SIMPLE
-    if nearest != SIMPLE or taken["nearest_mode"]:
-        check_choice("nearest_mode", nearest, (*NEAREST,))
-    policy = taken["keep_aspect_ratio_policy"]
-    check_choice("keep_aspect_ratio_policy", policy, ("stretch", "not_larger", "not_smaller"))
-    if taken["antialias"] or taken["exclude_outside"]:
-        raise PearrayError("antialias and exclude_outside must be 0, not 1")
-    x = graph.tensor(node.inputs[0])
-    rank, sized = len(x.shape), bool(node.input(3))
-    if sized == _is_given(node, graph, 2):
-        raise PearrayError("either scales or sizes must be given, not both or neither")
-    axes = [*range(rank)] if taken["axes"] is None else [checked_axis("axes", axis, rank) for axis in taken["axes"]]
-    given: list[Any] = _whole_numbers(node, graph, 3, "sizes") if sized else [
-        float(item) for item in graph.constant(node, 2, "scales").reshape(-1)]
-    if len(given) != len(axes):
-        raise PearrayError(f"{'sizes' if sized else 'scales'} must have a number for each of {len(axes)} axes, not "
-                           f"{len(given)}")
-    modes = taken["coordinate_transformation_mode"], nearest
-    if not sized:
-        scales = [1.0] * rank
-        for axis, scale in zip(axes, given, strict=True):
-            scales[axis] = scale
-        graph.add(node, Resize(scales, None, *modes), {"x": x.name})
-        return
-    sizes = [*x.shape]
-    for axis, size in zip(axes, given, strict=True):
-        sizes[axis] = size
-    if graph.batches and 0 in axes and sizes[0] == graph.batches[0] and x.shape[0] == graph.batches[1]:
-        sizes[0] = graph.batches[1]
-    if policy != "stretch":
-        choose = min if policy == "not_larger" else max
-        scale = choose(np.float32(sizes[axis]) / np.float32(x.shape[axis]) for axis in axes)
-        made = [1.0] * rank
-        for axis in axes:
-            made[axis] = float(scale)
-            # Halves away from zero.
-            sizes[axis] = int(np.floor(np.float64(scale * np.float32(x.shape[axis])) + 0.5))
-        graph.add(node, Resize(made, sizes, *modes), {"x": x.name})
-        return
-    graph.add(node, Resize(None, sizes, *modes), {"x": x.name})
-
-
-def _is_given(node: OnnxNode, graph: Builder, index: int) -> bool:
-    """Whether an input is there; one without elements stands for none."""
-    name = node.input(index)
-    return bool(name) and not (name in graph.constants and not graph.constants[name].size)
-
-
 @handles("DepthToSpace")
 def _depth_to_space(node: OnnxNode, graph: Builder) -> None:
     taken = node.take(blocksize=1, mode="DCR")
@@ -232,13 +174,13 @@ def _space_to_depth(node: OnnxNode, graph: Builder) -> None:
 @handles("Tile")
 def _tile(node: OnnxNode, graph: Builder) -> None:
     node.take()
-    graph.add(node, Tile(_whole_numbers(node, graph, 1, "repeats")), {"x": graph.tensor(node.inputs[0]).name})
+    graph.add(node, Tile(whole_numbers(node, graph, 1, "repeats")), {"x": graph.tensor(node.inputs[0]).name})
 
 
 @handles("Expand")
 def _expand(node: OnnxNode, graph: Builder) -> None:
     node.take()
-    graph.add(node, Expand(tuple(_whole_numbers(node, graph, 1, "shape"))), {"x": graph.tensor(node.inputs[0]).name})
+    graph.add(node, Expand(tuple(whole_numbers(node, graph, 1, "shape"))), {"x": graph.tensor(node.inputs[0]).name})
 
 
 @handles("Gather")
@@ -247,37 +189,3 @@ def _gather(node: OnnxNode, graph: Builder) -> None:
     if node.input(1) not in graph.constants:
         raise PearrayError(TABLES)
     graph.add(node, Gather(graph.constant(node, 1, "indices"), axis), {"x": graph.tensor(node.inputs[0]).name})
-
-
-@handles("GlobalMaxPool")
-def _global_max_pool(node: OnnxNode, graph: Builder) -> None:
-    node.take()
-    graph.image(node.inputs[0])
-    graph.add(node, MaxPool2d(), {"x": node.inputs[0]})
-
-
-@handles("ReduceMax")
-def _reduce_max(node: OnnxNode, graph: Builder) -> None:
-    """The greatest elements over some axes: of images whose channels are all that is left, over all of their pixels."""
-    taken = node.take(axes=None, keepdims=1, noop_with_empty_axes=0)
-    x = graph.tensor(node.inputs[0])
-    rank = len(x.shape)
-    given = taken["axes"] if not node.input(1) else _whole_numbers(node, graph, 1, "axes")
-    if not given and taken["noop_with_empty_axes"]:
-        graph.add(node, Reshape(x.shape), {"x": x.name})
-        return
-    axes = sorted({checked_axis("axes", axis, rank) for axis in given or range(rank)})
-    kept = [axis for axis in range(rank) if axis not in axes]
-    shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape) if taken["keepdims"]
-                  or axis not in axes)
-    if rank == 4 and axes == [2, 3]:
-        image = x.name
-    else:
-        # Channels of images are what is left, pixels what is reduced.
-        turned, image = (graph.inner(node.outputs[0], what) for what in ("turned", "image"))
-        graph.add(node, Transpose((*kept, *axes)), {"x": x.name}, turned)
-        channels = int(np.prod([x.shape[axis] for axis in kept], dtype=np.int64))
-        graph.add(node, Reshape((1, channels, -1, 1)), {"x": turned}, image)
-    most = graph.inner(node.outputs[0], "most")
-    graph.add(node, MaxPool2d(), {"x": image}, most)
-    graph.add(node, Reshape(shape), {"x": most})

@@ -15,16 +15,26 @@ from .builder import Builder, OnnxNode, one
 from .quantisation import steps_of_sums, whole_steps
 from .values import Result, Scaling, Stored
 
-__all__ = ["PRODUCTS", "channels_of", "follower", "product_inputs", "real_bias", "real_unit", "scaled"]
+__all__ = ["PRODUCTS", "channels_of", "follower", "product_inputs", "rank_of", "real_bias", "real_unit",
+           "scaled"]
 
 #: Operators that add products, and the axis of their output channels in the result.
 PRODUCTS = {"Conv": 1, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1}
 
 
-def _weights_axis(node: OnnxNode) -> int:
-    """Axis of output channels in the weights, along which these may have scales."""
-    axes = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 1 - node.attributes.get("transB", 0)}
+def _weights_axis(node: OnnxNode, rank: int) -> int:
+    """Axis of output channels in weights of some dimensions, along which these may have scales."""
+    axes = {"Conv": 0, "ConvTranspose": 1, "MatMul": max(rank - 1, 1), "Gemm": 1 - node.attributes.get("transB", 0)}
     return axes[node.op_type]
+
+
+def rank_of(node: OnnxNode, graph: Builder, *operands: Stored) -> int:
+    """Dimensions of the result of an operator that adds products."""
+    ranks = [len(graph.tensor(operand.name).shape) for operand in operands]
+    if node.op_type != "MatMul":
+        return ranks[0]
+    # An axis alone is a row, or a column, which the result has not.
+    return max(*ranks, 2) - ranks.count(1)
 
 
 def _groups(node: OnnxNode) -> int:
@@ -40,7 +50,8 @@ def channels_of(node: OnnxNode, graph: Builder, weights: Stored) -> int:
     PearrayError
         If scales of weights do not belong to them.
     """
-    shape, axis = graph.tensor(weights.name).shape, _weights_axis(node)
+    shape = graph.tensor(weights.name).shape
+    axis = _weights_axis(node, len(shape))
     found = weights.quantisation
     if found.scale.ndim and found.axis % len(shape) != axis:
         raise PearrayError(f"axis of the scales of {node.inputs[1]!r} must be {axis}, not {found.axis}")
@@ -203,7 +214,7 @@ def _scaled_weights(graph: Builder, node: OnnxNode, w: Stored, factor: np.ndarra
     if value is None:
         raise PearrayError(f"factors of sums of products must be above 0 where weights are no constant, not "
                            f"{float(np.min(factor)):.8g}")
-    axis = _weights_axis(node)
+    axis = _weights_axis(node, value.ndim)
     spread = [-1 if place == axis else 1 for place in range(value.ndim)]
     sign, zero = (part.reshape(spread) if part.ndim else part
                   for part in (np.sign(factor).astype(np.int64), np.asarray(w.quantisation.zero_point, np.int64)))

@@ -21,8 +21,9 @@ from .fusion import SPELLED
 from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
-from .products import PRODUCTS, channels_of, follower, scaled
+from .products import PRODUCTS, channels_of, follower, rank_of, scaled
 from .quantisation import blocks, operand, result
+from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
 from .values import Chain, Given, Limits, Moved, Result, Scaling, Stored, Value, limited
@@ -31,11 +32,14 @@ __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-           "ReduceMax", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
-           "Unsqueeze")
+           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
+           "Transpose", "Unsqueeze")
 
 #: Those of which a function of their elements is not the same of the elements moved.
-_NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax")
+_NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "ReduceMin")
+
+#: Operators that choose elements of several tensors, if these are not functions of one.
+_CHOOSING = ("Max", "Min", "Where")
 
 #: Operators that limit a tensor, alone or behind another operator.
 _LIMITING = ("Relu", "Clip")
@@ -73,8 +77,9 @@ class FloatNodes:
         if is_attention(node):
             self._attend(node)
             return True
-        if is_norm(node) or is_rotary(node):
-            stored = stored_norm if is_norm(node) else stored_rotary
+        is_between = is_interpolation(node) and node.input(0) in self._known
+        if is_norm(node) or is_rotary(node) or is_between:
+            stored = stored_interpolation if is_between else stored_norm if is_norm(node) else stored_rotary
             self._known[node.outputs[0]] = Result(node, _ends(stored(node, self._graph, self._floats)))
             return True
         if not node.domain and node.op_type in SUMS.values():
@@ -109,8 +114,8 @@ class FloatNodes:
         """Outputs of the network that are float and not made yet."""
         return [name for name in self._outputs if name in self._known and name not in self._graph.tensors]
 
-    def finish(self, name: str) -> None:
-        """Make an output of the network that is float, on the host."""
+    def finish(self, name: str, node: OnnxNode) -> None:
+        """Make an output of the network that is float, as a node does, on the host."""
         self._stores.give(self._known[name], name)
 
     def _take_float(self, node: OnnxNode) -> bool:
@@ -129,6 +134,8 @@ class FloatNodes:
             self._move(node)
         elif node.op_type in _LIMITING and isinstance(first, (Result, Moved, Given)):
             self._known[node.outputs[0]] = limited(first, *self._limits(node))
+        elif not node.domain and node.op_type in _CHOOSING and self._is_of_several(node):
+            self._move(node)
         elif is_element_wise(node):
             self._compute(node)
         elif node.op_type in QUANTISED:
@@ -157,14 +164,13 @@ class FloatNodes:
     def _result(self, node: OnnxNode) -> Result:
         """Result of an operator on stored tensors."""
         graph, form = self._graph, FORMS[node.op_type]
-        operands = [self._operand(node, place) for place, name in enumerate(node.inputs) if name]
+        operands = [self._operand(node, place) for place, name in enumerate(node.inputs[:form.tensors]) if name]
         make = partial(_made, form.make, graph, node, operands)
         if node.op_type not in PRODUCTS or not isinstance(operands[1], Stored) or not isinstance(operands[0], Stored):
             return Result(node, make)
         count = channels_of(node, graph, operands[1])
-        rank = len(graph.tensor(operands[0].name).shape)
         return Result(node, make, partial(real_sums, graph, node, operands), Scaling(),
-                      channels=(PRODUCTS[node.op_type], count), rank=rank)
+                      channels=(PRODUCTS[node.op_type], count), rank=rank_of(node, graph, *operands[:2]))
 
     def _operand(self, node: OnnxNode, place: int) -> Stored | np.ndarray:
         """Operand of an operator on stored tensors, or a float constant, which is a bias."""
@@ -230,6 +236,18 @@ class FloatNodes:
             chain = replace(chain, direct=self._result(node))
         self._known[node.outputs[0]] = chain
 
+    def _is_of_several(self, node: OnnxNode) -> bool:
+        """Whether what a node chooses of is no function of one stored tensor, or of too many constants for tables."""
+        values = [self._known.get(name) for name in node.inputs]
+        names = {value.source if isinstance(value, Chain) else value.name for value in values
+                 if isinstance(value, (Chain, Stored))}
+        if len(names - self._graph.constants.keys()) > 1 or any(
+                isinstance(value, (Given, Moved, Result)) for value in values):
+            return True
+        constants = [value for name in node.inputs if (value := self._value(name)) is not None]
+        return any(np.count_nonzero(np.array(value.shape) > 1) > 1 for value in constants) and (
+            node.op_type != "Where" or node.inputs[0] in self._graph.constants)
+
     def _move(self, node: OnnxNode) -> None:
         """Take an operator that moves elements: move stored ones at once, or note what is to be moved later."""
         values = self._moved_values(node)
@@ -259,7 +277,7 @@ class FloatNodes:
                 same_storage(value.quantisation, first.quantisation) for value in stored):
             return None
         if node.op_type != "Pad":
-            return node.inputs[len(stored):]
+            return [] if node.op_type == "Where" else node.inputs[len(stored):]
         try:
             return stored_inputs(node, self._graph, first.quantisation)
         except PearrayError:
@@ -276,14 +294,16 @@ class FloatNodes:
 
     def _moved_values(self, node: OnnxNode) -> list[Value | np.ndarray | None]:
         """Values of the inputs that an operator moves, real numbers for constants; None for other inputs."""
-        places = {"Concat": range(len(node.inputs)), "Pad": (0, 2)}.get(node.op_type, (0,))
+        every = range(len(node.inputs))
+        places = {"Concat": every, "Max": every, "Min": every, "Pad": (0, 2), "Where": (1, 2)}.get(node.op_type, (0,))
         values: list[Value | np.ndarray | None] = []
         for place in range(max(len(node.inputs), places[-1] + 1)):
             name = node.input(place)
             if place not in places:
                 values.append(None)
             elif name in self._known:
-                values.append(self._known[name])
+                number = self._value(name) if node.op_type in _CHOOSING or (node.op_type == "Pad" and place) else None
+                values.append(self._known[name] if number is None else number)
             elif not name and node.op_type == "Pad" and node.attributes.get("mode", b"constant") == b"constant":
                 values.append(np.zeros((), np.float32))
             elif name in self._graph.constants:
@@ -297,7 +317,8 @@ class FloatNodes:
         graph, first = self._graph, sources[0]
         names = [source.name for source in sources]
         outputs = [name and graph.inner(name, "stored") for name in node.outputs]
-        made = node.standing_for(node.op_type, [*names, *others], outputs, node.attributes)
+        condition = node.inputs[:1] if node.op_type == "Where" else []
+        made = node.standing_for(node.op_type, [*condition, *names, *others], outputs, node.attributes)
         found, shape = first.quantisation, graph.tensor(first.name).shape
         if all(name in graph.constants for name in names) and (node.op_type in VIEWS or not found.scale.ndim):
             graph.constants.update(folded(made, graph))
@@ -309,7 +330,7 @@ class FloatNodes:
         for name, stored in zip(node.outputs, outputs, strict=True):
             if found.scale.ndim:
                 found = found._replace(axis=stored_axis(node, found.axis, shape, graph.tensor(stored).shape))
-            if first.name in graph.ranges and node.op_type != "Concat":
+            if first.name in graph.ranges and node.op_type not in ("Concat", *_CHOOSING):
                 graph.ranges[stored] = graph.ranges[first.name]
             self._known[name] = replace(first, name=stored, quantisation=found)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....hdl.errors import PearrayError, check_path
+from ....hdl.errors import PearrayError, check_path, is_file
 from ...graph.graph import Tensor
 from ...operators.fields import NARROW
 from .builder import MICROSOFT
@@ -72,7 +72,7 @@ def read(path: Any) -> File:
     except ImportError:
         raise PearrayError("reading ONNX files needs onnx: run `pip install 'pearray[onnx]'`") from None
     file = check_path("ONNX file", path)
-    if not file.is_file():
+    if not is_file(file):
         raise PearrayError(f"ONNX file {str(file)!r} is not a file")
     try:
         model = onnx.load(str(file))
@@ -130,6 +130,11 @@ def _checked(model: Any) -> Any:
     onnx.checker.check_model(model)
     if not model.graph.node:
         raise ValueError("it holds no network")
+    if not model.graph.output:
+        raise ValueError("its network has no output")
+    if opsets_of(model).get("", 0) > onnx.defs.onnx_opset_version():
+        raise ValueError(f"operator set {opsets_of(model)['']} is newer than the {onnx.defs.onnx_opset_version()} that "
+                         f"the installed onnx {onnx.__version__} knows; export it for that one, or update onnx")
     return model
 
 
@@ -256,6 +261,9 @@ def inputs_of(model: Any, batch: int | None = None, given: Mapping[str, tuple[in
         kind = item.type.tensor_type
         if not kind.elem_type:
             raise PearrayError(f"input {item.name!r} of the ONNX file must be a tensor")
+        if kind.elem_type not in helper.get_all_tensor_dtypes():
+            raise PearrayError(f"input {item.name!r} of the ONNX file must be of a type that onnx knows, not "
+                               f"{kind.elem_type}")
         known, shape = (given or {}).get(item.name, ()), []
         rank = len(kind.shape.dim)
         if given and item.name in given and len(known) != rank:

@@ -224,6 +224,8 @@ class Stores:
 
     @staticmethod
     def _stored_constant(value: np.ndarray, target: Quantisation) -> np.ndarray:
+        if np.isnan(value).any():
+            raise PearrayError("a constant that is put beside a stored tensor must be numbers, not nan")
         stored = quantize_linear(value, one("y_scale", target.scale), target.zero_point, dtype=target.zero_point.dtype)
         return stored if target.clamp is None else np.clip(stored, *target.clamp)
 

@@ -18,7 +18,8 @@ from ...operators.operator import Operator
 from ..building import GraphBuilder
 from .file import FileOperator, FileTensor, TfliteFile
 
-__all__ = ["HANDLERS", "SEVERAL", "Builder", "Padded", "Stored", "handles", "image_axis", "natural_order"]
+__all__ = ["BYTES", "HANDLERS", "SEVERAL", "WORDS", "Builder", "Padded", "Stored", "handles", "image_axis",
+           "natural_order"]
 
 Shape = tuple[int, ...]
 
@@ -26,8 +27,16 @@ Shape = tuple[int, ...]
 _TO_IMAGE, _FROM_IMAGE = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
+#: Types of activations by the schema's names: those of 8 bits, and those that contractions and windows take.
+BYTES = ("INT8", "UINT8")
+WORDS = (*BYTES, "INT16")
+
+_INT16 = ("16 bits are for convolutions, matrix products, poolings and what moves elements; tables and operators of "
+          "two tensors have 8")
+
+
 class Stored(NamedTuple):
-    """How a tensor of 8 bits is stored: scale, and zero point in the tensor's type."""
+    """How a quantised tensor is stored: scale, and zero point in the tensor's type."""
 
     scale: float
     zero_point: Any
@@ -126,12 +135,13 @@ class Builder(GraphBuilder):
         return operator.options[name]
 
     def stored(self, number: int, role: str, *allowed: str) -> Stored:
-        """How a tensor is stored, which must have 8 bits, by default with a sign, and one scale."""
+        """How a tensor is stored, which must be of one of some types, by default int8, and have one scale."""
         tensor = self.entry(number)
         if tensor.kind not in (allowed or ("INT8",)):
             names = " or ".join(allowed or ("INT8",)).lower()
             hint = ": convert the model to int8" if tensor.kind in ("UINT8", "INT16", "INT4") else ""
-            raise PearrayError(f"{role} must be {names}, not {tensor.kind.lower()}{hint}")
+            why = f" ({_INT16})" if tensor.kind == "INT16" else ""
+            raise PearrayError(f"{role} must be {names}, not {tensor.kind.lower()}{hint}{why}")
         if tensor.scale.size != 1:
             raise PearrayError(f"{role} must have one scale, not {tensor.scale.size}")
         return Stored(one_scale(f"scale of {role}", tensor.scale[0]), self.zero_point(tensor, role))
@@ -202,7 +212,10 @@ class Builder(GraphBuilder):
 
     def finish(self, operator: FileOperator, name: str, shape: Shape | None = None) -> None:
         """Give a tensor that has been appended in the file's order the name and the shape of an operator's output."""
-        number = operator.outputs[0]
+        self.finish_as(operator.outputs[0], name, shape)
+
+    def finish_as(self, number: int, name: str, shape: Shape | None = None) -> None:
+        """Give a tensor that has been appended in the file's order the name of one of the file's, and a shape."""
         target = self.tensor(name).shape if shape is None else shape
         self._check(number, target, self.tensor(name).dtype)
         self._view(Reshape(target), name, self.file.tensors[number].name)

@@ -7,10 +7,10 @@ import numpy as np
 from ....golden import litert
 from ....hdl.errors import PearrayError
 from ...operators import Gemm, Linear, Requant, WindowSum
-from .builder import Builder, handles
+from .builder import BYTES, WORDS, Builder, handles
 from .file import FileOperator
 from .moves import matrices, stacked
-from .windows import requantisation, with_bias
+from .windows import kept_weights, requantisation, with_bias
 
 __all__: list[str] = []
 
@@ -18,7 +18,7 @@ __all__: list[str] = []
 @handles("FULLY_CONNECTED")
 def _fully_connected(operator: FileOperator, graph: Builder) -> None:
     number, weights = graph.of(operator, 0, "x"), graph.of(operator, 1, "w")
-    x, shape, size = graph.stored(number, "x", "INT8", "UINT8"), graph.shape(number), graph.shape(weights)
+    x, shape, size = graph.stored(number, "x", *WORDS), graph.shape(number), graph.shape(weights)
     if graph.option(operator, "WeightsFormat"):
         raise PearrayError("weights_format must be DEFAULT, not SHUFFLED4x16INT8")
     if len(size) != 2 or not prod(size) or prod(shape) % size[1]:
@@ -27,25 +27,28 @@ def _fully_connected(operator: FileOperator, graph: Builder) -> None:
     requant = requantisation(operator, graph, x, weights, size[0], 0, "single")
     target = (*shape[:-1], size[0]) if graph.option(operator, "KeepNumDims") else (prod(shape) // size[1], size[0])
     if weights in graph.values:
-        inputs = {"x": rows, "w": graph.rows(weights)}
-        graph.make(operator, Linear(requant=requant), with_bias(operator, graph, inputs, "b"), target)
-    else:
-        inputs = {"a": rows, "b": graph.rows(weights)}
-        graph.make(operator, Gemm(trans_b=True, requant=requant), with_bias(operator, graph, inputs, "c"), target)
+        inputs = {"x": rows, "w": kept_weights(graph, weights, x, "rows", graph.values[weights])}
+        graph.make(operator, Linear(requant=requant), with_bias(operator, graph, inputs, "b", x), target)
+        return
+    if x.dtype.itemsize > 1:
+        raise PearrayError(f"w must be a constant with x of {x.dtype}, not computed")
+    inputs = {"a": rows, "b": graph.rows(weights)}
+    graph.make(operator, Gemm(trans_b=True, requant=requant), with_bias(operator, graph, inputs, "c", x), target)
 
 
 @handles("BATCH_MATMUL")
 def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
     numbers = [graph.of(operator, place, role) for place, role in enumerate("xy")]
-    x, y = (graph.stored(number, role) for number, role in zip(numbers, "xy", strict=True))
+    x, y = (graph.stored(number, role, "INT8", "INT16") for number, role in zip(numbers, "xy", strict=True))
     left, right = map(graph.shape, numbers)
     if min(len(left), len(right)) < 2:
         raise PearrayError(f"x and y must have 2 or more dimensions, not shapes {left} and {right}")
     adj_x, adj_y = graph.option(operator, "AdjX"), graph.option(operator, "AdjY")
     batches = np.broadcast_shapes(left[:-2], right[:-2])
-    result = graph.stored(operator.outputs[0], "the result")
+    result = graph.stored(operator.outputs[0], "the result", "INT8", "INT16")
+    info = np.iinfo(result.dtype)
     requant = Requant.tflite(*litert.factor(x.scale, y.scale, result.scale), int(x.zero_point), int(y.zero_point),
-                             result.zero_point)
+                             result.zero_point, clamp=(int(info.min), int(info.max)))
     made = Gemm(trans_a=adj_x, trans_b=adj_y, requant=requant)
     target = (*batches, left[-1 if adj_x else -2], right[-2 if adj_y else -1])
     if prod(right[:-2]) == 1 and not adj_x:
@@ -62,11 +65,12 @@ def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
                               for a, b in zip(*sides, strict=True)], target)
 
 
-@handles("MEAN")
-def _mean(operator: FileOperator, graph: Builder) -> None:
-    """Sums over axes as products with ones, with the divisor in the multiplier."""
+@handles("MEAN", "SUM")
+def _reduce(operator: FileOperator, graph: Builder) -> None:
+    """Sums over axes as products with ones; of a mean the divisor is in the multiplier."""
     number = graph.of(operator, 0, "x")
-    x, y = graph.stored(number, "x", "INT8", "UINT8"), graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    allowed = WORDS if operator.kind == "MEAN" else BYTES
+    x, y = graph.stored(number, "x", *allowed), graph.stored(operator.outputs[0], "y", *allowed)
     shape, given = graph.shape(number), graph.integers(operator, 1, "axes")
     rank = len(shape)
     if not all(-rank <= axis < rank for axis in given):
@@ -79,16 +83,17 @@ def _mean(operator: FileOperator, graph: Builder) -> None:
         raise PearrayError(f"axes must not include 0, the batch, as {given} of {rank} do")
     if not 2 <= rank <= 4 or not axes:
         raise PearrayError(f"axes must be some but the first of 2 to 4, not {given} of {rank}")
-    count = prod(shape[axis] for axis in axes)
+    count = prod(shape[axis] for axis in axes) if operator.kind == "MEAN" else 1
     multiplier, shift = litert.mean_factor(x.scale, y.scale, count)
     info = np.iinfo(y.dtype)
-    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "double",
+    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "int32",
                              (int(info.min), int(info.max)))
     kernel = tuple(image[axis] if axis in places else 1 for axis in (1, 2))
     channels = image[3]
-    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel), np.int8)
+    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel),
+                   np.int8 if x.dtype.itemsize == 1 else x.dtype)
     name = graph.file.tensors[operator.outputs[0]].name
     keep = graph.option(operator, "KeepDims")
     target = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
-    made = WindowSum(groups=1 if 3 in places else channels, requant=requant, shown="Mean")
+    made = WindowSum(groups=1 if 3 in places else channels, requant=requant, shown=operator.kind.title())
     graph.make_image(operator, made, {"x": graph.image(number, image), "w": graph.store(f"{name}:ones", ones)}, target)

@@ -10,9 +10,9 @@ from ....hdl.errors import PearrayError
 from ...operators import Add, Logistic, Lookup, Mul, Softmax, Sub
 from ...operators.binary import Binary
 from ...operators.channelwise import every_value
-from .builder import Builder, Stored, handles
+from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
-from .windows import clamped
+from .windows import clamped, rescale
 
 __all__: list[str] = []
 
@@ -62,14 +62,14 @@ def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int
 def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
     """Numbers of two operands, how they are stored, and which of them is a constant."""
     numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
-    stored = [graph.stored(number, role, "INT8", "UINT8") for number, role in zip(numbers, "ab", strict=True)]
+    stored = [graph.stored(number, role, *BYTES) for number, role in zip(numbers, "ab", strict=True)]
     return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
 
 
 @handles("ADD", "SUB", "MUL")
 def _binary(operator: FileOperator, graph: Builder) -> None:
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     names, target = _pair(graph, numbers)
     made = _BINARY[operator.kind](a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point, "tflite")
     result = _combine(operator, graph, made, names, fixed)
@@ -80,7 +80,7 @@ def _binary(operator: FileOperator, graph: Builder) -> None:
 def _extreme(operator: FileOperator, graph: Builder) -> None:
     """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales: a +- max(+-(b - a), 0)."""
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     if len({a.dtype, b.dtype, y.dtype}) > 1:
         raise PearrayError(f"a, b and y must be of one type, not {a.dtype}, {b.dtype} and {y.dtype}")
     names, target = _pair(graph, numbers)
@@ -106,7 +106,7 @@ def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.nd
            **settings: Any) -> None:
     """Append a function of stored numbers as a table over all of them."""
     number = graph.of(operator, 0, "x")
-    x, y = (graph.stored(each, role, "INT8", "UINT8") for each, role in ((number, "x"), (operator.outputs[0], "y")))
+    x, y = (graph.stored(each, role, *BYTES) for each, role in ((number, "x"), (operator.outputs[0], "y")))
     settings.setdefault("dtype", y.dtype)
     table = function(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point), *parameters,
                      **settings)
@@ -117,7 +117,13 @@ def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.nd
 def _relu(operator: FileOperator, graph: Builder) -> None:
     low, high = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[
         operator.kind]
-    _table(operator, graph, litert.relu, low, high)
+    number = graph.of(operator, 0, "x")
+    if graph.entry(number).kind != "INT16":
+        _table(operator, graph, litert.relu, low, high)
+        return
+    x, y = graph.stored(number, "x", *WORDS), graph.stored(operator.outputs[0], "y", "INT16")
+    rescale(operator, graph, x, y, float(np.float32(x.scale) / np.float32(y.scale)),
+            litert.bounds(low, high, y.scale, int(y.zero_point), y.dtype))
 
 
 @handles("LEAKY_RELU")
@@ -128,6 +134,17 @@ def _leaky_relu(operator: FileOperator, graph: Builder) -> None:
 @handles("HARD_SWISH")
 def _hard_swish(operator: FileOperator, graph: Builder) -> None:
     _table(operator, graph, litert.hard_swish)
+
+
+@handles("ABS")
+def _absolute(operator: FileOperator, graph: Builder) -> None:
+    graph.stored(graph.of(operator, 0, "x"), "x")
+    _table(operator, graph, litert.absolute)
+
+
+@handles("GELU")
+def _gelu(operator: FileOperator, graph: Builder) -> None:
+    _table(operator, graph, litert.gelu, graph.option(operator, "Approximate"))
 
 
 @handles("PRELU")
@@ -148,7 +165,7 @@ def _prelu(operator: FileOperator, graph: Builder) -> None:
 
 
 def _check_result(graph: Builder, operator: FileOperator, scale: float, zero_point: int) -> None:
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *BYTES)
     if (y.scale, int(y.zero_point)) != (scale, zero_point):
         raise PearrayError(f"y must have scale 1 / {round(1 / scale)} and zero point {zero_point}, not {y.scale} and "
                            f"{y.zero_point}")
@@ -174,7 +191,7 @@ def _logistic(operator: FileOperator, graph: Builder) -> None:
 @handles("SOFTMAX")
 def _softmax(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x, shape = graph.stored(number, "x", "INT8", "UINT8"), graph.shape(number)
+    x, shape = graph.stored(number, "x", *BYTES), graph.shape(number)
     _check_result(graph, operator, 1 / 256, int(np.iinfo(x.dtype).min))
     made = Softmax(1 if len(shape) == 4 else -1, x.scale, x.zero_point, 1 / 256,
                    x.dtype.type(np.iinfo(x.dtype).min), "tflite", graph.option(operator, "Beta"))

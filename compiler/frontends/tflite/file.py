@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
+from ....hdl.errors import PearrayError, is_file
 from ...operators.fields import MOST_ELEMENTS
 
 __all__ = ["FileOperator", "FileTensor", "TfliteFile", "read"]
@@ -18,6 +18,10 @@ _IDENTIFIER = b"TFL3"
 #: NumPy's types of the schema's, by the schema's names. Values of others are not read.
 _DTYPES = {name: np.dtype(name.lower()) for name in (
     "FLOAT32", "FLOAT16", "FLOAT64", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")}
+
+#: Integers of four bits, two in a byte of the file, are held in bytes.
+_HALF_BYTES = "INT4"
+_DTYPES[_HALF_BYTES] = np.dtype(np.int8)
 
 _WINDOW = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
 _DILATION = ("DilationHFactor", "DilationWFactor")
@@ -34,6 +38,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", (*_WINDOW, *_DILATION, "DepthMultiplier")),
     "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
     "GATHER": ("GatherOptions", ("Axis", "BatchDims")),
+    "GELU": ("GeluOptions", ("Approximate",)),
     "LEAKY_RELU": ("LeakyReluOptions", ("Alpha",)),
     "MAX_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
@@ -49,6 +54,8 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "STRIDED_SLICE": ("StridedSliceOptions", (
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
+    "SUM": ("ReducerOptions", ("KeepDims",)),
+    "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": ("UnidirectionalSequenceLSTMOptions", (
         "FusedActivationFunction", "CellClip", "ProjClip", "TimeMajor")),
@@ -163,7 +170,7 @@ def read(file: Path) -> TfliteFile:
         import tflite as schema
     except ImportError:
         raise PearrayError("reading TensorFlow Lite files needs tflite: run `pip install 'pearray[tflite]'`") from None
-    if not file.is_file():
+    if not is_file(file):
         raise PearrayError(f"TensorFlow Lite file {str(file)!r} is not a file")
     try:
         return _Reader(schema, file.read_bytes()).file()
@@ -258,6 +265,8 @@ class _Reader:
             return None
         if tensor.dtype is None:
             return None
+        if tensor.kind == _HALF_BYTES:
+            data = _unpacked(tensor, data)
         if len(data) != prod(tensor.shape) * tensor.dtype.itemsize:
             raise ValueError(f"tensor {tensor.name!r} must have {prod(tensor.shape) * tensor.dtype.itemsize} bytes, "
                              f"as its shape {tensor.shape} of {tensor.dtype} says, not {len(data)}")
@@ -297,3 +306,14 @@ class _Reader:
     @staticmethod
     def _plain(value: Any) -> Any:
         return [int(item) for item in value] if isinstance(value, np.ndarray) else value
+
+
+def _unpacked(tensor: FileTensor, data: bytes) -> bytes:
+    """Bytes of integers of four bits that stand two in a byte, the first of them below."""
+    count = prod(tensor.shape)
+    if len(data) != -(-count // 2):
+        raise ValueError(f"tensor {tensor.name!r} must have {-(-count // 2)} bytes, two integers of 4 bits in each, as "
+                         f"its shape {tensor.shape} says, not {len(data)}")
+    packed = np.frombuffer(data, np.int8)
+    # Shifts to the left and back take the upper bit of a half for its sign.
+    return np.stack([packed << 4 >> 4, packed >> 4], axis=-1).reshape(-1)[:count].tobytes()

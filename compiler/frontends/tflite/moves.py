@@ -9,7 +9,7 @@ import numpy as np
 from ....hdl.errors import PearrayError
 from ...operators import Concat, DepthToSpace, Expand, Gather, Slice, SpaceToDepth, Tile
 from ...operators.operator import Operator
-from .builder import Builder, Padded, handles, image_axis, natural_order
+from .builder import WORDS, Builder, Padded, handles, image_axis, natural_order
 from .file import FileOperator
 
 __all__ = ["gathered", "matrices", "moved", "stacked"]
@@ -208,7 +208,7 @@ def _gather(operator: FileOperator, graph: Builder) -> None:
 @handles("PAD", "PADV2")
 def _pad(operator: FileOperator, graph: Builder) -> None:
     number, shape = moved(operator, graph)
-    x, pads = graph.stored(number, "x", "INT8", "UINT8"), _pads(operator, graph, shape)
+    x, pads = graph.stored(number, "x", *WORDS), _pads(operator, graph, shape)
     value = int(x.zero_point)
     if operator.kind == "PADV2":
         constant = graph.known(operator, 2, "constant_values")

@@ -1,209 +1,58 @@
-"""LSTMs: their products are programs, and their gates, numbers of 16 bits, are the host's.
-
-The products of a whole sequence with the input's weights are one; those with the hidden state are one for each step,
-between which the host makes the next state.
-"""
-
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+"""Operators that keep a state from one run to the next."""
 
 import numpy as np
 
-from ....golden.lstm import Lstm
+from ....golden.requantise import tflite_multiplier
 from ....hdl.errors import PearrayError
-from ...graph.graph import Node, Tensor
-from ...operators import Hosted, Linear, Sums
-from ...operators.hosted import HostedKind
-from ...operators.operator import Spec
+from ...operators import Concat, Conv2d, Linear, Requant, Reshape, Slice
 from .builder import Builder, handles
-from .file import FileOperator, FileTensor, TfliteFile
+from .file import FileOperator
 
-__all__ = ["LSTM", "with_states"]
-
-LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-
-#: Places of inputs: weights of the input and of the hidden state, biases, and the two states.
-_X, _HIDDEN, _BIASES, _STATES = range(1, 5), range(5, 9), range(12, 16), (18, 19)
-
-#: Places of what is not known here, by what it is.
-_OTHERS = {"peepholes": range(9, 12), "a projection": range(16, 18), "layer normalisation": range(20, 24)}
-
-#: Number of the fused activation tanh.
-_TANH = 4
-
-_WHY = "its gates are numbers of 16 bits, of which the vector engine has no functions and no products"
+__all__: list[str] = []
 
 
-def with_states(file: TfliteFile) -> tuple[TfliteFile, dict[str, str], dict[str, np.ndarray]]:
-    """Return a network whose LSTMs take their states as inputs and give the next ones as outputs.
+@handles("SVDF", several=True)
+def _svdf(operator: FileOperator, graph: Builder) -> None:
+    """Products with features, which are put behind those of the runs before, and sums of these over time.
 
-    Returns
-    -------
-    file : TfliteFile
-        The network.
-    outputs : dict of str to str
-        Those inputs, each with the output that is read in the next run.
-    initial : dict of str to ndarray
-        Values for the first run.
+    Units have as many filters as the rank says, and a filter's state is one of as many words as time has weights.
     """
-    tensors, inputs, outputs, operators = [*file.tensors], [*file.inputs], [*file.outputs], []
-    names, initial = dict[str, str](), dict[str, np.ndarray]()
-    for operator in file.operators:
-        states = [operator.inputs[place] for place in _STATES if place < len(operator.inputs)]
-        if operator.kind == LSTM and len(states) == len(_STATES) and min(states) >= 0 and all(
-                tensors[number].is_variable for number in states):
-            for number in states:
-                state = tensors[number] = replace(tensors[number], note="", is_variable=False)
-                tensors.append(replace(state, name=_free(tensors, f"{state.name}:next")))
-                inputs.append(number)
-                outputs.append(len(tensors) - 1)
-                names[state.name] = tensors[-1].name
-                zero = state.zero_point[0] if state.zero_point.size else 0
-                initial[state.name] = np.full(state.shape, zero, state.dtype)
-            operator = replace(operator, outputs=[*operator.outputs, *outputs[-2:]])
-        operators.append(operator)
-    return replace(file, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), names, initial
-
-
-def _free(tensors: list[FileTensor], name: str) -> str:
-    """Name that no tensor has."""
-    taken = {tensor.name for tensor in tensors}
-    while name in taken:
-        name += "'"
-    return name
-
-
-@dataclass(frozen=True)
-class _Gates:
-    """A step on the host: of sums of all inputs, sums of the hidden state, the cell state and what steps before made.
-
-    Parameters
-    ----------
-    lstm : Lstm
-        Scales.
-    step : int
-        Which step it is.
-    steps : tuple of int
-        Shape of the sequence: batch and steps, or steps and batch.
-    axis : int
-        Axis of the steps.
-    names : tuple of str
-        Names of what it gives: the two states, and behind the last step the output.
-    """
-
-    lstm: Lstm
-    step: int
-    steps: tuple[int, int]
-    axis: int
-    names: tuple[str, ...]
-
-    def __call__(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        sums, hidden, cell, *before = given.values()
-        x = np.take(sums.reshape(*self.steps, -1), self.step, self.axis)
-        made = self.lstm.step(x, hidden, cell)
-        whole = [np.stack([*before, made.hidden], self.axis)] if self.step == self.steps[self.axis] - 1 else []
-        return dict(zip(self.names, (*made, *whole), strict=True))
-
-    def write(self, path: Path) -> None:
-        """Write what it computes, for who runs it elsewhere."""
-        path.with_suffix(".json").write_text(json.dumps({"operator": f"a step of {LSTM}", "step": self.step} | asdict(
-            self.lstm), indent=1) + "\n")
-
-
-@handles(LSTM, several=True)
-def _lstm(operator: FileOperator, graph: Builder) -> None:
-    if not graph.hosts:
-        raise PearrayError(f"{_WHY}: with fallback='host' (--fallback host) the host computes them, between products "
-                           "on the array")
-    lstm, zeros = _scales(operator, graph)
-    number = graph.of(operator, 0, "x")
-    shape = graph.shape(number)
-    if len(shape) != 3:
-        raise PearrayError(f"x must have 3 dimensions, not shape {shape}")
-    steps, axis = (shape[0], shape[1]), 0 if graph.option(operator, "TimeMajor") else 1
-    weights, biases = _matrices(operator, graph)
+    x, y = graph.stored(graph.of(operator, 0, "x"), "x"), graph.stored(operator.outputs[0], "y")
+    features, time = (graph.known(operator, place, role) for place, role in ((1, "weights_feature"),
+                                                                             (2, "weights_time")))
+    f, t = (graph.stored(operator.inputs[place], role, kind)
+            for place, role, kind in ((1, "weights_feature", "INT8"), (2, "weights_time", "INT16")))
+    number = graph.of(operator, 4, "state")
+    state, shape, rank = graph.stored(number, "state", "INT16"), graph.shape(number), graph.option(operator, "Rank")
+    filters, memory = time.shape if time.ndim == 2 else (0, 0)
+    rows = graph.shape(operator.inputs[0])
+    if (not filters or features.shape != (filters, rows[-1]) or shape != (rows[0], filters * memory) or len(rows) != 2
+            or rank < 1 or filters % rank or len(operator.outputs) != 2):
+        raise PearrayError("x, weights_feature, weights_time and state must have shapes (N, I), (F, I), (F, M) and "
+                           f"(N, F M), and a rank that divides F, not {rows}, {features.shape}, {time.shape} and "
+                           f"{shape} with rank {rank}")
     name = graph.file.tensors[operator.outputs[0]].name
-    constants = [graph.store(f"{name}:{what} weights", value) for what, value in zip(("input", "state"), weights,
-                                                                                     strict=True)]
-    state, cell = (graph.rows(operator.inputs[place]) for place in _STATES)
-    batch, cells = steps[1 - axis], weights[1].shape[1]
-    for each in (state, cell):
-        if graph.tensor(each).shape != (batch, cells):
-            raise PearrayError(f"{each!r} must have shape {(batch, cells)}, not {graph.tensor(each).shape}")
-    sums = graph.append(operator, Linear(requant=Sums(zeros[0], 0)), {
-        "x": graph.rows(number, (steps[0] * steps[1], shape[2])), "w": constants[0],
-        "b": graph.store(f"{name}:biases", biases)}, "sums of the input")
-    before: list[str] = []
-    for step in range(steps[axis]):
-        products = graph.append(operator, Linear(requant=Sums(zeros[1], 0)), {"x": state, "w": constants[1]},
-                                f"sums of the state in step {step}")
-        is_last = step == steps[axis] - 1
-        takes = (sums, products, cell, *(before if is_last else ()))
-        if is_last:
-            state, cell = (graph.file.tensors[each].name for each in operator.outputs[1:])
-        else:
-            state, cell = (graph.inner(name, f"{what} of step {step}") for what in ("state", "cell"))
-        gives: dict[str, Spec] = {state: ((batch, cells), np.dtype(np.int8)),
-                                  cell: ((batch, cells), np.dtype(np.int16))}
-        if is_last:
-            gives[name] = (*steps, cells), np.dtype(np.int8)
-        _append(graph, f"{name}:step {step}", _Gates(lstm, step, steps, axis, tuple(gives)), takes, gives)
-        before.append(state)
-
-
-def _append(graph: Builder, name: str, gates: _Gates, takes: tuple[str, ...], gives: dict[str, Spec]) -> None:
-    """Append a step on the host."""
-    operator = Hosted(gates, takes, gives, (HostedKind(f"gates of {LSTM}", 1, name, _WHY),))
-    graph.tensors |= {each: Tensor(each, *spec) for each, spec in gives.items()}
-    graph.nodes.append(Node(name, operator, dict(zip(operator.required, takes, strict=True)),
-                            dict(zip(operator.outputs, gives, strict=True))))
-
-
-def _places(operator: FileOperator, places: range) -> list[int]:
-    """Numbers of the inputs at some places that there are."""
-    return [operator.inputs[place] for place in places if place < len(operator.inputs) and operator.inputs[place] >= 0]
-
-
-def _scales(operator: FileOperator, graph: Builder) -> tuple[Lstm, tuple[int, int]]:
-    """Scales of an LSTM, and zero points of its operands.
-
-    Raises
-    ------
-    PearrayError
-        If it is one of those that are not known here.
-    """
-    for what, places in _OTHERS.items():
-        if _places(operator, places):
-            raise PearrayError(f"it must be without {what}: only gates of the input and of the state are known")
-    if graph.option(operator, "FusedActivationFunction") != _TANH:
-        raise PearrayError("its activation must be TANH")
-    x = graph.stored(graph.of(operator, 0, "x"), "x")
-    hidden = graph.stored(graph.of(operator, _STATES[0], "its hidden state"), "its hidden state")
-    cell = graph.entry(graph.of(operator, _STATES[1], "its cell state"))
-    mantissa, exponent = np.frexp(cell.scale[0]) if cell.scale.size == 1 else (0, 0)
-    if cell.kind != "INT16" or mantissa != 0.5 or not 9 <= 1 - exponent <= 15 or np.any(cell.zero_point):
-        raise PearrayError(f"its cell state must be int16 with a scale of 2**-15 to 2**-9 and the zero point 0, not "
-                           f"{cell.kind.lower()} with {cell.scale.tolist()} and {cell.zero_point.tolist()}")
-    if len(operator.intermediates) != 5:
-        raise PearrayError(f"it must have 5 intermediate tensors, which say how it stores results, not "
-                           f"{len(operator.intermediates)}")
-    made = graph.stored(operator.intermediates[4], "its result")
-    groups = [_places(operator, places) for places in (_X, _HIDDEN, _BIASES)]
-    if len({len(group) for group in groups}) > 1 or len(groups[0]) not in (3, 4):
-        raise PearrayError(f"it must have weights and biases of 3 or 4 gates, not of {[len(each) for each in groups]}")
-    scales = [tuple(graph.stored(number, "weights").scale for number in group) for group in groups[:2]]
-    clip = graph.option(operator, "CellClip")
-    bound = int(min(clip / float(cell.scale[0]), 32767.0)) if clip > 0 else 0
-    return Lstm(x.scale, hidden.scale, *scales, made.scale, int(made.zero_point), 1 - int(exponent), bound), (
-        int(x.zero_point), int(hidden.zero_point))
-
-
-def _matrices(operator: FileOperator, graph: Builder) -> tuple[list[np.ndarray], np.ndarray]:
-    """Weights of the input and of the hidden state, those of all gates below one another, and biases."""
-    found = []
-    for places in (_X, _HIDDEN, _BIASES):
-        values = [graph.known(operator, place, "weights") for place in places if operator.inputs[place] >= 0]
-        found.append(np.ascontiguousarray(np.concatenate(values)))
-    return found[:2], found[2]
+    bounds = -(1 << 15), (1 << 15) - 1
+    scales = [np.float32(each.scale) for each in (x, f, state, t, y)]
+    # The kernel makes both factors in float32.
+    first, second = float(scales[0] * scales[1] / scales[2]), float(scales[2] * scales[3] / scales[4])
+    made = Linear(requant=Requant.tflite(*tflite_multiplier(first), int(x.zero_point), 0, np.int16(0), "int32", bounds))
+    newest = graph.append(operator, made, {
+        "x": graph.rows(operator.inputs[0]), "w": graph.keep(operator.inputs[1], "rows", features)}, "newest")
+    if memory > 1:
+        before = graph.append(operator, Reshape((-1, filters, memory)), {"x": graph.rows(number)}, "before")
+        kept = graph.append(operator, Slice((1,), (memory,), (2,)), {"x": before}, "kept")
+        added = graph.append(operator, Reshape((-1, filters, 1)), {"x": newest}, "added")
+        newest = graph.append(operator, Concat(2), {"x0": kept, "x1": added}, "joined")
+    after = graph.append(operator, Reshape((-1, filters * memory)), {"x": newest}, "state")
+    units = filters // rank
+    conv = Conv2d(groups=units, requant=Requant.tflite(
+        *tflite_multiplier(second), 0, 0, y.zero_point, "int32", (-128, 127)))
+    inputs = {"x": graph.append(operator, Reshape((-1, filters * memory, 1, 1)), {"x": after}, "words"),
+              "w": graph.store(f"{name}:time", np.ascontiguousarray(time.reshape(units, rank * memory, 1, 1)))}
+    if operator.inputs[3] >= 0:
+        bias = graph.known(operator, 3, "bias")
+        inputs["b"] = graph.keep(operator.inputs[3], "bias", bias.reshape(-1))
+    sums = graph.append(operator, conv, inputs)
+    graph.finish(operator, graph.append(operator, Reshape((-1, units)), {"x": sums}, "units"))
+    graph.finish_as(operator.outputs[1], after)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import ConvTranspose2d, Pad, Requant
-from .builder import Builder, handles
+from ...operators import ConvTranspose2d, Interpolate, Pad, Requant
+from .builder import BYTES, Builder, handles
 from .file import FileOperator
 from .moves import gathered, moved
 
@@ -56,19 +56,30 @@ def _shares(factor: int, half: bool) -> tuple[np.ndarray, int, int]:
 
 @handles("RESIZE_BILINEAR")
 def _resize_bilinear(operator: FileOperator, graph: Builder) -> None:
+    """Images of another size; those that are 1, 2 or 4 times as large are spread by a transposed convolution."""
+    number, shape, sizes = _sizes(operator, graph)
+    graph.stored(number, "x", *BYTES)
+    half, corners = graph.option(operator, "HalfPixelCenters"), graph.option(operator, "AlignCorners")
+    if half and corners:
+        raise PearrayError("align_corners and half_pixel_centers must not both be True")
+    factors = [made // size if made % size == 0 else 0 for size, made in zip(shape[1:3], sizes, strict=True)]
+    found = [_shares(factor, half) for factor in factors if factor in (1, 2, 4, 8)]
+    weights = 2 * np.multiply.outer(found[0][0], found[1][0]) if len(found) == 2 else np.full(1, 256)
+    if weights.max() > 255 or (corners and factors != [1, 1]):
+        mode = "align_corners" if corners else "half_pixel" if half else "asymmetric"
+        graph.make_image(operator, Interpolate(tuple(sizes), mode, rounding="tflite"), {"x": graph.image(number)})
+    else:
+        _spread(operator, graph, factors, found, weights)
+
+
+def _spread(operator: FileOperator, graph: Builder, factors: list[int], found: list[tuple[np.ndarray, int, int]],
+            weights: np.ndarray) -> None:
     """Images that are repeated at their edges, spread by a transposed convolution with the shares of each element.
 
     Shares are doubled, which cancels the first of the two roundings; the second takes halves away from zero.
     """
     number, shape, sizes = _sizes(operator, graph)
-    half = graph.option(operator, "HalfPixelCenters")
-    factors = [made // size if made % size == 0 else 0 for size, made in zip(shape[1:3], sizes, strict=True)]
-    found = [_shares(factor, half) for factor in factors if factor in (1, 2, 4, 8)]
-    weights = 2 * np.multiply.outer(found[0][0], found[1][0]) if len(found) == 2 else np.full(1, 256)
-    if weights.max() > 255 or (graph.option(operator, "AlignCorners") and factors != [1, 1]):
-        raise PearrayError(f"size must be 1, 2 or 4 times the {shape[1:3]} of x without align_corners, not {sizes}: "
-                           "other shares of elements have more than the 8 bits of a weight")
-    stored = graph.stored(number, "x", "INT8", "UINT8")
+    stored = graph.stored(number, "x", *BYTES)
     info, channels = np.iinfo(stored.dtype), shape[3]
     requant = Requant.tflite(1 << 30, -int(np.log2(found[0][1] * found[1][1])), 0, 0, stored.dtype.type(0), "double",
                              (int(info.min), int(info.max)))

@@ -6,8 +6,9 @@ from ....golden import litert
 from ....hdl.errors import PearrayError
 from ...operators import Dequantize, Lookup, Quantize, Reshape, Transpose
 from ...operators.channelwise import every_value
-from .builder import Builder, handles, image_axis, natural_order
+from .builder import WORDS, Builder, handles, image_axis, natural_order
 from .file import FileOperator
+from .windows import rescale
 
 __all__: list[str] = []
 
@@ -18,20 +19,21 @@ def _reshape(operator: FileOperator, graph: Builder, target: list[int]) -> None:
     if number in graph.values:
         graph.values[operator.outputs[0]] = graph.values[number].reshape(target)
         return
-    shape = graph.shape(number)
-    if shape and target:
-        target = [graph.target(tuple(target))[0] if graph.batches and shape[0] == graph.batches[1] else target[0],
-                  *target[1:]]
     graph.check_same(number, operator.outputs[0])
     graph.make(operator, Reshape(tuple(target)), {"x": graph.rows(number)})
 
 
 @handles("RESHAPE")
 def _reshape_to(operator: FileOperator, graph: Builder) -> None:
+    """Give a tensor the shape that the file says, with the batch that is wanted where the file's stands in it."""
     if len(operator.inputs) > 1 and operator.inputs[1] >= 0:
-        _reshape(operator, graph, graph.integers(operator, 1, "shape"))
+        target = graph.integers(operator, 1, "shape")
     else:
-        _reshape(operator, graph, list(graph.option(operator, "NewShapeAsNumpy") or []))
+        target = list(graph.option(operator, "NewShapeAsNumpy") or [])
+    shape = graph.shape(graph.of(operator, 0, "x"))
+    if graph.batches and shape and target and shape[0] == graph.batches[1]:
+        target[0] = graph.target(tuple(target))[0]
+    _reshape(operator, graph, target)
 
 
 @handles("SQUEEZE")
@@ -76,13 +78,19 @@ def _transpose(operator: FileOperator, graph: Builder) -> None:
 @handles("QUANTIZE")
 def _quantise(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    source, y = graph.entry(number), graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    source = graph.entry(number)
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     if source.kind == "FLOAT32":
         if number not in graph.file.inputs:
             raise PearrayError(f"its operand {source.name!r} is computed in float32, and must be an input of the model")
         graph.make(operator, Quantize(y.scale, y.zero_point, rounding="tflite"), {"x": graph.rows(number)})
         return
-    x = graph.stored(number, "x", "INT8", "UINT8")
+    x = graph.stored(number, "x", *WORDS)
+    if max(x.dtype.itemsize, y.dtype.itemsize) > 1:
+        info = np.iinfo(y.dtype)
+        rescale(operator, graph, x, y, float(np.float32(x.scale)) / float(np.float32(y.scale)),
+                (int(info.min), int(info.max)))
+        return
     table = litert.requantise(every_value(x.dtype), x.scale, int(x.zero_point), y.scale, int(y.zero_point),
                               dtype=y.dtype)
     graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})
@@ -91,7 +99,7 @@ def _quantise(operator: FileOperator, graph: Builder) -> None:
 @handles("DEQUANTIZE")
 def _dequantise(operator: FileOperator, graph: Builder) -> None:
     number, made = graph.of(operator, 0, "x"), operator.outputs[0]
-    x = graph.stored(number, "x", "INT8", "UINT8")
+    x = graph.stored(number, "x", *WORDS)
     if made not in graph.file.outputs or any(made in other.inputs for other in graph.file.operators):
         raise PearrayError(f"its result {graph.file.tensors[made].name!r} must be an output of the model, and nothing "
                            "else, as the accelerator computes with integers")

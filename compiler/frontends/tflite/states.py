@@ -11,6 +11,9 @@ __all__ = ["States", "without_states"]
 
 _KINDS = ("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 
+#: Places of variable tensors among the inputs of operators that have some, which they leave another state in.
+_VARIABLE_INPUTS = {"SVDF": (4,), "UNIDIRECTIONAL_SEQUENCE_LSTM": (18, 19)}
+
 
 @dataclass(frozen=True)
 class States:
@@ -38,8 +41,9 @@ def without_states(where: str, file: TfliteFile) -> tuple[TfliteFile, States]:
     PearrayError
         If variables are made by anything but constants.
     """
+    file, own = _without_variable_tensors(where, file)
     if not any(operator.kind in _KINDS for operator in file.operators):
-        return file, States({}, {})
+        return file, own
     variables = _variables(file)
     first: dict[str, int] = {}
     current: dict[str, int] = {}
@@ -64,8 +68,37 @@ def without_states(where: str, file: TfliteFile) -> tuple[TfliteFile, States]:
         outputs=[*(same.get(number, number) for number in file.outputs), *(current[name] for name in kept)])
     names = [tensor.name for tensor in file.tensors]
     initial = _initial(where, file)
-    return changed, States({names[number]: names[current[name]] for name, number in kept.items()},
-                           {names[number]: initial[name] for name, number in first.items() if name in initial})
+    return changed, States(
+        own.outputs | {names[number]: names[current[name]] for name, number in kept.items()},
+        own.initial | {names[number]: initial[name] for name, number in first.items() if name in initial})
+
+
+def _without_variable_tensors(where: str, file: TfliteFile) -> tuple[TfliteFile, States]:
+    """Make variable tensors, of which operators leave another state, inputs, and what they leave outputs.
+
+    They stand for zero before the first run.
+    """
+    tensors, operators, states = [*file.tensors], [], States({}, {})
+    inputs, outputs = [*file.inputs], [*file.outputs]
+    for operator in file.operators:
+        made = [*operator.outputs]
+        for place in _VARIABLE_INPUTS.get(operator.kind, ()):
+            number = operator.inputs[place] if place < len(operator.inputs) else -1
+            if number < 0 or not (before := tensors[number]).is_variable:
+                continue
+            if number in inputs or before.dtype is None:
+                raise PearrayError(f"{where}: operator {operator.index}, {operator.kind}: its state {before.name!r} "
+                                   "must be of numbers, and its own")
+            tensors[number] = replace(before, note="", is_variable=False)
+            tensors.append(replace(tensors[number], name=f"{before.name}:next"))
+            inputs.append(number)
+            outputs.append(len(tensors) - 1)
+            made.append(len(tensors) - 1)
+            states.outputs[before.name] = tensors[-1].name
+            zero = before.zero_point[0] if before.dtype == np.int8 and before.zero_point.size else 0
+            states.initial[before.name] = np.full(before.shape, zero, before.dtype)
+        operators.append(replace(operator, outputs=made))
+    return replace(file, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), states
 
 
 def _variables(file: TfliteFile) -> dict[int, str]:

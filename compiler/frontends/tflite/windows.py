@@ -1,6 +1,7 @@
 """Operators of windows over images: convolutions and poolings."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from ...operators import AvgPool2d, Conv2d, ConvTranspose2d, Lookup, MaxPool2d, 
 from ...operators.channelwise import every_value
 from ...operators.fields import check_scale
 from ..building import same_padding
-from .builder import Builder, Stored, handles
+from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
 
-__all__ = ["bounds_of", "clamped", "requantisation", "with_bias"]
+__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "with_bias"]
+
+#: Types of weights by the bytes of an activation.
+_WEIGHTS = {1: (*BYTES, "INT4"), 2: ("INT8",)}
 
 #: Padding by the schema's numbers.
 _SAME, _VALID = 0, 1
@@ -40,6 +44,8 @@ def clamped(operator: FileOperator, graph: Builder, name: str, y: Stored) -> str
     info = np.iinfo(y.dtype)
     if (low, high) == (info.min, info.max):
         return name
+    if y.dtype.itemsize > 1:
+        raise PearrayError(f"fused activation must be NONE of a pooling of {y.dtype}: others are tables, of 8 bits")
     table = np.clip(every_value(y.dtype), low, high).astype(y.dtype)
     return graph.append(operator, Lookup(table), {"x": name}, "clamped")
 
@@ -61,9 +67,13 @@ def requantisation(operator: FileOperator, graph: Builder, x: Stored, weights: i
     rounding : str
         Rule of the kernel.
     """
-    tensor, y = graph.entry(weights), graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
-    if tensor.kind not in ("INT8", "UINT8"):
-        raise PearrayError(f"w must be int8, not {tensor.kind.lower()}: convert the model with weights of int8")
+    tensor, y = graph.entry(weights), graph.stored(operator.outputs[0], "y", *WORDS)
+    allowed = _WEIGHTS[x.dtype.itemsize]
+    if tensor.kind not in allowed:
+        raise PearrayError(f"w must be {' or '.join(allowed).lower()} with x of {x.dtype}, not {tensor.kind.lower()}: "
+                           "convert the model with weights of int8")
+    if x.dtype.itemsize != y.dtype.itemsize:
+        raise PearrayError(f"y must be as wide as x, {x.dtype}, not {y.dtype}")
     if tensor.scale.size not in (1, channels) or (tensor.scale.size > 1 and tensor.axis != axis):
         raise PearrayError(f"w must have one scale, or {channels} along its axis {axis}, not {tensor.scale.size} along "
                            f"axis {tensor.axis}")
@@ -75,14 +85,33 @@ def requantisation(operator: FileOperator, graph: Builder, x: Stored, weights: i
                           rounding, bounds_of(operator, graph, y))
 
 
-def with_bias(operator: FileOperator, graph: Builder, inputs: dict[str, str], role: str,
+def rescale(operator: FileOperator, graph: Builder, x: Stored, y: Stored, ratio: float,
+            bounds: tuple[int, int]) -> None:
+    """Make numbers times a factor, rounded twice and within bounds, the output of an operator: products with ones."""
+    number = operator.inputs[0]
+    shape = graph.shape(number)
+    channels = shape[-1] if shape else 1
+    requant = Requant.tflite(*tflite_multiplier(ratio), int(x.zero_point), 0, y.zero_point, "int32", bounds)
+    ones = np.ones((channels, 1, 1, 1), np.int8 if x.dtype.itemsize == 1 else x.dtype)
+    name = graph.store(f"{graph.file.tensors[operator.outputs[0]].name}:ones", ones)
+    made = Conv2d(groups=channels, requant=requant)
+    graph.make_image(operator, made, {"x": graph.image(number, (prod(shape) // channels, 1, 1, channels)), "w": name},
+                     shape)
+
+
+def kept_weights(graph: Builder, number: int, x: Stored, use: str, value: np.ndarray) -> str:
+    """Name of constant weights, made of the file's and as wide as the activations."""
+    return graph.keep(number, use, value.astype(x.dtype) if x.dtype.itemsize > 1 else value)
+
+
+def with_bias(operator: FileOperator, graph: Builder, inputs: dict[str, str], role: str, x: Stored,
               place: int = 2) -> dict[str, str]:
     """Inputs of a contraction with the bias, if there is one, that an operator has at a place."""
     if place >= len(operator.inputs) or operator.inputs[place] < 0:
         return inputs
-    value = graph.known(operator, place, "bias")
-    if value.dtype != np.int32:
-        raise PearrayError(f"bias must be int32, not {value.dtype}")
+    value, dtype = graph.known(operator, place, "bias"), np.dtype(np.int32 if x.dtype.itemsize == 1 else np.int64)
+    if value.dtype != dtype:
+        raise PearrayError(f"bias must be {dtype} with x of {x.dtype}, not {value.dtype}")
     return inputs | {role: graph.keep(operator.inputs[place], "bias", value.reshape(-1))}
 
 
@@ -125,7 +154,7 @@ def _source(operator: FileOperator, graph: Builder, x: Stored) -> tuple[int, tup
 
 def _convolve(operator: FileOperator, graph: Builder, weights: tuple[int, np.ndarray], axis: int, groups: int) -> None:
     number, value = weights
-    x = graph.stored(graph.of(operator, 0, "x"), "x", "INT8", "UINT8")
+    x = graph.stored(graph.of(operator, 0, "x"), "x", *WORDS)
     size = graph.shape(operator.inputs[0])
     stride = _pair(operator, graph, "StrideH", "StrideW")
     dilation = _pair(operator, graph, "DilationHFactor", "DilationWFactor")
@@ -135,8 +164,8 @@ def _convolve(operator: FileOperator, graph: Builder, weights: tuple[int, np.nda
                   padding=tuple(own + other for own, other in zip(sides, more, strict=True)),
                   requant=requantisation(operator, graph, x, number, value.shape[0], axis))
     use = "weights" if axis == 0 else "depthwise weights"
-    inputs = {"x": graph.image(source), "w": graph.keep(number, use, value)}
-    graph.make_image(operator, made, with_bias(operator, graph, inputs, "b"))
+    inputs = {"x": graph.image(source), "w": kept_weights(graph, number, x, use, value)}
+    graph.make_image(operator, made, with_bias(operator, graph, inputs, "b", x))
 
 
 def _channels(operator: FileOperator, graph: Builder) -> int:
@@ -168,7 +197,7 @@ def _depthwise_conv(operator: FileOperator, graph: Builder) -> None:
 @handles("TRANSPOSE_CONV")
 def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 2, "x")
-    x, (n, h, w, _) = graph.stored(number, "x", "INT8", "UINT8"), _image_shape(graph, number)
+    x, (n, h, w, _) = graph.stored(number, "x", *WORDS), _image_shape(graph, number)
     weights, value = _weights(operator, graph, (3, 0, 1, 2), "M, R, S, C")
     wanted = graph.integers(operator, 0, "output_shape")
     stride = _pair(operator, graph, "StrideH", "StrideW")
@@ -181,8 +210,8 @@ def _transposed_conv(operator: FileOperator, graph: Builder) -> None:
         stride=stride, padding=(*begins, *(max(end, 0) for end in ends)),
         output_padding=tuple(max(-end, 0) for end in ends),
         requant=requantisation(operator, graph, x, weights, value.shape[1], 0))
-    inputs = {"x": graph.image(number), "w": graph.keep(weights, "transposed weights", value)}
-    graph.make_image(operator, made, with_bias(operator, graph, inputs, "b", 3))
+    inputs = {"x": graph.image(number), "w": kept_weights(graph, weights, x, "transposed weights", value)}
+    graph.make_image(operator, made, with_bias(operator, graph, inputs, "b", x, 3))
 
 
 def _image_shape(graph: Builder, number: int) -> tuple[int, ...]:
@@ -195,7 +224,7 @@ def _image_shape(graph: Builder, number: int) -> tuple[int, ...]:
 @handles("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def _pool(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     graph.check_same(number, operator.outputs[0])
     size = _image_shape(graph, number)[1:3]
     kernel, stride = (_pair(operator, graph, *names) for names in (("FilterHeight", "FilterWidth"),

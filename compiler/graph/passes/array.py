@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, Tensor, unchanging
 
 __all__ = ["for_array"]
 
@@ -24,22 +24,31 @@ def for_array(graph: Graph, rows: int, cols: int) -> Graph:
 
 
 def _in_parts(graph: Graph) -> Graph:
-    """Return a graph with nodes for the parts of operators that have some, under names of theirs."""
+    """Return a graph with nodes, and constants, for the parts of operators that have some, under names of theirs."""
     nodes: list[Node] = []
+    constants, tensors = dict(graph.constants), dict(graph.tensors)
     taken = {*graph.tensors, *(node.name for node in graph.nodes)}
+
+    def fresh(name: str) -> str:
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        return name
+
     for node in graph.nodes:
         parts, names = node.operator.parts(graph.typed(node.inputs)), dict(node.inputs)
         if not parts:
             nodes.append(node)
         for part in parts:
-            name = f"{node.name}:{part.name}"
-            while name in taken:
-                name += "'"
-            taken.add(name)
+            name = fresh(f"{node.name}:{part.name}")
             names[part.name] = node.outputs.get(part.name, name)
-            nodes.append(Node(name, part.operator, {role: names[given] for role, given in part.inputs.items()},
-                              {"y": names[part.name]}))
-    made = graph.changed(nodes=nodes)
+            inputs = {role: names[given] for role, given in part.inputs.items()}
+            for role, value in part.constants.items():
+                inputs[role] = constant = fresh(f"{name}:{role}")
+                constants[constant] = unchanging(value)
+                tensors[constant] = Tensor(constant, value.shape, value.dtype)
+            nodes.append(Node(name, part.operator, inputs, {"y": names[part.name]}))
+    made = graph.changed(nodes=nodes, constants=constants, tensors=tensors)
     for node in nodes:
         made.infer(node)
     return made

@@ -73,5 +73,8 @@ class _Compiler(ArrayCompiler):
     def ahead(self, config: Config, counts: Mapping[str, int], work: int) -> int:
         return counts["active"] - work
 
+    def products(self, config: Config, work: int) -> int:
+        return config.pes * work
+
 
 COMPILER = _Compiler()

@@ -8,7 +8,7 @@ import pytest
 from hosted_networks import NETWORKS, drawn
 from onnx_chain import dequantised, stored
 from onnx_models import draw, make_model
-from public_networks import differences, reference
+from onnx_whole import differences, reference
 
 import pearray as pe
 from pearray.compiler.graph.parts import crossings, parts_of

@@ -154,7 +154,7 @@ def test_moves_in_qdq_form(rng, tmp_path, kind):
     ("Split", ["x", "three"], {"axis": 1}, "split must be 1 integers of at least 1 that add up to 4, not [3]"),
     ("Slice", ["x", "three", "three"], {}, "starts and ends must leave an element of each axis of x of shape"),
     ("Pad", ["x", "three"], {}, "pads must have two integers for each axis"),
-    ("Resize", ["x", "", "halves"], {"mode": "cubic"}, "mode must be 'nearest', not 'cubic'"),
+    ("Resize", ["x", "", "halves"], {"mode": "cubic"}, "mode must be 'nearest' or 'linear', not 'cubic'"),
     ("Resize", ["x", "", "three_"], {}, "scales must have a number for each of 4 axes, not 1"),
     ("DepthToSpace", ["x"], {"blocksize": 3}, "block must be one whose square divides the 4 channels of x, not 3"),
     ("SpaceToDepth", ["x"], {"blocksize": 4}, "block must divide height and width of x of shape (1, 4, 6, 6), not"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds import SMALL as ACCELERATORS
 from random_workloads import interpret
 
 import pearray as pe
@@ -13,6 +14,7 @@ pytest.importorskip("tflite")
 
 from tflite_draw import values
 from tflite_draw_moves import FAMILIES, draw
+from tflite_draw_words import WORDS, draw_words
 from tflite_models import reference
 from tflite_networks import NETWORKS
 
@@ -50,6 +52,16 @@ def test_operator_equals_litert(family, rng, tmp_path):
             interpret(graph, inputs, SMALL, "all", effort=0)
 
 
+@pytest.mark.parametrize("name", WORDS)
+def test_operator_of_words_equals_litert(name, rng, tmp_path):
+    """Activations of 16 bits would be rounded by the rule of bytes, or biases of 64 bits be cut."""
+    for number in range(6):
+        content, inputs = draw_words(name, rng)
+        graph, _ = check(load(tmp_path, content), content, inputs)
+        if number < 2:
+            interpret(graph, inputs, ACCELERATORS["systolic-16"], "all", effort=0)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_equals_litert(name, rng, tmp_path):
     """Layers that fit alone could disagree about who has which order, and a batch of three about where images end."""
@@ -70,4 +82,13 @@ def test_operator_equals_litert_often(family, rng, tmp_path):
     """As above, over so many draws that options meet each other."""
     for _ in range(300):
         content, inputs = draw(family, rng)
+        check(load(tmp_path, content), content, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORDS)
+def test_operator_of_words_equals_litert_often(name, rng, tmp_path):
+    """As above, of 16 bits."""
+    for _ in range(300):
+        content, inputs = draw_words(name, rng)
         check(load(tmp_path, content), content, inputs)

@@ -66,7 +66,7 @@ def test_edges_are_the_hosts(rng):
     np.testing.assert_array_equal(result.outputs["real"], pe.golden_run(graph, {"x": x})["real"])
     between = graph.add("between", pe.Quantize(0.1, np.int8(0)), x=sums)
     graph.output(graph.add("last", pe.Linear(), x=between, w=np.ones((1, 5), np.int8)))
-    with pytest.raises(PearrayError, match="^between: Quantize must stand at the edge of the graph, "):
+    with pytest.raises(PearrayError, match=r"^between: Quantize must stand at the edge of the graph, "):
         pe.run(graph, {"x": x}, on="systolic-8x8")
 
 

@@ -24,7 +24,8 @@ from pearray.compiler.kernels.views import Buffer, View
 
 
 @pytest.mark.parametrize(("name", "pairs"), [*((name, 0) for name in [*OPERATORS, *NARROW_OPERATORS]),
-                                             ("residual", 1), ("binary", 1), ("pooled_conv", 0)])
+                                             ("residual", 1), *((name, 1) for name in PAIR_OPERATORS),
+                                             ("pooled_conv", 0)])
 def test_operators_are_their_kernels(rng, name, pairs):
     """An index, a stride or a phase that is wrong here is wrong on every kind of array alike."""
     makers = OPERATORS | NARROW_OPERATORS | PAIR_OPERATORS | ROW_OPERATORS | {"pooled_conv": pooled_conv}

@@ -11,7 +11,7 @@ from pearray.compiler.program import Program
 from pearray.compiler.systolic import schedule
 from pearray.compiler.systolic.cost import contraction_tiles, execute_cycles
 from pearray.compiler.systolic.timeline import Timeline, timeline
-from pearray.compiler.systolic.timing import UnendingError
+from pearray.compiler.timing.latencies import UnendingError
 from pearray.hdl.shell.commands import Opcode
 
 

@@ -3,49 +3,13 @@
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.sim import Simulator
+from pipelines import run
 
 from pearray.hdl.arithmetic.float_add import FloatAdd
 
 #: Zeros, subnormal and least normal numbers, ones and their neighbours, greatest numbers, infinities, no number.
 CORNERS = [0x00000000, 0x00000001, 0x007FFFFF, 0x00800000, 0x00800001, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x4B800000,
            0x7F7FFFFF, 0x7F000000, 0x7F800000, 0x7FC00001]
-
-
-def run(latency, a, b):
-    """Sums of bits of numbers, one pair a cycle."""
-    adder = FloatAdd(latency)
-    found = []
-
-    async def drive(ctx):
-        for cycle in range(len(a) + latency):
-            if cycle < len(a):
-                ctx.set(adder.a, int(a[cycle]))
-                ctx.set(adder.b, int(b[cycle]))
-            if cycle >= latency:
-                found.append(ctx.get(adder.sum))
-            await ctx.tick()
-
-    top = Module()
-    top.submodules.adder = adder
-    sim = Simulator(top)
-    if latency:
-        sim.add_clock(1e-6)
-        sim.add_testbench(drive)
-        sim.run()
-        return np.array(found, np.uint32)
-
-    async def settle(ctx):
-        for first, second in zip(a.tolist(), b.tolist(), strict=True):
-            ctx.set(adder.a, first)
-            ctx.set(adder.b, second)
-            await ctx.delay(1e-6)
-            found.append(ctx.get(adder.sum))
-
-    sim.add_testbench(settle)
-    sim.run()
-    return np.array(found, np.uint32)
 
 
 def draw(rng, count):
@@ -70,7 +34,7 @@ def test_sums_are_those_of_numpy(rng, latency):
     a, b = draw(rng, 300 if latency else 100)
     with np.errstate(all="ignore"):
         expected = a.view(np.float32) + b.view(np.float32)
-    found, bits = run(latency, a, b), expected.view(np.uint32).copy()
+    found, bits = run(FloatAdd(latency), {"a": a, "b": b}, "sum", latency), expected.view(np.uint32).copy()
     bits[np.isnan(expected)] = 0x7FC00000
     wrong = np.flatnonzero(found != bits)
     assert not wrong.size, (f"{len(wrong)} wrong, first {a[wrong[0]]:08x} + {b[wrong[0]]:08x} = {bits[wrong[0]]:08x}, "

@@ -2,32 +2,12 @@
 """The lock-step systolic array against NumPy."""
 
 import pytest
-from amaranth.sim import Simulator
 from arithmetics import ARITHMETICS, StagedArithmetic
-from array_schedule import Schedule
+from array_schedule import Schedule, run
 
 from pearray import PearrayError
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.systolic.array import SystolicArray
-
-
-def run(schedule):
-    """Run a schedule in Amaranth's simulator and check every output that is due."""
-    dut, outputs = schedule.dut, []
-
-    async def testbench(ctx):
-        for cycle in range(schedule.cycles):
-            for name, value in schedule.inputs(cycle).items():
-                ctx.set(getattr(dut, name), value)
-            outputs.append([ctx.get(dut.psum[col]) for col in range(dut.cols)])
-            await ctx.tick()
-
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
-    schedule.check(outputs)
-
 
 #: Arithmetics and shapes: integers on all, the others where rows, columns and turns differ.
 CASES = [("integer", *shape) for shape in ((1, 1), (1, 5), (6, 1), (2, 2), (3, 5), (6, 4))]

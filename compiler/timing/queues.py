@@ -10,8 +10,8 @@ from itertools import count
 
 from ...hdl.shell.fetch import Fetch
 from ...hdl.shell.queues import CommandQueues
+from .latencies import SharedLatencies
 from .ports import NEVER, ReadPort
-from .timing import Latencies
 
 __all__ = ["ARRIVED", "ARRIVES", "CHOOSE", "FREED", "GO", "KIND", "ROOM", "SLOT", "TIME", "UNHELD", "VALUE", "Queues"]
 
@@ -26,7 +26,7 @@ class Queues(ABC):
 
     Parameters
     ----------
-    constants : Latencies
+    constants : SharedLatencies
         Cycles of the shell.
     reads : ReadPort
         Read channel, through which fetches go.
@@ -47,7 +47,7 @@ class Queues(ABC):
         Changes of whether the queues have room for more commands: cycle, and whether they have.
     """
 
-    def __init__(self, constants: Latencies, reads: ReadPort, length: int, queues: int):
+    def __init__(self, constants: SharedLatencies, reads: ReadPort, length: int, queues: int):
         self._c, self.reads, self._length = constants, reads, length
         #: Queue of each command.
         self._queue_of = [0] * length

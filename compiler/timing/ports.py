@@ -12,7 +12,7 @@ from ...hdl.shell.block_walk import BlockWalker
 from ...hdl.shell.config import Config
 from ...hdl.shell.reader import IN_FLIGHT
 from ...memory import MemoryTiming
-from .timing import Bursts, data_cycles
+from .bursts import Bursts, data_cycles
 
 __all__ = ["NEVER", "Block", "MovePort", "ReadPort", "WritePort"]
 

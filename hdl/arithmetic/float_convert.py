@@ -1,0 +1,112 @@
+"""Conversions between float32 and shorter formats of floating point."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .float_formats import FLOAT32, FloatFormat
+from .stages import Stages, named, shifted_right
+
+__all__ = ["FloatNarrow", "widened"]
+
+
+def widened(m: Module, format: FloatFormat, number: Signal) -> Signal:
+    """Return a number in float32, which holds all of a shorter format, in the same cycle.
+
+    What is no number becomes 0x7FC00000, whatever its sign and payload.
+    """
+    exponent = Signal(signed(10), name="widened_exponent")
+    # Of a significand whose highest bit is set.
+    m.d.comb += exponent.eq(format.scale(number) + FLOAT32.bias - format.bias)
+    significand = format.significand(number)
+    width = format.fraction + 1
+    # Subnormal numbers of formats with as wide an exponent stay so.
+    steps = [1 << bit for bit in reversed(range(ceil_log2(width)))] if format.bias < FLOAT32.bias else []
+    for step in steps:
+        take = named(m, f"widened_take_{step}", ~significand[-step:].any())
+        significand = named(m, f"widened_significand_{step}",
+                            Mux(take, Cat(Const(0, step), significand[:-step]), significand))
+        lower = Signal(exponent.shape(), name=f"widened_exponent_{step}")
+        m.d.comb += lower.eq(Mux(take, exponent - step, exponent))
+        exponent = lower
+    finite = Cat(Const(0, FLOAT32.fraction - format.fraction), significand[:-1],
+                 Mux(significand[-1], exponent[:8], 0), number[-1])
+    infinite = Cat(Const(FLOAT32.infinity, 31), number[-1])
+    return named(m, "widened", Mux(format.is_none(number), FLOAT32.no_number,
+                                   Mux(format.is_infinite(number), infinite, finite)))
+
+
+class FloatNarrow(wiring.Component):
+    """Pipeline that rounds float32 numbers to a shorter format: to nearest, halves to even.
+
+    One number per cycle, :attr:`latency` cycles later; there is no flow control. What is beyond the greatest number
+    once it is rounded becomes infinity, or no number where the format has no infinity, or the greatest number if it
+    saturates. What is no number has no sign and one payload.
+
+    Parameters
+    ----------
+    format : FloatFormat
+        Format of the results.
+    latency : int
+        Registers in line, at most :attr:`MOST`.
+    saturates : bool
+        Whether the greatest number stands for those beyond it, infinities included.
+
+    Members
+    -------
+    number : :py:`In(32)`
+        Number.
+    narrow : :py:`Out(format.bits)`
+        The number in the format.
+
+    Raises
+    ------
+    ValueError
+        If there is no such latency.
+    """
+
+    #: Parts behind each of which there may be a register.
+    MOST = 3
+
+    def __init__(self, format: FloatFormat, latency: int, saturates: bool = False):
+        if not 0 <= latency <= self.MOST:
+            raise ValueError(f"latency of a conversion must be in 0..{self.MOST}, not {latency}")
+        self._format, self._latency, self._saturates = format, latency, saturates
+        super().__init__({"number": In(32), "narrow": Out(format.bits)})
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a number to the same in the format."""
+        return self._latency
+
+    def elaborate(self, platform):
+        """Build the pipeline: shift what is too small in two parts, round."""
+        m = Module()
+        stages = Stages(m, self._latency, self.MOST)
+        format = self._format
+
+        exponent = Signal(signed(10))
+        m.d.comb += exponent.eq(FLOAT32.scale(self.number) + format.bias - FLOAT32.bias)
+        # A bit below, which is sticky.
+        aligned = Cat(Const(0, 1), FLOAT32.significand(self.number))
+        distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:7])
+        exponent = named(m, "at_least_0", Mux(exponent < 1, 1, exponent)[:8])
+        sign, none, infinite = self.number[-1], FLOAT32.is_none(self.number), FLOAT32.is_infinite(self.number)
+        for bits in ((6, 5, 4, 3), (2, 1, 0)):
+            for bit in bits:
+                aligned = named(m, f"aligned_{bit}", Mux(distance[bit], shifted_right(aligned, 1 << bit), aligned))
+            sign, none, infinite, exponent, aligned, distance = stages.end(
+                sign, none, infinite, exponent, aligned, distance)
+
+        low = len(aligned) - format.fraction - 1
+        up = aligned[low - 1] & (aligned[:low - 1].any() | aligned[low])
+        rounded = named(m, "rounded", Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0)) + up)
+        beyond = infinite | (rounded > format.greatest)
+        limit = format.greatest if self._saturates else format.beyond
+        stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, limit, rounded))[:format.bits - 1])
+        is_number = ~none if self._saturates or format.infinity is not None else ~(none | beyond)
+        (found,) = stages.end(Cat(stored, sign & is_number))
+        m.d.comb += self.narrow.eq(found)
+
+        return m

@@ -1,0 +1,120 @@
+"""Product of two numbers of one format in float32, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1)."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .float_formats import FLOAT32, FloatFormat
+from .stages import Stages, named, shifted_right
+
+__all__ = ["FloatMultiply"]
+
+#: Bits of float32's significand with two bits and a sticky one below it: of what is further below only whether it is
+#: zero can matter.
+_ALIGNED = FLOAT32.fraction + 4
+
+#: Exponent of infinities in float32.
+_SPECIAL = 255
+
+
+class FloatMultiply(wiring.Component):
+    """Pipeline that multiplies two numbers of a format, subnormal ones and infinities included.
+
+    One product per cycle, :attr:`latency` cycles after its factors; there is no flow control. Of formats of up to 16
+    bits products are exact, unless they are too small or too great for float32, which only those of bfloat16 can be.
+    What is no number comes out as 0x7FC00000, whatever its sign and payload.
+
+    Parameters
+    ----------
+    format : FloatFormat
+        Format of the factors.
+    latency : int
+        Registers in line, at most :attr:`MOST`: they stand behind parts of the multiplication, as evenly as they can.
+
+    Members
+    -------
+    a, b : :py:`In(format.bits)`
+        Factors.
+    product : :py:`Out(32)`
+        Product.
+
+    Raises
+    ------
+    ValueError
+        If there is no such latency.
+    """
+
+    #: Parts behind each of which there may be a register.
+    MOST = 6
+
+    def __init__(self, format: FloatFormat, latency: int):
+        if not 0 <= latency <= self.MOST:
+            raise ValueError(f"latency of a multiplication must be in 0..{self.MOST}, not {latency}")
+        self._format, self._latency = format, latency
+        super().__init__({"a": In(format.bits), "b": In(format.bits), "product": Out(32)})
+
+    @property
+    def latency(self) -> int:
+        """Cycles from factors to their product."""
+        return self._latency
+
+    def elaborate(self, platform):
+        """Build the pipeline: multiply, normalise in two parts, shift what is too small in two, round."""
+        m = Module()
+        stages = Stages(m, self._latency, self.MOST)
+        format = self._format
+
+        width = 2 * (format.fraction + 1)
+        # What float32 stores as exponent of a product whose highest bit is set, which counts twice what the product of
+        # the significands' highest bits does.
+        offset = FLOAT32.bias + 1 - 2 * format.bias
+        exponent = Signal(signed(max(format.exponent, 8) + 3))
+        m.d.comb += exponent.eq(format.scale(self.a) + format.scale(self.b) + offset)
+        product = named(m, "significand", format.significand(self.a) * format.significand(self.b))
+        sign, special, number, exponent, product = stages.end(
+            self.a[-1] ^ self.b[-1], *self._special(), exponent, product)
+
+        steps = [1 << bit for bit in reversed(range(ceil_log2(width)))]
+        for part in (steps[:len(steps) // 2], steps[len(steps) // 2:]):
+            for step in part:
+                take = named(m, f"take_{step}", ~product[-step:].any())
+                product = named(m, f"product_{step}", Mux(take, Cat(Const(0, step), product[:-step]), product))
+                exponent = self._less(m, exponent, take, step)
+            sign, special, number, exponent, product = stages.end(sign, special, number, exponent, product)
+
+        above = width - _ALIGNED + 1
+        aligned = Cat(product[:above].any(), product[above:]) if above > 0 else Cat(Const(0, 1 - above), product)
+        distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:8])
+        for bits in ((7, 6, 5, 4, 3), (2, 1, 0)):
+            # Products of formats with fewer exponents are never too small.
+            if 2 + offset < width:
+                for bit in bits:
+                    aligned = named(m, f"aligned_{bit}", Mux(distance[bit], shifted_right(aligned, 1 << bit), aligned))
+            sign, special, number, exponent, aligned, distance = stages.end(
+                sign, special, number, exponent, aligned, distance)
+
+        low = _ALIGNED - FLOAT32.fraction - 1
+        up = aligned[low - 1] & (aligned[:low - 1].any() | aligned[low])
+        # A carry out of the fraction makes the next exponent, and beyond the greatest one infinity.
+        rounded = (Cat(aligned[low:-1], Mux(aligned[-1], exponent[:8], 0)) + up)[:31]
+        beyond = special | (aligned[-1] & (exponent >= _SPECIAL))
+        infinite = Cat(Const(0, FLOAT32.fraction - 1), ~number, Const(_SPECIAL, 8))
+        (found,) = stages.end(Cat(Mux(beyond, infinite, rounded), sign & number))
+        m.d.comb += self.product.eq(found)
+
+        return m
+
+    def _special(self):
+        """Whether the product is infinite or no number, and whether it is one."""
+        factors, test = (self.a, self.b), self._format
+        infinite = [test.is_infinite(factor) for factor in factors]
+        zero = [~factor[:-1].any() for factor in factors]
+        none = test.is_none(self.a) | test.is_none(self.b) | infinite[0] & zero[1] | infinite[1] & zero[0]
+        return infinite[0] | infinite[1] | none, ~none
+
+    @staticmethod
+    def _less(m, exponent, take, step):
+        found = Signal(exponent.shape(), name=f"exponent_{step}")
+        m.d.comb += found.eq(Mux(take, exponent - step, exponent))
+        return found

@@ -1,0 +1,184 @@
+"""Floating point: operands of a short format, float32 sums, each rounded to nearest, halves to even."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
+
+from ..blocks.pipeline import delay
+from ..errors import PearrayError
+from .arithmetic import Arithmetic
+from .float_add import FloatAdd
+from .float_formats import FLOAT32, FloatFormat
+from .float_multiply import FloatMultiply
+
+__all__ = ["FloatArithmetic"]
+
+#: Zero with a sign, which leaves every number as it is that it is added to, zeros of both signs among them.
+_NEUTRAL = 1 << 31
+
+
+@dataclass(frozen=True)
+class FloatArithmetic(Arithmetic):
+    """Numbers of floating point: products and sums are float32, and each sum is rounded as IEEE 754 says.
+
+    A word has a bit above its operand which says that there is one. Without it, a word is none that engines clear: its
+    product with any other, an infinity as well, is the zero with a sign, which changes no sum.
+
+    Sums depend on the order of additions, which is the array's. What is no number is 0x7FC00000.
+
+    Parameters
+    ----------
+    format : FloatFormat
+        Format of operands, of at most 16 bits.
+    product_latency, add_latency : int
+        Cycles of a product, 1 to 6, and of a sum, 1 to 8.
+
+    Raises
+    ------
+    PearrayError
+        If the format is too long, or there is no such latency.
+    """
+
+    format: FloatFormat
+    product_latency: int = 1
+    add_latency: int = 1
+
+    def __post_init__(self) -> None:
+        if self.format.bits > 16:
+            raise PearrayError(f"format must be one of at most 16 bits, not {self.format.name}")
+        for name, most in (("product_latency", FloatMultiply.MOST), ("add_latency", FloatAdd.MOST)):
+            if not 1 <= getattr(self, name) <= most:
+                raise PearrayError(f"{name} must be in 1..{most} cycles, not {getattr(self, name)}")
+
+    @property
+    def bits(self) -> int:
+        """Bits of an operand."""
+        return self.format.bits
+
+    @property
+    def word(self) -> Shape:
+        """Shape of a word: a bit above the operand's says that there is one."""
+        return unsigned(self.bits + 1)
+
+    @property
+    def product(self) -> Shape:
+        """Bits of a float32."""
+        return unsigned(FLOAT32.bits)
+
+    def psum(self, products: int) -> Shape:
+        """Bits of a float32, whatever it sums."""
+        return unsigned(FLOAT32.bits)
+
+    @property
+    def accumulator(self) -> Shape:
+        """Bits of a float32."""
+        return unsigned(FLOAT32.bits)
+
+    @property
+    def accumulate_latency(self) -> int:
+        """A cycle to choose what enters the sum, and an addition."""
+        return 1 + self.add_latency
+
+    def prepare(self, operand: Value, sign: Value, zero_point: Value) -> Value:
+        """Say that there is an operand."""
+        return Cat(operand, Const(1, 1))
+
+    def multiply(self, m: Module, a: Value, w: Value, shape: Shape, *, enable: Value | None = None) -> Value:
+        """Multiply, and clear what has no word behind it."""
+        multiplier = FloatMultiply(self.format, self.product_latency)
+        m.submodules += multiplier
+        product = Signal(shape, name="product")
+        absent = delay(m, ~(a[-1] & w[-1]), self.product_latency, "absent")
+        m.d.comb += [
+            multiplier.a.eq(a[:-1]), multiplier.b.eq(w[:-1]),
+            product.eq(Mux(absent, _NEUTRAL, multiplier.product)),
+        ]
+        return product
+
+    def add(self, m: Module, a: Value, b: Value, shape: Shape, name: str) -> Value:
+        """Add as IEEE 754 does."""
+        total = Signal(shape, name=name)
+        m.d.comb += total.eq(_sum(m, a, b, self.add_latency))
+        return total
+
+    def accumulate(self, m: Module, old: Value, new: Value, control: Any) -> Value:
+        """Choose what enters the sum in one cycle, then add."""
+        kept, added = Signal(FLOAT32.bits, name="kept"), Signal(FLOAT32.bits, name="added")
+        is_less = _less(old, new)
+        m.d.sync += [
+            kept.eq(Mux(control.first | control.maximum & is_less, _NEUTRAL, old)),
+            added.eq(Mux(~control.first & control.maximum & ~is_less, _NEUTRAL, new)),
+        ]
+        return self.add(m, kept, added, self.accumulator, "accumulated")
+
+    def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
+        """Add or compare at once."""
+        is_less = _less(a, b)
+        first = Mux(maximum & ~without & is_less, _NEUTRAL, a)
+        second = Mux(without | maximum & ~is_less, _NEUTRAL, b)
+        return _sum(m, first, second, 0)
+
+    def neutral(self, maximum: Value) -> Value:
+        """Zero, or the infinity below all numbers."""
+        return Mux(maximum, _NEUTRAL | FLOAT32.beyond, 0)
+
+    def windows(self) -> range:
+        """No choice: sums take whole products."""
+        return range(1)
+
+    def term(self, product: Value, shift: Value) -> Value:
+        """All of a product."""
+        return product
+
+    def operand_range(self, is_unsigned: bool) -> tuple[int, int]:
+        """Greatest finite numbers of both signs, towards zero to integers."""
+        most = int(self._values(np.array(self.format.greatest)))
+        return -most, most
+
+    def to_memory(self, values: np.ndarray, item: int) -> np.ndarray:
+        """Bits of numbers of the format, or of float32."""
+        return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").astype(f"<u{item}")
+
+    def from_memory(self, data: bytes, item: int, dtype: np.dtype) -> np.ndarray:
+        """Numbers of a type of as many bytes."""
+        return np.frombuffer(data, f"<u{item}").astype(f"u{item}").view(dtype)
+
+    def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
+        """Float32 values of operands."""
+        return self._values(stored)
+
+    def total(self, old: np.ndarray | None, new: np.ndarray, maximum: bool) -> np.ndarray:
+        """Float32 sums, or the greater ones; of two that are equal the older."""
+        if old is None:
+            return new
+        return np.where(old < new, new, old) if maximum else old + new
+
+    def _values(self, stored: np.ndarray) -> np.ndarray:
+        """Float32 values of bits of the format."""
+        bits, form = stored.astype(np.int64), self.format
+        fraction, exponent = bits & (1 << form.fraction) - 1, bits >> form.fraction & (1 << form.exponent) - 1
+        significand = fraction | (exponent > 0).astype(np.int64) << form.fraction
+        values = np.ldexp(significand.astype(np.float64), np.maximum(exponent, 1) - form.bias - form.fraction)
+        magnitude = bits & (1 << form.bits - 1) - 1
+        if form.infinity is not None:
+            values = np.where(magnitude == form.infinity, np.inf, values)
+        values = np.where(magnitude > form.beyond if form.infinity is not None else magnitude == form.no_number,
+                          np.nan, values)
+        return np.where(bits >> form.bits - 1 & 1, -values, values).astype(np.float32)
+
+
+def _sum(m: Module, a: Value, b: Value, latency: int) -> Value:
+    adder = FloatAdd(latency)
+    m.submodules += adder
+    m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
+    return adder.sum
+
+
+def _less(a: Value, b: Value) -> Value:
+    """Whether a float32 is less than another: zeros of both signs are equal, what is no number is not compared."""
+    a_sign, b_sign, is_zero = a[-1], b[-1], ~(a[:-1].any() | b[:-1].any())
+    magnitude = Mux(a_sign, a[:-1] > b[:-1], a[:-1] < b[:-1])
+    is_number = ~(FLOAT32.is_none(a) | FLOAT32.is_none(b))
+    return is_number & ~is_zero & Mux(a_sign ^ b_sign, a_sign, magnitude)

@@ -1,0 +1,47 @@
+"""As :mod:`tflite_draw`, models whose activations have 16 bits, as the converter writes them with weights of 8."""
+
+import numpy as np
+from tflite_draw import convolution, draw_of, linear, pool, products, reduction, stored, transposed, unary, upto
+
+__all__ = ["WORDS", "draw_words"]
+
+
+def _store(model, rng):
+    """Floats at both ends, with zeros put around what is between."""
+    shape = tuple(upto(rng, 4) for _ in range(4))
+    sides = rng.integers(0, 3, (4, 2)).astype(np.int32) * np.array([[0], [1], [1], [1]], np.int32)
+    whole, form = tuple(int(size) for size in np.array(shape) + sides.sum(axis=1)), stored(rng, "int16", 2, 4)
+    x, first = model.tensor(shape, dtype="float32"), model.tensor(shape, **form)
+    second, y = model.tensor(whole, **form), model.tensor(whole, dtype="float32")
+    model.node("QUANTIZE", [x], [first], "QuantizeOptions")
+    model.node("PAD", [first, model.constant(sides)], [second], "PadOptions")
+    model.node("DEQUANTIZE", [second], [y], "DequantizeOptions")
+    return [x], [y]
+
+
+def _requantise(model, rng):
+    """Words as others, or as bytes, or bytes as words."""
+    kinds = [("int16", "int16"), ("int16", "int8"), ("int8", "int16")][int(rng.integers(3))]
+    return unary(model, rng, "QUANTIZE", None, "QuantizeOptions", stored(rng, kinds[1]), stored(rng, kinds[0]))
+
+
+#: Makers of models of one operator each, by name.
+WORDS = {
+    "conv": lambda model, rng: convolution(model, rng, False, "int16"),
+    "depthwise_conv": lambda model, rng: convolution(model, rng, True, "int16"),
+    "transpose_conv": lambda model, rng: transposed(model, rng, "int16"),
+    "fully_connected": lambda model, rng: linear(model, rng, "int16"),
+    "batch_matmul": lambda model, rng: products(model, rng, "int16"),
+    "max_pool": lambda model, rng: pool(model, rng, "MAX_POOL_2D", "int16", 0),
+    "average_pool": lambda model, rng: pool(model, rng, "AVERAGE_POOL_2D", "int16", 0),
+    "mean": lambda model, rng: reduction(model, rng, "MEAN", "int16"),
+    "relu": lambda model, rng: unary(model, rng, str(rng.choice(["RELU", "RELU6"])),
+                                     x=stored(rng, "int16"), y=stored(rng, "int16")),
+    "requantise": _requantise,
+    "store": _store,
+}
+
+
+def draw_words(name, rng):
+    """Draw a model by name: its file, and inputs by name."""
+    return draw_of(WORDS[name], rng)
