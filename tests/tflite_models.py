@@ -16,8 +16,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "RELU_N1_TO_1": 1,
              "RELU_0_TO_1": 1, "PRELU": 1, "HARD_SWISH": 1, "RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1,
              "SHAPE": 1, "PACK": 1, "DEPTH_TO_SPACE": 1, "VAR_HANDLE": 1, "READ_VARIABLE": 1,
-             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3,
-             "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
+             "ASSIGN_VARIABLE": 1, "CALL_ONCE": 1, "ABS": 1, "GELU": 1, "SVDF": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3}
 
 
 #: Versions of operators that know 16 bits, where that is another.

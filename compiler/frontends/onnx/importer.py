@@ -53,9 +53,6 @@ _RECURRENT = ("its gates and its state are real numbers between products, for wh
 
 _STEPS = "it goes through a sequence step by step, with a state: write its steps out"
 
-_NOT_REAL = ("none of its inputs comes from DequantizeLinear, behind which alone programs compute what real numbers "
-             "stand for")
-
 _BRANCHES = "which nodes run follows from values, and a program has no branches: export the network without"
 
 _BY_VALUES = "the shape of what it makes follows from values, and a program has fixed shapes: do it on the host"
@@ -184,8 +181,9 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes, hosting: Hosting
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
     if reason := _REFUSED.get((node.domain, node.op_type)):
         raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
-    if handler is None and node.domain == "" and node.op_type in FLOAT_OPERATORS:
-        raise PearrayError(f"node {node.name!r} ({node.label}): {_NOT_REAL}")
+    if handler is None and not node.domain and node.op_type in FLOAT_OPERATORS:
+        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which "
+                           "DequantizeLinear makes of stored ones, and not of integers as they are")
     if handler is None:
         supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
         raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")

@@ -5,16 +5,15 @@ from os import PathLike
 from ....hdl.errors import PearrayError, check_choice, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, moves, recurrent, resizes, shapes, svdf, windows
+from . import contractions, elementwise, lstm, moves, resizes, shapes, svdf, windows
 from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
-from .recurrent import with_states
 from .states import without_states
 
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, moves, recurrent, resizes, shapes, svdf, windows
+_FAMILIES = contractions, elementwise, lstm, moves, resizes, shapes, svdf, windows
 
 #: Operators that are not taken, with the reason.
 _REFUSED = dict.fromkeys(("IF", "WHILE"), "what is computed must not depend on values")
@@ -54,13 +53,11 @@ def load_tflite(path: str | PathLike[str], fallback: str | None = None) -> Model
     file = check_path("TensorFlow Lite file", path)
     where = f"TensorFlow Lite file {str(file)!r}"
     content, states = without_states(where, read(file))
-    content, kept, first = with_states(content)
     _check_quantised(where, content)
     inputs = _inputs(where, content, None)
     outputs = [content.tensors[number].name for number in content.outputs]
-    hosts = fallback is not None
-    return Model(file.stem, inputs, outputs, lambda binding: _import(where, content, binding.batch, hosts),
-                 states.outputs | kept, states.initial | first, fallback=fallback)
+    return Model(file.stem, inputs, outputs, lambda binding: _import(
+        where, content, binding.batch, fallback is not None), states.outputs, states.initial, fallback=fallback)
 
 
 def _check_quantised(where: str, file: TfliteFile) -> None:

@@ -11,8 +11,8 @@ __all__ = ["States", "without_states"]
 
 _KINDS = ("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 
-#: Place of the variable tensor among the inputs of operators that have one, which they leave another state in.
-_VARIABLE_INPUTS = {"SVDF": 4}
+#: Places of variable tensors among the inputs of operators that have some, which they leave another state in.
+_VARIABLE_INPUTS = {"SVDF": (4,), "UNIDIRECTIONAL_SEQUENCE_LSTM": (18, 19)}
 
 
 @dataclass(frozen=True)
@@ -76,27 +76,28 @@ def without_states(where: str, file: TfliteFile) -> tuple[TfliteFile, States]:
 def _without_variable_tensors(where: str, file: TfliteFile) -> tuple[TfliteFile, States]:
     """Make variable tensors, of which operators leave another state, inputs, and what they leave outputs.
 
-    They are zero before the first run.
+    They stand for zero before the first run.
     """
     tensors, operators, states = [*file.tensors], [], States({}, {})
     inputs, outputs = [*file.inputs], [*file.outputs]
     for operator in file.operators:
-        place = _VARIABLE_INPUTS.get(operator.kind)
-        number = operator.inputs[place] if place is not None and place < len(operator.inputs) else -1
-        if number < 0 or not tensors[number].is_variable:
-            operators.append(operator)
-            continue
-        before = tensors[number]
-        if number in inputs or before.dtype is None:
-            raise PearrayError(f"{where}: operator {operator.index}, {operator.kind}: its state {before.name!r} must "
-                               "be of numbers, and its own")
-        tensors[number] = replace(before, note="", is_variable=False)
-        tensors.append(replace(tensors[number], name=f"{before.name}:next"))
-        inputs.append(number)
-        outputs.append(len(tensors) - 1)
-        operators.append(replace(operator, outputs=[*operator.outputs, len(tensors) - 1]))
-        states.outputs[before.name] = tensors[-1].name
-        states.initial[before.name] = np.zeros(before.shape, before.dtype)
+        made = [*operator.outputs]
+        for place in _VARIABLE_INPUTS.get(operator.kind, ()):
+            number = operator.inputs[place] if place < len(operator.inputs) else -1
+            if number < 0 or not (before := tensors[number]).is_variable:
+                continue
+            if number in inputs or before.dtype is None:
+                raise PearrayError(f"{where}: operator {operator.index}, {operator.kind}: its state {before.name!r} "
+                                   "must be of numbers, and its own")
+            tensors[number] = replace(before, note="", is_variable=False)
+            tensors.append(replace(tensors[number], name=f"{before.name}:next"))
+            inputs.append(number)
+            outputs.append(len(tensors) - 1)
+            made.append(len(tensors) - 1)
+            states.outputs[before.name] = tensors[-1].name
+            zero = before.zero_point[0] if before.dtype == np.int8 and before.zero_point.size else 0
+            states.initial[before.name] = np.full(before.shape, zero, before.dtype)
+        operators.append(replace(operator, outputs=made))
     return replace(file, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), states
 
 

@@ -6,7 +6,7 @@ between which the host makes the next state.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ from ...operators import Hosted, Linear, Sums
 from ...operators.hosted import HostedKind
 from ...operators.operator import Spec
 from .builder import Builder, handles
-from .file import FileOperator, FileTensor, TfliteFile
+from .file import FileOperator
 
-__all__ = ["LSTM", "with_states"]
+__all__: list[str] = []
 
-LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+_LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 #: Places of inputs: weights of the input and of the hidden state, biases, and the two states.
 _X, _HIDDEN, _BIASES, _STATES = range(1, 5), range(5, 9), range(12, 16), (18, 19)
@@ -34,45 +34,6 @@ _OTHERS = {"peepholes": range(9, 12), "a projection": range(16, 18), "layer norm
 _TANH = 4
 
 _WHY = "its gates are numbers of 16 bits, of which the vector engine has no functions and no products"
-
-
-def with_states(file: TfliteFile) -> tuple[TfliteFile, dict[str, str], dict[str, np.ndarray]]:
-    """Return a network whose LSTMs take their states as inputs and give the next ones as outputs.
-
-    Returns
-    -------
-    file : TfliteFile
-        The network.
-    outputs : dict of str to str
-        Those inputs, each with the output that is read in the next run.
-    initial : dict of str to ndarray
-        Values for the first run.
-    """
-    tensors, inputs, outputs, operators = [*file.tensors], [*file.inputs], [*file.outputs], []
-    names, initial = dict[str, str](), dict[str, np.ndarray]()
-    for operator in file.operators:
-        states = [operator.inputs[place] for place in _STATES if place < len(operator.inputs)]
-        if operator.kind == LSTM and len(states) == len(_STATES) and min(states) >= 0 and all(
-                tensors[number].is_variable for number in states):
-            for number in states:
-                state = tensors[number] = replace(tensors[number], note="", is_variable=False)
-                tensors.append(replace(state, name=_free(tensors, f"{state.name}:next")))
-                inputs.append(number)
-                outputs.append(len(tensors) - 1)
-                names[state.name] = tensors[-1].name
-                zero = state.zero_point[0] if state.zero_point.size else 0
-                initial[state.name] = np.full(state.shape, zero, state.dtype)
-            operator = replace(operator, outputs=[*operator.outputs, *outputs[-2:]])
-        operators.append(operator)
-    return replace(file, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), names, initial
-
-
-def _free(tensors: list[FileTensor], name: str) -> str:
-    """Name that no tensor has."""
-    taken = {tensor.name for tensor in tensors}
-    while name in taken:
-        name += "'"
-    return name
 
 
 @dataclass(frozen=True)
@@ -108,11 +69,11 @@ class _Gates:
 
     def write(self, path: Path) -> None:
         """Write what it computes, for who runs it elsewhere."""
-        path.with_suffix(".json").write_text(json.dumps({"operator": f"a step of {LSTM}", "step": self.step} | asdict(
+        path.with_suffix(".json").write_text(json.dumps({"operator": f"a step of {_LSTM}", "step": self.step} | asdict(
             self.lstm), indent=1) + "\n")
 
 
-@handles(LSTM, several=True)
+@handles(_LSTM, several=True)
 def _lstm(operator: FileOperator, graph: Builder) -> None:
     if not graph.hosts:
         raise PearrayError(f"{_WHY}: with fallback='host' (--fallback host) the host computes them, between products "
@@ -155,7 +116,7 @@ def _lstm(operator: FileOperator, graph: Builder) -> None:
 
 def _append(graph: Builder, name: str, gates: _Gates, takes: tuple[str, ...], gives: dict[str, Spec]) -> None:
     """Append a step on the host."""
-    operator = Hosted(gates, takes, gives, (HostedKind(f"gates of {LSTM}", 1, name, _WHY),))
+    operator = Hosted(gates, takes, gives, (HostedKind(f"gates of {_LSTM}", 1, name, _WHY),))
     graph.tensors |= {each: Tensor(each, *spec) for each, spec in gives.items()}
     graph.nodes.append(Node(name, operator, dict(zip(operator.required, takes, strict=True)),
                             dict(zip(operator.outputs, gives, strict=True))))
