@@ -164,7 +164,7 @@ class FloatNodes:
         """Result of an operator on stored tensors."""
         graph, form = self._graph, FORMS[node.op_type]
         operands = [self._operand(node, place) for place, name in enumerate(node.inputs[:form.tensors]) if name]
-        make = partial(_made, form.make, graph, node, operands)
+        make = partial(form.make, graph, node, operands)
         if node.op_type not in PRODUCTS or not isinstance(operands[1], Stored) or not isinstance(operands[0], Stored):
             return Result(node, make)
         count = channels_of(node, graph, operands[1])
@@ -379,11 +379,6 @@ def _is_read_twice(readers: Sequence[OnnxNode], outputs: Sequence[str]) -> bool:
     kinds = [(node.domain, node.op_type, *node.inputs, repr(sorted(node.attributes.items()))) for node in readers]
     return len({*kinds}) > 1 or any(name in outputs for node in readers[:-1] if node is not readers[-1]
                                     for name in node.outputs)
-
-
-def _made(make: Callable[..., OnnxNode], graph: Builder, node: OnnxNode, operands: Sequence[Stored | np.ndarray],
-          end: OnnxNode, scaling: Scaling) -> OnnxNode:
-    return make(graph, node, operands, end, scaling)
 
 
 def _finished(node: OnnxNode, end: Sequence[str], outputs: list[str]) -> OnnxNode:
