@@ -32,6 +32,9 @@ ON_RTL = [
     ("shufflenet", "QOperator s8s8"),
     ("unet", "QDQ s8s8"),
     ("yolo", "QDQ u8s8 per channel"),
+    ("vit", "QOperator s8s8"),
+    ("silero-vad", "QDQ s8s8"),
+    ("espcn-subpixel", "QOperator s8s8"),
 ]
 
 INTRODUCTION = """\
