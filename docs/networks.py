@@ -31,6 +31,10 @@ ON_RTL = [
     ("mobilenet-v3", "QDQ s8s8"),
     ("shufflenet", "QOperator s8s8"),
     ("unet", "QDQ s8s8"),
+    ("yolo", "QDQ u8s8 per channel"),
+    ("vit", "QOperator s8s8"),
+    ("silero-vad", "QDQ s8s8"),
+    ("espcn-subpixel", "QOperator s8s8"),
 ]
 
 INTRODUCTION = """\
