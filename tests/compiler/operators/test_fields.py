@@ -128,7 +128,8 @@ def test_requantisation(make, names):
     (lambda: pe.Resize(scales=(1, 1, [1, 2], 1)), "each of scales must be one number, not 2"),
     (lambda: pe.Gather(indices=np.array([0, 2**64 - 1], np.uint64)),
      "indices must be integers of at most 9223372036854775807, not 18446744073709551615"),
-    (lambda: pe.Requant.tflite(multiplier=1, shift=0, rounding=[]), "rounding must be 'double', 'single' or 'int32', not []"),
+    (lambda: pe.Requant.tflite(multiplier=1, shift=0, rounding=[]),
+     "rounding must be 'double', 'single' or 'int32', not []"),
     (lambda: pe.Requant.tflite(multiplier=1, shift=0, clamp=(-1, 40_000)), "clamp must be (low, high), integers "),
 ])
 def test_messages(make, message):
