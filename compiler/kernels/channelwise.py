@@ -107,7 +107,7 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
         return Finish(Rounding.TFLITE_SINGLE, 0, *bounds, entry)
     (x, zero), (y, point) = operator.stored("x"), operator.stored("y")
     is_fused = operator.is_fused(x=context.graph.tensors[node.inputs["x"]])
-    least, greatest = int(x_info.min) - zero, int(x_info.max) - zero
+    least, greatest, elements = int(x_info.min) - zero, int(x_info.max) - zero, count
     if not operator.divides:
         # The mean of one element, which is the sum.
         least, greatest, count = count * least, count * greatest, 1
@@ -122,7 +122,7 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
             return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)
     if not can_step:
         raise PearrayError(
-            f"{node.name}: a mean over windows with x_scale {x} and y_scale {y} can't be computed exactly by "
+            f"{node.name}: a mean over {elements} elements with x_scale {x} and y_scale {y} can't be computed exactly by "
             "this accelerator: some sums lie so near half-way between two outputs that the runtime's float32 "
             "additions decide; use post.averages = 1, scales that are powers of two, or rounding='tflite'")
     outputs = _clamped(*bounds, point=bounds[0])

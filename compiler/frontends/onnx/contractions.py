@@ -82,8 +82,8 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
 def _transposed_padding(taken: dict[str, Any], size: tuple[int, int], kernel: tuple[int, int]) -> None:
     """Set pads and output_padding of a ConvTranspose from what says how large its result is, if anything does.
 
-    With ``SAME_UPPER`` and ``SAME_LOWER`` that is the size times the stride. An odd element is cut off at the end with
-    ``SAME_UPPER``, and at the beginning else; what is wanted beyond the end is added there.
+    With ``SAME_UPPER`` and ``SAME_LOWER`` that is the size times the stride at most. An odd element is cut off at the end
+    with ``SAME_UPPER``, and at the beginning else; what `output_shape` has beyond the end is added there.
     """
     same = taken["auto_pad"] in ("SAME_UPPER", "SAME_LOWER")
     if taken["output_shape"] is None and not same:
@@ -95,7 +95,7 @@ def _transposed_padding(taken: dict[str, Any], size: tuple[int, int], kernel: tu
     for axis in range(2):
         whole = (size[axis] - 1) * strides[axis] + more[axis] + dilations[axis] * (kernel[axis] - 1) + 1
         total = max(whole - wanted[axis], 0)
-        more[axis] += max(wanted[axis] - whole, 0)
+        more[axis] += max(wanted[axis] - whole, 0) if taken["output_shape"] is not None else 0
         if more[axis] >= strides[axis] > 0 and more[axis]:
             raise PearrayError(f"output_shape must be less than {whole - more[axis] + strides[axis]} along a dimension "
                                f"of {size[axis]} elements, not {wanted[axis]}: nothing reaches so far")
