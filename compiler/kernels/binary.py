@@ -44,7 +44,9 @@ def _table(context: Context, node: Node, role: str, table: np.ndarray) -> list[K
         stands = f"shape {shape}" if found.is_plain() else f"shape {shape} of a tensor that stands in another order"
         raise PearrayError(f"{node.name}: {name} must be (N, C) or (N, C, H, W), with its channels last in memory, for "
                            f"a table of each channel, not {stands}")
-    return elementwise(context, node, role, whole(context.graph.tensors[name].dtype, table))
+    # Axes in memory may be parts of the one along which tables differ, or several as one.
+    columns = len(table) if table.ndim == 2 else 0
+    return elementwise(context, node, (role,), whole(context.graph.tensors[name].dtype, table), columns=columns)
 
 
 def greatest(context: Context, node: Node[Max]) -> list[Kernel]:

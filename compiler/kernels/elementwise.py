@@ -34,10 +34,12 @@ def whole(dtype: np.dtype, table: np.ndarray | None = None) -> Finish:
 
 
 def elementwise(context: Context, node: Node, roles: Sequence[str], finish: Finish, factors: tuple[int, ...] = (1,),
-                zeros: tuple[int, ...] = (0,), combine: str = "sum") -> list[Kernel]:
+                zeros: tuple[int, ...] = (0,), combine: str = "sum", columns: int = 0) -> list[Kernel]:
     """Chain over the elements of tensors that stand alike in memory, in whatever order, or that broadcast.
 
     Of pairs the stored bytes are read, whatever their types; of products what `zeros` leave of the stored values.
+    A row has `columns` elements, each of which may be finished in another way; without that it is as long as the last
+    axis in memory, or what wastes the fewest sums.
     """
     shapes = [tuple(context.graph.tensors[node.inputs[role]].shape) for role in roles]
     if len(set(shapes)) > 1:
@@ -48,7 +50,8 @@ def elementwise(context: Context, node: Node, roles: Sequence[str], finish: Fini
         first, second = (context.graph.named(node.inputs[role]) for role in roles[:2])
         raise PearrayError(f"{node.name}: {first} and {second} stand in memory in different orders; reshape both or "
                            "neither")
-    columns = _columns(found[0].buffer, context.config.sum_columns) if combine in ("pair", "product") else 0
+    if not columns and combine in ("pair", "product"):
+        columns = _columns(found[0].buffer, context.config.sum_columns)
     y = context.result(node, layout, columns=columns)
     sizes = 1, 1, y.rows, y.columns
     terms = tuple(
