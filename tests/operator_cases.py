@@ -751,11 +751,72 @@ def moved(draw_from):
     return Case(operator, {"x": x}, lambda: run_node(node, [x, *inputs], output=x.dtype, **attributes))
 
 
+def _part_of(rng, shape):
+    """A shape that broadcasts to another."""
+    made = tuple(size if rng.integers(3) else 1 for size in shape)
+    return made[int(rng.integers(len(made))) if rng.integers(2) else 0:]
+
+
+@st.composite
+def chosen(draw_from):
+    """Max, Min and Where of two or three tensors that broadcast."""
+    shape, number = tuple(draw_from(st.lists(st.integers(1, 6), min_size=1, max_size=4))), draw_from(SEED)
+    rng, dtype = np.random.default_rng(number), draw_from(st.sampled_from(EIGHT))
+    kind = draw_from(st.sampled_from(["Max", "Min", "Where"]))
+    values = [draw(rng, dtype, *shape), *(draw(rng, dtype, *_part_of(rng, shape)) for _ in range(rng.integers(1, 3)))]
+    if kind != "Where":
+        return Case(getattr(pe, kind)(), {f"x{index}": value for index, value in enumerate(values)},
+                    lambda: run_node(kind, values, output=dtype))
+    mask, (a, b) = rng.integers(0, 2, _part_of(rng, shape)).astype(bool), values[:2]
+    return Case(pe.Where(mask), {"a": a, "b": b}, lambda: run_node("Where", [mask, a, b], output=dtype))
+
+
+@st.composite
+def reduced(draw_from):
+    """ReduceMax, ReduceMin, ReduceSum and ReduceMean over any axes; of sums and means with scales of powers of two."""
+    shape, number = tuple(draw_from(st.lists(st.integers(1, 6), min_size=1, max_size=5))), draw_from(SEED)
+    rng, dtype = np.random.default_rng(number), draw_from(st.sampled_from(EIGHT))
+    kind = draw_from(st.sampled_from(["ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean"]))
+    axes, keepdims = np.flatnonzero(rng.integers(0, 2, len(shape))), bool(rng.integers(2))
+    axes = axes if len(axes) else np.arange(len(shape))
+    x, given = draw(rng, dtype, *shape), {"keepdims": int(keepdims)}
+    if kind in ("ReduceMax", "ReduceMin"):
+        return Case(getattr(pe, kind)(axes, keepdims), {"x": x},
+                    lambda: run_node(kind, [x, axes], output=dtype, **given))
+    scales = _pool_scales(rng, dtype) | {name: np.float32(2.0 ** -int(rng.integers(1, 7)))
+                                         for name in ("x_scale", "y_scale")}
+
+    def expected():
+        real = run_node("DequantizeLinear", [x, scales["x_scale"], scales["x_zero_point"]], output=np.float32)
+        made = run_node(kind, [real, axes], output=np.float32, **given)
+        return run_node("QuantizeLinear", [made, scales["y_scale"], scales["y_zero_point"]], output=dtype)
+
+    return Case(getattr(pe, kind)(axes, keepdims, **scales), {"x": x}, expected)
+
+
+@st.composite
+def matmul(draw_from):
+    """MatMul of any rank, batches that broadcast, rows and columns alone."""
+    m, k, n = (draw_from(st.integers(1, most)) for most in (6, 20, 9))
+    batches, number = tuple(draw_from(st.lists(st.integers(1, 3), max_size=2))), draw_from(SEED)
+    rng, types = np.random.default_rng(number), draw_from(TYPES)
+    scales = Scales.draw(rng, types, k)
+    a = draw(rng, types[0], *(_part_of(rng, batches) if batches else ()), m, k)
+    b = draw(rng, types[1], *batches, k, n)
+    a, b = a if rng.integers(4) else a.reshape(-1, k)[0], b if rng.integers(4) else b.reshape(-1, k)[0]
+
+    def run(x, w, scales):
+        return run_node("QLinearMatMul", [x, scales.x, scales.x_zero, w, scales.w, scales.w_zero, scales.y,
+                                          scales.y_zero], output=scales.y_zero.dtype)
+
+    return Case(pe.MatMul(requant=scales.requant), {"a": a, "b": b}, lambda: contraction(scales, a, b, run))
+
+
 #: Families for arrays of another width than 8 bits, by name, with that width.
 WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
 
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (
     conv, grouped_conv, depthwise_conv, conv_sums, conv_transpose, gemm, linear, gemm_sums, max_pool, average_pool,
-    global_average_pool, add, gate, rotary, moved, litert_conv, litert_depthwise_conv, litert_linear, litert_gemm,
-    litert_conv_transpose, litert_pool)}
+    global_average_pool, add, gate, rotary, moved, chosen, reduced, matmul, litert_conv, litert_depthwise_conv,
+    litert_linear, litert_gemm, litert_conv_transpose, litert_pool)}
