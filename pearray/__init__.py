@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Pad as Pad
-    from .compiler.operators import RMSNorm as RMSNorm
     from .compiler.operators import ReduceMax as ReduceMax
     from .compiler.operators import ReduceMean as ReduceMean
     from .compiler.operators import ReduceMin as ReduceMin
     from .compiler.operators import ReduceSum as ReduceSum
     from .compiler.operators import Requant as Requant
     from .compiler.operators import Resize as Resize
+    from .compiler.operators import RMSNorm as RMSNorm
     from .compiler.operators import RotaryEmbedding as RotaryEmbedding
     from .compiler.operators import Silu as Silu
     from .compiler.operators import Slice as Slice

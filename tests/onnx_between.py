@@ -3,12 +3,12 @@
 import numpy as np
 from onnx_models import draw, make_model, quantisation
 
-__all__ = ["DRAWN", "between", "simple_scales"]
+__all__ = ["DRAWN", "KINDS", "between"]
 
 KINDS = (np.int8, np.uint8)
 
 
-def simple_scales(rng, *names):
+def _simple_scales(rng, *names):
     """Scales that are powers of two, with which sums of float32 numbers are exact."""
     return {f"{name}_scale": np.float32(2.0 ** rng.integers(-7, 0)) for name in names}
 
@@ -66,7 +66,7 @@ def reduction(rng):
     settings = {"axes": axes - x.ndim * rng.integers(0, 2, len(axes))}
     attributes = {"keepdims": int(rng.integers(2)), "noop_with_empty_axes": int(rng.integers(2))}
     if kind in ("ReduceSum", "ReduceMean"):
-        settings |= simple_scales(rng, "x", "y")
+        settings |= _simple_scales(rng, "x", "y")
     return between(rng, (kind, attributes), {"x": x}, {}, ["x", "axes"] if rng.integers(4) else ["x"], settings), {"x": x}
 
 
@@ -94,7 +94,7 @@ def product(rng):
     dtype = rng.choice(KINDS)
     tensors = {name: draw(rng, shape, dtype) for name, shape in zip("ab", shapes, strict=True)}
     constants = {"b": tensors.pop("b")} if rng.integers(2) else {}
-    return between(rng, ("MatMul", {}), tensors, constants, ["a", "b"], simple_scales(rng, "a", "b", "y"), dtype), tensors
+    return between(rng, ("MatMul", {}), tensors, constants, ["a", "b"], _simple_scales(rng, "a", "b", "y"), dtype), tensors
 
 
 def _window(rng, length, most=5):
@@ -113,7 +113,7 @@ def sequence(rng):
     dtype, length = rng.choice(KINDS), int(rng.integers(1, 12))
     shape = (int(rng.integers(1, 3)), int(rng.integers(1, 7)), length)
     attributes, constants, inputs = {}, {}, ["x"]
-    settings = simple_scales(rng, "x", "y")
+    settings = _simple_scales(rng, "x", "y")
     if kind.startswith("Global"):
         shape = (*shape[:2], *_shape(rng, int(rng.integers(1, 4))))
     else:

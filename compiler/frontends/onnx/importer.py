@@ -11,6 +11,7 @@ from ....hdl.errors import PearrayError
 from ...graph.graph import Graph, Node, Tensor
 from ..model import Model
 from . import attention as onnx_attention
+from . import casts as onnx_casts
 from . import channelwise as onnx_channelwise
 from . import contractions as onnx_contractions
 from . import moves as onnx_moves
@@ -35,8 +36,8 @@ from .signatures import check_signature
 __all__ = ["load_onnx"]
 
 # Imported for what they register.
-_FAMILIES = (onnx_attention, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms, onnx_reductions,
-             onnx_rotary, onnx_shapes, onnx_softmax)
+_FAMILIES = (onnx_attention, onnx_casts, onnx_channelwise, onnx_contractions, onnx_moves, onnx_norms,
+             onnx_reductions, onnx_rotary, onnx_shapes, onnx_softmax)
 
 _RECURRENT = "it goes through a sequence step by step, with a state: write its steps out"
 
@@ -123,6 +124,9 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
     handler = HANDLERS.get((node.domain, node.op_type)) if node.domain != OWN else None
     if reason := _REFUSED.get((node.domain, node.op_type)):
         raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
+    if handler is None and not node.domain and node.op_type in FLOAT_OPERATORS:
+        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which DequantizeLinear makes "
+                           "of stored ones, and not of integers as they are")
     if handler is None:
         supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
         raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")
