@@ -245,8 +245,8 @@ class _Compiler:
         for name in self._graph.outputs:
             if name in self._device.views and self._device.source(name) in self._context.located and (
                     name not in self._context.located):
-                raise PearrayError(f"output {self._device.named(name)} must not be another shape of transposed axes that are "
-                                   "parts of those in memory: let the transposition be the output")
+                raise PearrayError(f"output {self._device.named(name)} must not be another shape of transposed axes "
+                                   "that are parts of those in memory: let the transposition be the output")
         placed = {name: Placed(name, found.buffer.address, found.layout, self._device.tensors[name].dtype,
                                found.buffer.item, self._config.arithmetic)
                   for name, found in self._context.located.items()}

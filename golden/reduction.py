@@ -1,8 +1,8 @@
 """Sums and means over axes of a quantised tensor, exact, and where float32 additions can't give another output.
 
 onnxruntime has no kernel on integers for ReduceSum and ReduceMean. It dequantises the elements, adds them in float32 in
-an order that depends on shape and processor, divides, and quantises. Here sum and mean are exact, and rounded once. Both
-are the same for all tensors, whatever the order, if :func:`is_certain` says so.
+an order that depends on shape and processor, divides, and quantises. Here sum and mean are exact, and rounded once.
+Both are the same for all tensors, whatever the order, if :func:`is_certain` says so.
 """
 
 from collections.abc import Sequence

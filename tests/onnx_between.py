@@ -1,4 +1,4 @@
-"""Drawn float nodes between DequantizeLinear and QuantizeLinear: what makes one of several, and windows of sequences."""
+"""Drawn float nodes between DequantizeLinear and QuantizeLinear: what makes one of several, windows of sequences."""
 
 import numpy as np
 from onnx_models import draw, make_model, quantisation
@@ -67,7 +67,8 @@ def reduction(rng):
     attributes = {"keepdims": int(rng.integers(2)), "noop_with_empty_axes": int(rng.integers(2))}
     if kind in ("ReduceSum", "ReduceMean"):
         settings |= _simple_scales(rng, "x", "y")
-    return between(rng, (kind, attributes), {"x": x}, {}, ["x", "axes"] if rng.integers(4) else ["x"], settings), {"x": x}
+    names = ["x", "axes"] if rng.integers(4) else ["x"]
+    return between(rng, (kind, attributes), {"x": x}, {}, names, settings), {"x": x}
 
 
 def choice(rng):
@@ -94,7 +95,8 @@ def product(rng):
     dtype = rng.choice(KINDS)
     tensors = {name: draw(rng, shape, dtype) for name, shape in zip("ab", shapes, strict=True)}
     constants = {"b": tensors.pop("b")} if rng.integers(2) else {}
-    return between(rng, ("MatMul", {}), tensors, constants, ["a", "b"], _simple_scales(rng, "a", "b", "y"), dtype), tensors
+    settings = _simple_scales(rng, "a", "b", "y")
+    return between(rng, ("MatMul", {}), tensors, constants, ["a", "b"], settings, dtype), tensors
 
 
 def _window(rng, length, most=5):
@@ -120,7 +122,7 @@ def sequence(rng):
         attributes = _window(rng, length)
     if kind == "AveragePool":
         attributes["count_include_pad"] = int(rng.integers(2))
-        attributes["dilations"] = [1]
+        del attributes["dilations"]
     if kind.startswith("Conv"):
         outputs = int(rng.integers(1, 6))
         ends = (outputs, shape[1]) if kind == "Conv" else (shape[1], outputs)
@@ -128,8 +130,6 @@ def sequence(rng):
         inputs.append("w")
         settings |= {"w_zero": dtype(0), "w_scale": np.float32(2.0 ** -5)}
     x = draw(rng, shape, dtype)
-    if kind == "AveragePool":
-        del attributes["dilations"]
     if kind == "ConvTranspose":
         attributes |= {"auto_pad": str(rng.choice(["NOTSET", "SAME_UPPER", "SAME_LOWER"]))}
         del attributes["pads"]

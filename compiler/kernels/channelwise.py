@@ -116,14 +116,15 @@ def _average(context: Context, node: Node[AvgPool2d], count: int, channels: int)
         return _clamped(*bounds, point=point, scale=x / (y * np.float32(count)))
     can_step, exact = context.config.has_averages, operator.is_global
     if exact or not can_step or count <= _SEARCHED:
-        found = find_average(float(x), (least, greatest), float(y), point, bounds, count, fused=is_fused, exact=exact)
+        found = find_average(float(x), (least, greatest), float(y), point, bounds, count, fused=is_fused,
+                             exact=exact)
         if found is not None:
             bias = np.full(channels, found.bias) if found.bias else None
             return _clamped(*bounds, point=found.point, scale=found.scale, bias=bias)
     if not can_step:
         raise PearrayError(
-            f"{node.name}: a mean over {elements} elements with x_scale {x} and y_scale {y} can't be computed exactly by "
-            "this accelerator: some sums lie so near half-way between two outputs that the runtime's float32 "
+            f"{node.name}: a mean over {elements} elements with x_scale {x} and y_scale {y} can't be computed exactly "
+            "by this accelerator: some sums lie so near half-way between two outputs that the runtime's float32 "
             "additions decide; use post.averages = 1, scales that are powers of two, or rounding='tflite'")
     outputs = _clamped(*bounds, point=bounds[0])
     if exact:

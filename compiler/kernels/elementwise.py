@@ -90,8 +90,8 @@ def _broadcast(context: Context, node: Node, roles: Sequence[str], finish: Finis
     spread = [_spread(context, node, role, shape) for role in roles]
     merged, strides = _merged(sizes, [each.strides for each in spread])
     if len(merged) > 4:
-        raise PearrayError(f"{node.name}: tensors of different shapes must have at most 4 axes, those that broadcast alike "
-                           f"side by side as one, not {len(merged)}; reshape them")
+        raise PearrayError(f"{node.name}: tensors of different shapes must have at most 4 axes, those that broadcast "
+                           f"alike side by side as one, not {len(merged)}; reshape them")
     kernels: list[Kernel] = []
     terms: list[Scaled] = []
     for role, each, steps, factor, zero in zip(roles, spread, strides, factors, zeros, strict=True):

@@ -27,9 +27,9 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.ConvTranspose2d: conv_transpose, operators.Gelu: gate, operators.Gemm: gemm,
     operators.LayerNorm: normalisation, operators.Linear: gemm, operators.LinearGrad: linear_grad,
     operators.Logistic: lookup, operators.Lookup: lookup, operators.Max: greatest, operators.MaxPool2d: max_pool,
-    operators.Min: least,
-    operators.Mul: multiply, operators.NormedSum: normed_sum, operators.PooledConv2d: pooled_conv, operators.Relu: relu,
-    operators.Products: stacked, operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
+    operators.Min: least, operators.Mul: multiply, operators.NormedSum: normed_sum,
+    operators.PooledConv2d: pooled_conv, operators.Products: stacked, operators.Relu: relu,
+    operators.RMSNorm: normalisation, operators.RotaryEmbedding: rotary, operators.Silu: gate,
     operators.Softmax: softmax, operators.Sub: subtract, operators.SumPool2d: average_pool, operators.WindowSum: conv,
     **dict.fromkeys((
         operators.Concat, operators.DepthToSpace, operators.Expand, operators.Gather, operators.Pad, operators.Resize,

@@ -33,9 +33,9 @@ from .window_sum import WindowSum
 __all__ = [
     "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Contraction", "Conv2d", "Conv2dGrad",
     "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "Given",
-    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min",
-    "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d", "Products", "Quantize", "RMSNorm", "Real",
-    "RealSums", "RealTable", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant", "Reshape",
-    "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "SumPool2d", "Sums",
-    "Tile", "Transpose", "Where", "WindowSum",
+    "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max",
+    "MaxPool2d", "Min", "Moved", "Mul", "MultiHeadAttention", "NormedSum", "Operator", "Pad", "PooledConv2d",
+    "Products", "Quantize", "RMSNorm", "Real", "RealSums", "RealTable", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceSum", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth",
+    "Split", "Sub", "SumPool2d", "Sums", "Tile", "Transpose", "Where", "WindowSum",
 ]

@@ -32,12 +32,13 @@ def _cast(node: OnnxNode, graph: Builder) -> None:
         graph.add(node, Lookup(every_value(x.dtype).astype(wanted)), {"x": x.name})
     elif wanted == np.int32 and x.dtype in _BYTES:
         _sums(node, graph, x.name, tuple(x.shape))
-    elif wanted in _BYTES and x.dtype.name in _GIVEN and not any(x.name in made.outputs.values() for made in graph.nodes):
+    elif wanted in _BYTES and x.dtype.name in _GIVEN and not any(
+            x.name in made.outputs.values() for made in graph.nodes):
         graph.add(node, Given(partial(_kept, x.name, wanted), (x.name,), tuple(x.shape), wanted), {x.name: x.name})
     else:
         raise PearrayError(
-            "stored integers must be cast between int8 and uint8, from these to int32, or from an input of the network to "
-            f"int8 or uint8, not from {x.dtype} to {wanted}: an accelerator has operands of 8 bits, and their sums")
+            "stored integers must be cast between int8 and uint8, from these to int32, or from an input of the network "
+            f"to int8 or uint8, not from {x.dtype} to {wanted}: an accelerator has operands of 8 bits, and their sums")
 
 
 def _kept(name: str, dtype: Any, **inputs: np.ndarray) -> np.ndarray:

@@ -82,8 +82,8 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
 def _transposed_padding(taken: dict[str, Any], size: tuple[int, int], kernel: tuple[int, int]) -> None:
     """Set pads and output_padding of a ConvTranspose from what says how large its result is, if anything does.
 
-    With ``SAME_UPPER`` and ``SAME_LOWER`` that is the size times the stride at most. An odd element is cut off at the end
-    with ``SAME_UPPER``, and at the beginning else; what `output_shape` has beyond the end is added there.
+    With ``SAME_UPPER`` and ``SAME_LOWER`` that is the size times the stride at most. An odd element is cut off at the
+    end with ``SAME_UPPER``, and at the beginning else; what `output_shape` has beyond the end is added there.
     """
     same = taken["auto_pad"] in ("SAME_UPPER", "SAME_LOWER")
     if taken["output_shape"] is None and not same:

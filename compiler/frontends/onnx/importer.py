@@ -125,8 +125,8 @@ def _take(node: OnnxNode, builder: Builder, floats: FloatNodes) -> None:
     if reason := _REFUSED.get((node.domain, node.op_type)):
         raise PearrayError(f"node {node.name!r} ({node.label}): {reason}")
     if handler is None and not node.domain and node.op_type in FLOAT_OPERATORS:
-        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which DequantizeLinear makes "
-                           "of stored ones, and not of integers as they are")
+        raise PearrayError(f"node {node.name!r} ({node.label}): it is supported of float tensors, which "
+                           "DequantizeLinear makes of stored ones, and not of integers as they are")
     if handler is None:
         supported = ", ".join(sorted({*(kind for domain, kind in HANDLERS if domain != OWN), *FLOAT_OPERATORS}))
         raise PearrayError(f"node {node.name!r}: operator {node.label} is not supported; supported: {supported}")

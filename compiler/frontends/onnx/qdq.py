@@ -30,8 +30,8 @@ __all__ = ["FLOAT_OPERATORS", "FloatNodes"]
 
 #: Operators that move values without computing with them, so that they may as well move stored ones.
 _MOVING = ("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
-           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
-           "Unsqueeze")
+           "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
+           "Transpose", "Unsqueeze")
 
 #: Those of which a function of their elements is not the same of the elements moved.
 _NO_MOVES = ("Concat", "GlobalMaxPool", "MaxPool", "Pad", "ReduceMax", "ReduceMin")
@@ -220,12 +220,16 @@ class FloatNodes:
         self._known[node.outputs[0]] = chain
 
     def _is_of_several(self, node: OnnxNode) -> bool:
-        """Whether what a node reads is no function of one stored tensor."""
+        """Whether what a node chooses of is no function of one stored tensor, or of too many constants for tables."""
         values = [self._known.get(name) for name in node.inputs]
         names = {value.source if isinstance(value, Chain) else value.name for value in values
                  if isinstance(value, (Chain, Stored))}
-        return len(names - self._graph.constants.keys()) > 1 or any(
-            isinstance(value, (Given, Moved, Result)) for value in values)
+        if len(names - self._graph.constants.keys()) > 1 or any(
+                isinstance(value, (Given, Moved, Result)) for value in values):
+            return True
+        constants = [value for name in node.inputs if (value := self._value(name)) is not None]
+        return any(np.count_nonzero(np.array(value.shape) > 1) > 1 for value in constants) and (
+            node.op_type != "Where" or node.inputs[0] in self._graph.constants)
 
     def _move(self, node: OnnxNode) -> None:
         """Take an operator that moves elements: move stored ones at once, or note what is to be moved later."""

@@ -23,7 +23,8 @@ _REDUCTIONS: dict[str, type[Reduction]] = {
     "ReduceMax": ReduceMax, "ReduceMean": ReduceMean, "ReduceMin": ReduceMin, "ReduceSum": ReduceSum}
 
 
-def _axes(node: OnnxNode, graph: Builder, taken: dict[str, Any], place: int, shape: tuple[int, ...]) -> list[int] | None:
+def _axes(node: OnnxNode, graph: Builder, taken: dict[str, Any], place: int,
+          shape: tuple[int, ...]) -> list[int] | None:
     """Axes of a reduction, None for all of them; `place` is that of the input that names them."""
     if 0 in shape:
         raise PearrayError(f"data must have at least one element, not shape {shape}: nothing follows from none")

@@ -1,6 +1,7 @@
 """ONNX operators that make one element of several, and windows of sequences, against onnxruntime."""
 
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +12,18 @@ from random_workloads import briefly, interpret, random_configuration
 
 import pearray as pe
 from pearray.golden import reduction
+
+
+@contextmanager
+def refused_only_for(reason):
+    """Let an error pass whose message has a reason; yield a list that has it then."""
+    found = []
+    try:
+        yield found
+    except pe.PearrayError as error:
+        if reason not in str(error):
+            raise
+        found.append(error)
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -30,10 +43,8 @@ def test_programs_equal_golden(rng, tmp_path, name):
     for _ in range(4):
         model, inputs = DRAWN[name](rng)
         config = random_configuration(rng, (8,))
-        try:
+        with refused_only_for("can't be computed exactly"):
             interpret(load(model, tmp_path).graph_for(inputs), inputs, config, **briefly(config))
-        except pe.PearrayError as error:
-            assert re.search("can't be computed exactly|beyond|too large|must hold", str(error)), error
 
 
 def test_sums_that_are_taken_equal_the_runtime(rng, tmp_path):
@@ -43,42 +54,42 @@ def test_sums_that_are_taken_equal_the_runtime(rng, tmp_path):
         kind, count = rng.choice(KINDS), int(rng.choice([2, 3, 4, 6, 8]))
         x = draw(rng, (3000, count), kind)
         scale = np.float32(rng.uniform(0.01, 0.1))
-        settings = {"axes": np.array([1]), "x_scale": scale, "y_scale": np.float32(scale * rng.choice([0.5, 1, 0.7, 2]))}
+        settings = {"axes": np.array([1]), "x_scale": scale,
+                    "y_scale": np.float32(scale * rng.choice([0.5, 1, 0.7, 2]))}
         node = str(rng.choice(["ReduceSum", "ReduceMean"])), {"keepdims": 0}
         model = between(rng, node, {"x": x}, {}, ["x", "axes"], settings)
-        try:
+        with refused_only_for("float32 additions"):
             got = load(model, tmp_path).graph().golden({"x": x})["y"]
-        except pe.PearrayError as error:
-            assert "float32 additions" in str(error)
-            continue
-        taken += 1
-        np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
+            np.testing.assert_array_equal(got, qdq_reference(model, {"x": x}))
+            taken += 1
     assert 10 <= taken < 40
 
 
 def test_sums_that_order_decides_are_uncertain():
     """49 elements of a scale of many bits add up to another float32 number in another order; simple ones never do."""
-    assert not reduction.is_certain(0.0231, -128, np.int8, 49, True, 0.0117, -128, np.int8)
+    assert not reduction.is_certain(0.0231, -128, np.int8, 49, True, 0.0191, -128, np.int8)
     assert reduction.is_certain(2.0**-5, 3, np.int8, 49, True, 0.0117, -128, np.int8)
     # A mean half-way between two outputs is exact, and goes to the even one in both.
     assert reduction.is_certain(0.25, 0, np.uint8, 2, True, 0.25, 1, np.uint8)
 
 
 def test_scaled_where_equals_the_runtime(rng, tmp_path):
-    """QLinearWhere brings each tensor to the scale of the result by a table of its own; a swap would choose the other."""
+    """QLinearWhere brings each tensor to the scale of the result by a table of its own; a swap chooses the other."""
     for _ in range(8):
         kind, shape = rng.choice(KINDS), tuple(int(size) for size in rng.integers(1, 6, rng.integers(1, 5)))
         tensors = {"x": draw(rng, shape, kind), "v": draw(rng, shape[-1:], kind)}
         constants = {"mask": rng.integers(0, 2, shape).astype(bool)}
         for name in ("x", "v", "y"):
             constants |= quantisation(rng, name, kind)
-        names = ["mask", *(f"{name}{part}" for name in ("x", "v") for part in ("", "_scale", "_zero")), "y_scale", "y_zero"]
+        names = ["mask", *(f"{name}{part}" for name in ("x", "v") for part in ("", "_scale", "_zero")), "y_scale",
+                 "y_zero"]
         model = make_model([(f"{MICROSOFT}:QLinearWhere", names, ["y"], {})], tensors, ["y"], constants)
         assert check(model, tensors, tmp_path) == 1
 
 
-@pytest.mark.parametrize(("kind", "to"), [(np.int8, "UINT8"), (np.uint8, "INT8"), (np.int8, "INT32"), (np.uint8, "INT32"),
-                                          (np.int32, "INT8"), (np.int64, "UINT8"), (np.bool_, "UINT8")])
+@pytest.mark.parametrize(("kind", "to"), [
+    (np.int8, "UINT8"), (np.uint8, "INT8"), (np.int8, "INT32"), (np.uint8, "INT32"), (np.int32, "INT8"),
+    (np.int64, "UINT8"), (np.bool_, "UINT8")])
 def test_casts_equal_the_runtime(rng, tmp_path, kind, to):
     """Casts keep the low bits: a saturated one would differ for half of the values."""
     shape = tuple(int(size) for size in rng.integers(1, 6, rng.integers(1, 5)))
@@ -94,13 +105,13 @@ def test_casts_equal_the_runtime(rng, tmp_path, kind, to):
 def test_refusals_say_why(rng, tmp_path):
     """A reason that is not the true one sends users the wrong way."""
     x = draw(rng, (2, 7, 7), np.int8)
-    scales = {"x_scale": np.float32(0.0231), "y_scale": np.float32(0.0117), "axes": np.array([1, 2])}
+    scales = {"x_scale": np.float32(0.0231), "y_scale": np.float32(0.0191), "axes": np.array([1, 2])}
     wide = {"x": draw(rng, (1, 1, 2, 3, 4, 5), np.int8)}
     for model, reason in [
-            (between(rng, ("ReduceMean", {}), {"x": x}, {}, ["x", "axes"], scales), "the order in which onnxruntime adds"),
+            (between(rng, ("ReduceMean", {}), {"x": x}, {}, ["x", "axes"], scales), "order in which onnxruntime adds"),
             (between(rng, ("MaxPool", {"kernel_shape": [1] * 4}), wide, {}, ["x"]), "must be two integers"),
-            (between(rng, ("MaxPool", {"kernel_shape": [1, 1]}), {"x": x}, {}, ["x"]), "must be one integer for x of 3"),
-            (make_model([("Add", ["x", "c"], ["y"], {})], {"x": x}, ["y"], {"c": np.int8(1)}), "not of integers as they are"),
+            (between(rng, ("MaxPool", {"kernel_shape": [1, 1]}), {"x": x}, {}, ["x"]), "one integer for x of 3"),
+            (make_model([("Add", ["x", "c"], ["y"], {})], {"x": x}, ["y"], {"c": x}), "integers as they are"),
             (make_model([("Where", ["m", "x", "c"], ["y"], {})], {"x": x, "m": x.astype(bool)}, ["y"],
                         {"c": np.zeros((), np.int8)}), "condition must be a constant")]:
         with pytest.raises(pe.PearrayError, match=re.escape(reason)):
