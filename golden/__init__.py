@@ -9,6 +9,7 @@ module                   what it defines
 :mod:`.requantise`         the two rules from a sum to an output: onnxruntime's and TensorFlow Lite's
 :mod:`.quantise`           real numbers to quantised ones and back
 :mod:`.quantised`          add, average pooling and softmax of quantised tensors, as onnxruntime
+:mod:`.reduction`          sums and means along axes, and where float32 additions can't give another output
 :mod:`.activation`         clamps, and tables for sigmoid, tanh, GELU and leaky ReLU
 :mod:`.floating`           float contractions in the array's own order
 :mod:`.attention`          softmax and attention, in one pass and in two

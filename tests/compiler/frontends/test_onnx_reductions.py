@@ -105,7 +105,8 @@ def test_casts_equal_the_runtime(rng, tmp_path, kind, to):
 def test_refusals_say_why(rng, tmp_path):
     """A reason that is not the true one sends users the wrong way."""
     x = draw(rng, (2, 7, 7), np.int8)
-    scales = {"x_scale": np.float32(0.0231), "y_scale": np.float32(0.0191), "axes": np.array([1, 2])}
+    scales = {"x_scale": np.float32(0.0231), "y_scale": np.float32(0.0191), "axes": np.array([1, 2]),
+              "x_zero": np.int8(-128), "y_zero": np.int8(-128)}
     wide = {"x": draw(rng, (1, 1, 2, 3, 4, 5), np.int8)}
     for model, reason in [
             (between(rng, ("ReduceMean", {}), {"x": x}, {}, ["x", "axes"], scales), "order in which onnxruntime adds"),
