@@ -209,9 +209,9 @@ SCALES = {"s": np.float32(0.1), "z": np.int8(0)}
 
 @pytest.mark.parametrize(("nodes", "constants", "message"), [
     ([("Sigmoid", ["x"], ["y"], {})], {},
-     "node 'Sigmoid of y': operator Sigmoid is not supported; supported: "),
+     "node 'Sigmoid of y' (Sigmoid): it is supported of float tensors, which DequantizeLinear makes"),
     ([(f"{MICROSOFT}:Inverse", ["x"], ["y"], {})], {},
-     "node 'Inverse of y': operator com.microsoft.Inverse is not supported"),
+     "node 'Inverse of y': operator com.microsoft.Inverse is not supported; supported: "),
     ([("MaxPool", ["x"], ["m", "y"], {"kernel_shape": [2, 2]})], {},
      "node 'MaxPool of m' (MaxPool): output 'y' is not supported; only the first one is"),
     ([("MaxPool", ["x"], ["y"], {"kernel_shape": [2]})], {},

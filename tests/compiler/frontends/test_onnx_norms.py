@@ -267,7 +267,7 @@ def test_what_others_read_is_not_left_out(rng, tmp_path, read):
     x = rng.normal(size=(4, D)).astype(np.float32)
     model = _primitives(rng, x, centred=True, square="Pow", quotient="Div", affine=True)
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(read))
-    with pytest.raises(pe.PearrayError, match=r"operator (ReduceMean|Sqrt) is not supported|of LayerNormal"):
+    with pytest.raises(pe.PearrayError, match=r"operator Sqrt is not supported|result of ReduceMean|of LayerNormal"):
         load(model, tmp_path).graph()
 
 
