@@ -86,7 +86,7 @@ def is_certain(x_scale: float, x_zero_point: int, x_dtype: npt.DTypeLike, elemen
     low, high = int(info.min) - int(x_zero_point), int(info.max) - int(x_zero_point)
     x, y, bounds = np.float32(x_scale), np.float32(y_scale), np.iinfo(dtype)
     sums = np.arange(elements * low, elements * high + 1, dtype=np.int64)
-    expected = rounded(sums, x, count, y, y_zero_point, dtype)
+    expected = rounded(sums, x_scale, count, y_scale, y_zero_point, dtype)
     if elements * max(-low, high) * _numerator(x) <= 1 << 24:
         with np.errstate(over="ignore", under="ignore"):
             found = np.rint(sums.astype(np.float32) * x / np.float32(count) / y) + int(y_zero_point)

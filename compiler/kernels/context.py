@@ -105,9 +105,11 @@ class Context:
         found = {name: layout}
         for view, source in self.graph.views.items():
             order = self.graph.orders.get(view)
-            if source in found and order is None:
+            if source not in found:
+                continue
+            if order is None:
                 found[view] = found[source].reshaped(self.graph.tensors[view].shape)
-            elif source in found and found[source].factors() is not None:
+            elif found[source].factors() is not None:
                 found[view] = found[source].transposed(order)
         return found
 

@@ -82,17 +82,18 @@ def stacked(context: Context, node: Node[Products]) -> list[Kernel]:
     pairs, stride = operator.pairs, m * n
     if right == 1 and len(pairs) == left:
         found, m, pairs = Located(found.buffer, found.layout.reshaped((1, left * m, k))), left * m, ((0, 0),)
-    if value is not None:
-        value = context.fits(node.inputs["b"], value)
-        second = None
-    else:
-        second = context.operand(node, "b")
+    second = None if value is not None else context.operand(node, "b")
+    weights = None if value is None else context.fits(node.inputs["b"], value)
     kernels: list[Kernel] = []
     for number, (first, other) in enumerate(pairs):
         a = _of_stack(context, node, "a", found, first, "wc")
-        w = Constant(value[other][None, None, None], **fields[1]) if value is not None else Access(
-            _of_stack(context, node, "b", second, other, "cm"), {"c": Index({"c": 1}), "m": Index({"m": 1})},
-            **fields[1])
+        w: Access | Constant
+        if second is None:
+            assert weights is not None
+            w = Constant(weights[other][None, None, None], **fields[1])
+        else:
+            w = Access(_of_stack(context, node, "b", second, other, "cm"),
+                       {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1])
         x = Access(replace(a, outside=operator.zero_points[0]).renamed("n", "h", *(axis.name for axis in a.axes)),
                    {"w": Index({"q": 1}), "c": Index({"c": 1})}, **fields[0])
         y = View(result, tuple(map(Axis, "nhwc", (1, 1, m, n), (0, 0, n, 1))), number * stride)

@@ -163,10 +163,9 @@ class _Totalled(Reduction, Scaled):
     def parts(self, tensors: Mapping[str, Typed]) -> list[Part]:
         """Mean or sum of each image."""
         kind = AvgPool2d if self.is_mean else SumPool2d
-        given = {"rounding": "float"} if self.is_scaled else {}
         return self._in_parts(tensors["x"], kind(
             x_scale=self.x_scale, x_zero_point=self.x_zero_point, y_scale=self.y_scale,
-            y_zero_point=self.y_zero_point, **given))
+            y_zero_point=self.y_zero_point, rounding="float" if self.is_scaled else "onnx"))
 
 
 @dataclass(frozen=True, eq=False)

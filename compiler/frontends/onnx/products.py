@@ -28,9 +28,9 @@ def _weights_axis(node: OnnxNode, rank: int) -> int:
     return axes[node.op_type]
 
 
-def rank_of(node: OnnxNode, graph: Builder, *operands: Stored) -> int:
+def rank_of(node: OnnxNode, graph: Builder, x: Stored, w: Stored) -> int:
     """Dimensions of the result of an operator that adds products."""
-    ranks = [len(graph.tensor(operand.name).shape) for operand in operands]
+    ranks = [len(graph.tensor(operand.name).shape) for operand in (x, w)]
     if node.op_type != "MatMul":
         return ranks[0]
     # An axis alone is a row, or a column, which the result has not.

@@ -153,7 +153,7 @@ class FloatNodes:
             return Result(node, make)
         count = channels_of(node, graph, operands[1])
         return Result(node, make, partial(real_sums, graph, node, operands), Scaling(),
-                      channels=(PRODUCTS[node.op_type], count), rank=rank_of(node, graph, *operands[:2]))
+                      channels=(PRODUCTS[node.op_type], count), rank=rank_of(node, graph, operands[0], operands[1]))
 
     def _operand(self, node: OnnxNode, place: int) -> Stored | np.ndarray:
         """Operand of an operator on stored tensors, or a float constant, which is a bias."""

@@ -10,7 +10,6 @@ from ....hdl.errors import PearrayError
 from ...operators import Lookup, Max, Min, ReduceMax, ReduceMean, ReduceMin, ReduceSum, Reshape, Where
 from ...operators.channelwise import every_value
 from ...operators.extremes import Extreme
-from ...operators.reductions import Reduction
 from .builder import MICROSOFT, OWN, Builder, OnnxNode, Quantisation, handles
 from .channelwise import add_limited, output_of, stored_input
 from .moves import whole_numbers
@@ -19,8 +18,9 @@ __all__: list[str] = []
 
 _EXTREMES: dict[str, type[Extreme]] = {"Max": Max, "Min": Min}
 
-_REDUCTIONS: dict[str, type[Reduction]] = {
-    "ReduceMax": ReduceMax, "ReduceMean": ReduceMean, "ReduceMin": ReduceMin, "ReduceSum": ReduceSum}
+_ENDS: dict[str, type[ReduceMax] | type[ReduceMin]] = {"ReduceMax": ReduceMax, "ReduceMin": ReduceMin}
+
+_TOTALS: dict[str, type[ReduceMean] | type[ReduceSum]] = {"ReduceMean": ReduceMean, "ReduceSum": ReduceSum}
 
 
 def _axes(node: OnnxNode, graph: Builder, taken: dict[str, Any], place: int,
@@ -43,7 +43,7 @@ def _reduce_extreme(node: OnnxNode, graph: Builder) -> None:
     if axes == []:
         graph.add(node, Reshape(x.shape), {"x": x.name})
         return
-    graph.add(node, _REDUCTIONS[node.op_type](axes, bool(taken["keepdims"])), {"x": x.name},
+    graph.add(node, _ENDS[node.op_type](axes, bool(taken["keepdims"])), {"x": x.name},
               bounds=graph.ranges.get(x.name))
 
 
@@ -53,10 +53,9 @@ def _reduce_sum(node: OnnxNode, graph: Builder) -> None:
     # Axes that are an input stand behind scale and zero point of the result.
     axes = _axes(node, graph, taken, 5, graph.tensor(node.inputs[0]).shape)
     x, y = stored_input(node, graph, "x", 0), output_of(node, graph, "y", 3, taken["activation"])
-    operator = _REDUCTIONS[node.op_type](
+    operator = _TOTALS[node.op_type](
         axes, bool(taken["keepdims"]), x_scale=float(x.scale), x_zero_point=x.zero_point, y_scale=float(y.scale),
         y_zero_point=y.zero_point)
-    assert isinstance(operator, (ReduceMean, ReduceSum))
     tensor = graph.tensor(node.inputs[0])
     ((shape, dtype),) = operator.infer({"x": tensor}).values()
     if operator.count(tensor) == 1:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ....golden import litert
 from ....hdl.errors import PearrayError
-from ...operators import Add, Logistic, Lookup, Mul, Softmax, Sub
+from ...operators import Add, Logistic, Lookup, Max, Min, Mul, Softmax, Sub
 from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from .builder import Builder, Stored, handles
@@ -78,13 +78,13 @@ def _binary(operator: FileOperator, graph: Builder) -> None:
 
 @handles("MAXIMUM", "MINIMUM")
 def _extreme(operator: FileOperator, graph: Builder) -> None:
-    """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales: a +- max(+-(b - a), 0)."""
+    """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales."""
     numbers, (a, b), fixed = _operands(operator, graph)
     y = graph.stored(operator.outputs[0], "y", "INT8", "UINT8")
     if len({a.dtype, b.dtype, y.dtype}) > 1:
         raise PearrayError(f"a, b and y must be of one type, not {a.dtype}, {b.dtype} and {y.dtype}")
     names, target = _pair(graph, numbers)
-    is_greatest, zero = operator.kind == "MAXIMUM", a.dtype.type(0)
+    is_greatest = operator.kind == "MAXIMUM"
     if fixed is not None:
         value = graph.constants[names[fixed]]
         other = graph.tensor(names[1 - fixed])
@@ -94,12 +94,8 @@ def _extreme(operator: FileOperator, graph: Builder) -> None:
             limit = Lookup(table[0] if len(table) == 1 else table)
             _finish(operator, graph, graph.append(operator, limit, {"x": names[1 - fixed]}), target)
             return
-    first, second = names if not is_greatest else names[::-1]
-    over = graph.append(operator, Sub(1.0, zero, 1.0, zero, 1.0, np.uint8(0), "float"), {"a": first, "b": second},
-                        "difference")
-    last = Add if is_greatest else Sub
-    made = last(1.0, zero, 1.0, np.uint8(0), 1.0, zero, "float")
-    _finish(operator, graph, graph.append(operator, made, {"a": names[0], "b": over}), target)
+    made = Max() if is_greatest else Min()
+    _finish(operator, graph, graph.append(operator, made, {"x0": names[0], "x1": names[1]}), target)
 
 
 def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.ndarray], *parameters: Any,
