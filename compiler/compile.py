@@ -13,6 +13,7 @@ from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
+from .graph.passes.array import for_array
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.kernel import Kernel
@@ -98,7 +99,9 @@ class _Compiler:
         for node in self._nodes:
             if type(node.operator) not in LOWERINGS:
                 where = self._graph.where(node)
-                raise PearrayError(f"{where}{node.operator.kind} has no lowering for this accelerator yet")
+                raise PearrayError(f"{where}{node.operator.kind} " + (
+                    "must stand at the edge of the graph, where the host computes it, not between operators of the "
+                    "accelerator" if node.operator.at_edge else "has no lowering for this accelerator yet"))
 
     def _place_inputs(self) -> list[str]:
         """Give the tensors that the host writes their places, and return their names."""
@@ -303,7 +306,7 @@ def compile_graph(graph: Graph, config: Config, keep: str = "outputs", *,
             raise unknown(f"setting of a {config.array.kind} array", name, kind.settings)
     chosen = {name: kind.settings[name].read(value, graph) for name, value in settings.items() if value is not None}
     kind.check(graph, config)
-    graph = graph.for_array(config.key_tile, config.score_columns)
+    graph = for_array(graph, config.key_tile, config.score_columns)
     if inputs is not None:
         graph.check_inputs(inputs)
         chosen = kind.observe(graph, config, inputs) | chosen

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .api import load_onnx as load_onnx
     from .api import load_tflite as load_tflite
     from .api import run as run
+    from .compiler.graph.graph import Graph as Graph
     from .compiler.operators import SGD as SGD
     from .compiler.operators import Add as Add
     from .compiler.operators import Append as Append
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Conv2dGrad as Conv2dGrad
     from .compiler.operators import ConvTranspose2d as ConvTranspose2d
     from .compiler.operators import DepthToSpace as DepthToSpace
+    from .compiler.operators import Dequantize as Dequantize
     from .compiler.operators import Expand as Expand
     from .compiler.operators import FixedPoint as FixedPoint
     from .compiler.operators import Gather as Gather
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Linear as Linear
     from .compiler.operators import LinearGrad as LinearGrad
     from .compiler.operators import Logistic as Logistic
+    from .compiler.operators import Lookup as Lookup
     from .compiler.operators import MatMul as MatMul
     from .compiler.operators import Max as Max
     from .compiler.operators import MaxPool2d as MaxPool2d
@@ -51,11 +54,14 @@ if TYPE_CHECKING:
     from .compiler.operators import Mul as Mul
     from .compiler.operators import MultiHeadAttention as MultiHeadAttention
     from .compiler.operators import Pad as Pad
+    from .compiler.operators import Quantize as Quantize
     from .compiler.operators import ReduceMax as ReduceMax
     from .compiler.operators import ReduceMean as ReduceMean
     from .compiler.operators import ReduceMin as ReduceMin
     from .compiler.operators import ReduceSum as ReduceSum
+    from .compiler.operators import Relu as Relu
     from .compiler.operators import Requant as Requant
+    from .compiler.operators import Reshape as Reshape
     from .compiler.operators import Resize as Resize
     from .compiler.operators import RMSNorm as RMSNorm
     from .compiler.operators import RotaryEmbedding as RotaryEmbedding
@@ -78,12 +84,14 @@ if TYPE_CHECKING:
 #: Modules and the public names that they define.
 _MODULES = {
     "api": ["Handle", "Layer", "Model", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
+    "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
         "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
-        "ConvTranspose2d", "DepthToSpace", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm", "LayerNorm", "Linear",
-        "LinearGrad", "Logistic", "MatMul", "Max", "MaxPool2d", "Min", "Mul", "MultiHeadAttention", "Pad", "RMSNorm",
-        "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Requant", "Resize", "RotaryEmbedding", "Silu", "Slice",
-        "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose", "Where",
+        "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm",
+        "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min", "Mul",
+        "MultiHeadAttention", "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
+        "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth",
+        "Split", "Sub", "Tile", "Transpose", "Where",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

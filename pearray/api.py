@@ -10,6 +10,7 @@ from .compiler.frontends.model import Model
 from .compiler.frontends.onnx.importer import load_onnx
 from .compiler.frontends.tflite.importer import load_tflite
 from .compiler.graph.graph import Graph
+from .compiler.graph.passes.array import for_array
 from .compiler.operators.operator import Operator
 from .configuration import System, load_config
 from .handle import Handle, arrays, kept
@@ -45,9 +46,11 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
     if isinstance(what, Model):
         return what.graph_for(tensors), dict(tensors)
     if isinstance(what, Graph):
+        if not what.outputs:
+            raise PearrayError("the graph must have an output; name those that runs return by Graph.output")
         return what, dict(tensors)
-    raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm() or a model of "
-                       f"pearray.load_onnx or load_tflite, not {what!r}")
+    raise PearrayError(f"op_or_model must be an operator such as pearray.Gemm(), a pearray.Graph, or a model of "
+                       f"pearray.load_onnx or load_tflite, not {type(what).__name__}")
 
 
 def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[str] | System | Config,
@@ -57,7 +60,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
 
     Parameters
     ----------
-    op_or_model : operator or Model
+    op_or_model : operator, Graph or Model
         What to compute.
     tensors : mapping of str to array_like
         Inputs by name, in ONNX's layouts, or in those of the file.
@@ -93,7 +96,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
 
     Parameters
     ----------
-    op_or_model : operator or Model
+    op_or_model : operator, Graph or Model
         What to compute.
     tensors : mapping of str to array_like
         Inputs by name, in ONNX's layouts, or in those of the file.
@@ -115,7 +118,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     if on is not None:
         config = _system(on).hardware
-        graph = graph.for_array(config.key_tile, config.score_columns)
+        graph = for_array(graph, config.key_tile, config.score_columns)
     made = graph.golden(inputs)
     return {name: made[name] for name in kept(graph, list(made), keep)}
 
@@ -127,7 +130,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
 
     Parameters
     ----------
-    op_or_model : operator or Model
+    op_or_model : operator, Graph or Model
         What to compute.
     tensors : mapping of str to array_like
         Inputs by name, in ONNX's layouts or the file's: their shapes and types count. Constants among them become

@@ -41,7 +41,8 @@ class Handle:
 
     def __init__(self, graph: Graph, on: System | Config, inputs: Mapping[str, np.ndarray] | None = None,
                  **settings: Any):
-        self.graph, self.system = graph, on if isinstance(on, System) else System(on)
+        # Whoever has the graph may go on building it.
+        self.graph, self.system = graph.changed(), on if isinstance(on, System) else System(on)
         self._like, self._settings = inputs, settings
         self._compiled: dict[tuple[str, int | None], Compiled] = {}
 

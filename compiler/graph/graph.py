@@ -1,14 +1,14 @@
 """Graphs of operators over named tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
-from ..operators.fields import array
+from ..operators.fields import MOST_ELEMENTS, array, check_size, integers, number_type
 from ..operators.operator import Operator, Quantisation, check_position
 
 __all__ = ["Graph", "Node", "Quantisation", "Tensor"]
@@ -53,9 +53,12 @@ class Node(Generic[AnyOperator]):
 class Graph:
     """Operators in topological order, with the tensors between them.
 
+    Made at once, or of nothing step by step: :meth:`input` and :meth:`add` return the names of tensors, which later
+    operators take, and :meth:`output` says which of them a run returns.
+
     Parameters
     ----------
-    nodes : list of Node
+    nodes : list of Node, optional
         In any order; sorted here.
     tensors : dict of str to Tensor
         At least inputs and constants; the rest is inferred where it is missing.
@@ -76,7 +79,7 @@ class Graph:
         If a tensor has no or two producers, the graph has a cycle, or a shape does not fit.
     """
 
-    nodes: list[Node]
+    nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
@@ -97,6 +100,117 @@ class Graph:
         for name in self.outputs:
             if name not in self.tensors:
                 raise PearrayError(f"output {name!r} of the graph is made by no node")
+
+    def input(self, name: str, shape: int | Sequence[int], dtype: Any = np.int8) -> str:
+        """Add a tensor that each run gives, and return its name.
+
+        Parameters
+        ----------
+        name : str
+            Name by which runs give it.
+        shape : int or sequence of int
+            Its shape, in ONNX's layout (NCHW for images); () for a position.
+        dtype : NumPy type or its name
+            Type of its elements.
+
+        Raises
+        ------
+        PearrayError
+            If the name is taken, or is none, or shape or type are none of a tensor.
+        """
+        self._check_new(name)
+        sizes = integers(shape, 1, MOST_ELEMENTS)
+        if not sizes and not (isinstance(shape, (tuple, list)) and not shape):
+            raise PearrayError(f"shape of input {name!r} must be integers of at least 1, not {shape!r}")
+        check_size(f"input {name!r}", sizes)
+        self.tensors[name] = Tensor(name, sizes, number_type(f"dtype of input {name!r}", dtype))
+        self.inputs.append(name)
+        return name
+
+    def constant(self, name: str, value: Any) -> str:
+        """Add a tensor that all runs share, and that several operators may take; return its name.
+
+        Raises
+        ------
+        PearrayError
+            If the name is taken, or the value is no array of numbers.
+        """
+        self._check_new(name)
+        found = _unchanging(array(f"constant {name!r}", value, "an array of numbers", "iufb"))
+        self.constants[name], self.tensors[name] = found, Tensor(name, found.shape, found.dtype)
+        return name
+
+    def add(self, name: str, operator: Operator, /, **inputs: Any) -> str:
+        """Add an operator of one output, and return the name of that.
+
+        Parameters
+        ----------
+        name : str
+            Name of the operator in reports, and of the tensor that it makes.
+        operator : Operator
+            What it computes.
+        **inputs : str, array_like or None
+            For each of its roles the name of a tensor, or a constant, which is called `name`_role. None is absent.
+
+        Raises
+        ------
+        PearrayError
+            If a name is taken or unknown, an input does not fit, or the operator has several outputs
+            (:meth:`add_several`).
+        """
+        if isinstance(operator, Operator) and len(operator.outputs) != 1:
+            raise PearrayError(f"{name}: {operator.kind} makes {', '.join(operator.outputs)}; add it by add_several")
+        self._check_new(name)
+        return self._append(name, operator, inputs, lambda role: name)[0]
+
+    def add_several(self, name: str, operator: Operator, /, **inputs: Any) -> tuple[str, ...]:
+        """Add an operator of several outputs, such as Split, as :meth:`add` does; return their names, `name`_role."""
+        return self._append(name, operator, inputs, lambda role: f"{name}_{role}")
+
+    def output(self, *names: str) -> None:
+        """Have runs return these tensors, behind those of calls before.
+
+        Raises
+        ------
+        PearrayError
+            If no operator makes one of them, or it is returned already.
+        """
+        for name in names:
+            if not any(name in node.outputs.values() for node in self.nodes):
+                raise PearrayError(f"output {name!r} of the graph is made by no node")
+            if name in self.outputs:
+                raise PearrayError(f"tensor {name!r} is an output of the graph already")
+            self.outputs.append(name)
+
+    def _check_new(self, name: Any) -> None:
+        if not isinstance(name, str) or not name:
+            raise PearrayError(f"name of a tensor must be a string that is not empty, not {name!r}")
+        if name in self.tensors:
+            raise PearrayError(f"name {name!r} is taken; give each tensor one of its own")
+
+    def _append(self, name: str, operator: Any, inputs: Mapping[str, Any],
+                output: Callable[[str], str]) -> tuple[str, ...]:
+        if not isinstance(operator, Operator):
+            raise PearrayError(f"{name}: operator must be one such as pearray.Conv2d(), not {operator!r}")
+        made = {role: output(role) for role in operator.outputs}
+        given = {role: value for role, value in inputs.items() if value is not None}
+        fixed = {role: (f"{name}_{role}", array(f"{name}: {role}", value, "the name of a tensor or an array of numbers",
+                                                "iufb"))
+                 for role, value in given.items() if not isinstance(value, str)}
+        for new in (*made.values(), *(constant for constant, _ in fixed.values())):
+            self._check_new(new)
+        for role, value in given.items():
+            if role not in fixed and value not in self.tensors:
+                raise PearrayError(f"{name}: tensor {value!r} is made by no node before, and is no input of the graph")
+        try:
+            operator.infer({role: fixed[role][1] if role in fixed else self.tensors[value]
+                            for role, value in given.items()})
+        except PearrayError as error:
+            raise PearrayError(f"{name}: {error}") from None
+        names = {role: self.constant(*fixed[role]) if role in fixed else value for role, value in given.items()}
+        self.nodes.append(Node(name, operator, names, made))
+        self.infer(self.nodes[-1])
+        return tuple(made.values())
 
     def infer(self, node: Node) -> None:
         """Give a node's outputs their types, or check those that they have."""
@@ -177,46 +291,7 @@ class Graph:
     def changed(self, **fields: Any) -> "Graph":
         """Return a graph with some fields changed, for passes: nodes stay in the order in which they are given."""
         made = copy(self)
-        vars(made).update({"tensors": dict(self.tensors)} | fields)
-        return made
-
-    def for_array(self, rows: int, cols: int) -> "Graph":
-        """Return the graph with each operator as an array of so many PEs computes it, and parts for those of parts."""
-        operators = [node.operator.for_array(rows, cols) for node in self.nodes]
-        if all(operator is node.operator and not operator.parts(self.typed(node.inputs))
-               for operator, node in zip(operators, self.nodes, strict=True)):
-            return self
-        return self.changed(nodes=[replace(node, operator=operator)
-                                   for operator, node in zip(operators, self.nodes, strict=True)])._in_parts()
-
-    def _in_parts(self) -> "Graph":
-        """Return the graph with nodes for the parts of operators that have some, under names of theirs."""
-        nodes: list[Node] = []
-        constants, tensors = dict(self.constants), dict(self.tensors)
-        taken = {*self.tensors, *(node.name for node in self.nodes)}
-
-        def fresh(name: str) -> str:
-            while name in taken:
-                name += "'"
-            taken.add(name)
-            return name
-
-        for node in self.nodes:
-            parts, names = node.operator.parts(self.typed(node.inputs)), dict(node.inputs)
-            if not parts:
-                nodes.append(node)
-            for part in parts:
-                name = fresh(f"{node.name}:{part.name}")
-                names[part.name] = node.outputs.get(part.name, name)
-                inputs = {role: names[given] for role, given in part.inputs.items()}
-                for role, value in part.constants.items():
-                    inputs[role] = constant = fresh(f"{name}:{role}")
-                    constants[constant] = _unchanging(value)
-                    tensors[constant] = Tensor(constant, value.shape, value.dtype)
-                nodes.append(Node(name, part.operator, inputs, {"y": names[part.name]}))
-        made = self.changed(nodes=nodes, constants=constants, tensors=tensors)
-        for node in nodes:
-            made.infer(node)
+        vars(made).update({name: copy(value) for name, value in vars(self).items()} | fields)
         return made
 
     def typed(self, roles: Mapping[str, str]) -> dict[str, Tensor]:

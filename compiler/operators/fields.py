@@ -15,7 +15,8 @@ from ...hdl.errors import PearrayError
 __all__ = [
     "MOST_ELEMENTS", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Pair", "Scale",
     "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds", "check_scale", "check_size",
-    "check_stored", "check_zero_point", "integers", "is_number", "number", "one_scale", "storage_dtype", "whole",
+    "check_stored", "check_zero_point", "integers", "is_number", "number", "number_type", "one_scale",
+    "storage_dtype", "whole",
 ]
 
 #: Brings a field of a name and a value into its form, or raises a PearrayError.
@@ -188,6 +189,17 @@ def storage_dtype(value: Any) -> np.dtype | None:
     """Type of a zero point that carries one (a NumPy integer of 8 or 16 bits), else None."""
     dtype = getattr(value, "dtype", None)
     return dtype if isinstance(dtype, np.dtype) and dtype.name in ("int8", "uint8", "int16", "uint16") else None
+
+
+def number_type(name: str, value: Any) -> np.dtype:
+    """Return a type of numbers that a user named."""
+    try:
+        found = np.dtype(np.void if value is None else value)
+    except TypeError:
+        found = np.dtype(np.void)
+    if found.kind not in "iufb":
+        raise PearrayError(f"{name} must be a type of numbers such as 'int8', not {value!r}")
+    return found
 
 
 def bounds(name: str, value: Any) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.graph.graph import Graph, Node, Tensor
+from ..compiler.graph.graph import Graph
 from ..compiler.operators import (
     Add,
     AvgPool2d,
@@ -64,8 +64,8 @@ class DrawnNetwork:
         check_size("images of the workload", (batch, *shape))
         self._values = {self.image: drawn(rng, (batch, *shape))}
         self._stored = {self.image: Stored(UNIT)}
-        self._nodes: list[Node] = []
-        self._constants: dict[str, np.ndarray] = {}
+        self._graph = Graph()
+        self._graph.input(self.image, (batch, *shape), np.int8)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -76,19 +76,19 @@ class DrawnNetwork:
         """Add a convolution of m filters, whose output, biased and perhaps limited, has its name."""
         c = self.shape(x)[1]
         window: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-        w, b, scales = self._drawn(name, x, (m, c // groups, kernel, kernel))
+        w, b, scales = self._drawn(x, (m, c // groups, kernel, kernel))
         sums = integer.conv2d(self._values[x], w, b, **window, x_zero_point=self._stored[x].zero)
         stored = self._fitting(sums, self._stored[x].scale * scales[:, None, None], activation)
         operator = Conv2d(**window, requant=self._requant(x, scales, stored), activation=activation)
-        return self._contracted(name, operator, x, sums, stored)
+        return self._contracted(name, operator, {"x": x, "w": w, "b": b}, sums, stored)
 
     def linear(self, name: str, x: str, outputs: int, *, activation: Any = "relu") -> str:
         """Add a fully connected layer of x (N, inputs)."""
-        w, b, scales = self._drawn(name, x, (outputs, self.shape(x)[1]))
+        w, b, scales = self._drawn(x, (outputs, self.shape(x)[1]))
         sums = integer.linear(self._values[x], w, b, x_zero_point=self._stored[x].zero)
         stored = self._fitting(sums, self._stored[x].scale * scales, activation)
         operator = Linear(requant=self._requant(x, scales, stored), activation=activation)
-        return self._contracted(name, operator, x, sums, stored)
+        return self._contracted(name, operator, {"x": x, "w": w, "b": b}, sums, stored)
 
     def max_pool(self, name: str, x: str, kernel: int, stride: int, padding: Padding = 0,
                  ceil_mode: bool = False) -> str:
@@ -145,21 +145,17 @@ class DrawnNetwork:
 
     def finished(self, output: str) -> tuple[Graph, dict[str, np.ndarray]]:
         """Graph with one output, and its inputs."""
-        image = self._values[self.image]
-        graph = Graph(self._nodes, {self.image: Tensor(self.image, image.shape, image.dtype)}, self._constants,
-                      [self.image], [output])
-        return graph, {self.image: image}
+        self._graph.output(output)
+        return self._graph, {self.image: self._values[self.image]}
 
-    def _drawn(self, name: str, x: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _drawn(self, x: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, biases in steps of the sums, and the scales of the weights, one for each output channel."""
         check_size("weights of the workload", shape)
         inputs = int(np.prod(shape[1:]))
         real = self._rng.standard_normal((shape[0], inputs), np.float32) * np.float32((2 / inputs) ** 0.5)
         w, scales = weights(real)
         bias = self._rng.normal(0, _BIAS_DEVIATION, shape[0])
-        self._constants[f"{name}_w"] = w.reshape(shape)
-        self._constants[f"{name}_b"] = np.rint(bias / (self._stored[x].scale * scales)).astype(np.int32)
-        return self._constants[f"{name}_w"], self._constants[f"{name}_b"], scales
+        return w.reshape(shape), np.rint(bias / (self._stored[x].scale * scales)).astype(np.int32), scales
 
     @staticmethod
     def _fitting(sums: np.ndarray, steps: np.ndarray, activation: Any) -> Stored:
@@ -179,17 +175,16 @@ class DrawnNetwork:
         before = self._stored[x]
         return Requant.onnx(before.scale, before.zero, scales, 0, stored.scale, stored.zero)
 
-    def _contracted(self, name: str, operator: Contraction, x: str, sums: np.ndarray, stored: Stored) -> str:
+    def _contracted(self, name: str, operator: Contraction, inputs: dict[str, Any], sums: np.ndarray,
+                    stored: Stored) -> str:
         """Add an operator whose sums are known, which take longer than all else of a network."""
-        outputs = operator.outputs_of(sums, self._values[x].dtype)
-        return self._append(name, operator, {"x": x, "w": f"{name}_w", "b": f"{name}_b"}, stored, outputs)
+        return self._append(name, operator, inputs, stored, operator.outputs_of(sums, np.dtype(np.int8)))
 
     def _add(self, name: str, operator: Operator, inputs: dict[str, str], stored: Stored) -> str:
         outputs = operator.golden({role: self._values[each] for role, each in inputs.items()})["y"]
         return self._append(name, operator, inputs, stored, outputs)
 
-    def _append(self, name: str, operator: Operator, inputs: dict[str, str], stored: Stored,
+    def _append(self, name: str, operator: Operator, inputs: dict[str, Any], stored: Stored,
                 outputs: np.ndarray) -> str:
         self._values[name], self._stored[name] = outputs, stored
-        self._nodes.append(Node(name, operator, inputs, {"y": name}))
-        return name
+        return self._graph.add(name, operator, **inputs)

@@ -4,6 +4,7 @@ import numpy as np
 from decoder_steps import Block, decoded
 from encoder_layers import layer_array
 
+from pearray.compiler.graph.passes.array import for_array
 from pearray.sim.engine import Disturbance, Job, run
 from pearray.workloads.decoder import DecoderShape
 
@@ -23,5 +24,5 @@ def test_tokens_equal_golden(rng):
     shape, prompt, config = DecoderShape(32, 4, 2, 48, 10), 5, layer_array()
     block = Block.draw(rng, shape, prompt)
     made = decoded(block, prompt, config, on_rtl)
-    whole = block.graphs["all"].for_array(config.array.rows, config.array.cols)
+    whole = for_array(block.graphs["all"], config.array.rows, config.array.cols)
     np.testing.assert_array_equal(made, whole.golden({"x": block.x, **block.empty()})["y"])

@@ -6,6 +6,7 @@ from decoder_steps import Block, decoded
 from encoder_layers import layer_array
 
 from pearray.compiler.compile import compile_graph
+from pearray.compiler.graph.passes.array import for_array
 from pearray.compiler.kinds import interpreter
 from pearray.workloads.decoder import DecoderShape
 
@@ -24,7 +25,7 @@ def test_tokens_equal_golden(shape, prompt, rng):
     config = layer_array()
     block = Block.draw(rng, shape, prompt)
     made = decoded(block, prompt, config, _interpreted)
-    whole = block.graphs["all"].for_array(config.array.rows, config.array.cols)
+    whole = for_array(block.graphs["all"], config.array.rows, config.array.cols)
     np.testing.assert_array_equal(made, whole.golden({"x": block.x, **block.empty()})["y"])
     found, real = made.reshape(-1) * block.y_scale, block.real.reshape(-1)
     assert found @ real / np.linalg.norm(found) / np.linalg.norm(real) > 0.999
