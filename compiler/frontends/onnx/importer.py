@@ -48,6 +48,8 @@ _BY_VALUES = "the shape of what it makes follows from values, and a program has 
 #: Operators that networks have and accelerators lack, with the reason.
 _REFUSED = {
     (MICROSOFT, "EmbedLayerNormalization"): TABLES,
+    (MICROSOFT, "QLinearReduceMean"): "onnxruntime has no kernel of it for processors, so nothing tells "
+                                      "how it rounds: use ReduceMean between DequantizeLinear and QuantizeLinear",
     ("", "DynamicQuantizeLinear"): "its scale follows from values, and a program has fixed ones: quantise statically",
     **{("", kind): _RECURRENT for kind in ("GRU", "LSTM", "RNN", "Scan")},
     **{("", kind): _BRANCHES for kind in ("If", "Loop")},
