@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from ...operators import DequantizeBlocks, DynamicQuantize, QuantizeBlocks
+from ...operators import DynamicQuantize
 from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
@@ -21,7 +21,7 @@ from .moves import stored_inputs
 from .norm_fusion import SUMS
 from .norms import NORMS, is_norm, stored_norm
 from .products import PRODUCTS, channels_of, follower, rank_of, scaled
-from .quantisation import blocks, operand, real, result
+from .quantisation import operand, real, result, several_scales
 from .resizes import is_interpolation, stored_interpolation
 from .rotary import is_rotary, stored_rotary
 from .storing import BEFORE, VIEWS, End, Stores, emit, same_storage, stored_axis
@@ -87,9 +87,8 @@ class FloatNodes:
         if node.domain and not is_element_wise(node):
             return False
         if node.op_type == "DequantizeLinear":
-            if node.outputs[0] in self._outputs and not self._readers.get(node.outputs[0]) and (
-                    several := blocks(node, self._graph, self._graph.tensor(node.inputs[0]))):
-                self._graph.add(node, DequantizeBlocks(**several), {"x": node.inputs[0]})
+            is_end = node.outputs[0] in self._outputs and not self._readers.get(node.outputs[0])
+            if is_end and several_scales(node, self._graph, node.inputs[0]):
                 return True
             found = operand(node, self._graph)
             self._known[node.outputs[0]] = Stored(node.inputs[0], node.inputs[1], self._zero_point(node, found), found)
@@ -145,9 +144,7 @@ class FloatNodes:
 
     def _quantise(self, node: OnnxNode) -> None:
         value = self._known.get(node.input(0))
-        if isinstance(value, Given) and value.limits == Limits() and (
-                several := blocks(node, self._graph, self._graph.tensor(value.name))):
-            self._graph.add(node, QuantizeBlocks(**several), {"x": value.name}, bounds=several["clamp"])
+        if isinstance(value, Given) and value.limits == Limits() and several_scales(node, self._graph, value.name):
             return
         target = result(node, self._graph)
         if value is None:
@@ -363,7 +360,6 @@ class FloatNodes:
     def _attend(self, node: OnnxNode) -> None:
         """Take a node of attention, whose result a QuantizeLinear stores, unless a product on stored integers does."""
         made = stored_attention(node, self._graph, self._floats)
-
         av = node.attributes["av"] if (node.domain, node.op_type) == SPELLED else node
         if av.op_type == "QLinearMatMul":
             emit(_finished(made, av.inputs[6:8], node.outputs), self._graph)

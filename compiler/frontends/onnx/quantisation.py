@@ -11,11 +11,13 @@ import numpy as np
 from ....golden.quantise import dequantize_linear, quantize_linear
 from ....hdl.errors import PearrayError
 from ...graph.graph import Tensor
+from ...operators import DequantizeBlocks, QuantizeBlocks
 from ...operators.fields import NARROW
 from .builder import Builder, OnnxNode, Quantisation
 
 __all__ = [
-    "blocks", "dequantised_constant", "operand", "quantised_constant", "real", "result", "steps_of_sums", "whole_steps",
+    "dequantised_constant", "operand", "quantised_constant", "real", "result", "several_scales", "steps_of_sums",
+    "whole_steps",
 ]
 
 _STORED = ("int8", "uint8", "int16", "uint16")
@@ -95,7 +97,16 @@ def result(node: OnnxNode, graph: Builder) -> Quantisation:
     return found
 
 
-def blocks(node: OnnxNode, graph: Builder, x: Tensor) -> dict[str, Any] | None:
+def several_scales(node: OnnxNode, graph: Builder, name: str) -> bool:
+    """Append a QuantizeLinear of an input, or a DequantizeLinear to an output, if it has several scales; tell that."""
+    found = _blocks(node, graph, graph.tensor(name))
+    if found is not None:
+        kind = QuantizeBlocks if node.op_type == "QuantizeLinear" else DequantizeBlocks
+        graph.add(node, kind(**found), {"x": name}, bounds=found.get("clamp"))
+    return found is not None
+
+
+def _blocks(node: OnnxNode, graph: Builder, x: Tensor) -> dict[str, Any] | None:
     """What QuantizeBlocks and DequantizeBlocks take, of a QuantizeLinear or DequantizeLinear of `x`.
 
     Returns
