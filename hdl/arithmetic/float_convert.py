@@ -32,7 +32,7 @@ def widened(m: Module, format: FloatFormat, number: Signal) -> Signal:
         exponent = lower
     finite = Cat(Const(0, FLOAT32.fraction - format.fraction), significand[:-1],
                  Mux(significand[-1], exponent[:8], 0), number[-1])
-    infinite = Cat(Const(FLOAT32.infinity, 31), number[-1])
+    infinite = Cat(Const(FLOAT32.beyond, 31), number[-1])
     return named(m, "widened", Mux(format.is_none(number), FLOAT32.no_number,
                                    Mux(format.is_infinite(number), infinite, finite)))
 
