@@ -154,10 +154,10 @@ def _scales(operator: FileOperator, graph: Builder) -> tuple[Lstm, tuple[int, in
     groups = [_places(operator, places) for places in (_X, _HIDDEN, _BIASES)]
     if len({len(group) for group in groups}) > 1 or len(groups[0]) not in (3, 4):
         raise PearrayError(f"it must have weights and biases of 3 or 4 gates, not of {[len(each) for each in groups]}")
-    scales = [tuple(graph.stored(number, "weights").scale for number in group) for group in groups[:2]]
+    of_x, of_hidden = (tuple(graph.stored(number, "weights").scale for number in group) for group in groups[:2])
     clip = graph.option(operator, "CellClip")
     bound = int(min(clip / float(cell.scale[0]), 32767.0)) if clip > 0 else 0
-    return Lstm(x.scale, hidden.scale, *scales, made.scale, int(made.zero_point), 1 - int(exponent), bound), (
+    return Lstm(x.scale, hidden.scale, of_x, of_hidden, made.scale, int(made.zero_point), 1 - int(exponent), bound), (
         int(x.zero_point), int(hidden.zero_point))
 
 
