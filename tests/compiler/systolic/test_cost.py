@@ -75,7 +75,7 @@ def test_unending_candidates_are_not_chosen(rng, monkeypatch, share):
     """A tiling that the model of time cannot follow would stop the compilation of a layer that has others."""
     ended = []
 
-    def sometimes(config: object, program: Program, timing: object) -> Timeline:
+    def sometimes(config: object, program: Program, timing: object, limit: object) -> Timeline:
         if rng.random() < share:
             raise UnendingError("a program waits for what never happens")
         found = timeline(configuration(), program)
