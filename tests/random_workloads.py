@@ -21,15 +21,23 @@ from pearray.compiler.operators import (
     LinearGrad,
     Logistic,
     Lookup,
+    MatMul,
+    Max,
     MaxPool2d,
+    Min,
     Mul,
     PooledConv2d,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceSum,
     Relu,
     Requant,
     Reshape,
     Silu,
     Softmax,
     Sub,
+    Where,
     WindowSum,
 )
 from pearray.hdl.errors import PearrayError
@@ -365,6 +373,43 @@ def float_softmax(rng, bits):
     return softmax(rng, bits, "onnx")
 
 
+def matmul(rng, bits):
+    """Products of stacks of matrices, of which either may be one for all."""
+    m, k, n = _upto(rng, 12), _upto(rng, 30), _upto(rng, 12)
+    batches, types = tuple(_upto(rng, 3) for _ in range(rng.integers(3))), operand_types(rng, bits)
+    shapes = [(*(batch if rng.integers(3) else 1 for batch in batches), *sizes) for sizes in ((m, k), (k, n))]
+    tensors = {role: operands(rng, shape, kind, bits) for role, shape, kind in zip("ab", shapes, types, strict=True)}
+    return MatMul(requant=random_requant(rng, n, k, types, bits)), tensors, []
+
+
+def _spread(rng, shape, dtype):
+    """A tensor that broadcasts to a shape."""
+    return operands(rng, tuple(size if rng.integers(3) else 1 for size in shape), dtype)
+
+
+def chosen(rng, bits):
+    """The greatest or the least of two or three tensors, or one of two by a mask."""
+    dtype, shape = np.dtype(rng.choice([np.int8, np.uint8])), _any_shape(rng, _upto(rng, 20))
+    kind = [Max, Min, Where][rng.integers(3)]
+    values = [operands(rng, shape, dtype), *(_spread(rng, shape, dtype) for _ in range(rng.integers(1, 3)))]
+    if kind is Where:
+        mask = rng.integers(0, 2, tuple(size if rng.integers(3) else 1 for size in shape)).astype(bool)
+        return Where(mask), dict(zip("ab", values, strict=False)), None
+    return kind(), {f"x{index}": value for index, value in enumerate(values)}, None
+
+
+def reduced(rng, bits):
+    """The greatest, the least, the sum or the mean along any axes."""
+    dtype, shape = np.dtype(rng.choice([np.int8, np.uint8])), _any_shape(rng, _upto(rng, 12))
+    kind, axes = [ReduceMax, ReduceMin, ReduceSum, ReduceMean][rng.integers(4)], np.flatnonzero(
+        rng.integers(0, 2, len(shape))).tolist() or [int(rng.integers(len(shape)))]
+    x, scales = {"x": operands(rng, shape, dtype)}, {}
+    if kind in (ReduceSum, ReduceMean):
+        points = operands(rng, (2,), dtype)
+        scales = {"x_scale": 0.25, "x_zero_point": points[0], "y_scale": 0.5, "y_zero_point": points[1]}
+    return kind(axes, bool(rng.integers(2)), **scales), x, None
+
+
 #: Operators that need an accelerator with softmax of rows, and with its sums in float32.
 ROW_OPERATORS = {"softmax": softmax}
 FLOAT_ROW_OPERATORS = {"float_softmax": float_softmax}
@@ -378,9 +423,9 @@ NARROW_MOVED_OPERATORS = {"concat": concat, "interpolate": interpolate}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (
-    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu, window_sum)}
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu, window_sum, matmul)}
 NARROW_OPERATORS = {maker.__name__: maker for maker in (
-    average_pool, lookup, add, residual, gelu, silu, logistic)}
+    average_pool, lookup, add, residual, gelu, silu, logistic, chosen, reduced)}
 
 
 def network(rng):

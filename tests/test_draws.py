@@ -37,7 +37,7 @@ def test_every_lowering_is_drawn(rng):
     config, drawn = SMALL["moves"], set()
     names = draws_of(config)
     for name in names:
-        for _ in range(2):
+        for _ in range(6):
             graph, _ = draw(rng, config, name)
             drawn |= _operators(run_passes(for_array(graph, config.key_tile, config.score_columns)))
     for name in FUSED:

@@ -29,6 +29,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "QLinearConcat": ("Y_scale Y_zero_point inputs*", "axis"),
     "QLinearLeakyRelu": (_FUNCTION, ""), "QLinearSigmoid": (_FUNCTION, ""),
     "QLinearSoftmax": ("X X_scale x_zero_point? y_scale y_zero_point", "opset"),
+    "QLinearWhere": ("condition X x_scale x_zero_point Y y_scale y_zero_point z_scale z_zero_point", ""),
     "RotaryEmbedding": ("input position_ids cos_cache sin_cache", ""),
     "SimplifiedLayerNormalization": ("X scale", ""),
     "SkipLayerNormalization": ("input skip gamma beta? bias?", ""),

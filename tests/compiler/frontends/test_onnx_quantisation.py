@@ -64,10 +64,9 @@ def check(model, inputs, folder, output="y"):
 
 
 def refusal(model, folder):
-    """Message of the error of a network, without the advice that all of them end with."""
+    """Message of the error of a network, without the advice that those end with which are no mistakes of the file."""
     with pytest.raises(pe.PearrayError) as caught:
         load(model, folder).graph()
-    assert str(caught.value).endswith(ADVICE)
     return str(caught.value).removesuffix(ADVICE)
 
 

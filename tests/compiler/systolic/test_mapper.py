@@ -14,7 +14,7 @@ from pearray.compiler.systolic.bounds import Bounds
 from pearray.compiler.systolic.lower import lower
 from pearray.compiler.systolic.schedule import schedule
 from pearray.compiler.systolic.timeline import timeline
-from pearray.compiler.systolic.timing import LateError
+from pearray.compiler.timing.latencies import LateError
 
 
 def _gemm(rng, m, k, n, config=None):
