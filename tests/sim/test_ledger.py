@@ -160,7 +160,8 @@ def worked(spans, cycles):
 
 
 @pytest.mark.parametrize(("kind", "count"), [(KIND["systolic"], PROGRAMS), slow(KIND["systolic"], 100),
-                                             slow(EVERY[-1], 100)], ids=lambda value: getattr(value, "name", str(value)))
+                                             slow(EVERY[-1], 100)],
+                         ids=lambda value: getattr(value, "name", str(value)))
 def test_the_model_of_time_predicts_it(rng, kind, count):
     """Advice before a run, and choices between tilings, would name losses that no run has."""
     exact = 0
