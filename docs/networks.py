@@ -95,9 +95,11 @@ def census_row(name: str, form: str, folder: Path = FOLDER) -> str:
             left[kind.operator] += kind.count
     share = 1.0 if host is None else host.share
     (tensors, elements, wrong), alone = _compared(graph, path, inputs)
-    exact = 0 if not wrong else _compared(pe.load_onnx(path, fallback="exact").graph_for(inputs), path, inputs)[0][2]
+    exact = "-"
+    if wrong:
+        exact = f"{_compared(pe.load_onnx(path, fallback='exact').graph_for(inputs), path, inputs)[0][2]:,}"
     cells = [name, form, loads, ", ".join(f"{kind} {count}" for kind, count in left.items()) or "-",
-             f"{100 * share:.1f} %", f"{tensors:,}", f"{elements:,}", f"{wrong:,}", alone, f"{exact:,}"]
+             f"{100 * share:.1f} %", f"{tensors:,}", f"{elements:,}", f"{wrong:,}", alone, exact]
     return f"| {' | '.join(cells)} |"
 
 

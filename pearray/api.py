@@ -106,7 +106,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
 
 def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Collection[str] | None = None,
                on: str | PathLike[str] | System | Config | None = None) -> dict[str, np.ndarray]:
-    """Compute with NumPy alone what :func:`run` computes on hardware.
+    """Compute with NumPy what :func:`run` computes on hardware; what is left to the host, as the host does.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from .results import Result, record_bytes, result_of
 from .sim.engine import ENGINES, Job
 from .sim.engine import run as simulate
 
-__all__ = ["Handle", "Session", "arrays", "kept"]
+__all__ = ["Handle", "Session", "arrays", "check_run", "kept"]
 
 #: Times that positions are halved for shorter programs.
 _HALVES = 4
@@ -83,7 +83,7 @@ class Handle:
         PearrayError
             If an input, the engine or `keep` is wrong.
         """
-        _check_run(engine, progress)
+        check_run(engine, progress)
         wanted = set() if keep is None else {*check_names("keep", keep)}
         whole = ("outputs", None) not in self._compiled and ("all", None) in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
@@ -98,7 +98,7 @@ class Handle:
         """
         given = self._inputs(inputs)
         self.graph.check_inputs(given)
-        _check_run(engine, progress)
+        check_run(engine, progress)
         compiled = self.compiled(most_position=self._reach([int(given[name]) for name in self.graph.positions]))
         return _run(compiled, given, engine, None, progress, False)
 
@@ -223,7 +223,7 @@ def arrays(tensors: Mapping[str, Any], masks: Collection[str] = ()) -> dict[str,
     return found
 
 
-def _check_run(engine: Any, progress: Any) -> None:
+def check_run(engine: Any, progress: Any) -> None:
     """Check what a run is given besides its inputs."""
     if progress is not None and not callable(progress):
         raise PearrayError(f"progress must be None or a function of the cycles so far, not {progress!r}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .compiler.graph.parts import Part, crossings, parts_of
 from .compiler.operators import Hosted
 from .compiler.operators.hosted import HostedKind
 from .configuration import System
-from .handle import Handle, arrays, kept
+from .handle import Handle, arrays, check_run, kept
 from .hdl.errors import PearrayError, check_names
 from .hdl.shell.config import Config
 from .results import HostWork, Result, in_parts
@@ -123,6 +123,7 @@ class Parts:
         PearrayError
             If an input, the engine or `keep` is wrong, or something is to be traced.
         """
+        check_run(engine, progress)
         if trace:
             raise PearrayError(f"a trace draws one program, but this graph has {len(self._handles)}, with parts on "
                                "the host between them")
@@ -143,6 +144,17 @@ class Parts:
             done += result.cycles
             results.append(result)
         return in_parts(results, {name: values[name] for name in wanted if name in values}, self.system.pes, self.host)
+
+    def session(self, state: Mapping[str, Any] | None = None) -> NoReturn:
+        """Refuse: what stays in memory between runs is that of one program.
+
+        Raises
+        ------
+        PearrayError
+            Always.
+        """
+        raise PearrayError(f"a session is of one program, but this graph has {len(self._handles)}, with parts on the "
+                           "host between them: give states as inputs of each run")
 
     def write(self, folder: Path, inputs: Mapping[str, np.ndarray]) -> None:
         """Write the files of each program, the networks of the parts on the host, and ``parts.json``, their order.

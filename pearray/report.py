@@ -45,8 +45,13 @@ def compare(outputs: Mapping[str, np.ndarray],
     for name, value in outputs.items():
         expected = golden[name]
         same = value.shape == expected.shape and value.dtype == expected.dtype
-        counts[name] = expected.size, int(np.count_nonzero(value != expected)) if same else expected.size
+        counts[name] = expected.size, int(np.count_nonzero(_differ(value, expected))) if same else expected.size
     return counts
+
+
+def _differ(value: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Which elements differ; what is no number does not differ from what is none."""
+    return np.asarray((value != expected) & ((value == value) | (expected == expected)))
 
 
 def first_difference(outputs: Mapping[str, np.ndarray], golden: Mapping[str, np.ndarray]) -> str | None:
@@ -56,8 +61,9 @@ def first_difference(outputs: Mapping[str, np.ndarray], golden: Mapping[str, np.
         if value.shape != expected.shape or value.dtype != expected.dtype:
             return (f"{name} is {value.dtype} of shape {value.shape}, and should be {expected.dtype} of shape "
                     f"{expected.shape}")
-        if (value != expected).any():
-            index = tuple(int(place) for place in np.unravel_index(int(np.argmax(value != expected)), value.shape))
+        differ = _differ(value, expected)
+        if differ.any():
+            index = tuple(int(place) for place in np.unravel_index(int(np.argmax(differ)), value.shape))
             return f"{name}[{', '.join(map(str, index))}] is {value[index]}, and should be {expected[index]}"
     return None
 
@@ -99,7 +105,7 @@ def host_record(host: HostWork) -> dict[str, Any]:
 
 def host_tables(host: HostWork) -> list[Table]:
     """Lay out what the host computes, and what goes there and back."""
-    nodes = Table(title=f"On the host, in onnxruntime: {host.parts} parts beside {host.programs} programs, "
+    nodes = Table(title=f"On the host: {host.parts} parts beside {host.programs} programs, "
                         f"{host.macs:,} of {host.macs + host.own_macs:,} MACs; "
                         f"{100 * host.share:.1f} % are the accelerator's", title_justify="left")
     for heading in ("operator", "nodes", "first", "why"):

@@ -31,6 +31,13 @@ def test_every_package_is_typed(setuptools):
         assert (ROOT / folder / "py.typed").is_file(), folder
 
 
+def test_nothing_that_was_made_is_kept():
+    """What a command wrote into the checkout would be in every clone, and in every search, for ever."""
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    known = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"}
+    assert {name for name in listing.splitlines() if "/" not in name} == known
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")

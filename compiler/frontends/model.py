@@ -70,6 +70,11 @@ class Model:
     #: Tensors that the host makes though they could be mapped, with the reasons.
     _left: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        # Who changed them would change every first run that follows.
+        for value in self.initial.values():
+            value.flags.writeable = False
+
     def graph(self, batch: int | None = None) -> Graph:
         """Graph of the network.
 

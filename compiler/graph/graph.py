@@ -165,6 +165,7 @@ class Graph:
 
     def add_several(self, name: str, operator: Operator, /, **inputs: Any) -> tuple[str, ...]:
         """Add an operator of several outputs, such as Split, as :meth:`add` does; return their names, `name`_role."""
+        self._check_new(name)
         return self._append(name, operator, inputs, lambda role: f"{name}_{role}")
 
     def output(self, *names: str) -> None:
@@ -185,8 +186,8 @@ class Graph:
     def _check_new(self, name: Any) -> None:
         if not isinstance(name, str) or not name:
             raise PearrayError(f"name of a tensor must be a string that is not empty, not {name!r}")
-        if name in self.tensors:
-            raise PearrayError(f"name {name!r} is taken; give each tensor one of its own")
+        if name in self.tensors or any(name == node.name for node in self.nodes):
+            raise PearrayError(f"name {name!r} is taken; give each tensor and operator one of its own")
 
     def _append(self, name: str, operator: Any, inputs: Mapping[str, Any],
                 output: Callable[[str], str]) -> tuple[str, ...]:

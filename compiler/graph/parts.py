@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeVar
 
 from ..operators import AtEnd, Hosted, Reshape
@@ -128,9 +129,6 @@ def crossings(parts: Sequence[Part]) -> list[Crossing]:
         for name in part.graph.inputs:
             if name in made and made[name].on_host != part.on_host:
                 tensor = part.graph.tensors[name]
-                count = 1
-                for size in tensor.shape:
-                    count *= size
-                found.setdefault((name, part.on_host),
-                                 Crossing(name, count * tensor.dtype.itemsize, part.on_host))
+                found.setdefault((name, part.on_host), Crossing(
+                    name, prod(tensor.shape) * tensor.dtype.itemsize, part.on_host))
     return list(found.values())

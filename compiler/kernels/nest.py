@@ -249,8 +249,6 @@ def _chain(kernel: Chain, term: Scaled, operand_bits: int) -> Nest:
     for access in (term.a, kernel.y):
         _require(_same(access.indices.get("c", _NONE), Index({"c": 1}), kernel), kernel)
     nest = replace(nest, cg=channels, ng=channels, channelwise=True, maximum=kernel.combine == "max")
-    if term.factor < 0:
-        return replace(nest, weights=np.array([term.factor]))
     if len(kernel.terms) > 1 or term.factor != 1:
         sign = 1 if term.factor > 0 else -1
         greatest = (1 << operand_bits) - 1 if sign > 0 else 1 << operand_bits - 1

@@ -41,7 +41,7 @@ class Reshape(Operator):
         return [(tuple(shape), np.dtype(x.dtype))]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
-        return [x.reshape(self._types(x)[0][0])]
+        return [x.reshape(self._types(x)[0][0]).copy()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,10 +197,11 @@ class Given(Operator):
     names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: np.dtype
+    of_masks: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        vars(self).update(required=self.names, masks=self.names)
+        vars(self).update(required=self.names, masks=self.names if self.of_masks else ())
 
     def _types(self, **inputs: Typed) -> list[Spec]:
         return [(self.shape, self.dtype)]

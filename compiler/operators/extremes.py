@@ -111,7 +111,7 @@ class Where(Operator):
 
     def parts(self, tensors: Mapping[str, Typed]) -> list[Part]:
         """The greatest of both, each of which is the least value of all where the mask says the other."""
-        info = np.iinfo(tensors["a"].dtype)
+        info = np.iinfo(integer_type("a", tensors["a"]))
         masks = (np.where(mask, info.max, info.min).astype(info.dtype) for mask in (self.condition, ~self.condition))
         return [*(Part(f"{role} alone", Min(), {"x0": role}, {"x1": mask})
                   for role, mask in zip("ab", masks, strict=True)),

@@ -4,16 +4,17 @@ from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .float_formats import FLOAT32
 from .stages import Stages, named
 
 __all__ = ["FloatAdd"]
 
 #: Bits of a fraction as it is stored, and of a significand with the bit that is not, and two bits and a sticky one
 #: below it: of what is shifted out further only whether it is zero can matter.
-_FRACTION, _ALIGNED = 23, 27
+_FRACTION, _ALIGNED = FLOAT32.fraction, FLOAT32.fraction + 4
 
 #: Greatest exponent, that of infinities and of what is no number.
-_SPECIAL = 255
+_SPECIAL = (1 << FLOAT32.exponent) - 1
 
 
 class FloatAdd(wiring.Component):
@@ -65,8 +66,8 @@ class FloatAdd(wiring.Component):
         # The least exponent stands for no bit that is not stored; its weight is that of exponent 1.
         above = Cat(large[:_FRACTION], large[_FRACTION:31].any())
         aligned = Cat(Const(0, _ALIGNED - _FRACTION - 1), small[:_FRACTION], small[_FRACTION:31].any())
-        distance = named(m, "distance", self._exponent(large) - self._exponent(small))
-        exponent = self._exponent(large)[:8]
+        distance = named(m, "distance", FLOAT32.scale(large) - FLOAT32.scale(small))
+        exponent = FLOAT32.scale(large)[:8]
         for steps in ((4, 3, 2), (1, 0)):
             if steps[0] == 4:
                 # Nothing but the sticky bit is left beyond 31.
@@ -108,9 +109,3 @@ class FloatAdd(wiring.Component):
         special = large[_FRACTION:31].all()
         number = ~special | ~(large[:_FRACTION].any() | small[_FRACTION:31].all() & (large[31] ^ small[31]))
         return stages.end(large, small, special, number)
-
-    @staticmethod
-    def _exponent(term):
-        """Exponent, which is 1 where nothing but the fraction is stored."""
-        stored = term[_FRACTION:31]
-        return Cat(stored[0] | ~stored.any(), stored[1:])

@@ -15,7 +15,7 @@ __all__ = ["FloatMultiply"]
 _ALIGNED = FLOAT32.fraction + 4
 
 #: Exponent of infinities in float32.
-_SPECIAL = 255
+_SPECIAL = (1 << FLOAT32.exponent) - 1
 
 
 class FloatMultiply(wiring.Component):

@@ -36,3 +36,26 @@ def test_certain_outputs_are_those_of_the_runtime(rng, operator):
         got = reduction.rounded(sums, x_scale, count if is_mean else 1, y_scale, zeros[1], kind)
         np.testing.assert_array_equal(got, expected)
     assert certain >= 5
+
+
+def test_sums_that_decide_are_all_that_are_tried(rng, monkeypatch):
+    """A sum that is left out might have another output; with all of them, what is certain is the same."""
+    found = [0, 0]
+    for _ in range(300):
+        elements = int(rng.choice([1, 2, 3, 5, 9, 25, 64]))
+        scales = [float(np.float32(2.0 ** rng.integers(-9, 2) if rng.integers(2) else 10 ** rng.uniform(-3, 0)))
+                  for _ in range(2)]
+        case = (scales[0], int(rng.integers(-128, 128)), np.int8, elements, bool(rng.integers(2)), scales[1],
+                int(rng.integers(-128, 128)), np.int8)
+        few = reduction.is_certain(*case)
+        with monkeypatch.context() as patch:
+            patch.setattr(reduction, "_decisive", lambda sums, *_: np.arange(sums[0], sums[-1] + 1))
+            assert reduction.is_certain(*case) == few, case
+        found[few] += 1
+    assert min(found) > 5
+
+
+def test_many_elements_take_no_memory():
+    """An image of a million pixels would take gigabytes to find that its mean is uncertain."""
+    assert not reduction.is_certain(0.02, 1, np.int8, 1 << 20, True, 0.02, 0, np.int8)
+    assert reduction.is_certain(0.5, 1, np.int8, 40_000, True, 0.5, 0, np.int8)

@@ -103,7 +103,7 @@ def test_command_line(network, tmp_path, capsys, monkeypatch):
         main()
     assert not caught.value.code
     shown, record = capsys.readouterr().out, json.loads(file.read_text())
-    assert "On the host, in onnxruntime: 2 parts beside 3 programs" in shown
+    assert "On the host: 2 parts beside 3 programs" in shown
     assert "operator CumSum is not supported" in " ".join(shown.split())
     assert record["mismatches"] == 0
     assert record["host"]["accelerator_share"] == 1

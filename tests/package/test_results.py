@@ -148,5 +148,8 @@ def test_the_first_difference_is_named():
     wrong["y"][1, 0] = -4
     wrong["y"][1, 2] = 9
     assert first_difference(wrong, golden) == "y[1, 0] is -4, and should be 3"
+    nothing = {"z": np.array([np.nan, 1.0], np.float32)}
+    assert first_difference(nothing, nothing) is None
+    assert compare(nothing, nothing) == {"z": (2, 0)}
     assert first_difference({"y": golden["y"].astype(np.int16)}, golden) == (
         "y is int16 of shape (2, 3), and should be int8 of shape (2, 3)")

@@ -114,7 +114,8 @@ def stored_mask(graph: Builder, node: OnnxNode, terms: list[Term],
     tensors = {name: graph.tensor(name) for name in names}
     sample = made(**{name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
     result = graph.inner(node.outputs[0], "mask")
-    graph.add(node, Given(made, names, sample.shape, sample.dtype), {name: name for name in names}, result)
+    graph.add(node, Given(made, names, sample.shape, sample.dtype, of_masks=True), {name: name for name in names},
+              result)
     return result
 
 

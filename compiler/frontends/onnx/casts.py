@@ -34,16 +34,16 @@ def _cast(node: OnnxNode, graph: Builder) -> None:
         _sums(node, graph, x.name, tuple(x.shape))
     elif wanted in _BYTES and x.dtype.name in _GIVEN and not any(
             x.name in made.outputs.values() for made in graph.nodes):
-        graph.add(node, Given(partial(_kept, x.name, wanted), (x.name,), tuple(x.shape), wanted), {x.name: x.name})
+        graph.add(node, Given(partial(_kept, wanted), ("x",), tuple(x.shape), wanted), {"x": x.name})
     else:
         raise PearrayError(
             "stored integers must be cast between int8 and uint8, from these to int32, or from an input of the network "
             f"to int8 or uint8, not from {x.dtype} to {wanted}: an accelerator has operands of 8 bits, and their sums")
 
 
-def _kept(name: str, dtype: Any, **inputs: np.ndarray) -> np.ndarray:
+def _kept(dtype: Any, x: np.ndarray) -> np.ndarray:
     """Low bits of an input."""
-    return inputs[name].astype(dtype)
+    return x.astype(dtype)
 
 
 def _sums(node: OnnxNode, graph: Builder, name: str, shape: tuple[int, ...]) -> None:

@@ -193,12 +193,12 @@ class Hosting:
 
     def _kinds(self, nodes: Sequence[OnnxNode]) -> list[HostedKind]:
         """Operators of a part, those that have been refused first."""
-        groups: dict[tuple[bool, str], list[OnnxNode]] = {}
+        groups: dict[tuple[bool, str, str], list[OnnxNode]] = {}
         for node in nodes:
-            groups.setdefault((_key(node) not in self._refused, node.label), []).append(node)
-        return [HostedKind(label, len(group), group[0].name, self._refused.get(
-            _key(group[0]), "it shares real numbers with what cannot be mapped"), not is_beside)
-            for (is_beside, label), group in sorted(groups.items(), key=lambda item: item[0][0])]
+            why = self._refused.get(_key(node), "it shares real numbers with what cannot be mapped")
+            groups.setdefault((_key(node) not in self._refused, node.label, why), []).append(node)
+        return [HostedKind(label, len(group), group[0].name, why, not is_beside)
+                for (is_beside, label, why), group in sorted(groups.items(), key=lambda item: item[0][0])]
 
     def _submodel(self, node: OnnxNode, read: Sequence[Tensor], made: Sequence[Tensor]) -> Any:
         from onnx import helper, numpy_helper

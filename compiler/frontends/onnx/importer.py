@@ -37,7 +37,7 @@ from .norms import is_norm
 from .qdq import FLOAT_OPERATORS, FloatNodes
 from .quantisation import dequantised_constant, quantised_constant
 from .reading import Shapes, fixed_batches, free_inputs, inputs_of, narrow_inputs, opsets_of, read
-from .refusals import Refusals, Refused
+from .refusals import ADVICE, Refusals, Refused
 from .rotary import is_rotary
 from .runtime import Types
 from .signatures import check_signature
@@ -154,7 +154,7 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)
-    refusals = Refusals(builder, shape_of, _is_known)
+    refusals = Refusals(builder, shape_of, _is_known, ADVICE if hosting is None else "")
     for node in nodes:
         refusals.take(node, lambda node: _take(node, builder, floats, hosting))
     makers = {name: node for node in nodes for name in node.outputs}

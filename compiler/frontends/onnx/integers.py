@@ -138,7 +138,10 @@ def _convolution(node: OnnxNode, graph: Builder) -> None:
 
 
 def _seen(graph: Builder, weights: np.ndarray) -> np.ndarray:
-    """Sum of the weights that each output of the convolution just appended sees within the image, (1, M, P, Q)."""
+    """Sum of the weights that each output of the convolution just appended sees within the image, (1, M, P, Q).
+
+    Of sequences, which are images for it, the shape is (1, M, Q).
+    """
     node = next(node for node in reversed(graph.nodes) if isinstance(node.operator, Conv2d))
     operator, (_, _, *sizes) = node.operator, graph.tensor(node.inputs["x"]).shape
     (_, _, *outputs), taps = graph.tensor(node.outputs["y"]).shape, graph.tensor(node.inputs["w"]).shape[2:]
@@ -149,4 +152,4 @@ def _seen(graph: Builder, weights: np.ndarray) -> np.ndarray:
         inside.append(((at >= 0) & (at < sizes[axis])).astype(np.int64))
     filters = weights.reshape(weights.shape[0], weights.shape[1], *taps).sum(1)
     seen: np.ndarray = np.einsum("pr,qs,mrs->mpq", *inside, filters, optimize=True)[None]
-    return seen
+    return seen if weights.ndim == 4 else seen.reshape(1, len(weights), -1)

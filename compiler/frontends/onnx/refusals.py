@@ -29,10 +29,13 @@ class Refusals:
         Shape and type of a tensor by name, or None.
     is_known : callable
         Whether there is anything to check about a node.
+    advice : str
+        What messages end with.
     """
 
-    def __init__(self, graph: Builder, shape: Callable[[str], Tensor | None], is_known: Callable[[OnnxNode], bool]):
-        self._graph, self._shape, self._is_known = graph, shape, is_known
+    def __init__(self, graph: Builder, shape: Callable[[str], Tensor | None], is_known: Callable[[OnnxNode], bool],
+                 advice: str = ADVICE):
+        self._graph, self._shape, self._is_known, self._advice = graph, shape, is_known, advice
         self._unknown: set[str] = set()
         self._found: list[Refusal] = []
 
@@ -61,7 +64,7 @@ class Refusals:
             the first one and its reason.
         """
         if self._found:
-            raise Refused(self._found)
+            raise Refused(self._found, self._advice)
 
 
 class Refused(PearrayError):
@@ -71,9 +74,11 @@ class Refused(PearrayError):
     ----------
     found : sequence of Refusal
         Nodes that have been refused.
+    advice : str
+        What the message ends with.
     """
 
-    def __init__(self, found: "Sequence[Refusal]"):
+    def __init__(self, found: "Sequence[Refusal]", advice: str):
         kinds: dict[str, list[Refusal]] = {}
         for each in found:
             kinds.setdefault(each.node.label, []).append(each)
@@ -83,7 +88,7 @@ class Refused(PearrayError):
             told = [f"{label} ({_nodes([each.node.name for each in group])}): {group[0].reason}"
                     for label, group in kinds.items()]
             text = f"{len(found)} nodes cannot be mapped. {'. '.join(told)}"
-        super().__init__(text + ADVICE)
+        super().__init__(text + advice)
         self.found = found
 
 

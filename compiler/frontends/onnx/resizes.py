@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ....golden.reduction import odd_part
 from ....golden.resize import COORDINATES, NEAREST, SIMPLE
 from ....hdl.errors import PearrayError, check_choice
 from ...graph.graph import Tensor
@@ -64,19 +65,13 @@ def _interpolate_floats(node: OnnxNode, graph: Builder) -> None:
     rows, columns = added.along(Tensor("x", images.shape if not images.is_last else tuple(
         images.shape[axis] for axis in (0, 3, 1, 2)), dtype))
     parts = rows.whole * columns.whole
-    bits, most = _significant(scales[0]), _FLOAT - _STORED - (parts.bit_length() - 1)
+    bits, most = odd_part(scales[0]).bit_length(), _FLOAT - _STORED - (parts.bit_length() - 1)
     if parts > 1 and bits > most:
         raise PearrayError(f"scale of x must have at most {most} significant bits (a power of two has 1) where outputs "
                            f"are multiples of 1 / {parts} of a step with mode 'linear', not {bits} as {scales[0]} has: "
                            "many lie half-way between two stored numbers then, and the order in which float32 rounds "
                            "decides; a Resize of stored integers has no such limit")
     _interpolate(node, graph, added, images)
-
-
-def _significant(scale: float) -> int:
-    """Bits of a float32 number from the first one to the last one."""
-    fraction = int(np.frexp(scale)[0] * (1 << _FLOAT))
-    return _FLOAT - (fraction & -fraction).bit_length() + 1
 
 
 def _asked(node: OnnxNode, graph: Builder) -> tuple[Resize, str]:

@@ -44,22 +44,23 @@ def _kinds(rng):
 @pytest.mark.parametrize("zeros", ["one", "each"])
 def test_conv_integer(rng, tmp_path, zeros):
     """What is padded counts nothing, whatever the zero points, those of runs and those of channels among them."""
-    for _ in range(8):
+    for number in range(12):
+        axes = 1 + (number % 3 > 0)
         (kind, of_w), groups = _kinds(rng), int(rng.choice([1, 1, 2, 3]))
         channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
-        w = draw(rng, (filters, channels // groups, *rng.integers(1, 4, 2)), of_w)
-        x = draw(rng, (int(rng.integers(1, 3)), channels, *rng.integers(4, 9, 2)), kind)
-        pads = rng.integers(0, 3, 4).tolist()
-        attributes = {"group": groups, "pads": pads, "strides": rng.integers(1, 3, 2).tolist(),
-                      "dilations": rng.integers(1, 3, 2).tolist()}
-        if np.any(np.array(x.shape[2:]) + np.array(pads[:2]) + pads[2:] < (np.array(w.shape[2:]) - 1) * 2 + 1):
+        w = draw(rng, (filters, channels // groups, *rng.integers(1, 4, axes)), of_w)
+        x = draw(rng, (int(rng.integers(1, 3)), channels, *rng.integers(4, 9, axes)), kind)
+        pads = rng.integers(0, 3, 2 * axes).tolist()
+        attributes = {"group": groups, "pads": pads, "strides": rng.integers(1, 3, axes).tolist(),
+                      "dilations": rng.integers(1, 3, axes).tolist()}
+        if np.any(np.array(x.shape[2:]) + np.array(pads[:axes]) + pads[axes:] < (np.array(w.shape[2:]) - 1) * 2 + 1):
             continue
         tensors = {"x": x, "z": draw(rng, (), kind)}
         given, constants = _split(rng, tensors, ("x",))
         constants |= {"w": w, "v": draw(rng, () if zeros == "one" else (filters,), of_w)}
         model = make_model([("ConvInteger", ["x", "w", "z", "v"], ["y"], attributes)], given, ["y"], constants)
         # The evaluator's own convolution of integers with groups and zero points of channels is left out.
-        z, v = (value.astype(np.float64) for value in (tensors["z"], constants["v"].reshape(-1, 1, 1, 1)))
+        z, v = (value.astype(np.float64) for value in (tensors["z"], constants["v"].reshape(-1, *[1] * (axes + 1))))
         real = make_model([("Conv", ["a", "b"], ["y"], attributes)], {}, ["y"],
                           {"a": (x - z).astype(np.float32), "b": (w - v).astype(np.float32)})
         _compared(model, given, tmp_path, {"y": reference(real, {})["y"].astype(np.int32)})

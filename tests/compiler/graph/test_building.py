@@ -80,7 +80,7 @@ def test_constants_are_copied(rng):
 
 
 WRONG = [
-    (lambda graph: graph.input("x", (1,)), "name 'x' is taken; give each tensor one of its own"),
+    (lambda graph: graph.input("x", (1,)), "name 'x' is taken; give each tensor and operator one of its own"),
     (lambda graph: graph.input(3, (1,)), "name of a tensor must be a string that is not empty, not 3"),
     (lambda graph: graph.input("z", (0, 3)), "shape of input 'z' must be integers of at least 1, not (0, 3)"),
     (lambda graph: graph.input("z", "large"), "shape of input 'z' must be integers of at least 1, not 'large'"),
@@ -99,6 +99,8 @@ WRONG = [
      "y: Split makes y0, y1; add it by add_several"),
     (lambda graph: graph.add("y", pe.Conv2d(), x="x", w=[["a"]]),
      "y: w must be the name of a tensor or an array of numbers"),
+    (lambda graph: graph.add_several("", pe.Split(axis=1, sizes=(2, 2)), x="x"),
+     "name of a tensor must be a string that is not empty, not ''"),
     (lambda graph: graph.output("x"), "output 'x' of the graph is made by no node"),
     (lambda graph: pe.golden_run(graph, {}),
      "the graph must have an output; name those that runs return by Graph.output"),
