@@ -71,6 +71,8 @@ _ATTENTION = (drawn_graphs.attention, drawn_graphs.masked_attention, drawn_graph
 DRAWS: dict[str, Draw] = {
     **_table(random_workloads.OPERATORS),
     **_table(random_workloads.NARROW_OPERATORS, bytes_only=True),
+    **_table(random_workloads.PARTED_OPERATORS),
+    **_table(random_workloads.NARROW_PARTED_OPERATORS, bytes_only=True),
     "subtraction": _by_bits(random_workloads.subtraction, bytes_only=True, needs=("has_pairs",)),
     "addition": _by_bits(random_workloads.addition, bytes_only=True, needs=("has_pairs",)),
     "multiplication": _by_bits(random_workloads.multiplication, bytes_only=True, needs=("has_products",)),

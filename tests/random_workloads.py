@@ -423,9 +423,12 @@ NARROW_MOVED_OPERATORS = {"concat": concat, "interpolate": interpolate}
 
 #: Makers of random operators; those of the second table are for 8-bit operands only.
 OPERATORS = {maker.__name__: maker for maker in (
-    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu, window_sum, matmul)}
+    gemm, linear, linear_grad, conv, conv_transpose, conv_grad, max_pool, relu, window_sum)}
 NARROW_OPERATORS = {maker.__name__: maker for maker in (
-    average_pool, lookup, add, residual, gelu, silu, logistic, chosen, reduced)}
+    average_pool, lookup, add, residual, gelu, silu, logistic)}
+#: Makers of operators that are made of others, for operands of any width and of 8 bits only.
+PARTED_OPERATORS = {"matmul": matmul}
+NARROW_PARTED_OPERATORS = {"chosen": chosen, "reduced": reduced}
 
 
 def network(rng):

@@ -11,7 +11,7 @@ from words import pack, wrap
 import pearray as pe
 from pearray.golden import run_length
 from pearray.golden.requantise import onnx
-from pearray.hdl.row_stationary.commands import COMMANDS, Destination
+from pearray.hdl.row_stationary.commands import Destination
 from pearray.hdl.row_stationary.row import array_shape
 from pearray.hdl.shell.commands import Opcode, Rounding
 from pearray.sim import Disturbance, Job, run
@@ -48,7 +48,7 @@ class Program:
     def job(self, config, read):
         """Job that reads regions back."""
         commands = [*self.commands, (Opcode.END, self.counts, {})]
-        image = b"".join(COMMANDS.encode(opcode, waits, body, len(commands) - 1 - index)
+        image = b"".join(config.commands.encode(opcode, waits, body, len(commands) - 1 - index)
                          for index, (opcode, waits, body) in enumerate(commands))
         return Job(config, [*self.segments, (PROGRAM, image)], PROGRAM, read)
 
@@ -92,7 +92,7 @@ def compute(program, config, layer, ifmap):
 
 def check_record(outcome, region, layer, config):
     """Hold the record to the layer's own counts, and the counters to the record."""
-    record = dict(zip(COMMANDS.record, np.frombuffer(region, "<u4").tolist(), strict=True))
+    record = dict(zip(config.commands.record, np.frombuffer(region, "<u4").tolist(), strict=True))
     counts = layer.counts()
     expected = {"ifmap_reads": "ifmap_read", "filter_reads": "filter_read", "psum_reads": "psum_read",
                 "psum_writes": "psum_write", "passed": "passed", "ifmap_spad_writes": "ifmap_write",
@@ -102,7 +102,7 @@ def check_record(outcome, region, layer, config):
     assert record["active_pes"] == layer.t * layer.r * layer.height * layer.e
     counters = outcome.counters
     # Behind the record, memory is waited for until it has been written.
-    for name in COMMANDS.record[5:]:
+    for name in config.commands.record[5:]:
         assert counters[f"execute_{name}"] == record[name], name
     assert counters["execute_active"] == record["active"]
     assert counters["execute_stall_dram"] >= record["stall_dram"]
