@@ -116,6 +116,7 @@ def quantised(name, form, folder, seed=0):
     rng = np.random.default_rng(seed)
     model = float_model(name, folder / "wheels")
     samples = [drawn_inputs(name, model, rng) for _ in range(_CALIBRATIONS)]
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name} {form}.onnx".replace(" ", "-")
     if path.is_file():
         return path, samples[0]
