@@ -43,23 +43,20 @@ def test_the_page_has_every_network(networks, rows):
     assert [*runs] == networks.ON_RTL
 
 
-def test_no_tensor_differs(rows):
+def test_what_differs_has_a_reason(rows):
     """What is not equal to onnxruntime must not stand there as if it were."""
     census, runs = rows
     for cells in census.values():
         if "fails" not in cells[2]:
-            assert cells[-1] == "0", cells
-            assert (cells[-3] == "0") == (cells[-2] == "-") or cells[-2] != "-", cells
+            # Where nothing differs, there is nothing for `exact` to mend.
+            assert cells[-1] == ("-" if cells[-3] == "0" else "0"), cells
+            assert cells[-3] == "0" or cells[-2] != "-", cells
     assert all(cells[-1] == "0" for cells in runs.values())
 
 
 def _same(networks, rows, name, form, folder):
-    """Compare a row with the page's: whether it loads, what is left to the host, and what differs."""
-    cells = networks.census_row(name, form, folder).strip("| ").split(" | ")
-    known = rows[0][name, form]
-    assert cells[:4] == known[:4]
-    assert (cells[-3] == "0") == (known[-3] == "0")
-    assert cells[-1] == "0"
+    """Compare a row with the page's."""
+    assert networks.census_row(name, form, folder).strip("| ").split(" | ") == rows[0][name, form]
 
 
 @pytest.mark.parametrize(("name", "form"), QUICK)
