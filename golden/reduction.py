@@ -98,7 +98,7 @@ def is_certain(x_scale: float, x_zero_point: int, x_dtype: npt.DTypeLike, elemen
     if sums is None or roundings > _MOST_ROUNDINGS:
         return False
     expected = rounded(sums, x_scale, count, y_scale, y_zero_point, dtype)
-    if elements * max(-low, high) * odd_part(x) <= 1 << 24:
+    if elements * max(-low, high) * odd_part(float(x)) <= 1 << 24:
         with np.errstate(over="ignore", under="ignore"):
             found = np.rint(sums.astype(np.float32) * x / np.float32(count) / y) + int(y_zero_point)
         return bool((np.clip(found, bounds.min, bounds.max) == expected).all())
