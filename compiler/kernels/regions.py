@@ -8,7 +8,7 @@ import numpy as np
 
 from .views import View
 
-__all__ = ["Region", "even", "joined", "split_region"]
+__all__ = ["Region", "even", "joined", "split_region", "step_of"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ def joined(parts: Sequence[Region]) -> Region | None:
     whole = Region(first.image0, last.image1, min(part.p0 for part in parts), max(part.p1 for part in parts),
                    min(part.q0 for part in parts), max(part.q1 for part in parts))
     return whole if whole.pixels == sum(part.pixels for part in parts) else None
+
+
+def step_of(region: Region) -> int:
+    """Pixels of which the parts of a region are multiples."""
+    return region.rows * region.columns if region.images > 1 else region.columns if region.rows > 1 else 1
 
 
 def split_region(region: Region, most: int, first: int = 0, growth: float = 2, *,

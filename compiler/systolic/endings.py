@@ -13,13 +13,13 @@ from ...hdl.shell.block_walk import burst_beats
 from ...hdl.shell.tokens import TokenGates
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
-from ..kernels.regions import Region, even
+from ..kernels.regions import even
 from ..timing.bursts import Bursts
 from ..timing.latencies import Posting
 from ..timing.ports import WritePort
 from .timing import Latencies
 
-__all__ = ["Ending", "Groups", "Work", "last_groups", "step_of"]
+__all__ = ["Ending", "Groups", "Work", "last_groups"]
 
 #: Pixels and tiles of groups, in order.
 Groups = tuple[tuple[int, int], ...]
@@ -207,8 +207,3 @@ def last_groups(config: SystolicConfig, timing: MemoryTiming, work: Work, before
             break
         best = min(best, *clock.ends(state))
     return best[1]
-
-
-def step_of(region: Region) -> int:
-    """Pixels of which the parts of a region are multiples."""
-    return region.rows * region.columns if region.images > 1 else region.columns if region.rows > 1 else 1

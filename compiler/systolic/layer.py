@@ -11,7 +11,7 @@ from ...hdl.post.average import SEARCH
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import MemoryTiming
 from ..kernels.nest import Nest
-from ..kernels.regions import Region, joined, split_region
+from ..kernels.regions import Region, joined, split_region, step_of
 from ..kernels.views import View
 from .cost import row_beats
 from .geometry import Box
@@ -282,18 +282,21 @@ class Tiling:
         first = self.first_pixels if is_first else 0
         return split_region(region, pixels, first, self.growth, by_row=self.by_row)
 
-    def cut_anew(self, parts: Sequence[Region]) -> tuple[list[Region], Region]:
-        """Parts of the last visit that stay, and what is cut into smaller ones."""
+    def cut_anew(self, layer: Layer, parts: Sequence[Region], block: Tiles) -> tuple[list[Region], Region]:
+        """Parts of the last visit, of a block of channels, that stay, and what is cut into smaller ones."""
+        most = layer.depth // (block[1] - block[0])
         for count in range(min(self.tail, len(parts)), 1, -1):
-            if (whole := joined(parts[-count:])) is not None:
+            whole = joined(parts[-count:])
+            # Parts of a row that is too long for the accumulators are not put together to be cut between rows.
+            if whole is not None and step_of(whole) <= most:
                 return [*parts[:-count]], whole
         return [*parts[:-1]], parts[-1]
 
-    def last_parts(self, groups: int) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
+    def last_parts(self, layer: Layer) -> tuple[tuple[int, Tiles], tuple[Region, Tiles]]:
         """What is cut into smaller groups, and before it the group before: pixels, none if there is none, and tiles."""
-        visits = self.visits(groups)
+        visits = self.visits(layer.problem.groups)
         block = visits[-1].block
-        others, last = self.cut_anew(self.parts(visits[-1].region, block, len(visits) == 1))
+        others, last = self.cut_anew(layer, self.parts(visits[-1].region, block, len(visits) == 1), block)
         if others:
             return (others[-1].pixels, block), (last, block)
         if len(visits) == 1:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 
-from ..kernels.regions import Region
+from ..kernels.regions import Region, step_of
 from ..placement import MemoryPlan
-from .endings import Ending, Work, last_groups, step_of
+from .endings import Ending, Work, last_groups
 from .layer import Layer, Tiles, Tiling
 from .tiles import TileMaker
 
@@ -46,7 +46,7 @@ def ending(layer: Layer, maker: TileMaker, tiling: Tiling, *, long: bool = False
     if tiling.ends:
         return Ending(tiling.ends, tiling.posts or _POSTS)
     problem, config = layer.problem, layer.config
-    (pixels, before), (region, block) = tiling.last_parts(problem.groups)
+    (pixels, before), (region, block) = tiling.last_parts(layer)
     boxes, reload = [box for group in tiling.w_boxes for box in group], 0.0
     if sum(maker.w_size(block, box) for box in boxes) > config.scratchpads.weight_bytes:
         reload = sum(maker.w_cycles(block, box) for box in boxes)
@@ -73,7 +73,7 @@ def split_at(region: Region, pixels: int) -> list[Region]:
 def last_parts(layer: Layer, maker: TileMaker, tiling: Tiling, parts: Sequence[Region],
                tiles: Tiles) -> tuple[list[tuple[Region, Tiles]], int]:
     """Groups of the last visit, of `parts` and all these tiles, the last ones cut anew, and POSTs of the last."""
-    others, region = tiling.cut_anew(parts)
+    others, region = tiling.cut_anew(layer, parts, tiles)
     found, (groups, posts) = [(part, tiles) for part in others], ending(layer, maker, tiling)
     for pixels, count in groups:
         if pixels < region.pixels:
@@ -127,7 +127,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
         The best that was found, and its cycles. The search is the same each time.
     """
     # Random changes come back to what has been timed.
-    (cycles, tiling), groups = best, layer.problem.groups
+    cycles, tiling = best
     known = {tiling: cycles}
     # Beginning and end hardly know of each other.
     for change in ("beginning", "end"):
@@ -143,7 +143,7 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
             changed = next(firsts, None) or getattr(changes, change)(tiling)
             if changed is None or changed == tiling:
                 continue
-            if changed.ends == tiling.ends and changed.last_parts(groups) != tiling.last_parts(groups):
+            if changed.ends == tiling.ends and changed.last_parts(layer) != tiling.last_parts(layer):
                 # They are of another group.
                 changed = replace(changed, ends=(), posts=0)
             if changed not in known:
@@ -171,7 +171,7 @@ class _Changes:
         known = set()
         for tail in _TAILS if self._is_alone else _TAILS[:1]:
             plain = replace(tiling, ends=(), posts=0, tail=tail)
-            if (last := plain.last_parts(self._layer.problem.groups)) not in known:
+            if (last := plain.last_parts(self._layer)) not in known:
                 known.add(last)
                 groups, posts = ending(self._layer, self._maker, plain, long=tries > _MANY)
                 yield replace(plain, ends=groups, posts=posts)
@@ -242,7 +242,7 @@ class _Changes:
     def _ends(self, tiling: Tiling) -> tuple[tuple[int, int], ...] | None:
         """Change the last groups: move, make or drop a cut between pixels or between tiles."""
         choice, groups = self._choice, ending(self._layer, self._maker, tiling).groups
-        _, (region, block) = tiling.last_parts(self._layer.problem.groups)
+        _, (region, block) = tiling.last_parts(self._layer)
         pixels, step, tiles = region.pixels, step_of(region), block[1] - block[0]
         cuts: list[tuple[bool, int]] = []
         left, span = pixels, tiles

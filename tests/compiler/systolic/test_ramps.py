@@ -68,7 +68,7 @@ def test_any_beginning_computes_the_same(rng, monkeypatch):
         first = tiling.parts(visits[0].region, visits[0].block, True)[0]
         parts.append(visits[0].region.rows > 1 and first.columns < visits[0].region.columns)
         last = tiling.parts(visits[-1].region, visits[-1].block, len(visits) == 1)
-        joined.append(len(tiling.cut_anew(last)[0]) < len(last) - 1)
+        joined.append(len(tiling.cut_anew(layer, last, visits[-1].block)[0]) < len(last) - 1)
         return 0.0, tiling
 
     monkeypatch.setattr(mapper, "choose_tiling", drawn)
@@ -140,3 +140,19 @@ def test_a_layer_takes_as_long_as_it_does_alone(rng, monkeypatch):
     program = interpret(Graph.of(Conv2d(), tensors), {"x": tensors["x"]}, config, dataflow="weight-stationary").program
     assert compiler_for(config).cycles(config, program, DEFAULT_MEMORY) == pytest.approx(found[0][0], abs=8)
     assert np.isfinite(found[0][0])
+
+
+@pytest.mark.parametrize("tail", [2, 4])
+def test_a_row_longer_than_the_accumulators_stays_cut(rng, monkeypatch, tail):
+    """Two rows that are put together would be cut between them: sums would go where there is no place."""
+    choose = mapper.choose_tiling
+
+    def tailed(*args, **kwargs):
+        cycles, tiling = choose(*args, **kwargs)
+        return cycles, replace(tiling, tail=tail, ends=(), posts=0, shrink=True)
+
+    monkeypatch.setattr(mapper, "choose_tiling", tailed)
+    tensors = {"x": operands(rng, (1, 2, 4, 9)), "w": operands(rng, (3, 2, 3, 3))}
+    graph = Graph.of(Conv2d(padding=1), tensors)
+    interpret(graph, {"x": tensors["x"]}, configuration(rows=2, cols=3, depth=8, lanes=1), effort=0,
+              dataflow="weight-stationary")
