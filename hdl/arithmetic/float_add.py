@@ -1,11 +1,11 @@
 """Addition of two float32 numbers, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .float_formats import FLOAT32
-from .stages import Stages, named
+from .float_round import packed_float32
+from .stages import Staged, named, shifted_right
 
 __all__ = ["FloatAdd"]
 
@@ -13,11 +13,8 @@ __all__ = ["FloatAdd"]
 #: below it: of what is shifted out further only whether it is zero can matter.
 _FRACTION, _ALIGNED = FLOAT32.fraction, FLOAT32.fraction + 4
 
-#: Greatest exponent, that of infinities and of what is no number.
-_SPECIAL = (1 << FLOAT32.exponent) - 1
 
-
-class FloatAdd(wiring.Component):
+class FloatAdd(Staged):
     """Pipeline that adds two float32 numbers, subnormal ones and infinities included.
 
     One sum per cycle, :attr:`latency` cycles after its terms; there is no flow control. What is no number comes out as
@@ -45,20 +42,12 @@ class FloatAdd(wiring.Component):
     MOST = 8
 
     def __init__(self, latency: int):
-        if not 0 <= latency <= self.MOST:
-            raise ValueError(f"latency of an addition must be in 0..{self.MOST}, not {latency}")
-        self._latency = latency
-        super().__init__({"a": In(32), "b": In(32), "sum": Out(32)})
-
-    @property
-    def latency(self) -> int:
-        """Cycles from terms to their sum."""
-        return self._latency
+        super().__init__("an addition", latency, {"a": In(32), "b": In(32), "sum": Out(32)})
 
     def elaborate(self, platform):
         """Build the pipeline: compare, exchange, align in two parts, add, normalise in two parts, round."""
         m = Module()
-        stages = Stages(m, self._latency, self.MOST)
+        stages = self.stages(m)
 
         a, b, less = stages.end(self.a, self.b, self.a[:31] < self.b[:31])
         large, small, special, number = self._order(m, stages, a, b, less)
@@ -73,8 +62,7 @@ class FloatAdd(wiring.Component):
                 # Nothing but the sticky bit is left beyond 31.
                 aligned = named(m, "aligned", Mux(distance[5:8].any(), aligned.any(), aligned))
             for step in steps:
-                shifted = Cat(aligned[:(1 << step) + 1].any(), aligned[(1 << step) + 1:])
-                aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted, aligned))
+                aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted_right(aligned, 1 << step), aligned))
             sign, opposite, special, number, exponent, above, aligned, distance = stages.end(
                 sign, opposite, special, number, exponent, above, aligned, distance[:5])
 
@@ -90,13 +78,7 @@ class FloatAdd(wiring.Component):
                 exponent = named(m, f"exponent_{step}", Mux(take, exponent - step, exponent)[:9])
             sign, special, number, exponent, total = stages.end(sign, special, number, exponent, total)
 
-        low = len(total) - _FRACTION - 1
-        up = total[low - 1] & (total[:low - 1].any() | total[low])
-        # A carry out of the fraction makes the next exponent, and beyond the greatest one infinity.
-        rounded = (Cat(total[low:-1], Mux(total[-1], exponent[:8], 0)) + up)[:31]
-        beyond = special | (total[-1] & (exponent >= _SPECIAL))
-        infinite = Cat(Const(0, _FRACTION - 1), ~number, Const(_SPECIAL, 8))
-        (found,) = stages.end(Cat(Mux(beyond, infinite, rounded), sign & number))
+        (found,) = stages.end(packed_float32(sign, special, number, exponent, total))
         m.d.comb += self.sum.eq(found)
 
         return m

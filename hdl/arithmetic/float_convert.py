@@ -1,12 +1,12 @@
 """Conversions between float32 and shorter formats of floating point."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .float_formats import FLOAT32, FloatFormat
-from .stages import Stages, named, shifted_right
+from .float_round import rounds_up
+from .stages import Staged, named, shifted_right
 
 __all__ = ["FloatNarrow", "widened"]
 
@@ -37,7 +37,7 @@ def widened(m: Module, format: FloatFormat, number: Signal) -> Signal:
                                    Mux(format.is_infinite(number), infinite, finite)))
 
 
-class FloatNarrow(wiring.Component):
+class FloatNarrow(Staged):
     """Pipeline that rounds float32 numbers to a shorter format: to nearest, halves to even.
 
     One number per cycle, :attr:`latency` cycles later; there is no flow control. What is beyond the greatest number
@@ -70,20 +70,13 @@ class FloatNarrow(wiring.Component):
     MOST = 3
 
     def __init__(self, format: FloatFormat, latency: int, saturates: bool = False):
-        if not 0 <= latency <= self.MOST:
-            raise ValueError(f"latency of a conversion must be in 0..{self.MOST}, not {latency}")
-        self._format, self._latency, self._saturates = format, latency, saturates
-        super().__init__({"number": In(32), "narrow": Out(format.bits)})
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a number to the same in the format."""
-        return self._latency
+        self._format, self._saturates = format, saturates
+        super().__init__("a conversion", latency, {"number": In(32), "narrow": Out(format.bits)})
 
     def elaborate(self, platform):
         """Build the pipeline: shift what is too small in two parts, round."""
         m = Module()
-        stages = Stages(m, self._latency, self.MOST)
+        stages = self.stages(m)
         format = self._format
 
         exponent = Signal(signed(10))
@@ -100,8 +93,7 @@ class FloatNarrow(wiring.Component):
                 sign, none, infinite, exponent, aligned, distance)
 
         low = len(aligned) - format.fraction - 1
-        up = aligned[low - 1] & (aligned[:low - 1].any() | aligned[low])
-        rounded = named(m, "rounded", Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0)) + up)
+        rounded = named(m, "rounded", Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0)) + rounds_up(aligned, low))
         beyond = infinite | (rounded > format.greatest)
         limit = format.greatest if self._saturates else format.beyond
         stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, limit, rounded))[:format.bits - 1])

@@ -1,12 +1,12 @@
 """Product of two numbers of one format in float32, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .float_formats import FLOAT32, FloatFormat
-from .stages import Stages, named, shifted_right
+from .float_round import packed_float32
+from .stages import Staged, named, shifted_right
 
 __all__ = ["FloatMultiply"]
 
@@ -14,11 +14,8 @@ __all__ = ["FloatMultiply"]
 #: zero can matter.
 _ALIGNED = FLOAT32.fraction + 4
 
-#: Exponent of infinities in float32.
-_SPECIAL = (1 << FLOAT32.exponent) - 1
 
-
-class FloatMultiply(wiring.Component):
+class FloatMultiply(Staged):
     """Pipeline that multiplies two numbers of a format, subnormal ones and infinities included.
 
     One product per cycle, :attr:`latency` cycles after its factors; there is no flow control. Of formats of up to 16
@@ -49,20 +46,14 @@ class FloatMultiply(wiring.Component):
     MOST = 6
 
     def __init__(self, format: FloatFormat, latency: int):
-        if not 0 <= latency <= self.MOST:
-            raise ValueError(f"latency of a multiplication must be in 0..{self.MOST}, not {latency}")
-        self._format, self._latency = format, latency
-        super().__init__({"a": In(format.bits), "b": In(format.bits), "product": Out(32)})
-
-    @property
-    def latency(self) -> int:
-        """Cycles from factors to their product."""
-        return self._latency
+        self._format = format
+        super().__init__("a multiplication", latency, {
+            "a": In(format.bits), "b": In(format.bits), "product": Out(32)})
 
     def elaborate(self, platform):
         """Build the pipeline: multiply, normalise in two parts, shift what is too small in two, round."""
         m = Module()
-        stages = Stages(m, self._latency, self.MOST)
+        stages = self.stages(m)
         format = self._format
 
         width = 2 * (format.fraction + 1)
@@ -94,13 +85,7 @@ class FloatMultiply(wiring.Component):
             sign, special, number, exponent, aligned, distance = stages.end(
                 sign, special, number, exponent, aligned, distance)
 
-        low = _ALIGNED - FLOAT32.fraction - 1
-        up = aligned[low - 1] & (aligned[:low - 1].any() | aligned[low])
-        # A carry out of the fraction makes the next exponent, and beyond the greatest one infinity.
-        rounded = (Cat(aligned[low:-1], Mux(aligned[-1], exponent[:8], 0)) + up)[:31]
-        beyond = special | (aligned[-1] & (exponent >= _SPECIAL))
-        infinite = Cat(Const(0, FLOAT32.fraction - 1), ~number, Const(_SPECIAL, 8))
-        (found,) = stages.end(Cat(Mux(beyond, infinite, rounded), sign & number))
+        (found,) = stages.end(packed_float32(sign, special, number, exponent, aligned))
         m.d.comb += self.product.eq(found)
 
         return m

@@ -1,8 +1,11 @@
 """What pipelines of arithmetic share: registers behind some of their parts, names, shifts that lose no bit."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from typing import ClassVar
 
-__all__ = ["Stages", "named", "shifted_right"]
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+
+__all__ = ["Staged", "Stages", "named", "shifted_right"]
 
 
 class Stages:
@@ -33,6 +36,43 @@ class Stages:
         return list(registers)
 
 
+class Staged(wiring.Component):
+    """Base of pipelines with a latency that can be chosen.
+
+    Parameters
+    ----------
+    what : str
+        What it computes, for messages.
+    latency : int
+        Registers in line, at most :attr:`MOST`.
+    members : dict
+        Members of the signature.
+
+    Raises
+    ------
+    ValueError
+        If there is no such latency.
+    """
+
+    #: Parts behind each of which there may be a register.
+    MOST: ClassVar[int]
+
+    def __init__(self, what: str, latency: int, members: dict[str, wiring.Member]):
+        if not 0 <= latency <= self.MOST:
+            raise ValueError(f"latency of {what} must be in 0..{self.MOST}, not {latency}")
+        self._latency = latency
+        super().__init__(members)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from what comes in to what is made of it."""
+        return self._latency
+
+    def stages(self, m: Module) -> Stages:
+        """Begin its parts, of which there are :attr:`MOST`."""
+        return Stages(m, self._latency, self.MOST)
+
+
 def named(m: Module, name: str, value: Value) -> Signal:
     """Give a value that is used often a signal."""
     signal = Signal(value.shape(), name=name)
@@ -42,6 +82,4 @@ def named(m: Module, name: str, value: Value) -> Signal:
 
 def shifted_right(value: Value, bits: int) -> Value:
     """Return a value without its lowest bits, the lowest of what is left set if any of them was (a sticky bit)."""
-    if bits >= len(value):
-        return Cat(value.any(), Const(0, len(value) - 1))
-    return Cat(value[:bits + 1].any(), value[bits + 1:], Const(0, bits))
+    return Cat(value[:bits + 1].any(), value[bits + 1:])
