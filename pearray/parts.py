@@ -18,7 +18,6 @@ from .compiler.operators.hosted import HostedKind
 from .configuration import System
 from .handle import Handle, arrays, check_run, kept
 from .hdl.errors import PearrayError, check_names
-from .hdl.shell.config import Config
 from .results import HostWork, Result, in_parts
 from .workloads.published import named_settings
 
@@ -90,7 +89,7 @@ class Parts:
     ----------
     graph : Graph
         What to compute.
-    on : System or Config
+    system : System
         Accelerator and the memory behind it.
     **settings
         Settings of the kind of array.
@@ -103,8 +102,8 @@ class Parts:
         What the host computes.
     """
 
-    def __init__(self, graph: Graph, on: System | Config, **settings: Any):
-        self.graph, self.system = graph, on if isinstance(on, System) else System(on)
+    def __init__(self, graph: Graph, system: System, **settings: Any):
+        self.graph, self.system = graph, system
         self.parts = parts_of(graph)
         self.host = host_work(graph)
         self._handles = {index: Handle(part.graph, self.system, **settings)

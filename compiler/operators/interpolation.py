@@ -33,9 +33,10 @@ class Interpolate(Operator):
         Outputs for each row and column, as float32, which tell places; by default the quotients of the sizes.
     rounding : {"onnx", "float", "tflite"}
         ``onnx`` is what onnxruntime's Resize makes of integers, which it cuts towards zero, ``float`` what it makes
-        between DequantizeLinear and QuantizeLinear of one scale that is a power of two. Shares of elements are
-        multiples of 1 / 256 then. ``tflite`` is RESIZE_BILINEAR of LiteRT, with shares of 1 / 1024 for any size if x is
-        int8, and multiples of 1 / 256 if it is uint8, for the modes "asymmetric", "half_pixel" and "align_corners".
+        between DequantizeLinear and QuantizeLinear of one scale of so few significant bits, as a power of two has,
+        that float32 holds all sums. Shares of elements are multiples of 1 / 256 then. ``tflite`` is RESIZE_BILINEAR of
+        LiteRT, with shares of 1 / 1024 for any size if x is int8, and multiples of 1 / 256 if it is uint8, for the
+        modes "asymmetric", "half_pixel" and "align_corners".
     zero_point : int
         Zero point of x and y, for ``float``.
     """
