@@ -66,18 +66,27 @@ class _Beside(Plan):
         self._addresses: dict[object, int] = {}
 
     def steps(self) -> Iterator[ContractionStep]:
-        """Yield steps: share by share of the channels, strip by strip, then rows by rows or channels by channels."""
-        for image, share in product(range(self.problem.images), self.channels()):
-            for strip, rows, channels in self.strips(share):
-                place = _Place(image, share, strip)
-                if self.cut.joined:
-                    for part in rows:
-                        room = Room(self.out_size(part[1] - part[0]))
-                        for some in channels:
-                            yield from self._group(place, part, some, room)
-                else:
-                    for some, part in product(channels, rows):
-                        yield from self._group(place, part, some, Room(self.out_size(part[1] - part[0])))
+        """Yield steps: strip by strip, and in it rows by rows or channels by channels."""
+        for place, (rows, channels) in self._places():
+            if self.cut.joined:
+                for part in rows:
+                    room = Room(self.out_size(part[1] - part[0]))
+                    for some in channels:
+                        yield from self._group(place, part, some, room)
+            else:
+                for some, part in product(channels, rows):
+                    yield from self._group(place, part, some, Room(self.out_size(part[1] - part[0])))
+
+    def _places(self) -> Iterator[tuple[_Place, tuple[list[Span], list[Span]]]]:
+        """Yield strips of shares of images, and the rows and channels of their groups.
+
+        All of a strip is computed before the next, as others make its input and read its output, if the filters of all
+        shares can stay.
+        """
+        for image in range(self.problem.images):
+            found = [(_Place(image, share, strip), (rows, channels))
+                     for share in self.channels() for strip, rows, channels in self.strips(share)]
+            yield from sorted(found, key=lambda each: each[0].strip) if self.all_stay else found
 
     def _group(self, place: _Place, rows: Span, channels: Span, room: Room) -> Iterator[ContractionStep]:
         """Steps of some rows of outputs of some channels, whose outputs go to a room."""

@@ -64,6 +64,10 @@ class Cut:
     #: and `strip` are the most, and strips hold all channels.
     strips: tuple[Strip, ...] = ()
 
+    def finer(self, share: float) -> "Cut":
+        """The same with groups of a share of the channels, unless strips have sizes of their own."""
+        return self if self.strips else replace(self, channels=max(1, round(share * self.channels)))
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -284,9 +288,17 @@ class Plan:
     @cached_property
     def is_held(self) -> bool:
         """Whether filters of all channels of a share stand together, and biases and scales as well."""
-        pads, share = self.config.scratchpads, self.cut.share
-        weights = sum(self.weight_bytes(phase, share) for phase in self.phases)
-        return 2 * weights <= pads.weight_bytes and 2 * share <= pads.channels
+        return self._can_stay(self.cut.share)
+
+    @cached_property
+    def all_stay(self) -> bool:
+        """Whether filters of all channels can stay, and biases and scales as well."""
+        return self._can_stay(self.problem.cg)
+
+    def _can_stay(self, channels: int) -> bool:
+        pads = self.config.scratchpads
+        weights = sum(self.weight_bytes(phase, channels) for phase in self.phases)
+        return 2 * weights <= pads.weight_bytes and 2 * channels <= pads.channels
 
     def weight_bytes(self, phase: Phase, channels: int) -> int:
         """Bytes of the filters of some channels, zeros before the first and behind the last included."""
