@@ -33,6 +33,9 @@ _LONGEST, _TRIES = 4, 6
 #: Steps of programs that are timed for all of this, which bounds the time it takes; and programs in any case.
 _MOST_STEPS, _LEAST_TRIES = 8_000, 3
 
+#: Share of a program's cycles that layers must spare by turns: what each takes can't be told then.
+_WORTH = 0.005
+
 
 #: Steps of stages that have been lowered anew, by the identity of these.
 _Made = dict[int, list[ContractionStep]]
@@ -200,7 +203,7 @@ class _Arranger:
             return {}, list(steps)
         before = self.search.price(steps, kept)
         found = self._turned(steps, [(turns, turns.lowered(MemoryPlan(keep=False))) for turns in chosen])
-        if self.search.price(found, kept).cycles >= before.cycles:
+        if self.search.price(found, kept).cycles > (1 - _WORTH) * before.cycles:
             return {}, list(steps)
         for turns in chosen:
             for stage in turns.stages:
