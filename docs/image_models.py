@@ -105,8 +105,8 @@ def _thin() -> str:
         f"* **MobileNetV2** on {_SMALLER} took {_BEFORE:,} cycles with commit 364a503, by its model of time. Half of "
         f"that is out of reach. Tiles of 1 x 1 convolutions and of the first layer take {products:,} cycles. A row of "
         f"sums adds up what {side} pixels give in a cycle, so a large depthwise layer makes at most {most[0]:g} "
-        f"outputs a cycle, or {most[1]:g} with a stride of 2, but for a few at edges: {depthwise:,.0f} cycles. Sums of two "
-        f"tensors take {sums:,} and means {means:,}. The fully connected layer waits for the means, and then for "
+        f"outputs a cycle, or {most[1]:g} with a stride of 2, but for a few at edges: {depthwise:,.0f} cycles. Sums of "
+        f"two tensors take {sums:,} and means {means:,}. The fully connected layer waits for the means, and then for "
         f"weights, of which there is room for {config.scratchpads.weight_bytes:,} bytes before: {weights:,}. That "
         f"makes {least:,}, {100 * least / _BEFORE:.1f} %. The run below takes more by what is waited for, and by what "
         "does not divide.", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
