@@ -26,6 +26,7 @@ from ..program_step import ProgramStep
 from ..residency import Arrangement
 from ..steps import Step
 from ..timing.latencies import UnendingError
+from .alternate import keeps_lanes_busy
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -57,8 +58,11 @@ class _Planner(LayerPlanner):
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
         self._wanted: Collection[Buffer] = ()
-        # Layers that take turns, where they are arranged.
-        self.overlap = int(config.has_moves)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the next layer may take turns with the last one."""
+        return self._config.has_moves and bool(self._stages) and keeps_lanes_busy(self._config, self._stages[-1].steps)
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         self._plan = plan
