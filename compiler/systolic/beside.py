@@ -8,6 +8,10 @@ of the contraction are as many operands as there are columns, one operand before
 channel is one operand further. Sums of a row then belong to one channel, which post-processing must know
 (``post.transposed``).
 
+Columns may be outputs of several rows that lie below one another, column of the image by column. They see fewer pixels
+than as many of one row. The filter then stands once for each of these rows, interleaved, so that the weights of an
+element are as many operands before those of the next as there are rows of outputs.
+
 A stride is taken apart: each phase of it, the filter's columns and the image's of equal remainders, is such a
 contraction.
 """
