@@ -26,7 +26,7 @@ from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiling import choose_tiling
 
-__all__ = ["DATAFLOWS", "Mapper"]
+__all__ = ["DATAFLOWS", "Lower", "Mapper"]
 
 #: What stays in the array while a product is computed.
 DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
@@ -44,7 +44,8 @@ _WORTH = 0.01
 _VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift",
            "many"}
 
-_Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
+#: What lowers a layer.
+Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
 
 class Mapper:
@@ -65,7 +66,7 @@ class Mapper:
         self._config, self._timing = config, timing
         self._dataflow, self._effort = dataflow, effort * min(1, _FEW / layers)
         self._is_alone = layers == 1
-        self._chosen: dict[object, _Lower] = {}
+        self._chosen: dict[object, Lower] = {}
         self._tiles: dict[object, Tile] = {}
 
     def steps(self, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
@@ -79,6 +80,10 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._way(layer)(layer, plan)
 
+    def way(self, problem: Nest) -> Lower:
+        """What lowers layers like one."""
+        return self._way(Layer(problem, self._config, self._timing))
+
     def cycles(self, problem: Nest) -> float:
         """Cycles of a layer alone, as it would be lowered; see :meth:`steps`.
 
@@ -89,20 +94,20 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._cycles(layer, self._way(layer))
 
-    def _way(self, layer: Layer) -> _Lower:
+    def _way(self, layer: Layer) -> Lower:
         """How layers like this are lowered."""
         key = self._shape(layer.problem)
         if key not in self._chosen:
             self._chosen[key] = self._choose(layer)
         return self._chosen[key]
 
-    def _choose(self, layer: Layer) -> _Lower:
+    def _choose(self, layer: Layer) -> Lower:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
-        usual: _Lower = partial(lower_columns, self._tiles)
+        usual: Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
             usual = partial(lower, tiling)
@@ -113,7 +118,7 @@ class Mapper:
             return usual
         return self._cheaper(layer, usual, cycles)
 
-    def _cheaper(self, layer: Layer, usual: _Lower, cycles: float | None) -> _Lower:
+    def _cheaper(self, layer: Layer, usual: Lower, cycles: float | None) -> Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
         if cycles is None:
             cycles = self._cycles(layer, usual)
@@ -127,7 +132,7 @@ class Mapper:
                 return other
         return usual
 
-    def _cycles(self, layer: Layer, way: _Lower) -> float:
+    def _cycles(self, layer: Layer, way: Lower) -> float:
         """Cycles of a layer alone that is lowered in some way; of many steps what they take at least."""
         # Not of the same buffers each time: their tiles stand where the last schedule left them.
         steps = way(layer.alone(), MemoryPlan(keep=False))
