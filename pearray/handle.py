@@ -12,6 +12,7 @@ from .compiler.graph.graph import Graph
 from .compiler.operators import Attention
 from .compiler.operators.fields import array
 from .configuration import System
+from .golden.tensors import is_float
 from .hdl.errors import PearrayError, check_choice, check_names, unknown
 from .hdl.shell.config import Config
 from .results import Result, record_bytes, result_of
@@ -215,7 +216,7 @@ def arrays(tensors: Mapping[str, Any], masks: Collection[str] = ()) -> dict[str,
         if value is None:
             continue
         tensor = array(f"tensor {name!r}", value, "an array of numbers", "iufb" if name in masks else "iuf")
-        if tensor.dtype.kind == "f":
+        if is_float(tensor.dtype):
             wrong = ~np.isfinite(tensor) & ~(np.isneginf(tensor) & (name in masks))
             if wrong.any():
                 raise PearrayError(f"tensor {name!r} must be finite, not {tensor[wrong].flat[0]}")

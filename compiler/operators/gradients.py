@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from ...golden import gradients, integer_gradients
+from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .contractions import Contraction, Conv2d, Linear, Windowed
 from .operator import Operator, Spec, Typed, sum_bits
+from .requant import Sums
 
 __all__ = ["Conv2dGrad", "LinearGrad"]
 
@@ -16,7 +18,7 @@ __all__ = ["Conv2dGrad", "LinearGrad"]
 class _Gradient(Operator):
     """Gradients of an operator with inputs x and w, from its inputs and the gradient dy of its output.
 
-    Those of integers are sums, int32 for 8-bit operands and int64 for wider ones.
+    They are sums: int32 for 8-bit operands, int64 for wider integers, float32 for floats.
     """
 
     required = ("x", "w", "dy")
@@ -31,7 +33,10 @@ class _Gradient(Operator):
     def _types(self, x: Typed, w: Typed, dy: Typed) -> list[Spec]:
         shape, dtype = self.forward.infer({"x": x, "w": w})["y"]
         kind, own = np.dtype(x.dtype), np.dtype(dy.dtype)
-        if (own.kind == "f") != (kind.kind == "f") or own.kind not in "iuf" or own.itemsize != kind.itemsize:
+        if is_float(own) and is_float(kind) and own != kind:
+            raise PearrayError(f"dy must be of the type of x ({kind}), not {own}")
+        if is_float(own) != is_float(kind) or (own.kind not in "iu" and not is_float(own)) or (
+                own.itemsize != kind.itemsize):
             raise PearrayError(f"dy must be as wide as x ({kind}), not {own}")
         if tuple(dy.shape) != shape:
             raise PearrayError(f"dy must have shape {shape}, as the output has, not {tuple(dy.shape)}")
@@ -40,7 +45,7 @@ class _Gradient(Operator):
     @staticmethod
     def _arithmetic(dtype: np.dtype) -> tuple[Any, dict[str, int]]:
         """Golden models for operands of a type, and what those take besides tensors."""
-        return (gradients, {}) if dtype.kind == "f" else (integer_gradients, {"acc_bits": sum_bits(dtype)})
+        return (gradients, {}) if is_float(dtype) else (integer_gradients, {"acc_bits": sum_bits(dtype)})
 
     def _macs(self, x: Typed, w: Typed, dy: Typed) -> int:
         return 2 * self.forward.macs({"x": x, "w": w})
@@ -53,7 +58,7 @@ class LinearGrad(_Gradient):
     @property
     def forward(self) -> Linear:
         """Do as :attr:`_Gradient.forward`."""
-        return Linear()
+        return Linear(requant=Sums())
 
     def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         model, given = self._arithmetic(x.dtype)
@@ -70,7 +75,7 @@ class Conv2dGrad(Windowed, _Gradient):
     @property
     def forward(self) -> Conv2d:
         """Do as :attr:`_Gradient.forward`."""
-        return Conv2d(**self.window)
+        return Conv2d(requant=Sums(), **self.window)
 
     def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         model, given = self._arithmetic(x.dtype)

@@ -258,6 +258,28 @@ class Arithmetic(ABC):
             What stands for zero.
         """
 
+    @property
+    @abstractmethod
+    def sum_type(self) -> np.dtype:
+        """Type that holds values of sums."""
+
+    @abstractmethod
+    def column_sums(self, a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Partial sums that leave the columns of an array.
+
+        Parameters
+        ----------
+        a : (M, K) ndarray
+            Values of words, row k of the array meeting column k; see :meth:`words`.
+        w : (K, N) ndarray
+            Values of the words in the array, at most as many rows as it has.
+
+        Returns
+        -------
+        (M, N) ndarray of :attr:`sum_type`
+            Sums of products, added as the array adds them.
+        """
+
     @abstractmethod
     def total(self, old: np.ndarray | None, new: np.ndarray, maximum: bool) -> np.ndarray:
         """Values of accumulators, as :meth:`accumulate` makes them.

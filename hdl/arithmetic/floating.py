@@ -13,7 +13,7 @@ from .float_add import FloatAdd
 from .float_formats import FLOAT32, FloatFormat
 from .float_multiply import FloatMultiply
 
-__all__ = ["FloatArithmetic"]
+__all__ = ["FloatArithmetic", "less_than"]
 
 #: Zero with a sign, which leaves every number as it is that it is added to, zeros of both signs among them.
 _NEUTRAL = 1 << 31
@@ -106,7 +106,7 @@ class FloatArithmetic(Arithmetic):
     def accumulate(self, m: Module, old: Value, new: Value, control: Any) -> Value:
         """Choose what enters the sum in one cycle, then add."""
         kept, added = Signal(FLOAT32.bits, name="kept"), Signal(FLOAT32.bits, name="added")
-        is_less = _less(old, new)
+        is_less = less_than(old, new)
         m.d.sync += [
             kept.eq(Mux(control.first | control.maximum & is_less, _NEUTRAL, old)),
             added.eq(Mux(~control.first & control.maximum & ~is_less, _NEUTRAL, new)),
@@ -115,7 +115,7 @@ class FloatArithmetic(Arithmetic):
 
     def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
         """Add or compare at once."""
-        is_less = _less(a, b)
+        is_less = less_than(a, b)
         first = Mux(maximum & ~without & is_less, _NEUTRAL, a)
         second = Mux(without | maximum & ~is_less, _NEUTRAL, b)
         return _sum(m, first, second, 0)
@@ -138,7 +138,9 @@ class FloatArithmetic(Arithmetic):
         return -most, most
 
     def to_memory(self, values: np.ndarray, item: int) -> np.ndarray:
-        """Bits of numbers of the format, or of float32."""
+        """Bits of numbers of the format, or of float32; integers are bits already."""
+        if values.dtype.kind in "iu":
+            return values.astype(np.int64).astype(f"<u{item}")
         return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").astype(f"<u{item}")
 
     def from_memory(self, data: bytes, item: int, dtype: np.dtype) -> np.ndarray:
@@ -149,11 +151,25 @@ class FloatArithmetic(Arithmetic):
         """Float32 values of operands."""
         return self._values(stored)
 
+    @property
+    def sum_type(self) -> np.dtype:
+        """Float32."""
+        return np.dtype(np.float32)
+
+    def column_sums(self, a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Add products to zero as they stand below one another, each sum rounded to float32."""
+        total = np.zeros((len(a), w.shape[1]), np.float32)
+        with np.errstate(all="ignore"):
+            for row, weights in enumerate(w):
+                total += a[:, row, None] * weights
+        return total
+
     def total(self, old: np.ndarray | None, new: np.ndarray, maximum: bool) -> np.ndarray:
         """Float32 sums, or the greater ones; of two that are equal the older."""
         if old is None:
             return new
-        return np.where(old < new, new, old) if maximum else old + new
+        with np.errstate(all="ignore"):
+            return np.where(old < new, new, old) if maximum else old + new
 
     def _values(self, stored: np.ndarray) -> np.ndarray:
         """Float32 values of bits of the format."""
@@ -176,7 +192,7 @@ def _sum(m: Module, a: Value, b: Value, latency: int) -> Value:
     return adder.sum
 
 
-def _less(a: Value, b: Value) -> Value:
+def less_than(a: Value, b: Value) -> Value:
     """Whether a float32 is less than another: zeros of both signs are equal, what is no number is not compared."""
     a_sign, b_sign, is_zero = a[-1], b[-1], ~(a[:-1].any() | b[:-1].any())
     magnitude = Mux(a_sign, a[:-1] > b[:-1], a[:-1] < b[:-1])
