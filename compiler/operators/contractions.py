@@ -1,7 +1,7 @@
 """Operators that contract, matrix products and convolutions: their operands, sums, and how these become outputs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -179,6 +179,13 @@ class Contraction(Operator):
 
     def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         raise NotImplementedError
+
+    def in_order(self, orders: Sequence[Sequence[np.ndarray]]) -> Operator:
+        """The same whose products are added in an order, which all its kernels have."""
+        first, *others = orders
+        if any(len(each) != len(first) or not all(map(np.array_equal, each, first)) for each in others):
+            raise AssertionError(f"kernels of one {self.kind} add in different orders")
+        return replace(self, order=first)
 
     def _arithmetic(self, dtype: np.dtype, names: str = "xw") -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors: `names` are the operands'."""

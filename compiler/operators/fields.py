@@ -8,10 +8,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Annotated, Any
 
-import ml_dtypes
 import numpy as np
 
-from ...golden.tensors import is_float
+from ...golden.tensors import float_type, is_float
 from ...hdl.errors import PearrayError
 
 __all__ = [
@@ -211,7 +210,7 @@ def storage_dtype(value: Any) -> np.dtype | None:
 def number_type(name: str, value: Any) -> np.dtype:
     """Return a type of numbers that a user named."""
     try:
-        found = np.dtype(np.void if value is None else getattr(ml_dtypes, str(value), value))
+        found = np.dtype(np.void) if value is None else float_type(value) if isinstance(value, str) else np.dtype(value)
     except TypeError:
         found = np.dtype(np.void)
     if found.kind not in "iufb" and not is_float(found):

@@ -1,6 +1,6 @@
 """What every operator has: roles of its tensors, shape inference, a golden model and a price."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -145,6 +145,10 @@ class Operator:
             If it is stated for another size.
         """
         return self
+
+    def in_order(self, orders: Sequence[Sequence[np.ndarray]]) -> "Operator":
+        """The same as an array computes it whose sums depend on the order of additions, which is told of each kernel."""
+        raise NotImplementedError(f"{self.kind} has no order of additions")
 
     def parts(self, tensors: "Mapping[str, Typed]") -> list[Part]:
         """Operators that compute it one after another, for inputs that fit; none if it is none of parts."""

@@ -18,7 +18,8 @@ def forms(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[N
     if problem.sums_images:
         yield from _whole_images(problem, config, plan)
     else:
-        yield _joined(problem, config)
+        # What is not finite times the weights of no other group is no number.
+        yield problem if config.has_floats else _joined(problem, config)
 
 
 def _whole_images(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[Nest]:
