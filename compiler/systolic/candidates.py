@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ...hdl.shell.block_walk import burst_beats
 from ...memory import DEFAULT_MEMORY
 from ..kernels.regions import Region, even, split_region
@@ -20,7 +18,7 @@ from ..placement import MemoryPlan
 from .cost import contraction_tiles
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling
-from .order import order_of
+from .order import order_of, preferred, stated
 from .tiles import TileMaker
 
 __all__ = ["LONG", "Chooser", "halves"]
@@ -30,17 +28,6 @@ LONG = 64
 
 #: Regions at most: a layer cut finer than that is all commands.
 _MOST_REGIONS = 1 << 14
-
-
-#: Times the least cost that tilings may cost which add in the natural order.
-_WORTH = 1.05
-
-
-def _disorder(order: bytes) -> tuple[int, int, bytes]:
-    """What is least of the most natural order: how often it goes back, and how many tiles it has."""
-    numbers = np.frombuffer(order, "<i4")
-    steps = np.diff(numbers)
-    return int(np.count_nonzero(steps < 0)), len(numbers), order
 
 
 def halves(size: int) -> list[int]:
@@ -331,8 +318,8 @@ class Chooser:
         """Tilings of least estimated cycles, and these, the best first; of one order where that matters."""
         found = self._costed()
         if self._layer.is_ordered:
-            alike = self._in_order([*found.values()])
-            found = {key: each for key, each in found.items() if self._order(each[1]) in alike}
+            order = self._in_order(found.values())
+            found = {key: each for key, each in found.items() if self._order(each[1]) == order}
         if not found:
             return [self._smallest()]
         return [(cost, self._tiling(candidate))
@@ -342,27 +329,18 @@ class Chooser:
         """What tells the order of sums of a candidate from those of others."""
         boxes = self._boxes(candidate.channels, candidate.k, "all")
 
-        def find() -> bytes:
-            tiles = order_of(self._layer, self._tiling(candidate))
-            ends = np.cumsum([len(tile) for tile in tiles])
-            return np.concatenate([*tiles, ends]).astype("<i4").tobytes()
+        return self._once(("order", boxes), lambda: stated(order_of(self._layer, self._tiling(candidate))))
 
-        return self._once(("order", boxes), find)
-
-    def _in_order(self, found: list[tuple[float, _Candidate]]) -> set[bytes]:
-        """The order of sums that a layer has on this hardware, whatever the memory behind it.
-
-        That in which the kernel numbers its products, unless another promises to be worth it.
-        """
+    def _in_order(self, found: Iterable[tuple[float, _Candidate]]) -> bytes | None:
+        """The order of sums that a layer has on this hardware, whatever the memory behind it; None if none has room."""
         if self._layer.timing != DEFAULT_MEMORY:
             usual = Chooser(replace(self._layer, timing=DEFAULT_MEMORY))
-            return usual._in_order([*usual._costed().values()])
+            return usual._in_order(usual._costed().values())
         costs: dict[bytes, float] = {}
         for cost, candidate in found:
             order = self._order(candidate)
             costs[order] = min(cost, costs.get(order, cost))
-        least = _WORTH * min(costs.values(), default=0.0)
-        return {min((order for order, cost in costs.items() if cost <= least), key=_disorder)} if costs else set()
+        return preferred(costs) if costs else None
 
     def _costed(self) -> dict[object, tuple[float, _Candidate]]:
         """Candidates that have room, and what they cost."""

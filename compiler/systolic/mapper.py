@@ -18,7 +18,7 @@ from ..placement import MemoryPlan
 from ..steps import Tile
 from .beside import choose_beside
 from .bounds import Bounds
-from .columns import lower_columns
+from .columns import lower_columns, order_of_columns, pixels_in_order
 from .layer import Layer
 from .lower import lower
 from .order import Order, order_of
@@ -119,10 +119,13 @@ class Mapper:
 
     def _ordered(self, layer: Layer, effort: float) -> _Lower:
         """How layers are lowered whose sums depend on the order of additions, which is noted."""
+        key = self._shape(layer.problem)
         if layer.problem.columns:
-            raise PearrayError(f"{layer.problem.name}: sums over pixels are not computed on arrays of floats yet")
+            pixels = pixels_in_order(layer)
+            self._orders[key] = order_of_columns(layer, pixels)
+            return partial(lower_columns, self._tiles, pixels=pixels)
         _, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
-        self._orders[self._shape(layer.problem)] = order_of(layer, tiling)
+        self._orders[key] = order_of(layer, tiling)
         return partial(lower, tiling)
 
     def order(self, problem: Nest) -> Order | None:

@@ -5,6 +5,7 @@ the accumulators. An order is the products of each of them, by their numbers in 
 columns, then rows of the filter.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,10 @@ from ..kernels.regions import Region
 from .geometry import Box, Geometry
 from .layer import Layer, Tiling
 
-__all__ = ["Order", "order_of", "tile_starts"]
+__all__ = ["Order", "order_of", "order_over_pixels", "preferred", "stated", "tile_starts"]
+
+#: Times the least cost that ways to cut a layer may cost which add in the natural order.
+_WORTH = 1.05
 
 #: Numbers of the products of each partial sum.
 Order = tuple[np.ndarray, ...]
@@ -43,6 +47,39 @@ def order_of(layer: Layer, tiling: Tiling) -> Order:
                 starts = tile_starts(layer, a_box, box)
                 found += [numbers[start:end] for start, end in pairwise((*starts, box.size))]
     return tuple(found)
+
+
+def order_over_pixels(layer: Layer, pixels: tuple[int, int]) -> Order:
+    """Order of a contraction over pixels of which so many rows and columns are contracted at a time.
+
+    Products are numbered by image, row and column.
+    """
+    problem, rows, found = layer.problem, layer.config.array.rows, list[np.ndarray]()
+    numbers = np.arange(problem.cg * problem.r * problem.s).reshape(problem.cg, problem.r, problem.s)
+    for image in numbers:
+        for p in range(0, problem.r, pixels[0]):
+            for q in range(0, problem.s, pixels[1]):
+                part = image[p:p + pixels[0], q:q + pixels[1]].reshape(-1)
+                found += [part[start:start + rows] for start in range(0, part.size, rows)]
+    return tuple(found)
+
+
+def stated(order: Order) -> bytes:
+    """What tells an order from others."""
+    return np.concatenate([*order, np.cumsum([len(tile) for tile in order])]).astype("<i4").tobytes()
+
+
+def preferred(costs: Mapping[bytes, float]) -> bytes:
+    """Choose one of some orders by what the best way costs to cut a layer that has it.
+
+    It is the one that goes back least often, and has the fewest tiles, but for those that cost more than they are worth.
+    """
+    def disorder(order: bytes) -> tuple[int, int, bytes]:
+        numbers = np.frombuffer(order, "<i4")
+        return int(np.count_nonzero(np.diff(numbers) < 0)), len(numbers), order
+
+    least = _WORTH * min(costs.values())
+    return min((order for order, cost in costs.items() if cost <= least), key=disorder)
 
 
 def _numbers(problem: Nest, box: Box) -> np.ndarray:

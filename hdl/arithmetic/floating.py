@@ -88,7 +88,7 @@ class FloatArithmetic(Arithmetic):
     def multiply(self, m: Module, a: Value, w: Value, shape: Shape, *, enable: Value | None = None) -> Value:
         """Multiply, and clear what has no word behind it."""
         multiplier = FloatMultiply(self.format, self.product_latency)
-        m.submodules += multiplier
+        m.submodules.multiplier = multiplier
         product = Signal(shape, name="product")
         absent = delay(m, ~(a[-1] & w[-1]), self.product_latency, "absent")
         m.d.comb += [
@@ -100,7 +100,7 @@ class FloatArithmetic(Arithmetic):
     def add(self, m: Module, a: Value, b: Value, shape: Shape, name: str) -> Value:
         """Add as IEEE 754 does."""
         total = Signal(shape, name=name)
-        m.d.comb += total.eq(_sum(m, a, b, self.add_latency))
+        m.d.comb += total.eq(_sum(m, a, b, self.add_latency, name))
         return total
 
     def accumulate(self, m: Module, old: Value, new: Value, control: Any) -> Value:
@@ -118,7 +118,7 @@ class FloatArithmetic(Arithmetic):
         is_less = less_than(a, b)
         first = Mux(maximum & ~without & is_less, _NEUTRAL, a)
         second = Mux(without | maximum & ~is_less, _NEUTRAL, b)
-        return _sum(m, first, second, 0)
+        return _sum(m, first, second, 0, "combined")
 
     def neutral(self, maximum: Value) -> Value:
         """Zero, or the infinity below all numbers."""
@@ -185,9 +185,9 @@ class FloatArithmetic(Arithmetic):
         return np.where(bits >> form.bits - 1 & 1, -values, values).astype(np.float32)
 
 
-def _sum(m: Module, a: Value, b: Value, latency: int) -> Value:
+def _sum(m: Module, a: Value, b: Value, latency: int, name: str) -> Value:
     adder = FloatAdd(latency)
-    m.submodules += adder
+    m.submodules[f"{name}_adder"] = adder
     m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
     return adder.sum
 

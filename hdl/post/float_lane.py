@@ -119,7 +119,7 @@ class FloatLane(Unit):
         bounded = Signal(32, reset_less=True)
         m.d.sync += bounded.eq(Mux(below, later.low, Mux(above, later.high, compared)))
 
-        m.submodules.narrow = narrow = FloatNarrow(self._config.arithmetic.format, FloatNarrow.MOST)
+        m.submodules.conversion = narrow = FloatNarrow(self._config.arithmetic.format, FloatNarrow.MOST)
         m.d.comb += narrow.number.eq(bounded)
         plain = delay(m, bounded, FloatNarrow.MOST, "plain", reset_less=True)
         raw = delay(m, self.rounding == Rounding.NONE, self.latency - 1, "raw", reset_less=True)
