@@ -124,9 +124,11 @@ class _Compiler:
         orders = self._planner.orders()
         if not orders:
             return graph
-        return graph.changed(nodes=[
-            replace(node, operator=node.operator.in_order(orders[node.name])) if node.name in orders else node
-            for node in graph.nodes])
+        nodes = []
+        for node in graph.nodes:
+            known = {role: orders[name] for role, name in node.outputs.items() if name in orders}
+            nodes.append(replace(node, operator=node.operator.in_order(known)) if known else node)
+        return graph.changed(nodes=nodes)
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:

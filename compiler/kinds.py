@@ -103,7 +103,7 @@ class LayerPlanner(ABC):
         return 0.0
 
     def orders(self) -> Mapping[str, Sequence[Sequence[np.ndarray]]]:
-        """Order in which products are added, of each kernel of the nodes of which some have been lowered, by their names.
+        """Order in which products are added, of each kernel that makes a tensor or a part of it, by the tensor's name.
 
         It is told where bits of sums depend on it; see :data:`.golden.floating.Order`.
         """

@@ -3,7 +3,20 @@
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
 from ...hdl.arithmetic.float_formats import FloatFormat
-from ..operators import Contraction, Conv2d, FixedPoint, Gemm, Linear, MatMul, Operator, Products, Reshape, Transpose
+from ..operators import (
+    Contraction,
+    Conv2d,
+    Conv2dGrad,
+    FixedPoint,
+    Gemm,
+    Linear,
+    LinearGrad,
+    MatMul,
+    Operator,
+    Products,
+    Reshape,
+    Transpose,
+)
 from .graph import Graph
 
 __all__ = ["check_fixed_point", "check_floats", "check_integers"]
@@ -19,7 +32,7 @@ def check_integers(graph: Graph, config: Config) -> None:
 
 
 #: What arrays of floats compute, and what only names tensors anew.
-_FLOATS = Conv2d, Gemm, Linear, MatMul, Products
+_FLOATS = Conv2d, Conv2dGrad, Gemm, Linear, LinearGrad, MatMul, Products
 _VIEWS = Reshape, Transpose
 
 

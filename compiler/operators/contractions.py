@@ -13,7 +13,7 @@ from ...hdl.errors import PearrayError
 from .activation import Activation, activation_bounds, activation_table, check_activation, float_activation
 from .channelwise import look_up
 from .fields import Count, Flag, Offsets, Pair, Sides, check_size, check_stored
-from .operator import Operator, Quantisation, Spec, Typed, sum_bits, sum_dtype
+from .operator import Operator, Quantisation, Spec, Typed, one_order, sum_bits, sum_dtype
 from .requant import FixedPoint, Requant, Sums
 
 __all__ = ["Contraction", "Conv2d", "ConvTranspose2d", "Gemm", "Linear", "MatrixProduct", "Windowed"]
@@ -180,12 +180,9 @@ class Contraction(Operator):
     def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         raise NotImplementedError
 
-    def in_order(self, orders: Sequence[Sequence[np.ndarray]]) -> Operator:
+    def in_order(self, orders: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> Operator:
         """The same whose products are added in an order, which all its kernels have."""
-        first, *others = orders
-        if any(len(each) != len(first) or not all(map(np.array_equal, each, first)) for each in others):
-            raise AssertionError(f"kernels of one {self.kind} add in different orders")
-        return replace(self, order=first)
+        return replace(self, order=one_order(self, orders["y"]))
 
     def _arithmetic(self, dtype: np.dtype, names: str = "xw") -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors: `names` are the operands'."""

@@ -1,6 +1,7 @@
 """Gradients of matrix products and convolutions."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,25 @@ from ...golden import gradients, integer_gradients
 from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .contractions import Contraction, Conv2d, Linear, Windowed
-from .operator import Operator, Spec, Typed, sum_bits
+from .operator import Operator, Spec, Typed, one_order, sum_bits
 from .requant import Sums
 
 __all__ = ["Conv2dGrad", "LinearGrad"]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Gradient(Operator):
     """Gradients of an operator with inputs x and w, from its inputs and the gradient dy of its output.
 
     They are sums: int32 for 8-bit operands, int64 for wider integers, float32 for floats.
+
+    Parameters
+    ----------
+    order : mapping of str to Any, optional
+        For each gradient, the order in which an array of floats adds its products; see :attr:`.Contraction.order`.
     """
+
+    order: Any = None
 
     required = ("x", "w", "dy")
     outputs = ("dx", "dw", "db")
@@ -42,16 +51,20 @@ class _Gradient(Operator):
             raise PearrayError(f"dy must have shape {shape}, as the output has, not {tuple(dy.shape)}")
         return [(tuple(x.shape), dtype), (tuple(w.shape), dtype), ((shape[1],), dtype)]
 
-    @staticmethod
-    def _arithmetic(dtype: np.dtype) -> tuple[Any, dict[str, int]]:
+    def in_order(self, orders: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> Operator:
+        """The same whose products are added in an order: one for each gradient, of dx one for each kernel."""
+        return replace(self, order={role: [*each] if role == "dx" and len(each) > 1 else one_order(self, each)
+                                    for role, each in orders.items()})
+
+    def _arithmetic(self, dtype: np.dtype) -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors."""
-        return (gradients, {}) if is_float(dtype) else (integer_gradients, {"acc_bits": sum_bits(dtype)})
+        return (gradients, {"tile": self.order}) if is_float(dtype) else (integer_gradients, {"acc_bits": sum_bits(dtype)})
 
     def _macs(self, x: Typed, w: Typed, dy: Typed) -> int:
         return 2 * self.forward.macs({"x": x, "w": w})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LinearGrad(_Gradient):
     """Gradients of :class:`Linear`: x (N, in), w (out, in), dy (N, out) give dx, dw and db (out,)."""
 

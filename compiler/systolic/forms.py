@@ -26,7 +26,7 @@ def _whole_images(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> It
     """Sums of whole images: ones times the matrix of an image's pixels and channels, which fills the array."""
     count, item, x = problem.height * problem.width, config.operand_bytes, problem.x
     ones = Buffer(f"{problem.name}:ones", 1, count, item)
-    row = config.arithmetic.to_memory(np.ones(count, int), item)
+    row = config.arithmetic.to_memory(np.full(count, config.arithmetic.one), item)
     ones.address = plan.constant(problem.name, count * item, row.tobytes, key=("ones", count, item))
     for image in range(problem.images):
         pixels = View(x.buffer, (Axis("c", count, x.stride("w")), Axis("m", problem.ng, 1)), x.element(n=image))

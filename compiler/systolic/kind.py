@@ -81,7 +81,7 @@ class _Planner(LayerPlanner):
         for stage in stages:
             order = self._mapper.order(stage.problem)
             assert order is not None
-            known = self._orders.setdefault(kernel.name, [])
+            known = self._orders.setdefault(kernel.y.view.buffer.name, [])
             known.append(order if numbers is None else tuple(numbers[tile] for tile in order))
 
     def orders(self) -> Mapping[str, Sequence[Order]]:

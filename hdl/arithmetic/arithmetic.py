@@ -244,6 +244,11 @@ class Arithmetic(ABC):
     def from_memory(self, data: bytes, item: int, dtype: np.dtype) -> np.ndarray:
         """Numbers of `item` bytes each, as :meth:`to_memory` made them, as a one-dimensional array of `dtype`."""
 
+    @property
+    def one(self) -> int:
+        """Bits of an operand that multiplies by one, where its zero point is 0."""
+        return 1
+
     @abstractmethod
     def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
         """Values of the words of operands, as :meth:`prepare` makes them of what memory holds.

@@ -147,6 +147,11 @@ class FloatArithmetic(Arithmetic):
         """Numbers of a type of as many bytes."""
         return np.frombuffer(data, f"<u{item}").astype(f"u{item}").view(dtype)
 
+    @property
+    def one(self) -> int:
+        """An exponent alone."""
+        return self.format.bias << self.format.fraction
+
     def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
         """Float32 values of operands."""
         return self._values(stored)
