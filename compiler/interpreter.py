@@ -199,7 +199,8 @@ class Interpreter(ABC):
         # What a later row writes to the same place stays.
         self._out[index.reshape(-1)] = raw.reshape(-1)
 
-    def _bias(self, n: Any, m: Any, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+    def _bias(self, n: Any, m: Any, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+              body: dict[str, Any]) -> np.ndarray:
         """Words of biases of sums."""
         line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]) % ROW_WRAP
         bias = self._entries(Parameter.BIAS, line, sums.shape[1], body, ordinal, clock, each=1)

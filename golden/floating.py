@@ -3,8 +3,8 @@
 Products are rounded to float32 before they are added; those of bfloat16 and 8-bit floats are exact.
 The sum of a column of the array starts at zero, takes one product after another, and is added to
 the accumulator tile by tile. ``tile`` says which products a sum has: ``None``, one tile for the whole contraction, is
-the strictly sequential sum; a number, so many in the contraction's own order; or an :data:`Order`, the numbers of those of
-each tile. NumPy's own products are no model: they add in an order of their choosing.
+the strictly sequential sum; a number, so many in the contraction's own order; or an :data:`Order`, the numbers of
+those of each tile. NumPy's own products are no model: they add in an order of their choosing.
 """
 
 from collections.abc import Sequence

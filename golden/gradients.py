@@ -73,8 +73,8 @@ def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] 
                 tile: int | Mapping[str, Any] | None = None) -> tuple[Array, Array, Array]:
     """Differentiate a convolution, ``Y[n,m,p,q] = X[n,c,U*p+D*r-top,U*q+D*s-left] * W[m,c,r,s] + B[m]``.
 
-    ``dW`` and ``dB`` add over ``n, p, q`` with q innermost. ``dX`` adds over m innermost, then the taps that reach it in the
-    order of the outputs that they come from, columns before rows.
+    ``dW`` and ``dB`` add over ``n, p, q`` with q innermost. ``dX`` adds over m innermost, then the taps that reach it
+    in the order of the outputs that they come from, columns before rows.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] 
     stride, padding, dilation, groups
         As for :func:`.floating.conv2d`.
     tile : int or mapping, optional
-        As for :func:`.floating.matmul`, or one such for each of dx, dw and db; that of dx may be a list, with one for each
-        phase of the stride, columns before rows.
+        As for :func:`.floating.matmul`, or one such for each of dx, dw and db; that of dx may be a list, with one for
+        each phase of the stride, columns before rows.
 
     Returns
     -------

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "float_type", "floating", "four_sides",
-    "integer", "is_float", "output_size", "pair", "patch", "rank", "wrap",
+    "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "float_type", "floating",
+    "four_sides", "integer", "is_float", "output_size", "pair", "patch", "rank", "wrap",
 ]
 
 #: Array of any numeric type; functions state and check which types they take.

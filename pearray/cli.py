@@ -143,7 +143,7 @@ def list_all(json_file: Json = None) -> None:
     configs = [load_config(name).hardware for name in presets()]
     for config in configs:
         memories = ", ".join(f"{name} {size >> 10} KiB" for name, size in config.memories.items())
-        table.add_row(config.name, f"{config.array.kind}, {_operands(config)}",
+        table.add_row(config.name, f"{config.array.kind}, {config.arithmetic.operands}",
                       f"{config.array.rows} x {config.array.cols}", str(config.memory.data_width), memories)
     console.print(table)
     workloads = Table("workload", "what it is")
@@ -305,12 +305,6 @@ def run(
     _write_json(json_file, record)
     if record["mismatches"] or not record["checked"]:
         raise typer.Exit(1)
-
-
-def _operands(config: Config) -> str:
-    """What an array's operands are, in a few words."""
-    arithmetic = config.arithmetic
-    return arithmetic.format.name if isinstance(arithmetic, FloatArithmetic) else f"{arithmetic.bits} bits"
 
 
 def _simulate(workload: "Workload", system: System, engine: str, trace: bool,

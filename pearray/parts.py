@@ -12,8 +12,8 @@ from .compiler.compile import Unmapped
 from .compiler.compiled import Compiled
 from .compiler.frontends.model import Model
 from .compiler.graph.graph import Graph
-from .compiler.graph.passes.array import for_array
 from .compiler.graph.parts import Part, crossings, parts_of
+from .compiler.graph.passes.array import for_array
 from .compiler.operators import Hosted
 from .compiler.operators.hosted import HostedKind
 from .configuration import System

@@ -1,8 +1,8 @@
 """Which arithmetic an accelerator has, and which the operators of a graph need."""
 
+from ...hdl.arithmetic.float_formats import FloatFormat
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
-from ...hdl.arithmetic.float_formats import FloatFormat
 from ..operators import (
     Contraction,
     Conv2d,
@@ -42,8 +42,8 @@ def check_floats(graph: Graph, config: Config, form: FloatFormat) -> None:
     for node in graph.nodes:
         operator, inputs = node.operator, graph.typed(node.inputs)
         if not isinstance(operator, (*_FLOATS, *_VIEWS)):
-            raise PearrayError(f"{graph.where(node)}operator must be {', '.join(each.__name__ for each in _FLOATS[:-1])} on "
-                               f"{array}, not {operator.kind}")
+            allowed = ", ".join(each.__name__ for each in _FLOATS if each is not Products)
+            raise PearrayError(f"{graph.where(node)}operator must be one of {allowed} on {array}, not {operator.kind}")
         if isinstance(operator, _VIEWS):
             continue
         for role in operator.required:
@@ -53,8 +53,8 @@ def check_floats(graph: Graph, config: Config, form: FloatFormat) -> None:
         for role in operator.optional:
             name = node.inputs.get(role)
             if name is not None and name not in graph.constants and inputs[role].dtype.name != "float32":
-                raise PearrayError(f"{graph.where(node)}{role} must be of type float32 on {array} where it is no constant, "
-                                   f"not {inputs[role].dtype}")
+                raise PearrayError(f"{graph.where(node)}{role} must be of type float32 on {array} where it is no "
+                                   f"constant, not {inputs[role].dtype}")
 
 
 def check_fixed_point(graph: Graph, config: Config) -> None:

@@ -190,6 +190,8 @@ class Context:
     def _check_made(self, node: Node, name: str) -> None:
         """Check that what a node before makes fits the array, whose operands may be narrower than a byte or two."""
         tensor = self.graph.tensors[name]
+        if self.config.has_floats:
+            return
         made = stored_range(self.graph, name)
         if made is None or self.config.arithmetic.bits == 8 * tensor.dtype.itemsize:
             return
@@ -319,8 +321,8 @@ def _float_finish(context: Context, node: Node[Any], bias: np.ndarray | View | N
     activation, form = node.operator.activation, context.graph.tensors[node.inputs[node.operator.roles[0]]].dtype
     if node.operator.requant is not None:
         if activation not in (None, "relu"):
-            raise PearrayError(f"{context.graph.where(node)}activation must be None or 'relu' for float32 outputs of this "
-                               f"accelerator, not {activation!r}")
+            raise PearrayError(f"{context.graph.where(node)}activation must be None or 'relu' for float32 outputs of "
+                               f"this accelerator, not {activation!r}")
         return Finish(bias=bias, relu=activation == "relu")
     bounds: tuple[float | None, float | None] = (None, None)
     if activation == "relu":
@@ -328,15 +330,15 @@ def _float_finish(context: Context, node: Node[Any], bias: np.ndarray | View | N
     elif activation is not None:
         name, *values = activation if isinstance(activation, tuple) else (activation,)
         if name != "clip":
-            raise PearrayError(f"{context.graph.where(node)}activation must be None, 'relu' or ('clip', low, high) on an "
-                               f"array of floats, not {activation!r}")
+            raise PearrayError(f"{context.graph.where(node)}activation must be None, 'relu' or ('clip', low, high) on "
+                               f"an array of floats, not {activation!r}")
         bounds = values[0], values[1]
     low, high = (0 if bound is None else _bound(context, bound, form) for bound in bounds)
     return Finish(Rounding.ONNX, 0, low, high, bias=bias)
 
 
 def _bound(context: Context, bound: float, form: np.dtype) -> int:
-    """Field of a POST for a bound, rounded to the operands' format: its highest bit, the sign, says that there is one."""
+    """Field of a POST for a bound, rounded to the operands' format; its sign says that there is one."""
     with np.errstate(over="ignore"):
         [bits] = context.config.arithmetic.to_memory(np.array([bound], np.float32).astype(form),
                                                      context.config.operand_bytes).tolist()

@@ -34,7 +34,8 @@ class Contraction(Operator):
     requant : Requant, Sums or FixedPoint, optional
         How sums become outputs; without it the sums are the output, int32 for 8-bit operands and
         int64 for wider ones, as they are with Sums, which has zero points of operands. Sums of floats are
-        float32, and rounded to the operands' type without it. Fixed point says how products and sums are cut as well, for int16 operands.
+        float32, and rounded to the operands' type without it. Fixed point says how products and sums are cut as well,
+        for int16 operands.
     activation
         What follows requantisation; None or "relu" for sums and in fixed point.
     order : sequence of ndarray, optional
@@ -101,8 +102,8 @@ class Contraction(Operator):
                 if kind != np.int16:
                     raise PearrayError(f"{role} must be of type int16 in fixed point, not {kind}")
         elif has_floats and self.requant not in (None, Sums()):
-            raise PearrayError(f"requant must be None, for outputs of the type of {a} ({kinds[a]}), or Sums(), for float32, "
-                               f"not {self.requant!r}")
+            raise PearrayError(f"requant must be None, for outputs of the type of {a} ({kinds[a]}), or Sums(), for "
+                               f"float32, not {self.requant!r}")
         elif has_floats:
             if c in kinds and not (is_float(kinds[c]) and kinds[c].itemsize <= 4):
                 raise PearrayError(f"{c} must be of type float32, or a shorter float, not {kinds[c]}")

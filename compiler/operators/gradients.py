@@ -58,7 +58,8 @@ class _Gradient(Operator):
 
     def _arithmetic(self, dtype: np.dtype) -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors."""
-        return (gradients, {"tile": self.order}) if is_float(dtype) else (integer_gradients, {"acc_bits": sum_bits(dtype)})
+        return (gradients, {"tile": self.order}) if is_float(dtype) else (
+            integer_gradients, {"acc_bits": sum_bits(dtype)})
 
     def _macs(self, x: Typed, w: Typed, dy: Typed) -> int:
         return 2 * self.forward.macs({"x": x, "w": w})

@@ -131,6 +131,9 @@ class _Compiler(ArrayCompiler):
             check_integers(graph, config)
 
     def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
+        if config.has_floats and settings.get("dataflow") == "output-stationary":
+            raise PearrayError(f"dataflow must be cheapest or weight-stationary on an array of "
+                               f"{config.arithmetic.operands}, not 'output-stationary'")
         mapper = Mapper(_checked(config), timing, max(1, len(graph.nodes)), **settings)
         return _Planner(_checked(config), timing, mapper)
 

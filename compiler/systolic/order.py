@@ -1,8 +1,8 @@
 """In which order the products of a sum are added, which decides the bits of float32 sums.
 
-Down a column of the array products are added one after another, as many as it has rows; these partial sums are added up in
-the accumulators. An order is the products of each of them, by their numbers in the kernel: channels innermost, then
-columns, then rows of the filter.
+Down a column of the array products are added one after another, as many as it has rows; these partial sums are added
+up in the accumulators. An order is the products of each of them, by their numbers in the kernel: channels innermost,
+then columns, then rows of the filter.
 """
 
 from collections.abc import Mapping
@@ -72,7 +72,8 @@ def stated(order: Order) -> bytes:
 def preferred(costs: Mapping[bytes, float]) -> bytes:
     """Choose one of some orders by what the best way costs to cut a layer that has it.
 
-    It is the one that goes back least often, and has the fewest tiles, but for those that cost more than they are worth.
+    It is the one that goes back least often, and has the fewest tiles, but for those that cost more than that is
+    worth.
     """
     def disorder(order: bytes) -> tuple[int, int, bytes]:
         numbers = np.frombuffer(order, "<i4")

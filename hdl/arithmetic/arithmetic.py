@@ -39,6 +39,11 @@ class Arithmetic(ABC):
 
     bits: int
 
+    @property
+    def operands(self) -> str:
+        """What operands are, in a few words."""
+        return f"{self.bits} bits"
+
     # Shapes.
 
     @property

@@ -58,6 +58,11 @@ class FloatArithmetic(Arithmetic):
         return self.format.bits
 
     @property
+    def operands(self) -> str:
+        """Name of their format."""
+        return self.format.name
+
+    @property
     def word(self) -> Shape:
         """Shape of a word: a bit above the operand's says that there is one."""
         return unsigned(self.bits + 1)

@@ -33,7 +33,7 @@ OPERANDS = tuple(name for name in FORMATS if name != FLOAT32.name)
 class Array(PlainArray):
     """Array of processing elements, which can pass weights on diagonally, and compute in floating point."""
 
-    operands: str = field(default=INTEGERS, metadata={"doc": "integer, bfloat16, float16, float8_e4m3fn or float8_e5m2"})
+    operands: str = field(default=INTEGERS, metadata={"doc": "integer, or a format of floats, whose sums are float32"})
     product_cycles: int = integer(1, 1, FloatMultiply.MOST, "cycles of a product of floats")
     sum_cycles: int = integer(1, 1, FloatAdd.MOST, "cycles of a sum of floats")
     toeplitz: int = integer(0, 0, 1, "1 for tiles whose rows of weights are those before, one column on, in 3 cycles")
@@ -167,7 +167,8 @@ class SystolicConfig(Config):
             "accumulator_depth": (self.accumulators.depth, "rows of each bank of accumulators"),
         }
         if isinstance(self.arithmetic, FloatArithmetic):
-            found["exponent_bits"] = self.arithmetic.format.exponent, "bits of the exponent of an operand, which is a float"
+            found["exponent_bits"] = (self.arithmetic.format.exponent,
+                                      "bits of the exponent of an operand, which is a float")
         return found
 
     @property

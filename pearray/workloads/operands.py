@@ -43,13 +43,16 @@ class Int8(Operands):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw over the full range."""
         return drawn(rng, shape)
 
     @classmethod
     def bias(cls, rng: np.random.Generator, length: int) -> np.ndarray:
+        """Draw as operands are drawn."""
         return cls.draw(rng, (length,)).astype(np.int32)
 
     def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        """Choose the output's scale by the deviation of the sums."""
         plain = kind(**options)
         if self._out == "int32":
             return plain
@@ -67,13 +70,16 @@ class Int16(Operands):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw over the full range."""
         return drawn(rng, shape, 16)
 
     @classmethod
     def bias(cls, rng: np.random.Generator, length: int) -> np.ndarray:
+        """Draw as operands are drawn."""
         return cls.draw(rng, (length,))
 
     def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        """Cut each product at the bit that was set."""
         return kind(**options, requant=self._requant)
 
 
@@ -87,14 +93,17 @@ class _Floats(Operands):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw from the normal distribution."""
         check_size("tensor of the workload", shape)
         return rng.standard_normal(shape).astype(cls.dtype)
 
     @classmethod
     def bias(cls, rng: np.random.Generator, length: int) -> np.ndarray:
+        """Draw float32 numbers."""
         return rng.standard_normal(length).astype(np.float32)
 
     def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
+        """Round sums, or leave them."""
         return kind(**options, requant=Sums() if self._out == "float32" else None)
 
 

@@ -83,8 +83,9 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
-        ``out`` ("int8" or "int32"; of floats their format or "float32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
+        ``out`` ("int8" or "int32"; of floats their format or "float32") and ``bias`` of gemm, conv and linear,
+        ``trans_a`` and ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift``
+        instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
         ``rounding`` of softmax; ``batch``, ``tokens`` of a sentence at most and ``text``, a file of sentences, of
         minilm; those of llama-block (:func:`.decoder.llama_block`).
