@@ -59,7 +59,8 @@ def _linear(rng, draw, bias):
 def _matmul(rng, draw, bias):
     m, k, n = rng.integers(1, [9, 25, 9]).tolist()
     outer = [(), (2,), (3, 2)][rng.integers(3)]
-    return pe.MatMul(**_finish(rng)), {"a": draw((*outer, m, k)), "b": draw((*(outer if rng.random() < 0.5 else ()), k, n))}
+    others = outer if rng.random() < 0.5 else ()
+    return pe.MatMul(**_finish(rng)), {"a": draw((*outer, m, k)), "b": draw((*others, k, n))}
 
 
 def _window(rng, draw):
@@ -68,9 +69,10 @@ def _window(rng, draw):
     if rng.random() < 0.2:
         cg = ng = 1
     height, width = (rng.integers(1, 9, 2) + [dr * (r - 1), ds * (s - 1)]).tolist()
-    tensors = {"x": draw((int(rng.integers(1, 3)), groups * cg, height, width)), "w": draw((groups * ng, cg, r, s))}
-    return {"stride": tuple(rng.integers(1, 3, 2).tolist()), "padding": tuple(rng.integers(0, 2, 4).tolist()),
-            "dilation": (dr, ds), "groups": groups}, tensors
+    images = int(rng.integers(1, 3))
+    tensors = {"x": draw((images, groups * cg, height, width)), "w": draw((groups * ng, cg, r, s))}
+    window = {"stride": tuple(rng.integers(1, 3, 2).tolist()), "padding": tuple(rng.integers(0, 2, 4).tolist())}
+    return window | {"dilation": (dr, ds), "groups": groups}, tensors
 
 
 def _conv(rng, draw, bias):

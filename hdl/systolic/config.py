@@ -117,8 +117,8 @@ class SystolicConfig(Config):
             if self.has_floats and (value := getattr(self.post, key)):
                 raise PearrayError(f"post.{key} must be 0 with array.operands = {self.array.operands!r}, not {value}")
         if self.has_floats and self.has_moves:
-            raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r}, of which no "
-                               f"program moves any, not {self.scratchpads.moves}")
+            raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r}, of which "
+                               f"no program moves any, not {self.scratchpads.moves}")
         if self.has_toeplitz and min(self.array.rows, self.array.cols) < 2:
             raise PearrayError(f"array.toeplitz must be 0 in an array of {self.array.rows} x {self.array.cols} PEs, "
                                f"which has no diagonal, not 1")
