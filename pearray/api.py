@@ -134,7 +134,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     if on is not None:
         system = _system(on)
         # How long is searched for the best program changes none of its results.
-        brief = {"effort": 0} if "effort" in compiler_for(system.hardware).settings else {}
+        brief: dict[str, Any] = {"effort": 0} if "effort" in compiler_for(system.hardware).settings else {}
         graph = Handle(graph, system, **brief).golden_graph
     made = graph.golden(inputs)
     return {name: made[name] for name in kept(graph, list(made), keep)}

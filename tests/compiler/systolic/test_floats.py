@@ -9,7 +9,16 @@ from drawn_floats import FORMATS, OPERATORS, draw_float_operator, float_configur
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
+from pearray.compiler.graph.passes import run_passes
+from pearray.compiler.kernels.context import Context
+from pearray.compiler.kernels.conv import conv
+from pearray.compiler.kernels.nest import Nest
 from pearray.compiler.kinds import interpreter
+from pearray.compiler.placement import MemoryPlan
+from pearray.compiler.systolic.candidates import Chooser
+from pearray.compiler.systolic.layer import Layer
+from pearray.compiler.systolic.lower import lower
+from pearray.compiler.systolic.order import order_of
 from pearray.golden.tensors import float_type
 from pearray.memory import DEFAULT_MEMORY
 
@@ -72,3 +81,43 @@ def test_infinities_stay_where_they_are():
     found, expected = _interpret(graph, {"image": np.ones((1, 4, 3, 3), np.float16)}, config)["second"]
     assert same_bits(found, expected)
     assert found.reshape(-1).tolist() == [27, np.inf]
+
+
+def _lengths(bodies, rows):
+    """Products of each partial sum of a group's EXECUTEs, as the commands' documentation has it."""
+    found = []
+    for body in bodies:
+        total, run = body["k_total"], body["k_total"] if body["fold"] else body["run"]
+        found += [min(rows, end - at) for start in range(0, total, run)
+                  for end in [min(start + run, total)] for at in range(start, end, rows)]
+    return found
+
+
+def _layer(channels, taps, rows):
+    """Lay out a convolution of square filters on an array of so many rows."""
+    config = float_configuration(array__rows=rows, scratchpads__activation_bytes=8192,
+                                 scratchpads__weight_bytes=16384).hardware
+    x, w = (np.zeros(shape, float_type("bfloat16")) for shape in ((1, channels, 12, 12), (8, channels, taps, taps)))
+    graph = run_passes(Graph.of(pe.Conv2d(), {"x": x, "w": w}))
+    context = Context(graph, config, False)
+    context.locate("x")
+    [kernel] = conv(context, graph.nodes[0])
+    return Layer(Nest.of(kernel, config.array.operand_bits), config, DEFAULT_MEMORY)
+
+
+def test_first_weights_in_pieces_change_no_sum():
+    """Pieces that end within a tile of the array would add in another order, in the first group alone."""
+    cut = 0
+    for channels, taps, rows in ((3, 3, 4), (5, 2, 6), (8, 3, 4), (60, 1, 8), (62, 1, 8), (12, 3, 8), (7, 3, 1)):
+        layer = _layer(channels, taps, rows)
+        [(_, tiling)] = Chooser(layer).best(1)
+        for rest_first in (False, True):
+            begun = replace(tiling, rest_first=rest_first, first_pixels=rows, pixels=2 * rows)
+            begun = replace(begun, k_cuts=begun.pieces(layer, 1.0))
+            cut += bool(begun.k_cuts)
+            groups = {}
+            for step in lower(begun, layer, MemoryPlan(keep=False)):
+                groups.setdefault(id(step.group), []).append(step.body)
+            expected = [len(tile) for tile in order_of(layer, begun)]
+            assert all(_lengths(bodies, rows) == expected for bodies in groups.values()), (channels, taps, rows)
+    assert cut >= 4
