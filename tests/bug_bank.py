@@ -260,7 +260,7 @@ BANK = [
           line="if not layer.is_ordered:", fault="if True:"),
     Fault(name="float-groups-share-tiles", module="pearray.compiler.systolic.forms",
           test="compiler/systolic/test_floats.py::test_infinities_stay_where_they_are",
-          line="yield problem if config.has_floats else _joined(problem, config)", fault="yield _joined(problem, config)"),
+          line="problem if config.has_floats else _joined(", fault="_joined("),
     Fault(name="float-one-is-the-least-number", module="pearray.compiler.systolic.forms",
           test="compiler/systolic/test_floats.py::test_programs_equal_golden[linear_grad-bfloat16]",
           line="np.full(count, config.arithmetic.one)", fault="np.full(count, 1)"),
