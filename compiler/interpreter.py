@@ -18,7 +18,6 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
-from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
@@ -190,7 +189,7 @@ class Interpreter(ABC):
         base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
         unit, step = self._lanes * size, size
         if body.get("transposed"):
-            unit, step = size, body["lane_lines"] * output_banks(self.config) + size
+            unit, step = size, body["lane_lines"] * self.config.output_banks + size
         if (base % unit).any():
             raise ProgramError(f"output address must be a multiple of {unit}")
         raw = sums.astype(np.int64).view(np.uint8).reshape(len(sums), columns, 8)[:, :, :size]

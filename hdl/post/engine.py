@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import rests
-from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
@@ -25,27 +24,7 @@ from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
 from .walk import PostWalk
 
-__all__ = ["Post", "PostEvents", "output_banks", "output_lines"]
-
-
-def output_banks(config: Config) -> int:
-    """Return the byte-wide banks of the output scratchpad: a beat or a group of sums, the larger."""
-    return max(config.beat_bytes, config.post.lanes * config.sum_bytes)
-
-
-def output_lines(config: Config) -> int:
-    """Return the lines of each bank of the output scratchpad.
-
-    Raises
-    ------
-    PearrayError
-        If the output scratchpad holds less than two lines.
-    """
-    banks = output_banks(config)
-    if config.scratchpads.output_bytes < 2 * banks:
-        raise PearrayError(f"scratchpads.output_bytes must be at least {2 * banks} (two groups of "
-                           f"post.lanes = {config.post.lanes} sums), not {config.scratchpads.output_bytes}")
-    return config.scratchpads.output_bytes // banks
+__all__ = ["Post", "PostEvents"]
 
 
 class PostEvents(data.Struct):
@@ -110,7 +89,7 @@ class Post(wiring.Component):
         Bytes for the bias, scale and table memories.
     accumulators : :py:`Out(AccumulatorRead(config))`
         Sums, of the accumulators or of the global buffer.
-    output : :py:`Out(BankWrite(output_banks(config), output_lines(config), 8))`
+    output : :py:`Out(BankWrite(config.output_banks, config.output_lines, 8))`
         Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
     events : :py:`Out(PostEvents)`
         Pulses to count.
@@ -128,8 +107,8 @@ class Post(wiring.Component):
 
     def __init__(self, config: Config, untouched: int = 0):
         self._config, self._untouched = config, untouched
-        self._banks = output_banks(config)
-        self._lines = output_lines(config)
+        self._banks = config.output_banks
+        self._lines = config.output_lines
         super().__init__({
             "commands": In(stream.Signature(config.commands.post)),
             "released": Out(1),
