@@ -14,6 +14,7 @@ from .compiler.frontends.model import Model
 from .compiler.graph.graph import Graph, Node
 from .compiler.graph.host_steps import host_steps
 from .compiler.graph.parts import Part, crossings, parts_of
+from .compiler.graph.passes.array import for_array
 from .compiler.operators import Hosted
 from .compiler.operators.hosted import HostedKind
 from .configuration import System
@@ -109,6 +110,11 @@ class Parts:
         self.host = host_work(graph)
         self._handles = {index: Handle(part.graph, self.system, **settings)
                          for index, part in enumerate(self.parts) if not part.on_host}
+
+    @property
+    def golden_graph(self) -> Graph:
+        """The graph as the accelerator and the host compute it; see :attr:`Handle.golden_graph`."""
+        return for_array(self.graph, self.system.hardware.key_tile, self.system.hardware.score_columns)
 
     def programs(self, keep: str = "outputs") -> list[Compiled]:
         """The programs in the order in which they run; see :meth:`Handle.compiled`."""
