@@ -12,19 +12,19 @@ Rounding that is not the same below zero as above is made of two outputs, one fo
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from ...golden.interpolation import Along
 from ...hdl.errors import PearrayError
-from ...hdl.shell.commands import Rounding
 from ..graph.graph import Node
 from ..operators import Interpolate
-from .context import Context, tflite_entry
+from .context import Context
 from .elementwise import clamped, whole
-from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled
-from .views import Buffer, View
+from .interpolation_matrices import by_matrices
+from .interpolation_stage import Side, Stage, byte, sides_of
+from .kernel import Access, Finish, Kernel
+from .views import View
 
 __all__ = ["interpolate"]
 
@@ -88,56 +88,6 @@ def _runs(along: Along) -> list[_Run]:
     return found
 
 
-class _Side(NamedTuple):
-    """What is added to sums before they are cut, and the bounds of the result."""
-
-    addend: int
-    low: int
-    high: int
-
-
-def _sides(rounding: str, is_unsigned: bool, parts: int) -> list[_Side]:
-    """Roundings of sums of `parts` to a whole: one, or one for results above zero and one for others."""
-    half = parts // 2
-    if is_unsigned or parts == 1:
-        return [_Side(half if rounding == "away" else 0, 0, 255) if is_unsigned else _Side(0, -128, 127)]
-    above, below = (half, half - 1) if rounding == "away" else (0, parts - 1)
-    return [_Side(above, 0, 127), _Side(below, -128, 0)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Stage:
-    """Where kernels of a node are made."""
-
-    context: Context
-    node: Node[Interpolate]
-    #: Images, rows, columns and channels of what is made.
-    sizes: tuple[int, int, int, int]
-
-    def plane(self, name: str, sizes: tuple[int, int, int, int] | None = None) -> View:
-        """Room for images of bytes between x and y."""
-        n, h, w, c = sizes or self.sizes
-        buffer = Buffer(f"{self.node.name}:{name}", n * h * w, c, self.context.config.operand_bytes)
-        buffer.expect_stores()
-        self.context.made.append(buffer)
-        return View.rows(buffer, "nhwc", (n, h, w, c))
-
-    def cut(self, bits: int, addend: int = 0, side: _Side | None = None, point: int = 0) -> Finish:
-        """Sums less their lowest bits, and within the bounds of a byte, or those of a side."""
-        bias = addend - (1 << bits - 1 if bits else 0)
-        _, low, high = side or _Side(0, 0, 255)
-        return Finish(Rounding.TFLITE_SINGLE, point, low, high, tflite_entry(1 << 30, 1 - bits),
-                      np.full(self.sizes[3], bias) if bias else None)
-
-    def kernel(self, y: View, terms: list[tuple[Access, int, int]], finish: Finish) -> Kernel:
-        """Sum of elements times integers, each beside the largest that it may be."""
-        indices = {**PIXELS, "c": Index({"c": 1})}
-        ranks = {rank: y.size(axis) for rank, axis in zip("npqc", "nhwc", strict=True)}
-        return Chain(name=self.node.name, ranks=ranks, y=Access(y, indices), finish=finish,
-                     terms=tuple(Scaled(Access(term.view, indices, term.zero, term.is_unsigned), factor, largest)
-                                 for term, factor, largest in terms))
-
-
 def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     """State Interpolate."""
     if context.config.array.operand_bits != _BITS or context.is_fixed_point:
@@ -149,13 +99,26 @@ def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     parts = rows.whole * columns.whole
     image = context.image(node)
     y = context.result_image(node)
-    stage = _Stage(context, node, (y.size("n"), y.size("h"), y.size("w"), y.size("c")))
+    stage = Stage(context, node, (y.size("n"), y.size("h"), y.size("w"), y.size("c")))
+    import os
+    if os.environ.get("NEWWAY") == "1":
+        zero = -128 if not is_unsigned else 0
+        x = Access(image, {}, zero, is_unsigned)
+        parity = None
+        sides = sides_of(operator.round_to, is_unsigned, parts) if operator.round_to != "even" else None
+        if sides is None:
+            info = np.iinfo(tensor.dtype)
+            if parts > 1:
+                parity = int(operator.zero_point) & 1
+            sides = [Side(parts // 2 - 1 + parity if parts > 1 else 0, int(info.min), int(info.max))]
+        kernels = [*by_matrices(stage, x, y, sides, (rows, columns), parity)]
+        return [replace(kernel, many=len(kernels)) for kernel in kernels]
     if operator.round_to == "even":
         zero, info = int(operator.zero_point), np.iinfo(tensor.dtype)
         finish = clamped(int(info.min), int(info.max), point=zero, scale=1 / parts)
         return [*_at_once(stage, Access(image, {}, zero, is_unsigned), y, (rows, columns), finish)]
     x = Access(image, {}, 0 if is_unsigned else -128, is_unsigned)
-    sides = _sides(operator.round_to, is_unsigned, parts)
+    sides = sides_of(operator.round_to, is_unsigned, parts)
     targets = [y] if len(sides) == 1 else [stage.plane(f"side{number}") for number in range(len(sides))]
     runs = _runs(rows), _runs(columns)
     if parts <= _WHOLE and len(runs[0]) * len(runs[1]) <= _KERNELS:
@@ -168,7 +131,7 @@ def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     return [replace(kernel, many=len(kernels)) for kernel in kernels]
 
 
-def _at_once(stage: _Stage, x: Access, y: View, along: tuple[Along, Along], finish: Finish) -> Iterator[Kernel]:
+def _at_once(stage: Stage, x: Access, y: View, along: tuple[Along, Along], finish: Finish) -> Iterator[Kernel]:
     """Each output as one sum."""
     for row in _runs(along[0]):
         for column in _runs(along[1]):
@@ -182,7 +145,7 @@ def _digits(bits: int) -> list[int]:
     return [*range(bits - _BITS, 0, -_BITS), 0] if bits else []
 
 
-def _in_turn(stage: _Stage, x: Access, targets: list[View], sides: list[_Side],
+def _in_turn(stage: Stage, x: Access, targets: list[View], sides: list[Side],
              along: tuple[Along, Along]) -> Iterator[Kernel]:
     """Rows first, then columns; each plane is whole before another is made of it."""
     rows, columns = along
@@ -194,7 +157,7 @@ def _in_turn(stage: _Stage, x: Access, targets: list[View], sides: list[_Side],
         for row in _runs(rows):
             terms = [(Access(view, {}, x.zero, x.is_unsigned), share, rows.whole)
                      for view, share in row.seen(x.view, "h")]
-            terms += [_byte(row.made(plane, "h"), -(1 << above))
+            terms += [byte(row.made(plane, "h"), -(1 << above))
                       for plane, above in zip(planes[:number], lowest, strict=False)]
             yield stage.kernel(row.made(planes[number], "h"), terms, stage.cut(bit))
     # The greatest carry of what is behind the point, and its digits.
@@ -204,19 +167,14 @@ def _in_turn(stage: _Stage, x: Access, targets: list[View], sides: list[_Side],
         carries = [stage.plane(f"carry{side_number}.{bit}") for bit in carried]
         for number, bit in enumerate(carried):
             for column in _runs(columns):
-                terms = [_byte(view, share << digit, columns.whole << digit)
+                terms = [byte(view, share << digit, columns.whole << digit)
                          for plane, digit in zip(planes[1:], lowest[1:], strict=True)
                          for view, share in column.seen(plane, "w")]
-                terms += [_byte(column.made(plane, "w"), -(1 << down + above))
+                terms += [byte(column.made(plane, "w"), -(1 << down + above))
                           for plane, above in zip(carries[:number], carried, strict=False)]
                 yield stage.kernel(column.made(carries[number], "w"), terms,
                                    stage.cut(down + bit, side.addend & (1 << down) - 1))
         for column in _runs(columns):
-            terms = [_byte(view, share, columns.whole) for view, share in column.seen(planes[0], "w")]
-            terms += [_byte(column.made(plane, "w"), 1 << bit) for plane, bit in zip(carries, carried, strict=True)]
+            terms = [byte(view, share, columns.whole) for view, share in column.seen(planes[0], "w")]
+            terms += [byte(column.made(plane, "w"), 1 << bit) for plane, bit in zip(carries, carried, strict=True)]
             yield stage.kernel(column.made(target, "w"), terms, stage.cut(beside, side.addend >> down, side, x.zero))
-
-
-def _byte(view: View, factor: int, largest: int = 0) -> tuple[Access, int, int]:
-    """Bytes without a sign, times an integer, beside the largest that it may be."""
-    return Access(view, {}, 0, True), factor, largest

@@ -142,7 +142,7 @@ class Mapper:
         if isinstance(part, View):
             # Operands of two bytes are filled in one LOAD only if both bytes are the same.
             halves = {part.outside >> 8 * byte & 255 for byte in range(self._config.operand_bytes)}
-            return part.axes, part.buffer.item, part.buffer.rows, part.buffer.columns, len(halves)
+            return part.axes, part.item, part.parts, part.buffer.rows, part.buffer.columns, len(halves)
         if isinstance(part, tuple) and part and isinstance(part[0], Nest):
             return tuple(map(self._shape, part))
         return part.shape if isinstance(part, np.ndarray) else part
