@@ -1,21 +1,26 @@
 """What ways to state an interpolation have in common: roundings, planes of bytes, and sums of elements of these."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ...hdl.shell.commands import Rounding
+from ...hdl.shell.config import Config
 from ..graph.graph import Node
 from ..operators import Interpolate
 from .context import Context, tflite_entry
 from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled
 from .views import Buffer, View
 
-__all__ = ["Side", "Stage", "Term", "byte", "sides_of"]
+__all__ = ["Side", "Stage", "Term", "byte", "cycles_of", "sides_of"]
 
 #: Elements, what they are multiplied by, and the largest that this may be.
 Term = tuple[Access, int, int]
+
+#: Cycles in which a kernel begins and ends.
+_KERNEL = 250
 
 
 class Side(NamedTuple):
@@ -71,3 +76,24 @@ class Stage:
 def byte(view: View, factor: int, largest: int = 0) -> Term:
     """Bytes without a sign, times an integer, beside the largest that it may be."""
     return Access(view, {}, 0, True), factor, largest
+
+
+def cycles_of(kernels: Sequence[Kernel], config: Config) -> float:
+    """Cycles of kernels, by rule of thumb: those of the array, or of what goes through memory, and some for each."""
+    total, greatest = 0.0, config.arithmetic.operand_range(True)[1]
+    depth, width = config.array.rows, config.sum_columns
+    for kernel in kernels:
+        rank = {name: kernel.ranks.get(name, 1) for name in "npqgcm"}
+        pixels, channels = rank["n"] * rank["p"] * rank["q"], rank["g"] * rank["m"] if "m" in kernel.ranks else rank["c"]
+        work, loaded = 0, 0
+        for term in kernel.terms:
+            if isinstance(term, Scaled):
+                weights = -(-max(abs(term.factor), term.largest) // greatest)
+                work += pixels * -(-channels // width) * weights
+                loaded += pixels * channels
+            else:
+                work += rank["g"] * -(-rank["c"] // depth) * -(-rank["m"] // width) * max(pixels, depth)
+                loaded += (pixels * rank["g"] + (rank["m"] if isinstance(term.w, Access) else 0)) * rank["c"]
+        moved = loaded + pixels * channels * kernel.finish.item(config)
+        total += max(work, moved / config.beat_bytes) + _KERNEL
+    return total

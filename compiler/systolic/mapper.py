@@ -99,14 +99,15 @@ class Mapper:
     def _choose(self, layer: Layer) -> _Lower:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
+        is_alone = self._is_alone and layer.problem.many == 1
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
         usual: _Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+            cycles, tiling = choose_tiling(layer, effort, is_alone=is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, effort, is_alone=self._is_alone)
+            beside = choose_beside(layer, cycles, effort, is_alone=is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":
