@@ -15,17 +15,18 @@ from ..operators import Interpolate
 from .context import Context
 from .elementwise import clamped
 from .interpolation_matrices import by_matrices
-from .interpolation_runs import at_once, by_runs, runs_of
+from .interpolation_runs import at_once, by_runs, kernels_of, runs_of
 from .interpolation_stage import Side, Stage, cycles_of, sides_of
 from .kernel import Access, Kernel
+from .views import View
 
 __all__ = ["interpolate"]
 
 #: Bits of operands.
 _BITS = 8
 
-#: Most kernels for runs of outputs, and how many each run has at most, of rows and for each side of columns.
-_KERNELS, _EACH = 64, 3
+#: Most kernels for runs of outputs.
+_KERNELS = 64
 
 
 def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
@@ -37,19 +38,21 @@ def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     is_unsigned, info = tensor.dtype.kind == "u", np.iinfo(tensor.dtype)
     along = operator.along(tensor)
     parts, runs = along[0].whole * along[1].whole, (runs_of(along[0]), runs_of(along[1]))
-    pairs, x = len(runs[0]) * len(runs[1]), Access(context.image(node), {}, 0 if is_unsigned else -128, is_unsigned)
-    y = context.result_image(node)
-    stage = Stage(context, node, (y.size("n"), y.size("h"), y.size("w"), y.size("c")))
+    x = Access(context.image(node), {}, 0 if is_unsigned else -128, is_unsigned)
+    n, c, p, q = context.graph.tensors[node.outputs["y"]].shape
+    stage = Stage(context, node, (n, p, q, c))
+    # A kernel may write several pixels of a row as one.
+    y = View.rows(context.result(node, columns=q * c), "nhwc", stage.sizes)
     if operator.round_to == "even":
         zero, low, high = int(operator.zero_point), int(info.min), int(info.max)
-        few = pairs <= _KERNELS
+        few = len(runs[0]) * len(runs[1]) <= _KERNELS
         finish = clamped(low, high, point=zero, scale=1 / parts)
         one_by_one = partial(at_once, stage, replace(x, zero=zero), y, runs, finish)
         parity = zero & 1 if parts > 1 else None
         sides = [Side(parts // 2 - 1 + (parity or 0) if parts > 1 else 0, low, high)]
     else:
         sides, parity = sides_of(operator.round_to, is_unsigned, parts), None
-        few = min(pairs * len(sides), _EACH * (len(runs[0]) + len(sides) * len(runs[1]))) <= _KERNELS
+        few = kernels_of(runs, len(sides)) <= _KERNELS
         one_by_one = partial(by_runs, stage, x, y, sides, runs)
     ways = [partial(by_matrices, stage, x, y, sides, along, parity), *([one_by_one] if few else [])]
     return _cheapest(context, ways)

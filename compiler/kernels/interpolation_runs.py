@@ -1,4 +1,4 @@
-"""Interpolation of images run by run: outputs of the same shares, at equal distances, are a sum of elements with factors.
+"""Interpolation of images run by run: outputs of the same shares, at equal distances, are one sum of scaled elements.
 
 An output is ``(S + r) >> d``: S adds four elements, counted from the least number of their type, times the products of
 the shares of their row and column, d is the bits of a whole, and r rounds. Shares beyond an operand are sums of several
@@ -21,7 +21,7 @@ from .interpolation_stage import Side, Stage, byte
 from .kernel import Access, Finish, Kernel
 from .views import View
 
-__all__ = ["Run", "at_once", "by_runs", "runs_of"]
+__all__ = ["Run", "at_once", "by_runs", "kernels_of", "runs_of"]
 
 #: Bits of a digit.
 _BITS = 8
@@ -86,13 +86,37 @@ def runs_of(along: Along) -> list[Run]:
     return found
 
 
+def kernels_of(runs: _Runs, sides: int) -> int:
+    """How many kernels runs are, with so many sides."""
+    rows, columns = map(len, runs)
+    carried = len(_carried(*_bits(runs)))
+    in_turn = (1 + len(_digits(_bits(runs)[0]))) * rows + sides * (1 + carried) * columns
+    return (sides * rows * columns if _is_one_sum(runs) else in_turn) + (sides > 1)
+
+
+def _is_one_sum(runs: _Runs) -> bool:
+    """Whether each output is one sum."""
+    return runs[0][0].whole * runs[1][0].whole <= _WHOLE and len(runs[0]) * len(runs[1]) <= _KERNELS
+
+
+def _bits(runs: _Runs) -> tuple[int, int]:
+    """Bits of a whole of rows, and of columns."""
+    return runs[0][0].whole.bit_length() - 1, runs[1][0].whole.bit_length() - 1
+
+
+def _carried(down: int, beside: int) -> list[int]:
+    """Lowest bits of the digits of the greatest carry of what is behind the point."""
+    most = (((1 << down) - 1 << beside) + (1 << down) - 1) >> down
+    return _digits(max(most.bit_length(), 1)) if down else []
+
+
 def by_runs(stage: Stage, x: Access, y: View, sides: Sequence[Side], runs: _Runs) -> Iterator[Kernel]:
     """Make y of x, whose elements count from the least number of their type: for each side outputs, which are added."""
     targets = [y] if len(sides) == 1 else [stage.plane(f"side{number}") for number in range(len(sides))]
-    parts = runs[0][0].whole * runs[1][0].whole
-    if parts <= _WHOLE and len(runs[0]) * len(runs[1]) <= _KERNELS:
+    if _is_one_sum(runs):
+        bits = sum(_bits(runs))
         for side, target in zip(sides, targets, strict=True):
-            yield from at_once(stage, x, target, runs, stage.cut(parts.bit_length() - 1, side.addend, side, x.zero))
+            yield from at_once(stage, x, target, runs, stage.cut(bits, side.addend, side, x.zero))
     else:
         yield from _in_turn(stage, x, targets, sides, runs)
     if len(sides) > 1:
@@ -118,7 +142,7 @@ def _in_turn(stage: Stage, x: Access, targets: Sequence[View], sides: Sequence[S
              runs: _Runs) -> Iterator[Kernel]:
     """Rows first, then columns; each plane is whole before another is made of it."""
     rows, columns = runs
-    down, beside = (each[0].whole.bit_length() - 1 for each in runs)
+    down, beside = _bits(runs)
     n, h, _, c = stage.sizes
     lowest = [down, *_digits(down)]
     planes = [stage.plane(f"digit{bit}", (n, h, x.view.size("w"), c)) for bit in lowest]
@@ -129,9 +153,7 @@ def _in_turn(stage: Stage, x: Access, targets: Sequence[View], sides: Sequence[S
             terms += [byte(row.made(plane, "h"), -(1 << above))
                       for plane, above in zip(planes[:number], lowest, strict=False)]
             yield stage.kernel(row.made(planes[number], "h"), terms, stage.cut(bit))
-    # The greatest carry of what is behind the point, and its digits.
-    most = (((1 << down) - 1 << beside) + (1 << down) - 1) >> down
-    carried = _digits(max(most.bit_length(), 1)) if down else []
+    carried = _carried(down, beside)
     for side_number, (side, target) in enumerate(zip(sides, targets, strict=True)):
         carries = [stage.plane(f"carry{side_number}.{bit}") for bit in carried]
         for number, bit in enumerate(carried):

@@ -11,7 +11,7 @@ from ...hdl.shell.config import Config
 from ..graph.graph import Node
 from ..operators import Interpolate
 from .context import Context, tflite_entry
-from .kernel import PIXELS, Access, Chain, Finish, Index, Kernel, Scaled
+from .kernel import PIXELS, Access, Chain, Contraction, Finish, Index, Kernel, Scaled
 from .views import Buffer, View
 
 __all__ = ["Side", "Stage", "Term", "byte", "cycles_of", "sides_of"]
@@ -83,17 +83,15 @@ def cycles_of(kernels: Sequence[Kernel], config: Config) -> float:
     total, greatest = 0.0, config.arithmetic.operand_range(True)[1]
     depth, width = config.array.rows, config.sum_columns
     for kernel in kernels:
-        rank = {name: kernel.ranks.get(name, 1) for name in "npqgcm"}
-        pixels, channels = rank["n"] * rank["p"] * rank["q"], rank["g"] * rank["m"] if "m" in kernel.ranks else rank["c"]
-        work, loaded = 0, 0
+        n, p, q, g, m, c = (kernel.ranks.get(rank, 1) for rank in "npqgmc")
+        pixels, channels = n * p * q, g * m if isinstance(kernel, Contraction) else c
+        vectors, work, moved = pixels * -(-channels // width), 0, pixels * channels * kernel.finish.item(config)
         for term in kernel.terms:
             if isinstance(term, Scaled):
-                weights = -(-max(abs(term.factor), term.largest) // greatest)
-                work += pixels * -(-channels // width) * weights
-                loaded += pixels * channels
+                work += vectors * -(-max(abs(term.factor), term.largest) // greatest)
+                moved += pixels * channels
             else:
-                work += rank["g"] * -(-rank["c"] // depth) * -(-rank["m"] // width) * max(pixels, depth)
-                loaded += (pixels * rank["g"] + (rank["m"] if isinstance(term.w, Access) else 0)) * rank["c"]
-        moved = loaded + pixels * channels * kernel.finish.item(config)
-        total += max(work, moved / config.beat_bytes) + _KERNEL
+                work += g * -(-c // depth) * -(-m // width) * max(pixels, depth)
+                moved += (pixels * g + (m if isinstance(term.w, Access) else 0)) * c
+        total += max(work, vectors * width / config.post.lanes, moved / config.beat_bytes) + _KERNEL
     return total
