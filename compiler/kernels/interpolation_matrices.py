@@ -58,13 +58,20 @@ class _Digits:
         beside, down = (along.whole.bit_length() - 1 for along in (columns, rows))
         return cls(beside + down, -(-(_BITS + beside) // _BITS), -(-(_BITS + down) // _BITS))
 
+    @property
+    def whole(self) -> int:
+        """Bytes that lie behind the point as a whole."""
+        return self.shift // _BITS
+
+    @property
+    def end(self) -> int:
+        """Power of 256 that is greater than all sums."""
+        return -(-self.shift // _BITS) + 1
+
     def worth(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Digits and bytes of them that are worth 256**first to less than 256**end."""
-        for plane in range(self.planes):
-            for place in range(self.bytes):
-                # What is worth more than the greatest sum is zero.
-                if first <= plane + place < end and _BITS * (plane + place) < self.shift + _BITS:
-                    yield plane, place
+        return ((plane, place) for plane in range(self.planes) for place in range(self.bytes)
+                if first <= plane + place < end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +93,18 @@ class _Adder:
 
     def cut(self, y: View, side: Side, nudge: Sequence[Term], point: int) -> Iterator[Kernel]:
         """Outputs: whole sums, what a side adds, and a nudge of 0 or 1, without what is behind the point."""
-        stage, shift = self.stage, self.digits.shift
-        whole_bytes = shift // _BITS
-        behind = _BITS * whole_bytes
+        stage, digits = self.stage, self.digits
+        behind = _BITS * digits.whole
         addend, more = side.addend & (1 << behind) - 1, [*nudge]
         # The lowest byte alone carries nothing.
         first = 0 if addend or nudge else 1
-        if first < whole_bytes:
+        if first < digits.whole:
             carry = stage.plane(f"{y.name.rpartition(':')[2]}:carry")
-            yield stage.kernel(carry, [*self.terms(first, whole_bytes), *nudge],
+            yield stage.kernel(carry, [*self.terms(first, digits.whole), *nudge],
                                stage.cut(behind - _BITS * first, addend >> _BITS * first))
             more = [byte(carry, 1)]
-        yield stage.kernel(y, [*self.terms(whole_bytes, shift), *more],
-                           stage.cut(shift - behind, side.addend >> behind, side, point))
+        yield stage.kernel(y, [*self.terms(digits.whole, digits.end), *more],
+                           stage.cut(digits.shift - behind, side.addend >> behind, side, point))
 
 
 def by_matrices(stage: Stage, x: Access, y: View, sides: Sequence[Side], along: tuple[Along, Along],
