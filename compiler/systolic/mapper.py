@@ -108,14 +108,15 @@ class Mapper:
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
         if layer.is_ordered:
             return self._ordered(layer, effort)
+        is_alone = self._is_alone and layer.problem.many == 1
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
         usual: Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+            cycles, tiling = choose_tiling(layer, effort, is_alone=is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, effort, is_alone=self._is_alone)
+            beside = choose_beside(layer, cycles, effort, is_alone=is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":
@@ -166,7 +167,7 @@ class Mapper:
         if isinstance(part, View):
             # Operands of two bytes are filled in one LOAD only if both bytes are the same.
             halves = {part.outside >> 8 * byte & 255 for byte in range(self._config.operand_bytes)}
-            return part.axes, part.buffer.item, part.buffer.rows, part.buffer.columns, len(halves)
+            return part.axes, part.item, part.parts, part.buffer.rows, part.buffer.columns, len(halves)
         if isinstance(part, tuple) and part and isinstance(part[0], Nest):
             return tuple(map(self._shape, part))
         return part.shape if isinstance(part, np.ndarray) else part
