@@ -97,7 +97,7 @@ def pairs(config: SystolicConfig, timing: MemoryTiming, stages: Sequence[Stage])
     busy = [_busy(config, stage.steps) for stage in stages]
     for (first, second), each in zip(pairwise(stages), pairwise(busy), strict=True):
         one_by_one = sum(int(cycles.max()) for cycles in each)
-        if one_by_one - int(sum(each).max()) >= _WORTH * one_by_one and _may_alternate(first, second):
+        if one_by_one - int(np.add(*each).max()) >= _WORTH * one_by_one and _may_alternate(first, second):
             yield Turns(config, timing, first, second)
 
 
