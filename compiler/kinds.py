@@ -107,6 +107,13 @@ class LayerPlanner(ABC):
         """
         return 0.0
 
+    def orders(self) -> Mapping[str, Sequence[Sequence[np.ndarray]]]:
+        """Order in which products are added, of each kernel that makes a tensor or a part of it, by the tensor's name.
+
+        It is told where bits of sums depend on it; see :data:`.golden.floating.Order`.
+        """
+        return {}
+
     def notes(self, name: str) -> Mapping[str, Any]:
         """How a layer that has been lowered was mapped, for its figures and for tests."""
         return {}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise, product
 
-from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
 from ...hdl.systolic.slots import toeplitz_slots
 from .candidates import halves
@@ -237,7 +236,7 @@ class Plan:
     @cached_property
     def out_lines(self) -> int:
         """Lines of the output scratchpad from a pixel to the next, one operand less."""
-        return -(-(self.stored - 1) * self.item // output_banks(self.config))
+        return -(-(self.stored - 1) * self.item // self.config.output_banks)
 
     @property
     def stored(self) -> int:
@@ -247,7 +246,7 @@ class Plan:
     @cached_property
     def out_pitch(self) -> int:
         """Bytes from a pixel to the next in the output scratchpad."""
-        return self.out_lines * output_banks(self.config) + self.item
+        return self.out_lines * self.config.output_banks + self.item
 
     @cached_property
     def out_groups(self) -> int:

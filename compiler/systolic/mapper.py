@@ -18,9 +18,10 @@ from ..placement import MemoryPlan
 from ..steps import Tile
 from .beside import choose_beside
 from .bounds import Bounds
-from .columns import lower_columns
+from .columns import lower_columns, order_of_columns, pixels_in_order
 from .layer import Layer
 from .lower import lower
+from .order import Order, order_of
 from .output_stationary import can_stay, choose_cut, least_vectors, lower_output_stationary
 from .schedule import cycles_of
 from .steps import ContractionStep
@@ -68,6 +69,7 @@ class Mapper:
         self._is_alone = layers == 1
         self._chosen: dict[object, Lower] = {}
         self._tiles: dict[object, Tile] = {}
+        self._orders: dict[object, Order] = {}
 
     def steps(self, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
         """Steps of a layer, in order.
@@ -104,19 +106,37 @@ class Mapper:
     def _choose(self, layer: Layer) -> Lower:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
+        if layer.is_ordered:
+            return self._ordered(layer, effort)
+        is_alone = self._is_alone and layer.problem.many == 1
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
         usual: Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+            cycles, tiling = choose_tiling(layer, effort, is_alone=is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, effort, is_alone=self._is_alone)
+            beside = choose_beside(layer, cycles, effort, is_alone=is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(layer, usual, cycles)
+
+    def _ordered(self, layer: Layer, effort: float) -> Lower:
+        """How layers are lowered whose sums depend on the order of additions, which is noted."""
+        key = self._shape(layer.problem)
+        if layer.problem.columns:
+            pixels = pixels_in_order(layer)
+            self._orders[key] = order_of_columns(layer, pixels)
+            return partial(lower_columns, self._tiles, pixels=pixels)
+        _, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+        self._orders[key] = order_of(layer, tiling)
+        return partial(lower, tiling)
+
+    def order(self, problem: Nest) -> Order | None:
+        """Order in which products of a layer that has been lowered are added; None where it does not matter."""
+        return self._orders.get(self._shape(problem))
 
     def _cheaper(self, layer: Layer, usual: Lower, cycles: float | None) -> Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
@@ -147,7 +167,7 @@ class Mapper:
         if isinstance(part, View):
             # Operands of two bytes are filled in one LOAD only if both bytes are the same.
             halves = {part.outside >> 8 * byte & 255 for byte in range(self._config.operand_bytes)}
-            return part.axes, part.buffer.item, part.buffer.rows, part.buffer.columns, len(halves)
+            return part.axes, part.item, part.parts, part.buffer.rows, part.buffer.columns, len(halves)
         if isinstance(part, tuple) and part and isinstance(part[0], Nest):
             return tuple(map(self._shape, part))
         return part.shape if isinstance(part, np.ndarray) else part

@@ -48,7 +48,8 @@ class Stage:
         y, finish = self.problem.y, self.problem.finish
         return (not self.problem.columns and self.problem.groups == 1 and y.is_whole and y.is_dense("n", "h", "w", "c")
                 and not isinstance(finish.bias, View)
-                and not any(isinstance(nest.weights, View) for nest in (self.problem, *self.problem.added)))
+                and not any(isinstance(nest.weights, View) or nest.x.is_bytes
+                            for nest in (self.problem, *self.problem.added)))
 
 
 def _lines(problem: Nest) -> tuple[int, int]:
