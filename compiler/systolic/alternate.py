@@ -24,7 +24,7 @@ from .steps import ContractionStep
 from .strips import Stage
 from .timing import Latencies, execution
 
-__all__ = ["Turns", "pairs"]
+__all__ = ["Turns", "keeps_lanes_busy", "pairs"]
 
 _Steps = Sequence[ContractionStep]
 
@@ -99,6 +99,12 @@ def pairs(config: SystolicConfig, timing: MemoryTiming, stages: Sequence[Stage])
         one_by_one = sum(int(cycles.max()) for cycles in each)
         if one_by_one - int(np.add(*each).max()) >= _WORTH * one_by_one and _may_alternate(first, second):
             yield Turns(config, timing, first, second)
+
+
+def keeps_lanes_busy(config: SystolicConfig, steps: _Steps) -> bool:
+    """Whether post-processing of a layer takes so much longer than the array that the next may take turns with it."""
+    array, lanes = _busy(config, steps)
+    return bool(lanes - array >= _WORTH * lanes)
 
 
 def _may_alternate(first: Stage, second: Stage) -> bool:

@@ -8,11 +8,15 @@ of the contraction are as many operands as there are columns, one operand before
 channel is one operand further. Sums of a row then belong to one channel, which post-processing must know
 (``post.transposed``).
 
+Columns may be outputs of several rows that lie below one another, column of the image by column. They see fewer pixels
+than as many of one row. The filter then stands once for each of these rows, interleaved, so that the weights of an
+element are as many operands before those of the next as there are rows of outputs.
+
 A stride is taken apart: each phase of it, the filter's columns and the image's of equal remainders, is such a
 contraction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
@@ -38,8 +42,9 @@ from .tiling import BEAT
 
 __all__ = ["choose_beside", "fitting", "lower_beside"]
 
-#: Cuts of least estimated cycles that are timed, until so many steps have been, each of so many at most.
-_FINALISTS, _STEPS, _MOST_STEPS = 24, 1500, 1000
+#: Cuts of least estimated cycles that are timed, of vectors of one row of outputs and of those of several, until so
+#: many steps have been of each, each cut of so many at most.
+_FINALISTS, _FEW, _STEPS, _MOST_STEPS = 24, 8, 1500, 1000
 
 #: Cuts into strips of their own sizes that are timed.
 _TRIES = 250
@@ -350,8 +355,8 @@ def choose_beside(layer: Layer, most: float, effort: float = 1, *,
     function or None
         What lowers layers like it in fewer cycles; None if there is no such way.
     """
-    alone, left = layer.alone(), min(effort, 1) * _STEPS
-    bounds, timed = Bounds(layer.config, layer.timing), list[tuple[float, Cut]]()
+    alone, left = layer.alone(), 0.0
+    bounds = Bounds(layer.config, layer.timing)
 
     def time(cut: Cut, most: float, estimate: float | None = None) -> float:
         nonlocal left
@@ -363,15 +368,25 @@ def choose_beside(layer: Layer, most: float, effort: float = 1, *,
             return estimate
         return cycles_of(layer.config, layer.timing, steps)
 
-    least = most
-    for number, plan in enumerate(fitting(layer)[:_FINALISTS]):
-        if number and left <= 0:
-            break
-        timed.append((time(plan.cut, least, plan.cycles()), plan.cut))
-        least = min(least, timed[-1][0])
+    def times(plans: Sequence[Plan], least: float) -> Iterator[tuple[float, Cut]]:
+        """Yield cuts, and cycles where these are fewer than the least so far."""
+        nonlocal left
+        left = min(effort, 1) * _STEPS
+        for number, plan in enumerate(plans):
+            if number and left <= 0:
+                break
+            cycles = time(plan.cut, least, plan.cycles())
+            least = min(least, cycles)
+            yield cycles, plan.cut
+
+    plans = fitting(layer)
+    timed = [*times([plan for plan in plans if plan.lines == 1][:_FINALISTS], most)]
+    least = min([most, *(cycles for cycles, _ in timed)])
     ways, tries = [cut.way for _, cut in timed if cut.way.passed], round(_TRIES * min(effort, 1))
     found = improve_strips(layer, ways[0], time, least, tries) if ways and tries else None
-    cycles, best = min([*timed, *([found] if found else [])], key=lambda each: each[0], default=(most, None))
+    timed += [found] if found else []
+    timed += times([plan for plan in plans if plan.lines > 1][:_FEW], least)
+    cycles, best = min(timed, key=lambda each: each[0], default=(most, None))
     if best is None or cycles >= most:
         return None
     if layer.config.has_moves and not is_alone:

@@ -27,6 +27,7 @@ from ..program_step import ProgramStep
 from ..residency import Arrangement
 from ..steps import Step
 from ..timing.latencies import UnendingError
+from .alternate import keeps_lanes_busy
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -59,9 +60,13 @@ class _Planner(LayerPlanner):
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
         self._wanted: Collection[Buffer] = ()
-        # Layers that take turns, where they are arranged.
-        self.overlap = int(config.has_moves and not config.has_floats)
         self._orders: dict[str, list[Order]] = {}
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the next layer may take turns with the last one."""
+        arranges = self._config.has_moves and not self._config.has_floats
+        return arranges and bool(self._stages) and keeps_lanes_busy(self._config, self._stages[-1].steps)
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         self._plan = plan

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import kinds
 import numpy as np
+import pytest
 from random_workloads import briefly, interpret, operands
 
 import pearray as pe
@@ -52,6 +53,7 @@ def test_turns_compute_the_same(rng, monkeypatch):
     assert any(each != sorted(each, key=each.index) for each in names)
 
 
+@pytest.mark.slow
 def test_lanes_work_under_the_next_layer(rng, monkeypatch):
     """Lanes need twice as long as the array for the first layer, which would wait for them."""
     config = pe.load_config("systolic-16x16").hardware
