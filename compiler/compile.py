@@ -185,7 +185,7 @@ class _Compiler:
         for number, node in enumerate(self._nodes):
             last |= {source(name): number for name in (*node.outputs.values(), *node.inputs.values())}
         kept = {source(name) for name in {*self._graph.outputs} | self._read_by_host()}
-        return {name: number for name, number in last.items() if name not in kept}
+        return {name: number + self._planner.overlap for name, number in last.items() if name not in kept}
 
     def _kept(self) -> list[Buffer]:
         """Tensors that must be in memory at the end of the program, those that it only adds to among them."""
@@ -259,7 +259,8 @@ class _Compiler:
             return kernels
         read = {name, *self._views_of_copy(name)}
         if self._keep != "all" and not read & ({*self._graph.outputs} | self._read_by_host()):
-            self._dies[name] = max(number for number, node in enumerate(self._nodes) if read & {*node.inputs.values()})
+            self._dies[name] = self._planner.overlap + max(
+                number for number, node in enumerate(self._nodes) if read & {*node.inputs.values()})
         return kernels
 
     def _views_of_copy(self, name: str) -> Iterator[str]:

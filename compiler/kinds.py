@@ -62,7 +62,15 @@ class FigureTable:
 
 
 class LayerPlanner(ABC):
-    """Makes the layers of one program, in order, and then their commands."""
+    """Makes the layers of one program, in order, and then their commands.
+
+    Members
+    -------
+    overlap : int
+        Nodes behind one that may store before it has read all: what it reads stands so much longer.
+    """
+
+    overlap = 0
 
     @abstractmethod
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:

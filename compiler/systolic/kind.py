@@ -59,6 +59,8 @@ class _Planner(LayerPlanner):
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
         self._wanted: Collection[Buffer] = ()
+        # Layers that take turns, where they are arranged.
+        self.overlap = int(config.has_moves and not config.has_floats)
         self._orders: dict[str, list[Order]] = {}
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
@@ -69,7 +71,7 @@ class _Planner(LayerPlanner):
             return [lower_softmax(kernel, self._config, self._timing, plan)]
         if isinstance(kernel, Normalisation):
             return [lower_normalisation(kernel, self._config, self._timing, plan)]
-        stages = [Stage(part, self._mapper.steps(part, plan))
+        stages = [Stage(part, self._mapper.steps(part, plan), self._mapper.way(part))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages
         if self._config.has_floats:

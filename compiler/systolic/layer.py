@@ -221,6 +221,11 @@ class Tiling:
     #: post-processing waits for the other.
     is_level: bool = False
 
+    def finer(self, share: float) -> "Tiling":
+        """The same with groups of a share of the pixels, alike from the first to the last."""
+        return replace(self, pixels=max(1, round(share * self.pixels)), first_pixels=0, meets_rows=False, k_cuts=(),
+                       rest_first=False, shrink=False, a_cuts=(), lead=0, ahead=-1, ends=(), posts=0, tail=1)
+
     def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
         if not self.split_channels:
