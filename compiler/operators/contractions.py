@@ -1,7 +1,7 @@
 """Operators that contract, matrix products and convolutions: their operands, sums, and how these become outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class Contraction(Operator):
 
     requant: Requant | Sums | FixedPoint | None = None
     activation: Activation = None
-    order: Any = None
+    order: Any = field(default=None, repr=False)
 
     # The activations, the weights and the bias.
     required = ("x", "w")

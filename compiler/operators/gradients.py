@@ -1,7 +1,7 @@
 """Gradients of matrix products and convolutions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class _Gradient(Operator):
         For each gradient, the order in which an array of floats adds its products; see :attr:`.Contraction.order`.
     """
 
-    order: Any = None
+    order: Any = field(default=None, repr=False)
 
     required = ("x", "w", "dy")
     outputs = ("dx", "dw", "db")
