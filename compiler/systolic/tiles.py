@@ -263,14 +263,15 @@ class TileMaker:
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
     def _side_by_side(self, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
-        """Rows of weights that follow one another in the scratchpad as they do in memory, as far as each piece reads."""
+        """Rows of weights that adjoin; pieces bring what columns behind the last channel meet, too."""
         view, item, valid = self.problem.weights, self._config.operand_bytes, self._w_row(tiles)
         assert isinstance(view, View)
-        pieces, low = [], 0
+        pieces, low, behind = [], 0, (tiles[1] - tiles[0]) * self._config.array.cols - valid
         for last in cuts:
-            high = min(last * valid + (tiles[1] - tiles[0]) * self._config.array.cols - valid, box.size * valid)
+            high = min(last * valid + behind, box.size * valid)
             begin = view.offset + box.c0 * valid + low
-            load = block(dram=view.buffer.address + begin * item, address=low * item, length=(high - low) * item, dims=[])
+            load = block(dram=view.buffer.address + begin * item, address=low * item, length=(high - low) * item,
+                         dims=[])
             pieces.append(Piece([load], [(view.buffer, begin, begin + high - low)]))
             low = high
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
