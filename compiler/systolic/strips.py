@@ -60,7 +60,9 @@ def _lines(problem: Nest) -> tuple[int, int]:
 def _regions(problem: Nest, first: int, end: int) -> Iterator[Region]:
     """Regions of lines `first` to `end`: parts of images, and whole ones."""
     if problem.images * problem.p == 1:
-        yield Region(0, 1, 0, 1, first, end)
+        # A strip may need nothing of a layer before.
+        if first < end:
+            yield Region(0, 1, 0, 1, first, end)
         return
     while first < end:
         image, row = divmod(first, problem.p)
