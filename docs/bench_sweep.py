@@ -47,7 +47,7 @@ __all__ = ["INTRODUCTION", "check", "rows", "sweep"]
 
 SEED = 20261127
 CONFIGURATIONS = 30
-#: Arrays of them for which interpolations of odd sizes compile for half an hour: not in the table.
+#: Of them those that the table does not have: they were left out while interpolations of odd sizes compiled for long.
 LEFT_OUT = (10, 11)
 #: Least runs of an operator on each kind of array that has it.
 RUNS = 20
