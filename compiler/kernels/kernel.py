@@ -319,9 +319,16 @@ class Kernel:
 
 @dataclass(kw_only=True, eq=False)
 class Contraction(Kernel):
-    """Sums of products."""
+    """Sums of products.
+
+    Parameters
+    ----------
+    numbers : ndarray or None
+        Numbers that the operator gives the elements of rank c, where they stand in another order.
+    """
 
     terms: tuple[Product, ...]
+    numbers: np.ndarray | None = None
 
 
 @dataclass(kw_only=True, eq=False)
