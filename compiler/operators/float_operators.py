@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from ...golden import gradients
+from ...golden import attention_gradients, optimisers
 from .fields import Flag, Number, number
 from .operator import Operator, Spec, Typed
 
@@ -46,7 +46,7 @@ class AttentionGrad(Scores):
         return _like(q, k, v)
 
     def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
-        return [*gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
+        return [*attention_gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
 
     def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed) -> int:
         return prod(q.shape[:-1]) * v.shape[-2] * (3 * q.shape[-1] + 2 * v.shape[-1])
@@ -75,4 +75,4 @@ class SGD(Operator):
         return _like(w, w)
 
     def _compute(self, w: np.ndarray, dw: np.ndarray, v: np.ndarray | None = None) -> list[np.ndarray]:
-        return [*gradients.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v)]
+        return [*optimisers.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v)]
