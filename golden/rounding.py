@@ -4,8 +4,8 @@
 32 bits. :func:`mix` is eleven steps, each an addition or an exclusive or with a shifted copy, the first six with a
 constant (R. Jenkins' hash of integers, and five steps more, without which elements side by side are alike): a lane that
 is given i makes a number every cycle, with a register behind each step, and no multiplier. Numbers depend on the key
-and the place alone, not on which lane comes first or how many there are. :func:`key_of` makes keys, once for each tensor
-and step.
+and the place alone, not on which lane comes first or how many there are. :func:`key_of` makes keys, once for each
+tensor and step.
 
 **Rounding.** The magnitude is cut off to the format, whose subnormal numbers are as far apart as its least normal ones.
 What is cut off is a fraction of the distance to the next number; its first 16 bits, as an integer, are compared with
