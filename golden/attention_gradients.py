@@ -56,18 +56,12 @@ def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, 
     if values.shape[:-1] != keys.shape[:-1]:
         raise ValueError(f"v must have shape {keys.shape[:-1]} and one more dimension, not {values.shape}")
     shape = *queries.shape[:-1], values.shape[-1]
-    given = {"y": floating("y", y), "dy": floating("dy", dy), "maximum": floating("maximum", maximum),
-             "total": floating("total", total)}
-    for name, tensor in given.items():
-        wanted = shape if name in ("y", "dy") else shape[:-1]
-        if tensor.shape != wanted:
-            raise ValueError(f"{name} must have shape {wanted}, not {tensor.shape}")
+    output, gradient = _shaped(shape, y=y, dy=dy)
+    greatest, sums = (each[..., None] for each in _shaped(shape[:-1], maximum=maximum, total=total))
     if block is not None and block < 1:
         raise ValueError(f"block must be at least 1, not {block}")
-    gradient = given["dy"]
     factor = np.float32(1 / math.sqrt(queries.shape[-1]) if scale is None else scale)
-    shared = sequential_sum(gradient * given["y"])[..., None]
-    greatest, sums = given["maximum"][..., None], given["total"][..., None]
+    shared = sequential_sum(gradient * output)[..., None]
     dq, dk, dv = np.zeros_like(queries), np.zeros_like(keys), np.zeros_like(values)
     length = block or keys.shape[-2]
     for start in range(0, keys.shape[-2], length):
@@ -78,6 +72,15 @@ def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, 
         dq = dq + matmul(inner, keys[part], tile=tile)
         dk[part] = matmul(inner.swapaxes(-1, -2), queries, tile=tile)
     return dq, dk, dv
+
+
+def _shaped(shape: tuple[int, ...], **tensors: Array) -> list[Array]:
+    found = []
+    for name, tensor in tensors.items():
+        found.append(floating(name, tensor))
+        if found[-1].shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {found[-1].shape}")
+    return found
 
 
 def attention_grad(q: Array, k: Array, v: Array, dy: Array, *, block: int | None = None, scale: float | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 from .floating import matmul, patches, sequential_sum
 from .tensors import Array, Padding, floating, four_sides, pair, patch
 
-__all__ = ["conv2d_grad", "linear_grad", "scatter_sum", "softmax_grad"]
+__all__ = ["conv2d_grad", "linear_grad", "scatter_sum", "softmax_grad", "sum_along"]
 
 
 def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
@@ -157,3 +157,23 @@ def scatter_sum(dy: Array, places: Array, size: int) -> Array:
     # Unlike an assignment, this adds one after another where places are equal.
     np.add.at(total, indices[indices >= 0], gradient[indices >= 0])
     return total
+
+
+def sum_along(x: Array, axes: tuple[int, ...]) -> Array:
+    """Add up along axes, in C order of their elements: the gradient of what was broadcast.
+
+    Parameters
+    ----------
+    x : float array
+        Gradients.
+    axes : tuple of int
+        Axes, from the first; none for x as it is.
+
+    Returns
+    -------
+    float32 array without these axes
+    """
+    values = floating("x", x)
+    kept = [axis for axis in range(values.ndim) if axis not in axes]
+    rows = values.transpose(*kept, *axes).reshape(*(values.shape[axis] for axis in kept), -1)
+    return sequential_sum(rows)
