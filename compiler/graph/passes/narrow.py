@@ -16,8 +16,8 @@ _FUSED = op.Attention, op.AttentionGrad, op.AttentionKept, op.MultiHeadAttention
 def operands_are_narrow(graph: Graph, format: str, key: str | None = None) -> Graph:
     """Round every operand of a product of floats once, whoever reads it; sums and all else stay float32.
 
-    It is done before a graph is differentiated, so that gradients are taken of what is multiplied, and again behind, for
-    the products of the backward pass: operands that are rounded already stay.
+    It is done before a graph is differentiated, so that gradients are taken of what is multiplied, and again behind,
+    for the products of the backward pass: operands that are rounded already stay.
 
     Parameters
     ----------
@@ -34,7 +34,10 @@ def operands_are_narrow(graph: Graph, format: str, key: str | None = None) -> Gr
         If an operator multiplies in itself what it has made.
     """
     made = graph.changed(nodes=[])
-    rounded = {node.inputs["x"]: node.outputs["y"] for node in graph.nodes if isinstance(node.operator, op.Rounded)}
+    known = [node for node in graph.nodes if isinstance(node.operator, op.Rounded)]
+    rounded, narrow = dict[str, str](), {node.outputs["y"] for node in known}
+    # What is computed again has the numbers that it had.
+    number = max((node.operator.number for node in known), default=0)
     taken = graph.tensors.keys() | {node.name for node in graph.nodes}
     for node in graph.nodes:
         if isinstance(node.operator, _FUSED):
@@ -43,15 +46,16 @@ def operands_are_narrow(graph: Graph, format: str, key: str | None = None) -> Gr
         inputs = dict(node.inputs)
         for role in node.operator.required if isinstance(node.operator, _PRODUCTS) else ():
             name = inputs[role]
-            if name in rounded.values() or graph.tensors[name].dtype.kind != "f":
+            if name in narrow or graph.tensors[name].dtype.kind != "f":
                 continue
             if name not in rounded:
                 if key is not None and key not in made.inputs:
                     made.input(key, (), "uint32")
+                number += 1
                 rounded[name] = f"{name}:{format}"
                 while rounded[name] in taken:
                     rounded[name] += "'"
-                made.nodes.append(Node(rounded[name], op.Rounded(format, len(rounded)),
+                made.nodes.append(Node(rounded[name], op.Rounded(format, number),
                                        {"x": name} | ({} if key is None else {"key": key}), {"y": rounded[name]}))
                 made.infer(made.nodes[-1])
             inputs[role] = rounded[name]
