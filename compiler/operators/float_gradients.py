@@ -193,7 +193,8 @@ class SumTo(Operator):
     def _types(self, x: Typed) -> list[Spec]:
         check_float(x=x)
         whole = tuple(x.shape)
-        if len(self.shape) > len(whole) or np.broadcast_shapes(self.shape, whole) != whole:
+        own = (1,) * (len(whole) - len(self.shape)) + self.shape
+        if len(own) > len(whole) or any(size not in (1, other) for size, other in zip(own, whole, strict=True)):
             raise PearrayError(f"shape must broadcast to that of x, {whole}, not be {self.shape}")
         return [(self.shape, _FLOAT)]
 
