@@ -87,9 +87,9 @@ def average_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *,
                            ceil_mode=ceil_mode)
     gradient = _checked(dy, (*activations.shape[:2], *counts.shape)) / counts.astype(np.float32)
     padded, top, left = padded_for(activations, window, step, padding, (1, 1), ceil_mode, 0)
-    total = np.zeros_like(padded)
+    total, (p, q) = np.zeros_like(padded), counts.shape
     for i in range(window[0]):
         for j in range(window[1]):
-            target = patch(total, i, j, *counts.shape, step)
+            target = patch(total, i, j, p, q, step)
             target += gradient
     return total[..., top:top + height, left:left + width]

@@ -16,6 +16,7 @@ rounded, is infinite, or no number where a format has no infinity.
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
 from .tensors import Array, floating
 
@@ -29,7 +30,7 @@ FORMATS = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in
 _BITS = 16
 
 
-def mix(x: Array) -> Array:
+def mix(x: npt.ArrayLike) -> Array:
     """Hash of uint32 numbers, a bijection."""
     value = np.asarray(x, np.uint32)
     # Additions wrap at 32 bits.

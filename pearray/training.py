@@ -76,10 +76,10 @@ class Training:
         """
         number = self.steps
         factor = np.float32(1 if self.scale is None else self.scale.value)
-        given = {**inputs, **self.weights, self._backward.seed: factor}
+        given = {**inputs, **self.weights, self._backward.seed: np.asarray(factor)}
         graph = self._backward.graph
         if _KEY in graph.inputs:
-            given[_KEY] = np.uint32(key_of(self._seed, number))
+            given[_KEY] = np.asarray(key_of(self._seed, number), np.uint32)
         # What is beyond a format becomes infinite, or no number, and is noticed below.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             made = graph.golden(given)
@@ -93,7 +93,7 @@ class Training:
         return float(made[self._loss])
 
     def _update(self, gradients: Mapping[str, np.ndarray]) -> None:
-        numbered = {"step": np.int64(self.steps - self.lost + 1)} if "step" in self._optimiser.required else {}
+        numbered = {"step": np.asarray(self.steps - self.lost + 1)} if "step" in self._optimiser.required else {}
         for name, gradient in gradients.items():
             made = self._optimiser.golden({"w": self.weights[name], "dw": gradient, **self.kept[name], **numbered})
             self.weights[name] = made["w"]

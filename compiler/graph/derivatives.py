@@ -102,11 +102,10 @@ def _matmul(step: Backward) -> Gradients:
     if len(b_shape) == 1:
         [b] = step.add("column", op.Reshape((*b_shape, 1)), x=b)
     if 1 in (len(a_shape), len(b_shape)):
-        shape = [*step.shape("y")]
-        shape += [1] if len(b_shape) == 1 else []
+        matrices = [*step.shape("y"), *([1] if len(b_shape) == 1 else [])]
         if len(a_shape) == 1:
-            shape.insert(len(shape) - 1, 1)
-        [dy] = step.add("matrices", op.Reshape(tuple(shape)), x=dy)
+            matrices.insert(len(matrices) - 1, 1)
+        [dy] = step.add("matrices", op.Reshape(tuple(matrices)), x=dy)
 
     def turned(name: str, what: str) -> str:
         rank = len(step.graph.tensors[name].shape)

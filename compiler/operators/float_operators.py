@@ -14,10 +14,6 @@ from .operator import Operator, Spec, Typed
 __all__ = ["SGD", "Adam", "AttentionGrad", "AttentionKept", "Scores"]
 
 
-#: What the forward pass of attention leaves for its gradients.
-_KEPT = ("y", "maximum", "total")
-
-
 def _like(*tensors: Typed) -> list[Spec]:
     return [(tuple(tensor.shape), np.dtype(tensor.dtype)) for tensor in tensors]
 
@@ -65,20 +61,21 @@ class AttentionGrad(Scores):
     """
 
     required = ("q", "k", "v", "dy")
-    optional = _KEPT
+    optional: ClassVar[tuple[str, ...]] = AttentionKept.outputs
     outputs = ("dq", "dk", "dv")
 
     def _types(self, q: Typed, k: Typed, v: Typed, dy: Typed, **kept: Typed) -> list[Spec]:
-        if kept and len(kept) < len(_KEPT):
-            raise PearrayError(f"{', '.join(_KEPT)} must all be given or none")
+        if kept and len(kept) < len(self.optional):
+            raise PearrayError(f"{', '.join(self.optional)} must all be given or none")
         return _like(q, k, v)
 
     def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, dy: np.ndarray,
                  **kept: np.ndarray) -> list[np.ndarray]:
-        given = {"scale": self.scale, "causal": self.causal}
         if not kept:
-            return [*attention_gradients.attention_grad(q, k, v, dy, **given)]
-        return [*attention_gradients.attention_grad_kept(q, k, v, dy=dy, **kept, **given)]
+            return [*attention_gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
+        y, maximum, total = (kept[role] for role in self.optional)
+        return [*attention_gradients.attention_grad_kept(q, k, v, y, maximum, total, dy, scale=self.scale,
+                                                         causal=self.causal)]
 
     def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed, **kept: Typed) -> int:
         return prod(q.shape[:-1]) * v.shape[-2] * (3 * q.shape[-1] + 2 * v.shape[-1])
