@@ -114,10 +114,21 @@ class _Compiler:
         most = {name: room if self._context.most is None else min(room, self._context.most)
                 for name, room in self._device.positions.items()}
         positions = positions_of(program, most, self._context.moving)
-        return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
+        return Compiled(config, self._ordered(graph), program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
                         layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
                         self._memory, positions)
+
+    def _ordered(self, graph: Graph) -> Graph:
+        """The graph with the order in which products are added, where bits depend on it."""
+        orders = self._planner.orders()
+        if not orders:
+            return graph
+        nodes = []
+        for node in graph.nodes:
+            known = {role: orders[name] for role, name in node.outputs.items() if name in orders}
+            nodes.append(replace(node, operator=node.operator.in_order(known)) if known else node)
+        return graph.changed(nodes=nodes)
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
@@ -174,7 +185,7 @@ class _Compiler:
         for number, node in enumerate(self._nodes):
             last |= {source(name): number for name in (*node.outputs.values(), *node.inputs.values())}
         kept = {source(name) for name in {*self._graph.outputs} | self._read_by_host()}
-        return {name: number for name, number in last.items() if name not in kept}
+        return {name: number + self._planner.overlap for name, number in last.items() if name not in kept}
 
     def _kept(self) -> list[Buffer]:
         """Tensors that must be in memory at the end of the program, those that it only adds to among them."""
@@ -248,7 +259,8 @@ class _Compiler:
             return kernels
         read = {name, *self._views_of_copy(name)}
         if self._keep != "all" and not read & ({*self._graph.outputs} | self._read_by_host()):
-            self._dies[name] = max(number for number, node in enumerate(self._nodes) if read & {*node.inputs.values()})
+            self._dies[name] = self._planner.overlap + max(
+                number for number, node in enumerate(self._nodes) if read & {*node.inputs.values()})
         return kernels
 
     def _views_of_copy(self, name: str) -> Iterator[str]:

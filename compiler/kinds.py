@@ -62,7 +62,15 @@ class FigureTable:
 
 
 class LayerPlanner(ABC):
-    """Makes the layers of one program, in order, and then their commands."""
+    """Makes the layers of one program, in order, and then their commands.
+
+    Members
+    -------
+    overlap : int
+        Nodes behind one that may store before it has read all: what it reads stands so much longer.
+    """
+
+    overlap = 0
 
     @abstractmethod
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
@@ -101,6 +109,13 @@ class LayerPlanner(ABC):
             As :meth:`lower`.
         """
         return 0.0
+
+    def orders(self) -> Mapping[str, Sequence[Sequence[np.ndarray]]]:
+        """Order in which products are added, of each kernel that makes a tensor or a part of it, by the tensor's name.
+
+        It is told where bits of sums depend on it; see :data:`.golden.floating.Order`.
+        """
+        return {}
 
     def notes(self, name: str) -> Mapping[str, Any]:
         """How a layer that has been lowered was mapped, for its figures and for tests."""

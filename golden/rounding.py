@@ -18,13 +18,13 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from .tensors import Array, floating
+from .floating import rounded
+from .tensors import Array, float_type, floating
 
 __all__ = ["FORMATS", "key_of", "mix", "nearest", "random_bits", "stochastic"]
 
 #: Formats by name.
-FORMATS = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in
-           ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")}
+FORMATS = {name: float_type(name) for name in ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")}
 
 #: Random bits for each element.
 _BITS = 16
@@ -89,8 +89,7 @@ def nearest(x: Array, format: str) -> Array:
     ValueError
         If the type of `x` does not fit, or there is no such format.
     """
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return np.asarray(floating("x", x).astype(_format(format)))
+    return rounded(floating("x", x), _format(format))
 
 
 def stochastic(x: Array, format: str, key: int) -> Array:
@@ -128,8 +127,8 @@ def stochastic(x: Array, format: str, key: int) -> Array:
     rest = whole & ((np.int64(1) << cut) - 1)
     compared = np.where(cut > _BITS, rest >> np.maximum(cut - _BITS, 0), rest << np.maximum(_BITS - cut, 0))
     up = compared > random_bits(key, values.size).reshape(bits.shape)
-    rounded = np.ldexp(((whole >> cut) + up).astype(np.float64), unit)
+    magnitudes = np.ldexp(((whole >> cut) + up).astype(np.float64), unit)
     special = ~np.isfinite(np.atleast_1d(values))
-    result = np.where(special, np.atleast_1d(values), np.copysign(rounded, np.atleast_1d(values)))
+    result = np.where(special, np.atleast_1d(values), np.copysign(magnitudes, np.atleast_1d(values)))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         return np.asarray(result.astype(np.float32).astype(kind).reshape(values.shape))

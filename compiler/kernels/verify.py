@@ -78,7 +78,8 @@ class Written:
                 first, last = max(least, 0), min(greatest, last)
             sizes.append(max(last - first + 1, 0))
             start += first * axis.stride
-        written = as_strided(self._mask(view.buffer)[start:], sizes, [axis.stride for axis in view.axes])
+        mask = np.repeat(self._mask(view.buffer), view.parts)
+        written = as_strided(mask[start:], sizes, [axis.stride for axis in view.axes])
         return bool(written.all())
 
     def _write(self, kernel: Kernel) -> None:

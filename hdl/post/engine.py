@@ -1,6 +1,6 @@
 """Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,10 +10,11 @@ from ..blocks.rules import rests
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
+from .float_lane import FloatSettings
 from .float_rows import FloatShare
 from .groups import follow_groups
-from .lane import Lane, Settings
-from .lanes import Lanes
+from .lane import Settings
+from .lanes import Lanes, lane_of
 from .norms import NormedElement, Norms
 from .outputs import OutputWriter
 from .pairs import PairSum
@@ -127,12 +128,12 @@ class Post(wiring.Component):
     @staticmethod
     def latency_of(config: Config) -> int:
         """Return the cycles from the read of a row of sums to the write of its outputs."""
-        return Lanes.cycle_of(config) + Lane.latency_of(config) + 1
+        return Lanes.cycle_of(config) + lane_of(config).latency_of(config) + 1
 
     @staticmethod
     def settings_cycle_of(config: Config) -> int:
         """Return the cycles from the read of a row to its settings, for which a command is kept."""
-        return Lanes.cycle_of(config) + Lane.settings_cycle_of(config)
+        return Lanes.cycle_of(config) + lane_of(config).settings_cycle_of(config)
 
     @staticmethod
     def few_of(config: Config, untouched: int) -> int:
@@ -198,17 +199,11 @@ class Post(wiring.Component):
         softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
-        settings = Signal(Settings)
+        settings = Signal(FloatSettings if config.has_floats else Settings)
         raw = command.rounding == Rounding.NONE
+        of_command = settings.shape().of(m, config, command, raw)
         with m.If(first):
-            m.d.sync += [
-                settings.zero_point.eq(Mux(raw, 0, command.zero_point)),
-                settings.low.eq(command.low),
-                settings.high.eq(command.high),
-                settings.clamp.eq(~raw),
-                settings.table.eq(~raw & command.table),
-                settings.relu.eq(raw & command.table),
-            ]
+            m.d.sync += [getattr(settings, name).eq(value) for name, value in of_command.items()]
 
         m.d.comb += [
             self.accumulators.en.eq(reading),

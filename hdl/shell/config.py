@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from ..arithmetic.arithmetic import Arithmetic
+from ..arithmetic.floating import FloatArithmetic
 from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
@@ -142,6 +143,11 @@ class Config(ABC):
     def arithmetic(self) -> Arithmetic:
         """Numbers that the array computes with, chosen by ``array.operand_bits``."""
         return IntegerArithmetic(self.array.operand_bits)
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether these are of floating point, and so is post-processing."""
+        return isinstance(self.arithmetic, FloatArithmetic)
 
     @cached_property
     def operand_bytes(self) -> int:
