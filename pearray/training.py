@@ -4,7 +4,6 @@ It computes what hardware is to compute, to the last bit, and runs on none yet.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -57,8 +56,6 @@ class Training:
         if format is not None:
             graph = operands_are_narrow(graph, format, key)
         self._backward = differentiated(graph, loss, weights, budget)
-        if format is not None:
-            self._backward = replace(self._backward, graph=operands_are_narrow(self._backward.graph, format, key))
         self._loss, self._optimiser, self._seed = loss, optimiser, seed
         self._state = [role for role in optimiser.outputs if role != "w"]
         #: Weights by name, and what the optimiser keeps for each, by its roles.

@@ -67,6 +67,22 @@ class Backward:
         """Sum of two gradients of one tensor."""
         return self.add("total", op.Add(), a=first, b=second)[0]
 
+    def operand(self, gradient: str, role: str) -> str:
+        """A gradient in the format of an operand of the node, rounded as that is, once for all products."""
+        form, nodes = self.tensor(role).dtype.name, self.graph.nodes
+        if form == "float32":
+            return gradient
+        known = [node for node in nodes if isinstance(node.operator, op.Rounded)]
+        for node in known:
+            if node.inputs["x"] == gradient and node.operator.format == form:
+                return node.outputs["y"]
+        inputs = {"x": gradient}
+        for node in known:
+            if node.outputs["y"] == self[role] and "key" in node.inputs:
+                inputs["key"] = node.inputs["key"]
+        number = max((node.operator.number for node in known), default=0) + 1
+        return self.add(form, op.Rounded(form, number), **inputs)[0]
+
     def summed(self, gradient: str, role: str) -> str:
         """Gradient of an input that was broadcast, out of that of what it was broadcast to."""
         if self.graph.tensors[gradient].shape == self.shape(role):
@@ -79,24 +95,25 @@ Gradients = dict[str, str]
 
 def _contraction(step: Backward) -> Gradients:
     kind = op.LinearGrad() if isinstance(step.operator, op.Linear) else op.Conv2dGrad(**step.operator.window)
-    dx, dw, db = step.add("gradient", kind, x=step["x"], w=step["w"], dy=step.dy["y"])
+    dx, dw, db = step.add("gradient", kind, x=step["x"], w=step["w"], dy=step.operand(step.dy["y"], "x"))
     return {"x": dx, "w": dw, "b": db}
 
 
 def _gemm(step: Backward) -> Gradients:
     """Products of operands where they stand: a' (M, K), b' (K, N) and dy (M, N)."""
-    a, b, dy, gemm = step["a"], step["b"], step.dy["y"], step.operator
+    a, b, dy, gemm = step["a"], step["b"], step.operand(step.dy["y"], "a"), step.operator
     turned = {"a": (b, dy, gemm.trans_b, True) if gemm.trans_a else (dy, b, False, not gemm.trans_b),
               "b": (dy, a, True, gemm.trans_a) if gemm.trans_b else (a, dy, not gemm.trans_a, False)}
-    found = {role: step.add(f"gradient of {role}", op.Gemm(trans_a=trans_a, trans_b=trans_b), a=left, b=right)[0]
+    found = {role: step.add(f"gradient of {role}", op.Gemm(trans_a=trans_a, trans_b=trans_b, requant=gemm.requant),
+                            a=left, b=right)[0]
              for role, (left, right, trans_a, trans_b) in turned.items()}
-    return found | ({"c": step.summed(dy, "c")} if "c" in step.node.inputs else {})
+    return found | ({"c": step.summed(step.dy["y"], "c")} if "c" in step.node.inputs else {})
 
 
 def _matmul(step: Backward) -> Gradients:
     """As of matrices, whose batches broadcast; an axis alone is a row or a column."""
     (a, a_shape), (b, b_shape) = ((step[role], step.shape(role)) for role in "ab")
-    dy = step.dy["y"]
+    dy = step.operand(step.dy["y"], "a")
     if len(a_shape) == 1:
         [a] = step.add("row", op.Reshape((1, *a_shape)), x=a)
     if len(b_shape) == 1:
@@ -113,7 +130,7 @@ def _matmul(step: Backward) -> Gradients:
 
     found = {}
     for role, left, right, like in (("a", dy, turned(b, "b"), a), ("b", turned(a, "a"), dy, b)):
-        [whole] = step.add(f"gradient of {role}", op.MatMul(), a=left, b=right)
+        [whole] = step.add(f"gradient of {role}", op.MatMul(requant=step.operator.requant), a=left, b=right)
         shape = step.graph.tensors[like].shape
         if step.graph.tensors[whole].shape != shape:
             [whole] = step.add(f"sum of {role}", op.SumTo(shape), x=whole)

@@ -1,4 +1,4 @@
-"""Float32 numbers brought to those that a narrower format holds."""
+"""Float32 numbers brought to a narrower format."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,11 +16,9 @@ __all__ = ["Rounded"]
 
 @dataclass(frozen=True, eq=False)
 class Rounded(Operator):
-    """Numbers of a format nearest to those of x, or beside them at random if a run gives a key; float32 holds both.
+    """Numbers of a format nearest to those of x, or beside them at random if a run gives a key.
 
-    Products and sums of such operands are those of an array of the format. Gradients pass as they are.
-
-    Tensors: x, and an optional `key` () uint32; y of the shape of x.
+    Tensors: x float32, and an optional `key` () uint32; y of the format and of the shape of x.
 
     Parameters
     ----------
@@ -43,9 +41,9 @@ class Rounded(Operator):
         check_float(x=x)
         if key is not None and (tuple(key.shape), np.dtype(key.dtype)) != ((), np.uint32):
             raise PearrayError(f"key must be uint32 of shape (), not {key.dtype} of shape {tuple(key.shape)}")
-        return [(tuple(x.shape), np.dtype(np.float32))]
+        return [(tuple(x.shape), rounding.FORMATS[self.format])]
 
     def _compute(self, x: np.ndarray, key: np.ndarray | None = None) -> list[np.ndarray]:
         if key is None:
-            return [rounding.nearest(x, self.format).astype(np.float32)]
-        return [rounding.stochastic(x, self.format, rounding.key_of(int(key), self.number)).astype(np.float32)]
+            return [rounding.nearest(x, self.format)]
+        return [rounding.stochastic(x, self.format, rounding.key_of(int(key), self.number))]

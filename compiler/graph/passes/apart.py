@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ....golden.tensors import is_float
 from ... import operators as op
 from ...operators.operator import Part
 from ..derivatives import DERIVATIVES
@@ -55,7 +56,7 @@ def _nodes(node: Node[Any], parts: list[Part], graph: Graph) -> list[Node[Any]]:
 def _parts(node: Node[Any], graph: Graph) -> list[Part] | None:
     """Parts of a node, or None if it stays."""
     rule = _APART.get(type(node.operator))
-    if rule is not None and graph.tensors[next(iter(node.inputs.values()))].dtype.kind == "f":
+    if rule is not None and is_float(graph.tensors[next(iter(node.inputs.values()))].dtype):
         return rule(node, graph)
     if type(node.operator) in DERIVATIVES:
         return None
