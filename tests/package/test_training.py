@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import pearray as pe
+from pearray.compiler.graph.passes.backward import differentiated
+from pearray.compiler.graph.passes.narrow import operands_are_narrow
 from pearray.compiler.operators import SGD, Adam, LayerNorm, Linear, SoftmaxCrossEntropy
 from pearray.golden.optimisers import LossScale
 from pearray.training import Training
@@ -86,6 +88,25 @@ def test_steps_that_overflow_are_lost(rng):
     assert 0 < training.lost < training.steps
     assert all(np.isfinite(value).all() for value in training.weights.values())
     assert any((training.weights[name] != value).any() for name, value in before.items())
+
+
+@pytest.mark.slow
+def test_products_of_a_step_run_on_the_rtl(rng):
+    """If it failed, a product of a forward or a backward pass would not be what an array of floats computes."""
+    weights = drawn_weights(0)
+    found = differentiated(operands_are_narrow(digits_cnn(weights, 1), "bfloat16"), "loss", [*weights])
+    given = {"images": rng.random((1, 1, 8, 8)).astype(np.float32), "labels": np.array([3]), **weights,
+             found.seed: np.asarray(1, np.float32)}
+    values = {**given, **found.graph.golden(given)}
+    products = [node for node in found.graph.nodes if found.graph.macs(node)]
+    assert len(products) == 8
+    for node in products:
+        tensors = {role: values[name] for role, name in node.inputs.items()}
+        made = pe.run(node.operator, tensors, on="systolic-8x8-bf16").outputs
+        for role, wanted in pe.golden_run(node.operator, tensors, on="systolic-8x8-bf16").items():
+            np.testing.assert_array_equal(made[role], wanted)
+            # Another order of additions moves last bits only.
+            np.testing.assert_allclose(made[role], values[node.outputs[role]], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
