@@ -11,6 +11,7 @@ import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.kinds import compiler_for
+from pearray.compiler.placement import MemoryPlan
 from pearray.compiler.residency import Price, Search
 from pearray.compiler.systolic import alternate, arrange
 
@@ -51,6 +52,27 @@ def test_turns_compute_the_same(rng, monkeypatch):
         interpret(graph, inputs, config, **briefly(config))
     names = [[step.group.outputs[0].target[0].name for step in each] for each in turns]
     assert any(each != sorted(each, key=each.index) for each in names)
+
+
+def test_rooms_are_filled_between_others(rng, monkeypatch):
+    """Several groups fill a room that is stored with the last; what comes between them must not be written there."""
+    config = pe.load_config("systolic-16x16").hardware
+
+    def choose(self, price):
+        self._choice = alternate._Choice(second=0.5)
+        groups.extend({id(step.group): step.group for step in self.lowered(MemoryPlan(keep=False))[1]}.values())
+        return 1.0
+
+    groups, found = [], alternate.pairs
+    monkeypatch.setattr(arrange, "_WORTH", -10.0)
+    monkeypatch.setattr(arrange, "pairs", lambda *given: (
+        turns for turns in found(*given) if turns.stages[1].problem.name == "last"))
+    monkeypatch.setattr(arrange._Arranger, "cuts", lambda self, kept: [])
+    monkeypatch.setattr(alternate.Turns, "choose", choose)
+    monkeypatch.setattr(Search, "most", lambda self, steps, usual, must=(): (usual, []))
+    graph, inputs = _network(rng, (48, 112), 16, 2, 96)
+    interpret(graph, inputs, config, **briefly(config))
+    assert 0 < len({id(group.outputs[0].room) for group in groups}) < len(groups)
 
 
 @pytest.mark.slow
