@@ -114,10 +114,21 @@ class _Compiler:
         most = {name: room if self._context.most is None else min(room, self._context.most)
                 for name, room in self._device.positions.items()}
         positions = positions_of(program, most, self._context.moving)
-        return Compiled(config, graph, program, address, [*self._plan.segments, (address, encoded)],
+        return Compiled(config, self._ordered(graph), program, address, [*self._plan.segments, (address, encoded)],
                         {name: placed[name] for name in inputs}, {name: placed[name] for name in self._wanted(placed)},
                         layers, self._plan.packed_bytes, self._plan.end, self._device, self._kernels, self._plan,
                         self._memory, positions)
+
+    def _ordered(self, graph: Graph) -> Graph:
+        """The graph with the order in which products are added, where bits depend on it."""
+        orders = self._planner.orders()
+        if not orders:
+            return graph
+        nodes = []
+        for node in graph.nodes:
+            known = {role: orders[name] for role, name in node.outputs.items() if name in orders}
+            nodes.append(replace(node, operator=node.operator.in_order(known)) if known else node)
+        return graph.changed(nodes=nodes)
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
@@ -200,7 +211,7 @@ class _Compiler:
             raise Unmapped(node.name, str(error)) from None
 
     def _lowered(self, number: int, node: Node) -> list[Step]:
-        self._plan.begin(number)
+        self._plan.begin(number, self._planner.is_overtaken)
         self._locate_views()
         kernels = [kernel for name in dict.fromkeys(node.inputs.values()) for kernel in self._reached(name)]
         kernels += self._stated(node)

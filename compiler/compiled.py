@@ -13,6 +13,7 @@ from ..hdl.shell.commands import COMMAND_BYTES
 from ..hdl.shell.config import Config
 from ..memory import DEFAULT_MEMORY, MemoryTiming
 from .graph.graph import Graph, Node
+from .graph.host_steps import host_steps
 from .kernels.context import check_range
 from .operators import MaskBias
 from .operators.operator import check_position
@@ -174,6 +175,9 @@ class Compiled:
         segments = []
         for name, placed in self.inputs.items():
             is_operand, is_unsigned = placed.item == self.config.operand_bytes, arrays[name].dtype.kind == "u"
+            if self.config.has_floats:
+                segments.append((placed.address, placed.to_bytes(arrays[name])))
+                continue
             check_range(name, arrays[name], *(self.config.arithmetic.operand_range(is_unsigned) if is_operand
                                               else (-(1 << 31), (1 << 31) - 1)))
             segments.append((placed.address, placed.to_bytes(arrays[name])))
@@ -213,7 +217,11 @@ class Compiled:
         return [*self.outputs, *(name for name in made if name not in self.outputs)]
 
     def write(self, folder: str | Path, inputs: Mapping[str, np.ndarray] | None = None) -> None:
-        """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json."""
+        """Write program.bin, memory.bin (from address zero, inputs included if given) and tensors.json.
+
+        The last tells where tensors stand, and what the host computes before a run and after it
+        (:mod:`.graph.host_steps`).
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         segments = list(self.segments)
@@ -233,4 +241,5 @@ class Compiled:
             "layers": [{"name": layer.name, "kind": layer.kind, "macs": layer.macs, "profile": layer.profile}
                        for layer in self.layers],
             "tensors": self.tensors,
+            "host": {when: host_steps(self._host(before=when == "before")) for when in ("before", "after")},
         }, indent=2) + "\n")

@@ -18,24 +18,16 @@ import numpy as np
 
 from ..golden import requantise
 from ..golden.tensors import wrap
-from ..hdl.post.engine import output_banks
 from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
-from .program import QUEUES
+from .cells import POSTED, QUEUES, Cells, ProgramError
+from .float_outputs import float_outputs
 
 __all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
 
-_QUEUES = list(QUEUES.values())
-_POST = _QUEUES.index("post")
-
-#: Part of a clock besides completed commands: POSTs that have read their sums.
-POSTED = len(_QUEUES)
-
-
-class ProgramError(Exception):
-    """A program does something that the format forbids, or a race."""
+_POST = QUEUES.index("post")
 
 
 def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_bits: int) -> list[int]:
@@ -50,70 +42,6 @@ def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_
             raise ProgramError(f"END waits only for {count} of {total} {name} commands")
         counts.append(count)
     return counts
-
-
-class Cells:
-    """Cells with the ordinals of their last writer and reader of each queue, to find races.
-
-    Parameters
-    ----------
-    name : str
-        Of the memory.
-    cells : int
-        How many.
-    writer, reader : str or tuple of str
-        Queues whose commands write and read them; the first is meant if an access does not name its queue.
-    read_by : int, optional
-        Part of a clock that tells which commands of the first reader have read; by default those that have completed.
-    """
-
-    def __init__(self, name: str, cells: int, writer: str | tuple[str, ...], reader: str | tuple[str, ...],
-                 read_by: int | None = None):
-        self.name = name
-        self.cells = cells
-        writers, readers = ((each,) if isinstance(each, str) else each for each in (writer, reader))
-        self._written = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in writers}
-        self._read = {_QUEUES.index(each): np.zeros(cells, np.int32) for each in readers}
-        self._writer_queue, self._reader_queue = next(iter(self._written)), next(iter(self._read))
-        #: Part of a clock that tells which readers of a queue have read.
-        self._read_by = {each: each for each in self._read}
-        if read_by is not None:
-            self._read_by[self._reader_queue] = read_by
-
-    def check(self, index: np.ndarray) -> None:
-        """Check that addresses are inside."""
-        if index.size and (index.min() < 0 or index.max() >= self.cells):
-            raise ProgramError(f"{self.name} has {self.cells} cells, address {index.max()} is outside")
-
-    def read(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, internal: bool = False,
-             queue: str | None = None) -> None:
-        """Note a read, and check that what was written last is there."""
-        self.check(index)
-        # The queue that writes reads its own results in order: accumulation.
-        if internal or not index.size:
-            return
-        own = self._reader_queue if queue is None else _QUEUES.index(queue)
-        for writer, written in self._written.items():
-            latest = written[index].max()
-            if latest > clock[writer]:
-                raise ProgramError(f"{_QUEUES[own]} command {ordinal} reads {self.name} that {_QUEUES[writer]} command "
-                                   f"{latest} writes, but waits only for {clock[writer]}")
-        self._read[own][index] = ordinal
-
-    def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, queue: str | None = None) -> None:
-        """Note a write, and check that what was there has been read, or written by another queue, before."""
-        self.check(index)
-        if not index.size:
-            return
-        own = self._writer_queue if queue is None else _QUEUES.index(queue)
-        found = [("reads", each, read[index].max(), clock[self._read_by[each]]) for each, read in self._read.items()]
-        found += [("writes", each, written[index].max(), clock[each]) for each, written in self._written.items()
-                  if each != own]
-        for what, other, latest, known in found:
-            if latest > known:
-                raise ProgramError(f"{_QUEUES[own]} command {ordinal} overwrites {self.name} that {_QUEUES[other]} "
-                                   f"command {latest} {what}, but waits only for {known}")
-        self._written[own][index] = ordinal
 
 
 class Interpreter(ABC):
@@ -168,8 +96,8 @@ class Interpreter(ABC):
         ProgramError
             If a command is malformed or races, waits for ever, or would not be waited for at the end.
         """
-        totals = [0] * len(_QUEUES)
-        clocks: list[list[np.ndarray]] = [[] for _ in _QUEUES]
+        totals = [0] * len(QUEUES)
+        clocks: list[list[np.ndarray]] = [[] for _ in QUEUES]
         steps = {Opcode.LOAD: self._load, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                  Opcode.STORE: self._store, Opcode.MOVE: self._move}
         ran = 0
@@ -180,7 +108,7 @@ class Interpreter(ABC):
                 counts = _waited_for(opcode, waits, totals, count_bits)
                 if opcode is Opcode.END:
                     return ran
-                queue = _QUEUES.index(QUEUES[opcode])
+                queue = QUEUES.index(opcode.name.lower())
                 clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(self._CLOCKS, np.int64)
                 for other, count in enumerate(counts):
                     if count > 0:
@@ -250,24 +178,18 @@ class Interpreter(ABC):
             sums = self._pair(sums, ordinal, clock, body)
         if body.get("product"):
             sums = self._product(sums, body)
-        if body["bias"]:
-            line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]) % ROW_WRAP
-            bias = self._entries(Parameter.BIAS, line, columns, body, ordinal, clock, each=1)
-            sums = self._wrapped(sums + bias.view("<i4").reshape(sums.shape))
-        if rounding is Rounding.NONE:
-            sums = np.maximum(sums, 0) if body["table"] else sums
+        bias = self._bias(n, m, sums, ordinal, clock, body) if body["bias"] else None
+        if self.config.has_floats:
+            sums = float_outputs(self.config, sums, bias, body)
         else:
-            sums = self._scaled(m, scale, sums, ordinal, clock, body)
-            if body["table"]:
-                index = np.arange(columns) * 256 + (sums & 255)
-                self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
-                sums = self._bytes[Parameter.TABLE][index].astype(np.int64)
+            sums = sums if bias is None else self._wrapped(sums + bias)
+            sums = self._rounded(m, scale, sums, ordinal, clock, body)
         if body.get("reduce"):
             m, sums = self._greatest(m, sums, body)
         base = (body["out_base"] + n * body["out_nstep"] + m * body["out_mstep"]) % (1 << ADDRESS_BITS)
         unit, step = self._lanes * size, size
         if body.get("transposed"):
-            unit, step = size, body["lane_lines"] * output_banks(self.config) + size
+            unit, step = size, body["lane_lines"] * self.config.output_banks + size
         if (base % unit).any():
             raise ProgramError(f"output address must be a multiple of {unit}")
         raw = sums.astype(np.int64).view(np.uint8).reshape(len(sums), columns, 8)[:, :, :size]
@@ -275,6 +197,25 @@ class Interpreter(ABC):
         self._out_race.write(index.reshape(-1), ordinal, clock)
         # What a later row writes to the same place stays.
         self._out[index.reshape(-1)] = raw.reshape(-1)
+
+    def _bias(self, n: Any, m: Any, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+              body: dict[str, Any]) -> np.ndarray:
+        """Words of biases of sums."""
+        line = np.array(body["bias_base"] + n * body["bias_nstep"] + m * body["bias_mstep"]) % ROW_WRAP
+        bias = self._entries(Parameter.BIAS, line, sums.shape[1], body, ordinal, clock, each=1)
+        return bias.view("<i4").reshape(sums.shape)
+
+    def _rounded(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
+                 body: dict[str, Any]) -> np.ndarray:
+        """Sums with their biases as outputs."""
+        if body["rounding"] is Rounding.NONE:
+            return np.maximum(sums, 0) if body["table"] else sums
+        sums = self._scaled(m, scale, sums, ordinal, clock, body)
+        if not body["table"]:
+            return sums
+        index = np.arange(sums.shape[1]) * 256 + (sums & 255)
+        self._races[Parameter.TABLE].read(index.reshape(-1), ordinal, clock)
+        return self._bytes[Parameter.TABLE][index].astype(np.int64)
 
     def _scaled(self, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> np.ndarray:

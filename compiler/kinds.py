@@ -64,6 +64,11 @@ class FigureTable:
 class LayerPlanner(ABC):
     """Makes the layers of one program, in order, and then their commands."""
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the next node may store before the one that has been lowered last has read all."""
+        return False
+
     @abstractmethod
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         """Map a kernel, whose buffers have their places, and state it as steps; its packed constants go to `plan`.
@@ -101,6 +106,13 @@ class LayerPlanner(ABC):
             As :meth:`lower`.
         """
         return 0.0
+
+    def orders(self) -> Mapping[str, Sequence[Sequence[np.ndarray]]]:
+        """Order in which products are added, of each kernel that makes a tensor or a part of it, by the tensor's name.
+
+        It is told where bits of sums depend on it; see :data:`.golden.floating.Order`.
+        """
+        return {}
 
     def notes(self, name: str) -> Mapping[str, Any]:
         """How a layer that has been lowered was mapped, for its figures and for tests."""

@@ -280,7 +280,8 @@ class Scheduler(Generic[AnyStep]):
         if room is None:
             return self._outputs.place(output.size)
         if room.address < 0:
-            room.address, *room.clear = self._outputs.place(room.size)
+            # Groups of other layers may come before the last that fills it.
+            room.address, *room.clear = self._outputs.place(room.size, is_open=True)
         store, move = room.clear
         return room.address, store, move
 

@@ -146,15 +146,28 @@ class OutputRing:
         self._alignment = alignment
         self._next = 0
         self._taken: list[tuple[int, int, int, int]] = []
+        #: Places that have yet to be filled: first byte, and that behind the last.
+        self._open: dict[int, int] = {}
 
-    def place(self, size: int) -> tuple[int, int, int]:
-        """Address of `size` bytes, and the STORE that must have read what was there."""
+    def place(self, size: int, *, is_open: bool = False) -> tuple[int, int, int]:
+        """Address of `size` bytes, and the STORE and the MOVE that must have read what was there.
+
+        Nobody else gets a place that `is_open` before it has been taken.
+
+        Raises
+        ------
+        NoPlaceError
+            If open places leave none.
+        """
         if size > self._capacity:
             raise AssertionError(f"output of {size} bytes in a memory of {self._capacity}")
-        start = -(-self._next // self._alignment) * self._alignment
-        if start + size > self._capacity:
-            start = 0
+        start = self._free(self._next, size)
+        start = self._free(0, size) if start is None else start
+        if start is None:
+            raise NoPlaceError(f"no place for an output of {size} bytes beside those that are being filled")
         self._next = start + size
+        if is_open:
+            self._open[start] = start + size
         store, move, kept = 0, 0, []
         for entry in self._taken:
             if entry[0] < start + size and start < entry[1]:
@@ -165,6 +178,15 @@ class OutputRing:
         self._taken = kept
         return start, store, move
 
+    def _free(self, first: int, size: int) -> int | None:
+        """Address of so many bytes from one on that are in no open place; None if there are none."""
+        start = -(-first // self._alignment) * self._alignment
+        for begin, end in sorted(self._open.items()):
+            if begin < start + size and start < end:
+                start = -(-end // self._alignment) * self._alignment
+        return start if start + size <= self._capacity else None
+
     def take(self, start: int, size: int, store: int, move: int = 0) -> None:
         """Record the last STORE and the last MOVE that read a place."""
+        self._open.pop(start, None)
         self._taken.append((start, start + size, store, move))

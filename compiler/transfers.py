@@ -162,7 +162,7 @@ class Window:
 
     def padding(self, channels: int, at: int = 0) -> list[dict[str, int]]:
         """LOADs that fill what lies outside the image, for `channels` of each pixel from `at` on."""
-        rows, columns, item = self.inside("h"), self.inside("w"), self.x.buffer.item
+        rows, columns, item = self.inside("h"), self.inside("w"), self.x.item
         loads: list[dict[str, int]] = []
 
         def pad(rows: tuple[int, int], columns: tuple[int, int]) -> None:
@@ -183,7 +183,7 @@ class Window:
     def copy(self, channel: int, channels: int, at: int = 0) -> tuple[list[dict[str, int]],
                                                                       list[tuple[Buffer, int, int]]]:
         """LOADs of some channels of each pixel inside the image to place `at` of it, and the elements they read."""
-        rows, columns, x, item = self.inside("h"), self.inside("w"), self.x, self.x.buffer.item
+        rows, columns, x, item = self.inside("h"), self.inside("w"), self.x, self.x.item
         if rows[0] == rows[1] or columns[0] == columns[1]:
             return [], []
 
@@ -199,5 +199,5 @@ class Window:
         near = (self.base + rows[0] * self.line + columns[0] * self.pixel + at) * item
         loads = blocks(x.buffer.address + (first + channel) * item, near, channels * item,
                        [(count, far * item, step * item) for count, far, step in dims])
-        return loads, [(x.buffer, first + sum(min(end, 0) for end in ends),
-                        first + sum(max(end, 0) for end in ends) + x.size("c"))]
+        return loads, [x.span(first + sum(min(end, 0) for end in ends),
+                              first + sum(max(end, 0) for end in ends) + x.size("c"))]

@@ -2,16 +2,24 @@
 
 Products are rounded to float32 before they are added; those of bfloat16 and 8-bit floats are exact.
 The sum of a column of the array starts at zero, takes one product after another, and is added to
-the accumulator tile by tile. ``tile`` is the number of products in such a sum: ``None``, one
-tile for the whole contraction, is the strictly sequential sum. NumPy's own products are no model: they
-add in an order of their choosing.
+the accumulator tile by tile. ``tile`` says which products a sum has: ``None``, one tile for the whole contraction, is
+the strictly sequential sum; a number, so many in the contraction's own order; or an :data:`Order`, the numbers of
+those of each tile. NumPy's own products are no model: they add in an order of their choosing.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from .tensors import Array, Padding, floating, four_sides, output_size, pair, patch
 
-__all__ = ["conv2d", "gemm", "linear", "matmul", "patches", "sequential_sum"]
+__all__ = ["Order", "conv2d", "gemm", "linear", "matmul", "patches", "rounded", "sequential_sum"]
+
+#: Numbers of the products that are added up from zero, tile by tile, in the order in which the accumulators take these.
+Order: TypeAlias = Sequence[Array]
+
 
 
 def sequential_sum(x: Array, axis: int = -1) -> Array:
@@ -30,7 +38,7 @@ def sequential_sum(x: Array, axis: int = -1) -> Array:
     return np.asarray(np.take(running, -1, axis=axis))
 
 
-def matmul(a: Array, b: Array, *, tile: int | None = None) -> Array:
+def matmul(a: Array, b: Array, *, tile: int | Order | None = None) -> Array:
     """Multiply matrices in float32: ``Y[...,m,n] = A[...,m,k] * B[...,k,n]``, k in order.
 
     Parameters
@@ -39,8 +47,8 @@ def matmul(a: Array, b: Array, *, tile: int | None = None) -> Array:
         Left operand.
     b : (..., K, N) float array
         Right operand; leading dimensions broadcast.
-    tile : int, optional
-        Products added from zero before they join the accumulator; all if not given.
+    tile : int or Order, optional
+        Products added from zero before they join the accumulator, how many or which; all if not given.
 
     Returns
     -------
@@ -55,23 +63,41 @@ def matmul(a: Array, b: Array, *, tile: int | None = None) -> Array:
     if left.ndim < 2 or right.ndim < 2 or left.shape[-1] != right.shape[-2]:
         raise ValueError("a and b must have shapes (..., M, K) and (..., K, N), "
                          f"not {left.shape} and {right.shape}")
-    if tile is not None and tile < 1:
-        raise ValueError(f"tile must be at least 1, not {tile}")
-    depth = left.shape[-1]
-    length = tile or max(depth, 1)
+    tiles = _tiles(tile, left.shape[-1])
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     total = np.zeros((*batch, left.shape[-2], right.shape[-1]), np.float32)
-    for start in range(0, depth, length):
-        partial = np.zeros_like(total)
-        for k in range(start, min(start + length, depth)):
-            partial += left[..., :, k, None] * right[..., None, k, :]
-        # The first tile overwrites the accumulator instead of joining a zero in it.
-        total = total + partial if start else partial
+    # What is too great becomes infinite, as in the array.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        for number, chosen in enumerate(tiles):
+            partial = np.zeros_like(total)
+            for k in chosen:
+                partial += left[..., :, k, None] * right[..., None, k, :]
+            # The first tile overwrites the accumulator instead of joining a zero in it.
+            total = total + partial if number else partial
     return total
 
 
+def _tiles(tile: int | Order | None, depth: int) -> Sequence[Array]:
+    """Numbers of the products of each tile, of as many products as `depth`."""
+    if tile is None or isinstance(tile, (int, np.integer)):
+        if tile is not None and tile < 1:
+            raise ValueError(f"tile must be at least 1, not {tile}")
+        length = tile or max(depth, 1)
+        return [np.arange(start, min(start + length, depth)) for start in range(0, depth, length)]
+    found = np.concatenate([np.asarray(each) for each in tile])
+    if not np.array_equal(np.sort(found), np.arange(depth)):
+        raise ValueError(f"tile must have each of the {depth} products once, not {len(found)} numbers")
+    return tile
+
+
+def rounded(x: Array, dtype: npt.DTypeLike) -> Array:
+    """Round float32 to a type, to nearest, halves to even; what is beyond it becomes infinite, or no number."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return x.astype(dtype)
+
+
 def gemm(a: Array, b: Array, c: Array | None = None, *, trans_a: bool = False, trans_b: bool = False,
-         tile: int | None = None) -> Array:
+         tile: int | Order | None = None) -> Array:
     """Multiply two matrices and add: ``Y[m,n] = A[m,k] * B[k,n] + C[m,n]``, C last.
 
     Parameters
@@ -82,7 +108,7 @@ def gemm(a: Array, b: Array, c: Array | None = None, *, trans_a: bool = False, t
         Addend.
     trans_a, trans_b : bool
         Whether an operand is given transposed.
-    tile : int, optional
+    tile : int or Order, optional
         As for :func:`matmul`.
 
     Returns
@@ -99,12 +125,13 @@ def gemm(a: Array, b: Array, c: Array | None = None, *, trans_a: bool = False, t
     if c is None:
         return product
     addend = floating("c", c)
-    if addend.shape not in (product.shape, product.shape[1:]):
+    if addend.shape not in (product.shape, (1, product.shape[1]), product.shape[1:]):
         raise ValueError(f"c must have shape {product.shape[1:]} or {product.shape}, not {addend.shape}")
-    return np.asarray(product + addend)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(product + addend)
 
 
-def linear(x: Array, w: Array, b: Array | None = None, *, tile: int | None = None) -> Array:
+def linear(x: Array, w: Array, b: Array | None = None, *, tile: int | Order | None = None) -> Array:
     """Apply a fully connected layer: ``Y[n,m] = X[n,c] * W[m,c] + B[m]``, the bias last.
 
     Parameters
@@ -115,7 +142,7 @@ def linear(x: Array, w: Array, b: Array | None = None, *, tile: int | None = Non
         Weights.
     b : (M,) float array, optional
         Bias.
-    tile : int, optional
+    tile : int or Order, optional
         As for :func:`matmul`.
 
     Returns
@@ -164,7 +191,7 @@ def patches(x: Array, kernel: tuple[int, int], stride: tuple[int, int], padding:
 
 def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[int, int] = 1,
            padding: Padding = 0, dilation: int | tuple[int, int] = 1, groups: int = 1,
-           tile: int | None = None) -> Array:
+           tile: int | Order | None = None) -> Array:
     """Convolve: ``Y[n,m,p,q] = X[n,c,U*p+D*r-top,U*q+D*s-left] * W[m,c,r,s] + B[m]``, the bias last.
 
     Products are added in the order of an NHWC walk: channels innermost, then columns, then rows of
@@ -184,7 +211,7 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[in
         Zero padding of all sides, (height, width) or (top, left, bottom, right).
     groups : int
         Number of groups G.
-    tile : int, optional
+    tile : int or Order, optional
         As for :func:`matmul`.
 
     Returns
@@ -213,4 +240,5 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[in
     bias = floating("b", b)
     if bias.shape != (m,):
         raise ValueError(f"b must have shape ({m},), not {bias.shape}")
-    return np.asarray(y + bias[:, None, None])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(y + bias[:, None, None])

@@ -1,15 +1,18 @@
-"""Gradients of the float operators, and the optimiser's step.
+"""Gradients of float contractions, of softmax and of what was gathered.
 
 All sums run in order, as in :mod:`.floating`; a sum over a batch takes samples in order.
 """
 
+from collections.abc import Mapping
+from math import gcd
+from typing import Any
+
 import numpy as np
 
-from .attention import scores, softmax
-from .floating import matmul, patches, sequential_sum
-from .tensors import Array, Padding, floating, four_sides, pair, patch
+from .floating import conv2d, matmul, patches, sequential_sum
+from .tensors import Array, Padding, floating, four_sides, pair
 
-__all__ = ["attention_grad", "conv2d_grad", "linear_grad", "sgd", "softmax_grad"]
+__all__ = ["conv2d_grad", "linear_grad", "scatter_sum", "softmax_grad", "sum_along"]
 
 
 def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
@@ -19,7 +22,8 @@ def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
     return values
 
 
-def linear_grad(x: Array, w: Array, dy: Array, *, tile: int | None = None) -> tuple[Array, Array, Array]:
+def linear_grad(x: Array, w: Array, dy: Array, *,
+                tile: int | Mapping[str, Any] | None = None) -> tuple[Array, Array, Array]:
     """Differentiate ``Y[n,m] = X[n,c] * W[m,c] + B[m]``.
 
     ``dX[n,c] = dY[n,m] * W[m,c]``, ``dW[m,c] = dY[n,m] * X[n,c]``, ``dB[m] = sum_n dY[n,m]``.
@@ -32,8 +36,8 @@ def linear_grad(x: Array, w: Array, dy: Array, *, tile: int | None = None) -> tu
         Weights.
     dy : (N, M) float array
         Gradient of the output.
-    tile : int, optional
-        As for :func:`.floating.matmul`.
+    tile : int or mapping, optional
+        As for :func:`.floating.matmul`, or one such for each of dx, dw and db.
 
     Returns
     -------
@@ -48,17 +52,28 @@ def linear_grad(x: Array, w: Array, dy: Array, *, tile: int | None = None) -> tu
     if activations.shape[1] != weights.shape[1]:
         raise ValueError(f"w must have {activations.shape[1]} columns, as x has, not {weights.shape[1]}")
     gradient = _same("dy", dy, (activations.shape[0], weights.shape[0]))
-    return (matmul(gradient, weights, tile=tile), matmul(gradient.T, activations, tile=tile),
-            sequential_sum(gradient, axis=0))
+    tiles = _tiles(tile)
+    return (matmul(gradient, weights, tile=tiles["dx"]), matmul(gradient.T, activations, tile=tiles["dw"]),
+            _total(gradient, tiles["db"]))
+
+
+def _tiles(tile: int | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a sum has of each gradient."""
+    return tile if isinstance(tile, Mapping) else dict.fromkeys(("dx", "dw", "db"), tile)
+
+
+def _total(rows: Array, tile: Any) -> Array:
+    """Sums of rows, as products with ones."""
+    return matmul(np.ones((1, len(rows)), np.float32), rows, tile=tile)[0]
 
 
 def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] = 1, padding: Padding = 0,
                 dilation: int | tuple[int, int] = 1, groups: int = 1,
-                tile: int | None = None) -> tuple[Array, Array, Array]:
+                tile: int | Mapping[str, Any] | None = None) -> tuple[Array, Array, Array]:
     """Differentiate a convolution, ``Y[n,m,p,q] = X[n,c,U*p+D*r-top,U*q+D*s-left] * W[m,c,r,s] + B[m]``.
 
-    ``dW`` and ``dB`` add over ``n, p, q`` with q innermost. ``dX`` first adds over m for each tap, then taps
-    in the order of r and s.
+    ``dW`` and ``dB`` add over ``n, p, q`` with q innermost. ``dX`` adds over m innermost, then the taps that reach it
+    in the order of the outputs that they come from, columns before rows.
 
     Parameters
     ----------
@@ -68,8 +83,11 @@ def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] 
         Weights.
     dy : (N, M, P, Q) float array
         Gradient of the output.
-    stride, padding, dilation, groups, tile
+    stride, padding, dilation, groups
         As for :func:`.floating.conv2d`.
+    tile : int or mapping, optional
+        As for :func:`.floating.matmul`, or one such for each of dx, dw and db; that of dx may be a list, with one for
+        each phase of the stride, columns before rows.
 
     Returns
     -------
@@ -83,26 +101,49 @@ def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] 
     activations, weights = floating("x", x, 4), floating("w", w, 4)
     step, taps = pair("stride", stride), pair("dilation", dilation)
     top, left, bottom, right = four_sides(padding)
-    (n, c, height, width), (m, channels, r, s) = activations.shape, weights.shape
+    (n, c, _, _), (m, channels, r, s) = activations.shape, weights.shape
     if groups < 1 or c % groups or m % groups or channels != c // groups:
         raise ValueError(f"groups must divide {c} input and {m} output channels into the {channels} of w, "
                          f"not be {groups!r}")
     columns, p, q = patches(activations, (r, s), step, (top, left, bottom, right), taps, groups)
-    gradient = _same("dy", dy, (n, m, p, q))
+    gradient, tiles = _same("dy", dy, (n, m, p, q)), _tiles(tile)
     # (G, M / G, N * P * Q), samples and pixels in order.
     rows = gradient.transpose(1, 0, 2, 3).reshape(groups, m // groups, n * p * q)
-    dw = matmul(rows, columns, tile=tile).reshape(groups, m // groups, r, s, channels)
+    dw = matmul(rows, columns, tile=tiles["dw"]).reshape(groups, m // groups, r, s, channels)
     dw = dw.transpose(0, 1, 4, 2, 3).reshape(weights.shape)
-    filters = weights.reshape(groups, m // groups, channels, r, s)
-    by_group = gradient.reshape(n, groups, m // groups, p * q)
-    padded = np.zeros((n, groups, channels, height + top + bottom, width + left + right), np.float32)
-    for i in range(r):
-        for j in range(s):
-            spread = matmul(filters[..., i, j].swapaxes(-1, -2), by_group, tile=tile)
-            target = patch(padded, i * taps[0], j * taps[1], p, q, step)
-            target += spread.reshape(target.shape)
-    dx = padded[..., top:top + height, left:left + width].reshape(activations.shape)
-    return dx, dw, sequential_sum(rows.reshape(m, -1))
+    dx = _spread(gradient, weights, activations.shape, step, (top, left), taps, groups, tiles["dx"])
+    return dx, dw, _total(rows.reshape(m, -1).T, tiles["db"])
+
+
+def _spread(dy: Array, w: Array, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int],
+            dilation: tuple[int, int], groups: int, tile: Any) -> Array:
+    """Gradient of a convolution's input: for each phase of the stride a convolution of dy by the taps that reach it."""
+    (m, channels, r, s), dx = w.shape, np.zeros(shape, np.float32)
+    turned = w.reshape(groups, m // groups, channels, r, s).swapaxes(1, 2).reshape(-1, m // groups, r, s)
+    phases = [(a, b) for a in range(min(stride[0], shape[2])) for b in range(min(stride[1], shape[3]))]
+    for number, firsts in enumerate(phases):
+        offsets = [first + before for first, before in zip(firsts, padding, strict=True)]
+        reached = [[tap for tap in reversed(range(size)) if (offset - apart * tap) % step == 0]
+                   for size, offset, apart, step in zip((r, s), offsets, dilation, stride, strict=True)]
+        # Where no tap reaches them, one that weighs nothing does.
+        filters = turned[:, :, reached[0]][..., reached[1]] if all(reached) else 0 * turned[..., :1, :1]
+        part, distances = dy, []
+        for axis in (0, 1):
+            taps, step, first = reached[axis], stride[axis], firsts[axis]
+            distances.append(dilation[axis] // gcd(step, dilation[axis]) if taps else 1)
+            count = len(range(first, shape[axis + 2], step)) + distances[axis] * (filters.shape[axis + 2] - 1)
+            source = np.arange(count) + ((offsets[axis] - dilation[axis] * taps[0]) // step if taps else 0)
+            part = np.where(_along((source >= 0) & (source < dy.shape[axis + 2]), axis + 2),
+                            np.take(part, source, axis + 2, mode="clip"), np.float32(0))
+        dx[:, :, firsts[0]::stride[0], firsts[1]::stride[1]] = conv2d(
+            part, filters, dilation=(distances[0], distances[1]), groups=groups,
+            tile=tile[number] if isinstance(tile, list) else tile)
+    return dx
+
+
+def _along(values: Array, axis: int) -> Array:
+    """Values along one axis of four."""
+    return np.expand_dims(values, tuple(other for other in range(4) if other != axis))
 
 
 def softmax_grad(y: Array, dy: Array) -> Array:
@@ -127,77 +168,54 @@ def softmax_grad(y: Array, dy: Array) -> Array:
     return np.asarray(output * (gradient - sequential_sum(gradient * output)[..., None]))
 
 
-def attention_grad(q: Array, k: Array, v: Array, dy: Array, *, scale: float | None = None,
-                   causal: bool = False, tile: int | None = None) -> tuple[Array, Array, Array]:
-    """Differentiate :func:`.attention.attention`; the probabilities are computed again, not kept.
-
-    ``dV = A' dY``, ``dA = dY V'``, ``dS = softmax_grad(A, dA) * scale``, ``dQ = dS K``, ``dK = dS' Q``.
+def scatter_sum(dy: Array, places: Array, size: int) -> Array:
+    """Add elements, or rows, up where they came from, in order: the gradient of what was gathered.
 
     Parameters
     ----------
-    q : (..., P, E) float array
-        Queries.
-    k : (..., M, E) float array
-        Keys.
-    v : (..., M, F) float array
-        Values.
-    dy : (..., P, F) float array
-        Gradient of the output.
-    scale, causal, tile
-        As for :func:`.attention.scores`.
+    dy : float array, whose first dimensions are those of `places`
+        Gradients.
+    places : integer array
+        Where each goes; what is less than 0 goes nowhere.
+    size : int
+        How many places there are.
 
     Returns
     -------
-    dq, dk, dv : float32 arrays of the shapes of `q`, `k` and `v`
+    (size, ...) float32 array
 
     Raises
     ------
     ValueError
-        If types or shapes do not fit.
+        If types or shapes do not fit, or a place is beyond the last.
     """
-    queries, keys, values = floating("q", q), floating("k", k), floating("v", v)
-    weights = softmax(scores(queries, keys, scale, causal, tile=tile))
-    if values.shape[:-1] != keys.shape[:-1]:
-        raise ValueError(f"v must have shape {keys.shape[:-1]} and one more dimension, not {values.shape}")
-    gradient = _same("dy", dy, (*queries.shape[:-1], values.shape[-1]))
-    factor = np.float32(1 / np.sqrt(queries.shape[-1]) if scale is None else scale)
-    inner = softmax_grad(weights, matmul(gradient, values.swapaxes(-1, -2), tile=tile)) * factor
-    return (matmul(inner, keys, tile=tile), matmul(inner.swapaxes(-1, -2), queries, tile=tile),
-            matmul(weights.swapaxes(-1, -2), gradient, tile=tile))
+    gradient, indices = floating("dy", dy), np.asarray(places)
+    if indices.dtype.kind not in "iu" or gradient.shape[:indices.ndim] != indices.shape:
+        raise ValueError(f"places must be integers of a shape that dy {gradient.shape} begins with, not "
+                         f"{indices.dtype} of shape {indices.shape}")
+    if indices.size and indices.max() >= size:
+        raise ValueError(f"places must be less than {size}, not {indices.max()}")
+    total = np.zeros((size, *gradient.shape[indices.ndim:]), np.float32)
+    # Unlike an assignment, this adds one after another where places are equal.
+    np.add.at(total, indices[indices >= 0], gradient[indices >= 0])
+    return total
 
 
-def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Array | None = None,
-        weight_decay: float = 0.0) -> tuple[Array, Array]:
-    """Take one step of stochastic gradient descent, in float32.
-
-    ``g = dw + weight_decay * w``; ``velocity' = momentum * velocity + g``, the first g;
-    ``w' = w - rate * velocity'``.
+def sum_along(x: Array, axes: tuple[int, ...]) -> Array:
+    """Add up along axes, in C order of their elements: the gradient of what was broadcast.
 
     Parameters
     ----------
-    w, dw : float arrays of one shape
-        Weights and their gradient.
-    rate : float
-        Learning rate.
-    momentum, weight_decay : float
-        Share of the last step that is kept, and pull towards zero.
-    velocity : float array, optional
-        The last velocity.
+    x : float array
+        Gradients.
+    axes : tuple of int
+        Axes, from the first; none for x as it is.
 
     Returns
     -------
-    w, velocity : float32 arrays
-
-    Raises
-    ------
-    ValueError
-        If types or shapes do not fit.
+    float32 array without these axes
     """
-    weights = floating("w", w)
-    gradient = _same("dw", dw, weights.shape)
-    if weight_decay:
-        gradient = gradient + np.float32(weight_decay) * weights
-    step = gradient
-    if momentum and velocity is not None:
-        step = np.float32(momentum) * _same("velocity", velocity, weights.shape) + gradient
-    return weights - np.float32(rate) * step, step
+    values = floating("x", x)
+    kept = [axis for axis in range(values.ndim) if axis not in axes]
+    rows = values.transpose(*kept, *axes).reshape(*(values.shape[axis] for axis in kept), -1)
+    return sequential_sum(rows)

@@ -2,12 +2,13 @@
 
 from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "floating", "four_sides", "integer",
-    "output_size", "pair", "patch", "rank", "wrap",
+    "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "float_type", "floating",
+    "four_sides", "integer", "is_float", "output_size", "pair", "patch", "rank", "wrap",
 ]
 
 #: Array of any numeric type; functions state and check which types they take.
@@ -37,6 +38,17 @@ def integer(name: str, tensor: npt.ArrayLike, dimensions: int | None = None) -> 
     return array
 
 
+def is_float(dtype: npt.DTypeLike) -> bool:
+    """Whether a type is one of floating point, of NumPy or of ``ml_dtypes``."""
+    kind = np.dtype(dtype)
+    return kind.kind == "f" or kind.name.startswith(("bfloat", "float8"))
+
+
+def float_type(name: str) -> np.dtype[Any]:
+    """Type of floating point of a name, of NumPy or of ``ml_dtypes``."""
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
 def floating(name: str, tensor: npt.ArrayLike, dimensions: int | None = None) -> Array:
     """Check a floating-point operand and widen it to float32, which is exact.
 
@@ -48,7 +60,7 @@ def floating(name: str, tensor: npt.ArrayLike, dimensions: int | None = None) ->
         If the type or the rank is another.
     """
     array = np.asarray(tensor)
-    if array.dtype not in (np.float32, np.float16) and not array.dtype.name.startswith(("bfloat", "float8")):
+    if not is_float(array.dtype) or array.dtype.itemsize > 4:
         raise ValueError(f"{name} must be float32, float16, bfloat16 or float8, not {array.dtype}")
     if dimensions is not None:
         rank(name, array, dimensions)

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .compiler.operators import SpaceToDepth as SpaceToDepth
     from .compiler.operators import Split as Split
     from .compiler.operators import Sub as Sub
+    from .compiler.operators import Sums as Sums
     from .compiler.operators import Tile as Tile
     from .compiler.operators import Transpose as Transpose
     from .compiler.operators import Where as Where
@@ -93,7 +94,7 @@ _MODULES = {
         "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min",
         "Mul", "MultiHeadAttention", "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
         "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split",
-        "Sub", "Tile", "Transpose", "Where",
+        "Sub", "Sums", "Tile", "Transpose", "Where",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],

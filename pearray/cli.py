@@ -143,7 +143,7 @@ def list_all(json_file: Json = None) -> None:
     configs = [load_config(name).hardware for name in presets()]
     for config in configs:
         memories = ", ".join(f"{name} {size >> 10} KiB" for name, size in config.memories.items())
-        table.add_row(config.name, f"{config.array.kind}, {config.array.operand_bits} bits",
+        table.add_row(config.name, f"{config.array.kind}, {config.arithmetic.operands}",
                       f"{config.array.rows} x {config.array.cols}", str(config.memory.data_width), memories)
     console.print(table)
     workloads = Table("workload", "what it is")
@@ -315,7 +315,6 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
     """
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from .compiler.graph.passes.array import for_array
     from .compiler.kinds import compiler_for
     from .following import follow
     from .sim.engine import ENGINES, require_trace
@@ -344,8 +343,7 @@ def _simulate(workload: "Workload", system: System, engine: str, trace: bool,
         expected = sum(compiler_for(each.config).cycles(each.config, each.program, each.memory)
                        or sum(layer.macs for layer in each.layers) / system.pes for each in programs)
         result = handle.run(workload.inputs, engine, "all" if keep == "all" else None, progress, trace)
-        graph = for_array(handle.graph, system.hardware.key_tile, system.hardware.score_columns)
-        golden = graph.golden(workload.inputs)
+        golden = handle.golden_graph.golden(workload.inputs)
         if workload.following is not None:
             bar.update(task, description="compiling", total=None)
             result, golden = follow(workload.following, system, engine, result, golden, progress)

@@ -11,8 +11,10 @@ import numpy as np
 from .compiler.compile import Unmapped
 from .compiler.compiled import Compiled
 from .compiler.frontends.model import Model
-from .compiler.graph.graph import Graph
+from .compiler.graph.graph import Graph, Node
+from .compiler.graph.host_steps import host_steps
 from .compiler.graph.parts import Part, crossings, parts_of
+from .compiler.graph.passes.array import for_array
 from .compiler.operators import Hosted
 from .compiler.operators.hosted import HostedKind
 from .configuration import System
@@ -109,6 +111,11 @@ class Parts:
         self._handles = {index: Handle(part.graph, self.system, **settings)
                          for index, part in enumerate(self.parts) if not part.on_host}
 
+    @property
+    def golden_graph(self) -> Graph:
+        """The graph as the accelerator and the host compute it; see :attr:`Handle.golden_graph`."""
+        return for_array(self.graph, self.system.hardware.key_tile, self.system.hardware.score_columns)
+
     def programs(self, keep: str = "outputs") -> list[Compiled]:
         """The programs in the order in which they run; see :meth:`Handle.compiled`."""
         return [handle.compiled(keep) for handle in self._handles.values()]
@@ -156,7 +163,10 @@ class Parts:
                            "host between them: give states as inputs of each run")
 
     def write(self, folder: Path, inputs: Mapping[str, np.ndarray]) -> None:
-        """Write the files of each program, the networks of the parts on the host, and ``parts.json``, their order.
+        """Write the files of each program, what the host computes between them, and ``parts.json``, their order.
+
+        A part on the host has steps: files with the tensors of their names, networks or what :class:`.HostFunction`
+        writes, and operators as :mod:`.host_steps` describes them.
 
         Raises
         ------
@@ -169,19 +179,29 @@ class Parts:
             for index, part in enumerate(self.parts):
                 place = folder / f"part-{index}"
                 taken = {name: values[name] for name in part.graph.inputs}
+                described: dict[str, Any] = {"folder": place.name, "on_host": part.on_host,
+                                             "inputs": part.graph.inputs, "outputs": part.graph.outputs}
                 if index in self._handles:
                     self._handles[index].write(place, taken)
                 else:
                     place.mkdir(parents=True, exist_ok=True)
-                    for number, node in enumerate(part.graph.nodes):
-                        if isinstance(node.operator, Hosted):
-                            node.operator.function.write(place / f"{number}.onnx")
+                    described["steps"] = [_written(node, place / str(number))
+                                          for number, node in enumerate(part.graph.nodes)]
                 values |= part.graph.golden(taken)
-                listed.append({"folder": place.name, "on_host": part.on_host, "inputs": part.graph.inputs,
-                               "outputs": part.graph.outputs})
+                listed.append(described)
             (folder / "parts.json").write_text(json.dumps(listed, indent=1) + "\n")
         except OSError as error:
             raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+def _written(node: Node, stem: Path) -> dict[str, Any]:
+    """What the host computes by a node: a file of its own, with the tensors of its names, or an operator."""
+    operator = node.operator
+    if not isinstance(operator, Hosted):
+        return host_steps([node])[0]
+    return {"name": node.name, "file": operator.function.write(stem).name,
+            "inputs": {name: node.inputs[role] for name, role in zip(operator.takes, operator.required, strict=True)},
+            "outputs": {name: node.outputs[role] for name, role in zip(operator.gives, operator.outputs, strict=True)}}
 
 
 def _behind(progress: Callable[[int], None], before: int) -> Callable[[int], None]:

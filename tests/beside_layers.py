@@ -44,7 +44,8 @@ def force(monkeypatch, rng):
             return None
         # Few of those that fit are of some kinds.
         for kind in rng.permutation([lambda plan: plan.flat, lambda plan: plan.stored > plan.cut.channels,
-                                     lambda plan: plan.cut.strip > plan.cut.rows, lambda plan: plan.passed]):
+                                     lambda plan: plan.cut.strip > plan.cut.rows, lambda plan: plan.passed,
+                                     lambda plan: plan.lines > 1, lambda plan: plan.cut.share < plan.problem.cg]):
             if rng.integers(2):
                 fitting = [plan for plan in fitting if kind(plan)] or fitting
         taken.append(fitting[rng.integers(len(fitting))])

@@ -29,6 +29,7 @@ STATES = "hdl/post/test_states.py::test_states[1-7]"
 SOFTMAX = "hdl/post/test_softmax.py"
 LINES = "hdl/post/test_softmax_lines.py"
 ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
+FLOAT_LANES = "hdl/post/test_float_lane.py"
 FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
 FLOAT_SHARES = "hdl/post/test_float_rows.py"
 RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
@@ -248,6 +249,21 @@ BANK = [
     Fault(name="float-less-of-negatives", module="pearray.hdl.arithmetic.floating",
           test="hdl/arithmetic/test_floating.py::test_sums_and_maxima[1]",
           line="a[:-1] > b[:-1]", fault="a[:-1] < b[:-1]"),
+    Fault(name="float-lane-bound-of-the-next", module="pearray.hdl.post.float_lane", test=FLOAT_LANES,
+          line="Mux(below, later.low,", fault="Mux(below, settings.low,"),
+    Fault(name="float-lane-bound-of-no-number", module="pearray.hdl.post.float_lane", test=FLOAT_LANES,
+          line="less_than(settings.high, total)", fault="(total > settings.high)"),
+    Fault(name="float-lane-adds-no-bias", module="pearray.hdl.post.float_lane", test=FLOAT_LANES,
+          line="adder.b.eq(self.bias)", fault="adder.b.eq(0)"),
+    Fault(name="float-pieces-end-within-a-tile", module="pearray.compiler.systolic.layer",
+          test="compiler/systolic/test_floats.py::test_first_weights_in_pieces_change_no_sum",
+          line="if not layer.is_ordered:", fault="if True:"),
+    Fault(name="float-groups-share-tiles", module="pearray.compiler.systolic.forms",
+          test="compiler/systolic/test_floats.py::test_infinities_stay_where_they_are",
+          line="problem if config.has_floats else _joined(", fault="_joined("),
+    Fault(name="float-one-is-the-least-number", module="pearray.compiler.systolic.forms",
+          test="compiler/systolic/test_floats.py::test_programs_equal_golden[linear_grad-bfloat16]",
+          line="np.full(count, config.arithmetic.one)", fault="np.full(count, 1)"),
     Fault(name="average-state-of-the-command-before", module="pearray.hdl.post.average", test=AVERAGES,
           line="first_tile & ~command.resume", fault="0"),
     Fault(name="average-tiles-do-not-wait-for-sums", module="pearray.hdl.post.average", test=AVERAGES,

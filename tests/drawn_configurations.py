@@ -53,7 +53,8 @@ def _systolic(rng: np.random.Generator, number: int) -> Config:
         return int(rng.choice(factors))
 
     memories = (least * times(1, 2, 8, 64), least * times(1, 2, 8, 64),
-                max(least, _power(cols * sums) * times(1, 2, 16)), max(16, _power(cols) * times(1, 8)),
+                max(least, 2 * _power(lanes * sums), _power(cols * sums) * times(1, 2, 16)),
+                max(16, _power(cols) * times(1, 8)),
                 max(4, _power(rows) * times(1, 2, 8)))
     have = rng.choice(["all", "some", "none"])
     functions = random_functions(rng) if have == "some" else dict.fromkeys(FUNCTIONS, int(have == "all"))

@@ -8,7 +8,6 @@ from amaranth.sim import Simulator
 
 from pearray.golden import requantise as golden
 from pearray.hdl.post.engine import Post as Engine
-from pearray.hdl.post.engine import output_banks
 from pearray.hdl.post.pairs import pair_words
 from pearray.hdl.post.parameters import WordPort
 from pearray.hdl.row_stationary.config import GlobalBuffer, ProcessingElement, RowStationaryConfig
@@ -78,7 +77,7 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
     ]
     top.d.sync += late.eq(read.data)
 
-    banks = output_banks(target)
+    banks = target.output_banks
     written = np.full(OUTPUT_BYTES, -1)
     seen = {"done": [], "writes": [], "reads": 0, "groups": 0, "output_writes": 0, "first_read": None,
             "cycle": 0, "shifts": []}
@@ -157,7 +156,7 @@ def expected_bytes(target, sums, memories, commands):
         transposed = c.get("transposed", 0)
         per_row, apart = cols // lanes, size
         if transposed:
-            per_row, apart = c["last_group"] + 1, c["lane_lines"] * output_banks(target) + size
+            per_row, apart = c["last_group"] + 1, c["lane_lines"] * target.output_banks + size
         window, kind = c.get("reduce", 0) + 1, f"<{'u' if c.get('reduce_unsigned') else 'i'}{target.operand_bytes}"
         greatest = {}
         for n, row, s in np.ndindex(c["n_count"], c["m_count"], per_row):

@@ -46,7 +46,8 @@ def test_the_page_is_what_is_computed(models, image_models, text):
 
 def test_image_networks_are_those_of_the_lecture(image_models, text):
     """A network of other shapes, or a run with mismatches, would stand beside the deck's numbers like theirs."""
-    for line, printed in zip(_lines(text, image_models.HEADING), image_models.NETWORKS.values(), strict=True):
+    for line, (name, _) in zip(_lines(text, image_models.HEADING), image_models.RUNS, strict=True):
+        printed = image_models.NETWORKS[name]
         cells = line.split(" | ")
         assert cells[-2].startswith("0 of ")
         for count, told in ((cells[3], printed.weights), (cells[5], printed.macs)):

@@ -1,11 +1,25 @@
 """Which arithmetic an accelerator has, and which the operators of a graph need."""
 
+from ...hdl.arithmetic.float_formats import FloatFormat
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
-from ..operators import Contraction, FixedPoint, Operator
+from ..operators import (
+    Contraction,
+    Conv2d,
+    Conv2dGrad,
+    FixedPoint,
+    Gemm,
+    Linear,
+    LinearGrad,
+    MatMul,
+    Operator,
+    Products,
+    Reshape,
+    Transpose,
+)
 from .graph import Graph
 
-__all__ = ["check_fixed_point", "check_integers"]
+__all__ = ["check_fixed_point", "check_floats", "check_integers"]
 
 
 def check_integers(graph: Graph, config: Config) -> None:
@@ -15,6 +29,32 @@ def check_integers(graph: Graph, config: Config) -> None:
             raise PearrayError(
                 f"{graph.where(node)}requant must be None or a Requant on a {config.array.kind} array of "
                 f"{config.array.operand_bits} bits, not a FixedPoint, which needs an array of 16-bit fixed point")
+
+
+#: What arrays of floats compute, and what only names tensors anew.
+_FLOATS = Conv2d, Conv2dGrad, Gemm, Linear, LinearGrad, MatMul, Products
+_VIEWS = Reshape, Transpose
+
+
+def check_floats(graph: Graph, config: Config, form: FloatFormat) -> None:
+    """Check that an accelerator of floats computes every operator of a graph, of operands of its format."""
+    array = f"a {config.array.kind} array of {form.name}"
+    for node in graph.nodes:
+        operator, inputs = node.operator, graph.typed(node.inputs)
+        if not isinstance(operator, (*_FLOATS, *_VIEWS)):
+            allowed = ", ".join(each.__name__ for each in _FLOATS if each is not Products)
+            raise PearrayError(f"{graph.where(node)}operator must be one of {allowed} on {array}, not {operator.kind}")
+        if isinstance(operator, _VIEWS):
+            continue
+        for role in operator.required:
+            if inputs[role].dtype.name != form.name:
+                raise PearrayError(f"{graph.where(node)}{role} must be of type {form.name} on {array}, "
+                                   f"not {inputs[role].dtype}")
+        for role in operator.optional:
+            name = node.inputs.get(role)
+            if name is not None and name not in graph.constants and inputs[role].dtype.name != "float32":
+                raise PearrayError(f"{graph.where(node)}{role} must be of type float32 on {array} where it is no "
+                                   f"constant, not {inputs[role].dtype}")
 
 
 def check_fixed_point(graph: Graph, config: Config) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ...hdl.arithmetic.floating import FloatArithmetic
 from ...hdl.errors import PearrayError
+from ...hdl.post.float_lane import BOUND
 from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
@@ -116,12 +118,22 @@ class Context:
     def _item(self, name: str) -> int:
         """Bytes of an element in memory."""
         dtype, config = self.graph.tensors[name].dtype, self.config
+        if isinstance(config.arithmetic, FloatArithmetic):
+            return self._float_item(name, config.arithmetic)
         if dtype.name in ("int32", "int64"):
             return 4 if dtype.itemsize == 4 and config.sum_bytes == 4 else config.sum_bytes
         if dtype.itemsize > config.operand_bytes or dtype.kind not in "iu":
             raise PearrayError(f"{self.graph.named(name)} must be of an integer type of at most "
                                f"{config.operand_bytes * 8} bits for this accelerator, not {dtype}")
         return config.operand_bytes
+
+    def _float_item(self, name: str, arithmetic: FloatArithmetic) -> int:
+        """Bytes of an element of floats in memory: of an operand, or of a sum."""
+        dtype, form = self.graph.tensors[name].dtype, arithmetic.format.name
+        if dtype.name not in (form, "float32"):
+            raise PearrayError(f"{self.graph.named(name)} must be of type {form} or float32 for this accelerator, "
+                               f"not {dtype}")
+        return arithmetic.operand_bytes if dtype.name == form else arithmetic.sum_bytes
 
     def rows_apart(self, node: Node, role: str) -> PearrayError:
         """What to raise if rows of heads of an operand, or of what is made, stand in no way that strides tell."""
@@ -178,6 +190,8 @@ class Context:
     def _check_made(self, node: Node, name: str) -> None:
         """Check that what a node before makes fits the array, whose operands may be narrower than a byte or two."""
         tensor = self.graph.tensors[name]
+        if self.config.has_floats:
+            return
         made = stored_range(self.graph, name)
         if made is None or self.config.arithmetic.bits == 8 * tensor.dtype.itemsize:
             return
@@ -187,7 +201,9 @@ class Context:
                                f"operand of this accelerator, not to {made[0]}..{made[1]}; see Requant's clamp")
 
     def fits(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Check that constant operands fit the array."""
+        """Check that constant operands fit the array; those of floats are their bits from now on."""
+        if self.config.has_floats:
+            return self.config.arithmetic.to_memory(values, self.config.operand_bytes)
         check_range(name, values, *self._limits(values.dtype))
         return values
 
@@ -280,23 +296,60 @@ def tflite_entry(multiplier: int, shift: int) -> np.ndarray:
     return np.array([multiplier | (-shift & 63) << 32], np.uint64)
 
 
+def _bias_of(context: Context, node: Node[Any], channels: int) -> np.ndarray | View | None:
+    """Biases of a contraction of `channels` outputs; those of floats are bits."""
+    role = node.operator.roles[2]
+    if role not in node.inputs:
+        return None
+    name = node.inputs[role]
+    value = context.constant(name)
+    if value is not None:
+        if context.config.has_floats:
+            value = value.astype(np.float32).view(np.int32)
+        if value.size == channels:
+            check_range(f"{node.name}: {role}", value, -(1 << 31), (1 << 31) - 1)
+            return value.reshape(-1)
+    if name not in context.located:
+        assert value is not None
+        context.locate(name, bias=True, value=value)
+    buffer = context.located[name].buffer
+    return View.rows(buffer, "wc", (buffer.size // channels, channels))
+
+
+def _float_finish(context: Context, node: Node[Any], bias: np.ndarray | View | None) -> Finish:
+    """Post-processing of float32 sums, which stay as they are, or are rounded to the operands' format."""
+    activation, form = node.operator.activation, context.graph.tensors[node.inputs[node.operator.roles[0]]].dtype
+    if node.operator.requant is not None:
+        if activation not in (None, "relu"):
+            raise PearrayError(f"{context.graph.where(node)}activation must be None or 'relu' for float32 outputs of "
+                               f"this accelerator, not {activation!r}")
+        return Finish(bias=bias, relu=activation == "relu")
+    bounds: tuple[float | None, float | None] = (None, None)
+    if activation == "relu":
+        bounds = 0.0, None
+    elif activation is not None:
+        name, *values = activation if isinstance(activation, tuple) else (activation,)
+        if name != "clip":
+            raise PearrayError(f"{context.graph.where(node)}activation must be None, 'relu' or ('clip', low, high) on "
+                               f"an array of floats, not {activation!r}")
+        bounds = values[0], values[1]
+    low, high = (0 if bound is None else _bound(context, bound, form) for bound in bounds)
+    return Finish(Rounding.ONNX, 0, low, high, bias=bias)
+
+
+def _bound(context: Context, bound: float, form: np.dtype) -> int:
+    """Field of a POST for a bound, rounded to the operands' format; its sign says that there is one."""
+    with np.errstate(over="ignore"):
+        [bits] = context.config.arithmetic.to_memory(np.array([bound], np.float32).astype(form),
+                                                     context.config.operand_bytes).tolist()
+    return int(bits) - BOUND
+
+
 def finish_of(context: Context, node: Node[Any], channels: int) -> Finish:
     """Post-processing of a contraction of `channels` outputs; a bias that is no constant gets its place."""
-    operator = node.operator
-    bias: np.ndarray | View | None = None
-    role = operator.roles[2]
-    if role in node.inputs:
-        name = node.inputs[role]
-        value = context.constant(name)
-        if value is not None and value.size == channels:
-            check_range(f"{node.name}: {role}", value, -(1 << 31), (1 << 31) - 1)
-            bias = value.reshape(-1)
-        else:
-            if name not in context.located:
-                assert value is not None
-                context.locate(name, bias=True, value=value)
-            buffer = context.located[name].buffer
-            bias = View.rows(buffer, "wc", (buffer.size // channels, channels))
+    operator, bias = node.operator, _bias_of(context, node, channels)
+    if context.config.has_floats:
+        return _float_finish(context, node, bias)
     x_dtype = context.graph.tensors[node.inputs[operator.roles[0]]].dtype
     requant = operator.requant
     if not isinstance(requant, Requant):

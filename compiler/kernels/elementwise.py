@@ -15,7 +15,7 @@ from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index,
 from .layout import Layout
 from .views import Axis, Buffer, View
 
-__all__ = ["clamped", "elementwise", "whole"]
+__all__ = ["clamped", "columns_of", "elementwise", "whole"]
 
 #: Indices of a row of pixels.
 _ROW = {"w": Index({"q": 1}), "c": Index({"c": 1})}
@@ -68,9 +68,12 @@ def _is_unsigned(context: Context, node: Node, role: str, combine: str) -> bool:
 
 def _columns(buffer: Buffer, width: int) -> int:
     """Elements of a row that waste the fewest of the sums of which rows have `width`, where all channels are alike."""
-    if buffer.columns % width == 0:
-        return buffer.columns
-    divisors = [each for each in range(1, min(buffer.size, 32 * width) + 1) if buffer.size % each == 0]
+    return buffer.columns if buffer.columns % width == 0 else columns_of(buffer.size, width)
+
+
+def columns_of(size: int, width: int) -> int:
+    """Of so many elements those of a row, of which each has as many, that waste the fewest of `width` sums at once."""
+    divisors = [each for each in range(1, min(size, 32 * width) + 1) if size % each == 0]
     return min(divisors, key=lambda each: (-(-each // width) * width / each, each))
 
 

@@ -36,7 +36,7 @@ def gemm(context: Context, node: Node[MatrixProduct]) -> list[Kernel]:
         b = row_major(context, node, b_role, "mc" if operator.trans_b else "cm")
         w, n = Access(b, {"c": Index({"c": 1}), "m": Index({"m": 1})}, **fields[1]), b.size("m")
     finish, a = finish_of(context, node, n), replace(a, outside=operator.zero_points[0])
-    return [matrix_product(node, Access(a, {}, **fields[0]), w, context.result(node), finish)]
+    return [replace(matrix_product(node, Access(a, {}, **fields[0]), w, context.result(node), finish), numbers=order)]
 
 
 def matrix_product(node: Node, a: Access, w: Access | Constant, result: Buffer, finish: Finish) -> Contraction:

@@ -292,9 +292,9 @@ class Kernel:
             for corner in product((0, 1), repeat=len(access.view.axes)):
                 at = access.view.element(**{axis.name: side * (axis.size - 1)
                                             for axis, side in zip(access.view.axes, corner, strict=True)})
-                if not 0 <= at < access.view.buffer.size:
-                    raise PearrayError(f"{self.name}: view {access.view} leaves its buffer of "
-                                       f"{access.view.buffer.size} elements")
+                size = access.view.buffer.size * access.view.parts
+                if not 0 <= at < size:
+                    raise PearrayError(f"{self.name}: view {access.view} leaves its buffer of {size} elements")
             for axis in access.view.axes:
                 index = access.indices.get(axis.name, Index({}))
                 first, last = index.span(self.ranks)
@@ -319,9 +319,16 @@ class Kernel:
 
 @dataclass(kw_only=True, eq=False)
 class Contraction(Kernel):
-    """Sums of products."""
+    """Sums of products.
+
+    Parameters
+    ----------
+    numbers : ndarray or None
+        Numbers that the operator gives the elements of rank c, where they stand in another order.
+    """
 
     terms: tuple[Product, ...]
+    numbers: np.ndarray | None = None
 
 
 @dataclass(kw_only=True, eq=False)

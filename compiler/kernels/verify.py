@@ -78,7 +78,9 @@ class Written:
                 first, last = max(least, 0), min(greatest, last)
             sizes.append(max(last - first + 1, 0))
             start += first * axis.stride
-        written = as_strided(self._mask(view.buffer)[start:], sizes, [axis.stride for axis in view.axes])
+        mask = self._mask(view.buffer)
+        mask = np.repeat(mask, view.parts) if view.is_bytes else mask
+        written = as_strided(mask[start:], sizes, [axis.stride for axis in view.axes])
         return bool(written.all())
 
     def _write(self, kernel: Kernel) -> None:

@@ -116,12 +116,15 @@ class View:
         Element of the buffer at which all indices are zero.
     outside : int
         What elements read as whose index lies outside an axis: padding.
+    is_bytes : bool
+        Whether its elements are the bytes of those of the buffer, the lowest first.
     """
 
     buffer: Buffer
     axes: tuple[Axis, ...]
     offset: int = 0
     outside: int = 0
+    is_bytes: bool = False
 
     @classmethod
     def rows(cls, buffer: Buffer, names: Sequence[str], sizes: Sequence[int], outside: int = 0) -> "View":
@@ -159,14 +162,35 @@ class View:
         return self.buffer.name
 
     @property
+    def item(self) -> int:
+        """Bytes of an element."""
+        return 1 if self.is_bytes else self.buffer.item
+
+    @property
+    def parts(self) -> int:
+        """Elements that one of the buffer is read as."""
+        return self.buffer.item // self.item
+
+    @property
     def address(self) -> int:
         """First byte of the element at which all indices are zero."""
-        return self.buffer.address + self.offset * self.buffer.item
+        return self.buffer.address + self.offset * self.item
 
     @property
     def is_whole(self) -> bool:
         """Whether it has as many elements as the buffer."""
-        return prod(axis.size for axis in self.axes) == self.buffer.size
+        return prod(axis.size for axis in self.axes) == self.buffer.size * self.parts
+
+    def span(self, first: int, end: int) -> tuple[Buffer, int, int]:
+        """Elements of the buffer that those from `first` to `end` lie in."""
+        return self.buffer, first // self.parts, -(-end // self.parts)
+
+    def as_bytes(self) -> "View":
+        """The bytes of its elements, those of one side by side along its last axis."""
+        parts = self.buffer.item
+        *outer, last = (replace(axis, stride=axis.stride * parts) for axis in self.axes)
+        return replace(self, axes=(*outer, Axis(last.name, last.size * parts, 1)), offset=self.offset * parts,
+                       is_bytes=True)
 
     def part(self, name: str, first: int, size: int, step: int = 1) -> "View":
         """View of some elements along an axis."""
@@ -192,7 +216,7 @@ class View:
         """Elements of the buffer from index `first` to `end` of an axis on, with all of the axes inside it."""
         step = self.stride(name)
         rest = sum((axis.size - 1) * axis.stride for axis in self.axes if axis.stride < step)
-        return self.buffer, self.offset + first * step, self.offset + (end - 1) * step + rest + 1
+        return self.span(self.offset + first * step, self.offset + (end - 1) * step + rest + 1)
 
     def is_dense(self, *names: str) -> bool:
         """Whether elements along these axes, outermost first, follow one another at the stride of the last."""

@@ -1,18 +1,19 @@
 """Operators that contract, matrix products and convolutions: their operands, sums, and how these become outputs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...golden import fixed_point, floating, integer
+from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .activation import Activation, activation_bounds, activation_table, check_activation, float_activation
 from .channelwise import look_up
 from .fields import Count, Flag, Offsets, Pair, Sides, check_size, check_stored
-from .operator import Operator, Quantisation, Spec, Typed, sum_bits, sum_dtype
+from .operator import Operator, Quantisation, Spec, Typed, one_order, sum_bits, sum_dtype
 from .requant import FixedPoint, Requant, Sums
 
 __all__ = ["Contraction", "Conv2d", "ConvTranspose2d", "Gemm", "Linear", "MatrixProduct", "Windowed"]
@@ -32,14 +33,19 @@ class Contraction(Operator):
     ----------
     requant : Requant, Sums or FixedPoint, optional
         How sums become outputs; without it the sums are the output, int32 for 8-bit operands and
-        int64 for wider ones, as they are with Sums, which has zero points of operands. Float operands take no
-        requantisation. Fixed point says how products and sums are cut as well, for int16 operands.
+        int64 for wider ones, as they are with Sums, which has zero points of operands. Sums of floats are
+        float32, and rounded to the operands' type without it. Fixed point says how products and sums are cut as well,
+        for int16 operands.
     activation
         What follows requantisation; None or "relu" for sums and in fixed point.
+    order : sequence of ndarray, optional
+        Numbers of the products of a sum that an array of floats adds up at a time, in turn; see
+        :mod:`.golden.floating`. A compiled graph has that of its accelerator; alone all are added one after another.
     """
 
     requant: Requant | Sums | FixedPoint | None = None
     activation: Activation = None
+    order: Any = field(default=None, repr=False)
 
     # The activations, the weights and the bias.
     required = ("x", "w")
@@ -81,28 +87,34 @@ class Contraction(Operator):
         kinds = {role: np.dtype(tensor.dtype) for role, tensor in tensors.items() if tensor is not None}
         a, b, c = self.roles
         for role in (a, b):
-            if kinds[role].name not in _INTEGERS and kinds[role].kind != "f":
+            if kinds[role].name not in _INTEGERS and not is_float(kinds[role]):
                 raise PearrayError(f"{role} must be of type {', '.join(_INTEGERS)} or float, not {kinds[role]}")
             shape = tuple(tensors[role].shape)
             if len(shape) != self.rank or 0 in shape:
                 raise PearrayError(f"{role} must have {self.rank} dimensions of at least 1, not shape {shape}")
-        is_float = kinds[a].kind == "f"
-        if is_float != (kinds[b].kind == "f") or kinds[a].itemsize != kinds[b].itemsize:
+        has_floats = is_float(kinds[a])
+        if has_floats and kinds[b] != kinds[a]:
+            raise PearrayError(f"{b} must be of the type of {a} ({kinds[a]}), not {kinds[b]}")
+        if has_floats != is_float(kinds[b]) or kinds[a].itemsize != kinds[b].itemsize:
             raise PearrayError(f"{b} must be as wide as {a} ({kinds[a]}), not {kinds[b]}")
         if isinstance(self.requant, FixedPoint):
             for role, kind in kinds.items():
                 if kind != np.int16:
                     raise PearrayError(f"{role} must be of type int16 in fixed point, not {kind}")
-        elif is_float and self.requant is not None:
-            raise PearrayError(f"requant must be None for {a} of type {kinds[a]}")
-        elif not is_float and c in kinds and kinds[c].name not in ("int32", "int64"):
+        elif has_floats and self.requant not in (None, Sums()):
+            raise PearrayError(f"requant must be None, for outputs of the type of {a} ({kinds[a]}), or Sums(), for "
+                               f"float32, not {self.requant!r}")
+        elif has_floats:
+            if c in kinds and not (is_float(kinds[c]) and kinds[c].itemsize <= 4):
+                raise PearrayError(f"{c} must be of type float32, or a shorter float, not {kinds[c]}")
+        elif c in kinds and kinds[c].name not in ("int32", "int64"):
             raise PearrayError(f"{c} must be of type int32, not {kinds[c]}")
 
     def _dtype(self, x: np.dtype, w: np.dtype, channels: int) -> np.dtype:
         """Type of the output for operands of types x and w, after checking what follows the sums."""
         requant = self.requant
-        if x.kind == "f":
-            return x
+        if is_float(x):
+            return x if self.requant is None else np.dtype(np.float32)
         if isinstance(requant, FixedPoint):
             return np.dtype(np.int16)
         for role, zero_point, kind in zip(self.roles, self.zero_points, (x, w), strict=False):
@@ -156,8 +168,9 @@ class Contraction(Operator):
 
     def outputs_of(self, sums: np.ndarray, x_dtype: Any) -> np.ndarray:
         """Outputs that sums of the products of activations of a type become, biases included."""
-        if sums.dtype.kind == "f":
-            return float_activation(self.activation, sums)
+        if is_float(sums.dtype):
+            y = float_activation(self.activation, sums)
+            return y if self.requant is not None else floating.rounded(y, x_dtype)
         if not isinstance(self.requant, Requant):
             sums = np.maximum(sums, 0) if self.activation == "relu" else sums
             return sums if isinstance(self.requant, FixedPoint) else sums.astype(sum_dtype(x_dtype))
@@ -168,12 +181,16 @@ class Contraction(Operator):
     def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         raise NotImplementedError
 
+    def in_order(self, orders: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> Operator:
+        """The same whose products are added in an order, which all its kernels have."""
+        return replace(self, order=one_order(self, orders["y"]))
+
     def _arithmetic(self, dtype: np.dtype, names: str = "xw") -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors: `names` are the operands'."""
         if isinstance(self.requant, FixedPoint):
             return fixed_point, {"shift": self.requant.shift}
-        if dtype.kind == "f":
-            return floating, {}
+        if is_float(dtype):
+            return floating, {"tile": self.order}
         zeros = {f"{name}_zero_point": zero for name, zero in zip(names, self.zero_points, strict=True)}
         return integer, {**zeros, "acc_bits": sum_bits(dtype)}
 
@@ -327,7 +344,7 @@ class ConvTranspose2d(Windowed, Contraction):
         return n, per_group * self.groups, p, q
 
     def _sums(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-        if x.dtype.kind == "f":
+        if is_float(x.dtype):
             raise PearrayError(f"x must be of an integer type for ConvTranspose2d, not {x.dtype}")
         _, given = self._arithmetic(x.dtype)
         return integer.conv_transpose2d(x, w, b, output_padding=self.output_padding, **self.window, **given)

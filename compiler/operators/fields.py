@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from ...golden.tensors import float_type, is_float
 from ...hdl.errors import PearrayError
 
 __all__ = [
@@ -50,7 +51,7 @@ def array(name: str, value: Any, allowed: str, kinds: str = "iuf") -> np.ndarray
         found = None if np.ma.is_masked(value) else whole_bytes(np.asarray(plain))
     except Exception:  # What a user's own object raises when it is asked for its numbers can be anything.
         found = None
-    if found is None or found.dtype.kind not in kinds:
+    if found is None or not (found.dtype.kind in kinds or ("f" in kinds and is_float(found.dtype))):
         raise PearrayError(f"{name} must be {allowed}, not {value!r}")
     return found
 
@@ -209,10 +210,10 @@ def storage_dtype(value: Any) -> np.dtype | None:
 def number_type(name: str, value: Any) -> np.dtype:
     """Return a type of numbers that a user named."""
     try:
-        found = np.dtype(np.void if value is None else value)
+        found = np.dtype(np.void) if value is None else float_type(value) if isinstance(value, str) else np.dtype(value)
     except TypeError:
         found = np.dtype(np.void)
-    if found.kind not in "iufb":
+    if found.kind not in "iufb" and not is_float(found):
         raise PearrayError(f"{name} must be a type of numbers such as 'int8', not {value!r}")
     return found
 

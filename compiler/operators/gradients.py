@@ -1,23 +1,34 @@
 """Gradients of matrix products and convolutions."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ...golden import gradients, integer_gradients
+from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .contractions import Contraction, Conv2d, Linear, Windowed
-from .operator import Operator, Spec, Typed, sum_bits
+from .operator import Operator, Spec, Typed, one_order, sum_bits
+from .requant import Sums
 
 __all__ = ["Conv2dGrad", "LinearGrad"]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Gradient(Operator):
     """Gradients of an operator with inputs x and w, from its inputs and the gradient dy of its output.
 
-    Those of integers are sums, int32 for 8-bit operands and int64 for wider ones.
+    They are sums: int32 for 8-bit operands, int64 for wider integers, float32 for floats.
+
+    Parameters
+    ----------
+    order : mapping of str to Any, optional
+        For each gradient, the order in which an array of floats adds its products; see :attr:`.Contraction.order`.
     """
+
+    order: Any = field(default=None, repr=False)
 
     required = ("x", "w", "dy")
     outputs = ("dx", "dw", "db")
@@ -31,29 +42,37 @@ class _Gradient(Operator):
     def _types(self, x: Typed, w: Typed, dy: Typed) -> list[Spec]:
         shape, dtype = self.forward.infer({"x": x, "w": w})["y"]
         kind, own = np.dtype(x.dtype), np.dtype(dy.dtype)
-        if (own.kind == "f") != (kind.kind == "f") or own.kind not in "iuf" or own.itemsize != kind.itemsize:
+        if is_float(own) and is_float(kind) and own != kind:
+            raise PearrayError(f"dy must be of the type of x ({kind}), not {own}")
+        if is_float(own) != is_float(kind) or (own.kind not in "iu" and not is_float(own)) or (
+                own.itemsize != kind.itemsize):
             raise PearrayError(f"dy must be as wide as x ({kind}), not {own}")
         if tuple(dy.shape) != shape:
             raise PearrayError(f"dy must have shape {shape}, as the output has, not {tuple(dy.shape)}")
         return [(tuple(x.shape), dtype), (tuple(w.shape), dtype), ((shape[1],), dtype)]
 
-    @staticmethod
-    def _arithmetic(dtype: np.dtype) -> tuple[Any, dict[str, int]]:
+    def in_order(self, orders: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> Operator:
+        """The same whose products are added in an order: one for each gradient, of dx one for each kernel."""
+        return replace(self, order={role: [*each] if role == "dx" and len(each) > 1 else one_order(self, each)
+                                    for role, each in orders.items()})
+
+    def _arithmetic(self, dtype: np.dtype) -> tuple[Any, dict[str, Any]]:
         """Golden models for operands of a type, and what those take besides tensors."""
-        return (gradients, {}) if dtype.kind == "f" else (integer_gradients, {"acc_bits": sum_bits(dtype)})
+        return (gradients, {"tile": self.order}) if is_float(dtype) else (
+            integer_gradients, {"acc_bits": sum_bits(dtype)})
 
     def _macs(self, x: Typed, w: Typed, dy: Typed) -> int:
         return 2 * self.forward.macs({"x": x, "w": w})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LinearGrad(_Gradient):
     """Gradients of :class:`Linear`: x (N, in), w (out, in), dy (N, out) give dx, dw and db (out,)."""
 
     @property
     def forward(self) -> Linear:
         """Do as :attr:`_Gradient.forward`."""
-        return Linear()
+        return Linear(requant=Sums())
 
     def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         model, given = self._arithmetic(x.dtype)
@@ -70,7 +89,7 @@ class Conv2dGrad(Windowed, _Gradient):
     @property
     def forward(self) -> Conv2d:
         """Do as :attr:`_Gradient.forward`."""
-        return Conv2d(**self.window)
+        return Conv2d(requant=Sums(), **self.window)
 
     def _compute(self, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         model, given = self._arithmetic(x.dtype)

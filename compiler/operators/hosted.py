@@ -44,8 +44,8 @@ class HostFunction(Protocol):
     def __call__(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
         """Tensors made of tensors, by name."""
 
-    def write(self, path: Path) -> None:
-        """Write it as a file that its runtime reads."""
+    def write(self, stem: Path) -> Path:
+        """Write it as a file, whose name but for the ending is given; return its path."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """What every operator has: roles of its tensors, shape inference, a golden model and a price."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +9,7 @@ import numpy as np
 from ...hdl.errors import PearrayError
 from .fields import check_size
 
-__all__ = ["Operator", "Part", "Quantisation", "Spec", "Typed", "check_position", "sum_bits", "sum_dtype"]
+__all__ = ["Operator", "Part", "Quantisation", "Spec", "Typed", "check_position", "one_order", "sum_bits", "sum_dtype"]
 
 #: Shape and type of a tensor.
 Spec = tuple[tuple[int, ...], np.dtype]
@@ -146,6 +146,13 @@ class Operator:
         """
         return self
 
+    def in_order(self, orders: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> "Operator":
+        """The same as an array computes it whose sums depend on the order of additions.
+
+        That is told of each kernel by the role of what it makes.
+        """
+        raise NotImplementedError(f"{self.kind} has no order of additions")
+
     def parts(self, tensors: "Mapping[str, Typed]") -> list[Part]:
         """Operators that compute it one after another, for inputs that fit; none if it is none of parts."""
         return []
@@ -205,6 +212,14 @@ class Operator:
 
     def _macs(self, *args: Any, **tensors: Any) -> int:
         return 0
+
+
+def one_order(operator: Operator, orders: Sequence[Sequence[np.ndarray]]) -> Sequence[np.ndarray]:
+    """The order of additions that all kernels of an operator have."""
+    first, *others = orders
+    if any(len(each) != len(first) or not all(map(np.array_equal, each, first)) for each in others):
+        raise AssertionError(f"kernels of one {operator.kind} add in different orders")
+    return first
 
 
 def check_position(name: str, value: np.ndarray, most: int) -> None:

@@ -1,5 +1,6 @@
 """Order of all steps, and what stays on chip: whole tensors, and strips of those between the layers of a chain."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ..program import Program
 from ..residency import NEVER, Arrangement, Price, Search
 from ..steps import Step, all_of
 from ..timing.latencies import UnendingError
+from .alternate import Turns, pairs
 from .layer import Layer
 from .schedule import schedule
 from .steps import ContractionStep
@@ -30,6 +32,16 @@ _LONGEST, _TRIES = 4, 6
 
 #: Steps of programs that are timed for all of this, which bounds the time it takes; and programs in any case.
 _MOST_STEPS, _LEAST_TRIES = 8_000, 3
+
+#: Share of a program's cycles that layers must spare by turns: what each takes can't be told then.
+_WORTH = 0.005
+
+
+#: Steps of stages that have been lowered anew, by the identity of these.
+_Made = dict[int, list[ContractionStep]]
+
+#: Steps of two stages.
+_Both = tuple[list[ContractionStep], list[ContractionStep]]
 
 
 class _Cut(NamedTuple):
@@ -172,6 +184,44 @@ class _Arranger:
                 steps += stage.steps
         return steps
 
+    def by_turns(self, steps: Sequence[Step], kept: Collection[Buffer], made: Collection[int],
+                 plan: MemoryPlan) -> tuple[_Made, list[Step]]:
+        """Steps of layers that take turns, and all of these; of none if turns make the program no faster.
+
+        Layers that have been `made` anew, or between which a tensor is `kept`, go on one behind the other.
+        """
+        chosen: list[Turns] = []
+        names = Counter(stage.problem.name for stage in self._stages)
+        for turns in pairs(self._config, self._timing, self._stages):
+            if (turns.between in kept or turns.between in self._wanted
+                    or any(id(stage) in made or names[stage.problem.name] > 1
+                           or any(stage in other.stages for other in chosen) for stage in turns.stages)):
+                continue
+            if turns.choose(lambda some: self.search.price(some, []).cycles) > 0:
+                chosen.append(turns)
+        if not chosen:
+            return {}, list(steps)
+        before = self.search.price(steps, kept)
+        found = self._turned(steps, [(turns, turns.lowered(MemoryPlan(keep=False))) for turns in chosen])
+        if self.search.price(found, kept).cycles > (1 - _WORTH) * before.cycles:
+            return {}, list(steps)
+        for turns in chosen:
+            for stage in turns.stages:
+                plan.unpack(stage.problem.name)
+        lowered = [(turns, turns.lowered(plan)) for turns in chosen]
+        anew = {id(stage): own for turns, both in lowered for stage, own in zip(turns.stages, both, strict=True)}
+        return anew, self._turned(steps, lowered)
+
+    @staticmethod
+    def _turned(steps: Sequence[Step], lowered: Sequence[tuple[Turns, _Both]]) -> list[Step]:
+        """Steps with those of layers that take turns in the place of theirs."""
+        inside = {id(step) for turns, _ in lowered for stage in turns.stages for step in stage.steps}
+        firsts = {id(turns.stages[0].steps[0]): turns.steps(*both) for turns, both in lowered}
+        found: list[Step] = []
+        for step in steps:
+            found += firsts.get(id(step), [] if id(step) in inside else [step])
+        return found
+
 
 def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stages: Sequence[Stage],
             layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
@@ -195,36 +245,44 @@ def arrange(config: SystolicConfig, timing: MemoryTiming, plan: MemoryPlan, stag
     search = arranger.search
     usual = search.price(order.steps, [])
     price, kept = search.most(order.steps, usual)
-    cuts = arranger.cuts(kept)
+    cuts, made = arranger.cuts(kept), _Made()
     while cuts:
         steps = arranger.spliced(cuts, [cut.steps(MemoryPlan(keep=False)) for cut in cuts])
         between = [buffer for cut in cuts for buffer in cut.chain.between]
         found, held = search.most(steps, usual, between)
         if found.cycles <= usual.cycles and found.total < price.total:
             kept = held
-            order = _cut(arranger, cuts, plan, stages, layers)
+            made, steps = _cut(arranger, cuts, plan)
+            order = Arrangement(_anew(stages, layers, made), steps)
             break
         cuts.pop()
+    again, steps = arranger.by_turns(order.steps, kept, made, plan)
+    if again:
+        order = Arrangement(_anew(stages, layers, made | again), steps)
     return order.renewed(search.arranged(order.steps, kept))
 
 
-def _cut(arranger: _Arranger, cuts: Sequence[_Cut], plan: MemoryPlan, stages: Sequence[Stage],
-         layers: Sequence[Sequence[Step]]) -> Arrangement:
-    """Cut chains for good."""
+def _cut(arranger: _Arranger, cuts: Sequence[_Cut], plan: MemoryPlan) -> tuple[_Made, list[Step]]:
+    """Cut chains for good: steps of stages, and of all."""
     strips = []
     for cut in cuts:
         for stage in cut.chain.stages:
             plan.unpack(stage.problem.name)
         strips.append(cut.steps(plan))
-    made = {id(stage): each for cut, found in zip(cuts, strips, strict=True)
+    made = {id(stage): [step for strip in each for step in strip] for cut, found in zip(cuts, strips, strict=True)
             for stage, each in zip(cut.chain.stages, found, strict=True)}
+    return made, arranger.spliced(cuts, strips)
+
+
+def _anew(stages: Sequence[Stage], layers: Sequence[Sequence[Step]], made: _Made) -> list[list[Step]]:
+    """Steps of each layer, those `made` anew of stages by their identity."""
     found, at = [], 0
     for layer in layers:
         own: list[Step] = []
         left = len(layer)
         while left > 0:
             stage = stages[at]
-            own += [step for strip in made[id(stage)] for step in strip] if id(stage) in made else stage.steps
+            own += made.get(id(stage), stage.steps)
             left, at = left - len(stage.steps), at + 1
         found.append(own)
-    return Arrangement(found, arranger.spliced(cuts, strips))
+    return found

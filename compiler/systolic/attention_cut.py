@@ -131,6 +131,10 @@ class AttentionLayer:
         """Room of a block of queries."""
         return self._aligned(rows * self.elements)
 
+    def standing(self, rows: int, blocks: int) -> int:
+        """How many of some blocks of queries stand at a time: two if there is room, so that the next comes early."""
+        return 2 if blocks > 1 and self._room(rows, 2) <= self.config.scratchpads.activation_bytes else 1
+
     def _room(self, rows: int, blocks: int) -> int:
         """Activations of so many blocks of queries, and of two blocks of numerators."""
         return blocks * self.query_bytes(rows) + 2 * self.numerator_bytes(rows)

@@ -72,7 +72,7 @@ class _Emitter:
         beat = layer.config.beat_bytes
         # Blocks of numerators, then queries.
         room = min((choice.lead + 1) * layer.numerator_bytes(most),
-                   pads.activation_bytes - layer.query_bytes(most) * min(2, len(blocks))) // beat * beat
+                   pads.activation_bytes - layer.query_bytes(most) * layer.standing(most, len(blocks))) // beat * beat
         self._numerators = Ring(room, beat)
         self._loads = Loads(layer, self._hazards, plan, self._queries, self._products, room, choice.strip)
         self._scores, self._shifts = Ring(depth), Ring(depth)
@@ -92,7 +92,10 @@ class _Emitter:
                 self._emit_values(values, scores)
                 values += 1
             else:
+                # Outputs that are left keep states which the next block of queries needs.
                 self._outputs.flush()
+                if not self._has_room(scores):
+                    raise AssertionError(f"no room for product {scores} of {len(self._products)}")
         return self.program
 
     def _has_room(self, index: int) -> bool:

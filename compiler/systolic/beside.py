@@ -8,13 +8,19 @@ of the contraction are as many operands as there are columns, one operand before
 channel is one operand further. Sums of a row then belong to one channel, which post-processing must know
 (``post.transposed``).
 
+Columns may be outputs of several rows that lie below one another, column of the image by column. They see fewer pixels
+than as many of one row. The filter then stands once for each of these rows, interleaved, so that the weights of an
+element are as many operands before those of the next as there are rows of outputs.
+
 A stride is taken apart: each phase of it, the filter's columns and the image's of equal remainders, is such a
 contraction.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise, product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,14 +42,23 @@ from .tiling import BEAT
 
 __all__ = ["choose_beside", "fitting", "lower_beside"]
 
-#: Cuts of least estimated cycles that are timed, until so many steps have been, each of so many at most.
-_FINALISTS, _STEPS, _MOST_STEPS = 24, 1500, 1000
+#: Cuts of least estimated cycles that are timed, of vectors of one row of outputs and of those of several, until so
+#: many steps have been of each, each cut of so many at most.
+_FINALISTS, _FEW, _STEPS, _MOST_STEPS = 24, 8, 1500, 1000
 
 #: Cuts into strips of their own sizes that are timed.
 _TRIES = 250
 
 #: POSTs of a group's outputs that are stored, and of those at the end of a layer.
 _PIECES, _LAST_PIECES = 1, 4
+
+
+class _Place(NamedTuple):
+    """An image, a share of its channels, and a strip of these."""
+
+    image: int
+    share: Span
+    strip: Span
 
 
 class _Beside(Plan):
@@ -57,29 +72,41 @@ class _Beside(Plan):
 
     def steps(self) -> Iterator[ContractionStep]:
         """Yield steps: strip by strip, and in it rows by rows or channels by channels."""
-        for image, (strip, rows, channels) in product(range(self.problem.images), self.strips()):
+        for place, (rows, channels) in self._places():
             if self.cut.joined:
                 for part in rows:
                     room = Room(self.out_size(part[1] - part[0]))
                     for some in channels:
-                        yield from self._group(image, strip, part, some, room)
+                        yield from self._group(place, part, some, room)
             else:
                 for some, part in product(channels, rows):
-                    yield from self._group(image, strip, part, some, Room(self.out_size(part[1] - part[0])))
+                    yield from self._group(place, part, some, Room(self.out_size(part[1] - part[0])))
 
-    def _group(self, image: int, strip: Span, rows: Span, channels: Span, room: Room) -> Iterator[ContractionStep]:
+    def _places(self) -> Iterator[tuple[_Place, tuple[list[Span], list[Span]]]]:
+        """Yield strips of shares of images, and the rows and channels of their groups.
+
+        All of a strip is computed before the next, as others make its input and read its output, if the filters of all
+        shares can stay.
+        """
+        for image in range(self.problem.images):
+            found = [(_Place(image, share, strip), (rows, channels))
+                     for share in self.channels() for strip, rows, channels in self.strips(share)]
+            yield from sorted(found, key=lambda each: each[0].strip) if self.all_stay else found
+
+    def _group(self, place: _Place, rows: Span, channels: Span, room: Room) -> Iterator[ContractionStep]:
         """Steps of some rows of outputs of some channels, whose outputs go to a room."""
-        problem, held = self.problem, (0, self.problem.cg) if self.cut.whole else channels
+        image, share, strip = place
+        problem, held = self.problem, share if self.cut.whole else channels
         tile = self._once(("a", image, strip, held), lambda: self._activations(image, strip, held))
-        group = Group(list(self._outputs(image, rows, channels, room)))
-        for phase, place in zip(self.phases, self.places(strip[1] - strip[0]), strict=False):
-            base = place + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase) + channels[0] - held[0]
+        group = Group(list(self._outputs(place, rows, channels, room)))
+        for phase, begin in zip(self.phases, self.places(strip[1] - strip[0]), strict=False):
+            base = begin + (rows[0] - strip[0]) * problem.stride[0] * self.line(phase) + channels[0] - held[0]
             for element in self.parts(phase):
                 body = self._body(phase, element, rows, channels)
                 body["a_base"] = base + self.offset(phase, element)
-                weights = self._weights(phase, channels)
+                weights = self._weights(phase, share, channels)
                 if self.is_held and self._filters > 1:
-                    body["w_base"] += channels[0] * phase.size
+                    body["w_base"] += (channels[0] - share[0]) * phase.size * self.lines
                 yield ContractionStep(group, Use(tile, self._pieces_read(phase, strip, rows)), weights, body)
 
     def _pieces_read(self, phase: Phase, strip: Span, rows: Span) -> int:
@@ -155,17 +182,20 @@ class _Beside(Plan):
         assert isinstance(self.problem.weights, np.ndarray)
         return 1 if self.problem.weights.size == 1 else self.problem.cg
 
-    def _weights(self, phase: Phase, channels: Span) -> Use:
-        """Filters of some channels, or the one that all share; with those before them where all stand together."""
+    def _weights(self, phase: Phase, share: Span, channels: Span) -> Use:
+        """Filters of some channels, or the one that all share; those before them, too, if a share's stand together."""
         filters = self._filters
         first, end = channels if filters > 1 else (0, 1)
-        ends = sorted({0, filters, *(some[1] for some in self.strips()[0][2] if some[1] < filters)})
-        if not self.is_held:
-            ends = [first, end]
+        ends = [first, end]
+        if self.is_held:
+            behind = share[1] if filters > 1 else 1
+            firsts = {some[1] for some in self.strips(share)[0][2] if some[1] < behind}
+            ends = sorted({share[0] if filters > 1 else 0, behind, *firsts})
 
         def make() -> Tile:
             address = self._constant(("w", phase.first), self.weight_bytes(phase, filters),
-                                     lambda: self._packed(phase, filters)) + ends[0] * phase.size * self.item
+                                     lambda: self._packed(phase, filters))
+            address += ends[0] * phase.size * self.lines * self.item
             sizes = [0, *(self.weight_bytes(phase, count - ends[0]) for count in ends[1:])]
             pieces = [Piece([block(dram=address + low, address=low, length=high - low, dims=[])])
                       for low, high in pairwise(sizes)]
@@ -181,9 +211,10 @@ class _Beside(Plan):
         taps = np.broadcast_to(values.reshape(1, 1, 1) if filters == 1 else values.reshape(problem.r, problem.s, -1),
                                (problem.r, problem.s, filters))
         full = np.full(self.weight_bytes(phase, filters) // self.item, problem.w_zero, np.int64)
-        ends = size - 1 + np.arange(filters) * size
-        for row, tap in product(range(problem.r), range(phase.taps)):
-            full[ends - row * phase.line - tap] = taps[row, phase.first + tap * phase.step]
+        ends = np.arange(filters) * size * self.lines + (size - 1) * self.lines
+        for line, row, tap in product(range(self.lines), range(problem.r), range(phase.taps)):
+            element = (line * problem.stride[0] + row * problem.dilation[0] // self.row_step) * phase.line + tap
+            full[ends - element * self.lines + line] = taps[row, phase.first + tap * phase.step]
         return self.config.arithmetic.to_memory(full, self.item).tobytes()
 
     def _constant(self, name: object, size: int, pack: Callable[[], bytes]) -> int:
@@ -196,63 +227,84 @@ class _Beside(Plan):
         """EXECUTE of a phase of some rows of outputs, from an element on, but for its first activation."""
         problem, count, modulus = self.problem, rows[1] - rows[0], 1 << ADDRESS_BITS
         assert isinstance(problem.weights, np.ndarray)
-        line, vectors = self.line(phase), self.vectors(count)
-        folded = not self.flat and problem.r > 1
+        line, vectors, lines = self.line(phase), self.vectors(count), self.lines
         return {
-            "m_count0": vectors if self.flat else self.blocks, "m_count1": 1 if self.flat else count, "m_count2": 1,
-            "m_step0": self.width * self.pitch % modulus, "m_step1": problem.stride[0] * line % modulus,
+            "m_count0": vectors if self.flat else self.blocks, "m_count1": 1 if self.flat else -(-count // lines),
+            "m_count2": 1, "m_step0": self.width * self.pitch % modulus,
+            "m_step1": lines * problem.stride[0] * line % modulus,
             "k_total": self.config.array.rows if self.passed else phase.size, "run": 1,
             "run_count": self.run_count(phase), "fold": 1,
             "jump1": self.pitch - 1,
-            "jump2": (problem.dilation[0] * line - phase.line * self.pitch) % modulus if folded else 0,
-            "n_count": channels[1] - channels[0], "a_nstep": 1, "w_base": phase.size - 1 - element,
-            "w_pitch": modulus - 1, "w_nstep": 0 if problem.weights.size == 1 else phase.size, "acc_nstep": vectors,
+            "jump2": (self.row_step * line - phase.line * self.pitch) % modulus if self.is_folded else 0,
+            "n_count": channels[1] - channels[0], "a_nstep": 1,
+            "w_base": (phase.size - 1 - element) * lines, "w_pitch": modulus - lines,
+            "w_nstep": 0 if problem.weights.size == 1 else phase.size * lines, "acc_nstep": vectors,
             "first": int(phase.first == element == 0), "a_zero_point": problem.a_zero, "w_zero_point": problem.w_zero,
             "a_unsigned": int(problem.a_unsigned), "w_unsigned": int(problem.w_unsigned)}
 
-    def _outputs(self, image: int, rows: Span, channels: Span, room: Room) -> Iterator[Output]:
+    def _outputs(self, place: _Place, rows: Span, channels: Span, room: Room) -> Iterator[Output]:
         """Outputs of a group; those that are stored at the end of the layer come in pieces."""
         problem, finish, y, (first, end) = self.problem, self.problem.finish, self.problem.y, rows
-        count, all_vectors = channels[1] - channels[0], self.vectors(end - first)
-        stores, pieces = not self.cut.joined or channels[1] == problem.cg, 1
+        count, all_vectors, (image, share, _) = channels[1] - channels[0], self.vectors(end - first), place
+        stores, pieces = not self.cut.joined or channels[1] == share[1], 1
         if stores:
             is_last = image == problem.images - 1 and end == problem.p and channels[1] == problem.cg
             pieces = min(_LAST_PIECES if is_last else _PIECES, end - first)
-        line, begun = self.phases[0].line if self.flat else self.blocks * self.width, 0
+        begun = 0
         for p0, p1 in self._pieces(end - first, pieces):
             vectors = self.vectors(p1) - begun
             body = {"rounding": finish.rounding.value, "zero_point": finish.zero_point, "low": finish.low,
                     "high": finish.high, "transposed": 1, "last_group": self.out_groups - 1,
                     "lane_lines": self.out_lines, "n_count": count, "m_count": vectors, "acc_base": begun,
-                    "acc_nstep": all_vectors, "out_nstep": self.item, "out_mstep": self.width * self.out_pitch,
-                    "out_base": begun * self.width * self.out_pitch}
+                    "acc_nstep": all_vectors, "out_nstep": self.item, "out_mstep": self.outputs * self.out_pitch,
+                    "out_base": begun * self.outputs * self.out_pitch}
             part = Region(image, image + 1, first + p0, first + p1, 0, problem.q)
             output = Output(body, room.size, [], (y.buffer, slice(0, 0), 0), room=room)
             if self.cut.joined:
-                body["out_base"] += channels[0] * self.item
+                body["out_base"] += (channels[0] - share[0]) * self.item
             if stores:
-                channel = 0 if self.cut.joined else channels[0]
-                dram = y.buffer.address + (part.first(y) + channel) * self.item
-                held = problem.cg if self.cut.joined else count
-                output.stores = blocks(dram, p0 * line * self.out_pitch, held * self.item,
-                                       pixel_dims(y, part, self.out_pitch, line))
-                output.target = y.buffer, part.numbers(y), held
-            self._add_constants(output, channels)
+                stored = share if self.cut.joined else channels
+                output.stores = list(self._stores(part, p0, stored))
+                output.target = y.buffer, part.numbers(y), stored[1] - stored[0]
+            self._add_constants(output, share, channels)
             yield output
             begun += vectors
+
+    def _stores(self, part: Region, behind: int, channels: Span) -> Iterator[dict[str, int]]:
+        """STOREs of some channels of some rows of outputs, `behind` so many of their room."""
+        y, near, channel, held = self.problem.y, self.out_pitch, channels[0], channels[1] - channels[0]
+        if self.lines == 1:
+            line = self.phases[0].line if self.flat else self.blocks * self.width
+            yield from blocks(y.buffer.address + (part.first(y) + channel) * self.item, behind * line * near,
+                              held * self.item, pixel_dims(y, part, near, line))
+            return
+        for rows, columns in product(_ends(part.rows, self.lines), _ends(part.columns, self.width)):
+            first = replace(part, p0=part.p0 + rows[0], q0=columns[0]).first(y) + channel
+            vector = (behind + rows[0]) // self.lines * self.blocks + columns[0] // self.width
+            dims = [*self._dims("w", columns, self.width, (self.lines, self.outputs)),
+                    *self._dims("h", rows, self.lines, (1, self.blocks * self.outputs))]
+            yield from blocks(y.buffer.address + first * self.item, vector * self.outputs * near, held * self.item,
+                              dims)
+
+    def _dims(self, axis: str, span: Span, size: int, apart: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """Dimensions of a share of outputs along an axis: those of a vector, and vectors, so many pixels apart."""
+        count, step = span[1] - span[0], self.problem.y.stride(axis) * self.item
+        return [(min(size, count), step, apart[0] * self.out_pitch),
+                (-(-count // size), size * step, apart[1] * self.out_pitch)]
 
     def _pieces(self, rows: int, count: int) -> Iterator[Span]:
         """Cut rows of outputs into at most `count` parts, each of which has vectors that those before it do not."""
         ends = [rows]
         for first, _ in reversed(even(rows, count)):
+            first -= first % self.lines
             if first and self.vectors(first) < self.vectors(ends[-1]):
                 ends.append(first)
         yield from pairwise((0, *reversed(ends)))
 
-    def _add_constants(self, output: Output, channels: Span) -> None:
+    def _add_constants(self, output: Output, share: Span, channels: Span) -> None:
         """Let an output use the biases, scales and table of its channels."""
         finish, body = self.problem.finish, output.body
-        first, channels = (channels[0], (0, self.problem.cg)) if self.is_held else (0, channels)
+        first, channels = (channels[0] - share[0], share) if self.is_held else (0, channels)
         assert finish.entries is not None
         if finish.bias is not None:
             assert isinstance(finish.bias, np.ndarray)
@@ -279,6 +331,12 @@ class _Beside(Plan):
         return self._once((name, channels), make)
 
 
+def _ends(count: int, size: int) -> list[Span]:
+    """Whole parts of a size, and what is left: first and end."""
+    whole = count - count % size
+    return [span for span in ((0, whole), (whole, count)) if span[0] < span[1]]
+
+
 def choose_beside(layer: Layer, most: float, effort: float = 1, *,
                   is_alone: bool = True) -> Callable[[Layer, MemoryPlan], list[ContractionStep]] | None:
     """Choose how outputs of a layer lie side by side.
@@ -297,8 +355,8 @@ def choose_beside(layer: Layer, most: float, effort: float = 1, *,
     function or None
         What lowers layers like it in fewer cycles; None if there is no such way.
     """
-    alone, left = layer.alone(), min(effort, 1) * _STEPS
-    bounds, timed = Bounds(layer.config, layer.timing), list[tuple[float, Cut]]()
+    alone, left = layer.alone(), 0.0
+    bounds = Bounds(layer.config, layer.timing)
 
     def time(cut: Cut, most: float, estimate: float | None = None) -> float:
         nonlocal left
@@ -310,15 +368,25 @@ def choose_beside(layer: Layer, most: float, effort: float = 1, *,
             return estimate
         return cycles_of(layer.config, layer.timing, steps)
 
-    least = most
-    for number, plan in enumerate(fitting(layer)[:_FINALISTS]):
-        if number and left <= 0:
-            break
-        timed.append((time(plan.cut, least, plan.cycles()), plan.cut))
-        least = min(least, timed[-1][0])
+    def times(plans: Sequence[Plan], least: float) -> Iterator[tuple[float, Cut]]:
+        """Yield cuts, and cycles where these are fewer than the least so far."""
+        nonlocal left
+        left = min(effort, 1) * _STEPS
+        for number, plan in enumerate(plans):
+            if number and left <= 0:
+                break
+            cycles = time(plan.cut, least, plan.cycles())
+            least = min(least, cycles)
+            yield cycles, plan.cut
+
+    plans = fitting(layer)
+    timed = [*times([plan for plan in plans if plan.lines == 1][:_FINALISTS], most)]
+    least = min([most, *(cycles for cycles, _ in timed)])
     ways, tries = [cut.way for _, cut in timed if cut.way.passed], round(_TRIES * min(effort, 1))
     found = improve_strips(layer, ways[0], time, least, tries) if ways and tries else None
-    cycles, best = min([*timed, *([found] if found else [])], key=lambda each: each[0], default=(most, None))
+    timed += [found] if found else []
+    timed += times([plan for plan in plans if plan.lines > 1][:_FEW], least)
+    cycles, best = min(timed, key=lambda each: each[0], default=(most, None))
     if best is None or cycles >= most:
         return None
     if layer.config.has_moves and not is_alone:

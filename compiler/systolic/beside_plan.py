@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise, product
 
-from ...hdl.post.engine import output_banks
 from ...hdl.shell.commands import COMMAND_BYTES, Rounding
 from ...hdl.systolic.slots import toeplitz_slots
 from .candidates import halves
@@ -16,6 +15,9 @@ __all__ = ["Cut", "Phase", "Plan", "Span", "Strip", "Way", "fitting"]
 
 #: Ways to lay outputs side by side, of least cycles of the array, that are combined with cuts.
 _WAYS = 4
+
+#: Parts into which channels are cut to be computed one after another.
+_SHARES = (2, 3)
 
 #: Groups of lanes of a row that post-processing can count.
 _MOST_GROUPS = 16
@@ -32,12 +34,14 @@ Span = tuple[int, int]
 class Way:
     """How outputs of an image lie side by side."""
 
-    #: Outputs of a vector.
+    #: Columns of outputs of a vector.
     width: int
     #: Whether vectors go on from a row of outputs to the next; outputs in between are dropped.
     flat: bool
     #: Whether weights are passed on diagonally: an EXECUTE for each tile of the contraction.
     passed: bool = False
+    #: Rows of outputs of a vector.
+    lines: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,20 @@ class Cut:
     #: Channels and rows of outputs of a group.
     channels: int
     rows: int
-    #: Rows of outputs whose input is a tile of activations, and whether it holds all channels.
+    #: Rows of outputs whose input is a tile of activations, and whether it holds all channels of a share.
     strip: int
     whole: bool
-    #: Whether outputs of a group's rows are stored when those of all channels are there.
+    #: Whether outputs of a group's rows are stored when those of all channels of a share are there.
     joined: bool
+    #: Channels of which a whole image is computed before others.
+    share: int
     #: Rows of each strip of an image and channels of its groups where they are not all alike; then `channels`, `rows`
     #: and `strip` are the most, and strips hold all channels.
     strips: tuple[Strip, ...] = ()
+
+    def finer(self, share: float) -> "Cut":
+        """The same with groups of a share of the channels, unless strips have sizes of their own."""
+        return self if self.strips else replace(self, channels=max(1, round(share * self.channels)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ class Phase:
     first: int
     taps: int
     step: int
-    #: Pixels of a row of the input that stand in the scratchpad, and elements from a row of the filter to the next.
+    #: Pixels of a row of the input that stand in the scratchpad, and elements from a row of the filter, or of the
+    #: input that a vector sees, to the next.
     columns: int
     line: int
     #: Elements of the contraction, those of zero weights that fill the last tile included.
@@ -100,13 +111,15 @@ class Plan:
         self.layer, self.problem, self.config, self.cut = layer, layer.problem, layer.config, cut
         self.item, self.lanes = layer.config.operand_bytes, layer.config.post.lanes
         self.width, self.flat, self.passed = cut.way.width, cut.way.flat, cut.way.passed
-        self.held = layer.problem.cg if cut.whole else cut.channels
+        #: Rows of outputs of a vector, and its outputs.
+        self.lines, self.outputs = cut.way.lines, cut.way.lines * cut.way.width
+        self.held = cut.share if cut.whole else cut.channels
         #: Distance of pixels in the activation scratchpad, in operands.
         self.pitch = self.held + (1 - self.held) % layer.banks
 
     @cached_property
     def blocks(self) -> int:
-        """Vectors of a row of outputs, if they do not go on in the next."""
+        """Vectors of as many rows of outputs as one has, if they do not go on in the next."""
         return -(-self.problem.q // self.width)
 
     @cached_property
@@ -120,7 +133,7 @@ class Plan:
                 size = (problem.r - 1) * line + self.width + taps - 1
             else:
                 columns, line = self.blocks * self.width + taps - 1, self.width + taps - 1
-                size = problem.r * line
+                size = (problem.r if self.lines == 1 else self.in_rows(self.lines)) * line
             if self.passed:
                 size += -size % self.config.array.rows
             found.append(Phase(first, taps, step, columns, line, size))
@@ -132,16 +145,26 @@ class Plan:
 
     def run_count(self, phase: Phase) -> int:
         """Elements of an EXECUTE up to where the scratchpad's next row of pixels begins."""
-        if self.flat or self.problem.r == 1:
+        if not self.is_folded:
             return phase.size
         return min(phase.line, self.config.array.rows) if self.passed else phase.line
 
     def offset(self, phase: Phase, element: int) -> int:
         """Operands from the first element of a phase to another."""
-        if self.flat or self.problem.r == 1:
+        if not self.is_folded:
             return element * self.pitch
         row, column = divmod(element, phase.line)
-        return row * self.problem.dilation[0] * self.line(phase) + column * self.pitch
+        return row * self.row_step * self.line(phase) + column * self.pitch
+
+    @cached_property
+    def is_folded(self) -> bool:
+        """Whether elements of the contraction are of several rows of the input, which stand apart."""
+        return not self.flat and self.row_step * (self.problem.r - 1) + self.lines > 1
+
+    @cached_property
+    def row_step(self) -> int:
+        """Rows of the input from one of the contraction to the next."""
+        return self.problem.dilation[0] if self.lines == 1 else 1
 
     def _shared_columns(self) -> int:
         """Pixels from a row to the next if the padding behind a row is that in front of the next, as far as it can."""
@@ -159,15 +182,19 @@ class Plan:
         """Vectors of some rows of outputs."""
         if self.flat:
             return -(-((rows - 1) * self.phases[0].line + self.problem.q) // self.width)
-        return rows * self.blocks
+        return -(-rows // self.lines) * self.blocks
 
-    def strips(self) -> list[tuple[Span, list[Span], list[Span]]]:
-        """Strips of an image: their rows of outputs, the rows of their groups, and the channels of those."""
+    def channels(self) -> list[Span]:
+        """Shares of the channels."""
+        return _parts(0, self.problem.cg, self.cut.share)
+
+    def strips(self, share: Span) -> list[tuple[Span, list[Span], list[Span]]]:
+        """Strips of a share of an image: their rows of outputs, the rows of their groups, and the channels of those."""
         cut, problem = self.cut, self.problem
         if cut.strips:
             rows = _spans(rows for rows, _ in cut.strips)
             return [(span, [span], _spans(channels)) for span, (_, channels) in zip(rows, cut.strips, strict=True)]
-        return [(strip, _parts(*strip, cut.rows), _parts(0, problem.cg, cut.channels))
+        return [(strip, _parts(*strip, cut.rows), _parts(*share, cut.channels))
                 for strip in _parts(0, problem.p, cut.strip)]
 
     def in_rows(self, rows: int) -> int:
@@ -177,9 +204,7 @@ class Plan:
     def line(self, phase: Phase) -> int:
         """Distance of rows in the activation scratchpad, in operands."""
         least = phase.columns * self.pitch
-        if self.flat or self.problem.r == 1:
-            return least
-        return congruent(least, self.problem.dilation[0], phase.line, self.layer.banks)
+        return congruent(least, self.row_step, phase.line, self.layer.banks) if self.is_folded else least
 
     def extent(self, phase: Phase, rows: int) -> int:
         """Operands that rows of outputs see of a phase, whatever the last vector sees behind them included."""
@@ -188,9 +213,9 @@ class Plan:
             return (pixels - 1) * self.pitch + self.held
         line = self.line(phase)
         seen = (self.in_rows(rows) - 1) * line + (phase.columns - 1) * self.pitch
-        # What fills the last tile may be a row more.
-        last = ((rows - 1) * self.problem.stride[0] * line + (self.blocks - 1) * self.width * self.pitch
-                + self.offset(phase, phase.size - 1))
+        # What fills the last tile may be a row more, and the last vector may have rows more.
+        last = ((-(-rows // self.lines) - 1) * self.lines * self.problem.stride[0] * line
+                + (self.blocks - 1) * self.width * self.pitch + self.offset(phase, phase.size - 1))
         return max(seen, last) + self.held
 
     def last_row(self, phase: Phase, first: int, end: int) -> int:
@@ -211,64 +236,78 @@ class Plan:
     @cached_property
     def out_lines(self) -> int:
         """Lines of the output scratchpad from a pixel to the next, one operand less."""
-        return -(-(self.stored - 1) * self.item // output_banks(self.config))
+        return -(-(self.stored - 1) * self.item // self.config.output_banks)
 
     @property
     def stored(self) -> int:
         """Channels that are stored together."""
-        return self.problem.cg if self.cut.joined else self.cut.channels
+        return self.cut.share if self.cut.joined else self.cut.channels
 
     @cached_property
     def out_pitch(self) -> int:
         """Bytes from a pixel to the next in the output scratchpad."""
-        return self.out_lines * output_banks(self.config) + self.item
+        return self.out_lines * self.config.output_banks + self.item
 
     @cached_property
     def out_groups(self) -> int:
         """Groups of lanes of a row of sums that have outputs."""
-        return -(-self.width // self.lanes)
+        return -(-self.outputs // self.lanes)
 
     def out_size(self, rows: int) -> int:
         """Bytes of some rows of outputs, with those that are written behind the last."""
-        pixels = (self.vectors(rows) - 1) * self.width + self.out_groups * self.lanes
+        pixels = (self.vectors(rows) - 1) * self.outputs + self.out_groups * self.lanes
         return (pixels - 1) * self.out_pitch + self.stored * self.item
 
     @property
     def fits(self) -> bool:
         """Whether all has room, and can be walked."""
         cut, pads, problem = self.cut, self.config.scratchpads, self.problem
-        sums = max(self.vectors(row[1] - row[0]) * (some[1] - some[0])
-                   for _, rows, channels in self.strips() for row in rows for some in channels)
-        if sums > self.layer.depth or self.out_groups > _MOST_GROUPS:
+        if self.sums > self.layer.depth or self.out_groups > _MOST_GROUPS or (
+                2 * self.out_size(min(cut.rows, problem.p)) > pads.output_bytes or cut.channels * 2 > pads.channels):
             return False
-        dilation, rows = problem.dilation[0], self.config.array.rows
+        rows = self.config.array.rows
         # A tile must not begin between rows of the filter and go on to the next.
-        if self.passed and not self.flat and problem.r > 1 and any(
+        if self.passed and self.is_folded and any(
                 rows % phase.line and phase.line % rows for phase in self.phases):
             return False
-        if not self.flat and problem.r > 1 and any(
-                (self.line(phase) * dilation - phase.line) % self.layer.banks for phase in self.phases):
+        if self.is_folded and any(
+                (self.line(phase) * self.row_step - phase.line) % self.layer.banks for phase in self.phases):
             return False
-        weights = sum(self.weight_bytes(phase, problem.cg if self.is_held else cut.channels) for phase in self.phases)
+        weights = sum(self.weight_bytes(phase, cut.share if self.is_held else cut.channels) for phase in self.phases)
         return (self.places(min(cut.strip, problem.p))[-1] * self.item <= pads.activation_bytes
-                and weights <= pads.weight_bytes and cut.channels * 2 <= pads.channels
-                and 2 * self.out_size(cut.rows) <= pads.output_bytes)
+                and weights <= pads.weight_bytes)
+
+    @property
+    def sums(self) -> int:
+        """Rows of sums of a group at most."""
+        if self.cut.strips:
+            return max(self.vectors(rows) * max(channels) for rows, channels in self.cut.strips)
+        return self.vectors(min(self.cut.rows, self.problem.p)) * self.cut.channels
 
     @cached_property
     def is_held(self) -> bool:
-        """Whether filters of all channels stand together, and biases and scales as well."""
+        """Whether filters of all channels of a share stand together, and biases and scales as well."""
+        return self._can_stay(self.cut.share)
+
+    @cached_property
+    def all_stay(self) -> bool:
+        """Whether filters of all channels can stay, and biases and scales as well."""
+        return self._can_stay(self.problem.cg)
+
+    def _can_stay(self, channels: int) -> bool:
         pads = self.config.scratchpads
-        weights = sum(self.weight_bytes(phase, self.problem.cg) for phase in self.phases)
-        return 2 * weights <= pads.weight_bytes and 2 * self.problem.cg <= pads.channels
+        weights = sum(self.weight_bytes(phase, channels) for phase in self.phases)
+        return 2 * weights <= pads.weight_bytes and 2 * channels <= pads.channels
 
     def weight_bytes(self, phase: Phase, channels: int) -> int:
         """Bytes of the filters of some channels, zeros before the first and behind the last included."""
-        return (phase.size - 1 + (channels - 1) * phase.size + self.config.array.cols) * self.item
+        return ((channels * phase.size - 1) * self.lines + self.config.array.cols) * self.item
 
     def cycles(self) -> float:
         """Estimated cycles."""
         layer, problem, cut, rows = self.layer, self.problem, self.cut, self.config.array.rows
-        images, groups_of = problem.images, -(-problem.cg // cut.channels)
+        images, shares_of = problem.images, -(-problem.cg // cut.share)
+        groups_of = shares_of * -(-cut.share // cut.channels)
         strips = [min(cut.strip, problem.p - at) for at in range(0, problem.p, cut.strip)]
         parts = [min(cut.rows, strip - at) for strip in strips for at in range(0, strip, cut.rows)]
         least = toeplitz_slots(self.config) if self.passed else rows
@@ -277,16 +316,17 @@ class Plan:
         compute += (8 + rows - least) * len(parts) * groups_of * executes
         seen = sum(self.in_rows(strip) for strip in strips) * min(
             sum(phase.columns for phase in self.phases), problem.width)
-        loads = layer.row_beats(self.held * self.item, seen) * (1 if cut.whole else groups_of)
+        loads = layer.row_beats(self.held * self.item, seen) * (shares_of if cut.whole else groups_of)
         loads += (len(parts) * groups_of * 4 * COMMAND_BYTES + sum(
-            self.weight_bytes(phase, problem.cg) for phase in self.phases)) / self.config.beat_bytes
+            self.weight_bytes(phase, problem.cg) for phase in self.phases)
+            * (1 if self.is_held else len(strips))) / self.config.beat_bytes
         stores = layer.row_beats(self.stored * self.item, problem.p * problem.q) * -(-problem.cg // self.stored)
         posts = sum(map(self.vectors, parts)) * problem.cg * self.out_groups
         begin = layer.row_beats(self.held * self.item, self.in_rows(parts[0]) * problem.width)
         end = (posts / groups_of + stores / -(-problem.cg // self.stored)) / len(parts)
         serial = 0.0
         if 2 * self.places(strips[0])[-1] * self.item > self.config.scratchpads.activation_bytes:
-            serial = loads * (1 - 1 / (len(strips) * (1 if cut.whole else groups_of)))
+            serial = loads * (1 - 1 / (len(strips) * (shares_of if cut.whole else groups_of)))
         return images * (max(compute, loads, stores, posts) + serial) + begin + end
 
 
@@ -296,31 +336,44 @@ def _ways(layer: Layer) -> list[Way]:
     flat = (False, True) if problem.stride == problem.dilation == (1, 1) else (False,)
     # Pixels of a channel are not worth it.
     found = [Way(width, each) for each in flat for width in range(2, array.cols + 1)]
+    several = [Way(width, False, lines=lines) for lines in range(2, min(problem.p, array.cols) + 1)
+               for width in range(1, min(problem.q, array.cols // lines) + 1)]
 
     def cycles(way: Way) -> tuple[int, int, int]:
-        plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True))
+        plan = Plan(layer, Cut(way, problem.cg, problem.p, problem.p, True, True, problem.cg))
         least = toeplitz_slots(layer.config) if way.passed else array.rows
         # Where an image is cut, wider vectors leave less over.
         return plan.tiles * max(plan.vectors(problem.p), least), plan.out_groups, -way.width * way.passed
 
     ways = sorted(found, key=cycles)[:_WAYS]
+    # Several rows are more to load at once.
+    ways += [way for way in sorted(several, key=cycles)[:_WAYS // 2] if cycles(way) < cycles(ways[0])]
     if layer.config.has_toeplitz:
         ways += sorted((replace(way, passed=True) for way in found), key=cycles)[:_WAYS]
     return ways
+
+
+def _shares(layer: Layer) -> list[int]:
+    """Numbers of channels of which whole images may be computed before others: all, or whole beats of memory."""
+    channels, beat = layer.problem.cg, layer.config.beat_bytes // layer.config.operand_bytes
+    parts = {-(-channels // (count * beat)) * beat for count in _SHARES}
+    return [channels, *sorted((each for each in parts if each < channels), reverse=True)]
 
 
 def _cuts(layer: Layer) -> Iterator[Cut]:
     """Yield ways and sizes of parts."""
     problem = layer.problem
     for way in _ways(layer):
-        for channels, rows in product(halves(problem.cg), sorted({
-                *halves(problem.p), *range(1, 5), *(-(-problem.p // parts) for parts in range(2, 6))})):
-            if rows > problem.p:
-                continue
-            strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}
-            forms = [(True, True)] if channels == problem.cg else [(True, True), (True, False), (False, False)]
-            for strip, (whole, joined) in product(sorted({min(strip, problem.p) for strip in strips}), forms):
-                yield Cut(way, channels, rows, strip, whole, joined)
+        several = [way.lines * count for count in (1, 2, 3, 4, 6, 8)] if way.lines > 1 else [
+            *halves(problem.p), *range(1, 5), *(-(-problem.p // parts) for parts in range(2, 6))]
+        for share in _shares(layer) if way.lines > 1 else [problem.cg]:
+            for channels, rows in product(halves(share), sorted({*several, problem.p})):
+                if rows > problem.p:
+                    continue
+                strips = {rows} if way.flat else {rows * count for count in (1, 2, 4, 8, 16)} | {problem.p}
+                forms = [(True, True)] if channels == share else [(True, True), (True, False), (False, False)]
+                for strip, (whole, joined) in product(sorted({min(strip, problem.p) for strip in strips}), forms):
+                    yield Cut(way, channels, rows, strip, whole, joined, share)
 
 
 def fitting(layer: Layer) -> list[Plan]:

@@ -70,7 +70,7 @@ def _starts(layer: Layer, way: Way) -> Iterator[Cut]:
         rows[0], rows[-1] = rows[0] - less, rows[-1] + less
         for first, others in product(_FIRST, _OTHERS):
             groups = [_shared(problem.cg, first)] + [_shared(problem.cg, others)] * (count - 1)
-            yield _with(Cut(way, 0, 0, 0, True, True), tuple(zip(rows, groups, strict=True)))
+            yield _with(Cut(way, 0, 0, 0, True, True, problem.cg), tuple(zip(rows, groups, strict=True)))
 
 
 def _shared(channels: int, parts: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,12 +11,14 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ...hdl.shell.block_walk import burst_beats
+from ...memory import DEFAULT_MEMORY
 from ..kernels.regions import Region, even, split_region
 from ..kernels.views import View
 from ..placement import MemoryPlan
 from .cost import contraction_tiles
 from .geometry import Box
 from .layer import Layer, Tiles, Tiling
+from .order import order_of, preferred, stated
 from .tiles import TileMaker
 
 __all__ = ["LONG", "Chooser", "halves"]
@@ -313,7 +315,35 @@ class Chooser:
             for block in tiling.blocks)
 
     def best(self, count: int) -> list[tuple[float, Tiling]]:
-        """Tilings of least estimated cycles, and these, the best first."""
+        """Tilings of least estimated cycles, and these, the best first; of one order where that matters."""
+        found = self._costed()
+        if self._layer.is_ordered:
+            order = self._in_order(found.values())
+            found = {key: each for key, each in found.items() if self._order(each[1]) == order}
+        if not found:
+            return [self._smallest()]
+        return [(cost, self._tiling(candidate))
+                for cost, candidate in sorted(found.values(), key=lambda cost: cost[0])[:count]]
+
+    def _order(self, candidate: _Candidate) -> bytes:
+        """What tells the order of sums of a candidate from those of others."""
+        boxes = self._boxes(candidate.channels, candidate.k, "all")
+
+        return self._once(("order", boxes), lambda: stated(order_of(self._layer, self._tiling(candidate))))
+
+    def _in_order(self, found: Iterable[tuple[float, _Candidate]]) -> bytes | None:
+        """The order of sums that a layer has on this hardware, whatever the memory behind it; None if none has room."""
+        if self._layer.timing != DEFAULT_MEMORY:
+            usual = Chooser(replace(self._layer, timing=DEFAULT_MEMORY))
+            return usual._in_order(usual._costed().values())
+        costs: dict[bytes, float] = {}
+        for cost, candidate in found:
+            order = self._order(candidate)
+            costs[order] = min(cost, costs.get(order, cost))
+        return preferred(costs) if costs else None
+
+    def _costed(self) -> dict[object, tuple[float, _Candidate]]:
+        """Candidates that have room, and what they cost."""
         found: dict[object, tuple[float, _Candidate]] = {}
         fewest: dict[int, int] = {}
         whole_k, whole_channels = self._problem.k, self._problem.cg
@@ -332,10 +362,7 @@ class Chooser:
             if cost is not None:
                 found[key] = cost, candidate
                 fewest[candidate.block] = min(fewest.get(candidate.block, parts), parts)
-        if not found:
-            return [self._smallest()]
-        return [(cost, self._tiling(candidate))
-                for cost, candidate in sorted(found.values(), key=lambda cost: cost[0])[:count]]
+        return found
 
     def _smallest(self) -> tuple[float, Tiling]:
         """Tiling of the smallest tiles, for scratchpads that hold no more."""

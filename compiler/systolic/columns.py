@@ -15,6 +15,7 @@ from math import gcd, prod
 
 from ...hdl.shell.commands import COMMAND_BYTES
 from ...hdl.systolic.commands import Destination
+from ...memory import DEFAULT_MEMORY
 from ..kernels.nest import Nest
 from ..kernels.regions import Region
 from ..kernels.views import View
@@ -24,12 +25,13 @@ from ..transfers import Window
 from .candidates import halves
 from .geometry import Box
 from .layer import Layer, Tiles
+from .order import Order, order_over_pixels, preferred, stated
 from .outputs import OutputMaker
 from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiles import TileMaker, piece_of
 
-__all__ = ["lower_columns"]
+__all__ = ["lower_columns", "order_of_columns", "pixels_in_order"]
 
 #: _Cuts of least estimated cycles that are timed, each of this many steps at most.
 _FINALISTS, _MOST_STEPS = 6, 200
@@ -177,8 +179,38 @@ def _row(layer: Layer, length: int) -> float:
     return layer.row_beats(length, _MANY) / _MANY
 
 
-def _choose_cut(layer: Layer, time: Callable[[_Cut], float]) -> _Cut:
+def pixels_in_order(layer: Layer) -> tuple[int, int]:
+    """Choose how many rows and columns of pixels are contracted at a time where sums depend on the order of additions.
+
+    All parts of a layer have the same then, whatever the memory behind the hardware.
+
+    Raises
+    ------
+    PearrayError
+        If the scratchpads can't hold the smallest tiles.
+    """
+    layer, found = replace(layer, timing=DEFAULT_MEMORY), list[dict[tuple[int, int], float]]()
+    for nest in _nests(layer.problem):
+        price, costs = _Price(replace(layer, problem=nest)), dict[tuple[int, int], float]()
+        for cut in price.cuts():
+            if (cost := price.cycles(cut)) is not None:
+                costs[cut.pixels] = min(cost, costs.get(cut.pixels, cost))
+        found.append(costs)
+    common = {pixels: sum(costs[pixels] for costs in found) for pixels in found[0]
+              if all(pixels in costs for costs in found)}
+    if not common:
+        raise layer.no_room()
+    part = replace(layer, problem=next(iter(_nests(layer.problem))))
+    orders = {pixels: stated(order_over_pixels(part, pixels)) for pixels in common}
+    chosen = preferred({orders[pixels]: min(cost for other, cost in common.items() if orders[other] == orders[pixels])
+                        for pixels in common})
+    return min((pixels for pixels in common if orders[pixels] == chosen), key=common.__getitem__)
+
+
+def _choose_cut(layer: Layer, time: Callable[[_Cut], float], pixels: tuple[int, int] | None) -> _Cut:
     """Choose the cut of least cycles: those of least estimated cycles are timed, if that is soon done.
+
+    If `pixels` says how many rows and columns of them are contracted at a time, it is one of these.
 
     Raises
     ------
@@ -187,7 +219,7 @@ def _choose_cut(layer: Layer, time: Callable[[_Cut], float]) -> _Cut:
     """
     price = _Price(layer)
     found = sorted((cost, index, cut) for index, cut in enumerate(price.cuts())
-                   if (cost := price.cycles(cut)) is not None)
+                   if pixels in (None, cut.pixels) and (cost := price.cycles(cut)) is not None)
     if not found:
         raise layer.no_room()
     best = [cut for _, _, cut in found[:_FINALISTS] if prod(price.counts(cut)) <= _MOST_STEPS]
@@ -314,17 +346,28 @@ class _Columns:
             "left": int(self._layer.left), "w_pitch": w_pitch, "w_nstep": w_nstep, "acc_nstep": part.pixels}
 
 
-def lower_columns(tiles: dict[object, Tile], layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:
+def lower_columns(tiles: dict[object, Tile], layer: Layer, plan: MemoryPlan,
+                  pixels: tuple[int, int] | None = None) -> list[ContractionStep]:
     """Steps of a product with A (K, M) in memory, or of a contraction over pixels.
 
-    Other layers of the program may use the same `tiles`: groups share the rows in which their channels lie.
+    Other layers of the program may use the same `tiles`: groups share the rows in which their channels lie. As many
+    rows and columns of pixels are contracted at a time as `pixels` says, or as takes fewest cycles.
     """
     steps: list[ContractionStep] = []
-    problem = layer.problem
-    for nest in _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]:
+    for nest in _nests(layer.problem):
         part = replace(layer, problem=nest)
-        steps += _Columns(part, plan, _choose_cut(part, partial(_cycles, part)), tiles).steps()
+        steps += _Columns(part, plan, _choose_cut(part, partial(_cycles, part), pixels), tiles).steps()
     return steps
+
+
+def _nests(problem: Nest) -> Iterator[Nest]:
+    """Contractions over pixels that make up a layer."""
+    yield from _phased(problem) if problem.x.stride("n") == 1 else [_matrix(problem)]
+
+
+def order_of_columns(layer: Layer, pixels: tuple[int, int]) -> Order:
+    """Order in which products are added of a layer that contracts so many rows and columns of pixels at a time."""
+    return order_over_pixels(replace(layer, problem=next(_nests(layer.problem))), pixels)
 
 
 def _cycles(layer: Layer, cut: _Cut) -> float:

@@ -18,14 +18,15 @@ def forms(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[N
     if problem.sums_images:
         yield from _whole_images(problem, config, plan)
     else:
-        yield _joined(problem, config)
+        # What is not finite times the weights of no other group is no number.
+        yield problem if config.has_floats else _joined(problem, config)
 
 
 def _whole_images(problem: Nest, config: SystolicConfig, plan: MemoryPlan) -> Iterator[Nest]:
     """Sums of whole images: ones times the matrix of an image's pixels and channels, which fills the array."""
     count, item, x = problem.height * problem.width, config.operand_bytes, problem.x
     ones = Buffer(f"{problem.name}:ones", 1, count, item)
-    row = config.arithmetic.to_memory(np.ones(count, int), item)
+    row = config.arithmetic.to_memory(np.full(count, config.arithmetic.one), item)
     ones.address = plan.constant(problem.name, count * item, row.tobytes, key=("ones", count, item))
     for image in range(problem.images):
         pixels = View(x.buffer, (Axis("c", count, x.stride("w")), Axis("m", problem.ng, 1)), x.element(n=image))

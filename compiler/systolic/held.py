@@ -26,7 +26,8 @@ class Held(NamedTuple):
         None if not all of it is there.
         """
         at, x = self.geometry, problem.x
-        if (self.x.buffer is not x.buffer or (self.x.axes, self.x.offset) != (x.axes, x.offset)
+        if (self.x.buffer is not x.buffer
+                or (self.x.axes, self.x.offset, self.x.is_bytes) != (x.axes, x.offset, x.is_bytes)
                 or problem.r * problem.s > 1 or problem.stride != (1, 1) or at.row_step * at.column_step > 1
                 or self.images != (region.image0, region.image1)
                 or not (self.box.c0 <= box.c0 and box.c1 <= self.box.c1)

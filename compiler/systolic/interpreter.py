@@ -52,7 +52,7 @@ class SystolicInterpreter(Interpreter):
         if config.has_norms:
             self._norms = NormRows()
         self._banks, self._os_depth = config.banks, config.os_depth
-        self._sums = np.zeros((2, self._depth, config.array.cols), np.int64)
+        self._sums = np.zeros((2, self._depth, config.array.cols), config.arithmetic.sum_type)
         self._sums_race = Cells("accumulators", 2 * self._depth, "execute", "post", POSTED)
         #: POST that has read each bank last, until an EXECUTE that waited for it comes there: its number and body.
         self._reading: dict[int, tuple[int, dict[str, Any]]] = {}
@@ -135,7 +135,7 @@ class SystolicInterpreter(Interpreter):
         index = w_base + _walk(body, "w_pitch", "jump1", "jump2")[:, None] + np.arange(self.config.array.cols)
         a, w = self._both(pixel[:, None] + outputs, index, body, ordinal, clock)
         self._claim(acc + outputs, ordinal, clock, body)
-        self._combine(acc + outputs, a.T @ w, body, 0, ordinal, clock)
+        self._combine(acc + outputs, self.config.arithmetic.column_sums(a.T, w), body, 0, ordinal, clock)
 
     def _weight_stationary(self, pixel: np.ndarray, w_base: int, target: np.ndarray, body: dict[str, Any],
                            ordinal: int, clock: np.ndarray) -> None:
@@ -157,14 +157,13 @@ class SystolicInterpreter(Interpreter):
             place = pixel[:, None] + offset[start:end]
             if body["diagonal"]:
                 a, w = self._both(place, w_base + tile * pitch + np.arange(end - start), body, ordinal, clock)
-                sums = np.zeros((pixel.size, cols), np.int64)
-                sums[:, :end - start] = a * w
+                sums = np.zeros((pixel.size, cols), self.config.arithmetic.sum_type)
+                sums[:, :end - start] += a * w
             else:
                 along, across = (1, pitch) if body["left"] else (pitch, 1)
                 index = w_base + k[start:end, None] * along + np.arange(cols) * across
                 a, w = self._both(place, index, body, ordinal, clock)
-                # Sums of as many products of 17-bit operands as there are rows are exact in float64, and BLAS is fast.
-                sums = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
+                sums = self.config.arithmetic.column_sums(a, w)
             self._combine(target, sums, body, tile, ordinal, clock)
 
     def _post(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:

@@ -5,16 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from ...hdl.arithmetic.floating import FloatArithmetic
 from ...hdl.errors import PearrayError, check_choice
 from ...hdl.shell.config import Config
 from ...hdl.shell.ledger import Cause
 from ...hdl.systolic.config import SystolicConfig
 from ...memory import DEFAULT_MEMORY, MemoryTiming
-from ..graph.arithmetic import check_integers
+from ..graph.arithmetic import check_floats, check_integers
 from ..graph.graph import Graph
 from ..interpreter import Interpreter
 from ..kernels.attention import Attention
-from ..kernels.kernel import Kernel
+from ..kernels.kernel import Contraction, Kernel
 from ..kernels.nest import Nest
 from ..kernels.normalisation import Normalisation
 from ..kernels.softmax import RowSoftmax
@@ -26,6 +27,7 @@ from ..program_step import ProgramStep
 from ..residency import Arrangement
 from ..steps import Step
 from ..timing.latencies import UnendingError
+from .alternate import keeps_lanes_busy
 from .arrange import arrange
 from .attention import lower_attention
 from .cost import predict
@@ -34,6 +36,7 @@ from .interpreter import SystolicInterpreter
 from .ledger import predicted_ledger
 from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
+from .order import Order
 from .parts import commands_of
 from .row_softmax import lower_softmax
 from .steps import ContractionStep
@@ -57,6 +60,13 @@ class _Planner(LayerPlanner):
         self._stages: list[Stage] = []
         self._plan: MemoryPlan | None = None
         self._wanted: Collection[Buffer] = ()
+        self._orders: dict[str, list[Order]] = {}
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the next layer may take turns with the last one."""
+        arranges = self._config.has_moves and not self._config.has_floats
+        return arranges and bool(self._stages) and keeps_lanes_busy(self._config, self._stages[-1].steps)
 
     def lower(self, kernel: Kernel, plan: MemoryPlan) -> Sequence[Step]:
         self._plan = plan
@@ -66,15 +76,29 @@ class _Planner(LayerPlanner):
             return [lower_softmax(kernel, self._config, self._timing, plan)]
         if isinstance(kernel, Normalisation):
             return [lower_normalisation(kernel, self._config, self._timing, plan)]
-        stages = [Stage(part, self._mapper.steps(part, plan))
+        stages = [Stage(part, self._mapper.steps(part, plan), self._mapper.way(part))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages
+        if self._config.has_floats:
+            self._note_orders(kernel, stages)
         return [step for stage in stages for step in stage.steps]
+
+    def _note_orders(self, kernel: Kernel, stages: Sequence[Stage]) -> None:
+        numbers = kernel.numbers if isinstance(kernel, Contraction) else None
+        for stage in stages:
+            order = self._mapper.order(stage.problem)
+            assert order is not None
+            known = self._orders.setdefault(kernel.y.view.buffer.name, [])
+            known.append(order if numbers is None else tuple(numbers[tile] for tile in order))
+
+    def orders(self) -> Mapping[str, Sequence[Order]]:
+        return self._orders
 
     def arrange(self, layers: Sequence[Sequence[Step]], wanted: Collection[Buffer]) -> Arrangement:
         self._wanted = wanted
         is_apart = any(isinstance(step, ProgramStep) for steps in layers for step in steps)
-        if not self._config.has_moves or self._plan is None or is_apart:
+        # What is moved may be cut anew, and so added in another order.
+        if not self._config.has_moves or self._config.has_floats or self._plan is None or is_apart:
             return super().arrange(layers, wanted)
         return arrange(self._config, self._timing, self._plan, self._stages, layers, wanted)
 
@@ -108,9 +132,15 @@ class _Compiler(ArrayCompiler):
     }
 
     def check(self, graph: Graph, config: Config) -> None:
-        check_integers(graph, config)
+        if isinstance(config.arithmetic, FloatArithmetic):
+            check_floats(graph, config, config.arithmetic.format)
+        else:
+            check_integers(graph, config)
 
     def planner(self, config: Config, timing: MemoryTiming, graph: Graph, **settings: Any) -> LayerPlanner:
+        if config.has_floats and settings.get("dataflow") == "output-stationary":
+            raise PearrayError(f"dataflow must be cheapest or weight-stationary on an array of "
+                               f"{config.arithmetic.operands}, not 'output-stationary'")
         mapper = Mapper(_checked(config), timing, max(1, len(graph.nodes)), **settings)
         return _Planner(_checked(config), timing, mapper)
 

@@ -68,6 +68,11 @@ class Layer:
         """Fewest output pixels with as many sums."""
         return -(-vectors // self.sums)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether sums depend on the order of additions, which then is the same for all outputs."""
+        return self.config.has_floats
+
     @cached_property
     def left(self) -> bool:
         """Whether weights of an output channel stand side by side in memory, and enter the array from the left."""
@@ -216,6 +221,11 @@ class Tiling:
     #: post-processing waits for the other.
     is_level: bool = False
 
+    def finer(self, share: float) -> "Tiling":
+        """The same with groups of a share of the pixels, alike from the first to the last."""
+        return replace(self, pixels=max(1, round(share * self.pixels)), first_pixels=0, meets_rows=False, k_cuts=(),
+                       rest_first=False, shrink=False, a_cuts=(), lead=0, ahead=-1, ends=(), posts=0, tail=1)
+
     def boxes(self, layer: Layer, block: Tiles) -> tuple[Box, ...]:
         """Parts of the contraction that tiles of activations hold for a block of channels."""
         if not self.split_channels:
@@ -235,13 +245,24 @@ class Tiling:
         line = box.columns * box.channels
         if run < line < box.size:
             # Runs of a row of the filter are counted from where an EXECUTE begins.
-            return (*range(line, box.size, line),)
-        return (*range(self.unit(layer), run, rows), *range(run, box.size, run))
+            return self._kept(layer, range(line, box.size, line))
+        return self._kept(layer, (*range(self.unit(layer), run, rows), *range(run, box.size, run)))
+
+    def _kept(self, layer: Layer, places: Sequence[int]) -> tuple[int, ...]:
+        """Places at which the order of sums stays what it is, where that matters: between tiles of the array.
+
+        Pieces that lie in a run are no pieces of the next one, too.
+        """
+        if not layer.is_ordered:
+            return tuple(places)
+        rows, run = layer.config.array.rows, self._run(layer)
+        least = run if run % rows and run < self.w_boxes[0][0].size else 0
+        return tuple(place for place in places if place % rows == 0 and place > least)
 
     def unit(self, layer: Layer) -> int:
         """Elements of the contraction in front of the first of its :meth:`places` that lies within a run."""
         rows = layer.config.array.rows
-        return self._run(layer) % rows or rows if self.rest_first else rows
+        return self._run(layer) % rows or rows if self.rest_first and not layer.is_ordered else rows
 
     def _run(self, layer: Layer) -> int:
         """Elements of the first tile of weights whose activations stand side by side."""

@@ -279,7 +279,7 @@ class _Lowering:
         if not cuts or box == self._tiling.w_boxes[0][0]:
             return cuts or (box.size,)
         step, rows = max(end - start for start, end in pairwise((0, *cuts))), self._layer.config.array.rows
-        if step % (rows if box.taps == 1 else box.columns * box.channels):
+        if step % (rows if box.taps == 1 else box.columns * box.channels) or (self._layer.is_ordered and step % rows):
             return (box.size,)
         return (*range(step, box.size, step), box.size)
 

@@ -18,15 +18,16 @@ from ..placement import MemoryPlan
 from ..steps import Tile
 from .beside import choose_beside
 from .bounds import Bounds
-from .columns import lower_columns
+from .columns import lower_columns, order_of_columns, pixels_in_order
 from .layer import Layer
 from .lower import lower
+from .order import Order, order_of
 from .output_stationary import can_stay, choose_cut, least_vectors, lower_output_stationary
 from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiling import choose_tiling
 
-__all__ = ["DATAFLOWS", "Mapper"]
+__all__ = ["DATAFLOWS", "Lower", "Mapper"]
 
 #: What stays in the array while a product is computed.
 DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
@@ -44,7 +45,8 @@ _WORTH = 0.01
 _VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift",
            "many"}
 
-_Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
+#: What lowers a layer.
+Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
 
 class Mapper:
@@ -65,8 +67,9 @@ class Mapper:
         self._config, self._timing = config, timing
         self._dataflow, self._effort = dataflow, effort * min(1, _FEW / layers)
         self._is_alone = layers == 1
-        self._chosen: dict[object, _Lower] = {}
+        self._chosen: dict[object, Lower] = {}
         self._tiles: dict[object, Tile] = {}
+        self._orders: dict[object, Order] = {}
 
     def steps(self, problem: Nest, plan: MemoryPlan) -> list[ContractionStep]:
         """Steps of a layer, in order.
@@ -79,6 +82,10 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._way(layer)(layer, plan)
 
+    def way(self, problem: Nest) -> Lower:
+        """What lowers layers like one."""
+        return self._way(Layer(problem, self._config, self._timing))
+
     def cycles(self, problem: Nest) -> float:
         """Cycles of a layer alone, as it would be lowered; see :meth:`steps`.
 
@@ -89,31 +96,49 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._cycles(layer, self._way(layer))
 
-    def _way(self, layer: Layer) -> _Lower:
+    def _way(self, layer: Layer) -> Lower:
         """How layers like this are lowered."""
         key = self._shape(layer.problem)
         if key not in self._chosen:
             self._chosen[key] = self._choose(layer)
         return self._chosen[key]
 
-    def _choose(self, layer: Layer) -> _Lower:
+    def _choose(self, layer: Layer) -> Lower:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
+        if layer.is_ordered:
+            return self._ordered(layer, effort)
+        is_alone = self._is_alone and layer.problem.many == 1
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
-        usual: _Lower = partial(lower_columns, self._tiles)
+        usual: Lower = partial(lower_columns, self._tiles)
         if not layer.problem.columns:
-            cycles, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+            cycles, tiling = choose_tiling(layer, effort, is_alone=is_alone)
             usual = partial(lower, tiling)
-            beside = choose_beside(layer, cycles, effort, is_alone=self._is_alone)
+            beside = choose_beside(layer, cycles, effort, is_alone=is_alone)
             if beside is not None:
                 return beside
         if not is_product or self._dataflow == "weight-stationary":
             return usual
         return self._cheaper(layer, usual, cycles)
 
-    def _cheaper(self, layer: Layer, usual: _Lower, cycles: float | None) -> _Lower:
+    def _ordered(self, layer: Layer, effort: float) -> Lower:
+        """How layers are lowered whose sums depend on the order of additions, which is noted."""
+        key = self._shape(layer.problem)
+        if layer.problem.columns:
+            pixels = pixels_in_order(layer)
+            self._orders[key] = order_of_columns(layer, pixels)
+            return partial(lower_columns, self._tiles, pixels=pixels)
+        _, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+        self._orders[key] = order_of(layer, tiling)
+        return partial(lower, tiling)
+
+    def order(self, problem: Nest) -> Order | None:
+        """Order in which products of a layer that has been lowered are added; None where it does not matter."""
+        return self._orders.get(self._shape(problem))
+
+    def _cheaper(self, layer: Layer, usual: Lower, cycles: float | None) -> Lower:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
         if cycles is None:
             cycles = self._cycles(layer, usual)
@@ -127,7 +152,7 @@ class Mapper:
                 return other
         return usual
 
-    def _cycles(self, layer: Layer, way: _Lower) -> float:
+    def _cycles(self, layer: Layer, way: Lower) -> float:
         """Cycles of a layer alone that is lowered in some way; of many steps what they take at least."""
         # Not of the same buffers each time: their tiles stand where the last schedule left them.
         steps = way(layer.alone(), MemoryPlan(keep=False))
@@ -142,7 +167,7 @@ class Mapper:
         if isinstance(part, View):
             # Operands of two bytes are filled in one LOAD only if both bytes are the same.
             halves = {part.outside >> 8 * byte & 255 for byte in range(self._config.operand_bytes)}
-            return part.axes, part.buffer.item, part.buffer.rows, part.buffer.columns, len(halves)
+            return part.axes, part.item, part.parts, part.buffer.rows, part.buffer.columns, len(halves)
         if isinstance(part, tuple) and part and isinstance(part[0], Nest):
             return tuple(map(self._shape, part))
         return part.shape if isinstance(part, np.ndarray) else part

@@ -113,8 +113,7 @@ class OutputMaker:
                      "bias_mstep": addend >> 16 & 15}
         if finish.rounding is Rounding.NONE:
             return body | {"table": 1} if finish.relu else body
-        assert finish.entries is not None
-        if finish.entries.size > 1:
+        if finish.entries is not None and finish.entries.size > 1:
             body |= {"per_channel": 1, "scale_nstep": step, "scale_base": base}
         return body | {"table": 1} if finish.table is not None else body
 
@@ -128,7 +127,8 @@ class OutputMaker:
         if finish.pair is not None or finish.steps is not None:
             output.pair = Use(maker.pair(), 1)
         if finish.rounding is not Rounding.NONE:
-            output.scale = Use(maker.scale(group, span), 1)
+            if finish.entries is not None:
+                output.scale = Use(maker.scale(group, span), 1)
             if finish.table is not None:
                 output.table = Use(maker.table(tiles[0]), 1)
 

@@ -5,7 +5,7 @@ must have come: each computes, strip by strip, the lines that have not been comp
 reader need are moved into the tiles of both. All layers take turns, one strip each.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,10 +25,11 @@ __all__ = ["Chain", "Stage", "chains"]
 
 @dataclass(eq=False)
 class Stage:
-    """A kernel, or a part of one, as it has been lowered: its loops and its steps."""
+    """A kernel, or a part of one, as it has been lowered: its loops, its steps, and what has made these."""
 
     problem: Nest
     steps: list[ContractionStep]
+    way: Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
     @property
     def reads(self) -> list[Buffer]:
@@ -47,7 +48,8 @@ class Stage:
         y, finish = self.problem.y, self.problem.finish
         return (not self.problem.columns and self.problem.groups == 1 and y.is_whole and y.is_dense("n", "h", "w", "c")
                 and not isinstance(finish.bias, View)
-                and not any(isinstance(nest.weights, View) for nest in (self.problem, *self.problem.added)))
+                and not any(isinstance(nest.weights, View) or nest.x.is_bytes
+                            for nest in (self.problem, *self.problem.added)))
 
 
 def _lines(problem: Nest) -> tuple[int, int]:
@@ -58,7 +60,9 @@ def _lines(problem: Nest) -> tuple[int, int]:
 def _regions(problem: Nest, first: int, end: int) -> Iterator[Region]:
     """Regions of lines `first` to `end`: parts of images, and whole ones."""
     if problem.images * problem.p == 1:
-        yield Region(0, 1, 0, 1, first, end)
+        # A strip may need nothing of a layer before.
+        if first < end:
+            yield Region(0, 1, 0, 1, first, end)
         return
     while first < end:
         image, row = divmod(first, problem.p)

@@ -284,7 +284,7 @@ class TileMaker:
             lines = arithmetic.to_memory(np.repeat(values, cols), item).tobytes()
             address = self._plan.constant(problem.name, size, lambda: lines, key=("lines", lines))
         elif values.size == 1:
-            line = arithmetic.to_memory(np.full(cols, values.item()), item)
+            line = arithmetic.to_memory(np.full(cols, values.item() * arithmetic.one), item)
             address = self._plan.constant("ones", size, line.tobytes, key=("line", cols, values.item(), item))
         else:
             def pack() -> bytes:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ...hdl.errors import PearrayError
 from ...hdl.post.average import SEARCH, AverageWalk
-from ...hdl.post.engine import Post, output_banks
+from ...hdl.post.engine import Post
 from ...hdl.post.float_rows import FloatShare, FloatTotals
 from ...hdl.post.norms import Norms
 from ...hdl.post.row_softmax import RowPass
@@ -90,8 +90,8 @@ class SharedLatencies:
             "float_row": FloatTotals.period_of(config.post.lanes),
             "quotient": Post.quotient_delay_of(config) if config.has_softmax else 0,
             "root": Post.root_delay_of(config), "root_period": Norms.PERIOD,
-            "store_data": Storer.latency_of(config, output_banks(config)) + Writer.LATENCY,
-            "move_done": Mover.latency_of(config, output_banks(config))}
+            "store_data": Storer.latency_of(config, config.output_banks) + Writer.LATENCY,
+            "move_done": Mover.latency_of(config, config.output_banks)}
 
     def of_row(self, body: Mapping[str, int]) -> int:
         """Groups of lanes of which a POST makes a row."""

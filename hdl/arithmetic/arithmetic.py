@@ -39,6 +39,11 @@ class Arithmetic(ABC):
 
     bits: int
 
+    @property
+    def operands(self) -> str:
+        """What operands are, in a few words."""
+        return f"{self.bits} bits"
+
     # Shapes.
 
     @property
@@ -244,6 +249,11 @@ class Arithmetic(ABC):
     def from_memory(self, data: bytes, item: int, dtype: np.dtype) -> np.ndarray:
         """Numbers of `item` bytes each, as :meth:`to_memory` made them, as a one-dimensional array of `dtype`."""
 
+    @property
+    def one(self) -> int:
+        """Bits of an operand that multiplies by one, where its zero point is 0."""
+        return 1
+
     @abstractmethod
     def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
         """Values of the words of operands, as :meth:`prepare` makes them of what memory holds.
@@ -256,6 +266,28 @@ class Arithmetic(ABC):
             Whether integers are unsigned.
         zero_point : int
             What stands for zero.
+        """
+
+    @property
+    @abstractmethod
+    def sum_type(self) -> np.dtype:
+        """Type that holds values of sums."""
+
+    @abstractmethod
+    def column_sums(self, a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Partial sums that leave the columns of an array.
+
+        Parameters
+        ----------
+        a : (M, K) ndarray
+            Values of words, row k of the array meeting column k; see :meth:`words`.
+        w : (K, N) ndarray
+            Values of the words in the array, at most as many rows as it has.
+
+        Returns
+        -------
+        (M, N) ndarray of :attr:`sum_type`
+            Sums of products, added as the array adds them.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ from .float_add import FloatAdd
 from .float_formats import FLOAT32, FloatFormat
 from .float_multiply import FloatMultiply
 
-__all__ = ["FloatArithmetic"]
+__all__ = ["FloatArithmetic", "less_than"]
 
 #: Zero with a sign, which leaves every number as it is that it is added to, zeros of both signs among them.
 _NEUTRAL = 1 << 31
@@ -58,6 +58,11 @@ class FloatArithmetic(Arithmetic):
         return self.format.bits
 
     @property
+    def operands(self) -> str:
+        """Name of their format."""
+        return self.format.name
+
+    @property
     def word(self) -> Shape:
         """Shape of a word: a bit above the operand's says that there is one."""
         return unsigned(self.bits + 1)
@@ -88,7 +93,7 @@ class FloatArithmetic(Arithmetic):
     def multiply(self, m: Module, a: Value, w: Value, shape: Shape, *, enable: Value | None = None) -> Value:
         """Multiply, and clear what has no word behind it."""
         multiplier = FloatMultiply(self.format, self.product_latency)
-        m.submodules += multiplier
+        m.submodules.multiplier = multiplier
         product = Signal(shape, name="product")
         absent = delay(m, ~(a[-1] & w[-1]), self.product_latency, "absent")
         m.d.comb += [
@@ -100,13 +105,13 @@ class FloatArithmetic(Arithmetic):
     def add(self, m: Module, a: Value, b: Value, shape: Shape, name: str) -> Value:
         """Add as IEEE 754 does."""
         total = Signal(shape, name=name)
-        m.d.comb += total.eq(_sum(m, a, b, self.add_latency))
+        m.d.comb += total.eq(_sum(m, a, b, self.add_latency, name))
         return total
 
     def accumulate(self, m: Module, old: Value, new: Value, control: Any) -> Value:
         """Choose what enters the sum in one cycle, then add."""
         kept, added = Signal(FLOAT32.bits, name="kept"), Signal(FLOAT32.bits, name="added")
-        is_less = _less(old, new)
+        is_less = less_than(old, new)
         m.d.sync += [
             kept.eq(Mux(control.first | control.maximum & is_less, _NEUTRAL, old)),
             added.eq(Mux(~control.first & control.maximum & ~is_less, _NEUTRAL, new)),
@@ -115,10 +120,10 @@ class FloatArithmetic(Arithmetic):
 
     def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
         """Add or compare at once."""
-        is_less = _less(a, b)
+        is_less = less_than(a, b)
         first = Mux(maximum & ~without & is_less, _NEUTRAL, a)
         second = Mux(without | maximum & ~is_less, _NEUTRAL, b)
-        return _sum(m, first, second, 0)
+        return _sum(m, first, second, 0, "combined")
 
     def neutral(self, maximum: Value) -> Value:
         """Zero, or the infinity below all numbers."""
@@ -138,22 +143,43 @@ class FloatArithmetic(Arithmetic):
         return -most, most
 
     def to_memory(self, values: np.ndarray, item: int) -> np.ndarray:
-        """Bits of numbers of the format, or of float32."""
+        """Bits of numbers of the format, or of float32; integers are bits already."""
+        if values.dtype.kind in "iu":
+            return values.astype(np.int64).astype(f"<u{item}")
         return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").astype(f"<u{item}")
 
     def from_memory(self, data: bytes, item: int, dtype: np.dtype) -> np.ndarray:
         """Numbers of a type of as many bytes."""
         return np.frombuffer(data, f"<u{item}").astype(f"u{item}").view(dtype)
 
+    @property
+    def one(self) -> int:
+        """An exponent alone."""
+        return self.format.bias << self.format.fraction
+
     def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
         """Float32 values of operands."""
         return self._values(stored)
+
+    @property
+    def sum_type(self) -> np.dtype:
+        """Float32."""
+        return np.dtype(np.float32)
+
+    def column_sums(self, a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Add products to zero as they stand below one another, each sum rounded to float32."""
+        total = np.zeros((len(a), w.shape[1]), np.float32)
+        with np.errstate(all="ignore"):
+            for row, weights in enumerate(w):
+                total += a[:, row, None] * weights
+        return total
 
     def total(self, old: np.ndarray | None, new: np.ndarray, maximum: bool) -> np.ndarray:
         """Float32 sums, or the greater ones; of two that are equal the older."""
         if old is None:
             return new
-        return np.where(old < new, new, old) if maximum else old + new
+        with np.errstate(all="ignore"):
+            return np.where(old < new, new, old) if maximum else old + new
 
     def _values(self, stored: np.ndarray) -> np.ndarray:
         """Float32 values of bits of the format."""
@@ -169,14 +195,14 @@ class FloatArithmetic(Arithmetic):
         return np.where(bits >> form.bits - 1 & 1, -values, values).astype(np.float32)
 
 
-def _sum(m: Module, a: Value, b: Value, latency: int) -> Value:
+def _sum(m: Module, a: Value, b: Value, latency: int, name: str) -> Value:
     adder = FloatAdd(latency)
-    m.submodules += adder
+    m.submodules[f"{name}_adder"] = adder
     m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
     return adder.sum
 
 
-def _less(a: Value, b: Value) -> Value:
+def less_than(a: Value, b: Value) -> Value:
     """Whether a float32 is less than another: zeros of both signs are equal, what is no number is not compared."""
     a_sign, b_sign, is_zero = a[-1], b[-1], ~(a[:-1].any() | b[:-1].any())
     magnitude = Mux(a_sign, a[:-1] > b[:-1], a[:-1] < b[:-1])

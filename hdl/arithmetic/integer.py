@@ -190,6 +190,16 @@ class IntegerArithmetic(Arithmetic):
         low = stored.astype(np.int64) & (1 << self.bits) - 1
         return (low if is_unsigned else low - (low >> self.bits - 1 << self.bits)) - zero_point
 
+    @property
+    def sum_type(self) -> np.dtype:
+        """Integers of 64 bits."""
+        return np.dtype(np.int64)
+
+    def column_sums(self, a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Products of matrices in float64, which is exact for as many products as there are rows, and fast."""
+        sums: np.ndarray = (a.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
+        return sums
+
     def total(self, old: np.ndarray | None, new: np.ndarray, maximum: bool) -> np.ndarray:
         """Sums modulo 2**width, or the greater ones."""
         bits = self.accumulator.width

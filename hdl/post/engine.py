@@ -1,20 +1,20 @@
 """Post-processing engine: turns rows of sums into outputs in the output scratchpad."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import rests
-from ..errors import PearrayError
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
+from .float_lane import FloatSettings
 from .float_rows import FloatShare
 from .groups import follow_groups
-from .lane import Lane, Settings
-from .lanes import Lanes
+from .lane import Settings
+from .lanes import Lanes, lane_of
 from .norms import NormedElement, Norms
 from .outputs import OutputWriter
 from .pairs import PairSum
@@ -24,27 +24,7 @@ from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
 from .walk import PostWalk
 
-__all__ = ["Post", "PostEvents", "output_banks", "output_lines"]
-
-
-def output_banks(config: Config) -> int:
-    """Return the byte-wide banks of the output scratchpad: a beat or a group of sums, the larger."""
-    return max(config.beat_bytes, config.post.lanes * config.sum_bytes)
-
-
-def output_lines(config: Config) -> int:
-    """Return the lines of each bank of the output scratchpad.
-
-    Raises
-    ------
-    PearrayError
-        If the output scratchpad holds less than two lines.
-    """
-    banks = output_banks(config)
-    if config.scratchpads.output_bytes < 2 * banks:
-        raise PearrayError(f"scratchpads.output_bytes must be at least {2 * banks} (two groups of "
-                           f"post.lanes = {config.post.lanes} sums), not {config.scratchpads.output_bytes}")
-    return config.scratchpads.output_bytes // banks
+__all__ = ["Post", "PostEvents"]
 
 
 class PostEvents(data.Struct):
@@ -109,7 +89,7 @@ class Post(wiring.Component):
         Bytes for the bias, scale and table memories.
     accumulators : :py:`Out(AccumulatorRead(config))`
         Sums, of the accumulators or of the global buffer.
-    output : :py:`Out(BankWrite(output_banks(config), output_lines(config), 8))`
+    output : :py:`Out(BankWrite(config.output_banks, config.output_lines, 8))`
         Write port of the output scratchpad: byte ``a`` is line ``a // banks`` of bank ``a % banks``.
     events : :py:`Out(PostEvents)`
         Pulses to count.
@@ -127,8 +107,8 @@ class Post(wiring.Component):
 
     def __init__(self, config: Config, untouched: int = 0):
         self._config, self._untouched = config, untouched
-        self._banks = output_banks(config)
-        self._lines = output_lines(config)
+        self._banks = config.output_banks
+        self._lines = config.output_lines
         super().__init__({
             "commands": In(stream.Signature(config.commands.post)),
             "released": Out(1),
@@ -148,12 +128,12 @@ class Post(wiring.Component):
     @staticmethod
     def latency_of(config: Config) -> int:
         """Return the cycles from the read of a row of sums to the write of its outputs."""
-        return Lanes.cycle_of(config) + Lane.latency_of(config) + 1
+        return Lanes.cycle_of(config) + lane_of(config).latency_of(config) + 1
 
     @staticmethod
     def settings_cycle_of(config: Config) -> int:
         """Return the cycles from the read of a row to its settings, for which a command is kept."""
-        return Lanes.cycle_of(config) + Lane.settings_cycle_of(config)
+        return Lanes.cycle_of(config) + lane_of(config).settings_cycle_of(config)
 
     @staticmethod
     def few_of(config: Config, untouched: int) -> int:
@@ -219,17 +199,11 @@ class Post(wiring.Component):
         softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
-        settings = Signal(Settings)
+        settings = Signal(FloatSettings if config.has_floats else Settings)
         raw = command.rounding == Rounding.NONE
+        of_command = settings.shape().of(m, config, command, raw)
         with m.If(first):
-            m.d.sync += [
-                settings.zero_point.eq(Mux(raw, 0, command.zero_point)),
-                settings.low.eq(command.low),
-                settings.high.eq(command.high),
-                settings.clamp.eq(~raw),
-                settings.table.eq(~raw & command.table),
-                settings.relu.eq(raw & command.table),
-            ]
+            m.d.sync += [getattr(settings, name).eq(value) for name, value in of_command.items()]
 
         m.d.comb += [
             self.accumulators.en.eq(reading),

@@ -38,6 +38,12 @@ class Settings(data.Struct):
     #: Whether a negative sum becomes zero.
     relu: unsigned(1)
 
+    @staticmethod
+    def of(m, config, command, raw):
+        """Fields of a command's settings, by name."""
+        return {"zero_point": Mux(raw, 0, command.zero_point), "low": command.low, "high": command.high, "clamp": ~raw,
+                "table": ~raw & command.table, "relu": raw & command.table}
+
 
 class Lane(Unit):
     """Bias, requantisation, zero point, clamp and table of one output per cycle.

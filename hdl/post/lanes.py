@@ -13,6 +13,7 @@ from ..blocks.rules import never
 from ..shell.commands import Parameter
 from ..shell.config import Config
 from .average import EARLY, Average
+from .float_lane import FloatLane
 from .groups import Groups
 from .lane import TABLE_BYTES, Lane
 from .norms import NormedElement, Norms
@@ -25,13 +26,18 @@ from .sums import AccumulatorRead
 from .transposed import shared_constants
 from .walk import PostWalk
 
-__all__ = ["Lanes"]
+__all__ = ["Lanes", "lane_of"]
 
 #: Low bits of the two words of a scale that are kept: a factor, and a shift.
 SCALE_WIDTHS = (32, 6)
 
 #: A scale of 1.
 _ONE = 0x3F800000
+
+
+def lane_of(config: Config) -> type[FloatLane] | type[Lane]:
+    """Return what a configuration's lanes are."""
+    return FloatLane if config.has_floats else Lane
 
 
 def _select(m: Module, candidates: list[ValueLike], index: Signal, name: str) -> Signal:
@@ -110,13 +116,17 @@ class Lanes:
         return max(cls.sum_cycle_of(config), *cls._latencies_of(config))
 
     @staticmethod
-    def _latencies_of(config: Config) -> tuple[int, int]:
-        """Return the cycles from an address to biases, and to scales."""
+    def _latencies_of(config: Config) -> tuple[int, ...]:
+        """Return the cycles from an address to biases, and to scales where there are any."""
         words, lanes = beat_words(config), config.post.lanes
+        if config.has_floats:
+            return (LineMemory.latency_of(words, lanes) + 1,)
         return LineMemory.latency_of(words, lanes) + 1, LineMemory.latency_of(words, 2 * lanes)
 
-    def build(self, m: Module, platform) -> list[Lane]:
+    def build(self, m: Module, platform) -> list[Lane] | list[FloatLane]:
         """Build the memories and the lanes; return these."""
+        if self.config.has_floats:
+            return self._floats(m, platform)
         config, command, cycle = self.config, self.walk.command, self.cycle_of(self.config)
         words = beat_words(config)
         m.submodules.word_port = port = WordPort(config)
@@ -167,6 +177,46 @@ class Lanes:
                 ]
         return units
 
+    def _floats(self, m, platform):
+        """Build the memory of biases and the lanes of floats, which have no other constants."""
+        config, command, cycle = self.config, self.walk.command, self.cycle_of(self.config)
+        m.submodules.word_port = port = WordPort(config)
+        wiring.connect(m, wiring.flipped(self.load), port.load)
+        (of_bias,) = self._latencies_of(config)
+        m.submodules.bias_memory = biases = LineMemory(beat_words(config), place_bits(config), config.post.lanes,
+                                                       self.lines)
+        self._written(m, port, biases, Parameter.BIAS)
+        m.d.comb += biases.line.eq(delay(m, self.walk.bias_line, cycle - of_bias, "bias_line", reset_less=True))
+        valid = delay(m, self.groups.output, cycle, "lane_valid")
+        rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
+        use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
+        group = delay(m, self.walk.group, AccumulatorRead.LATENCY, "group", reset_less=True)
+        units = [FloatLane(config) for _ in range(config.post.lanes)]
+        for index, lane in enumerate(units):
+            unit.add(m, f"lane_{index}", lane, platform)
+            columns = [self.sums.data[number + index] for number in range(0, config.sum_columns, len(units))]
+            total = _select(m, columns, group, f"sum_{index}")
+            offset = Signal(32, name=f"bias_{index}", reset_less=True)
+            m.d.sync += offset.eq(Mux(use_bias, biases.data[index], 0))
+            m.d.comb += [
+                lane.valid.eq(valid),
+                lane.rounding.eq(rounding),
+                lane.accumulator.eq(delay(m, total, cycle - self.sum_cycle_of(config), f"sum_{index}",
+                                          reset_less=True)),
+                lane.bias.eq(offset),
+                lane.settings.eq(self.settings),
+            ]
+        return units
+
+    @staticmethod
+    def _written(m, port, memory, destination):
+        """Let a memory of lines be written by loads to its destination."""
+        m.d.comb += [
+            memory.write.en.eq(Mux(port.destination == destination, port.write.en, 0)),
+            memory.write.place.eq(port.write.place),
+            memory.write.data.eq(port.write.data),
+        ]
+
     def _constants(self, m, port):
         """Build the memories of biases and scales; return their words, those of a lane side by side."""
         config, walk, cycle = self.config, self.walk, self.cycle_of(self.config)
@@ -176,11 +226,7 @@ class Lanes:
                                                        SCALE_WIDTHS)
         wiring.connect(m, wiring.flipped(self.load), port.load)
         for memory, destination in ((bias, Parameter.BIAS), (scale, Parameter.SCALE)):
-            m.d.comb += [
-                memory.write.en.eq(Mux(port.destination == destination, port.write.en, 0)),
-                memory.write.place.eq(port.write.place),
-                memory.write.data.eq(port.write.data),
-            ]
+            self._written(m, port, memory, destination)
         fine = ceil_log2(lanes) if config.has_transposed else 0
         biases, scales = ([memory.data[word] for word in range(count)]
                           for memory, count in ((bias, lanes), (scale, 2 * lanes)))

@@ -97,26 +97,26 @@ class RowStationaryConfig(Config):
     post: Post = field(default_factory=Post)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.array.operand_bits not in (8, 16):
             raise PearrayError(f"array.operand_bits must be 8 or 16 for array.kind = {self.KIND!r}, "
                                f"not {self.array.operand_bits}")
+        if self.post.lanes not in (0, self.psum_lanes):
+            raise PearrayError(f"post.lanes must be {self.psum_lanes}, the sums of a line, or left out, "
+                               f"not {self.post.lanes}")
+        object.__setattr__(self, "post", replace(self.post, lanes=self.psum_lanes))
+        super().__post_init__()
         if self.buffer_lines > 1 << ADDRESS_BITS - 4:
             raise PearrayError(f"global_buffer.banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.buffer_lines}")
         if self.filter_lines > 1 << ADDRESS_BITS - 4:
             raise PearrayError(f"global_buffer.filter_banks * global_buffer.bank_lines must be at most "
                                f"{1 << ADDRESS_BITS - 4}, not {self.filter_lines}")
-        if self.post.lanes not in (0, self.psum_lanes):
-            raise PearrayError(f"post.lanes must be {self.psum_lanes}, the sums of a line, or left out, "
-                               f"not {self.post.lanes}")
         if self.truncate and (self.has_moves or self.post.softmax):
             raise PearrayError("scratchpads.moves and post.softmax must be 0 with array.operand_bits = 16, not "
                                f"{self.scratchpads.moves} and {self.post.softmax}")
         if self.has_softmax and not self.score_columns:
             raise PearrayError("post.softmax must be 0 in an array whose column contracts less than "
                                f"{self.psum_lanes} keys, not 1")
-        object.__setattr__(self, "post", replace(self.post, lanes=self.psum_lanes))
 
     @property
     def arithmetic(self) -> IntegerArithmetic:

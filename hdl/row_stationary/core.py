@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.utils import bits_for
 
 from ..blocks.scratchpad import Scratchpad
-from ..post.engine import Post, PostEvents, output_banks, output_lines
+from ..post.engine import Post, PostEvents
 from ..shell.commands import Opcode
 from ..shell.core import Core, Happening, event_names, let_moved
 from ..shell.ledger import ArrayState
@@ -48,13 +48,13 @@ class RowStationaryCore(Core):
         self._post = None
         if config.has_post:
             self._post = engines[Opcode.POST] = Post(config)
-            self._storer = Storer(config, output_banks(config))
+            self._storer = Storer(config, config.output_banks)
         else:
             self._storer = WordStorer(config)
         engines[Opcode.STORE] = self._storer
         self._mover: Any = None
         if config.has_moves:
-            self._mover = engines[Opcode.MOVE] = Mover(config, output_banks(config))
+            self._mover = engines[Opcode.MOVE] = Mover(config, config.output_banks)
         super().__init__(engines)
 
     @staticmethod
@@ -100,7 +100,7 @@ class RowStationaryCore(Core):
             return
         self._load(m, post)
         m.submodules.line_sums = sums = LineSums(ways, config.buffer_lines // ways, post.accumulators.data.shape())
-        pad = Scratchpad(output_banks(config), output_lines(config), 8)
+        pad = Scratchpad(config.output_banks, config.output_lines, 8)
         m.submodules.output_scratchpad = pad
         m.d.comb += [
             sums.en.eq(post.accumulators.en),

@@ -156,6 +156,11 @@ class PostBody(data.Struct):
        2, 3 and the table) that of a sum, 4 bytes, or 8 where accumulators are wider than 32 bits, else
        that of an operand.
 
+    Where operands are floats, sums, biases and outputs that are not rounded are float32, and others are of the
+    format of operands: any ``rounding`` but ``NONE`` is to nearest, halves to even. Bounds come before it: ``low`` and
+    ``high`` are numbers of the format in their low 16 bits, and there is such a bound if the field is negative.
+    ``zero_point``, ``per_channel``, ``scale_nstep`` and, but with ``Rounding.NONE``, ``table`` must be zero.
+
     Output addresses are multiples of ``lanes * size``. The command completes when its last output
     can be read from the output scratchpad; for an EXECUTE that waits for it, so that its last sums have been read
     when that reads or writes sums.

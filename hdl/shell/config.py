@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from ..arithmetic.arithmetic import Arithmetic
+from ..arithmetic.floating import FloatArithmetic
 from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
@@ -134,11 +135,19 @@ class Config(ABC):
         if self.has_moves and not self.can_move:
             raise PearrayError(f"scratchpads.moves must be 0 with array.kind = {self.KIND!r}, "
                                f"not {self.scratchpads.moves}")
+        if self.has_post and self.output_lines < 2:
+            raise PearrayError(f"scratchpads.output_bytes must be at least {2 * self.output_banks} (two beats, and two "
+                               f"groups of post.lanes = {self.post.lanes} sums), not {self.scratchpads.output_bytes}")
 
     @property
     def arithmetic(self) -> Arithmetic:
         """Numbers that the array computes with, chosen by ``array.operand_bits``."""
         return IntegerArithmetic(self.array.operand_bits)
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether these are of floating point, and so is post-processing."""
+        return isinstance(self.arithmetic, FloatArithmetic)
 
     @cached_property
     def operand_bytes(self) -> int:
@@ -154,6 +163,16 @@ class Config(ABC):
     def sum_bytes(self) -> int:
         """Bytes of an unrounded sum in memory: a power of two."""
         return self.arithmetic.sum_bytes
+
+    @cached_property
+    def output_banks(self) -> int:
+        """Byte-wide banks of the output scratchpad: a beat or a group of sums, the larger."""
+        return max(self.beat_bytes, self.post.lanes * self.sum_bytes)
+
+    @property
+    def output_lines(self) -> int:
+        """Lines of each bank of the output scratchpad."""
+        return self.scratchpads.output_bytes // self.output_banks
 
     @property
     def has_post(self) -> bool:

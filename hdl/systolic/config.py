@@ -1,12 +1,17 @@
 """Configuration of an accelerator with the systolic array."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 from amaranth.utils import ceil_log2
 
+from ..arithmetic.arithmetic import Arithmetic
+from ..arithmetic.float_add import FloatAdd
+from ..arithmetic.float_formats import FLOAT32, FORMATS
+from ..arithmetic.float_multiply import FloatMultiply
+from ..arithmetic.floating import FloatArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS
@@ -17,12 +22,44 @@ from .commands import command_set
 
 __all__ = ["Accumulators", "Array", "Scratchpads", "SystolicConfig"]
 
+#: Operands that are no floats: integers of ``array.operand_bits``.
+INTEGERS = "integer"
+
+#: Formats of floats that operands may have; sums are float32.
+OPERANDS = tuple(name for name in FORMATS if name != FLOAT32.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Array(PlainArray):
-    """Array of processing elements, which can pass weights on diagonally."""
+    """Array of processing elements, which can pass weights on diagonally, and compute in floating point."""
 
+    operands: str = field(default=INTEGERS, metadata={"doc": "integer, or a format of floats, whose sums are float32"})
+    product_cycles: int = integer(1, 1, FloatMultiply.MOST, "cycles of a product of floats")
+    sum_cycles: int = integer(1, 1, FloatAdd.MOST, "cycles of a sum of floats")
     toeplitz: int = integer(0, 0, 1, "1 for tiles whose rows of weights are those before, one column on, in 3 cycles")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.operands not in (INTEGERS, *OPERANDS):
+            raise PearrayError(f"array.operands must be {INTEGERS} or {', '.join(OPERANDS)}, not {self.operands!r}")
+        if not self.is_float:
+            for name in ("product_cycles", "sum_cycles"):
+                if getattr(self, name) != 1:
+                    raise PearrayError(f"array.{name} must be 1 with array.operands = {INTEGERS!r}, "
+                                       f"not {getattr(self, name)}")
+            return
+        bits = FORMATS[self.operands].bits
+        if self.operand_bits not in (8, bits):
+            raise PearrayError(f"array.operand_bits must be {bits}, or left out, with array.operands = "
+                               f"{self.operands!r}, not {self.operand_bits}")
+        object.__setattr__(self, "operand_bits", bits)
+        if self.toeplitz:
+            raise PearrayError(f"array.toeplitz must be 0 with array.operands = {self.operands!r}, not {self.toeplitz}")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether operands are of floating point."""
+        return self.operands != INTEGERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +113,12 @@ class SystolicConfig(Config):
         super().__post_init__()
         if self.array.cols % self.post.lanes:
             raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
+        for key in FUNCTIONS:
+            if self.has_floats and (value := getattr(self.post, key)):
+                raise PearrayError(f"post.{key} must be 0 with array.operands = {self.array.operands!r}, not {value}")
+        if self.has_floats and self.has_moves:
+            raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r}, of which "
+                               f"no program moves any, not {self.scratchpads.moves}")
         if self.has_toeplitz and min(self.array.rows, self.array.cols) < 2:
             raise PearrayError(f"array.toeplitz must be 0 in an array of {self.array.rows} x {self.array.cols} PEs, "
                                f"which has no diagonal, not 1")
@@ -87,6 +130,14 @@ class SystolicConfig(Config):
         if self.accumulators.depth < self.array.rows:
             raise PearrayError(f"accumulators.depth must be at least array.rows = {self.array.rows}, "
                                f"not {self.accumulators.depth}")
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Numbers that the array computes with, chosen by ``array.operands``."""
+        array = self.array
+        if not isinstance(array, Array) or not array.is_float:
+            return super().arithmetic
+        return FloatArithmetic(FORMATS[array.operands], array.product_cycles, array.sum_cycles)
 
     @property
     def has_toeplitz(self) -> bool:
@@ -113,11 +164,15 @@ class SystolicConfig(Config):
     @property
     def capabilities(self) -> Mapping[str, tuple[int, str]]:
         """Value and meaning of registers that tell the host what was generated, by name."""
-        return {
+        found = {
             "activation_bytes": (self.scratchpads.activation_bytes, "bytes of the activation scratchpad"),
             "weight_bytes": (self.scratchpads.weight_bytes, "bytes of the weight scratchpad"),
             "accumulator_depth": (self.accumulators.depth, "rows of each bank of accumulators"),
         }
+        if isinstance(self.arithmetic, FloatArithmetic):
+            found["exponent_bits"] = (self.arithmetic.format.exponent,
+                                      "bits of the exponent of an operand, which is a float")
+        return found
 
     @property
     def os_depth(self) -> int:

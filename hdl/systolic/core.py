@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 
 from ..blocks.scratchpad import Scratchpad
-from ..post.engine import Post, PostEvents, output_banks, output_lines
+from ..post.engine import Post, PostEvents
 from ..shell.commands import Opcode
 from ..shell.config import Config
 from ..shell.core import Core, Happening, event_names, let_moved
@@ -37,12 +37,12 @@ class SystolicCore(Core):
         self._loader = Loader(config)
         self._execute = Execute(config)
         self._post = Post(config, Execute.untouched_of(config))
-        self._storer = Storer(config, output_banks(config))
+        self._storer = Storer(config, config.output_banks)
         engines = {Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                    Opcode.STORE: self._storer}
         self._mover: Any = None
         if config.has_moves:
-            self._mover = engines[Opcode.MOVE] = Mover(config, output_banks(config))
+            self._mover = engines[Opcode.MOVE] = Mover(config, config.output_banks)
         super().__init__(engines)
 
     @staticmethod
@@ -77,7 +77,7 @@ class SystolicCore(Core):
                 let_moved(m, name, destination, load, loader.load, self._mover.move)
             wiring.connect(m, load.write, pad.write)
             wiring.connect(m, port, pad.read)
-        pad = Scratchpad(output_banks(config), output_lines(config), 8)
+        pad = Scratchpad(config.output_banks, config.output_lines, 8)
         m.submodules.output_scratchpad = pad
         wiring.connect(m, post.output, pad.write)
         wiring.connect(m, self._storer.read, pad.read)

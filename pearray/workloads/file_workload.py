@@ -9,12 +9,13 @@ from ..compiler.operators import DynamicQuantize, Hosted, Quantize, QuantizeBloc
 from ..compiler.operators.fields import check_size
 from ..hdl.errors import PearrayError
 from .made import Workload
+from .operands import Operands
 from .settings import Settings
 
 __all__ = ["file_workload"]
 
 
-def file_workload(name: str, rng: np.random.Generator, settings: Settings, fixed: bool,
+def file_workload(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands],
                   fallback: str | None = None) -> Workload:
     """Read the network of a file, and draw its inputs; the one setting is `batch`.
 

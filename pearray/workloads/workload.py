@@ -15,27 +15,26 @@ from ..compiler.graph.graph import Graph
 from ..compiler.kinds import compiler_for
 from ..compiler.operators import (
     Attention,
-    Contraction,
     Conv2d,
     Conv2dGrad,
-    FixedPoint,
     Gemm,
     LayerNorm,
     Linear,
     LinearGrad,
-    Requant,
     RMSNorm,
     Softmax,
 )
 from ..compiler.operators.fields import check_size
+from ..hdl.arithmetic.floating import FloatArithmetic
 from ..hdl.errors import PearrayError, is_file, unknown
 from ..hdl.shell.config import Config
 from .decoder import llama_block
-from .draws import STEPS_PER_DEVIATION, UNIT, drawn
+from .draws import STEPS_PER_DEVIATION, UNIT
 from .encoder import attention_deviation, encoder_layer, multi_head_attention
 from .file_workload import file_workload
 from .image_networks import IMAGE_NETWORKS
 from .made import Workload
+from .operands import Int8, Int16, Operands, floats_of
 from .settings import LARGEST, Settings
 
 __all__ = ["BUILT_IN", "Workload", "load_workload"]
@@ -60,8 +59,8 @@ FORMS = {
     "gemm:MxKxN": "y = a b + c, all of them activations",
     "conv:N,C,H,W,M,R,S,stride,padding": "one convolution",
     "linear:N,IN,OUT": "y = x w' + b with constant weights",
-    "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as int32 sums",
-    "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as int32 sums",
+    "linear-grad:N,IN,OUT": "gradients dx, dw and db of linear, as sums",
+    "conv-grad:N,C,H,W,M,R,S,stride,padding": "gradients dx, dw and db of conv, as sums",
     "attention:P,M,E,F,H": "softmax(q k' / sqrt(E)) v of H heads, P queries, M keys",
     "layer-norm:ROWS,D": "LayerNorm of rows of D elements, with gains and biases",
     "rms-norm:ROWS,D": "RMSNorm of rows of D elements, with gains",
@@ -84,14 +83,16 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     seed : int
         Seed of ``numpy.random.default_rng``, from which all tensors are drawn.
     settings : mapping, optional
-        ``out`` ("int8" or "int32") and ``bias`` of gemm, conv and linear, ``trans_a`` and
-        ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift`` instead of ``out``;
+        ``out`` ("int8" or "int32"; of floats their format or "float32") and ``bias`` of gemm, conv and linear,
+        ``trans_a`` and ``trans_b`` of gemm, ``batch`` of conv, conv-grad and networks; in fixed point ``shift``
+        instead of ``out``;
         ``causal``, ``two_bytes``, ``kv_heads`` and ``window`` of attention, multi-head-attention and encoder-layer;
         ``rounding`` of softmax; ``batch``, ``tokens`` of a sentence at most and ``text``, a file of sentences, of
         minilm; those of llama-block (:func:`.decoder.llama_block`).
         And those of the array's mapper (:attr:`.compiler.kinds.ArrayCompiler.settings`).
     config : Config, optional
-        Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, all others and none int8.
+        Accelerator that it is for: one of 16-bit fixed point gets operands in fixed point, one of floats those of its
+        format, all others and none int8.
     fallback : "host" or "exact", optional
         Who computes what cannot be mapped of an ONNX file; see :func:`pearray.load_onnx`.
 
@@ -114,11 +115,19 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
         if maker is not file_workload:
             raise PearrayError(f"fallback must be absent for workload {name!r}: it is for files")
         maker = partial(file_workload, fallback=fallback)
-    made = maker(name, rng, chosen, config is not None and kind is not None and kind.is_fixed_point(config))
+    made = maker(name, rng, chosen, _operands(config))
     return replace(made, settings=chosen.passed_on)
 
 
-def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Workload]:
+def _operands(config: Config | None) -> type[Operands]:
+    """What an accelerator has for operands."""
+    if config is not None and compiler_for(config).is_fixed_point(config):
+        return Int16
+    arithmetic = None if config is None else config.arithmetic
+    return floats_of(arithmetic.format.name) if isinstance(arithmetic, FloatArithmetic) else Int8
+
+
+def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, type[Operands]], Workload]:
     for form, maker in (("gemm:", _gemm), ("conv:", _convolution), ("linear:", _linear),
                         ("linear-grad:", _linear_grad), ("conv-grad:", _convolution_grad), ("attention:", _attention),
                         ("multi-head-attention:", _multi_head_attention), ("layer-norm:", _layer_norm),
@@ -135,44 +144,6 @@ def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, bool], Wo
     raise unknown("workload", name, [*BUILT_IN, *FORMS])
 
 
-class _Int8:
-    """int8 operands over the full range; outputs are requantised, or int32 sums."""
-
-    bits, bias_type = 8, np.int32
-
-    def __init__(self, settings: Settings):
-        self._out = settings.choice("out", "int8", "int32")
-
-    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
-        plain = kind(**options)
-        if self._out == "int32":
-            return plain
-        # A single sum has no deviation, and needs no scale.
-        scale = float(np.std(plain.golden(tensors)["y"])) / STEPS_PER_DEVIATION or 1.0
-        return kind(**options, requant=Requant.onnx(1.0, 0, 1.0, 0, scale, 0))
-
-
-class _Int16:
-    """int16 operands over the full range, in fixed point, so that windows cut and sums wrap."""
-
-    bits, bias_type = 16, np.int16
-
-    def __init__(self, settings: Settings):
-        settings.choice("out", "int16")
-        self._requant = FixedPoint(settings.integer("shift", 8, 0))
-
-    def operator(self, kind: type[Contraction], tensors: Mapping[str, np.ndarray], **options: Any) -> Contraction:
-        return kind(**options, requant=self._requant)
-
-
-def _draw(rng: np.random.Generator, arithmetic: _Int8 | _Int16 | type[_Int8], shape: tuple[int, ...]) -> np.ndarray:
-    return drawn(rng, shape, arithmetic.bits)
-
-
-def _draw_bias(rng: np.random.Generator, arithmetic: _Int8 | _Int16, length: int) -> np.ndarray:
-    return _draw(rng, arithmetic, (length,)).astype(arithmetic.bias_type)
-
-
 def _sizes(name: str, pattern: str, form: str) -> list[int]:
     match = re.fullmatch(pattern, name, re.ASCII)
     if match is None or max(map(len, match.groups())) > len(str(LARGEST)):
@@ -186,27 +157,27 @@ def _at_least_one(name: str, **sizes: int) -> None:
             raise PearrayError(f"{key} of workload {name!r} must be at least 1, not {value}")
 
 
-def _gemm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _gemm(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     m, k, n = _sizes(name, r"gemm:(\d+)x(\d+)x(\d+)", "gemm:MxKxN")
     _at_least_one(name, M=m, K=k, N=n)
-    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    arithmetic, bias = numbers(settings), settings.flag("bias", True)
     trans_a, trans_b = settings.flag("trans_a", False), settings.flag("trans_b", False)
     settings.finish()
-    tensors = {"a": _draw(rng, arithmetic, (k, m) if trans_a else (m, k)),
-               "b": _draw(rng, arithmetic, (n, k) if trans_b else (k, n))}
+    tensors = {"a": numbers.draw(rng, (k, m) if trans_a else (m, k)),
+               "b": numbers.draw(rng, (n, k) if trans_b else (k, n))}
     if bias:
-        tensors["c"] = _draw_bias(rng, arithmetic, n)
+        tensors["c"] = numbers.bias(rng, n)
     operator = arithmetic.operator(Gemm, tensors, trans_a=trans_a, trans_b=trans_b)
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
-def _convolution(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _convolution(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     (n, c, h, w), (m, r, s), stride, padding = _window(name, "conv", settings)
-    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    arithmetic, bias = numbers(settings), settings.flag("bias", True)
     settings.finish()
-    tensors = {"x": _draw(rng, arithmetic, (n, c, h, w)), "w": _draw(rng, arithmetic, (m, c, r, s))}
+    tensors = {"x": numbers.draw(rng, (n, c, h, w)), "w": numbers.draw(rng, (m, c, r, s))}
     if bias:
-        tensors["b"] = _draw_bias(rng, arithmetic, m)
+        tensors["b"] = numbers.bias(rng, m)
     operator = arithmetic.operator(Conv2d, tensors, stride=stride, padding=padding)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
@@ -219,40 +190,40 @@ def _window(name: str, form: str, settings: Settings) -> tuple[tuple[int, ...], 
     return (settings.integer("batch", n), c, h, w), (m, r, s), stride, padding
 
 
-def _linear(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _linear(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     n, inputs, outputs = _sizes(name, r"linear:(\d+),(\d+),(\d+)", "linear:N,IN,OUT")
     _at_least_one(name, N=n, IN=inputs, OUT=outputs)
-    arithmetic, bias = (_Int16 if fixed else _Int8)(settings), settings.flag("bias", True)
+    arithmetic, bias = numbers(settings), settings.flag("bias", True)
     settings.finish()
-    tensors = {"x": _draw(rng, arithmetic, (n, inputs)), "w": _draw(rng, arithmetic, (outputs, inputs))}
+    tensors = {"x": numbers.draw(rng, (n, inputs)), "w": numbers.draw(rng, (outputs, inputs))}
     if bias:
-        tensors["b"] = _draw_bias(rng, arithmetic, outputs)
+        tensors["b"] = numbers.bias(rng, outputs)
     operator = arithmetic.operator(Linear, tensors)
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
-def _gradients(name: str, rng: np.random.Generator, operator: LinearGrad | Conv2dGrad, x: tuple[int, ...],
-               w: tuple[int, ...]) -> Workload:
-    """Gradients of int8 operands, drawn in the order x, w, dy."""
-    tensors = {role: _draw(rng, _Int8, shape) for role, shape in (("x", x), ("w", w))}
-    tensors["dy"] = _draw(rng, _Int8, operator.forward.infer(tensors)["y"][0])
+def _gradients(name: str, rng: np.random.Generator, numbers: type[Operands], operator: LinearGrad | Conv2dGrad,
+               x: tuple[int, ...], w: tuple[int, ...]) -> Workload:
+    """Gradients of operands that are drawn in the order x, w, dy."""
+    tensors = {role: numbers.draw(rng, shape) for role, shape in (("x", x), ("w", w))}
+    tensors["dy"] = numbers.draw(rng, operator.forward.infer(tensors)["y"][0])
     return Workload(name, Graph.of(operator, tensors), {role: tensors[role] for role in ("x", "dy")})
 
 
-def _linear_grad(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _linear_grad(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     n, inputs, outputs = _sizes(name, r"linear-grad:(\d+),(\d+),(\d+)", "linear-grad:N,IN,OUT")
     _at_least_one(name, N=n, IN=inputs, OUT=outputs)
     settings.finish()
-    return _gradients(name, rng, LinearGrad(), (n, inputs), (outputs, inputs))
+    return _gradients(name, rng, numbers, LinearGrad(), (n, inputs), (outputs, inputs))
 
 
-def _convolution_grad(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _convolution_grad(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     x, (m, r, s), stride, padding = _window(name, "conv-grad", settings)
     settings.finish()
-    return _gradients(name, rng, Conv2dGrad(stride=stride, padding=padding), x, (m, x[1], r, s))
+    return _gradients(name, rng, numbers, Conv2dGrad(stride=stride, padding=padding), x, (m, x[1], r, s))
 
 
-def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _attention(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     """Attention of int8 q, k and v, drawn in this order over the full range, whose values have a deviation of 1.
 
     Then scores are about normal, too, and outputs have a deviation of about sqrt(e / M): of few keys
@@ -261,7 +232,7 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, fixed: b
     p, m, e, f, h = _sizes(name, "attention:" + ",".join([r"(\d+)"] * 5), "attention:P,M,E,F,H")
     _at_least_one(name, P=p, M=m, E=e, F=f, H=h)
     groups, options = _attention_settings(name, settings, h)
-    tensors = {role: _draw(rng, _Int8, shape)
+    tensors = {role: Int8.draw(rng, shape)
                for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
     operator = Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT,
                          y_scale=attention_deviation(m) / STEPS_PER_DEVIATION, **options)
@@ -277,7 +248,7 @@ def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form
     rows, elements = _sizes(name, rf"{form}:(\d+),(\d+)", f"{form}:ROWS,D")
     _at_least_one(name, ROWS=rows, D=elements)
     settings.finish()
-    tensors = {"x": _draw(rng, _Int8, (rows, elements)),
+    tensors = {"x": Int8.draw(rng, (rows, elements)),
                "gamma": rng.normal(1, 0.1, elements).astype(np.float32)}
     if "beta" in kind.optional:
         tensors["beta"] = rng.normal(0, 0.1, elements).astype(np.float32)
@@ -285,11 +256,11 @@ def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
-def _layer_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _layer_norm(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     return _normalisation(name, rng, settings, "layer-norm", LayerNorm)
 
 
-def _rms_norm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _rms_norm(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     return _normalisation(name, rng, settings, "rms-norm", RMSNorm)
 
 
@@ -310,45 +281,45 @@ def _heads(name: str, settings: Settings, d: int, h: int) -> tuple[int, dict[str
     return _attention_settings(name, settings, h)
 
 
-def _multi_head_attention(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _multi_head_attention(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     p, d, h = _sizes(name, r"multi-head-attention:(\d+),(\d+),(\d+)", "multi-head-attention:P,D,H")
     _at_least_one(name, P=p, D=d, H=h)
     operator, tensors = multi_head_attention(rng, (p, d, h), *_heads(name, settings, d, h))
     return Workload(name, Graph.of(operator, tensors), {"x": tensors["x"]})
 
 
-def _encoder(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _encoder(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     p, d, h, ff = _sizes(name, "encoder-layer:" + ",".join([r"(\d+)"] * 4), "encoder-layer:P,D,H,FF")
     _at_least_one(name, P=p, D=d, H=h, FF=ff)
     return Workload(name, *encoder_layer(rng, (p, d, h, ff), *_heads(name, settings, d, h)))
 
 
-def _softmax(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _softmax(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     """Softmax of int8 rows, drawn over the full range, whose values have a deviation of 2."""
     rows, width = _sizes(name, r"softmax:(\d+),(\d+)", "softmax:ROWS,D")
     _at_least_one(name, ROWS=rows, D=width)
     rounding = settings.choice("rounding", "tflite", "onnx")
     settings.finish()
-    tensors = {"x": _draw(rng, _Int8, (rows, width))}
+    tensors = {"x": Int8.draw(rng, (rows, width))}
     operator = Softmax(X_scale=2 * (12 / ((1 << 16) - 1)) ** 0.5, y_scale=1 / 256, y_zero_point=-128,
                        rounding=rounding)
     return Workload(name, Graph.of(operator, tensors), tensors)
 
 
-def _alexnet(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _alexnet(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     from .alexnet import fixed_point_layers, int8_layers
 
     batch = settings.integer("batch", 1)
     settings.finish()
-    return Workload(name, *(fixed_point_layers if fixed else int8_layers)(rng, batch))
+    return Workload(name, *(fixed_point_layers if numbers is Int16 else int8_layers)(rng, batch))
 
 
-def _llama(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _llama(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     first, following = llama_block(rng, settings)
     return Workload(name, *first, following=following)
 
 
-def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _digits(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     from .digit_network import normalise, quantise_digit_network
     from .digits import mnist_digits, quantise_mnist
 
@@ -365,13 +336,13 @@ def _digits(name: str, rng: np.random.Generator, settings: Settings, fixed: bool
     return Workload(name, model.graph_for(inputs), inputs, labels[chosen])
 
 
-def _image_network(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _image_network(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     batch = settings.integer("batch", 1)
     settings.finish()
     return Workload(name, *IMAGE_NETWORKS[name](rng, batch))
 
 
-def _minilm(name: str, rng: np.random.Generator, settings: Settings, fixed: bool) -> Workload:
+def _minilm(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
     from .sentence_workload import sentence_workload
 
     return sentence_workload(name, rng, settings)

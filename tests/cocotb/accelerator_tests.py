@@ -24,6 +24,8 @@ WHOLE = [name for name in NAMES if name in ("gemm", "fixed_gemm", PROGRAM)]
 
 #: Elements of inputs of a graph that is drawn: the bus models take about a millisecond for a cycle.
 MOST_ELEMENTS = 500
+#: Commands of its program: that of a single operator may have thousands, and take more cycles than a run is given.
+MOST_COMMANDS = 600
 
 COVERAGE = Coverage([
     *(f"stall {channel}" for channel in CHANNELS),
@@ -52,7 +54,9 @@ def compiled(rng, name):
     """Draw graphs until one is small, and the accelerator can hold it."""
     while True:
         try:
-            return Case.of(*draw(rng, KIND.small, name, MOST_ELEMENTS)).compile(KIND.small)
+            case = Case.of(*draw(rng, KIND.small, name, MOST_ELEMENTS)).compile(KIND.small)
+            if len(case.commands) <= MOST_COMMANDS:
+                return case
         except pe.PearrayError as error:
             if not is_refusal(error):
                 raise

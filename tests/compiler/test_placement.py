@@ -135,7 +135,7 @@ def test_sharing_too_early_is_seen(rng, monkeypatch, config):
     graph = Graph(nodes, {"x": Tensor("x", x.shape, x.dtype)}, {"w": w}, ["x"], ["t2"])
     interpret(graph, {"x": x}, config, **briefly(config))
     begin = MemoryPlan.begin
-    monkeypatch.setattr(MemoryPlan, "begin", lambda plan, node: begin(plan, node + 1))
+    monkeypatch.setattr(MemoryPlan, "begin", lambda plan, node, *how: begin(plan, node + 1, *how))
     with pytest.raises(AssertionError, match=r"while both are in use|is used by node"):
         compile_graph(graph, config, **briefly(config))
     monkeypatch.setattr(MemoryPlan, "verify", lambda plan, uses: None)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pearray.golden import attention, floating, gradients
+from pearray.golden import attention, attention_gradients, floating, gradients
+from pearray.golden.tensors import float_type
 
 EPSILON = float(np.finfo(np.float32).eps)
 SEED = st.integers(0, 1 << 32)
@@ -56,6 +57,30 @@ def test_matmul_adds_in_order(m, k, n, tile, number):
                 total = partial if total is None else np.float32(total + partial)
             expected[i, j] = total
     assert (floating.matmul(a, b, tile=tile) == expected).all()
+
+
+def test_an_order_is_any_tiles_of_any_products(rng):
+    """If it failed, a program that cuts its contraction otherwise would be compared with other sums."""
+    a, b = normal(rng, 3, 11), normal(rng, 11, 2)
+    order = np.split(rng.permutation(11), [4, 5, 9])
+    expected = np.zeros((3, 2), np.float32)
+    for number, tile in enumerate(order):
+        partial = np.zeros((3, 2), np.float32)
+        for k in tile:
+            partial = partial + a[:, k, None] * b[k]
+        expected = expected + partial if number else partial
+    assert (floating.matmul(a, b, tile=order) == expected).all()
+    assert (expected != floating.matmul(a, b)).any()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float8_e4m3fn"])
+def test_sums_are_within_a_bound_of_float64(rng, kind):
+    """If it failed, sums would not be float32's: each addition is wrong by half a last bit at most."""
+    a, b = (rng.standard_normal((20, 200)).astype(float_type(kind)) for _ in range(2))
+    exact = a.astype(np.float64) @ b.T.astype(np.float64)
+    bound = 200 * EPSILON / 2 * (np.abs(a.astype(np.float64)) @ np.abs(b.T.astype(np.float64)))
+    for tile in (None, 8, 32):
+        assert (np.abs(floating.matmul(a, b.T, tile=tile) - exact) <= bound).all()
 
 
 def test_conv2d_adds_channels_then_columns_then_rows(rng):
@@ -155,7 +180,7 @@ def test_attention_and_its_gradients_agree_with_pytorch(p, m, e, f, causal, bloc
     steep = (1 + spread.max()) ** 2 * np.abs(dy).max() * f
     greatest_q, greatest_k, greatest_v = (np.abs(t).max() for t in (q, k, v))
     bounds = steep * greatest_v * greatest_k * 2, steep * greatest_v * greatest_q * 2 * p, steep * p
-    ours = gradients.attention_grad(q, k, v, dy, causal=causal)
+    ours = attention_gradients.attention_grad(q, k, v, dy, causal=causal)
     for i, bound in enumerate(bounds):
         assert_close(ours[i], tensors[i].grad, bound, m + e + f + p)
 
@@ -181,23 +206,6 @@ def test_multi_head_attention_agrees_with_pytorch(rng):
     assert_close(out, theirs, 10.0, 40)
 
 
-@given(st.integers(1, 20), st.sampled_from((0.0, 0.9)), st.sampled_from((0.0, 0.01)), SEED)
-def test_sgd_agrees_with_pytorch(size, momentum, weight_decay, number):
-    """If it failed, a step would have the wrong sign, velocity or decay."""
-    rng = np.random.default_rng(number)
-    w = normal(rng, size)
-    parameter = torch.nn.Parameter(torch.from_numpy(w.copy()))
-    optimiser = torch.optim.SGD([parameter], lr=0.1, momentum=momentum, weight_decay=weight_decay)
-    velocity = None
-    for _ in range(3):
-        dw = normal(rng, size)
-        parameter.grad = torch.from_numpy(dw.copy())
-        optimiser.step()
-        w, velocity = gradients.sgd(w, dw, 0.1, momentum=momentum, velocity=velocity,
-                                    weight_decay=weight_decay)
-        assert_close(w, parameter, np.abs(w) + 10, 8)
-
-
 A = np.zeros((2, 3), np.float32)
 
 
@@ -206,6 +214,8 @@ A = np.zeros((2, 3), np.float32)
      r"^a must be float32, float16, bfloat16 or float8, not float64$"),
     (lambda: floating.matmul(A, A), r"^a and b must have shapes \(\.\.\., M, K\) and \(\.\.\., K, N\), not"),
     (lambda: floating.matmul(A, A.T, tile=0), r"^tile must be at least 1, not 0$"),
+    (lambda: floating.matmul(A, A.T, tile=[np.array([0, 1]), np.array([1])]),
+     r"^tile must have each of the 3 products once, not 3 numbers$"),
     (lambda: floating.linear(A, A, np.zeros(3, np.float32)), r"^b must have shape \(2,\), not \(3,\)$"),
     (lambda: floating.gemm(A, A.T, np.zeros(3, np.float32)),
      r"^c must have shape \(2,\) or \(2, 2\), not \(3,\)$"),
@@ -217,7 +227,6 @@ A = np.zeros((2, 3), np.float32)
     (lambda: attention.multi_head_attention(A, A, A, 2),
      r"^heads must divide the last dimension of q \(2, 3\), not 2$"),
     (lambda: gradients.linear_grad(A, A, A), r"^dy must have shape \(2, 2\), not \(2, 3\)$"),
-    (lambda: gradients.sgd(A, A.T, 0.1), r"^dw must have shape \(2, 3\), not \(3, 2\)$"),
 ])
 def test_wrong_arguments_are_named(call, message):
     """If it failed, a mistake would be accepted or its message would not name the field."""

@@ -6,7 +6,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from attention_errors import DISTRIBUTIONS, LENGTHS, distribution, draw, measured_errors, normal, quotients, reference
+from attention_errors import (
+    DISTRIBUTIONS,
+    LENGTHS,
+    directed,
+    distribution,
+    draw,
+    measured_errors,
+    normal,
+    quotients,
+    reference,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +156,28 @@ def test_errors_of_other_blocks_are_small(rng, block):
         error = y - reference(q, k, v, unit)
         assert np.abs(error).max() <= 3
         assert np.sqrt(np.square(error).mean()) <= 0.7
+
+
+@pytest.mark.parametrize("two_bytes", [False, True])
+def test_errors_are_within_what_numerators_are_off(rng, two_bytes):
+    """If it failed, rows of any scores and values could be further off than the page says."""
+    off = 1 / 512 if two_bytes else 1
+    for _ in range(40):
+        length = int(rng.choice([1, 2, 31, 32, 33, 64, 200]))
+        along = [rng.normal(0, rng.uniform(0.1, 8), length), rng.uniform(-rng.uniform(0, 10), 0, length),
+                 np.where(rng.random(length) < 0.1, rng.uniform(0, 10), 0.0)][int(rng.integers(3))]
+        q, k, unit = directed(rng, along, 8, 16)
+        # Values at the ends of their range are the worst.
+        v = np.where(rng.integers(0, 2, (1, length, 16)), np.int8(127), np.int8(-128))
+        exact, weights = reference(q[None], k[None], v, unit), q.astype(np.float64) @ k.astype(np.float64).T * unit
+        sums, state = golden.attention_sums(q[None], k[None], v, q_scale=unit, k_scale=1.0, scale=1.0,
+                                            two_bytes=two_bytes)
+        total = state.total[0] / 4096
+        apart = np.abs(v[0][None].astype(np.float64) - exact[0][:, None])
+        shares = np.exp(weights - weights.max(-1, keepdims=True)) * 255
+        # What joins of blocks round away is less than a sum of a numerator and a value for each block.
+        bound = (np.einsum("pmf,pm->pf", apart, off + 0.0015 * shares) + -(-length // 32)) / total[:, None]
+        assert (np.abs(quotients(sums, state)[0] - exact[0]) <= bound).all()
 
 
 @settings(max_examples=60)

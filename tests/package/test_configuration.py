@@ -15,6 +15,9 @@ from pearray.hdl.kinds import kinds
 #: pearray's own, and those of plug-ins that happen to be installed.
 KINDS = " or ".join(map(repr, kinds()))
 
+#: Beginning of what is said of other operands.
+FORMATS = "array.operands must be integer or bfloat16, float16, float8_e4m3fn, float8_e5m2, not "
+
 MINIMAL = """
 [array]
 rows = 4
@@ -34,13 +37,17 @@ data_width = 32
 
 def test_presets():
     """A renamed or lost preset breaks everybody's command lines."""
-    assert pe.presets() == ["systolic-8x8", "systolic-16x16", "systolic-32x32", "eyeriss"]
+    assert pe.presets() == ["systolic-8x8", "systolic-8x8-bf16", "systolic-8x8-fp8", "systolic-16x16", "systolic-32x32",
+                            "systolic-32x32-bf16", "eyeriss"]
 
 
 @pytest.mark.parametrize(("name", "pes", "width", "scratchpad_kib", "accumulator_kib"), [
     ("systolic-8x8", 64, 64, 32, 32),
     ("systolic-16x16", 256, 128, 256, 64),
     ("systolic-32x32", 1024, 256, 512, 128),
+    ("systolic-8x8-bf16", 64, 128, 64, 32),
+    ("systolic-8x8-fp8", 64, 64, 32, 32),
+    ("systolic-32x32-bf16", 1024, 512, 1024, 128),
 ])
 def test_presets_keep_the_contract(name, pes, width, scratchpad_kib, accumulator_kib):
     """A preset that outgrows its promised memory makes every published figure unfair."""
@@ -100,6 +107,40 @@ def test_wrong_overrides(overrides, message):
     with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
         pe.load_config("systolic-8x8", overrides=overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"array.operands": "bf16"}, f"{FORMATS}'bf16'"),
+    ({"array.operands": "float32"}, f"{FORMATS}'float32'"),
+    ({"array.operands": 16}, f"{FORMATS}16"),
+    ({"array.operand_bits": 12}, "array.operand_bits must be 16, or left out, with array.operands = 'bfloat16', "),
+    ({"array.sum_cycles": 9}, "array.sum_cycles must be an integer in 1..8, not 9"),
+    ({"array.product_cycles": 0}, "array.product_cycles must be an integer in 1..6, not 0"),
+    ({"array.operands": "integer"}, "array.product_cycles must be 1 with array.operands = 'integer', not 2"),
+    ({"array.toeplitz": 1}, "array.toeplitz must be 0 with array.operands = 'bfloat16', not 1"),
+    ({"post.softmax": 1}, "post.softmax must be 0 with array.operands = 'bfloat16', not 1"),
+    ({"post.pairs": 1}, "post.pairs must be 0 with array.operands = 'bfloat16', not 1"),
+    ({"scratchpads.moves": 1}, "scratchpads.moves must be 0 with array.operands = 'bfloat16', of which no program "),
+])
+def test_what_an_array_of_floats_cannot_have(overrides, message):
+    """A function that floats do not have would be built for integers, and never be right."""
+    with pytest.raises(pe.PearrayError, match=f"^{re.escape(message)}") as caught:
+        pe.load_config("systolic-8x8-bf16", overrides=overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_format_decides_the_bits_of_operands():
+    """Operands of a wrong width would stand in memory as no NumPy array does."""
+    config = pe.load_config("systolic-8x8", {
+        "array.operands": "float16", **dict.fromkeys(
+            ["scratchpads.moves", *(f"post.{each}" for each in ("pairs", "products", "averages", "maxima", "softmax"))],
+            0)}).hardware
+    assert (config.array.operand_bits, config.operand_bytes) == (16, 2)
+    assert (config.accumulator_bits, config.sum_bytes) == (32, 4)
+    assert config.capabilities["exponent_bits"][0] == 5
+    assert "exponent_bits" not in pe.load_config("systolic-8x8").hardware.capabilities
+    # What was loaded can be loaded again.
+    assert pe.load_config(config).hardware == config
 
 
 def test_eyeriss_is_the_chip():

@@ -66,6 +66,19 @@ def test_files(network, tmp_path):
         assert files == ({"0.onnx"} if part["on_host"] else {"program.bin", "program.txt", "memory.bin",
                                                              "tensors.json"})
     onnx.checker.check_model(str(tmp_path / "out" / "part-1" / "0.onnx"))
+    # Somebody without pearray must find each tensor again: by the file's name, or by the steps at the edges.
+    made = {name for part in listed for name in part["outputs"]}
+    for part in listed:
+        if part["on_host"]:
+            assert [step["file"] for step in part["steps"]] == ["0.onnx"]
+            assert {*part["steps"][0]["outputs"].values()} == {*part["outputs"]}
+        else:
+            edges = json.loads((tmp_path / "out" / part["folder"] / "tensors.json").read_text())["host"]
+            assert {*edges} == {"before", "after"}
+            for step in (*edges["before"], *edges["after"]):
+                assert step["operator"] in ("Quantize", "Dequantize")
+                assert step["parameters"]["scale"] > 0
+    assert made >= {*handle.graph.outputs}
     with pytest.raises(pe.PearrayError, match="a trace draws one program, but this graph has 3"):
         handle.run(inputs, trace=True)
 

@@ -229,9 +229,11 @@ class _Runtime:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return run(self._session, self._outputs, inputs, _PURPOSE)
 
-    def write(self, path: Path) -> None:
+    def write(self, stem: Path) -> Path:
         """Write the nodes as an ONNX file."""
+        path = stem.with_suffix(".onnx")
         path.write_bytes(self.model.SerializeToString())
+        return path
 
 
 def _groups(nodes: Sequence[OnnxNode], core: Sequence[OnnxNode], copied: Sequence[OnnxNode],

@@ -67,10 +67,11 @@ class _Gates:
         whole = [np.stack([*before, made.hidden], self.axis)] if self.step == self.steps[self.axis] - 1 else []
         return dict(zip(self.names, (*made, *whole), strict=True))
 
-    def write(self, path: Path) -> None:
-        """Write what it computes, for who runs it elsewhere."""
-        path.with_suffix(".json").write_text(json.dumps({"operator": f"a step of {_LSTM}", "step": self.step} | asdict(
-            self.lstm), indent=1) + "\n")
+    def write(self, stem: Path) -> Path:
+        """Write what it computes, for who runs it elsewhere: fields of this class, and those of the scales."""
+        path = stem.with_suffix(".json")
+        path.write_text(json.dumps({"operator": f"a step of {_LSTM}"} | asdict(self), indent=1) + "\n")
+        return path
 
 
 @handles(_LSTM, several=True)

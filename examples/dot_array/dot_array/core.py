@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Signal
 from amaranth.lib import wiring
 
 from pearray.hdl.blocks.scratchpad import Scratchpad
-from pearray.hdl.post.engine import Post, PostEvents, output_banks, output_lines
+from pearray.hdl.post.engine import Post, PostEvents
 from pearray.hdl.shell.commands import Opcode
 from pearray.hdl.shell.core import Core, Happening, event_names
 from pearray.hdl.shell.ledger import ArrayState
@@ -35,7 +35,7 @@ class DotCore(Core):
         self._loader = Loader(config)
         self._execute = DotEngine(config)
         self._post = Post(config)
-        self._storer = Storer(config, output_banks(config))
+        self._storer = Storer(config, config.output_banks)
         super().__init__({Opcode.LOAD: self._loader, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                           Opcode.STORE: self._storer})
 
@@ -65,7 +65,7 @@ class DotCore(Core):
             self._load(m, load)
             wiring.connect(m, load.write, pad.write)
             wiring.connect(m, port, pad.read)
-        pad = Scratchpad(output_banks(config), output_lines(config), 8)
+        pad = Scratchpad(config.output_banks, config.output_lines, 8)
         m.submodules.output_scratchpad = pad
         wiring.connect(m, post.output, pad.write)
         wiring.connect(m, self._storer.read, pad.read)

@@ -209,6 +209,24 @@ def test_rows_do_not_come_too_soon(rng):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("number", range(12))
+def test_the_smallest_scratchpads_hold_a_query_and_its_numerators(number, seed):
+    """Where two blocks of queries find no room, one must do: waiting for room for both would never end."""
+    rng = np.random.default_rng([seed, number])
+    elements, queries = int(rng.integers(1, 33)), int(rng.integers(2, 7))
+    beat, cols = int(rng.choice([4, 8, 16])), int(rng.integers(1, 9))
+    two_bytes = bool(rng.integers(2))
+    needed = -(-elements // beat) * beat + 2 * (-(-cols * (1 + two_bytes) // beat) * beat)
+    config = configuration(rows=4, cols=cols, lanes=1, data_width=8 * beat, moves=1, softmax=1,
+                           activation=max(1 << (needed - 1).bit_length(), 64), weight=4096, output=256, depth=64)
+    keys = int(rng.integers(1, 3 * cols))
+    tensors = {"q": operands(rng, (2, queries, elements)), "k": operands(rng, (2, keys, elements)),
+               "v": operands(rng, (2, keys, int(rng.integers(1, 13))))}
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 4, two_bytes=two_bytes)
+    found, wanted, _ = _interpreted(operator, tensors, config)
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_segments_are_bounds_of_each_row(rng):
     """What POSTs hide by a base and a slope is what each row does not see."""
     for _ in range(200):

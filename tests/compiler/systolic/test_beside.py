@@ -7,6 +7,7 @@ from beside_layers import force, graph_of
 from random_workloads import briefly, interpret, operands, random_configuration
 
 import pearray as pe
+from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
 from pearray.compiler.kinds import compiler_for
 from pearray.hdl.errors import PearrayError
@@ -26,28 +27,41 @@ def test_drawn_layers(rng, monkeypatch):
                 raise
     assert len(taken) >= 6
     assert {plan.flat for plan in taken} == {False, True}
+    assert any(plan.lines > 1 for plan in taken)
 
 
-def _depthwise(rng, shape, overrides, **window):
+def _depthwise(rng, shape, overrides, run=True, **window):
     channels = shape[1]
     tensors = {"x": operands(rng, shape), "w": operands(rng, (channels, 1, 3, 3))}
     operator = pe.Conv2d(groups=channels, requant=pe.Requant.onnx(1.0, 0, 0.01, 0, 1.0, np.int8(1)), **window)
     graph = Graph.of(operator, tensors)
     config = pe.load_config("systolic-16x16", overrides).hardware
-    program = interpret(graph, {role: tensors[role] for role in graph.inputs}, config, **briefly(config)).program
+    if run:
+        program = interpret(graph, {role: tensors[role] for role in graph.inputs}, config, **briefly(config)).program
+    else:
+        program = compile_graph(graph, config, **briefly(config)).program
     return program, compiler_for(config).cycles(config, program)
 
 
-def test_products_of_each_column(rng):
-    """Fourteen pixels see sixteen, three rows of which are three tiles: the array has no more to do than that."""
-    program, cycles = _depthwise(rng, (1, 32, 28, 28), {}, padding=1)
+def _array_cycles(program):
+    """Cycles of the array for the EXECUTEs of layers that lie side by side, on 16 rows."""
     executes = [command.body for command in program.commands if command.opcode is Opcode.EXECUTE]
     assert not any(body.get("diagonal") for body in executes)
-    assert all(body["k_total"] in (16, 48) for body in executes)
-    assert sum(body["n_count"] * body["m_count0"] * body["m_count1"] * body["k_total"] // 16
-               for body in executes) == 32 * 28 * 2 * 3
-    assert cycles < 1.6 * 3 * 32 * 28 * 2
-    assert cycles < 0.6 * _depthwise(rng, (1, 32, 28, 28), {"post.transposed": 0}, padding=1)[1]
+    return sum(body["n_count"] * body["m_count0"] * body["m_count1"] * -(-body["k_total"] // 16) for body in executes)
+
+
+def test_products_of_each_column(rng):
+    """Two rows of six outputs see four of eight, two tiles; fourteen of one row see three, and take longer."""
+    program, cycles = _depthwise(rng, (1, 32, 28, 28), {}, padding=1)
+    assert _array_cycles(program) == 32 * 14 * 5 * 2
+    assert cycles < 1.6 * _array_cycles(program)
+    assert cycles < 0.5 * _depthwise(rng, (1, 32, 28, 28), {"post.transposed": 0}, padding=1)[1]
+
+
+def test_strides_see_rows_together(rng):
+    """Of a stride of two, too, rows of outputs share rows of the input: each for itself sees two tiles for four."""
+    program, _ = _depthwise(rng, (1, 144, 56, 56), {}, run=False, padding=1, stride=2)
+    assert _array_cycles(program) < 0.8 * 144 * 28 * 28 / 4 * 2
 
 
 def test_the_cheapest_is_taken(rng):

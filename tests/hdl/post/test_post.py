@@ -22,7 +22,6 @@ from slow import slow
 from pearray import PearrayError
 from pearray.hdl.post.average import SEARCH, STATES, AverageWalk
 from pearray.hdl.post.engine import Post as Engine
-from pearray.hdl.post.engine import output_banks, output_lines
 from pearray.hdl.post.maxima import Windows
 from pearray.hdl.post.pairs import pair_words
 from pearray.hdl.shell.commands import Rounding
@@ -235,17 +234,16 @@ def test_bias_matrix(rng):
 def test_output_banks(lanes, operand_bits, data_width, banks):
     """The storer reads the scratchpad by these numbers."""
     target = config(lanes, 4, operand_bits, data_width)
-    assert (output_banks(target), output_lines(target)) == (banks, OUTPUT_BYTES // banks)
+    assert (target.output_banks, target.output_lines) == (banks, OUTPUT_BYTES // banks)
 
 
 def test_output_too_small():
     """A scratchpad that can't hold two groups of sums must be refused, by name."""
-    target = SystolicConfig(
-        name="test", array=Array(rows=4, cols=16), post=Post(lanes=16), accumulators=Accumulators(depth=16),
-        scratchpads=Scratchpads(activation_bytes=64, weight_bytes=64, output_bytes=64),
-        memory=Memory(data_width=32))
     with pytest.raises(PearrayError, match=r"^scratchpads.output_bytes must be at least 128 .*, not 64$"):
-        Engine(target)
+        SystolicConfig(
+            name="test", array=Array(rows=4, cols=16), post=Post(lanes=16), accumulators=Accumulators(depth=16),
+            scratchpads=Scratchpads(activation_bytes=64, weight_bytes=64, output_bytes=64),
+            memory=Memory(data_width=32))
 
 
 #: What must be zero in commands of averages.

@@ -13,7 +13,7 @@ from slow import slow
 from pearray.compiler.systolic.handover import release
 from pearray.compiler.systolic.timing import Latencies
 from pearray.hdl.blocks.scratchpad import Scratchpad
-from pearray.hdl.post.engine import Post, output_banks, output_lines
+from pearray.hdl.post.engine import Post
 from pearray.hdl.shell.commands import Rounding
 from pearray.hdl.shell.config import Post as PostSection
 from pearray.hdl.shell.tokens import TokenGates
@@ -90,7 +90,7 @@ class Bench:
         simulate(self.module, drive)
 
     def _write(self, enable, line, values):
-        banks = output_banks(self.config)
+        banks = self.config.output_banks
         for bank in range(banks):
             if enable >> bank & 1:
                 self.outputs[line[bank] * banks + bank] = values[bank]
@@ -102,7 +102,7 @@ def post_of(cfg, body, rng):
     if body["output_stationary"]:
         pixels = cfg.array.rows * cfg.arithmetic.add_latency
     row = cfg.array.cols * 4
-    room = output_lines(cfg) * output_banks(cfg) // row
+    room = cfg.output_lines * cfg.output_banks // row
     n_count = min(body["n_count"], room)
     m_count = min(pixels, room // n_count)
     # The last row is written last, and a POST may begin with it.

@@ -1,0 +1,66 @@
+"""What POSTs of an accelerator of floats make of sums."""
+
+from typing import Any
+
+import numpy as np
+
+from ..golden.floating import rounded
+from ..golden.tensors import float_type
+from ..hdl.arithmetic.floating import FloatArithmetic
+from ..hdl.shell.commands import Rounding
+from ..hdl.shell.config import Config
+from .cells import ProgramError
+
+__all__ = ["float_outputs"]
+
+#: What is no number in float32, as hardware makes it.
+_NO_NUMBER = 0x7FC00000
+
+
+def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, body: dict[str, Any]) -> np.ndarray:
+    """Bits of the outputs of a POST.
+
+    Parameters
+    ----------
+    config : Config
+        Accelerator.
+    sums : (rows, columns) float32 ndarray
+        Sums.
+    bias : (rows, columns) int32 ndarray or None
+        Bits of float32 biases.
+    body : dict
+        Fields of the POST.
+
+    Raises
+    ------
+    ProgramError
+        If a field is set that only integers have.
+    """
+    arithmetic = config.arithmetic
+    assert isinstance(arithmetic, FloatArithmetic)
+    for name in ("zero_point", "per_channel", "scale_nstep"):
+        if body[name]:
+            raise ProgramError(f"{name} must be zero on an accelerator of floats")
+    if bias is not None:
+        with np.errstate(all="ignore"):
+            sums = sums + bias.view(np.float32)
+    if body["rounding"] is Rounding.NONE:
+        values = np.where(sums < 0, np.float32(0), sums) if body["table"] else sums
+        return _bits(values, np.float32, _NO_NUMBER)
+    if body["table"]:
+        raise ProgramError("table must be zero on an accelerator of floats where outputs are rounded")
+    form = arithmetic.format
+    # The sign of a field says that there is a bound.
+    low, high = (arithmetic.words(np.array(body[name] & 0xFFFF), False, 0) if body[name] < 0 else None
+                 for name in ("low", "high"))
+    if low is not None:
+        sums = np.where(sums < low, low, sums)
+    if high is not None:
+        sums = np.where(sums > high, high, sums)
+    return _bits(rounded(sums, float_type(form.name)), float_type(form.name), form.no_number)
+
+
+def _bits(values: np.ndarray, dtype: Any, no_number: int) -> np.ndarray:
+    """Bits of numbers as int64, all that is no number alike."""
+    bits = values.view(f"u{np.dtype(dtype).itemsize}").astype(np.int64)
+    return np.where(np.isnan(values), no_number, bits)
