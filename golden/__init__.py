@@ -14,7 +14,14 @@ module                   what it defines
 :mod:`.floating`           float contractions in the array's own order
 :mod:`.attention`          softmax and attention, in one pass and in two
 :mod:`.rotary`             rotary position embedding, of floats and of bytes
-:mod:`.gradients`          gradients of Linear, convolution and attention; the optimiser's step
+:mod:`.gradients`          gradients of Linear, convolution, softmax and of what was gathered, of floats
+:mod:`.activation_gradients`  derivatives of the functions of :mod:`.activation`
+:mod:`.pool_gradients`     gradients of maximum and average pooling
+:mod:`.float_normalisation`  LayerNorm and RMSNorm of floats, and their gradients
+:mod:`.attention_gradients`  gradients of attention from the maximum and the sum of each row
+:mod:`.loss`               softmax with cross-entropy, and its gradient
+:mod:`.optimisers`         steps of SGD and Adam, and the factor of a loss
+:mod:`.rounding`           float32 to bfloat16, float16 and FP8, to the nearest or at random
 :mod:`.integer_gradients`  exact integer gradients of Linear and convolution
 :mod:`.cost`               multiply-accumulates, weights and shapes in closed form
 :mod:`.row_stationary`     mappings of a row-stationary array, and their accesses

@@ -16,11 +16,11 @@ __all__ = [
     "leaky_relu", "listed", "quantised_bounds", "relu", "sigmoid", "silu", "table", "tanh",
 ]
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+erf = np.vectorize(math.erf, otypes=[np.float64])
 
 #: Coefficients of the tanh form of GELU.
-_LINEAR = math.sqrt(2 / math.pi)
-_CUBIC = 0.044715 * _LINEAR
+LINEAR = math.sqrt(2 / math.pi)
+CUBIC = 0.044715 * LINEAR
 
 
 def relu(x: Array, zero_point: int = 0) -> Array:
@@ -134,7 +134,7 @@ def tanh(x: Array) -> Array:
 def gelu(x: Array) -> Array:
     """Gaussian error linear unit ``x * (1 + erf(x / sqrt(2))) / 2``, the exact form, rounded to float32."""
     values = np.asarray(x, np.float64)
-    return np.asarray(0.5 * values * (1 + _erf(values / math.sqrt(2))), np.float32)
+    return np.asarray(0.5 * values * (1 + erf(values / math.sqrt(2))), np.float32)
 
 
 def gelu_tanh(x: Array) -> Array:
@@ -142,7 +142,7 @@ def gelu_tanh(x: Array) -> Array:
     values = np.asarray(x, np.float32)
     # The square is the first to overflow, and then the hyperbolic tangent is 1 or -1 as it should be.
     with np.errstate(over="ignore"):
-        inner = values * (np.float32(_CUBIC) * values * values + np.float32(_LINEAR))
+        inner = values * (np.float32(CUBIC) * values * values + np.float32(LINEAR))
     return np.asarray(np.float32(0.5) * values * (tanh(inner) + np.float32(1)))
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from .floating import matmul, sequential_sum
 from .tensors import Array, floating
 
-__all__ = ["Exponential", "attention", "attention_online", "multi_head_attention", "scores", "softmax"]
+__all__ = [
+    "Exponential", "attention", "attention_online", "attention_statistics", "multi_head_attention", "scores", "softmax",
+]
 
 #: Exponential function of a float32 array.
 Exponential: TypeAlias = Callable[[Array], Array]
@@ -125,6 +127,13 @@ def attention(q: Array, k: Array, v: Array, *, scale: float | None = None, causa
 
 def attention_online(q: Array, k: Array, v: Array, *, block: int = 1, scale: float | None = None,
                      causal: bool = False, tile: int | None = None, exp: Exponential = np.exp) -> Array:
+    """Attend in one pass over blocks of keys: the output of :func:`attention_statistics`."""
+    return attention_statistics(q, k, v, block=block, scale=scale, causal=causal, tile=tile, exp=exp)[0]
+
+
+def attention_statistics(q: Array, k: Array, v: Array, *, block: int | None = None, scale: float | None = None,
+                         causal: bool = False, tile: int | None = None,
+                         exp: Exponential = np.exp) -> tuple[Array, Array, Array]:
     """Attend in one pass over blocks of keys, with a running maximum, sum and output.
 
     For each block of scores, ``m' = max(m, block)``; with ``r = exp(m - m')`` and
@@ -136,12 +145,16 @@ def attention_online(q: Array, k: Array, v: Array, *, block: int = 1, scale: flo
     ----------
     q, k, v, scale, causal, tile, exp
         As for :func:`attention`.
-    block : int
-        Keys met at a time.
+    block : int, optional
+        Keys met at a time; all if not given.
 
     Returns
     -------
-    (..., P, F) float32 array
+    y : (..., P, F) float32 array
+        Output.
+    maximum, total : (..., P) float32 arrays
+        Greatest score of each query, and the sum of the exponentials of what scores are below it: what gradients need
+        besides the operands.
 
     Raises
     ------
@@ -149,22 +162,23 @@ def attention_online(q: Array, k: Array, v: Array, *, block: int = 1, scale: flo
         If types or shapes do not fit.
     """
     values = _values(v, k)
-    if block < 1:
+    if block is not None and block < 1:
         raise ValueError(f"block must be at least 1, not {block}")
     weights = scores(q, k, scale, causal, tile=tile)
+    length = block or weights.shape[-1]
     greatest = np.full((*weights.shape[:-1], 1), -np.inf, np.float32)
     total = np.zeros_like(greatest)
     output = np.zeros((*weights.shape[:-1], values.shape[-1]), np.float32)
-    for start in range(0, weights.shape[-1], block):
-        part = weights[..., start:start + block]
+    for start in range(0, weights.shape[-1], length):
+        part = weights[..., start:start + length]
         risen = np.maximum(greatest, part.max(axis=-1, keepdims=True))
         # A query that has seen no key yet has a maximum of minus infinity, which can't be subtracted.
         base = np.where(np.isneginf(risen), np.float32(0), risen)
         rescale, terms = exp(greatest - base), exp(part - base)
         total = total * rescale + sequential_sum(terms)[..., None]
-        output = output * rescale + matmul(terms, values[..., start:start + block, :], tile=tile)
+        output = output * rescale + matmul(terms, values[..., start:start + length, :], tile=tile)
         greatest = risen
-    return np.asarray(output / total)
+    return np.asarray(output / total), greatest[..., 0], total[..., 0]
 
 
 def multi_head_attention(q: Array, k: Array, v: Array, heads: int, *, scale: float | None = None,

@@ -1,4 +1,4 @@
-"""Gradients of the float operators, and the optimiser's step.
+"""Gradients of float contractions, of softmax and of what was gathered.
 
 All sums run in order, as in :mod:`.floating`; a sum over a batch takes samples in order.
 """
@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .attention import scores, softmax
 from .floating import conv2d, matmul, patches, sequential_sum
 from .tensors import Array, Padding, floating, four_sides, pair
 
-__all__ = ["attention_grad", "conv2d_grad", "linear_grad", "sgd", "softmax_grad"]
+__all__ = ["conv2d_grad", "linear_grad", "scatter_sum", "softmax_grad", "sum_along"]
 
 
 def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
@@ -169,77 +168,54 @@ def softmax_grad(y: Array, dy: Array) -> Array:
     return np.asarray(output * (gradient - sequential_sum(gradient * output)[..., None]))
 
 
-def attention_grad(q: Array, k: Array, v: Array, dy: Array, *, scale: float | None = None,
-                   causal: bool = False, tile: int | None = None) -> tuple[Array, Array, Array]:
-    """Differentiate :func:`.attention.attention`; the probabilities are computed again, not kept.
-
-    ``dV = A' dY``, ``dA = dY V'``, ``dS = softmax_grad(A, dA) * scale``, ``dQ = dS K``, ``dK = dS' Q``.
+def scatter_sum(dy: Array, places: Array, size: int) -> Array:
+    """Add elements, or rows, up where they came from, in order: the gradient of what was gathered.
 
     Parameters
     ----------
-    q : (..., P, E) float array
-        Queries.
-    k : (..., M, E) float array
-        Keys.
-    v : (..., M, F) float array
-        Values.
-    dy : (..., P, F) float array
-        Gradient of the output.
-    scale, causal, tile
-        As for :func:`.attention.scores`.
+    dy : float array, whose first dimensions are those of `places`
+        Gradients.
+    places : integer array
+        Where each goes; what is less than 0 goes nowhere.
+    size : int
+        How many places there are.
 
     Returns
     -------
-    dq, dk, dv : float32 arrays of the shapes of `q`, `k` and `v`
+    (size, ...) float32 array
 
     Raises
     ------
     ValueError
-        If types or shapes do not fit.
+        If types or shapes do not fit, or a place is beyond the last.
     """
-    queries, keys, values = floating("q", q), floating("k", k), floating("v", v)
-    weights = softmax(scores(queries, keys, scale, causal, tile=tile))
-    if values.shape[:-1] != keys.shape[:-1]:
-        raise ValueError(f"v must have shape {keys.shape[:-1]} and one more dimension, not {values.shape}")
-    gradient = _same("dy", dy, (*queries.shape[:-1], values.shape[-1]))
-    factor = np.float32(1 / np.sqrt(queries.shape[-1]) if scale is None else scale)
-    inner = softmax_grad(weights, matmul(gradient, values.swapaxes(-1, -2), tile=tile)) * factor
-    return (matmul(inner, keys, tile=tile), matmul(inner.swapaxes(-1, -2), queries, tile=tile),
-            matmul(weights.swapaxes(-1, -2), gradient, tile=tile))
+    gradient, indices = floating("dy", dy), np.asarray(places)
+    if indices.dtype.kind not in "iu" or gradient.shape[:indices.ndim] != indices.shape:
+        raise ValueError(f"places must be integers of a shape that dy {gradient.shape} begins with, not "
+                         f"{indices.dtype} of shape {indices.shape}")
+    if indices.size and indices.max() >= size:
+        raise ValueError(f"places must be less than {size}, not {indices.max()}")
+    total = np.zeros((size, *gradient.shape[indices.ndim:]), np.float32)
+    # Unlike an assignment, this adds one after another where places are equal.
+    np.add.at(total, indices[indices >= 0], gradient[indices >= 0])
+    return total
 
 
-def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Array | None = None,
-        weight_decay: float = 0.0) -> tuple[Array, Array]:
-    """Take one step of stochastic gradient descent, in float32.
-
-    ``g = dw + weight_decay * w``; ``velocity' = momentum * velocity + g``, the first g;
-    ``w' = w - rate * velocity'``.
+def sum_along(x: Array, axes: tuple[int, ...]) -> Array:
+    """Add up along axes, in C order of their elements: the gradient of what was broadcast.
 
     Parameters
     ----------
-    w, dw : float arrays of one shape
-        Weights and their gradient.
-    rate : float
-        Learning rate.
-    momentum, weight_decay : float
-        Share of the last step that is kept, and pull towards zero.
-    velocity : float array, optional
-        The last velocity.
+    x : float array
+        Gradients.
+    axes : tuple of int
+        Axes, from the first; none for x as it is.
 
     Returns
     -------
-    w, velocity : float32 arrays
-
-    Raises
-    ------
-    ValueError
-        If types or shapes do not fit.
+    float32 array without these axes
     """
-    weights = floating("w", w)
-    gradient = _same("dw", dw, weights.shape)
-    if weight_decay:
-        gradient = gradient + np.float32(weight_decay) * weights
-    step = gradient
-    if momentum and velocity is not None:
-        step = np.float32(momentum) * _same("velocity", velocity, weights.shape) + gradient
-    return weights - np.float32(rate) * step, step
+    values = floating("x", x)
+    kept = [axis for axis in range(values.ndim) if axis not in axes]
+    rows = values.transpose(*kept, *axes).reshape(*(values.shape[axis] for axis in kept), -1)
+    return sequential_sum(rows)

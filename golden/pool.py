@@ -4,7 +4,7 @@ import numpy as np
 
 from .tensors import Array, Padding, centre, floating, four_sides, integer, output_size, pair, patch, wrap
 
-__all__ = ["max_pool2d", "pooled_size", "sequential_sums", "window_counts", "window_sums"]
+__all__ = ["max_pool2d", "padded_for", "pooled_size", "sequential_sums", "window_counts", "window_sums"]
 
 
 def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
@@ -79,6 +79,13 @@ def _pad(x: Array, window: tuple[int, int], step: tuple[int, int], sides: tuple[
     below = max(bottom, (p - 1) * step[0] + taps[0] * (window[0] - 1) + 1 - top - x.shape[2])
     beside = max(right, (q - 1) * step[1] + taps[1] * (window[1] - 1) + 1 - left - x.shape[3])
     return np.pad(x, ((0, 0), (0, 0), (top, below), (left, beside)), constant_values=value), p, q
+
+
+def padded_for(x: Array, window: tuple[int, int], step: tuple[int, int], padding: Padding, taps: tuple[int, int],
+               ceil_mode: bool, value: float) -> tuple[Array, int, int]:
+    """Pad images as far as windows reach, and say where they begin in that: at which row and which column."""
+    top, left, *_ = sides = four_sides(padding)
+    return _pad(x, window, step, sides, taps, ceil_mode, value)[0], top, left
 
 
 def window_sums(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,

@@ -17,6 +17,7 @@ from ..hdl.kinds import kind
 from ..hdl.shell.config import Config
 from ..hdl.shell.registers import REGISTERS, Cause
 from . import cache
+from .keywords import KEYWORDS
 
 __all__ = ["ACCELERATOR", "Design", "Emitted", "emitted", "top_name"]
 
@@ -96,9 +97,9 @@ class Emitted:
 
 
 def top_name(config: Config) -> str:
-    """Name of the top-level module: the configuration's, as a Verilog identifier."""
+    """Name of the top-level module: the configuration's, as a Verilog identifier that is no keyword."""
     name = re.sub(r"\W", "_", config.name, flags=re.ASCII)
-    return name if name[:1].isalpha() else f"pearray_{name}"
+    return name if name[:1].isalpha() and name not in KEYWORDS else f"pearray_{name}"
 
 
 def emitted(config: Config, design: Design = ACCELERATOR) -> Emitted:

@@ -25,7 +25,10 @@ def _elements(access, ranks, memory):
             at = at + index.offset + sum(factor * values[rank] for rank, factor in index.factors.items())
         inside &= (at >= 0) & (at < axis.size)
         place = place + at * axis.stride
-    stored = memory[access.view.buffer][np.where(inside, place, access.view.offset)]
+    view, place = access.view, np.where(inside, place, access.view.offset)
+    stored = memory[view.buffer][place // view.parts]
+    if view.is_bytes:
+        stored = stored >> 8 * (place % view.parts) & 255
     return np.where(inside, stored, access.view.outside) - access.zero
 
 

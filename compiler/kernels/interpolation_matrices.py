@@ -120,8 +120,8 @@ def by_matrices(stage: Stage, x: Access, y: View, sides: Sequence[Side], along: 
     sums, digits = _sums(stage, "columns", q, n * h * c), _Digits.of(columns, rows)
     yield from _product(stage, columns, images, sums)
     turned = stage.plane("digits", (h * digits.planes, n, q, c))
-    for plane in range(digits.planes):
-        yield _turned(stage, sums, turned, plane, digits.planes)
+    for digit in range(digits.planes):
+        yield _turned(stage, sums, turned, digit, digits.planes)
     sums = _sums(stage, "rows", p, digits.planes * n * q * c)
     yield from _product(stage, rows, turned, sums)
     size = _group(stage, sums.buffer.size)
@@ -163,11 +163,12 @@ def _product(stage: Stage, along: Along, x: View, y: View) -> Iterator[Kernel]:
     np.add.at(shares, (np.arange(outputs), along.lower), along.whole - along.share)
     np.add.at(shares, (np.arange(outputs), along.upper), along.share)
     greatest = config.arithmetic.operand_range(True)[1]
-    weights = []
+    weights: list[Buffer] = []
     while shares.any():
         part = np.minimum(shares, greatest)
         shares -= part
-        weights.append(Buffer(f"{y.name}:shares{len(weights)}", *part.shape, config.operand_bytes, part.reshape(-1)))
+        weights.append(Buffer(f"{y.name}:shares{len(weights)}", outputs, elements, config.operand_bytes,
+                              part.reshape(-1)))
     stage.context.made += weights
     row, column, size = Index({"q": 1}), Index({"c": 1}), y.size("c")
     matrix = View(x.buffer, (Axis("c", elements, size), Axis("m", size, 1)))

@@ -78,7 +78,8 @@ class Written:
                 first, last = max(least, 0), min(greatest, last)
             sizes.append(max(last - first + 1, 0))
             start += first * axis.stride
-        mask = np.repeat(self._mask(view.buffer), view.parts)
+        mask = self._mask(view.buffer)
+        mask = np.repeat(mask, view.parts) if view.is_bytes else mask
         written = as_strided(mask[start:], sizes, [axis.stride for axis in view.axes])
         return bool(written.all())
 

@@ -20,7 +20,8 @@ __all__ = ["Add", "Binary", "Mul", "Sub"]
 class Binary(Scaled):
     """Base of the operators of two quantised tensors, a and b, which broadcast to y.
 
-    With `rounding` "tflite" they compute what TensorFlow Lite's integer kernels do, for tensors of one type.
+    With `rounding` "tflite" they compute what TensorFlow Lite's integer kernels do, for tensors of one type. Without
+    scales a and b are floats, and their result is rounded once.
 
     Parameters
     ----------
@@ -44,10 +45,14 @@ class Binary(Scaled):
 
     required = ("a", "b")
 
+    #: What it is of floats.
+    of_floats: ClassVar[np.ufunc]
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.is_scaled:
-            self._check_plain()
+            if self.rounding == "tflite":
+                raise PearrayError("rounding 'tflite' needs A_scale, B_scale and C_scale")
             return
         try:
             self._check_scales()
@@ -56,10 +61,6 @@ class Binary(Scaled):
             for role, (name, _) in self.stated.items():
                 text = text.replace(f"{role}_scale", name)
             raise PearrayError(text) from None
-
-    def _check_plain(self) -> None:
-        """Check what is given without scales."""
-        raise PearrayError(f"A_scale, B_scale and C_scale must be given for {self.kind}")
 
     def _check_scales(self) -> None:
         """Raise a ValueError if scales are beyond what the rule takes."""
@@ -83,6 +84,11 @@ class Binary(Scaled):
 
     def _types(self, a: Typed, b: Typed) -> list[Spec]:
         shape = self._broadcast(a, b)
+        if not self.is_scaled:
+            if not np.dtype(a.dtype).kind == np.dtype(b.dtype).kind == "f":
+                raise PearrayError(f"A_scale, B_scale and C_scale must be given for {self.kind} of {a.dtype} and "
+                                   f"{b.dtype}, as for all but floats")
+            return [(shape, np.dtype(a.dtype))]
         dtype = self._output_dtype(a=a, b=b)
         if self.rounding == "tflite" and len({np.dtype(a.dtype), np.dtype(b.dtype), dtype}) > 1:
             raise PearrayError(f"a, b and y must be of one type with rounding 'tflite', not {np.dtype(a.dtype)}, "
@@ -98,6 +104,8 @@ class Binary(Scaled):
                                f"not have shape {tuple(b.shape)}") from None
 
     def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+        if not self.is_scaled:
+            return [np.asarray(type(self).of_floats(a, b))]
         return [self.on_stored(a, b, self._output_dtype(a=a, b=b), fused=self.is_fused(a=a, b=b))]
 
     @staticmethod
@@ -155,9 +163,7 @@ class Add(Binary):
     are. See :class:`Binary`.
     """
 
-    def _check_plain(self) -> None:
-        if self.rounding == "tflite":
-            raise PearrayError("rounding 'tflite' needs A_scale, B_scale and C_scale")
+    of_floats = np.add
 
     def _check_scales(self) -> None:
         if self.rounding == "tflite":
@@ -175,21 +181,17 @@ class Add(Binary):
         return self._apply(quantised.add, a, b, dtype=dtype, spread=spread, fused=fused)
 
     def _types(self, a: Typed, b: Typed) -> list[Spec]:
-        if self.is_scaled:
+        if self.is_scaled or np.dtype(a.dtype).kind == np.dtype(b.dtype).kind == "f":
             return super()._types(a, b)
         shape = self._broadcast(a, b)
-        if np.dtype(a.dtype).kind == np.dtype(b.dtype).kind == "f":
-            return [(shape, np.dtype(a.dtype))]
         kinds = integer_type("a", a), integer_type("b", b)
         for name, kind in zip(("A_zero_point", "B_zero_point"), kinds, strict=True):
             check_stored(name, getattr(self, name), kind)
         return [(shape, sum_dtype(*kinds))]
 
     def _compute(self, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        if self.is_scaled:
+        if self.is_scaled or a.dtype.kind == "f":
             return super()._compute(a, b)
-        if a.dtype.kind == "f":
-            return [a + b]
         return [integer.add(a, b, a_zero_point=int(self.A_zero_point), b_zero_point=int(self.B_zero_point),
                             acc_bits=sum_bits(a.dtype, b.dtype))]
 
@@ -198,9 +200,11 @@ class Add(Binary):
 class Sub(Binary):
     """Difference of two quantised tensors, a - b, as onnxruntime has it between DequantizeLinear and QuantizeLinear.
 
-    There is no fused kernel, so "onnx" and "float" are one rule; ``tflite`` is TensorFlow Lite's SUB. Scales must be
-    given. See :class:`Binary`.
+    There is no fused kernel, so "onnx" and "float" are one rule; ``tflite`` is TensorFlow Lite's SUB. See
+    :class:`Binary`.
     """
+
+    of_floats = np.subtract
 
     def is_fused(self, **tensors: Typed) -> bool:
         """Whether the rule for these inputs is that of a fused kernel: never."""
@@ -226,8 +230,10 @@ class Sub(Binary):
 class Mul(Binary):
     """Product of two quantised tensors as onnxruntime has it between DequantizeLinear and QuantizeLinear.
 
-    The fused kernel is QLinearMul, and ``tflite`` is TensorFlow Lite's MUL. Scales must be given. See :class:`Binary`.
+    The fused kernel is QLinearMul, and ``tflite`` is TensorFlow Lite's MUL. See :class:`Binary`.
     """
+
+    of_floats = np.multiply
 
     def _check_scales(self) -> None:
         scales = [scale for scale, _ in map(self.stored, "aby")]

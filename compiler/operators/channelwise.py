@@ -208,12 +208,15 @@ class Lookup(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Relu(Operator):
-    """``max(x, zero_point)`` of a quantised tensor of any shape."""
+    """``max(x, zero_point)`` of a quantised tensor of any shape, or of one of floats, whose zero is 0."""
 
     zero_point: Stored = 0
 
     def _types(self, x: Typed) -> list[Spec]:
-        check_stored("zero_point", self.zero_point, integer_type("x", x))
+        if np.dtype(x.dtype).kind != "f":
+            check_stored("zero_point", self.zero_point, integer_type("x", x))
+        elif self.zero_point:
+            raise PearrayError(f"zero_point must be 0 for x of type {x.dtype}, not {self.zero_point}")
         return [(tuple(x.shape), np.dtype(x.dtype))]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Operators that contract, matrix products and convolutions: their operands, sums, and how these become outputs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .activation import Activation, activation_bounds, activation_table, check_activation, float_activation
 from .channelwise import look_up
-from .fields import Count, Flag, Offsets, Pair, Sides, check_size, check_stored
+from .fields import Count, Flag, Offsets, Order, Pair, Sides, check_size, check_stored
 from .operator import Operator, Quantisation, Spec, Typed, one_order, sum_bits, sum_dtype
 from .requant import FixedPoint, Requant, Sums
 
@@ -45,7 +45,7 @@ class Contraction(Operator):
 
     requant: Requant | Sums | FixedPoint | None = None
     activation: Activation = None
-    order: Any = None
+    order: Order = field(default=None, repr=False)
 
     # The activations, the weights and the bias.
     required = ("x", "w")

@@ -4,7 +4,7 @@ A field names its kind in its annotation, such as :data:`Flag`; :class:`.operato
 is not a number but one in an array, such as ``np.array(1)`` or ``[1]``, is that number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Annotated, Any
 
@@ -14,10 +14,10 @@ from ...golden.tensors import float_type, is_float
 from ...hdl.errors import PearrayError
 
 __all__ = [
-    "MOST_ELEMENTS", "NARROW", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Pair",
-    "Scale", "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds", "check_scale",
-    "check_size", "check_stored", "check_zero_point", "integers", "is_number", "number", "number_type", "one_scale",
-    "storage_dtype", "whole", "whole_bytes",
+    "MOST_ELEMENTS", "NARROW", "Bounds", "Check", "Count", "Flag", "Index", "Integers", "Number", "Offsets", "Order",
+    "Orders", "Pair", "Scale", "Scales", "Shape", "Sides", "Stored", "ZeroPoint", "ZeroPoints", "array", "bounds",
+    "check_scale", "check_size", "check_stored", "check_zero_point", "integers", "is_number", "number", "number_type",
+    "one_scale", "storage_dtype", "whole", "whole_bytes",
 ]
 
 #: Brings a field of a name and a value into its form, or raises a PearrayError.
@@ -226,6 +226,20 @@ def bounds(name: str, value: Any) -> tuple[int, int]:
     return values[0], values[1]
 
 
+def _order(name: str, value: Any) -> tuple[np.ndarray, ...]:
+    if not isinstance(value, (tuple, list)) or not value or not all(
+            isinstance(tile, np.ndarray) and tile.ndim == 1 and tile.dtype.kind in "iu" for tile in value):
+        raise PearrayError(f"{name} must be a sequence of arrays with the numbers of products, not {value!r}")
+    return tuple(value)
+
+
+def _orders(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        raise PearrayError(f"{name} must be a mapping with the order of each gradient, not {value!r}")
+    return {role: [_order(f"{name} of {role}", part) for part in each] if isinstance(each, list)
+            else _order(f"{name} of {role}", each) for role, each in value.items()}
+
+
 #: True or False, or 1 or 0.
 Flag = Annotated[bool, _flag]
 #: Integer of at least 1.
@@ -252,6 +266,10 @@ Integers = Annotated[Any, _integers]
 Scales = Annotated[Any, _each(one_scale)]
 #: A zero point, or several; kept as a tuple.
 ZeroPoints = Annotated[Any, _each(_zero_point)]
+#: Numbers of the products of each partial sum, in turn.
+Order = Annotated[Any, _order]
+#: The same for each gradient by its role, or a list of them, one for each kernel.
+Orders = Annotated[Any, _orders]
 #: (low, high) of stored values.
 Bounds = Annotated[tuple[int, int], bounds]
 #: A stored value of a type of at most 16 bits.

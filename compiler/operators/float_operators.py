@@ -1,4 +1,4 @@
-"""Gradients of attention and the optimiser: operators that have a golden model but no lowering yet."""
+"""Attention that is differentiated, its gradients, and optimisers: golden models without a lowering yet."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,11 +6,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from ...golden import gradients
+from ...golden import attention, attention_gradients, optimisers
+from ...hdl.errors import PearrayError
 from .fields import Flag, Number, number
 from .operator import Operator, Spec, Typed
 
-__all__ = ["SGD", "AttentionGrad", "Scores"]
+__all__ = ["SGD", "Adam", "AttentionGrad", "AttentionKept", "Scores"]
 
 
 def _like(*tensors: Typed) -> list[Spec]:
@@ -36,19 +37,47 @@ class Scores(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class AttentionKept(Scores):
+    """Attention of floats that also gives what its gradients need: y, and maximum and total (..., L) of each query."""
+
+    outputs = ("y", "maximum", "total")
+
+    def _types(self, q: Typed, k: Typed, v: Typed) -> list[Spec]:
+        rows = tuple(q.shape[:-1])
+        return [((*rows, v.shape[-1]), np.dtype(q.dtype)), *[(rows, np.dtype(np.float32))] * 2]
+
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
+        return [*attention.attention_statistics(q, k, v, scale=self.scale, causal=self.causal)]
+
+    def _macs(self, q: Typed, k: Typed, v: Typed) -> int:
+        return prod(q.shape[:-1]) * v.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
 class AttentionGrad(Scores):
-    """Gradients of :class:`.attention.Attention`: q, k, v and dy (..., L, F) give dq, dk and dv."""
+    """Gradients of :class:`.attention.Attention`: q, k, v and dy (..., L, F) give dq, dk and dv.
+
+    With y, maximum and total, which :class:`AttentionKept` makes, the forward pass is not computed again.
+    """
 
     required = ("q", "k", "v", "dy")
+    optional: ClassVar[tuple[str, ...]] = AttentionKept.outputs
     outputs = ("dq", "dk", "dv")
 
-    def _types(self, q: Typed, k: Typed, v: Typed, dy: Typed) -> list[Spec]:
+    def _types(self, q: Typed, k: Typed, v: Typed, dy: Typed, **kept: Typed) -> list[Spec]:
+        if kept and len(kept) < len(self.optional):
+            raise PearrayError(f"{', '.join(self.optional)} must all be given or none")
         return _like(q, k, v)
 
-    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
-        return [*gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
+    def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, dy: np.ndarray,
+                 **kept: np.ndarray) -> list[np.ndarray]:
+        if not kept:
+            return [*attention_gradients.attention_grad(q, k, v, dy, scale=self.scale, causal=self.causal)]
+        y, maximum, total = (kept[role] for role in self.optional)
+        return [*attention_gradients.attention_grad_kept(q, k, v, y, maximum, total, dy, scale=self.scale,
+                                                         causal=self.causal)]
 
-    def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed) -> int:
+    def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed, **kept: Typed) -> int:
         return prod(q.shape[:-1]) * v.shape[-2] * (3 * q.shape[-1] + 2 * v.shape[-1])
 
 
@@ -62,10 +91,13 @@ class SGD(Operator):
         Learning rate.
     momentum : float
         Factor of the velocity: ``v = momentum * v + dw``, ``w = w - lr * v``.
+    weight_decay : float
+        Times w, is added to dw.
     """
 
     lr: Number
     momentum: Number = 0.0
+    weight_decay: Number = 0.0
 
     required = ("w", "dw")
     optional = ("v",)
@@ -75,4 +107,41 @@ class SGD(Operator):
         return _like(w, w)
 
     def _compute(self, w: np.ndarray, dw: np.ndarray, v: np.ndarray | None = None) -> list[np.ndarray]:
-        return [*gradients.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v)]
+        return [*optimisers.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v,
+                               weight_decay=self.weight_decay)]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Adam(Operator):
+    """One step of Adam: w, dw, and the running means m and v, all of one shape, and the step's number () int64, from 1.
+
+    Outputs are w, m and v; see :func:`.golden.optimisers.adam`.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    beta1, beta2 : float
+        How much of the means is kept.
+    epsilon, weight_decay : float
+        Added to the divisor; times w, added to dw.
+    """
+
+    lr: Number
+    beta1: Number = 0.9
+    beta2: Number = 0.999
+    epsilon: Number = 1e-8
+    weight_decay: Number = 0.0
+
+    required = ("w", "dw", "m", "v", "step")
+    outputs = ("w", "m", "v")
+
+    def _types(self, w: Typed, dw: Typed, m: Typed, v: Typed, step: Typed) -> list[Spec]:
+        if (tuple(step.shape), np.dtype(step.dtype)) != ((), np.int64):
+            raise PearrayError(f"step must be int64 of shape (), not {step.dtype} of shape {tuple(step.shape)}")
+        return _like(w, w, w)
+
+    def _compute(self, w: np.ndarray, dw: np.ndarray, m: np.ndarray, v: np.ndarray,
+                 step: np.ndarray) -> list[np.ndarray]:
+        return [*optimisers.adam(w, dw, self.lr, step=int(step), first=m, second=v, beta1=self.beta1, beta2=self.beta2,
+                                 epsilon=self.epsilon, weight_decay=self.weight_decay)]

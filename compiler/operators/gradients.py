@@ -1,7 +1,7 @@
 """Gradients of matrix products and convolutions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from ...golden import gradients, integer_gradients
 from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .contractions import Contraction, Conv2d, Linear, Windowed
+from .fields import Orders
 from .operator import Operator, Spec, Typed, one_order, sum_bits
 from .requant import Sums
 
@@ -28,7 +29,7 @@ class _Gradient(Operator):
         For each gradient, the order in which an array of floats adds its products; see :attr:`.Contraction.order`.
     """
 
-    order: Any = None
+    order: Orders = field(default=None, repr=False)
 
     required = ("x", "w", "dy")
     outputs = ("dx", "dw", "db")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...golden import reduction
+from ...golden import gradients, reduction
 from ...hdl.errors import PearrayError
 from .channelwise import AvgPool2d, Lookup, MaxPool2d, every_value, integer_type
 from .edges import Reshape
@@ -153,7 +153,8 @@ class _Totalled(Reduction, Scaled):
         [(_, dtype)] = self._types(x)
         axes = self.over(x.ndim)
         if x.dtype.kind == "f":
-            return [np.asarray((x.mean if self.is_mean else x.sum)(axis=axes, keepdims=self.keepdims, dtype=dtype))]
+            sums = gradients.sum_along(x, axes).reshape(self._shape(x))
+            return [(sums / np.float32(self.count(x) if self.is_mean else 1)).astype(dtype)]
         sums = reduction.zeroed_sums(x, axes, self.keepdims, int(self.x_zero_point))
         if not self.is_scaled:
             return [sums.astype(dtype)]

@@ -15,7 +15,7 @@ from ..kernels.regions import Region
 from .geometry import Box, Geometry
 from .layer import Layer, Tiling
 
-__all__ = ["Order", "order_of", "order_over_pixels", "preferred", "stated", "tile_starts"]
+__all__ = ["Order", "order_of", "order_over_pixels", "preferred", "stated"]
 
 #: Times the least cost that ways to cut a layer may cost which add in the natural order.
 _WORTH = 1.05
@@ -24,7 +24,7 @@ _WORTH = 1.05
 Order = tuple[np.ndarray, ...]
 
 
-def tile_starts(layer: Layer, a_box: Box, box: Box) -> list[int]:
+def _starts(layer: Layer, a_box: Box, box: Box) -> list[int]:
     """Elements of a part of the contraction at which the array begins another tile, in activations of some box."""
     problem = layer.problem
     region = Region(0, 1, 0, 1, 0, 1)
@@ -44,7 +44,7 @@ def order_of(layer: Layer, tiling: Tiling) -> Order:
             if layer.problem.channelwise:
                 found += np.split(numbers, len(numbers))
             else:
-                starts = tile_starts(layer, a_box, box)
+                starts = _starts(layer, a_box, box)
                 found += [numbers[start:end] for start, end in pairwise((*starts, box.size))]
     return tuple(found)
 

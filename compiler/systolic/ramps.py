@@ -9,15 +9,16 @@ follow from no simple rule, but a try takes only milliseconds.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import islice, pairwise, product
 
-from ..kernels.regions import Region, step_of
+from ..kernels.regions import Region, split_region, step_of
 from ..placement import MemoryPlan
+from .candidates import LONG, Chooser
 from .endings import Ending, Work, last_groups
 from .layer import Layer, Tiles, Tiling
 from .tiles import TileMaker
 
-__all__ = ["ending", "improve", "last_parts", "openings", "split_at"]
+__all__ = ["ending", "improve", "improve_all", "last_parts", "openings", "split_at"]
 
 #: Tries without success after which the search ends.
 _PATIENCE = 80
@@ -33,6 +34,13 @@ _TAILS = 1, 2, 3, 4
 
 #: Tries from which on there is time for a longer search.
 _MANY = 100
+
+#: Changes of all of a layer after which one must be no worse than what there was before them, and how many times as
+#: many cycles as at first that may take.
+_LATE, _WORSE = 50, 1.015
+
+#: Shares of changes of all of a layer that are of one sort.
+_SORTS = ("middle",) * 3 + ("beginning",) * 4 + ("end",) * 3
 
 #: POSTs of the last group, unless something is known of it.
 _POSTS = 2
@@ -156,13 +164,35 @@ def improve(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, fl
     return cycles, tiling
 
 
+def improve_all(layer: Layer, best: tuple[float, Tiling], time: Callable[[Tiling, float], float],
+                tries: int) -> tuple[float, Tiling]:
+    """Improve a short layer that is computed alone: how it begins and ends, and what lies between, all at once.
+
+    What suits one of them best may not suit the others, so a change may take more cycles for a while: no more than
+    there were some changes before. Parameters and what it returns are those of :func:`improve`.
+    """
+    changes, (cycles, tiling) = _Changes(layer, random.Random(0), is_alone=True), best
+    late, known = [_WORSE * cycles] * _LATE, {tiling: cycles}
+    for number in range(tries):
+        changed = changes.any(tiling)
+        if changed is not None:
+            most = max(late[number % _LATE], cycles)
+            if changed not in known:
+                known[changed] = time(changed, most + 1)
+            if known[changed] <= most:
+                cycles, tiling = known[changed], changed
+                best = min(best, (cycles, tiling), key=lambda found: found[0])
+        late[number % _LATE] = min(late[number % _LATE], cycles)
+    return best
+
+
 class _Changes:
     """Random small changes of a tiling's ramps."""
 
     def __init__(self, layer: Layer, choice: random.Random, is_alone: bool):
         self._is_alone = is_alone
         self._layer, self._rows, self._choice = layer, layer.config.array.rows, choice
-        self._maker = TileMaker(layer, MemoryPlan(keep=False))
+        self._maker, self._chooser = TileMaker(layer, MemoryPlan(keep=False)), Chooser(layer)
 
     def endings(self, tiling: Tiling, tries: int) -> Iterator[Tiling]:
         """Endings by rates, of one last group or of several, that were searched for longer where there is time."""
@@ -175,6 +205,38 @@ class _Changes:
                 known.add(last)
                 groups, posts = ending(self._layer, self._maker, plain, long=tries > _MANY)
                 yield replace(plain, ends=groups, posts=posts)
+
+    def any(self, tiling: Tiling) -> Tiling | None:
+        """Change something; None if that does not go."""
+        changed: Tiling | None = getattr(self, self._choice.choice(_SORTS))(tiling)
+        if changed is None or changed.ends != tiling.ends or not changed.ends:
+            return changed
+        # Groups at the end are of another one, perhaps.
+        is_same = changed.blocks == tiling.blocks and changed.last_parts(self._layer) == tiling.last_parts(self._layer)
+        return changed if is_same else replace(changed, ends=(), posts=0)
+
+    def middle(self, tiling: Tiling) -> Tiling | None:
+        """Change how large groups are, which have their inputs together, or how channels are cut."""
+        layer, choice, drawn = self._layer, self._choice, self._choice.random()
+        problem, tiles, blocks = layer.problem, layer.tiles, tiling.blocks
+        pixels, step = tiling.pixels, max(1, self._rows // 4)
+        if drawn < 0.35:
+            pixels += choice.choice((-4 * step, -2 * step, -step, -1, 1, step, 2 * step, 4 * step))
+        elif drawn < 0.6:
+            whole = Region(0, problem.images, 0, problem.p, 0, problem.q)
+            count = choice.choice((0, 0, 1, 2, 3, 4))
+            tiling = replace(tiling, regions=tuple(split_region(whole, count * pixels)) if count else (whole,))
+        elif drawn < 0.7:
+            tiling = replace(tiling, n_outer=not tiling.n_outer)
+        elif drawn < 0.8:
+            tiling = replace(tiling, is_level=not tiling.is_level)
+        else:
+            cuts = choice.sample(range(1, tiles), min(tiles - 1, choice.choice((0, 1, 1, 2, 3))))
+            blocks = (*pairwise((0, *sorted(cuts), tiles)),)
+        widest = max(end - start for start, end in blocks)
+        tiling = replace(tiling, blocks=blocks, pixels=max(1, min(pixels, layer.depth // widest)), ends=(), posts=0)
+        is_short = len(tiling.regions) * len(blocks) * problem.groups <= LONG
+        return tiling if is_short and widest <= layer.most_block and self._chooser.has_room(tiling) else None
 
     def beginning(self, tiling: Tiling) -> Tiling:
         """Change the first pixels, or where the first operands are cut."""

@@ -165,15 +165,32 @@ class TileMaker:
             return (0, 0) if problem.weights.size == 1 else (cols, box.taps * cols)
         if self.layer.left:
             return box.size, cols * box.size
-        return (tiles[1] - tiles[0]) * cols, cols
+        return self._w_row(tiles), cols
+
+    def _adjoins(self, tiles: Tiles) -> bool:
+        """Whether rows of weights stand in the scratchpad as in memory, one behind another, in as many operands.
+
+        They do where tiles have all that a row has, so that they come in long bursts. Columns behind the last channel
+        meet what begins the next row, and are dropped.
+        """
+        weights = self.problem.weights
+        return (isinstance(weights, View) and not self.layer.left and self.problem.r * self.problem.s == 1
+                and weights.stride("c") == self.layer.span(tiles)[1])
+
+    def _w_row(self, tiles: Tiles) -> int:
+        """Operands from a row of weights to the next."""
+        return self.layer.span(tiles)[1] if self._adjoins(tiles) else (tiles[1] - tiles[0]) * self._config.array.cols
 
     def w_size(self, tiles: Tiles, box: Box) -> int:
         """Bytes of a tile of weights."""
-        problem, lines = self.problem, (tiles[1] - tiles[0]) * box.size
+        problem, cols, lines = self.problem, self._config.array.cols, (tiles[1] - tiles[0]) * box.size
         if problem.channelwise:
             assert isinstance(problem.weights, np.ndarray)
             lines = 1 if problem.weights.size == 1 else problem.repeat or (tiles[1] - tiles[0]) * box.taps
-        return lines * self._config.array.cols * self._config.operand_bytes
+        elif not self.layer.left:
+            # The last row is read up to the end of its last tile.
+            return ((box.size - 1) * self._w_row(tiles) + (tiles[1] - tiles[0]) * cols) * self._config.operand_bytes
+        return lines * cols * self._config.operand_bytes
 
     def w_cycles(self, tiles: Tiles, box: Box) -> float:
         """Cycles of the port to load a tile of weights."""
@@ -223,6 +240,8 @@ class TileMaker:
         view, item, pitch = self.problem.weights, self._config.operand_bytes, self.w_pitches(tiles, box)[0]
         assert isinstance(view, View)
         channel, valid = self.layer.span(tiles)
+        if self._adjoins(tiles):
+            return self._side_by_side(tiles, box, cuts)
         part, across = view.part("m", channel, valid), view.stride("m")
         for name, first, end in (("r", box.r0, box.r1), ("s", box.s0, box.s1), ("c", box.c0, box.c1)):
             if view.loops(name):
@@ -241,6 +260,20 @@ class TileMaker:
                 reach = sum((size - 1) * step for size, step in [*some, (valid, across)])
                 piece.sources.append((view.buffer, begin, begin + reach + 1))
             pieces.append(piece)
+        return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
+
+    def _side_by_side(self, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
+        """Rows of weights that adjoin; pieces bring what columns behind the last channel meet, too."""
+        view, item, valid = self.problem.weights, self._config.operand_bytes, self._w_row(tiles)
+        assert isinstance(view, View)
+        pieces, low, behind = [], 0, (tiles[1] - tiles[0]) * self._config.array.cols - valid
+        for last in cuts:
+            high = min(last * valid + behind, box.size * valid)
+            begin = view.offset + box.c0 * valid + low
+            load = block(dram=view.buffer.address + begin * item, address=low * item, length=(high - low) * item,
+                         dims=[])
+            pieces.append(Piece([load], [(view.buffer, begin, begin + high - low)]))
+            low = high
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 
     def _diagonal(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:

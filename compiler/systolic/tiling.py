@@ -12,7 +12,7 @@ from .bounds import Bounds
 from .candidates import LONG, Chooser
 from .layer import Layer, Tiling
 from .lower import lower
-from .ramps import improve, openings
+from .ramps import improve, improve_all, openings
 from .schedule import cycles_of
 from .steps import ContractionStep
 
@@ -84,6 +84,9 @@ _WORTH = 0.3
 #: Cycles of layers whose ramps are searched for again, at most so many times, as long as that finds something.
 _BRIEF, _AGAIN = 10_000, 3
 
+#: Cycles of layers of which all is changed at once, and how often at most.
+_SMALL_ALL, _ALL = 7_000, 400
+
 #: Most tiles of a small group; its pixels over rows of the array; and its rows of sums at most, over the array's PEs.
 _MOST_TILES, _GROUP_PIXELS, _SMALL = (1, 2, 3, 4), (1, 1.25, 1.625, 2, 3), 1
 
@@ -154,6 +157,8 @@ def choose_tiling(layer: Layer, effort: float = 1, *, is_alone: bool = True) -> 
         before, best = best, improve(layer, best, timer.cycles, tries // 2, seed, is_alone=is_alone)
         if best[0] == before[0]:
             break
+    if is_long and best[0] < _SMALL_ALL and not layer.problem.channelwise:
+        best = improve_all(layer, best, timer.cycles, min(_ALL, 2 * tries))
     return best
 
 

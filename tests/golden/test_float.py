@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pearray.golden import attention, floating, gradients
+from pearray.golden import attention, attention_gradients, floating, gradients
 from pearray.golden.tensors import float_type
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -180,7 +180,7 @@ def test_attention_and_its_gradients_agree_with_pytorch(p, m, e, f, causal, bloc
     steep = (1 + spread.max()) ** 2 * np.abs(dy).max() * f
     greatest_q, greatest_k, greatest_v = (np.abs(t).max() for t in (q, k, v))
     bounds = steep * greatest_v * greatest_k * 2, steep * greatest_v * greatest_q * 2 * p, steep * p
-    ours = gradients.attention_grad(q, k, v, dy, causal=causal)
+    ours = attention_gradients.attention_grad(q, k, v, dy, causal=causal)
     for i, bound in enumerate(bounds):
         assert_close(ours[i], tensors[i].grad, bound, m + e + f + p)
 
@@ -206,23 +206,6 @@ def test_multi_head_attention_agrees_with_pytorch(rng):
     assert_close(out, theirs, 10.0, 40)
 
 
-@given(st.integers(1, 20), st.sampled_from((0.0, 0.9)), st.sampled_from((0.0, 0.01)), SEED)
-def test_sgd_agrees_with_pytorch(size, momentum, weight_decay, number):
-    """If it failed, a step would have the wrong sign, velocity or decay."""
-    rng = np.random.default_rng(number)
-    w = normal(rng, size)
-    parameter = torch.nn.Parameter(torch.from_numpy(w.copy()))
-    optimiser = torch.optim.SGD([parameter], lr=0.1, momentum=momentum, weight_decay=weight_decay)
-    velocity = None
-    for _ in range(3):
-        dw = normal(rng, size)
-        parameter.grad = torch.from_numpy(dw.copy())
-        optimiser.step()
-        w, velocity = gradients.sgd(w, dw, 0.1, momentum=momentum, velocity=velocity,
-                                    weight_decay=weight_decay)
-        assert_close(w, parameter, np.abs(w) + 10, 8)
-
-
 A = np.zeros((2, 3), np.float32)
 
 
@@ -244,7 +227,6 @@ A = np.zeros((2, 3), np.float32)
     (lambda: attention.multi_head_attention(A, A, A, 2),
      r"^heads must divide the last dimension of q \(2, 3\), not 2$"),
     (lambda: gradients.linear_grad(A, A, A), r"^dy must have shape \(2, 2\), not \(2, 3\)$"),
-    (lambda: gradients.sgd(A, A.T, 0.1), r"^dw must have shape \(2, 3\), not \(3, 2\)$"),
 ])
 def test_wrong_arguments_are_named(call, message):
     """If it failed, a mistake would be accepted or its message would not name the field."""

@@ -5,18 +5,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
+from random_workloads import configuration
 
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.fifo import StreamFIFO
 from pearray.hdl.blocks.unit import Unit, add
 from pearray.hdl.systolic.stream_array import StreamArray
 from pearray.hdl.systolic.stream_pe import StreamPE
+from pearray.sim.design import top_name
 from pearray.sim.tools import verilator_environment, verilator_root
 from pearray.sim.verilog import emit, generate, manifest
 
@@ -208,3 +211,12 @@ def test_clashing_modules():
     """Two modules of one name are an error, not one module."""
     with pytest.raises(ValueError, match=r"^two modules would be called 'top_part'"):
         emit(Twice(), "top")
+
+
+@pytest.mark.parametrize(("name", "top"), [
+    ("systolic-8x8", "systolic_8x8"), ("8x8", "pearray_8x8"), ("small", "pearray_small"), ("module", "pearray_module"),
+    ("always_ff", "pearray_always_ff"), ("\u00fcber", "pearray__ber"),
+])
+def test_names_of_files_become_identifiers(name, top):
+    """A file may be named as its writer likes; a module named by a keyword can't be read by any tool."""
+    assert top_name(replace(configuration(), name=name)) == top
