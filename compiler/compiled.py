@@ -241,5 +241,6 @@ class Compiled:
             "layers": [{"name": layer.name, "kind": layer.kind, "macs": layer.macs, "profile": layer.profile}
                        for layer in self.layers],
             "tensors": self.tensors,
-            "host": {when: host_steps(self._host(before=when == "before")) for when in ("before", "after")},
+            "host": {when: host_steps(self.device, self._host(before=when == "before"))
+                     for when in ("before", "after")},
         }, indent=2) + "\n")

@@ -185,7 +185,7 @@ class Parts:
                     self._handles[index].write(place, taken)
                 else:
                     place.mkdir(parents=True, exist_ok=True)
-                    described["steps"] = [_written(node, place / str(number))
+                    described["steps"] = [_written(part.graph, node, place / str(number))
                                           for number, node in enumerate(part.graph.nodes)]
                 values |= part.graph.golden(taken)
                 listed.append(described)
@@ -194,11 +194,11 @@ class Parts:
             raise PearrayError(f"folder {str(folder)!r} cannot be written: {error.strerror}") from None
 
 
-def _written(node: Node, stem: Path) -> dict[str, Any]:
+def _written(graph: Graph, node: Node, stem: Path) -> dict[str, Any]:
     """What the host computes by a node: a file of its own, with the tensors of its names, or an operator."""
     operator = node.operator
     if not isinstance(operator, Hosted):
-        return host_steps([node])[0]
+        return host_steps(graph, [node])[0]
     return {"name": node.name, "file": operator.function.write(stem).name,
             "inputs": {name: node.inputs[role] for name, role in zip(operator.takes, operator.required, strict=True)},
             "outputs": {name: node.outputs[role] for name, role in zip(operator.gives, operator.outputs, strict=True)}}

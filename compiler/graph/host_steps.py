@@ -8,16 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Node
+from .graph import Graph, Node
 
 __all__ = ["host_steps"]
 
 
-def host_steps(nodes: Iterable[Node]) -> list[dict[str, Any]]:
-    """Operators in the order in which they follow one another, each with its tensors by role and its parameters."""
+def host_steps(graph: Graph, nodes: Iterable[Node]) -> list[dict[str, Any]]:
+    """Nodes of a graph in the order in which they follow one another.
+
+    Returns
+    -------
+    list of dict
+        Of each node ``name``, ``operator``, tensors by role as ``inputs`` and ``outputs``, ``types`` (shape and dtype
+        of what it makes, by tensor) and ``parameters``. These are None if one of them is a function, which no file
+        states.
+    """
     return [{"name": node.name, "operator": node.operator.kind, "inputs": node.inputs, "outputs": node.outputs,
-             "parameters": {item.name: _plain(getattr(node.operator, item.name)) for item in fields(node.operator)}}
-            for node in nodes]
+             "types": {name: {"shape": list(graph.tensors[name].shape), "dtype": str(graph.tensors[name].dtype)}
+                       for name in node.outputs.values()},
+             "parameters": _parameters(node.operator)} for node in nodes]
+
+
+def _parameters(of: Any) -> dict[str, Any] | None:
+    """Fields of an operator as JSON has them, or None."""
+    values = {item.name: getattr(of, item.name) for item in fields(of)}
+    if any(callable(value) and not isinstance(value, type) for value in values.values()):
+        return None
+    return {name: _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -31,7 +48,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        return {"kind": type(value).__name__} | {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)
+    if isinstance(value, (float, np.dtype, type)):
+        return str(np.dtype(value)) if isinstance(value, type) else str(value)
+    raise AssertionError(f"{type(value).__name__} has no form in JSON")

@@ -75,9 +75,6 @@ def test_files(network, tmp_path):
         else:
             edges = json.loads((tmp_path / "out" / part["folder"] / "tensors.json").read_text())["host"]
             assert {*edges} == {"before", "after"}
-            for step in (*edges["before"], *edges["after"]):
-                assert step["operator"] in ("Quantize", "Dequantize")
-                assert step["parameters"]["scale"] > 0
     assert made >= {*handle.graph.outputs}
     with pytest.raises(pe.PearrayError, match="a trace draws one program, but this graph has 3"):
         handle.run(inputs, trace=True)
