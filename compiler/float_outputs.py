@@ -7,6 +7,7 @@ import numpy as np
 from ..golden.floating import rounded
 from ..golden.tensors import float_type
 from ..hdl.arithmetic.floating import FloatArithmetic
+from ..hdl.post.float_lane import bound_of
 from ..hdl.shell.commands import Rounding
 from ..hdl.shell.config import Config
 from .cells import ProgramError
@@ -50,9 +51,8 @@ def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, bod
     if body["table"]:
         raise ProgramError("table must be zero on an accelerator of floats where outputs are rounded")
     form = arithmetic.format
-    # The sign of a field says that there is a bound.
-    low, high = (arithmetic.words(np.array(body[name] & 0xFFFF), False, 0) if body[name] < 0 else None
-                 for name in ("low", "high"))
+    low, high = (arithmetic.words(np.array(bits), False, 0) if is_set else None
+                 for bits, is_set in (bound_of(body[name]) for name in ("low", "high")))
     if low is not None:
         sums = np.where(sums < low, low, sums)
     if high is not None:

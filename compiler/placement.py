@@ -76,12 +76,10 @@ class MemoryPlan:
     def begin(self, node: int, is_overtaken: bool = False) -> None:
         """Go on to a node: what none from it on reads may be overwritten.
 
-        What the node before reads stands on if this one may store before that has read all.
+        What the node before reads is not given out yet if this one may store before that has read all.
         """
         self.node = node
-        for item in self._living if is_overtaken else ():
-            item.dies = node if item.dies == node - 1 else item.dies
-        for item in [item for item in self._living if item.dies is not None and item.dies < node]:
+        for item in [item for item in self._living if item.dies is not None and item.dies < node - is_overtaken]:
             self._living.remove(item)
             self._give_back(item.address, item.address + _aligned(max(item.length, 1)))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...hdl.arithmetic.floating import FloatArithmetic
 from ...hdl.errors import PearrayError
-from ...hdl.post.float_lane import BOUND
+from ...hdl.post.float_lane import field_of
 from ...hdl.shell.commands import Opcode, Rounding
 from ...hdl.shell.config import Config
 from ..graph.graph import Graph, Node
@@ -338,11 +338,11 @@ def _float_finish(context: Context, node: Node[Any], bias: np.ndarray | View | N
 
 
 def _bound(context: Context, bound: float, form: np.dtype) -> int:
-    """Field of a POST for a bound, rounded to the operands' format; its sign says that there is one."""
+    """Field of a POST for a bound, rounded to the operands' format."""
     with np.errstate(over="ignore"):
         [bits] = context.config.arithmetic.to_memory(np.array([bound], np.float32).astype(form),
                                                      context.config.operand_bytes).tolist()
-    return int(bits) - BOUND
+    return field_of(int(bits))
 
 
 def finish_of(context: Context, node: Node[Any], channels: int) -> Finish:

@@ -186,7 +186,16 @@ class View:
         return self.buffer, first // self.parts, -(-end // self.parts)
 
     def as_bytes(self) -> "View":
-        """The bytes of its elements, those of one side by side along its last axis."""
+        """The bytes of its elements, those of one side by side along its last axis, whose stride must be 1.
+
+        Raises
+        ------
+        AssertionError
+            If elements of the last axis do not follow one another, or it is a view of bytes already.
+        """
+        if self.is_bytes or self.axes[-1].stride != 1:
+            raise AssertionError(f"{self} can't be read as bytes: its last axis must have stride 1, and its elements "
+                                 "must be those of the buffer")
         parts = self.buffer.item
         *outer, last = (replace(axis, stride=axis.stride * parts) for axis in self.axes)
         return replace(self, axes=(*outer, Axis(last.name, last.size * parts, 1)), offset=self.offset * parts,

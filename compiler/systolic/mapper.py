@@ -106,9 +106,9 @@ class Mapper:
     def _choose(self, layer: Layer) -> Lower:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
-        if layer.is_ordered:
-            return self._ordered(layer, effort)
         is_alone = self._is_alone and layer.problem.many == 1
+        if layer.is_ordered:
+            return self._ordered(layer, effort, is_alone)
         if is_product and self._dataflow == "output-stationary":
             return partial(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
@@ -123,14 +123,14 @@ class Mapper:
             return usual
         return self._cheaper(layer, usual, cycles)
 
-    def _ordered(self, layer: Layer, effort: float) -> Lower:
+    def _ordered(self, layer: Layer, effort: float, is_alone: bool) -> Lower:
         """How layers are lowered whose sums depend on the order of additions, which is noted."""
         key = self._shape(layer.problem)
         if layer.problem.columns:
             pixels = pixels_in_order(layer)
             self._orders[key] = order_of_columns(layer, pixels)
             return partial(lower_columns, self._tiles, pixels=pixels)
-        _, tiling = choose_tiling(layer, effort, is_alone=self._is_alone)
+        _, tiling = choose_tiling(layer, effort, is_alone=is_alone)
         self._orders[key] = order_of(layer, tiling)
         return partial(lower, tiling)
 

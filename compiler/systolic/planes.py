@@ -153,7 +153,7 @@ class _Copy:
         self._plane = self._rows.size * self._columns.size
         phases = len(self._rows.phases) * len(self._columns.phases)
         self._planes = phases * self._channels
-        item = problem.x.buffer.item
+        item = problem.x.item
         self._buffer = Buffer(f"{problem.x.name}:planes", problem.images * self._planes, self._plane, item)
         self._buffer.address = plan.reserve(self._buffer.name, self._buffer.nbytes)
         self._buffer.expect_stores()

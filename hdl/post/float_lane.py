@@ -1,6 +1,6 @@
 """One lane of post-processing of floats: from a float32 sum to an output."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -12,10 +12,22 @@ from ..blocks.unit import Unit
 from ..shell.commands import Rounding
 from ..shell.config import Config
 
-__all__ = ["BOUND", "FloatLane", "FloatSettings"]
+__all__ = ["FloatLane", "FloatSettings", "bound_of", "field_of"]
 
-#: Bit of a command's ``low`` and ``high`` that says that there is such a bound, of the format below it.
-BOUND = 1 << 16
+#: Bit of a command's ``low`` and ``high`` that says that there is such a bound, of the format below it. It is the sign.
+_BOUND = 16
+
+
+def field_of(bits: int) -> int:
+    """Field of a command, ``low`` or ``high``, for a bound of these bits; without a bound it is zero."""
+    return bits - (1 << _BOUND)
+
+
+def bound_of(field):
+    """Bits of a command's bound, and whether there is one, of such a field: a signal or a number."""
+    if isinstance(field, Value):
+        return field[:_BOUND], field[_BOUND]
+    return field & (1 << _BOUND) - 1, field >> _BOUND & 1
 
 
 class FloatSettings(data.Struct):
@@ -34,9 +46,10 @@ class FloatSettings(data.Struct):
         those that are zero at least.
         """
         form = config.arithmetic.format
-        low, high = (widened(m, form, getattr(command, name)[:form.bits]) for name in ("low", "high"))
-        return {"low": Mux(raw, 0, low), "high": high, "has_low": Mux(raw, command.table, command.low[16]),
-                "has_high": ~raw & command.high[16]}
+        (low, has_low), (high, has_high) = bound_of(command.low), bound_of(command.high)
+        low, high = (widened(m, form, bits[:form.bits]) for bits in (low, high))
+        return {"low": Mux(raw, 0, low), "high": high, "has_low": Mux(raw, command.table, has_low),
+                "has_high": ~raw & has_high}
 
 
 class FloatLane(Unit):

@@ -69,6 +69,14 @@ def test_programs_of_matrices(rng, monkeypatch, config):
         interpret(Graph.of(operator, tensors), tensors, config, **briefly(config))
 
 
+def test_bytes_are_copied_into_planes(rng, monkeypatch):
+    """Planes of bytes of sums must be as far apart as bytes are, not as the sums, or products read between them."""
+    monkeypatch.setattr(interpolation, "_KERNELS", 0)
+    x = rng.integers(-128, 128, (1, 3, 3, 2), dtype=np.int8)
+    graph = Graph.of(pe.Interpolate((5, 3), "align_corners", rounding="tflite"), {"x": x})
+    interpret(graph, {"x": x}, configuration(), dataflow="output-stationary", effort=0)
+
+
 @pytest.mark.parametrize(("rounding", "dtype", "mode"), [
     ("tflite", np.int8, "half_pixel"), ("tflite", np.uint8, "align_corners"), ("onnx", np.int8, "align_corners"),
     ("float", np.uint8, "align_corners")])

@@ -89,12 +89,33 @@ def test_lanes_work_under_the_next_layer(rng, monkeypatch):
     assert by_turns < 0.9 * cycles()
 
 
+def _spans(graph, config, moves):
+    """Bytes of memory of each tensor, with MOVEs or without."""
+    config = replace(config, scratchpads=replace(config.scratchpads, moves=moves))
+    compiled = compile_graph(graph, config, **briefly(config))
+    return {each.name: range(each.address, each.address + each.length)
+            for each in compiled.placement.reserved if each.buffer is not None}
+
+
 def test_nobody_stores_where_the_first_still_reads(rng):
-    """What the first layer reads stands until the second has stored its outputs, and no longer."""
-    config = kinds.SMALL["moves"]
-    graph, _ = _network(rng, (9, 9), 2, 1, 12)
-    for moves, dies in ((1, 2), (0, 1)):
-        chosen = replace(config, scratchpads=replace(config.scratchpads, moves=moves))
-        compiled = compile_graph(graph, chosen, **briefly(chosen))
-        stands = {each.name: each for each in compiled.placement.reserved if each.buffer is not None}
-        assert stands["begin"].dies == dies
+    """What the first of two layers reads is overwritten if the second, by turns, stores there."""
+    graph, _ = _network(rng, (9, 9), 2, 1, 2)
+    stands = _spans(graph, kinds.SMALL["moves"], 0)
+    assert stands["last"] == stands["begin"]
+    stands = _spans(graph, kinds.SMALL["moves"], 1)
+    assert not set(stands["last"]) & set(stands["begin"])
+
+
+def test_memory_is_given_back_along_a_run_of_turns(rng):
+    """Layers that all may take turns with the next would each have memory of its own, however many they are."""
+    graph, config = Graph(), pe.load_config("systolic-16x16").hardware
+    x = graph.input("x", (1, 8, 32, 32), "int8")
+    for layer in range(8):
+        operator = pe.Conv2d(requant=pe.Requant.onnx(1.0, 0, 0.01, 0, 1.0, np.int8(1)))
+        x = graph.add(f"c{layer}", operator, x=x, w=operands(rng, (8, 8, 1, 1)))
+    graph.output(x)
+    stands = _spans(graph, config, 1)
+    # The one that is made, the one that is read, and what the layer before reads.
+    assert len({stands[f"c{layer}"].start for layer in range(8)}) == 3
+    for first, second in zip(range(6), range(2, 8), strict=True):
+        assert stands[f"c{first}"] != stands[f"c{second}"]

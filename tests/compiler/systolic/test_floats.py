@@ -15,6 +15,7 @@ from pearray.compiler.kernels.conv import conv
 from pearray.compiler.kernels.nest import Nest
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.placement import MemoryPlan
+from pearray.compiler.systolic import mapper
 from pearray.compiler.systolic.candidates import Chooser
 from pearray.compiler.systolic.layer import Layer
 from pearray.compiler.systolic.lower import lower
@@ -121,3 +122,15 @@ def test_first_weights_in_pieces_change_no_sum():
             expected = [len(tile) for tile in order_of(layer, begun)]
             assert all(_lengths(bodies, rows) == expected for bodies in groups.values()), (channels, taps, rows)
     assert cut >= 4
+
+
+@pytest.mark.parametrize(("layers", "many", "is_alone"), [(1, 1, True), (1, 3, False), (2, 1, False)])
+def test_kernels_of_one_node_are_not_alone(monkeypatch, layers, many, is_alone):
+    """The ramps of a layer among others of its node cost less than the search for them takes."""
+    told, choose = [], mapper.choose_tiling
+    monkeypatch.setattr(mapper, "choose_tiling", lambda layer, effort, *, is_alone: (
+        told.append(is_alone) or choose(layer, effort, is_alone=is_alone)))
+    layer = _layer(4, 1, 4)
+    found = mapper.Mapper(layer.config, layer.timing, layers, effort=0)
+    found.steps(replace(layer.problem, many=many), MemoryPlan(keep=False))
+    assert told == [is_alone]

@@ -3,12 +3,13 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import Const, signed
 from amaranth.sim import Simulator
 from drawn_floats import FORMATS, float_configuration
 from float_draws import NO_NUMBER, draw, from_bits, to_bits
 
 from pearray.hdl.arithmetic.float_formats import FLOAT32
-from pearray.hdl.post.float_lane import FloatLane
+from pearray.hdl.post.float_lane import FloatLane, bound_of, field_of
 from pearray.hdl.shell.commands import Rounding
 
 
@@ -43,6 +44,15 @@ def _expected(sums, biases, settings, is_raw, format):
     has_low, has_high = (np.array([each[name] for each in settings], bool) for name in ("has_low", "has_high"))
     total = np.where(has_low & (total < low), low, np.where(has_high & (total > high), high, total))
     return np.where(is_raw, to_bits(total), to_bits(total, format))
+
+
+@pytest.mark.parametrize("bits", [0, 1, 0x7FFF, 0x8000, 0xFFFF])
+def test_bounds_are_read_as_they_were_written(bits):
+    """Compiler, interpreter and lanes would each have bounds of their own; a bound of zero is no missing one."""
+    assert bound_of(field_of(bits)) == (bits, 1)
+    assert bound_of(0) == (0, 0)
+    for field in (field_of(bits), 0):
+        assert tuple(Const.cast(each).value for each in bound_of(Const(field, signed(17)))) == bound_of(field)
 
 
 @pytest.mark.parametrize("name", FORMATS)
