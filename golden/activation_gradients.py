@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .activation import CUBIC, LINEAR, erf, sigmoid, tanh
-from .tensors import Array, floating
+from .tensors import Array, floating, shaped
 
 __all__ = ["DERIVATIVES", "OF_OUTPUT", "activation_grad", "derivative_of"]
 
@@ -120,7 +120,5 @@ def activation_grad(activation: Any, x: Array, dy: Array) -> Array:
     ValueError
         If there is no such activation, or types or shapes do not fit.
     """
-    argument, gradient = floating("x", x), floating("dy", dy)
-    if argument.shape != gradient.shape:
-        raise ValueError(f"dy must have shape {argument.shape}, not {gradient.shape}")
-    return np.asarray(gradient * derivative_of(activation)(argument))
+    argument = floating("x", x)
+    return np.asarray(shaped("dy", dy, argument.shape) * derivative_of(activation)(argument))

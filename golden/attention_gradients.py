@@ -10,7 +10,7 @@ import numpy as np
 
 from .attention import Exponential, attention_statistics, scores
 from .floating import matmul, sequential_sum
-from .tensors import Array, floating
+from .tensors import Array, floating, shaped
 
 __all__ = ["attention_grad", "attention_grad_kept"]
 
@@ -56,8 +56,9 @@ def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, 
     if values.shape[:-1] != keys.shape[:-1]:
         raise ValueError(f"v must have shape {keys.shape[:-1]} and one more dimension, not {values.shape}")
     shape = *queries.shape[:-1], values.shape[-1]
-    output, gradient = _shaped(shape, y=y, dy=dy)
-    greatest, sums = (each[..., None] for each in _shaped(shape[:-1], maximum=maximum, total=total))
+    output, gradient = shaped("y", y, shape), shaped("dy", dy, shape)
+    greatest, sums = (shaped(name, each, shape[:-1])[..., None] for name, each in
+                      (("maximum", maximum), ("total", total)))
     if block is not None and block < 1:
         raise ValueError(f"block must be at least 1, not {block}")
     factor = np.float32(1 / math.sqrt(queries.shape[-1]) if scale is None else scale)
@@ -72,15 +73,6 @@ def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, 
         dq = dq + matmul(inner, keys[part], tile=tile)
         dk[part] = matmul(inner.swapaxes(-1, -2), queries, tile=tile)
     return dq, dk, dv
-
-
-def _shaped(shape: tuple[int, ...], **tensors: Array) -> list[Array]:
-    found = []
-    for name, tensor in tensors.items():
-        found.append(floating(name, tensor))
-        if found[-1].shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {found[-1].shape}")
-    return found
 
 
 def attention_grad(q: Array, k: Array, v: Array, dy: Array, *, block: int | None = None, scale: float | None = None,

@@ -7,7 +7,7 @@ gradients of gains and biases take rows in order.
 import numpy as np
 
 from .floating import sequential_sum
-from .tensors import Array, floating
+from .tensors import Array, floating, shaped
 
 __all__ = ["layer_norm", "layer_norm_grad", "rms_norm", "rms_norm_grad"]
 
@@ -18,11 +18,7 @@ def _checked(x: Array, epsilon: float, **gains: Array | None) -> tuple[Array, li
         raise ValueError(f"x must have shape (..., D) with at least one element, not {values.shape}")
     if not (np.isfinite(epsilon) and epsilon >= 0):
         raise ValueError(f"epsilon must be finite and at least 0, not {epsilon!r}")
-    found = [None if gain is None else floating(name, gain) for name, gain in gains.items()]
-    for name, gain in zip(gains, found, strict=True):
-        if gain is not None and gain.shape != values.shape[-1:]:
-            raise ValueError(f"{name} must have shape {values.shape[-1:]}, not {gain.shape}")
-    return values, found
+    return values, [None if gain is None else shaped(name, gain, values.shape[-1:]) for name, gain in gains.items()]
 
 
 def _mean(rows: Array) -> Array:
@@ -73,9 +69,7 @@ def rms_norm(x: Array, gamma: Array, *, epsilon: float = 1e-5) -> Array:
 def _gradients(x: Array, gamma: Array, dy: Array, epsilon: float, centred: bool) -> tuple[Array, Array, Array]:
     values, (gains,) = _checked(x, epsilon, gamma=gamma)
     assert gains is not None
-    gradient = floating("dy", dy)
-    if gradient.shape != values.shape:
-        raise ValueError(f"dy must have shape {values.shape}, not {gradient.shape}")
+    gradient = shaped("dy", dy, values.shape)
     unit, root = _normalised(values, epsilon, centred)
     inner = gradient * gains
     dx = inner - unit * _mean(inner * unit)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .tensors import Array, Padding, floating, four_sides, output_size, pair, patch
+from .tensors import Array, Padding, floating, four_sides, output_size, pair, patch, shaped
 
 __all__ = ["Order", "conv2d", "gemm", "linear", "matmul", "patches", "rounded", "sequential_sum"]
 
@@ -237,8 +237,6 @@ def conv2d(x: Array, w: Array, b: Array | None = None, *, stride: int | tuple[in
     y = y.transpose(1, 0, 4, 2, 3).reshape(activations.shape[0], m, p, q)
     if b is None:
         return y
-    bias = floating("b", b)
-    if bias.shape != (m,):
-        raise ValueError(f"b must have shape ({m},), not {bias.shape}")
+    bias = shaped("b", b, (m,))
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(y + bias[:, None, None])

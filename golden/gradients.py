@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 
 from .floating import conv2d, matmul, patches, sequential_sum
-from .tensors import Array, Padding, floating, four_sides, pair
+from .tensors import Array, Padding, floating, four_sides, pair, shaped
 
 __all__ = ["conv2d_grad", "linear_grad", "scatter_sum", "softmax_grad", "sum_along"]
-
-
-def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
-    values = floating(name, tensor)
-    if values.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
-    return values
 
 
 def linear_grad(x: Array, w: Array, dy: Array, *,
@@ -51,7 +44,7 @@ def linear_grad(x: Array, w: Array, dy: Array, *,
     activations, weights = floating("x", x, 2), floating("w", w, 2)
     if activations.shape[1] != weights.shape[1]:
         raise ValueError(f"w must have {activations.shape[1]} columns, as x has, not {weights.shape[1]}")
-    gradient = _same("dy", dy, (activations.shape[0], weights.shape[0]))
+    gradient = shaped("dy", dy, (activations.shape[0], weights.shape[0]))
     tiles = _tiles(tile)
     return (matmul(gradient, weights, tile=tiles["dx"]), matmul(gradient.T, activations, tile=tiles["dw"]),
             _total(gradient, tiles["db"]))
@@ -106,7 +99,7 @@ def conv2d_grad(x: Array, w: Array, dy: Array, *, stride: int | tuple[int, int] 
         raise ValueError(f"groups must divide {c} input and {m} output channels into the {channels} of w, "
                          f"not be {groups!r}")
     columns, p, q = patches(activations, (r, s), step, (top, left, bottom, right), taps, groups)
-    gradient, tiles = _same("dy", dy, (n, m, p, q)), _tiles(tile)
+    gradient, tiles = shaped("dy", dy, (n, m, p, q)), _tiles(tile)
     # (G, M / G, N * P * Q), samples and pixels in order.
     rows = gradient.transpose(1, 0, 2, 3).reshape(groups, m // groups, n * p * q)
     dw = matmul(rows, columns, tile=tiles["dw"]).reshape(groups, m // groups, r, s, channels)
@@ -164,7 +157,7 @@ def softmax_grad(y: Array, dy: Array) -> Array:
         If types or shapes do not fit.
     """
     output = floating("y", y)
-    gradient = _same("dy", dy, output.shape)
+    gradient = shaped("dy", dy, output.shape)
     return np.asarray(output * (gradient - sequential_sum(gradient * output)[..., None]))
 
 

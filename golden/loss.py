@@ -4,7 +4,7 @@ import numpy as np
 
 from .attention import softmax
 from .floating import sequential_sum
-from .tensors import Array, floating
+from .tensors import Array, floating, shaped
 
 __all__ = ["softmax_cross_entropy", "softmax_cross_entropy_grad"]
 
@@ -65,9 +65,7 @@ def softmax_cross_entropy_grad(x: Array, labels: Array, dy: Array) -> Array:
         If types, shapes or labels do not fit.
     """
     scores, classes = _checked(x, labels)
-    factor = floating("dy", dy)
-    if factor.shape != ():
-        raise ValueError(f"dy must have shape (), not {factor.shape}")
+    factor = shaped("dy", dy, ())
     difference = softmax(scores)
     difference[np.arange(len(classes)), classes] -= np.float32(1)
     return np.asarray(difference * (factor / np.float32(len(classes))))

@@ -5,16 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .tensors import Array, floating
+from .tensors import Array, floating, shaped
 
 __all__ = ["LossScale", "adam", "sgd"]
-
-
-def _same(name: str, tensor: Array, shape: tuple[int, ...]) -> Array:
-    values = floating(name, tensor)
-    if values.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
-    return values
 
 
 def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Array | None = None,
@@ -45,12 +38,12 @@ def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Ar
         If types or shapes do not fit.
     """
     weights = floating("w", w)
-    gradient = _same("dw", dw, weights.shape)
+    gradient = shaped("dw", dw, weights.shape)
     if weight_decay:
         gradient = gradient + np.float32(weight_decay) * weights
     step = gradient
     if momentum and velocity is not None:
-        step = np.float32(momentum) * _same("velocity", velocity, weights.shape) + gradient
+        step = np.float32(momentum) * shaped("velocity", velocity, weights.shape) + gradient
     return weights - np.float32(rate) * step, step
 
 
@@ -87,7 +80,7 @@ def adam(w: Array, dw: Array, rate: float, *, step: int, first: Array, second: A
         If types, shapes or ranges do not fit.
     """
     weights = floating("w", w)
-    gradient, mean, square = (_same(name, tensor, weights.shape) for name, tensor in
+    gradient, mean, square = (shaped(name, tensor, weights.shape) for name, tensor in
                               (("dw", dw), ("first", first), ("second", second)))
     if step < 1:
         raise ValueError(f"step must be at least 1, not {step}")

@@ -3,21 +3,17 @@
 import numpy as np
 
 from .pool import max_pool2d, padded_for, window_counts
-from .tensors import Array, Padding, floating, pair, patch
+from .tensors import Array, Padding, floating, pair, patch, shaped
 
 __all__ = ["average_pool2d_grad", "max_pool2d_grad"]
-
-
-def _checked(dy: Array, shape: tuple[int, ...]) -> Array:
-    gradient = floating("dy", dy, 4)
-    if gradient.shape != shape:
-        raise ValueError(f"dy must have shape {shape}, as the output has, not {gradient.shape}")
-    return gradient
 
 
 def max_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
                     padding: Padding = 0, dilation: int | tuple[int, int] = 1, ceil_mode: bool = False) -> Array:
     """Differentiate :func:`.pool.max_pool2d`: dy goes to the greatest element of a window, the first of equal ones.
+
+    What is no number counts as greatest, as it does forwards. Padding gets nothing, even from windows of minus
+    infinities.
 
     Parameters
     ----------
@@ -41,14 +37,17 @@ def max_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *, strid
     window, taps = pair("kernel", kernel), pair("dilation", dilation)
     step = window if stride is None else pair("stride", stride)
     best = max_pool2d(activations, window, stride=step, padding=padding, dilation=taps, ceil_mode=ceil_mode)
-    gradient = _checked(dy, best.shape)
+    gradient = shaped("dy", dy, best.shape)
     padded, top, left = padded_for(activations, window, step, padding, taps, ceil_mode, -np.inf)
+    inside, *_ = padded_for(np.ones((1, 1, *activations.shape[2:]), bool), window, step, padding, taps, ceil_mode,
+                            False)
     total, p, q = np.zeros_like(padded), *best.shape[2:]
     waiting = np.ones(best.shape, bool)
     for i in range(window[0]):
         for j in range(window[1]):
             place = i * taps[0], j * taps[1], p, q, step
-            taken = waiting & (patch(padded, *place) == best)
+            values = patch(padded, *place)
+            taken = waiting & patch(inside, *place) & ((values == best) | np.isnan(values))
             target = patch(total, *place)
             target += np.where(taken, gradient, np.float32(0))
             waiting &= ~taken
@@ -85,7 +84,7 @@ def average_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *,
     height, width = activations.shape[2:]
     counts = window_counts(height, width, window, stride=step, padding=padding, count_include_pad=count_include_pad,
                            ceil_mode=ceil_mode)
-    gradient = _checked(dy, (*activations.shape[:2], *counts.shape)) / counts.astype(np.float32)
+    gradient = shaped("dy", dy, (*activations.shape[:2], *counts.shape)) / counts.astype(np.float32)
     padded, top, left = padded_for(activations, window, step, padding, (1, 1), ceil_mode, 0)
     total, (p, q) = np.zeros_like(padded), counts.shape
     for i in range(window[0]):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Array", "Padding", "centre", "convolved_size", "exact_matmul", "exact_type", "float_type", "floating",
-    "four_sides", "integer", "is_float", "output_size", "pair", "patch", "rank", "wrap",
+    "four_sides", "integer", "is_float", "output_size", "pair", "patch", "rank", "shaped", "wrap",
 ]
 
 #: Array of any numeric type; functions state and check which types they take.
@@ -65,6 +65,20 @@ def floating(name: str, tensor: npt.ArrayLike, dimensions: int | None = None) ->
     if dimensions is not None:
         rank(name, array, dimensions)
     return array.astype(np.float32)
+
+
+def shaped(name: str, tensor: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Check a floating-point operand of one shape and widen it, as :func:`floating` does.
+
+    Raises
+    ------
+    ValueError
+        If the type or the shape is another.
+    """
+    values = floating(name, tensor)
+    if values.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
+    return values
 
 
 def rank(name: str, array: Array, dimensions: int) -> None:

@@ -13,6 +13,7 @@ from .compiler.graph.passes.narrow import operands_are_narrow
 from .compiler.operators import SGD, Adam
 from .golden.optimisers import LossScale
 from .golden.rounding import key_of
+from .hdl.errors import PearrayError
 
 __all__ = ["Training"]
 
@@ -29,13 +30,13 @@ class Training:
     loss : str
         Tensor of shape () that is to become small.
     weights : sequence of str
-        Constants that change.
+        Constants that change, each once.
     optimiser : SGD or Adam
         The step.
     format : str, optional
         Format of the operands of products, one of :data:`.golden.rounding.FORMATS`; float32 if absent.
     stochastic : bool
-        Whether operands are rounded to it at random, with a key for each step.
+        Whether operands are rounded to `format` at random, with a key for each step.
     scale : LossScale, optional
         Factor of the loss; 1 if absent.
     seed : int
@@ -46,12 +47,20 @@ class Training:
     Raises
     ------
     PearrayError
-        As of the passes over graphs.
+        If a weight is no constant of the graph or is named twice, random rounding has no format, or a pass over graphs
+        has an error.
     """
 
     def __init__(self, graph: Graph, loss: str, weights: Sequence[str], optimiser: SGD | Adam, *,
                  format: str | None = None, stochastic: bool = False, scale: LossScale | None = None, seed: int = 0,
                  budget: int | None = None):
+        if stochastic and format is None:
+            raise PearrayError("stochastic must be False where format is None, not True: give a format, such as "
+                               "'bfloat16'")
+        for name in weights:
+            if name not in graph.constants:
+                raise PearrayError(f"weights must be constants of the graph, of {', '.join(graph.constants)}, not "
+                                   f"{name!r}")
         key = _KEY if stochastic else None
         if format is not None:
             graph = operands_are_narrow(graph, format, key)
@@ -80,7 +89,9 @@ class Training:
         # What is beyond a format becomes infinite, or no number, and is noticed below.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             made = graph.golden(given)
-        gradients = {name: made[gradient] / factor for name, gradient in self._backward.gradients.items()}
+        # The gradient of the loss itself is given, and that of a weight which is added to it is the same tensor.
+        values = {**given, **made}
+        gradients = {name: values[gradient] / factor for name, gradient in self._backward.gradients.items()}
         finite = all(np.isfinite(gradient).all() for gradient in gradients.values())
         if finite:
             self._update(gradients)

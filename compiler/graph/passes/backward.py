@@ -63,7 +63,7 @@ def differentiated(graph: Graph, loss: str, by: Sequence[str], budget: int | Non
     loss : str
         Tensor whose gradient, an input of the same shape, is given.
     by : sequence of str
-        Inputs and constants of the graph.
+        Inputs and constants of the graph, each once.
     budget : int, optional
         Bytes that may be kept from the forward for the backward pass; all that is read if absent.
 
@@ -98,6 +98,8 @@ def _check(graph: Graph, loss: str, by: Sequence[str], budget: int | None) -> No
     for name in by:
         if name not in (*graph.inputs, *graph.constants) or graph.tensors[name].dtype != np.float32:
             raise PearrayError(f"{name!r} must be an input or a constant of float32 to be differentiated by")
+        if by.count(name) > 1:
+            raise PearrayError(f"{name!r} must be named once to be differentiated by, not {by.count(name)} times")
     if budget is not None and budget < 0:
         raise PearrayError(f"budget must be at least 0 bytes, not {budget}")
 
@@ -136,42 +138,49 @@ def _bytes(graph: Graph, names: Collection[str]) -> int:
     return sum(prod(graph.tensors[name].shape) * graph.tensors[name].dtype.itemsize for name in names)
 
 
-def _chain(producer: dict[str, Node[Any]], name: str, kept: Collection[str]) -> list[Node[Any]]:
-    """Nodes that compute a tensor from what is kept, in order."""
-    found: dict[int, Node[Any]] = {}
+def _producers(nodes: Sequence[Node[Any]]) -> dict[str, int]:
+    """Place of the node that makes each tensor."""
+    return {name: place for place, node in enumerate(nodes) for name in node.outputs.values()}
 
-    def visit(name: str) -> None:
-        node = producer.get(name)
-        if node is None or name in kept or id(node) in found:
-            return
-        for each in node.inputs.values():
-            visit(each)
-        found[id(node)] = node
 
-    visit(name)
-    return list(found.values())
+def _chain(nodes: Sequence[Node[Any]], producer: dict[str, int], name: str, kept: Collection[str]) -> list[int]:
+    """Places of the nodes that compute a tensor from what else is kept, in order."""
+    found, waiting = set[int](), [name]
+    for each in waiting:
+        place = producer.get(each)
+        if place is not None and place not in found and (each == name or each not in kept):
+            found.add(place)
+            waiting += nodes[place].inputs.values()
+    return sorted(found)
 
 
 def _dropped(graph: Graph, forward: int, kept: set[str], budget: int | None) -> set[str]:
     """What is computed again so that the rest is within the budget."""
-    producer = {name: node for node in graph.nodes[:forward] for name in node.outputs.values()}
-    left, order = set(kept), {name: index for index, name in enumerate(graph.tensors)}
+    if budget is None:
+        return set()
+    nodes = graph.nodes[:forward]
+    costs = [graph.macs(node) + sum(prod(graph.tensors[name].shape) for name in node.outputs.values())
+             for node in nodes]
+    producer, order = _producers(nodes), {name: index for index, name in enumerate(graph.tensors)}
+    sizes = {name: _bytes(graph, [name]) for name in kept}
+    # What has no elements spares nothing.
+    left, stays = {name for name in kept if sizes[name]}, set(kept)
 
     def work(name: str) -> tuple[float, int]:
-        nodes = _chain(producer, name, left - {name})
-        cost = sum(graph.macs(node) + sum(prod(graph.tensors[each].shape) for each in node.outputs.values())
-                   for node in nodes)
-        return cost / _bytes(graph, [name]), order[name]
+        cost = sum(costs[place] for place in _chain(nodes, producer, name, stays))
+        return cost / sizes[name], order[name]
 
-    while budget is not None and _bytes(graph, left) > budget:
-        left.remove(min(left, key=work))
-    return kept - left
+    while sum(sizes[name] for name in left) > budget:
+        least = min(left, key=work)
+        left.remove(least)
+        stays.remove(least)
+    return kept - stays
 
 
 def _computed_again(graph: Graph, forward: int, kept: set[str]) -> tuple[Graph, list[str]]:
     """The graph with what is not kept computed again before it is first read, and the names of that."""
-    producer = {name: node for node in graph.nodes[:forward] for name in node.outputs.values()}
     nodes, names, again = list(graph.nodes[:forward]), dict[str, str](), list[str]()
+    producer = _producers(nodes)
     changed = graph.changed()
     taken = graph.tensors.keys() | {node.name for node in graph.nodes}
 
@@ -182,9 +191,9 @@ def _computed_again(graph: Graph, forward: int, kept: set[str]) -> tuple[Graph, 
 
     for node in graph.nodes[forward:]:
         for name in node.inputs.values():
-            if name in names:
+            if name in names or name in kept:
                 continue
-            for each in _chain(producer, name, kept | names.keys()):
+            for each in (nodes[place] for place in _chain(nodes, producer, name, kept | names.keys())):
                 again += each.outputs.values()
                 outputs = {role: free(f"{made}:again") for role, made in each.outputs.items()}
                 nodes.append(replace(each, name=free(f"{each.name}:again"), outputs=outputs,

@@ -6,6 +6,7 @@ import pytest
 import pearray as pe
 from pearray.compiler import operators as op
 from pearray.compiler.graph.derivatives import DERIVATIVES
+from pearray.compiler.graph.passes import backward
 from pearray.compiler.graph.passes.apart import operators_apart
 from pearray.compiler.graph.passes.backward import differentiated
 
@@ -116,11 +117,38 @@ def test_what_is_kept_is_told():
     assert found.graph.outputs == ["loss", *found.gradients.values()]
 
 
+def test_a_long_chain_is_computed_again(rng):
+    """If it failed, a deep network would end in a traceback as soon as memory is scarce."""
+    graph = pe.Graph()
+    graph.input("x", (3,), "float32")
+    graph.constant("b", rng.normal(size=3).astype(np.float32))
+    name = "x"
+    # Additions need nothing of the forward pass, so that all of them are behind one tensor that is kept.
+    for number in range(1200):
+        name = graph.add(f"sum {number}", op.Add(), a=name, b="b")
+    graph.output(graph.add("loss", op.ReduceSum(keepdims=False), x=graph.add("y", op.Function("tanh"), x=name)))
+    inputs = {"x": rng.normal(size=3).astype(np.float32)}
+    found, less = (differentiated(graph, "loss", ["x"], budget) for budget in (None, 0))
+    assert (len(found.kept), less.kept, len(less.again)) == (2, (), 1201)
+    np.testing.assert_array_equal(*(golden(each, graph, inputs, ["x"])[each.gradients["x"]] for each in (found, less)))
+
+
+def test_tensors_without_elements_are_kept():
+    """If it failed, a batch of nothing would end in a traceback; computing it again spares no byte."""
+    graph = pe.Graph()
+    graph.constant("x", np.zeros((0, 3), np.float32))
+    graph.input("z", (1, 3), "float32")
+    graph.add("h", op.Function("tanh"), x="x")
+    graph.add("row", op.Function("tanh"), x="z")
+    assert backward._dropped(graph, 2, {"h", "row"}, 0) == {"row"}
+
+
 @pytest.mark.parametrize(("loss", "by", "budget", "message"), [
     ("x", ["w"], None, "^loss must be a tensor of float32 that a node makes, not 'x'$"),
     ("loss", ["rows"], None, "^'rows' must be an input or a constant of float32 to be differentiated by$"),
     ("loss", ["labels"], None, "^'labels' must be an input or a constant of float32 to be differentiated by$"),
     ("loss", ["w", "other"], None, "^loss must depend on other to be differentiated by it$"),
+    ("loss", ["w", "x", "w"], None, "^'w' must be named once to be differentiated by, not 2 times$"),
     ("loss", ["w"], -1, "^budget must be at least 0 bytes, not -1$"),
     ("best", ["w"], None, r"^best: operator must be one that has a derivative \(Add, .*\), not Max$"),
 ])
