@@ -1,5 +1,7 @@
 """One lane of post-processing of floats: from a float32 sum to an output."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -39,7 +41,7 @@ class FloatSettings(data.Struct):
     has_high: unsigned(1)
 
     @staticmethod
-    def of(m: Module, config: Config, command, raw):
+    def of(m: Module, config: Config, command: Any, raw: Value) -> dict[str, Value]:
         """Fields of a command's settings, by name.
 
         Bounds of a command are numbers of the operands' format. If sums are written as they are, ``table`` is set for

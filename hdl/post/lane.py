@@ -1,6 +1,8 @@
 """One lane of post-processing: from a sum to an output."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -39,7 +41,7 @@ class Settings(data.Struct):
     relu: unsigned(1)
 
     @staticmethod
-    def of(m, config, command, raw):
+    def of(m: Module, config: Config, command: Any, raw: Value) -> dict[str, Value]:
         """Fields of a command's settings, by name."""
         return {"zero_point": Mux(raw, 0, command.zero_point), "low": command.low, "high": command.high, "clamp": ~raw,
                 "table": ~raw & command.table, "relu": raw & command.table}

@@ -50,8 +50,8 @@ class Array(PlainArray):
             return
         bits = FORMATS[self.operands].bits
         if self.operand_bits not in (8, bits):
-            raise PearrayError(f"array.operand_bits must be {bits}, or left out, with array.operands = "
-                               f"{self.operands!r}, not {self.operand_bits}")
+            raise PearrayError(f"array.operand_bits must be {bits}, or the default 8 to mean that, with "
+                               f"array.operands = {self.operands!r}, not {self.operand_bits}")
         object.__setattr__(self, "operand_bits", bits)
         if self.toeplitz:
             raise PearrayError(f"array.toeplitz must be 0 with array.operands = {self.operands!r}, not {self.toeplitz}")
