@@ -76,20 +76,26 @@ class Turns:
         """Steps of both by turns."""
         return _alternated(first, second, self.between, self._choice.lag)
 
-    def choose(self, price: Callable[[_Steps], float]) -> float:
-        """Choose sizes of groups and the lag, and return how many cycles less both take than one after the other."""
+    def choose(self, price: Callable[[_Steps], float], has_time: Callable[[], bool]) -> float:
+        """Choose sizes of groups and the lag, and return how many cycles less both take than one after the other.
+
+        Nothing more is tried once there is no time left.
+        """
         def priced(choice: _Choice) -> float:
+            if not has_time():
+                return float("inf")
             self._choice = choice
             try:
                 return price(self.steps(*self.lowered(MemoryPlan(keep=False))))
             except PearrayError:
                 return float("inf")
 
+        usual = price([step for stage in self.stages for step in stage.steps])
         best, chosen = min((priced(choice), choice) for choice in starmap(_Choice, product((1.0,), _SECONDS, _LAGS)))
         for choice in [chosen._replace(first=share) for share in _FIRSTS]:
             best, chosen = min((best, chosen), (priced(choice), choice))
         self._choice = chosen
-        return price([step for stage in self.stages for step in stage.steps]) - best
+        return usual - best
 
 
 def pairs(config: SystolicConfig, timing: MemoryTiming, stages: Sequence[Stage]) -> Iterator[Turns]:

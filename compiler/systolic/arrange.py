@@ -30,8 +30,9 @@ _OPERANDS = {Destination.ACTIVATION.value: "activation_bytes", Destination.WEIGH
 #: Stages of a chain at most, and numbers of strips that are tried from the least on that may do.
 _LONGEST, _TRIES = 4, 6
 
-#: Steps of programs that are timed for all of this, which bounds the time it takes; and programs in any case.
-_MOST_STEPS, _LEAST_TRIES = 8_000, 3
+#: Steps of programs that are timed to find what stays on chip and chains, which bounds the time it takes; programs that
+#: are timed for that in any case; and how many times as many steps are timed to find layers that take turns.
+_MOST_STEPS, _LEAST_TRIES, _FOR_TURNS = 8_000, 3, 4
 
 #: Share of a program's cycles that layers must spare by turns: what each takes can't be told then.
 _WORTH = 0.005
@@ -188,16 +189,20 @@ class _Arranger:
                  plan: MemoryPlan) -> tuple[_Made, list[Step]]:
         """Steps of layers that take turns, and all of these; of none if turns make the program no faster.
 
-        Layers that have been `made` anew, or between which a tensor is `kept`, go on one behind the other.
+        Layers that have been `made` anew, or between which a tensor is `kept`, go on one behind the other, and so do
+        those that there is no time to look at.
         """
         chosen: list[Turns] = []
+        self._left = _FOR_TURNS * _MOST_STEPS
         names = Counter(stage.problem.name for stage in self._stages)
         for turns in pairs(self._config, self._timing, self._stages):
+            if not self.has_time():
+                break
             if (turns.between in kept or turns.between in self._wanted
                     or any(id(stage) in made or names[stage.problem.name] > 1
                            or any(stage in other.stages for other in chosen) for stage in turns.stages)):
                 continue
-            if turns.choose(lambda some: self.search.price(some, []).cycles) > 0:
+            if turns.choose(lambda some: self.search.price(some, []).cycles, self.has_time) > 0:
                 chosen.append(turns)
         if not chosen:
             return {}, list(steps)

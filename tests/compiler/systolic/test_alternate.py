@@ -58,7 +58,7 @@ def test_rooms_are_filled_between_others(rng, monkeypatch):
     """Several groups fill a room that is stored with the last; what comes between them must not be written there."""
     config = pe.load_config("systolic-16x16").hardware
 
-    def choose(self, price):
+    def choose(self, price, has_time):
         self._choice = alternate._Choice(second=0.5)
         groups.extend({id(step.group): step.group for step in self.lowered(MemoryPlan(keep=False))[1]}.values())
         return 1.0
@@ -73,6 +73,21 @@ def test_rooms_are_filled_between_others(rng, monkeypatch):
     graph, inputs = _network(rng, (48, 112), 16, 2, 96)
     interpret(graph, inputs, config, **briefly(config))
     assert 0 < len({id(group.outputs[0].room) for group in groups}) < len(groups)
+
+
+@pytest.mark.parametrize(("most", "prices"), [(0, 0), (1, 1)])
+def test_turns_are_not_looked_for_without_time(rng, monkeypatch, most, prices):
+    """Each pair is timed many times, so that the compiler would take minutes for programs of many steps."""
+    config, priced, choose = kinds.SMALL["moves"], [], alternate.Turns.choose
+    monkeypatch.setattr(arrange, "_MOST_STEPS", most)
+    monkeypatch.setattr(alternate, "_WORTH", -10.0)
+    monkeypatch.setattr(arrange._Arranger, "cuts", lambda self, kept: [])
+    monkeypatch.setattr(Search, "most", lambda self, steps, usual, must=(): (usual, []))
+    monkeypatch.setattr(alternate.Turns, "choose", lambda self, price, has_time: (
+        choose(self, lambda some: priced.append(len(some)) or price(some), has_time)))
+    graph, _ = _network(rng, (9, 9), 2, 1, 12)
+    compile_graph(graph, config, **briefly(config))
+    assert len(priced) == prices
 
 
 @pytest.mark.slow
