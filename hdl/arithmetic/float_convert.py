@@ -41,8 +41,8 @@ class FloatNarrow(Staged):
     """Pipeline that rounds float32 numbers to a shorter format: to nearest, halves to even.
 
     One number per cycle, :attr:`latency` cycles later; there is no flow control. What is beyond the greatest number
-    once it is rounded becomes infinity, or no number where the format has no infinity, or the greatest number if it
-    saturates. What is no number has no sign and one payload.
+    once it is rounded becomes infinity, or no number where the format has no infinity. What is no number has no sign
+    and one payload.
 
     Parameters
     ----------
@@ -50,8 +50,6 @@ class FloatNarrow(Staged):
         Format of the results.
     latency : int
         Registers in line, at most :attr:`MOST`.
-    saturates : bool
-        Whether the greatest number stands for those beyond it, infinities included.
 
     Members
     -------
@@ -69,8 +67,8 @@ class FloatNarrow(Staged):
     #: Parts behind each of which there may be a register.
     MOST = 3
 
-    def __init__(self, format: FloatFormat, latency: int, saturates: bool = False):
-        self._format, self._saturates = format, saturates
+    def __init__(self, format: FloatFormat, latency: int):
+        self._format = format
         super().__init__("a conversion", latency, {"number": In(32), "narrow": Out(format.bits)})
 
     def elaborate(self, platform):
@@ -95,9 +93,8 @@ class FloatNarrow(Staged):
         low = len(aligned) - format.fraction - 1
         rounded = named(m, "rounded", Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0)) + rounds_up(aligned, low))
         beyond = infinite | (rounded > format.greatest)
-        limit = format.greatest if self._saturates else format.beyond
-        stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, limit, rounded))[:format.bits - 1])
-        is_number = ~none if self._saturates or format.infinity is not None else ~(none | beyond)
+        stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, format.beyond, rounded))[:format.bits - 1])
+        is_number = ~none if format.infinity is not None else ~(none | beyond)
         (found,) = stages.end(Cat(stored, sign & is_number))
         m.d.comb += self.narrow.eq(found)
 
