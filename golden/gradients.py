@@ -119,7 +119,7 @@ def _spread(dy: Array, w: Array, shape: tuple[int, ...], stride: tuple[int, int]
         reached = [[tap for tap in reversed(range(size)) if (offset - apart * tap) % step == 0]
                    for size, offset, apart, step in zip((r, s), offsets, dilation, stride, strict=True)]
         # Where no tap reaches them, one that weighs nothing does.
-        filters = turned[:, :, reached[0]][..., reached[1]] if all(reached) else 0 * turned[..., :1, :1]
+        filters = turned[:, :, reached[0]][..., reached[1]] if all(reached) else np.zeros_like(turned[..., :1, :1])
         part, distances = dy, []
         for axis in (0, 1):
             taps, step, first = reached[axis], stride[axis], firsts[axis]

@@ -4,7 +4,9 @@ import numpy as np
 
 from .tensors import Array, Padding, centre, floating, four_sides, integer, output_size, pair, patch, wrap
 
-__all__ = ["max_pool2d", "padded_for", "pooled_size", "sequential_sums", "window_counts", "window_sums"]
+__all__ = [
+    "max_pool2d", "padded_for", "pooled_size", "real_window_counts", "sequential_sums", "window_counts", "window_sums",
+]
 
 
 def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[int, int] | None = None,
@@ -176,3 +178,21 @@ def window_counts(height: int, width: int, kernel: int | tuple[int, int], *,
         window = pair("kernel", kernel)
         counts = np.full_like(counts, window[0] * window[1])
     return counts
+
+
+def real_window_counts(height: int, width: int, kernel: int | tuple[int, int], *,
+                       stride: int | tuple[int, int] | None = None, padding: Padding = 0,
+                       count_include_pad: bool = False, ceil_mode: bool = False) -> Array:
+    """Count as :func:`window_counts`, but never what lies behind the padded image, where `ceil_mode` lets windows reach.
+
+    So PyTorch and ONNX's AveragePool count; onnxruntime's QLinearAveragePool counts whole windows.
+    """
+    counts = window_counts(height, width, kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    if not count_include_pad:
+        return counts
+    window = pair("kernel", kernel)
+    step, (top, left, bottom, right) = window if stride is None else pair("stride", stride), four_sides(padding)
+    rows, columns = (np.minimum(np.arange(count) * apart + size, whole) - np.arange(count) * apart
+                     for count, apart, size, whole in zip(counts.shape, step, window,
+                                                          (top + height + bottom, left + width + right), strict=True))
+    return (rows[:, None] * columns).astype(np.int32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .pool import max_pool2d, padded_for, window_counts
+from .pool import max_pool2d, padded_for, real_window_counts
 from .tensors import Array, Padding, floating, pair, patch, shaped
 
 __all__ = ["average_pool2d_grad", "max_pool2d_grad"]
@@ -68,7 +68,7 @@ def average_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *,
     kernel, stride, padding, ceil_mode
         As for :func:`.pool.max_pool2d`.
     count_include_pad : bool
-        As for :func:`.pool.window_counts`.
+        As for :func:`.pool.real_window_counts`.
 
     Returns
     -------
@@ -82,8 +82,8 @@ def average_pool2d_grad(x: Array, dy: Array, kernel: int | tuple[int, int], *,
     activations, window = floating("x", x, 4), pair("kernel", kernel)
     step = window if stride is None else pair("stride", stride)
     height, width = activations.shape[2:]
-    counts = window_counts(height, width, window, stride=step, padding=padding, count_include_pad=count_include_pad,
-                           ceil_mode=ceil_mode)
+    counts = real_window_counts(height, width, window, stride=step, padding=padding,
+                                count_include_pad=count_include_pad, ceil_mode=ceil_mode)
     gradient = shaped("dy", dy, (*activations.shape[:2], *counts.shape)) / counts.astype(np.float32)
     padded, top, left = padded_for(activations, window, step, padding, (1, 1), ceil_mode, 0)
     total, (p, q) = np.zeros_like(padded), counts.shape

@@ -145,8 +145,8 @@ class AvgPool2d(_Pool, Scaled):
         [(_, dtype)] = self._types(x)
         geometry: dict[str, Any] = {"stride": stride, "padding": self.padding, "ceil_mode": self.ceil_mode}
         if x.dtype.kind == "f":
-            counts = pool.window_counts(x.shape[2], x.shape[3], kernel, **geometry,
-                                        count_include_pad=self.count_include_pad)
+            counts = pool.real_window_counts(x.shape[2], x.shape[3], kernel, **geometry,
+                                             count_include_pad=self.count_include_pad)
             return [(pool.sequential_sums(x, kernel, **geometry) / counts.astype(np.float32)).astype(dtype)]
         if self.rounding == "tflite":
             return [quantised.integer_average_pool2d(x, kernel, **geometry)]

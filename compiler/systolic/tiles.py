@@ -171,11 +171,12 @@ class TileMaker:
         """Whether rows of weights stand in the scratchpad as in memory, one behind another, in as many operands.
 
         They do where tiles have all that a row has, so that they come in long bursts. Columns behind the last channel
-        meet what begins the next row, and are dropped.
+        meet what begins the next row, and are dropped. That is less than a row, so that no piece has brought all that
+        the next one would.
         """
-        weights = self.problem.weights
+        weights, valid = self.problem.weights, self.layer.span(tiles)[1]
         return (isinstance(weights, View) and not self.layer.left and self.problem.r * self.problem.s == 1
-                and weights.stride("c") == self.layer.span(tiles)[1])
+                and weights.stride("c") == valid and (tiles[1] - tiles[0]) * self._config.array.cols < 2 * valid)
 
     def _w_row(self, tiles: Tiles) -> int:
         """Operands from a row of weights to the next."""

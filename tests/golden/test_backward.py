@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pearray.compiler.operators import AvgPool2d
 from pearray.golden import (
     activation,
     activation_gradients,
@@ -123,6 +124,32 @@ def test_average_pooling(data, count, number):
     _, [dx] = vector_jacobian(lambda x: functional.avg_pool2d(
         x, kernel, stride, (top, left), count_include_pad=count), [x], dy)
     assert relative_error(pool_gradients.average_pool2d_grad(x, dy, kernel, **options), dx) <= MOST
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2), st.booleans(), SEED)
+def test_averages_do_not_count_what_lies_behind_padding(size, kernel, stride, padding, count, number):
+    """If it failed, a window that hangs over the padded image would be divided by elements that are nowhere."""
+    padding, x = min(padding, kernel // 2), normal(np.random.default_rng(number), 1, 1, size, size + 1)
+    if size + 2 * padding < kernel:
+        return
+    options = {"stride": stride, "padding": padding, "ceil_mode": True, "count_include_pad": count}
+    operator = AvgPool2d(kernel, **options)
+    y = operator.golden({"x": x})["y"]
+    dy = normal(np.random.default_rng(number + 1), *y.shape)
+    expected, [dx] = vector_jacobian(lambda x: functional.avg_pool2d(x, kernel, **options), [x], dy)
+    assert relative_error(y, expected) <= MOST
+    assert relative_error(pool_gradients.average_pool2d_grad(x, dy, kernel, **options), dx) <= MOST
+
+
+def test_places_that_no_tap_reaches_have_no_gradient():
+    """If it failed, an infinite weight would make numbers of places that it never meets into none."""
+    w = np.ones((1, 1, 2, 1), np.float32)
+    w[0, 0, 0, 0] = np.inf
+    dx, _, _ = gradients.conv2d_grad(np.ones((1, 1, 3, 6), np.float32), w, np.ones((1, 1, 2, 2), np.float32),
+                                     stride=(1, 3), padding=0)
+    assert (dx[..., [1, 2, 4, 5]] == 0).all()
+    assert np.isinf(dx[0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])

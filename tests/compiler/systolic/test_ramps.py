@@ -123,6 +123,16 @@ def test_rows_of_weights_come_in_one_burst_where_they_adjoin(rng, monkeypatch):
     assert sum(each["length"] for each in loads) == 30 * channels * config.operand_bytes
 
 
+@pytest.mark.parametrize("effort", [0, 1])
+@pytest.mark.parametrize(("depth", "channels"), [(8, 1), (10, 1), (16, 3), (17, 4), (39, 2)])
+def test_rows_of_few_weights_are_not_brought_twice(rng, depth, channels, effort):
+    """Where columns meet more than a row behind the last channel, a later piece would have nothing left to bring."""
+    config = configuration(rows=4, cols=8, lanes=2)
+    tensors = {"a": operands(rng, (8, depth)), "b": operands(rng, (depth, channels))}
+    program = interpret(Graph.of(Gemm(), tensors), tensors, config, effort=effort).program
+    assert all(each.body["length"] for each in program.commands if each.opcode.name == "LOAD")
+
+
 @pytest.mark.parametrize("long", [False, True])
 def test_last_groups_are_a_cut(rng, long):
     """Groups that leave pixels or tiles out, or cut a line, would store nothing there."""
