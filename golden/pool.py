@@ -183,7 +183,7 @@ def window_counts(height: int, width: int, kernel: int | tuple[int, int], *,
 def real_window_counts(height: int, width: int, kernel: int | tuple[int, int], *,
                        stride: int | tuple[int, int] | None = None, padding: Padding = 0,
                        count_include_pad: bool = False, ceil_mode: bool = False) -> Array:
-    """Count as :func:`window_counts`, but never what lies behind the padded image, where `ceil_mode` lets windows reach.
+    """Count as :func:`window_counts`, but never what lies behind the padded image, where a window may reach too.
 
     So PyTorch and ONNX's AveragePool count; onnxruntime's QLinearAveragePool counts whole windows.
     """
