@@ -51,10 +51,10 @@ def _array_cycles(program):
 
 
 def test_products_of_each_column(rng):
-    """Two rows of six outputs see four of eight, two tiles; fourteen of one row see three, and take longer."""
+    """Fourteen outputs of a row see three tiles: more would let the array work for nothing, or wait for others."""
     program, cycles = _depthwise(rng, (1, 32, 28, 28), {}, padding=1)
-    assert _array_cycles(program) == 32 * 14 * 5 * 2
-    assert cycles < 1.6 * _array_cycles(program)
+    assert _array_cycles(program) <= 32 * 28 * 2 * 3
+    assert cycles < 1.25 * 32 * 28 * 2 * 3
     assert cycles < 0.5 * _depthwise(rng, (1, 32, 28, 28), {"post.transposed": 0}, padding=1)[1]
 
 
