@@ -14,6 +14,7 @@ from ...golden.activation_gradients import OF_OUTPUT
 from .. import operators as op
 from ..operators.operator import Operator
 from .graph import Graph, Node, Tensor
+from .names import Names
 
 __all__ = ["DERIVATIVES", "Backward"]
 
@@ -30,11 +31,14 @@ class Backward:
         The node that is differentiated.
     dy : mapping of str to str
         Gradients of its outputs that there are, by role.
+    names : Names
+        Names of the graph.
     """
 
     graph: Graph
     node: Node[Any]
     dy: Mapping[str, str]
+    names: Names
 
     @property
     def operator(self) -> Any:
@@ -54,14 +58,8 @@ class Backward:
 
     def add(self, what: str, operator: Operator, **inputs: str) -> tuple[str, ...]:
         """Add an operator and return what it makes; `what` is a part of its name."""
-        return self.graph.add_several(self.free(f"{self.node.name}:{what}"), operator, **inputs)
-
-    def free(self, name: str) -> str:
-        """A name that is not taken yet."""
-        taken = self.graph.tensors.keys() | {node.name for node in self.graph.nodes}
-        while name in taken or any(each.startswith(f"{name}_") for each in taken):
-            name += "'"
-        return name
+        name = self.names.free(f"{self.node.name}:{what}", *(f"_{role}" for role in operator.outputs))
+        return self.graph.add_several(name, operator, **inputs)
 
     def total(self, first: str, second: str) -> str:
         """Sum of two gradients of one tensor."""
@@ -166,7 +164,7 @@ def _add(step: Backward) -> Gradients:
 
 
 def _subtract(step: Backward) -> Gradients:
-    zero = step.graph.constant(step.free(f"{step.node.name}:zero"), np.float32(0))
+    zero = step.graph.constant(step.names.free(f"{step.node.name}:zero"), np.float32(0))
     [negative] = step.add("negative", op.Sub(), a=zero, b=step.dy["y"])
     return {"a": step.summed(step.dy["y"], "a"), "b": step.summed(negative, "b")}
 

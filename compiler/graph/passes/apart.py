@@ -9,6 +9,8 @@ from ... import operators as op
 from ...operators.operator import Part
 from ..derivatives import DERIVATIVES
 from ..graph import Graph, Node
+from ..names import Names
+from .parts import nodes_of
 
 __all__ = ["operators_apart"]
 
@@ -18,7 +20,7 @@ def operators_apart(graph: Graph) -> Graph:
 
     Attention also gives the maximum and the sum of each row then, with which its gradients are computed.
     """
-    made = graph.changed(nodes=[])
+    made, names = graph.changed(nodes=[]), Names(graph)
     waiting = list(graph.nodes)
     while waiting:
         node = waiting.pop(0)
@@ -27,30 +29,8 @@ def operators_apart(graph: Graph) -> Graph:
             made.nodes.append(node)
             made.infer(node)
             continue
-        waiting[:0] = _nodes(node, parts, made)
+        waiting[:0] = nodes_of(node, parts, made, names)
     return made
-
-
-def _nodes(node: Node[Any], parts: list[Part], graph: Graph) -> list[Node[Any]]:
-    """Nodes of the parts of a node, whose constants join the graph."""
-    taken = graph.tensors.keys() | {each.name for each in graph.nodes}
-
-    def free(name: str) -> str:
-        while name in taken:
-            name += "'"
-        return name
-
-    names = dict(node.inputs) | {part.name: free(f"{node.name}:{part.name}") for part in parts}
-    names |= node.outputs
-    found = []
-    for part in parts:
-        inputs = {role: names[name] for role, name in part.inputs.items()}
-        for role, value in part.constants.items():
-            inputs[role] = graph.constant(free(f"{node.name}:{part.name}:{role}"), value)
-        first, *others = part.operator.outputs
-        outputs = {first: names[part.name]} | {role: free(f"{node.name}:{part.name}:{role}") for role in others}
-        found.append(Node(names[part.name], part.operator, inputs, outputs))
-    return found
 
 
 def _parts(node: Node[Any], graph: Graph) -> list[Part] | None:

@@ -17,6 +17,7 @@ import numpy as np
 from ....hdl.errors import PearrayError
 from ..derivatives import DERIVATIVES, Backward
 from ..graph import Graph, Node
+from ..names import Names
 from ..verify import verify
 from .apart import operators_apart
 
@@ -110,7 +111,7 @@ def _backward(graph: Graph, loss: str, seed: str, by: Sequence[str]) -> dict[str
     for node in graph.nodes:
         if not depends.isdisjoint(node.inputs.values()):
             depends.update(node.outputs.values())
-    found = {loss: seed}
+    found, names = {loss: seed}, Names(graph)
     for node in reversed(list(graph.nodes)):
         dy = {role: found[name] for role, name in node.outputs.items() if name in found}
         if not dy or depends.isdisjoint(node.inputs.values()):
@@ -120,7 +121,7 @@ def _backward(graph: Graph, loss: str, seed: str, by: Sequence[str]) -> dict[str
             known = ", ".join(sorted(kind.__name__ for kind in DERIVATIVES))
             raise PearrayError(f"{node.name}: operator must be one that has a derivative ({known}), not "
                                f"{node.operator.kind}")
-        step = Backward(graph, node, dy)
+        step = Backward(graph, node, dy, names)
         for role, gradient in rule(step).items():
             name = node.inputs.get(role)
             if name in depends:
@@ -181,24 +182,18 @@ def _computed_again(graph: Graph, forward: int, kept: set[str]) -> tuple[Graph, 
     """The graph with what is not kept computed again before it is first read, and the names of that."""
     nodes, names, again = list(graph.nodes[:forward]), dict[str, str](), list[str]()
     producer = _producers(nodes)
-    changed = graph.changed()
-    taken = graph.tensors.keys() | {node.name for node in graph.nodes}
-
-    def free(name: str) -> str:
-        while name in taken or name in names.values():
-            name += "'"
-        return name
-
+    changed, unused = graph.changed(), Names(graph)
     for node in graph.nodes[forward:]:
         for name in node.inputs.values():
             if name in names or name in kept:
                 continue
             for each in (nodes[place] for place in _chain(nodes, producer, name, kept | names.keys())):
                 again += each.outputs.values()
-                outputs = {role: free(f"{made}:again") for role, made in each.outputs.items()}
-                nodes.append(replace(each, name=free(f"{each.name}:again"), outputs=outputs,
-                                     inputs={role: names.get(made, made) for role, made in each.inputs.items()}))
-                names |= {made: outputs[role] for role, made in each.outputs.items()}
+                own = {old: unused.free(f"{old}:again") for old in dict.fromkeys((each.name, *each.outputs.values()))}
+                nodes.append(replace(each, name=own[each.name],
+                                     inputs={role: names.get(made, made) for role, made in each.inputs.items()},
+                                     outputs={role: own[made] for role, made in each.outputs.items()}))
+                names |= {made: own[made] for made in each.outputs.values()}
                 changed.infer(nodes[-1])
         nodes.append(replace(node, inputs={role: names.get(made, made) for role, made in node.inputs.items()}))
     changed.nodes = nodes

@@ -7,6 +7,7 @@ import numpy as np
 from ....hdl.errors import PearrayError
 from ... import operators as op
 from ..graph import Graph, Node
+from ..names import Names
 
 __all__ = ["operands_are_narrow"]
 
@@ -41,8 +42,7 @@ def operands_are_narrow(graph: Graph, format: str, key: str | None = None) -> Gr
         If an operator multiplies in itself what it has made.
     """
     made = graph.changed(nodes=[])
-    rounded = dict[str, str]()
-    taken = graph.tensors.keys() | {node.name for node in graph.nodes}
+    rounded, names = dict[str, str](), Names(graph)
     for node in graph.nodes:
         if isinstance(node.operator, _FUSED):
             raise PearrayError(f"{node.name}: operator must be one whose operands are all inputs, to be rounded to "
@@ -56,9 +56,7 @@ def operands_are_narrow(graph: Graph, format: str, key: str | None = None) -> Gr
             if name not in rounded:
                 if key is not None and key not in made.inputs:
                     made.input(key, (), "uint32")
-                rounded[name] = f"{name}:{format}"
-                while rounded[name] in taken:
-                    rounded[name] += "'"
+                rounded[name] = names.free(f"{name}:{format}")
                 made.nodes.append(Node(rounded[name], op.Rounded(format, len(rounded)),
                                        {"x": name} | ({} if key is None else {"key": key}), {"y": rounded[name]}))
                 made.infer(made.nodes[-1])
