@@ -16,14 +16,11 @@ from .context import Context
 from .elementwise import clamped
 from .interpolation_matrices import by_matrices
 from .interpolation_runs import at_once, by_runs, kernels_of, runs_of
-from .interpolation_stage import Side, Stage, cycles_of, sides_of
+from .interpolation_stage import BITS, Side, Stage, cycles_of, sides_of
 from .kernel import Access, Kernel
 from .views import View
 
 __all__ = ["interpolate"]
-
-#: Bits of operands.
-_BITS = 8
 
 #: Most kernels for runs of outputs.
 _KERNELS = 64
@@ -31,9 +28,9 @@ _KERNELS = 64
 
 def interpolate(context: Context, node: Node[Interpolate]) -> list[Kernel]:
     """State Interpolate."""
-    if context.config.array.operand_bits != _BITS or context.is_fixed_point:
+    if context.config.array.operand_bits != BITS or context.is_fixed_point:
         raise PearrayError(f"{context.graph.where(node)}Interpolate needs an array of integers of array.operand_bits = "
-                           f"{_BITS}, not {context.config.array.operand_bits}")
+                           f"{BITS}, not {context.config.array.operand_bits}")
     tensor, operator = context.graph.tensors[node.inputs["x"]], node.operator
     is_unsigned, info = tensor.dtype.kind == "u", np.iinfo(tensor.dtype)
     along = operator.along(tensor)

@@ -17,15 +17,12 @@ import numpy as np
 
 from ...golden.interpolation import Along
 from .elementwise import columns_of, whole
-from .interpolation_stage import Side, Stage, Term, byte
+from .interpolation_stage import BITS, Side, Stage, Term, byte
 from .kernel import PIXELS, Access, Constant, Contraction, Finish, Index, Kernel, Product
 from .regions import even
 from .views import Axis, Buffer, View
 
 __all__ = ["by_matrices"]
-
-#: Bits of a digit.
-_BITS = 8
 
 #: Numbers of blocks of outputs that are tried.
 _BLOCKS = (1, 2, 4, 8)
@@ -56,17 +53,17 @@ class _Digits:
     def of(cls, columns: Along, rows: Along) -> "_Digits":
         """Digits of these shares."""
         beside, down = (along.whole.bit_length() - 1 for along in (columns, rows))
-        return cls(beside + down, -(-(_BITS + beside) // _BITS), -(-(_BITS + down) // _BITS))
+        return cls(beside + down, -(-(BITS + beside) // BITS), -(-(BITS + down) // BITS))
 
     @property
     def whole(self) -> int:
         """Bytes that lie behind the point as a whole."""
-        return self.shift // _BITS
+        return self.shift // BITS
 
     @property
     def end(self) -> int:
         """Power of 256 that is greater than all sums."""
-        return -(-self.shift // _BITS) + 1
+        return -(-self.shift // BITS) + 1
 
     def worth(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Digits and bytes of them that are worth 256**first to less than 256**end."""
@@ -88,20 +85,20 @@ class _Adder:
         row, step = pixels * size, images * pixels * size
         axes = (Axis("n", images, row), Axis("h", rows, self.digits.planes * step), Axis("w", pixels, size),
                 Axis("c", size, 1))
-        return [byte(View(self.separated[place].buffer, axes, plane * step), 1 << _BITS * (plane + place - first))
+        return [byte(View(self.separated[place].buffer, axes, plane * step), 1 << BITS * (plane + place - first))
                 for plane, place in self.digits.worth(first, end)]
 
     def cut(self, y: View, side: Side, nudge: Sequence[Term], point: int) -> Iterator[Kernel]:
         """Outputs: whole sums, what a side adds, and a nudge of 0 or 1, without what is behind the point."""
         stage, digits = self.stage, self.digits
-        behind = _BITS * digits.whole
+        behind = BITS * digits.whole
         addend, more = side.addend & (1 << behind) - 1, [*nudge]
         # The lowest byte alone carries nothing.
         first = 0 if addend or nudge else 1
         if first < digits.whole:
             carry = stage.plane(f"{y.name.rpartition(':')[2]}:carry")
             yield stage.kernel(carry, [*self.terms(first, digits.whole), *nudge],
-                               stage.cut(behind - _BITS * first, addend >> _BITS * first))
+                               stage.cut(behind - BITS * first, addend >> BITS * first))
             more = [byte(carry, 1)]
         yield stage.kernel(y, [*self.terms(digits.whole, digits.end), *more],
                            stage.cut(digits.shift - behind, side.addend >> behind, side, point))
@@ -138,14 +135,10 @@ def by_matrices(stage: Stage, x: Access, y: View, sides: Sequence[Side], along: 
         yield adder.stage.kernel(half, [byte(floor, 1)], adder.stage.cut(1))
         sign = -1 if parity else 1
         nudge = [byte(floor, sign), byte(half, -2 * sign)]
-    if len(sides) == 1:
-        yield from adder.cut(y, sides[0], nudge, x.zero)
-        return
-    made = [adder.stage.plane(f"side{number}") for number in range(len(sides))]
-    for side, plane in zip(sides, made, strict=True):
-        yield from adder.cut(plane, side, nudge, x.zero)
-    yield adder.stage.kernel(y, [(Access(plane, {}, 0, x.is_unsigned), 1, 1) for plane in made],
-                             whole(np.dtype(np.uint8 if x.is_unsigned else np.int8)))
+    targets = adder.stage.targets(y, sides)
+    for side, target in zip(sides, targets, strict=True):
+        yield from adder.cut(target, side, nudge, x.zero)
+    yield from adder.stage.joined(y, targets, x.is_unsigned)
 
 
 def _sums(stage: Stage, name: str, rows: int, columns: int) -> View:

@@ -16,15 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...golden.interpolation import Along
-from .elementwise import whole
-from .interpolation_stage import Side, Stage, byte
+from .interpolation_stage import BITS, Side, Stage, byte
 from .kernel import Access, Finish, Kernel
 from .views import View
 
 __all__ = ["Run", "at_once", "by_runs", "kernels_of", "runs_of"]
-
-#: Bits of a digit.
-_BITS = 8
 
 #: Greatest parts of a whole, and most kernels, with which an output is one sum.
 _WHOLE, _KERNELS = 4096, 64
@@ -112,16 +108,14 @@ def _carried(down: int, beside: int) -> list[int]:
 
 def by_runs(stage: Stage, x: Access, y: View, sides: Sequence[Side], runs: _Runs) -> Iterator[Kernel]:
     """Make y of x, whose elements count from the least number of their type: for each side outputs, which are added."""
-    targets = [y] if len(sides) == 1 else [stage.plane(f"side{number}") for number in range(len(sides))]
+    targets = stage.targets(y, sides)
     if _is_one_sum(runs):
         bits = sum(_bits(runs))
         for side, target in zip(sides, targets, strict=True):
             yield from at_once(stage, x, target, runs, stage.cut(bits, side.addend, side, x.zero))
     else:
         yield from _in_turn(stage, x, targets, sides, runs)
-    if len(sides) > 1:
-        dtype = np.dtype(np.uint8 if x.is_unsigned else np.int8)
-        yield stage.kernel(y, [(Access(target, {}, 0, x.is_unsigned), 1, 1) for target in targets], whole(dtype))
+    yield from stage.joined(y, targets, x.is_unsigned)
 
 
 def at_once(stage: Stage, x: Access, y: View, runs: _Runs, finish: Finish) -> Iterator[Kernel]:
@@ -135,7 +129,7 @@ def at_once(stage: Stage, x: Access, y: View, runs: _Runs, finish: Finish) -> It
 
 def _digits(bits: int) -> list[int]:
     """Lowest bit of each digit of so many bits, the highest first."""
-    return [*range(bits - _BITS, 0, -_BITS), 0] if bits else []
+    return [*range(bits - BITS, 0, -BITS), 0] if bits else []
 
 
 def _in_turn(stage: Stage, x: Access, targets: Sequence[View], sides: Sequence[Side],

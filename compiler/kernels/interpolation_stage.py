@@ -1,6 +1,6 @@
 """What ways to state an interpolation have in common: roundings, planes of bytes, and sums of elements of these."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,10 +11,14 @@ from ...hdl.shell.config import Config
 from ..graph.graph import Node
 from ..operators import Interpolate
 from .context import Context, tflite_entry
+from .elementwise import whole
 from .kernel import PIXELS, Access, Chain, Contraction, Finish, Index, Kernel, Scaled
 from .views import Buffer, View
 
-__all__ = ["Side", "Stage", "Term", "byte", "cycles_of", "sides_of"]
+__all__ = ["BITS", "Side", "Stage", "Term", "byte", "cycles_of", "sides_of"]
+
+#: Bits of an operand, and of a digit of what has more.
+BITS = 8
 
 #: Elements, what they are multiplied by, and the largest that this may be.
 Term = tuple[Access, int, int]
@@ -63,6 +67,16 @@ class Stage:
         _, low, high = side or Side(0, 0, 255)
         return Finish(Rounding.TFLITE_SINGLE, point, low, high, tflite_entry(1 << 30, 1 - bits),
                       np.full(self.sizes[3], bias) if bias else None)
+
+    def targets(self, y: View, sides: Sequence[Side]) -> list[View]:
+        """Where outputs of each side go: y itself, or planes that are joined there."""
+        return [y] if len(sides) == 1 else [self.plane(f"side{number}") for number in range(len(sides))]
+
+    def joined(self, y: View, targets: Sequence[View], is_unsigned: bool) -> Iterator[Kernel]:
+        """Add what sides have made, of which one is zero, unless it stands in y."""
+        if len(targets) > 1:
+            yield self.kernel(y, [(Access(target, {}, 0, is_unsigned), 1, 1) for target in targets],
+                              whole(np.dtype(np.uint8 if is_unsigned else np.int8)))
 
     def kernel(self, y: View, terms: list[Term], finish: Finish) -> Kernel:
         """Sum of elements times integers, each beside the largest that it may be."""
